@@ -1,0 +1,109 @@
+//! Secrets: read from their file at each use, never stored, masked in `Debug`, zeroized when dropped.
+
+use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    fault::{Blame, Kind},
+    name::AbsPath,
+};
+
+/// A password or token.
+pub struct Secret(Zeroizing<String>);
+
+/// A secret's file could not be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It could not be read.
+    #[error("cannot read the secret in {path}: {source}")]
+    #[diagnostic(help("it must exist and be readable for the user that gitsocket runs as"))]
+    Read {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others can read it.
+    #[error("the secret in {path} can be read by others (its mode is {mode:04o})")]
+    #[diagnostic(help("type: chmod {} {path}", if *owned { "600" } else { "o=" }))]
+    Exposed {
+        /// The file.
+        path: AbsPath,
+        /// Its permissions.
+        mode: u32,
+        /// Whether it belongs to the user that gitsocket runs as.
+        owned: bool,
+    },
+    /// It does not hold a usable secret.
+    #[error("the secret in {path} is not usable: {reason}")]
+    #[diagnostic(help("write the secret alone on the first line"))]
+    Content {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
+}
+
+/// The longest secret, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+impl Secret {
+    /// Read the first line of `path`.
+    ///
+    /// The file is refused if others can read it. As OpenSSH does, the group counts among the others
+    /// where the file is our own; a file of root's may be shared with us through its group.
+    pub fn read(path: &AbsPath) -> Result<Self, Error> {
+        let failed = |source| Error::Read {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        let owned = meta.uid() == rustix::process::geteuid().as_raw();
+        if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {
+            return Err(Error::Exposed {
+                path: path.clone(),
+                mode: meta.mode() & 0o7777,
+                owned,
+            });
+        }
+        let content = |reason| Error::Content {
+            path: path.clone(),
+            reason,
+        };
+        let mut text = Zeroizing::new(String::with_capacity(4096));
+        file.take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(|err| match err.kind() {
+                std::io::ErrorKind::InvalidData => content("it is not UTF-8"),
+                _ => failed(err),
+            })?;
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            return Err(content("its first line is empty"));
+        }
+        if line.chars().any(char::is_control) {
+            return Err(content("it contains control characters"));
+        }
+        Ok(Self(Zeroizing::new(line.to_owned())))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,378 @@
+//! What a run reports while it goes, and how it ends: the one vocabulary of progress.
+//!
+//! Rooms below emit [`Event`]s through a [`Reporter`]; they do not know who listens. The same
+//! events become JSON Lines, lines for people, progress bars and log records.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fault::{Failure, Kind},
+    name::{RunId, TriggerName},
+};
+
+/// One thing that happened in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The trigger was accepted; the run begins when the target and a job are free.
+    Queued {
+        /// The trigger.
+        trigger: TriggerName,
+    },
+    /// The run has begun.
+    Started {
+        /// The trigger.
+        trigger: TriggerName,
+        /// The repository, without secrets.
+        repo: String,
+        /// The branch, tag or id asked for; empty for the remote's HEAD.
+        branch: String,
+        /// The worktree.
+        path: String,
+    },
+    /// The run waits for another process to finish with the target.
+    Waiting {
+        /// What it waits for.
+        on: String,
+    },
+    /// Work that can be counted goes on. Sent a few times a second at most.
+    Progress {
+        /// What is being done.
+        phase: Phase,
+        /// How much of it is done.
+        done: u64,
+        /// How much there is, if that is known.
+        total: Option<u64>,
+        /// What is counted.
+        unit: Unit,
+    },
+    /// A line that the remote sent for people.
+    Remote {
+        /// The line.
+        line: String,
+    },
+    /// The remote's newest commit is here.
+    Fetched {
+        /// The commit that was deployed, if any.
+        old: Option<String>,
+        /// The newest commit.
+        new: String,
+    },
+    /// In a dry run: what would be done to a path.
+    Change {
+        /// What would be done.
+        action: Action,
+        /// The path, relative to the worktree.
+        path: String,
+    },
+    /// The worktree equals the commit.
+    Updated {
+        /// Files written.
+        written: u64,
+        /// Tracked files deleted.
+        deleted: u64,
+        /// Untracked files and directories removed.
+        cleaned: u64,
+    },
+    /// Something that does not stop the run, but that somebody should look at.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// A hook was started.
+    HookStarted {
+        /// The hook, as the configuration calls it.
+        hook: String,
+    },
+    /// A line that a hook printed.
+    HookLine {
+        /// The stream it came on.
+        stream: Stream,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A hook ended.
+    HookEnded {
+        /// The hook, as the configuration calls it.
+        hook: String,
+        /// How: `exit status 0`, `signal 9`, `timed out after 5m`.
+        status: String,
+        /// Whether that is a success.
+        success: bool,
+    },
+    /// This listener was too slow and missed events.
+    Lagged {
+        /// How many.
+        lost: u64,
+    },
+    /// The run has ended. Always the last event.
+    Done(Done),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The trigger.
+    pub trigger: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The commit that was deployed before.
+    pub old: Option<String>,
+    /// The commit that is deployed now, if this run found it out.
+    pub new: Option<String>,
+    /// Files written, deleted and cleaned.
+    pub changed: u64,
+    /// The exit status that `client` gives.
+    pub exit: u8,
+    /// Why it failed.
+    #[serde(flatten)]
+    pub failure: Option<Failure>,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// How a run ended, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The commit was deployed already. Local changes, if there were any, are undone.
+    UpToDate,
+    /// Another commit is deployed now.
+    Updated,
+    /// It failed; `kind`, `message` and `help` say why.
+    Failed,
+}
+
+/// Work that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The remote prepares the pack.
+    Remote,
+    /// Objects arrive.
+    Fetch,
+    /// Received objects are resolved and indexed.
+    Index,
+    /// Files are written.
+    Checkout,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Git objects.
+    Objects,
+    /// Bytes.
+    Bytes,
+    /// Files.
+    Files,
+    /// Whatever the remote counts.
+    Steps,
+}
+
+/// What a run does to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// A tracked file is written.
+    Write,
+    /// A file that is no longer tracked is deleted.
+    Delete,
+    /// An untracked file or directory is removed.
+    Clean,
+}
+
+/// Where a hook printed a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// An event with the id of its run, as it goes over the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub run: RunId,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Done {
+    /// The end of a request that never became a run, or of a run that failed before it learned anything.
+    pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
+        Self {
+            trigger: trigger.into(),
+            outcome: Outcome::Failed,
+            old: None,
+            new: None,
+            changed: 0,
+            exit: failure.kind.exit(),
+            failure: Some(failure),
+            ms: 0,
+        }
+    }
+}
+
+impl Event {
+    /// The event as a line for people, or nothing where a bar says it better.
+    ///
+    /// For [`Event::Done`] this is the last line of an answer: `ok NAME …` or `error NAME KIND: …`.
+    pub fn line(&self) -> Option<String> {
+        Some(match self {
+            Self::Queued { trigger } => format!("queued {trigger}: another run is going on"),
+            Self::Started {
+                repo, branch, path, ..
+            } => match branch.as_str() {
+                "" => format!("deploying {repo} to {path}"),
+                branch => format!("deploying {repo} ({branch}) to {path}"),
+            },
+            Self::Waiting { on } => format!("waiting for {on}"),
+            Self::Progress { .. } => return None,
+            Self::Remote { line } => format!("remote: {line}"),
+            Self::Fetched { old, new } => match old {
+                Some(old) if old == new => format!("nothing new: {}", short(new)),
+                Some(old) => format!("fetched {}..{}", short(old), short(new)),
+                None => format!("fetched {}", short(new)),
+            },
+            Self::Change { action, path } => match action {
+                Action::Write => format!("would write {path}"),
+                Action::Delete => format!("would delete {path}"),
+                Action::Clean => format!("would clean {path}"),
+            },
+            Self::Updated {
+                written: 0,
+                deleted: 0,
+                cleaned: 0,
+            } => return None,
+            Self::Updated {
+                written,
+                deleted,
+                cleaned,
+            } => format!("worktree updated: {written} written, {deleted} deleted, {cleaned} cleaned"),
+            Self::Warning { message } => format!("warning: {message}"),
+            Self::HookStarted { hook } => format!("hook {hook}"),
+            Self::HookLine { line, .. } => format!("| {line}"),
+            Self::HookEnded { success: true, .. } => return None,
+            Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::Lagged { lost } => format!("... {lost} lines lost: this client reads too slowly"),
+            Self::Done(done) => done.line(),
+        })
+    }
+}
+
+impl Done {
+    /// `ok site 1a2b3c4..5d6e7f8`, `ok site up-to-date 5d6e7f8` or `error site KIND: message`.
+    pub fn line(&self) -> String {
+        let trigger = &self.trigger;
+        let new = self.new.as_deref().map(short).unwrap_or_default();
+        match (&self.failure, &self.old) {
+            (Some(Failure { kind, message, help }), _) => {
+                let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("error {trigger} {}: {message}{help}", kind.as_str())
+            }
+            (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
+            (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
+            (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
+        }
+    }
+
+    /// What went wrong, if anything did.
+    pub fn kind(&self) -> Option<Kind> {
+        self.failure.as_ref().map(|failure| failure.kind)
+    }
+}
+
+/// The first seven digits of an object id.
+pub fn short(id: &str) -> &str {
+    id.get(..7).unwrap_or(id)
+}
+
+/// Takes the events of one run to whoever listens. Cheap to clone; never blocks for long.
+#[derive(Clone)]
+pub struct Reporter(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl Reporter {
+    /// Events go to `sink`.
+    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Report `event`.
+    pub fn emit(&self, event: Event) {
+        (self.0)(event);
+    }
+
+    /// Report something to look at.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.emit(Event::Warning {
+            message: message.into(),
+        });
+    }
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reporter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_json() {
+        let done = Done::failed(
+            "site",
+            Failure::new(Kind::Busy, "all places are taken", Some("try again")),
+        );
+        for event in [
+            Event::Queued {
+                trigger: TriggerName::new("site").unwrap(),
+            },
+            Event::Progress {
+                phase: Phase::Fetch,
+                done: 1,
+                total: None,
+                unit: Unit::Objects,
+            },
+            Event::Done(done),
+        ] {
+            let record = Record {
+                run: RunId::new(),
+                event,
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+        }
+    }
+
+    #[test]
+    fn last_lines() {
+        let mut done = Done {
+            trigger: "site".into(),
+            outcome: Outcome::Updated,
+            old: Some("1a2b3c4d5e".into()),
+            new: Some("5d6e7f8a9b".into()),
+            changed: 3,
+            exit: 0,
+            failure: None,
+            ms: 12,
+        };
+        assert_eq!(done.line(), "ok site 1a2b3c4..5d6e7f8");
+        done.old = None;
+        assert_eq!(done.line(), "ok site 0000000..5d6e7f8");
+        done.outcome = Outcome::UpToDate;
+        assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
+        done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
+        assert_eq!(done.line(), "error site timeout: the remote is silent");
+    }
+}

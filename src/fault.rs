@@ -1,0 +1,185 @@
+//! Whose fault an error is: that alone picks the exit status, and whether trying again can help.
+//!
+//! Every error enum of the other rooms implements [`Blame`]; only the command line and the wire
+//! render the [`Failure`] that results. This room knows no error in particular.
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, in the one word that `client`, the log and JSON share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The request could not be understood.
+    BadRequest,
+    /// The configuration is wrong.
+    Config,
+    /// No trigger has that name.
+    UnknownTrigger,
+    /// The peer may not use this trigger, or its token is wrong.
+    NotAllowed,
+    /// The daemon has reached a limit.
+    Busy,
+    /// The daemon is stopping.
+    Stopping,
+    /// Nobody listens at the address.
+    NoDaemon,
+    /// The remote could not be reached or broke off; trying again may help.
+    Unreachable,
+    /// The remote answered, but not with what was asked for: no such repository, branch or permission.
+    Remote,
+    /// A deadline passed.
+    Timeout,
+    /// The target's path cannot be used.
+    Path,
+    /// The repository at the target is damaged or holds what cannot be checked out.
+    Repository,
+    /// The disk is full, or another resource is used up.
+    Resources,
+    /// The worktree is at the new commit, but a hook failed.
+    Hook,
+    /// A fault of this program.
+    Internal,
+}
+
+impl Kind {
+    /// The word, as it stands in `error NAME KIND: message`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::Config => "config",
+            Self::UnknownTrigger => "unknown-trigger",
+            Self::NotAllowed => "not-allowed",
+            Self::Busy => "busy",
+            Self::Stopping => "stopping",
+            Self::NoDaemon => "no-daemon",
+            Self::Unreachable => "unreachable",
+            Self::Remote => "remote",
+            Self::Timeout => "timeout",
+            Self::Path => "path",
+            Self::Repository => "repository",
+            Self::Resources => "resources",
+            Self::Hook => "hook",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The exit status of `once` and `client`.
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Unreachable
+            | Self::Remote
+            | Self::Path
+            | Self::Repository
+            | Self::Resources
+            | Self::Stopping
+            | Self::Internal => 1,
+            Self::BadRequest | Self::Config => 2,
+            Self::NoDaemon => 3,
+            Self::UnknownTrigger | Self::NotAllowed | Self::Busy => 4,
+            Self::Hook => 5,
+            Self::Timeout => 6,
+        }
+    }
+}
+
+/// An error that knows whose fault it is.
+pub trait Blame: miette::Diagnostic {
+    /// What went wrong.
+    fn kind(&self) -> Kind;
+}
+
+/// An error as it leaves the program: on the socket, in the log, on a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: Kind,
+    /// What failed, on what, and why: one line.
+    pub message: String,
+    /// What to do next, where that is known: one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Failure {
+    /// A failure made on the spot.
+    pub fn new(kind: Kind, message: impl Into<String>, help: Option<&str>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            help: help.map(Into::into),
+        }
+    }
+
+    /// The failure that `error` and the errors behind it amount to.
+    pub fn of(error: &(impl Blame + ?Sized)) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Errors often repeat their cause; say everything once.
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            source = cause.source();
+        }
+        Self {
+            kind: error.kind(),
+            message: one_line(&message),
+            help: error.help().map(|help| one_line(&help.to_string())),
+        }
+    }
+}
+
+/// `text` without line breaks and other control characters, which would forge lines of a log or an answer.
+pub fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
+}
+
+/// What an operating system's error means for a run that writes files: a full disk is not a wrong path.
+pub fn kind_of_io(error: &std::io::Error) -> Kind {
+    use std::io::ErrorKind as E;
+    match error.kind() {
+        E::StorageFull | E::QuotaExceeded | E::OutOfMemory | E::FileTooLarge => Kind::Resources,
+        E::TimedOut => Kind::Timeout,
+        _ if matches!(error.raw_os_error(), Some(code) if is_exhaustion(code)) => Kind::Resources,
+        _ => Kind::Path,
+    }
+}
+
+/// `EMFILE` and `ENFILE`, which std gives no kind of their own.
+fn is_exhaustion(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| errno.raw_os_error() == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_forge_lines() {
+        assert_eq!(
+            one_line("a\nok site up-to-date\x1b[2K"),
+            "a ok site up-to-date\u{fffd}[2K"
+        );
+    }
+
+    #[test]
+    fn words_and_json_agree() {
+        for kind in [Kind::UnknownTrigger, Kind::BadRequest, Kind::NoDaemon, Kind::Hook] {
+            assert_eq!(
+                serde_json::to_string(&kind).unwrap(),
+                format!("\"{}\"", kind.as_str())
+            );
+        }
+    }
+}

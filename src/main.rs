@@ -1,0 +1,2 @@
+//! gitsocket
+fn main() {}

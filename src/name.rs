@@ -1,0 +1,441 @@
+//! Names that strangers or files supply, checked once and trusted afterwards.
+//!
+//! Every type here can only be made by a constructor that checks; the rest of the program
+//! takes these types and never looks again. This room knows no I/O and no other room.
+
+use std::{
+    fmt,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name was not accepted; the text is a half sentence that fits after "… is not a valid …: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// The name of a trigger: 1 to 100 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit,
+/// and none of the words that the text protocol uses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TriggerName(String);
+
+impl TriggerName {
+    /// Words of the text protocol, which cannot be names.
+    pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 100;
+
+    /// Check `name`.
+    pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(Invalid::new("it is empty"));
+        }
+        if name.len() > Self::MAX_BYTES {
+            return Err(Invalid::new(format!(
+                "it is longer than {} bytes",
+                Self::MAX_BYTES
+            )));
+        }
+        if let Some(bad) = name
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)))
+        {
+            return Err(Invalid::new(format!(
+                "it contains {bad:?}; letters, digits, '.', '_' and '-' are allowed"
+            )));
+        }
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(Invalid::new("it must begin with a letter or a digit"));
+        }
+        if Self::RESERVED.contains(&name.as_str()) {
+            return Err(Invalid::new("it is a word of the socket's protocol"));
+        }
+        Ok(Self(name))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A full reference name, such as `refs/heads/main`, valid by `git check-ref-format`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
+pub struct RefName(String);
+
+impl RefName {
+    /// The branch `name`, as a person writes it: `main`, or in full `refs/heads/main`.
+    pub fn branch(name: &str) -> Result<Self, Invalid> {
+        Self::under("refs/heads/", name)
+    }
+
+    /// The tag `name`: `v1.2`, or in full `refs/tags/v1.2`.
+    pub fn tag(name: &str) -> Result<Self, Invalid> {
+        Self::under("refs/tags/", name)
+    }
+
+    fn under(prefix: &str, name: &str) -> Result<Self, Invalid> {
+        let short = name.strip_prefix(prefix).unwrap_or(name);
+        if short.starts_with('-') {
+            return Err(Invalid::new("it begins with '-'"));
+        }
+        if short == "HEAD" {
+            return Err(Invalid::new("HEAD is not a name for a branch or tag"));
+        }
+        let full = format!("{prefix}{short}");
+        gix::validate::reference::name(full.as_str().into())
+            .map_err(|err| Invalid::new(format!("git does not allow it as a ref name ({err})")))?;
+        Ok(Self(full))
+    }
+
+    /// The full name, `refs/heads/main`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name without `refs/heads/` or `refs/tags/`.
+    pub fn short(&self) -> &str {
+        self.0.splitn(3, '/').nth(2).unwrap_or(&self.0)
+    }
+}
+
+/// The name of a remote: what stands below `refs/remotes/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteName(String);
+
+impl RemoteName {
+    /// Check `name` by git's rule: `refs/remotes/NAME/x` must be a valid ref name.
+    pub fn new(name: &str) -> Result<Self, Invalid> {
+        if name.is_empty() || name.starts_with('-') || name.starts_with('/') || name.ends_with('/') {
+            return Err(Invalid::new(
+                "it is empty, or begins with '-' or '/', or ends with '/'",
+            ));
+        }
+        gix::validate::reference::name(format!("refs/remotes/{name}/x").as_str().into())
+            .map_err(|err| Invalid::new(format!("git does not allow it as a remote's name ({err})")))?;
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An absolute path without `.` and `..`; symlinks in it are not resolved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AbsPath(PathBuf);
+
+impl AbsPath {
+    /// `path`, taken relative to the absolute `base` if it is not absolute itself.
+    ///
+    /// `..` is resolved by text, as `realpath --no-symlinks` does.
+    pub fn resolve(base: &Path, path: &Path) -> Result<Self, Invalid> {
+        if path.as_os_str().is_empty() {
+            return Err(Invalid::new("it is empty"));
+        }
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(Invalid::new("it contains a NUL byte"));
+        }
+        let mut out = PathBuf::from("/");
+        for component in base.join(path).components() {
+            match component {
+                Component::Normal(name) => out.push(name),
+                Component::ParentDir => {
+                    out.pop();
+                }
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        Ok(Self(out))
+    }
+
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for AbsPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Where a repository is. Its text never shows a password: `Display` and `Debug` redact it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RepoUrl {
+    url: gix::Url,
+    local: Option<AbsPath>,
+}
+
+/// How a repository is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// A path or `file://`: served by this process itself.
+    Local,
+    /// `git://`: the daemon of `git daemon`, unauthenticated.
+    Git,
+    /// `http://`.
+    Http,
+    /// `https://`.
+    Https,
+    /// `ssh://` or `user@host:path`.
+    Ssh,
+}
+
+impl RepoUrl {
+    /// Read `text` as git does: a URL, `user@host:path`, or a path, which is taken relative to `base`.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new("it is empty"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Invalid::new("it contains a control character"));
+        }
+        let mut local = None;
+        let url =
+            gix::url::parse(text).map_err(|err| Invalid::new(redact_message(&err.to_string(), text)))?;
+        match url.scheme {
+            gix::url::Scheme::File => {
+                if url.host().is_some_and(|host| !host.is_empty()) {
+                    return Err(Invalid::new(
+                        "a file:// URL names no host; write file:///absolute/path",
+                    ));
+                }
+                let path = std::ffi::OsStr::from_bytes(&url.path);
+                local = Some(AbsPath::resolve(base, Path::new(path))?);
+            }
+            gix::url::Scheme::Git
+            | gix::url::Scheme::Http
+            | gix::url::Scheme::Https
+            | gix::url::Scheme::Ssh => {
+                if url.host().is_none_or(str::is_empty) {
+                    return Err(Invalid::new("it names no host"));
+                }
+            }
+            _ => {
+                return Err(Invalid::new(format!(
+                    "its scheme {:?} is not supported; use a path, file://, git://, http://, https:// or ssh://",
+                    url.scheme.as_str()
+                )));
+            }
+        }
+        Ok(Self { url, local })
+    }
+
+    /// How the repository is reached.
+    pub fn scheme(&self) -> Scheme {
+        match self.url.scheme {
+            gix::url::Scheme::Git => Scheme::Git,
+            gix::url::Scheme::Http => Scheme::Http,
+            gix::url::Scheme::Https => Scheme::Https,
+            gix::url::Scheme::Ssh => Scheme::Ssh,
+            _ => Scheme::Local,
+        }
+    }
+
+    /// The URL with all that it holds, a password included: for the transport only.
+    pub fn with_secrets(&self) -> &gix::Url {
+        &self.url
+    }
+
+    /// The URL without user and password for HTTP, and without a password for the rest:
+    /// fit for `.git/config`, logs and people.
+    pub fn without_secrets(&self) -> gix::Url {
+        let mut url = self.url.clone();
+        url.set_password(None);
+        if matches!(self.scheme(), Scheme::Http | Scheme::Https) {
+            url.set_user(None);
+        }
+        url
+    }
+
+    /// The path of a local repository.
+    pub fn local_path(&self) -> Option<&AbsPath> {
+        self.local.as_ref()
+    }
+}
+
+/// An error text about `url`, without repeating it: it may hold a password.
+fn redact_message(message: &str, url: &str) -> String {
+    message.replace(url, "the URL")
+}
+
+impl fmt::Display for RepoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.local {
+            Some(path) => path.fmt(f),
+            None => write!(f, "{}", self.without_secrets().to_bstring()),
+        }
+    }
+}
+
+impl fmt::Debug for RepoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RepoUrl({self})")
+    }
+}
+
+/// The id of a run, unique on this host: milliseconds since the epoch and a counter, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new id.
+    pub fn new() -> Self {
+        use std::sync::atomic::{AtomicU16, Ordering};
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let ms = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        Self(format!(
+            "{ms:011x}{:03x}",
+            COUNT.fetch_add(1, Ordering::Relaxed) & 0xfff
+        ))
+    }
+
+    /// What stands for a run where there is none, in answers that are not about a run.
+    pub fn none() -> Self {
+        Self("-".into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for RunId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+macro_rules! text {
+    ($($name:ty),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+text!(TriggerName, RefName, RemoteName, RunId);
+
+impl fmt::Display for AbsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl From<TriggerName> for String {
+    fn from(name: TriggerName) -> Self {
+        name.0
+    }
+}
+
+impl From<RefName> for String {
+    fn from(name: RefName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for TriggerName {
+    type Error = Invalid;
+
+    fn try_from(name: String) -> Result<Self, Invalid> {
+        Self::new(name)
+    }
+}
+
+impl std::borrow::Borrow<str> for TriggerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trigger_names() {
+        for good in ["site", "a", "0", "my.site_1-x", &"x".repeat(100)] {
+            assert!(TriggerName::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".a",
+            "-a",
+            "_a",
+            "a b",
+            "a/b",
+            "ä",
+            "a\0",
+            "a\n",
+            "ping",
+            "status",
+            &"x".repeat(101),
+        ] {
+            assert!(TriggerName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ref_names() {
+        assert_eq!(RefName::branch("main").unwrap().as_str(), "refs/heads/main");
+        assert_eq!(RefName::branch("refs/heads/a/b").unwrap().short(), "a/b");
+        assert_eq!(RefName::tag("v1").unwrap().as_str(), "refs/tags/v1");
+        for bad in [
+            "", "a..b", "a b", "-x", "a~1", "x.lock", "a/", "/a", "HEAD", "a\0b", "@{u}",
+        ] {
+            assert!(RefName::branch(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_resolved_by_text() {
+        let resolve =
+            |path: &str| AbsPath::resolve(Path::new("/etc/g"), Path::new(path)).map(|p| p.to_string());
+        assert_eq!(resolve("x/./y/../z").as_deref(), Ok("/etc/g/x/z"));
+        assert_eq!(resolve("/srv//site/").as_deref(), Ok("/srv/site"));
+        assert_eq!(resolve("../../../..").as_deref(), Ok("/"));
+        assert!(resolve("").is_err());
+        assert!(resolve("a\0b").is_err());
+    }
+
+    #[test]
+    fn urls_hide_their_secrets() {
+        let base = Path::new("/etc/g");
+        let url = RepoUrl::parse("https://me:hunter2@example.com/x.git", base).unwrap();
+        assert_eq!(url.to_string(), "https://example.com/x.git");
+        assert!(!format!("{url:?}").contains("hunter2"));
+        assert_eq!(
+            RepoUrl::parse("git@example.com:me/x.git", base).unwrap().scheme(),
+            Scheme::Ssh
+        );
+        assert_eq!(RepoUrl::parse("x.git", base).unwrap().to_string(), "/etc/g/x.git");
+        assert_eq!(
+            RepoUrl::parse("file:///srv/x.git", base).unwrap().local_path(),
+            Some(&AbsPath("/srv/x.git".into()))
+        );
+        for bad in ["", "ftp://h/x", "ext::sh -c x", "a\nb", "https:///x"] {
+            assert!(RepoUrl::parse(bad, base).is_err(), "{bad:?}");
+        }
+        let err = RepoUrl::parse("https://me:hunter2@exa mple.com:x/y", base).unwrap_err();
+        assert!(!err.to_string().contains("hunter2"), "{err}");
+    }
+}
