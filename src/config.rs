@@ -81,6 +81,15 @@ pub enum Revision {
     Tag(RefName),
 }
 
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RemoteHead => Ok(()),
+            Self::Branch(name) | Self::Tag(name) => f.write_str(name.short()),
+        }
+    }
+}
+
 /// What is removed besides the tracked files that vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clean {
@@ -148,6 +157,19 @@ pub enum Hook {
     },
     /// The repository's own `hooks/post-checkout`, if it is there and executable.
     PostCheckout,
+}
+
+impl Hook {
+    /// Whether it runs even if nothing has changed.
+    pub fn is_for_every_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Exec {
+                when: When::Always,
+                ..
+            }
+        )
+    }
 }
 
 /// On which runs a hook is started.

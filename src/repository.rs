@@ -4,9 +4,12 @@
 //! ever run, and what a hostile `.git/config` could redirect (worktree, hooks, alternates of
 //! configuration) is overridden. Everything that opens a repository goes through here.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use crate::fault::{Blame, Kind};
+use crate::fault::{Blame, Kind, kind_of_io};
 
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -21,13 +24,13 @@ pub enum Error {
         reason: String,
     },
     /// A new one could not be made.
-    #[error("cannot create a git repository at {path}: {reason}")]
+    #[error("cannot create a git repository at {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
     Init {
         /// The git directory.
         path: PathBuf,
         /// Why.
-        reason: String,
+        source: std::io::Error,
     },
 }
 
@@ -35,7 +38,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Open { .. } => Kind::Repository,
-            Self::Init { .. } => Kind::Path,
+            Self::Init { source, .. } => kind_of_io(source),
         }
     }
 }
@@ -71,6 +74,44 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         .map(Into::into)
         .map_err(|err| Error::Open {
             path: git_dir.into(),
-            reason: err.to_string(),
+            reason: reason(&err),
         })
+}
+
+/// The names in a git directory that make it one, see gitrepository-layout(5).
+const LAYOUT: [&str; 6] = [
+    "objects/info",
+    "objects/pack",
+    "refs/heads",
+    "refs/tags",
+    "info",
+    "hooks",
+];
+
+/// Make an empty repository at `git_dir`, with `config` as its configuration.
+///
+/// No template is used, so it holds no sample hooks.
+pub fn init(git_dir: &Path, config: &str) -> Result<gix::Repository, Error> {
+    let failed = |source: std::io::Error| Error::Init {
+        path: git_dir.into(),
+        source,
+    };
+    for dir in LAYOUT {
+        fs::create_dir_all(git_dir.join(dir)).map_err(failed)?;
+    }
+    fs::write(git_dir.join("config"), config).map_err(failed)?;
+    // HEAD last: without it, this is no repository.
+    fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n").map_err(failed)?;
+    open(git_dir)
+}
+
+/// All messages of an error of gitoxide's, the outermost first, none twice.
+pub fn reason(err: &gix::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for text in err.iter_errors().map(ToString::to_string) {
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
 }

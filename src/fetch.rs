@@ -1,0 +1,396 @@
+//! The remote's newest commit and its objects come into the repository; refs and files are left alone.
+//!
+//! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
+//! `transport` connects. Knows nothing of worktrees.
+
+use std::{num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
+
+use gix::{
+    ObjectId,
+    bstr::{BStr, ByteSlice as _},
+    protocol::handshake::Ref,
+    remote::{Direction, fetch, ref_map},
+};
+
+use crate::{
+    config::{Revision, Target},
+    event::Reporter,
+    fault::{Blame, Kind},
+    name::RefName,
+    repository,
+    transport::{self, Deadline},
+};
+
+mod progress;
+use progress::Progress;
+
+/// How to fetch.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Repository, revision, authentication and trust.
+    pub target: &'a Target,
+    /// When to give up.
+    pub deadline: Deadline,
+    /// How much history to fetch; `None` leaves the history's bound where it is.
+    pub depth: Option<NonZeroU32>,
+    /// Progress, and what the remote says.
+    pub report: &'a Reporter,
+}
+
+/// What the remote has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The commit to deploy.
+    pub commit: ObjectId,
+    /// What it is the tip of.
+    pub tip: Tip,
+    /// The pack's `.keep` file, to be removed once a ref holds the objects.
+    pub keep: Option<PathBuf>,
+}
+
+/// What the fetched commit is the tip of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tip {
+    /// A branch.
+    Branch(RefName),
+    /// A tag, and the object it points to: a tag object or the commit itself.
+    Tag(RefName, ObjectId),
+    /// No branch: the remote's HEAD is detached.
+    Detached,
+}
+
+/// A fetch failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// No connection.
+    #[error("cannot fetch from {repo}: {source}")]
+    #[diagnostic(forward(source))]
+    Connect {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        source: transport::Error,
+    },
+    /// The deadline passed.
+    #[error("fetching from {repo} took longer than {limit}")]
+    #[diagnostic(help("if the remote is only slow, raise the trigger's `timeout`"))]
+    Timeout {
+        /// The repository, without secrets.
+        repo: String,
+        /// The whole time allowed.
+        limit: String,
+    },
+    /// There is nothing to deploy.
+    #[error("the repository {repo} is empty")]
+    #[diagnostic(help("push a commit to it first"))]
+    Empty {
+        /// The repository, without secrets.
+        repo: String,
+    },
+    /// The remote has refs, but not this one.
+    #[error("{repo} has no {what}")]
+    #[diagnostic(help("{}", help_missing(what, others)))]
+    Missing {
+        /// The repository, without secrets.
+        repo: String,
+        /// The branch or tag.
+        what: String,
+        /// The names that are there.
+        others: Vec<String>,
+    },
+    /// The tag or HEAD is not a commit.
+    #[error("{what} of {repo} is not a commit, but a {found}")]
+    #[diagnostic(help("name a branch, or a tag of a commit"))]
+    NotACommit {
+        /// The repository, without secrets.
+        repo: String,
+        /// The ref.
+        what: String,
+        /// The object's kind.
+        found: String,
+    },
+    /// SHA-1 here, SHA-256 there, or the reverse.
+    #[error("{repo} names objects by {theirs}, the repository of the worktree by {ours}")]
+    #[diagnostic(help("move the worktree away, and the next run clones it anew"))]
+    ObjectFormat {
+        /// The repository, without secrets.
+        repo: String,
+        /// The remote's hash.
+        theirs: gix::hash::Kind,
+        /// The local repository's hash.
+        ours: gix::hash::Kind,
+    },
+    /// Anything that git's protocol did not foresee.
+    #[error("fetching from {repo} failed: {reason}")]
+    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    Protocol {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        reason: String,
+    },
+    /// The objects could not be stored.
+    #[error("cannot store the objects fetched from {repo}: {source}")]
+    #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
+    Store {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Connect { source, .. } => source.kind(),
+            Self::Timeout { .. } => Kind::Timeout,
+            Self::Empty { .. } | Self::Missing { .. } | Self::NotACommit { .. } => Kind::Remote,
+            Self::ObjectFormat { .. } => Kind::Repository,
+            Self::Protocol { .. } => Kind::Unreachable,
+            Self::Store { source, .. } => crate::fault::kind_of_io(source),
+        }
+    }
+}
+
+/// Bring the tip of the target's revision, and all it needs, into `repo`.
+pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, Error> {
+    let context = Context { repo, options };
+    let target = options.target;
+    let remote = repo
+        .remote_at_without_url_rewrite(target.repo.without_secrets())
+        .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
+        .and_then(|remote| remote.with_refspecs(refspecs(&target.revision), Direction::Fetch))
+        .map_err(|err| context.failed(&err))?;
+    let connection = remote
+        .to_connection_with_transport(context.connect()?)
+        .with_credentials(|_| Ok(None));
+    let prepared = connection
+        .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
+        .map_err(|err| context.failed(&err))?;
+    let found = context.find(prepared.ref_map())?;
+
+    let keep = if is_complete(repo, target, &found) {
+        None
+    } else {
+        let shallow = options
+            .depth
+            .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
+        let outcome = prepared
+            .with_shallow(shallow)
+            .receive(Progress::new(options.report), &AtomicBool::new(false))
+            .map_err(|err| context.failed(&err))?;
+        match outcome.status {
+            fetch::Status::Change {
+                write_pack_bundle, ..
+            } => write_pack_bundle.keep_path,
+            fetch::Status::NoPackReceived { .. } => None,
+        }
+    };
+    let commit = context.peel(&found)?;
+    Ok(Outcome {
+        commit,
+        tip: found.tip,
+        keep,
+    })
+}
+
+/// What the remote's refs say.
+struct Found {
+    /// The object that the ref points to.
+    object: ObjectId,
+    /// What to call it.
+    name: String,
+    tip: Tip,
+}
+
+/// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
+/// That the object alone exists proves nothing, see gix's negotiation.
+fn is_complete(repo: &gix::Repository, target: &Target, found: &Found) -> bool {
+    let held_by = match &found.tip {
+        Tip::Branch(branch) => tracking_ref(target, branch),
+        Tip::Tag(tag, _) => tag.as_str().to_owned(),
+        Tip::Detached => return false,
+    };
+    let reference = repo.try_find_reference(held_by.as_str()).ok().flatten();
+    reference.is_some_and(|reference| reference.target().try_id() == Some(found.object.as_ref()))
+        && repo.has_object(found.object)
+}
+
+/// The remote-tracking ref of `branch`: `refs/remotes/origin/main`.
+pub fn tracking_ref(target: &Target, branch: &RefName) -> String {
+    format!("refs/remotes/{}/{}", target.remote, branch.short())
+}
+
+/// What to ask for. No refspec has a destination: `publish` writes the refs.
+fn refspecs(revision: &Revision) -> Vec<&BStr> {
+    vec![match revision {
+        Revision::RemoteHead => "HEAD".into(),
+        Revision::Branch(name) | Revision::Tag(name) => name.as_str().into(),
+    }]
+}
+
+/// What every step needs to explain its failure.
+struct Context<'a> {
+    repo: &'a gix::Repository,
+    options: &'a Options<'a>,
+}
+
+impl Context<'_> {
+    fn url(&self) -> String {
+        self.options.target.repo.to_string()
+    }
+
+    fn connect(&self) -> Result<Box<dyn transport::Transport + Send>, Error> {
+        let target = self.options.target;
+        let options = transport::Options {
+            deadline: self.options.deadline,
+            auth: &target.auth,
+            tls: &target.tls,
+        };
+        transport::connect(&target.repo, &options).map_err(|source| Error::Connect {
+            repo: self.url(),
+            source,
+        })
+    }
+
+    /// Find the tip of the target's revision among the remote's refs.
+    fn find(&self, refs: &fetch::RefMap) -> Result<Found, Error> {
+        let ours = self.repo.object_hash();
+        if refs.object_hash != ours {
+            return Err(Error::ObjectFormat {
+                repo: self.url(),
+                theirs: refs.object_hash,
+                ours,
+            });
+        }
+        let (name, what) = match &self.options.target.revision {
+            Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
+            Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
+            Revision::Tag(name) => (name.as_str(), format!("tag {:?}", name.short())),
+        };
+        let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
+        let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
+            return Err(self.missing(what));
+        };
+        let tip = match &self.options.target.revision {
+            Revision::Branch(name) => Tip::Branch(name.clone()),
+            Revision::Tag(name) => Tip::Tag(name.clone(), object),
+            Revision::RemoteHead => match found {
+                Ref::Symbolic { target, .. } => branch_of(target.as_ref()).map_or(Tip::Detached, Tip::Branch),
+                _ => Tip::Detached,
+            },
+        };
+        Ok(Found {
+            object,
+            name: what,
+            tip,
+        })
+    }
+
+    /// The error for a ref that is not there, with the names that are: asked for anew, as only
+    /// the wanted name was listed.
+    fn missing(&self, what: String) -> Error {
+        let repo = self.url();
+        match self.list() {
+            Ok(others) if others.is_empty() => Error::Empty { repo },
+            Ok(others) => Error::Missing { repo, what, others },
+            Err(_) => Error::Missing {
+                repo,
+                what,
+                others: Vec::new(),
+            },
+        }
+    }
+
+    /// The names of the remote's branches and tags.
+    fn list(&self) -> Result<Vec<String>, Error> {
+        let specs = ["refs/heads/*", "refs/tags/*"].map(BStr::new);
+        let (refs, _) = self
+            .repo
+            .remote_at_without_url_rewrite(self.options.target.repo.without_secrets())
+            .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
+            .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
+            .map_err(|err| self.failed(&err))?
+            .to_connection_with_transport(self.connect()?)
+            .with_credentials(|_| Ok(None))
+            .ref_map(gix::progress::Discard, ref_map::Options::default())
+            .map_err(|err| self.failed(&err))?;
+        Ok(refs
+            .remote_refs
+            .iter()
+            .map(|r| r.unpack().0.to_str_lossy())
+            .filter_map(|name| name.splitn(3, '/').nth(2).map(Into::into))
+            .collect())
+    }
+
+    /// Follow tags to the commit.
+    fn peel(&self, found: &Found) -> Result<ObjectId, Error> {
+        let object = self
+            .repo
+            .find_object(found.object)
+            .and_then(|object| object.peel_tags_to_end())
+            .map_err(|err| self.failed(&err))?;
+        match object.kind {
+            gix::object::Kind::Commit => Ok(object.id),
+            kind => Err(Error::NotACommit {
+                repo: self.url(),
+                what: found.name.clone(),
+                found: kind.to_string(),
+            }),
+        }
+    }
+
+    /// The error that an error of gix amounts to.
+    fn failed(&self, err: &gix::Error) -> Error {
+        let repo = self.url();
+        if self.options.deadline.passed() {
+            return Error::Timeout {
+                repo,
+                limit: humantime::format_duration(self.options.deadline.after()).to_string(),
+            };
+        }
+        self.protocol(repository::reason(err))
+    }
+
+    fn protocol(&self, reason: String) -> Error {
+        Error::Protocol {
+            repo: self.url(),
+            reason,
+        }
+    }
+}
+
+/// The object that a ref points to, before peeling.
+fn object_of(r: &Ref) -> Option<ObjectId> {
+    match r {
+        Ref::Peeled { tag, .. } => Some(*tag),
+        Ref::Direct { object, .. } => Some(*object),
+        Ref::Symbolic { tag, object, .. } => Some(tag.unwrap_or(*object)),
+        Ref::Unborn { .. } => None,
+    }
+}
+
+fn branch_of(full_name: &BStr) -> Option<RefName> {
+    let name = full_name.to_str().ok()?;
+    name.starts_with("refs/heads/")
+        .then(|| RefName::branch(name).ok())?
+}
+
+fn help_missing(what: &str, others: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let wanted = what.split('"').nth(1).unwrap_or_default();
+    let near = others
+        .iter()
+        .filter(|other| strsim::damerau_levenshtein(other, wanted) <= 2)
+        .min_by_key(|other| strsim::damerau_levenshtein(other, wanted));
+    match (near, others) {
+        (Some(near), _) => format!("did you mean {near:?}?"),
+        (None, []) => "name a branch or tag that is there".into(),
+        (None, others) => format!(
+            "it has {}{}",
+            others[..others.len().min(SHOWN)].join(", "),
+            if others.len() > SHOWN { ", …" } else { "" }
+        ),
+    }
+}

@@ -1,0 +1,160 @@
+//! gitoxide's progress becomes events, a few a second.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gix::progress::{Count, Id, MessageLevel, NestedProgress, Step, StepShared, Unit};
+
+use crate::event::{Event, Phase, Reporter, Unit as Counted};
+
+/// At most one event of a phase in this time.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// One task of gitoxide's; its children are tasks of their own.
+#[derive(Clone)]
+pub(super) struct Progress {
+    report: Reporter,
+    name: Option<String>,
+    shown: Option<(Phase, Counted)>,
+    max: Option<Step>,
+    step: StepShared,
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Progress {
+    pub(super) fn new(report: &Reporter) -> Self {
+        Self {
+            report: report.clone(),
+            name: None,
+            shown: None,
+            max: None,
+            step: Arc::new(AtomicUsize::new(0)),
+            last: Arc::default(),
+        }
+    }
+
+    fn child(&self, name: String) -> Self {
+        let shown = match name.as_str() {
+            "remote" => Some((Phase::Remote, Counted::Steps)),
+            "read pack" => Some((Phase::Fetch, Counted::Bytes)),
+            "indexing" => Some((Phase::Fetch, Counted::Objects)),
+            "Resolving" => Some((Phase::Index, Counted::Objects)),
+            _ => None,
+        };
+        Self {
+            shown,
+            name: Some(name),
+            ..Self::new(&self.report)
+        }
+    }
+
+    fn changed(&self) {
+        let Some((phase, unit)) = self.shown else { return };
+        let done = self.step.load(Ordering::Relaxed) as u64;
+        let total = self.max.map(|max| max as u64);
+        {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let complete = total == Some(done);
+            if !complete && last.is_some_and(|last| last.elapsed() < PERIOD) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        self.report.emit(Event::Progress {
+            phase,
+            done,
+            total,
+            unit,
+        });
+    }
+}
+
+impl Count for Progress {
+    fn set(&self, step: Step) {
+        self.step.store(step, Ordering::Relaxed);
+        self.changed();
+    }
+
+    fn step(&self) -> Step {
+        self.step.load(Ordering::Relaxed)
+    }
+
+    fn inc_by(&self, step: Step) {
+        self.step.fetch_add(step, Ordering::Relaxed);
+        self.changed();
+    }
+
+    fn counter(&self) -> StepShared {
+        self.step.clone()
+    }
+}
+
+impl gix::Progress for Progress {
+    fn init(&mut self, max: Option<Step>, _unit: Option<Unit>) {
+        self.max = max;
+        self.step.store(0, Ordering::Relaxed);
+    }
+
+    fn max(&self) -> Option<Step> {
+        self.max
+    }
+
+    fn set_max(&mut self, max: Option<Step>) -> Option<Step> {
+        std::mem::replace(&mut self.max, max)
+    }
+
+    /// A remote's line that is no progress arrives here, behind the name of the task.
+    fn set_name(&mut self, name: String) {
+        if matches!(self.shown, Some((Phase::Remote, _)))
+            && let Some(line) = name.split_once(": ").map(|(_, line)| line.trim())
+            && !line.is_empty()
+            && !is_progress(line)
+            && self.name.as_deref() != Some(&name)
+        {
+            self.report.emit(Event::Remote {
+                line: crate::fault::one_line(line),
+            });
+        }
+        self.name = Some(name);
+    }
+
+    fn name(&self) -> Option<String> {
+        self.name.clone()
+    }
+
+    fn id(&self) -> Id {
+        gix::progress::UNKNOWN
+    }
+
+    /// Errors come back as errors; the rest is gitoxide talking to itself.
+    fn message(&self, _level: MessageLevel, _message: String) {}
+}
+
+impl NestedProgress for Progress {
+    type SubProgress = Self;
+
+    fn add_child(&mut self, name: impl Into<String>) -> Self {
+        self.child(name.into())
+    }
+
+    fn add_child_with_id(&mut self, name: impl Into<String>, _id: Id) -> Self {
+        self.child(name.into())
+    }
+}
+
+/// The names of git's own counters, which arrive as counters too.
+fn is_progress(line: &str) -> bool {
+    [
+        "Enumerating objects",
+        "Counting objects",
+        "Compressing objects",
+        "Total ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
+}

@@ -1,0 +1,345 @@
+//! Hooks: the only programs that are ever started.
+//!
+//! Each runs as a process group of its own in the worktree, without a shell and without input; what it
+//! prints becomes events line by line. A group that outlives its timeout is killed whole.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::{
+    config::{DEFAULT_HOOK_TIMEOUT, Hook},
+    event::{Event, Reporter, Stream},
+    fault::{Blame, Kind, one_line},
+};
+
+/// What a hook is run with.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The worktree: the hook's working directory.
+    pub path: &'a Path,
+    /// The repository's git directory, where `hooks/post-checkout` is looked for.
+    pub git_dir: &'a Path,
+    /// `GITSOCKET_*`.
+    pub env: &'a BTreeMap<&'static str, OsString>,
+    /// The commit before and the commit now, as `post-checkout` gets them, see githooks(5).
+    pub old_new: (&'a str, &'a str),
+    /// Where its lines go.
+    pub report: &'a Reporter,
+    /// The groups that are running, to be killed if the daemon has to stop at once.
+    pub groups: &'a Groups,
+}
+
+/// How a hook ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran, with exit status 0.
+    Succeeded,
+    /// There is no `post-checkout`.
+    Absent,
+}
+
+/// A hook failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It could not be started.
+    #[error("cannot start the hook {hook}: {source}")]
+    #[diagnostic(help("{}", help_start(source)))]
+    Start {
+        /// The hook.
+        hook: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended with a status other than 0, or by a signal.
+    #[error("the hook {hook} ended with {status}")]
+    #[diagnostic(help("see what it printed; it runs again at the next trigger"))]
+    Failed {
+        /// The hook.
+        hook: String,
+        /// `exit status 2` or `signal 9`.
+        status: String,
+    },
+    /// It took too long.
+    #[error("the hook {hook} was killed after {limit}")]
+    #[diagnostic(help("raise the hook's `timeout` if it needs longer; it runs again at the next trigger"))]
+    Timeout {
+        /// The hook.
+        hook: String,
+        /// Its timeout.
+        limit: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Hook
+    }
+}
+
+/// The process groups of running hooks.
+#[derive(Debug, Clone, Default)]
+pub struct Groups(Arc<Mutex<Vec<Pid>>>);
+
+impl Groups {
+    /// Kill all of them.
+    pub fn kill(&self) {
+        for pid in self.lock().iter() {
+            // A group that has just ended is no error.
+            kill_process_group(*pid, Signal::KILL).ok();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Run `hook` to its end.
+pub fn run(hook: &Hook, options: &Options<'_>) -> Result<Outcome, Error> {
+    match hook {
+        Hook::Exec {
+            run,
+            timeout,
+            user_env,
+            ..
+        } => {
+            let (program, args) = run
+                .split_first()
+                .expect("the configuration refuses an empty `run`");
+            let mut command = Command::new(program);
+            command.args(args).envs(user_env);
+            execute(command, program, *timeout, options)
+        }
+        Hook::PostCheckout => {
+            let file = options.git_dir.join("hooks/post-checkout");
+            if !is_usable(&file, options.report) {
+                return Ok(Outcome::Absent);
+            }
+            let (old, new) = options.old_new;
+            let mut command = Command::new(file);
+            command.args([old, new, "1"]);
+            execute(command, "post-checkout", DEFAULT_HOOK_TIMEOUT, options)
+        }
+    }
+}
+
+/// As git does, a hook that is not executable is passed over with a hint.
+fn is_usable(file: &Path, report: &Reporter) -> bool {
+    match std::fs::metadata(file) {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => true,
+        Ok(_) => {
+            report.warn(format!(
+                "{} is not executable and was passed over; type: chmod +x {0}",
+                file.display()
+            ));
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Variables that systemd gave to the daemon, and a hook must not take for its own.
+const NOT_INHERITED: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+
+fn execute(
+    mut command: Command,
+    name: &str,
+    timeout: Duration,
+    options: &Options<'_>,
+) -> Result<Outcome, Error> {
+    let hook = one_line(name);
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(options.path)
+        .envs(options.env)
+        .env("PWD", options.path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command.spawn().map_err(|source| Error::Start {
+        hook: hook.clone(),
+        source,
+    })?;
+    options.report.emit(Event::HookStarted { hook: hook.clone() });
+    let ended = supervise(&mut child, timeout, options);
+    let (status, success) = match &ended {
+        Some(status) => (describe(*status), status.success()),
+        None => (
+            format!("timeout after {}", humantime::format_duration(timeout)),
+            false,
+        ),
+    };
+    options.report.emit(Event::HookEnded {
+        hook: hook.clone(),
+        status: status.clone(),
+        success,
+    });
+    match ended {
+        Some(status) if status.success() => Ok(Outcome::Succeeded),
+        Some(_) => Err(Error::Failed { hook, status }),
+        None => Err(Error::Timeout {
+            hook,
+            limit: humantime::format_duration(timeout).to_string(),
+        }),
+    }
+}
+
+/// What a supervisor waits for.
+enum Signs {
+    Line(Stream, String),
+    EndOfOutput,
+    Exited(ExitStatus),
+}
+
+/// How long to wait for the output's end once the hook itself has ended: a daemon that it started may
+/// hold the pipe for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long a group may take between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Pass on the child's lines until it has ended, or kill it: `None`.
+fn supervise(child: &mut Child, timeout: Duration, options: &Options<'_>) -> Option<ExitStatus> {
+    let group = Pid::from_child(child);
+    options.groups.lock().push(group);
+    let (sender, signs) = mpsc::sync_channel(256);
+    let outputs = [
+        child
+            .stdout
+            .take()
+            .map(|pipe| read_lines(pipe, Stream::Stdout, sender.clone())),
+        child
+            .stderr
+            .take()
+            .map(|pipe| read_lines(pipe, Stream::Stderr, sender.clone())),
+    ];
+    let mut open = outputs.iter().flatten().count();
+    let mut status = None;
+    let mut killed = Killed::No;
+    let mut until = Instant::now() + timeout;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // An error is impossible here: the child is ours and nobody else waits for it.
+            if let Ok(status) = child.wait() {
+                sender.send(Signs::Exited(status)).ok();
+            }
+        });
+        while status.is_none() || open > 0 {
+            // A group that prints without end must not outlive its timeout either.
+            let left = until.saturating_duration_since(Instant::now());
+            let sign = if left.is_zero() {
+                None
+            } else {
+                signs.recv_timeout(left).ok()
+            };
+            match sign {
+                Some(Signs::Line(stream, line)) => options.report.emit(Event::HookLine { stream, line }),
+                Some(Signs::EndOfOutput) => open -= 1,
+                Some(Signs::Exited(code)) => {
+                    status = Some(code);
+                    until = Instant::now() + DRAIN;
+                }
+                None if status.is_some() => break,
+                None => {
+                    killed = killed.escalate(group);
+                    until = Instant::now() + GRACE;
+                }
+            }
+        }
+        // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
+        if killed != Killed::No {
+            kill_process_group(group, Signal::KILL).ok();
+        }
+    });
+    options.groups.lock().retain(|pid| *pid != group);
+    status.filter(|_| killed == Killed::No)
+}
+
+/// How far the killing of a group has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    No,
+    Term,
+    Kill,
+}
+
+impl Killed {
+    fn escalate(self, group: Pid) -> Self {
+        let (signal, next) = match self {
+            Self::No => (Signal::TERM, Self::Term),
+            Self::Term | Self::Kill => (Signal::KILL, Self::Kill),
+        };
+        kill_process_group(group, signal).ok();
+        next
+    }
+}
+
+/// The longest line passed on whole, in bytes; longer ones are broken.
+const MAX_LINE: u64 = 8 * 1024;
+
+/// Read lines on a thread of their own. It ends with the pipe, or with its listener.
+fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, signs: mpsc::SyncSender<Signs>) {
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match (&mut pipe).take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            if signs.send(Signs::Line(stream, one_line(text))).is_err() {
+                return;
+            }
+        }
+        signs.send(Signs::EndOfOutput).ok();
+    });
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".into(),
+    }
+}
+
+fn help_start(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "the program, or the interpreter in its first line, is not there",
+        io::ErrorKind::PermissionDenied => {
+            "it must be executable for the user that gitsocket runs as: chmod +x"
+        }
+        _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            "no shell is used: a script needs a first line such as #!/bin/sh"
+        }
+        _ => "try it by hand as the user that gitsocket runs as",
+    }
+}
+
+/// The file that `GITSOCKET_CHANGED_FILES` names: below the git directory.
+pub fn changed_files(git_dir: &Path) -> PathBuf {
+    git_dir.join("gitsocket/changed-files")
+}

@@ -1,0 +1,231 @@
+//! One run at a time per target, across processes; and the recovery of what a dead run left.
+//!
+//! The lock is a `flock` on the target's directory itself: it needs no file, dies with its holder,
+//! and nobody ever has to remove it. Hooks do not inherit it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
+
+use crate::{
+    event::{Event, Reporter},
+    fault::{Blame, Kind, kind_of_io},
+    name::AbsPath,
+};
+
+mod recovery;
+pub use recovery::recover;
+
+/// A target could not be locked or recovered.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// There is something else in its place.
+    #[error("the path {path} is not a directory")]
+    #[diagnostic(help("move it away, or let the trigger's `path` name another place"))]
+    NotADirectory {
+        /// The target's path.
+        path: PathBuf,
+    },
+    /// It could not be made.
+    #[error("cannot create the directory {path}: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to write in {}", parent(path)))]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It could not be opened or locked.
+    #[error("cannot lock {path}: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
+    Lock {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A left-over file could not be removed.
+    #[error("cannot remove {path}, which an interrupted run left: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
+    Recover {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotADirectory { .. } => Kind::Path,
+            Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
+                kind_of_io(source)
+            }
+        }
+    }
+}
+
+/// The lock on a target. Dropping it releases the lock, and removes the directories that were made for
+/// the target if nothing was put into them.
+#[derive(Debug)]
+pub struct Lock {
+    _dir: File,
+    made: Vec<PathBuf>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only ever removes empty directories. A run that waits for this one sees that its directory
+        // is gone, and makes it anew.
+        for dir in self.made.iter().rev() {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Lock the directory `path`, which is made if it is missing. Waits for as long as another run holds it.
+pub fn acquire(path: &AbsPath, report: &Reporter) -> Result<Lock, Error> {
+    let path = path.as_path();
+    let mut made = Vec::new();
+    loop {
+        make(path, &mut made)?;
+        if let Some(dir) = lock(path, report)? {
+            return Ok(Lock { _dir: dir, made });
+        }
+    }
+}
+
+/// Lock the directory that `path` is now; `None` if it was replaced or removed meanwhile.
+fn lock(path: &Path, report: &Reporter) -> Result<Option<File>, Error> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotADirectory => Error::NotADirectory { path: path.into() },
+        _ => Error::Lock {
+            path: path.into(),
+            source,
+        },
+    };
+    let dir = match OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits() as i32)
+        .open(path)
+    {
+        Ok(dir) => dir,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(failed(err)),
+    };
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            report.emit(Event::Waiting {
+                on: format!("another process that is updating {}", path.display()),
+            });
+            rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive))
+                .map_err(|errno| failed(errno.into()))?;
+        }
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    let held = dir.metadata().map_err(failed)?;
+    Ok(match fs::metadata(path) {
+        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Some(dir),
+        _ => None,
+    })
+}
+
+/// Make `path` and its parents, and remember in `made` which of them were not there.
+fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => return Err(Error::NotADirectory { path: path.into() }),
+        Err(_) => {}
+    }
+    if let Some(parent) = path.parent() {
+        make(parent, made)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => made.push(path.into()),
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => {
+            return Err(Error::Create {
+                path: path.into(),
+                source,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> String {
+    path.parent().unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn silent() -> Reporter {
+        Reporter::new(|_| {})
+    }
+
+    fn abs(path: &Path) -> AbsPath {
+        AbsPath::resolve(Path::new("/"), path).unwrap()
+    }
+
+    #[test]
+    fn directories_made_for_nothing_go_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = abs(&dir.path().join("a/b/c"));
+        let lock = acquire(&path, &silent()).unwrap();
+        assert!(path.as_path().is_dir());
+        drop(lock);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let lock = acquire(&path, &silent()).unwrap();
+        fs::write(path.as_path().join("x"), "").unwrap();
+        drop(lock);
+        assert!(path.as_path().join("x").exists());
+    }
+
+    #[test]
+    fn a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            assert!(matches!(
+                acquire(&abs(&path), &silent()),
+                Err(Error::NotADirectory { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn the_second_waits_for_the_first_even_if_the_directory_was_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = abs(&dir.path().join("site"));
+        let first = acquire(&path, &silent()).unwrap();
+        let (waiting, waits) = mpsc::channel();
+        let second = std::thread::spawn({
+            let path = path.clone();
+            let report = Reporter::new(move |event| waiting.send(event).unwrap());
+            move || acquire(&path, &report).unwrap()
+        });
+        assert!(matches!(waits.recv().unwrap(), Event::Waiting { .. }));
+        drop(first);
+        let second = second.join().unwrap();
+        assert!(path.as_path().is_dir(), "the second has made it anew");
+        drop(second);
+    }
+}
