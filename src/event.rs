@@ -3,7 +3,10 @@
 //! Rooms below emit [`Event`]s through a [`Reporter`]; they do not know who listens. The same
 //! events become JSON Lines, lines for people, progress bars and log records.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The trigger was accepted; the run begins when the target and a job are free.
+    /// The trigger was accepted; the run begins as soon as the target and a job are free.
     Queued {
         /// The trigger.
         trigger: TriggerName,
@@ -107,7 +110,11 @@ pub enum Event {
         /// How many.
         lost: u64,
     },
-    /// The run has ended. Always the last event.
+    /// How a trigger is: the answer to `status`.
+    Status(Status),
+    /// The daemon is there: the answer to `ping`.
+    Pong,
+    /// The run has ended, or the question is answered. Always the last event.
     Done(Done),
 }
 
@@ -143,6 +150,73 @@ pub enum Outcome {
     Updated,
     /// It failed; `kind`, `message` and `help` say why.
     Failed,
+    /// The run was accepted; the client did not want to wait for its end.
+    Accepted,
+    /// The question was answered.
+    Answered,
+}
+
+/// How a trigger is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The trigger.
+    pub trigger: TriggerName,
+    /// What its target does.
+    pub state: State,
+    /// The commit that is deployed, if the last run found it out.
+    pub commit: Option<String>,
+    /// The last run that ended, since the daemon was started.
+    pub last: Option<Last>,
+}
+
+/// What a target does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing.
+    Idle,
+    /// A run waits for a free job.
+    Waiting,
+    /// A run goes on.
+    Running,
+    /// A run goes on, and another one follows.
+    RunningThenQueued,
+}
+
+impl State {
+    /// The word, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::RunningThenQueued => "running-then-queued",
+        }
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its id.
+    pub run: RunId,
+    /// When it ended, in seconds since 1970-01-01 UTC.
+    pub ended: u64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub done: Done,
+}
+
+impl Status {
+    fn line(&self) -> String {
+        let commit = self.commit.as_deref().map_or("-", short);
+        let mut line = format!("{} {} {commit}", self.trigger, self.state.as_str());
+        if let Some(Last { run, ended, done }) = &self.last {
+            let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*ended));
+            line += &format!(" last run {run} at {when} took {} ms: {}", done.ms, done.line());
+        }
+        line
+    }
 }
 
 /// Work that is counted.
@@ -209,14 +283,9 @@ impl Done {
     /// The end of a request that never became a run, or of a run that failed before it learned anything.
     pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
         Self {
-            trigger: trigger.into(),
-            outcome: Outcome::Failed,
-            old: None,
-            new: None,
-            changed: 0,
             exit: failure.kind.exit(),
             failure: Some(failure),
-            ms: 0,
+            ..Self::answered(trigger, Outcome::Failed)
         }
     }
 }
@@ -227,7 +296,7 @@ impl Event {
     /// For [`Event::Done`] this is the last line of an answer: `ok NAME …` or `error NAME KIND: …`.
     pub fn line(&self) -> Option<String> {
         Some(match self {
-            Self::Queued { trigger } => format!("queued {trigger}: another run is going on"),
+            Self::Queued { trigger } => format!("queued {trigger}"),
             Self::Started {
                 repo, branch, path, ..
             } => match branch.as_str() {
@@ -263,6 +332,8 @@ impl Event {
             Self::HookEnded { success: true, .. } => return None,
             Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
             Self::Lagged { lost } => format!("... {lost} lines lost: this client reads too slowly"),
+            Self::Status(status) => status.line(),
+            Self::Pong => "pong".into(),
             Self::Done(done) => done.line(),
         })
     }
@@ -278,9 +349,25 @@ impl Done {
                 let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
                 format!("error {trigger} {}: {message}{help}", kind.as_str())
             }
+            (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
+            (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
             (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
             (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
             (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
+        }
+    }
+
+    /// The end of an answer that is not the end of a run.
+    pub fn answered(trigger: impl Into<String>, outcome: Outcome) -> Self {
+        Self {
+            trigger: trigger.into(),
+            outcome,
+            old: None,
+            new: None,
+            changed: 0,
+            exit: 0,
+            failure: None,
+            ms: 0,
         }
     }
 

@@ -105,7 +105,7 @@ impl Failure {
     pub fn new(kind: Kind, message: impl Into<String>, help: Option<&str>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: one_line(&message.into()),
             help: help.map(Into::into),
         }
     }

@@ -156,21 +156,15 @@ impl Blame for Error {
 /// Bring the tip of the target's revision, and all it needs, into `repo`.
 pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, Error> {
     let context = Context { repo, options };
-    let target = options.target;
-    let remote = repo
-        .remote_at_without_url_rewrite(target.repo.without_secrets())
-        .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
-        .and_then(|remote| remote.with_refspecs(refspecs(&target.revision), Direction::Fetch))
-        .map_err(|err| context.failed(&err))?;
-    let connection = remote
+    let remote = context.remote(refspecs(&options.target.revision))?;
+    let prepared = remote
         .to_connection_with_transport(context.connect()?)
-        .with_credentials(|_| Ok(None));
-    let prepared = connection
+        .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
         .map_err(|err| context.failed(&err))?;
     let found = context.find(prepared.ref_map())?;
 
-    let keep = if is_complete(repo, target, &found) {
+    let keep = if is_complete(repo, options.target, &found) {
         None
     } else {
         let shallow = options
@@ -193,6 +187,18 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         tip: found.tip,
         keep,
     })
+}
+
+/// Ask the remote for the tip of the target's revision, and fetch nothing.
+pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, ObjectId), Error> {
+    let context = Context { repo, options };
+    let refs = context.ref_map(refspecs(&options.target.revision))?;
+    let found = match context.find(&refs) {
+        // Whatever hash it uses, it is there.
+        Err(Error::ObjectFormat { .. }) => context.find_any(&refs),
+        found => found,
+    }?;
+    Ok((found.tip, found.object))
 }
 
 /// What the remote's refs say.
@@ -264,6 +270,11 @@ impl Context<'_> {
                 ours,
             });
         }
+        self.find_any(refs)
+    }
+
+    /// As [`Self::find`], whatever hash the remote uses.
+    fn find_any(&self, refs: &fetch::RefMap) -> Result<Found, Error> {
         let (name, what) = match &self.options.target.revision {
             Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
             Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
@@ -305,23 +316,33 @@ impl Context<'_> {
 
     /// The names of the remote's branches and tags.
     fn list(&self) -> Result<Vec<String>, Error> {
-        let specs = ["refs/heads/*", "refs/tags/*"].map(BStr::new);
-        let (refs, _) = self
-            .repo
-            .remote_at_without_url_rewrite(self.options.target.repo.without_secrets())
-            .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
-            .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
-            .map_err(|err| self.failed(&err))?
-            .to_connection_with_transport(self.connect()?)
-            .with_credentials(|_| Ok(None))
-            .ref_map(gix::progress::Discard, ref_map::Options::default())
-            .map_err(|err| self.failed(&err))?;
+        let refs = self.ref_map(["refs/heads/*", "refs/tags/*"].map(BStr::new))?;
         Ok(refs
             .remote_refs
             .iter()
             .map(|r| r.unpack().0.to_str_lossy())
             .filter_map(|name| name.splitn(3, '/').nth(2).map(Into::into))
             .collect())
+    }
+
+    /// The remote's refs that match `specs`.
+    fn ref_map<'s>(&self, specs: impl IntoIterator<Item = &'s BStr>) -> Result<fetch::RefMap, Error> {
+        let (refs, _) = self
+            .remote(specs)?
+            .to_connection_with_transport(self.connect()?)
+            .with_credentials(|_| Ok(None))
+            .ref_map(gix::progress::Discard, ref_map::Options::default())
+            .map_err(|err| self.failed(&err))?;
+        Ok(refs)
+    }
+
+    /// The remote, as an idea; nothing of the repository's own configuration of remotes counts.
+    fn remote<'s>(&self, specs: impl IntoIterator<Item = &'s BStr>) -> Result<gix::Remote<'_>, Error> {
+        self.repo
+            .remote_at_without_url_rewrite(self.options.target.repo.without_secrets())
+            .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
+            .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
+            .map_err(|err| self.failed(&err))
     }
 
     /// Follow tags to the commit.

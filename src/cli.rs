@@ -1,0 +1,169 @@
+//! The command line: reads arguments, calls one room, prints, and picks the exit status.
+//!
+//! Nothing else in this program prints. Results go to stdout, everything else to stderr.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use argh::FromArgs;
+use rustix::fs::Mode;
+
+use crate::{
+    address::Address,
+    config::{self, Config},
+    event::{Done, Event, Record},
+    fault::{Blame, Failure, Kind},
+    name::RunId,
+};
+
+mod ad_hoc;
+mod check;
+mod client;
+mod once;
+mod server;
+mod show;
+
+use show::Show;
+
+/// Deploys a branch to a directory when its trigger's name is said on a socket.
+/// Exit status: 0 updated or up to date; 1 the run failed; 2 usage or configuration; 3 no daemon;
+/// 4 refused; 5 updated, but a hook failed; 6 timed out.
+#[derive(FromArgs)]
+struct Arguments {
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Server(server::Arguments),
+    Once(once::Arguments),
+    Client(client::Arguments),
+    Status(client::StatusArguments),
+    Check(check::Arguments),
+}
+
+/// Run the program.
+pub fn main() -> ExitCode {
+    let umask = read_umask();
+    let arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match arguments.command {
+        Some(Command::Server(arguments)) => server::run(&arguments, umask),
+        Some(Command::Once(arguments)) => once::run(&arguments, umask),
+        Some(Command::Client(arguments)) => client::run(&arguments),
+        Some(Command::Status(arguments)) => client::status(&arguments),
+        Some(Command::Check(arguments)) => check::run(&arguments),
+        None if arguments.version => {
+            print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+        None => usage("a command is missing; try `gitsocket --help`"),
+    }
+}
+
+/// The process's umask. It can only be read by setting it, so this comes before any thread.
+fn read_umask() -> u32 {
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(umask);
+    umask.as_raw_mode()
+}
+
+fn parse() -> Result<Arguments, ExitCode> {
+    let mut words = Vec::new();
+    for word in std::env::args_os().skip(1) {
+        match word.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => return Err(usage(&format!("{word:?} is not UTF-8"))),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Arguments::from_args(&["gitsocket"], &words).map_err(|exit| match exit.status {
+        Ok(()) => {
+            print(exit.output.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(()) => usage(exit.output.trim_end()),
+    })
+}
+
+/// A result, on stdout. Who has closed it does not want it.
+fn print(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+/// Anything else, on stderr.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+fn usage(message: &str) -> ExitCode {
+    say(message);
+    ExitCode::from(Kind::Config.exit())
+}
+
+/// Show an error that is not a run's, with its source and remedy.
+fn fail<E: Blame + Send + Sync + 'static>(error: E) -> ExitCode {
+    let exit = error.kind().exit();
+    let theme = if std::io::stderr().is_terminal() {
+        miette::GraphicalTheme::unicode_nocolor()
+    } else {
+        miette::GraphicalTheme::none()
+    };
+    let mut text = String::new();
+    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    match handler.render_report(&mut text, &error) {
+        Ok(()) => say(text.trim_end()),
+        Err(_) => say(&error.to_string()),
+    }
+    ExitCode::from(exit)
+}
+
+/// End with a failure that belongs to a trigger's name, in the form that a run's failure has.
+fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode {
+    let done = Done::failed(name, failure);
+    let exit = done.exit;
+    show.record(&Record {
+        run: RunId::none(),
+        event: Event::Done(done),
+    });
+    ExitCode::from(exit)
+}
+
+/// Which configuration to read: `-c`, else `$GITSOCKET_CONFIG`, else `./config.ron`, else
+/// `/etc/gitsocket/config.ron`.
+fn config_file(given: Option<&PathBuf>) -> PathBuf {
+    const LOCAL: &str = "config.ron";
+    const SYSTEM: &str = "/etc/gitsocket/config.ron";
+    if let Some(file) = given {
+        return file.clone();
+    }
+    match std::env::var_os("GITSOCKET_CONFIG") {
+        Some(file) if !file.is_empty() => file.into(),
+        _ if Path::new(LOCAL).exists() || !Path::new(SYSTEM).exists() => LOCAL.into(),
+        _ => SYSTEM.into(),
+    }
+}
+
+fn load(given: Option<&PathBuf>) -> Result<Config, config::Error> {
+    Config::load(&config_file(given))
+}
+
+/// The directory that relative addresses on the command line are relative to.
+fn current_dir() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| "/".into())
+}
+
+/// An address on the command line.
+fn address(text: &str) -> Result<Address, ExitCode> {
+    Address::parse(text, &current_dir()).map_err(|why| usage(&format!("{text:?} is not an address: {why}")))
+}

@@ -1,0 +1,151 @@
+//! `-g DIR -r REMOTE -b BRANCH`: one trigger for an existing clone, without a configuration.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use gix::bstr::ByteSlice as _;
+
+use crate::{
+    config::{self, Config, Hook, Revision, Target},
+    fault::{Blame, Kind},
+    name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+    repository,
+};
+
+/// What was given on the command line.
+#[derive(Debug)]
+pub(super) struct Options<'a> {
+    dir: &'a PathBuf,
+    remote: &'a str,
+    branch: Option<&'a str>,
+}
+
+/// The clone does not say what to do.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(super) enum Error {
+    /// It cannot be opened.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Repository(#[from] repository::Error),
+    /// It has no such remote.
+    #[error("{dir} has no remote {remote:?} with a URL")]
+    #[diagnostic(help("name another one with -r"))]
+    Remote {
+        /// The clone.
+        dir: AbsPath,
+        /// The remote.
+        remote: String,
+    },
+    /// Its HEAD is on no branch.
+    #[error("the HEAD of {dir} is on no branch")]
+    #[diagnostic(help("name the branch with -b"))]
+    NoBranch {
+        /// The clone.
+        dir: AbsPath,
+    },
+    /// Something has a name that cannot be.
+    #[error("{what} {name:?} is not valid: {why}")]
+    #[diagnostic(help("correct it, or give another one"))]
+    Name {
+        /// What is named so.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Repository(err) => err.kind(),
+            _ => Kind::Config,
+        }
+    }
+}
+
+impl<'a> Options<'a> {
+    /// The options if `-g` was given; -r and -b mean nothing without it.
+    pub(super) fn from(
+        dir: &'a Option<PathBuf>,
+        remote: &'a Option<String>,
+        branch: &'a Option<String>,
+    ) -> Result<Option<Self>, &'static str> {
+        match dir {
+            Some(dir) => Ok(Some(Self {
+                dir,
+                remote: remote.as_deref().unwrap_or("origin"),
+                branch: branch.as_deref(),
+            })),
+            None if remote.is_some() || branch.is_some() => Err("-r and -b need -g DIR"),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The configuration with the one trigger `default`. It listens nowhere.
+pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
+    let invalid = |what, name: &str| {
+        let name = name.to_owned();
+        move |why: crate::name::Invalid| Error::Name {
+            what,
+            name,
+            why: why.to_string(),
+        }
+    };
+    let shown = options.dir.display().to_string();
+    let dir = AbsPath::resolve(&super::current_dir(), options.dir).map_err(invalid("the path", &shown))?;
+    let repo = repository::open(&dir.as_path().join(".git"))?;
+    let trigger = TriggerName::new("default").map_err(invalid("the trigger", "default"))?;
+    let target = Target {
+        trigger: trigger.clone(),
+        repo: remote_url(&repo, options.remote, &dir)?,
+        revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
+        remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
+        path: dir,
+        depth: None,
+        clean: config::Clean::Untracked,
+        keep: Vec::new(),
+        auth: config::Auth::None,
+        tls: config::Tls::default(),
+        hooks: vec![Hook::PostCheckout],
+        timeout: config::DEFAULT_FETCH_TIMEOUT,
+    };
+    Ok(Config {
+        listen: Vec::new(),
+        jobs: NonZeroUsize::MIN,
+        triggers: BTreeMap::from([(trigger, Arc::new(target))]),
+    })
+}
+
+fn remote_url(repo: &gix::Repository, remote: &str, dir: &AbsPath) -> Result<RepoUrl, Error> {
+    let missing = || Error::Remote {
+        dir: dir.clone(),
+        remote: remote.into(),
+    };
+    let url = repo
+        .config_snapshot()
+        .string(format!("remote.{remote}.url").as_str())
+        .ok_or_else(missing)?;
+    let url = url.to_str().map_err(|_| missing())?;
+    RepoUrl::parse(url, dir.as_path()).map_err(|why| Error::Name {
+        what: "the URL of the remote",
+        name: remote.into(),
+        why: why.to_string(),
+    })
+}
+
+fn branch(repo: &gix::Repository, given: Option<&str>, dir: &AbsPath) -> Result<RefName, Error> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => match repo.head_name() {
+            Ok(Some(name)) => name.as_bstr().to_string(),
+            _ => return Err(Error::NoBranch { dir: dir.clone() }),
+        },
+    };
+    RefName::branch(&name).map_err(|why| Error::Name {
+        what: "the branch",
+        name,
+        why: why.to_string(),
+    })
+}

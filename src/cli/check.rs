@@ -1,0 +1,97 @@
+//! `gitsocket check`: is the configuration right, and can its remotes be reached?
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use argh::FromArgs;
+
+use super::{config_file, fail, print, say};
+use crate::{
+    config::{Config, Target},
+    event::Reporter,
+    fault::Failure,
+    fetch::{self, Tip},
+    name::RunId,
+    repository,
+    transport::Deadline,
+};
+
+/// check the configuration
+#[derive(FromArgs)]
+#[argh(subcommand, name = "check")]
+pub(super) struct Arguments {
+    /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
+    #[argh(option, short = 'c')]
+    config: Option<PathBuf>,
+    /// ask every remote for its branch too; nothing is fetched
+    #[argh(switch)]
+    remote: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let file = config_file(arguments.config.as_ref());
+    let config = match Config::load(&file) {
+        Ok(config) => config,
+        Err(err) => return fail(err),
+    };
+    let (triggers, listeners) = (config.triggers.len(), config.listen.len());
+    print(&format!(
+        "{} is right: {triggers} trigger(s), {listeners} listener(s)",
+        file.display()
+    ));
+    if !arguments.remote {
+        return ExitCode::SUCCESS;
+    }
+    let exits: Vec<u8> = config.triggers.values().map(|target| ask(target)).collect();
+    ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// Ask one remote, and give the exit status.
+fn ask(target: &Target) -> u8 {
+    match probe(target) {
+        Ok(line) => {
+            print(&format!("{}: {line}", target.trigger));
+            0
+        }
+        Err(failure) => {
+            let help = failure.help.map(|help| format!(" ({help})")).unwrap_or_default();
+            say(&format!(
+                "{}: {}: {}{help}",
+                target.trigger,
+                failure.kind.as_str(),
+                failure.message
+            ));
+            failure.kind.exit()
+        }
+    }
+}
+
+fn probe(target: &Target) -> Result<String, Failure> {
+    // git's protocol wants a repository to speak for: an empty one, for as long as this takes.
+    let scratch = Scratch(std::env::temp_dir().join(format!("gitsocket-check-{}", RunId::new())));
+    let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+    let repo = repository::init(&scratch.0, config).map_err(|err| Failure::of(&err))?;
+    let options = fetch::Options {
+        target,
+        deadline: Deadline::new(target.timeout),
+        depth: None,
+        report: &Reporter::new(|_| {}),
+    };
+    let (tip, object) = fetch::probe(&repo, &options).map_err(|err| Failure::of(&err))?;
+    let name = match &tip {
+        Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
+        Tip::Detached => "HEAD",
+    };
+    Ok(format!(
+        "{name} of {} is at {}",
+        target.repo,
+        object.to_hex_with_len(7)
+    ))
+}
+
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}

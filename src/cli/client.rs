@@ -1,0 +1,163 @@
+//! `gitsocket client` and `gitsocket status`: ask a daemon.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use argh::FromArgs;
+
+use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
+use crate::{
+    address::Address,
+    client,
+    config::{Config, Listener, secret::Secret},
+    fault::{Failure, Kind},
+    name::{AbsPath, TriggerName},
+    wire::Request,
+};
+
+/// ask a daemon to run a trigger, and show what it does
+#[derive(FromArgs)]
+#[argh(subcommand, name = "client")]
+pub(super) struct Arguments {
+    /// the trigger's name
+    #[argh(positional)]
+    name: String,
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
+    /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
+    #[argh(option, short = 's', arg_name = "ADDR")]
+    socket: Option<String>,
+    /// print every event as a line of JSON
+    #[argh(switch)]
+    json: bool,
+    /// print the last line only
+    #[argh(switch)]
+    quiet: bool,
+    /// the file that holds the listener's token
+    #[argh(option, arg_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// give up after this long, such as 90s or 5m; the run goes on
+    #[argh(option, arg_name = "DURATION")]
+    timeout: Option<String>,
+    /// return as soon as the trigger is accepted
+    #[argh(switch)]
+    no_wait: bool,
+}
+
+/// ask a daemon how its triggers are
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+pub(super) struct StatusArguments {
+    /// this trigger only
+    #[argh(positional)]
+    name: Option<String>,
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    #[argh(option, short = 's', arg_name = "ADDR")]
+    socket: Option<String>,
+    /// print every event as a line of JSON
+    #[argh(switch)]
+    json: bool,
+    /// the file that holds the listener's token
+    #[argh(option, arg_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let show = Show::new(arguments.json, arguments.quiet);
+    let timeout = arguments
+        .timeout
+        .as_deref()
+        .map(humantime::parse_duration)
+        .transpose();
+    let (name, timeout) = match (TriggerName::new(arguments.name.as_str()), timeout) {
+        (Ok(name), Ok(timeout)) => (name, timeout),
+        (Err(why), _) => {
+            let failure = Failure::new(
+                Kind::BadRequest,
+                format!("this is no name of a trigger: {why}"),
+                None,
+            );
+            return fail_named(&show, &arguments.name, failure);
+        }
+        (_, Err(why)) => return usage(&format!("--timeout: {why}; write 90s or 5m")),
+    };
+    let request = Request::Trigger {
+        name,
+        wait: !arguments.no_wait,
+    };
+    let asked = Asked {
+        socket: arguments.socket.as_deref(),
+        token_file: arguments.token_file.as_ref(),
+        request: &request,
+        timeout,
+    };
+    ask(&asked, &show, &arguments.name)
+}
+
+pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
+    let show = Show::new(arguments.json, false);
+    let name = match arguments.name.as_deref().map(TriggerName::new).transpose() {
+        Ok(name) => name,
+        Err(why) => return usage(&format!("this is no name of a trigger: {why}")),
+    };
+    let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+    let request = Request::Status { name };
+    let asked = Asked {
+        socket: arguments.socket.as_deref(),
+        token_file: arguments.token_file.as_ref(),
+        request: &request,
+        timeout: None,
+    };
+    ask(&asked, &show, &shown)
+}
+
+/// What is asked, as the command line has it.
+struct Asked<'a> {
+    socket: Option<&'a str>,
+    token_file: Option<&'a PathBuf>,
+    request: &'a Request,
+    timeout: Option<std::time::Duration>,
+}
+
+fn ask(asked: &Asked<'_>, show: &Show, name: &str) -> ExitCode {
+    let address = match asked.socket.map_or_else(|| Ok(default_address()), address) {
+        Ok(address) => address,
+        Err(code) => return code,
+    };
+    let token = match asked.token_file.map(|file| read_token(file)).transpose() {
+        Ok(token) => token,
+        Err(code) => return code,
+    };
+    let options = client::Options {
+        address: &address,
+        request: asked.request,
+        token: token.as_ref().map(Secret::expose),
+        timeout: asked.timeout,
+    };
+    match client::ask(&options, |record| show.record(record)) {
+        Ok(done) => ExitCode::from(done.exit),
+        Err(err) => fail_named(show, name, Failure::of(&err)),
+    }
+}
+
+fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
+    let file =
+        AbsPath::resolve(&current_dir(), file).map_err(|why| usage(&format!("--token-file: {why}")))?;
+    Secret::read(&file).map_err(fail)
+}
+
+/// The first listener of the configuration if that can be read, else where a daemon usually listens.
+fn default_address() -> Address {
+    const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
+    if let Ok(config) = Config::load(&config_file(None))
+        && let Some(listener) = config.listen.first()
+    {
+        return match listener {
+            Listener::Unix { path, .. } => Address::Unix(path.clone()),
+            Listener::Tcp { addr, .. } => Address::Tcp(addr.clone()),
+        };
+    }
+    let here = current_dir().join("gitsocket.sock");
+    let path = if here.exists() { here } else { SYSTEM.into() };
+    AbsPath::resolve(&path, &path)
+        .map(Address::Unix)
+        .unwrap_or_else(|_| Address::Tcp("127.0.0.1:9418".into()))
+}

@@ -1,0 +1,115 @@
+//! `gitsocket once`: run triggers here and now, without a daemon.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use argh::FromArgs;
+
+use super::{Show, ad_hoc, fail, fail_named, load, usage};
+use crate::{
+    config::{Config, Target},
+    event::{Record, Reporter},
+    hook::Groups,
+    name::RunId,
+    run::{self, Context},
+    server::unknown_trigger,
+};
+
+/// run triggers here and now, without a daemon
+#[derive(FromArgs)]
+#[argh(subcommand, name = "once")]
+pub(super) struct Arguments {
+    /// the triggers' names
+    #[argh(positional)]
+    names: Vec<String>,
+    /// run every trigger of the configuration
+    #[argh(switch)]
+    all: bool,
+    /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
+    #[argh(option, short = 'c')]
+    config: Option<PathBuf>,
+    /// fetch, say what would be written, deleted and cleaned, and change nothing in the worktree
+    #[argh(switch)]
+    dry_run: bool,
+    /// print every event as a line of JSON
+    #[argh(switch)]
+    json: bool,
+    /// without a configuration: update the existing clone DIR, as the trigger `default`
+    #[argh(option, short = 'g', arg_name = "DIR")]
+    git: Option<PathBuf>,
+    /// with -g: the remote to fetch from; default: origin
+    #[argh(option, short = 'r')]
+    remote: Option<String>,
+    /// with -g: the branch; default: the one that HEAD is on
+    #[argh(option, short = 'b')]
+    branch: Option<String>,
+}
+
+pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
+    let show = Arc::new(Show::new(arguments.json, false));
+    let config = match ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch) {
+        Ok(None) => load(arguments.config.as_ref()).map_err(fail),
+        Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
+        Err(message) => Err(usage(message)),
+    };
+    let targets = match config.and_then(|config| choose(arguments, &config, &show)) {
+        Ok(targets) => targets,
+        Err(code) => return code,
+    };
+    // The first that fails gives the exit status, but the others are run all the same.
+    let exits: Vec<u8> = targets
+        .iter()
+        .map(|target| run_one(target, arguments.dry_run, umask, &show))
+        .collect();
+    ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// The targets to run. No run begins if one of the names is unknown.
+fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc<Target>>, ExitCode> {
+    let all = || config.triggers.values().cloned().collect();
+    match (
+        arguments.all || arguments.git.is_some(),
+        arguments.names.as_slice(),
+    ) {
+        (true, []) => Ok(all()),
+        (true, _) if arguments.git.is_some() => {
+            Err(usage("with -g there is one trigger only; leave out the names"))
+        }
+        (true, _) => Err(usage("give names or --all, not both")),
+        (false, []) => Err(usage(&format!(
+            "the trigger's name is missing; there are: {}",
+            config
+                .triggers
+                .keys()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))),
+        (false, names) => names
+            .iter()
+            .map(|name| {
+                let target = config.triggers.get(name.as_str()).cloned();
+                target.ok_or_else(|| fail_named(show, name, unknown_trigger(name, config.triggers.keys())))
+            })
+            .collect(),
+    }
+}
+
+fn run_one(target: &Target, dry_run: bool, umask: u32, show: &Arc<Show>) -> u8 {
+    let run = RunId::new();
+    let context = Context {
+        run: run.clone(),
+        umask,
+        dry_run,
+        groups: Groups::default(),
+        report: Reporter::new({
+            let show = show.clone();
+            move |event| {
+                show.record(&Record {
+                    run: run.clone(),
+                    event,
+                });
+            }
+        }),
+    };
+    run::execute(target, &context).exit
+}

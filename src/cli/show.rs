@@ -1,0 +1,123 @@
+//! Events for the one who typed the command: bars on a terminal, plain lines elsewhere, JSON Lines on request.
+
+use std::{
+    io::IsTerminal as _,
+    sync::{Mutex, PoisonError},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    event::{Event, Phase, Record, Unit},
+    wire::{self, Format},
+};
+
+/// How events are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Lines on stderr, and progress bars.
+    Bars,
+    /// Lines on stderr.
+    Lines,
+    /// Every event as JSON on stdout.
+    Json,
+    /// The last line only.
+    Quiet,
+}
+
+/// Shows events.
+#[derive(Debug)]
+pub(super) struct Show {
+    style: Style,
+    bar: Mutex<Option<(Phase, ProgressBar)>>,
+}
+
+impl Show {
+    pub(super) fn new(json: bool, quiet: bool) -> Self {
+        let style = match (json, quiet) {
+            (true, _) => Style::Json,
+            (_, true) => Style::Quiet,
+            _ if std::io::stderr().is_terminal() => Style::Bars,
+            _ => Style::Lines,
+        };
+        Self {
+            style,
+            bar: Mutex::default(),
+        }
+    }
+
+    /// Show one event. The last one is the result: on stdout if it is good.
+    pub(super) fn record(&self, record: &Record) {
+        if self.style == Style::Json {
+            if let Some(line) = wire::render(record, Format::Json) {
+                super::print(line.trim_end());
+            }
+            return;
+        }
+        match &record.event {
+            Event::Progress {
+                phase,
+                done,
+                total,
+                unit,
+            } if self.style == Style::Bars => self.bar(*phase, *done, *total, *unit),
+            Event::Progress { .. } => {}
+            Event::Done(done) => {
+                self.clear();
+                match &done.failure {
+                    None => super::print(&done.line()),
+                    Some(_) => super::say(&done.line()),
+                }
+            }
+            // Answers to a question are results too.
+            event @ (Event::Status(_) | Event::Pong | Event::Change { .. }) => {
+                self.clear();
+                event.line().iter().for_each(|line| super::print(line));
+            }
+            _ if self.style == Style::Quiet => {}
+            event => {
+                self.clear();
+                event.line().iter().for_each(|line| super::say(line));
+            }
+        }
+    }
+
+    fn bar(&self, phase: Phase, done: u64, total: Option<u64>, unit: Unit) {
+        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = match &*shown {
+            Some((before, bar)) if *before == phase => bar,
+            _ => {
+                if let Some((_, bar)) = shown.take() {
+                    bar.finish_and_clear();
+                }
+                &shown.insert((phase, new_bar(phase, unit))).1
+            }
+        };
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+    }
+
+    fn clear(&self) {
+        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bar)) = shown.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn new_bar(phase: Phase, unit: Unit) -> ProgressBar {
+    let (name, count) = match (phase, unit) {
+        (Phase::Remote, _) => ("remote", "{pos}/{len}"),
+        (Phase::Fetch, Unit::Bytes) => ("fetching", "{bytes} ({bytes_per_sec})"),
+        (Phase::Fetch, _) => ("fetching", "{pos}/{len} objects"),
+        (Phase::Index, _) => ("indexing", "{pos}/{len} objects"),
+        (Phase::Checkout, _) => ("checking out", "{pos}/{len} files"),
+    };
+    let template = format!("{{prefix:>12}} [{{bar:30}}] {count}");
+    let style = ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
+    ProgressBar::no_length().with_style(style).with_prefix(name)
+}

@@ -1,0 +1,172 @@
+//! The events of one run, kept so that any number of clients can follow it at their own pace.
+//!
+//! A run writes and never waits. A follower that is too slow misses events and is told how many; it
+//! cannot hold up the run or others, and what it has not read takes no memory of its own.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use event_listener::Event as Bell;
+
+use crate::{
+    event::{Done, Event, Record},
+    name::RunId,
+};
+
+/// How many events are kept for followers.
+const KEPT: usize = 4096;
+
+/// The events of one run.
+#[derive(Debug)]
+pub struct Journal {
+    run: RunId,
+    pages: Mutex<Pages>,
+    bell: Bell,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    events: VecDeque<Event>,
+    /// How many were dropped from the front.
+    dropped: u64,
+    done: Option<Done>,
+}
+
+impl Journal {
+    /// An empty journal for `run`.
+    pub fn new(run: RunId) -> Arc<Self> {
+        Arc::new(Self {
+            run,
+            pages: Mutex::default(),
+            bell: Bell::new(),
+        })
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Add `event` and wake all followers.
+    ///
+    /// Nothing follows [`Event::Done`].
+    pub fn write(&self, event: Event) {
+        let mut pages = self.pages();
+        if pages.done.is_some() {
+            return;
+        }
+        if let Event::Done(done) = &event {
+            pages.done = Some(done.clone());
+        }
+        pages.events.push_back(event);
+        if pages.events.len() > KEPT {
+            pages.events.pop_front();
+            pages.dropped += 1;
+        }
+        drop(pages);
+        self.bell.notify(usize::MAX);
+    }
+
+    /// How the run ended, once it has.
+    pub fn done(&self) -> Option<Done> {
+        self.pages().done.clone()
+    }
+
+    /// Follow from the first event that is still kept.
+    pub fn follow(self: &Arc<Self>) -> Follower {
+        Follower {
+            journal: self.clone(),
+            next: 0,
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One client's place in a journal.
+#[derive(Debug)]
+pub struct Follower {
+    journal: Arc<Journal>,
+    next: u64,
+}
+
+impl Follower {
+    /// The next event. After [`Event::Done`] nothing comes, and this must not be called again.
+    pub async fn next(&mut self) -> Record {
+        loop {
+            let listener = self.journal.bell.listen();
+            if let Some(event) = self.try_next() {
+                return Record {
+                    run: self.journal.run.clone(),
+                    event,
+                };
+            }
+            listener.await;
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Event> {
+        let pages = self.journal.pages();
+        if self.next < pages.dropped {
+            let lost = pages.dropped - self.next;
+            self.next = pages.dropped;
+            return Some(Event::Lagged { lost });
+        }
+        let at = usize::try_from(self.next - pages.dropped).ok()?;
+        let event = pages.events.get(at)?.clone();
+        self.next += 1;
+        Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::event::Outcome;
+
+    fn warning(n: usize) -> Event {
+        Event::Warning {
+            message: n.to_string(),
+        }
+    }
+
+    #[test]
+    fn all_followers_see_all_events() {
+        let journal = Journal::new(RunId::new());
+        let mut early = journal.follow();
+        journal.write(warning(1));
+        journal.write(Event::Done(Done::answered("x", Outcome::Updated)));
+        journal.write(warning(2));
+        let mut late = journal.follow();
+        for follower in [&mut early, &mut late] {
+            assert_eq!(block_on(follower.next()).event, warning(1));
+            assert!(matches!(block_on(follower.next()).event, Event::Done(_)));
+        }
+    }
+
+    #[test]
+    fn a_slow_follower_is_told_what_it_missed() {
+        let journal = Journal::new(RunId::new());
+        let mut follower = journal.follow();
+        for n in 0..KEPT + 10 {
+            journal.write(warning(n));
+        }
+        assert_eq!(block_on(follower.next()).event, Event::Lagged { lost: 10 });
+        assert_eq!(block_on(follower.next()).event, warning(10));
+    }
+
+    #[test]
+    fn a_waiting_follower_is_woken() {
+        let journal = Journal::new(RunId::new());
+        let mut follower = journal.follow();
+        let waiting = std::thread::spawn(move || block_on(follower.next()).event);
+        journal.write(warning(1));
+        assert_eq!(waiting.join().unwrap(), warning(1));
+    }
+}

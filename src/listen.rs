@@ -1,0 +1,265 @@
+//! Listening sockets, made so that nobody connects before mode and group are right, and who a peer is.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::TcpListener,
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    config::Listener,
+    fault::{Blame, Kind},
+    name::AbsPath,
+};
+
+/// A socket could not be listened on.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A daemon answers there.
+    #[error("a daemon is already listening on {path}")]
+    #[diagnostic(help("stop it, or listen elsewhere with -l"))]
+    Live {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else is there.
+    #[error("{path} is there and is not a socket")]
+    #[diagnostic(help("move it away, or listen elsewhere with -l"))]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket could not be made.
+    #[error("cannot listen on {addr}: {source}")]
+    #[diagnostic(help("{}", help_bind(source)))]
+    Bind {
+        /// The address.
+        addr: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such group.
+    #[error("cannot give the socket {path} to the group {group:?}: /etc/group has no such name")]
+    #[diagnostic(help("name a group that is there, or its number"))]
+    Group {
+        /// The socket.
+        path: PathBuf,
+        /// The group.
+        group: String,
+    },
+    /// It could not be given its group or mode.
+    #[error("cannot set {what} of the socket {path}: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be a member of the group"))]
+    Permissions {
+        /// `the group` or `the mode`.
+        what: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// A Unix socket; its file goes when it is dropped.
+    Unix(UnixListener, SocketFile),
+    /// A TCP socket, and the file that holds its token.
+    Tcp(TcpListener, Option<AbsPath>),
+}
+
+impl Socket {
+    /// The address, with the port that was really taken.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Unix(_, file) => file.path.display().to_string(),
+            Self::Tcp(listener, _) => listener
+                .local_addr()
+                .map_or_else(|err| err.to_string(), |addr| addr.to_string()),
+        }
+    }
+}
+
+/// Listen as the configuration says.
+pub fn bind(listener: &Listener) -> Result<Socket, Error> {
+    match listener {
+        Listener::Unix { path, mode, group } => {
+            let (socket, file) = bind_unix(path.as_path(), *mode, group.as_deref())?;
+            Ok(Socket::Unix(socket, file))
+        }
+        Listener::Tcp { addr, token_file } => {
+            let listener = TcpListener::bind(addr.as_str());
+            listener
+                .map(|listener| Socket::Tcp(listener, token_file.clone()))
+                .map_err(|source| Error::Bind {
+                    addr: addr.clone(),
+                    source,
+                })
+        }
+    }
+}
+
+/// The file of a Unix socket. Dropping it removes the file, if it is still the same one.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|id| id == self.id) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// The socket is made under another name and renamed once its permissions are right. Two daemons that
+/// start at once take turns by a lock on the directory.
+fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
+    let failed = |source| Error::Bind {
+        addr: path.display().to_string(),
+        source,
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let turn = File::open(dir).map_err(failed)?;
+    rustix::io::retry_on_intr(|| flock(&turn, FlockOperation::LockExclusive))
+        .map_err(|errno| failed(errno.into()))?;
+    refuse_live(path)?;
+
+    let new = dir.join(format!(".gitsocket-{}", std::process::id()));
+    fs::remove_file(&new).ok();
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    let publish = || {
+        set_permissions(&new, path, mode, group)?;
+        let id = identity(&new).map_err(failed)?;
+        fs::rename(&new, path).map_err(failed)?;
+        Ok(id)
+    };
+    match publish() {
+        Ok(id) => Ok((
+            listener,
+            SocketFile {
+                path: path.into(),
+                id,
+            },
+        )),
+        Err(err) => {
+            fs::remove_file(&new).ok();
+            Err(err)
+        }
+    }
+}
+
+/// A stale socket may be replaced; a live one, or anything else, may not.
+fn refuse_live(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(meta) if !meta.file_type().is_socket() => Err(Error::NotASocket { path: path.into() }),
+        Ok(_) => match UnixStream::connect(path) {
+            Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(_) => Err(Error::Live { path: path.into() }),
+            Err(source) => Err(Error::Bind {
+                addr: path.display().to_string(),
+                source,
+            }),
+        },
+    }
+}
+
+/// Set group and mode of `file`, which will be `path`.
+fn set_permissions(file: &Path, path: &Path, mode: u32, group: Option<&str>) -> Result<(), Error> {
+    let failed = |what| {
+        move |source| Error::Permissions {
+            what,
+            path: path.into(),
+            source,
+        }
+    };
+    if let Some(group) = group {
+        let gid = group_id(group).ok_or_else(|| Error::Group {
+            path: path.into(),
+            group: group.into(),
+        })?;
+        std::os::unix::fs::chown(file, None, Some(gid)).map_err(failed("the group"))?;
+    }
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).map_err(failed("the mode"))
+}
+
+/// The number of a group, from its number or from group(5). No name service is asked: a static binary has none.
+fn group_id(group: &str) -> Option<u32> {
+    group.parse().ok().or_else(|| {
+        let text = fs::read_to_string("/etc/group").ok()?;
+        text.lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.first() == Some(&group))
+            .and_then(|fields| fields.get(2)?.parse().ok())
+    })
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn help_bind(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there; stop it, or listen elsewhere with -l",
+        io::ErrorKind::NotFound => "make the directory first",
+        io::ErrorKind::PermissionDenied => {
+            "the user that gitsocket runs as must be able to write the directory, or to use the port"
+        }
+        _ => "listen elsewhere with -l",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_sockets_are_replaced_and_live_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (listener, file) = bind_unix(&path, 0o640, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert!(matches!(bind_unix(&path, 0o600, None), Err(Error::Live { .. })));
+        std::mem::forget(file);
+        drop(listener);
+        assert!(path.exists(), "stale");
+        let (_listener, file) = bind_unix(&path, 0o600, None).unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(
+            bind_unix(&path, 0o600, None),
+            Err(Error::NotASocket { .. })
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        assert!(matches!(
+            bind_unix(&dir.path().join("t"), 0o600, Some("no such group")),
+            Err(Error::Group { .. })
+        ));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

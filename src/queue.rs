@@ -1,0 +1,404 @@
+//! Which run is next: one at a time per target, a bounded number in all, and never more than one waiting
+//! behind the one that goes on.
+//!
+//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use event_listener::Event as Bell;
+
+use crate::{
+    config::{Config, Target},
+    event::{Done, Event, Last, Reporter, State, Status},
+    fault::{Failure, Kind},
+    hook::Groups,
+    journal::Journal,
+    name::{RunId, TriggerName},
+    run,
+};
+
+/// What each target does, and who is next. `R` is a run.
+#[derive(Debug)]
+pub struct Queue<R> {
+    /// A target that is not here is idle.
+    targets: BTreeMap<TriggerName, Slot<R>>,
+    /// Targets whose run waits for a job, the longest wait first.
+    ready: VecDeque<TriggerName>,
+    free_jobs: usize,
+}
+
+#[derive(Debug)]
+enum Slot<R> {
+    /// Its run waits for a job.
+    Waiting(R),
+    /// Its run goes on.
+    Running,
+    /// Its run goes on, and another follows.
+    RunningThen(R),
+}
+
+impl<R: Clone> Queue<R> {
+    /// At most `jobs` runs at a time.
+    pub fn new(jobs: NonZeroUsize) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            ready: VecDeque::new(),
+            free_jobs: jobs.get(),
+        }
+    }
+
+    /// The run that serves a trigger said now: one that has not yet started, or else a new one.
+    pub fn trigger(&mut self, name: &TriggerName, new: impl FnOnce() -> R) -> R {
+        match self.targets.get_mut(name) {
+            Some(Slot::Waiting(run) | Slot::RunningThen(run)) => run.clone(),
+            Some(slot @ Slot::Running) => {
+                let run = new();
+                *slot = Slot::RunningThen(run.clone());
+                run
+            }
+            None => {
+                let run = new();
+                self.targets.insert(name.clone(), Slot::Waiting(run.clone()));
+                self.ready.push_back(name.clone());
+                run
+            }
+        }
+    }
+
+    /// The next run to start, which takes a job until [`Self::finished`].
+    pub fn start(&mut self) -> Option<(TriggerName, R)> {
+        if self.free_jobs == 0 {
+            return None;
+        }
+        let name = self.ready.pop_front()?;
+        let Some(Slot::Waiting(run)) = self.targets.insert(name.clone(), Slot::Running) else {
+            unreachable!("only waiting targets are ready");
+        };
+        self.free_jobs -= 1;
+        Some((name, run))
+    }
+
+    /// The run of `name` has ended. One that follows goes to the end of the line.
+    pub fn finished(&mut self, name: &TriggerName) {
+        self.free_jobs += 1;
+        if let Some(Slot::RunningThen(run)) = self.targets.remove(name) {
+            self.targets.insert(name.clone(), Slot::Waiting(run));
+            self.ready.push_back(name.clone());
+        }
+    }
+
+    /// What the target of `name` does.
+    pub fn state(&self, name: &TriggerName) -> State {
+        match self.targets.get(name) {
+            None => State::Idle,
+            Some(Slot::Waiting(_)) => State::Waiting,
+            Some(Slot::Running) => State::Running,
+            Some(Slot::RunningThen(_)) => State::RunningThenQueued,
+        }
+    }
+
+    /// Whether nothing runs or waits.
+    pub fn is_idle(&self) -> bool {
+        self.targets.is_empty()
+    }
+}
+
+/// Runs triggers on threads, as the queue says.
+#[derive(Debug)]
+pub struct Scheduler {
+    queue: Mutex<Queue<Run>>,
+    last: Mutex<BTreeMap<TriggerName, Last>>,
+    targets: BTreeMap<TriggerName, Arc<Target>>,
+    umask: u32,
+    groups: Groups,
+    ended: Bell,
+}
+
+/// A run that has been accepted.
+#[derive(Debug, Clone)]
+struct Run {
+    journal: Arc<Journal>,
+    /// Who asked for it first.
+    peer: Arc<str>,
+}
+
+impl Scheduler {
+    /// Nothing runs yet.
+    pub fn new(config: &Config, umask: u32) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::new(Queue::new(config.jobs)),
+            last: Mutex::default(),
+            targets: config.triggers.clone(),
+            umask,
+            groups: Groups::default(),
+            ended: Bell::new(),
+        })
+    }
+
+    /// Accept a trigger; the journal is that of the run which serves it. `None`: there is no such trigger.
+    pub fn trigger(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Option<Arc<Journal>> {
+        self.targets.get(name)?;
+        let run = self.queue().trigger(name, || {
+            let journal = Journal::new(RunId::new());
+            journal.write(Event::Queued {
+                trigger: name.clone(),
+            });
+            Run {
+                journal,
+                peer: peer.into(),
+            }
+        });
+        self.start();
+        Some(run.journal)
+    }
+
+    /// How the trigger `name` is, or all of them. `None`: there is no such trigger.
+    pub fn status(&self, name: Option<&TriggerName>) -> Option<Vec<Status>> {
+        let status = |name: &TriggerName| {
+            let last = lock(&self.last).get(name).cloned();
+            Status {
+                trigger: name.clone(),
+                state: self.queue().state(name),
+                commit: last.as_ref().and_then(|last| last.done.new.clone()),
+                last,
+            }
+        };
+        match name {
+            Some(name) => self.targets.get(name).map(|_| vec![status(name)]),
+            None => Some(self.targets.keys().map(status).collect()),
+        }
+    }
+
+    /// The triggers there are.
+    pub fn names(&self) -> impl Iterator<Item = &TriggerName> {
+        self.targets.keys()
+    }
+
+    /// Wait until every run that was accepted has ended.
+    pub async fn drained(&self) {
+        loop {
+            let listener = self.ended.listen();
+            if self.queue().is_idle() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Kill the hooks that are running, with all they started.
+    pub fn kill_hooks(&self) {
+        self.groups.kill();
+    }
+
+    /// Start whatever can start.
+    fn start(self: &Arc<Self>) {
+        loop {
+            let Some((name, run)) = self.queue().start() else {
+                return;
+            };
+            let scheduler = self.clone();
+            let journal = run.journal.clone();
+            let spawned = std::thread::Builder::new().name(format!("run {name}")).spawn({
+                let name = name.clone();
+                move || {
+                    let done = scheduler.execute(&name, &run);
+                    scheduler.finish(&name, &run, done);
+                    scheduler.start();
+                }
+            });
+            if let Err(err) = spawned {
+                let failure = Failure::new(
+                    Kind::Resources,
+                    format!("cannot start a thread for the run: {err}"),
+                    Some("raise the daemon's limit of tasks, or lower `jobs`"),
+                );
+                journal.write(Event::Done(Done::failed(name.as_str(), failure)));
+                self.queue().finished(&name);
+                self.ended.notify(usize::MAX);
+            }
+        }
+    }
+
+    fn execute(&self, name: &TriggerName, run: &Run) -> Done {
+        let target = &self.targets[name];
+        let journal = run.journal.clone();
+        let context = run::Context {
+            run: run.journal.run().clone(),
+            umask: self.umask,
+            dry_run: false,
+            groups: self.groups.clone(),
+            // The run's own last event is held back until the target is free again, see `finish`.
+            report: Reporter::new(move |event| match event {
+                Event::Done(_) => {}
+                event => journal.write(event),
+            }),
+        };
+        catch_unwind(AssertUnwindSafe(|| run::execute(target, &context))).unwrap_or_else(|_| {
+            let failure = Failure::new(
+                Kind::Internal,
+                "the run stopped at a fault of gitsocket itself",
+                Some("please report it, with the lines about the panic in the log"),
+            );
+            Done::failed(name.as_str(), failure)
+        })
+    }
+
+    /// The run has ended: free its target, then tell its followers. So whoever has seen the end of a run
+    /// and triggers again gets a run that starts afterwards.
+    fn finish(&self, name: &TriggerName, run: &Run, done: Done) {
+        log(run, &done);
+        let ended = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        lock(&self.last).insert(
+            name.clone(),
+            Last {
+                run: run.journal.run().clone(),
+                ended: ended.as_secs(),
+                done: done.clone(),
+            },
+        );
+        self.queue().finished(name);
+        run.journal.write(Event::Done(done));
+        self.ended.notify(usize::MAX);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Run>> {
+        lock(&self.queue)
+    }
+}
+
+/// One line a run.
+fn log(run: &Run, done: &Done) {
+    let Done {
+        trigger,
+        old,
+        new,
+        changed,
+        ms,
+        ..
+    } = done;
+    let [old, new] = [old, new].map(|id| id.as_deref().unwrap_or("-"));
+    let (id, peer) = (run.journal.run().as_str(), &*run.peer);
+    match &done.failure {
+        None => tracing::info!(run = id, peer, trigger, old, new, changed, ms, "{}", done.line()),
+        Some(failure) => {
+            let kind = failure.kind.as_str();
+            tracing::error!(
+                run = id,
+                peer,
+                trigger,
+                old,
+                new,
+                changed,
+                ms,
+                kind,
+                "{}",
+                done.line()
+            );
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(n: usize) -> TriggerName {
+        TriggerName::new(format!("t{n}")).unwrap()
+    }
+
+    /// Whatever the interleaving: a trigger is served by a run that starts after it, a burst costs at most
+    /// two runs, no more than `jobs` run at once, one at a time per target, and nobody is forgotten.
+    #[test]
+    fn random_interleavings() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..300 {
+            let jobs = rng.usize(1..4);
+            let mut queue = Queue::new(NonZeroUsize::new(jobs).unwrap());
+            let (mut next_run, mut started) = (0, Vec::<usize>::new());
+            let mut running: Vec<(TriggerName, usize)> = Vec::new();
+            let mut served = Vec::new();
+            for _ in 0..200 {
+                match rng.u8(0..3) {
+                    0 => {
+                        let name = name(rng.usize(0..5));
+                        let run = queue.trigger(&name, || {
+                            next_run += 1;
+                            next_run
+                        });
+                        assert!(!started.contains(&run), "served by a run that had started before");
+                        served.push(run);
+                    }
+                    1 => {
+                        if let Some((name, run)) = queue.start() {
+                            assert!(running.iter().all(|(other, _)| *other != name));
+                            running.push((name, run));
+                            started.push(run);
+                            assert!(running.len() <= jobs);
+                        }
+                    }
+                    _ if !running.is_empty() => {
+                        let (name, _) = running.swap_remove(rng.usize(..running.len()));
+                        queue.finished(&name);
+                    }
+                    _ => {}
+                }
+            }
+            loop {
+                if let Some((name, run)) = queue.start() {
+                    started.push(run);
+                    running.push((name, run));
+                } else if let Some((name, _)) = running.pop() {
+                    queue.finished(&name);
+                } else {
+                    break;
+                }
+            }
+            assert!(queue.is_idle());
+            assert!(served.iter().all(|run| started.contains(run)));
+            started.sort_unstable();
+            assert_eq!(
+                started,
+                (1..=next_run).collect::<Vec<_>>(),
+                "every run starts once"
+            );
+        }
+    }
+
+    #[test]
+    fn a_burst_costs_two_runs_and_nobody_starves() {
+        let mut queue = Queue::new(NonZeroUsize::MIN);
+        let mut runs = 0;
+        let mut trigger = |queue: &mut Queue<usize>, n| {
+            queue.trigger(&name(n), || {
+                runs += 1;
+                runs
+            })
+        };
+        trigger(&mut queue, 0);
+        assert_eq!(queue.start().unwrap().0, name(0));
+        let served: Vec<_> = (0..100).map(|_| trigger(&mut queue, 0)).collect();
+        assert_eq!(served, vec![2; 100]);
+        trigger(&mut queue, 1);
+        queue.finished(&name(0));
+        assert_eq!(queue.start().unwrap().0, name(1), "who waited longer is first");
+        queue.finished(&name(1));
+        assert_eq!(queue.start().unwrap().0, name(0));
+        queue.finished(&name(0));
+        assert!(queue.is_idle());
+    }
+}

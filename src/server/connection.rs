@@ -1,0 +1,275 @@
+//! One client: its request in, the events of its run out.
+
+use std::sync::Arc;
+
+use async_std::{
+    future::timeout,
+    io::{self, Read, ReadExt as _, Write, WriteExt as _},
+    os::unix::net::UnixStream,
+    task,
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    config::secret::Secret,
+    event::{Done, Event, Outcome, Record},
+    fault::{Failure, Kind},
+    journal::Journal,
+    name::{AbsPath, RunId, TriggerName},
+    queue::Scheduler,
+    server::{Guest, MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
+    wire::{self, Format, Line, Request},
+};
+
+/// A connection's two directions.
+pub(super) trait Stream: Read + Write + Unpin + Send + 'static {}
+impl<S: Read + Write + Unpin + Send + 'static> Stream for S {}
+
+/// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`, unix(7)).
+pub(super) fn unix_peer(stream: &UnixStream) -> String {
+    match rustix::net::sockopt::socket_peercred(stream) {
+        Ok(peer) => format!("uid={} pid={}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()),
+        Err(_) => "unix".into(),
+    }
+}
+
+/// Answer a client, and give its place back.
+pub(super) async fn answer<S: Stream>(stream: S, peer: String, token_file: Option<AbsPath>, guest: Guest) {
+    let mut client = Client {
+        stream,
+        unread: Vec::new(),
+    };
+    let request = match timeout(REQUEST_TIMEOUT, client.request()).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(Trouble::Gone)) => return,
+        Ok(Err(Trouble::Bad(failure, format))) => return client.refuse("-", failure, format, &peer).await,
+        Err(_) => {
+            let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
+            let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
+            return client.refuse("-", failure, Format::Text, &peer).await;
+        }
+    };
+    let Asked {
+        request,
+        format,
+        token,
+    } = request;
+    // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
+    if let Some(file) = token_file
+        && let Err(failure) = check_token(file, token).await
+    {
+        return client.refuse("-", failure, format, &peer).await;
+    }
+    let scheduler = &guest.house.scheduler;
+    match request {
+        Request::Ping => {
+            let done = Done::answered("-", Outcome::Answered);
+            client.say(vec![Event::Pong, Event::Done(done)], format).await;
+        }
+        Request::Status { name } => match scheduler.status(name.as_ref()) {
+            Some(all) => {
+                let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
+                let name = name.as_ref().map_or("-", TriggerName::as_str);
+                events.push(Event::Done(Done::answered(name, Outcome::Answered)));
+                client.say(events, format).await;
+            }
+            None => {
+                client
+                    .refuse_unknown(name.as_ref(), scheduler, format, &peer)
+                    .await
+            }
+        },
+        Request::Trigger { name, wait } => match scheduler.trigger(&name, &peer) {
+            Some(journal) if wait => client.follow(&journal, format).await,
+            Some(journal) => {
+                let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
+                client.say_of(journal.run(), vec![done], format).await;
+            }
+            None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
+        },
+    }
+}
+
+/// Tell a client that all places are taken, on a task of its own that takes none.
+pub(super) fn refuse_busy<S: Stream>(mut stream: S) {
+    let failure = Failure::new(
+        Kind::Busy,
+        format!("{MAX_CONNECTIONS} connections are open already"),
+        Some("try again in a few seconds"),
+    );
+    let line = format!("{}\n", Done::failed("-", failure).line());
+    task::spawn(async move {
+        // A line fits into any socket's buffer: a client that does not read it is not waited for.
+        let saying = stream.write_all(line.as_bytes());
+        timeout(std::time::Duration::from_secs(1), saying).await.ok();
+    });
+}
+
+/// A request as it was asked.
+struct Asked {
+    request: Request,
+    format: Format,
+    token: Option<String>,
+}
+
+/// Why there is no request.
+enum Trouble {
+    /// The client has gone without a word.
+    Gone,
+    /// It cannot be understood.
+    Bad(Failure, Format),
+}
+
+struct Client<S> {
+    stream: S,
+    /// Bytes that were received behind the last line.
+    unread: Vec<u8>,
+}
+
+impl<S: Stream> Client<S> {
+    /// The request, and the token that came before or in it.
+    async fn request(&mut self) -> Result<Asked, Trouble> {
+        let mut token = None;
+        loop {
+            let line = self.line().await?;
+            match wire::parse(&line) {
+                Ok(Line::Token(said)) if token.is_none() => token = Some(said),
+                Ok(Line::Token(_)) => {
+                    let failure = Failure::new(Kind::BadRequest, "the token was said twice", None);
+                    return Err(Trouble::Bad(failure, Format::Text));
+                }
+                Ok(Line::Request(request, format, said)) => {
+                    return Ok(Asked {
+                        request,
+                        format,
+                        token: said.or(token),
+                    });
+                }
+                Err((failure, format)) => return Err(Trouble::Bad(failure, format)),
+            }
+        }
+    }
+
+    /// One line, without its end. A line that breaks off is not a line: half a name may be another name.
+    async fn line(&mut self) -> Result<Vec<u8>, Trouble> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let rest = self.unread.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.pop();
+                return Ok(line);
+            }
+            let format = match self.unread.first() {
+                Some(b'{') => Format::Json,
+                _ => Format::Text,
+            };
+            if self.unread.len() >= wire::MAX_LINE {
+                return Err(Trouble::Bad(wire::too_long(), format));
+            }
+            let mut chunk = [0; 1024];
+            let room = chunk.len().min(wire::MAX_LINE - self.unread.len());
+            match self.stream.read(&mut chunk[..room]).await {
+                Ok(0) if self.unread.is_empty() => return Err(Trouble::Gone),
+                Ok(0) => return Err(Trouble::Bad(wire::unfinished(), format)),
+                Ok(n) => self.unread.extend_from_slice(&chunk[..n]),
+                Err(_) => return Err(Trouble::Gone),
+            }
+        }
+    }
+
+    /// Pass on a run's events to its end, or until the client is gone: the run goes on without it.
+    async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
+        let mut follower = journal.follow();
+        loop {
+            let record = follower.next().await;
+            let last = matches!(record.event, Event::Done(_));
+            if self.write(&record, format).await.is_err() || last {
+                return;
+            }
+        }
+    }
+
+    async fn say(&mut self, events: Vec<Event>, format: Format) {
+        self.say_of(&RunId::none(), events, format).await;
+    }
+
+    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
+        for event in events {
+            let record = Record {
+                run: run.clone(),
+                event,
+            };
+            if self.write(&record, format).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn write(&mut self, record: &Record, format: Format) -> io::Result<()> {
+        match wire::render(record, format) {
+            Some(line) => io::timeout(WRITE_TIMEOUT, self.stream.write_all(line.as_bytes())).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &str) {
+        tracing::warn!(peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
+        self.say(vec![Event::Done(Done::failed(name, failure))], format)
+            .await;
+    }
+
+    async fn refuse_unknown(
+        &mut self,
+        name: Option<&TriggerName>,
+        scheduler: &Scheduler,
+        format: Format,
+        peer: &str,
+    ) {
+        let name = name.map_or("-", TriggerName::as_str);
+        let failure = unknown_trigger(name, scheduler.names());
+        self.refuse(name, failure, format, peer).await;
+    }
+}
+
+/// The failure for a name that no trigger has.
+pub(crate) fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerName>) -> Failure {
+    let near = names
+        .map(|other| (strsim::damerau_levenshtein(name, other.as_str()), other))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    let help = match near {
+        Some((_, other)) => format!("did you mean {other}?"),
+        None => "see `gitsocket status` for those there are".into(),
+    };
+    Failure::new(
+        Kind::UnknownTrigger,
+        format!("there is no trigger {name:?}"),
+        Some(&help),
+    )
+}
+
+/// Compare what a client said with the token in `file`, which is read anew each time.
+async fn check_token(file: AbsPath, said: Option<String>) -> Result<(), Failure> {
+    let refused = |message| {
+        Err(Failure::new(
+            Kind::NotAllowed,
+            message,
+            Some("say the listener's token first"),
+        ))
+    };
+    let secret = task::spawn_blocking(move || Secret::read(&file)).await;
+    match (secret, said) {
+        (Ok(_), None) => refused("this listener wants a token"),
+        (Ok(secret), Some(said)) if bool::from(secret.expose().as_bytes().ct_eq(said.as_bytes())) => Ok(()),
+        (Ok(_), Some(_)) => refused("the token is wrong"),
+        (Err(err), _) => {
+            // The stranger does not learn what is wrong with our files; the log does.
+            tracing::error!("{}", Failure::of(&err).message);
+            Err(Failure::new(
+                Kind::NotAllowed,
+                "the token cannot be checked",
+                Some("see the daemon's log"),
+            ))
+        }
+    }
+}
