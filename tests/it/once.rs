@@ -1,0 +1,242 @@
+//! `once`: a directory becomes the newest commit, and git agrees.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::{
+    source::{Entry, file},
+    world::{World, git, have},
+};
+
+fn files() -> Vec<(&'static str, Entry)> {
+    vec![
+        ("a.txt", file("a\n")),
+        ("bin/run", Entry::Executable(b"#!/bin/sh\n".to_vec())),
+        ("deep/er/still/b.txt", file("b\n")),
+        ("link", Entry::Symlink("deep/er".into())),
+        (".gitignore", file("*.log\n")),
+    ]
+}
+
+/// What a `BTreeMap` of the site should be.
+fn expected(files: &[(&str, Entry)]) -> std::collections::BTreeMap<String, Entry> {
+    files.iter().map(|(path, entry)| ((*path).to_owned(), entry.clone())).collect()
+}
+
+#[test]
+fn clones_updates_and_then_has_nothing_to_do() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit(files());
+    world.config("");
+
+    let ended = world.deploy();
+    assert_eq!(ended.out, format!("ok site 0000000..{}\n", first.to_hex_with_len(7)));
+    assert_eq!(world.site(), expected(&files()));
+
+    let mut next = files();
+    next.retain(|(path, _)| !path.starts_with("deep"));
+    next.push(("deep", file("now a file\n")));
+    next[0].1 = Entry::Executable(b"a\n".to_vec());
+    let second = source.commit(next.clone());
+    let ended = world.deploy();
+    let [old, new] = [first, second].map(|id| id.to_hex_with_len(7).to_string());
+    assert_eq!(ended.out, format!("ok site {old}..{new}\n"));
+    assert_eq!(world.site(), expected(&next));
+
+    let before = fs::metadata(world.path("site/.git/index")).unwrap().modified().unwrap();
+    let ended = world.deploy();
+    assert_eq!(ended.out, format!("ok site up-to-date {new}\n"));
+    let after = fs::metadata(world.path("site/.git/index")).unwrap().modified().unwrap();
+    assert_eq!(before, after, "a run with nothing to do writes no index");
+
+    if have("git") {
+        let site = world.path("site");
+        assert_eq!(git(&site, &["status", "--porcelain", "--branch"]), "## main...origin/main\n");
+        git(&site, &["fsck", "--strict"]);
+        assert_eq!(git(&site, &["rev-parse", "HEAD"]).trim(), second.to_string());
+        assert_eq!(git(&site, &["reflog"]).lines().count(), 2);
+        assert_eq!(git(&site, &["symbolic-ref", "HEAD"]), "refs/heads/main\n");
+    }
+}
+
+#[test]
+fn undoes_local_changes_but_keeps_what_is_ignored_or_kept() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit(files());
+    world.config("keep: [\"uploads/\"]");
+    world.deploy();
+
+    world.write("site/a.txt", "changed\n");
+    world.write("site/untracked/x", "");
+    world.write("site/error.log", "ignored");
+    world.write("site/uploads/photo", "kept");
+    fs::remove_file(world.path("site/bin/run")).unwrap();
+    fs::create_dir(world.path("site/empty")).unwrap();
+    let ended = world.deploy();
+    assert!(ended.out.starts_with("ok site up-to-date "), "{ended:?}");
+    let mut want = expected(&files());
+    want.insert("error.log".into(), file("ignored"));
+    want.insert("uploads/photo".into(), file("kept"));
+    assert_eq!(world.site(), want);
+    assert!(!world.path("site/empty").exists());
+}
+
+#[test]
+fn follows_force_pushes_and_switches_branches() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    source.commit([("a", file("2"))]);
+    world.config("");
+    world.deploy();
+    let rewritten = source.rewrite([("b", file("other"))]);
+    let ended = world.deploy();
+    assert!(ended.out.ends_with(&format!("..{}\n", rewritten.to_hex_with_len(7))));
+    assert_eq!(world.site(), expected(&[("b", file("other"))]));
+
+    source.commit_on("next", [("c", file("3"))]);
+    world.config_of("\"site\": (repo: \"repo.git\", branch: \"next\", path: \"site\"),");
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("c", file("3"))]));
+    let head = fs::read_to_string(world.path("site/.git/HEAD")).unwrap();
+    assert_eq!(head, "ref: refs/heads/next\n");
+}
+
+#[test]
+fn without_a_branch_the_remotes_head_decides() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("main"))]);
+    source.commit_on("trunk", [("a", file("trunk"))]);
+    source.set_head("trunk");
+    world.config_of("\"site\": (repo: \"repo.git\", path: \"site\"),");
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("a", file("trunk"))]));
+}
+
+#[test]
+fn a_tag_is_deployed_detached() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1"))]);
+    source.point("refs/tags/v1", first);
+    source.commit([("a", file("2"))]);
+    world.config_of("\"site\": (repo: \"repo.git\", tag: \"v1\", path: \"site\"),");
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("a", file("1"))]));
+    let head = fs::read_to_string(world.path("site/.git/HEAD")).unwrap();
+    assert_eq!(head.trim(), first.to_string());
+}
+
+#[test]
+fn depth_bounds_the_history() {
+    let world = World::new();
+    let mut source = world.source();
+    for n in 0..5 {
+        source.commit([("a", file(&n.to_string()))]);
+    }
+    world.config("depth: 1");
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("a", file("4"))]));
+    source.commit([("a", file("5"))]);
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("a", file("5"))]));
+    if have("git") {
+        let site = world.path("site");
+        assert_eq!(git(&site, &["rev-list", "--count", "HEAD"]), "1\n");
+        git(&site, &["fsck", "--strict"]);
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1")), ("b", file("1"))]);
+    world.config("");
+    let ended = world.run(["once", "--dry-run", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(ended.out.contains("would write a\n"), "{ended:?}");
+    assert!(!world.path("site").exists());
+
+    world.deploy();
+    source.commit([("a", file("2"))]);
+    world.write("site/new", "");
+    let before = world.site();
+    let ended = world.run(["once", "--dry-run", "site"]);
+    let mut said: Vec<_> = ended.out.lines().filter(|line| line.starts_with("would")).collect();
+    said.sort_unstable();
+    assert_eq!(said, ["would clean new", "would delete b", "would write a"]);
+    assert_eq!(world.site(), before);
+}
+
+#[test]
+fn several_names_all_of_them_and_json() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config_of(
+        "\"one\": (repo: \"repo.git\", path: \"1\"), \"two\": (repo: \"repo.git\", path: \"2\"),",
+    );
+    assert_eq!(world.run(["once", "one", "two"]).out.lines().count(), 2);
+    let ended = world.run(["once", "--all", "--json"]);
+    assert_eq!(ended.exit, 0);
+    let records: Vec<serde_json::Value> =
+        ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(records.iter().all(|record| record["event"].is_string() && record["run"].is_string()));
+    let done: Vec<_> = records.iter().filter(|record| record["event"] == "done").collect();
+    assert_eq!(done.len(), 2);
+    for field in ["outcome", "old", "new", "changed", "exit"] {
+        assert!(done[0].get(field).is_some(), "{field}");
+    }
+    assert_eq!(done[0]["outcome"], "up-to-date");
+    assert_eq!(done[0]["exit"], 0);
+}
+
+#[test]
+fn an_existing_clone_is_adopted_and_its_history_kept() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let site = world.path("site");
+    git(&world.path("."), &["clone", "-q", "repo.git", "site"]);
+    git(&site, &["config", "user.name", "Me"]);
+    git(&site, &["config", "user.email", "me@example.com"]);
+    fs::write(site.join("mine"), "local commit").unwrap();
+    git(&site, &["add", "-A"]);
+    git(&site, &["commit", "-q", "-m", "local"]);
+    let local = git(&site, &["rev-parse", "HEAD"]);
+    source.commit([("a", file("2"))]);
+    world.config("");
+    world.deploy();
+    assert_eq!(world.site(), expected(&[("a", file("2"))]));
+    git(&site, &["cat-file", "-e", local.trim()]);
+    assert_eq!(git(&site, &["status", "--porcelain"]), "");
+    assert!(git(&site, &["reflog"]).lines().count() >= 3);
+
+    // The same clone without a configuration.
+    source.commit([("a", file("3"))]);
+    let ended = world.run(["once", "-g", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(ended.out.starts_with("ok default "), "{ended:?}");
+    assert_eq!(world.site(), expected(&[("a", file("3"))]));
+}
+
+#[test]
+fn modes_follow_the_umask() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit(files());
+    world.config("");
+    world.deploy();
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(umask);
+    let mode = |path: &str| fs::metadata(world.path("site").join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("a.txt"), 0o666 & !umask.as_raw_mode());
+    assert_eq!(mode("bin/run"), 0o777 & !umask.as_raw_mode());
+    assert_eq!(mode("deep/er"), 0o777 & !umask.as_raw_mode());
+}

@@ -1,0 +1,245 @@
+//! A directory of its own for each test, the binary in it, and a daemon where one is wanted.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::Shutdown,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+};
+
+use super::source::{Entry, Source};
+
+/// Where a test happens.
+pub struct World {
+    dir: tempfile::TempDir,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub exit: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A bare repository `repo.git` to deploy from.
+    pub fn source(&self) -> Source {
+        Source::new(&self.path("repo.git"))
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Write an executable; scripts in tests name /bin/sh themselves.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// A configuration with the trigger `site` (repo.git to site/) and `more` of its fields.
+    pub fn config(&self, more: &str) -> PathBuf {
+        self.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", {more}),"
+        ))
+    }
+
+    pub fn config_of(&self, triggers: &str) -> PathBuf {
+        let text = format!("(listen: [Unix(path: \"s.sock\")], triggers: {{ {triggers} }})");
+        self.write("config.ron", &text)
+    }
+
+    /// The program, in this directory, with nothing else in its environment: no PATH, no HOME.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gitsocket"));
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", "")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ended {
+        Ended::from(self.command(args).output().unwrap())
+    }
+
+    /// `once site`, which has to succeed.
+    pub fn deploy(&self) -> Ended {
+        let ended = self.run(["once", "site"]);
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        ended
+    }
+
+    /// The files below `site`, without `.git`.
+    pub fn site(&self) -> BTreeMap<String, Entry> {
+        tree(&self.path("site"))
+    }
+
+    pub fn daemon(&self) -> Daemon {
+        Daemon::start(self, &[])
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            exit: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// All files below `dir`, without `.git`.
+pub fn tree(dir: &Path) -> BTreeMap<String, Entry> {
+    fn walk(base: &Path, dir: &Path, out: &mut BTreeMap<String, Entry>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            let name = path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if name == ".git" {
+            } else if meta.is_symlink() {
+                let to = fs::read_link(&path).unwrap().to_str().unwrap().to_owned();
+                out.insert(name, Entry::Symlink(to));
+            } else if meta.is_dir() {
+                walk(base, &path, out);
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                let executable = meta.permissions().mode() & 0o100 != 0;
+                out.insert(name, if executable { Entry::Executable(bytes) } else { Entry::File(bytes) });
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(dir, dir, &mut out);
+    out
+}
+
+/// A running daemon; it is killed when this is dropped.
+pub struct Daemon {
+    pub child: Child,
+    pub socket: PathBuf,
+    log: BufReader<ChildStderr>,
+}
+
+impl Daemon {
+    /// Start it and wait until it says that it is ready.
+    pub fn start(world: &World, args: &[&str]) -> Self {
+        let mut child = world
+            .command(["server"].iter().chain(args))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut daemon = Self {
+            child,
+            socket: world.path("s.sock"),
+            log,
+        };
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    /// Read the log up to the line that contains `text`, and give that line.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            if self.log.read_line(&mut line).unwrap() == 0 {
+                panic!("the daemon ended without saying {text:?}:\n{seen}");
+            }
+            if line.contains(text) {
+                return line;
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).unwrap()
+    }
+
+    /// Say `request` as it is, and read the whole answer.
+    pub fn say(&self, request: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect();
+        // The daemon may refuse before it has read everything.
+        stream.write_all(request.as_ref()).ok();
+        stream.shutdown(Shutdown::Write).ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok();
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Wait for its end, and give the rest of its log.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The last line of an answer.
+pub fn last_line(answer: &str) -> &str {
+    answer.trim_end().lines().next_back().unwrap_or_default()
+}
+
+/// Whether `program` is there. Says aloud when a test cannot do all it should.
+pub fn have(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    if !found {
+        eprintln!("SKIPPED: {program} is not here");
+    }
+    found
+}
+
+/// Run git in `dir`, isolated from whoever runs the tests, and give what it printed.
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
