@@ -17,6 +17,9 @@ pub mod git;
 pub mod http;
 pub mod tcp;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     config::{Auth, Tls},
     fault::{Blame, Kind},

@@ -52,7 +52,8 @@ impl Credentials {
                 (value, password.is_some(), "the URL".into())
             }
         };
-        let mut header = HeaderValue::from_str(&value).map_err(|_| Error::Credentials {
+        let ascii = value.is_ascii().then(|| HeaderValue::from_str(&value).ok());
+        let mut header = ascii.flatten().ok_or_else(|| Error::Credentials {
             url: url.to_string(),
             reason: "they contain characters that a header cannot hold",
         })?;

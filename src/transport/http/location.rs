@@ -4,7 +4,7 @@ use std::fmt;
 
 use ureq::http::{Uri, uri::Authority};
 
-use crate::name::RepoUrl;
+use crate::{fault::one_line, name::RepoUrl};
 
 /// Who answers for a URL: credentials for one origin are never sent to another (RFC 6454, section 4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +76,24 @@ pub(super) fn shown(uri: &Uri) -> String {
 /// Where `location` leads, seen from `from`, or where it would and why it is not followed.
 pub(super) fn redirect(from: &Uri, location: &str) -> Result<Uri, (String, &'static str)> {
     let text = absolute(from, location);
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
+        let to = format!("a {} URL", one_line(scheme));
+        return Err((to, "it is neither http:// nor https://"));
+    }
     let to: Uri = text
         .parse()
-        .map_err(|_| ("an unreadable URL".to_owned(), "it is not a URL"))?;
+        .map_err(|_| ("what is not a URL".to_owned(), "it cannot be read"))?;
     let refused = |reason| Err((shown(&to), reason));
     match (Origin::of(from), Origin::of(&to)) {
-        (_, None) => refused("it is neither http:// nor https://"),
+        (_, None) => refused("it names no host"),
         (Some(from), Some(to)) if from.https && !to.https => refused("it is not encrypted"),
         _ => match without_credentials(&to) {
             Some(to) => Ok(to),
-            None => refused("it is not a URL"),
+            None => refused("it cannot be read"),
         },
     }
 }

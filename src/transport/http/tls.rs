@@ -76,7 +76,8 @@ pub(super) fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
         return Error::Tls { host, reason };
     };
     match cert {
-        C::UnknownIssuer => Error::UnknownIssuer {
+        // A bad signature is that of another authority of the same name, say one that was made anew.
+        C::UnknownIssuer | C::BadSignature => Error::UnknownIssuer {
             host,
             roots: roots.into(),
         },
