@@ -230,11 +230,7 @@ impl Caller {
         };
         let response = response.map_err(|err| self.explain(err, uri, via.as_deref()))?;
         match (response.status().as_u16(), via) {
-            (407, Some(proxy)) => Err(refused_by(
-                proxy,
-                uri,
-                "it asks for a user and password (407)".into(),
-            )),
+            (407, Some(proxy)) => Err(refused_by(proxy, uri, Some(407), "")),
             _ => Ok(response),
         }
     }
@@ -319,8 +315,10 @@ impl Caller {
         match err {
             ureq::Error::Timeout(_) => tcp::Error::timeout(&peer, self.deadline).into(),
             ureq::Error::Rustls(err) => tls::fault(&err, &peer.host, &self.roots),
+            // The reason ends in the status, if there was one.
             ureq::Error::ConnectProxyFailed(reason) => {
-                refused_by(via.unwrap_or_default().to_owned(), uri, one_line(&reason))
+                let status = reason.rsplit('/').next().and_then(|status| status.parse().ok());
+                refused_by(via.unwrap_or_default().to_owned(), uri, status, &reason)
             }
             // The resolver's own.
             ureq::Error::Other(err) => match err.downcast::<io::Error>() {
@@ -369,11 +367,16 @@ fn refused(url: &str, to: &Uri, reason: &'static str) -> Error {
     }
 }
 
-fn refused_by(proxy: String, uri: &Uri, reason: String) -> Error {
+fn refused_by(proxy: String, uri: &Uri, status: Option<u16>, reason: &str) -> Error {
     Error::Proxy {
         proxy,
         host: peer(uri, None).host,
-        reason,
+        status,
+        reason: match status {
+            Some(407) => "it asks for a user and password (407)".into(),
+            Some(status) => format!("it answered {status}"),
+            None => one_line(reason),
+        },
     }
 }
 

@@ -68,7 +68,7 @@ pub enum Error {
     /// The server's certificate was made by nobody we trust.
     #[error("the certificate of {host} was issued by nobody that is trusted here ({roots})")]
     #[diagnostic(help(
-        "if the host has a private authority, name its certificate: tls: (ca_file: \"/path/ca.pem\")"
+        "if its authority is a private one, name that: tls: (ca_file: \"/path/ca.pem\"), or tls: (roots: System)"
     ))]
     UnknownIssuer {
         /// The host.
@@ -122,6 +122,8 @@ pub enum Error {
         proxy: String,
         /// The host behind it.
         host: String,
+        /// Its answer, if it gave one.
+        status: Option<u16>,
         /// Why.
         reason: String,
     },
@@ -238,12 +240,13 @@ impl Blame for Error {
             | Self::Roots { .. }
             | Self::SystemRoots { .. }
             | Self::ProxyUrl { .. } => Kind::Config,
-            Self::Proxy { .. } => Kind::Unreachable,
+            Self::Proxy { status, .. } if status.is_none_or(passing) => Kind::Unreachable,
             Self::Status { status, .. } if passing(*status) => Kind::Unreachable,
             Self::UnknownIssuer { .. }
             | Self::Expired { .. }
             | Self::WrongName { .. }
             | Self::Tls { .. }
+            | Self::Proxy { .. }
             | Self::Unauthenticated { .. }
             | Self::Refused { .. }
             | Self::Forbidden { .. }

@@ -487,7 +487,8 @@ fn the_deadline_holds() {
                 .into_bytes(),
         )
     };
-    let answers: [(&str, fn() -> Answer); 5] = [
+    type Make = fn() -> Answer;
+    let answers: [(&str, Make); 5] = [
         ("GET", silent),
         ("GET", slow_head),
         ("POST", silent),
@@ -617,8 +618,20 @@ fn a_proxy_that_refuses() {
             proxy.port
         );
         assert!(failure.message.starts_with(&expected), "{failure:?}");
-        assert!(failure.message.contains("407"), "{failure:?}");
+        assert!(
+            failure.message.ends_with("it asks for a user and password (407)"),
+            "{failure:?}"
+        );
+        assert_eq!(failure.kind, Kind::Remote);
     }
+    let proxy = Server::start(|_| reply("502 Bad Gateway", &[], ""));
+    let ask = Ask {
+        proxies: proxies(&[("https_proxy", format!("127.0.0.1:{}", proxy.port))]),
+        ..Ask::default()
+    };
+    let failure = ask.failure("https://git.invalid/x");
+    assert!(failure.message.ends_with("it answered 502"), "{failure:?}");
+    assert_eq!(failure.kind, Kind::Unreachable);
     let closed = {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         gone.local_addr().unwrap().port()
