@@ -4,7 +4,9 @@
 //! Every request ends at the deadline. What git says inside the requests is gix's business.
 //! See gitprotocol-http(5).
 
+mod answer;
 mod auth;
+mod caller;
 mod client;
 mod error;
 mod exchange;

@@ -14,12 +14,7 @@ use ureq::{
     http::{HeaderMap, Method, Uri},
 };
 
-use super::{Error, client::Caller};
-
-/// The type of an answer: `advertisement` of refs, or `result` of a request.
-pub(super) fn content_type(kind: &str) -> String {
-    format!("application/x-git-upload-pack-{kind}")
-}
+use super::{Error, answer::content_type, caller::Caller};
 
 /// An answer that is git's.
 pub(super) struct Answer {
