@@ -13,6 +13,13 @@ use std::{
 
 pub use gix_transport::client::blocking_io::Transport;
 
+pub mod git;
+pub mod http;
+pub mod tcp;
+
+#[cfg(test)]
+mod tests;
+
 use crate::{
     config::{Auth, Tls},
     fault::{Blame, Kind},
@@ -34,24 +41,66 @@ pub struct Options<'a> {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// Not there yet.
-    #[error("{scheme:?} is not supported yet")]
+    #[error("{url} cannot be fetched from: {} is not supported yet", scheme_name(*.scheme))]
+    #[diagnostic(help("use https:// with `auth`, or git://"))]
     Unsupported {
+        /// The URL.
+        url: String,
         /// The scheme.
         scheme: Scheme,
     },
+    /// Over `git://`.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Network(#[from] tcp::Error),
+    /// Over `http://` or `https://`.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Http(#[from] http::Error),
 }
 
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. } => Kind::Config,
+            Self::Network(err) => err.kind(),
+            Self::Http(err) => err.kind(),
         }
     }
 }
 
 /// Connect to `url`.
-pub fn connect(url: &RepoUrl, _options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
-    Err(Error::Unsupported { scheme: url.scheme() })
+///
+/// Some transports first speak in gix's handshake, so their errors come wrapped in gix's: see [`cause`].
+pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
+    Ok(match url.scheme() {
+        Scheme::Local => return Err(unsupported(url)),
+        Scheme::Git => Box::new(git::connect(url, options.deadline)?),
+        Scheme::Http | Scheme::Https => Box::new(http::connect(url, options, http::Proxies::from_env())?),
+        Scheme::Ssh => return Err(unsupported(url)),
+    })
+}
+
+fn scheme_name(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Local => "a local repository",
+        Scheme::Git => "git://",
+        Scheme::Http => "http://",
+        Scheme::Https => "https://",
+        Scheme::Ssh => "ssh://",
+    }
+}
+
+fn unsupported(url: &RepoUrl) -> Error {
+    Error::Unsupported {
+        url: url.to_string(),
+        scheme: url.scheme(),
+    }
+}
+
+/// The error of a transport that is behind `err`, which gix returned: it says more than gix can know.
+pub fn cause(err: &gix::Error) -> Option<&Error> {
+    err.downcast_any_ref()
 }
 
 /// The moment at which a fetch must be over.
