@@ -3,7 +3,7 @@
 //! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
 //! `transport` connects. Knows nothing of worktrees.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
+use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
 
 use gix::{
     ObjectId,
@@ -15,7 +15,7 @@ use gix::{
 use crate::{
     config::{Revision, Target},
     event::Reporter,
-    fault::{Blame, Kind},
+    fault::{Blame, Failure, Kind, one_line},
     name::RefName,
     repository,
     transport::{self, Deadline},
@@ -62,14 +62,16 @@ pub enum Tip {
 /// A fetch failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// No connection.
-    #[error("cannot fetch from {repo}: {source}")]
-    #[diagnostic(forward(source))]
-    Connect {
-        /// The repository, without secrets.
-        repo: String,
-        /// Why.
-        source: transport::Error,
+    /// The transport failed: it says why, with repository or host.
+    #[error("{message}")]
+    #[diagnostic(help("{help}"))]
+    Transport {
+        /// Whose fault it is.
+        kind: Kind,
+        /// What failed, on what, and why.
+        message: String,
+        /// What to do.
+        help: String,
     },
     /// The deadline passed.
     #[error("fetching from {repo} took longer than {limit}")]
@@ -79,6 +81,24 @@ pub enum Error {
         repo: String,
         /// The whole time allowed.
         limit: String,
+    },
+    /// The remote said no, in its own words.
+    #[error("{repo} refuses: {said}")]
+    #[diagnostic(help("see whether the repository is there and this host may read it"))]
+    Refused {
+        /// The repository, without secrets.
+        repo: String,
+        /// The remote's words.
+        said: String,
+    },
+    /// The connection ended in the middle.
+    #[error("{repo} broke off the connection: {reason}")]
+    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    BrokenOff {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        reason: String,
     },
     /// There is nothing to deploy.
     #[error("the repository {repo} is empty")]
@@ -143,11 +163,13 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Connect { source, .. } => source.kind(),
+            Self::Transport { kind, .. } => *kind,
             Self::Timeout { .. } => Kind::Timeout,
-            Self::Empty { .. } | Self::Missing { .. } | Self::NotACommit { .. } => Kind::Remote,
+            Self::Refused { .. } | Self::Empty { .. } | Self::Missing { .. } | Self::NotACommit { .. } => {
+                Kind::Remote
+            }
             Self::ObjectFormat { .. } => Kind::Repository,
-            Self::Protocol { .. } => Kind::Unreachable,
+            Self::BrokenOff { .. } | Self::Protocol { .. } => Kind::Unreachable,
             Self::Store { source, .. } => crate::fault::kind_of_io(source),
         }
     }
@@ -254,10 +276,7 @@ impl Context<'_> {
             auth: &target.auth,
             tls: &target.tls,
         };
-        transport::connect(&target.repo, &options).map_err(|source| Error::Connect {
-            repo: self.url(),
-            source,
-        })
+        transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
     }
 
     /// Find the tip of the target's revision among the remote's refs.
@@ -364,21 +383,42 @@ impl Context<'_> {
 
     /// The error that an error of gix amounts to.
     fn failed(&self, err: &gix::Error) -> Error {
+        if let Some(cause) = transport::cause(err) {
+            return of_transport(cause);
+        }
         let repo = self.url();
         if self.options.deadline.passed() {
-            return Error::Timeout {
+            let limit = humantime::format_duration(self.options.deadline.after()).to_string();
+            return Error::Timeout { repo, limit };
+        }
+        if let Some(refusal) = err.downcast_any_ref::<gix_transport::packetline::read::Error>() {
+            let said = one_line(refusal.to_string().trim());
+            return Error::Refused { repo, said };
+        }
+        let reason = repository::reason(err);
+        match err.downcast_any_ref::<io::Error>().map(io::Error::kind) {
+            Some(
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe,
+            ) => Error::BrokenOff { repo, reason },
+            Some(kind @ (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => Error::Store {
                 repo,
-                limit: humantime::format_duration(self.options.deadline.after()).to_string(),
-            };
+                source: kind.into(),
+            },
+            Some(io::ErrorKind::PermissionDenied) => Error::Store {
+                repo,
+                source: io::Error::other(reason),
+            },
+            _ => Error::Protocol { repo, reason },
         }
-        self.protocol(repository::reason(err))
     }
+}
 
-    fn protocol(&self, reason: String) -> Error {
-        Error::Protocol {
-            repo: self.url(),
-            reason,
-        }
+fn of_transport(err: &transport::Error) -> Error {
+    let Failure { kind, message, help } = Failure::of(err);
+    Error::Transport {
+        kind,
+        message,
+        help: help.unwrap_or_else(|| "trigger again".into()),
     }
 }
 

@@ -34,11 +34,16 @@ fn text_and_json_answers() {
     assert_eq!(last_line(&status), "ok site");
 
     let answer = daemon.say("{\"op\":\"trigger\",\"name\":\"site\"}\n");
-    let records: Vec<serde_json::Value> =
-        answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<serde_json::Value> = answer
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert!(records.iter().all(|record| record["run"] == records[0]["run"]));
     let done = records.last().unwrap();
-    assert_eq!((&done["event"], &done["outcome"], &done["exit"]), (&"done".into(), &"up-to-date".into(), &0.into()));
+    assert_eq!(
+        (&done["event"], &done["outcome"], &done["exit"]),
+        (&"done".into(), &"up-to-date".into(), &0.into())
+    );
     assert_eq!(done["old"], done["new"]);
 
     let answer = daemon.say("{\"op\":\"trigger\",\"name\":\"site\",\"wait\":false}\n");
@@ -99,7 +104,9 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
     let mut burst = Vec::new();
     for _ in 0..100 {
         let mut stream = daemon.connect();
-        stream.write_all(b"{\"op\":\"trigger\",\"name\":\"site\"}\n").unwrap();
+        stream
+            .write_all(b"{\"op\":\"trigger\",\"name\":\"site\"}\n")
+            .unwrap();
         let mut reader = BufReader::new(stream);
         let mut queued = String::new();
         reader.read_line(&mut queued).unwrap();
@@ -113,7 +120,10 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
     }
     let mut rest = String::new();
     running.read_to_string(&mut rest).unwrap();
-    assert!(last_line(&rest).ends_with(&first.to_hex_with_len(7).to_string()), "{rest}");
+    assert!(
+        last_line(&rest).ends_with(&first.to_hex_with_len(7).to_string()),
+        "{rest}"
+    );
     let mut runs = std::collections::BTreeSet::new();
     for mut reader in burst {
         let mut answer = String::new();
@@ -149,7 +159,10 @@ fn bad_requests_get_a_clear_answer() {
         let shown = String::from_utf8_lossy(request);
         assert!(answer.contains(word), "{shown:?} was answered with {answer:?}");
         let last = last_line(&answer);
-        assert!(last.starts_with("error ") || last.contains("\"failed\""), "{shown:?}: {last}");
+        assert!(
+            last.starts_with("error ") || last.contains("\"failed\""),
+            "{shown:?}: {last}"
+        );
         assert_eq!(answer.lines().count(), 1, "{shown:?}: {answer}");
     }
     let endless = vec![b'x'; 100_000];
@@ -167,7 +180,11 @@ fn silent_connections_fill_the_house_but_not_for_long() {
     // Accepting is in order: once this one is answered, all the others are inside.
     let answer = daemon.say("site\n");
     assert!(answer.starts_with("error - busy: "), "{answer}");
-    assert_eq!(world.run(["client", "site"]).exit, 4, "the client understands that");
+    assert_eq!(
+        world.run(["client", "site"]).exit,
+        4,
+        "the client understands that"
+    );
     daemon.wait_for("busy");
     // Each is told after five seconds that it said nothing; then there is room again.
     let mut answer = String::new();
@@ -193,7 +210,10 @@ fn thousands_of_connections_cost_nothing_but_an_answer() {
 #[test]
 fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
     let world = world();
-    let hook = world.script("hook", "i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done");
+    let hook = world.script(
+        "hook",
+        "i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done",
+    );
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let daemon = world.daemon();
     let mut deaf = daemon.connect();
@@ -202,7 +222,11 @@ fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
     gone.write_all(b"site\n").unwrap();
     drop(gone);
     let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{}", last_line(&answer));
+    assert!(
+        last_line(&answer).starts_with("ok site "),
+        "{}",
+        last_line(&answer)
+    );
     drop(deaf);
 }
 
@@ -216,7 +240,11 @@ fn tcp_listeners_want_their_token() {
         "(listen: [Unix(path: \"s.sock\"), Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],
           triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
     );
-    let mut child = world.command(["server"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = world
+        .command(["server"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let address = loop {
         let mut line = String::new();
@@ -234,7 +262,12 @@ fn tcp_listeners_want_their_token() {
         stream.read_to_string(&mut answer).ok();
         answer
     };
-    for request in ["site\n", "nosuch\n", "token wrong\nsite\n", "{\"op\":\"trigger\",\"name\":\"site\"}\n"] {
+    for request in [
+        "site\n",
+        "nosuch\n",
+        "token wrong\nsite\n",
+        "{\"op\":\"trigger\",\"name\":\"site\"}\n",
+    ] {
         let answer = say(request);
         assert!(answer.contains("not-allowed"), "{request:?}: {answer}");
     }
@@ -245,7 +278,10 @@ fn tcp_listeners_want_their_token() {
     let ended = world.run(["client", "-s", &address, "site"]);
     assert_eq!(ended.exit, 4, "{ended:?}");
     fs::set_permissions(world.path("token"), fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(say("token s3cret\nsite\n").contains("not-allowed"), "an exposed token is no token");
+    assert!(
+        say("token s3cret\nsite\n").contains("not-allowed"),
+        "an exposed token is no token"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -307,7 +343,10 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
             assert!(!world.path("done").exists());
             continue;
         }
-        assert!(std::os::unix::net::UnixStream::connect(&daemon.socket).is_err(), "no new connections");
+        assert!(
+            std::os::unix::net::UnixStream::connect(&daemon.socket).is_err(),
+            "no new connections"
+        );
         fs::write(world.path("go"), "\n").unwrap();
         let mut rest = String::new();
         client.read_to_string(&mut rest).unwrap();
@@ -326,8 +365,14 @@ fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
     daemon.say("site\n");
     daemon.signal(Signal::TERM);
     let (_, log) = daemon.wait();
-    let records: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let run = records.iter().find(|record| record["fields"]["trigger"] == "site").unwrap();
+    let records: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let run = records
+        .iter()
+        .find(|record| record["fields"]["trigger"] == "site")
+        .unwrap();
     for field in ["run", "peer", "old", "new", "ms"] {
         assert!(run["fields"].get(field).is_some(), "{field}: {run}");
     }
@@ -339,7 +384,10 @@ fn pidfile_and_log_file() {
     let world = world();
     world.config("");
     let mut daemon = Daemon::start(&world, &["--pidfile", "pid"]);
-    assert_eq!(fs::read_to_string(world.path("pid")).unwrap().trim(), daemon.child.id().to_string());
+    assert_eq!(
+        fs::read_to_string(world.path("pid")).unwrap().trim(),
+        daemon.child.id().to_string()
+    );
     daemon.signal(Signal::TERM);
     daemon.wait();
     assert!(!world.path("pid").exists());

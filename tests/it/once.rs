@@ -19,7 +19,10 @@ fn files() -> Vec<(&'static str, Entry)> {
 
 /// What a `BTreeMap` of the site should be.
 fn expected(files: &[(&str, Entry)]) -> std::collections::BTreeMap<String, Entry> {
-    files.iter().map(|(path, entry)| ((*path).to_owned(), entry.clone())).collect()
+    files
+        .iter()
+        .map(|(path, entry)| ((*path).to_owned(), entry.clone()))
+        .collect()
 }
 
 #[test]
@@ -30,7 +33,10 @@ fn clones_updates_and_then_has_nothing_to_do() {
     world.config("");
 
     let ended = world.deploy();
-    assert_eq!(ended.out, format!("ok site 0000000..{}\n", first.to_hex_with_len(7)));
+    assert_eq!(
+        ended.out,
+        format!("ok site 0000000..{}\n", first.to_hex_with_len(7))
+    );
     assert_eq!(world.site(), expected(&files()));
 
     let mut next = files();
@@ -43,15 +49,24 @@ fn clones_updates_and_then_has_nothing_to_do() {
     assert_eq!(ended.out, format!("ok site {old}..{new}\n"));
     assert_eq!(world.site(), expected(&next));
 
-    let before = fs::metadata(world.path("site/.git/index")).unwrap().modified().unwrap();
+    let before = fs::metadata(world.path("site/.git/index"))
+        .unwrap()
+        .modified()
+        .unwrap();
     let ended = world.deploy();
     assert_eq!(ended.out, format!("ok site up-to-date {new}\n"));
-    let after = fs::metadata(world.path("site/.git/index")).unwrap().modified().unwrap();
+    let after = fs::metadata(world.path("site/.git/index"))
+        .unwrap()
+        .modified()
+        .unwrap();
     assert_eq!(before, after, "a run with nothing to do writes no index");
 
     if have("git") {
         let site = world.path("site");
-        assert_eq!(git(&site, &["status", "--porcelain", "--branch"]), "## main...origin/main\n");
+        assert_eq!(
+            git(&site, &["status", "--porcelain", "--branch"]),
+            "## main...origin/main\n"
+        );
         git(&site, &["fsck", "--strict"]);
         assert_eq!(git(&site, &["rev-parse", "HEAD"]).trim(), second.to_string());
         assert_eq!(git(&site, &["reflog"]).lines().count(), 2);
@@ -92,7 +107,11 @@ fn follows_force_pushes_and_switches_branches() {
     world.deploy();
     let rewritten = source.rewrite([("b", file("other"))]);
     let ended = world.deploy();
-    assert!(ended.out.ends_with(&format!("..{}\n", rewritten.to_hex_with_len(7))));
+    assert!(
+        ended
+            .out
+            .ends_with(&format!("..{}\n", rewritten.to_hex_with_len(7)))
+    );
     assert_eq!(world.site(), expected(&[("b", file("other"))]));
 
     source.commit_on("next", [("c", file("3"))]);
@@ -165,7 +184,11 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     world.write("site/new", "");
     let before = world.site();
     let ended = world.run(["once", "--dry-run", "site"]);
-    let mut said: Vec<_> = ended.out.lines().filter(|line| line.starts_with("would")).collect();
+    let mut said: Vec<_> = ended
+        .out
+        .lines()
+        .filter(|line| line.starts_with("would"))
+        .collect();
     said.sort_unstable();
     assert_eq!(said, ["would clean new", "would delete b", "would write a"]);
     assert_eq!(world.site(), before);
@@ -176,16 +199,25 @@ fn several_names_all_of_them_and_json() {
     let world = World::new();
     let mut source = world.source();
     source.commit([("a", file("1"))]);
-    world.config_of(
-        "\"one\": (repo: \"repo.git\", path: \"1\"), \"two\": (repo: \"repo.git\", path: \"2\"),",
-    );
+    world
+        .config_of("\"one\": (repo: \"repo.git\", path: \"1\"), \"two\": (repo: \"repo.git\", path: \"2\"),");
     assert_eq!(world.run(["once", "one", "two"]).out.lines().count(), 2);
     let ended = world.run(["once", "--all", "--json"]);
     assert_eq!(ended.exit, 0);
-    let records: Vec<serde_json::Value> =
-        ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(records.iter().all(|record| record["event"].is_string() && record["run"].is_string()));
-    let done: Vec<_> = records.iter().filter(|record| record["event"] == "done").collect();
+    let records: Vec<serde_json::Value> = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        records
+            .iter()
+            .all(|record| record["event"].is_string() && record["run"].is_string())
+    );
+    let done: Vec<_> = records
+        .iter()
+        .filter(|record| record["event"] == "done")
+        .collect();
     assert_eq!(done.len(), 2);
     for field in ["outcome", "old", "new", "changed", "exit"] {
         assert!(done[0].get(field).is_some(), "{field}");
@@ -235,7 +267,13 @@ fn modes_follow_the_umask() {
     world.deploy();
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::umask(umask);
-    let mode = |path: &str| fs::metadata(world.path("site").join(path)).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &str| {
+        fs::metadata(world.path("site").join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
     assert_eq!(mode("a.txt"), 0o666 & !umask.as_raw_mode());
     assert_eq!(mode("bin/run"), 0o777 & !umask.as_raw_mode());
     assert_eq!(mode("deep/er"), 0o777 & !umask.as_raw_mode());

@@ -166,6 +166,10 @@ impl Source {
     /// Let HEAD be on `branch`.
     pub fn set_head(&self, branch: &str) {
         let target = Target::Symbolic(format!("refs/heads/{branch}").try_into().unwrap());
-        std::fs::write(self.path.join("HEAD"), format!("ref: {}\n", target.try_name().unwrap().as_bstr())).unwrap();
+        std::fs::write(
+            self.path.join("HEAD"),
+            format!("ref: {}\n", target.try_name().unwrap().as_bstr()),
+        )
+        .unwrap();
     }
 }

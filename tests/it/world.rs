@@ -128,7 +128,14 @@ pub fn tree(dir: &Path) -> BTreeMap<String, Entry> {
             } else {
                 let bytes = fs::read(&path).unwrap();
                 let executable = meta.permissions().mode() & 0o100 != 0;
-                out.insert(name, if executable { Entry::Executable(bytes) } else { Entry::File(bytes) });
+                out.insert(
+                    name,
+                    if executable {
+                        Entry::Executable(bytes)
+                    } else {
+                        Entry::File(bytes)
+                    },
+                );
             }
         }
     }
