@@ -4,7 +4,14 @@
 //! It never holds a secret, only the names of files that do.
 
 use std::{
-    collections::BTreeMap, num::NonZeroU32, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::File,
+    io::Read as _,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use crate::name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName};
@@ -173,42 +180,53 @@ pub struct Source {
     pub text: String,
 }
 
+mod check;
+mod error;
+mod mask;
+mod raw;
+mod report;
 pub mod secret;
+mod syntax;
 
-/// A configuration could not be used.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// Its file could not be read.
-    #[error("cannot read the configuration {path}: {source}")]
-    #[diagnostic(help("name another one with -c, or set GITSOCKET_CONFIG"))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
+pub use error::Error;
+pub use report::{Invalid, Problem};
 
-impl crate::fault::Blame for Error {
-    fn kind(&self) -> crate::fault::Kind {
-        crate::fault::Kind::Config
-    }
-}
+/// A configuration longer than that, in bytes, is a mistake.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 impl Config {
     /// Read and check the file `path`, reporting all that is wrong with it at once.
-    pub fn load(path: &std::path::Path) -> Result<Self, Error> {
+    pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Read {
             path: path.into(),
             source,
         };
         let file = std::path::absolute(path).map_err(failed)?;
-        let text = std::fs::read_to_string(&file).map_err(failed)?;
+        let opened = File::open(&file).map_err(failed)?;
+        if opened.metadata().map_err(failed)?.is_dir() {
+            return Err(Error::Directory { path: path.into() });
+        }
+        let mut bytes = Vec::new();
+        // A pipe has no length before it is read.
+        opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::TooLarge { path: path.into() });
+        }
+        let text = String::from_utf8(bytes).map_err(|err| Error::not_utf8(path, &err))?;
         Self::parse(&Source { file, text })
     }
 
-    /// Check `source`.
-    pub fn parse(_source: &Source) -> Result<Self, Error> {
-        unimplemented!("helper")
+    /// Check `source`, with the variables of this process's environment.
+    pub fn parse(source: &Source) -> Result<Self, Error> {
+        Self::parse_with(source, &|name| std::env::var_os(name))
+    }
+
+    /// Check `source`; `env` looks variables up.
+    pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        // ron wants a line's end after a comment.
+        let text = format!("{}\n", source.text.trim_end_matches('\n'));
+        let base = source.file.parent().unwrap_or(Path::new("/"));
+        check::config(&text, base, env)
+            .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&source.file, &text, problems))))
     }
 }

@@ -1,0 +1,142 @@
+//! Hides what may be a secret in a configuration's text before it is shown.
+//!
+//! It works on the bare text, since what is shown may not even be RON, and rather hides too much. Each byte
+//! of a secret becomes one `*`: spans stay right.
+
+use std::ops::Range;
+
+/// Words that name a secret. A field ending in one should not be there, but its value must not be shown either.
+const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "secret"];
+
+/// `text` with secrets as asterisks, and without control characters that a terminal would obey.
+pub(super) fn mask(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for range in userinfo(text).into_iter().chain(named_secrets(text)) {
+        bytes[range].fill(b'*');
+    }
+    for byte in &mut bytes {
+        if byte.is_ascii_control() && !b"\n\t".contains(byte) {
+            *byte = if *byte == b'\r' { b' ' } else { b'?' };
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(text.len()))
+}
+
+/// `message` about `url`, without any of its user and password.
+pub(super) fn redact(message: &str, url: &str) -> String {
+    let mut message = message.to_owned();
+    for range in userinfo(url) {
+        let whole = &url[range];
+        for secret in std::iter::once(whole).chain(whole.split([':', '/', '@'])) {
+            // Very short ones would hit innocent letters, and tell nothing.
+            if secret.len() > 2 {
+                message = message.replace(secret, "***");
+            }
+        }
+    }
+    message
+}
+
+/// User and password of every URL in `text`: a token may stand in either place.
+///
+/// All up to the last `@` counts, since a password may hold any character if somebody forgot to encode it.
+fn userinfo(text: &str) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    for (at, separator) in text.match_indices("://") {
+        let start = at + separator.len();
+        let line = text[start..].lines().next().unwrap_or_default();
+        let rest = &line[..string_end(line, "")];
+        let end = match rest.rfind('@') {
+            // The `@` may be escaped.
+            _ if rest.contains('\\') => rest.len(),
+            Some(end) => end,
+            None => continue,
+        };
+        out.push(start..start + end);
+    }
+    out
+}
+
+/// The strings in `text` that are called a secret: `password: "…"`, `"API_TOKEN": "…"`.
+fn named_secrets(text: &str) -> Vec<Range<usize>> {
+    let lower = text.to_ascii_lowercase();
+    let mut out = Vec::new();
+    for word in SECRET_WORDS {
+        for (at, _) in lower.match_indices(word) {
+            let after = &text[at + word.len()..];
+            let value = after.strip_prefix('"').unwrap_or(after).trim_start();
+            let Some(value) = value.strip_prefix(':') else {
+                continue;
+            };
+            let value = value.trim_start();
+            let value = value.strip_prefix("Some(").unwrap_or(value).trim_start();
+            let Some(open) = value.find('"').filter(|open| {
+                // A plain or a raw string, and nothing else before its quote.
+                value[..*open].chars().all(|c| c == 'r' || c == '#')
+            }) else {
+                continue;
+            };
+            let start = text.len() - value.len() + open + 1;
+            out.push(start..start + string_end(&text[start..], &value[..open]));
+        }
+    }
+    out
+}
+
+/// The length of the string that `rest` begins with, up to its closing quote.
+fn string_end(rest: &str, prefix: &str) -> usize {
+    let hashes = prefix.trim_start_matches('r');
+    let close = format!("\"{hashes}");
+    if prefix.is_empty() {
+        let mut escaped = false;
+        for (at, c) in rest.char_indices() {
+            match c {
+                '"' if !escaped => return at,
+                '\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        return rest.len();
+    }
+    rest.find(&close).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_become_asterisks_of_the_same_length() {
+        for (text, shown) in [
+            (r#""https://h/x""#, r#""https://h/x""#),
+            (r#""https://me:pw@h/x""#, r#""https://*****@h/x""#),
+            (r#""https://me:p@w@h/x", // me@h"#, r#""https://******@h/x", // me@h"#),
+            (r#""https://me:p/w@h/x""#, r#""https://******@h/x""#),
+            (r#""https://ghp_1@h/x""#, r#""https://*****@h/x""#),
+            (r#""https://me:p\"w@h/x","#, r#""https://***********","#),
+            (r#""https://me:pw\x40h/x","#, r#""https://***********","#),
+            ("# https://me:p w@h", "# https://******@h"),
+            ("// https://me:ä@h\nx@y", "// https://*****@h\nx@y"),
+            (r#"password: "pw","#, r#"password: "**","#),
+            (r#"password: Some("pw"),"#, r#"password: Some("**"),"#),
+            (r##"token: r#"p"w"#,"##, r##"token: r#"***"#,"##),
+            (r#"{"API_TOKEN" : "p\"w"}"#, r#"{"API_TOKEN" : "****"}"#),
+            (r#"token_file: "x""#, r#"token_file: "x""#),
+            (r#"password: "pw"#, r#"password: "**"#),
+            ("token: 1 \"x\"", "token: 1 \"x\""),
+            ("\x1b[2J\r\n\t", "?[2J \n\t"),
+        ] {
+            assert_eq!(mask(text), shown);
+            assert_eq!(mask(text).len(), text.len());
+        }
+    }
+
+    #[test]
+    fn messages_are_redacted() {
+        assert_eq!(
+            redact("bad port \"hunter2\" of me", "https://me:hunter2@h"),
+            "bad port \"***\" of me"
+        );
+        assert_eq!(redact("bad host", "https://h"), "bad host");
+    }
+}

@@ -1,0 +1,188 @@
+//! Makes ron's syntax errors friendly: what stands there, which bracket was never closed, which quote is missing.
+//!
+//! Only texts that ron has refused come here; nothing is accepted or refused by this room.
+
+use std::ops::Range;
+
+use ron::error::{Error as Code, Position, SpannedError};
+
+use super::report::{Problem, position};
+
+/// What `error`, which ron found in `text`, the end of `file`, means for the person who wrote it.
+pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
+    let skipped = file.len() - text.len();
+    if holds_nothing(text) {
+        return Problem::at(skipped..skipped, "the configuration is empty")
+            .help(r#"it needs at least: (triggers: {"site": (repo: "https://…", path: "/srv/site")})"#);
+    }
+    let at = offset(text, error.span.end);
+    let here = token(text, at);
+    let outline = Outline::of(&text[..here.end]);
+    let shift = |range: Range<usize>| range.start + skipped..range.end + skipped;
+    let (message, help) = describe(&error.code, &text[here.clone()]);
+    let mut problem = Problem::at(shift(here.clone()), message);
+    if !help.is_empty() {
+        problem = problem.help(help);
+    }
+    // The cause often lies above the place where ron stumbles.
+    if let Some(string) = outline.long_string.filter(|string| string.end <= at + 1) {
+        let (line, _) = position(file, string.start + skipped);
+        problem
+            .also(
+                shift(string.start..string.start + 1),
+                "this string goes over the end of its line",
+            )
+            .help(format!("is the closing quote missing in line {line}?"))
+    } else if let Some(open) = Outline::of(&text[..at]).open.last().copied() {
+        let close = closing(text[open..].chars().next().unwrap_or('('));
+        if here.is_empty() || text[here.clone()].starts_with([')', ']', '}']) {
+            return problem
+                .also(shift(open..open + 1), "this bracket is still open")
+                .help(format!("close it with `{close}`"));
+        }
+        problem
+    } else {
+        problem
+    }
+}
+
+/// Whether `text` is all white space and comments.
+fn holds_nothing(text: &str) -> bool {
+    ron::from_str::<()>(&format!("{text}\n()")).is_ok()
+}
+
+/// Message and remedy for `code`, where `found` stands.
+fn describe(code: &Code, found: &str) -> (String, &'static str) {
+    let shown = match found {
+        "" => "the end of the file".to_owned(),
+        found => format!("`{found}`"),
+    };
+    let fixed = |message: &str, help| (message.to_owned(), help);
+    match (code, found.chars().next()) {
+        (Code::ExpectedStringEnd, _) => fixed("this string never ends", "close it with a double quote"),
+        (Code::UnclosedBlockComment, _) => fixed("this comment never ends", "close it with */"),
+        (Code::ExceededRecursionLimit, _) => fixed("too many brackets inside each other", ""),
+        (Code::InvalidEscape(_), _) => fixed(
+            "this escape is not known in a string",
+            r#"write \\ for a backslash, or r"…" for a string without escapes"#,
+        ),
+        (Code::NoSuchExtension(name), _) => (format!("ron has no extension `{name}`"), "remove it"),
+        (Code::TrailingCharacters, _) => (
+            format!("expected the end of the file, found {shown}"),
+            "the whole configuration is one ( … )",
+        ),
+        (_, Some('#')) => fixed("`#` begins no comment here", "comments begin with //"),
+        (_, Some('=')) => fixed("expected `:`, found `=`", "write name: value"),
+        (_, Some('\'')) => fixed("text stands in double quotes, not in single ones", r#"write "…""#),
+        (_, Some(';')) => fixed("expected `,`, found `;`", "write a comma"),
+        (Code::SuggestRawIdentifier(name), _) => (
+            format!("`{name}` is not a name"),
+            "names of fields hold letters, digits and `_`; text stands in double quotes",
+        ),
+        (Code::ExpectedComma, Some(':')) => fixed(
+            "unexpected `:`",
+            r#"in ( ) write name: value, the name without quotes; in { } write "name": value"#,
+        ),
+        (Code::ExpectedComma, Some(')' | ']' | '}')) => {
+            (format!("{shown} closes another kind of bracket"), "")
+        }
+        (Code::ExpectedComma, Some(_)) => {
+            (format!("a comma is missing before {shown}"), "write a comma after the value before it")
+        }
+        (Code::ExpectedMapColon, _) => (format!("expected `:`, found {shown}"), "write name: value"),
+        (Code::ExpectedIdentifier, Some('"')) => {
+            (format!("expected a field's name, found {shown}"), "in ( ) names stand without quotes")
+        }
+        (Code::UnexpectedChar(_) | Code::Eof, _) => (format!("unexpected {shown}"), ""),
+        (code, _) => {
+            let reason = code.to_string();
+            let mut letters = reason.chars();
+            let first = letters.next().map(|c| c.to_ascii_lowercase()).unwrap_or_default();
+            (format!("{first}{}, found {shown}", letters.as_str()), "")
+        }
+    }
+}
+
+/// The byte that a position of ron's, counted in lines and characters, means.
+fn offset(text: &str, position: Position) -> usize {
+    let line = text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
+    let rest = text.get(line..).unwrap_or_default();
+    line + rest.char_indices().nth(position.col.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+}
+
+/// The word, string or sign at `at`.
+fn token(text: &str, at: usize) -> Range<usize> {
+    let rest = &text[at..];
+    let word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+    let length = match rest.chars().next() {
+        None => 0,
+        Some('"') => {
+            let line = rest.lines().next().unwrap_or_default();
+            line[1..].find('"').map_or(line.len(), |end| end + 2).min(40)
+        }
+        Some(c) if word(c) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
+        Some(c) => c.len_utf8(),
+    };
+    at..text.floor_char_boundary(at + length)
+}
+
+fn closing(open: char) -> char {
+    match open {
+        '(' => ')',
+        '[' => ']',
+        _ => '}',
+    }
+}
+
+/// Which brackets are open at the end of a text, as far as one can tell while something is wrong with it.
+#[derive(Default)]
+struct Outline {
+    open: Vec<usize>,
+    /// The last plain string that goes over the end of a line: mostly one whose closing quote is missing.
+    long_string: Option<Range<usize>>,
+}
+
+impl Outline {
+    fn of(text: &str) -> Self {
+        let mut out = Self::default();
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let rest = &text[at..];
+            let length = match c {
+                '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+                '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+                '"' => {
+                    let length = string(rest);
+                    if rest[..length].contains('\n') {
+                        out.long_string = Some(at..at + length);
+                    }
+                    length
+                }
+                '(' | '[' | '{' => {
+                    out.open.push(at);
+                    1
+                }
+                ')' | ']' | '}' => {
+                    out.open.pop();
+                    1
+                }
+                c => c.len_utf8(),
+            };
+            at += length;
+        }
+        out
+    }
+}
+
+/// The length of the string that `rest` begins with, both quotes included.
+fn string(rest: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    rest.len()
+}
