@@ -79,7 +79,10 @@ impl Check<'_> {
         }
         let fields = self.fields(whole, &CONFIG)?;
         let listen = self.listeners(&fields);
-        let jobs = self.optional(&fields, "jobs", |value| value.number(1..=MAX_JOBS));
+        let jobs = self.optional(&fields, "jobs", |value| {
+            let number = value.number(1..=MAX_JOBS);
+            number.map_err(|problem| problem.help("write how many runs may go on at a time, or remove the field for the number of cores"))
+        });
         let triggers = self.triggers(&fields)?;
         Some(Config {
             listen,

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 /// Words that name a secret. A field ending in one should not be there, but its value must not be shown either.
 const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "secret"];
+/// What names a user, behind whose name and a colon somebody may have put the password.
+const USER: &str = "user";
 
 /// `text` with secrets as asterisks, and without control characters that a terminal would obey.
 pub(super) fn mask(text: &str) -> String {
@@ -61,7 +63,7 @@ fn userinfo(text: &str) -> Vec<Range<usize>> {
 fn named_secrets(text: &str) -> Vec<Range<usize>> {
     let lower = text.to_ascii_lowercase();
     let mut out = Vec::new();
-    for word in SECRET_WORDS {
+    for word in SECRET_WORDS.into_iter().chain([USER]) {
         for (at, _) in lower.match_indices(word) {
             let after = &text[at + word.len()..];
             let value = after.strip_prefix('"').unwrap_or(after).trim_start();
@@ -77,7 +79,13 @@ fn named_secrets(text: &str) -> Vec<Range<usize>> {
                 continue;
             };
             let start = text.len() - value.len() + open + 1;
-            out.push(start..start + string_end(&text[start..], &value[..open]));
+            let end = start + string_end(&text[start..], &value[..open]);
+            let public = match text[start..end].find(':') {
+                _ if word != USER => 0,
+                Some(colon) => colon + 1,
+                None => continue,
+            };
+            out.push(start + public..end);
         }
     }
     out
@@ -114,13 +122,15 @@ mod tests {
             (r#""https://me:p/w@h/x""#, r#""https://******@h/x""#),
             (r#""https://ghp_1@h/x""#, r#""https://*****@h/x""#),
             (r#""https://me:p\"w@h/x","#, r#""https://***********","#),
-            (r#""https://me:pw\x40h/x","#, r#""https://***********","#),
+            (r#""https://me:pw\x40h/x","#, r#""https://************","#),
             ("# https://me:p w@h", "# https://******@h"),
             ("// https://me:ä@h\nx@y", "// https://*****@h\nx@y"),
             (r#"password: "pw","#, r#"password: "**","#),
             (r#"password: Some("pw"),"#, r#"password: Some("**"),"#),
             (r##"token: r#"p"w"#,"##, r##"token: r#"***"#,"##),
             (r#"{"API_TOKEN" : "p\"w"}"#, r#"{"API_TOKEN" : "****"}"#),
+            (r#"user: "me""#, r#"user: "me""#),
+            (r#"user: "me:pw""#, r#"user: "me:**""#),
             (r#"token_file: "x""#, r#"token_file: "x""#),
             (r#"password: "pw"#, r#"password: "**"#),
             ("token: 1 \"x\"", "token: 1 \"x\""),

@@ -15,11 +15,22 @@ pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
         return Problem::at(skipped..skipped, "the configuration is empty")
             .help(r#"it needs at least: (triggers: {"site": (repo: "https://…", path: "/srv/site")})"#);
     }
-    let at = offset(text, error.span.end);
+    let at = match error.code {
+        Code::UnclosedBlockComment => Outline::of(text).open_comment,
+        Code::ExpectedStringEnd => offset(text, error.span.end).checked_sub(1),
+        Code::ExpectedAttribute => text.find('#'),
+        _ => None,
+    };
+    let at = at.unwrap_or_else(|| offset(text, error.span.end));
     let here = token(text, at);
     let outline = Outline::of(&text[..here.end]);
     let shift = |range: Range<usize>| range.start + skipped..range.end + skipped;
-    let (message, help) = describe(&error.code, &text[here.clone()]);
+    let found = match &text[here.clone()] {
+        "" if text[at..].trim().is_empty() => "the end of the file".to_owned(),
+        "" => "white space".to_owned(),
+        found => format!("`{found}`"),
+    };
+    let (message, help) = describe(&error.code, text[here.clone()].chars().next(), &found);
     let mut problem = Problem::at(shift(here.clone()), message);
     if !help.is_empty() {
         problem = problem.help(help);
@@ -51,14 +62,10 @@ fn holds_nothing(text: &str) -> bool {
     ron::from_str::<()>(&format!("{text}\n()")).is_ok()
 }
 
-/// Message and remedy for `code`, where `found` stands.
-fn describe(code: &Code, found: &str) -> (String, &'static str) {
-    let shown = match found {
-        "" => "the end of the file".to_owned(),
-        found => format!("`{found}`"),
-    };
+/// Message and remedy for `code`, where `shown` stands, which begins with `first`.
+fn describe(code: &Code, first: Option<char>, shown: &str) -> (String, &'static str) {
     let fixed = |message: &str, help| (message.to_owned(), help);
-    match (code, found.chars().next()) {
+    match (code, first) {
         (Code::ExpectedStringEnd, _) => fixed("this string never ends", "close it with a double quote"),
         (Code::UnclosedBlockComment, _) => fixed("this comment never ends", "close it with */"),
         (Code::ExceededRecursionLimit, _) => fixed("too many brackets inside each other", ""),
@@ -107,7 +114,9 @@ fn describe(code: &Code, found: &str) -> (String, &'static str) {
 fn offset(text: &str, position: Position) -> usize {
     let line = text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
     let rest = text.get(line..).unwrap_or_default();
-    line + rest.char_indices().nth(position.col.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
+    let at = line + rest.char_indices().nth(position.col.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
+    // At the end there is nothing to see but the line's end.
+    at.min(text.trim_end().len())
 }
 
 /// The word, string or sign at `at`.
@@ -115,13 +124,13 @@ fn token(text: &str, at: usize) -> Range<usize> {
     let rest = &text[at..];
     let word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
     let length = match rest.chars().next() {
-        None => 0,
         Some('"') => {
             let line = rest.lines().next().unwrap_or_default();
             line[1..].find('"').map_or(line.len(), |end| end + 2).min(40)
         }
         Some(c) if word(c) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
-        Some(c) => c.len_utf8(),
+        Some(c) if !c.is_whitespace() => c.len_utf8(),
+        _ => 0,
     };
     at..text.floor_char_boundary(at + length)
 }
@@ -140,6 +149,7 @@ struct Outline {
     open: Vec<usize>,
     /// The last plain string that goes over the end of a line: mostly one whose closing quote is missing.
     long_string: Option<Range<usize>>,
+    open_comment: Option<usize>,
 }
 
 impl Outline {
@@ -150,7 +160,10 @@ impl Outline {
             let rest = &text[at..];
             let length = match c {
                 '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-                '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+                '/' if rest.starts_with("/*") => comment(rest).unwrap_or_else(|| {
+                    out.open_comment = Some(at);
+                    rest.len()
+                }),
                 '"' => {
                     let length = string(rest);
                     if rest[..length].contains('\n') {
@@ -185,4 +198,26 @@ fn string(rest: &str) -> usize {
         }
     }
     rest.len()
+}
+
+/// The length of the block comment that `rest` begins with; they nest.
+fn comment(rest: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < rest.len() {
+        let pair = rest.as_bytes().get(at..at + 2)?;
+        match pair {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
 }
