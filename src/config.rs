@@ -2,10 +2,46 @@
 //!
 //! A [`Config`] that exists is right: every name is valid, every path absolute, every combination allowed.
 //! It never holds a secret, only the names of files that do.
+//!
+//! The file is one `( … )`. Paths are relative to its directory; `$NAME` and `${NAME}` in the paths of secrets
+//! and certificates (marked $) stand for variables of the environment.
+//!
+//! | field | value | default |
+//! |---|---|---|
+//! | `listen` | list of `Unix(…)` and `Tcp(…)` | none |
+//! | `Unix.path` | path of the socket, at most 107 bytes in full | required |
+//! | `Unix.mode` | octal digits, `"0000"` to `"0777"` | `"0600"` |
+//! | `Unix.group` | name or number, in quotes | the daemon's |
+//! | `Tcp.addr` | `"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1 | required |
+//! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
+//! | `jobs` | runs at a time, 1 to 1024 | number of cores |
+//! | `triggers` | map of names to `( … )`, at least one | required |
+//! | `repo` | `https://`, `http://`, `git://` or `file://` URL, or a path | required |
+//! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
+//! | `path` | directory to deploy to | required |
+//! | `remote` | name under `refs/remotes/` | `"origin"` |
+//! | `depth` | commits of history to fetch, from 1 | all |
+//! | `clean` | `Untracked`, `All` (ignored files too) or `Nothing` | `Untracked` |
+//! | `keep` | list of gitignore patterns that `clean` never removes | none |
+//! | `auth` | `None`, `Basic(user, password_file $)` or `Bearer(token_file $)`; HTTP only | `None` |
+//! | `tls.ca_file` | path $ of the only certificates to trust; `https://` only | none |
+//! | `tls.roots` | `Mozilla` or `System`; not together with `ca_file` | `Mozilla` |
+//! | `tls.allow_plain_credentials` | `true` lets credentials go over `http://` | `false` |
+//! | `hooks` | list of `Exec(…)` and `PostCheckout`, run in this order | `[PostCheckout]` |
+//! | `Exec.run` | program and arguments: a path, or a bare name found on PATH | required |
+//! | `Exec.when` | `Changed` or `Always` | `Changed` |
+//! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
+//! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
+//! | `timeout` | duration; the whole fetch must be over by then | `"10m"` |
+//!
+//! Two triggers may have the same `path` if they have the same `repo`, `remote`, `clean` and `keep`: they deploy
+//! different revisions of one repository, one run at a time. A path inside another trigger's path must be matched
+//! by that one's `keep`. A path is neither `/`, nor in a `.git` directory, nor the repository itself.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt,
     fs::File,
     io::Read as _,
     num::{NonZeroU32, NonZeroUsize},
@@ -140,7 +176,7 @@ pub enum Roots {
 }
 
 /// A program that runs after an update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hook {
     /// A program with its arguments; no shell is involved.
     Exec {
@@ -155,6 +191,27 @@ pub enum Hook {
     },
     /// The repository's own `hooks/post-checkout`, if it is there and executable.
     PostCheckout,
+}
+
+/// The values of `user_env` are not shown: somebody may keep a secret there.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec {
+                run,
+                when,
+                timeout,
+                user_env,
+            } => f
+                .debug_struct("Exec")
+                .field("run", run)
+                .field("when", when)
+                .field("timeout", timeout)
+                .field("user_env", &user_env.keys())
+                .finish(),
+            Self::PostCheckout => f.write_str("PostCheckout"),
+        }
+    }
 }
 
 /// On which runs a hook is started.
@@ -208,7 +265,10 @@ impl Config {
         }
         let mut bytes = Vec::new();
         // A pipe has no length before it is read.
-        opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        opened
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::TooLarge { path: path.into() });
         }

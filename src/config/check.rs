@@ -74,14 +74,19 @@ impl Check<'_> {
         let whole = self.keep(whole)?;
         if !matches!(whole.shape(), Shape::Fields | Shape::Named(_)) {
             let problem = whole.unexpected("the configuration in ( )");
-            self.problems.push(problem.help("the file is one ( … ) with the fields listen, jobs and triggers"));
+            self.problems
+                .push(problem.help("the file is one ( … ) with the fields listen, jobs and triggers"));
             return None;
         }
         let fields = self.fields(whole, &CONFIG)?;
         let listen = self.listeners(&fields);
         let jobs = self.optional(&fields, "jobs", |value| {
             let number = value.number(1..=MAX_JOBS);
-            number.map_err(|problem| problem.help("write how many runs may go on at a time, or remove the field for the number of cores"))
+            number.map_err(|problem| {
+                problem.help(
+                    "write how many runs may go on at a time, or remove the field for the number of cores",
+                )
+            })
         });
         let triggers = self.triggers(&fields)?;
         Some(Config {
@@ -127,7 +132,12 @@ impl Check<'_> {
             placed.extend(self.target(key, name, value));
         }
         self.shared_paths(&placed);
-        Some(placed.into_iter().map(|Placed { target, .. }| (target.trigger.clone(), Arc::new(target))).collect())
+        Some(
+            placed
+                .into_iter()
+                .map(|Placed { target, .. }| (target.trigger.clone(), Arc::new(target)))
+                .collect(),
+        )
     }
 
     /// Targets must not damage each other. Runs exclude each other by path, so two triggers may deploy different
@@ -144,7 +154,9 @@ impl Check<'_> {
         }
         for inner in placed {
             let parents = inner.target.path.as_path().ancestors().skip(1);
-            let outer = parents.filter_map(|path| by_path.get(path)).filter(|outer| !keeps(outer, inner));
+            let outer = parents
+                .filter_map(|path| by_path.get(path))
+                .filter(|outer| !keeps(outer, inner));
             self.problems.extend(outer.map(|outer| nested(outer, inner)));
         }
     }
@@ -152,8 +164,11 @@ impl Check<'_> {
 
 fn trigger_name(key: Value<'_>) -> Result<TriggerName, Problem> {
     TriggerName::new(key.string()?).map_err(|err| {
-        Problem::at(key.span(), format!("{} is not a valid name of a trigger: {err}", key.text()))
-            .help("clients say this name on the socket; choose one like \"site\" or \"shop.staging\"")
+        Problem::at(
+            key.span(),
+            format!("{} is not a valid name of a trigger: {err}", key.shown()),
+        )
+        .help("clients say this name on the socket; choose one like \"site\" or \"shop.staging\"")
     })
 }
 
@@ -190,15 +205,27 @@ fn keeps(outer: &Placed, inner: &Placed) -> bool {
     };
     let patterns = outer.target.keep.iter();
     let search = gix::ignore::Search::from_overrides(patterns, gix::ignore::search::Ignore::default());
-    below.ancestors().filter(|path| !path.as_os_str().is_empty()).any(|path| {
-        search
-            .pattern_matching_relative_path(path.as_os_str().as_bytes().as_bstr(), Some(true), gix::glob::pattern::Case::Sensitive)
-            .is_some_and(|found| !found.pattern.is_negative())
-    })
+    below
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .any(|path| {
+            search
+                .pattern_matching_relative_path(
+                    path.as_os_str().as_bytes().as_bstr(),
+                    Some(true),
+                    gix::glob::pattern::Case::Sensitive,
+                )
+                .is_some_and(|found| !found.pattern.is_negative())
+        })
 }
 
 fn below<'a>(outer: &Placed, inner: &'a Placed) -> Option<&'a Path> {
-    inner.target.path.as_path().strip_prefix(outer.target.path.as_path()).ok()
+    inner
+        .target
+        .path
+        .as_path()
+        .strip_prefix(outer.target.path.as_path())
+        .ok()
 }
 
 fn nested(outer: &Placed, inner: &Placed) -> Problem {
@@ -207,9 +234,14 @@ fn nested(outer: &Placed, inner: &Placed) -> Problem {
         "the path of `{}` lies inside the path of `{}`, which would overwrite and clean it",
         inn.trigger, out.trigger
     );
-    let pattern = below(outer, inner).map(|path| format!("/{}/", path.display())).unwrap_or_default();
+    let pattern = below(outer, inner)
+        .map(|path| format!("/{}/", path.display()))
+        .unwrap_or_default();
     Problem::at(inner.path_at.clone(), message)
-        .label("inside of")
+        .label("inside that")
         .also(outer.path_at.clone(), format!("the path of `{}`", out.trigger))
-        .help(format!("move one of them, or write keep: [{pattern:?}] into `{}`", out.trigger))
+        .help(format!(
+            "move one of them, or write keep: [{pattern:?}] into `{}`",
+            out.trigger
+        ))
 }

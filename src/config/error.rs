@@ -36,7 +36,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// It is not text.
-    #[error("the configuration {path} is not UTF-8 text: there is a wrong byte in line {line}, column {column}")]
+    #[error(
+        "the configuration {path} is not UTF-8 text: there is a wrong byte in line {line}, column {column}"
+    )]
     #[diagnostic(help("is this the right file? If it is, save it as UTF-8"))]
     NotUtf8 {
         /// The file.

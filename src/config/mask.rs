@@ -10,10 +10,14 @@ const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "s
 /// What names a user, behind whose name and a colon somebody may have put the password.
 const USER: &str = "user";
 
-/// `text` with secrets as asterisks, and without control characters that a terminal would obey.
+/// The RON `text` with secrets as asterisks, and without control characters that a terminal would obey.
 pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for range in userinfo(text).into_iter().chain(named_secrets(text)) {
+    let end = match ron::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => End::Quote,
+        Err(_) => End::Line,
+    };
+    for range in userinfo(text, end).into_iter().chain(named_secrets(text, end)) {
         bytes[range].fill(b'*');
     }
     for byte in &mut bytes {
@@ -24,10 +28,19 @@ pub(super) fn mask(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(text.len()))
 }
 
+/// Where a secret ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// At the end of its string.
+    Quote,
+    /// At the end of its line: in a text with a wrong syntax nobody knows which quote ends what.
+    Line,
+}
+
 /// `message` about `url`, without any of its user and password.
 pub(super) fn redact(message: &str, url: &str) -> String {
     let mut message = message.to_owned();
-    for range in userinfo(url) {
+    for range in userinfo(url, End::Line) {
         let whole = &url[range];
         for secret in std::iter::once(whole).chain(whole.split([':', '/', '@'])) {
             // Very short ones would hit innocent letters, and tell nothing.
@@ -42,25 +55,25 @@ pub(super) fn redact(message: &str, url: &str) -> String {
 /// User and password of every URL in `text`: a token may stand in either place.
 ///
 /// All up to the last `@` counts, since a password may hold any character if somebody forgot to encode it.
-fn userinfo(text: &str) -> Vec<Range<usize>> {
+fn userinfo(text: &str, end: End) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     for (at, separator) in text.match_indices("://") {
         let start = at + separator.len();
         let line = text[start..].lines().next().unwrap_or_default();
-        let rest = &line[..string_end(line, "")];
-        let end = match rest.rfind('@') {
+        let rest = &line[..string_end(line, "", end)];
+        let length = match rest.rfind('@') {
             // The `@` may be escaped.
             _ if rest.contains('\\') => rest.len(),
-            Some(end) => end,
+            Some(length) => length,
             None => continue,
         };
-        out.push(start..start + end);
+        out.push(start..start + length);
     }
     out
 }
 
-/// The strings in `text` that are called a secret: `password: "…"`, `"API_TOKEN": "…"`.
-fn named_secrets(text: &str) -> Vec<Range<usize>> {
+/// The values in `text` that are called a secret: `password: "…"`, `"API_TOKEN": "…"`.
+fn named_secrets(text: &str, end: End) -> Vec<Range<usize>> {
     let lower = text.to_ascii_lowercase();
     let mut out = Vec::new();
     for word in SECRET_WORDS.into_iter().chain([USER]) {
@@ -72,14 +85,24 @@ fn named_secrets(text: &str) -> Vec<Range<usize>> {
             };
             let value = value.trim_start();
             let value = value.strip_prefix("Some(").unwrap_or(value).trim_start();
-            let Some(open) = value.find('"').filter(|open| {
-                // A plain or a raw string, and nothing else before its quote.
-                value[..*open].chars().all(|c| c == 'r' || c == '#')
-            }) else {
-                continue;
+            // A plain or a raw string, or a bare word.
+            let open = value
+                .find('"')
+                .filter(|open| value[..*open].chars().all(|c| c == 'r' || c == '#'));
+            let value_at = text.len() - value.len();
+            let (start, length) = match open {
+                Some(open) => {
+                    let start = value_at + open + 1;
+                    (start, string_end(&text[start..], &value[..open], end))
+                }
+                None => (
+                    value_at,
+                    value
+                        .find(|c: char| " \t\n,)]}([{".contains(c))
+                        .unwrap_or(value.len()),
+                ),
             };
-            let start = text.len() - value.len() + open + 1;
-            let end = start + string_end(&text[start..], &value[..open]);
+            let end = start + length;
             let public = match text[start..end].find(':') {
                 _ if word != USER => 0,
                 Some(colon) => colon + 1,
@@ -92,7 +115,10 @@ fn named_secrets(text: &str) -> Vec<Range<usize>> {
 }
 
 /// The length of the string that `rest` begins with, up to its closing quote.
-fn string_end(rest: &str, prefix: &str) -> usize {
+fn string_end(rest: &str, prefix: &str, end: End) -> usize {
+    if end == End::Line {
+        return rest.lines().next().unwrap_or_default().len();
+    }
     let hashes = prefix.trim_start_matches('r');
     let close = format!("\"{hashes}");
     if prefix.is_empty() {
@@ -116,25 +142,31 @@ mod tests {
     #[test]
     fn secrets_become_asterisks_of_the_same_length() {
         for (text, shown) in [
-            (r#""https://h/x""#, r#""https://h/x""#),
-            (r#""https://me:pw@h/x""#, r#""https://*****@h/x""#),
-            (r#""https://me:p@w@h/x", // me@h"#, r#""https://******@h/x", // me@h"#),
-            (r#""https://me:p/w@h/x""#, r#""https://******@h/x""#),
-            (r#""https://ghp_1@h/x""#, r#""https://*****@h/x""#),
-            (r#""https://me:p\"w@h/x","#, r#""https://***********","#),
-            (r#""https://me:pw\x40h/x","#, r#""https://************","#),
-            ("# https://me:p w@h", "# https://******@h"),
-            ("// https://me:ä@h\nx@y", "// https://*****@h\nx@y"),
-            (r#"password: "pw","#, r#"password: "**","#),
-            (r#"password: Some("pw"),"#, r#"password: Some("**"),"#),
-            (r##"token: r#"p"w"#,"##, r##"token: r#"***"#,"##),
+            (r#"["https://h/x"]"#, r#"["https://h/x"]"#),
+            (r#"["https://me:pw@h/x"]"#, r#"["https://*****@h/x"]"#),
+            (
+                r#"["https://me:p@w@h/x"] // me@h"#,
+                r#"["https://******@h/x"] // me@h"#,
+            ),
+            (r#"["https://me:p/w@h/x"]"#, r#"["https://******@h/x"]"#),
+            (r#"["https://ghp_1@h/x"]"#, r#"["https://*****@h/x"]"#),
+            (r#"["https://me:p\"w@h/x", 1]"#, r#"["https://***********", 1]"#),
+            (r#"["https://me:pw\x40h/x"]"#, r#"["https://************"]"#),
+            ("[] // https://me:p w@h", "[] // https://******@h"),
+            ("[] // https://me:ä@h\n// x@y", "[] // https://*****@h\n// x@y"),
+            (r#"(password: "pw", a: 1)"#, r#"(password: "**", a: 1)"#),
+            (r#"(password: Some("pw"))"#, r#"(password: Some("**"))"#),
+            (r##"(token: r#"p"w"#)"##, r##"(token: r#"***"#)"##),
             (r#"{"API_TOKEN" : "p\"w"}"#, r#"{"API_TOKEN" : "****"}"#),
-            (r#"user: "me""#, r#"user: "me""#),
-            (r#"user: "me:pw""#, r#"user: "me:**""#),
-            (r#"token_file: "x""#, r#"token_file: "x""#),
-            (r#"password: "pw"#, r#"password: "**"#),
-            ("token: 1 \"x\"", "token: 1 \"x\""),
-            ("\x1b[2J\r\n\t", "?[2J \n\t"),
+            ("(password: 1234, a: 1)", "(password: ****, a: 1)"),
+            (r#"(user: "me")"#, r#"(user: "me")"#),
+            (r#"(user: "me:pw")"#, r#"(user: "me:**")"#),
+            (r#"(token_file: "x")"#, r#"(token_file: "x")"#),
+            // Where the syntax is wrong, all to the end of the line.
+            (r#"(password: "pw)"#, r#"(password: "***"#),
+            ("(password: \"p\"w\",\na: 1)", "(password: \"*****\na: 1)"),
+            (r#"("https://me:p"w@h")"#, r#"("https://******@h")"#),
+            ("[] // \x1b[2J\r\n\t", "[] // ?[2J \n\t"),
         ] {
             assert_eq!(mask(text), shown);
             assert_eq!(mask(text).len(), text.len());

@@ -12,7 +12,7 @@ use serde::{
     de::{self, Deserializer, MapAccess, Visitor},
 };
 
-use super::{report::Problem, syntax};
+use super::{mask::mask, report::Problem, syntax};
 
 /// A value, without the white space and comments around it.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,9 @@ impl<'a> Value<'a> {
     /// Where its first line stands, or its name, if it has one: enough to underline.
     pub(super) fn head(self) -> Range<usize> {
         let text = match self.shape() {
-            Shape::Named(name) => &self.text[..name.len() + self.text.len() - self.text.trim_start_matches("r#").len()],
+            Shape::Named(name) => {
+                &self.text[..name.len() + self.text.len() - self.text.trim_start_matches("r#").len()]
+            }
             _ => self.text.lines().next().unwrap_or_default().trim_end(),
         };
         span(self.file, text)
@@ -84,6 +86,11 @@ impl<'a> Value<'a> {
     /// As written.
     pub(super) fn text(self) -> &'a str {
         self.text
+    }
+
+    /// As it may be shown.
+    pub(super) fn shown(self) -> String {
+        mask(self.text)
     }
 
     /// What it looks like.
@@ -128,22 +135,29 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The fields of `(name: value, …)` or `Name(name: value, …)`.
-    pub(super) fn fields(self) -> Result<Vec<(Name<'a>, Self)>, Problem> {
+    /// The fields of `(name: value, …)` or `Name(name: value, …)`, which are those of `what`.
+    pub(super) fn fields(self, what: &str) -> Result<Vec<(Name<'a>, Self)>, Problem> {
         let body = match self.shape() {
             Shape::Named(_) => self.split_name().1,
             Shape::Fields => self.text,
-            _ => return Err(self.unexpected("`(…)`")),
+            _ => return Err(self.unexpected(&format!("{what} in ( )"))),
         };
         let read = ron::from_str::<Fields<'a>>(body).map_err(|_| {
-            Problem::at(self.head(), "expected fields in these parentheses, found values without names")
-                .help("write (name: value, …); a list stands in [ ]")
+            Problem::at(
+                self.head(),
+                "expected fields in these parentheses, found values without names",
+            )
+            .help("write (name: value, …); a list stands in [ ]")
         });
         let name = |key: Key<'a>| Name {
             file: self.file,
             text: key.0,
         };
-        Ok(read?.0.into_iter().map(|(key, raw)| (name(key), Self::of(self.file, raw))).collect())
+        Ok(read?
+            .0
+            .into_iter()
+            .map(|(key, raw)| (name(key), Self::of(self.file, raw)))
+            .collect())
     }
 
     /// The entries of `{key: value, …}`.
@@ -153,13 +167,18 @@ impl<'a> Value<'a> {
         }
         let Map(pairs) = self.read(ron::from_str(self.text))?;
         let of = |raw| Self::of(self.file, raw);
-        Ok(pairs.into_iter().map(|(key, value)| (of(key), of(value))).collect())
+        Ok(pairs
+            .into_iter()
+            .map(|(key, value)| (of(key), of(value)))
+            .collect())
     }
 
     /// The elements of `[value, …]`.
     pub(super) fn list(self) -> Result<Vec<Self>, Problem> {
         if self.shape() != Shape::List {
-            return Err(self.unexpected("a list").help("write [ ] around it, with commas between its elements"));
+            return Err(self
+                .unexpected("a list")
+                .help("write [ ] around it, with commas between its elements"));
         }
         let list: Vec<&RawValue> = self.read(ron::from_str(self.text))?;
         Ok(list.into_iter().map(|raw| Self::of(self.file, raw)).collect())
@@ -169,10 +188,10 @@ impl<'a> Value<'a> {
     pub(super) fn string(self) -> Result<String, Problem> {
         match self.shape() {
             Shape::String => self.read(ron::from_str(self.text)),
-            Shape::Number | Shape::Word(_) => Err(self
-                .unexpected("a string")
-                .help(format!("write it in double quotes: {:?}", self.text))),
-            _ => Err(self.unexpected("a string")),
+            Shape::Number | Shape::Word(_) => {
+                Err(self.unexpected("a string").help("write it in double quotes"))
+            }
+            _ => Err(self.unexpected("a string").help(r#"write one string: "…""#)),
         }
     }
 
@@ -181,7 +200,9 @@ impl<'a> Value<'a> {
         match self.shape() {
             Shape::Word("true") => Ok(true),
             Shape::Word("false") => Ok(false),
-            _ => Err(self.unexpected("true or false").help("write true or false, without quotes")),
+            _ => Err(self
+                .unexpected("true or false")
+                .help("write true or false, without quotes")),
         }
     }
 
@@ -193,13 +214,19 @@ impl<'a> Value<'a> {
             .filter(|number| self.shape() == Shape::Number && range.contains(number))
             .ok_or_else(|| match self.shape() {
                 Shape::String => self.unexpected(&expected).help("write the number without quotes"),
+                Shape::Number => {
+                    Problem::at(self.head(), format!("expected {expected}, found {}", self.text))
+                }
                 _ => self.unexpected(&expected),
             })
     }
 
     /// That it is not what was `expected`.
     pub(super) fn unexpected(self, expected: &str) -> Problem {
-        Problem::at(self.head(), format!("expected {expected}, found {}", self.shape().describe(self.text)))
+        Problem::at(
+            self.head(),
+            format!("expected {expected}, found {}", self.shape().describe()),
+        )
     }
 
     /// An error that ron finds in a value whose syntax it has accepted before.
@@ -216,17 +243,17 @@ impl Name<'_> {
 }
 
 impl Shape<'_> {
-    fn describe(self, text: &str) -> String {
+    /// Without its text: nobody knows whether that is a secret.
+    fn describe(self) -> String {
         match self {
             Self::String => "a string".into(),
-            Self::Other if text.starts_with('b') => "bytes".into(),
-            Self::Other => "a character in single quotes".into(),
-            Self::Number => format!("the number {text}"),
+            Self::Other => "bytes or a character".into(),
+            Self::Number => "a number".into(),
             Self::List => "a list [ ]".into(),
             Self::Map => "a map { }".into(),
             Self::Fields => "fields in ( )".into(),
             Self::Named(name) => format!("`{name}(…)`"),
-            Self::Word(word) => format!("the word `{word}`"),
+            Self::Word(_) => "a word without quotes".into(),
         }
     }
 }
@@ -262,13 +289,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("", &[], Pairs(std::marker::PhantomData)).map(Self)
+        deserializer
+            .deserialize_struct("", &[], Pairs(std::marker::PhantomData))
+            .map(Self)
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Map<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Pairs(std::marker::PhantomData)).map(Self)
+        deserializer
+            .deserialize_map(Pairs(std::marker::PhantomData))
+            .map(Self)
     }
 }
 

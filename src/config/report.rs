@@ -62,7 +62,11 @@ impl Invalid {
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.problems.iter().map(|problem| {
             let (line, column) = position(self.shown(), problem.offset());
-            let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+            let help = problem
+                .help
+                .as_ref()
+                .map(|help| format!(" ({help})"))
+                .unwrap_or_default();
             let text = format!("{}:{line}:{column}: {problem}{help}", self.shown.name());
             crate::fault::one_line(&text)
         })
@@ -89,7 +93,8 @@ impl Problem {
 
     /// Another place that has to do with it.
     pub(super) fn also(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
-        self.labels.push(LabeledSpan::new_with_span(Some(text.into()), span));
+        self.labels
+            .push(LabeledSpan::new_with_span(Some(text.into()), span));
         self
     }
 
@@ -101,7 +106,9 @@ impl Problem {
 
     /// The places it is about, the first being the cause.
     pub fn spans(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        self.labels.iter().map(|label| label.offset()..label.offset() + label.len())
+        self.labels
+            .iter()
+            .map(|label| label.offset()..label.offset() + label.len())
     }
 
     fn offset(&self) -> usize {
@@ -121,7 +128,10 @@ fn count(problems: usize) -> String {
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |end| end + 1);
-    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    (
+        before.matches('\n').count() + 1,
+        before[start..].chars().count() + 1,
+    )
 }
 
 #[cfg(test)]

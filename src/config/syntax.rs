@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use ron::error::{Error as Code, Position, SpannedError};
 
-use super::report::{Problem, position};
+use super::{mask::mask, report::Problem};
 
 /// What `error`, which ron found in `text`, the end of `file`, means for the person who wrote it.
 pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
@@ -19,13 +19,16 @@ pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
         Code::UnclosedBlockComment => Outline::of(text).open_comment,
         Code::ExpectedStringEnd => offset(text, error.span.end).checked_sub(1),
         Code::ExpectedAttribute => text.find('#'),
+        Code::ExpectedChar => text[..offset(text, error.span.end)].rfind('\''),
         _ => None,
     };
     let at = at.unwrap_or_else(|| offset(text, error.span.end));
     let here = token(text, at);
     let outline = Outline::of(&text[..here.end]);
     let shift = |range: Range<usize>| range.start + skipped..range.end + skipped;
-    let found = match &text[here.clone()] {
+    // What is named in a message must not be part of a secret either.
+    let shown = mask(text);
+    let found = match &shown[here.clone()] {
         "" if text[at..].trim().is_empty() => "the end of the file".to_owned(),
         "" => "white space".to_owned(),
         found => format!("`{found}`"),
@@ -37,24 +40,33 @@ pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
     }
     // The cause often lies above the place where ron stumbles.
     if let Some(string) = outline.long_string.filter(|string| string.end <= at + 1) {
-        let (line, _) = position(file, string.start + skipped);
-        problem
-            .also(
-                shift(string.start..string.start + 1),
-                "this string goes over the end of its line",
-            )
-            .help(format!("is the closing quote missing in line {line}?"))
-    } else if let Some(open) = Outline::of(&text[..at]).open.last().copied() {
-        let close = closing(text[open..].chars().next().unwrap_or('('));
-        if here.is_empty() || text[here.clone()].starts_with([')', ']', '}']) {
-            return problem
-                .also(shift(open..open + 1), "this bracket is still open")
-                .help(format!("close it with `{close}`"));
-        }
-        problem
-    } else {
-        problem
+        let message = "a string goes over the end of its line: its closing quote may be missing";
+        return Problem::at(shift(string.start..string.start + 1), message)
+            .label("it begins here")
+            .also(shift(here), "here its end was found, and makes no sense")
+            .help("write a double quote at its end");
     }
+    let open = outline_before(text, at).filter(|_| found_end(&text[here.clone()]));
+    let Some(open) = open else {
+        return problem;
+    };
+    let close = closing(&text[open..]);
+    match text[here.clone()].starts_with(close) {
+        true => problem,
+        false => Problem::at(shift(here), format!("a `{close}` is missing before {found}"))
+            .also(shift(open..open + 1), "this bracket is still open")
+            .help(format!("close it with `{close}`")),
+    }
+}
+
+/// Whether `found` is a closing bracket, or the end of the file.
+fn found_end(found: &str) -> bool {
+    found.is_empty() || found.starts_with([')', ']', '}'])
+}
+
+/// The innermost bracket that is open at `at`.
+fn outline_before(text: &str, at: usize) -> Option<usize> {
+    Outline::of(&text[..at]).open.last().copied()
 }
 
 /// Whether `text` is all white space and comments.
@@ -68,7 +80,10 @@ fn describe(code: &Code, first: Option<char>, shown: &str) -> (String, &'static 
     match (code, first) {
         (Code::ExpectedStringEnd, _) => fixed("this string never ends", "close it with a double quote"),
         (Code::UnclosedBlockComment, _) => fixed("this comment never ends", "close it with */"),
-        (Code::ExceededRecursionLimit, _) => fixed("too many brackets inside each other", ""),
+        (Code::ExceededRecursionLimit, _) => fixed(
+            "too many brackets inside each other",
+            "no configuration needs that many: remove some",
+        ),
         (Code::InvalidEscape(_), _) => fixed(
             "this escape is not known in a string",
             r#"write \\ for a backslash, or r"…" for a string without escapes"#,
@@ -76,7 +91,7 @@ fn describe(code: &Code, first: Option<char>, shown: &str) -> (String, &'static 
         (Code::NoSuchExtension(name), _) => (format!("ron has no extension `{name}`"), "remove it"),
         (Code::TrailingCharacters, _) => (
             format!("expected the end of the file, found {shown}"),
-            "the whole configuration is one ( … )",
+            "the whole configuration stands in one ( … ): remove what follows it",
         ),
         (_, Some('#')) => fixed("`#` begins no comment here", "comments begin with //"),
         (_, Some('=')) => fixed("expected `:`, found `=`", "write name: value"),
@@ -86,35 +101,52 @@ fn describe(code: &Code, first: Option<char>, shown: &str) -> (String, &'static 
             format!("`{name}` is not a name"),
             "names of fields hold letters, digits and `_`; text stands in double quotes",
         ),
+        (Code::ExpectedComma, Some('-')) => fixed(
+            "unexpected `-`",
+            "names of fields hold letters, digits and `_`; text stands in double quotes",
+        ),
         (Code::ExpectedComma, Some(':')) => fixed(
             "unexpected `:`",
             r#"in ( ) write name: value, the name without quotes; in { } write "name": value"#,
         ),
-        (Code::ExpectedComma, Some(')' | ']' | '}')) => {
-            (format!("{shown} closes another kind of bracket"), "")
-        }
-        (Code::ExpectedComma, Some(_)) => {
-            (format!("a comma is missing before {shown}"), "write a comma after the value before it")
-        }
+        (Code::ExpectedComma, Some(_)) => (
+            format!("a comma is missing before {shown}"),
+            "write a comma after the value before it",
+        ),
         (Code::ExpectedMapColon, _) => (format!("expected `:`, found {shown}"), "write name: value"),
-        (Code::ExpectedIdentifier, Some('"')) => {
-            (format!("expected a field's name, found {shown}"), "in ( ) names stand without quotes")
-        }
-        (Code::UnexpectedChar(_) | Code::Eof, _) => (format!("unexpected {shown}"), ""),
+        (Code::ExpectedIdentifier, Some('"')) => (
+            format!("expected a field's name, found {shown}"),
+            "in ( ) names stand without quotes",
+        ),
+        (Code::UnexpectedChar(_) | Code::Eof, _) => (
+            format!("unexpected {shown}"),
+            "compare with the example in the README; is there a quote or comma too much?",
+        ),
         (code, _) => {
             let reason = code.to_string();
             let mut letters = reason.chars();
             let first = letters.next().map(|c| c.to_ascii_lowercase()).unwrap_or_default();
-            (format!("{first}{}, found {shown}", letters.as_str()), "")
+            (
+                format!("{first}{}, found {shown}", letters.as_str()),
+                "compare with the example in the README",
+            )
         }
     }
 }
 
 /// The byte that a position of ron's, counted in lines and characters, means.
 fn offset(text: &str, position: Position) -> usize {
-    let line = text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
+    let line = text
+        .split_inclusive('\n')
+        .take(position.line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     let rest = text.get(line..).unwrap_or_default();
-    let at = line + rest.char_indices().nth(position.col.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
+    let at = line
+        + rest
+            .char_indices()
+            .nth(position.col.saturating_sub(1))
+            .map_or(rest.len(), |(at, _)| at);
     // At the end there is nothing to see but the line's end.
     at.min(text.trim_end().len())
 }
@@ -135,10 +167,10 @@ fn token(text: &str, at: usize) -> Range<usize> {
     at..text.floor_char_boundary(at + length)
 }
 
-fn closing(open: char) -> char {
-    match open {
-        '(' => ')',
-        '[' => ']',
+fn closing(open: &str) -> char {
+    match open.as_bytes().first() {
+        Some(b'(') => ')',
+        Some(b'[') => ']',
         _ => '}',
     }
 }

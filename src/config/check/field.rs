@@ -38,12 +38,19 @@ pub(super) static TCP: Schema = Schema {
 pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
-        "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks", "timeout",
+        "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
+        "timeout",
     ],
     later: &[
         ("rev", "remove it; deploy a `branch` or a `tag`"),
-        ("git_dir", "remove it; the git directory is .git in the trigger's path"),
-        ("allow", "remove it; restrict who opens the socket with the `mode` and `group` of its listener"),
+        (
+            "git_dir",
+            "remove it; the git directory is .git in the trigger's path",
+        ),
+        (
+            "allow",
+            "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
+        ),
         ("retries", LEAVE_OUT),
         ("umask", "remove it; the umask of the daemon's process counts"),
     ],
@@ -119,7 +126,9 @@ impl<'a> Fields<'a> {
 
     /// Where the name of the field `name` stands, or where it should.
     pub(super) fn name_span(&self, name: &str) -> Range<usize> {
-        self.given.get(name).map_or_else(|| self.place(), |given| given.name.span())
+        self.given
+            .get(name)
+            .map_or_else(|| self.place(), |given| given.name.span())
     }
 
     /// Where to point if something is missing.
@@ -137,7 +146,7 @@ impl<'a> Fields<'a> {
 impl Check<'_> {
     /// The fields of `value`, as far as `schema` knows them.
     pub(super) fn fields<'v>(&mut self, value: Value<'v>, schema: &'static Schema) -> Option<Fields<'v>> {
-        let pairs = value.fields().map_err(|problem| match schema.known {
+        let pairs = value.fields(schema.what).map_err(|problem| match schema.known {
             [first, ..] if value.shape() != Shape::Fields => {
                 problem.help(format!("{} is written in ( ): ({first}: …, …)", schema.what))
             }
@@ -216,7 +225,10 @@ impl Schema {
             return not_yet(name.span(), text, help);
         }
         let problem = Problem::at(name.span(), format!("{what} has no field `{text}`"));
-        if let Some(file) = known.iter().find(|known| known.strip_suffix("_file") == Some(text)) {
+        if let Some(file) = known
+            .iter()
+            .find(|known| known.strip_suffix("_file") == Some(text))
+        {
             return problem.help(format!(
                 "a configuration holds no secrets: write it into a file that only gitsocket can read, and name \
                  that with {file}: \"…\""
@@ -234,9 +246,16 @@ impl Schema {
     /// The field that was meant by `name`.
     fn meant(&self, name: &str) -> Option<&'static str> {
         let later = self.later.iter().map(|(later, _)| *later);
-        let other = OTHER_WORDS.iter().find(|(word, _)| *word == name).map(|(_, meant)| *meant);
-        other
-            .filter(|meant| self.known.contains(meant))
+        let other = OTHER_WORDS
+            .iter()
+            .find(|(word, _)| *word == name)
+            .map(|(_, meant)| *meant);
+        let file = self
+            .known
+            .iter()
+            .copied()
+            .find(|known| known.strip_suffix("_file") == Some(name));
+        file.or(other.filter(|meant| self.known.contains(meant)))
             .or_else(|| closest(name, self.known.iter().copied().chain(later)))
     }
 }
@@ -264,7 +283,13 @@ pub(super) fn variant(
     what: &str,
     known: &[(&'static str, bool)],
 ) -> Result<&'static str, Problem> {
-    let shown = |(name, fields): &(&'static str, bool)| if *fields { format!("{name}(…)") } else { (*name).into() };
+    let shown = |(name, fields): &(&'static str, bool)| {
+        if *fields {
+            format!("{name}(…)")
+        } else {
+            (*name).into()
+        }
+    };
     let choice = known.iter().map(shown).collect::<Vec<_>>().join(", ");
     let name = match value.shape() {
         Shape::Named(name) | Shape::Word(name) => name,
@@ -286,8 +311,10 @@ pub(super) fn variant(
         });
     };
     match (value.shape(), found) {
-        (Shape::Word(_), (name, true)) => Err(Problem::at(value.head(), format!("`{name}` needs fields in ( )"))
-            .help(format!("write {name}(…), with its fields in the parentheses"))),
+        (Shape::Word(_), (name, true)) => {
+            Err(Problem::at(value.head(), format!("`{name}` needs fields in ( )"))
+                .help(format!("write {name}(…), with its fields in the parentheses")))
+        }
         (Shape::Named(_), (name, false)) => Err(Problem::at(value.head(), format!("`{name}` has no fields"))
             .help(format!("write {name}, without parentheses"))),
         (_, (name, _)) => Ok(name),

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Check,
     field::{EXEC, Fields, variant},
-    value::{duration, filled, invalid, literal},
+    value::{NO_NUL, duration, filled, invalid, literal},
 };
 use crate::{
-    config::{DEFAULT_HOOK_TIMEOUT, Hook, When, raw::Value, report::Problem},
+    config::{DEFAULT_HOOK_TIMEOUT, Hook, When, mask::mask, raw::Value, report::Problem},
     name::AbsPath,
 };
 
@@ -22,7 +22,10 @@ impl Check<'_> {
             return vec![Hook::PostCheckout];
         }
         let list = self.optional(fields, "hooks", |value| value.list().map_err(|p| p.help(example)));
-        list.unwrap_or_default().into_iter().filter_map(|value| self.hook(value)).collect()
+        list.unwrap_or_default()
+            .into_iter()
+            .filter_map(|value| self.hook(value))
+            .collect()
     }
 
     fn hook(&mut self, value: Value<'_>) -> Option<Hook> {
@@ -53,7 +56,11 @@ impl Check<'_> {
     fn words(&mut self, list: Vec<Value<'_>>) -> Option<Vec<String>> {
         let mut out = Vec::with_capacity(list.len());
         for (n, value) in list.into_iter().enumerate() {
-            let word = if n == 0 { program(value, self.around.base) } else { argument(value) };
+            let word = if n == 0 {
+                program(value, self.around.base)
+            } else {
+                argument(value)
+            };
             out.extend(self.keep(word));
         }
         (!out.is_empty()).then_some(out)
@@ -68,7 +75,7 @@ impl Check<'_> {
                 continue;
             };
             if out.contains_key(&name) {
-                let problem = Problem::at(key.head(), format!("the variable {} is given twice", key.text()));
+                let problem = Problem::at(key.head(), format!("the variable {} is given twice", key.shown()));
                 self.problems.push(problem.help("remove one of them"));
             }
             out.insert(name, text);
@@ -80,10 +87,10 @@ impl Check<'_> {
 /// A list that is not empty.
 fn command(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
     let list = value.list().map_err(|problem| match value.string() {
-        Ok(line) => {
-            let words: Vec<_> = line.split_whitespace().collect();
-            problem.help(format!("no shell splits a command here: write run: {words:?}"))
-        }
+        Ok(line) => problem.help(format!(
+            "no shell splits a command here: write run: {}",
+            split(&line)
+        )),
         Err(_) => problem.help(r#"write run: ["/usr/bin/make", "install"]"#),
     })?;
     match list.is_empty() {
@@ -100,11 +107,8 @@ fn program(value: Value<'_>, base: &Path) -> Result<String, Problem> {
     if !text.contains('/') {
         return match text.split_once(char::is_whitespace) {
             None => Ok(text),
-            Some(_) => {
-                let words: Vec<_> = text.split_whitespace().collect();
-                Err(Problem::at(value.head(), "a program's name holds no white space")
-                    .help(format!("no shell splits a command here: write {words:?}")))
-            }
+            Some(_) => Err(Problem::at(value.head(), "a program's name holds no white space")
+                .help(format!("no shell splits a command here: write {}", split(&text)))),
         };
     }
     let path = AbsPath::resolve(base, Path::new(&text)).map_err(|err| invalid(value, "path", &err))?;
@@ -115,16 +119,26 @@ fn program(value: Value<'_>, base: &Path) -> Result<String, Problem> {
     })
 }
 
+/// A command as it was probably meant.
+fn split(line: &str) -> String {
+    let words: Vec<_> = line.split_whitespace().collect();
+    mask(&format!("{words:?}"))
+}
+
 fn argument(value: Value<'_>) -> Result<String, Problem> {
     let text = value.string()?;
     match text.contains('\0') {
-        true => Err(Problem::at(value.head(), "this contains a NUL character")),
+        true => Err(Problem::at(value.head(), "this contains a NUL character").help(NO_NUL)),
         false => Ok(text),
     }
 }
 
 fn when(value: Value<'_>) -> Result<When, Problem> {
-    match variant(value, "a time to run a hook", &[("Changed", false), ("Always", false)])? {
+    match variant(
+        value,
+        "a time to run a hook",
+        &[("Changed", false), ("Always", false)],
+    )? {
         "Changed" => Ok(When::Changed),
         _ => Ok(When::Always),
     }
@@ -137,7 +151,10 @@ fn variable(value: Value<'_>) -> Result<String, Problem> {
         return Err(problem.help(r#"write {"NAME": "value"}"#));
     }
     if name.starts_with(OWN_VARIABLES) {
-        let problem = Problem::at(value.head(), "variables that begin with GITSOCKET_ are set by gitsocket itself");
+        let problem = Problem::at(
+            value.head(),
+            "variables that begin with GITSOCKET_ are set by gitsocket itself",
+        );
         return Err(problem.help("choose another name"));
     }
     Ok(name)

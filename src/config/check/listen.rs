@@ -24,7 +24,9 @@ const DEFAULT_MODE: u32 = 0o600;
 impl Check<'_> {
     pub(super) fn listeners(&mut self, fields: &Fields<'_>) -> Vec<Listener> {
         let example = r#"write listen: [Unix(path: "gitsocket.sock")]"#;
-        let list = self.optional(fields, "listen", |value| value.list().map_err(|p| p.help(example)));
+        let list = self.optional(fields, "listen", |value| {
+            value.list().map_err(|p| p.help(example))
+        });
         let mut seen = BTreeMap::<String, Range<usize>>::new();
         let mut out = Vec::new();
         for value in list.unwrap_or_default() {
@@ -96,9 +98,11 @@ fn short_enough(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
     if length <= MAX_SOCKET_PATH {
         return Ok(path);
     }
-    let message =
-        format!("the socket's full path has {length} bytes; the system allows {MAX_SOCKET_PATH} for a socket");
-    Err(Problem::at(value.head(), message).help("put it into a directory with a shorter path, such as /run/gitsocket"))
+    let message = format!(
+        "the socket's full path has {length} bytes; the system allows {MAX_SOCKET_PATH} for a socket"
+    );
+    Err(Problem::at(value.head(), message)
+        .help("put it into a directory with a shorter path, such as /run/gitsocket"))
 }
 
 /// A TCP address.
@@ -110,9 +114,15 @@ struct TcpAddr {
 }
 
 fn tcp_addr(value: Value<'_>) -> Result<TcpAddr, Problem> {
-    const HELP: &str = r#"write "HOST:PORT", such as "127.0.0.1:9418" or "[::1]:9418", or only a port for 127.0.0.1"#;
+    const HELP: &str =
+        r#"write "HOST:PORT", such as "127.0.0.1:9418" or "[::1]:9418", or only a port for 127.0.0.1"#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;
-    let wrong = |why: &str| Problem::at(value.head(), format!("{} is not a TCP address: {why}", value.text()));
+    let wrong = |why: &str| {
+        Problem::at(
+            value.head(),
+            format!("{} is not a TCP address: {why}", value.shown()),
+        )
+    };
     if text.contains('/') || text.starts_with("unix:") {
         return Err(wrong("it is a path or a URL").help(r#"for a Unix socket write Unix(path: "…")"#));
     }
@@ -127,17 +137,26 @@ fn parse_tcp(text: &str) -> Result<TcpAddr, &'static str> {
     };
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(host) => Some(IpAddr::V6(host.parse().map_err(|_| "no IPv6 address stands in the brackets")?)),
+        Some(host) => Some(IpAddr::V6(
+            host.parse()
+                .map_err(|_| "no IPv6 address stands in the brackets")?,
+        )),
         None if host.contains(':') => return Err("an IPv6 address stands in brackets"),
         None => host.parse().ok(),
     };
-    let port: u16 = port.parse().ok().filter(|_| digits).ok_or("its port is not a number from 0 to 65535")?;
+    let port: u16 = port
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or("its port is not a number from 0 to 65535")?;
     match ip {
         Some(ip) => Ok(TcpAddr {
             addr: SocketAddr::new(ip, port).to_string(),
             loopback: ip.to_canonical().is_loopback(),
         }),
-        None if host.is_empty() => Err("it names no host (127.0.0.1 is this machine alone, 0.0.0.0 all its networks)"),
+        None if host.is_empty() => {
+            Err("it names no host (127.0.0.1 is this machine alone, 0.0.0.0 all its networks)")
+        }
         None if is_host_name(host) => {
             let host = host.to_ascii_lowercase();
             Ok(TcpAddr {
@@ -153,7 +172,9 @@ fn parse_tcp(text: &str) -> Result<TcpAddr, &'static str> {
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -181,11 +202,31 @@ mod tests {
             ("git-host:80", "git-host:80", false),
         ] {
             let parsed = parse_tcp(text).unwrap_or_else(|why| panic!("{text}: {why}"));
-            assert_eq!((parsed.addr.as_str(), parsed.loopback), (addr, loopback), "{text}");
+            assert_eq!(
+                (parsed.addr.as_str(), parsed.loopback),
+                (addr, loopback),
+                "{text}"
+            );
         }
         for text in [
-            "", ":", ":80", "host", "host:", "host:x", "host:+1", "host:65536", "::1:80", "[::1]", "[::1", "[x]:1",
-            "1.2.3:4", "256.1.1.1:80", "a b:80", "-a:80", "*:80", "a..b:1",
+            "",
+            ":",
+            ":80",
+            "host",
+            "host:",
+            "host:x",
+            "host:+1",
+            "host:65536",
+            "::1:80",
+            "[::1]",
+            "[::1",
+            "[x]:1",
+            "1.2.3:4",
+            "256.1.1.1:80",
+            "a b:80",
+            "-a:80",
+            "*:80",
+            "a..b:1",
         ] {
             assert!(parse_tcp(text).is_err(), "{text}");
         }

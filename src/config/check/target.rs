@@ -34,12 +34,16 @@ impl Check<'_> {
         let repo = self.required(&fields, "repo", r#""https://example.com/site.git""#, |value| {
             repo(value, around.base)
         });
-        let path = self.required(&fields, "path", r#""/srv/site""#, |value| worktree(value, around.path(value)?));
+        let path = self.required(&fields, "path", r#""/srv/site""#, |value| {
+            worktree(value, around.path(value)?)
+        });
         let revision = self.revision(&fields);
         let remote = self.optional(&fields, "remote", remote);
-        let depth = self.optional(&fields, "depth", |value| value.number(1..=MAX_DEPTH).map_err(|problem| {
-            problem.help("write how many commits to fetch, or remove the field for the full history")
-        }));
+        let depth = self.optional(&fields, "depth", |value| {
+            value.number(1..=MAX_DEPTH).map_err(|problem| {
+                problem.help("write how many commits to fetch, or remove the field for the full history")
+            })
+        });
         let clean = self.optional(&fields, "clean", clean);
         let keep = self.keep_patterns(&fields, path.as_ref());
         let auth = self.auth(&fields);
@@ -69,13 +73,18 @@ impl Check<'_> {
     }
 
     fn revision(&mut self, fields: &Fields<'_>) -> Revision {
-        let branch = self.optional(fields, "branch", |value| ref_name(value, "branch", RefName::branch));
+        let branch = self.optional(fields, "branch", |value| {
+            ref_name(value, "branch", RefName::branch)
+        });
         let tag = self.optional(fields, "tag", |value| ref_name(value, "tag", RefName::tag));
         if fields.has("branch") && fields.has("tag") {
-            let problem = Problem::at(fields.name_span("tag"), "a trigger has a branch or a tag, not both")
-                .label("a tag")
-                .also(fields.name_span("branch"), "and a branch")
-                .help("remove one of them");
+            let problem = Problem::at(
+                fields.name_span("tag"),
+                "a trigger has a branch or a tag, not both",
+            )
+            .label("a tag")
+            .also(fields.name_span("branch"), "and a branch")
+            .help("remove one of them");
             self.problems.push(problem);
         }
         match (branch, tag) {
@@ -89,7 +98,9 @@ impl Check<'_> {
         let example = r#"write keep: ["uploads/", "*.local"]"#;
         let list = self.optional(fields, "keep", |value| value.list().map_err(|p| p.help(example)));
         let patterns = list.unwrap_or_default().into_iter();
-        patterns.filter_map(|value| self.keep(pattern(value, path))).collect()
+        patterns
+            .filter_map(|value| self.keep(pattern(value, path)))
+            .collect()
     }
 
     fn auth(&mut self, fields: &Fields<'_>) -> Option<Auth> {
@@ -99,14 +110,21 @@ impl Check<'_> {
             return None;
         }
         let around = self.around;
-        let which = variant(value, "a way to authenticate", &[("Basic", true), ("Bearer", true)]);
+        let which = variant(
+            value,
+            "a way to authenticate",
+            &[("Basic", true), ("Bearer", true), ("None", false)],
+        );
         match self.keep(which)? {
             "Basic" => {
                 let fields = self.fields(value, &BASIC)?;
                 let user = self.required(&fields, "user", r#""me""#, user);
-                let password_file = self.required(&fields, "password_file", r#""/etc/gitsocket/password""#, |value| {
-                    around.secret_path(value)
-                });
+                let password_file = self.required(
+                    &fields,
+                    "password_file",
+                    r#""/etc/gitsocket/password""#,
+                    |value| around.secret_path(value),
+                );
                 Some(Auth::Basic {
                     user: user?,
                     password_file: password_file?,
@@ -131,9 +149,15 @@ impl Check<'_> {
         let roots = self.optional(&fields, "roots", roots);
         let plain = self.optional(&fields, "allow_plain_credentials", Value::bool);
         if fields.has("ca_file") && fields.has("roots") {
-            let problem = Problem::at(fields.name_span("roots"), "either `ca_file` or `roots` says whom to trust, not both")
-                .also(fields.name_span("ca_file"), "only the certificates of this file would be trusted")
-                .help("remove one of them");
+            let problem = Problem::at(
+                fields.name_span("roots"),
+                "either `ca_file` or `roots` says whom to trust, not both",
+            )
+            .also(
+                fields.name_span("ca_file"),
+                "only the certificates of this file would be trusted",
+            )
+            .help("remove one of them");
             self.problems.push(problem);
         }
         Some(Tls {
@@ -149,20 +173,30 @@ impl Check<'_> {
         let repo_at = fields.get("repo").map(Value::head).unwrap_or_default();
         let in_url = http && repo.with_secrets().user().is_some();
         if fields.has("auth") && !http {
-            let problem = Problem::at(fields.name_span("auth"), "`auth` is for http:// and https:// alone")
-                .also(repo_at.clone(), "this is neither")
-                .help("remove it, or use the repository's https:// URL");
+            let problem = Problem::at(
+                fields.name_span("auth"),
+                "`auth` is for http:// and https:// alone",
+            )
+            .also(repo_at.clone(), "this is neither")
+            .help("remove it, or use the repository's https:// URL");
             self.problems.push(problem);
         } else if fields.has("auth") && in_url {
-            let problem = Problem::at(fields.name_span("auth"), "there are credentials in `auth` and in the URL")
-                .also(repo_at.clone(), "user or password before the `@`")
-                .help("remove those in the URL: in a file of their own fewer people can read them");
+            let problem = Problem::at(
+                fields.name_span("auth"),
+                "there are credentials in `auth` and in the URL",
+            )
+            .also(repo_at.clone(), "user or password before the `@`")
+            .help("remove those in the URL: in a file of their own fewer people can read them");
             self.problems.push(problem);
         }
         let plain = tls.is_some_and(|tls| tls.allow_plain_credentials);
-        if scheme == Scheme::Http && (fields.has("auth") || in_url) && !plain && self.understood(fields, tls) {
-            let problem = Problem::at(repo_at.clone(), "credentials would be sent over http://, readable for everybody on the way")
-                .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
+        if scheme == Scheme::Http && (fields.has("auth") || in_url) && !plain && self.understood(fields, tls)
+        {
+            let problem = Problem::at(
+                repo_at.clone(),
+                "credentials would be sent over http://, readable for everybody on the way",
+            )
+            .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
             self.problems.push(problem);
         }
         let certificates = tls.is_some_and(|tls| tls.roots != Roots::Mozilla);
@@ -199,9 +233,16 @@ fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
     literal(value, &text)?;
     let repo = RepoUrl::parse(&text, base).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.
-        let reason = redact(&err.to_string(), &text);
-        Problem::at(value.head(), format!("this is not a usable URL or path of a repository: {reason}"))
-            .help("write https://HOST/PATH, http://…, git://…, file:///PATH or a path")
+        let reason = match redact(&err.to_string(), &text) {
+            // All that gix says is the URL again.
+            reason if reason.contains("input=") => "its host or port cannot be read".into(),
+            reason => reason,
+        };
+        Problem::at(
+            value.head(),
+            format!("this is not a usable URL or path of a repository: {reason}"),
+        )
+        .help("write https://HOST/PATH, http://…, git://…, file:///PATH or a path")
     })?;
     match repo.scheme() {
         Scheme::Ssh => Err(not_yet(value.head(), "ssh", NO_SSH)
@@ -213,7 +254,11 @@ fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
 fn worktree(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
     let problem = if path.as_path().parent().is_none() {
         "the root directory cannot be a worktree"
-    } else if path.as_path().components().any(|part| part.as_os_str() == OsStr::new(".git")) {
+    } else if path
+        .as_path()
+        .components()
+        .any(|part| part.as_os_str() == OsStr::new(".git"))
+    {
         "a directory inside a .git directory cannot be a worktree"
     } else {
         return Ok(path);
@@ -238,7 +283,8 @@ fn ref_name(
 fn remote(value: Value<'_>) -> Result<RemoteName, Problem> {
     let text = value.string()?;
     RemoteName::new(&text).map_err(|err| {
-        invalid(value, "name of a remote", &err).help(r#"write a name such as "origin", not a URL; the URL is `repo`"#)
+        invalid(value, "name of a remote", &err)
+            .help(r#"write a name such as "origin", not a URL; the URL is `repo`"#)
     })
 }
 
@@ -252,7 +298,11 @@ fn clean(value: Value<'_>) -> Result<Clean, Problem> {
 }
 
 fn roots(value: Value<'_>) -> Result<Roots, Problem> {
-    match variant(value, "a set of certificates", &[("Mozilla", false), ("System", false)])? {
+    match variant(
+        value,
+        "a set of certificates",
+        &[("Mozilla", false), ("System", false)],
+    )? {
         "Mozilla" => Ok(Roots::Mozilla),
         _ => Ok(Roots::System),
     }
@@ -262,8 +312,11 @@ fn roots(value: Value<'_>) -> Result<Roots, Problem> {
 fn user(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
     match text.contains(|c: char| c == ':' || c.is_control()) {
-        true => Err(Problem::at(value.head(), "a user's name holds no `:` and no control characters")
-            .help("write the name alone; the password stands in `password_file`")),
+        true => Err(Problem::at(
+            value.head(),
+            "a user's name holds no `:` and no control characters",
+        )
+        .help("write the name alone; the password stands in `password_file`")),
         false => Ok(text),
     }
 }
@@ -272,7 +325,10 @@ fn user(value: Value<'_>) -> Result<String, Problem> {
 fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> {
     let text = value.string()?;
     let wrong = |why: &str, help: &str| {
-        Err(Problem::at(value.head(), format!("{} keeps nothing: {why}", value.text())).help(help.to_owned()))
+        Err(
+            Problem::at(value.head(), format!("{} keeps nothing: {why}", value.shown()))
+                .help(help.to_owned()),
+        )
     };
     let bare = text.strip_prefix('!').unwrap_or(&text);
     if bare.trim().is_empty() {
@@ -282,13 +338,22 @@ fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> 
         return wrong("it contains a line break or NUL", "write one pattern a string");
     }
     if text.starts_with('#') {
-        return wrong("it is a comment of gitignore", r#"write "\\#…" if the name begins with #"#);
+        return wrong(
+            "it is a comment of gitignore",
+            r#"write "\\#…" if the name begins with #"#,
+        );
     }
     if bare.split('/').any(|part| part == "." || part == "..") {
-        return wrong("patterns hold no `.` and `..`", "write it relative to the trigger's path: \"/uploads/\"");
+        return wrong(
+            "patterns hold no `.` and `..`",
+            "write it relative to the trigger's path: \"/uploads/\"",
+        );
     }
     if path.is_some_and(|path| std::path::Path::new(bare).starts_with(path)) {
-        return wrong("patterns begin at the trigger's path", "write only what is below: \"/uploads/\"");
+        return wrong(
+            "patterns begin at the trigger's path",
+            "write only what is below: \"/uploads/\"",
+        );
     }
     match unfinished(bare) {
         Some(why) => wrong(why, r#"write \\ before a sign that stands for itself"#),
@@ -328,7 +393,18 @@ mod tests {
 
     #[test]
     fn patterns_that_never_match() {
-        for good in ["a", "[a]", "[]]", "[!]a]", "[[:alpha:]x]", r"\[", r"a\\", r"[\]]", "*.[oa]", "**/x"] {
+        for good in [
+            "a",
+            "[a]",
+            "[]]",
+            "[!]a]",
+            "[[:alpha:]x]",
+            r"\[",
+            r"a\\",
+            r"[\]]",
+            "*.[oa]",
+            "**/x",
+        ] {
             assert_eq!(unfinished(good), None, "{good}");
         }
         for bad in ["[", "[]", "[a", "[!]", r"a\", r"[a\]", "[[:alpha:]"] {

@@ -10,8 +10,16 @@ fn pieces(text: &str) -> Result<Vec<String>, Problem> {
     let two = |a: Range<usize>, b: Range<usize>| format!("{}={}", at(a), at(b));
     match value.shape() {
         Shape::List => Ok(value.list()?.into_iter().map(|value| at(value.span())).collect()),
-        Shape::Map => Ok(value.map()?.into_iter().map(|(k, v)| two(k.span(), v.span())).collect()),
-        _ => Ok(value.fields()?.into_iter().map(|(k, v)| two(k.span(), v.span())).collect()),
+        Shape::Map => Ok(value
+            .map()?
+            .into_iter()
+            .map(|(k, v)| two(k.span(), v.span()))
+            .collect()),
+        _ => Ok(value
+            .fields("it")?
+            .into_iter()
+            .map(|(k, v)| two(k.span(), v.span()))
+            .collect()),
     }
 }
 
@@ -26,19 +34,34 @@ fn values_are_taken_apart() {
         ("Name(a: 1, b: 2)", &["a=1", "b=2"]),
         ("Name /* ( */ (\n// (\na: 1)", &["a=1"]),
         ("#![enable(implicit_some)]\n(a: 1)", &["a=1"]),
-        ("// (\n( /* a: 2, */ a /* x */ : /* /* y */ , */ 1 // z, )\n)", &["a=1"]),
+        (
+            "// (\n( /* a: 2, */ a /* x */ : /* /* y */ , */ 1 // z, )\n)",
+            &["a=1"],
+        ),
         ("(a: 1 // last\n)", &["a=1"]),
         ("(a: 1) // last", &["a=1"]),
         ("(a: \"x,)\\\"]\", b: 2)", &["a=\"x,)\\\"]\"", "b=2"]),
         ("(a: r\"x\\\", b: 2)", &["a=r\"x\\\"", "b=2"]),
         ("(a: r#\"x\"),\"#, b: 2)", &["a=r#\"x\"),\"#", "b=2"]),
         ("(a: r##\"\"#\"##)", &["a=r##\"\"#\"##"]),
-        ("(a: b\"x\\\",\", b: br#\"\"\"#)", &["a=b\"x\\\",\"", "b=br#\"\"\"#"]),
+        (
+            "(a: b\"x\\\",\", b: br#\"\"\"#)",
+            &["a=b\"x\\\",\"", "b=br#\"\"\"#"],
+        ),
         ("(a: ',', b: '\\'', c: '\"')", &["a=','", "b='\\''", "c='\"'"]),
-        ("(a: -1.5e3, b: 0x1F, c: 1_000, d: inf)", &["a=-1.5e3", "b=0x1F", "c=1_000", "d=inf"]),
+        (
+            "(a: -1.5e3, b: 0x1F, c: 1_000, d: inf)",
+            &["a=-1.5e3", "b=0x1F", "c=1_000", "d=inf"],
+        ),
         ("(a: [1, (b: 2)], c: {d: 3})", &["a=[1, (b: 2)]", "c={d: 3}"]),
-        ("(a: Some( 1 ), b: None, c: ())", &["a=Some( 1 )", "b=None", "c=()"]),
-        ("(a: Exec ( run: [] ), b: Word)", &["a=Exec ( run: [] )", "b=Word"]),
+        (
+            "(a: Some( 1 ), b: None, c: ())",
+            &["a=Some( 1 )", "b=None", "c=()"],
+        ),
+        (
+            "(a: Exec ( run: [] ), b: Word)",
+            &["a=Exec ( run: [] )", "b=Word"],
+        ),
         ("(a: 1, a: 2)", &["a=1", "a=2"]),
         ("(r#type: 1)", &["type=1"]),
         ("(ä: \"ö\")", &["ä=\"ö\""]),
@@ -47,7 +70,11 @@ fn values_are_taken_apart() {
         ("\u{feff}(a: 1)", &["a=1"]),
     ];
     for (text, expected) in table {
-        assert_eq!(pieces(text).unwrap_or_else(|err| panic!("{text}: {err}")), *expected, "{text}");
+        assert_eq!(
+            pieces(text).unwrap_or_else(|err| panic!("{text}: {err}")),
+            *expected,
+            "{text}"
+        );
     }
     for text in ["(1, 2)", "(\"a\")", "Name(1)"] {
         assert!(pieces(text).is_err(), "{text}");
