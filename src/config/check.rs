@@ -3,9 +3,12 @@
 //! Checks never stop at a problem: it is put on the list, the value counts as absent, and checking goes on.
 //! Nothing is looked up on the system here: whether files and hosts exist is found out by runs.
 
+mod auth;
+mod choice;
 mod field;
 mod hook;
 mod listen;
+mod pattern;
 mod target;
 mod value;
 

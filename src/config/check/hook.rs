@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Check,
-    field::{EXEC, Fields, variant},
+    choice::variant,
+    field::{EXEC, Fields},
     value::{NO_NUL, duration, filled, invalid, literal},
 };
 use crate::{
@@ -104,12 +105,15 @@ fn command(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
 fn program(value: Value<'_>, base: &Path) -> Result<String, Problem> {
     let text = filled(value)?;
     literal(value, &text)?;
+    if is_command_line(&text) {
+        return Err(Problem::at(
+            value.head(),
+            "this is a whole command, not a program's name or path",
+        )
+        .help(format!("no shell splits a command here: write {}", split(&text))));
+    }
     if !text.contains('/') {
-        return match text.split_once(char::is_whitespace) {
-            None => Ok(text),
-            Some(_) => Err(Problem::at(value.head(), "a program's name holds no white space")
-                .help(format!("no shell splits a command here: write {}", split(&text)))),
-        };
+        return Ok(text);
     }
     let path = AbsPath::resolve(base, Path::new(&text)).map_err(|err| invalid(value, "path", &err))?;
     let utf8 = path.as_path().to_str().map(Into::into);
@@ -117,6 +121,14 @@ fn program(value: Value<'_>, base: &Path) -> Result<String, Problem> {
         Problem::at(value.head(), "the full path of this program is not UTF-8")
             .help("write its full path, or move the configuration into a directory with a plainer name")
     })
+}
+
+/// Whether arguments follow in the same string. Directories may have names with white space, programs hardly.
+fn is_command_line(text: &str) -> bool {
+    let spaced = |text: &str| text.contains(char::is_whitespace);
+    let first = text.split('/').next().is_some_and(spaced);
+    let last = text.rsplit('/').next().is_some_and(spaced);
+    first || last || text.contains(" -")
 }
 
 /// A command as it was probably meant.

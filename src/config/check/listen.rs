@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Check,
-    field::{Fields, TCP, UNIX, variant},
+    choice::variant,
+    field::{Fields, TCP, UNIX},
     value::{filled, mode},
 };
 use crate::{

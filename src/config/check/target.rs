@@ -4,21 +4,20 @@ use std::{ffi::OsStr, num::NonZeroU32};
 
 use super::{
     Check, Placed,
-    field::{BASIC, BEARER, Fields, TLS, TRIGGER, not_yet, variant},
+    choice::variant,
+    field::{Fields, TRIGGER, not_yet},
     value::{duration, filled, invalid, literal},
 };
 use crate::{
     config::{
-        Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Roots, Target, Tls,
-        mask::redact,
-        raw::{Shape, Value},
-        report::Problem,
+        Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
     },
     name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, Scheme, TriggerName},
 };
 
 /// What to do while there is no SSH.
-const NO_SSH: &str = "use the repository's https:// URL, with auth: Basic(…) or Bearer(…) if it is private";
+pub(super) const NO_SSH: &str =
+    "use the repository's https:// URL, with auth: Basic(…) or Bearer(…) if it is private";
 /// git takes this and more for "all".
 const MAX_DEPTH: u32 = i32::MAX as u32 - 1;
 
@@ -92,125 +91,6 @@ impl Check<'_> {
             (None, Some(tag)) => Revision::Tag(tag),
             (None, None) => Revision::RemoteHead,
         }
-    }
-
-    fn keep_patterns(&mut self, fields: &Fields<'_>, path: Option<&AbsPath>) -> Vec<String> {
-        let example = r#"write keep: ["uploads/", "*.local"]"#;
-        let list = self.optional(fields, "keep", |value| value.list().map_err(|p| p.help(example)));
-        let patterns = list.unwrap_or_default().into_iter();
-        patterns
-            .filter_map(|value| self.keep(pattern(value, path)))
-            .collect()
-    }
-
-    fn auth(&mut self, fields: &Fields<'_>) -> Option<Auth> {
-        let value = fields.get("auth")?;
-        if matches!(value.shape(), Shape::Named("Ssh") | Shape::Word("Ssh")) {
-            self.problems.push(not_yet(value.head(), "Ssh", NO_SSH));
-            return None;
-        }
-        let around = self.around;
-        let which = variant(
-            value,
-            "a way to authenticate",
-            &[("Basic", true), ("Bearer", true), ("None", false)],
-        );
-        match self.keep(which)? {
-            "Basic" => {
-                let fields = self.fields(value, &BASIC)?;
-                let user = self.required(&fields, "user", r#""me""#, user);
-                let password_file = self.required(
-                    &fields,
-                    "password_file",
-                    r#""/etc/gitsocket/password""#,
-                    |value| around.secret_path(value),
-                );
-                Some(Auth::Basic {
-                    user: user?,
-                    password_file: password_file?,
-                })
-            }
-            _ => {
-                let fields = self.fields(value, &BEARER)?;
-                let token_file = self.required(&fields, "token_file", r#""/etc/gitsocket/token""#, |value| {
-                    around.secret_path(value)
-                });
-                Some(Auth::Bearer {
-                    token_file: token_file?,
-                })
-            }
-        }
-    }
-
-    fn tls(&mut self, fields: &Fields<'_>) -> Option<Tls> {
-        let fields = self.fields(fields.get("tls")?, &TLS)?;
-        let around = self.around;
-        let ca_file = self.optional(&fields, "ca_file", |value| around.secret_path(value));
-        let roots = self.optional(&fields, "roots", roots);
-        let plain = self.optional(&fields, "allow_plain_credentials", Value::bool);
-        if fields.has("ca_file") && fields.has("roots") {
-            let problem = Problem::at(
-                fields.name_span("roots"),
-                "either `ca_file` or `roots` says whom to trust, not both",
-            )
-            .also(
-                fields.name_span("ca_file"),
-                "only the certificates of this file would be trusted",
-            )
-            .help("remove one of them");
-            self.problems.push(problem);
-        }
-        Some(Tls {
-            roots: ca_file.map(Roots::File).or(roots).unwrap_or_default(),
-            allow_plain_credentials: plain.unwrap_or_default(),
-        })
-    }
-
-    /// Credentials and certificates must be of use for the URL, and must not be sent where everybody can read them.
-    fn credentials_fit(&mut self, fields: &Fields<'_>, repo: &RepoUrl, tls: Option<&Tls>) {
-        let scheme = repo.scheme();
-        let http = matches!(scheme, Scheme::Http | Scheme::Https);
-        let repo_at = fields.get("repo").map(Value::head).unwrap_or_default();
-        let in_url = http && repo.with_secrets().user().is_some();
-        if fields.has("auth") && !http {
-            let problem = Problem::at(
-                fields.name_span("auth"),
-                "`auth` is for http:// and https:// alone",
-            )
-            .also(repo_at.clone(), "this is neither")
-            .help("remove it, or use the repository's https:// URL");
-            self.problems.push(problem);
-        } else if fields.has("auth") && in_url {
-            let problem = Problem::at(
-                fields.name_span("auth"),
-                "there are credentials in `auth` and in the URL",
-            )
-            .also(repo_at.clone(), "user or password before the `@`")
-            .help("remove those in the URL: in a file of their own fewer people can read them");
-            self.problems.push(problem);
-        }
-        let plain = tls.is_some_and(|tls| tls.allow_plain_credentials);
-        if scheme == Scheme::Http && (fields.has("auth") || in_url) && !plain && self.understood(fields, tls)
-        {
-            let problem = Problem::at(
-                repo_at.clone(),
-                "credentials would be sent over http://, readable for everybody on the way",
-            )
-            .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
-            self.problems.push(problem);
-        }
-        let certificates = tls.is_some_and(|tls| tls.roots != Roots::Mozilla);
-        if fields.has("tls") && (!http || certificates && scheme == Scheme::Http) {
-            let problem = Problem::at(fields.name_span("tls"), "certificates are for https:// alone")
-                .also(repo_at, "this is something else")
-                .help("remove `tls`, or use the repository's https:// URL");
-            self.problems.push(problem);
-        }
-    }
-
-    /// Whether `tls` is absent or right: a second error about a wrong one would only confuse.
-    fn understood(&self, fields: &Fields<'_>, tls: Option<&Tls>) -> bool {
-        !fields.has("tls") || tls.is_some()
     }
 
     /// A repository cannot be deployed onto itself.
@@ -294,121 +174,5 @@ fn clean(value: Value<'_>) -> Result<Clean, Problem> {
         "Untracked" => Ok(Clean::Untracked),
         "All" => Ok(Clean::All),
         _ => Ok(Clean::Nothing),
-    }
-}
-
-fn roots(value: Value<'_>) -> Result<Roots, Problem> {
-    match variant(
-        value,
-        "a set of certificates",
-        &[("Mozilla", false), ("System", false)],
-    )? {
-        "Mozilla" => Ok(Roots::Mozilla),
-        _ => Ok(Roots::System),
-    }
-}
-
-/// RFC 7617: a user's name holds neither a colon nor control characters.
-fn user(value: Value<'_>) -> Result<String, Problem> {
-    let text = filled(value)?;
-    match text.contains(|c: char| c == ':' || c.is_control()) {
-        true => Err(Problem::at(
-            value.head(),
-            "a user's name holds no `:` and no control characters",
-        )
-        .help("write the name alone; the password stands in `password_file`")),
-        false => Ok(text),
-    }
-}
-
-/// A gitignore pattern that can match: gitignore(5) and wildmatch silently ignore the others.
-fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> {
-    let text = value.string()?;
-    let wrong = |why: &str, help: &str| {
-        Err(
-            Problem::at(value.head(), format!("{} keeps nothing: {why}", value.shown()))
-                .help(help.to_owned()),
-        )
-    };
-    let bare = text.strip_prefix('!').unwrap_or(&text);
-    if bare.trim().is_empty() {
-        return wrong("it is empty", "remove it");
-    }
-    if text.contains(['\0', '\n', '\r']) {
-        return wrong("it contains a line break or NUL", "write one pattern a string");
-    }
-    if text.starts_with('#') {
-        return wrong(
-            "it is a comment of gitignore",
-            r#"write "\\#…" if the name begins with #"#,
-        );
-    }
-    if bare.split('/').any(|part| part == "." || part == "..") {
-        return wrong(
-            "patterns hold no `.` and `..`",
-            "write it relative to the trigger's path: \"/uploads/\"",
-        );
-    }
-    if path.is_some_and(|path| std::path::Path::new(bare).starts_with(path)) {
-        return wrong(
-            "patterns begin at the trigger's path",
-            "write only what is below: \"/uploads/\"",
-        );
-    }
-    match unfinished(bare) {
-        Some(why) => wrong(why, r#"write \\ before a sign that stands for itself"#),
-        None => Ok(text),
-    }
-}
-
-/// Why wildmatch would give up on `pattern`.
-fn unfinished(pattern: &str) -> Option<&'static str> {
-    let mut signs = pattern.chars().peekable();
-    while let Some(sign) = signs.next() {
-        match sign {
-            '\\' if signs.next().is_none() => return Some("it ends with a single backslash"),
-            '[' => {
-                signs.next_if(|c| *c == '!' || *c == '^');
-                // Here `]` stands for itself.
-                signs.next_if(|c| *c == ']');
-                loop {
-                    match signs.next() {
-                        None => return Some("a `[` in it is never closed"),
-                        Some(']') => break,
-                        Some('\\') => drop(signs.next()),
-                        Some('[') if signs.peek() == Some(&':') => drop(signs.find(|c| *c == ']')),
-                        Some(_) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_that_never_match() {
-        for good in [
-            "a",
-            "[a]",
-            "[]]",
-            "[!]a]",
-            "[[:alpha:]x]",
-            r"\[",
-            r"a\\",
-            r"[\]]",
-            "*.[oa]",
-            "**/x",
-        ] {
-            assert_eq!(unfinished(good), None, "{good}");
-        }
-        for bad in ["[", "[]", "[a", "[!]", r"a\", r"[a\]", "[[:alpha:]"] {
-            assert!(unfinished(bad).is_some(), "{bad}");
-        }
     }
 }

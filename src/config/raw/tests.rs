@@ -1,5 +1,7 @@
 //! Taking values apart.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 use super::*;
 
 /// The pieces of a value, as written, each of which must lie where it says.
