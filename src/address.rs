@@ -1,6 +1,10 @@
 //! Where a daemon listens, as people write it: a path, `HOST:PORT`, or a bare port.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use crate::name::AbsPath;
 
@@ -9,8 +13,17 @@ use crate::name::AbsPath;
 pub enum Address {
     /// A Unix socket.
     Unix(AbsPath),
+    /// A TCP socket.
+    Tcp(TcpAddr),
+}
+
+/// A TCP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpAddr {
     /// `HOST:PORT`.
-    Tcp(String),
+    pub addr: String,
+    /// Whether only this machine can reach it. Of names only `localhost` is known for that.
+    pub loopback: bool,
 }
 
 /// Why a text is no address: a half sentence.
@@ -27,17 +40,23 @@ impl Address {
                 .map(Self::Unix)
                 .map_err(|why| Invalid(why.to_string()))
         };
+        const HELP: &str = "write a path with a slash, HOST:PORT, [::1]:PORT, or a PORT of 127.0.0.1";
+        let tcp = |text: &str| {
+            TcpAddr::parse(text)
+                .map(Self::Tcp)
+                .map_err(|why| Invalid(format!("{why}; {HELP}")))
+        };
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
         if let Some(addr) = text.strip_prefix("tcp:") {
-            return tcp(addr).map(Self::Tcp);
+            return tcp(addr);
         }
         if text.contains('/') {
             return unix(text);
         }
         match tcp(text) {
-            Ok(addr) => Ok(Self::Tcp(addr)),
+            Ok(addr) => Ok(addr),
             Err(_) if text.ends_with(".sock") => unix(text),
             Err(err) => Err(err),
         }
@@ -47,7 +66,7 @@ impl Address {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
-            Self::Tcp(addr) => is_loopback(addr),
+            Self::Tcp(tcp) => tcp.loopback,
         }
     }
 }
@@ -56,32 +75,65 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => path.fmt(f),
-            Self::Tcp(addr) => f.write_str(addr),
+            Self::Tcp(tcp) => f.write_str(&tcp.addr),
         }
     }
 }
 
-fn tcp(text: &str) -> Result<String, Invalid> {
-    let help = "write a path with a slash, HOST:PORT, [::1]:PORT or a PORT";
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port),
-        None => ("127.0.0.1", text),
-    };
-    if port.parse::<u16>().is_err() {
-        return Err(Invalid(format!("{port:?} is not a port; {help}")));
+impl TcpAddr {
+    /// Read `HOST:PORT`, `[::1]:PORT`, or a bare `PORT`. The error is a half sentence.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some(split) => split,
+            None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => ("127.0.0.1", text),
+            None => return Err("it has no port"),
+        };
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => Some(IpAddr::V6(
+                host.parse()
+                    .map_err(|_| "no IPv6 address stands in the brackets")?,
+            )),
+            None if host.contains(':') => return Err("an IPv6 address stands in brackets"),
+            None => host.parse().ok(),
+        };
+        let port: u16 = port
+            .parse()
+            .ok()
+            .filter(|_| digits)
+            .ok_or("its port is not a number from 0 to 65535")?;
+        match ip {
+            Some(ip) => Ok(TcpAddr {
+                addr: SocketAddr::new(ip, port).to_string(),
+                loopback: ip.to_canonical().is_loopback(),
+            }),
+            None if host.is_empty() => {
+                Err("it names no host (127.0.0.1 is this machine alone, 0.0.0.0 all its networks)")
+            }
+            None if is_host_name(host) => {
+                let host = host.to_ascii_lowercase();
+                Ok(TcpAddr {
+                    loopback: host == "localhost",
+                    addr: format!("{host}:{port}"),
+                })
+            }
+            None => Err("its host is neither an IP address nor a host name"),
+        }
     }
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || (host.contains(':') && !bracketed) || host.contains(char::is_whitespace) {
-        return Err(Invalid(format!("{host:?} is not a host; {help}")));
-    }
-    Ok(format!("{host}:{port}"))
 }
 
-/// Whether the host of `HOST:PORT` is this one, for certain.
-fn is_loopback(addr: &str) -> bool {
-    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+/// RFC 1123, section 2.1: the last label is not all digits, or it would be an address.
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253 && host.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -110,19 +162,48 @@ mod tests {
     }
 
     #[test]
-    fn loopback() {
-        let local = |text: &str| Address::parse(text, Path::new("/")).unwrap().is_local();
-        for text in ["1", "127.3.2.1:1", "[::1]:1", "localhost:1", "/x"] {
-            assert!(local(text), "{text}");
+    fn tcp_addresses() {
+        for (text, addr, loopback) in [
+            ("9418", "127.0.0.1:9418", true),
+            ("127.0.0.1:0", "127.0.0.1:0", true),
+            ("127.9.9.9:1", "127.9.9.9:1", true),
+            ("[::1]:9418", "[::1]:9418", true),
+            ("[0:0::1]:9418", "[::1]:9418", true),
+            ("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:1", true),
+            ("LocalHost:80", "localhost:80", true),
+            ("localhost.example.com:80", "localhost.example.com:80", false),
+            ("0.0.0.0:80", "0.0.0.0:80", false),
+            ("[::]:80", "[::]:80", false),
+            ("git-host:80", "git-host:80", false),
+        ] {
+            let parsed = TcpAddr::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(
+                (parsed.addr.as_str(), parsed.loopback),
+                (addr, loopback),
+                "{text}"
+            );
         }
         for text in [
-            "0.0.0.0:1",
-            "[::]:1",
-            "192.168.0.1:1",
-            "example.com:1",
-            "localhost.example.com:1",
+            "",
+            ":",
+            ":80",
+            "host",
+            "host:",
+            "host:x",
+            "host:+1",
+            "host:65536",
+            "::1:80",
+            "[::1]",
+            "[::1",
+            "[x]:1",
+            "1.2.3:4",
+            "256.1.1.1:80",
+            "a b:80",
+            "-a:80",
+            "*:80",
+            "a..b:1",
         ] {
-            assert!(!local(text), "{text}");
+            assert!(TcpAddr::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -122,7 +122,7 @@ type Halves = (Box<dyn Read>, Box<dyn Write>);
 fn connect(address: &Address, deadline: Option<Deadline>) -> io::Result<Halves> {
     match address {
         Address::Unix(path) => halves(UnixStream::connect(path)?, deadline),
-        Address::Tcp(addr) => halves(TcpStream::connect(addr.as_str())?, deadline),
+        Address::Tcp(tcp) => halves(TcpStream::connect(tcp.addr.as_str())?, deadline),
     }
 }
 

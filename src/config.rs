@@ -2,12 +2,59 @@
 //!
 //! A [`Config`] that exists is right: every name is valid, every path absolute, every combination allowed.
 //! It never holds a secret, only the names of files that do.
+//!
+//! The file is one `( … )`. Paths are relative to its directory; `$NAME` and `${NAME}` in the paths of secrets
+//! and certificates (marked $) stand for variables of the environment.
+//!
+//! | field | value | default |
+//! |---|---|---|
+//! | `listen` | list of `Unix(…)` and `Tcp(…)` | none |
+//! | `Unix.path` | path of the socket, at most 107 bytes in full | required |
+//! | `Unix.mode` | octal digits, `"0000"` to `"0777"` | `"0600"` |
+//! | `Unix.group` | name or number, in quotes | the daemon's |
+//! | `Tcp.addr` | `"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1 | required |
+//! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
+//! | `jobs` | runs at a time, 1 to 1024 | number of cores |
+//! | `triggers` | map of names to `( … )`, at least one | required |
+//! | `repo` | `https://`, `http://`, `git://` or `file://` URL, or a path | required |
+//! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
+//! | `path` | directory to deploy to | required |
+//! | `remote` | name under `refs/remotes/` | `"origin"` |
+//! | `depth` | commits of history to fetch, from 1 | all |
+//! | `clean` | `Untracked`, `All` (ignored files too) or `Nothing` | `Untracked` |
+//! | `keep` | list of gitignore patterns that `clean` never removes | none |
+//! | `auth` | `None`, `Basic(user, password_file $)` or `Bearer(token_file $)`; HTTP only | `None` |
+//! | `tls.ca_file` | path $ of the only certificates to trust; `https://` only | none |
+//! | `tls.roots` | `Mozilla` or `System`; not together with `ca_file` | `Mozilla` |
+//! | `tls.allow_plain_credentials` | `true` lets credentials go over `http://` | `false` |
+//! | `hooks` | list of `Exec(…)` and `PostCheckout`, run in this order | `[PostCheckout]` |
+//! | `Exec.run` | program and arguments: a path, or a bare name found on PATH | required |
+//! | `Exec.when` | `Changed` or `Always` | `Changed` |
+//! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
+//! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
+//! | `timeout` | duration; the whole fetch must be over by then | `"10m"` |
+//!
+//! Two triggers may have the same `path` if they have the same `repo`, `remote`, `clean` and `keep`: they deploy
+//! different revisions of one repository, one run at a time. A path inside another trigger's path must be matched
+//! by that one's `keep`. A path is neither `/`, nor in a `.git` directory, nor the repository itself.
 
 use std::{
-    collections::BTreeMap, num::NonZeroU32, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::Read as _,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-use crate::name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName};
+use crate::{
+    address::{Address, TcpAddr},
+    fault::{Failure, Kind},
+    name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+};
 
 /// A configuration as used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +65,23 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
+}
+
+/// The failure for a name that none of the triggers `names` has.
+pub fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerName>) -> Failure {
+    let near = names
+        .map(|other| (strsim::damerau_levenshtein(name, other.as_str()), other))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    let help = match near {
+        Some((_, other)) => format!("did you mean {other}?"),
+        None => "see `gitsocket status` for those there are".into(),
+    };
+    Failure::new(
+        Kind::UnknownTrigger,
+        format!("there is no trigger {name:?}"),
+        Some(&help),
+    )
 }
 
 /// Where the daemon listens.
@@ -35,10 +99,20 @@ pub enum Listener {
     /// A TCP socket.
     Tcp {
         /// `HOST:PORT`; HOST is an address or a name.
-        addr: String,
+        addr: TcpAddr,
         /// The file that holds the token clients must say first.
         token_file: Option<AbsPath>,
     },
+}
+
+impl Listener {
+    /// Its address.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
+            Self::Tcp { addr, .. } => Address::Tcp(addr.clone()),
+        }
+    }
 }
 
 /// What a trigger's name stands for.
@@ -142,7 +216,7 @@ pub enum Roots {
 }
 
 /// A program that runs after an update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hook {
     /// A program with its arguments; no shell is involved.
     Exec {
@@ -172,6 +246,27 @@ impl Hook {
     }
 }
 
+/// The values of `user_env` are not shown: somebody may keep a secret there.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec {
+                run,
+                when,
+                timeout,
+                user_env,
+            } => f
+                .debug_struct("Exec")
+                .field("run", run)
+                .field("when", when)
+                .field("timeout", timeout)
+                .field("user_env", &user_env.keys())
+                .finish(),
+            Self::PostCheckout => f.write_str("PostCheckout"),
+        }
+    }
+}
+
 /// On which runs a hook is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -195,42 +290,56 @@ pub struct Source {
     pub text: String,
 }
 
+mod check;
+mod error;
+mod mask;
+mod raw;
+mod report;
 pub mod secret;
+mod syntax;
 
-/// A configuration could not be used.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// Its file could not be read.
-    #[error("cannot read the configuration {path}: {source}")]
-    #[diagnostic(help("name another one with -c, or set GITSOCKET_CONFIG"))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
+pub use error::Error;
+pub use report::{Invalid, Problem};
 
-impl crate::fault::Blame for Error {
-    fn kind(&self) -> crate::fault::Kind {
-        crate::fault::Kind::Config
-    }
-}
+/// A configuration longer than that, in bytes, is a mistake.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 impl Config {
     /// Read and check the file `path`, reporting all that is wrong with it at once.
-    pub fn load(path: &std::path::Path) -> Result<Self, Error> {
+    pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Read {
             path: path.into(),
             source,
         };
         let file = std::path::absolute(path).map_err(failed)?;
-        let text = std::fs::read_to_string(&file).map_err(failed)?;
+        let opened = File::open(&file).map_err(failed)?;
+        if opened.metadata().map_err(failed)?.is_dir() {
+            return Err(Error::Directory { path: path.into() });
+        }
+        let mut bytes = Vec::new();
+        // A pipe has no length before it is read.
+        opened
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::TooLarge { path: path.into() });
+        }
+        let text = String::from_utf8(bytes).map_err(|err| Error::not_utf8(path, &err))?;
         Self::parse(&Source { file, text })
     }
 
-    /// Check `source`.
-    pub fn parse(_source: &Source) -> Result<Self, Error> {
-        unimplemented!("helper")
+    /// Check `source`, with the variables of this process's environment.
+    pub fn parse(source: &Source) -> Result<Self, Error> {
+        Self::parse_with(source, &|name| std::env::var_os(name))
+    }
+
+    /// Check `source`; `env` looks variables up.
+    pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        // ron wants a line's end after a comment.
+        let text = format!("{}\n", source.text.trim_end_matches('\n'));
+        let base = source.file.parent().unwrap_or(Path::new("/"));
+        check::config(&text, base, env)
+            .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&source.file, &text, problems))))
     }
 }

@@ -102,11 +102,11 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
             Ok(Socket::Unix(socket, file))
         }
         Listener::Tcp { addr, token_file } => {
-            let listener = TcpListener::bind(addr.as_str());
+            let listener = TcpListener::bind(addr.addr.as_str());
             listener
                 .map(|listener| Socket::Tcp(listener, token_file.clone()))
                 .map_err(|source| Error::Bind {
-                    addr: addr.clone(),
+                    addr: addr.addr.clone(),
                     source,
                 })
         }

@@ -32,7 +32,6 @@ use crate::{
 };
 
 mod connection;
-pub(crate) use connection::unknown_trigger;
 
 /// Connections that may wait at a time; the next one is told `busy`.
 pub const MAX_CONNECTIONS: usize = 256;

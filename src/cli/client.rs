@@ -8,7 +8,7 @@ use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
 use crate::{
     address::Address,
     client,
-    config::{Config, Listener, secret::Secret},
+    config::{Config, secret::Secret},
     fault::{Failure, Kind},
     name::{AbsPath, TriggerName},
     wire::Request,
@@ -150,14 +150,9 @@ fn default_address() -> Address {
     if let Ok(config) = Config::load(&config_file(None))
         && let Some(listener) = config.listen.first()
     {
-        return match listener {
-            Listener::Unix { path, .. } => Address::Unix(path.clone()),
-            Listener::Tcp { addr, .. } => Address::Tcp(addr.clone()),
-        };
+        return listener.address();
     }
     let here = current_dir().join("gitsocket.sock");
     let path = if here.exists() { here } else { SYSTEM.into() };
-    AbsPath::resolve(&path, &path)
-        .map(Address::Unix)
-        .unwrap_or_else(|_| Address::Tcp("127.0.0.1:9418".into()))
+    Address::Unix(AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL"))
 }

@@ -6,12 +6,11 @@ use argh::FromArgs;
 
 use super::{Show, ad_hoc, fail, fail_named, load, usage};
 use crate::{
-    config::{Config, Target},
+    config::{Config, Target, unknown_trigger},
     event::{Record, Reporter},
     hook::Groups,
     name::RunId,
     run::{self, Context},
-    server::unknown_trigger,
 };
 
 /// run triggers here and now, without a daemon

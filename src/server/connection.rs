@@ -11,7 +11,7 @@ use async_std::{
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    config::secret::Secret,
+    config::{secret::Secret, unknown_trigger},
     event::{Done, Event, Outcome, Record},
     fault::{Failure, Kind},
     journal::Journal,
@@ -229,23 +229,6 @@ impl<S: Stream> Client<S> {
         let failure = unknown_trigger(name, scheduler.names());
         self.refuse(name, failure, format, peer).await;
     }
-}
-
-/// The failure for a name that no trigger has.
-pub(crate) fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerName>) -> Failure {
-    let near = names
-        .map(|other| (strsim::damerau_levenshtein(name, other.as_str()), other))
-        .filter(|(distance, _)| *distance <= 2)
-        .min();
-    let help = match near {
-        Some((_, other)) => format!("did you mean {other}?"),
-        None => "see `gitsocket status` for those there are".into(),
-    };
-    Failure::new(
-        Kind::UnknownTrigger,
-        format!("there is no trigger {name:?}"),
-        Some(&help),
-    )
 }
 
 /// Compare what a client said with the token in `file`, which is read anew each time.

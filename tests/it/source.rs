@@ -109,10 +109,6 @@ impl Source {
         self.repo.reference(name, id, PreviousValue::Any, "test").unwrap();
     }
 
-    pub fn delete(&self, name: &str) {
-        self.repo.find_reference(name).unwrap().delete().unwrap();
-    }
-
     pub fn blob(&self, bytes: &[u8]) -> ObjectId {
         self.repo.write_blob(bytes).unwrap().detach()
     }
@@ -127,7 +123,7 @@ impl Source {
             bytes.push(0);
             bytes.extend_from_slice(id.as_slice());
         }
-        self.repo.write_buf(gix::objs::Kind::Tree, &bytes).unwrap()
+        gix::objs::Write::write_buf(&self.repo, gix::objs::Kind::Tree, &bytes).unwrap()
     }
 
     fn tree(&self, files: &BTreeMap<&str, Entry>) -> ObjectId {

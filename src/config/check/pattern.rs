@@ -1,0 +1,112 @@
+//! The gitignore patterns of `keep`.
+
+use std::path::Path;
+
+use super::{Check, field::Fields};
+use crate::{
+    config::{raw::Value, report::Problem},
+    name::AbsPath,
+};
+
+impl Check<'_> {
+    pub(super) fn keep_patterns(&mut self, fields: &Fields<'_>, path: Option<&AbsPath>) -> Vec<String> {
+        let example = r#"write keep: ["uploads/", "*.local"]"#;
+        let list = self.optional(fields, "keep", |value| value.list().map_err(|p| p.help(example)));
+        let patterns = list.unwrap_or_default().into_iter();
+        patterns
+            .filter_map(|value| self.keep(pattern(value, path)))
+            .collect()
+    }
+}
+
+/// A gitignore pattern that can match: gitignore(5) and wildmatch silently ignore the others.
+fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> {
+    let text = value.string()?;
+    let wrong = |why: &str, help: &str| {
+        Err(
+            Problem::at(value.head(), format!("{} keeps nothing: {why}", value.shown()))
+                .help(help.to_owned()),
+        )
+    };
+    let bare = text.strip_prefix('!').unwrap_or(&text);
+    if bare.trim().is_empty() {
+        return wrong("it is empty", "remove it");
+    }
+    if text.contains(['\0', '\n', '\r']) {
+        return wrong("it contains a line break or NUL", "write one pattern a string");
+    }
+    if text.starts_with('#') {
+        return wrong(
+            "it is a comment of gitignore",
+            r#"write "\\#…" if the name begins with #"#,
+        );
+    }
+    if bare.split('/').any(|part| part == "." || part == "..") {
+        return wrong(
+            "patterns hold no `.` and `..`",
+            "write it relative to the trigger's path: \"/uploads/\"",
+        );
+    }
+    if path.is_some_and(|path| Path::new(bare).starts_with(path)) {
+        return wrong(
+            "patterns begin at the trigger's path",
+            "write only what is below: \"/uploads/\"",
+        );
+    }
+    match unfinished(bare) {
+        Some(why) => wrong(why, r#"write \\ before a sign that stands for itself"#),
+        None => Ok(text),
+    }
+}
+
+/// Why wildmatch would give up on `pattern`.
+fn unfinished(pattern: &str) -> Option<&'static str> {
+    let mut signs = pattern.chars().peekable();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\\' if signs.next().is_none() => return Some("it ends with a single backslash"),
+            '[' => {
+                signs.next_if(|c| *c == '!' || *c == '^');
+                // Here `]` stands for itself.
+                signs.next_if(|c| *c == ']');
+                loop {
+                    match signs.next() {
+                        None => return Some("a `[` in it is never closed"),
+                        Some(']') => break,
+                        Some('\\') => drop(signs.next()),
+                        Some('[') if signs.peek() == Some(&':') => drop(signs.find(|c| *c == ']')),
+                        Some(_) => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_never_match() {
+        for good in [
+            "a",
+            "[a]",
+            "[]]",
+            "[!]a]",
+            "[[:alpha:]x]",
+            r"\[",
+            r"a\\",
+            r"[\]]",
+            "*.[oa]",
+            "**/x",
+        ] {
+            assert_eq!(unfinished(good), None, "{good}");
+        }
+        for bad in ["[", "[]", "[a", "[!]", r"a\", r"[a\]", "[[:alpha:]"] {
+            assert!(unfinished(bad).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a trigger's name stands for.
+
+use std::{ffi::OsStr, num::NonZeroU32};
+
+use super::{
+    Check, Placed,
+    choice::variant,
+    field::{Fields, TRIGGER, not_yet},
+    value::{duration, filled, invalid, literal},
+};
+use crate::{
+    config::{
+        Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
+    },
+    name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, Scheme, TriggerName},
+};
+
+/// What to do while there is no SSH.
+pub(super) const NO_SSH: &str =
+    "use the repository's https:// URL, with auth: Basic(…) or Bearer(…) if it is private";
+/// git takes this and more for "all".
+const MAX_DEPTH: u32 = i32::MAX as u32 - 1;
+
+impl Check<'_> {
+    pub(super) fn target(
+        &mut self,
+        key: Value<'_>,
+        trigger: Option<TriggerName>,
+        value: Value<'_>,
+    ) -> Option<Placed> {
+        let fields = self.fields(value, &TRIGGER)?.placed_at(key.span());
+        let around = self.around;
+        let repo = self.required(&fields, "repo", r#""https://example.com/site.git""#, |value| {
+            repo(value, around.base)
+        });
+        let path = self.required(&fields, "path", r#""/srv/site""#, |value| {
+            worktree(value, around.path(value)?)
+        });
+        let revision = self.revision(&fields);
+        let remote = self.optional(&fields, "remote", remote);
+        let depth = self.optional(&fields, "depth", |value| {
+            value.number(1..=MAX_DEPTH).map_err(|problem| {
+                problem.help("write how many commits to fetch, or remove the field for the full history")
+            })
+        });
+        let clean = self.optional(&fields, "clean", clean);
+        let keep = self.keep_patterns(&fields, path.as_ref());
+        let auth = self.auth(&fields);
+        let tls = self.tls(&fields);
+        let hooks = self.hooks(&fields);
+        let timeout = self.optional(&fields, "timeout", duration);
+        if let Some(repo) = &repo {
+            self.credentials_fit(&fields, repo, tls.as_ref());
+            self.not_itself(&fields, repo, path.as_ref());
+        }
+        let target = Target {
+            trigger: trigger?,
+            repo: repo?,
+            revision,
+            path: path?,
+            remote: remote.or_else(|| RemoteName::new("origin").ok())?,
+            depth: depth.and_then(NonZeroU32::new),
+            clean: clean.unwrap_or(Clean::Untracked),
+            keep,
+            auth: auth.unwrap_or(Auth::None),
+            tls: tls.unwrap_or_default(),
+            hooks,
+            timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
+        };
+        let path_at = fields.get("path")?.head();
+        Some(Placed { target, path_at })
+    }
+
+    fn revision(&mut self, fields: &Fields<'_>) -> Revision {
+        let branch = self.optional(fields, "branch", |value| {
+            ref_name(value, "branch", RefName::branch)
+        });
+        let tag = self.optional(fields, "tag", |value| ref_name(value, "tag", RefName::tag));
+        if fields.has("branch") && fields.has("tag") {
+            let problem = Problem::at(
+                fields.name_span("tag"),
+                "a trigger has a branch or a tag, not both",
+            )
+            .label("a tag")
+            .also(fields.name_span("branch"), "and a branch")
+            .help("remove one of them");
+            self.problems.push(problem);
+        }
+        match (branch, tag) {
+            (Some(branch), _) => Revision::Branch(branch),
+            (None, Some(tag)) => Revision::Tag(tag),
+            (None, None) => Revision::RemoteHead,
+        }
+    }
+
+    /// A repository cannot be deployed onto itself.
+    fn not_itself(&mut self, fields: &Fields<'_>, repo: &RepoUrl, path: Option<&AbsPath>) {
+        let (Some(local), Some(path)) = (repo.local_path(), path) else {
+            return;
+        };
+        if local == path || local.as_path() == path.as_path().join(".git") {
+            let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
+            let problem = Problem::at(at("path"), "this is the repository itself")
+                .also(at("repo"), "the repository")
+                .help("give the directory to deploy to as `path`");
+            self.problems.push(problem);
+        }
+    }
+}
+
+fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
+    let text = filled(value)?;
+    literal(value, &text)?;
+    let repo = RepoUrl::parse(&text, base).map_err(|err| {
+        // Neither the text nor what is wrong with it may show a password.
+        let reason = match redact(&err.to_string(), &text) {
+            // All that gix says is the URL again.
+            reason if reason.contains("input=") => "its host or port cannot be read".into(),
+            reason => reason,
+        };
+        Problem::at(
+            value.head(),
+            format!("this is not a usable URL or path of a repository: {reason}"),
+        )
+        .help("write https://HOST/PATH, http://…, git://…, file:///PATH or a path")
+    })?;
+    match repo.scheme() {
+        Scheme::Ssh => Err(not_yet(value.head(), "ssh", NO_SSH)
+            .label(r#"`ssh://` and `user@host:path` are SSH; a path with a `:` begins with "./""#)),
+        _ => Ok(repo),
+    }
+}
+
+fn worktree(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
+    let problem = if path.as_path().parent().is_none() {
+        "the root directory cannot be a worktree"
+    } else if path
+        .as_path()
+        .components()
+        .any(|part| part.as_os_str() == OsStr::new(".git"))
+    {
+        "a directory inside a .git directory cannot be a worktree"
+    } else {
+        return Ok(path);
+    };
+    Err(Problem::at(value.head(), problem).help(r#"give the directory to deploy to, such as "/srv/site""#))
+}
+
+fn ref_name(
+    value: Value<'_>,
+    what: &str,
+    new: fn(&str) -> Result<RefName, Invalid>,
+) -> Result<RefName, Problem> {
+    let text = value.string()?;
+    new(&text).map_err(|err| {
+        invalid(value, &format!("name of a {what}"), &err).help(match what {
+            "tag" => r#"write it as `git tag` shows it, such as "v1.2""#,
+            _ => r#"write it as `git branch` shows it, such as "main"; remove the field for the remote's default"#,
+        })
+    })
+}
+
+fn remote(value: Value<'_>) -> Result<RemoteName, Problem> {
+    let text = value.string()?;
+    RemoteName::new(&text).map_err(|err| {
+        invalid(value, "name of a remote", &err)
+            .help(r#"write a name such as "origin", not a URL; the URL is `repo`"#)
+    })
+}
+
+fn clean(value: Value<'_>) -> Result<Clean, Problem> {
+    let known = [("Untracked", false), ("All", false), ("Nothing", false)];
+    match variant(value, "a way to clean", &known)? {
+        "Untracked" => Ok(Clean::Untracked),
+        "All" => Ok(Clean::All),
+        _ => Ok(Clean::Nothing),
+    }
+}

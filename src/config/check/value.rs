@@ -1,0 +1,160 @@
+//! Single values: paths, durations, modes, names.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::Around;
+use crate::{
+    config::{raw::Value, report::Problem},
+    name::{AbsPath, Invalid},
+};
+
+/// Longer than any fetch or hook; a `Duration` that can be added to any `Instant`.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What to do about a NUL.
+pub(super) const NO_NUL: &str = "remove it; the system cannot pass it on";
+
+/// That `value` is not a valid `what`.
+pub(super) fn invalid(value: Value<'_>, what: &str, err: &Invalid) -> Problem {
+    Problem::at(
+        value.head(),
+        format!("{} is not a valid {what}: {err}", value.shown()),
+    )
+}
+
+/// A string that is not empty.
+pub(super) fn filled(value: Value<'_>) -> Result<String, Problem> {
+    let text = value.string()?;
+    let problem = |message| Err(Problem::at(value.head(), message));
+    match text.as_str() {
+        "" => {
+            problem("this is empty").map_err(|problem| problem.help("write something, or remove the field"))
+        }
+        text if text.contains('\0') => {
+            problem("this contains a NUL character").map_err(|problem| problem.help(NO_NUL))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// A duration as people write it, which is not zero.
+pub(super) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
+    const HELP: &str = r#"write a number and a unit, in quotes: "90s", "5m", "1h 30m""#;
+    let text = value.string().map_err(|problem| problem.help(HELP))?;
+    let wrong = |why: &str| {
+        Problem::at(
+            value.head(),
+            format!("{} is not a usable duration: {why}", value.shown()),
+        )
+    };
+    let duration = humantime::parse_duration(&text).map_err(|err| wrong(&err.to_string()).help(HELP))?;
+    if duration.is_zero() {
+        return Err(wrong("nothing would ever be in time").help("write a longer one, or remove the field"));
+    }
+    if duration > MAX_DURATION {
+        return Err(wrong("it is longer than a week").help("write a shorter one, or remove the field"));
+    }
+    Ok(duration)
+}
+
+/// Permission bits in octal.
+pub(super) fn mode(value: Value<'_>) -> Result<u32, Problem> {
+    const HELP: &str = r#"write octal digits in quotes: "0660""#;
+    let text = value.string().map_err(|problem| problem.help(HELP))?;
+    let digits = text.strip_prefix("0o").unwrap_or(&text);
+    let mode = u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|_| !digits.starts_with('+'));
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        Problem::at(
+            value.head(),
+            format!("{} is not a mode from 0000 to 0777", value.shown()),
+        )
+        .help(HELP)
+    })
+}
+
+impl Around<'_> {
+    /// A path, relative to the configuration.
+    pub(super) fn path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
+        let text = filled(value)?;
+        literal(value, &text)?;
+        AbsPath::resolve(self.base, Path::new(&text)).map_err(|err| invalid(value, "path", &err))
+    }
+
+    /// The path of a secret or a certificate: `$NAME` and `${NAME}` in it stand for the environment's.
+    pub(super) fn secret_path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
+        let text = filled(value)?;
+        if text.starts_with('~') {
+            literal(value, &text)?;
+        }
+        let path = PathBuf::from(self.expand(value, &text)?);
+        AbsPath::resolve(self.base, &path).map_err(|err| invalid(value, "path", &err))
+    }
+
+    fn expand(self, value: Value<'_>, text: &str) -> Result<OsString, Problem> {
+        let mut out = OsString::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push(before);
+            let (name, after) = variable(after).ok_or_else(|| {
+                Problem::at(
+                    value.head(),
+                    "a `$` in this path is not followed by a variable's name",
+                )
+                .help("write $NAME or ${NAME}")
+            })?;
+            let found = (self.env)(name).filter(|found| !found.is_empty());
+            out.push(found.ok_or_else(|| unset(value, name))?);
+            rest = after;
+        }
+        out.push(rest);
+        Ok(out)
+    }
+}
+
+/// The variable's name that `text` begins with, bare or in braces, and what follows it.
+fn variable(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = match text.strip_prefix('{') {
+        Some(braced) => braced.split_once('}')?,
+        None => {
+            let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            text.split_at(end.unwrap_or(text.len()))
+        }
+    };
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    valid.then_some((name, rest))
+}
+
+fn unset(value: Value<'_>, name: &str) -> Problem {
+    let problem = Problem::at(
+        value.head(),
+        format!("the environment variable `{name}` is not set, or empty"),
+    );
+    problem.help(match name {
+        "CREDENTIALS_DIRECTORY" => {
+            "systemd sets it for units with LoadCredential=; without systemd, set it or write the path in full".into()
+        }
+        _ => format!("set {name} for the process that reads this file, or write the path in full"),
+    })
+}
+
+/// Refuse what a shell would expand: it would silently become a directory of that name.
+pub(super) fn literal(value: Value<'_>, text: &str) -> Result<(), Problem> {
+    let problem = match text.chars().next() {
+        Some('~') => "`~` is not expanded here",
+        Some('$') => "variables are only expanded in the paths of secrets and certificates",
+        _ if text.trim() != text => {
+            let problem = Problem::at(value.head(), "this begins or ends with white space");
+            return Err(problem.help("remove the white space"));
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::at(value.head(), problem)
+        .help("write the path in full; or put ./ before it if it is really called that"))
+}

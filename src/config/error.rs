@@ -1,0 +1,80 @@
+//! Why there is no configuration.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    string::FromUtf8Error,
+};
+
+use super::report::{Invalid, position};
+use crate::fault::{Blame, Kind};
+
+/// A configuration could not be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// Its file could not be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    #[diagnostic(help("{}", remedy(source)))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is a directory.
+    #[error("the configuration {path} is a directory, not a file")]
+    #[diagnostic(help("name the file in it: {}", path.join("config.ron").display()))]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is too large to be a configuration.
+    #[error("the configuration {path} is larger than 1 MiB")]
+    #[diagnostic(help("is this the right file? Name another one with -c"))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not text.
+    #[error(
+        "the configuration {path} is not UTF-8 text: there is a wrong byte in line {line}, column {column}"
+    )]
+    #[diagnostic(help("is this the right file? If it is, save it as UTF-8"))]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first wrong byte, from 1.
+        line: usize,
+        /// Its column in characters, from 1.
+        column: usize,
+    },
+    /// Its text is wrong, in one place or in many.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Invalid(Box<Invalid>),
+}
+
+impl Error {
+    pub(super) fn not_utf8(path: &Path, err: &FromUtf8Error) -> Self {
+        let valid = &err.as_bytes()[..err.utf8_error().valid_up_to()];
+        let (line, column) = position(&String::from_utf8_lossy(valid), valid.len());
+        Self::NotUtf8 {
+            path: path.into(),
+            line,
+            column,
+        }
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it",
+        _ => "name another one with -c, or set GITSOCKET_CONFIG",
+    }
+}

@@ -1,0 +1,247 @@
+//! Configuration files: what is right is read as meant, what is wrong is reported whole, clearly and without secrets.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is a test")]
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gitsocket::{
+    config::{Config, Error, Hook, Source},
+    fault::{Blame as _, Kind},
+};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config");
+/// Where the fixtures pretend to lie, so that snapshots are the same on every machine.
+const FILE: &str = "/etc/gitsocket/config.ron";
+/// What stands in fixtures wherever somebody wrote a secret into a configuration.
+const SECRET: &str = "hunter2";
+
+#[test]
+fn valid() {
+    let text = fs::read_to_string(Path::new(FIXTURES).join("valid.ron")).unwrap();
+    let config = parse(&text).unwrap_or_else(|err| panic!("{}", render(&err)));
+    snapshot(FIXTURES, "valid", &format!("{config:#?}"));
+    // What `Debug` does not show.
+    let Hook::Exec { user_env, .. } = &config.triggers["site"].hooks[0] else {
+        panic!("another hook");
+    };
+    let pairs: Vec<_> = user_env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(pairs, [("EMPTY", ""), ("STAGE", "live")]);
+}
+
+#[test]
+fn invalid() {
+    let dir = Path::new(FIXTURES).join("invalid");
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let (files, others): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|file| file.extension().is_some_and(|ext| ext == "ron"));
+    assert!(
+        files.len() >= 25,
+        "only {} files in {}",
+        files.len(),
+        dir.display()
+    );
+    for other in others {
+        assert!(
+            other.with_extension("ron").exists(),
+            "{} belongs to no fixture",
+            other.display()
+        );
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let err = parse(&text).expect_err(name);
+        assert_eq!(err.kind(), Kind::Config);
+        let report = render(&err);
+        let all = format!("{report}{err:?}{}", problems(&err).lines().collect::<String>());
+        assert!(!all.contains(SECRET), "{name} shows a secret:\n{all}");
+        check_spans(&text, &err);
+        snapshot(dir.to_str().unwrap(), name, &report);
+    }
+}
+
+#[test]
+fn every_error_has_a_remedy() {
+    for entry in fs::read_dir(Path::new(FIXTURES).join("invalid")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|ext| ext == "ron") {
+            let err = parse(&fs::read_to_string(&file).unwrap()).unwrap_err();
+            for problem in problems(&err).problems() {
+                let help = miette::Diagnostic::help(problem);
+                assert!(help.is_some(), "{}: {problem}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_for_the_log() {
+    let err = parse("(triggers: {\"a\": (repo: \"x\", pth: \"/srv/a\")},\n  jobs: 0)").unwrap_err();
+    let lines: Vec<_> = problems(&err).lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "/etc/gitsocket/config.ron:1:30: a trigger has no field `pth` (did you mean `path`?)",
+            "/etc/gitsocket/config.ron:2:9: expected a whole number from 1 to 1024, found 0 \
+             (write how many runs may go on at a time, or remove the field for the number of cores)",
+        ]
+    );
+}
+
+/// Whatever stands in the file: no panic, and every span lies inside the text, between two characters.
+#[test]
+fn mutations() {
+    let text = fs::read_to_string(Path::new(FIXTURES).join("valid.ron")).unwrap();
+    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("GITSOCKET_TEST_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut wrong = 0;
+    for _ in 0..1000 {
+        let mutant = mutate(&text, &mut random);
+        if let Err(err) = parse(&mutant) {
+            wrong += 1;
+            check_spans(&mutant, &err);
+            assert!(!render(&err).is_empty());
+        }
+    }
+    assert!(wrong > 250, "only {wrong} mutants were refused");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("latin1.ron"), b"(\n  // \xe4\n)").unwrap();
+    fs::write(at("large.ron"), " ".repeat(1024 * 1024 + 1)).unwrap();
+    let report = |path: PathBuf| {
+        let err = Config::load(&path).unwrap_err();
+        assert_eq!(err.kind(), Kind::Config);
+        let help = miette::Diagnostic::help(&err).unwrap();
+        format!("{err}\n  {help}\n").replace(dir.path().to_str().unwrap(), "DIR")
+    };
+    let reports = ["missing.ron", "latin1.ron", "large.ron", ""].map(|name| report(at(name)));
+    snapshot(FIXTURES, "unreadable", &reports.concat());
+}
+
+#[test]
+fn a_file_of_the_largest_size_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.ron");
+    let mut text = r#"(triggers: {"a": (repo: "x.git", path: "y")}) //"#.to_owned();
+    text.push_str(&" ".repeat(1024 * 1024 - text.len()));
+    fs::write(&file, text).unwrap();
+    let config = Config::load(&file).unwrap_or_else(|err| panic!("{}", render(&err)));
+    assert_eq!(config.triggers["a"].path.as_path(), dir.path().join("y"));
+}
+
+#[test]
+fn byte_order_marks_and_foreign_line_ends_are_accepted() {
+    let config =
+        parse("\u{feff}(\r\n// x\r\ntriggers: {\"a\": (repo: \"x.git\", path: \"y\")})\r\n").unwrap();
+    assert_eq!(config.triggers["a"].path.as_path(), Path::new("/etc/gitsocket/y"));
+    let err = parse("\u{feff}(\r\n  jbs: 1, triggers: {\"a\": (repo: \"x.git\", path: \"y\")})").unwrap_err();
+    assert!(
+        render(&err).contains("[/etc/gitsocket/config.ron:2:3]"),
+        "{}",
+        render(&err)
+    );
+}
+
+/// Floods of errors, and brackets and comments that never end: no panic, no overflow of the stack.
+#[test]
+fn floods_of_errors() {
+    for piece in ["x: 1,", "\"a\": (path: \"/\"),", "[", "/*", "\"://@\","] {
+        let inner = piece.repeat(60_000 / piece.len());
+        for text in [
+            inner.clone(),
+            format!("({inner})"),
+            format!("(triggers: {{{inner}}})"),
+        ] {
+            check_spans(&text, &parse(&text).unwrap_err());
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Error> {
+    let source = Source {
+        file: FILE.into(),
+        text: text.into(),
+    };
+    Config::parse_with(&source, &|name| match name {
+        "CREDENTIALS_DIRECTORY" => Some(OsString::from("/run/credentials/gitsocket.service")),
+        "EMPTY" => Some(OsString::new()),
+        _ => None,
+    })
+}
+
+/// As an admin sees it on a terminal without colours and graphics.
+fn render(err: &Error) -> String {
+    let mut out = String::new();
+    GraphicalReportHandler::new_themed(GraphicalTheme::none())
+        .with_width(100)
+        .render_report(&mut out, err)
+        .unwrap();
+    out
+}
+
+fn problems(err: &Error) -> &gitsocket::config::Invalid {
+    match err {
+        Error::Invalid(invalid) => invalid,
+        other => panic!("{other}"),
+    }
+}
+
+fn check_spans(text: &str, err: &Error) {
+    let invalid = problems(err);
+    assert!(!invalid.problems().is_empty());
+    for problem in invalid.problems() {
+        for span in problem.spans() {
+            assert!(
+                text.get(span.clone()).is_some(),
+                "{problem}: {span:?} of {}",
+                text.len()
+            );
+            assert!(invalid.shown().get(span).is_some());
+        }
+    }
+}
+
+fn mutate(text: &str, random: &mut fastrand::Rng) -> String {
+    const SIGNS: &[u8] = b"()[]{}\"'\\,:/*#r$~ \n\0=-0aN\xc3\xa4";
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..random.usize(1..4) {
+        let at = random.usize(..bytes.len());
+        match random.u8(..5) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => drop(bytes.remove(at)),
+            2 => bytes.insert(at, SIGNS[random.usize(..SIGNS.len())]),
+            3 => drop(bytes.drain(at..bytes.len().min(at + random.usize(..40)))),
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn snapshot(dir: &str, name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(dir);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
