@@ -1,1 +1,206 @@
-//! to come
+//! Hooks: when they run, with what, and how they end.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::{source::file, world::World};
+
+fn log(world: &World) -> Vec<String> {
+    fs::read_to_string(world.path("log"))
+        .unwrap_or_default()
+        .lines()
+        .map(Into::into)
+        .collect()
+}
+
+#[test]
+fn exec_runs_on_changes_with_its_environment() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1")), ("b", file("1"))]);
+    let hook = world.script(
+        "hook",
+        "echo out; echo err >&2; pwd >> ../log; \
+         echo $GITSOCKET_TRIGGER $GITSOCKET_BRANCH $STAGE $1 >> ../log; \
+         echo $GITSOCKET_OLD $GITSOCKET_NEW >> ../log; while read f; do echo \"changed $f\" >> ../log; done < $GITSOCKET_CHANGED_FILES",
+    );
+    world.config(&format!(
+        "hooks: [Exec(run: [{hook:?}, \"arg\"], user_env: {{\"STAGE\": \"live\"}})]"
+    ));
+    let ended = world.deploy();
+    assert!(
+        ended.err.contains("| out\n") && ended.err.contains("| err\n"),
+        "{ended:?}"
+    );
+    let site = world.path("site").canonicalize().unwrap();
+    let null = "0".repeat(40);
+    assert_eq!(
+        log(&world),
+        [
+            site.to_str().unwrap(),
+            "site main live arg",
+            &format!("{null} {first}"),
+            "changed a",
+            "changed b"
+        ]
+    );
+    world.deploy();
+    assert_eq!(log(&world).len(), 5, "nothing changed, so it does not run");
+    let second = source.commit([("a", file("1")), ("c d", file("1"))]);
+    world.deploy();
+    assert_eq!(
+        log(&world)[7..],
+        [
+            format!("{first} {second}"),
+            "changed b".into(),
+            "changed c d".into()
+        ]
+    );
+}
+
+#[test]
+fn always_runs_always() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo ran >> ../log");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
+    for n in 1..=3 {
+        world.deploy();
+        assert_eq!(log(&world).len(), n);
+    }
+}
+
+#[test]
+fn a_failed_hook_is_owed_until_it_succeeds() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo $GITSOCKET_OLD >> ../log; test -e ../well");
+    let after = world.script("after", "echo after >> ../log");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}]), Exec(run: [{after:?}])]"));
+    for _ in 0..2 {
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 5, "{ended:?}");
+        let last = ended.err.lines().next_back().unwrap();
+        assert!(
+            last.contains("exit status 1") && last.contains("error site hook: "),
+            "{last}"
+        );
+        assert!(last.contains(&first.to_hex_with_len(7).to_string()), "{last}");
+    }
+    assert_eq!(
+        log(&world).len(),
+        2,
+        "it runs again though nothing changed, and stops those after it"
+    );
+    world.write("well", "");
+    world.deploy();
+    assert_eq!(log(&world)[3], "after");
+    world.deploy();
+    assert_eq!(log(&world).len(), 4);
+    // What the hook has not seen counts from the last success.
+    fs::remove_file(world.path("well")).unwrap();
+    source.commit([("a", file("2"))]);
+    assert_eq!(world.run(["once", "site"]).exit, 5);
+    source.commit([("a", file("3"))]);
+    assert_eq!(world.run(["once", "site"]).exit, 5);
+    assert_eq!(log(&world)[4..], [first.to_string(), first.to_string()]);
+}
+
+#[test]
+fn what_clean_took_from_a_hook_is_made_again() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo built > built; echo ran >> ../log");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.deploy();
+    world.deploy();
+    assert_eq!(world.site()["built"], file("built\n"));
+}
+
+#[test]
+fn post_checkout_is_gits() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    world.script("site/.git/hooks/post-checkout", "echo $1 $2 $3 >> ../log");
+    let second = source.commit([("a", file("2"))]);
+    world.deploy();
+    assert_eq!(log(&world), [format!("{first} {second} 1")]);
+    fs::set_permissions(
+        world.path("site/.git/hooks/post-checkout"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    source.commit([("a", file("3"))]);
+    let ended = world.deploy();
+    assert!(
+        ended.err.contains("not executable") && ended.err.contains("chmod +x"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    // The child ignores SIGTERM and holds the output open; both are gone when the run ends.
+    let hook = world.script(
+        "hook",
+        "(trap '' TERM; while :; do read x < ../never; done) & echo $! > ../child; wait",
+    );
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        world.path("never"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    world.config(&format!("hooks: [Exec(run: [{hook:?}], timeout: \"1s\")]"));
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 5, "{ended:?}");
+    assert!(ended.err.contains("killed after 1s"), "{ended:?}");
+    let child = fs::read_to_string(world.path("child")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.trim())).unwrap_or_default();
+    assert!(status.is_empty() || status.contains("State:\tZ"), "{status}");
+}
+
+#[test]
+fn a_hook_that_cannot_start_says_why() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    for (name, text, mode, word) in [
+        ("missing", None, 0, "not there"),
+        ("plain", Some("#!/bin/sh\n"), 0o644, "chmod +x"),
+        ("shell", Some("echo no first line\n"), 0o755, "#!/bin/sh"),
+        (
+            "interpreter",
+            Some("#!/no/such/interpreter\n"),
+            0o755,
+            "interpreter",
+        ),
+    ] {
+        let path = world.path(name);
+        if let Some(text) = text {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        world.config(&format!("hooks: [Exec(run: [{path:?}])]"));
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 5, "{name}: {ended:?}");
+        assert!(ended.err.contains(word), "{name}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_a_hook_prints_cannot_forge_the_last_line() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "printf 'a\\rok site\\033[2K\\n'; printf 'no end'");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let ended = world.deploy();
+    assert!(ended.err.contains("| a ok site\u{fffd}[2K\n"), "{ended:?}");
+    assert!(ended.err.contains("| no end\n"), "{ended:?}");
+}

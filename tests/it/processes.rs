@@ -1,1 +1,155 @@
-//! to come
+//! What the program asks of the system: no other program, little memory, and no more room than there is.
+
+use std::{fs, os::unix::process::CommandExt as _, process::Command};
+
+use super::{
+    source::file,
+    world::{Ended, World, have},
+};
+
+/// Watch every `execve` of a clone, an update and a run with nothing to do.
+#[test]
+fn nothing_is_executed_but_hooks() {
+    if !have("strace") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([
+        ("a", file("1")),
+        (".gitattributes", file("* text=auto\n*.x filter=lfs\n")),
+    ]);
+    let hook = world.script("hook", "exit 0");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let strace = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("strace"))
+        .find(|path| path.is_file())
+        .unwrap();
+    for (n, hooks) in [(1, 1), (2, 1), (2, 0)] {
+        source.commit_on("main", [("a", file(&n.to_string()))]);
+        if hooks == 0 {
+            world.deploy();
+        }
+        let ended = Ended::from(
+            Command::new(&strace)
+                .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o", "trace"])
+                .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+                .env_clear()
+                .env("PATH", "")
+                .current_dir(world.path("."))
+                .output()
+                .unwrap(),
+        );
+        if ended.exit != 0 && !ended.out.starts_with("ok ") && ended.err.contains("ptrace") {
+            eprintln!("SKIPPED: strace may not trace here");
+            return;
+        }
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        let trace = fs::read_to_string(world.path("trace")).unwrap();
+        let executed: Vec<_> = trace.lines().filter(|line| line.contains("execve")).collect();
+        assert_eq!(executed.len(), 1 + hooks, "{trace}");
+        assert!(
+            executed
+                .iter()
+                .skip(1)
+                .all(|line| line.contains(hook.to_str().unwrap())),
+            "{trace}"
+        );
+    }
+}
+
+/// As a user without a passwd entry, without HOME, and without the right to write.
+#[test]
+fn as_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.config("");
+    let program = world.path("gitsocket");
+    fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(world.path("."), all).unwrap();
+    let run = || {
+        let mut command = Command::new(&program);
+        command
+            .args(["once", "site"])
+            .env_clear()
+            .env("PATH", "")
+            .current_dir(world.path("."))
+            .uid(54321)
+            .gid(54321);
+        Ended::from(command.output().unwrap())
+    };
+    let ended = run();
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap();
+    assert!(
+        last.contains("Permission denied") && last.contains("must be able to write"),
+        "{last}"
+    );
+
+    fs::create_dir(world.path("site")).unwrap();
+    std::os::unix::fs::chown(world.path("site"), Some(54321), Some(54321)).unwrap();
+    let ended = run();
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(world.site()["a"], file("1"));
+}
+
+/// A file system with room for a few files only.
+#[test]
+fn a_full_disk_is_an_error_and_then_it_is_not() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let disk = world.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = have("mount")
+        && Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(&disk)
+            .status()
+            .is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("SKIPPED: no file system can be mounted here");
+        return;
+    }
+    let unmount = Unmount(disk.clone());
+    world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\"),");
+    world.deploy();
+    let mut random = vec![0; 900_000];
+    fastrand::Rng::with_seed(1).fill(&mut random);
+    let big = super::source::Entry::File(random);
+    let commit = source.commit([("a", file("2")), ("b", big.clone())]);
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap();
+    assert!(last.starts_with("error site resources: "), "{last}");
+    assert!(last.contains("space"), "{last}");
+
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,size=20m"])
+            .arg(&disk)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ended = world.deploy();
+    assert!(
+        ended.out.contains(&commit.to_hex_with_len(7).to_string()),
+        "{ended:?}"
+    );
+    assert_eq!(super::world::tree(&world.path("disk/site"))["b"], big);
+    drop(unmount);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.0).status().ok();
+    }
+}

@@ -1,1 +1,152 @@
-//! to come
+//! Rules of the project itself.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The rooms, from the ground up: each imports only rooms above it in this list, and those in one line
+/// do not import each other.
+const ROOMS: [&[&str]; 13] = [
+    &["name"],
+    &["address", "fault"],
+    &["event"],
+    &["config"],
+    &["wire"],
+    &["repository"],
+    &["upload_pack"],
+    &[
+        "transport",
+        "lock",
+        "place",
+        "hook",
+        "changes",
+        "worktree",
+        "journal",
+    ],
+    &["fetch"],
+    &["publish"],
+    &["run"],
+    &["queue", "listen", "client"],
+    &["server"],
+];
+
+#[test]
+fn imports_go_one_way() {
+    let floor: BTreeMap<&str, usize> = ROOMS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor)))
+        .chain([("cli", ROOMS.len())])
+        .collect();
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut checked = 0;
+    for file in sources(&src) {
+        let relative = file.strip_prefix(&src).unwrap();
+        let room = relative
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap();
+        let room = room.trim_end_matches(".rs");
+        if ["lib", "main"].contains(&room) {
+            continue;
+        }
+        let own = *floor.get(room).unwrap_or_else(|| panic!("{room} is in no floor"));
+        // Tests may use what they need.
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        if relative.to_str().unwrap().contains("tests") {
+            continue;
+        }
+        for (other, theirs) in &floor {
+            if imports(text, other) && *other != room {
+                checked += 1;
+                assert!(*theirs < own, "{} imports {other}", relative.display());
+            }
+        }
+    }
+    assert!(checked > 40, "only {checked} imports were found");
+}
+
+/// Whether `text` names `crate::room`, alone or in a braced `use`.
+fn imports(text: &str, room: &str) -> bool {
+    let in_list = text.split("use crate::{").skip(1).any(|rest| {
+        let list = rest.split("};").next().unwrap_or_default();
+        list.split(['\n', ',', '{', ' '])
+            .any(|word| word.trim() == room || word.trim().starts_with(&format!("{room}::")))
+    });
+    in_list || text.contains(&format!("crate::{room}::")) || text.contains(&format!("crate::{room};"))
+}
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(sources(&path));
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            out.push(path);
+        }
+    }
+    out
+}
+
+/// Every file says first what it is for.
+#[test]
+fn every_file_has_a_first_line() {
+    for file in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{}", file.display());
+    }
+}
+
+/// The configuration at the top works as it stands, in a copy of the project's files.
+#[test]
+fn the_root_configuration_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(root.join("config.ron"), copy.path().join("config.ron")).unwrap();
+    let repo = root.join("fixtures/repos/demo.git");
+    copy_tree(&repo, &copy.path().join("fixtures/repos/demo.git"));
+    let output = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
+        .args(["once", "demo"])
+        .env_clear()
+        .current_dir(copy.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let site = copy.path().join("deploy/demo");
+    assert!(site.join("assets/main.css").is_symlink());
+    assert_eq!(
+        fs::read(site.join("bin/build.bat")).unwrap(),
+        b"@echo off\r\necho built\r\n"
+    );
+    assert!(
+        fs::read_to_string(site.join("version.txt"))
+            .unwrap()
+            .starts_with("$Id: ")
+    );
+    assert!(
+        fs::read(site.join("legacy/hello.txt"))
+            .unwrap()
+            .starts_with(&[0xff, 0xfe, b'h', 0])
+    );
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
