@@ -74,3 +74,9 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
             reason: err.to_string(),
         })
 }
+
+/// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
+/// Nothing is searched for above it, and it may be anybody's.
+pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
+    options().open(path).map(Into::into)
+}

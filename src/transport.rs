@@ -19,6 +19,8 @@ use crate::{
     name::{RepoUrl, Scheme},
 };
 
+mod local;
+
 /// What a connection needs to know besides the URL.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
@@ -39,18 +41,26 @@ pub enum Error {
         /// The scheme.
         scheme: Scheme,
     },
+    /// A local repository.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Local(#[from] local::Error),
 }
 
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. } => Kind::Config,
+            Self::Local(err) => err.kind(),
         }
     }
 }
 
 /// Connect to `url`.
-pub fn connect(url: &RepoUrl, _options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
+pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
+    if let Some(path) = url.local_path() {
+        return Ok(local::connect(path, options.deadline)?);
+    }
     Err(Error::Unsupported { scheme: url.scheme() })
 }
 
