@@ -190,8 +190,9 @@ impl Repo {
             tls: &Tls::default(),
         };
         let transport = transport::connect(&url, &options)?;
-        let outcome = self
-            .repo
+        // Opened anew, as for each run.
+        let repo = gix::open_opts(self.path(), isolated())?;
+        let outcome = repo
             .remote_at(url.with_secrets().clone())?
             .with_fetch_tags(tags)
             .with_refspecs(specs, Direction::Fetch)?
@@ -341,6 +342,26 @@ fn a_force_push_is_followed() {
         client.id("refs/remotes/origin/main"),
         source.id("refs/heads/main")
     );
+    client.closure();
+    client.fsck();
+}
+
+#[test]
+fn wrong_clocks_lose_nothing() {
+    let (mut source, client) = pair();
+    let base = source.line(5)[4];
+    client.follow(&source, Shallow::NoChange);
+    // The parent claims to be younger than its child, which has nothing of what the parent adds.
+    let mut files = source.files.clone();
+    files.insert("new/dir/file".into(), "new".into());
+    let parent = source.commit_at(&files, &[base], source.time + 10_000);
+    let child = source.commit(&source.files.clone(), &[parent]);
+    source.set("refs/heads/main", child);
+    source.set("refs/heads/other", parent);
+    // And one claims to be older than all, so that a common ancestor is met late.
+    let old = source.commit_at(&source.files.clone(), &[child], 1000);
+    source.set("refs/heads/old", old);
+    client.follow(&source, Shallow::NoChange);
     client.closure();
     client.fsck();
 }
@@ -655,7 +676,7 @@ fn random_histories() {
 fn grow(source: &mut Repo, rng: &mut fastrand::Rng) {
     let names: Vec<_> = (0..4).map(|i| format!("refs/heads/b{i}")).collect();
     let mut commits: Vec<ObjectId> = names.iter().filter_map(|name| source.tip(name)).collect();
-    for _ in 0..rng.usize(1..12) {
+    for _ in 0..rng.usize(1..20) {
         let mut files = BTreeMap::new();
         for i in 0..rng.usize(1..20) {
             let dir = ["", "a/", "a/b/", "c/d/e/"][rng.usize(..4)];
@@ -669,7 +690,7 @@ fn grow(source: &mut Repo, rng: &mut fastrand::Rng) {
         }
         source.time += 60;
         // Clocks are wrong at times.
-        let skew = if rng.u8(..5) == 0 { rng.i64(-5000..5000) } else { 0 };
+        let skew = if rng.u8(..3) == 0 { rng.i64(-5000..5000) } else { 0 };
         commits.push(source.commit_at(&files, &parents, source.time + skew));
     }
     for name in &names {
@@ -695,4 +716,92 @@ fn pack(source: &Repo, rng: &mut fastrand::Rng) {
         _ => return,
     };
     git(source.path(), how);
+}
+
+/// Beside git's own fetch. Only the release profile says something:
+/// `cargo test --release --test upload_pack -- --ignored --nocapture measure`
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    if !has_git() {
+        return;
+    }
+    let commits = std::env::var("COMMITS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5000);
+    let (source, client) = pair();
+    import(&source, 0, commits);
+    git(source.path(), &["repack", "-adfq"]);
+    let theirs = TempDir::new().unwrap();
+    git(theirs.path(), &["init", "-q", "--bare"]);
+    let from = source.path().to_str().unwrap().to_owned();
+    let timed = |what: &str, run: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        run();
+        eprintln!("{what}: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+    };
+    for round in ["full", "ten commits", "nothing new"] {
+        if round == "ten commits" {
+            import(&source, commits, 10);
+        }
+        timed(&format!("{round}, gitsocket"), &mut || {
+            client.follow(&source, Shallow::NoChange);
+        });
+        timed(&format!("{round}, git"), &mut || {
+            git(theirs.path(), &["fetch", "-q", &from, HEADS]);
+        });
+    }
+    for how in ["gitsocket", "git"] {
+        let client = Repo::new(Kind::Sha1);
+        timed(&format!("depth 1, {how}"), &mut || match how {
+            "git" => {
+                let from = format!("file://{from}");
+                git(client.path(), &["fetch", "-q", "--depth=1", &from, HEADS]);
+            }
+            _ => {
+                client.follow(&source, depth(1));
+            }
+        });
+    }
+}
+
+/// Add commits to `main` by git's fast-import: 2000 files, three of which change in each commit.
+fn import(source: &Repo, from: usize, count: usize) {
+    use std::io::Write;
+    let mut child = Command::new("git")
+        .current_dir(source.path())
+        .args(["fast-import", "--quiet"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = std::io::BufWriter::new(child.stdin.take().unwrap());
+    for commit in from..from + count {
+        let time = 1_700_000_000 + commit * 60;
+        write!(
+            input,
+            "commit refs/heads/main\ncommitter t <t@example.org> {time} +0000\ndata 2\nx\n"
+        )
+        .unwrap();
+        if commit == from && from > 0 {
+            writeln!(input, "from refs/heads/main^0").unwrap();
+        }
+        let files: Vec<_> = match commit {
+            0 => (0..2000).collect(),
+            _ => (0..3).map(|i| (commit * 7 + i * 311) % 2000).collect(),
+        };
+        for i in files {
+            let text = format!("{i}\n").repeat(100) + &format!("changed by {commit}\n");
+            writeln!(
+                input,
+                "M 644 inline d{}/e{}/f{i}\ndata {}\n{text}",
+                i % 40,
+                i % 7,
+                text.len()
+            )
+            .unwrap();
+        }
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
 }

@@ -197,3 +197,101 @@ impl Drop for Client {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gix_transport::{
+        Service,
+        client::blocking_io::{Transport as _, TransportV2Ext},
+    };
+
+    use super::*;
+
+    fn path(path: &Path) -> AbsPath {
+        AbsPath::resolve(Path::new("/"), path).unwrap()
+    }
+
+    fn deadline() -> Deadline {
+        Deadline::new(Duration::from_secs(60))
+    }
+
+    /// A repository with a blob that no socket's buffer holds, and the id of that.
+    fn large() -> (tempfile::TempDir, gix::ObjectId) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let repo = gix::init_bare(dir.path()).unwrap();
+        let mut bytes = vec![0; 4 << 20];
+        fastrand::Rng::with_seed(1).fill(&mut bytes);
+        let id = repo.write_blob(bytes).unwrap().detach();
+        (dir, id)
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_connection() {
+        let (dir, id) = large();
+        // Before anything was said.
+        let (transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        drop(transport);
+        served.join().unwrap().ok();
+
+        // After the handshake.
+        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        transport.handshake(Service::UploadPack, &[]).unwrap();
+        drop(transport);
+        served.join().unwrap().ok();
+
+        // In the middle of a pack that nobody reads.
+        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        transport.handshake(Service::UploadPack, &[]).unwrap();
+        let arguments = [format!("want {id}").into(), "done".into()];
+        let mut answer = transport
+            .invoke(
+                "fetch",
+                std::iter::empty::<(&str, Option<&str>)>(),
+                Some(arguments.into_iter()),
+                false,
+            )
+            .unwrap();
+        let mut line = String::new();
+        answer.readline_str(&mut line).unwrap();
+        assert_eq!(line, "packfile\n");
+        drop(answer);
+        drop(transport);
+        let err = served.join().unwrap().unwrap_err();
+        assert!(
+            matches!(err, upload_pack::Error::Gone(_) | upload_pack::Error::Stopped),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_repository_is_said() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| path(&dir.path().join(name));
+        let said = |name: &str| open(&at(name)).unwrap_err();
+        assert!(matches!(said("nothing"), Error::Absent { .. }));
+
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(matches!(said("file"), Error::File { .. }));
+        assert!(matches!(said("file/below"), Error::Absent { .. }));
+
+        // A directory inside a repository is not one.
+        gix::init(dir.path().join("repo")).unwrap();
+        std::fs::create_dir(dir.path().join("repo/sub")).unwrap();
+        let err = said("repo/sub");
+        assert!(matches!(err, Error::NotRepository { .. }), "{err}");
+        assert_eq!(err.kind(), Kind::Remote);
+        open(&at("repo")).unwrap();
+        open(&at("repo/.git")).unwrap();
+
+        let config = dir.path().join("repo/.git/config");
+        std::fs::write(
+            config,
+            "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n",
+        )
+        .unwrap();
+        let err = said("repo");
+        assert!(matches!(err, Error::RefFormat { .. }), "{err}");
+    }
+}
