@@ -177,6 +177,9 @@ fn tell(err: &Error, write: &mut impl Write) {
     let _ = encode::error_to_write(err.text().as_bytes(), &mut *write).and_then(|_| write.flush());
 }
 
+/// How many bytes of unpacked objects are kept.
+const PACK_CACHE_BYTES: usize = 64 << 20;
+
 /// What is served.
 struct Source<'a> {
     repo: gix::Repository,
@@ -189,6 +192,9 @@ impl<'a> Source<'a> {
         // Replacements are local; packs that `git gc` deletes are needed until the last byte is sent.
         repo.objects.ignore_replacements = true;
         repo.objects.prevent_pack_unload();
+        // Trees are long chains of deltas, and all of them are read for a clone: this makes it twice as fast.
+        repo.objects
+            .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(PACK_CACHE_BYTES)));
         let objects = Objects::new(repo.objects.clone().into_inner(), repo.object_hash());
         Ok(Self { repo, objects, stop })
     }

@@ -630,6 +630,113 @@ fn worktrees_git_files_and_alternates_are_repositories_too() {
     }
 }
 
+#[test]
+fn a_repack_in_the_middle_loses_nothing() {
+    if !has_git() {
+        return;
+    }
+    for packed in [false, true] {
+        let (mut source, client) = pair();
+        source.line(30);
+        if packed {
+            git(source.path(), &["repack", "-dq"]);
+            source.line(30);
+        }
+        let mut answer = Meddler {
+            source: source.path(),
+            done: false,
+            bytes: Vec::new(),
+        };
+        let want = format!("want {}", source.id("refs/heads/main"));
+        let lines = ["command=fetch", &want, "done"].map(|line| format!("{:04x}{line}", line.len() + 4));
+        let request = format!("{}0001{}{}0000", lines[0], lines[1], lines[2]);
+        let repo = gix::open_opts(source.path(), isolated()).unwrap();
+        gitsocket::upload_pack::serve(repo, request.as_bytes(), &mut answer, &AtomicBool::new(false))
+            .unwrap();
+        assert!(answer.done);
+
+        // Its name is of no importance; without its objects all being there, --strict fails.
+        let received = client.path().join("objects/pack/pack-received.pack");
+        std::fs::write(&received, pack_of(&answer.bytes)).unwrap();
+        git(
+            client.path(),
+            &["index-pack", "--strict", received.to_str().unwrap()],
+        );
+        client.set("refs/heads/main", source.id("refs/heads/main"));
+        assert_eq!(client.closure(), source.closure());
+    }
+}
+
+/// Repacks the source as soon as it is about to send a pack.
+struct Meddler<'a> {
+    source: &'a Path,
+    done: bool,
+    bytes: Vec<u8>,
+}
+
+impl std::io::Write for Meddler<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        if !self.done && self.bytes.windows(8).any(|part| part == b"Counting") {
+            self.done = true;
+            git(self.source, &["repack", "-adfq"]);
+            git(self.source, &["prune-packed", "-q"]);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The pack in an answer to `fetch`.
+fn pack_of(mut answer: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !answer.is_empty() {
+        let len = usize::from_str_radix(std::str::from_utf8(&answer[..4]).unwrap(), 16)
+            .unwrap()
+            .max(4);
+        if answer[..len].get(4) == Some(&1) {
+            out.extend_from_slice(&answer[5..len]);
+        }
+        answer = &answer[len..];
+    }
+    out
+}
+
+#[test]
+fn damage_is_an_error_and_nothing_worse() {
+    if !has_git() {
+        return;
+    }
+    let seed = fastrand::u64(..);
+    eprintln!("SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (mut source, _) = pair();
+    source.line(30);
+    git(source.path(), &["repack", "-adfq"]);
+    let packs = std::fs::read_dir(source.path().join("objects/pack")).unwrap();
+    let pack = packs
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|ext| ext == "pack"));
+    let pack = pack.unwrap();
+    let whole = std::fs::read(&pack).unwrap();
+    std::fs::remove_file(&pack).unwrap();
+    let mut failed = 0;
+    for _ in 0..40 {
+        let mut bytes = whole.clone();
+        bytes[rng.usize(12..whole.len() - 20)] ^= 1 << rng.u8(..8);
+        std::fs::write(&pack, bytes).unwrap();
+        let client = Repo::new(Kind::Sha1);
+        match client.fetch(source.path(), &[HEADS], Shallow::NoChange, Tags::None) {
+            Ok(_) => drop(client.closure()),
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(failed > 0);
+}
+
 /// Random histories, packed in all the ways that git has, fetched by clients of several depths, again and again.
 #[test]
 fn random_histories() {

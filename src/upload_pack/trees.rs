@@ -70,19 +70,35 @@ impl<'a> Collector<'a> {
             .take(MAX_BASES)
             .filter_map(|id| self.tree_of(id))
             .collect();
+        if stand_in.is_empty() {
+            // Nothing in common: every tree is walked in full, the newest first, which is the order of packs.
+            for id in selection.commits.iter().rev() {
+                self.commit(selection, id, |_| Vec::new())?;
+            }
+            return Ok(());
+        }
+        // A parent comes before its children wherever clocks were right, so that it can be a base.
         let mut done = HashSet::default();
         for id in &selection.commits {
-            let Some(node) = selection.node(id) else { continue };
-            self.add(*id)?;
-            // Without anything in common, every tree is walked in full, and bases would only cost time.
-            let bases = match stand_in.is_empty() {
-                true => Vec::new(),
-                false => bases(selection, &node.parents, &done).unwrap_or_else(|| stand_in.clone()),
-            };
-            self.tree(node.tree, bases)?;
+            self.commit(selection, id, |parents| {
+                bases(selection, parents, &done).unwrap_or_else(|| stand_in.clone())
+            })?;
             done.insert(*id);
         }
         Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        selection: &Selection,
+        id: &ObjectId,
+        bases: impl FnOnce(&[ObjectId]) -> Vec<ObjectId>,
+    ) -> Result<(), Error> {
+        let Some(node) = selection.node(id) else {
+            return Ok(());
+        };
+        self.add(*id)?;
+        self.tree(node.tree, bases(&node.parents))
     }
 
     fn tree_of(&self, commit: &ObjectId) -> Option<ObjectId> {
