@@ -115,3 +115,14 @@ pub fn reason(err: &gix::Error) -> String {
     }
     parts.join(": ")
 }
+
+/// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
+/// Nothing is searched for above it, and it may be anybody's.
+pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
+    // Room for packs that appear while it is read: gix fails once its slots are used up.
+    let slots = gix::odb::store::init::Slots::AsNeededByDiskState {
+        multiplier: 1.5,
+        minimum: 256,
+    };
+    options().object_store_slots(slots).open(path).map(Into::into)
+}

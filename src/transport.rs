@@ -26,6 +26,8 @@ use crate::{
     name::{RepoUrl, Scheme},
 };
 
+mod local;
+
 /// What a connection needs to know besides the URL.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
@@ -41,13 +43,11 @@ pub struct Options<'a> {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// Not there yet.
-    #[error("{url} cannot be fetched from: {} is not supported yet", scheme_name(*.scheme))]
+    #[error("{url} cannot be fetched from: ssh is not supported yet")]
     #[diagnostic(help("use https:// with `auth`, or git://"))]
     Unsupported {
         /// The URL.
         url: String,
-        /// The scheme.
-        scheme: Scheme,
     },
     /// Over `git://`.
     #[error(transparent)]
@@ -57,6 +57,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Http(#[from] http::Error),
+    /// A local repository.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Local(#[from] local::Error),
 }
 
 impl Blame for Error {
@@ -65,6 +69,7 @@ impl Blame for Error {
             Self::Unsupported { .. } => Kind::Config,
             Self::Network(err) => err.kind(),
             Self::Http(err) => err.kind(),
+            Self::Local(err) => err.kind(),
         }
     }
 }
@@ -73,29 +78,16 @@ impl Blame for Error {
 ///
 /// Some transports first speak in gix's handshake, so their errors come wrapped in gix's: see [`cause`].
 pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
+    if let Some(path) = url.local_path() {
+        return Ok(local::connect(path, options.deadline)?);
+    }
     Ok(match url.scheme() {
-        Scheme::Local => return Err(unsupported(url)),
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),
         Scheme::Http | Scheme::Https => Box::new(http::connect(url, options, http::Proxies::from_env())?),
-        Scheme::Ssh => return Err(unsupported(url)),
+        Scheme::Ssh | Scheme::Local => {
+            return Err(Error::Unsupported { url: url.to_string() });
+        }
     })
-}
-
-fn scheme_name(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Local => "a local repository",
-        Scheme::Git => "git://",
-        Scheme::Http => "http://",
-        Scheme::Https => "https://",
-        Scheme::Ssh => "ssh://",
-    }
-}
-
-fn unsupported(url: &RepoUrl) -> Error {
-    Error::Unsupported {
-        url: url.to_string(),
-        scheme: url.scheme(),
-    }
 }
 
 /// The error of a transport that is behind `err`, which gix returned: it says more than gix can know.
