@@ -1,11 +1,48 @@
 //! A commit becomes the files of the worktree, exactly as `git reset --hard` and `git clean -df` would leave them.
+//!
+//! Straight on: the tree is checked (`plan`), compared with the index and the files (`scan`), and only then is
+//! anything changed: deletions and files (`apply`), untracked files (`clean`), the index (`stored`). A run that is
+//! killed anywhere is finished by the next one, because the index is last and is not believed where files differ.
+//!
+//! Nothing outside of the worktree is ever written or deleted (`dirs`), nothing is ever executed (`content`).
+//! This room does not know where commits come from, and leaves refs alone.
+//!
+//! Where it differs from git on purpose:
+//! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged.
+//! - Bits that make git overlook files (assume-unchanged, skip-worktree) do not survive: every file is written.
+//! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
+//! - External filters never run, not even those of the repository's own configuration.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use gix::bstr::BStr;
 
 use crate::{
     config::Clean,
-    event::Reporter,
-    fault::{Blame, Kind},
+    event::{Action, Event, Phase, Reporter, Unit},
     name::AbsPath,
 };
+
+mod apply;
+mod clean;
+mod content;
+mod dirs;
+mod encoding;
+mod error;
+mod ident;
+mod nested;
+mod notice;
+mod plan;
+mod rules;
+mod scan;
+mod stored;
+
+pub use error::Error;
 
 /// How to update.
 #[derive(Debug)]
@@ -31,25 +68,128 @@ pub struct Outcome {
     pub written: u64,
     /// Tracked files deleted.
     pub deleted: u64,
-    /// Untracked files and directories removed.
+    /// Untracked files and directories removed; a directory counts once.
     pub cleaned: u64,
 }
 
-/// The worktree could not be updated.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {}
+/// Make the worktree and the index equal to the tree of `commit`.
+///
+/// The caller holds the lock of the target, and has removed an `index.lock` that a dead run left.
+pub fn update(
+    repo: &gix::Repository,
+    commit: gix::ObjectId,
+    options: &Options<'_>,
+) -> Result<Outcome, Error> {
+    let mut new = plan::tree(repo, commit)?;
+    let old = stored::Stored::read(repo);
+    let mut cx = Context::new(repo, options)?;
+    let work = scan::compare(&mut cx, &old, &mut new)?;
 
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match *self {}
+    // From here on files change. Until the index is written, it tells of files as they were:
+    // a run killed here leaves files that the next one finds different, and looks at.
+    let deleted = apply::delete(&mut cx, &work)?;
+    let written = apply::write(&mut cx, &work, &old, &mut new)?;
+    let (cleaned, trouble) = clean::clean(&mut cx, &old, &new);
+
+    if !options.dry_run && (!old.says_the_same_as(&new) || work.settles_races(&old, &new)) {
+        stored::write(repo, new)?;
+    }
+    match trouble {
+        None => Ok(Outcome {
+            written,
+            deleted,
+            cleaned,
+        }),
+        Some(err) => Err(err),
     }
 }
 
-/// Make the worktree and the index equal to the tree of `commit`.
-pub fn update(
-    _repo: &gix::Repository,
-    _commit: gix::ObjectId,
-    _options: &Options<'_>,
-) -> Result<Outcome, Error> {
-    Ok(Outcome::default())
+/// What all steps of one update share.
+struct Context<'a> {
+    repo: &'a gix::Repository,
+    options: &'a Options<'a>,
+    dirs: dirs::Dirs,
+    rules: rules::Rules,
+    /// The git directory, wherever it is: never removed.
+    protected: Vec<dirs::Inode>,
+    progress: Throttle,
 }
+
+impl<'a> Context<'a> {
+    fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Result<Self, Error> {
+        let root = options.root.as_path();
+        let mut dirs = dirs::Dirs::open(root, options.umask)
+            .map_err(|err| Error::file("open the worktree", root.into(), err))?;
+        let mut protected = Vec::new();
+        for git_dir in [repo.git_dir(), repo.common_dir()] {
+            protected.extend(dirs::inode(git_dir));
+        }
+        let dot_git = dirs
+            .get("".into())
+            .and_then(|root| root.map_or(Ok(None), |root| dirs::meta(root, ".git".into())));
+        protected.extend(dot_git.ok().flatten().map(|meta| meta.inode));
+        Ok(Self {
+            repo,
+            options,
+            dirs,
+            rules: rules::Rules::new(repo, options.clean, options.keep)?,
+            protected,
+            progress: Throttle::default(),
+        })
+    }
+
+    /// What stands at `path`, reached through directories alone.
+    fn meta(&mut self, path: &BStr) -> Result<Option<dirs::Meta>, Error> {
+        let (dir, name) = dirs::split(path);
+        let found = match self.dirs.get(dir) {
+            Ok(Some(dir)) => dirs::meta(dir, name),
+            Ok(None) => Ok(None),
+            Err(err) => Err(err),
+        };
+        found.map_err(|err| self.failed("read", path, err))
+    }
+
+    fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
+        Error::file(action, self.path(path), err)
+    }
+
+    fn path(&self, path: &BStr) -> PathBuf {
+        self.options.root.as_path().join(OsStr::from_bytes(path))
+    }
+
+    /// In a dry run: say what would be done.
+    fn would(&self, action: Action, path: &BStr) {
+        self.options.report.emit(Event::Change {
+            action,
+            path: path.to_string(),
+        });
+    }
+
+    fn progress(&mut self, done: usize, total: usize) {
+        if self.progress.is_due() {
+            self.options.report.emit(Event::Progress {
+                phase: Phase::Checkout,
+                done: done as u64,
+                total: Some(total as u64),
+                unit: Unit::Files,
+            });
+        }
+    }
+}
+
+/// Lets an event pass ten times a second.
+#[derive(Default)]
+struct Throttle(Option<Instant>);
+
+impl Throttle {
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Untracked files: what `git clean -df` would remove is removed, by its rules to the letter.
+//!
+//! Ignored and kept files stay, with all directories above them. Repositories of their own stay.
+//! Fifos, sockets and stray `.git`s are neither tracked nor untracked to git: they go only with a directory that goes.
+//! What cannot be removed does not stop the walk; the first such error is reported at its end.
+
+use std::{
+    io::{self, Read},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use gix::bstr::{BStr, BString, ByteSlice};
+
+use super::{
+    Context, Error, apply,
+    dirs::{self, Kind, Meta},
+    nested,
+    stored::{self, Stored, Tracked},
+};
+use crate::{config::Clean, event::Action};
+
+/// Remove what is neither in `new`, nor ignored, nor to be kept. Says how many files and directories, and what went wrong.
+pub(super) fn clean(cx: &mut Context<'_>, old: &Stored, new: &gix::index::State) -> (u64, Option<Error>) {
+    let root = match cx.dirs.get("".into()) {
+        Ok(Some(root)) => dirs::open_dir(root, ".".into()),
+        Ok(None) => return (0, None),
+        Err(err) => Err(err),
+    };
+    let mut walk = Walk {
+        cx,
+        old,
+        new,
+        removed: Vec::new(),
+        trouble: None,
+    };
+    match root {
+        Ok(root) => drop(walk.directory(root, "".into(), Place { tracked: true, excluded: false })),
+        Err(err) => walk.fail("read", "".into(), err),
+    }
+    let (removed, trouble) = (walk.removed, walk.trouble);
+    if cx.options.dry_run {
+        for path in &removed {
+            cx.would(Action::Clean, path.as_bstr());
+        }
+    }
+    (removed.len() as u64, trouble)
+}
+
+struct Walk<'w, 'a> {
+    cx: &'w mut Context<'a>,
+    old: &'w Stored,
+    new: &'w gix::index::State,
+    /// Outermost first: a directory stands for all that was in it.
+    removed: Vec<BString>,
+    trouble: Option<Error>,
+}
+
+/// What is known of a directory before it is entered.
+#[derive(Clone, Copy)]
+struct Place {
+    /// There are tracked files in it.
+    tracked: bool,
+    /// A rule excludes it, and with it all that is untracked in it.
+    excluded: bool,
+}
+
+/// What is left in a directory.
+#[derive(Default, Clone, Copy)]
+struct Left {
+    /// Something, so that it cannot be removed.
+    anything: bool,
+    /// Ignored or kept files: what git does not list stays with them.
+    ignored: bool,
+    /// In a dry run: there were files that the update would have deleted before.
+    deleted: bool,
+}
+
+impl Walk<'_, '_> {
+    /// Clean the directory `path`, but do not remove it.
+    fn directory(&mut self, fd: OwnedFd, path: &BStr, place: Place) -> Left {
+        let names = match dirs::entries(fd.as_fd()) {
+            Ok(names) => names,
+            Err(err) => {
+                self.fail("read", path, err);
+                return Left { anything: true, ..Left::default() };
+            }
+        };
+        if !place.excluded {
+            let text = self.ignore_file(fd.as_fd(), path);
+            self.cx.rules.enter(path, &text);
+        }
+        let mut left = Left::default();
+        let mut unlisted = Vec::new();
+        for name in names {
+            if let Err(err) = self.child(fd.as_fd(), path, name.as_bstr(), place, &mut left, &mut unlisted) {
+                left.anything = true;
+                self.fail("remove", dirs::join(path, name.as_bstr()).as_bstr(), err);
+            }
+        }
+        if !place.excluded {
+            self.cx.rules.leave();
+        }
+        self.unlisted(fd.as_fd(), path, &unlisted, place, &mut left);
+        left
+    }
+
+    fn child(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &BStr,
+        name: &BStr,
+        place: Place,
+        left: &mut Left,
+        unlisted: &mut Vec<BString>,
+    ) -> io::Result<()> {
+        let child = dirs::join(path, name);
+        let child = child.as_bstr();
+        let Some(meta) = dirs::meta(dir, name)? else { return Ok(()) };
+        if name == ".git" || self.cx.protected.contains(&meta.inode) {
+            match self.cx.protected.contains(&meta.inode) {
+                true => left.anything = true,
+                false => unlisted.push(name.into()),
+            }
+            return Ok(());
+        }
+        let tracked = match place.tracked {
+            true => stored::tracked(self.new, child),
+            false => Tracked::No,
+        };
+        if tracked == Tracked::File {
+            left.anything = true;
+            return Ok(());
+        }
+        if is_leftover(name, &meta) {
+            return self.remove(dir, name, None);
+        }
+        if tracked == Tracked::No && self.is_to_be_deleted(child, &meta) {
+            left.deleted = true;
+            return Ok(());
+        }
+        let excluded = place.excluded || self.cx.rules.excludes(child, meta.kind == Kind::Dir);
+        match meta.kind {
+            Kind::Dir if tracked == Tracked::Directory => {
+                left.anything = true;
+                let fd = dirs::open_dir(dir, name)?;
+                self.directory(fd, child, Place { tracked: true, excluded });
+            }
+            // In a dry run: it is in the way of a directory, and replaced.
+            _ if tracked == Tracked::Directory => {}
+            _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
+            Kind::Dir => self.untracked_directory(dir, name, child, excluded, left)?,
+            Kind::File | Kind::Symlink if excluded => {
+                left.anything = true;
+                left.ignored = true;
+            }
+            Kind::File | Kind::Symlink => self.remove(dir, name, Some(child))?,
+            Kind::Other => unlisted.push(name.into()),
+        }
+        Ok(())
+    }
+
+    fn untracked_directory(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &BStr,
+        path: &BStr,
+        excluded: bool,
+        left: &mut Left,
+    ) -> io::Result<()> {
+        if nested::is_repository(&self.cx.path(path)) {
+            left.anything = true;
+            return Ok(());
+        }
+        if excluded {
+            left.anything = true;
+            left.ignored = true;
+            return Ok(());
+        }
+        let mark = self.removed.len();
+        let inside = match dirs::open_dir(dir, name) {
+            Ok(fd) => self.directory(fd, path, Place { tracked: false, excluded }),
+            // An empty directory goes even if it cannot be read.
+            Err(err) => match self.cx.options.dry_run || dirs::remove_dir(dir, name).is_err() {
+                true => return Err(err),
+                false => Left::default(),
+            },
+        };
+        left.ignored |= inside.ignored;
+        left.anything |= inside.anything;
+        if inside.anything {
+            return Ok(());
+        }
+        if inside.deleted && self.removed.len() == mark {
+            left.deleted = true;
+            return Ok(());
+        }
+        if !self.cx.options.dry_run {
+            dirs::remove_dir(dir, name)?;
+        }
+        self.removed.truncate(mark);
+        self.removed.push(path.into());
+        Ok(())
+    }
+
+    /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
+    fn unlisted(&mut self, dir: BorrowedFd<'_>, path: &BStr, names: &[BString], place: Place, left: &mut Left) {
+        for name in names {
+            let name = name.as_bstr();
+            if place.tracked || left.ignored || self.cx.options.clean == Clean::Nothing {
+                left.anything = true;
+            } else if !self.cx.options.dry_run {
+                let result = match dirs::meta(dir, name) {
+                    Ok(Some(meta)) if meta.kind == Kind::Dir => dirs::remove_tree(dir, name),
+                    Ok(Some(_)) => dirs::unlink(dir, name).map(drop),
+                    Ok(None) => Ok(()),
+                    Err(err) => Err(err),
+                };
+                if let Err(err) = result {
+                    left.anything = true;
+                    self.fail("remove", dirs::join(path, name).as_bstr(), err);
+                }
+            }
+        }
+    }
+
+    /// Unlink a file, and count it under `path`.
+    fn remove(&mut self, dir: BorrowedFd<'_>, name: &BStr, path: Option<&BStr>) -> io::Result<()> {
+        if !self.cx.options.dry_run {
+            dirs::unlink(dir, name)?;
+        }
+        self.removed.extend(path.map(ToOwned::to_owned));
+        Ok(())
+    }
+
+    /// In a dry run: the update would have deleted this before.
+    fn is_to_be_deleted(&self, path: &BStr, meta: &Meta) -> bool {
+        self.cx.options.dry_run
+            && meta.kind != Kind::Dir
+            && stored::tracked(&self.old.index, path) == Tracked::File
+    }
+
+    /// The text of the `.gitignore` of a directory. A link is not followed, as git does not.
+    fn ignore_file(&self, dir: BorrowedFd<'_>, path: &BStr) -> Vec<u8> {
+        let name = BStr::new(".gitignore");
+        // In a dry run the file may not be there yet.
+        if self.cx.options.dry_run
+            && let Some(entry) = self.new.entry_by_path(dirs::join(path, name).as_bstr())
+        {
+            let blob = self.cx.repo.find_object(entry.id);
+            return blob.map(|blob| blob.detach().data).unwrap_or_default();
+        }
+        let mut text = Vec::new();
+        let read = dirs::open_file(dir, name).and_then(|mut file| file.read_to_end(&mut text));
+        read.map(|_| text).unwrap_or_default()
+    }
+
+    fn fail(&mut self, action: &'static str, path: &BStr, err: io::Error) {
+        if self.trouble.is_none() {
+            self.trouble = Some(self.cx.failed(action, path, err));
+        }
+    }
+}
+
+/// A temporary file of a run that was killed.
+fn is_leftover(name: &BStr, meta: &Meta) -> bool {
+    name.starts_with_str(apply::TEMPORARY) && matches!(meta.kind, Kind::File | Kind::Symlink)
+}

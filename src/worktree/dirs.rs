@@ -1,0 +1,295 @@
+//! Every access to the worktree: through file descriptors of directories, one component at a time, no link followed.
+//!
+//! The invariant of the room: whatever the tree or other processes put below the root, nothing outside of it can be
+//! written or deleted, because no path of more than one component is ever given to the system.
+//! It must not know what is tracked or why something is removed.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use gix::{
+    bstr::{BStr, BString, ByteSlice},
+    index::entry,
+};
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+/// The directories of the worktree. Those on the way to the last one used stay open: paths come sorted.
+pub(super) struct Dirs {
+    root: OwnedFd,
+    chain: Vec<(BString, OwnedFd)>,
+    umask: u32,
+}
+
+/// What is there in place of a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meta {
+    pub(super) kind: Kind,
+    /// The lower twelve bits of the mode.
+    pub(super) permissions: u32,
+    pub(super) uid: u32,
+    pub(super) links: u64,
+    pub(super) size: u64,
+    pub(super) inode: Inode,
+    /// What git's index remembers.
+    pub(super) stat: entry::Stat,
+}
+
+/// Device and inode: what a file is, whatever it is called.
+pub(super) type Inode = (u64, u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Symlink,
+    Dir,
+    /// Fifo, socket, device.
+    Other,
+}
+
+impl Dirs {
+    /// The worktree at `root`, whose new directories do not get the permissions in `umask`.
+    pub(super) fn open(root: &Path, umask: u32) -> io::Result<Self> {
+        let root = rustix::fs::openat(
+            CWD,
+            root,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Self {
+            root,
+            chain: Vec::new(),
+            umask,
+        })
+    }
+
+    /// The directory `dir`, or nothing if it is not there, or not reached through directories alone.
+    pub(super) fn get(&mut self, dir: &BStr) -> io::Result<Option<BorrowedFd<'_>>> {
+        let kept = self.keep_common(dir);
+        for name in components(dir).skip(kept) {
+            match open_dir(self.last(), name) {
+                Ok(fd) => self.chain.push((name.into(), fd)),
+                Err(err) if is_absent(&err) => return Ok(None),
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(Some(self.last()))
+    }
+
+    /// The directory `dir`, made if it is not there. What is in its way and is no directory is unlinked.
+    pub(super) fn make(&mut self, dir: &BStr) -> io::Result<BorrowedFd<'_>> {
+        let kept = self.keep_common(dir);
+        for name in components(dir).skip(kept) {
+            let fd = match open_dir(self.last(), name) {
+                Ok(fd) => fd,
+                Err(err) if is_absent(&err) => make_dir(self.last(), name, self.umask)?,
+                Err(err) => return Err(err),
+            };
+            self.chain.push((name.into(), fd));
+        }
+        Ok(self.last())
+    }
+
+    /// The directory `path` is about to be removed or replaced.
+    pub(super) fn forget(&mut self, path: &BStr) {
+        let wanted: Vec<_> = components(path).collect();
+        let same = self
+            .chain
+            .iter()
+            .zip(&wanted)
+            .take_while(|((have, _), want)| have.as_bstr() == **want)
+            .count();
+        if same == wanted.len() {
+            self.chain.truncate(same.saturating_sub(1));
+        }
+    }
+
+    /// Drop what is not on the way to `dir`, and say how many components of it are open.
+    fn keep_common(&mut self, dir: &BStr) -> usize {
+        let same = self
+            .chain
+            .iter()
+            .zip(components(dir))
+            .take_while(|((have, _), want)| have.as_bstr() == *want)
+            .count();
+        self.chain.truncate(same);
+        same
+    }
+
+    fn last(&self) -> BorrowedFd<'_> {
+        self.chain.last().map_or(&self.root, |(_, fd)| fd).as_fd()
+    }
+}
+
+/// `a/b/c` is `c` in `a/b`.
+pub(super) fn split(path: &BStr) -> (&BStr, &BStr) {
+    match path.rfind_byte(b'/') {
+        Some(pos) => (path[..pos].as_bstr(), path[pos + 1..].as_bstr()),
+        None => ("".into(), path),
+    }
+}
+
+/// `name` below `dir`.
+pub(super) fn join(dir: &BStr, name: &BStr) -> BString {
+    let mut path = dir.to_owned();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// The parents of `path`, the deepest first, without the root.
+pub(super) fn parents(path: &BStr) -> impl Iterator<Item = &BStr> {
+    std::iter::successors(Some(split(path).0), |dir| Some(split(dir).0)).take_while(|dir| !dir.is_empty())
+}
+
+/// What `name` is, if it is there.
+pub(super) fn meta(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<Option<Meta>> {
+    match rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat.into())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// Open the directory `name`, not following a link.
+pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())?)
+}
+
+/// Open the regular file `name` for reading, not following a link and not waiting for the writer of a fifo.
+pub(super) fn open_file(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file: std::fs::File = rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())?.into();
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// What is in the directory `fd`, sorted, without `.` and `..`.
+pub(super) fn entries(fd: BorrowedFd<'_>) -> io::Result<Vec<BString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            name => names.push(name.into()),
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Unlink `name`, which is no directory. That it is gone already is no error; says whether it was there.
+pub(super) fn unlink(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
+    gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::empty()))
+}
+
+/// Remove the empty directory `name`.
+pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
+    gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
+}
+
+/// Remove the directory `name` and all in it.
+pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<()> {
+    let fd = match open_dir(dir, name) {
+        Ok(fd) => fd,
+        // An empty directory goes even if it cannot be read.
+        Err(err) => return remove_dir(dir, name).map(drop).map_err(|_| err),
+    };
+    for child in entries(fd.as_fd())? {
+        match meta(fd.as_fd(), child.as_bstr())? {
+            Some(meta) if meta.kind == Kind::Dir => remove_tree(fd.as_fd(), child.as_bstr())?,
+            _ => drop(unlink(fd.as_fd(), child.as_bstr())?),
+        }
+    }
+    remove_dir(dir, name).map(drop)
+}
+
+/// Make the directory `name`, in place of a file or link if there is one.
+fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<OwnedFd> {
+    let make = || rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777));
+    match make() {
+        Err(Errno::EXIST) => {
+            unlink(parent, name)?;
+            make()?;
+        }
+        other => other?,
+    }
+    let fd = open_dir(parent, name)?;
+    let now = Meta::from(rustix::fs::fstat(&fd)?).permissions;
+    // The process has a umask of its own. A set-group-id bit that the parent handed down stays.
+    let want = (now & 0o7000) | (0o777 & !umask);
+    if now != want {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
+    }
+    Ok(fd)
+}
+
+fn components(path: &BStr) -> impl Iterator<Item = &BStr> {
+    path.split_str("/")
+        .map(ByteSlice::as_bstr)
+        .filter(|name| !name.is_empty())
+}
+
+/// There is no directory of that name: nothing, or something else.
+fn is_absent(err: &io::Error) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
+        .iter()
+        .any(|errno| err.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn gone(result: rustix::io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+impl From<rustix::fs::Stat> for Meta {
+    // The widths of these fields differ between platforms; git truncates them to 32 bits, too.
+    #[allow(clippy::unnecessary_cast)]
+    fn from(stat: rustix::fs::Stat) -> Self {
+        let time = |secs: i64, nsecs: u64| entry::stat::Time {
+            secs: secs as u32,
+            nsecs: nsecs as u32,
+        };
+        Self {
+            kind: match FileType::from_raw_mode(stat.st_mode as _) {
+                FileType::RegularFile => Kind::File,
+                FileType::Symlink => Kind::Symlink,
+                FileType::Directory => Kind::Dir,
+                _ => Kind::Other,
+            },
+            permissions: stat.st_mode as u32 & 0o7777,
+            uid: stat.st_uid as u32,
+            links: stat.st_nlink as u64,
+            size: stat.st_size as u64,
+            inode: (stat.st_dev as u64, stat.st_ino as u64),
+            stat: entry::Stat {
+                mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+                ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+                dev: stat.st_dev as u32,
+                ino: stat.st_ino as u32,
+                uid: stat.st_uid as u32,
+                gid: stat.st_gid as u32,
+                size: stat.st_size as u32,
+            },
+        }
+    }
+}
+
+/// What the file at the absolute `path` is, links followed.
+pub(super) fn inode(path: &Path) -> Option<Inode> {
+    let stat = rustix::fs::stat(path).ok()?;
+    Some(Meta::from(stat).inode)
+}
