@@ -2,6 +2,7 @@
 //!
 //! Repositories are made with gix, so that no git is needed; where git is there, it packs the sources in all its
 //! ways and judges the results.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -735,6 +736,59 @@ fn damage_is_an_error_and_nothing_worse() {
         }
     }
     assert!(failed > 0);
+}
+
+/// git itself as the client: `git://` is one packet line before the conversation that is served.
+#[test]
+fn git_understands() {
+    if !has_git() {
+        return;
+    }
+    let (mut source, client) = pair();
+    let ids = source.line(20);
+    source.set(
+        "refs/tags/v1",
+        source.tag_object("v1", ids[15], gix::objs::Kind::Commit),
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/source", listener.local_addr().unwrap());
+    let path = source.path().to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut length = [0; 4];
+            std::io::Read::read_exact(&mut &stream, &mut length).unwrap();
+            let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
+            std::io::Read::read_exact(&mut &stream, &mut vec![0; length - 4]).unwrap();
+            let repo = gix::open_opts(&path, isolated()).unwrap();
+            let _ = gitsocket::upload_pack::serve(repo, &stream, &stream, &AtomicBool::new(false));
+        }
+    });
+    let fetch = |args: &[&str]| {
+        git(client.path(), &[&["fetch", "-q"], args, &[&url, HEADS]].concat());
+        client.fsck();
+        client.commits()
+    };
+    assert_eq!(fetch(&["--depth=3"]), 3);
+    assert_eq!(fetch(&["--depth=5"]), 5);
+    assert_eq!(client.id("refs/tags/v1"), source.id("refs/tags/v1"));
+    assert_eq!(fetch(&["--deepen=2"]), 7);
+    source.line(2);
+    assert_eq!(fetch(&[]), 9);
+    assert_eq!(fetch(&["--unshallow"]), 22);
+    assert!(!client.is_shallow());
+    assert_eq!(fetch(&[]), 22);
+    let ls = git(client.path(), &["ls-remote", "--symref", &url]);
+    assert!(
+        ls.contains("ref: refs/heads/main\tHEAD") && ls.contains("refs/tags/v1^{}"),
+        "{ls}"
+    );
+    let lost = Command::new("git")
+        .current_dir(client.path())
+        .args(["fetch", &url, "1111111111111111111111111111111111111111"])
+        .output()
+        .unwrap();
+    let lost = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(lost.contains("not our ref 1111"), "{lost}");
 }
 
 /// Random histories, packed in all the ways that git has, fetched by clients of several depths, again and again.

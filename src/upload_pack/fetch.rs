@@ -124,7 +124,7 @@ impl<'a, 'w, W: Write> Counting<'a, 'w, W> {
 
     fn tell(&mut self, count: usize) -> Result<(), Error> {
         // A look at the clock costs more than an object.
-        if count % 512 == 0 && self.last.elapsed() > Duration::from_millis(100) {
+        if count.is_multiple_of(512) && self.last.elapsed() > Duration::from_millis(100) {
             self.last = Instant::now();
             self.bands.progress(&format!("Counting objects: {count}\r"))?;
         }

@@ -95,7 +95,6 @@ pub enum Error {
     Line(BString),
     /// An argument that git has, but this server does not.
     #[error("{0} is not supported by this server")]
-    #[diagnostic(help("use `depth` to limit the history"))]
     Unsupported(&'static str),
     /// More than anybody needs.
     #[error("the request has more than {MAX_LINES} lines or {MAX_PREFIX_BYTES} bytes of prefixes")]

@@ -1,4 +1,5 @@
 //! What goes over the wire, line by line; whole fetches are in `tests/upload_pack.rs`.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::AtomicBool;
 
