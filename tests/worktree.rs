@@ -28,7 +28,11 @@ fn leaves_what_git_leaves() {
         eprintln!("SKIPPED: git is not installed, there is nothing to compare with");
         return;
     }
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u64>().ok())
+    };
     let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
     let steps = number("GITSOCKET_STEPS").unwrap_or(60);
     eprintln!("GITSOCKET_SEED={seed} GITSOCKET_STEPS={steps}");
@@ -132,10 +136,16 @@ impl Pair {
         };
         let keeps = ["*.local", "b/", "/a/c", "d.txt", "!b/a", "c/*"];
         let mut keep: Vec<String> = match rng.u8(..3) {
-            0 => (0..rng.usize(1..3)).map(|_| keeps[rng.usize(..keeps.len())].into()).collect(),
+            0 => (0..rng.usize(1..3))
+                .map(|_| keeps[rng.usize(..keeps.len())].into())
+                .collect(),
             _ => Vec::new(),
         };
-        let label = format!("{label}\ncommit {commit}\nclean {clean:?} keep {keep:?} umask {:o}\ndirt:\n  {}", self.umask, dirt.join("\n  "));
+        let label = format!(
+            "{label}\ncommit {commit}\nclean {clean:?} keep {keep:?} umask {:o}\ndirt:\n  {}",
+            self.umask,
+            dirt.join("\n  ")
+        );
 
         let before = snapshot(&self.root(OURS));
         same(&before, &snapshot(&self.root(GIT)), &format!("BEFORE {label}"));
@@ -166,8 +176,15 @@ impl Pair {
             self.git(GIT, &args);
         }
         same(&snapshot(&self.root(GIT)), &snapshot(&self.root(OURS)), &label);
-        same(&snapshot(&self.out(GIT)), &snapshot(&self.out(OURS)), &format!("outside, {label}"));
-        assert_eq!(fs::read_to_string(self.out(OURS).join("canary")).unwrap(), "alive");
+        same(
+            &snapshot(&self.out(GIT)),
+            &snapshot(&self.out(OURS)),
+            &format!("outside, {label}"),
+        );
+        assert_eq!(
+            fs::read_to_string(self.out(OURS).join("canary")).unwrap(),
+            "alive"
+        );
         for args in [
             &["ls-files", "-s"] as &[_],
             &["status", "--porcelain", "--ignored", "--ignore-submodules=all"],
@@ -176,7 +193,11 @@ impl Pair {
             assert_eq!(self.ask(GIT, args), self.ask(OURS, args), "{args:?}\n{label}");
         }
         let again = self.update(&commit, clean, &keep).unwrap();
-        assert_eq!(again, worktree::Outcome::default(), "the second run must find nothing to do\n{label}");
+        assert_eq!(
+            again,
+            worktree::Outcome::default(),
+            "the second run must find nothing to do\n{label}"
+        );
     }
 
     fn finish(&self) {
@@ -191,7 +212,13 @@ impl Pair {
         self.run(commit, clean, keep, true)
     }
 
-    fn run(&self, commit: &str, clean: Clean, keep: &[String], dry_run: bool) -> Result<worktree::Outcome, Error> {
+    fn run(
+        &self,
+        commit: &str,
+        clean: Clean,
+        keep: &[String],
+        dry_run: bool,
+    ) -> Result<worktree::Outcome, Error> {
         let repo = repository::open(&self.root(OURS).join(".git")).unwrap();
         let root = AbsPath::resolve(Path::new("/"), &self.root(OURS)).unwrap();
         // Our umask is an option, not the process's.
@@ -225,12 +252,18 @@ impl Pair {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_ATTR_NOSYSTEM", "1")
             .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_AUTHOR_NAME", "a").env("GIT_AUTHOR_EMAIL", "a@a")
-            .env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@a")
+            .env("GIT_AUTHOR_NAME", "a")
+            .env("GIT_AUTHOR_EMAIL", "a@a")
+            .env("GIT_COMMITTER_NAME", "a")
+            .env("GIT_COMMITTER_EMAIL", "a@a")
             .output()
             .unwrap();
         rustix::process::umask(umask);
-        assert!(out.status.success(), "git {args:?} in {side}: {}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "git {args:?} in {side}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
@@ -241,7 +274,8 @@ impl Pair {
             return self.git(side, args);
         };
         let before = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(SystemTime::now() + Duration::from_secs(3600 * 24 * 365 * 20)).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(3600 * 24 * 365 * 20))
+            .unwrap();
         let answer = self.git(side, args);
         file.set_modified(before).unwrap();
         answer
@@ -261,8 +295,14 @@ impl Pair {
                         *exec = !*exec;
                     }
                 }
-                3 => self.put(in_some_dir(rng, ".gitignore"), Node::File(lines(rng, IGNORES), false)),
-                4 => self.put(in_some_dir(rng, ".gitattributes"), Node::File(lines(rng, ATTRIBUTES), false)),
+                3 => self.put(
+                    in_some_dir(rng, ".gitignore"),
+                    Node::File(lines(rng, IGNORES), false),
+                ),
+                4 => self.put(
+                    in_some_dir(rng, ".gitattributes"),
+                    Node::File(lines(rng, ATTRIBUTES), false),
+                ),
                 5 => self.put(path(rng), link(rng)),
                 6 if rng.u8(..4) == 0 => self.put(path(rng), Node::Submodule),
                 _ => self.put(path(rng), Node::File(content(rng), rng.u8(..5) == 0)),
@@ -272,8 +312,14 @@ impl Pair {
         for side in [GIT, OURS] {
             let repo = repository::open(&self.root(side).join(".git")).unwrap();
             let tree = write_tree(&repo, &self.tree, "");
-            let who = gix::actor::SignatureRef { name: "a".into(), email: "a@a".into(), time: "1700000000 +0000" };
-            let commit = repo.new_commit_as(who, who, "step", tree, None::<gix::ObjectId>).unwrap();
+            let who = gix::actor::SignatureRef {
+                name: "a".into(),
+                email: "a@a".into(),
+                time: "1700000000 +0000",
+            };
+            let commit = repo
+                .new_commit_as(who, who, "step", tree, None::<gix::ObjectId>)
+                .unwrap();
             id = Some(commit.id.to_string());
         }
         let id = id.unwrap();
@@ -284,7 +330,8 @@ impl Pair {
     /// Put a node, and take out what cannot be there with it.
     fn put(&mut self, path: String, node: Node) {
         let below = format!("{path}/");
-        self.tree.retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));
+        self.tree
+            .retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));
         self.tree.insert(path, node);
     }
 
@@ -298,7 +345,10 @@ impl Pair {
             2 => Dirt::SameSize(plain(rng)?),
             3 => Dirt::Delete(plain(rng)?),
             4 => Dirt::Touch(some(rng)?),
-            5 => Dirt::Chmod(some(rng)?, [0o600, 0o755, 0o444, 0o777, 0o700, 0o4755][rng.usize(..6)]),
+            5 => Dirt::Chmod(
+                some(rng)?,
+                [0o600, 0o755, 0o444, 0o777, 0o700, 0o4755][rng.usize(..6)],
+            ),
             6 => Dirt::Dir(plain(rng)?),
             7..=8 => Dirt::Link(plain(rng)?, LINKS[rng.usize(..LINKS.len())].into()),
             9 => Dirt::Out(plain(rng)?),
@@ -311,13 +361,27 @@ impl Pair {
             20 => Dirt::Write(in_some_dir(rng, ".gitignore"), lines(rng, IGNORES)),
             21 => Dirt::HardLink(plain(rng)?),
             22 => Dirt::Git(vec!["add".into(), "-f".into(), "-A".into()]),
-            23 => Dirt::Git(vec!["rm".into(), "-q".into(), "--cached".into(), "--ignore-unmatch".into(), "-f".into(), plain(rng)?]),
+            23 => Dirt::Git(vec![
+                "rm".into(),
+                "-q".into(),
+                "--cached".into(),
+                "--ignore-unmatch".into(),
+                "-f".into(),
+                plain(rng)?,
+            ]),
             24 => Dirt::Git(vec!["add".into(), "-f".into(), "-N".into(), plain(rng)?]),
             25 => Dirt::Conflict(path(rng)),
-            26 => match rng.bool() { true => Dirt::NoIndex, false => Dirt::CorruptIndex },
+            26 => match rng.bool() {
+                true => Dirt::NoIndex,
+                false => Dirt::CorruptIndex,
+            },
             27 => Dirt::Write(format!("{}/{}", path(rng), path(rng)), content(rng)),
             28 => Dirt::Dir(format!("{}/{}", path(rng), path(rng))),
-            29 => Dirt::Git(vec!["update-index".into(), "--assume-unchanged".into(), plain(rng)?]),
+            29 => Dirt::Git(vec![
+                "update-index".into(),
+                "--assume-unchanged".into(),
+                plain(rng)?,
+            ]),
             _ => Dirt::Dir(format!("{}/{}/.git", path(rng), path(rng))),
         })
     }
@@ -347,7 +411,11 @@ impl Pair {
                 fs::write(clear(root, path, true)?, bytes).ok()?;
             }
             Dirt::Delete(path) => drop(clear(root, path, true)?),
-            Dirt::Touch(path) | Dirt::Chmod(path, _) if meta(path)?.is_symlink() || !(is_file(path) || meta(path)?.is_dir()) => return None,
+            Dirt::Touch(path) | Dirt::Chmod(path, _)
+                if meta(path)?.is_symlink() || !(is_file(path) || meta(path)?.is_dir()) =>
+            {
+                return None;
+            }
             Dirt::Touch(path) => old(&root.join(path))?,
             Dirt::Chmod(path, mode) => {
                 let mode = mode | if is_file(path) { 0 } else { 0o700 };
@@ -380,27 +448,49 @@ impl Pair {
                 if args[0] == "add" && has_repository(root, root) {
                     return None;
                 }
-                drop(Command::new("git").args(args).current_dir(root)
-                    .env("GIT_CONFIG_GLOBAL", "/dev/null").env("HOME", &self.dir).output().ok()?);
+                drop(
+                    Command::new("git")
+                        .args(args)
+                        .current_dir(root)
+                        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                        .env("HOME", &self.dir)
+                        .output()
+                        .ok()?,
+                );
             }
             Dirt::Conflict(path) => {
-                if self.tree.keys().any(|other| path.starts_with(&format!("{other}/")) || other.starts_with(&format!("{path}/"))) {
+                if self.tree.keys().any(|other| {
+                    path.starts_with(&format!("{other}/")) || other.starts_with(&format!("{path}/"))
+                }) {
                     return None;
                 }
-                let id = Command::new("git").args(["hash-object", "-w", "--stdin"]).current_dir(root)
-                    .stdin(std::process::Stdio::null()).output().ok()?;
+                let id = Command::new("git")
+                    .args(["hash-object", "-w", "--stdin"])
+                    .current_dir(root)
+                    .stdin(std::process::Stdio::null())
+                    .output()
+                    .ok()?;
                 let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
                 use std::io::Write;
-                let mut child = Command::new("git").args(["update-index", "--index-info"]).current_dir(root)
-                    .stdin(std::process::Stdio::piped()).spawn().ok()?;
+                let mut child = Command::new("git")
+                    .args(["update-index", "--index-info"])
+                    .current_dir(root)
+                    .stdin(std::process::Stdio::piped())
+                    .spawn()
+                    .ok()?;
                 let zero = "0".repeat(id.len());
-                let info = format!("0 {zero}\t{path}\n100644 {id} 1\t{path}\n100644 {id} 2\t{path}\n100755 {id} 3\t{path}\n");
+                let info = format!(
+                    "0 {zero}\t{path}\n100644 {id} 1\t{path}\n100644 {id} 2\t{path}\n100755 {id} 3\t{path}\n"
+                );
                 child.stdin.take()?.write_all(info.as_bytes()).ok()?;
                 child.wait().ok()?;
             }
             Dirt::NoIndex | Dirt::CorruptIndex => {
                 // Without an index git falls back to attribute files that nobody committed; we do not.
-                for path in snapshot(root).keys().filter(|path| path.ends_with(".gitattributes")) {
+                for path in snapshot(root)
+                    .keys()
+                    .filter(|path| path.ends_with(".gitattributes"))
+                {
                     clear(root, path, true)?;
                 }
                 let index = root.join(".git/index");
@@ -439,18 +529,61 @@ enum Dirt {
     CorruptIndex,
 }
 
-const NAMES: [&str; 12] = ["a", "b", "c", "d.txt", "e.o", "f.local", "a.b", "ä", "sp ace", ".hid", "g.txt", "h.excluded"];
-const IGNORES: &[&str] = &["*.o", "*.local", "b/", "!e.o", "/a", "c", "**/d.txt", "a/b", "# no", "*", "!*/", "!g.txt", "sp ace", "a?b", "d.txt\r"];
-const ATTRIBUTES: &[&str] = &[
-    "* text=auto", "*.txt text eol=crlf", "*.txt eol=lf", "*.o binary", "* ident", "a/** -text", "*.txt working-tree-encoding=UTF-16",
-    "*.b working-tree-encoding=UTF-16LE-BOM", "c working-tree-encoding=ISO-8859-1", "*.local filter=none", "[attr]mac text eol=crlf", "*.b mac", "* -crlf", "b crlf=input",
-    "*.o working-tree-encoding=UTF-32BE", "a working-tree-encoding=nonsense", "* text", "/b/* text=auto eol=crlf", "* !text",
+const NAMES: [&str; 12] = [
+    "a",
+    "b",
+    "c",
+    "d.txt",
+    "e.o",
+    "f.local",
+    "a.b",
+    "ä",
+    "sp ace",
+    ".hid",
+    "g.txt",
+    "h.excluded",
 ];
-const LINKS: [&str; 7] = ["a", "../out", "../out/canary", "b/c", "/nonexistent/x", ".", "../../out"];
+const IGNORES: &[&str] = &[
+    "*.o", "*.local", "b/", "!e.o", "/a", "c", "**/d.txt", "a/b", "# no", "*", "!*/", "!g.txt", "sp ace",
+    "a?b", "d.txt\r",
+];
+const ATTRIBUTES: &[&str] = &[
+    "* text=auto",
+    "*.txt text eol=crlf",
+    "*.txt eol=lf",
+    "*.o binary",
+    "* ident",
+    "a/** -text",
+    "*.txt working-tree-encoding=UTF-16",
+    "*.b working-tree-encoding=UTF-16LE-BOM",
+    "c working-tree-encoding=ISO-8859-1",
+    "*.local filter=none",
+    "[attr]mac text eol=crlf",
+    "*.b mac",
+    "* -crlf",
+    "b crlf=input",
+    "*.o working-tree-encoding=UTF-32BE",
+    "a working-tree-encoding=nonsense",
+    "* text",
+    "/b/* text=auto eol=crlf",
+    "* !text",
+];
+const LINKS: [&str; 7] = [
+    "a",
+    "../out",
+    "../out/canary",
+    "b/c",
+    "/nonexistent/x",
+    ".",
+    "../../out",
+];
 
 fn path(rng: &mut Rng) -> String {
     let depth = rng.usize(1..4);
-    (0..depth).map(|_| NAMES[rng.usize(..NAMES.len())]).collect::<Vec<_>>().join("/")
+    (0..depth)
+        .map(|_| NAMES[rng.usize(..NAMES.len())])
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 fn in_some_dir(rng: &mut Rng, name: &str) -> String {
@@ -465,18 +598,37 @@ fn link(rng: &mut Rng) -> Node {
 }
 
 fn lines(rng: &mut Rng, from: &[&str]) -> Vec<u8> {
-    (0..rng.usize(1..4)).map(|_| format!("{}\n", from[rng.usize(..from.len())])).collect::<String>().into()
+    (0..rng.usize(1..4))
+        .map(|_| format!("{}\n", from[rng.usize(..from.len())]))
+        .collect::<String>()
+        .into()
 }
 
 fn content(rng: &mut Rng) -> Vec<u8> {
-    const PARTS: [&str; 12] = ["a", "line\n", "dos\r\n", "$Id$", "ä", "\0", "€\n", "$Id: x $\n", "\r", "version https://git-lfs.github.com/spec/v1\n", "x", "\n"];
+    const PARTS: [&str; 12] = [
+        "a",
+        "line\n",
+        "dos\r\n",
+        "$Id$",
+        "ä",
+        "\0",
+        "€\n",
+        "$Id: x $\n",
+        "\r",
+        "version https://git-lfs.github.com/spec/v1\n",
+        "x",
+        "\n",
+    ];
     match rng.u8(..12) {
         0 => Vec::new(),
         1 => vec![0xff, b'\n', 0xfe],
         2 => "long line\n".repeat(rng.usize(1..20_000)).into(),
         _ => {
             let parts: BTreeSet<_> = (0..rng.usize(1..4)).map(|_| rng.usize(..PARTS.len())).collect();
-            (0..rng.usize(1..9)).map(|_| PARTS[*rng.choice(&parts).unwrap()]).collect::<String>().into()
+            (0..rng.usize(1..9))
+                .map(|_| PARTS[*rng.choice(&parts).unwrap()])
+                .collect::<String>()
+                .into()
         }
     }
 }
@@ -495,7 +647,9 @@ fn clear(root: &Path, path: &str, empty: bool) -> Option<PathBuf> {
         match meta {
             Some(meta) if names.peek().is_some() && !meta.is_dir() => fs::remove_file(&place).ok()?,
             Some(meta) if names.peek().is_none() && meta.is_dir() => fs::remove_dir_all(&place).ok()?,
-            Some(meta) if names.peek().is_none() && (empty || !meta.is_file()) => fs::remove_file(&place).ok()?,
+            Some(meta) if names.peek().is_none() && (empty || !meta.is_file()) => {
+                fs::remove_file(&place).ok()?
+            }
             _ => {}
         }
         if names.peek().is_some() {
@@ -507,13 +661,15 @@ fn clear(root: &Path, path: &str, empty: bool) -> Option<PathBuf> {
 
 fn old(path: &Path) -> Option<()> {
     let file = fs::File::open(path).ok()?;
-    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).ok()
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+        .ok()
 }
 
 fn has_repository(root: &Path, dir: &Path) -> bool {
     fs::read_dir(dir).unwrap().flatten().any(|entry| {
         let is_dir = entry.file_type().unwrap().is_dir();
-        (entry.file_name() == ".git" && dir != root) || (is_dir && entry.path() != root.join(".git") && has_repository(root, &entry.path()))
+        (entry.file_name() == ".git" && dir != root)
+            || (is_dir && entry.path() != root.join(".git") && has_repository(root, &entry.path()))
     })
 }
 
@@ -530,15 +686,23 @@ fn write_tree(repo: &gix::Repository, tree: &Tree, dir: &str) -> gix::ObjectId {
             let path = format!("{dir}{name}");
             let (kind, oid) = match tree.get(&path) {
                 None => (EntryKind::Tree, write_tree(repo, tree, &format!("{path}/"))),
-                Some(Node::File(bytes, true)) => (EntryKind::BlobExecutable, repo.write_blob(bytes).unwrap().detach()),
+                Some(Node::File(bytes, true)) => (
+                    EntryKind::BlobExecutable,
+                    repo.write_blob(bytes).unwrap().detach(),
+                ),
                 Some(Node::File(bytes, false)) => (EntryKind::Blob, repo.write_blob(bytes).unwrap().detach()),
                 Some(Node::Link(target)) => (EntryKind::Link, repo.write_blob(target).unwrap().detach()),
                 Some(Node::Submodule) => {
-                    let id = gix::ObjectId::from_hex("1".repeat(repo.object_hash().len_in_hex()).as_bytes()).unwrap();
+                    let id = gix::ObjectId::from_hex("1".repeat(repo.object_hash().len_in_hex()).as_bytes())
+                        .unwrap();
                     (EntryKind::Commit, id)
                 }
             };
-            Entry { mode: kind.into(), filename: name.into(), oid }
+            Entry {
+                mode: kind.into(),
+                filename: name.into(),
+                oid,
+            }
         })
         .collect();
     entries.sort();

@@ -34,7 +34,14 @@ pub(super) fn clean(cx: &mut Context<'_>, old: &Stored, new: &gix::index::State)
         trouble: None,
     };
     match root {
-        Ok(root) => drop(walk.directory(root, "".into(), Place { tracked: true, excluded: false })),
+        Ok(root) => drop(walk.directory(
+            root,
+            "".into(),
+            Place {
+                tracked: true,
+                excluded: false,
+            },
+        )),
         Err(err) => walk.fail("read", "".into(), err),
     }
     let (removed, trouble) = (walk.removed, walk.trouble);
@@ -82,7 +89,10 @@ impl Walk<'_, '_> {
             Ok(names) => names,
             Err(err) => {
                 self.fail("read", path, err);
-                return Left { anything: true, ..Left::default() };
+                return Left {
+                    anything: true,
+                    ..Left::default()
+                };
             }
         };
         if !place.excluded {
@@ -115,7 +125,9 @@ impl Walk<'_, '_> {
     ) -> io::Result<()> {
         let child = dirs::join(path, name);
         let child = child.as_bstr();
-        let Some(meta) = dirs::meta(dir, name)? else { return Ok(()) };
+        let Some(meta) = dirs::meta(dir, name)? else {
+            return Ok(());
+        };
         if name == ".git" || self.cx.protected.contains(&meta.inode) {
             match self.cx.protected.contains(&meta.inode) {
                 true => left.anything = true,
@@ -143,7 +155,14 @@ impl Walk<'_, '_> {
             Kind::Dir if tracked == Tracked::Directory => {
                 left.anything = true;
                 let fd = dirs::open_dir(dir, name)?;
-                self.directory(fd, child, Place { tracked: true, excluded });
+                self.directory(
+                    fd,
+                    child,
+                    Place {
+                        tracked: true,
+                        excluded,
+                    },
+                );
             }
             // In a dry run: it is in the way of a directory, and replaced.
             _ if tracked == Tracked::Directory => {}
@@ -178,7 +197,14 @@ impl Walk<'_, '_> {
         }
         let mark = self.removed.len();
         let inside = match dirs::open_dir(dir, name) {
-            Ok(fd) => self.directory(fd, path, Place { tracked: false, excluded }),
+            Ok(fd) => self.directory(
+                fd,
+                path,
+                Place {
+                    tracked: false,
+                    excluded,
+                },
+            ),
             // An empty directory goes even if it cannot be read.
             Err(err) => match self.cx.options.dry_run || dirs::remove_dir(dir, name).is_err() {
                 true => return Err(err),
@@ -203,7 +229,14 @@ impl Walk<'_, '_> {
     }
 
     /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
-    fn unlisted(&mut self, dir: BorrowedFd<'_>, path: &BStr, names: &[BString], place: Place, left: &mut Left) {
+    fn unlisted(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &BStr,
+        names: &[BString],
+        place: Place,
+        left: &mut Left,
+    ) {
         for name in names {
             let name = name.as_bstr();
             if place.tracked || left.ignored || self.cx.options.clean == Clean::Nothing {

@@ -116,7 +116,10 @@ impl<'r> Content<'r> {
             .at_entry(path, Some(mode))
             .map_err(|err| err.to_string())?
             .matching_attributes(&mut self.attributes);
-        let mut states = self.attributes.iter_selected().map(|found| found.assignment.state);
+        let mut states = self
+            .attributes
+            .iter_selected()
+            .map(|found| found.assignment.state);
         let mut next = || states.next().unwrap_or(StateRef::Unspecified);
         let (crlf, text, eol, ident, filter, encoding) = (next(), next(), next(), next(), next(), next());
         Ok(Wanted {
@@ -140,11 +143,7 @@ fn text_digest(state: StateRef<'_>) -> Option<AttributesDigest> {
 }
 
 /// As `convert_attrs` in git's convert.c: what `text` and `eol` come to together.
-fn digest(
-    text: Option<AttributesDigest>,
-    eol: StateRef<'_>,
-    config: eol::Configuration,
-) -> AttributesDigest {
+fn digest(text: Option<AttributesDigest>, eol: StateRef<'_>, config: eol::Configuration) -> AttributesDigest {
     use AttributesDigest as D;
     let crlf = match value(eol) {
         Some(name) if name == "crlf" => Some(true),

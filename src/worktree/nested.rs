@@ -46,6 +46,8 @@ fn is_head(path: &Path) -> bool {
     let Ok(text) = fs::read(path) else { return false };
     match text.strip_prefix(b"ref:") {
         Some(name) => name.trim_ascii_start().starts_with(b"refs/"),
-        None => text.get(..40).is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit)),
+        None => text
+            .get(..40)
+            .is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit)),
     }
 }
