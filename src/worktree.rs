@@ -183,7 +183,9 @@ struct Throttle(Option<Instant>);
 
 impl Throttle {
     fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
+        let is_due = self
+            .0
+            .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
         if is_due {
             self.0 = Some(Instant::now());
         }

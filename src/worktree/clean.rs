@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use gix::bstr::{BStr, BString, ByteSlice};
+use gix::{
+    bstr::{BStr, BString, ByteSlice},
+    index::entry::Mode,
+};
 
 use super::{
     Context, Error, apply,
@@ -34,7 +37,14 @@ pub(super) fn clean(cx: &mut Context<'_>, old: &Stored, new: &gix::index::State)
         trouble: None,
     };
     match root {
-        Ok(root) => drop(walk.directory(root, "".into(), Place { tracked: true, excluded: false })),
+        Ok(root) => drop(walk.directory(
+            root,
+            "".into(),
+            Place {
+                tracked: true,
+                excluded: false,
+            },
+        )),
         Err(err) => walk.fail("read", "".into(), err),
     }
     let (removed, trouble) = (walk.removed, walk.trouble);
@@ -71,8 +81,8 @@ struct Left {
     anything: bool,
     /// Ignored or kept files: what git does not list stays with them.
     ignored: bool,
-    /// In a dry run: there were files that the update would have deleted before.
-    deleted: bool,
+    /// There was something that git does not list.
+    unlisted: bool,
 }
 
 impl Walk<'_, '_> {
@@ -82,7 +92,10 @@ impl Walk<'_, '_> {
             Ok(names) => names,
             Err(err) => {
                 self.fail("read", path, err);
-                return Left { anything: true, ..Left::default() };
+                return Left {
+                    anything: true,
+                    ..Left::default()
+                };
             }
         };
         if !place.excluded {
@@ -115,7 +128,9 @@ impl Walk<'_, '_> {
     ) -> io::Result<()> {
         let child = dirs::join(path, name);
         let child = child.as_bstr();
-        let Some(meta) = dirs::meta(dir, name)? else { return Ok(()) };
+        let Some(meta) = dirs::meta(dir, name)? else {
+            return Ok(());
+        };
         if name == ".git" || self.cx.protected.contains(&meta.inode) {
             match self.cx.protected.contains(&meta.inode) {
                 true => left.anything = true,
@@ -135,7 +150,6 @@ impl Walk<'_, '_> {
             return self.remove(dir, name, None);
         }
         if tracked == Tracked::No && self.is_to_be_deleted(child, &meta) {
-            left.deleted = true;
             return Ok(());
         }
         let excluded = place.excluded || self.cx.rules.excludes(child, meta.kind == Kind::Dir);
@@ -143,7 +157,14 @@ impl Walk<'_, '_> {
             Kind::Dir if tracked == Tracked::Directory => {
                 left.anything = true;
                 let fd = dirs::open_dir(dir, name)?;
-                self.directory(fd, child, Place { tracked: true, excluded });
+                self.directory(
+                    fd,
+                    child,
+                    Place {
+                        tracked: true,
+                        excluded,
+                    },
+                );
             }
             // In a dry run: it is in the way of a directory, and replaced.
             _ if tracked == Tracked::Directory => {}
@@ -171,14 +192,22 @@ impl Walk<'_, '_> {
             left.anything = true;
             return Ok(());
         }
-        if excluded {
+        // In a dry run it may be about to be emptied.
+        if excluded && !(self.cx.options.dry_run && self.was_tracked(path)) {
             left.anything = true;
             left.ignored = true;
             return Ok(());
         }
         let mark = self.removed.len();
         let inside = match dirs::open_dir(dir, name) {
-            Ok(fd) => self.directory(fd, path, Place { tracked: false, excluded }),
+            Ok(fd) => self.directory(
+                fd,
+                path,
+                Place {
+                    tracked: false,
+                    excluded,
+                },
+            ),
             // An empty directory goes even if it cannot be read.
             Err(err) => match self.cx.options.dry_run || dirs::remove_dir(dir, name).is_err() {
                 true => return Err(err),
@@ -190,8 +219,8 @@ impl Walk<'_, '_> {
         if inside.anything {
             return Ok(());
         }
-        if inside.deleted && self.removed.len() == mark {
-            left.deleted = true;
+        let is_deleted = self.removed.len() == mark && !inside.unlisted && self.was_tracked(path);
+        if self.cx.options.dry_run && is_deleted {
             return Ok(());
         }
         if !self.cx.options.dry_run {
@@ -203,10 +232,18 @@ impl Walk<'_, '_> {
     }
 
     /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
-    fn unlisted(&mut self, dir: BorrowedFd<'_>, path: &BStr, names: &[BString], place: Place, left: &mut Left) {
+    fn unlisted(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &BStr,
+        names: &[BString],
+        place: Place,
+        left: &mut Left,
+    ) {
+        left.unlisted = !names.is_empty();
         for name in names {
             let name = name.as_bstr();
-            if place.tracked || left.ignored || self.cx.options.clean == Clean::Nothing {
+            if place.tracked || place.excluded || left.ignored || self.cx.options.clean == Clean::Nothing {
                 left.anything = true;
             } else if !self.cx.options.dry_run {
                 let result = match dirs::meta(dir, name) {
@@ -232,6 +269,15 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    /// Whether a directory held tracked files or a submodule until now. If nothing else is in it, it goes with them.
+    fn was_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        stored::tracked(old, path) == Tracked::Directory
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
     /// In a dry run: the update would have deleted this before.
     fn is_to_be_deleted(&self, path: &BStr, meta: &Meta) -> bool {
         self.cx.options.dry_run
@@ -244,7 +290,14 @@ impl Walk<'_, '_> {
         let name = BStr::new(".gitignore");
         // In a dry run the file may not be there yet.
         if self.cx.options.dry_run
+            && stored::tracked(&self.old.index, dirs::join(path, name).as_bstr()) == Tracked::File
+            && self.new.entry_by_path(dirs::join(path, name).as_bstr()).is_none()
+        {
+            return Vec::new();
+        }
+        if self.cx.options.dry_run
             && let Some(entry) = self.new.entry_by_path(dirs::join(path, name).as_bstr())
+            && matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE)
         {
             let blob = self.cx.repo.find_object(entry.id);
             return blob.map(|blob| blob.detach().data).unwrap_or_default();

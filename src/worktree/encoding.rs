@@ -55,7 +55,11 @@ fn encode_unicode(text: &str, form: &str) -> Result<Vec<u8>, String> {
             true => out.extend(u32::from(c).to_be_bytes()),
             false => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.extend(if little { unit.to_le_bytes() } else { unit.to_be_bytes() });
+                    out.extend(if little {
+                        unit.to_le_bytes()
+                    } else {
+                        unit.to_be_bytes()
+                    });
                 }
             }
         }
@@ -79,7 +83,10 @@ mod tests {
     #[test]
     fn as_git_encodes() {
         let encode = |text: &str, name| encode(text.as_bytes(), name).map_err(|_| ());
-        assert_eq!(encode("aä", "UTF-16"), Ok(Some(vec![0xff, 0xfe, b'a', 0, 0xe4, 0])));
+        assert_eq!(
+            encode("aä", "UTF-16"),
+            Ok(Some(vec![0xff, 0xfe, b'a', 0, 0xe4, 0]))
+        );
         assert_eq!(encode("a", "utf16be"), Ok(Some(vec![0, b'a'])));
         assert_eq!(encode("a", "UTF-16LE-BOM"), Ok(Some(vec![0xff, 0xfe, b'a', 0])));
         assert_eq!(encode("a", "UTF-32BE"), Ok(Some(vec![0, 0, 0, b'a'])));

@@ -26,7 +26,11 @@ pub(super) fn tree(repo: &gix::Repository, commit: gix::ObjectId) -> Result<gix:
         path: String::new(),
         reason: err.to_string(),
     };
-    let root = repo.find_commit(commit).map_err(missing)?.tree_id().map_err(missing)?;
+    let root = repo
+        .find_commit(commit)
+        .map_err(missing)?
+        .tree_id()
+        .map_err(missing)?;
     let mut plan = Plan {
         repo,
         commit,
@@ -95,7 +99,10 @@ impl Plan<'_> {
 
     fn push(&mut self, mode: entry::Mode, id: gix::ObjectId, path: BString) -> Result<(), Error> {
         if self.index.entries().len() >= MAX_ENTRIES {
-            return Err(self.refuse(path.as_bstr(), format!("the tree has more than {MAX_ENTRIES} files")));
+            return Err(self.refuse(
+                path.as_bstr(),
+                format!("the tree has more than {MAX_ENTRIES} files"),
+            ));
         }
         self.index
             .dangerously_push_entry(entry::Stat::default(), id, Flags::empty(), mode, path.as_bstr());

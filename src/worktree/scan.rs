@@ -48,9 +48,8 @@ pub(super) fn compare(
     for position in 0..new.entries().len() {
         let (entry, path) = (&new.entries()[position], new.entries()[position].path(new));
         let known = advance(&mut unseen, path, old, &mut work.delete);
-        let known = known.filter(|old| {
-            old.id == entry.id && old.mode == entry.mode && !stored::is_special(old)
-        });
+        let known =
+            known.filter(|old| old.id == entry.id && old.mode == entry.mode && !stored::is_special(old));
         let meta = cx.meta(path)?;
         match known.filter(|old| is_untouched(old, meta.as_ref(), cx.repo.object_hash())) {
             Some(known) => {
@@ -172,7 +171,9 @@ fn kept_above(cx: &mut Context<'_>, old: &Stored, path: &BStr) -> io::Result<Opt
     }
     for dir in dirs::parents(path) {
         let (parent, name) = dirs::split(dir);
-        let Some(parent) = cx.dirs.get(parent)? else { continue };
+        let Some(parent) = cx.dirs.get(parent)? else {
+            continue;
+        };
         let is_in_the_way = dirs::meta(parent, name)?.is_some_and(|meta| meta.kind != Kind::Dir);
         let is_kept = stored::tracked(&old.index, dir) == Tracked::No && cx.rules.is_kept(dir, false);
         return Ok((is_in_the_way && is_kept).then(|| dir.into()));
@@ -187,7 +188,9 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
     {
         return Ok(Some(path.into()));
     }
-    let Some(dir) = cx.dirs.get(path)? else { return Ok(None) };
+    let Some(dir) = cx.dirs.get(path)? else {
+        return Ok(None);
+    };
     let mut children = Vec::new();
     for name in dirs::entries(dir.as_fd())? {
         if let Some(meta) = dirs::meta(dir.as_fd(), name.as_bstr())? {
