@@ -1,7 +1,9 @@
 //! The worktree engine against git itself: two worktrees live through the same history and the same local dirt, one
 //! is updated by `git reset --hard` and `git clean`, the other by `worktree::update`; then they must be the same.
 //!
-//! GITSOCKET_SEED repeats a run, GITSOCKET_STEPS sets its length.
+//! GITSOCKET_SEED repeats a run, GITSOCKET_STEPS sets its length, GITSOCKET_LEAVE leaves the worktrees of a failure.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +37,7 @@ fn leaves_what_git_leaves() {
             .and_then(|value| value.parse::<u64>().ok())
     };
     let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let steps = number("GITSOCKET_STEPS").unwrap_or(60);
+    let steps = number("GITSOCKET_STEPS").unwrap_or(100);
     eprintln!("GITSOCKET_SEED={seed} GITSOCKET_STEPS={steps}");
     let mut rng = Rng::with_seed(seed);
     let mut tmp = tempfile::tempdir().unwrap();
@@ -164,12 +166,13 @@ impl Pair {
                 self.update(&commit, clean, &keep)
             }
             other => {
-                if let (Ok(outcome), Ok(predicted)) = (&other, &predicted)
-                    && outcome != predicted
-                {
-                    eprintln!(
-                        "DRYRUN {outcome:?} {predicted:?} {label}\n{:?}",
-                        before.keys().collect::<Vec<_>>()
+                if let (Ok(outcome), Ok(predicted)) = (&other, &predicted) {
+                    let files = |outcome: &worktree::Outcome| (outcome.written, outcome.deleted);
+                    assert_eq!(files(outcome), files(predicted), "dry run {label}");
+                    // Which empty directories go with their last tracked file is not foreseen in every case.
+                    assert!(
+                        outcome.cleaned.abs_diff(predicted.cleaned) <= 2,
+                        "dry run {label}"
                     );
                 }
                 other

@@ -83,6 +83,8 @@ struct Left {
     ignored: bool,
     /// There was something that git does not list.
     unlisted: bool,
+    /// In a dry run: a directory in it would have gone with its tracked files before.
+    deleted: bool,
 }
 
 impl Walk<'_, '_> {
@@ -219,8 +221,10 @@ impl Walk<'_, '_> {
         if inside.anything {
             return Ok(());
         }
-        let is_deleted = self.removed.len() == mark && !inside.unlisted && self.was_tracked(path);
+        let is_deleted =
+            self.removed.len() == mark && !inside.unlisted && (inside.deleted || self.held_tracked(path));
         if self.cx.options.dry_run && is_deleted {
+            left.deleted = true;
             return Ok(());
         }
         if !self.cx.options.dry_run {
@@ -273,6 +277,19 @@ impl Walk<'_, '_> {
     fn was_tracked(&self, path: &BStr) -> bool {
         let old = &self.old.index;
         stored::tracked(old, path) == Tracked::Directory
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
+    /// Whether tracked files were in the directory itself, or it was a submodule: what makes git remove it when it is empty.
+    fn held_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        let below = dirs::join(path, "".into());
+        let files = old.prefixed_entries(below.as_bstr()).unwrap_or_default();
+        files
+            .iter()
+            .any(|entry| !entry.path(old)[below.len()..].contains(&b'/'))
             || old
                 .entry_by_path(path)
                 .is_some_and(|entry| entry.mode == Mode::COMMIT)

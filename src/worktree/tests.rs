@@ -604,3 +604,38 @@ fn errors_name_the_path_and_say_what_to_do() {
         "{failure:?}"
     );
 }
+
+#[test]
+fn what_must_not_be_written_is_an_error_and_the_rest_is_done() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: root may write everywhere");
+        return;
+    }
+    let place = Place::new();
+    place.update(place.commit(&[("d/a", "1"), ("e", "1")])).unwrap();
+    place.write("locked/x", "1");
+    place.write("z", "1");
+    let mode =
+        |path: &str, mode| fs::set_permissions(place.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    mode("locked", 0o500);
+    let err = place
+        .update(place.commit(&[("d/a", "1"), ("e", "2")]))
+        .unwrap_err();
+    mode("locked", 0o700);
+    assert!(
+        matches!(&err, Error::File { path, .. } if path.ends_with("locked/x")),
+        "{err}"
+    );
+    assert!(place.read("e") == "2" && !place.exists("z"));
+    mode("d", 0o500);
+    let err = place
+        .update(place.commit(&[("d/a", "2"), ("e", "3")]))
+        .unwrap_err();
+    mode("d", 0o700);
+    assert!(
+        matches!(&err, Error::File { path, .. } if path.ends_with("d/a")),
+        "{err}"
+    );
+    place.update(place.commit(&[("d/a", "2"), ("e", "3")])).unwrap();
+    assert_eq!((place.read("d/a"), place.read("e")), ("2".into(), "3".into()));
+}
