@@ -194,4 +194,5 @@ impl Throttle {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stderr)]
 mod tests;

@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use gix::{
@@ -168,22 +169,16 @@ fn bring(
     notices: &mut Notices,
 ) -> Result<(Option<Stat>, bool), Error> {
     let path = file.path;
-    let meta = cx.meta(path)?;
     if file.mode == Mode::COMMIT {
         notices.note(Notice::Submodule, path);
-        let is_missing = meta.is_none_or(|meta| meta.kind != Kind::Dir);
-        match cx.options.dry_run {
-            true if is_missing => cx.would(Action::Write, path),
-            true => {}
-            false => {
-                let made = cx.dirs.make(path).map(drop);
-                made.map_err(|err| cx.failed("write", path, err))?;
-            }
+        if !cx.options.dry_run {
+            let made = cx.dirs.make(path).map(drop);
+            made.map_err(|err| cx.failed("write", path, err))?;
         }
-        return Ok((None, is_missing));
+        return Ok((None, false));
     }
     let bytes = content.of(file.id, file.mode, path, notices)?;
-    if let Some(meta) = meta.filter(|meta| is_right(cx, file, meta, &bytes)) {
+    if let Some(meta) = cx.meta(path)?.filter(|meta| is_right(cx, file, meta, &bytes)) {
         return Ok((Some(meta.stat), false));
     }
     if cx.options.dry_run {
@@ -304,17 +299,23 @@ impl Drop for Temporary<'_> {
     }
 }
 
+/// The kernel's clock for files moves in steps of up to 10 ms.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
+
+fn age(stat: &Stat, now: Duration) -> Duration {
+    now.saturating_sub(Duration::new(stat.mtime.secs.into(), stat.mtime.nsecs))
+}
+
 impl Work {
     /// Whether writing the same index again, now, would make files trustworthy that were too young before.
     pub(super) fn settles_races(&self, old: &Stored, new: &gix::index::State) -> bool {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+            .unwrap_or_default();
         self.check
             .iter()
             .filter(|Check { racy, .. }| *racy)
             .map(|check| &new.entries()[check.entry].stat)
-            .any(|stat| old.is_racy(stat) && u64::from(stat.mtime.secs) < now)
+            .any(|stat| old.is_racy(stat) && age(stat, now) > CLOCK_TICK)
     }
 }

@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use gix::bstr::{BStr, BString, ByteSlice};
+use gix::{
+    bstr::{BStr, BString, ByteSlice},
+    index::entry::Mode,
+};
 
 use super::{
     Context, Error, apply,
@@ -78,7 +81,9 @@ struct Left {
     anything: bool,
     /// Ignored or kept files: what git does not list stays with them.
     ignored: bool,
-    /// In a dry run: there were files that the update would have deleted before.
+    /// There was something that git does not list.
+    unlisted: bool,
+    /// In a dry run: a directory in it would have gone with its tracked files before.
     deleted: bool,
 }
 
@@ -147,7 +152,6 @@ impl Walk<'_, '_> {
             return self.remove(dir, name, None);
         }
         if tracked == Tracked::No && self.is_to_be_deleted(child, &meta) {
-            left.deleted = true;
             return Ok(());
         }
         let excluded = place.excluded || self.cx.rules.excludes(child, meta.kind == Kind::Dir);
@@ -190,7 +194,8 @@ impl Walk<'_, '_> {
             left.anything = true;
             return Ok(());
         }
-        if excluded {
+        // In a dry run it may be about to be emptied.
+        if excluded && !(self.cx.options.dry_run && self.was_tracked(path)) {
             left.anything = true;
             left.ignored = true;
             return Ok(());
@@ -216,7 +221,9 @@ impl Walk<'_, '_> {
         if inside.anything {
             return Ok(());
         }
-        if inside.deleted && self.removed.len() == mark {
+        let is_deleted =
+            self.removed.len() == mark && !inside.unlisted && (inside.deleted || self.held_tracked(path));
+        if self.cx.options.dry_run && is_deleted {
             left.deleted = true;
             return Ok(());
         }
@@ -237,9 +244,10 @@ impl Walk<'_, '_> {
         place: Place,
         left: &mut Left,
     ) {
+        left.unlisted = !names.is_empty();
         for name in names {
             let name = name.as_bstr();
-            if place.tracked || left.ignored || self.cx.options.clean == Clean::Nothing {
+            if place.tracked || place.excluded || left.ignored || self.cx.options.clean == Clean::Nothing {
                 left.anything = true;
             } else if !self.cx.options.dry_run {
                 let result = match dirs::meta(dir, name) {
@@ -265,6 +273,28 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    /// Whether a directory held tracked files or a submodule until now. If nothing else is in it, it goes with them.
+    fn was_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        stored::tracked(old, path) == Tracked::Directory
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
+    /// Whether tracked files were in the directory itself, or it was a submodule: what makes git remove it when it is empty.
+    fn held_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        let below = dirs::join(path, "".into());
+        let files = old.prefixed_entries(below.as_bstr()).unwrap_or_default();
+        files
+            .iter()
+            .any(|entry| !entry.path(old)[below.len()..].contains(&b'/'))
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
     /// In a dry run: the update would have deleted this before.
     fn is_to_be_deleted(&self, path: &BStr, meta: &Meta) -> bool {
         self.cx.options.dry_run
@@ -277,7 +307,14 @@ impl Walk<'_, '_> {
         let name = BStr::new(".gitignore");
         // In a dry run the file may not be there yet.
         if self.cx.options.dry_run
+            && stored::tracked(&self.old.index, dirs::join(path, name).as_bstr()) == Tracked::File
+            && self.new.entry_by_path(dirs::join(path, name).as_bstr()).is_none()
+        {
+            return Vec::new();
+        }
+        if self.cx.options.dry_run
             && let Some(entry) = self.new.entry_by_path(dirs::join(path, name).as_bstr())
+            && matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE)
         {
             let blob = self.cx.repo.find_object(entry.id);
             return blob.map(|blob| blob.detach().data).unwrap_or_default();

@@ -5,14 +5,15 @@
 
 use gix::{
     attrs::StateRef,
-    bstr::{BStr, ByteSlice},
+    bstr::{BStr, BString, ByteSlice},
     filter::plumbing::eol::{self, AttributesDigest, AutoCrlf},
-    index::entry,
-    worktree::stack::state::attributes::Source,
+    glob::pattern::Case,
+    index::entry::Mode,
+    worktree::{Stack, stack::state::attributes::Source},
 };
 
 use super::{
-    Error, encoding, ident,
+    Error, dirs, encoding, ident,
     notice::{Notice, Notices},
 };
 
@@ -38,11 +39,15 @@ struct Wanted {
 impl<'r> Content<'r> {
     /// For files of `index`.
     pub(super) fn new(repo: &'r gix::Repository, index: &gix::index::State) -> Result<Self, Error> {
-        let stack = repo
-            .attributes_only(index, Source::IdMapping)
+        let outside = repo
+            .attributes_only(&gix::index::State::new(repo.object_hash()), Source::IdMapping)
             .map_err(|err| Error::Settings {
                 reason: err.to_string(),
             })?;
+        let state = outside.state().clone();
+        let files = attribute_files(index);
+        let stack = Stack::new(repo.git_dir(), state, Case::Sensitive, Vec::new(), files);
+        let stack = gix::AttributeStack::new(stack, repo);
         Ok(Self {
             attributes: stack.selected_attribute_matches(ATTRIBUTES),
             stack,
@@ -55,7 +60,7 @@ impl<'r> Content<'r> {
     pub(super) fn of(
         &mut self,
         id: gix::ObjectId,
-        mode: entry::Mode,
+        mode: Mode,
         path: &BStr,
         notices: &mut Notices,
     ) -> Result<Vec<u8>, Error> {
@@ -69,7 +74,7 @@ impl<'r> Content<'r> {
             .try_into_blob()
             .map_err(|err| failed(err.to_string()))?
             .take_data();
-        if mode == entry::Mode::SYMLINK {
+        if mode == Mode::SYMLINK {
             return Ok(blob);
         }
         let wanted = self.wanted(mode, path).map_err(failed)?;
@@ -111,7 +116,7 @@ impl<'r> Content<'r> {
         Ok(content)
     }
 
-    fn wanted(&mut self, mode: entry::Mode, path: &BStr) -> Result<Wanted, String> {
+    fn wanted(&mut self, mode: Mode, path: &BStr) -> Result<Wanted, String> {
         self.stack
             .at_entry(path, Some(mode))
             .map_err(|err| err.to_string())?
@@ -129,6 +134,17 @@ impl<'r> Content<'r> {
             encoding: value(encoding).map(|name| name.to_str_lossy().into_owned()),
         })
     }
+}
+
+/// Every `.gitattributes`. gix would leave out those that are executable; git does not.
+fn attribute_files(index: &gix::index::State) -> Vec<(BString, gix::ObjectId)> {
+    let entries = index.entries().iter();
+    entries
+        .filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
+        .map(|entry| (entry.path(index), entry.id))
+        .filter(|(path, _)| dirs::split(path).1 == ".gitattributes")
+        .map(|(path, id)| (path.to_owned(), id))
+        .collect()
 }
 
 /// As `git_path_check_crlf` in git's convert.c.

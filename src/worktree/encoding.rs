@@ -77,6 +77,7 @@ fn single_byte(name: &str) -> Option<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -36,7 +36,13 @@ fn is_git_dir(dir: &Path) -> bool {
         Ok(text) => dir.join(OsStr::from_bytes(text.trim_ascii_end())),
         Err(_) => dir.into(),
     };
-    is_head(&dir.join("HEAD")) && common.join("objects").exists() && common.join("refs").exists()
+    is_head(&dir.join("HEAD"))
+        && is_accessible(&common.join("objects"))
+        && is_accessible(&common.join("refs"))
+}
+
+fn is_accessible(dir: &Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 fn is_head(path: &Path) -> bool {
