@@ -333,9 +333,9 @@ impl Context<'_> {
         }
     }
 
-    /// The names of the remote's branches and tags.
+    /// The names of the remote's branches and tags. A pattern needs a destination, but nothing is written.
     fn list(&self) -> Result<Vec<String>, Error> {
-        let refs = self.ref_map(["refs/heads/*", "refs/tags/*"].map(BStr::new))?;
+        let refs = self.ref_map(["refs/heads/*:refs/x/*", "refs/tags/*:refs/y/*"].map(BStr::new))?;
         Ok(refs
             .remote_refs
             .iter()

@@ -8,7 +8,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -75,6 +75,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         let house = Arc::new(House {
             scheduler: Scheduler::new(config, umask),
             inside: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             left: Bell::new(),
         });
         let triggers = config.triggers.len();
@@ -82,10 +83,10 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         tracing::info!(triggers, jobs = config.jobs, "ready");
 
         stop_signal(&mut signals).await;
-        tracing::info!("stopping: no new connections; accepted runs are finished");
         for accepting in listening {
             accepting.cancel().await;
         }
+        tracing::info!("stopping: no new connections; accepted runs are finished");
         let ended = async {
             house.scheduler.drained().await;
             // Who does not read the end of its answer by now goes without.
@@ -119,6 +120,8 @@ struct House {
     scheduler: Arc<Scheduler>,
     /// Connections that are open.
     inside: AtomicUsize,
+    /// Whether somebody was turned away since somebody last entered: said once in the log, not each time.
+    full: AtomicBool,
     left: Bell,
 }
 
@@ -130,7 +133,18 @@ impl House {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |inside| {
                 (inside < MAX_CONNECTIONS).then_some(inside + 1)
             });
-        entered.ok().map(|_| Guest { house: self.clone() })
+        match entered {
+            Ok(_) => {
+                self.full.store(false, Ordering::Release);
+                Some(Guest { house: self.clone() })
+            }
+            Err(_) => {
+                if !self.full.swap(true, Ordering::AcqRel) {
+                    tracing::warn!("busy: {MAX_CONNECTIONS} connections are open, more are turned away");
+                }
+                None
+            }
+        }
     }
 
     async fn emptied(&self) {
@@ -202,10 +216,7 @@ where
                 Some(guest) => {
                     task::spawn(connection::answer(stream, peer, token_file, guest));
                 }
-                None => {
-                    tracing::warn!(peer, "busy: {MAX_CONNECTIONS} connections are open");
-                    connection::refuse_busy(stream);
-                }
+                None => connection::refuse_busy(stream),
             },
             Err(err) => {
                 tracing::warn!(address, "cannot accept a connection: {err}");
