@@ -1,7 +1,7 @@
 //! Refs, reflogs and the state file: what makes a commit the deployed one.
 //!
 //! Order matters. After a fetch, [`fetched`] lets a ref hold the new objects. After the files and the
-//! index, [`deployed`] moves HEAD. After the hooks, [`hooks_succeeded`] says so. A run that dies between
+//! index, [`deployed`] moves HEAD. After the hooks, [`set_hooks_succeeded_for`] says so. A run that dies between
 //! two of these is finished by the next one, which finds the earlier ones done and repeats the rest.
 
 use std::{

@@ -43,7 +43,7 @@ pub struct Options<'a> {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// Not there yet.
-    #[error("{url} cannot be fetched from: ssh is not supported yet")]
+    #[error("{url} cannot be fetched from: ssh:// is not supported yet")]
     #[diagnostic(help("use https:// with `auth`, or git://"))]
     Unsupported {
         /// The URL.
