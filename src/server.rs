@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IsTerminal as _},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -82,7 +82,9 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
         tracing::info!(triggers, jobs = config.jobs, "ready");
 
-        stop_signal(&mut signals).await;
+        // To a daemon in the foreground, SIGHUP means that its terminal has gone.
+        let attached = std::io::stdin().is_terminal();
+        stop_signal(&mut signals, attached).await;
         for accepting in listening {
             accepting.cancel().await;
         }
@@ -94,7 +96,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
             Outcome::Stopped
         };
         let aborted = async {
-            stop_signal(&mut signals).await;
+            stop_signal(&mut signals, attached).await;
             house.scheduler.kill_hooks();
             Outcome::Aborted
         };
@@ -104,11 +106,13 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
     })
 }
 
-/// Wait for SIGTERM or SIGINT.
-async fn stop_signal(signals: &mut Signals) {
+/// Wait for SIGTERM or SIGINT, or for the end of the terminal that the daemon is attached to.
+async fn stop_signal(signals: &mut Signals, attached: bool) {
     while let Some(signal) = signals.next().await {
         match signal {
-            Ok(Signal::Hup) => tracing::warn!("SIGHUP: reading the configuration anew is not supported yet"),
+            Ok(Signal::Hup) if !attached => {
+                tracing::warn!("SIGHUP: reading the configuration anew is not supported yet")
+            }
             _ => return,
         }
     }

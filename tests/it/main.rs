@@ -12,5 +12,6 @@ mod interrupted;
 mod once;
 mod processes;
 mod project;
+mod remotes;
 mod source;
 mod world;
