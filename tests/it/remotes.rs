@@ -3,8 +3,11 @@
 use std::{
     io::Read as _,
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{
     source::file,
@@ -30,6 +33,8 @@ impl GitDaemon {
                 .arg(format!("--port={port}"))
                 .arg(format!("--base-path={}", world.path("").display()))
                 .stderr(Stdio::piped())
+                // git starts the daemon as its child: both go together.
+                .process_group(0)
                 .spawn()
                 .unwrap();
             let mut log = [0; 512];
@@ -52,7 +57,8 @@ impl GitDaemon {
 
 impl Drop for GitDaemon {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        let group = Pid::from_child(&self.child);
+        kill_process_group(group, Signal::KILL).ok();
         self.child.wait().ok();
     }
 }
