@@ -253,6 +253,21 @@ fn an_existing_clone_is_adopted_and_its_history_kept() {
     assert_eq!(git(&site, &["status", "--porcelain"]), "");
     assert!(git(&site, &["reflog"]).lines().count() >= 3);
 
+    // In the middle of somebody's merge that has conflicts.
+    git(&site, &["checkout", "-q", "-b", "theirs", "HEAD~1"]);
+    fs::write(site.join("a"), "theirs").unwrap();
+    git(&site, &["commit", "-q", "-a", "-m", "theirs"]);
+    git(&site, &["checkout", "-q", "main"]);
+    let merge = std::process::Command::new("git")
+        .args(["merge", "-q", "theirs"])
+        .current_dir(&site)
+        .output()
+        .unwrap();
+    assert!(!merge.status.success(), "the merge should have conflicts");
+    world.deploy();
+    assert_eq!(git(&site, &["status", "--porcelain"]), "");
+    assert!(!git(&site, &["status"]).contains("merging"));
+
     // The same clone without a configuration.
     source.commit([("a", file("3"))]);
     let ended = world.run(["once", "-g", "site"]);
