@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal as _},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,6 @@ use async_std::{
     os::unix::net::UnixListener,
     task::{self, JoinHandle},
 };
-use event_listener::Event as Bell;
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use crate::{
@@ -32,9 +31,13 @@ use crate::{
 };
 
 mod connection;
+mod room;
+use room::Room;
 
 /// Connections that may wait at a time; the next one is told `busy`.
 pub const MAX_CONNECTIONS: usize = 256;
+/// How long a connection waits for a place before it is told `busy`.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a client may take to send its request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
@@ -74,9 +77,9 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(Error::Signals)?;
         let house = Arc::new(House {
             scheduler: Scheduler::new(config, umask),
-            inside: AtomicUsize::new(0),
+            inside: Room::new(MAX_CONNECTIONS),
+            lobby: Room::new(MAX_CONNECTIONS),
             full: AtomicBool::new(false),
-            left: Bell::new(),
         });
         let triggers = config.triggers.len();
         let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
@@ -92,7 +95,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         let ended = async {
             house.scheduler.drained().await;
             // Who does not read the end of its answer by now goes without.
-            timeout(FAREWELL, house.emptied()).await.ok();
+            timeout(FAREWELL, house.inside.emptied()).await.ok();
             Outcome::Stopped
         };
         let aborted = async {
@@ -123,56 +126,11 @@ async fn stop_signal(signals: &mut Signals, attached: bool) {
 struct House {
     scheduler: Arc<Scheduler>,
     /// Connections that are open.
-    inside: AtomicUsize,
+    inside: Arc<Room>,
+    /// Connections that wait a moment for a place, so that a burst of dead ones turns nobody away.
+    lobby: Arc<Room>,
     /// Whether somebody was turned away since somebody last entered: said once in the log, not each time.
     full: AtomicBool,
-    left: Bell,
-}
-
-impl House {
-    /// A place for a connection, or nothing if all are taken.
-    fn enter(self: &Arc<Self>) -> Option<Guest> {
-        let entered = self
-            .inside
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |inside| {
-                (inside < MAX_CONNECTIONS).then_some(inside + 1)
-            });
-        match entered {
-            Ok(_) => {
-                self.full.store(false, Ordering::Release);
-                Some(Guest { house: self.clone() })
-            }
-            Err(_) => {
-                if !self.full.swap(true, Ordering::AcqRel) {
-                    tracing::warn!("busy: {MAX_CONNECTIONS} connections are open, more are turned away");
-                }
-                None
-            }
-        }
-    }
-
-    async fn emptied(&self) {
-        loop {
-            let listener = self.left.listen();
-            if self.inside.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            listener.await;
-        }
-    }
-}
-
-/// A connection's place; it is free again when this is dropped.
-#[derive(Debug)]
-struct Guest {
-    house: Arc<House>,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.house.inside.fetch_sub(1, Ordering::AcqRel);
-        self.house.left.notify(usize::MAX);
-    }
 }
 
 /// Accept connections on `socket` until cancelled.
@@ -216,17 +174,38 @@ where
 {
     loop {
         match next().await {
-            Ok((stream, peer, token_file)) => match house.enter() {
-                Some(guest) => {
-                    task::spawn(connection::answer(stream, peer, token_file, guest));
-                }
-                None => connection::refuse_busy(stream),
-            },
+            Ok((stream, peer, token_file)) => admit(house, stream, peer, token_file),
             Err(err) => {
                 tracing::warn!(address, "cannot accept a connection: {err}");
                 // Out of descriptors, most likely: one is free when a connection ends.
-                timeout(Duration::from_secs(1), house.left.listen()).await.ok();
+                timeout(Duration::from_secs(1), house.inside.left()).await.ok();
             }
         }
     }
+}
+
+/// Give a connection a task of its own, and a place if there is one.
+fn admit<S: connection::Stream>(house: &Arc<House>, stream: S, peer: String, token_file: Option<AbsPath>) {
+    let house = house.clone();
+    let place = house.inside.enter();
+    let seat = house.lobby.enter();
+    task::spawn(async move {
+        let place = match (place, seat) {
+            (None, Some(_seat)) => timeout(PATIENCE, house.inside.wait()).await.ok(),
+            (place, _) => place,
+        };
+        match place {
+            Some(place) => {
+                house.full.store(false, Ordering::Release);
+                connection::answer(stream, peer, token_file, &house.scheduler).await;
+                drop(place);
+            }
+            None => {
+                if !house.full.swap(true, Ordering::AcqRel) {
+                    tracing::warn!("busy: {MAX_CONNECTIONS} connections are open, more are turned away");
+                }
+                connection::refuse_busy(stream).await;
+            }
+        }
+    });
 }
