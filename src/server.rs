@@ -174,7 +174,7 @@ where
 {
     loop {
         match next().await {
-            Ok((stream, peer, token_file)) => admit(house, stream, peer, token_file),
+            Ok((stream, peer, token_file)) => admit(house, stream, peer, token_file).await,
             Err(err) => {
                 tracing::warn!(address, "cannot accept a connection: {err}");
                 // Out of descriptors, most likely: one is free when a connection ends.
@@ -184,16 +184,25 @@ where
     }
 }
 
-/// Give a connection a task of its own, and a place if there is one.
-fn admit<S: connection::Stream>(house: &Arc<House>, stream: S, peer: String, token_file: Option<AbsPath>) {
+/// Give a connection a task of its own, and a place if there is one soon. Waits for a seat in the lobby at
+/// most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
+async fn admit<S: connection::Stream>(
+    house: &Arc<House>,
+    stream: S,
+    peer: String,
+    token_file: Option<AbsPath>,
+) {
+    let (place, seat) = match house.inside.enter() {
+        Some(place) => (Some(place), None),
+        None => (None, Some(house.lobby.wait().await)),
+    };
     let house = house.clone();
-    let place = house.inside.enter();
-    let seat = house.lobby.enter();
     task::spawn(async move {
-        let place = match (place, seat) {
-            (None, Some(_seat)) => timeout(PATIENCE, house.inside.wait()).await.ok(),
-            (place, _) => place,
+        let place = match place {
+            Some(place) => Some(place),
+            None => timeout(PATIENCE, house.inside.wait()).await.ok(),
         };
+        drop(seat);
         match place {
             Some(place) => {
                 house.full.store(false, Ordering::Release);
