@@ -11,4 +11,5 @@ mod once;
 mod processes;
 mod project;
 mod source;
+mod stress;
 mod world;
