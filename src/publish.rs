@@ -179,7 +179,11 @@ pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>) -> Resu
     };
     let text = serde_json::to_vec(&state).map_err(|err| failed(err.into()))?;
     let temporary = path.with_extension("json.tmp");
-    fs::create_dir_all(git_dir.join("gitsocket")).map_err(failed)?;
+    // Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.
+    match fs::create_dir(git_dir.join("gitsocket")) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
+        _ => {}
+    }
     fs::write(&temporary, text).map_err(failed)?;
     fs::rename(&temporary, &path).map_err(failed)
 }

@@ -35,3 +35,17 @@ fn a_path_that_is_a_symlink_to_nowhere() {
     world.deploy();
     assert!(world.path("nowhere/a").exists());
 }
+
+#[test]
+fn a_hook_that_deletes_the_worktree() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "cd ..; /bin/rm -rf site");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(!world.path("site").exists());
+    world.script("hook", "exit 0");
+    world.deploy();
+    assert_eq!(world.site()["a"], file("1"));
+}
