@@ -341,3 +341,6 @@ fn check(certificate: &Certificate, host: &str, now: u64) -> Result<(), String> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
