@@ -26,7 +26,10 @@ use gix_transport::{
     client::git::{ConnectMode, blocking_io::Connection},
 };
 
-pub use self::{error::Error, known_hosts::Line};
+pub use self::{
+    error::{Error, Offer},
+    known_hosts::Line,
+};
 use self::{
     guard::Trust,
     known_hosts::{KnownHosts, Source},

@@ -10,6 +10,25 @@ use crate::{
     transport::tcp,
 };
 
+/// The key that a host offers.
+#[derive(Debug)]
+pub struct Offer {
+    /// The host.
+    pub host: String,
+    /// The kind of the key.
+    pub algorithm: String,
+    /// The key's fingerprint.
+    pub fingerprint: String,
+    /// The line of a file that makes it known.
+    pub line: String,
+}
+
+impl std::fmt::Display for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the {} key {}", self.algorithm, self.fingerprint)
+    }
+}
+
 /// A repository could not be read over SSH.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
@@ -101,53 +120,41 @@ pub enum Error {
         socket: PathBuf,
     },
     /// No file knows the host.
-    #[error("the host {host} is not known; it offers the {algorithm} key {fingerprint}{}", and_skipped(.skipped))]
+    #[error("the host {} is not known; it offers {offer}{}", .offer.host, and_skipped(.skipped))]
     #[diagnostic(help(
-        "ask whoever runs the host whether {fingerprint} is its key's fingerprint; if so, add to {}: {line}",
-        .file.display()
+        "ask whoever runs the host whether {} is its key's fingerprint; if so, add to {}: {}",
+        .offer.fingerprint,
+        .file.display(),
+        .offer.line
     ))]
     UnknownHost {
-        /// The host.
-        host: String,
-        /// The kind of its key.
-        algorithm: String,
-        /// Of its key.
-        fingerprint: String,
+        /// Its key.
+        offer: Box<Offer>,
         /// The file to add it to.
         file: PathBuf,
-        /// The line to add.
-        line: String,
         /// A line that was not understood, and why.
         skipped: Option<(Line, &'static str)>,
     },
     /// The host is known by another key.
-    #[error("the host {host} offers the {algorithm} key {fingerprint}, but another one stands in {known}")]
+    #[error("the host {} offers {offer}, but another one stands in {known}", .offer.host)]
     #[diagnostic(help(
-        "somebody may be between; or the host has a new key: ask whoever runs it whether {fingerprint} is right, \
-         and only then replace that line by: {line}"
+        "somebody may be between; or the host has a new key: ask whoever runs it whether {} is right, \
+         and only then replace that line by: {}",
+        .offer.fingerprint,
+        .offer.line
     ))]
     ChangedHost {
-        /// The host.
-        host: String,
-        /// The kind of its key.
-        algorithm: String,
-        /// Of its key.
-        fingerprint: String,
+        /// Its key.
+        offer: Box<Offer>,
         /// Where another key stands.
         known: Line,
-        /// The line to write.
-        line: String,
     },
     /// The host's key must not be used any more.
-    #[error("the host {host} offers the {algorithm} key {fingerprint}, which is revoked by {by}")]
+    #[error("the host {} offers {offer}, which is revoked by {by}", .offer.host)]
     #[diagnostic(help("somebody may use a stolen key; ask whoever runs the host"))]
     RevokedHost {
-        /// The host.
-        host: String,
-        /// The kind of its key.
-        algorithm: String,
-        /// Of its key.
-        fingerprint: String,
+        /// Its key.
+        offer: Box<Offer>,
         /// Where that stands.
         by: Line,
     },
@@ -188,7 +195,7 @@ pub enum Error {
         reason: String,
     },
     /// No key was good enough.
-    #[error("{host} does not let the user {user:?} in with {}{}", tried.join(", "), remarks(.accepts, .said))]
+    #[error("{host} does not let the user {user:?} in with {}{}", tried.join(", "), .remarks)]
     #[diagnostic(help("{}", if *.half {
         "the key was accepted, but the host asks for a second proof, which is not supported"
     } else {
@@ -201,12 +208,10 @@ pub enum Error {
         user: String,
         /// Fingerprints of the keys, and where they are from.
         tried: Vec<String>,
-        /// What else the host would accept.
-        accepts: Vec<String>,
         /// A key was right, but not enough.
         half: bool,
-        /// What the host said.
-        said: String,
+        /// What the host said to that, as the end of a sentence.
+        remarks: String,
     },
     /// The host runs no commands for this user.
     #[error("{host} refuses to run {command}")]
@@ -301,17 +306,6 @@ fn and_skipped(skipped: &Option<(Line, &'static str)>) -> String {
         Some((at, why)) => format!(" ({at} was skipped: {why})"),
         None => String::new(),
     }
-}
-
-fn remarks(accepts: &[String], said: &str) -> String {
-    let mut out = String::new();
-    if !accepts.is_empty() {
-        out += &format!("; it accepts: {}", accepts.join(", "));
-    }
-    if !said.is_empty() {
-        out += &format!("; it says {said:?}");
-    }
-    out
 }
 
 fn words(said: &str, status: &str) -> String {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::{
     Error,
     channel::Words,
+    error::Offer,
     known_hosts::{Host, KnownHosts, Verdict},
     remote::Remote,
 };
@@ -66,44 +67,40 @@ impl Trust {
                     .verdict_on_certificate(host, certificate, now.as_secs())
             }
         };
-        let key = offered.public_key();
-        let shown = remote.peer.host.clone();
-        let algorithm = key.algorithm().to_string();
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let offer = || Box::new(offer(remote, offered.public_key()));
         Err(match verdict {
             Verdict::Known => return Ok(()),
             Verdict::Unknown => Error::UnknownHost {
-                host: shown,
-                algorithm,
-                fingerprint,
+                offer: offer(),
                 file: self.add_to.clone(),
-                line: line(host, key),
                 skipped: self.known.skipped.clone(),
             },
             Verdict::Changed(known) => Error::ChangedHost {
-                host: shown,
-                algorithm,
-                fingerprint,
+                offer: offer(),
                 known,
-                line: line(host, key),
             },
-            Verdict::Revoked(by) => Error::RevokedHost {
-                host: shown,
-                algorithm,
-                fingerprint,
-                by,
+            Verdict::Revoked(by) => Error::RevokedHost { offer: offer(), by },
+            Verdict::Invalid(reason) => Error::HostCertificate {
+                host: remote.peer.host.clone(),
+                reason,
             },
-            Verdict::Invalid(reason) => Error::HostCertificate { host: shown, reason },
         })
     }
 }
 
-/// The line that makes `key` known.
-fn line(host: Host<'_>, key: PublicKey) -> String {
-    let key = PublicKey::new(key.key_data().clone(), "")
-        .to_openssh()
-        .unwrap_or_default();
-    format!("{} {key}", host.pattern())
+/// What errors say about `key`.
+fn offer(remote: &Remote, key: PublicKey) -> Offer {
+    let bare = PublicKey::new(key.key_data().clone(), "");
+    Offer {
+        host: remote.peer.host.clone(),
+        algorithm: key.algorithm().to_string(),
+        fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+        line: format!(
+            "{} {}",
+            remote.host().pattern(),
+            bare.to_openssh().unwrap_or_default()
+        ),
+    }
 }
 
 /// What russh calls when something happens on the connection.

@@ -20,7 +20,7 @@ pub(super) fn read(path: &AbsPath, passphrase_file: Option<&AbsPath>) -> Result<
         Ok(Secret::read(file)?)
     };
     let key = parse(&text, passphrase).map_err(|fault| match (fault, passphrase_file) {
-        (Fault::Other(err), _) => err,
+        (Fault::Other(err), _) => *err,
         (Fault::Locked, Some(file)) => Error::Passphrase {
             key: path.clone(),
             passphrase_file: file.clone(),
@@ -50,12 +50,12 @@ enum Fault {
     /// The passphrase is wrong.
     Locked,
     NotUsable(String, &'static str),
-    Other(Error),
+    Other(Box<Error>),
 }
 
 impl From<Error> for Fault {
     fn from(err: Error) -> Self {
-        Self::Other(err)
+        Self::Other(Box::new(err))
     }
 }
 

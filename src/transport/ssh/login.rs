@@ -58,7 +58,7 @@ impl Login {
         {
             return Ok(());
         }
-        Err(attempt.refused(String::new()))
+        Err(attempt.refused(""))
     }
 }
 
@@ -179,19 +179,25 @@ impl Attempt<'_> {
     /// The host ended the connection: after too many wrong keys it says so.
     async fn hung_up(&mut self) -> Error {
         match self.link.ended().await {
-            Ended::Said(words) => self.refused(words),
+            Ended::Said(words) => self.refused(&words),
             Ended::Lost(why) => self.link.lost(why),
         }
     }
 
-    fn refused(&self, said: String) -> Error {
+    fn refused(&self, said: &str) -> Error {
+        let mut remarks = String::new();
+        if !self.accepts.is_empty() {
+            remarks += &format!("; it accepts: {}", self.accepts.join(", "));
+        }
+        if !said.is_empty() {
+            remarks += &format!("; it says {said:?}");
+        }
         Error::Refused {
             host: self.link.remote.peer.host.clone(),
             user: self.link.remote.user.clone(),
             tried: self.tried.clone(),
-            accepts: self.accepts.clone(),
             half: self.half,
-            said,
+            remarks,
         }
     }
 }
