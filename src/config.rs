@@ -16,14 +16,20 @@
 //! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
 //! | `jobs` | runs at a time, 1 to 1024 | number of cores |
 //! | `triggers` | map of names to `( … )`, at least one | required |
-//! | `repo` | `https://`, `http://`, `git://` or `file://` URL, or a path | required |
+//! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
 //! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
 //! | `path` | directory to deploy to | required |
 //! | `remote` | name under `refs/remotes/` | `"origin"` |
 //! | `depth` | commits of history to fetch, from 1 | all |
 //! | `clean` | `Untracked`, `All` (ignored files too) or `Nothing` | `Untracked` |
 //! | `keep` | list of gitignore patterns that `clean` never removes | none |
-//! | `auth` | `None`, `Basic(user, password_file $)` or `Bearer(token_file $)`; HTTP only | `None` |
+//! | `auth` | `Basic(…)` or `Bearer(…)` for HTTP, `Ssh(…)` for SSH, or `None` | `None`; for SSH `Ssh()` |
+//! | `Basic.user`, `Basic.password_file` | user, and path $ of the file that holds the password | required |
+//! | `Bearer.token_file` | path $ of the file that holds the token | required |
+//! | `Ssh.key` | path $ of a private key: ed25519, ecdsa or RSA, in OpenSSH's format or as PEM | none |
+//! | `Ssh.passphrase_file` | path $ of the file that holds the key's passphrase | none |
+//! | `Ssh.known_hosts` | path $ of the only file of known hosts | `~/.ssh/known_hosts`, `/etc/ssh/ssh_known_hosts` |
+//! | `Ssh.agent` | `true`: the keys of the agent at `$SSH_AUTH_SOCK`, after `key` | `true` without a key |
 //! | `tls.ca_file` | path $ of the only certificates to trust; `https://` only | none |
 //! | `tls.roots` | `Mozilla` or `System`; not together with `ca_file` | `Mozilla` |
 //! | `tls.allow_plain_credentials` | `true` lets credentials go over `http://` | `false` |
@@ -33,6 +39,9 @@
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
 //! | `timeout` | duration; the whole fetch must be over by then | `"10m"` |
+//!
+//! Whether there is an agent is found out by runs: it may come and go. `~` is `$HOME`; where that is not set, only
+//! the system's file of known hosts is read. An SSH URL always names its user.
 //!
 //! Two triggers may have the same `path` if they have the same `repo`, `remote`, `clean` and `keep`: they deploy
 //! different revisions of one repository, one run at a time. A path inside another trigger's path must be matched
@@ -175,7 +184,7 @@ pub enum Clean {
     Nothing,
 }
 
-/// How to authenticate to the remote over HTTP.
+/// How to authenticate to the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// Not at all, or with what the URL holds.
@@ -192,6 +201,32 @@ pub enum Auth {
         /// The file that holds the token.
         token_file: AbsPath,
     },
+    /// Over SSH.
+    Ssh(Ssh),
+}
+
+/// How to log in over SSH, and whom to trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// The file that holds the key.
+    pub key: Option<AbsPath>,
+    /// The file that holds the key's passphrase.
+    pub passphrase_file: Option<AbsPath>,
+    /// The hosts that are known; default: OpenSSH's files.
+    pub known_hosts: Option<AbsPath>,
+    /// Use the keys of the agent, too; if there is no key, always true.
+    pub agent: bool,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self {
+            key: None,
+            passphrase_file: None,
+            known_hosts: None,
+            agent: true,
+        }
+    }
 }
 
 /// Which certificates to trust.

@@ -161,6 +161,7 @@ impl Context<'_> {
             deadline: self.options.deadline,
             auth: &target.auth,
             tls: &target.tls,
+            report: self.options.report,
         };
         transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
     }

@@ -15,6 +15,7 @@ pub use gix_transport::client::blocking_io::Transport;
 
 pub mod git;
 pub mod http;
+pub mod ssh;
 pub mod tcp;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 use crate::{
     config::{Auth, Tls},
+    event::Reporter,
     fault::{Blame, Kind},
     name::{RepoUrl, Scheme},
 };
@@ -37,18 +39,13 @@ pub struct Options<'a> {
     pub auth: &'a Auth,
     /// Whom to trust.
     pub tls: &'a Tls,
+    /// Where lines go that the remote says for people.
+    pub report: &'a Reporter,
 }
 
 /// A connection failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Not there yet.
-    #[error("{url} cannot be fetched from: ssh:// is not supported yet")]
-    #[diagnostic(help("use https:// with `auth`, or git://"))]
-    Unsupported {
-        /// The URL.
-        url: String,
-    },
     /// Over `git://`.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -57,6 +54,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Http(#[from] http::Error),
+    /// Over SSH.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ssh(#[from] ssh::Error),
     /// A local repository.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -66,9 +67,9 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Unsupported { .. } => Kind::Config,
             Self::Network(err) => err.kind(),
             Self::Http(err) => err.kind(),
+            Self::Ssh(err) => err.kind(),
             Self::Local(err) => err.kind(),
         }
     }
@@ -84,9 +85,8 @@ pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport
     Ok(match url.scheme() {
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),
         Scheme::Http | Scheme::Https => Box::new(http::connect(url, options, http::Proxies::from_env())?),
-        Scheme::Ssh | Scheme::Local => {
-            return Err(Error::Unsupported { url: url.to_string() });
-        }
+        // A local one has a path, and never gets here.
+        Scheme::Ssh | Scheme::Local => Box::new(ssh::connect(url, options, &ssh::Surroundings::from_env())?),
     })
 }
 

@@ -226,6 +226,9 @@ fn mutate(text: &str, random: &mut fastrand::Rng) -> String {
     const SIGNS: &[u8] = b"()[]{}\"'\\,:/*#r$~ \n\0=-0aN\xc3\xa4";
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..random.usize(1..4) {
+        if bytes.is_empty() {
+            break;
+        }
         let at = random.usize(..bytes.len());
         match random.u8(..5) {
             0 => bytes[at] ^= 1 << random.u8(..8),

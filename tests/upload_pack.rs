@@ -15,6 +15,7 @@ use std::{
 
 use gitsocket::{
     config::{Auth, Tls},
+    event::Reporter,
     name::RepoUrl,
     transport::{self, Deadline, Options},
 };
@@ -189,6 +190,7 @@ impl Repo {
             deadline: Deadline::new(Duration::from_secs(60)),
             auth: &Auth::None,
             tls: &Tls::default(),
+            report: &Reporter::new(|_| {}),
         };
         let transport = transport::connect(&url, &options)?;
         // Opened anew, as for each run.

@@ -56,36 +56,14 @@ impl Blame for Error {
 const MAX_BYTES: u64 = 64 * 1024;
 
 impl Secret {
-    /// Read the first line of `path`.
-    ///
-    /// The file is refused if others can read it. As OpenSSH does, the group counts among the others
-    /// where the file is our own; a file of root's may be shared with us through its group.
+    /// Read the first line of `path`, as [`read`] does.
     pub fn read(path: &AbsPath) -> Result<Self, Error> {
-        let failed = |source| Error::Read {
-            path: path.clone(),
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let meta = file.metadata().map_err(failed)?;
-        let owned = meta.uid() == rustix::process::geteuid().as_raw();
-        if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {
-            return Err(Error::Exposed {
-                path: path.clone(),
-                mode: meta.mode() & 0o7777,
-                owned,
-            });
-        }
         let content = |reason| Error::Content {
             path: path.clone(),
             reason,
         };
-        let mut text = Zeroizing::new(String::with_capacity(4096));
-        file.take(MAX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|err| match err.kind() {
-                std::io::ErrorKind::InvalidData => content("it is not UTF-8"),
-                _ => failed(err),
-            })?;
+        let bytes = read(path)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| content("it is not UTF-8"))?;
         let line = text.lines().next().unwrap_or_default();
         if line.is_empty() {
             return Err(content("its first line is empty"));
@@ -106,4 +84,29 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Read all of the secret file `path`, up to 64 KiB.
+///
+/// The file is refused if others can read it. As OpenSSH does, the group counts among the others
+/// where the file is our own; a file of root's may be shared with us through its group.
+pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let owned = meta.uid() == rustix::process::geteuid().as_raw();
+    if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {
+        return Err(Error::Exposed {
+            path: path.clone(),
+            mode: meta.mode() & 0o7777,
+            owned,
+        });
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }

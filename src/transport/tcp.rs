@@ -119,16 +119,21 @@ impl Blame for Error {
 
 /// Connect to `host`, at the first of its addresses that answers.
 pub fn connect(host: &str, port: u16, peer: Peer, deadline: Deadline) -> Result<Stream, Error> {
-    let addresses = resolve(host, port, deadline).map_err(|err| Error::resolving(&peer, deadline, err))?;
-    let socket = first(&addresses, deadline).map_err(|err| Error::connecting(&peer, deadline, err))?;
+    Ok(Stream {
+        timed: Timed::new(dial(host, port, &peer, deadline)?, deadline),
+        peer: peer.into(),
+    })
+}
+
+/// As [`connect`], for those who speak over the bare socket.
+pub(super) fn dial(host: &str, port: u16, peer: &Peer, deadline: Deadline) -> Result<TcpStream, Error> {
+    let addresses = resolve(host, port, deadline).map_err(|err| Error::resolving(peer, deadline, err))?;
+    let socket = first(&addresses, deadline).map_err(|err| Error::connecting(peer, deadline, err))?;
     // Requests are small and waited for: Nagle's algorithm would only delay them.
     socket
         .set_nodelay(true)
-        .map_err(|err| Error::connecting(&peer, deadline, err))?;
-    Ok(Stream {
-        timed: Timed::new(socket, deadline),
-        peer: peer.into(),
-    })
+        .map_err(|err| Error::connecting(peer, deadline, err))?;
+    Ok(socket)
 }
 
 /// The addresses of `host`: a name, or an address with or without brackets.

@@ -22,6 +22,7 @@ fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Fai
         deadline: Deadline::new(Duration::from_secs(60)),
         auth: &Auth::None,
         tls: &Tls::default(),
+        report: &Reporter::new(|_| {}),
     };
     let transport = connect(&url, &options).map_err(|err| Failure::of(&err))?;
     let remote = repo
@@ -126,6 +127,7 @@ fn a_daemon_that_is_silent() {
         deadline: Deadline::new(Duration::from_millis(200)),
         auth: &Auth::None,
         tls: &Tls::default(),
+        report: &Reporter::new(|_| {}),
     };
     let mut transport = connect(&url, &options).unwrap();
     let err = transport
@@ -138,21 +140,5 @@ fn a_daemon_that_is_silent() {
     assert_eq!(
         err.to_string(),
         format!("127.0.0.1:{port} did not deliver git://127.0.0.1:{port}/x within 200ms")
-    );
-}
-
-#[test]
-fn what_is_not_supported_yet() {
-    let url = RepoUrl::parse("ssh://me:hunter2@h/x", Path::new("/")).unwrap();
-    let options = Options {
-        deadline: Deadline::new(Duration::from_secs(1)),
-        auth: &Auth::None,
-        tls: &Tls::default(),
-    };
-    let failure = Failure::of(&connect(&url, &options).err().unwrap());
-    assert_eq!(failure.kind, Kind::Config);
-    assert_eq!(
-        failure.message,
-        "ssh://me@h/x cannot be fetched from: ssh:// is not supported yet"
     );
 }

@@ -163,12 +163,3 @@ fn a_damaged_index_or_object_heals_or_says_so() {
     world.deploy();
     assert_eq!(world.site()["a"], file("1"));
 }
-
-#[test]
-fn ssh_is_refused_until_it_is_there() {
-    let world = World::new();
-    world.config_of("\"site\": (repo: \"git@example.com:x.git\", path: \"site\"),");
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 2);
-    assert!(ended.err.contains("not supported yet"), "{ended:?}");
-}

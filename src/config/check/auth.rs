@@ -1,15 +1,14 @@
-//! Credentials and certificates.
+//! Credentials, keys and certificates.
 
 use super::{
     Check,
     choice::variant,
-    field::{BASIC, BEARER, Fields, TLS, not_yet},
-    target::NO_SSH,
+    field::{BASIC, BEARER, Fields, SSH, TLS},
     value::filled,
 };
 use crate::{
     config::{
-        Auth, Roots, Tls,
+        Auth, Roots, Ssh, Tls,
         raw::{Shape, Value},
         report::Problem,
     },
@@ -19,15 +18,11 @@ use crate::{
 impl Check<'_> {
     pub(super) fn auth(&mut self, fields: &Fields<'_>) -> Option<Auth> {
         let value = fields.get("auth")?;
-        if matches!(value.shape(), Shape::Named("Ssh") | Shape::Word("Ssh")) {
-            self.problems.push(not_yet(value.head(), "Ssh", NO_SSH));
-            return None;
-        }
         let around = self.around;
         let which = variant(
             value,
             "a way to authenticate",
-            &[("Basic", true), ("Bearer", true), ("None", false)],
+            &[("Basic", true), ("Bearer", true), ("Ssh", true), ("None", false)],
         );
         match self.keep(which)? {
             "Basic" => {
@@ -44,6 +39,7 @@ impl Check<'_> {
                     password_file: password_file?,
                 })
             }
+            "Ssh" => self.ssh(value).map(Auth::Ssh),
             _ => {
                 let fields = self.fields(value, &BEARER)?;
                 let token_file = self.required(&fields, "token_file", r#""/etc/gitsocket/token""#, |value| {
@@ -54,6 +50,39 @@ impl Check<'_> {
                 })
             }
         }
+    }
+
+    /// Which keys are used is decided here: the agent's if there is no other or `agent` says so.
+    fn ssh(&mut self, value: Value<'_>) -> Option<Ssh> {
+        let fields = self.fields(value, &SSH)?;
+        let around = self.around;
+        let path = |value: Value<'_>| around.secret_path(value);
+        let key = self.optional(&fields, "key", path);
+        let passphrase_file = self.optional(&fields, "passphrase_file", path);
+        let known_hosts = self.optional(&fields, "known_hosts", path);
+        let agent = self.optional(&fields, "agent", Value::bool);
+        if fields.has("passphrase_file") && !fields.has("key") {
+            let problem = Problem::at(
+                fields.name_span("passphrase_file"),
+                "there is no `key` that this passphrase could open",
+            )
+            .help(r#"name the encrypted key, too: key: "/etc/gitsocket/key""#);
+            self.problems.push(problem);
+        }
+        if agent == Some(false) && !fields.has("key") {
+            let problem = Problem::at(
+                fields.name_span("agent"),
+                "there is neither a `key` nor an agent to log in with",
+            )
+            .help(r#"add key: "/etc/gitsocket/key", or remove this field"#);
+            self.problems.push(problem);
+        }
+        Some(Ssh {
+            agent: agent.unwrap_or(!fields.has("key")),
+            key,
+            passphrase_file,
+            known_hosts,
+        })
     }
 
     pub(super) fn tls(&mut self, fields: &Fields<'_>) -> Option<Tls> {
@@ -86,22 +115,12 @@ impl Check<'_> {
         let http = matches!(scheme, Scheme::Http | Scheme::Https);
         let repo_at = fields.get("repo").map(Value::head).unwrap_or_default();
         let in_url = http && repo.with_secrets().user().is_some();
-        if fields.has("auth") && !http {
-            let problem = Problem::at(
-                fields.name_span("auth"),
-                "`auth` is for http:// and https:// alone",
-            )
-            .also(repo_at.clone(), "this is neither")
-            .help("remove it, or use the repository's https:// URL");
-            self.problems.push(problem);
-        } else if fields.has("auth") && in_url {
-            let problem = Problem::at(
-                fields.name_span("auth"),
-                "there are credentials in `auth` and in the URL",
-            )
-            .also(repo_at.clone(), "user or password before the `@`")
-            .help("remove those in the URL: in a file of their own fewer people can read them");
-            self.problems.push(problem);
+        if fields.has("auth") {
+            self.auth_fits(fields, scheme, in_url);
+        }
+        if scheme == Scheme::Ssh {
+            let problem = ssh_url(repo, repo_at.clone());
+            self.problems.extend(problem);
         }
         let plain = tls.is_some_and(|tls| tls.allow_plain_credentials);
         if scheme == Scheme::Http && (fields.has("auth") || in_url) && !plain && self.understood(fields, tls)
@@ -122,10 +141,53 @@ impl Check<'_> {
         }
     }
 
+    /// Each way to authenticate belongs to some schemes.
+    fn auth_fits(&mut self, fields: &Fields<'_>, scheme: Scheme, in_url: bool) {
+        let Some(value) = fields.get("auth") else {
+            return;
+        };
+        let repo_at = fields.get("repo").map(Value::head).unwrap_or_default();
+        let ssh = matches!(value.shape(), Shape::Named("Ssh") | Shape::Word("Ssh"));
+        let at = fields.name_span("auth");
+        let problem = match scheme {
+            Scheme::Ssh if ssh => return,
+            Scheme::Ssh => Problem::at(at, "this way to authenticate is for http:// and https:// alone")
+                .also(repo_at, "this is SSH")
+                .help(r#"use auth: Ssh(key: "…"), or the repository's https:// URL"#),
+            _ if ssh => Problem::at(at, "`Ssh` is for SSH URLs alone")
+                .also(repo_at, "this is none")
+                .help("remove it, or use the repository's SSH URL, such as git@HOST:PATH"),
+            Scheme::Http | Scheme::Https if in_url => {
+                Problem::at(at, "there are credentials in `auth` and in the URL")
+                    .also(repo_at, "user or password before the `@`")
+                    .help("remove those in the URL: in a file of their own fewer people can read them")
+            }
+            Scheme::Http | Scheme::Https => return,
+            Scheme::Git | Scheme::Local => Problem::at(at, "`auth` is for http://, https:// and SSH alone")
+                .also(repo_at, "this is something else")
+                .help("remove it, or use the repository's https:// or SSH URL"),
+        };
+        self.problems.push(problem);
+    }
+
     /// Whether `tls` is absent or right: a second error about a wrong one would only confuse.
     fn understood(&self, fields: &Fields<'_>, tls: Option<&Tls>) -> bool {
         !fields.has("tls") || tls.is_some()
     }
+}
+
+/// SSH needs a user, and never uses a password.
+fn ssh_url(repo: &RepoUrl, at: std::ops::Range<usize>) -> Option<Problem> {
+    let url = repo.with_secrets();
+    if url.password().is_some() {
+        let problem = Problem::at(at, "a password in an SSH URL is never used");
+        return Some(problem.help(r#"remove it, and name a key: auth: Ssh(key: "…")"#));
+    }
+    if url.user().is_none_or(str::is_empty) {
+        let problem = Problem::at(at, "this names no user to log in as");
+        return Some(problem.help("write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH"));
+    }
+    None
 }
 
 fn roots(value: Value<'_>) -> Result<Roots, Problem> {

@@ -65,6 +65,11 @@ pub(super) static BEARER: Schema = Schema {
     known: &["token_file"],
     later: &[],
 };
+pub(super) static SSH: Schema = Schema {
+    what: "`Ssh`",
+    known: &["key", "passphrase_file", "known_hosts", "agent"],
+    later: &[],
+};
 pub(super) static TLS: Schema = Schema {
     what: "`tls`",
     known: &["ca_file", "roots", "allow_plain_credentials"],
@@ -75,10 +80,10 @@ pub(super) static EXEC: Schema = Schema {
     known: &["run", "when", "timeout", "user_env"],
     later: &[],
 };
-static ALL: [&Schema; 8] = [&CONFIG, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &TLS, &EXEC];
+static ALL: [&Schema; 9] = [&CONFIG, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC];
 
 /// What other programs call it.
-const OTHER_WORDS: [(&str, &str); 17] = [
+const OTHER_WORDS: [(&str, &str); 20] = [
     ("url", "repo"),
     ("repository", "repo"),
     ("source", "repo"),
@@ -94,6 +99,9 @@ const OTHER_WORDS: [(&str, &str); 17] = [
     ("cmd", "run"),
     ("env", "user_env"),
     ("username", "user"),
+    ("identity_file", "key"),
+    ("private_key", "key"),
+    ("known_hosts_file", "known_hosts"),
     ("hook", "hooks"),
     ("workers", "jobs"),
 ];

@@ -5,19 +5,16 @@ use std::{ffi::OsStr, num::NonZeroU32};
 use super::{
     Check, Placed,
     choice::variant,
-    field::{Fields, TRIGGER, not_yet},
+    field::{Fields, TRIGGER},
     value::{duration, filled, invalid, literal},
 };
 use crate::{
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
     },
-    name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, Scheme, TriggerName},
+    name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
 };
 
-/// What to do while there is no SSH.
-pub(super) const NO_SSH: &str =
-    "use the repository's https:// URL, with auth: Basic(…) or Bearer(…) if it is private";
 /// git takes this and more for "all".
 const MAX_DEPTH: u32 = i32::MAX as u32 - 1;
 
@@ -111,7 +108,7 @@ impl Check<'_> {
 fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
     let text = filled(value)?;
     literal(value, &text)?;
-    let repo = RepoUrl::parse(&text, base).map_err(|err| {
+    RepoUrl::parse(&text, base).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.
         let reason = match redact(&err.to_string(), &text) {
             // All that gix says is the URL again.
@@ -122,13 +119,8 @@ fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
             value.head(),
             format!("this is not a usable URL or path of a repository: {reason}"),
         )
-        .help("write https://HOST/PATH, http://…, git://…, file:///PATH or a path")
-    })?;
-    match repo.scheme() {
-        Scheme::Ssh => Err(not_yet(value.head(), "ssh", NO_SSH)
-            .label(r#"`ssh://` and `user@host:path` are SSH; a path with a `:` begins with "./""#)),
-        _ => Ok(repo),
-    }
+        .help("write https://HOST/PATH, ssh://USER@HOST/PATH, http://…, git://…, file:///PATH or a path")
+    })
 }
 
 fn worktree(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {

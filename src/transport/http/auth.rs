@@ -25,7 +25,7 @@ impl Credentials {
     /// Those for `url`, if there are any. Their file is read now.
     pub(super) fn read(url: &RepoUrl, auth: &Auth, tls: &Tls) -> Result<Option<Self>, Error> {
         let secrets = url.with_secrets();
-        if matches!((auth, secrets.user()), (Auth::None, None)) {
+        if matches!((auth, secrets.user()), (Auth::None | Auth::Ssh(_), None)) {
             return Ok(None);
         }
         if url.scheme() != Scheme::Https && !tls.allow_plain_credentials {
@@ -46,7 +46,8 @@ impl Credentials {
                 (value, true, token_file.to_string())
             }
             // A user alone may be a token, or be there by habit for a public repository: as git, wait to be asked.
-            Auth::None => {
+            // `Ssh` is never for HTTP, see the checks of the configuration.
+            Auth::None | Auth::Ssh(_) => {
                 let (user, password) = (secrets.user().unwrap_or_default(), secrets.password());
                 let value = basic(url, user, password.unwrap_or_default())?;
                 (value, password.is_some(), "the URL".into())

@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use super::{Proxies, connect};
 use crate::{
     config::{Auth, Roots, Tls},
+    event::Reporter,
     fault::{Failure, Kind},
     name::{AbsPath, RepoUrl},
     transport::{
@@ -56,6 +57,7 @@ impl Ask {
             deadline: Deadline::new(self.timeout),
             auth: &self.auth,
             tls: &self.tls,
+            report: &Reporter::new(|_| {}),
         };
         let mut transport =
             connect(&url, &options, self.proxies.clone()).map_err(|err| Failure::of(&Error::from(err)))?;

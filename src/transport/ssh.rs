@@ -1,0 +1,149 @@
+//! `ssh://` and `user@host:path`, natively: no ssh program, no shell here, no configuration of OpenSSH's.
+//!
+//! A connection lives on a thread of its own, which `session` keeps; each fetch is a channel of it and, on this side,
+//! one end of a socket pair. The host's key is verified before anything is said. Files are read at each connection.
+//! What is said over it is the business of `fetch`.
+
+mod channel;
+mod error;
+mod guard;
+mod key;
+mod known_hosts;
+mod login;
+mod remote;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, BufReader, BufWriter, Read as _},
+    path::{Path, PathBuf},
+};
+
+use gix_transport::{
+    Protocol,
+    client::git::{ConnectMode, blocking_io::Connection},
+};
+
+pub use self::{
+    error::{Error, Offer},
+    known_hosts::Line,
+};
+use self::{
+    guard::Trust,
+    known_hosts::{KnownHosts, Source},
+    login::Login,
+    remote::Remote,
+    session::Session,
+    stream::Stream,
+};
+use super::Options;
+use crate::{
+    config::{Auth, Ssh},
+    name::{AbsPath, RepoUrl},
+};
+
+/// Where OpenSSH keeps what is not named in the configuration.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The home directory, if there is one.
+    pub home: Option<PathBuf>,
+    /// The socket of the agent, if there is one.
+    pub agent: Option<PathBuf>,
+    /// The hosts that all users of the system know.
+    pub system_known_hosts: PathBuf,
+}
+
+impl Surroundings {
+    /// As the environment says: `$HOME` and `$SSH_AUTH_SOCK`. The system's list of users is not asked.
+    pub fn from_env() -> Self {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            home: path("HOME").filter(|home| home.is_absolute()),
+            agent: path("SSH_AUTH_SOCK").filter(|socket| !socket.as_os_str().is_empty()),
+            system_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
+        }
+    }
+}
+
+/// Connect to the host of `url`, verify its key, log in, and start git's upload-pack there.
+pub fn connect(
+    url: &RepoUrl,
+    options: &Options<'_>,
+    around: &Surroundings,
+) -> Result<Connection<BufReader<Stream>, BufWriter<Stream>>, Error> {
+    let remote = Remote::new(url)?;
+    let session = open(&remote, options, around)?;
+    let stream = session.run(&remote, options)?;
+    Ok(Connection::new(
+        BufReader::with_capacity(64 * 1024, stream.clone()),
+        BufWriter::new(stream),
+        Protocol::V2,
+        url.with_secrets().path.clone(),
+        None::<(&str, _)>,
+        ConnectMode::Process,
+        false,
+    )
+    .custom_url(Some(url.without_secrets().to_bstring())))
+}
+
+/// A connection that is logged in. All files are read before the network is used.
+fn open(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Result<Session, Error> {
+    let default = Ssh::default();
+    let ssh = match options.auth {
+        Auth::Ssh(ssh) => ssh,
+        _ => &default,
+    };
+    let login = Login::read(ssh, remote, around)?;
+    let trust = trust(ssh.known_hosts.as_ref(), around)?;
+    Session::open(remote.clone(), login, trust, options)
+}
+
+/// Read the file that is named, or else those of OpenSSH, as far as they are there.
+fn trust(named: Option<&AbsPath>, around: &Surroundings) -> Result<Trust, Error> {
+    let failed = |path: &Path, source| Error::KnownHosts {
+        path: path.into(),
+        source,
+    };
+    if let Some(path) = named.map(AbsPath::as_path) {
+        let source = source(path).map_err(|err| failed(path, err))?;
+        return Ok(Trust {
+            known: KnownHosts::parse(&[source]),
+            add_to: path.into(),
+        });
+    }
+    let own = around.home.as_ref().map(|home| home.join(".ssh/known_hosts"));
+    let mut sources = Vec::new();
+    for path in own.iter().chain([&around.system_known_hosts]) {
+        match source(path) {
+            Ok(source) => sources.push(source),
+            // HOME may be another user's.
+            Err(err) if is_absence(&err) => tracing::debug!("{}: {err}", path.display()),
+            Err(err) => return Err(failed(path, err)),
+        }
+    }
+    Ok(Trust {
+        known: KnownHosts::parse(&sources),
+        add_to: own.unwrap_or_else(|| around.system_known_hosts.clone()),
+    })
+}
+
+fn is_absence(err: &io::Error) -> bool {
+    use io::ErrorKind as E;
+    matches!(err.kind(), E::NotFound | E::NotADirectory | E::PermissionDenied)
+}
+
+/// A longer file, in bytes, is a mistake.
+const MAX_KNOWN_HOSTS: u64 = 64 * 1024 * 1024;
+
+fn source(path: &Path) -> io::Result<Source> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAX_KNOWN_HOSTS)
+        .read_to_end(&mut bytes)?;
+    Ok(Source {
+        file: path.into(),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    })
+}

@@ -1,0 +1,449 @@
+//! Deploys from OpenSSH's own server, through the real binary, with nothing in its environment.
+//!
+//! Each test starts an sshd of its own on a high port of the loopback. Where sshd or git are missing, it says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    dead_code,
+    unreachable_pub,
+    reason = "this is a test"
+)]
+
+#[path = "it/source.rs"]
+mod source;
+#[path = "it/world.rs"]
+mod world;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use source::file;
+use world::{Ended, World, have};
+
+/// A running sshd; it is killed when this is dropped.
+struct Sshd {
+    child: Child,
+    port: u16,
+    user: String,
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn find_sshd() -> Option<PathBuf> {
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    dirs.extend(["/usr/sbin", "/usr/local/sbin", "/usr/lib/ssh"].map(PathBuf::from));
+    dirs.into_iter()
+        .map(|dir| dir.join("sshd"))
+        .find(|path| path.is_file())
+}
+
+/// Run a program of OpenSSH's, which has to succeed.
+fn tool(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Make a key pair of `kind` at `name`.
+fn keygen(world: &World, kind: &[&str], name: &str, passphrase: &str) {
+    let path = world.path(name);
+    let args = [kind, &["-q", "-N", passphrase, "-f", path.to_str().unwrap()]].concat();
+    tool("ssh-keygen", &args);
+}
+
+impl Sshd {
+    /// A server of the files of `world`, whose user may log in with the keys in `authorized`; nothing if there is
+    /// none on this machine.
+    fn start(world: &World, more: &str) -> Option<Self> {
+        let Some(sshd) = find_sshd() else {
+            eprintln!("SKIPPED: sshd is not here");
+            return None;
+        };
+        if !have("git") || !have("ssh-keygen") {
+            return None;
+        }
+        let user = tool("id", &["-un"]).trim().to_owned();
+        if rustix::process::geteuid().is_root() {
+            // What Debian's service makes; without it, no sshd starts as root.
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        if !world.path("host_ed25519").exists() {
+            keygen(world, &["-t", "ed25519"], "host_ed25519", "");
+            keygen(world, &["-t", "ecdsa"], "host_ecdsa", "");
+            keygen(world, &["-t", "ed25519"], "key", "");
+            fs::copy(world.path("key.pub"), world.path("authorized")).unwrap();
+        }
+        // Somebody else could take the port in between; then sshd says so.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let at = |name: &str| world.path(name).display().to_string();
+        let config = format!(
+            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+             PermitRootLogin yes\nSetEnv PATH={}\n{more}\n",
+            at("host_ed25519"),
+            at("host_ecdsa"),
+            at("authorized"),
+            std::env::var("PATH").unwrap(),
+        );
+        let config = world.write("sshd_config", &config);
+        let mut child = Command::new(sshd)
+            .args(["-D", "-e", "-f"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while !seen.contains("Server listening on") {
+            assert_ne!(
+                log.read_line(&mut seen).unwrap(),
+                0,
+                "sshd does not start: {seen}"
+            );
+        }
+        // It must not stall on a log that nobody reads.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let sshd = Self { child, port, user };
+        sshd.know(world, "host_ed25519");
+        Some(sshd)
+    }
+
+    /// Let the host be known by the key `name`.
+    fn know(&self, world: &World, name: &str) {
+        let key = fs::read_to_string(world.path(name).with_extension("pub")).unwrap();
+        world.write("known_hosts", &format!("[127.0.0.1]:{} {key}", self.port));
+    }
+
+    fn url(&self, path: &Path) -> String {
+        format!("ssh://{}@127.0.0.1:{}{}", self.user, self.port, path.display())
+    }
+
+    /// A configuration that deploys repo.git over SSH.
+    fn config(&self, world: &World, auth: &str, more: &str) {
+        let url = self.url(&world.path("repo.git"));
+        world.config_of(&format!(
+            "\"site\": (repo: {url:?}, branch: \"main\", path: \"site\", auth: {auth}, timeout: \"60s\", {more}),"
+        ));
+    }
+}
+
+const AUTH: &str = r#"Ssh(key: "key", known_hosts: "known_hosts")"#;
+
+/// `once site`, which has to fail and say all of `words`.
+fn fails(world: &World, words: &[&str]) -> Ended {
+    let ended = world.run(["once", "site"]);
+    assert!(ended.exit == 1 || ended.exit == 2, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap();
+    for word in words {
+        assert!(last.contains(word), "{word:?} is not in: {last}");
+    }
+    ended
+}
+
+#[test]
+fn clone_update_and_nothing_to_do() {
+    for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "")] {
+        let world = World::new();
+        let mut source = world.source();
+        source.commit([("a", file("1")), ("dir/b", file("2"))]);
+        let Some(sshd) = Sshd::start(&world, accept) else {
+            return;
+        };
+        sshd.config(&world, AUTH, depth);
+        world.deploy();
+        assert_eq!(world.site()["dir/b"], file("2"));
+        let random: Vec<u8> = {
+            let mut bytes = vec![0; 5 << 20];
+            fastrand::Rng::with_seed(7).fill(&mut bytes);
+            bytes
+        };
+        source.commit([("a", file("2")), ("big", source::Entry::File(random.clone()))]);
+        world.deploy();
+        assert_eq!(world.site()["big"], source::Entry::File(random));
+        assert!(world.deploy().out.contains("up-to-date"), "nothing was pushed");
+        let ended = world.run(["check", "--remote"]);
+        assert!(ended.out.contains("site: main of ssh://"), "{ended:?}");
+    }
+}
+
+#[test]
+fn keys_that_ssh_keygen_makes() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(sshd) = Sshd::start(&world, "") else {
+        return;
+    };
+    world.write("passphrase", "correct horse\n");
+    fs::set_permissions(world.path("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
+    for (name, kind, passphrase) in [
+        ("k1", &["-t", "ed25519"][..], "correct horse"),
+        ("k2", &["-t", "ecdsa", "-b", "521"], ""),
+        ("k3", &["-t", "rsa", "-b", "2048"], ""),
+        ("k4", &["-t", "rsa", "-b", "2048", "-m", "PEM"], "correct horse"),
+        ("k5", &["-t", "rsa", "-b", "2048", "-m", "PKCS8"], "correct horse"),
+        ("k6", &["-t", "ecdsa", "-m", "PEM"], ""),
+        (
+            "k7",
+            &["-t", "ed25519", "-Z", "chacha20-poly1305@openssh.com"],
+            "correct horse",
+        ),
+        (
+            "k8",
+            &["-t", "ed25519", "-Z", "aes256-gcm@openssh.com"],
+            "correct horse",
+        ),
+        ("k9", &["-t", "ed25519", "-Z", "aes256-cbc"], "correct horse"),
+    ] {
+        keygen(&world, kind, name, passphrase);
+        fs::copy(world.path(name).with_extension("pub"), world.path("authorized")).unwrap();
+        let passphrase = match passphrase {
+            "" => "",
+            _ => "passphrase_file: \"passphrase\"",
+        };
+        let auth = format!("Ssh(key: {name:?}, known_hosts: \"known_hosts\", {passphrase})");
+        sshd.config(&world, &auth, "");
+        world.deploy();
+    }
+}
+
+#[test]
+fn an_agent() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(sshd) = Sshd::start(&world, "") else {
+        return;
+    };
+    if !have("ssh-agent") || !have("ssh-add") {
+        return;
+    }
+    let socket = world.path("agent");
+    // It says where it listens, and then goes on listening.
+    let mut agent = Command::new("ssh-agent")
+        .arg("-D")
+        .arg("-a")
+        .arg(&socket)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(agent.stdout.take().unwrap())
+        .read_line(&mut String::new())
+        .unwrap();
+    let add = |key: &str| {
+        let output = Command::new("ssh-add")
+            .arg(world.path(key))
+            .env("SSH_AUTH_SOCK", &socket)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let deploy = || {
+        Ended::from(
+            world
+                .command(["once", "site"])
+                .env("SSH_AUTH_SOCK", &socket)
+                .output()
+                .unwrap(),
+        )
+    };
+    sshd.config(&world, r#"Ssh(known_hosts: "known_hosts")"#, "");
+    fails(&world, &["$SSH_AUTH_SOCK is not set", "auth: Ssh(key:"]);
+    assert!(deploy().err.contains("holds no keys"));
+    keygen(&world, &["-t", "rsa", "-b", "2048"], "other", "");
+    add("other");
+    add("key");
+    let ended = deploy();
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[test]
+fn known_hosts_that_ssh_keygen_hashes_and_signs() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(sshd) = Sshd::start(&world, "") else {
+        return;
+    };
+    sshd.config(&world, AUTH, "");
+    tool(
+        "ssh-keygen",
+        &["-q", "-H", "-f", world.path("known_hosts").to_str().unwrap()],
+    );
+    assert!(
+        fs::read_to_string(world.path("known_hosts"))
+            .unwrap()
+            .starts_with("|1|")
+    );
+    world.deploy();
+    // Known by another of its keys.
+    sshd.know(&world, "host_ecdsa");
+    world.deploy();
+
+    // The line that the error gives is the one to write.
+    world.write("known_hosts", "");
+    let ended = fails(&world, &["is not known", "SHA256:"]);
+    let (_, line) = ended.err.trim_end().rsplit_once("known_hosts: ").unwrap();
+    world.write("known_hosts", &format!("{}\n", line.trim_end_matches(')')));
+    world.deploy();
+    let fingerprint = tool(
+        "ssh-keygen",
+        &["-lf", world.path("host_ed25519.pub").to_str().unwrap()],
+    );
+    assert!(
+        ended.err.contains(fingerprint.split(' ').nth(1).unwrap()),
+        "{ended:?}"
+    );
+    sshd.know(&world, "key");
+    fails(&world, &["another one stands in", "known_hosts, line 1"]);
+    drop(sshd);
+
+    // A certificate made by ssh-keygen.
+    keygen(&world, &["-t", "ed25519"], "authority", "");
+    let (authority, host) = (world.path("authority"), world.path("host_ed25519.pub"));
+    let sign = |principal: &str| {
+        let (authority, host) = (authority.to_str().unwrap(), host.to_str().unwrap());
+        tool(
+            "ssh-keygen",
+            &["-q", "-s", authority, "-I", "test", "-h", "-n", principal, host],
+        );
+        let certificate = world.path("host_ed25519-cert.pub");
+        Sshd::start(&world, &format!("HostCertificate {}", certificate.display())).unwrap()
+    };
+    let authority = fs::read_to_string(authority.with_extension("pub")).unwrap();
+    let trust = format!("@cert-authority [127.0.0.1]:* {authority}");
+    let sshd = sign("127.0.0.1");
+    world.write("known_hosts", &trust);
+    sshd.config(&world, AUTH, "");
+    world.deploy();
+    drop(sshd);
+    let sshd = sign("example.org");
+    world.write("known_hosts", &trust);
+    sshd.config(&world, AUTH, "");
+    fails(&world, &["it is for example.org, not for 127.0.0.1"]);
+}
+
+#[test]
+fn refusals_in_the_hosts_own_words() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(sshd) = Sshd::start(&world, "") else {
+        return;
+    };
+    let url = sshd.url(&world.path("missing.git"));
+    world.config_of(&format!(
+        "\"site\": (repo: {url:?}, path: \"site\", auth: {AUTH}),"
+    ));
+    let ended = fails(
+        &world,
+        &["error site remote:", "does not appear to be a git repository"],
+    );
+    assert!(
+        ended.err.lines().count() > 1,
+        "its lines are reported as they come: {ended:?}"
+    );
+
+    keygen(&world, &["-t", "ed25519"], "other", "");
+    sshd.config(&world, r#"Ssh(key: "other", known_hosts: "known_hosts")"#, "");
+    fails(&world, &["does not let the user", "SHA256:", "authorized_keys"]);
+    fs::set_permissions(world.path("key"), fs::Permissions::from_mode(0o644)).unwrap();
+    sshd.config(&world, AUTH, "");
+    fails(&world, &["can be read by others", "chmod 600"]);
+    fs::set_permissions(world.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    drop(sshd);
+
+    let sshd = Sshd::start(
+        &world,
+        "ForceCommand echo ERROR: deploy key is read-only >&2; exit 1",
+    )
+    .unwrap();
+    sshd.config(&world, AUTH, "");
+    fails(&world, &["ERROR: deploy key is read-only"]);
+    drop(sshd);
+    let sshd = Sshd::start(&world, "ForceCommand echo Welcome; exec $SSH_ORIGINAL_COMMAND").unwrap();
+    sshd.config(&world, AUTH, "");
+    fails(&world, &["not git's protocol", "Welcome"]);
+}
+
+/// As a user without a passwd entry, without HOME; nothing is executed.
+#[test]
+fn as_another_user_and_without_other_programs() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    const NOBODY: u32 = 54321;
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(sshd) = Sshd::start(&world, "AcceptEnv GIT_PROTOCOL") else {
+        return;
+    };
+    sshd.config(&world, AUTH, "");
+    let program = world.path("gitsocket");
+    fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
+    fs::set_permissions(world.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(world.path("site")).unwrap();
+    for name in ["site", "key"] {
+        chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let ended = Ended::from(
+        Command::new(&program)
+            .args(["once", "site"])
+            .env_clear()
+            .current_dir(world.path("."))
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(world.site()["a"], file("1"));
+
+    if !have("strace") {
+        return;
+    }
+    chown(world.path("key"), Some(0), Some(0)).unwrap();
+    fs::remove_dir_all(world.path("site")).unwrap();
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o"])
+        .arg(world.path("trace"))
+        .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+        .current_dir(world.path("."))
+        .output()
+        .unwrap();
+    let ended = Ended::from(output);
+    if ended.exit != 0 && ended.err.contains("ptrace") {
+        eprintln!("SKIPPED: strace may not trace here");
+        return;
+    }
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    let trace = fs::read_to_string(world.path("trace")).unwrap();
+    assert_eq!(
+        trace.lines().filter(|line| line.contains("execve")).count(),
+        1,
+        "{trace}"
+    );
+}
