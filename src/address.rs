@@ -1,8 +1,8 @@
 //! Where a daemon listens, as people write it: a path, `HOST:PORT`, or a bare port.
 
 use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     path::Path,
 };
 
@@ -118,6 +118,19 @@ impl TcpAddr {
                 })
             }
             None => Err("its host is neither an IP address nor a host name"),
+        }
+    }
+}
+
+impl TcpAddr {
+    /// The socket addresses it stands for. `localhost` needs neither /etc/hosts nor a name server.
+    pub fn socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        match self.addr.strip_prefix("localhost:").map(str::parse) {
+            Some(Ok(port)) => Ok(vec![
+                (Ipv4Addr::LOCALHOST, port).into(),
+                (Ipv6Addr::LOCALHOST, port).into(),
+            ]),
+            _ => Ok(self.addr.to_socket_addrs()?.collect()),
         }
     }
 }

@@ -92,7 +92,7 @@ fn parse() -> Result<Arguments, ExitCode> {
             print(exit.output.trim_end());
             ExitCode::SUCCESS
         }
-        Err(()) => usage(exit.output.trim_end()),
+        Err(()) => usage(&format!("{}\ntry `gitsocket --help`", exit.output.trim_end())),
     })
 }
 

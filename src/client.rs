@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    address::Address,
+    address::{Address, TcpAddr},
     event::{Done, Event, Record},
     fault::{Blame, Failure, Kind},
     transport::{Deadline, Socket, Timed},
@@ -122,8 +122,23 @@ type Halves = (Box<dyn Read>, Box<dyn Write>);
 fn connect(address: &Address, deadline: Option<Deadline>) -> io::Result<Halves> {
     match address {
         Address::Unix(path) => halves(UnixStream::connect(path)?, deadline),
-        Address::Tcp(tcp) => halves(TcpStream::connect(tcp.addr.as_str())?, deadline),
+        Address::Tcp(tcp) => halves(connect_tcp(tcp, deadline)?, deadline),
     }
+}
+
+fn connect_tcp(tcp: &TcpAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
+    let mut failed = io::ErrorKind::NotFound.into();
+    for address in tcp.socket_addrs()? {
+        let connected = match deadline {
+            Some(deadline) => TcpStream::connect_timeout(&address, deadline.left()?),
+            None => TcpStream::connect(address),
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(err) => failed = err,
+        }
+    }
+    Err(failed)
 }
 
 fn halves<S>(socket: S, deadline: Option<Deadline>) -> io::Result<Halves>

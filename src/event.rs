@@ -3,12 +3,15 @@
 //! Rooms below emit [`Event`]s through a [`Reporter`]; they do not know who listens. The same
 //! events become JSON Lines, lines for people, progress bars and log records.
 
-use std::{
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+mod line;
+mod status;
+
+pub use line::short;
+pub use status::{Last, State, Status};
 
 use crate::{
     fault::{Failure, Kind},
@@ -156,69 +159,6 @@ pub enum Outcome {
     Answered,
 }
 
-/// How a trigger is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The trigger.
-    pub trigger: TriggerName,
-    /// What its target does.
-    pub state: State,
-    /// The commit that is deployed, if the last run found it out.
-    pub commit: Option<String>,
-    /// The last run that ended, since the daemon was started.
-    pub last: Option<Last>,
-}
-
-/// What a target does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Nothing.
-    Idle,
-    /// A run waits for a free job.
-    Waiting,
-    /// A run goes on.
-    Running,
-    /// A run goes on, and another one follows.
-    RunningThenQueued,
-}
-
-impl State {
-    /// The word, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::RunningThenQueued => "running-then-queued",
-        }
-    }
-}
-
-/// A run that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Last {
-    /// Its id.
-    pub run: RunId,
-    /// When it ended, in seconds since 1970-01-01 UTC.
-    pub ended: u64,
-    /// How it ended.
-    #[serde(flatten)]
-    pub done: Done,
-}
-
-impl Status {
-    fn line(&self) -> String {
-        let commit = self.commit.as_deref().map_or("-", short);
-        let mut line = format!("{} {} {commit}", self.trigger, self.state.as_str());
-        if let Some(Last { run, ended, done }) = &self.last {
-            let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*ended));
-            line += &format!(" last run {run} at {when} took {} ms: {}", done.ms, done.line());
-        }
-        line
-    }
-}
-
 /// Work that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -280,83 +220,6 @@ pub struct Record {
 }
 
 impl Done {
-    /// The end of a request that never became a run, or of a run that failed before it learned anything.
-    pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
-        Self {
-            exit: failure.kind.exit(),
-            failure: Some(failure),
-            ..Self::answered(trigger, Outcome::Failed)
-        }
-    }
-}
-
-impl Event {
-    /// The event as a line for people, or nothing where a bar says it better.
-    ///
-    /// For [`Event::Done`] this is the last line of an answer: `ok NAME …` or `error NAME KIND: …`.
-    pub fn line(&self) -> Option<String> {
-        Some(match self {
-            Self::Queued { trigger } => format!("queued {trigger}"),
-            Self::Started {
-                repo, branch, path, ..
-            } => match branch.as_str() {
-                "" => format!("deploying {repo} to {path}"),
-                branch => format!("deploying {repo} ({branch}) to {path}"),
-            },
-            Self::Waiting { on } => format!("waiting for {on}"),
-            Self::Progress { .. } => return None,
-            Self::Remote { line } => format!("remote: {line}"),
-            Self::Fetched { old, new } => match old {
-                Some(old) if old == new => format!("nothing new: {}", short(new)),
-                Some(old) => format!("fetched {}..{}", short(old), short(new)),
-                None => format!("fetched {}", short(new)),
-            },
-            Self::Change { action, path } => match action {
-                Action::Write => format!("would write {path}"),
-                Action::Delete => format!("would delete {path}"),
-                Action::Clean => format!("would clean {path}"),
-            },
-            Self::Updated {
-                written: 0,
-                deleted: 0,
-                cleaned: 0,
-            } => return None,
-            Self::Updated {
-                written,
-                deleted,
-                cleaned,
-            } => format!("worktree updated: {written} written, {deleted} deleted, {cleaned} cleaned"),
-            Self::Warning { message } => format!("warning: {message}"),
-            Self::HookStarted { hook } => format!("hook {hook}"),
-            Self::HookLine { line, .. } => format!("| {line}"),
-            Self::HookEnded { success: true, .. } => return None,
-            Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
-            Self::Lagged { lost } => format!("... {lost} lines lost: this client reads too slowly"),
-            Self::Status(status) => status.line(),
-            Self::Pong => "pong".into(),
-            Self::Done(done) => done.line(),
-        })
-    }
-}
-
-impl Done {
-    /// `ok site 1a2b3c4..5d6e7f8`, `ok site up-to-date 5d6e7f8` or `error site KIND: message`.
-    pub fn line(&self) -> String {
-        let trigger = &self.trigger;
-        let new = self.new.as_deref().map(short).unwrap_or_default();
-        match (&self.failure, &self.old) {
-            (Some(Failure { kind, message, help }), _) => {
-                let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-                format!("error {trigger} {}: {message}{help}", kind.as_str())
-            }
-            (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
-            (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
-            (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
-            (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
-            (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
-        }
-    }
-
     /// The end of an answer that is not the end of a run.
     pub fn answered(trigger: impl Into<String>, outcome: Outcome) -> Self {
         Self {
@@ -375,11 +238,15 @@ impl Done {
     pub fn kind(&self) -> Option<Kind> {
         self.failure.as_ref().map(|failure| failure.kind)
     }
-}
 
-/// The first seven digits of an object id.
-pub fn short(id: &str) -> &str {
-    id.get(..7).unwrap_or(id)
+    /// The end of a request that never became a run, or of a run that failed before it learned anything.
+    pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
+        Self {
+            exit: failure.kind.exit(),
+            failure: Some(failure),
+            ..Self::answered(trigger, Outcome::Failed)
+        }
+    }
 }
 
 /// Takes the events of one run to whoever listens. Cheap to clone; never blocks for long.
@@ -440,26 +307,5 @@ mod tests {
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
         }
-    }
-
-    #[test]
-    fn last_lines() {
-        let mut done = Done {
-            trigger: "site".into(),
-            outcome: Outcome::Updated,
-            old: Some("1a2b3c4d5e".into()),
-            new: Some("5d6e7f8a9b".into()),
-            changed: 3,
-            exit: 0,
-            failure: None,
-            ms: 12,
-        };
-        assert_eq!(done.line(), "ok site 1a2b3c4..5d6e7f8");
-        done.old = None;
-        assert_eq!(done.line(), "ok site 0000000..5d6e7f8");
-        done.outcome = Outcome::UpToDate;
-        assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
-        done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
-        assert_eq!(done.line(), "error site timeout: the remote is silent");
     }
 }

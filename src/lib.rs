@@ -1,4 +1,55 @@
-//! gitsocket: says a trigger's name on a socket, and a directory is brought to the newest commit of a branch.
+//! gitsocket: somebody says a trigger's name on a socket, and a directory is brought to the newest commit of
+//! a branch, without git, ssh or a shell.
+//!
+//! # One way through the house
+//!
+//! ```text
+//! bytes ──wire──▶ Request ──queue──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ publish ▶ hooks ──▶ Done
+//!                                     └────── Event ──▶ journal ──▶ wire ──▶ every client of that run
+//! ```
+//!
+//! A client's bytes become a [`name::TriggerName`] in one place ([`wire`]), the name becomes a
+//! [`config::Target`] in one place ([`queue`]); from there only checked types travel. Nothing flows back but
+//! [`event::Event`]s.
+//!
+//! # Rooms, from the ground up; a room imports only rooms above it in this list
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`name`] | names that strangers or files supply, checked once |
+//! | [`fault`], [`address`] | whose fault an error is; where a daemon listens |
+//! | [`event`] | what a run reports, and how it ends |
+//! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
+//! | [`wire`] | bytes ⇄ requests and events; no I/O |
+//! | [`repository`] | opens repositories so that nothing but their own data counts |
+//! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
+//! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
+//! | [`lock`] | one run at a time per target; recovery of what a dead run left |
+//! | [`place`] | what is at the target's path; a clone's git directory appears whole |
+//! | [`worktree`] | a commit becomes files and index |
+//! | [`hook`], [`changes`] | the only programs that are started, and the list of files they get |
+//! | [`journal`] | a run's events, for any number of followers |
+//! | [`fetch`] | the remote's newest commit and its objects come here |
+//! | [`publish`] | refs, reflogs and the state file |
+//! | [`run`] | the pipeline above: one function |
+//! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
+//! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
+//! | [`cli`] | the commands: the only printing, and the exit status |
+//!
+//! A test holds the code to this list (`tests/it/project.rs`).
+//!
+//! # Decisions
+//!
+//! - **Nothing is executed but hooks.** Not for fetching, not for checking out, whatever a configuration or a
+//!   repository names. A path and `file://` are served by this process itself, over a socket pair, so that one
+//!   code fetches from everywhere.
+//! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
+//! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`].
+//! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
+//!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
+//! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
+//! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
+//!   every parent is opened without following symlinks.
 
 pub mod address;
 pub mod changes;

@@ -102,7 +102,9 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
             Ok(Socket::Unix(socket, file))
         }
         Listener::Tcp { addr, token_file } => {
-            let listener = TcpListener::bind(addr.addr.as_str());
+            let listener = addr
+                .socket_addrs()
+                .and_then(|addrs| TcpListener::bind(addrs.as_slice()));
             listener
                 .map(|listener| Socket::Tcp(listener, token_file.clone()))
                 .map_err(|source| Error::Bind {

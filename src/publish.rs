@@ -1,7 +1,7 @@
 //! Refs, reflogs and the state file: what makes a commit the deployed one.
 //!
 //! Order matters. After a fetch, [`fetched`] lets a ref hold the new objects. After the files and the
-//! index, [`deployed`] moves HEAD. After the hooks, [`hooks_succeeded`] says so. A run that dies between
+//! index, [`deployed`] moves HEAD. After the hooks, [`set_hooks_succeeded_for`] says so. A run that dies between
 //! two of these is finished by the next one, which finds the earlier ones done and repeats the rest.
 
 use std::{
@@ -90,6 +90,10 @@ pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
 /// A kill before the first edit leaves HEAD at the old commit, and between the two leaves it on the right
 /// branch; the next run does the rest.
 pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: ObjectId) -> Result<(), Error> {
+    for name in UNFINISHED {
+        // Else git would say that a merge is still going on. One that cannot be removed changes nothing.
+        fs::remove_file(repo.git_dir().join(name)).ok();
+    }
     let message = format!("gitsocket {}: deploy", target.trigger);
     let Tip::Branch(branch) = tip else {
         return match repo.head() {
@@ -107,6 +111,18 @@ pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: Obje
         _ => update(repo, "HEAD", RefTarget::Object(commit), &message, true),
     }
 }
+
+/// What somebody's unfinished merge, cherry-pick or revert leaves, and `git reset --hard` removes.
+const UNFINISHED: [&str; 8] = [
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "MERGE_RR",
+    "AUTO_MERGE",
+    "SQUASH_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+];
 
 fn is_on(repo: &gix::Repository, branch: &RefName) -> bool {
     matches!(repo.head_name(), Ok(Some(name)) if name.as_bstr() == branch.as_str())

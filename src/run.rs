@@ -139,14 +139,8 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
             publish::fetched(&repo, target, &fetched)?;
             (repo, fetched)
         }
-        Place::Empty => match clone(target, context)? {
-            Cloned::Published(repo, fetched) => (repo, fetched),
-            Cloned::Rehearsed(done) => {
-                reached.new = Some(done.0);
-                reached.changed = done.1;
-                return Ok(());
-            }
-        },
+        Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
+        Place::Empty => clone(target, context)?,
     };
     context.report.emit(Event::Fetched {
         old: reached.old.map(|id| id.to_string()),
@@ -181,13 +175,29 @@ fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<f
     fetch::fetch(repo, &options)
 }
 
-/// A clone, or what a dry run found out about it: the commit and the number of files.
-enum Cloned {
-    Published(gix::Repository, fetch::Outcome),
-    Rehearsed((ObjectId, u64)),
+/// The repository of a new clone, with everything fetched and no files yet.
+fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let (building, fetched) = build_clone(target, context)?;
+    publish::fetched(building.repo(), target, &fetched)?;
+    let branch = match &fetched.tip {
+        Tip::Branch(branch) => Some(branch),
+        Tip::Tag(..) | Tip::Detached => None,
+    };
+    let repo = building.finish(target, branch)?;
+    Ok((repo, fetched))
 }
 
-fn clone(target: &Target, context: &Context) -> Result<Cloned, Error> {
+/// Say what a clone would write. What was fetched for that is removed again.
+fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+    let (building, fetched) = build_clone(target, context)?;
+    let updated = worktree::update(building.repo(), fetched.commit, &update_options(target, context))?;
+    reached.new = Some(fetched.commit);
+    reached.changed = updated.written;
+    Ok(())
+}
+
+/// Fetch into a new git directory, with the hash that the remote turns out to use.
+fn build_clone(target: &Target, context: &Context) -> Result<(place::Building, fetch::Outcome), Error> {
     let mut building = place::build(&target.path, gix::hash::Kind::Sha1)?;
     let fetched = match fetch(building.repo(), target, context) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => {
@@ -196,17 +206,7 @@ fn clone(target: &Target, context: &Context) -> Result<Cloned, Error> {
         }
         other => other,
     }?;
-    if context.dry_run {
-        let updated = worktree::update(building.repo(), fetched.commit, &update_options(target, context))?;
-        return Ok(Cloned::Rehearsed((fetched.commit, updated.written)));
-    }
-    publish::fetched(building.repo(), target, &fetched)?;
-    let branch = match &fetched.tip {
-        Tip::Branch(branch) => Some(branch),
-        Tip::Tag(..) | Tip::Detached => None,
-    };
-    let repo = building.finish(target, branch)?;
-    Ok(Cloned::Published(repo, fetched))
+    Ok((building, fetched))
 }
 
 fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Options<'a> {

@@ -5,10 +5,10 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IsTerminal as _},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,6 @@ use async_std::{
     os::unix::net::UnixListener,
     task::{self, JoinHandle},
 };
-use event_listener::Event as Bell;
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use crate::{
@@ -32,9 +31,13 @@ use crate::{
 };
 
 mod connection;
+mod room;
+use room::Room;
 
 /// Connections that may wait at a time; the next one is told `busy`.
 pub const MAX_CONNECTIONS: usize = 256;
+/// How long a connection waits for a place before it is told `busy`.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a client may take to send its request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
@@ -74,26 +77,29 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(Error::Signals)?;
         let house = Arc::new(House {
             scheduler: Scheduler::new(config, umask),
-            inside: AtomicUsize::new(0),
-            left: Bell::new(),
+            inside: Room::new(MAX_CONNECTIONS),
+            lobby: Room::new(MAX_CONNECTIONS),
+            full: AtomicBool::new(false),
         });
         let triggers = config.triggers.len();
         let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
         tracing::info!(triggers, jobs = config.jobs, "ready");
 
-        stop_signal(&mut signals).await;
-        tracing::info!("stopping: no new connections; accepted runs are finished");
+        // To a daemon in the foreground, SIGHUP means that its terminal has gone.
+        let attached = std::io::stdin().is_terminal();
+        stop_signal(&mut signals, attached).await;
         for accepting in listening {
             accepting.cancel().await;
         }
+        tracing::info!("stopping: no new connections; accepted runs are finished");
         let ended = async {
             house.scheduler.drained().await;
             // Who does not read the end of its answer by now goes without.
-            timeout(FAREWELL, house.emptied()).await.ok();
+            timeout(FAREWELL, house.inside.emptied()).await.ok();
             Outcome::Stopped
         };
         let aborted = async {
-            stop_signal(&mut signals).await;
+            stop_signal(&mut signals, attached).await;
             house.scheduler.kill_hooks();
             Outcome::Aborted
         };
@@ -103,11 +109,13 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
     })
 }
 
-/// Wait for SIGTERM or SIGINT.
-async fn stop_signal(signals: &mut Signals) {
+/// Wait for SIGTERM or SIGINT, or for the end of the terminal that the daemon is attached to.
+async fn stop_signal(signals: &mut Signals, attached: bool) {
     while let Some(signal) = signals.next().await {
         match signal {
-            Ok(Signal::Hup) => tracing::warn!("SIGHUP: reading the configuration anew is not supported yet"),
+            Ok(Signal::Hup) if !attached => {
+                tracing::warn!("SIGHUP: reading the configuration anew is not supported yet")
+            }
             _ => return,
         }
     }
@@ -118,43 +126,11 @@ async fn stop_signal(signals: &mut Signals) {
 struct House {
     scheduler: Arc<Scheduler>,
     /// Connections that are open.
-    inside: AtomicUsize,
-    left: Bell,
-}
-
-impl House {
-    /// A place for a connection, or nothing if all are taken.
-    fn enter(self: &Arc<Self>) -> Option<Guest> {
-        let entered = self
-            .inside
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |inside| {
-                (inside < MAX_CONNECTIONS).then_some(inside + 1)
-            });
-        entered.ok().map(|_| Guest { house: self.clone() })
-    }
-
-    async fn emptied(&self) {
-        loop {
-            let listener = self.left.listen();
-            if self.inside.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            listener.await;
-        }
-    }
-}
-
-/// A connection's place; it is free again when this is dropped.
-#[derive(Debug)]
-struct Guest {
-    house: Arc<House>,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.house.inside.fetch_sub(1, Ordering::AcqRel);
-        self.house.left.notify(usize::MAX);
-    }
+    inside: Arc<Room>,
+    /// Connections that wait a moment for a place, so that a burst of dead ones turns nobody away.
+    lobby: Arc<Room>,
+    /// Whether somebody was turned away since somebody last entered: said once in the log, not each time.
+    full: AtomicBool,
 }
 
 /// Accept connections on `socket` until cancelled.
@@ -198,20 +174,47 @@ where
 {
     loop {
         match next().await {
-            Ok((stream, peer, token_file)) => match house.enter() {
-                Some(guest) => {
-                    task::spawn(connection::answer(stream, peer, token_file, guest));
-                }
-                None => {
-                    tracing::warn!(peer, "busy: {MAX_CONNECTIONS} connections are open");
-                    connection::refuse_busy(stream);
-                }
-            },
+            Ok((stream, peer, token_file)) => admit(house, stream, peer, token_file).await,
             Err(err) => {
                 tracing::warn!(address, "cannot accept a connection: {err}");
                 // Out of descriptors, most likely: one is free when a connection ends.
-                timeout(Duration::from_secs(1), house.left.listen()).await.ok();
+                timeout(Duration::from_secs(1), house.inside.left()).await.ok();
             }
         }
     }
+}
+
+/// Give a connection a task of its own, and a place if there is one soon. Waits for a seat in the lobby at
+/// most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
+async fn admit<S: connection::Stream>(
+    house: &Arc<House>,
+    stream: S,
+    peer: String,
+    token_file: Option<AbsPath>,
+) {
+    let (place, seat) = match house.inside.enter() {
+        Some(place) => (Some(place), None),
+        None => (None, Some(house.lobby.wait().await)),
+    };
+    let house = house.clone();
+    task::spawn(async move {
+        let place = match place {
+            Some(place) => Some(place),
+            None => timeout(PATIENCE, house.inside.wait()).await.ok(),
+        };
+        drop(seat);
+        match place {
+            Some(place) => {
+                house.full.store(false, Ordering::Release);
+                connection::answer(stream, peer, token_file, &house.scheduler).await;
+                drop(place);
+            }
+            None => {
+                if !house.full.swap(true, Ordering::AcqRel) {
+                    tracing::warn!("busy: {MAX_CONNECTIONS} connections are open, more are turned away");
+                }
+                connection::refuse_busy(stream).await;
+            }
+        }
+    });
 }

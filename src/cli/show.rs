@@ -110,7 +110,6 @@ impl Show {
 fn new_bar(phase: Phase, unit: Unit) -> ProgressBar {
     let (name, count) = match (phase, unit) {
         (Phase::Remote, _) => ("remote", "{pos}/{len}"),
-        (Phase::Fetch, Unit::Bytes) => ("fetching", "{bytes} ({bytes_per_sec})"),
         (Phase::Fetch, _) => ("fetching", "{pos}/{len} objects"),
         (Phase::Index, _) => ("indexing", "{pos}/{len} objects"),
         (Phase::Checkout, _) => ("checking out", "{pos}/{len} files"),

@@ -41,7 +41,6 @@ impl Progress {
     fn child(&self, name: String) -> Self {
         let shown = match name.as_str() {
             "remote" => Some((Phase::Remote, Counted::Steps)),
-            "read pack" => Some((Phase::Fetch, Counted::Bytes)),
             "indexing" => Some((Phase::Fetch, Counted::Objects)),
             "Resolving" => Some((Phase::Index, Counted::Objects)),
             _ => None,

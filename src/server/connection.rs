@@ -1,12 +1,17 @@
 //! One client: its request in, the events of its run out.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use async_std::{
     future::timeout,
     io::{self, Read, ReadExt as _, Write, WriteExt as _},
     os::unix::net::UnixStream,
     task,
+};
+use futures_lite::FutureExt as _;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
 };
 use subtle::ConstantTimeEq as _;
 
@@ -17,13 +22,13 @@ use crate::{
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
     queue::Scheduler,
-    server::{Guest, MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
+    server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
 };
 
-/// A connection's two directions.
-pub(super) trait Stream: Read + Write + Unpin + Send + 'static {}
-impl<S: Read + Write + Unpin + Send + 'static> Stream for S {}
+/// A connection's two directions; clones share the socket.
+pub(super) trait Stream: Read + Write + AsFd + Clone + Unpin + Send + 'static {}
+impl<S: Read + Write + AsFd + Clone + Unpin + Send + 'static> Stream for S {}
 
 /// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`, unix(7)).
 pub(super) fn unix_peer(stream: &UnixStream) -> String {
@@ -33,8 +38,13 @@ pub(super) fn unix_peer(stream: &UnixStream) -> String {
     }
 }
 
-/// Answer a client, and give its place back.
-pub(super) async fn answer<S: Stream>(stream: S, peer: String, token_file: Option<AbsPath>, guest: Guest) {
+/// Answer a client.
+pub(super) async fn answer<S: Stream>(
+    stream: S,
+    peer: String,
+    token_file: Option<AbsPath>,
+    scheduler: &Arc<Scheduler>,
+) {
     let mut client = Client {
         stream,
         unread: Vec::new(),
@@ -60,7 +70,6 @@ pub(super) async fn answer<S: Stream>(stream: S, peer: String, token_file: Optio
     {
         return client.refuse("-", failure, format, &peer).await;
     }
-    let scheduler = &guest.house.scheduler;
     match request {
         Request::Ping => {
             let done = Done::answered("-", Outcome::Answered);
@@ -90,19 +99,17 @@ pub(super) async fn answer<S: Stream>(stream: S, peer: String, token_file: Optio
     }
 }
 
-/// Tell a client that all places are taken, on a task of its own that takes none.
-pub(super) fn refuse_busy<S: Stream>(mut stream: S) {
+/// Tell a client that all places are taken.
+pub(super) async fn refuse_busy<S: Stream>(mut stream: S) {
     let failure = Failure::new(
         Kind::Busy,
         format!("{MAX_CONNECTIONS} connections are open already"),
         Some("try again in a few seconds"),
     );
     let line = format!("{}\n", Done::failed("-", failure).line());
-    task::spawn(async move {
-        // A line fits into any socket's buffer: a client that does not read it is not waited for.
-        let saying = stream.write_all(line.as_bytes());
-        timeout(std::time::Duration::from_secs(1), saying).await.ok();
-    });
+    // A line fits into any socket's buffer: a client that does not read it is not waited for.
+    let saying = stream.write_all(line.as_bytes());
+    timeout(std::time::Duration::from_secs(1), saying).await.ok();
 }
 
 /// A request as it was asked.
@@ -179,14 +186,18 @@ impl<S: Stream> Client<S> {
 
     /// Pass on a run's events to its end, or until the client is gone: the run goes on without it.
     async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
-        let mut follower = journal.follow();
-        loop {
-            let record = follower.next().await;
-            let last = matches!(record.event, Event::Done(_));
-            if self.write(&record, format).await.is_err() || last {
-                return;
+        let gone = gone(self.stream.clone());
+        let all = async {
+            let mut follower = journal.follow();
+            loop {
+                let record = follower.next().await;
+                let last = matches!(record.event, Event::Done(_));
+                if self.write(&record, format).await.is_err() || last {
+                    return;
+                }
             }
-        }
+        };
+        all.or(gone).await;
     }
 
     async fn say(&mut self, events: Vec<Event>, format: Format) {
@@ -229,6 +240,34 @@ impl<S: Stream> Client<S> {
         let failure = unknown_trigger(name, scheduler.names());
         self.refuse(name, failure, format, peer).await;
     }
+}
+
+/// What a client may send behind its request before it counts as a flood, in bytes.
+const MAX_REST: usize = 64 * 1024;
+
+/// Ends when the client has hung up, so that its place is free before the run ends, or when it sends
+/// without end. One that has only finished sending still listens: then this never ends.
+async fn gone(mut stream: impl Stream) {
+    let mut chunk = [0; 4096];
+    let mut received = 0;
+    while received <= MAX_REST {
+        match stream.read(&mut chunk).await {
+            Ok(0) if has_hung_up(&stream) => return,
+            Ok(0) => return std::future::pending().await,
+            Ok(n) => received += n,
+            Err(_) => return,
+        }
+    }
+}
+
+/// Whether the peer has closed both directions, see `POLLHUP` in poll(2).
+fn has_hung_up(stream: &impl Stream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// Compare what a client said with the token in `file`, which is read anew each time.

@@ -1,0 +1,139 @@
+//! How a fetch fails, whose fault that is, and what to do.
+
+use std::io;
+
+use crate::fault::{Blame, Kind};
+
+/// A fetch failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The transport failed: it says why, with repository or host.
+    #[error("{message}")]
+    #[diagnostic(help("{help}"))]
+    Transport {
+        /// Whose fault it is.
+        kind: Kind,
+        /// What failed, on what, and why.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// The deadline passed.
+    #[error("fetching from {repo} took longer than {limit}")]
+    #[diagnostic(help("if the remote is only slow, raise the trigger's `timeout`"))]
+    Timeout {
+        /// The repository, without secrets.
+        repo: String,
+        /// The whole time allowed.
+        limit: String,
+    },
+    /// The remote said no, in its own words.
+    #[error("{repo} refuses: {said}")]
+    #[diagnostic(help("see whether the repository is there and this host may read it"))]
+    Refused {
+        /// The repository, without secrets.
+        repo: String,
+        /// The remote's words.
+        said: String,
+    },
+    /// The connection ended in the middle.
+    #[error("{repo} broke off the connection: {reason}")]
+    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    BrokenOff {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is nothing to deploy.
+    #[error("the repository {repo} is empty")]
+    #[diagnostic(help("push a commit to it first"))]
+    Empty {
+        /// The repository, without secrets.
+        repo: String,
+    },
+    /// The remote has refs, but not this one.
+    #[error("{repo} has no {what}")]
+    #[diagnostic(help("{}", help_missing(what, others)))]
+    Missing {
+        /// The repository, without secrets.
+        repo: String,
+        /// The branch or tag.
+        what: String,
+        /// The names that are there.
+        others: Vec<String>,
+    },
+    /// The tag or HEAD is not a commit.
+    #[error("{what} of {repo} is not a commit, but a {found}")]
+    #[diagnostic(help("name a branch, or a tag of a commit"))]
+    NotACommit {
+        /// The repository, without secrets.
+        repo: String,
+        /// The ref.
+        what: String,
+        /// The object's kind.
+        found: String,
+    },
+    /// SHA-1 here, SHA-256 there, or the reverse.
+    #[error("{repo} names objects by {theirs}, the repository of the worktree by {ours}")]
+    #[diagnostic(help("move the worktree away, and the next run clones it anew"))]
+    ObjectFormat {
+        /// The repository, without secrets.
+        repo: String,
+        /// The remote's hash.
+        theirs: gix::hash::Kind,
+        /// The local repository's hash.
+        ours: gix::hash::Kind,
+    },
+    /// Anything that git's protocol did not foresee.
+    #[error("fetching from {repo} failed: {reason}")]
+    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    Protocol {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        reason: String,
+    },
+    /// The objects could not be stored.
+    #[error("cannot store the objects fetched from {repo}: {source}")]
+    #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
+    Store {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Transport { kind, .. } => *kind,
+            Self::Timeout { .. } => Kind::Timeout,
+            Self::Refused { .. } | Self::Empty { .. } | Self::Missing { .. } | Self::NotACommit { .. } => {
+                Kind::Remote
+            }
+            Self::ObjectFormat { .. } => Kind::Repository,
+            Self::BrokenOff { .. } | Self::Protocol { .. } => Kind::Unreachable,
+            Self::Store { source, .. } => crate::fault::kind_of_io(source),
+        }
+    }
+}
+
+fn help_missing(what: &str, others: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let wanted = what.split('"').nth(1).unwrap_or_default();
+    let near = others
+        .iter()
+        .filter(|other| strsim::damerau_levenshtein(other, wanted) <= 2)
+        .min_by_key(|other| strsim::damerau_levenshtein(other, wanted));
+    match (near, others) {
+        (Some(near), _) => format!("did you mean {near:?}?"),
+        (None, []) => "name a branch or tag that is there".into(),
+        (None, others) => format!(
+            "it has {}{}",
+            others[..others.len().min(SHOWN)].join(", "),
+            if others.len() > SHOWN { ", …" } else { "" }
+        ),
+    }
+}
