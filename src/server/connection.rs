@@ -1,12 +1,17 @@
 //! One client: its request in, the events of its run out.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use async_std::{
     future::timeout,
     io::{self, Read, ReadExt as _, Write, WriteExt as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     task,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::sockopt,
 };
 use subtle::ConstantTimeEq as _;
 
@@ -22,12 +27,36 @@ use crate::{
 };
 
 /// A connection's two directions.
-pub(super) trait Stream: Read + Write + Unpin + Send + 'static {}
-impl<S: Read + Write + Unpin + Send + 'static> Stream for S {}
+pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
+impl<S: Read + Write + AsFd + Unpin + Send + 'static> Stream for S {}
+
+/// How often to look whether a silent run's client is still there.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How long, and how much, to read from a client that was refused before it had said everything.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_LEFTOVER: u64 = 1024 * 1024;
+
+/// Let short lines go at once, and the kernel find out in a minute or two that a peer is gone: one that has
+/// closed its socket looks like one that has only finished speaking, until it is asked.
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+/// Whether the peer can no longer receive. One that has only finished speaking, as `nc` does, still can.
+fn hung_up(stream: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
 
 /// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`, unix(7)).
 pub(super) fn unix_peer(stream: &UnixStream) -> String {
-    match rustix::net::sockopt::socket_peercred(stream) {
+    match sockopt::socket_peercred(stream) {
         Ok(peer) => format!("uid={} pid={}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()),
         Err(_) => "unix".into(),
     }
@@ -42,7 +71,10 @@ pub(super) async fn answer<S: Stream>(stream: S, peer: String, token_file: Optio
     let request = match timeout(REQUEST_TIMEOUT, client.request()).await {
         Ok(Ok(request)) => request,
         Ok(Err(Trouble::Gone)) => return,
-        Ok(Err(Trouble::Bad(failure, format))) => return client.refuse("-", failure, format, &peer).await,
+        Ok(Err(Trouble::Bad(failure, format))) => {
+            client.refuse("-", failure, format, &peer).await;
+            return client.hear_out().await;
+        }
         Err(_) => {
             let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
             let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
@@ -181,12 +213,28 @@ impl<S: Stream> Client<S> {
     async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
         let mut follower = journal.follow();
         loop {
-            let record = follower.next().await;
+            // Nothing is written while a hook says nothing, so nothing else would tell that nobody listens.
+            let Ok(record) = timeout(GLANCE, follower.next()).await else {
+                if hung_up(&self.stream) {
+                    return;
+                }
+                continue;
+            };
             let last = matches!(record.event, Event::Done(_));
             if self.write(&record, format).await.is_err() || last {
                 return;
             }
         }
+    }
+
+    /// Read what a refused client still sends, up to a limit: to close a socket with unread bytes in it
+    /// resets the connection, and the client may never see why.
+    async fn hear_out(&mut self) {
+        rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).ok();
+        let mut rest = (&mut self.stream).take(MAX_LEFTOVER);
+        let mut nowhere = io::sink();
+        let hearing = io::copy(&mut rest, &mut nowhere);
+        timeout(LEFTOVER_TIMEOUT, hearing).await.ok();
     }
 
     async fn say(&mut self, events: Vec<Event>, format: Format) {
