@@ -167,3 +167,38 @@ fn who_says_too_much_still_hears_why() {
         "{answer}"
     );
 }
+
+/// Ctrl-C does not reach a hook, which is a process group of its own: so `once` has to stop it.
+#[test]
+fn once_takes_its_hook_with_it() {
+    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo pid $$; while :; do :; done");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut once = world
+            .command(["once", "site"])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(once.stderr.take().unwrap()).lines();
+        let line = lines
+            .find(|line| line.as_ref().unwrap().starts_with("| pid "))
+            .unwrap()
+            .unwrap();
+        let hook = Pid::from_raw(line["| pid ".len()..].parse().unwrap()).unwrap();
+        kill_process(Pid::from_child(&once), signal).unwrap();
+        assert_eq!(once.wait().unwrap().code(), Some(exit));
+        let until = Instant::now() + Duration::from_secs(10);
+        // Its new parent may take a moment to bury it.
+        while test_kill_process(hook).is_ok() && !is_zombie(hook) {
+            assert!(Instant::now() < until, "the hook goes on");
+        }
+    }
+}
+
+fn is_zombie(pid: rustix::process::Pid) -> bool {
+    fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
