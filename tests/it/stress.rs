@@ -1,6 +1,11 @@
 //! What strangers, accidents and history do to a target and a daemon.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{fs::symlink, net::UnixStream},
+    time::{Duration, Instant},
+};
 
 use super::{
     source::file,
@@ -93,4 +98,107 @@ fn a_hook_that_deletes_the_worktree() {
     world.script("hook", "exit 0");
     world.deploy();
     assert_eq!(world.site()["a"], file("1"));
+}
+
+/// Clients that vanish while a hook is silent must not keep the places of others.
+#[test]
+fn clients_that_have_gone_hold_no_place() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let fifo = world.path("go");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let hook = world.script("hook", "read x < ../go");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let daemon = world.daemon();
+    let mut first = BufReader::new(daemon.connect());
+    first.get_mut().write_all(b"site\n").unwrap();
+    read_to(&mut first, "hook ");
+    // One of those that stay has said all it has to say, as `nc` does: it is not gone.
+    first.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    let gone: Vec<_> = (0..255)
+        .map(|_| {
+            let mut client = BufReader::new(daemon.connect());
+            client.get_mut().write_all(b"site\n").unwrap();
+            read_to(&mut client, "queued");
+            client
+        })
+        .collect();
+    assert!(daemon.say("ping\n").starts_with("error - busy"));
+    drop(gone);
+    let until = Instant::now() + Duration::from_secs(30);
+    while !daemon.say("ping\n").starts_with("pong") {
+        assert!(Instant::now() < until, "their places are still taken");
+        // The daemon tells nobody that it has a place again.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    fs::write(fifo, "\n").unwrap();
+    let mut rest = String::new();
+    first.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+}
+
+fn read_to(client: &mut BufReader<UnixStream>, start: &str) {
+    let mut line = String::new();
+    while !line.starts_with(start) {
+        line.clear();
+        assert_ne!(client.read_line(&mut line).unwrap(), 0, "no line {start:?} came");
+    }
+}
+
+/// A client that says too much gets its answer and an end, not a reset connection.
+#[test]
+fn who_says_too_much_still_hears_why() {
+    let world = World::new();
+    world.config("");
+    let daemon = world.daemon();
+    let mut client = daemon.connect();
+    client.write_all(&[b'a'; 100_000]).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("error - bad-request: the request is longer"),
+        "{answer}"
+    );
+}
+
+/// Ctrl-C does not reach a hook, which is a process group of its own: so `once` has to stop it.
+#[test]
+fn once_takes_its_hook_with_it() {
+    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo pid $$; while :; do :; done");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut once = world
+            .command(["once", "site"])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(once.stderr.take().unwrap()).lines();
+        let line = lines
+            .find(|line| line.as_ref().unwrap().starts_with("| pid "))
+            .unwrap()
+            .unwrap();
+        let hook = Pid::from_raw(line["| pid ".len()..].parse().unwrap()).unwrap();
+        kill_process(Pid::from_child(&once), signal).unwrap();
+        assert_eq!(once.wait().unwrap().code(), Some(exit));
+        let until = Instant::now() + Duration::from_secs(10);
+        // Its new parent may take a moment to bury it.
+        while test_kill_process(hook).is_ok() && !is_zombie(hook) {
+            assert!(Instant::now() < until, "the hook goes on");
+        }
+    }
+}
+
+fn is_zombie(pid: rustix::process::Pid) -> bool {
+    fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
