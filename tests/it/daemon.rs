@@ -81,14 +81,7 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
     let mut source = world.source();
     let first = source.commit([("a", file("1"))]);
     let hook = world.script("hook", "echo started; read line < ../go");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        world.path("go"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    world.fifo("go");
     world.config(&format!("hooks: [Exec(run: [{:?}], when: Always)]", hook));
     let daemon = world.daemon();
 
@@ -233,14 +226,7 @@ fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
 #[test]
 fn who_hangs_up_during_a_run_gives_its_place_back() {
     let world = world();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        world.path("go"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    world.fifo("go");
     let hook = world.script("hook", "read line < ../go");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let daemon = world.daemon();
@@ -358,14 +344,7 @@ fn the_socket_has_its_mode_and_goes_with_the_daemon() {
 fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
     for signals in [1, 2] {
         let world = world();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            world.path("go"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        world.fifo("go");
         let hook = world.script("hook", "echo started; read line < ../go; echo done > ../done");
         world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
         let mut daemon = world.daemon();

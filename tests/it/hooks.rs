@@ -150,14 +150,7 @@ fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
         "hook",
         "(trap '' TERM; while :; do read x < ../never; done) & echo $! > ../child; wait",
     );
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        world.path("never"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    world.fifo("never");
     world.config(&format!("hooks: [Exec(run: [{hook:?}], timeout: \"1s\")]"));
     let ended = world.run(["once", "site"]);
     assert_eq!(ended.exit, 5, "{ended:?}");

@@ -100,14 +100,7 @@ fn killed_at_every_event_and_finished_by_the_next() {
 fn two_processes_take_turns() {
     let world = World::new();
     world.source().commit([("a", file("1"))]);
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        world.path("go"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    world.fifo("go");
     let hook = world.script("hook", "echo begin >> ../log; read x < ../go; echo end >> ../log");
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
     let mut lines = Vec::new();

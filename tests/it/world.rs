@@ -56,6 +56,13 @@ impl World {
         path
     }
 
+    /// A FIFO, which holds its reader until somebody writes: hooks wait for tests without a clock.
+    pub fn fifo(&self, name: &str) {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, self.path(name), fifo, mode, 0).unwrap();
+    }
+
     /// A configuration with the trigger `site` (repo.git to site/) and `more` of its fields.
     pub fn config(&self, more: &str) -> PathBuf {
         self.config_of(&format!(
