@@ -32,7 +32,10 @@ pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file:
     changed.sort();
 
     if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent)?;
+        match fs::create_dir(parent) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
+            _ => {}
+        }
     }
     let mut out = BufWriter::new(fs::File::create(file)?);
     for path in changed {

@@ -4,9 +4,10 @@ use std::{
     fs::{self, File},
     io,
     net::TcpListener,
+    os::fd::AsRawFd as _,
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
+        net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -142,10 +143,19 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
     rustix::io::retry_on_intr(|| flock(&turn, FlockOperation::LockExclusive))
         .map_err(|errno| failed(errno.into()))?;
     refuse_live(path)?;
+    // A longer path can be renamed to, but nobody could connect to it.
+    SocketAddr::from_pathname(path).map_err(failed)?;
 
     let new = dir.join(format!(".gitsocket-{}", std::process::id()));
     fs::remove_file(&new).ok();
-    let listener = UnixListener::bind(&new).map_err(failed)?;
+    // The temporary name may be too long where the final one is not: by way of /proc it is short.
+    let short = format!(
+        "/proc/self/fd/{}/.gitsocket-{}",
+        turn.as_raw_fd(),
+        std::process::id()
+    );
+    let at = SocketAddr::from_pathname(&new).or_else(|_| SocketAddr::from_pathname(short));
+    let listener = at.and_then(|at| UnixListener::bind_addr(&at)).map_err(failed)?;
     let publish = || {
         set_permissions(&new, path, mode, group)?;
         let id = identity(&new).map_err(failed)?;
@@ -225,6 +235,7 @@ fn help_bind(source: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "the user that gitsocket runs as must be able to write the directory, or to use the port"
         }
+        io::ErrorKind::InvalidInput => "the system takes at most 107 bytes; give a shorter path",
         _ => "listen elsewhere with -l",
     }
 }
@@ -246,6 +257,22 @@ mod tests {
         let (_listener, file) = bind_unix(&path, 0o600, None).unwrap();
         drop(file);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn long_paths_work_up_to_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(104 - dir.path().as_os_str().len()));
+        fs::create_dir(&deep).unwrap();
+        let path = deep.join("s");
+        assert_eq!(path.as_os_str().len(), 107);
+        let (_listener, _file) = bind_unix(&path, 0o600, None).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert!(matches!(
+            bind_unix(&deep.join("longer"), 0o600, None),
+            Err(Error::Bind { source, .. }) if source.kind() == io::ErrorKind::InvalidInput
+        ));
+        assert_eq!(fs::read_dir(&deep).unwrap().count(), 1);
     }
 
     #[test]

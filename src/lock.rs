@@ -34,6 +34,13 @@ pub enum Error {
         /// The target's path.
         path: PathBuf,
     },
+    /// There is a symlink in its place, and nothing at its end.
+    #[error("the path {path} is a symlink that leads nowhere")]
+    #[diagnostic(help("make the directory that it should lead to, or remove the symlink"))]
+    Dangling {
+        /// The symlink.
+        path: PathBuf,
+    },
     /// It could not be made.
     #[error("cannot create the directory {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write in {}", parent(path)))]
@@ -66,7 +73,7 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotADirectory { .. } => Kind::Path,
+            Self::NotADirectory { .. } | Self::Dangling { .. } => Kind::Path,
             Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
                 kind_of_io(source)
             }
@@ -154,7 +161,13 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
     }
     match fs::create_dir(path) {
         Ok(()) => made.push(path.into()),
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            // Another process made it just now; or else it will never be there, however often we try.
+            let is_symlink = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
+            if is_symlink && !path.exists() {
+                return Err(Error::Dangling { path: path.into() });
+            }
+        }
         Err(source) => {
             return Err(Error::Create {
                 path: path.into(),
@@ -196,6 +209,20 @@ mod tests {
         fs::write(path.as_path().join("x"), "").unwrap();
         drop(lock);
         assert!(path.as_path().join("x").exists());
+    }
+
+    #[test]
+    fn a_symlink_that_leads_nowhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        for path in ["link", "link/below", "loop"] {
+            let path = abs(&dir.path().join(path));
+            assert!(
+                matches!(acquire(&path, &silent()), Err(Error::Dangling { .. })),
+                "{path}"
+            );
+        }
     }
 
     #[test]

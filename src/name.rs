@@ -214,7 +214,18 @@ impl RepoUrl {
                         "a file:// URL names no host; write file:///absolute/path",
                     ));
                 }
-                let path = std::ffi::OsStr::from_bytes(&url.path);
+                // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
+                let path: Vec<u8> = match text
+                    .get(..7)
+                    .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
+                {
+                    true => percent_encoding::percent_decode(&url.path).collect(),
+                    false => url.path.to_vec(),
+                };
+                if path.iter().any(u8::is_ascii_control) {
+                    return Err(Invalid::new("it contains a control character"));
+                }
+                let path = std::ffi::OsStr::from_bytes(&path);
                 local = Some(AbsPath::resolve(base, Path::new(path))?);
             }
             gix::url::Scheme::Git
@@ -432,7 +443,23 @@ mod tests {
             RepoUrl::parse("file:///srv/x.git", base).unwrap().local_path(),
             Some(&AbsPath("/srv/x.git".into()))
         );
-        for bad in ["", "ftp://h/x", "ext::sh -c x", "a\nb", "https:///x"] {
+        for (text, path) in [
+            ("file:///srv/a%20b%41", "/srv/a bA"),
+            ("file:///srv/100%", "/srv/100%"),
+            ("/srv/a%20b", "/srv/a%20b"),
+        ] {
+            let url = RepoUrl::parse(text, base).unwrap();
+            assert_eq!(url.local_path(), Some(&AbsPath(path.into())));
+        }
+        for bad in [
+            "",
+            "ftp://h/x",
+            "ext::sh -c x",
+            "a\nb",
+            "https:///x",
+            "file:///a%0ab",
+            "file:///a%00b",
+        ] {
             assert!(RepoUrl::parse(bad, base).is_err(), "{bad:?}");
         }
         let err = RepoUrl::parse("https://me:hunter2@exa mple.com:x/y", base).unwrap_err();

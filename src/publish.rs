@@ -70,6 +70,7 @@ pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome
     };
     let reference = repo.try_find_reference(name.as_str()).ok().flatten();
     if reference.is_none_or(|reference| reference.target().try_id() != Some(object.as_ref())) {
+        make_way(repo, &name)?;
         let message = format!("gitsocket {}: fetch", target.trigger);
         update(repo, &name, RefTarget::Object(object), &message, false)?;
     }
@@ -88,12 +89,13 @@ pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
 /// Move HEAD, and the branch it is on, to `commit`. Files and index are there already.
 ///
 /// A kill before the first edit leaves HEAD at the old commit, and between the two leaves it on the right
-/// branch; the next run does the rest.
+/// branch; the next run does the rest. What a merge or cherry-pick left half done has ended with the files.
 pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: ObjectId) -> Result<(), Error> {
-    for name in UNFINISHED {
-        // Else git would say that a merge is still going on. One that cannot be removed changes nothing.
-        fs::remove_file(repo.git_dir().join(name)).ok();
-    }
+    move_head(repo, target, tip, commit)?;
+    end_merge(repo.git_dir())
+}
+
+fn move_head(repo: &gix::Repository, target: &Target, tip: &Tip, commit: ObjectId) -> Result<(), Error> {
     let message = format!("gitsocket {}: deploy", target.trigger);
     let Tip::Branch(branch) = tip else {
         return match repo.head() {
@@ -101,6 +103,9 @@ pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: Obje
             _ => update(repo, "HEAD", RefTarget::Object(commit), &message, false),
         };
     };
+    if head(repo) != Some(commit) || !is_on(repo, branch) {
+        make_way(repo, branch.as_str())?;
+    }
     if !is_on(repo, branch) {
         let name = full_name(branch.as_str())?;
         update(repo, "HEAD", RefTarget::Symbolic(name), &message, false)?;
@@ -112,20 +117,87 @@ pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: Obje
     }
 }
 
-/// What somebody's unfinished merge, cherry-pick or revert leaves, and `git reset --hard` removes.
-const UNFINISHED: [&str; 8] = [
+fn is_on(repo: &gix::Repository, branch: &RefName) -> bool {
+    matches!(repo.head_name(), Ok(Some(name)) if name.as_bstr() == branch.as_str())
+}
+
+/// What `git reset --hard` removes from a git directory, besides the index's conflicts.
+const MERGE_STATE: [&str; 8] = [
     "MERGE_HEAD",
     "MERGE_MODE",
     "MERGE_MSG",
     "MERGE_RR",
-    "AUTO_MERGE",
     "SQUASH_MSG",
+    "AUTO_MERGE",
     "CHERRY_PICK_HEAD",
     "REVERT_HEAD",
 ];
 
-fn is_on(repo: &gix::Repository, branch: &RefName) -> bool {
-    matches!(repo.head_name(), Ok(Some(name)) if name.as_bstr() == branch.as_str())
+fn end_merge(git_dir: &Path) -> Result<(), Error> {
+    for path in MERGE_STATE.map(|name| git_dir.join(name)) {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::State { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where a branch or tag goes that has to make way, by the id of its commit.
+const KEPT: &str = "refs/gitsocket/kept";
+
+/// Let `name` be written: `a/b` cannot be beside `a`. The remote has it, so whatever is in its way is gone
+/// there. A remote-tracking ref is deleted as `git fetch --prune` would; anything else may be somebody's
+/// work and lives on below [`KEPT`].
+fn make_way(repo: &gix::Repository, name: &str) -> Result<(), Error> {
+    for old in in_the_way_of(repo, name)? {
+        let message = format!("gitsocket: makes way for {name}");
+        if !old.as_bstr().starts_with(b"refs/remotes/")
+            && let Ok(mut reference) = repo.find_reference(old.as_ref())
+            && let Ok(id) = reference.peel_to_id()
+        {
+            let kept = format!("{KEPT}/{id}");
+            update(repo, &kept, RefTarget::Object(id.detach()), &message, false)?;
+        }
+        edit(
+            repo,
+            RefEdit {
+                change: Change::Delete {
+                    expected: PreviousValue::Any,
+                    log: RefLog::AndReference,
+                },
+                name: old,
+                deref: false,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// The refs whose names are directories of `name`, or are below it.
+fn in_the_way_of(repo: &gix::Repository, name: &str) -> Result<Vec<FullName>, Error> {
+    let mut found = Vec::new();
+    for (end, _) in name.match_indices('/') {
+        if let Ok(Some(reference)) = repo.try_find_reference(&name[..end])
+            && reference.name().as_bstr() == &name[..end]
+        {
+            found.push(reference.name().to_owned());
+        }
+    }
+    let failed = |err: gix::Error| Error::Ref {
+        name: name.into(),
+        reason: crate::repository::reason(&err),
+    };
+    let below = format!("{name}/");
+    let refs = repo.references().map_err(failed)?;
+    let refs = refs.prefixed(below.as_str()).map_err(failed)?;
+    found.extend(
+        refs.filter_map(Result::ok)
+            .map(|reference| reference.name().to_owned()),
+    );
+    Ok(found)
 }
 
 fn update(
@@ -135,7 +207,7 @@ fn update(
     message: &str,
     deref: bool,
 ) -> Result<(), Error> {
-    let edit = RefEdit {
+    let new = RefEdit {
         change: Change::Update {
             log: LogChange {
                 mode: RefLog::AndReference,
@@ -148,8 +220,13 @@ fn update(
         name: full_name(name)?,
         deref,
     };
+    edit(repo, new)
+}
+
+fn edit(repo: &gix::Repository, edit: RefEdit) -> Result<(), Error> {
+    let name = edit.name.to_string();
     repo.edit_reference(edit).map(drop).map_err(|err| Error::Ref {
-        name: name.into(),
+        name,
         reason: crate::repository::reason(&err),
     })
 }
@@ -195,7 +272,11 @@ pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>) -> Resu
     };
     let text = serde_json::to_vec(&state).map_err(|err| failed(err.into()))?;
     let temporary = path.with_extension("json.tmp");
-    fs::create_dir_all(git_dir.join("gitsocket")).map_err(failed)?;
+    // Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.
+    match fs::create_dir(git_dir.join("gitsocket")) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
+        _ => {}
+    }
     fs::write(&temporary, text).map_err(failed)?;
     fs::rename(&temporary, &path).map_err(failed)
 }

@@ -156,8 +156,7 @@ fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
             task::spawn(async move {
                 accept(&house, &address, async || {
                     let (stream, addr) = listener.accept().await?;
-                    // Answers are short lines; waiting to fill a packet would only delay them.
-                    stream.set_nodelay(true)?;
+                    connection::tune(&stream)?;
                     Ok((stream, addr.to_string(), token_file.clone()))
                 })
                 .await;

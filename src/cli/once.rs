@@ -1,10 +1,12 @@
 //! `gitsocket once`: run triggers here and now, without a daemon.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc, thread};
 
 use argh::FromArgs;
+use async_signal::{Signal, Signals};
+use futures_lite::{StreamExt as _, future::block_on};
 
-use super::{Show, ad_hoc, fail, fail_named, load, usage};
+use super::{Show, ad_hoc, fail, fail_named, load, say, usage};
 use crate::{
     config::{Config, Target, unknown_trigger},
     event::{Record, Reporter},
@@ -54,12 +56,32 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         Ok(targets) => targets,
         Err(code) => return code,
     };
+    let groups = Groups::default();
+    if let Err(err) = stop_with_signals(groups.clone()) {
+        say(&format!(
+            "hooks will go on if this process is stopped: cannot receive signals: {err}"
+        ));
+    }
     // The first that fails gives the exit status, but the others are run all the same.
     let exits: Vec<u8> = targets
         .iter()
-        .map(|target| run_one(target, arguments.dry_run, umask, &show))
+        .map(|target| run_one(target, arguments.dry_run, umask, &groups, &show))
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// Stop at once at SIGINT or SIGTERM, and hooks with us: each is a process group of its own, which the
+/// terminal's Ctrl-C does not reach, and would go on beside those of the next run. The next run does the rest.
+fn stop_with_signals(groups: Groups) -> io::Result<()> {
+    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Some(Ok(signal)) = block_on(signals.next()) {
+            groups.kill();
+            // As a shell says it.
+            std::process::exit(128 + signal as i32);
+        }
+    })?;
+    Ok(())
 }
 
 /// The targets to run. No run begins if one of the names is unknown.
@@ -93,13 +115,13 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
     }
 }
 
-fn run_one(target: &Target, dry_run: bool, umask: u32, show: &Arc<Show>) -> u8 {
+fn run_one(target: &Target, dry_run: bool, umask: u32, groups: &Groups, show: &Arc<Show>) -> u8 {
     let run = RunId::new();
     let context = Context {
         run: run.clone(),
         umask,
         dry_run,
-        groups: Groups::default(),
+        groups: groups.clone(),
         report: Reporter::new({
             let show = show.clone();
             move |event| {

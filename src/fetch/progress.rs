@@ -146,14 +146,34 @@ impl NestedProgress for Progress {
     }
 }
 
-/// The names of git's own counters, which arrive as counters too.
+/// Whether `line` is one of git's own counters, which arrive as counters too, or a piece of one: git sends
+/// them in packets that end anywhere, such as `jects` and `00% (2/2), done. Total 2 (delta 0)`.
 fn is_progress(line: &str) -> bool {
-    [
-        "Enumerating objects",
-        "Counting objects",
-        "Compressing objects",
-        "Total ",
-    ]
-    .iter()
-    .any(|start| line.starts_with(start))
+    const WORDS: &str =
+        "remote Enumerating Counting Compressing objects done Total delta reused pack-reused from";
+    line.split(|c: char| !c.is_alphabetic() && c != '-')
+        .all(|piece| WORDS.split(' ').any(|word| word.contains(piece)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_counters_are_no_messages() {
+        let counters = "Enumerating objects: 5, done.\rCounting objects: 100% (5/5), done.\r\
+                        Total 5 (delta 1), reused 0 (delta 0), pack-reused 0 (from 0)";
+        for start in 0..counters.len() {
+            for end in start..counters.len() {
+                assert!(is_progress(&counters[start..end]), "{}", &counters[start..end]);
+            }
+        }
+        for message in [
+            "Welcome to the forge",
+            "access denied",
+            "error: 5 objects are missing",
+        ] {
+            assert!(!is_progress(message), "{message}");
+        }
+    }
 }

@@ -1,17 +1,17 @@
 //! One client: its request in, the events of its run out.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use async_std::{
     future::timeout,
     io::{self, Read, ReadExt as _, Write, WriteExt as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     task,
 };
-use futures_lite::FutureExt as _;
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    time::Timespec,
+    net::sockopt,
 };
 use subtle::ConstantTimeEq as _;
 
@@ -26,13 +26,37 @@ use crate::{
     wire::{self, Format, Line, Request},
 };
 
-/// A connection's two directions; clones share the socket.
-pub(super) trait Stream: Read + Write + AsFd + Clone + Unpin + Send + 'static {}
-impl<S: Read + Write + AsFd + Clone + Unpin + Send + 'static> Stream for S {}
+/// A connection's two directions.
+pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
+impl<S: Read + Write + AsFd + Unpin + Send + 'static> Stream for S {}
+
+/// How often to look whether a silent run's client is still there.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How long, and how much, to read from a client that was refused before it had said everything.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_LEFTOVER: u64 = 1024 * 1024;
+
+/// Let short lines go at once, and the kernel find out in a minute or two that a peer is gone: one that has
+/// closed its socket looks like one that has only finished speaking, until it is asked.
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+/// Whether the peer can no longer receive. One that has only finished speaking, as `nc` does, still can.
+fn hung_up(stream: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
 
 /// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`, unix(7)).
 pub(super) fn unix_peer(stream: &UnixStream) -> String {
-    match rustix::net::sockopt::socket_peercred(stream) {
+    match sockopt::socket_peercred(stream) {
         Ok(peer) => format!("uid={} pid={}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()),
         Err(_) => "unix".into(),
     }
@@ -52,7 +76,10 @@ pub(super) async fn answer<S: Stream>(
     let request = match timeout(REQUEST_TIMEOUT, client.request()).await {
         Ok(Ok(request)) => request,
         Ok(Err(Trouble::Gone)) => return,
-        Ok(Err(Trouble::Bad(failure, format))) => return client.refuse("-", failure, format, &peer).await,
+        Ok(Err(Trouble::Bad(failure, format))) => {
+            client.refuse("-", failure, format, &peer).await;
+            return client.hear_out().await;
+        }
         Err(_) => {
             let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
             let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
@@ -186,18 +213,30 @@ impl<S: Stream> Client<S> {
 
     /// Pass on a run's events to its end, or until the client is gone: the run goes on without it.
     async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
-        let gone = gone(self.stream.clone());
-        let all = async {
-            let mut follower = journal.follow();
-            loop {
-                let record = follower.next().await;
-                let last = matches!(record.event, Event::Done(_));
-                if self.write(&record, format).await.is_err() || last {
+        let mut follower = journal.follow();
+        loop {
+            // Nothing is written while a hook says nothing, so nothing else would tell that nobody listens.
+            let Ok(record) = timeout(GLANCE, follower.next()).await else {
+                if hung_up(&self.stream) {
                     return;
                 }
+                continue;
+            };
+            let last = matches!(record.event, Event::Done(_));
+            if self.write(&record, format).await.is_err() || last {
+                return;
             }
-        };
-        all.or(gone).await;
+        }
+    }
+
+    /// Read what a refused client still sends, up to a limit: to close a socket with unread bytes in it
+    /// resets the connection, and the client may never see why.
+    async fn hear_out(&mut self) {
+        rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).ok();
+        let mut rest = (&mut self.stream).take(MAX_LEFTOVER);
+        let mut nowhere = io::sink();
+        let hearing = io::copy(&mut rest, &mut nowhere);
+        timeout(LEFTOVER_TIMEOUT, hearing).await.ok();
     }
 
     async fn say(&mut self, events: Vec<Event>, format: Format) {
@@ -240,34 +279,6 @@ impl<S: Stream> Client<S> {
         let failure = unknown_trigger(name, scheduler.names());
         self.refuse(name, failure, format, peer).await;
     }
-}
-
-/// What a client may send behind its request before it counts as a flood, in bytes.
-const MAX_REST: usize = 64 * 1024;
-
-/// Ends when the client has hung up, so that its place is free before the run ends, or when it sends
-/// without end. One that has only finished sending still listens: then this never ends.
-async fn gone(mut stream: impl Stream) {
-    let mut chunk = [0; 4096];
-    let mut received = 0;
-    while received <= MAX_REST {
-        match stream.read(&mut chunk).await {
-            Ok(0) if has_hung_up(&stream) => return,
-            Ok(0) => return std::future::pending().await,
-            Ok(n) => received += n,
-            Err(_) => return,
-        }
-    }
-}
-
-/// Whether the peer has closed both directions, see `POLLHUP` in poll(2).
-fn has_hung_up(stream: &impl Stream) -> bool {
-    let mut fds = [PollFd::new(stream, PollFlags::empty())];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// Compare what a client said with the token in `file`, which is read anew each time.

@@ -14,4 +14,5 @@ mod processes;
 mod project;
 mod remotes;
 mod source;
+mod stress;
 mod world;
