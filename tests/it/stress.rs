@@ -248,3 +248,17 @@ fn no_room_for_the_index() {
     assert_eq!(ended.exit, 0, "{ended:?}");
     assert!(met, "the index was never the one that found no room");
 }
+
+#[test]
+fn a_clone_with_reftables_is_refused_as_such() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    let config = "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n";
+    world.write("site/.git/config", config);
+    let ended = world.run(["once", "site"]);
+    let last = last_line(&ended.err);
+    assert!(last.starts_with("error site repository: "), "{last}");
+    assert!(last.contains("stores its refs as \"reftable\""), "{last}");
+}
