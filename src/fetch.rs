@@ -287,7 +287,12 @@ impl Context<'_> {
             Some(
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe,
             ) => Error::BrokenOff { repo, reason },
-            Some(kind @ (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => Error::Store {
+            Some(
+                kind @ (io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge
+                | io::ErrorKind::ReadOnlyFilesystem),
+            ) => Error::Store {
                 repo,
                 source: kind.into(),
             },

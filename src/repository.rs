@@ -68,14 +68,22 @@ fn options() -> gix::open::Options {
 
 /// Open the repository whose git directory is exactly `git_dir`: nothing is searched for.
 pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
-    options()
+    let failed = |reason: String| Error::Open {
+        path: git_dir.into(),
+        reason,
+    };
+    let repo: gix::Repository = options()
         .open_path_as_is(true)
         .open(git_dir)
         .map(Into::into)
-        .map_err(|err| Error::Open {
-            path: git_dir.into(),
-            reason: reason(&err),
-        })
+        .map_err(|err| failed(reason(&err)))?;
+    // gitoxide would only stumble over the first ref that it reads.
+    match repo.config_snapshot().string("extensions.refStorage") {
+        Some(format) if format.as_slice() != b"files" => Err(failed(format!(
+            "it stores its refs as {format:?}, which is not supported"
+        ))),
+        _ => Ok(repo),
+    }
 }
 
 /// The names in a git directory that make it one, see gitrepository-layout(5).

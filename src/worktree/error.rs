@@ -55,10 +55,14 @@ pub enum Error {
     },
     /// The index could not be written. The files are right already.
     #[error("cannot write the index {path}: {reason}", path = path.display())]
-    #[diagnostic(help("the next run tries again; until then git shows the new files as modified"))]
+    #[diagnostic(help(
+        "make room, or let gitsocket's user write there; the next run tries again, and until then git shows the new files as modified"
+    ))]
     Index {
         /// The index.
         path: PathBuf,
+        /// What it amounts to.
+        kind: Kind,
         /// Why.
         reason: String,
     },
@@ -87,9 +91,8 @@ impl Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Tree { .. } | Self::Object { .. } | Self::Index { .. } | Self::Settings { .. } => {
-                Kind::Repository
-            }
+            Self::Tree { .. } | Self::Object { .. } | Self::Settings { .. } => Kind::Repository,
+            Self::Index { kind, .. } => *kind,
             Self::Kept { .. } => Kind::Path,
             Self::File { source, .. } => kind_of_io(source),
         }

@@ -9,6 +9,10 @@ use gix::{
 };
 
 use super::Error;
+use crate::{
+    fault::{Kind, kind_of_io},
+    repository::reason,
+};
 
 /// The index that the last update, or git, left.
 pub(super) struct Stored {
@@ -84,7 +88,10 @@ pub(super) fn write(repo: &gix::Repository, new: gix::index::State) -> Result<()
         .write(gix::index::write::Options::default())
         .map_err(|err| Error::Index {
             path,
-            reason: format!("{err:#}"),
+            kind: err
+                .downcast_any_ref::<std::io::Error>()
+                .map_or(Kind::Repository, kind_of_io),
+            reason: reason(&err),
         })
 }
 

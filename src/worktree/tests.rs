@@ -566,7 +566,7 @@ fn a_locked_index_is_an_error_that_says_so() {
     let place = Place::new();
     place.write(".git/index.lock", "");
     match place.update(place.commit(&[("a", "1")])) {
-        Err(Error::Index { path, reason }) => assert!(path.ends_with("index") && !reason.is_empty()),
+        Err(Error::Index { path, reason, .. }) => assert!(path.ends_with("index") && !reason.is_empty()),
         other => panic!("{other:?}"),
     }
     fs::remove_file(place.at(".git/index.lock")).unwrap();

@@ -146,7 +146,8 @@ fn a_full_disk_is_an_error_and_then_it_is_not() {
     drop(unmount);
 }
 
-struct Unmount(std::path::PathBuf);
+/// Unmounts what is mounted there when it is dropped.
+pub struct Unmount(pub std::path::PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
