@@ -176,7 +176,7 @@ fn execute(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut child = command.spawn().map_err(|source| Error::Start {
+    let mut child = start(&mut command).map_err(|source| Error::Start {
         hook: hook.clone(),
         source,
     })?;
@@ -202,6 +202,24 @@ fn execute(
             limit: humantime::format_duration(timeout).to_string(),
         }),
     }
+}
+
+/// How often, and in what time, to try a program that is being written.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
+/// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
+fn start(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::park_timeout(BUSY_PAUSE);
+            }
+            started => return started,
+        }
+    }
+    command.spawn()
 }
 
 /// What a supervisor waits for.

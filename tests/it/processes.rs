@@ -81,7 +81,13 @@ fn as_another_user() {
             .current_dir(world.path("."))
             .uid(54321)
             .gid(54321);
-        Ended::from(command.output().unwrap())
+        // While another test's thread is starting a process, that holds the copy open for writing.
+        loop {
+            match command.output() {
+                Err(err) if err.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                output => return Ended::from(output.unwrap()),
+            }
+        }
     };
     let ended = run();
     assert_eq!(ended.exit, 1, "{ended:?}");
