@@ -284,11 +284,22 @@ fn redact_message(message: &str, url: &str) -> String {
     message.replace(url, "the URL")
 }
 
+/// `url` as text. gix leaves out the brackets around an IPv6 address, and then cannot read it again.
+fn with_brackets(url: &gix::Url) -> String {
+    let text = url.to_bstring().to_string();
+    match url.host() {
+        Some(host) if host.contains(':') && !text.contains(&format!("[{host}]")) => {
+            text.replacen(host, &format!("[{host}]"), 1)
+        }
+        _ => text,
+    }
+}
+
 impl fmt::Display for RepoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.local {
             Some(path) => path.fmt(f),
-            None => write!(f, "{}", self.without_secrets().to_bstring()),
+            None => f.write_str(&with_brackets(&self.without_secrets())),
         }
     }
 }

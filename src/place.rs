@@ -188,10 +188,7 @@ fn core_config(hash: gix::hash::Kind) -> String {
 
 /// What `git clone` adds. Never a password.
 fn remote_config(target: &Target, branch: Option<&RefName>) -> String {
-    let url = match target.repo.local_path() {
-        Some(path) => path.to_string(),
-        None => target.repo.without_secrets().to_bstring().to_string(),
-    };
+    let url = target.repo.to_string();
     let name = &target.remote;
     let mut out = format!(
         "[remote {}]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/{name}/*\n",
