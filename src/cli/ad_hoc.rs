@@ -23,9 +23,14 @@ pub(super) struct Options<'a> {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(super) enum Error {
     /// It cannot be opened.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Repository(#[from] repository::Error),
+    #[error("there is no clone at {dir}: {reason}")]
+    #[diagnostic(help("name the directory of an existing clone with -g, or write a configuration"))]
+    NoClone {
+        /// The directory.
+        dir: AbsPath,
+        /// Why not.
+        reason: String,
+    },
     /// It has no such remote.
     #[error("{dir} has no remote {remote:?} with a URL")]
     #[diagnostic(help("name another one with -r"))]
@@ -57,10 +62,7 @@ pub(super) enum Error {
 
 impl Blame for Error {
     fn kind(&self) -> Kind {
-        match self {
-            Self::Repository(err) => err.kind(),
-            _ => Kind::Config,
-        }
+        Kind::Config
     }
 }
 
@@ -95,7 +97,10 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     };
     let shown = options.dir.display().to_string();
     let dir = AbsPath::resolve(&super::current_dir(), options.dir).map_err(invalid("the path", &shown))?;
-    let repo = repository::open(&dir.as_path().join(".git"))?;
+    let repo = repository::open(&dir.as_path().join(".git")).map_err(|err| Error::NoClone {
+        dir: dir.clone(),
+        reason: err.to_string(),
+    })?;
     let trigger = TriggerName::new("default").map_err(invalid("the trigger", "default"))?;
     let target = Target {
         trigger: trigger.clone(),

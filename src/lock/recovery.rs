@@ -24,7 +24,7 @@ pub fn recover(git_dir: &Path) -> Result<(), Error> {
     ] {
         remove(&git_dir.join(name))?;
     }
-    locks_below(&git_dir.join("refs"))?;
+    refs_below(&git_dir.join("refs"))?;
     packs(&git_dir.join("objects/pack"))?;
     temporary_objects(&git_dir.join("objects"))?;
     each(&git_dir.join("gitsocket"), |path, name| {
@@ -35,17 +35,24 @@ pub fn recover(git_dir: &Path) -> Result<(), Error> {
     })
 }
 
-/// `*.lock` in a directory of refs and below.
-fn locks_below(dir: &Path) -> Result<(), Error> {
+/// `*.lock` in a directory of refs and below, and loose refs that a power cut has left without content:
+/// git could read neither them nor anything else then. What they pointed to is in their reflog.
+fn refs_below(dir: &Path) -> Result<(), Error> {
     each(dir, |path, name| {
-        if name.ends_with(b".lock") {
+        if is_dir(&path) {
+            refs_below(&path)
+        } else if name.ends_with(b".lock") || is_blank(&path) {
             remove(&path)
-        } else if is_dir(&path) {
-            locks_below(&path)
         } else {
             Ok(())
         }
     })
+}
+
+/// Whether a file holds nothing, or nothing but NULs: its size was written before the cut, its data were not.
+fn is_blank(path: &Path) -> bool {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    is_file && fs::read(path).is_ok_and(|content| content.iter().all(|byte| *byte == 0))
 }
 
 /// In `objects/pack`: temporary files of gitoxide (`.tmp*`) and git (`tmp_*`), packs whose index was not
@@ -143,14 +150,24 @@ mod tests {
         for name in stays.iter().chain(&goes) {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
+            fs::write(
+                path,
+                if name.starts_with("refs/heads/main") {
+                    "1234\n"
+                } else {
+                    ""
+                },
+            )
+            .unwrap();
         }
         fs::write(dir.path().join("objects/pack/pack-3.keep"), "mine").unwrap();
+        fs::write(dir.path().join("refs/heads/cut"), "").unwrap();
+        fs::write(dir.path().join("refs/remotes/origin/cut"), "\0\0\0\0").unwrap();
         recover(dir.path()).unwrap();
         for name in stays.iter().chain(&["objects/pack/pack-3.keep"]) {
             assert!(dir.path().join(name).exists(), "{name}");
         }
-        for name in goes {
+        for name in goes.iter().chain(&["refs/heads/cut", "refs/remotes/origin/cut"]) {
             assert!(!dir.path().join(name).exists(), "{name}");
         }
         recover(&dir.path().join("missing")).unwrap();

@@ -99,10 +99,15 @@ pub(super) fn write(
     old: &Stored,
     new: &mut gix::index::State,
 ) -> Result<u64, Error> {
+    let mut notices = Notices::default();
+    let is_submodule = |entry: &&gix::index::Entry| entry.mode == Mode::COMMIT;
+    for submodule in new.entries().iter().filter(is_submodule) {
+        notices.note(Notice::Submodule, submodule.path(new));
+    }
     if work.check.is_empty() {
+        notices.report(cx.options.report);
         return Ok(0);
     }
-    let mut notices = Notices::default();
     let mut content = Content::new(cx.repo, new)?;
     let mut before = None;
     let mut written = 0;
@@ -170,7 +175,6 @@ fn bring(
 ) -> Result<(Option<Stat>, bool), Error> {
     let path = file.path;
     if file.mode == Mode::COMMIT {
-        notices.note(Notice::Submodule, path);
         if !cx.options.dry_run {
             let made = cx.dirs.make(path).map(drop);
             made.map_err(|err| cx.failed("write", path, err))?;

@@ -38,7 +38,7 @@ fn usage() {
         (&["client", "-s", "nonsense", "site"], 2, "not an address"),
         (&["client", "--timeout", "soon", "site"], 2, "90s"),
         (&["once", "-c", "missing.ron", "site"], 2, "missing.ron"),
-        (&["once", "-g", "nowhere"], 1, "nowhere/.git"),
+        (&["once", "-g", "nowhere"], 2, "there is no clone at"),
     ] {
         let ended = world.run(args);
         assert_eq!(ended.exit, exit, "{args:?}: {ended:?}");

@@ -30,6 +30,9 @@ fn left_overs_of_a_dead_run_are_removed() {
     ] {
         world.write(&format!("site/.git/{name}"), "");
     }
+    // What a power cut leaves of files that were just written.
+    world.write("site/.git/refs/heads/main", "");
+    world.write("site/.git/refs/remotes/origin/main", "");
     world.write("site/.gitsocket-tmp-1", "half");
     world.write("site/d/.gitsocket-tmp-2", "half");
     source.commit([("d/a", file("2"))]);
