@@ -5,11 +5,13 @@
 
 use std::{
     fmt,
-    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+
+mod url;
+pub use url::{RepoUrl, Scheme};
 
 /// Why a name was not accepted; the text is a half sentence that fits after "… is not a valid …: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,143 +175,6 @@ impl AsRef<Path> for AbsPath {
     }
 }
 
-/// Where a repository is. Its text never shows a password: `Display` and `Debug` redact it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RepoUrl {
-    url: gix::Url,
-    local: Option<AbsPath>,
-}
-
-/// How a repository is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// A path or `file://`: served by this process itself.
-    Local,
-    /// `git://`: the daemon of `git daemon`, unauthenticated.
-    Git,
-    /// `http://`.
-    Http,
-    /// `https://`.
-    Https,
-    /// `ssh://` or `user@host:path`.
-    Ssh,
-}
-
-impl RepoUrl {
-    /// Read `text` as git does: a URL, `user@host:path`, or a path, which is taken relative to `base`.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, Invalid> {
-        if text.is_empty() {
-            return Err(Invalid::new("it is empty"));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(Invalid::new("it contains a control character"));
-        }
-        let mut local = None;
-        let url =
-            gix::url::parse(text).map_err(|err| Invalid::new(redact_message(&err.to_string(), text)))?;
-        match url.scheme {
-            gix::url::Scheme::File => {
-                if url.host().is_some_and(|host| !host.is_empty()) {
-                    return Err(Invalid::new(
-                        "a file:// URL names no host; write file:///absolute/path",
-                    ));
-                }
-                // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
-                let path: Vec<u8> = match text
-                    .get(..7)
-                    .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
-                {
-                    true => percent_encoding::percent_decode(&url.path).collect(),
-                    false => url.path.to_vec(),
-                };
-                if path.iter().any(u8::is_ascii_control) {
-                    return Err(Invalid::new("it contains a control character"));
-                }
-                let path = std::ffi::OsStr::from_bytes(&path);
-                local = Some(AbsPath::resolve(base, Path::new(path))?);
-            }
-            gix::url::Scheme::Git
-            | gix::url::Scheme::Http
-            | gix::url::Scheme::Https
-            | gix::url::Scheme::Ssh => {
-                if url.host().is_none_or(str::is_empty) {
-                    return Err(Invalid::new("it names no host"));
-                }
-            }
-            _ => {
-                return Err(Invalid::new(format!(
-                    "its scheme {:?} is not supported; use a path, file://, git://, http://, https:// or ssh://",
-                    url.scheme.as_str()
-                )));
-            }
-        }
-        Ok(Self { url, local })
-    }
-
-    /// How the repository is reached.
-    pub fn scheme(&self) -> Scheme {
-        match self.url.scheme {
-            gix::url::Scheme::Git => Scheme::Git,
-            gix::url::Scheme::Http => Scheme::Http,
-            gix::url::Scheme::Https => Scheme::Https,
-            gix::url::Scheme::Ssh => Scheme::Ssh,
-            _ => Scheme::Local,
-        }
-    }
-
-    /// The URL with all that it holds, a password included: for the transport only.
-    pub fn with_secrets(&self) -> &gix::Url {
-        &self.url
-    }
-
-    /// The URL without user and password for HTTP, and without a password for the rest:
-    /// fit for `.git/config`, logs and people.
-    pub fn without_secrets(&self) -> gix::Url {
-        let mut url = self.url.clone();
-        url.set_password(None);
-        if matches!(self.scheme(), Scheme::Http | Scheme::Https) {
-            url.set_user(None);
-        }
-        url
-    }
-
-    /// The path of a local repository.
-    pub fn local_path(&self) -> Option<&AbsPath> {
-        self.local.as_ref()
-    }
-}
-
-/// An error text about `url`, without repeating it: it may hold a password.
-fn redact_message(message: &str, url: &str) -> String {
-    message.replace(url, "the URL")
-}
-
-/// `url` as text. gix leaves out the brackets around an IPv6 address, and then cannot read it again.
-fn with_brackets(url: &gix::Url) -> String {
-    let text = url.to_bstring().to_string();
-    match url.host() {
-        Some(host) if host.contains(':') && !text.contains(&format!("[{host}]")) => {
-            text.replacen(host, &format!("[{host}]"), 1)
-        }
-        _ => text,
-    }
-}
-
-impl fmt::Display for RepoUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.local {
-            Some(path) => path.fmt(f),
-            None => f.write_str(&with_brackets(&self.without_secrets())),
-        }
-    }
-}
-
-impl fmt::Debug for RepoUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RepoUrl({self})")
-    }
-}
-
 /// The id of a run, unique on this host: milliseconds since the epoch and a counter, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunId(String);
@@ -437,43 +302,5 @@ mod tests {
         assert_eq!(resolve("../../../..").as_deref(), Ok("/"));
         assert!(resolve("").is_err());
         assert!(resolve("a\0b").is_err());
-    }
-
-    #[test]
-    fn urls_hide_their_secrets() {
-        let base = Path::new("/etc/g");
-        let url = RepoUrl::parse("https://me:hunter2@example.com/x.git", base).unwrap();
-        assert_eq!(url.to_string(), "https://example.com/x.git");
-        assert!(!format!("{url:?}").contains("hunter2"));
-        assert_eq!(
-            RepoUrl::parse("git@example.com:me/x.git", base).unwrap().scheme(),
-            Scheme::Ssh
-        );
-        assert_eq!(RepoUrl::parse("x.git", base).unwrap().to_string(), "/etc/g/x.git");
-        assert_eq!(
-            RepoUrl::parse("file:///srv/x.git", base).unwrap().local_path(),
-            Some(&AbsPath("/srv/x.git".into()))
-        );
-        for (text, path) in [
-            ("file:///srv/a%20b%41", "/srv/a bA"),
-            ("file:///srv/100%", "/srv/100%"),
-            ("/srv/a%20b", "/srv/a%20b"),
-        ] {
-            let url = RepoUrl::parse(text, base).unwrap();
-            assert_eq!(url.local_path(), Some(&AbsPath(path.into())));
-        }
-        for bad in [
-            "",
-            "ftp://h/x",
-            "ext::sh -c x",
-            "a\nb",
-            "https:///x",
-            "file:///a%0ab",
-            "file:///a%00b",
-        ] {
-            assert!(RepoUrl::parse(bad, base).is_err(), "{bad:?}");
-        }
-        let err = RepoUrl::parse("https://me:hunter2@exa mple.com:x/y", base).unwrap_err();
-        assert!(!err.to_string().contains("hunter2"), "{err}");
     }
 }

@@ -224,41 +224,6 @@ fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
 }
 
 #[test]
-fn who_hangs_up_during_a_run_gives_its_place_back() {
-    let world = world();
-    world.fifo("go");
-    let hook = world.script("hook", "read line < ../go");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
-    let daemon = world.daemon();
-    let waiting: Vec<_> = (0..256)
-        .map(|_| {
-            let mut stream = BufReader::new(daemon.connect());
-            stream.get_mut().write_all(b"site\n").unwrap();
-            let mut line = String::new();
-            stream.read_line(&mut line).unwrap();
-            assert_eq!(line, "queued site\n");
-            stream
-        })
-        .collect();
-    assert!(daemon.say("ping\n").starts_with("error - busy: "));
-    drop(waiting);
-    // The kernel tells the daemon, in its own time; the hook still holds the run.
-    while daemon.say("ping\n") != "pong\nok -\n" {}
-    assert!(daemon.say("status site\n").starts_with("site running"));
-    // One that has only finished sending stays to the end.
-    let mut half = daemon.connect();
-    half.write_all(b"site\n").unwrap();
-    half.shutdown(Shutdown::Write).unwrap();
-    let mut half = BufReader::new(half);
-    let mut line = String::new();
-    half.read_line(&mut line).unwrap();
-    fs::write(world.path("go"), "\n").unwrap();
-    let mut rest = String::new();
-    half.read_to_string(&mut rest).unwrap();
-    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
-}
-
-#[test]
 fn tcp_listeners_want_their_token() {
     let world = world();
     world.write("token", "s3cret\n");
