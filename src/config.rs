@@ -32,6 +32,7 @@
 //! | `Ssh.agent` | `true`: the keys of the agent at `$SSH_AUTH_SOCK`, after `key` | `true` without a key |
 //! | `tls.ca_file` | path $ of the only certificates to trust; `https://` only | none |
 //! | `tls.roots` | `Mozilla` or `System`; not together with `ca_file` | `Mozilla` |
+//! | `tls.cert_file`, `tls.key_file` | paths $ of our own certificate with its chain, and of its key, as PEM; `https://` only | none |
 //! | `tls.allow_plain_credentials` | `true` lets credentials go over `http://` | `false` |
 //! | `hooks` | list of `Exec(…)` and `PostCheckout`, run in this order | `[PostCheckout]` |
 //! | `Exec.run` | program and arguments: a path, or a bare name found on PATH | required |
@@ -229,13 +230,24 @@ impl Default for Ssh {
     }
 }
 
-/// Which certificates to trust.
+/// Which certificates to trust, and which to show.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
     /// The roots of trust.
     pub roots: Roots,
+    /// The certificate to show to a server that asks for one.
+    pub client: Option<ClientCertificate>,
     /// Send credentials over `http://`, where everybody on the way can read them.
     pub allow_plain_credentials: bool,
+}
+
+/// A certificate of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The PEM file of the certificate, and of those between it and its root.
+    pub cert_file: AbsPath,
+    /// The PEM file of its private key.
+    pub key_file: AbsPath,
 }
 
 /// The roots of trust for TLS.

@@ -7,6 +7,7 @@
 mod answer;
 mod auth;
 mod caller;
+mod certificate;
 mod client;
 mod error;
 mod exchange;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{
-        Auth, Roots, Ssh, Tls,
+        Auth, ClientCertificate, Roots, Ssh, Tls,
         raw::{Shape, Value},
         report::Problem,
     },
@@ -90,6 +90,7 @@ impl Check<'_> {
         let around = self.around;
         let ca_file = self.optional(&fields, "ca_file", |value| around.secret_path(value));
         let roots = self.optional(&fields, "roots", roots);
+        let client = self.client_certificate(&fields);
         let plain = self.optional(&fields, "allow_plain_credentials", Value::bool);
         if fields.has("ca_file") && fields.has("roots") {
             let problem = Problem::at(
@@ -105,7 +106,36 @@ impl Check<'_> {
         }
         Some(Tls {
             roots: ca_file.map(Roots::File).or(roots).unwrap_or_default(),
+            client,
             allow_plain_credentials: plain.unwrap_or_default(),
+        })
+    }
+
+    /// A certificate proves nothing without its key, nor a key without its certificate.
+    fn client_certificate(&mut self, fields: &Fields<'_>) -> Option<ClientCertificate> {
+        let around = self.around;
+        let cert_file = self.optional(fields, "cert_file", |value| around.secret_path(value));
+        let key_file = self.optional(fields, "key_file", |value| around.secret_path(value));
+        for (given, missing) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+            if fields.has(given) && !fields.has(missing) && !fields.was_misspelt(missing) {
+                let problem = Problem::at(
+                    fields.name_span(given),
+                    format!("`{given}` is of no use without `{missing}`"),
+                )
+                .help(format!(
+                    r#"add {missing}: "/etc/gitsocket/{}"; both may name one file"#,
+                    if missing == "key_file" {
+                        "client.key"
+                    } else {
+                        "client.pem"
+                    }
+                ));
+                self.problems.push(problem);
+            }
+        }
+        Some(ClientCertificate {
+            cert_file: cert_file?,
+            key_file: key_file?,
         })
     }
 
@@ -132,7 +162,7 @@ impl Check<'_> {
             .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
             self.problems.push(problem);
         }
-        let certificates = tls.is_some_and(|tls| tls.roots != Roots::Mozilla);
+        let certificates = tls.is_some_and(|tls| tls.roots != Roots::Mozilla || tls.client.is_some());
         if fields.has("tls") && (!http || certificates && scheme == Scheme::Http) {
             let problem = Problem::at(fields.name_span("tls"), "certificates are for https:// alone")
                 .also(repo_at, "this is something else")

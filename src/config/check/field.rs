@@ -72,8 +72,14 @@ pub(super) static SSH: Schema = Schema {
 };
 pub(super) static TLS: Schema = Schema {
     what: "`tls`",
-    known: &["ca_file", "roots", "allow_plain_credentials"],
-    later: &[("client_cert", LEAVE_OUT), ("client_key", LEAVE_OUT)],
+    known: &[
+        "ca_file",
+        "roots",
+        "cert_file",
+        "key_file",
+        "allow_plain_credentials",
+    ],
+    later: &[],
 };
 pub(super) static EXEC: Schema = Schema {
     what: "`Exec`",
@@ -82,8 +88,11 @@ pub(super) static EXEC: Schema = Schema {
 };
 static ALL: [&Schema; 9] = [&CONFIG, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC];
 
+/// Without `_file`, they would hold the secret itself.
+const SECRETS: [&str; 3] = ["password_file", "token_file", "passphrase_file"];
+
 /// What other programs call it.
-const OTHER_WORDS: [(&str, &str); 20] = [
+const OTHER_WORDS: [(&str, &str); 30] = [
     ("url", "repo"),
     ("repository", "repo"),
     ("source", "repo"),
@@ -101,6 +110,16 @@ const OTHER_WORDS: [(&str, &str); 20] = [
     ("username", "user"),
     ("identity_file", "key"),
     ("private_key", "key"),
+    ("private_key", "key_file"),
+    ("client_key", "key_file"),
+    ("ssl_key", "key_file"),
+    ("sslkey", "key_file"),
+    ("client_cert", "cert_file"),
+    ("client_certificate", "cert_file"),
+    ("ssl_cert", "cert_file"),
+    ("sslcert", "cert_file"),
+    ("cacert", "ca_file"),
+    ("sslcainfo", "ca_file"),
     ("known_hosts_file", "known_hosts"),
     ("hook", "hooks"),
     ("workers", "jobs"),
@@ -217,7 +236,7 @@ impl Check<'_> {
 
 impl Fields<'_> {
     /// Whether `name` is missing because something unknown was meant to be it: then one error is enough.
-    fn was_misspelt(&self, name: &str) -> bool {
+    pub(super) fn was_misspelt(&self, name: &str) -> bool {
         self.given
             .keys()
             .filter(|given| !self.schema.known.contains(given))
@@ -235,7 +254,7 @@ impl Schema {
         let problem = Problem::at(name.span(), format!("{what} has no field `{text}`"));
         if let Some(file) = known
             .iter()
-            .find(|known| known.strip_suffix("_file") == Some(text))
+            .find(|known| known.strip_suffix("_file") == Some(text) && SECRETS.contains(known))
         {
             return problem.help(format!(
                 "a configuration holds no secrets: write it into a file that only gitsocket can read, and name \
@@ -256,14 +275,15 @@ impl Schema {
         let later = self.later.iter().map(|(later, _)| *later);
         let other = OTHER_WORDS
             .iter()
-            .find(|(word, _)| *word == name)
-            .map(|(_, meant)| *meant);
+            .filter(|(word, _)| word.eq_ignore_ascii_case(name))
+            .map(|(_, meant)| *meant)
+            .find(|meant| self.known.contains(meant));
         let file = self
             .known
             .iter()
             .copied()
             .find(|known| known.strip_suffix("_file") == Some(name));
-        file.or(other.filter(|meant| self.known.contains(meant)))
+        file.or(other)
             .or_else(|| closest(name, self.known.iter().copied().chain(later)))
     }
 }

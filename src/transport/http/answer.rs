@@ -7,7 +7,11 @@ use ureq::{
     http::{Response, Uri, header},
 };
 
-use super::{Error, location};
+use super::{
+    Error,
+    certificate::{self, Shown},
+    location::{self, Origin},
+};
 use crate::fault::one_line;
 
 /// The type of an answer: `advertisement` of refs, or `result` of a request.
@@ -15,17 +19,26 @@ pub(super) fn content_type(kind: &str) -> String {
     format!("application/x-git-upload-pack-{kind}")
 }
 
-/// The body of `response`, if it is what git asked for; `unauthorized` knows what a 401 means.
+/// The body of `response`, if it is what git asked for; `unauthorized` knows what a 401 means, and of our
+/// certificate the server has seen what `shown` says.
 pub(super) fn check(
     uri: &Uri,
     mut response: Response<Body>,
     kind: &str,
+    shown: Shown<'_>,
     unauthorized: impl FnOnce(Option<String>) -> Error,
 ) -> Result<Body, Error> {
     let url = location::shown(uri);
     let status = response.status().as_u16();
     if status != 200 {
-        let said = said(response.body_mut());
+        let page = start(response.body_mut(), 1000);
+        let host = Origin::of(uri).map(|origin| origin.to_string());
+        if status == 400
+            && let Some(err) = certificate::page(&page, &host.unwrap_or_default(), shown)
+        {
+            return Err(err);
+        }
+        let said = said(response.body(), &page);
         return Err(match status {
             401 => unauthorized(said),
             403 => Error::Forbidden { url, said },
@@ -57,12 +70,12 @@ pub(super) fn redirected_to(response: &Response<Body>) -> Option<String> {
     Some(String::from_utf8_lossy(to.as_bytes()).into_owned())
 }
 
-/// The first line of a plain text, as git shows it.
-fn said(body: &mut Body) -> Option<String> {
+/// The first line of a plain text that begins with `start`, as git shows it.
+fn said(body: &Body, start: &[u8]) -> Option<String> {
     if !body.mime_type()?.eq_ignore_ascii_case("text/plain") {
         return None;
     }
-    let text = String::from_utf8_lossy(&start(body, 200)).into_owned();
+    let text = String::from_utf8_lossy(&start[..start.len().min(200)]);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     Some(one_line(line))
 }

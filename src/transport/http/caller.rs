@@ -14,10 +14,11 @@ use ureq::{
 use super::{
     Error, answer,
     auth::Credentials,
+    certificate::Shown,
     forward::Forward,
     location::{self, Origin},
     proxy::{self, Proxies, Route},
-    tls,
+    tls::{self, Setup},
 };
 use crate::{
     fault::one_line,
@@ -41,7 +42,7 @@ pub(super) struct Caller {
     /// Whom the credentials are for.
     origin: Origin,
     proxies: Proxies,
-    roots: String,
+    tls: Setup,
 }
 
 impl Caller {
@@ -52,12 +53,12 @@ impl Caller {
         options: &Options<'_>,
         proxies: Proxies,
     ) -> Result<Self, Error> {
-        let (tls, roots) = tls::config(options.tls)?;
+        let tls = tls::setup(options.tls)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            .tls_config(tls)
+            .tls_config(tls.config.clone())
             .user_agent(USER_AGENT)
             // One write then fits into the socket's buffer at once, so that none can outlast the deadline by much.
             .output_buffer_size(16 * 1024)
@@ -70,7 +71,7 @@ impl Caller {
             asked: AtomicBool::new(false),
             origin,
             proxies,
-            roots,
+            tls,
         })
     }
 
@@ -128,8 +129,8 @@ impl Caller {
             .left()
             .map_err(|_| tcp::Error::timeout(&peer(uri, via.as_deref()), self.deadline))?;
         let response = match body {
-            Some(body) => self.run(request.map(|()| body), left, tunnel),
-            None => self.run(request, left, tunnel),
+            Some(body) => self.run(request.map(|()| body), left, tunnel, &origin),
+            None => self.run(request, left, tunnel, &origin),
         };
         let response = response.map_err(|err| self.explain(err, uri, via.as_deref()))?;
         match (response.status().as_u16(), via) {
@@ -143,11 +144,17 @@ impl Caller {
         request: Request<S>,
         left: std::time::Duration,
         tunnel: Option<ureq::Proxy>,
+        origin: &Origin,
     ) -> Result<Response<Body>, ureq::Error> {
+        let tls = match *origin == self.origin {
+            true => &self.tls.config,
+            false => &self.tls.elsewhere,
+        };
         let request = self
             .agent
             .configure_request(request)
             .timeout_global(Some(left))
+            .tls_config(tls.clone())
             .proxy(tunnel)
             .build();
         self.agent.run(request)
@@ -155,7 +162,9 @@ impl Caller {
 
     /// The body of `response`, if it is what git asked for.
     pub(super) fn accept(&self, uri: &Uri, response: Response<Body>, kind: &str) -> Result<Body, Error> {
-        answer::check(uri, response, kind, |said| self.unauthorized(uri, said))
+        answer::check(uri, response, kind, self.shown(uri), |said| {
+            self.unauthorized(uri, said)
+        })
     }
 
     fn unauthorized(&self, uri: &Uri, said: Option<String>) -> Error {
@@ -172,6 +181,11 @@ impl Caller {
                 said,
             },
         }
+    }
+
+    /// What the server of `uri` has seen of our certificate.
+    fn shown(&self, uri: &Uri) -> Shown<'_> {
+        self.tls.shown(Origin::of(uri), &self.origin)
     }
 
     fn credentials_for(&self, uri: &Uri) -> Option<&Credentials> {
@@ -194,7 +208,7 @@ impl Caller {
         };
         match err {
             ureq::Error::Timeout(_) => tcp::Error::timeout(&peer, self.deadline).into(),
-            ureq::Error::Rustls(err) => tls::fault(&err, &peer.host, &self.roots),
+            ureq::Error::Rustls(err) => self.tls.fault(&err, &peer.host, self.shown(uri)),
             // The reason ends in the status, if there was one.
             ureq::Error::ConnectProxyFailed(reason) => {
                 let status = reason.rsplit('/').next().and_then(|status| status.parse().ok());
@@ -210,7 +224,7 @@ impl Caller {
             }
             ureq::Error::Io(err) | ureq::Error::Decompress(_, err) => {
                 if let Some(err) = err.get_ref().and_then(|err| err.downcast_ref::<rustls::Error>()) {
-                    return tls::fault(err, &peer.host, &self.roots);
+                    return self.tls.fault(err, &peer.host, self.shown(uri));
                 }
                 match err.kind() {
                     E::ConnectionRefused

@@ -65,6 +65,66 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Our certificate cannot be used.
+    #[error("the client certificate in {path} cannot be used: {reason}")]
+    #[diagnostic(help("{help}"))]
+    Certificate {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        reason: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The key of our certificate cannot be used.
+    #[error("the client certificate's key in {path} cannot be used: {reason}")]
+    #[diagnostic(help("{help}"))]
+    CertificateKey {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        reason: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The key is that of another certificate.
+    #[error("the key in {key} does not belong to the client certificate in {cert}")]
+    #[diagnostic(help(
+        "`tls.cert_file` must begin with the certificate that was issued for this key, before those of its issuers"
+    ))]
+    KeyMismatch {
+        /// The key's file.
+        key: AbsPath,
+        /// The certificate's file.
+        cert: AbsPath,
+    },
+    /// The server wants a certificate, and was shown none.
+    #[error("{host} asks for a client certificate")]
+    #[diagnostic(help("{}", match withheld_for {
+        Some(host) => format!(
+            "`tls.cert_file` is only ever shown to {host}, and it redirected here: write this URL as `repo`"
+        ),
+        None => "name it and its key: tls: (cert_file: \"/path/client.pem\", key_file: \"/path/client.key\")".into(),
+    }))]
+    CertificateWanted {
+        /// The host.
+        host: String,
+        /// The host that the certificate is for, if there is one.
+        withheld_for: Option<String>,
+    },
+    /// The server does not take our certificate.
+    #[error("{host} does not accept the client certificate in {path}: {reason}")]
+    #[diagnostic(help("{help}"))]
+    CertificateRefused {
+        /// The host.
+        host: String,
+        /// The certificate's file.
+        path: AbsPath,
+        /// Why.
+        reason: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
     /// The server's certificate was made by nobody we trust.
     #[error("the certificate of {host} was issued by nobody that is trusted here ({roots})")]
     #[diagnostic(help(
@@ -97,7 +157,8 @@ pub enum Error {
     /// TLS failed otherwise.
     #[error("no secure connection to {host}: {reason}")]
     #[diagnostic(help(
-        "check the port; a private authority's certificate is named by tls: (ca_file: \"/path/ca.pem\")"
+        "check the port; a private authority's certificate is named by tls: (ca_file: \"/path/ca.pem\"), one that the \
+         server wants to see of ours by tls: (cert_file: \"/path/client.pem\", key_file: \"/path/client.key\")"
     ))]
     Tls {
         /// The host.
@@ -239,10 +300,15 @@ impl Blame for Error {
             | Self::Credentials { .. }
             | Self::Roots { .. }
             | Self::SystemRoots { .. }
+            | Self::Certificate { .. }
+            | Self::CertificateKey { .. }
+            | Self::KeyMismatch { .. }
             | Self::ProxyUrl { .. } => Kind::Config,
             Self::Proxy { status, .. } if status.is_none_or(passing) => Kind::Unreachable,
             Self::Status { status, .. } if passing(*status) => Kind::Unreachable,
-            Self::UnknownIssuer { .. }
+            Self::CertificateWanted { .. }
+            | Self::CertificateRefused { .. }
+            | Self::UnknownIssuer { .. }
             | Self::Expired { .. }
             | Self::WrongName { .. }
             | Self::Tls { .. }

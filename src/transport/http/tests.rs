@@ -1,5 +1,7 @@
 //! Every fault that a server, a proxy or a certificate can have, against canned answers.
 
+mod client_certificates;
+
 use std::{
     io::{BufRead as _, Write as _},
     path::Path,
@@ -654,24 +656,30 @@ fn a_proxy_that_refuses() {
 }
 
 mod tls {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
     use rustls::{
-        ServerConfig, ServerConnection, StreamOwned,
+        ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
         pki_types::{CertificateDer, PrivateKeyDer},
+        server::{NoClientAuth, danger::ClientCertVerifier},
     };
 
     use super::*;
 
     /// A private authority, and the file that names it.
-    struct Authority {
-        issuer: CertifiedIssuer<'static, KeyPair>,
+    pub(super) struct Authority {
+        pub(super) issuer: CertifiedIssuer<'static, KeyPair>,
         _file: NamedTempFile,
         path: AbsPath,
     }
 
     impl Authority {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
+            Self::named("Authority")
+        }
+
+        pub(super) fn named(name: &str) -> Self {
             let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
             let (file, path) = secret(&issuer.pem());
@@ -682,7 +690,7 @@ mod tls {
             }
         }
 
-        fn trusted(&self) -> Ask {
+        pub(super) fn trusted(&self) -> Ask {
             let tls = Tls {
                 roots: Roots::File(self.path.clone()),
                 ..Tls::default()
@@ -694,31 +702,40 @@ mod tls {
         }
 
         /// A server with a certificate for `name` that ends in `year`.
-        fn server(
+        pub(super) fn server(
             &self,
             name: &str,
             year: i32,
             answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
         ) -> Server {
+            let (cert, key) = self.certificate(name, year);
+            serve_with(cert, &key, Arc::new(NoClientAuth), rustls::ALL_VERSIONS, answer)
+        }
+
+        /// A certificate for `name` that ends in `year`, and its key.
+        pub(super) fn certificate(&self, name: &str, year: i32) -> (CertificateDer<'static>, KeyPair) {
             let mut params = CertificateParams::new([name.to_owned()]).unwrap();
             params.not_after = date_time_ymd(year, 1, 1);
             let key = KeyPair::generate().unwrap();
             let cert = params.signed_by(&key, &self.issuer).unwrap();
-            serve(cert.der().clone(), &key, answer)
+            (cert.der().clone(), key)
         }
     }
 
-    fn serve(
+    /// A server with this certificate, whose clients `verifier` looks at.
+    pub(super) fn serve_with(
         cert: CertificateDer<'static>,
         key: &KeyPair,
+        verifier: Arc<dyn ClientCertVerifier>,
+        versions: &[&'static SupportedProtocolVersion],
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Server {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![cert], key)
             .unwrap();
         let config = Arc::new(config);
@@ -731,7 +748,7 @@ mod tls {
         )
     }
 
-    fn url(server: &Server) -> String {
+    pub(super) fn url(server: &Server) -> String {
         format!("https://localhost:{}/x", server.port)
     }
 

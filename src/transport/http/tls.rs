@@ -1,16 +1,53 @@
-//! Whom to trust, and what went wrong when that failed.
+//! Whom to trust, what to show, and what went wrong when that failed.
 
 use rustls::{CertificateError, RootCertStore, pki_types::CertificateDer};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::Error;
+use super::{
+    Error,
+    certificate::{self, Shown},
+    location::Origin,
+};
 use crate::{
     config::{Roots, Tls},
     name::AbsPath,
 };
 
-/// The roots that `tls` names, and what to call them in an error. Files are read now.
-pub(super) fn config(tls: &Tls) -> Result<(TlsConfig, String), Error> {
+/// How TLS is spoken.
+pub(super) struct Setup {
+    /// With the origin that the configuration names.
+    pub(super) config: TlsConfig,
+    /// With all others: our certificate is not for them.
+    pub(super) elsewhere: TlsConfig,
+    /// What to call the roots of trust in an error.
+    roots: String,
+    /// The file of our certificate.
+    certificate: Option<AbsPath>,
+}
+
+impl Setup {
+    /// What a server has seen of our certificate, which is for `origin`.
+    pub(super) fn shown(&self, to: Option<Origin>, origin: &Origin) -> Shown<'_> {
+        match &self.certificate {
+            None => Shown::None,
+            Some(path) if to.as_ref() == Some(origin) => Shown::Sent(path),
+            Some(_) => Shown::Withheld(origin.to_string()),
+        }
+    }
+
+    /// What `err` means that came up in TLS with `host`, which has seen of our certificate what `shown` says.
+    pub(super) fn fault(&self, err: &rustls::Error, host: &str, shown: Shown<'_>) -> Error {
+        if let rustls::Error::AlertReceived(alert) = err
+            && let Some(err) = certificate::alert(*alert, host, shown)
+        {
+            return err;
+        }
+        fault(err, host, &self.roots)
+    }
+}
+
+/// As `tls` says. Files are read now.
+pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
     let (roots, name) = match &tls.roots {
         Roots::Mozilla => (RootCerts::WebPki, "Mozilla's roots were used".to_owned()),
         Roots::System => (
@@ -22,7 +59,19 @@ pub(super) fn config(tls: &Tls) -> Result<(TlsConfig, String), Error> {
             format!("only the roots in {path} were used (`tls.ca_file`)"),
         ),
     };
-    Ok((TlsConfig::builder().root_certs(roots).build(), name))
+    let client = tls.client.as_ref().map(certificate::read).transpose()?;
+    let config = |client| {
+        TlsConfig::builder()
+            .root_certs(roots.clone())
+            .client_cert(client)
+            .build()
+    };
+    Ok(Setup {
+        config: config(client),
+        elsewhere: config(None),
+        roots: name,
+        certificate: tls.client.as_ref().map(|client| client.cert_file.clone()),
+    })
 }
 
 fn system() -> Result<RootCerts, Error> {
@@ -64,7 +113,7 @@ fn file(path: &AbsPath) -> Result<RootCerts, Error> {
 }
 
 /// What `err` means that came up while TLS was set up with `host`, trusting `roots`.
-pub(super) fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
+fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
     use CertificateError as C;
     let host = host.to_owned();
     let reason = err.to_string();
