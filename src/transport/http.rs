@@ -12,6 +12,7 @@ mod client;
 mod error;
 mod exchange;
 mod forward;
+mod last_words;
 mod location;
 mod proxy;
 mod tls;

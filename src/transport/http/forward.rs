@@ -5,9 +5,7 @@
 
 use std::mem;
 
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{
     Error,
     http::{
@@ -16,6 +14,8 @@ use ureq::{
     },
 };
 
+use super::last_words::Connections;
+
 const MARK: &str = "/by-proxy:";
 
 /// The path to ask a proxy for when `uri` is wanted.
@@ -23,9 +23,9 @@ pub(super) fn path_for(uri: &Uri) -> Result<PathAndQuery, InvalidUri> {
     format!("{MARK}{uri}").parse()
 }
 
-/// ureq's connections, but for those to a proxy that is to pass requests on.
+/// Connections as usual, but for those to a proxy that is to pass requests on.
 #[derive(Debug, Default)]
-pub(super) struct Forward(DefaultConnector);
+pub(super) struct Forward(Connections);
 
 impl Connector for Forward {
     type Out = Box<dyn Transport>;
