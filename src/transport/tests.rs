@@ -1,6 +1,7 @@
 //! Real fetches from git's own servers, where git is there.
 
 mod git_servers;
+pub(super) mod refusal;
 pub(super) mod server;
 
 use std::{num::NonZeroU32, path::Path, sync::atomic::AtomicBool, time::Duration};
@@ -10,34 +11,6 @@ use gix::remote::{Direction, fetch::Shallow};
 use self::git_servers::{Origin, daemon, http_backend};
 use super::*;
 use crate::fault::Failure;
-
-/// What `failure` says, with this machine's ports and temporary files replaced.
-pub(super) fn shown(failure: &Failure) -> String {
-    let Failure { kind, message, help } = failure;
-    let help = help.as_deref().unwrap_or("none");
-    let text = format!("{}: {message}\nhelp: {help}", kind.as_str());
-    let mut out = String::new();
-    let mut rest = text.as_str();
-    let temporary = format!("{}/.tmp", std::env::temp_dir().display());
-    while let Some(c) = rest.chars().next() {
-        let digits = rest[1.min(rest.len())..]
-            .bytes()
-            .take_while(u8::is_ascii_digit)
-            .count();
-        if let Some(name) = rest.strip_prefix(&temporary) {
-            let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
-            rest = &name[end..];
-            out += if rest.starts_with('/') { "DIR" } else { "FILE" };
-        } else if c == ':' && digits >= 4 {
-            rest = &rest[1 + digits..];
-            out += ":PORT";
-        } else {
-            rest = &rest[c.len_utf8()..];
-            out.push(c);
-        }
-    }
-    out
-}
 
 /// Fetch `main` from `url` into the bare repository at `dir`, which is made if it is not there.
 fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Failure> {

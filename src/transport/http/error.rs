@@ -126,7 +126,7 @@ pub enum Error {
         help: &'static str,
     },
     /// The server's certificate was made by nobody we trust.
-    #[error("the certificate of {host} was issued by nobody that is trusted here ({roots})")]
+    #[error("the certificate of {host} was issued by nobody that is trusted here: {roots}")]
     #[diagnostic(help(
         "if its authority is a private one, name that: tls: (ca_file: \"/path/ca.pem\"), or tls: (roots: System)"
     ))]
@@ -177,7 +177,10 @@ pub enum Error {
     },
     /// The proxy refused.
     #[error("the proxy {proxy} did not connect to {host}: {reason}")]
-    #[diagnostic(help("correct $HTTPS_PROXY, or name the host in $NO_PROXY"))]
+    #[diagnostic(help("{}, or name the host in $NO_PROXY", match status {
+        Some(407) => "write them into the variable that names the proxy: http://USER:PASSWORD@HOST:PORT",
+        _ => "correct $HTTPS_PROXY, $http_proxy or $ALL_PROXY",
+    }))]
     Proxy {
         /// The proxy, without secrets.
         proxy: String,
@@ -192,7 +195,8 @@ pub enum Error {
     #[error("{url} asks for a user and password (401){}", quoted(.said))]
     #[diagnostic(help("{}", match withheld_for {
         Some(host) => format!("`auth` is only ever sent to {host}, and it redirected here: write this URL as `repo`"),
-        None => "name them with `auth`. Many hosts answer this for a repository that does not exist, too".into(),
+        None => "name them: auth: Basic(user: \"…\", password_file: \"…\"), or Bearer(token_file: \"…\"). Many hosts \
+                 answer this for a repository that does not exist, too".into(),
     }))]
     Unauthenticated {
         /// The URL.
@@ -204,7 +208,9 @@ pub enum Error {
     },
     /// 401, although credentials were sent.
     #[error("{url} refused the credentials from {from} (401){}", quoted(.said))]
-    #[diagnostic(help("they are wrong, have expired, or are not meant for this repository"))]
+    #[diagnostic(help(
+        "they are wrong, have expired, or are not meant for this repository; write the right ones there"
+    ))]
     Refused {
         /// The URL.
         url: String,

@@ -19,11 +19,14 @@ use super::{Proxies, connect};
 use crate::{
     config::{Auth, Roots, Tls},
     event::Reporter,
-    fault::{Failure, Kind},
+    fault::Kind,
     name::{AbsPath, RepoUrl},
     transport::{
         Deadline, Error, Options, cause,
-        tests::server::{Answer, Request, Server, reply},
+        tests::{
+            refusal::{Refusal, assert_all_are_shown},
+            server::{Answer, Request, Server, reply},
+        },
     },
 };
 
@@ -53,7 +56,7 @@ impl Default for Ask {
 
 impl Ask {
     /// Shake hands with the server at `url`, then ask it for a line.
-    fn line(&self, url: &str) -> Result<String, Failure> {
+    fn line(&self, url: &str) -> Result<String, Refusal> {
         let url = RepoUrl::parse(url, Path::new("/")).unwrap();
         let options = Options {
             deadline: Deadline::new(self.timeout),
@@ -62,7 +65,7 @@ impl Ask {
             report: &Reporter::new(|_| {}),
         };
         let mut transport =
-            connect(&url, &options, self.proxies.clone()).map_err(|err| Failure::of(&Error::from(err)))?;
+            connect(&url, &options, self.proxies.clone()).map_err(|err| Refusal::of(&Error::from(err)))?;
         transport
             .handshake(Service::UploadPack, &[])
             .map(drop)
@@ -83,7 +86,7 @@ impl Ask {
         Ok(line)
     }
 
-    fn failure(&self, url: &str) -> Failure {
+    fn failure(&self, url: &str) -> Refusal {
         let failure = self.line(url).unwrap_err();
         let text = format!("{failure:?}");
         assert!(!text.contains("hunter2"), "{text}");
@@ -93,12 +96,12 @@ impl Ask {
     }
 }
 
-fn failure(err: client::Error) -> Failure {
+fn failure(err: client::Error) -> Refusal {
     let err = gix::Error::from(err);
-    Failure::of(cause(&err).unwrap_or_else(|| panic!("not ours: {err:?}")))
+    Refusal::of(cause(&err).unwrap_or_else(|| panic!("not ours: {err:?}")))
 }
 
-fn io_failure(err: std::io::Error) -> Failure {
+fn io_failure(err: std::io::Error) -> Refusal {
     failure(client::Error::Io(err))
 }
 
@@ -193,71 +196,107 @@ fn gzip_is_undone() {
         ),
     });
     let failure = Ask::default().failure(&server.url("/x"));
-    assert_eq!(failure.kind, Kind::Remote, "{failure:?}");
+    insta::assert_snapshot!(failure, @r"
+    Protocol (remote): http://127.0.0.1:PORT/x answered what cannot be understood: its gzip data are damaged: invalid gzip header
+    help: check the port in `repo`, and whether a proxy is between
+    ");
 }
 
 #[test]
 fn statuses() {
-    for (status, kind, message) in [
-        (
-            "401 Unauthorized",
-            Kind::Remote,
-            "asks for a user and password (401)",
-        ),
-        ("403 Forbidden", Kind::Remote, "is forbidden (403)"),
-        ("404 Not Found", Kind::Remote, "there is no repository at"),
-        ("410 Gone", Kind::Remote, "there is no repository at"),
-        ("418 Teapot", Kind::Remote, "answered 418"),
-        ("429 Too Many", Kind::Unreachable, "answered 429"),
-        ("500 Oops", Kind::Unreachable, "answered 500"),
-        ("501 Not Implemented", Kind::Remote, "answered 501"),
-        ("503 Busy", Kind::Unreachable, "answered 503"),
-        ("204 No Content", Kind::Remote, "answered 204"),
-        ("304 Not Modified", Kind::Remote, "answered 304"),
+    let mut all = String::new();
+    for status in [
+        "401 Unauthorized",
+        "403 Forbidden",
+        "404 Not Found",
+        "410 Gone",
+        "418 Teapot",
+        "429 Too Many",
+        "500 Oops",
+        "501 Not Implemented",
+        "503 Busy",
+        "204 No Content",
+        "304 Not Modified",
     ] {
-        for method in ["GET", "POST"] {
+        let [get, post] = ["GET", "POST"].map(|method| {
             let server = Server::start(move |request| match request.method() == method {
                 true => reply(status, &[("Content-Type", "text/plain")], "\nno luck\nx"),
                 false => git(request),
             });
-            let failure = Ask::default().failure(&server.url("/x"));
-            assert_eq!(failure.kind, kind, "{failure:?}");
-            assert!(failure.message.contains(message), "{failure:?}");
-            assert!(failure.message.contains(&server.url("/x")), "{failure:?}");
-            if kind == Kind::Remote && !status.starts_with(['2', '3']) {
-                assert!(failure.message.ends_with("it says \"no luck\""), "{failure:?}");
-            }
-        }
+            Ask::default().failure(&server.url("/x")).to_string()
+        });
+        assert_eq!(get, post);
+        all += &format!("{get}\n\n");
     }
+    insta::assert_snapshot!(all, @r#"
+    Unauthenticated (remote): http://127.0.0.1:PORT/x asks for a user and password (401): it says "no luck"
+    help: name them: auth: Basic(user: "…", password_file: "…"), or Bearer(token_file: "…"). Many hosts answer this for a repository that does not exist, too
+
+    Forbidden (remote): http://127.0.0.1:PORT/x is forbidden (403): it says "no luck"
+    help: the account that `auth` names must be allowed to read the repository
+
+    NotFound (remote): there is no repository at http://127.0.0.1:PORT/x (404): it says "no luck"
+    help: check the path in `repo`. Some hosts answer this for repositories that need `auth`, too
+
+    NotFound (remote): there is no repository at http://127.0.0.1:PORT/x (410): it says "no luck"
+    help: check the path in `repo`. Some hosts answer this for repositories that need `auth`, too
+
+    Status (remote): http://127.0.0.1:PORT/x answered 418: it says "no luck"
+    help: the server does not let git fetch there; check `repo`
+
+    Status (unreachable): http://127.0.0.1:PORT/x answered 429: it says "no luck"
+    help: the server has a difficulty that should pass; try again later
+
+    Status (unreachable): http://127.0.0.1:PORT/x answered 500: it says "no luck"
+    help: the server has a difficulty that should pass; try again later
+
+    Status (remote): http://127.0.0.1:PORT/x answered 501: it says "no luck"
+    help: the server does not let git fetch there; check `repo`
+
+    Status (unreachable): http://127.0.0.1:PORT/x answered 503: it says "no luck"
+    help: the server has a difficulty that should pass; try again later
+
+    Status (remote): http://127.0.0.1:PORT/x answered 204
+    help: the server does not let git fetch there; check `repo`
+
+    Status (remote): http://127.0.0.1:PORT/x answered 304
+    help: the server does not let git fetch there; check `repo`
+    "#);
 }
 
 #[test]
 fn what_is_not_git() {
-    for (content_type, body, message) in [
-        ("text/html; charset=utf-8", "<html>", "answered with a web page"),
-        ("application/json", "{}", "answered with application/json"),
+    let mut all = String::new();
+    for (content_type, body) in [
+        ("text/html; charset=utf-8", "<html>"),
+        ("application/json", "{}"),
         (
             "text/plain",
             "1234567890123456789012345678901234567890\trefs/heads/main\n",
-            "serves the repository's files only",
         ),
-        (
-            "text/plain",
-            "",
-            "answered with text/plain instead of git's protocol",
-        ),
+        ("text/plain", ""),
     ] {
         let server = Server::start(move |_| reply("200 OK", &[("Content-Type", content_type)], body));
-        let failure = Ask::default().failure(&server.url("/x"));
-        assert_eq!(failure.kind, Kind::Remote);
-        assert!(failure.message.contains(message), "{failure:?}");
+        all += &format!("{}\n\n", Ask::default().failure(&server.url("/x")));
     }
+    insta::assert_snapshot!(all, @r#"
+    NotGit (remote): http://127.0.0.1:PORT/x answered with a web page instead of git's protocol
+    help: it may be a login page, or that of a network's portal; `repo` must be the URL that git clone takes
+
+    NotGit (remote): http://127.0.0.1:PORT/x answered with application/json instead of git's protocol
+    help: it may be a login page, or that of a network's portal; `repo` must be the URL that git clone takes
+
+    Dumb (remote): http://127.0.0.1:PORT/x serves the repository's files only (the "dumb" protocol), which is not supported
+    help: the server must run git http-backend, or use git:// or ssh://
+
+    NotGit (remote): http://127.0.0.1:PORT/x answered with text/plain instead of git's protocol
+    help: it may be a login page, or that of a network's portal; `repo` must be the URL that git clone takes
+    "#);
     let server = Server::start(|_| Answer::Cut(b"220 mail.example ESMTP\r\n".to_vec()));
-    let failure = Ask::default().failure(&server.url("/x"));
-    assert!(
-        failure.message.contains("answered what cannot be understood"),
-        "{failure:?}"
-    );
+    insta::assert_snapshot!(Ask::default().failure(&server.url("/x")), @r"
+    Protocol (remote): http://127.0.0.1:PORT/x answered what cannot be understood: protocol: http parse fail: invalid HTTP version
+    help: check the port in `repo`, and whether a proxy is between
+    ");
 }
 
 #[test]
@@ -343,37 +382,35 @@ fn refused_credentials_are_not_shown() {
     let ask = Ask {
         auth: Auth::Basic {
             user: "me".into(),
-            password_file: password_file.clone(),
+            password_file,
         },
         tls: plain(),
         ..Ask::default()
     };
-    let failure = ask.failure(&server.url("/x"));
-    assert_eq!(failure.kind, Kind::Remote);
-    assert!(
-        failure
-            .message
-            .contains(&format!("refused the credentials from {password_file}")),
-        "{failure:?}"
-    );
+    insta::assert_snapshot!(ask.failure(&server.url("/x")), @r"
+    Refused (remote): http://127.0.0.1:PORT/x refused the credentials from FILE (401)
+    help: they are wrong, have expired, or are not meant for this repository; write the right ones there
+    ");
     assert_eq!(server.requests().len(), 1);
     let ask = Ask {
         tls: plain(),
         ..Ask::default()
     };
     let failure = ask.failure(&format!("http://me:hunter2@127.0.0.1:{}/x", server.port));
-    assert!(failure.message.contains("from the URL"), "{failure:?}");
+    insta::assert_snapshot!(failure, @r"
+    Refused (remote): http://127.0.0.1:PORT/x refused the credentials from the URL (401)
+    help: they are wrong, have expired, or are not meant for this repository; write the right ones there
+    ");
 }
 
 #[test]
 fn credentials_are_not_sent_in_the_clear() {
     let server = Server::start(git);
     let failure = Ask::default().failure(&format!("http://me:hunter2@127.0.0.1:{}/x", server.port));
-    assert_eq!(failure.kind, Kind::Config);
-    assert!(
-        failure.help.unwrap().contains("allow_plain_credentials"),
-        "names the remedy"
-    );
+    insta::assert_snapshot!(failure, @r"
+    PlainCredentials (config): http://127.0.0.1:PORT/x is not encrypted, so the credentials for it are not sent
+    help: use https://; or, where you trust everybody between, say tls: (allow_plain_credentials: true)
+    ");
     assert_eq!(server.connections(), 0);
 }
 
@@ -382,6 +419,14 @@ fn unusable_credentials() {
     let (_file, path) = secret("hunter2");
     let (_empty, empty) = secret("\n");
     let (_wide, wide) = secret("hunter2ä");
+    let (_control, control) = secret("hunter2\x1b[2J");
+    let (_binary, binary) = secret("hunter2");
+    std::fs::write(&binary, b"hunter2\xff").unwrap();
+    let (_shared, shared) = secret("hunter2");
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let missing = AbsPath::resolve(Path::new("/"), Path::new("/no/such/password")).unwrap();
+    let mut all = String::new();
     for auth in [
         Auth::Basic {
             user: "a:b".into(),
@@ -389,13 +434,39 @@ fn unusable_credentials() {
         },
         Auth::Bearer { token_file: empty },
         Auth::Bearer { token_file: wide },
+        Auth::Bearer { token_file: control },
+        Auth::Bearer { token_file: binary },
+        Auth::Bearer { token_file: shared },
+        Auth::Bearer { token_file: missing },
     ] {
         let ask = Ask {
             auth,
             ..Ask::default()
         };
-        assert_eq!(ask.failure("https://127.0.0.1:1/x").kind, Kind::Config);
+        all += &format!("{}\n\n", ask.failure("https://127.0.0.1:1/x"));
     }
+    insta::assert_snapshot!(all, @r"
+    Credentials (config): the credentials for https://127.0.0.1:1/x cannot be sent: a user's name cannot contain ':'
+    help: correct `auth`
+
+    Secret::Content (config): the secret in FILE is not usable: its first line is empty
+    help: write the secret alone on the first line
+
+    Credentials (config): the credentials for https://127.0.0.1:1/x cannot be sent: they contain characters that a header cannot hold
+    help: correct `auth`
+
+    Secret::Content (config): the secret in FILE is not usable: it contains control characters
+    help: write the secret alone on the first line
+
+    Secret::Content (config): the secret in FILE is not usable: it is not UTF-8
+    help: write the secret alone on the first line
+
+    Secret::Exposed (config): the secret in FILE can be read by others (its mode is 0644)
+    help: type: chmod 600 FILE
+
+    Secret::Read (config): cannot read the secret in /no/such/password: No such file or directory (os error 2)
+    help: it must exist and be readable for the user that gitsocket runs as
+    ");
 }
 
 #[test]
@@ -442,13 +513,17 @@ fn withheld_credentials_are_explained() {
         ..Ask::default()
     };
     let failure = ask.failure(&format!("http://hunter2@127.0.0.1:{}/x", first.port));
+    insta::assert_snapshot!(failure, @r"
+    Unauthenticated (remote): http://127.0.0.1:PORT/x asks for a user and password (401)
+    help: `auth` is only ever sent to 127.0.0.1:PORT, and it redirected here: write this URL as `repo`
+    ");
     assert!(
         failure
             .help
             .as_ref()
             .unwrap()
-            .contains(&format!("only ever sent to 127.0.0.1:{}", first.port)),
-        "{failure:?}"
+            .contains(&format!("127.0.0.1:{},", first.port)),
+        "the first, not the other"
     );
     assert_eq!(other.requests()[0].header("authorization"), None);
     assert_eq!(other.requests().len(), 1);
@@ -456,29 +531,37 @@ fn withheld_credentials_are_explained() {
 
 #[test]
 fn redirects_that_are_not_followed() {
-    for (location, reason) in [
-        ("file:///etc/passwd", "neither http:// nor https://"),
-        ("/login?next=/x", "not that of a git repository"),
-        (
-            "/x/info/refs?service=git-upload-pack",
-            "there are too many redirects",
-        ),
+    let mut all = String::new();
+    for location in [
+        "file:///etc/passwd",
+        "/login?next=/x",
+        "/x/info/refs?service=git-upload-pack",
     ] {
         let server = Server::start(move |request| match request.target().starts_with("/login") {
             true => git(request),
             false => reply("302 Found", &[("Location", location)], ""),
         });
-        let failure = Ask::default().failure(&server.url("/x"));
-        assert_eq!(failure.kind, Kind::Remote);
-        assert!(failure.message.contains(reason), "{failure:?}");
+        all += &format!("{}\n\n", Ask::default().failure(&server.url("/x")));
         assert!(server.requests().len() <= 11, "{}", server.requests().len());
     }
+    insta::assert_snapshot!(all, @r"
+    Redirect (remote): http://127.0.0.1:PORT/x redirects to a file URL, which is not followed: it is neither http:// nor https://
+    help: if that is where the repository is now, write it as `repo`
+
+    Redirect (remote): http://127.0.0.1:PORT/x redirects to http://127.0.0.1:PORT/login, which is not followed: it is not that of a git repository
+    help: if that is where the repository is now, write it as `repo`
+
+    Redirect (remote): http://127.0.0.1:PORT/x redirects to http://127.0.0.1:PORT/x, which is not followed: there are too many redirects
+    help: if that is where the repository is now, write it as `repo`
+    ");
     let server = Server::start(|request| match request.method() {
         "GET" => git(request),
         _ => reply("307 Moved", &[("Location", "/elsewhere")], ""),
     });
-    let failure = Ask::default().failure(&server.url("/x"));
-    assert!(failure.message.contains("answered 307"), "{failure:?}");
+    insta::assert_snapshot!(Ask::default().failure(&server.url("/x")), @r"
+    Status (remote): http://127.0.0.1:PORT/x answered 307
+    help: the server does not let git fetch there; check `repo`
+    ");
 }
 
 #[test]
@@ -510,8 +593,10 @@ fn the_deadline_holds() {
         };
         let begin = Instant::now();
         let failure = ask.failure(&server.url("/x"));
-        assert_eq!(failure.kind, Kind::Timeout, "{failure:?}");
-        assert!(failure.message.contains("within 300ms"), "{failure:?}");
+        insta::allow_duplicates!(insta::assert_snapshot!(failure, @r"
+        Network::Timeout (timeout): 127.0.0.1:PORT did not deliver http://127.0.0.1:PORT/x within 300ms
+        help: raise `timeout` if that is too short, or find out why the server is slow
+        "));
         let took = begin.elapsed();
         assert!(
             took > Duration::from_millis(250) && took < Duration::from_secs(5),
@@ -528,10 +613,14 @@ fn a_host_that_accepts_but_says_nothing() {
         timeout: Duration::from_millis(200),
         ..Ask::default()
     };
-    for scheme in ["http", "https"] {
-        let failure = ask.failure(&format!("{scheme}://127.0.0.1:{port}/x"));
-        assert_eq!(failure.kind, Kind::Timeout, "{failure:?}");
-    }
+    insta::assert_snapshot!(ask.failure(&format!("http://127.0.0.1:{port}/x")), @r"
+    Network::Timeout (timeout): 127.0.0.1:PORT did not deliver http://127.0.0.1:PORT/x within 200ms
+    help: raise `timeout` if that is too short, or find out why the server is slow
+    ");
+    insta::assert_snapshot!(ask.failure(&format!("https://127.0.0.1:{port}/x")), @r"
+    Network::Timeout (timeout): 127.0.0.1:PORT did not deliver https://127.0.0.1:PORT/x within 200ms
+    help: raise `timeout` if that is too short, or find out why the server is slow
+    ");
 }
 
 #[test]
@@ -541,17 +630,15 @@ fn broken_connections() {
         gone.local_addr().unwrap().port()
     };
     let failure = Ask::default().failure(&format!("https://127.0.0.1:{closed}/x"));
-    assert_eq!(failure.kind, Kind::Unreachable);
-    assert!(failure.message.starts_with("cannot connect to"), "{failure:?}");
-
+    insta::assert_snapshot!(failure, @r"
+    Network::Connect (unreachable): cannot connect to 127.0.0.1:PORT for https://127.0.0.1:PORT/x: Connection refused (os error 111)
+    help: check the host and the port, and that no firewall is between
+    ");
     let failure = Ask::default().failure("https://no-such-host.invalid/x");
-    assert_eq!(failure.kind, Kind::Unreachable);
-    assert!(
-        failure
-            .message
-            .starts_with("cannot find the address of no-such-host.invalid for"),
-        "{failure:?}"
-    );
+    insta::assert_snapshot!(without_reason(failure), @r"
+    Network::Resolve (unreachable): cannot find the address of no-such-host.invalid for https://no-such-host.invalid/x: failed to lookup address information: REASON
+    help: check the host's spelling, and the name servers in /etc/resolv.conf
+    ");
 
     let half = format!("HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nContent-Length: 99\r\n\r\n000bhel");
     for (method, said) in [("GET", String::new()), ("POST", String::new()), ("POST", half)] {
@@ -560,9 +647,19 @@ fn broken_connections() {
             false => git(request),
         });
         let failure = Ask::default().failure(&server.url("/x"));
-        assert_eq!(failure.kind, Kind::Unreachable, "{failure:?}");
-        assert!(failure.message.contains("was lost"), "{failure:?}");
+        insta::allow_duplicates!(insta::assert_snapshot!(without_reason(failure), @r"
+        Network::Lost (unreachable): the connection to 127.0.0.1:PORT for http://127.0.0.1:PORT/x was lost: REASON
+        help: try again; if that does not help, the log of the server should say more
+        "));
     }
+}
+
+/// The system says why, each in its own words.
+fn without_reason(failure: Refusal) -> Refusal {
+    assert_eq!(failure.kind, Kind::Unreachable, "{failure:?}");
+    let (_, reason) = failure.message.rsplit_once(": ").unwrap();
+    let reason = reason.to_owned();
+    failure.map(|text| text.replace(&reason, "REASON"))
 }
 
 #[test]
@@ -617,16 +714,10 @@ fn a_proxy_that_refuses() {
     };
     for scheme in ["http", "https"] {
         let failure = through.failure(&format!("{scheme}://git.invalid/x"));
-        let expected = format!(
-            "the proxy 127.0.0.1:{} did not connect to git.invalid",
-            proxy.port
-        );
-        assert!(failure.message.starts_with(&expected), "{failure:?}");
-        assert!(
-            failure.message.ends_with("it asks for a user and password (407)"),
-            "{failure:?}"
-        );
-        assert_eq!(failure.kind, Kind::Remote);
+        insta::allow_duplicates!(insta::assert_snapshot!(failure, @r"
+        Proxy (remote): the proxy 127.0.0.1:PORT did not connect to git.invalid: it asks for a user and password (407)
+        help: write them into the variable that names the proxy: http://USER:PASSWORD@HOST:PORT, or name the host in $NO_PROXY
+        "));
     }
     let proxy = Server::start(|_| reply("502 Bad Gateway", &[], ""));
     let ask = Ask {
@@ -634,8 +725,10 @@ fn a_proxy_that_refuses() {
         ..Ask::default()
     };
     let failure = ask.failure("https://git.invalid/x");
-    assert!(failure.message.ends_with("it answered 502"), "{failure:?}");
-    assert_eq!(failure.kind, Kind::Unreachable);
+    insta::assert_snapshot!(failure, @r"
+    Proxy (unreachable): the proxy 127.0.0.1:PORT did not connect to git.invalid: it answered 502
+    help: correct $HTTPS_PROXY, $http_proxy or $ALL_PROXY, or name the host in $NO_PROXY
+    ");
     let closed = {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         gone.local_addr().unwrap().port()
@@ -644,15 +737,51 @@ fn a_proxy_that_refuses() {
         proxies: proxies(&[("all_proxy", format!("127.0.0.1:{closed}"))]),
         ..Ask::default()
     };
-    for scheme in ["http", "https"] {
-        let failure = ask.failure(&format!("{scheme}://git.invalid/x"));
-        assert!(
-            failure
-                .message
-                .contains(&format!("by way of the proxy 127.0.0.1:{closed}")),
-            "{failure:?}"
-        );
+    insta::assert_snapshot!(ask.failure("http://git.invalid/x"), @r"
+    Network::Connect (unreachable): cannot connect to git.invalid (by way of the proxy 127.0.0.1:PORT) for http://git.invalid/x: Connection refused (os error 111)
+    help: check the host and the port, and that no firewall is between
+    ");
+    insta::assert_snapshot!(ask.failure("https://git.invalid/x"), @r"
+    Network::Connect (unreachable): cannot connect to git.invalid (by way of the proxy 127.0.0.1:PORT) for https://git.invalid/x: Connection refused (os error 111)
+    help: check the host and the port, and that no firewall is between
+    ");
+    let mut all = String::new();
+    for url in ["socks5://127.0.0.1:1", "http://"] {
+        let ask = Ask {
+            proxies: proxies(&[("all_proxy", url.into())]),
+            ..Ask::default()
+        };
+        all += &format!("{}\n\n", ask.failure("https://git.invalid/x"));
     }
+    insta::assert_snapshot!(all, @r"
+    ProxyUrl (config): the proxy in $all_proxy cannot be used: only http:// and https:// proxies are supported
+    help: write it as http://host:port, or unset it
+
+    ProxyUrl (config): the proxy in $all_proxy cannot be used: it is not a URL
+    help: write it as http://host:port, or unset it
+    ");
+}
+
+#[test]
+fn urls_that_http_does_not_know() {
+    let long = "x".repeat(70_000);
+    let failure = Ask::default().failure(&format!("https://me:hunter2@127.0.0.1:1/{long}"));
+    insta::assert_snapshot!(failure.map(|text| text.replace(&long, "LONG")), @r"
+    Url (config): https://127.0.0.1:1/LONG cannot be used: uri too long
+    help: correct `repo`
+    ");
+}
+
+#[test]
+fn every_refusal_is_shown() {
+    let tests = [
+        include_str!("tests.rs"),
+        include_str!("tests/client_certificates.rs"),
+    ];
+    assert_all_are_shown(include_str!("error.rs"), "", &["Network", "Secret"], &tests);
+    assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
+    let secrets = include_str!("../../config/secret.rs");
+    assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }
 
 mod tls {
@@ -759,45 +888,33 @@ mod tls {
         assert_eq!(authority.trusted().line(&url(&server)).unwrap(), "hello\n");
         assert_eq!(server.connections(), 1);
 
-        let failure = Ask::default().failure(&url(&server));
-        assert_eq!(failure.kind, Kind::Remote);
-        assert!(
-            failure.message.contains("Mozilla's roots were used"),
-            "{failure:?}"
-        );
-        assert!(failure.help.unwrap().contains("ca_file"));
-
+        insta::assert_snapshot!(Ask::default().failure(&url(&server)), @r#"
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: Mozilla's roots were used
+        help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
+        "#);
         let other = Authority::new();
-        let failure = other.trusted().failure(&url(&server));
-        assert!(
-            failure
-                .message
-                .contains(&format!("only the roots in {} were used", other.path)),
-            "{failure:?}"
-        );
+        insta::assert_snapshot!(other.trusted().failure(&url(&server)), @r#"
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: only the roots in FILE (`tls.ca_file`) were used
+        help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
+        "#);
     }
 
     #[test]
     fn certificates_that_are_not_accepted() {
         let authority = Authority::new();
-        for (name, year, expected) in [
-            (
-                "localhost",
-                2001,
-                "the certificate of localhost:PORT is not valid at this time",
-            ),
-            (
-                "other.example",
-                4000,
-                "the certificate of localhost:PORT is for another name",
-            ),
-        ] {
-            let server = authority.server(name, year, git);
-            let failure = authority.trusted().failure(&url(&server));
-            assert_eq!(failure.kind, Kind::Remote);
-            let expected = expected.replace("PORT", &server.port.to_string());
-            assert!(failure.message.starts_with(&expected), "{failure:?}");
-        }
+        let server = authority.server("localhost", 2001, git);
+        let failure = authority.trusted().failure(&url(&server));
+        let (_, times) = failure.message.split_once("at this time: ").unwrap();
+        let times = times.to_owned();
+        insta::assert_snapshot!(failure.map(|text| text.replace(&times, "TIMES")), @r"
+        Expired (remote): the certificate of localhost:PORT is not valid at this time: TIMES
+        help: the host's administrator must renew it; or this machine's clock is wrong
+        ");
+        let server = authority.server("other.example", 4000, git);
+        insta::assert_snapshot!(authority.trusted().failure(&url(&server)), @r"
+        WrongName (remote): the certificate of localhost:PORT is for another name: it is for other.example
+        help: use the name that the certificate is for in `repo`
+        ");
     }
 
     #[test]
@@ -809,11 +926,10 @@ mod tls {
             client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
         let failure = Ask::default().failure(&format!("https://localhost:{port}/x"));
-        assert!(
-            failure.message.starts_with("no secure connection to localhost"),
-            "{failure:?}"
-        );
-        assert_eq!(failure.kind, Kind::Remote);
+        insta::assert_snapshot!(failure, @r#"
+        Tls (remote): no secure connection to localhost:PORT: what answers there does not speak TLS
+        help: check the port; a private authority's certificate is named by tls: (ca_file: "/path/ca.pem"), one that the server wants to see of ours by tls: (cert_file: "/path/client.pem", key_file: "/path/client.key")
+        "#);
     }
 
     #[test]
@@ -821,19 +937,33 @@ mod tls {
         let (_file, path) = secret("no certificate");
         let (_bad, bad) = secret("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         let missing = AbsPath::resolve(Path::new("/"), Path::new("/no/such/file.pem")).unwrap();
+        let mut all = String::new();
         for path in [path, bad, missing] {
             let tls = Tls {
-                roots: Roots::File(path.clone()),
+                roots: Roots::File(path),
                 ..Tls::default()
             };
             let ask = Ask {
                 tls,
                 ..Ask::default()
             };
-            let failure = ask.failure("https://127.0.0.1:1/x");
-            assert_eq!(failure.kind, Kind::Config);
-            assert!(failure.message.contains(&path.to_string()), "{failure:?}");
+            all += &format!("{}\n\n", ask.failure("https://127.0.0.1:1/x"));
         }
+        insta::assert_snapshot!(all, @r"
+        Roots (config): the certificates in FILE cannot be used: it holds no certificate
+        help: `tls.ca_file` must name a file with one or more certificates as PEM (-----BEGIN CERTIFICATE-----)
+
+        Roots (config): the certificates in FILE cannot be used: one is damaged
+        help: `tls.ca_file` must name a file with one or more certificates as PEM (-----BEGIN CERTIFICATE-----)
+
+        Roots (config): the certificates in /no/such/file.pem cannot be used: No such file or directory (os error 2)
+        help: `tls.ca_file` must name a file with one or more certificates as PEM (-----BEGIN CERTIFICATE-----)
+        ");
+        let none = super::super::tls::system(Default::default()).unwrap_err();
+        insta::assert_snapshot!(Refusal::of(&none.into()), @r"
+        SystemRoots (config): this system's certificates cannot be used: there are none
+        help: install the package ca-certificates, or leave `tls.roots` out to use Mozilla's roots
+        ");
     }
 
     #[test]
@@ -845,10 +975,10 @@ mod tls {
             reply("302 Found", &[("Location", &to)], "")
         });
         let failure = authority.trusted().failure(&url(&server));
-        assert!(
-            failure.message.contains("is not followed: it is not encrypted"),
-            "{failure:?}"
-        );
+        insta::assert_snapshot!(failure, @r"
+        Redirect (remote): https://localhost:PORT/x redirects to http://127.0.0.1:PORT/x, which is not followed: it is not encrypted
+        help: if that is where the repository is now, write it as `repo`
+        ");
         assert_eq!(plain.connections(), 0);
     }
 
@@ -894,8 +1024,10 @@ mod tls {
             ..authority.trusted()
         };
         let begin = Instant::now();
-        let failure = ask.failure(&url(&server));
-        assert_eq!(failure.kind, Kind::Timeout, "{failure:?}");
+        insta::assert_snapshot!(ask.failure(&url(&server)), @r"
+        Network::Timeout (timeout): localhost:PORT did not deliver https://localhost:PORT/x within 500ms
+        help: raise `timeout` if that is too short, or find out why the server is slow
+        ");
         assert!(begin.elapsed() < Duration::from_secs(5));
     }
 }

@@ -1,6 +1,7 @@
 //! Whom to trust, what to show, and what went wrong when that failed.
 
-use rustls::{CertificateError, RootCertStore, pki_types::CertificateDer};
+use rustls::{CertificateError as C, InvalidMessage, RootCertStore, pki_types::CertificateDer};
+use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::{
@@ -51,12 +52,12 @@ pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
     let (roots, name) = match &tls.roots {
         Roots::Mozilla => (RootCerts::WebPki, "Mozilla's roots were used".to_owned()),
         Roots::System => (
-            system()?,
-            "the roots of this system were used (`tls.roots`)".into(),
+            system(rustls_native_certs::load_native_certs())?,
+            "the roots of this system (`tls.roots`) were used".into(),
         ),
         Roots::File(path) => (
             file(path)?,
-            format!("only the roots in {path} were used (`tls.ca_file`)"),
+            format!("only the roots in {path} (`tls.ca_file`) were used"),
         ),
     };
     let client = tls.client.as_ref().map(certificate::read).transpose()?;
@@ -74,8 +75,7 @@ pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
     })
 }
 
-fn system() -> Result<RootCerts, Error> {
-    let found = rustls_native_certs::load_native_certs();
+pub(super) fn system(found: CertificateResult) -> Result<RootCerts, Error> {
     if found.certs.is_empty() {
         let reason = found
             .errors
@@ -102,7 +102,10 @@ fn file(path: &AbsPath) -> Result<RootCerts, Error> {
             // ureq leaves out what it cannot read, and the error would be "unknown issuer" much later.
             RootCertStore::empty()
                 .add(CertificateDer::from(cert.der()))
-                .map_err(|err| wrong(err.to_string()))?;
+                .map_err(|err| match err {
+                    rustls::Error::InvalidCertificate(C::BadEncoding) => wrong("one is damaged".into()),
+                    err => wrong(err.to_string()),
+                })?;
             certs.push(cert);
         }
     }
@@ -114,15 +117,19 @@ fn file(path: &AbsPath) -> Result<RootCerts, Error> {
 
 /// What `err` means that came up while TLS was set up with `host`, trusting `roots`.
 fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
-    use CertificateError as C;
     let host = host.to_owned();
     let reason = err.to_string();
     let reason = reason
         .strip_prefix("invalid peer certificate: ")
         .unwrap_or(&reason)
         .to_owned();
-    let rustls::Error::InvalidCertificate(cert) = err else {
-        return Error::Tls { host, reason };
+    let cert = match err {
+        rustls::Error::InvalidCertificate(cert) => cert,
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            let reason = "what answers there does not speak TLS".into();
+            return Error::Tls { host, reason };
+        }
+        _ => return Error::Tls { host, reason },
     };
     match cert {
         // A bad signature is that of another authority of the same name, say one that was made anew.
@@ -133,7 +140,20 @@ fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
         C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
             Error::Expired { host, reason }
         }
+        C::NotValidForNameContext { presented, .. } if !presented.is_empty() => Error::WrongName {
+            host,
+            reason: format!("it is for {}", names(presented)),
+        },
         C::NotValidForName | C::NotValidForNameContext { .. } => Error::WrongName { host, reason },
         _ => Error::Tls { host, reason },
     }
+}
+
+/// `DnsName("a.example")` and the like, as people write them.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| match name.split('"').nth(1) {
+        Some(quoted) => quoted.to_owned(),
+        None => name.clone(),
+    };
+    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }

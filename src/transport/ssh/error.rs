@@ -87,7 +87,7 @@ pub enum Error {
     },
     /// The passphrase does not open the key.
     #[error("the passphrase in {passphrase_file} does not open the key in {key}")]
-    #[diagnostic(help("write the right one alone on the first line"))]
+    #[diagnostic(help("write the key's passphrase alone on the first line of {passphrase_file}"))]
     Passphrase {
         /// The key's file.
         key: AbsPath,
@@ -114,7 +114,9 @@ pub enum Error {
     },
     /// The agent holds nothing.
     #[error("the SSH agent at {} holds no keys", .socket.display())]
-    #[diagnostic(help("add one with ssh-add, or name a key with auth: Ssh(key: \"…\")"))]
+    #[diagnostic(help(
+        "add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: \"…\")"
+    ))]
     AgentEmpty {
         /// Its socket.
         socket: PathBuf,
@@ -151,7 +153,9 @@ pub enum Error {
     },
     /// The host's key must not be used any more.
     #[error("the host {} offers {offer}, which is revoked by {by}", .offer.host)]
-    #[diagnostic(help("somebody may use a stolen key; ask whoever runs the host"))]
+    #[diagnostic(help(
+        "somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered"
+    ))]
     RevokedHost {
         /// Its key.
         offer: Box<Offer>,
@@ -160,7 +164,9 @@ pub enum Error {
     },
     /// The host's certificate is signed by an authority that is trusted, but not valid.
     #[error("the certificate of the host {host} is not valid: {reason}")]
-    #[diagnostic(help("whoever runs the host must have its certificate renewed"))]
+    #[diagnostic(help(
+        "whoever runs the host must have its certificate renewed, for the name that `repo` uses"
+    ))]
     HostCertificate {
         /// The host.
         host: String,
@@ -180,7 +186,7 @@ pub enum Error {
     },
     /// Something else than SSH answered.
     #[error("{host} does not speak SSH")]
-    #[diagnostic(help("check the port in `repo`"))]
+    #[diagnostic(help("check the port in `repo`; that of SSH is usually 22"))]
     NotSsh {
         /// The host.
         host: String,
@@ -259,7 +265,9 @@ pub enum Error {
     },
     /// The system has no thread or socket left.
     #[error("cannot start an SSH connection to {host}: {source}")]
-    #[diagnostic(help("the limits on processes, threads or open files may be reached"))]
+    #[diagnostic(help(
+        "a limit on processes, threads or open files is reached; raise it: TasksMax and LimitNOFILE in a systemd unit"
+    ))]
     Start {
         /// The host.
         host: String,

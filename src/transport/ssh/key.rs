@@ -42,7 +42,10 @@ pub(super) fn read(path: &AbsPath, passphrase_file: Option<&AbsPath>) -> Result<
     }
 }
 
-const NEW_KEY: &str = "make one with: ssh-keygen -t ed25519 -N '' -f FILE";
+const NEW_KEY: &str =
+    "make one with: ssh-keygen -t ed25519 -N '' -f FILE; and make FILE.pub a deploy key of the repository";
+const AGAIN: &str =
+    "copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE";
 const CONVERT: &str = "bring it into OpenSSH's format with: ssh-keygen -p -f FILE";
 
 /// Why a text is no key.
@@ -64,7 +67,7 @@ fn parse(text: &[u8], passphrase: impl Fn() -> Result<Secret, Error>) -> Result<
     let text = std::str::from_utf8(text).map_err(|_| no_key("it is not text"))?;
     let (label, body) = armour(text)?;
     if label == "OPENSSH PRIVATE KEY" {
-        let damaged = |err: ssh_key::Error| no_key(&format!("it is damaged ({err})"));
+        let damaged = |err: ssh_key::Error| damaged(&format!("it is damaged ({err})"));
         let key = PrivateKey::from_openssh(text.trim_start()).map_err(damaged)?;
         return match key.is_encrypted() {
             true => key.decrypt(passphrase()?.expose()).map_err(|_| Fault::Locked),
@@ -77,9 +80,9 @@ fn parse(text: &[u8], passphrase: impl Fn() -> Result<Secret, Error>) -> Result<
     let der = BASE64_STANDARD
         .decode(&*base64)
         .map(Zeroizing::new)
-        .map_err(|_| no_key("it is damaged (its base64 cannot be read)"))?;
+        .map_err(|_| damaged("it is damaged (its base64 cannot be read)"))?;
     let damaged = |err: formats::Error| {
-        no_key(&format!(
+        damaged(&format!(
             "it is damaged, or of a kind that is not supported ({err})"
         ))
     };
@@ -108,11 +111,18 @@ fn parse(text: &[u8], passphrase: impl Fn() -> Result<Secret, Error>) -> Result<
         }
         "RSA PRIVATE KEY" => formats::pkcs8::decode_pkcs8(&pkcs8_of_rsa(&der), None).map_err(damaged),
         "PRIVATE KEY" | "EC PRIVATE KEY" => formats::pkcs8::decode_pkcs8(&der, None).map_err(damaged),
-        label => Err(Fault::NotUsable(
-            format!("{label:?} is not a kind of key that is supported"),
+        label if label.ends_with(" PRIVATE KEY") && !label.starts_with("DSA") => Err(Fault::NotUsable(
+            format!("{label:?} is not a form of key that is supported"),
             CONVERT,
         )),
+        label => Err(no_key(&format!(
+            "{label:?} is not a kind of key that is supported"
+        ))),
     }
+}
+
+fn damaged(reason: &str) -> Fault {
+    Fault::NotUsable(reason.into(), AGAIN)
 }
 
 fn no_key(reason: &str) -> Fault {
@@ -138,10 +148,10 @@ fn armour(text: &str) -> Result<(&str, &str), Fault> {
             _ => no_key("it does not hold a private key"),
         });
     };
-    let (label, rest) = rest.split_once("-----").ok_or_else(|| no_key("it is cut off"))?;
+    let (label, rest) = rest.split_once("-----").ok_or_else(|| damaged("it is cut off"))?;
     let (body, _) = rest
         .split_once("-----END ")
-        .ok_or_else(|| no_key("it is cut off"))?;
+        .ok_or_else(|| damaged("it is cut off"))?;
     Ok((label, body))
 }
 

@@ -23,8 +23,11 @@ use super::*;
 use crate::{
     config::Tls,
     event::{Event, Reporter},
-    fault::{Failure, Kind},
-    transport::{Deadline, cause},
+    fault::Kind,
+    transport::{
+        Deadline, cause,
+        tests::refusal::{Refusal, assert_all_are_shown},
+    },
 };
 
 const PASSPHRASE: &str = "correct horse";
@@ -108,6 +111,8 @@ impl World {
                 .map(public)
                 .to_vec(),
             banner: None,
+            half: false,
+            key_exchange: None,
             command: Command::Serve(self.path("x.git")),
         }
     }
@@ -158,21 +163,21 @@ impl World {
     }
 
     /// Fetch main from the server at `port`.
-    fn fetch(&self, port: u16, ssh: Ssh) -> Result<(), Failure> {
+    fn fetch(&self, port: u16, ssh: Ssh) -> Result<(), Refusal> {
         self.fetch_around(port, ssh, &self.around())
     }
 
-    fn fetch_around(&self, port: u16, ssh: Ssh, around: &Surroundings) -> Result<(), Failure> {
+    fn fetch_around(&self, port: u16, ssh: Ssh, around: &Surroundings) -> Result<(), Refusal> {
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
         drop(gix::init_bare(dir.path()).unwrap());
         let repo = crate::repository::open(dir.path()).unwrap();
         let url = url(port);
         let failure = |err: gix::Error| {
-            Failure::of(cause(&err).unwrap_or_else(|| panic!("not the transport's: {err:?}")))
+            Refusal::of(cause(&err).unwrap_or_else(|| panic!("not the transport's: {err:?}")))
         };
         let transport = self
             .options(ssh, |options| connect(&url, options, around))
-            .map_err(|err| Failure::of(&err))?;
+            .map_err(|err| Refusal::of(&err.into()))?;
         let outcome = repo
             .remote_at(url.without_secrets())
             .unwrap()
@@ -195,23 +200,18 @@ impl World {
     }
 
     /// What is wrong when fetching with `ssh`, with this machine's paths, ports and keys replaced.
-    fn fails(&self, port: u16, ssh: Ssh) -> Failure {
+    fn fails(&self, port: u16, ssh: Ssh) -> Refusal {
         self.shorten(port, self.fetch(port, ssh).expect_err("it worked"))
     }
 
-    fn shorten(&self, port: u16, failure: Failure) -> Failure {
+    fn shorten(&self, port: u16, failure: Refusal) -> Refusal {
         let fingerprint = self.host_key.fingerprint(HashAlg::Sha256).to_string();
-        let short = |text: &str| {
+        failure.map(|text| {
             text.replace(self.dir.path().to_str().unwrap(), "DIR")
                 .replace(&port.to_string(), "PORT")
                 .replace(&fingerprint, "FINGERPRINT")
                 .replace(&openssh(&self.host_key), "KEY")
-        };
-        Failure {
-            message: short(&failure.message),
-            help: failure.help.as_deref().map(short),
-            ..failure
-        }
+        })
     }
 }
 
@@ -284,19 +284,33 @@ fn encrypted_keys() {
             .fetch(server.port, ssh())
             .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
 
-        let failure = world.fails(server.port, world.ssh());
-        assert_eq!(failure.message, "the key in DIR/key is encrypted", "{name}");
-        assert!(failure.help.unwrap().contains("passphrase_file"));
-
-        let ssh = ssh();
-        world.put("passphrase", "hunter2\n");
-        let failure = world.fails(server.port, ssh);
-        assert_eq!(
-            failure.message, "the passphrase in DIR/passphrase does not open the key in DIR/key",
-            "{name}"
-        );
-        assert_eq!(failure.kind, Kind::Config);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r#"
+            Encrypted (config): the key in DIR/key is encrypted
+            help: write its passphrase into a file, and name that: auth: Ssh(…, passphrase_file: "…")
+            "#);
+            let ssh = ssh();
+            world.put("passphrase", "hunter2\n");
+            insta::assert_snapshot!(world.fails(server.port, ssh), @r"
+            Passphrase (config): the passphrase in DIR/passphrase does not open the key in DIR/key
+            help: write the key's passphrase alone on the first line of DIR/passphrase
+            ");
+        }
     }
+    let ssh = || Ssh {
+        passphrase_file: Some(world.abs("passphrase")),
+        ..world.ssh()
+    };
+    world.put("passphrase", "\nhunter2\n");
+    insta::assert_snapshot!(world.fails(server.port, ssh()), @r"
+    Secret::Content (config): the secret in DIR/passphrase is not usable: its first line is empty
+    help: write the secret alone on the first line
+    ");
+    fs::set_permissions(world.path("passphrase"), fs::Permissions::from_mode(0o604)).unwrap();
+    insta::assert_snapshot!(world.fails(server.port, ssh()), @r"
+    Secret::Exposed (config): the secret in DIR/passphrase can be read by others (its mode is 0604)
+    help: type: chmod 600 DIR/passphrase
+    ");
 }
 
 #[test]
@@ -306,69 +320,74 @@ fn files_that_are_no_keys() {
     let truncated = key_text("ed25519").lines().take(3).collect::<Vec<_>>().join("\n");
     let damaged = key_text("rsa.pem").replace("MII", "MIJ");
     let (public_half, old) = (key_text("rsa.pub"), key_text("ecdsa-256-encrypted.pem"));
-    for (text, reason, help) in [
-        ("", "it is empty", "ssh-keygen -t ed25519"),
-        (
-            "hunter2",
-            "it does not hold a private key",
-            "ssh-keygen -t ed25519",
-        ),
-        (&public_half, "it is the public half", "without .pub"),
-        (&truncated, "it is cut off", "ssh-keygen"),
-        (&damaged, "it is damaged", "ssh-keygen"),
-        (
-            &old,
-            "its old way of encryption is not supported",
-            "ssh-keygen -p",
-        ),
-        ("PuTTY-User-Key-File-3: x", "it is in PuTTY's format", "puttygen"),
-        (
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "CERTIFICATE",
-            "ssh-keygen",
-        ),
-        (
-            "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n",
-            "base64",
-            "ssh-keygen",
-        ),
-        (
-            "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
-            "it is damaged",
-            "ssh-keygen",
-        ),
+    let dsa = "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n";
+    let mut all = String::new();
+    for text in [
+        "",
+        "hunter2",
+        &public_half,
+        &truncated,
+        &damaged,
+        &old,
+        "PuTTY-User-Key-File-3: x",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+        dsa,
     ] {
         world.put("key", text);
         let ssh = Ssh {
             passphrase_file: Some(world.put("passphrase", PASSPHRASE)),
             ..world.ssh()
         };
-        let failure = world.fails(server.port, ssh);
-        assert_eq!(failure.kind, Kind::Config);
-        assert!(
-            failure.message.starts_with("the key in DIR/key cannot be used: "),
-            "{failure:?}"
-        );
-        assert!(failure.message.contains(reason), "{reason}: {failure:?}");
-        assert!(failure.help.as_ref().unwrap().contains(help), "{failure:?}");
-        assert!(!failure.message.contains("hunter2"), "{failure:?}");
+        all += &format!("{}\n\n", world.fails(server.port, ssh));
     }
+    assert!(!all.contains("hunter2"), "{all}");
+    insta::assert_snapshot!(all, @r#"
+    Key (config): the key in DIR/key cannot be used: it is empty
+    help: make one with: ssh-keygen -t ed25519 -N '' -f FILE; and make FILE.pub a deploy key of the repository
+
+    Key (config): the key in DIR/key cannot be used: it does not hold a private key
+    help: make one with: ssh-keygen -t ed25519 -N '' -f FILE; and make FILE.pub a deploy key of the repository
+
+    Key (config): the key in DIR/key cannot be used: it is the public half
+    help: name the file of the private half, which is called the same without .pub
+
+    Key (config): the key in DIR/key cannot be used: it is cut off
+    help: copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE
+
+    Key (config): the key in DIR/key cannot be used: it is damaged, or of a kind that is not supported (Pkcs1: PKCS#1 ASN.1 error: ASN.1 DER message is incomplete: expected 1192, actual 1191 at DER byte 1191)
+    help: copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE
+
+    Key (config): the key in DIR/key cannot be used: its old way of encryption is not supported
+    help: bring it into OpenSSH's format with: ssh-keygen -p -f FILE
+
+    Key (config): the key in DIR/key cannot be used: it is in PuTTY's format
+    help: convert it with: puttygen FILE.ppk -O private-openssh -o FILE
+
+    Key (config): the key in DIR/key cannot be used: "CERTIFICATE" is not a kind of key that is supported
+    help: make one with: ssh-keygen -t ed25519 -N '' -f FILE; and make FILE.pub a deploy key of the repository
+
+    Key (config): the key in DIR/key cannot be used: it is damaged (its base64 cannot be read)
+    help: copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE
+
+    Key (config): the key in DIR/key cannot be used: it is damaged (length invalid)
+    help: copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE
+
+    Key (config): the key in DIR/key cannot be used: "DSA PRIVATE KEY" is not a kind of key that is supported
+    help: make one with: ssh-keygen -t ed25519 -N '' -f FILE; and make FILE.pub a deploy key of the repository
+    "#);
     world.put("key", key_text("ed25519"));
     fs::set_permissions(world.path("key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let failure = world.fails(server.port, world.ssh());
-    assert_eq!(
-        (failure.message.as_str(), failure.help.as_deref()),
-        (
-            "the secret in DIR/key can be read by others (its mode is 0644)",
-            Some("type: chmod 600 DIR/key")
-        )
-    );
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r"
+    Secret::Exposed (config): the secret in DIR/key can be read by others (its mode is 0644)
+    help: type: chmod 600 DIR/key
+    ");
     fs::remove_file(world.path("key")).unwrap();
-    let failure = world.fails(server.port, world.ssh());
-    assert_eq!(
-        failure.message,
-        "cannot read the secret in DIR/key: No such file or directory (os error 2)"
-    );
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r"
+    Secret::Read (config): cannot read the secret in DIR/key: No such file or directory (os error 2)
+    help: it must exist and be readable for the user that gitsocket runs as
+    ");
 }
 
 #[test]
@@ -379,17 +398,20 @@ fn keys_that_are_not_accepted() {
         banner: Some("Members only.\n".into()),
         ..world.plan()
     });
-    let fingerprint = public("ed25519").fingerprint(HashAlg::Sha256).to_string();
-    let failure = world.fails(server.port, world.ssh());
-    assert_eq!(failure.kind, Kind::Remote);
-    assert!(
-        failure.message.starts_with(&format!(
-            "127.0.0.1:PORT does not let the user \"git\" in with the ssh-ed25519 key {fingerprint} from DIR/key"
-        )),
-        "{failure:?}"
-    );
-    assert!(failure.help.unwrap().contains("deploy key"));
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r#"
+    Refused (remote): 127.0.0.1:PORT does not let the user "git" in with the ssh-ed25519 key SHA256:1gL36bf4J2m6hcPbGtJGepjM4FuqKECnMRZ4EKFoXog from DIR/key; it accepts: none, password, publickey, hostbased, keyboard-interactive
+    help: the public half of the key must be a deploy key of the repository, or stand in the user's authorized_keys
+    "#);
     assert_eq!(*world.heard.lock().unwrap(), ["Members only."]);
+    let server = world.server(Plan {
+        accepts: Vec::new(),
+        half: true,
+        ..world.plan()
+    });
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r#"
+    Refused (remote): 127.0.0.1:PORT does not let the user "git" in with the ssh-ed25519 key SHA256:1gL36bf4J2m6hcPbGtJGepjM4FuqKECnMRZ4EKFoXog from DIR/key; it accepts: keyboard-interactive
+    help: the key was accepted, but the host asks for a second proof, which is not supported
+    "#);
 }
 
 /// An agent that answers each question with `answer`.
@@ -419,12 +441,10 @@ fn agents() {
         agent: true,
         ..world.ssh()
     };
-    let failure = world.fails(server.port, ssh());
-    assert_eq!(failure.kind, Kind::Config);
-    assert!(
-        failure.message.contains("$SSH_AUTH_SOCK is not set"),
-        "{failure:?}"
-    );
+    insta::assert_snapshot!(world.fails(server.port, ssh()), @r#"
+    NoAgent (config): there is no key for 127.0.0.1:PORT: `auth` names none, and no SSH agent is there ($SSH_AUTH_SOCK is not set)
+    help: name a key that the host accepts: auth: Ssh(key: "/etc/gitsocket/key")
+    "#);
 
     let around = Surroundings {
         agent: Some(world.path("agent")),
@@ -432,15 +452,25 @@ fn agents() {
     };
     let fails = || {
         let failure = world.fetch_around(server.port, ssh(), &around).unwrap_err();
-        world.shorten(server.port, failure).message
+        world.shorten(server.port, failure)
     };
-    assert_eq!(
-        fails(),
-        "the SSH agent at DIR/agent cannot be used: No such file or directory (os error 2)"
-    );
+    insta::assert_snapshot!(fails(), @r#"
+    Agent (config): the SSH agent at DIR/agent cannot be used: No such file or directory (os error 2)
+    help: start it, or correct $SSH_AUTH_SOCK; or name a key with auth: Ssh(key: "…")
+    "#);
+    // SSH_AGENT_FAILURE, as a locked agent answers.
+    agent(&world.path("agent"), &[5]);
+    insta::assert_snapshot!(fails(), @r#"
+    AgentEmpty (config): the SSH agent at DIR/agent holds no keys
+    help: add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: "…")
+    "#);
     // No identities.
+    fs::remove_file(world.path("agent")).unwrap();
     agent(&world.path("agent"), &[12, 0, 0, 0, 0]);
-    assert_eq!(fails(), "the SSH agent at DIR/agent holds no keys");
+    insta::assert_snapshot!(fails(), @r#"
+    AgentEmpty (config): the SSH agent at DIR/agent holds no keys
+    help: add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: "…")
+    "#);
     // With a key from a file, too, that is tried first.
     let both = Ssh {
         agent: true,
@@ -503,57 +533,111 @@ fn hosts_that_are_not_trusted() {
     let server = world.server(world.plan());
     let port = server.port;
     let other = openssh(&random());
+    world.put("known_hosts", "");
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
+    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    ");
     world.put("known_hosts", "nonsense\n");
-    let failure = world.fails(port, world.ssh());
-    assert_eq!(failure.kind, Kind::Remote);
-    assert_eq!(
-        failure.message,
-        "the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT \
-         (DIR/known_hosts, line 1 was skipped: it has no key)"
-    );
-    assert_eq!(
-        failure.help.unwrap(),
-        "ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: \
-         [127.0.0.1]:PORT KEY"
-    );
-
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT (DIR/known_hosts, line 1 was skipped: it has no key)
+    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    ");
     world.put("known_hosts", format!("# mine\n[127.0.0.1]:{port} {other}\n"));
-    let failure = world.fails(port, world.ssh());
-    assert_eq!(
-        failure.message,
-        "the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, but another one stands in \
-         DIR/known_hosts, line 2"
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    ChangedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, but another one stands in DIR/known_hosts, line 2
+    help: somebody may be between; or the host has a new key: ask whoever runs it whether FINGERPRINT is right, and only then replace that line by: [127.0.0.1]:PORT KEY
+    ");
+    world.put(
+        "known_hosts",
+        format!("\n\n{} {other}\n", hashed(&format!("[127.0.0.1]:{port}"))),
     );
-    assert!(
-        failure
-            .help
-            .unwrap()
-            .ends_with("replace that line by: [127.0.0.1]:PORT KEY")
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    ChangedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, but another one stands in DIR/known_hosts, line 3
+    help: somebody may be between; or the host has a new key: ask whoever runs it whether FINGERPRINT is right, and only then replace that line by: [127.0.0.1]:PORT KEY
+    ");
+    world.put(
+        "known_hosts",
+        format!("{} {}\n", hashed("another.example"), openssh(&world.host_key)),
     );
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
+    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    ");
 
     let known = format!("[127.0.0.1]:{port} {}", openssh(&world.host_key));
     world.put(
         "known_hosts",
         format!("{known}\n@revoked * {}\n", openssh(&world.host_key)),
     );
-    let failure = world.fails(port, world.ssh());
-    assert_eq!(
-        failure.message,
-        "the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, which is revoked by \
-         DIR/known_hosts, line 2"
-    );
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    RevokedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, which is revoked by DIR/known_hosts, line 2
+    help: somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered
+    ");
     assert!(
         server.asked.lock().unwrap().is_empty(),
         "nothing was said to such a host"
     );
 
     fs::remove_file(world.path("known_hosts")).unwrap();
-    let failure = world.fails(port, world.ssh());
-    assert!(
-        failure
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    KnownHosts (config): cannot read the known hosts in DIR/known_hosts: No such file or directory (os error 2)
+    help: it must exist and be readable for the user that gitsocket runs as
+    ");
+}
+
+/// `name` as `ssh-keygen -H` writes it.
+fn hashed(name: &str) -> String {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let salt = [7; 20];
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt);
+    let hash = ring::hmac::sign(&key, name.as_bytes());
+    format!(
+        "|1|{}|{}",
+        BASE64_STANDARD.encode(salt),
+        BASE64_STANDARD.encode(hash)
+    )
+}
+
+#[test]
+fn urls_that_cannot_be_used() {
+    let world = World::new();
+    let mut all = String::new();
+    for url in [
+        "ssh://127.0.0.1/x",
+        "ssh://@127.0.0.1/x",
+        "git@127.0.0.1:-x",
+        "ssh://git@no-such-host.invalid/x",
+    ] {
+        let url = RepoUrl::parse(url, Path::new("/")).unwrap();
+        world.put("known_hosts", "");
+        let failure = world.options(world.ssh(), |options| {
+            connect(&url, options, &world.around()).map(drop).unwrap_err()
+        });
+        let failure = Refusal::of(&failure.into());
+        let reason = failure
             .message
-            .starts_with("cannot read the known hosts in DIR/known_hosts: ")
-    );
+            .rsplit_once(": failed to lookup")
+            .map(|(_, reason)| reason.to_owned());
+        let failure = failure.map(|text| match &reason {
+            Some(reason) => text.replace(reason, "…"),
+            None => text.into(),
+        });
+        all += &format!("{failure}\n\n");
+    }
+    insta::assert_snapshot!(all, @r"
+    NoUser (config): ssh://127.0.0.1/x names no user to log in as
+    help: write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH
+
+    NoUser (config): ssh://127.0.0.1/x names no user to log in as
+    help: write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH
+
+    Url (config): git@127.0.0.1:-x cannot be used: its path begins with '-'
+    help: correct `repo`
+
+    Network::Resolve (unreachable): cannot find the address of no-such-host.invalid for ssh://git@no-such-host.invalid/x: failed to lookup…
+    help: check the host's spelling, and the name servers in /etc/resolv.conf
+    ");
 }
 
 #[test]
@@ -565,15 +649,18 @@ fn the_usual_files_of_known_hosts() {
         known_hosts: None,
         ..world.ssh()
     };
-    let failure = world.fails(server.port, ssh());
-    assert!(failure.help.unwrap().contains("add to DIR/system_known_hosts: "));
+    insta::assert_snapshot!(world.fails(server.port, ssh()), @r"
+    UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
+    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/system_known_hosts: [127.0.0.1]:PORT KEY
+    ");
     fs::create_dir_all(world.path("home/.ssh")).unwrap();
     let around = Surroundings {
         home: Some(world.path("home")),
         ..world.around()
     };
     let failure = world.fetch_around(server.port, ssh(), &around).unwrap_err();
-    assert!(failure.help.unwrap().contains("home/.ssh/known_hosts: "));
+    let help = failure.help.as_ref().unwrap();
+    assert!(help.contains("home/.ssh/known_hosts: "), "{help}");
     world.put("home/.ssh/known_hosts", &known);
     world.fetch_around(server.port, ssh(), &around).unwrap();
     world.put("system_known_hosts", &known);
@@ -609,25 +696,17 @@ fn host_certificates() {
         builder.sign(&authority).unwrap()
     };
     let always = u64::MAX;
-    for (certificate, wrong) in [
-        (certificate(CertType::Host, "127.0.0.1", 0, always), None),
-        (certificate(CertType::Host, "127.0.*", 0, always), None),
-        (
-            certificate(CertType::Host, "127.0.0.2", 0, always),
-            Some("it is for 127.0.0.2, not for 127.0.0.1"),
-        ),
-        (
-            certificate(CertType::Host, "127.0.0.1", 0, 10),
-            Some("it has expired"),
-        ),
+    let mut all = String::new();
+    for (certificate, valid) in [
+        (certificate(CertType::Host, "127.0.0.1", 0, always), true),
+        (certificate(CertType::Host, "127.0.*", 0, always), true),
+        (certificate(CertType::Host, "127.0.0.2", 0, always), false),
+        (certificate(CertType::Host, "127.0.0.1", 0, 10), false),
         (
             certificate(CertType::Host, "127.0.0.1", always - 1, always),
-            Some("it is not valid yet"),
+            false,
         ),
-        (
-            certificate(CertType::User, "127.0.0.1", 0, always),
-            Some("a user's certificate"),
-        ),
+        (certificate(CertType::User, "127.0.0.1", 0, always), false),
     ] {
         let server = world.server(Plan {
             certificates: vec![certificate],
@@ -639,71 +718,77 @@ fn host_certificates() {
             "known_hosts",
             format!("@cert-authority [127.0.0.1]:* {}\n", openssh(&authority)),
         );
-        let fetched = world.fetch(server.port, world.ssh());
-        match wrong {
-            None => fetched.unwrap(),
-            Some(wrong) => {
-                let failure = fetched.unwrap_err();
-                assert!(failure.message.contains(wrong), "{wrong}: {failure:?}");
-            }
+        match valid {
+            true => world.fetch(server.port, world.ssh()).unwrap(),
+            false => all += &format!("{}\n\n", world.fails(server.port, world.ssh())),
         }
         let revoked = format!(
             "@cert-authority * {authority}\n@revoked * {authority}\n",
             authority = openssh(&authority)
         );
         world.put("known_hosts", revoked);
-        let failure = world.fails(server.port, world.ssh());
-        assert!(
-            failure.message.ends_with("revoked by DIR/known_hosts, line 2"),
-            "{failure:?}"
-        );
+        insta::allow_duplicates!(insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r"
+        RevokedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, which is revoked by DIR/known_hosts, line 2
+        help: somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered
+        "));
     }
+    insta::assert_snapshot!(all, @r"
+    HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is for 127.0.0.2, not for 127.0.0.1
+    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+
+    HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it has expired
+    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+
+    HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is not valid yet, or this machine's clock is wrong
+    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+
+    HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is a user's certificate, not a host's
+    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+    ");
 }
 
 #[test]
 fn what_the_host_says() {
     let world = World::new();
-    for (command, kind, message) in [
-        (
-            Command::Say("", "ERROR: Repository not found.\nfatal: Could not read\n\n", 1),
-            Kind::Remote,
-            "ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: ERROR: Repository not found. \
-             fatal: Could not read",
-        ),
-        (
-            Command::Say("", "", 128),
-            Kind::Remote,
-            "ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: exit status 128, without a word",
-        ),
-        (
-            Command::Say("This account is not available.\n", "", 1),
-            Kind::Remote,
-            "ssh://git@127.0.0.1:PORT/srv/x.git answers what is not git's protocol: \
-             \"This account is not available.\"",
-        ),
-        (
-            Command::Say("000eversion 2\n", "error: out of memory\n", 137),
-            Kind::Unreachable,
-            "ssh://git@127.0.0.1:PORT/srv/x.git broke off: error: out of memory",
-        ),
-        (
-            Command::Refuse,
-            Kind::Remote,
-            "127.0.0.1:PORT refuses to run git-upload-pack '/srv/x.git'",
-        ),
+    let mut all = String::new();
+    for command in [
+        Command::Say("", "ERROR: Repository not found.\nfatal: Could not read\n\n", 1),
+        Command::Say("", "", 128),
+        Command::Say("This account is not available.\n", "", 1),
+        Command::Say("000eversion 2\n", "error: out of memory\n", 137),
+        Command::Refuse,
     ] {
         world.heard.lock().unwrap().clear();
         let server = world.server(Plan {
-            command: command.clone(),
+            command,
             ..world.plan()
         });
         let failure = world.fails(server.port, world.ssh());
-        assert_eq!((failure.message.as_str(), failure.kind), (message, kind));
-        if let Command::Say("", words, 1) = command {
-            let lines: Vec<_> = words.lines().filter(|line| !line.is_empty()).collect();
-            assert_eq!(*world.heard.lock().unwrap(), lines);
+        for line in &*world.heard.lock().unwrap() {
+            all += &format!("event: {line}\n");
         }
+        all += &format!("{failure}\n\n");
     }
+    insta::assert_snapshot!(all, @r#"
+    event: ERROR: Repository not found.
+    event: fatal: Could not read
+    NotServed (remote): ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: ERROR: Repository not found. fatal: Could not read
+    help: see whether the repository is there, and whether the key may read it
+
+    NotServed (remote): ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: exit status 128, without a word
+    help: see whether the repository is there, and whether the key may read it
+
+    event: This account is not available.
+    NotGit (remote): ssh://git@127.0.0.1:PORT/srv/x.git answers what is not git's protocol: "This account is not available."
+    help: whatever the account's login scripts print must go to standard error; or it is not allowed to run git
+
+    event: error: out of memory
+    BrokenOff (unreachable): ssh://git@127.0.0.1:PORT/srv/x.git broke off: error: out of memory
+    help: trigger again; if it stays, look at the remote's log
+
+    Exec (remote): 127.0.0.1:PORT refuses to run git-upload-pack '/srv/x.git'
+    help: the account must be allowed to run git-upload-pack; it may be for file transfer only
+    "#);
 }
 
 /// A server that does not take `GIT_PROTOCOL` answers as git did before version 2.
@@ -746,11 +831,10 @@ fn a_silent_server_is_given_up_on() {
         world.know(port);
         let began = Instant::now();
         let failure = world.fails(port, world.ssh());
-        assert_eq!(failure.kind, Kind::Timeout, "{bytes}: {failure:?}");
-        assert_eq!(
-            failure.message,
-            "127.0.0.1:PORT did not deliver ssh://git@127.0.0.1:PORT/srv/x.git within 400ms"
-        );
+        insta::allow_duplicates!(insta::assert_snapshot!(failure, @r"
+        Network::Timeout (timeout): 127.0.0.1:PORT did not deliver ssh://git@127.0.0.1:PORT/srv/x.git within 400ms
+        help: raise `timeout` if that is too short, or find out why the server is slow
+        "));
         assert!(
             began.elapsed() < Duration::from_secs(10),
             "{bytes}: {:?}",
@@ -773,12 +857,13 @@ fn a_lost_connection_is_told_from_a_refusal() {
         world.know(port);
         let failure = world.fails(port, world.ssh());
         assert_eq!(failure.kind, Kind::Unreachable, "{bytes}: {failure:?}");
-        assert!(
-            failure.message.starts_with(
-                "the connection to 127.0.0.1:PORT for ssh://git@127.0.0.1:PORT/srv/x.git was lost: "
-            ),
-            "{bytes}: {failure:?}"
-        );
+        let (_, reason) = failure.message.rsplit_once(" was lost: ").unwrap();
+        let reason = reason.to_owned();
+        let failure = failure.map(|text| text.replace(&reason, "REASON"));
+        insta::allow_duplicates!(insta::assert_snapshot!(failure, @r"
+        Network::Lost (unreachable): the connection to 127.0.0.1:PORT for ssh://git@127.0.0.1:PORT/srv/x.git was lost: REASON
+        help: try again; if that does not help, the log of the server should say more
+        "));
     }
 }
 
@@ -786,31 +871,68 @@ fn a_lost_connection_is_told_from_a_refusal() {
 fn something_else_than_ssh() {
     use std::io::Write as _;
     let world = World::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let says = |answer: &[u8]| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = answer.to_vec();
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            client.write_all(&answer).ok();
+            std::io::copy(&mut client, &mut std::io::sink()).ok();
+        });
+        port
+    };
+    let answer = "HTTP/1.1 400 Bad Request\r\n".to_owned() + &"x: y\r\n".repeat(2000);
+    let port = says(answer.as_bytes());
     world.know(port);
-    std::thread::spawn(move || {
-        let (mut client, _) = listener.accept().unwrap();
-        let answer = "HTTP/1.1 400 Bad Request\r\n".to_owned() + &"x: y\r\n".repeat(2000);
-        client.write_all(answer.as_bytes()).ok();
-        std::io::copy(&mut client, &mut std::io::sink()).ok();
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    NotSsh (remote): 127.0.0.1:PORT does not speak SSH
+    help: check the port in `repo`; that of SSH is usually 22
+    ");
+    // Who begins rightly and goes on wrongly.
+    let port = says(&[b"SSH-2.0-test\r\n", [0xff; 64].as_slice()].concat());
+    world.know(port);
+    insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
+    Protocol (unreachable): the SSH connection to 127.0.0.1:PORT failed: Bad packet size: 4294967295
+    help: try again; if that does not help, the log of the server should say more
+    ");
+    // With nothing in common.
+    let server = world.server(Plan {
+        key_exchange: Some(russh::kex::DH_G1_SHA1),
+        ..world.plan()
     });
-    let failure = world.fails(port, world.ssh());
-    assert_eq!(failure.message, "127.0.0.1:PORT does not speak SSH");
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r"
+    NoCommonAlgorithm (remote): no secure connection to 127.0.0.1:PORT: it offers nothing but diffie-hellman-group1-sha1 for the key exchange
+    help: the host's SSH server is too old or too strictly configured; have it updated
+    ");
     // Nobody at all.
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
-    let failure = world.fails(closed, world.ssh());
-    assert_eq!(failure.kind, Kind::Unreachable);
-    assert!(
-        failure
-            .message
-            .starts_with("cannot connect to 127.0.0.1:PORT for "),
-        "{failure:?}"
-    );
+    insta::assert_snapshot!(world.fails(closed, world.ssh()), @r"
+    Network::Connect (unreachable): cannot connect to 127.0.0.1:PORT for ssh://git@127.0.0.1:PORT/srv/x.git: Connection refused (os error 111)
+    help: check the host and the port, and that no firewall is between
+    ");
+    // Not even that can be tried without threads and sockets, which no test can use up for itself alone.
+    let err = super::Error::Start {
+        host: "127.0.0.1".into(),
+        source: io::Error::from_raw_os_error(11),
+    };
+    insta::assert_snapshot!(Refusal::of(&err.into()), @r"
+    Start (resources): cannot start an SSH connection to 127.0.0.1: Resource temporarily unavailable (os error 11)
+    help: a limit on processes, threads or open files is reached; raise it: TasksMax and LimitNOFILE in a systemd unit
+    ");
+}
+
+#[test]
+fn every_refusal_is_shown() {
+    let (code, tests) = (include_str!("error.rs"), [include_str!("tests.rs")]);
+    assert_all_are_shown(code, "", &["Network", "Secret"], &tests);
+    assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
+    let secrets = include_str!("../../config/secret.rs");
+    assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }
 
 /// Dropping the transport ends the connection; a session serves one channel after the other, and several at once.

@@ -7,7 +7,7 @@ use super::{
     tls::{Authority, serve_with, url},
     *,
 };
-use crate::{config::ClientCertificate, transport::tests::shown};
+use crate::config::ClientCertificate;
 
 /// Where the files of a client lie.
 struct Files(tempfile::TempDir);
@@ -122,24 +122,24 @@ fn servers_that_refuse() {
     for version in VERSIONS {
         let server = strict(&authority, &authority, version);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&authority.trusted().failure(&url(&server))), @r#"
-            remote: localhost:PORT asks for a client certificate
+            insta::assert_snapshot!(authority.trusted().failure(&url(&server)), @r#"
+            CertificateWanted (remote): localhost:PORT asks for a client certificate
             help: name it and its key: tls: (cert_file: "/path/client.pem", key_file: "/path/client.key")
             "#);
             let key = KeyPair::generate().unwrap();
             files.put(&issue(&stranger, &key, 4000), &key.serialize_pem());
-            insta::assert_snapshot!(shown(&files.ask(&authority).failure(&url(&server))), @r"
-            remote: localhost:PORT does not accept the client certificate in DIR/cert.pem: the server knows whoever issued it by another key
+            insta::assert_snapshot!(files.ask(&authority).failure(&url(&server)), @r"
+            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server knows whoever issued it by another key
             help: it must be issued by an authority that the server knows; if there are others between, add their certificates to the file, after its own
             ");
             files.put(&issue(&Authority::named("Stranger"), &key, 4000), &key.serialize_pem());
-            insta::assert_snapshot!(shown(&files.ask(&authority).failure(&url(&server))), @r"
-            remote: localhost:PORT does not accept the client certificate in DIR/cert.pem: the server does not trust whoever issued it
+            insta::assert_snapshot!(files.ask(&authority).failure(&url(&server)), @r"
+            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server does not trust whoever issued it
             help: it must be issued by an authority that the server knows; if there are others between, add their certificates to the file, after its own
             ");
             files.put(&issue(&authority, &key, 2001), &key.serialize_pem());
-            insta::assert_snapshot!(shown(&files.ask(&authority).failure(&url(&server))), @r"
-            remote: localhost:PORT does not accept the client certificate in DIR/cert.pem: it has expired
+            insta::assert_snapshot!(files.ask(&authority).failure(&url(&server)), @r"
+            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: it has expired
             help: have it renewed, and replace the files; they are read at each connection
             ");
         }
@@ -160,18 +160,18 @@ fn servers_that_refuse_with_a_page() {
         })
     };
     let none = page("No required SSL certificate was sent");
-    insta::assert_snapshot!(shown(&authority.trusted().failure(&url(&none))), @r#"
-    remote: localhost:PORT asks for a client certificate
+    insta::assert_snapshot!(authority.trusted().failure(&url(&none)), @r#"
+    CertificateWanted (remote): localhost:PORT asks for a client certificate
     help: name it and its key: tls: (cert_file: "/path/client.pem", key_file: "/path/client.key")
     "#);
     let wrong = page("The SSL certificate error");
-    insta::assert_snapshot!(shown(&files.ask(&authority).failure(&url(&wrong))), @r"
-    remote: localhost:PORT does not accept the client certificate in DIR/cert.pem: the server cannot verify it
+    insta::assert_snapshot!(files.ask(&authority).failure(&url(&wrong)), @r"
+    CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server cannot verify it
     help: it must be issued by an authority that the server knows; if there are others between, add their certificates to the file, after its own
     ");
     let other = page("Request Header Or Cookie Too Large");
-    insta::assert_snapshot!(shown(&files.ask(&authority).failure(&url(&other))), @r"
-    remote: https://localhost:PORT/x answered 400
+    insta::assert_snapshot!(files.ask(&authority).failure(&url(&other)), @r"
+    Status (remote): https://localhost:PORT/x answered 400
     help: the server does not let git fetch there; check `repo`
     ");
 }
@@ -187,8 +187,8 @@ fn no_other_host_sees_the_certificate() {
         reply("302 Found", &[("Location", &to)], "")
     });
     let failure = files.ask(&authority).failure(&url(&first));
-    insta::assert_snapshot!(shown(&failure), @r"
-    remote: localhost:PORT asks for a client certificate
+    insta::assert_snapshot!(failure, @r"
+    CertificateWanted (remote): localhost:PORT asks for a client certificate
     help: `tls.cert_file` is only ever shown to localhost:PORT, and it redirected here: write this URL as `repo`
     ");
     assert!(other.requests().is_empty());
@@ -207,7 +207,7 @@ fn files_that_cannot_be_used() {
     let mut try_out = |what: &str| {
         let failure = files.ask(&authority).failure("https://127.0.0.1:1/x");
         assert_eq!(failure.kind, Kind::Config, "{failure:?}");
-        all += &format!("{what}\n{}\n\n", shown(&failure));
+        all += &format!("{what}\n{}\n\n", failure);
     };
     for (what, cert, key) in [
         ("an empty certificate", "", key.as_str()),
@@ -251,75 +251,75 @@ fn files_that_cannot_be_used() {
     }
     insta::assert_snapshot!(all, @r"
     an empty certificate
-    config: the client certificate in DIR/cert.pem cannot be used: it holds no certificate
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it holds no certificate
     help: `tls.cert_file` must name an X.509 certificate of version 3 as PEM (-----BEGIN CERTIFICATE-----), with those of its issuers after it
 
     a certificate that is none
-    config: the client certificate in DIR/cert.pem cannot be used: it holds no certificate
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it holds no certificate
     help: `tls.cert_file` must name an X.509 certificate of version 3 as PEM (-----BEGIN CERTIFICATE-----), with those of its issuers after it
 
     a cut certificate
-    config: the client certificate in DIR/cert.pem cannot be used: it is damaged
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it is damaged
     help: `tls.cert_file` must name an X.509 certificate of version 3 as PEM (-----BEGIN CERTIFICATE-----), with those of its issuers after it
 
     a damaged certificate
-    config: the client certificate in DIR/cert.pem cannot be used: it is damaged
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it is damaged
     help: `tls.cert_file` must name an X.509 certificate of version 3 as PEM (-----BEGIN CERTIFICATE-----), with those of its issuers after it
 
     a key instead
-    config: the client certificate in DIR/cert.pem cannot be used: it holds a key only
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it holds a key only
     help: are `tls.cert_file` and `tls.key_file` swapped?
 
     an empty key
-    config: the client certificate's key in DIR/key.pem cannot be used: it is empty
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is empty
     help: `tls.key_file` must name a private key without passphrase as PEM (-----BEGIN PRIVATE KEY-----)
 
     a key that is none
-    config: the client certificate's key in DIR/key.pem cannot be used: it holds no private key
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it holds no private key
     help: `tls.key_file` must name a private key without passphrase as PEM (-----BEGIN PRIVATE KEY-----)
 
     a cut key
-    config: the client certificate's key in DIR/key.pem cannot be used: it is damaged
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is damaged
     help: `tls.key_file` must name a private key without passphrase as PEM (-----BEGIN PRIVATE KEY-----)
 
     a damaged key
-    config: the client certificate's key in DIR/key.pem cannot be used: it is damaged, or of a kind that is not supported
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is damaged, or of a kind that is not supported
     help: RSA, ECDSA (P-256, P-384) and Ed25519 keys can be used
 
     a key that is not supported
-    config: the client certificate's key in DIR/key.pem cannot be used: it is damaged, or of a kind that is not supported
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is damaged, or of a kind that is not supported
     help: RSA, ECDSA (P-256, P-384) and Ed25519 keys can be used
 
     a certificate instead
-    config: the client certificate's key in DIR/key.pem cannot be used: it holds a certificate only
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it holds a certificate only
     help: are `tls.cert_file` and `tls.key_file` swapped?
 
     an encrypted key
-    config: the client certificate's key in DIR/key.pem cannot be used: it is encrypted
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is encrypted
     help: decrypt it with: openssl pkey -in FILE -out NEW; then chmod 600 NEW, and name that
 
     a key encrypted as of old
-    config: the client certificate's key in DIR/key.pem cannot be used: it is encrypted
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is encrypted
     help: decrypt it with: openssl pkey -in FILE -out NEW; then chmod 600 NEW, and name that
 
     a key for SSH
-    config: the client certificate's key in DIR/key.pem cannot be used: it is a key for SSH
+    CertificateKey (config): the client certificate's key in DIR/key.pem cannot be used: it is a key for SSH
     help: `tls.key_file` must name a private key without passphrase as PEM (-----BEGIN PRIVATE KEY-----)
 
     another key
-    config: the key in DIR/key.pem does not belong to the client certificate in DIR/cert.pem
+    KeyMismatch (config): the key in DIR/key.pem does not belong to the client certificate in DIR/cert.pem
     help: `tls.cert_file` must begin with the certificate that was issued for this key, before those of its issuers
 
     a key that others can read
-    config: the secret in DIR/key.pem can be read by others (its mode is 0640)
+    Secret::Exposed (config): the secret in DIR/key.pem can be read by others (its mode is 0640)
     help: type: chmod 600 DIR/key.pem
 
     no key.pem
-    config: cannot read the secret in DIR/key.pem: No such file or directory (os error 2)
+    Secret::Read (config): cannot read the secret in DIR/key.pem: No such file or directory (os error 2)
     help: it must exist and be readable for the user that gitsocket runs as
 
     no cert.pem
-    config: the client certificate in DIR/cert.pem cannot be used: No such file or directory (os error 2)
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: No such file or directory (os error 2)
     help: check the path and its permissions
     ");
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use russh::{
-    Channel, ChannelId,
+    Channel, ChannelId, MethodKind, MethodSet, Preferred,
     keys::{Certificate, PrivateKey, PublicKey},
     server::{self, Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey},
 };
@@ -39,6 +39,10 @@ pub(crate) struct Plan {
     /// The keys that `git` may log in with.
     pub(crate) accepts: Vec<PublicKey>,
     pub(crate) banner: Option<String>,
+    /// Every key is right, but not enough.
+    pub(crate) half: bool,
+    /// The only way to exchange keys.
+    pub(crate) key_exchange: Option<russh::kex::Name>,
     pub(crate) command: Command,
 }
 
@@ -61,6 +65,7 @@ impl Server {
             keys: plan.host_keys.clone(),
             certificates: plan.certificates.clone(),
             auth_rejection_time: Duration::ZERO,
+            preferred: preferred(&plan),
             ..server::Config::default()
         });
         let shared = asked.clone();
@@ -83,6 +88,16 @@ impl Server {
             asked,
             ended: ended.into(),
         }
+    }
+}
+
+fn preferred(plan: &Plan) -> Preferred {
+    match plan.key_exchange {
+        Some(only) => Preferred {
+            kex: vec![only].into(),
+            ..Preferred::DEFAULT
+        },
+        None => Preferred::DEFAULT,
     }
 }
 
@@ -117,6 +132,10 @@ impl server::Handler for Client {
         let offered = key.public_key.key_data();
         let known = self.plan.accepts.iter().any(|key| key.key_data() == offered);
         Ok(match known && user == "git" {
+            _ if self.plan.half => Auth::Reject {
+                proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+                partial_success: true,
+            },
             true => Auth::Accept,
             false => Auth::reject(),
         })
