@@ -60,6 +60,8 @@ use std::{
     time::Duration,
 };
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::{
     address::{Address, TcpAddr},
     fault::{Failure, Kind},
@@ -328,13 +330,28 @@ pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a fetch may take if the configuration does not say.
 pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// A configuration file's text, with the name it is called by in errors.
-#[derive(Debug, Clone)]
+/// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
+/// URL: the text is not shown, and overwritten when it is dropped.
+#[derive(Clone)]
 pub struct Source {
     /// The file, absolute; relative paths in it are relative to its directory.
     pub file: PathBuf,
     /// Its text.
     pub text: String,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.text.zeroize();
+    }
 }
 
 mod check;
@@ -363,8 +380,8 @@ impl Config {
         if opened.metadata().map_err(failed)?.is_dir() {
             return Err(Error::Directory { path: path.into() });
         }
-        let mut bytes = Vec::new();
-        // A pipe has no length before it is read.
+        // A pipe has no length before it is read; and a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
         opened
             .take(MAX_BYTES + 1)
             .read_to_end(&mut bytes)
@@ -372,7 +389,11 @@ impl Config {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::TooLarge { path: path.into() });
         }
-        let text = String::from_utf8(bytes).map_err(|err| Error::not_utf8(path, &err))?;
+        let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|err| {
+            let error = Error::not_utf8(path, &err);
+            err.into_bytes().zeroize();
+            error
+        })?;
         Self::parse(&Source { file, text })
     }
 
@@ -384,7 +405,9 @@ impl Config {
     /// Check `source`; `env` looks variables up.
     pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         // ron wants a line's end after a comment.
-        let text = format!("{}\n", source.text.trim_end_matches('\n'));
+        let mut text = Zeroizing::new(String::with_capacity(source.text.len() + 1));
+        text.push_str(source.text.trim_end_matches('\n'));
+        text.push('\n');
         let base = source.file.parent().unwrap_or(Path::new("/"));
         check::config(&text, base, env)
             .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&source.file, &text, problems))))

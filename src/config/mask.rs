@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use zeroize::Zeroizing;
+
 /// Words that name a secret. A field ending in one should not be there, but its value must not be shown either.
 const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "secret"];
 /// What names a user, behind whose name and a colon somebody may have put the password.
@@ -39,17 +41,17 @@ enum End {
 
 /// `message` about `url`, without any of its user and password.
 pub(super) fn redact(message: &str, url: &str) -> String {
-    let mut message = message.to_owned();
+    let mut message = Zeroizing::new(message.to_owned());
     for range in userinfo(url, End::Line) {
         let whole = &url[range];
         for secret in std::iter::once(whole).chain(whole.split([':', '/', '@'])) {
             // Very short ones would hit innocent letters, and tell nothing.
             if secret.len() > 2 {
-                message = message.replace(secret, "***");
+                message = Zeroizing::new(message.replace(secret, "***"));
             }
         }
     }
-    message
+    std::mem::take(&mut *message)
 }
 
 /// User and password of every URL in `text`: a token may stand in either place.
@@ -74,7 +76,7 @@ fn userinfo(text: &str, end: End) -> Vec<Range<usize>> {
 
 /// The values in `text` that are called a secret: `password: "…"`, `"API_TOKEN": "…"`.
 fn named_secrets(text: &str, end: End) -> Vec<Range<usize>> {
-    let lower = text.to_ascii_lowercase();
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
     let mut out = Vec::new();
     for word in SECRET_WORDS.into_iter().chain([USER]) {
         for (at, _) in lower.match_indices(word) {

@@ -1,6 +1,8 @@
-//! Where a repository is, as git reads it; never shown with its secrets.
+//! Where a repository is, as git reads it; never shown with its secrets, which are overwritten when it is dropped.
 
 use std::{fmt, os::unix::ffi::OsStrExt, path::Path};
+
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{AbsPath, Invalid};
 
@@ -35,9 +37,16 @@ impl RepoUrl {
         if text.chars().any(char::is_control) {
             return Err(Invalid::new("it contains a control character"));
         }
-        let mut local = None;
-        let url =
-            gix::url::parse(text).map_err(|err| Invalid::new(redact_message(&err.to_string(), text)))?;
+        let parsed = gix::url::parse(text).map_err(|err| {
+            let message = Zeroizing::new(err.to_string());
+            Invalid::new(redact_message(&message, text))
+        })?;
+        // From here on, it overwrites its secrets whatever happens.
+        let mut this = Self {
+            url: parsed,
+            local: None,
+        };
+        let url = &this.url;
         match url.scheme {
             gix::url::Scheme::File => {
                 if url.host().is_some_and(|host| !host.is_empty()) {
@@ -57,7 +66,7 @@ impl RepoUrl {
                     return Err(Invalid::new("it contains a control character"));
                 }
                 let path = std::ffi::OsStr::from_bytes(&path);
-                local = Some(AbsPath::resolve(base, Path::new(path))?);
+                this.local = Some(AbsPath::resolve(base, Path::new(path))?);
             }
             gix::url::Scheme::Git
             | gix::url::Scheme::Http
@@ -74,7 +83,7 @@ impl RepoUrl {
                 )));
             }
         }
-        Ok(Self { url, local })
+        Ok(this)
     }
 
     /// How the repository is reached.
@@ -97,16 +106,27 @@ impl RepoUrl {
     /// fit for `.git/config`, logs and people.
     pub fn without_secrets(&self) -> gix::Url {
         let mut url = self.url.clone();
-        url.set_password(None);
-        if matches!(self.scheme(), Scheme::Http | Scheme::Https) {
-            url.set_user(None);
-        }
+        wipe(&mut url);
         url
     }
 
     /// The path of a local repository.
     pub fn local_path(&self) -> Option<&AbsPath> {
         self.local.as_ref()
+    }
+}
+
+/// Overwrite the password, and for HTTP the user, who may be a token.
+fn wipe(url: &mut gix::Url) {
+    url.set_password(None).zeroize();
+    if matches!(url.scheme, gix::url::Scheme::Http | gix::url::Scheme::Https) {
+        url.set_user(None).zeroize();
+    }
+}
+
+impl Drop for RepoUrl {
+    fn drop(&mut self) {
+        wipe(&mut self.url);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsStr, num::NonZeroU32};
 
+use zeroize::Zeroizing;
+
 use super::{
     Check, Placed,
     choice::variant,
@@ -106,7 +108,7 @@ impl Check<'_> {
 }
 
 fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
-    let text = filled(value)?;
+    let text = Zeroizing::new(filled(value)?);
     literal(value, &text)?;
     RepoUrl::parse(&text, base).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.

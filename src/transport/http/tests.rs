@@ -345,6 +345,58 @@ fn credentials_are_sent_at_once() {
     }
 }
 
+/// Whatever is logged, by whom ever: nothing that holds a secret shows it.
+#[test]
+fn debug_shows_no_secret() {
+    use crate::config::{Config, Source, secret::Secret};
+    let (_file, password_file) = secret("hunter2");
+    let text = format!(
+        r#"(triggers: {{
+            "url": (repo: "https://hunter2:hunter2@example.com/x.git", path: "/srv/a"),
+            "basic": (
+                repo: "https://example.com/x.git",
+                path: "/srv/b",
+                auth: Basic(user: "me", password_file: "{password_file}"),
+                hooks: [Exec(run: ["x"], user_env: {{"PASSWORD": "hunter2"}})],
+            ),
+        }})"#
+    );
+    let source = Source {
+        file: "/etc/config.ron".into(),
+        text,
+    };
+    let config = Config::parse(&source).unwrap();
+    let mut all = format!(
+        "{source:?} {source:#?} {config:?} {:?}",
+        Secret::read(&password_file).unwrap()
+    );
+    for target in config.triggers.values() {
+        let options = Options {
+            deadline: Deadline::new(Duration::from_secs(1)),
+            auth: &target.auth,
+            tls: &target.tls,
+            report: &Reporter::new(|_| {}),
+        };
+        let credentials = super::auth::Credentials::read(&target.repo, &target.auth, &target.tls).unwrap();
+        all += &format!(
+            "{target:?} {} {:?} {options:?} {credentials:#?}",
+            target.repo, target.repo
+        );
+        all += &target.repo.without_secrets().to_bstring().to_string();
+        assert!(credentials.is_some());
+    }
+    let proxies = proxies(&[("all_proxy", "http://me:hunter2@p".into())]);
+    all += &format!("{proxies:?}");
+    assert!(all.contains("example.com"), "{all}");
+    for secret in [
+        "hunter2".to_owned(),
+        base64("hunter2:hunter2"),
+        base64("me:hunter2"),
+    ] {
+        assert!(!all.contains(&secret), "{all}");
+    }
+}
+
 #[test]
 fn a_user_alone_waits_to_be_asked() {
     let expected = format!("Basic {}", base64("hunter2:"));
