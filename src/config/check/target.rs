@@ -112,11 +112,7 @@ fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
     literal(value, &text)?;
     RepoUrl::parse(&text, base).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.
-        let reason = match redact(&err.to_string(), &text) {
-            // All that gix says is the URL again.
-            reason if reason.contains("input=") => "its host or port cannot be read".into(),
-            reason => reason,
-        };
+        let reason = redact(&err.to_string(), &text);
         Problem::at(
             value.head(),
             format!("this is not a usable URL or path of a repository: {reason}"),
