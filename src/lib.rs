@@ -59,6 +59,8 @@ pub mod config;
 pub mod event;
 pub mod fault;
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod hook;
 pub mod journal;
 pub mod listen;

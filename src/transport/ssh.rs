@@ -6,6 +6,8 @@
 
 mod channel;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guard;
 mod key;
 mod known_hosts;

@@ -53,7 +53,8 @@ fn imports_go_one_way() {
             .to_str()
             .unwrap();
         let room = room.trim_end_matches(".rs");
-        if ["lib", "main"].contains(&room) {
+        // The last one is not part of the house: it looks into every room.
+        if ["lib", "main", "fuzzing"].contains(&room) {
             continue;
         }
         let own = *floor.get(room).unwrap_or_else(|| panic!("{room} is in no floor"));
