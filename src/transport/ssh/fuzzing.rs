@@ -81,7 +81,7 @@ fn certificates(known: &KnownHosts) {
         let text = include_str!("../../../fixtures/ssh/ed25519");
         let authority = PrivateKey::from_openssh(text).expect("a fixture");
         let mut builder =
-            Builder::new_with_random_nonce(&mut safe_rng(), &key(KEYS[1]), 0, 1000).expect("random numbers");
+            Builder::new_with_random_nonce(&mut safe_rng(), key(KEYS[1]), 0, 1000).expect("random numbers");
         builder.cert_type(CertType::Host).expect("a kind");
         builder.valid_principal("h.example").expect("a name");
         builder.sign(&authority).expect("a key that signs")
