@@ -41,7 +41,9 @@ pub(super) fn read(client: &ClientCertificate) -> Result<ClientCert, Error> {
         Err(rustls::Error::InvalidCertificate(CertificateError::BadEncoding)) => {
             return Err(cert_error(cert_file, "it is damaged".into(), ISSUE));
         }
-        // Such as one of version 1.
+        Err(err) if err.to_string().contains("UnsupportedCertVersion") => {
+            return Err(cert_error(cert_file, "it is of an old version".into(), ISSUE));
+        }
         Err(err) => {
             return Err(cert_error(
                 cert_file,

@@ -233,6 +233,11 @@ fn files_that_cannot_be_used() {
         ("a key encrypted as of old", &cert, old),
         ("a key for SSH", &cert, &fixture("ed25519")),
         ("another key", &cert, &fixture("rsa.pkcs8")),
+        (
+            "a certificate of an old version",
+            VERSION_1,
+            &fixture("ecdsa-256.pkcs8"),
+        ),
     ] {
         files.put(cert, key);
         try_out(what);
@@ -310,6 +315,10 @@ fn files_that_cannot_be_used() {
     KeyMismatch (config): the key in DIR/key.pem does not belong to the client certificate in DIR/cert.pem
     help: `tls.cert_file` must begin with the certificate that was issued for this key, before those of its issuers
 
+    a certificate of an old version
+    Certificate (config): the client certificate in DIR/cert.pem cannot be used: it is of an old version
+    help: `tls.cert_file` must name an X.509 certificate of version 3 as PEM (-----BEGIN CERTIFICATE-----), with those of its issuers after it
+
     a key that others can read
     Secret::Exposed (config): the secret in DIR/key.pem can be read by others (its mode is 0640)
     help: type: chmod 600 DIR/key.pem
@@ -323,6 +332,18 @@ fn files_that_cannot_be_used() {
     help: check the path and its permissions
     ");
 }
+
+/// For the key `ecdsa-256`, as `openssl x509 -req` made them long without being asked.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBEjCBuQIUMjiFFKdQ3S2DXNE+0whw4k7X/LgwCgYIKoZIzj0EAwIwDDEKMAgG
+A1UEAwwBYzAeFw0yNjExMjMwMDE5NTNaFw0yNjExMjYwMDE5NTNaMAwxCjAIBgNV
+BAMMAWMwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARyr/R4ry7P8vGQkvIrZC8x
+f3ija5FY1QEDRzXZGxyLazUBYgPPD/m2+IZ5uHwpF32qYY+hmJjGQd6NjiRPqvaZ
+MAoGCCqGSM49BAMCA0gAMEUCIAWpQEYyK6z2FwZdB4xhxkNgVJC9zgqJDTePrht7
+K1DaAiEAwEfzMEDuPeHZpbKeRN2OSjyYJW7HMqMBrFw4Obwu35U=
+-----END CERTIFICATE-----
+";
 
 /// A key on a curve that ring does not know, in the form of SEC 1.
 fn p521() -> String {
