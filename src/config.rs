@@ -15,6 +15,7 @@
 //! | `Tcp.addr` | `"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1 | required |
 //! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
 //! | `jobs` | runs at a time, 1 to 1024 | number of cores |
+//! | `keep_alive` | how long unused connections to remotes are kept, at most an hour; `"0s"`: not at all | `"5m"` |
 //! | `triggers` | map of names to `( … )`, at least one | required |
 //! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
 //! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
@@ -38,7 +39,8 @@
 //! | `Exec.when` | `Changed` or `Always` | `Changed` |
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
-//! | `timeout` | duration; the whole fetch must be over by then | `"10m"` |
+//! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
+//! | `retries` | how many times a fetch is tried again after a fault that passes, 0 to 10 | 2 |
 //!
 //! Whether there is an agent is found out by runs: it may come and go. `~` is `$HOME`; where that is not set, only
 //! the system's file of known hosts is read. An SSH URL always names its user.
@@ -72,6 +74,8 @@ pub struct Config {
     pub listen: Vec<Listener>,
     /// Runs at a time.
     pub jobs: NonZeroUsize,
+    /// Connections to remotes are kept for that long when nobody uses them; not at all if it is zero.
+    pub keep_alive: Duration,
     /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
 }
@@ -149,8 +153,10 @@ pub struct Target {
     pub tls: Tls,
     /// What runs after an update.
     pub hooks: Vec<Hook>,
-    /// The whole fetch must be over by then.
+    /// One attempt to fetch must be over by then.
     pub timeout: Duration,
+    /// How many more attempts there are after faults that pass.
+    pub retries: u32,
 }
 
 /// What of a repository is deployed.
@@ -238,6 +244,17 @@ pub struct Tls {
     pub allow_plain_credentials: bool,
 }
 
+impl Tls {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        match &self.roots {
+            Roots::File(path) => Some(path.as_path()),
+            Roots::Mozilla | Roots::System => None,
+        }
+        .into_iter()
+    }
+}
+
 /// The roots of trust for TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Roots {
@@ -315,6 +332,13 @@ pub enum When {
 pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a fetch may take if the configuration does not say.
 pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How many times a fetch is tried again if the configuration does not say.
+pub const DEFAULT_RETRIES: u32 = 2;
+/// How long connections are kept if the configuration does not say.
+pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
+/// No connection lives longer: addresses change, and keys are withdrawn.
+pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
 /// A configuration file's text, with the name it is called by in errors.
 #[derive(Debug, Clone)]

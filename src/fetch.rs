@@ -18,7 +18,7 @@ use crate::{
     fault::{Failure, one_line},
     name::RefName,
     repository,
-    transport::{self, Deadline},
+    transport::{self, Connections, Deadline},
 };
 
 mod error;
@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub depth: Option<NonZeroU32>,
     /// Progress, and what the remote says.
     pub report: &'a Reporter,
+    /// Connections that earlier fetches left alive.
+    pub connections: &'a Connections,
 }
 
 /// What the remote has.
@@ -162,6 +164,7 @@ impl Context<'_> {
             auth: &target.auth,
             tls: &target.tls,
             report: self.options.report,
+            connections: self.options.connections,
         };
         transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
     }
@@ -284,9 +287,15 @@ impl Context<'_> {
         }
         let reason = repository::reason(err);
         match err.downcast_any_ref::<io::Error>().map(io::Error::kind) {
+            // gix says at length what it was about to read.
             Some(
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe,
-            ) => Error::BrokenOff { repo, reason },
+                kind @ (io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe),
+            ) => Error::BrokenOff {
+                repo,
+                reason: kind.to_string(),
+            },
             Some(
                 kind @ (io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded

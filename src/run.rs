@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, ffi::OsString, fs, time::Instant};
 
 use gix::ObjectId;
 
+mod retry;
+
+pub use retry::Stop;
+
 use crate::{
     changes,
     config::{Hook, Target},
@@ -16,9 +20,10 @@ use crate::{
     name::RunId,
     place::{self, Place},
     publish, repository,
-    transport::Deadline,
+    transport::{Connections, Deadline},
     worktree,
 };
+use retry::Backoff;
 
 /// What a run gets from the process it is part of.
 #[derive(Debug, Clone)]
@@ -31,6 +36,10 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
+    /// Connections that earlier runs left alive.
+    pub connections: Connections,
+    /// Whether the process is stopping.
+    pub stop: Stop,
     /// Where events go.
     pub report: Reporter,
 }
@@ -161,7 +170,32 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     run_hooks(&repo, target, context, &fetched, reached)
 }
 
+/// Fetch; after a fault that passes again, up to the number of times that the target allows.
 fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<fetch::Outcome, fetch::Error> {
+    let mut backoff = Backoff::new();
+    for attempt in 1..=target.retries {
+        let err = match fetch_once(repo, target, context) {
+            Err(err) if err.kind().passes() => err,
+            other => return other,
+        };
+        let wait = backoff.wait();
+        context.report.warn(format!(
+            "{err}; trying again in {} ({attempt} of {})",
+            humantime::format_duration(wait),
+            target.retries
+        ));
+        if context.stop.wait(wait) {
+            return Err(err);
+        }
+    }
+    fetch_once(repo, target, context)
+}
+
+fn fetch_once(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+) -> Result<fetch::Outcome, fetch::Error> {
     // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
     let depth = target
         .depth
@@ -171,6 +205,7 @@ fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<f
         deadline: Deadline::new(target.timeout),
         depth,
         report: &context.report,
+        connections: &context.connections,
     };
     fetch::fetch(repo, &options)
 }

@@ -115,10 +115,12 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         tls: config::Tls::default(),
         hooks: vec![Hook::PostCheckout],
         timeout: config::DEFAULT_FETCH_TIMEOUT,
+        retries: config::DEFAULT_RETRIES,
     };
     Ok(Config {
         listen: Vec::new(),
         jobs: NonZeroUsize::MIN,
+        keep_alive: config::DEFAULT_KEEP_ALIVE,
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })
 }

@@ -20,12 +20,13 @@ use std::{
 use gix::bstr::ByteSlice as _;
 
 use super::{
-    Config, Target,
+    Config, DEFAULT_KEEP_ALIVE, Target,
     raw::{Shape, Value},
     report::Problem,
 };
 use crate::name::TriggerName;
 use field::{CONFIG, Fields};
+use value::keep_alive;
 
 /// Looks a variable of the environment up.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -91,9 +92,11 @@ impl Check<'_> {
                 )
             })
         });
+        let keep_alive = self.optional(&fields, "keep_alive", keep_alive);
         let triggers = self.triggers(&fields)?;
         Some(Config {
             listen,
+            keep_alive: keep_alive.unwrap_or(DEFAULT_KEEP_ALIVE),
             jobs: jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs as usize))
                 .or_else(|| available_parallelism().ok())

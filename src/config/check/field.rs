@@ -22,8 +22,8 @@ const LEAVE_OUT: &str = "remove it";
 
 pub(super) static CONFIG: Schema = Schema {
     what: "the configuration",
-    known: &["listen", "jobs", "triggers"],
-    later: &[("keep_alive", LEAVE_OUT), ("sandbox", LEAVE_OUT)],
+    known: &["listen", "jobs", "keep_alive", "triggers"],
+    later: &[("sandbox", LEAVE_OUT)],
 };
 pub(super) static UNIX: Schema = Schema {
     what: "`Unix`",
@@ -39,7 +39,7 @@ pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
         "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
-        "timeout",
+        "timeout", "retries",
     ],
     later: &[
         ("rev", "remove it; deploy a `branch` or a `tag`"),
@@ -51,7 +51,6 @@ pub(super) static TRIGGER: Schema = Schema {
             "allow",
             "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
         ),
-        ("retries", LEAVE_OUT),
         ("umask", "remove it; the umask of the daemon's process counts"),
     ],
 };

@@ -6,11 +6,12 @@ use super::{
     Check, Placed,
     choice::variant,
     field::{Fields, TRIGGER},
-    value::{duration, filled, invalid, literal},
+    value::{duration, filled, invalid, literal, retries},
 };
 use crate::{
     config::{
-        Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
+        Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_RETRIES, Revision, Target, mask::redact, raw::Value,
+        report::Problem,
     },
     name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
 };
@@ -46,6 +47,7 @@ impl Check<'_> {
         let tls = self.tls(&fields);
         let hooks = self.hooks(&fields);
         let timeout = self.optional(&fields, "timeout", duration);
+        let retries = self.optional(&fields, "retries", retries);
         if let Some(repo) = &repo {
             self.credentials_fit(&fields, repo, tls.as_ref());
             self.not_itself(&fields, repo, path.as_ref());
@@ -63,6 +65,7 @@ impl Check<'_> {
             tls: tls.unwrap_or_default(),
             hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
+            retries: retries.unwrap_or(DEFAULT_RETRIES),
         };
         let path_at = fields.get("path")?.head();
         Some(Placed { target, path_at })

@@ -1,5 +1,7 @@
 //! Every fault that a server, a proxy or a certificate can have, against canned answers.
 
+mod warm;
+
 use std::{
     io::{BufRead as _, Write as _},
     path::Path,
@@ -20,7 +22,7 @@ use crate::{
     fault::{Failure, Kind},
     name::{AbsPath, RepoUrl},
     transport::{
-        Deadline, Error, Options, cause,
+        Connections, Deadline, Error, Options, cause,
         tests::server::{Answer, Request, Server, reply},
     },
 };
@@ -36,6 +38,7 @@ struct Ask {
     tls: Tls,
     proxies: Proxies,
     timeout: Duration,
+    connections: Connections,
 }
 
 impl Default for Ask {
@@ -45,6 +48,7 @@ impl Default for Ask {
             tls: Tls::default(),
             proxies: Proxies::default(),
             timeout: Duration::from_secs(20),
+            connections: Connections::new(Duration::ZERO),
         }
     }
 }
@@ -58,6 +62,7 @@ impl Ask {
             auth: &self.auth,
             tls: &self.tls,
             report: &Reporter::new(|_| {}),
+            connections: &self.connections,
         };
         let mut transport =
             connect(&url, &options, self.proxies.clone()).map_err(|err| Failure::of(&Error::from(err)))?;

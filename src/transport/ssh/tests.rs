@@ -1,6 +1,7 @@
 //! Fetches from a server of our own: every kind of key, every doubt about the host, every silence.
 
 mod server;
+mod warm;
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use crate::{
     config::Tls,
     event::{Event, Reporter},
     fault::{Failure, Kind},
-    transport::{Deadline, cause},
+    transport::{Connections, Deadline, cause},
 };
 
 const PASSPHRASE: &str = "correct horse";
@@ -37,6 +38,7 @@ struct World {
     /// What the remote said.
     heard: Arc<Mutex<Vec<String>>>,
     timeout: Duration,
+    connections: Connections,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             host_key: random(),
             heard: Arc::default(),
             timeout: Duration::from_secs(60),
+            connections: Connections::new(Duration::ZERO),
         };
         world.put("key", key_text("ed25519"));
         world
@@ -149,6 +152,7 @@ impl World {
             deadline: Deadline::new(self.timeout),
             auth: &Auth::Ssh(ssh),
             tls: &Tls::default(),
+            connections: &self.connections,
             report: &Reporter::new(move |event| {
                 if let Event::Remote { line } = event {
                     heard.lock().unwrap().push(line);
@@ -811,35 +815,4 @@ fn something_else_than_ssh() {
             .starts_with("cannot connect to 127.0.0.1:PORT for "),
         "{failure:?}"
     );
-}
-
-/// Dropping the transport ends the connection; a session serves one channel after the other, and several at once.
-#[test]
-fn a_connection_lasts_as_long_as_somebody_wants_it() {
-    let world = World::new();
-    let server = world.server(world.plan());
-    let ended = || server.ended.lock().unwrap().recv_timeout(Duration::from_secs(20));
-    world.fetch(server.port, world.ssh()).unwrap();
-    ended().unwrap();
-
-    let remote = Remote::new(&url(server.port)).unwrap();
-    world.options(world.ssh(), |options| {
-        let session = open(&remote, options, &world.around()).unwrap();
-        let mut first = session.run(&remote, options).unwrap();
-        let mut second = session.run(&remote, options).unwrap();
-        drop(session.clone());
-        for stream in [&mut first, &mut second] {
-            let mut line = [0; 13];
-            stream.read_exact(&mut line).unwrap();
-            assert_eq!(&line, b"000eversion 2");
-        }
-        drop((first, second));
-        let mut third = session.run(&remote, options).unwrap();
-        third.read_exact(&mut [0; 4]).unwrap();
-        drop(session);
-        third.read_exact(&mut [0; 4]).unwrap();
-        assert!(server.ended.lock().unwrap().try_recv().is_err());
-        drop(third);
-    });
-    ended().unwrap();
 }
