@@ -35,6 +35,13 @@ impl RepoUrl {
         if text.chars().any(char::is_control) {
             return Err(Invalid::new("it contains a control character"));
         }
+        // gix splits these at the wrong colon, see git-fetch(1) for what they mean.
+        let is_bracketed = text.starts_with('[') || text.contains("@[");
+        if is_bracketed && text.contains("]:") && !text.contains("://") {
+            return Err(Invalid::new(
+                "an address or a port in brackets needs the form ssh://USER@[ADDRESS]:PORT/PATH",
+            ));
+        }
         let mut local = None;
         let url =
             gix::url::parse(text).map_err(|err| Invalid::new(redact_message(&err.to_string(), text)))?;
@@ -176,6 +183,8 @@ mod tests {
             "https:///x",
             "file:///a%0ab",
             "file:///a%00b",
+            "git@[::1]:x/y",
+            "[git@h:2222]:x/y",
         ] {
             assert!(RepoUrl::parse(bad, base).is_err(), "{bad:?}");
         }
