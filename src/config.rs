@@ -40,6 +40,7 @@
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
 //! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
+//! | `fsync` | `false`: do not wait for the disk; a power cut may then lose a deploy, or the clone | `true` |
 //! | `retries` | how many times a fetch is tried again after a fault that passes, 0 to 10 | 2 |
 //!
 //! Whether there is an agent is found out by runs: it may come and go. `~` is `$HOME`; where that is not set, only
@@ -157,6 +158,8 @@ pub struct Target {
     pub timeout: Duration,
     /// How many more attempts there are after faults that pass.
     pub retries: u32,
+    /// Whether a deploy survives a power cut.
+    pub fsync: bool,
 }
 
 /// What of a repository is deployed.

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     config::Target,
+    durable,
     fault::{Blame, Kind, kind_of_io},
     name::{AbsPath, RefName},
     repository,
@@ -148,8 +149,15 @@ impl Building {
         };
         let config = core_config(self.repo.object_hash()) + &remote_config(target, branch);
         fs::write(new.join("config"), config).map_err(failed("write the configuration of", &new))?;
+        if target.fsync {
+            durable::tree(&new).map_err(failed("have on the disk", &new))?;
+        }
         fs::rename(&new, &git_dir).map_err(failed("rename to .git", &new))?;
         self.done = true;
+        if target.fsync {
+            // The worktree's name, too: this may be its first run.
+            durable::files([git_dir.as_path(), &self.path]).map_err(failed("have on the disk", &git_dir))?;
+        }
         Ok(repository::open(&git_dir)?)
     }
 }

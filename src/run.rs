@@ -273,7 +273,9 @@ fn run_hooks(
         .collect();
     if due {
         // From here to their success, the hooks are owed.
-        publish::set_hooks_succeeded_for(git_dir, succeeded_for.filter(|id| *id != fetched.commit))?;
+        publish::settle(repo, target, &fetched.tip)?;
+        let so_far = succeeded_for.filter(|id| *id != fetched.commit);
+        publish::set_hooks_succeeded_for(git_dir, so_far, target.fsync)?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.
@@ -296,7 +298,7 @@ fn run_hooks(
         }
     }
     if due {
-        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit))?;
+        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit), target.fsync)?;
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         hooks: vec![Hook::PostCheckout],
         timeout: config::DEFAULT_FETCH_TIMEOUT,
         retries: config::DEFAULT_RETRIES,
+        fsync: true,
     };
     Ok(Config {
         listen: Vec::new(),

@@ -39,7 +39,7 @@ pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
         "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
-        "timeout", "retries",
+        "timeout", "retries", "fsync",
     ],
     later: &[
         ("rev", "remove it; deploy a `branch` or a `tag`"),

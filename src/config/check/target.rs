@@ -48,6 +48,7 @@ impl Check<'_> {
         let hooks = self.hooks(&fields);
         let timeout = self.optional(&fields, "timeout", duration);
         let retries = self.optional(&fields, "retries", retries);
+        let fsync = self.optional(&fields, "fsync", Value::bool);
         if let Some(repo) = &repo {
             self.credentials_fit(&fields, repo, tls.as_ref());
             self.not_itself(&fields, repo, path.as_ref());
@@ -66,6 +67,7 @@ impl Check<'_> {
             hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
             retries: retries.unwrap_or(DEFAULT_RETRIES),
+            fsync: fsync.unwrap_or(true),
         };
         let path_at = fields.get("path")?.head();
         Some(Placed { target, path_at })
