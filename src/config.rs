@@ -18,7 +18,7 @@
 //! | `keep_alive` | how long unused connections to remotes are kept, at most an hour; `"0s"`: not at all | `"5m"` |
 //! | `triggers` | map of names to `( … )`, at least one | required |
 //! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
-//! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
+//! | `branch`, `tag` or `rev` | name, short or in full; a commit's full id | the branch that the remote's HEAD is on |
 //! | `path` | directory to deploy to | required |
 //! | `remote` | name under `refs/remotes/` | `"origin"` |
 //! | `depth` | commits of history to fetch, from 1 | all |
@@ -39,6 +39,7 @@
 //! | `Exec.when` | `Changed` or `Always` | `Changed` |
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
+//! | `umask` | octal digits, `"0000"` to `"0077"`: what files and directories of the worktree do not get | the process's |
 //! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
 //! | `fsync` | `false`: do not wait for the disk; a power cut may then lose a deploy, or the clone | `true` |
 //! | `retries` | how many times a fetch is tried again after a fault that passes, 0 to 10 | 2 |
@@ -61,6 +62,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+use gix::ObjectId;
 
 use crate::{
     address::{Address, TcpAddr},
@@ -154,6 +157,8 @@ pub struct Target {
     pub tls: Tls,
     /// What runs after an update.
     pub hooks: Vec<Hook>,
+    /// Permission bits that files and directories of the worktree do not get; default: those of the process.
+    pub umask: Option<u32>,
     /// One attempt to fetch must be over by then.
     pub timeout: Duration,
     /// How many more attempts there are after faults that pass.
@@ -171,6 +176,8 @@ pub enum Revision {
     Branch(RefName),
     /// A tag.
     Tag(RefName),
+    /// A commit.
+    Commit(ObjectId),
 }
 
 impl std::fmt::Display for Revision {
@@ -178,6 +185,7 @@ impl std::fmt::Display for Revision {
         match self {
             Self::RemoteHead => Ok(()),
             Self::Branch(name) | Self::Tag(name) => f.write_str(name.short()),
+            Self::Commit(id) => id.fmt(f),
         }
     }
 }

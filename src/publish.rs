@@ -77,7 +77,7 @@ pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome
         let [pack, index] = ["pack", "idx"].map(|extension| keep.with_extension(extension));
         sync(repo, target, &[&pack, &index, &repo.common_dir().join("shallow")])?;
     }
-    let name = holder(target, &outcome.tip);
+    let name = fetch::holding_ref(target, &outcome.tip);
     let object = match &outcome.tip {
         Tip::Tag(_, object) => *object,
         Tip::Branch(_) | Tip::Detached => outcome.commit,
@@ -95,15 +95,6 @@ pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome
     Ok(())
 }
 
-/// The ref that holds what was fetched.
-fn holder(target: &Target, tip: &Tip) -> String {
-    match tip {
-        Tip::Branch(branch) => fetch::tracking_ref(target, branch),
-        Tip::Tag(tag, _) => tag.as_str().to_owned(),
-        Tip::Detached => format!("refs/remotes/{}/HEAD", target.remote),
-    }
-}
-
 /// Have index and refs on the disk: a state that says more than they do would lose a deploy.
 pub fn settle(repo: &gix::Repository, target: &Target, tip: &Tip) -> Result<(), Error> {
     let at = |name: &str| repo.common_dir().join(name);
@@ -115,7 +106,7 @@ pub fn settle(repo: &gix::Repository, target: &Target, tip: &Tip) -> Result<(), 
     sync(
         repo,
         target,
-        &[&index, &head, &at(branch), &at(&holder(target, tip))],
+        &[&index, &head, &at(branch), &at(&fetch::holding_ref(target, tip))],
     )
 }
 

@@ -12,7 +12,7 @@ pub use retry::Stop;
 
 use crate::{
     changes,
-    config::{Hook, Target},
+    config::{Hook, Revision, Target},
     event::{Done, Event, Outcome, Reporter},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
@@ -233,7 +233,11 @@ fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> 
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
 fn build_clone(target: &Target, context: &Context) -> Result<(place::Building, fetch::Outcome), Error> {
-    let mut building = place::build(&target.path, gix::hash::Kind::Sha1)?;
+    let hash = match target.revision {
+        Revision::Commit(id) => id.kind(),
+        _ => gix::hash::Kind::Sha1,
+    };
+    let mut building = place::build(&target.path, hash)?;
     let fetched = match fetch(building.repo(), target, context) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => {
             building = place::build(&target.path, theirs)?;
@@ -249,7 +253,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         root: &target.path,
         clean: target.clean,
         keep: &target.keep,
-        umask: context.umask,
+        umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         report: &context.report,
     }

@@ -115,6 +115,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         tls: config::Tls::default(),
         hooks: vec![Hook::PostCheckout],
         timeout: config::DEFAULT_FETCH_TIMEOUT,
+        umask: None,
         retries: config::DEFAULT_RETRIES,
         fsync: true,
     };

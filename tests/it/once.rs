@@ -296,3 +296,57 @@ fn modes_follow_the_umask() {
     assert_eq!(mode("bin/run"), 0o777 & !umask.as_raw_mode());
     assert_eq!(mode("deep/er"), 0o777 & !umask.as_raw_mode());
 }
+
+#[test]
+fn one_commit_for_ever() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1"))]);
+    let second = source.commit([("a", file("2"))]);
+    let config = |rev: &str| {
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", rev: \"{rev}\", path: \"site\"),"
+        ));
+    };
+    for id in [second, first, second] {
+        config(&id.to_string());
+        assert!(
+            world
+                .deploy()
+                .out
+                .ends_with(&format!("..{}\n", id.to_hex_with_len(7)))
+        );
+        assert!(world.deploy().out.starts_with("ok site up-to-date "));
+        assert_eq!(world.site()["a"], file(if id == first { "1" } else { "2" }));
+    }
+    if have("git") {
+        let site = world.path("site");
+        assert_eq!(
+            git(&site, &["status", "--porcelain", "--branch"]),
+            "## HEAD (no branch)\n"
+        );
+        git(&site, &["fsck", "--strict"]);
+    }
+
+    config("5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.err.contains("not our ref 5d6e7f8a9b5d"), "{ended:?}");
+
+    // What is there will never be another one: the remote is not asked.
+    config(&second.to_string());
+    fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();
+    assert!(world.deploy().out.starts_with("ok site up-to-date "));
+}
+
+#[test]
+fn the_umask_of_the_configuration_counts() {
+    let world = World::new();
+    world
+        .source()
+        .commit([("d/a", file("1")), ("x", Entry::Executable(b"x".to_vec()))]);
+    world.config("umask: \"0027\"");
+    world.deploy();
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["site/d", "site/d/a", "site/x"].map(mode), [0o750, 0o640, 0o750]);
+}

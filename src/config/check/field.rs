@@ -38,11 +38,10 @@ pub(super) static TCP: Schema = Schema {
 pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
-        "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
-        "timeout", "retries", "fsync",
+        "repo", "branch", "tag", "rev", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
+        "umask", "timeout", "retries", "fsync",
     ],
     later: &[
-        ("rev", "remove it; deploy a `branch` or a `tag`"),
         (
             "git_dir",
             "remove it; the git directory is .git in the trigger's path",
@@ -51,7 +50,6 @@ pub(super) static TRIGGER: Schema = Schema {
             "allow",
             "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
         ),
-        ("umask", "remove it; the umask of the daemon's process counts"),
     ],
 };
 pub(super) static BASIC: Schema = Schema {

@@ -2,11 +2,13 @@
 
 use std::{ffi::OsStr, num::NonZeroU32};
 
+use gix::ObjectId;
+
 use super::{
     Check, Placed,
     choice::variant,
     field::{Fields, TRIGGER},
-    value::{duration, filled, invalid, literal, retries},
+    value::{duration, filled, invalid, literal, retries, umask},
 };
 use crate::{
     config::{
@@ -47,6 +49,7 @@ impl Check<'_> {
         let tls = self.tls(&fields);
         let hooks = self.hooks(&fields);
         let timeout = self.optional(&fields, "timeout", duration);
+        let umask = self.optional(&fields, "umask", umask);
         let retries = self.optional(&fields, "retries", retries);
         let fsync = self.optional(&fields, "fsync", Value::bool);
         if let Some(repo) = &repo {
@@ -66,6 +69,7 @@ impl Check<'_> {
             tls: tls.unwrap_or_default(),
             hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
+            umask,
             retries: retries.unwrap_or(DEFAULT_RETRIES),
             fsync: fsync.unwrap_or(true),
         };
@@ -78,20 +82,29 @@ impl Check<'_> {
             ref_name(value, "branch", RefName::branch)
         });
         let tag = self.optional(fields, "tag", |value| ref_name(value, "tag", RefName::tag));
-        if fields.has("branch") && fields.has("tag") {
+        let rev = self.optional(fields, "rev", full_id);
+        let given: Vec<_> = [("tag", "a tag"), ("rev", "a commit"), ("branch", "a branch")]
+            .into_iter()
+            .filter(|(name, _)| fields.has(name))
+            .collect();
+        if let [(one, what), others @ ..] = given.as_slice()
+            && !others.is_empty()
+        {
             let problem = Problem::at(
-                fields.name_span("tag"),
-                "a trigger has a branch or a tag, not both",
+                fields.name_span(one),
+                "a trigger has either a branch, a tag or a rev",
             )
-            .label("a tag")
-            .also(fields.name_span("branch"), "and a branch")
-            .help("remove one of them");
-            self.problems.push(problem);
+            .label(*what);
+            let problem = others.iter().fold(problem, |problem, (name, what)| {
+                problem.also(fields.name_span(name), format!("and {what}"))
+            });
+            self.problems.push(problem.help("leave one of them"));
         }
-        match (branch, tag) {
-            (Some(branch), _) => Revision::Branch(branch),
-            (None, Some(tag)) => Revision::Tag(tag),
-            (None, None) => Revision::RemoteHead,
+        match (branch, tag, rev) {
+            (Some(branch), ..) => Revision::Branch(branch),
+            (None, Some(tag), _) => Revision::Tag(tag),
+            (None, None, Some(id)) => Revision::Commit(id),
+            (None, None, None) => Revision::RemoteHead,
         }
     }
 
@@ -108,6 +121,18 @@ impl Check<'_> {
             self.problems.push(problem);
         }
     }
+}
+
+/// What is in the whole of a commit's id: an abbreviation may come to mean another one.
+fn full_id(value: Value<'_>) -> Result<ObjectId, Problem> {
+    let text = filled(value)?;
+    ObjectId::from_hex(text.as_bytes()).map_err(|_| {
+        Problem::at(
+            value.head(),
+            format!("{} is not the full id of a commit", value.shown()),
+        )
+        .help("write its 40 hexadecimal digits (64 with SHA-256), as `git rev-parse` prints them")
+    })
 }
 
 fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {

@@ -78,6 +78,19 @@ fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
     )
 }
 
+/// Permission bits that are not given; the owner keeps all.
+pub(super) fn umask(value: Value<'_>) -> Result<u32, Problem> {
+    let bits = mode(value)?;
+    match bits & 0o700 {
+        0 => Ok(bits),
+        _ => Err(Problem::at(
+            value.head(),
+            format!("{} would take files away from gitsocket itself", value.shown()),
+        )
+        .help(r#"write what others do not get, such as "0022" or "0027""#)),
+    }
+}
+
 /// How many times a fetch is tried again.
 pub(super) fn retries(value: Value<'_>) -> Result<u32, Problem> {
     let number = value.number(0..=10);
