@@ -20,6 +20,7 @@
 //! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
 //! | `branch`, `tag` or `rev` | name, short or in full; a commit's full id | the branch that the remote's HEAD is on |
 //! | `path` | directory to deploy to | required |
+//! | `git_dir` | where the git directory is, outside of `path`; the worktree then holds nothing of git's | `.git` in `path` |
 //! | `remote` | name under `refs/remotes/` | `"origin"` |
 //! | `depth` | commits of history to fetch, from 1 | all |
 //! | `clean` | `Untracked`, `All` (ignored files too) or `Nothing` | `Untracked` |
@@ -47,7 +48,7 @@
 //! Whether there is an agent is found out by runs: it may come and go. `~` is `$HOME`; where that is not set, only
 //! the system's file of known hosts is read. An SSH URL always names its user.
 //!
-//! Two triggers may have the same `path` if they have the same `repo`, `remote`, `clean` and `keep`: they deploy
+//! Two triggers may have the same `path` if they have the same `repo`, `git_dir`, `remote`, `clean` and `keep`: they deploy
 //! different revisions of one repository, one run at a time. A path inside another trigger's path must be matched
 //! by that one's `keep`. A path is neither `/`, nor in a `.git` directory, nor the repository itself.
 
@@ -143,6 +144,8 @@ pub struct Target {
     pub revision: Revision,
     /// The worktree.
     pub path: AbsPath,
+    /// The git directory, if it is not `.git` in the worktree.
+    pub git_dir: Option<AbsPath>,
     /// The name under `refs/remotes/`.
     pub remote: RemoteName,
     /// How much history to fetch; default: all.

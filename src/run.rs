@@ -139,7 +139,7 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let _lock = lock::acquire(&target.path, &context.report)?;
-    let (repo, fetched) = match place::inspect(&target.path)? {
+    let (repo, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
             lock::recover(&git_dir)?;
             let repo = repository::open(&git_dir)?;
@@ -218,7 +218,7 @@ fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::
         Tip::Branch(branch) => Some(branch),
         Tip::Tag(..) | Tip::Detached => None,
     };
-    let repo = building.finish(target, branch)?;
+    let repo = building.finish(branch)?;
     Ok((repo, fetched))
 }
 
@@ -232,15 +232,18 @@ fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> 
 }
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
-fn build_clone(target: &Target, context: &Context) -> Result<(place::Building, fetch::Outcome), Error> {
+fn build_clone<'a>(
+    target: &'a Target,
+    context: &Context,
+) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
     let hash = match target.revision {
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
-    let mut building = place::build(&target.path, hash)?;
+    let mut building = place::build(target, hash)?;
     let fetched = match fetch(building.repo(), target, context) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => {
-            building = place::build(&target.path, theirs)?;
+            building = place::build(target, theirs)?;
             fetch(building.repo(), target, context)
         }
         other => other,
@@ -327,7 +330,7 @@ fn environment(
         Tip::Detached => "",
     };
     let null = repo.object_hash().null();
-    BTreeMap::from([
+    let mut env = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_RUN", context.run.as_str().into()),
         ("GITSOCKET_REPO", target.repo.to_string().into()),
@@ -336,5 +339,11 @@ fn environment(
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
         ("GITSOCKET_NEW", fetched.commit.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
-    ])
+    ]);
+    if target.git_dir.is_some() {
+        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
+        env.insert("GIT_DIR", repo.git_dir().into());
+        env.insert("GIT_WORK_TREE", target.path.as_path().into());
+    }
+    env
 }

@@ -108,6 +108,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
         remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
         path: dir,
+        git_dir: None,
         depth: None,
         clean: config::Clean::Untracked,
         keep: Vec::new(),

@@ -350,3 +350,37 @@ fn the_umask_of_the_configuration_counts() {
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(["site/d", "site/d/a", "site/x"].map(mode), [0o750, 0o640, 0o750]);
 }
+
+#[test]
+fn the_git_directory_is_elsewhere() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo \"$GIT_DIR $GIT_WORK_TREE\"");
+    world.config(&format!(
+        "git_dir: \"lib/site.git\", hooks: [Exec(run: [{hook:?}])]"
+    ));
+    let ended = world.deploy();
+    let [git_dir, site] = ["lib/site.git", "site"].map(|name| world.path(name).display().to_string());
+    assert!(ended.err.contains(&format!("{git_dir} {site}")), "{ended:?}");
+    source.commit([("b", file("2"))]);
+    fs::write(world.path("site/untracked"), "x").unwrap();
+    world.deploy();
+    // Nothing of git's is in the worktree.
+    let names: Vec<_> = fs::read_dir(world.path("site"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["b"]);
+    if have("git") {
+        let status = git(
+            &world.path("."),
+            &["--git-dir=lib/site.git", "status", "--porcelain", "--branch"],
+        );
+        assert_eq!(status, "## main...origin/main\n");
+    }
+    // The worktree is lost, the repository is not.
+    fs::remove_dir_all(world.path("site")).unwrap();
+    assert!(world.deploy().out.starts_with("ok site "));
+    assert_eq!(world.site()["b"], file("2"));
+}

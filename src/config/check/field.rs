@@ -38,19 +38,13 @@ pub(super) static TCP: Schema = Schema {
 pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
-        "repo", "branch", "tag", "rev", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
-        "umask", "timeout", "retries", "fsync",
+        "repo", "branch", "tag", "rev", "path", "git_dir", "remote", "depth", "clean", "keep", "auth", "tls",
+        "hooks", "umask", "timeout", "retries", "fsync",
     ],
-    later: &[
-        (
-            "git_dir",
-            "remove it; the git directory is .git in the trigger's path",
-        ),
-        (
-            "allow",
-            "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
-        ),
-    ],
+    later: &[(
+        "allow",
+        "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
+    )],
 };
 pub(super) static BASIC: Schema = Schema {
     what: "`Basic`",

@@ -36,6 +36,7 @@ impl Check<'_> {
         let path = self.required(&fields, "path", r#""/srv/site""#, |value| {
             worktree(value, around.path(value)?)
         });
+        let git_dir = self.optional(&fields, "git_dir", |value| around.path(value));
         let revision = self.revision(&fields);
         let remote = self.optional(&fields, "remote", remote);
         let depth = self.optional(&fields, "depth", |value| {
@@ -54,13 +55,14 @@ impl Check<'_> {
         let fsync = self.optional(&fields, "fsync", Value::bool);
         if let Some(repo) = &repo {
             self.credentials_fit(&fields, repo, tls.as_ref());
-            self.not_itself(&fields, repo, path.as_ref());
+            self.not_itself(&fields, repo, path.as_ref(), git_dir.as_ref());
         }
         let target = Target {
             trigger: trigger?,
             repo: repo?,
             revision,
             path: path?,
+            git_dir,
             remote: remote.or_else(|| RemoteName::new("origin").ok())?,
             depth: depth.and_then(NonZeroU32::new),
             clean: clean.unwrap_or(Clean::Untracked),
@@ -74,7 +76,12 @@ impl Check<'_> {
             fsync: fsync.unwrap_or(true),
         };
         let path_at = fields.get("path")?.head();
-        Some(Placed { target, path_at })
+        let git_dir_at = fields.get("git_dir").map(Value::head).unwrap_or_default();
+        Some(Placed {
+            target,
+            path_at,
+            git_dir_at,
+        })
     }
 
     fn revision(&mut self, fields: &Fields<'_>) -> Revision {
@@ -109,15 +116,28 @@ impl Check<'_> {
     }
 
     /// A repository cannot be deployed onto itself.
-    fn not_itself(&mut self, fields: &Fields<'_>, repo: &RepoUrl, path: Option<&AbsPath>) {
+    fn not_itself(
+        &mut self,
+        fields: &Fields<'_>,
+        repo: &RepoUrl,
+        path: Option<&AbsPath>,
+        git_dir: Option<&AbsPath>,
+    ) {
         let (Some(local), Some(path)) = (repo.local_path(), path) else {
             return;
         };
-        if local == path || local.as_path() == path.as_path().join(".git") {
-            let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
-            let problem = Problem::at(at("path"), "this is the repository itself")
+        let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
+        let itself = |name: &'static str, help: &'static str| {
+            Problem::at(at(name), "this is the repository itself")
                 .also(at("repo"), "the repository")
-                .help("give the directory to deploy to as `path`");
+                .help(help)
+        };
+        if local == path || local.as_path() == path.as_path().join(".git") {
+            let problem = itself("path", "give the directory to deploy to as `path`");
+            self.problems.push(problem);
+        }
+        if git_dir == Some(local) {
+            let problem = itself("git_dir", "name a place for the git directory of the clone");
             self.problems.push(problem);
         }
     }
