@@ -15,10 +15,12 @@
 //! | `Tcp.addr` | `"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1 | required |
 //! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
 //! | `jobs` | runs at a time, 1 to 1024 | number of cores |
+//! | `keep_alive` | how long unused connections to remotes are kept, at most an hour; `"0s"`: not at all | `"5m"` |
 //! | `triggers` | map of names to `( … )`, at least one | required |
 //! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
-//! | `branch` or `tag` | name, short or in full | the branch that the remote's HEAD is on |
+//! | `branch`, `tag` or `rev` | name, short or in full; a commit's full id | the branch that the remote's HEAD is on |
 //! | `path` | directory to deploy to | required |
+//! | `git_dir` | where the git directory is, outside of `path`; the worktree then holds nothing of git's | `.git` in `path` |
 //! | `remote` | name under `refs/remotes/` | `"origin"` |
 //! | `depth` | commits of history to fetch, from 1 | all |
 //! | `clean` | `Untracked`, `All` (ignored files too) or `Nothing` | `Untracked` |
@@ -39,12 +41,15 @@
 //! | `Exec.when` | `Changed` or `Always` | `Changed` |
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
-//! | `timeout` | duration; the whole fetch must be over by then | `"10m"` |
+//! | `umask` | octal digits, `"0000"` to `"0077"`: what files and directories of the worktree do not get | the process's |
+//! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
+//! | `fsync` | `false`: do not wait for the disk; a power cut may then lose a deploy, or the clone | `true` |
+//! | `retries` | how many times a fetch is tried again after a fault that passes, 0 to 10 | 2 |
 //!
 //! Whether there is an agent is found out by runs: it may come and go. `~` is `$HOME`; where that is not set, only
 //! the system's file of known hosts is read. An SSH URL always names its user.
 //!
-//! Two triggers may have the same `path` if they have the same `repo`, `remote`, `clean` and `keep`: they deploy
+//! Two triggers may have the same `path` if they have the same `repo`, `git_dir`, `remote`, `clean` and `keep`: they deploy
 //! different revisions of one repository, one run at a time. A path inside another trigger's path must be matched
 //! by that one's `keep`. A path is neither `/`, nor in a `.git` directory, nor the repository itself.
 
@@ -60,6 +65,7 @@ use std::{
     time::Duration,
 };
 
+use gix::ObjectId;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
@@ -75,6 +81,8 @@ pub struct Config {
     pub listen: Vec<Listener>,
     /// Runs at a time.
     pub jobs: NonZeroUsize,
+    /// Connections to remotes are kept for that long when nobody uses them; not at all if it is zero.
+    pub keep_alive: Duration,
     /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
 }
@@ -138,6 +146,8 @@ pub struct Target {
     pub revision: Revision,
     /// The worktree.
     pub path: AbsPath,
+    /// The git directory, if it is not `.git` in the worktree.
+    pub git_dir: Option<AbsPath>,
     /// The name under `refs/remotes/`.
     pub remote: RemoteName,
     /// How much history to fetch; default: all.
@@ -152,8 +162,14 @@ pub struct Target {
     pub tls: Tls,
     /// What runs after an update.
     pub hooks: Vec<Hook>,
-    /// The whole fetch must be over by then.
+    /// Permission bits that files and directories of the worktree do not get; default: those of the process.
+    pub umask: Option<u32>,
+    /// One attempt to fetch must be over by then.
     pub timeout: Duration,
+    /// How many more attempts there are after faults that pass.
+    pub retries: u32,
+    /// Whether a deploy survives a power cut.
+    pub fsync: bool,
 }
 
 /// What of a repository is deployed.
@@ -165,6 +181,8 @@ pub enum Revision {
     Branch(RefName),
     /// A tag.
     Tag(RefName),
+    /// A commit.
+    Commit(ObjectId),
 }
 
 impl std::fmt::Display for Revision {
@@ -172,6 +190,7 @@ impl std::fmt::Display for Revision {
         match self {
             Self::RemoteHead => Ok(()),
             Self::Branch(name) | Self::Tag(name) => f.write_str(name.short()),
+            Self::Commit(id) => id.fmt(f),
         }
     }
 }
@@ -241,6 +260,20 @@ pub struct Tls {
     pub client: Option<ClientCertificate>,
     /// Send credentials over `http://`, where everybody on the way can read them.
     pub allow_plain_credentials: bool,
+}
+
+impl Tls {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let roots = match &self.roots {
+            Roots::File(path) => Some(path.as_path()),
+            Roots::Mozilla | Roots::System => None,
+        };
+        let client = self.client.iter();
+        roots
+            .into_iter()
+            .chain(client.flat_map(|client| [client.cert_file.as_path(), client.key_file.as_path()]))
+    }
 }
 
 /// A certificate of our own.
@@ -329,6 +362,13 @@ pub enum When {
 pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a fetch may take if the configuration does not say.
 pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How many times a fetch is tried again if the configuration does not say.
+pub const DEFAULT_RETRIES: u32 = 2;
+/// How long connections are kept if the configuration does not say.
+pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
+/// No connection lives longer: addresses change, and keys are withdrawn.
+pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.

@@ -63,6 +63,11 @@ impl Kind {
         }
     }
 
+    /// Whether the fault may pass by itself, so that trying again can help.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Timeout)
+    }
+
     /// The exit status of `once` and `client`.
     pub fn exit(self) -> u8 {
         match self {

@@ -7,7 +7,7 @@ use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
 
 use gix::{
     ObjectId,
-    bstr::{BStr, ByteSlice as _},
+    bstr::{BStr, BString, ByteSlice as _},
     protocol::handshake::Ref,
     remote::{Direction, fetch, ref_map},
 };
@@ -18,7 +18,7 @@ use crate::{
     fault::{Failure, one_line},
     name::RefName,
     repository,
-    transport::{self, Deadline},
+    transport::{self, Connections, Deadline},
 };
 
 mod error;
@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub depth: Option<NonZeroU32>,
     /// Progress, and what the remote says.
     pub report: &'a Reporter,
+    /// Connections that earlier fetches left alive.
+    pub connections: &'a Connections,
 }
 
 /// What the remote has.
@@ -64,7 +66,19 @@ pub enum Tip {
 /// Bring the tip of the target's revision, and all it needs, into `repo`.
 pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, Error> {
     let context = Context { repo, options };
-    let remote = context.remote(refspecs(&options.target.revision))?;
+    if let Revision::Commit(id) = options.target.revision {
+        let found = Found::commit(id);
+        if is_complete(repo, options.target, &found) {
+            // It will never be another one.
+            return Ok(Outcome {
+                commit: id,
+                tip: found.tip,
+                keep: None,
+            });
+        }
+    }
+    let specs = refspecs(&options.target.revision);
+    let remote = context.remote(specs.iter().map(|spec| spec.as_bstr()))?;
     let prepared = remote
         .to_connection_with_transport(context.connect()?)
         .with_credentials(|_| Ok(None))
@@ -100,7 +114,8 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
 /// Ask the remote for the tip of the target's revision, and fetch nothing.
 pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, ObjectId), Error> {
     let context = Context { repo, options };
-    let refs = context.ref_map(refspecs(&options.target.revision))?;
+    let specs = refspecs(&options.target.revision);
+    let refs = context.ref_map(specs.iter().map(|spec| spec.as_bstr()))?;
     let found = match context.find(&refs) {
         // Whatever hash it uses, it is there.
         Err(Error::ObjectFormat { .. }) => context.find_any(&refs),
@@ -118,29 +133,40 @@ struct Found {
     tip: Tip,
 }
 
+impl Found {
+    fn commit(id: ObjectId) -> Self {
+        Self {
+            object: id,
+            name: format!("the object {id}"),
+            tip: Tip::Detached,
+        }
+    }
+}
+
 /// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
 /// That the object alone exists proves nothing, see gix's negotiation.
 fn is_complete(repo: &gix::Repository, target: &Target, found: &Found) -> bool {
-    let held_by = match &found.tip {
-        Tip::Branch(branch) => tracking_ref(target, branch),
-        Tip::Tag(tag, _) => tag.as_str().to_owned(),
-        Tip::Detached => return false,
-    };
+    let held_by = holding_ref(target, &found.tip);
     let reference = repo.try_find_reference(held_by.as_str()).ok().flatten();
     reference.is_some_and(|reference| reference.target().try_id() == Some(found.object.as_ref()))
         && repo.has_object(found.object)
 }
 
-/// The remote-tracking ref of `branch`: `refs/remotes/origin/main`.
-pub fn tracking_ref(target: &Target, branch: &RefName) -> String {
-    format!("refs/remotes/{}/{}", target.remote, branch.short())
+/// The ref that is to hold what was fetched: a remote-tracking ref such as `refs/remotes/origin/main`, or the tag.
+pub fn holding_ref(target: &Target, tip: &Tip) -> String {
+    match tip {
+        Tip::Branch(branch) => format!("refs/remotes/{}/{}", target.remote, branch.short()),
+        Tip::Tag(tag, _) => tag.as_str().to_owned(),
+        Tip::Detached => format!("refs/remotes/{}/HEAD", target.remote),
+    }
 }
 
 /// What to ask for. No refspec has a destination: `publish` writes the refs.
-fn refspecs(revision: &Revision) -> Vec<&BStr> {
+fn refspecs(revision: &Revision) -> Vec<BString> {
     vec![match revision {
         Revision::RemoteHead => "HEAD".into(),
         Revision::Branch(name) | Revision::Tag(name) => name.as_str().into(),
+        Revision::Commit(id) => id.to_string().into(),
     }]
 }
 
@@ -162,6 +188,7 @@ impl Context<'_> {
             auth: &target.auth,
             tls: &target.tls,
             report: self.options.report,
+            connections: self.options.connections,
         };
         transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
     }
@@ -185,6 +212,7 @@ impl Context<'_> {
             Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
             Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
             Revision::Tag(name) => (name.as_str(), format!("tag {:?}", name.short())),
+            Revision::Commit(id) => return Ok(Found::commit(*id)),
         };
         let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
         let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
@@ -193,6 +221,7 @@ impl Context<'_> {
         let tip = match &self.options.target.revision {
             Revision::Branch(name) => Tip::Branch(name.clone()),
             Revision::Tag(name) => Tip::Tag(name.clone(), object),
+            Revision::Commit(_) => Tip::Detached,
             Revision::RemoteHead => match found {
                 Ref::Symbolic { target, .. } => branch_of(target.as_ref()).map_or(Tip::Detached, Tip::Branch),
                 _ => Tip::Detached,
@@ -284,9 +313,15 @@ impl Context<'_> {
         }
         let reason = repository::reason(err);
         match err.downcast_any_ref::<io::Error>().map(io::Error::kind) {
+            // gix says at length what it was about to read.
             Some(
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe,
-            ) => Error::BrokenOff { repo, reason },
+                kind @ (io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe),
+            ) => Error::BrokenOff {
+                repo,
+                reason: kind.to_string(),
+            },
             Some(
                 kind @ (io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded

@@ -21,6 +21,7 @@
 //! | [`event`] | what a run reports, and how it ends |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
+//! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
@@ -56,6 +57,7 @@ pub mod changes;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod durable;
 pub mod event;
 pub mod fault;
 pub mod fetch;

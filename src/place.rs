@@ -1,22 +1,29 @@
-//! What is at a target's path: nothing yet, a worktree to adopt, or something that is not ours.
+//! What is at a target's path: nothing yet, a worktree to adopt, or something that is not ours; and where its git
+//! directory is.
 //!
 //! A clone's git directory appears whole: it is built under another name and renamed once its objects
 //! are there. A run killed before leaves only that other name, which the next run removes.
+//!
+//! A git directory outside of the worktree says in its `core.worktree` whose it is, so that none is taken for
+//! another's. Nothing of git is in the worktree then.
 
 use std::{
+    ffi::OsStr,
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use crate::{
     config::Target,
+    durable,
     fault::{Blame, Kind, kind_of_io},
     name::{AbsPath, RefName},
     repository,
 };
 
-/// The name under which a clone's git directory is built.
-const NEW: &str = ".git.gitsocket-new";
+/// Ends the name under which a clone's git directory is built.
+const NEW: &str = ".gitsocket-new";
 
 /// What is at a target's path.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +55,32 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
+    /// The git directory belongs to another worktree.
+    #[error(
+        "the git directory {git_dir} belongs to {}, not to {path}; nothing was touched",
+        owner(worktree)
+    )]
+    #[diagnostic(help(
+        "let the trigger's `git_dir` name a place where nothing is yet; or, if it is this worktree's, type: \
+         git --git-dir={git_dir} config core.worktree {path}"
+    ))]
+    Foreign {
+        /// The git directory.
+        git_dir: AbsPath,
+        /// The target's path.
+        path: AbsPath,
+        /// The worktree that it says it belongs to.
+        worktree: Option<PathBuf>,
+    },
+    /// There are two git directories.
+    #[error("{path} has a .git, but the trigger's `git_dir` is {git_dir}; nothing was touched")]
+    #[diagnostic(help("remove `git_dir`, or move the .git there and set its core.worktree to {path}"))]
+    Two {
+        /// The target's path.
+        path: AbsPath,
+        /// The git directory that the configuration names.
+        git_dir: AbsPath,
+    },
     /// It could not be read or written.
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
@@ -68,33 +101,61 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Occupied { .. } | Self::Elsewhere { .. } => Kind::Path,
+            Self::Occupied { .. } | Self::Elsewhere { .. } | Self::Foreign { .. } | Self::Two { .. } => {
+                Kind::Path
+            }
             Self::Io { source, .. } => kind_of_io(source),
             Self::Repository(err) => err.kind(),
         }
     }
 }
 
-/// Look at `path`, and remove what a killed clone left there. The caller holds the target's lock.
-pub fn inspect(path: &AbsPath) -> Result<Place, Error> {
-    let path = path.as_path();
-    remove(&path.join(NEW))?;
-    let git_dir = path.join(".git");
-    match fs::symlink_metadata(&git_dir) {
-        Ok(meta) if meta.is_dir() => return Ok(Place::Worktree(git_dir)),
-        Ok(meta) => {
+fn owner(worktree: &Option<PathBuf>) -> String {
+    worktree
+        .as_ref()
+        .map_or_else(|| "no worktree".into(), |path| path.display().to_string())
+}
+
+/// Where the git directory of `target` is, or will be.
+fn git_dir(target: &Target) -> PathBuf {
+    match &target.git_dir {
+        Some(path) => path.as_path().into(),
+        None => target.path.as_path().join(".git"),
+    }
+}
+
+/// Beside it, where it is built: on the same filesystem.
+fn building_site(git_dir: &Path) -> PathBuf {
+    let mut path = git_dir.as_os_str().to_owned();
+    path.push(NEW);
+    path.into()
+}
+
+/// Look at the path of `target`, and remove what a killed clone left. The caller holds the target's lock.
+pub fn inspect(target: &Target) -> Result<Place, Error> {
+    let path = target.path.as_path();
+    let git_dir = git_dir(target);
+    remove(&building_site(&git_dir))?;
+    let dot_git = path.join(".git");
+    match (is_there(&dot_git)?, &target.git_dir) {
+        (None, None) => {}
+        (Some(kind), None) if kind.is_dir() => return Ok(Place::Worktree(git_dir)),
+        (Some(kind), None) => {
             return Err(Error::Elsewhere {
-                path: git_dir,
-                what: if meta.is_symlink() { "symlink" } else { "file" },
+                path: dot_git,
+                what: if kind.is_symlink() { "symlink" } else { "file" },
             });
         }
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => {
-            return Err(Error::Io {
-                doing: "look at",
-                path: git_dir,
-                source,
+        (Some(_), Some(apart)) => {
+            return Err(Error::Two {
+                path: target.path.clone(),
+                git_dir: apart.clone(),
             });
+        }
+        (None, Some(apart)) => {
+            if is_there(&git_dir)?.is_some() && !is_empty_dir(&git_dir) {
+                return owned(apart, target).map(|()| Place::Worktree(git_dir));
+            }
         }
     }
     let failed = |source| Error::Io {
@@ -111,54 +172,102 @@ pub fn inspect(path: &AbsPath) -> Result<Place, Error> {
     }
 }
 
+fn is_there(path: &Path) -> Result<Option<fs::FileType>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta.file_type())),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            doing: "look at",
+            path: path.into(),
+            source,
+        }),
+    }
+}
+
+fn is_empty_dir(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Whether the git directory `apart` is that of the worktree of `target`.
+fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
+    let repo = repository::open(apart.as_path())?;
+    let worktree = repo.config_snapshot().string("core.worktree");
+    let worktree = worktree.map(|path| apart.as_path().join(OsStr::from_bytes(&path)));
+    let same = |found: &Path| {
+        let [a, b] = [found, target.path.as_path()].map(|path| fs::canonicalize(path).ok());
+        a.is_some() && a == b
+    };
+    match worktree {
+        Some(found) if same(&found) => Ok(()),
+        worktree => Err(Error::Foreign {
+            git_dir: apart.clone(),
+            path: target.path.clone(),
+            worktree,
+        }),
+    }
+}
+
 /// A clone's git directory while it is built; it is removed again if it is dropped.
 #[derive(Debug)]
-pub struct Building {
-    path: PathBuf,
+pub struct Building<'a> {
+    target: &'a Target,
+    /// Where it is built.
+    new: PathBuf,
     repo: gix::Repository,
     done: bool,
 }
 
-/// Begin a clone into `path`, which is empty.
-pub fn build(path: &AbsPath, hash: gix::hash::Kind) -> Result<Building, Error> {
-    let path = path.as_path().to_owned();
-    let new = path.join(NEW);
+/// Begin a clone for `target`, whose path is empty.
+pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Error> {
+    let new = building_site(&git_dir(target));
     remove(&new)?;
-    let repo = repository::init(&new, &core_config(hash)).inspect_err(|_| drop(remove(&new)))?;
+    let config = core_config(target, hash);
+    let repo = repository::init(&new, &config).inspect_err(|_| drop(remove(&new)))?;
     Ok(Building {
-        path,
+        target,
+        new,
         repo,
         done: false,
     })
 }
 
-impl Building {
+impl Building<'_> {
     /// The repository as it is so far.
     pub fn repo(&self) -> &gix::Repository {
         &self.repo
     }
 
-    /// Let it appear as `.git`, configured as `git clone` would have.
-    pub fn finish(mut self, target: &Target, branch: Option<&RefName>) -> Result<gix::Repository, Error> {
-        let new = self.path.join(NEW);
-        let git_dir = self.path.join(".git");
+    /// Let it appear under its name, configured as `git clone` would have.
+    pub fn finish(mut self, branch: Option<&RefName>) -> Result<gix::Repository, Error> {
+        let Self {
+            target, new, repo, ..
+        } = &self;
+        let git_dir = git_dir(target);
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { doing, path, source }
         };
-        let config = core_config(self.repo.object_hash()) + &remote_config(target, branch);
-        fs::write(new.join("config"), config).map_err(failed("write the configuration of", &new))?;
-        fs::rename(&new, &git_dir).map_err(failed("rename to .git", &new))?;
+        let config = core_config(target, repo.object_hash()) + &remote_config(target, branch);
+        fs::write(new.join("config"), config).map_err(failed("write the configuration of", new))?;
+        if target.fsync {
+            durable::tree(new).map_err(failed("have on the disk", new))?;
+        }
+        fs::rename(new, &git_dir).map_err(failed("give its name to", &git_dir))?;
+        if target.fsync {
+            // The worktree's name, too: this may be its first run.
+            durable::files([git_dir.as_path(), target.path.as_path()])
+                .map_err(failed("have on the disk", &git_dir))?;
+        }
         self.done = true;
         Ok(repository::open(&git_dir)?)
     }
 }
 
-impl Drop for Building {
+impl Drop for Building<'_> {
     fn drop(&mut self) {
         if !self.done {
             // What cannot be removed now is removed by the next run.
-            drop(remove(&self.path.join(NEW)));
+            drop(remove(&self.new));
         }
     }
 }
@@ -175,14 +284,18 @@ fn remove(dir: &Path) -> Result<(), Error> {
 }
 
 /// What `git init` writes.
-fn core_config(hash: gix::hash::Kind) -> String {
+fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
     let (version, extension) = match hash {
         gix::hash::Kind::Sha1 => (0, String::new()),
         other => (1, format!("[extensions]\n\tobjectFormat = {other}\n")),
     };
+    let worktree = match target.git_dir {
+        Some(_) => format!("\tworktree = {}\n", quoted(&target.path.to_string())),
+        None => String::new(),
+    };
     format!(
         "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\
-         \tlogallrefupdates = true\n{extension}"
+         \tlogallrefupdates = true\n{worktree}{extension}"
     )
 }
 
@@ -212,46 +325,97 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn abs(path: &Path) -> AbsPath {
-        AbsPath::resolve(Path::new("/"), path).unwrap()
+    use super::*;
+    use crate::config::{Config, Source};
+
+    /// A target for `dir/site`, which is there.
+    fn target(dir: &Path, more: &str) -> Arc<Target> {
+        fs::create_dir_all(dir.join("site")).unwrap();
+        let text = format!("(triggers: {{\"x\": (repo: \"r.git\", path: \"site\", {more})}})");
+        let file = dir.join("config.ron");
+        let config = Config::parse(&Source { file, text }).unwrap();
+        config.triggers["x"].clone()
     }
 
     #[test]
     fn places() {
         let dir = tempfile::tempdir().unwrap();
-        let path = abs(dir.path());
-        assert_eq!(inspect(&path).unwrap(), Place::Empty);
-        fs::create_dir_all(dir.path().join(NEW).join("objects")).unwrap();
+        let target = target(dir.path(), "");
+        let at = |name: &str| dir.path().join("site").join(name);
+        assert_eq!(inspect(&target).unwrap(), Place::Empty);
+        let new = at(".git.gitsocket-new");
+        fs::create_dir_all(new.join("objects")).unwrap();
         assert_eq!(
-            inspect(&path).unwrap(),
+            inspect(&target).unwrap(),
             Place::Empty,
             "a killed clone's rest is nothing"
         );
-        assert!(!dir.path().join(NEW).exists());
+        assert!(!new.exists());
 
-        fs::write(dir.path().join("mine"), "").unwrap();
-        assert!(matches!(inspect(&path), Err(Error::Occupied { .. })));
-        fs::write(dir.path().join(".git"), "gitdir: /elsewhere").unwrap();
-        assert!(matches!(inspect(&path), Err(Error::Elsewhere { .. })));
-        fs::remove_file(dir.path().join(".git")).unwrap();
-        std::os::unix::fs::symlink("/", dir.path().join(".git")).unwrap();
-        assert!(matches!(inspect(&path), Err(Error::Elsewhere { .. })));
-        fs::remove_file(dir.path().join(".git")).unwrap();
-        fs::create_dir(dir.path().join(".git")).unwrap();
-        assert!(matches!(inspect(&path), Ok(Place::Worktree(_))));
+        fs::write(at("mine"), "").unwrap();
+        assert!(matches!(inspect(&target), Err(Error::Occupied { .. })));
+        fs::write(at(".git"), "gitdir: /elsewhere").unwrap();
+        assert!(matches!(inspect(&target), Err(Error::Elsewhere { .. })));
+        fs::remove_file(at(".git")).unwrap();
+        std::os::unix::fs::symlink("/", at(".git")).unwrap();
+        assert!(matches!(inspect(&target), Err(Error::Elsewhere { .. })));
+        fs::remove_file(at(".git")).unwrap();
+        fs::create_dir(at(".git")).unwrap();
+        assert_eq!(inspect(&target).unwrap(), Place::Worktree(at(".git")));
+    }
+
+    #[test]
+    fn a_git_directory_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(dir.path(), "git_dir: \"lib/x.git\"");
+        let git_dir = dir.path().join("lib/x.git");
+        assert_eq!(inspect(&target).unwrap(), Place::Empty);
+        let repo = build(&target, gix::hash::Kind::Sha1)
+            .unwrap()
+            .finish(None)
+            .unwrap();
+        assert_eq!(repo.git_dir(), git_dir);
+        assert_eq!(fs::read_dir(dir.path().join("lib")).unwrap().count(), 1);
+        assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
+        // The files are there, or they have all gone.
+        let mine = dir.path().join("site/mine");
+        fs::write(&mine, "").unwrap();
+        assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
+
+        let dot_git = dir.path().join("site/.git");
+        fs::create_dir(&dot_git).unwrap();
+        assert!(matches!(inspect(&target), Err(Error::Two { .. })));
+        fs::remove_dir(&dot_git).unwrap();
+
+        let config = git_dir.join("config");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("/site\"", "/other\"")).unwrap();
+        let err = inspect(&target).unwrap_err().to_string();
+        assert!(
+            err.contains("belongs to") && err.contains("/other, not to"),
+            "{err}"
+        );
+        fs::write(&config, "[core]\n\trepositoryformatversion = 0\n").unwrap();
+        let err = inspect(&target).unwrap_err().to_string();
+        assert!(err.contains("belongs to no worktree"), "{err}");
+
+        fs::remove_dir_all(&git_dir).unwrap();
+        assert!(matches!(inspect(&target), Err(Error::Occupied { .. })));
     }
 
     #[test]
     fn a_clone_that_is_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
+        let target = target(dir.path(), "");
         for hash in [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256] {
-            let building = build(&abs(dir.path()), hash).unwrap();
+            let building = build(&target, hash).unwrap();
             assert_eq!(building.repo().object_hash(), hash);
             drop(building);
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(dir.path().join("site")).unwrap().count(), 0);
         }
     }
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Target,
+    durable,
     fault::{Blame, Kind, kind_of_io},
     fetch::{self, Tip},
     name::RefName,
@@ -39,6 +40,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Something could not be written to the disk.
+    #[error("cannot have {path} on the disk: {source}")]
+    #[diagnostic(help("see whether the disk is full or failing; the next run does it again"))]
+    Sync {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The state file could not be written.
     #[error("cannot write {path}: {source}")]
     #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
@@ -54,7 +64,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Ref { .. } => Kind::Repository,
-            Self::State { source, .. } => kind_of_io(source),
+            Self::State { source, .. } | Self::Sync { source, .. } => kind_of_io(source),
         }
     }
 }
@@ -63,10 +73,14 @@ impl Blame for Error {
 ///
 /// A kill before leaves a `.keep`, which recovery removes, and the fetch is repeated.
 pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome) -> Result<(), Error> {
-    let (name, object) = match &outcome.tip {
-        Tip::Branch(branch) => (fetch::tracking_ref(target, branch), outcome.commit),
-        Tip::Tag(tag, object) => (tag.as_str().to_owned(), *object),
-        Tip::Detached => (format!("refs/remotes/{}/HEAD", target.remote), outcome.commit),
+    if let Some(keep) = &outcome.keep {
+        let [pack, index] = ["pack", "idx"].map(|extension| keep.with_extension(extension));
+        sync(repo, target, &[&pack, &index, &repo.common_dir().join("shallow")])?;
+    }
+    let name = fetch::holding_ref(target, &outcome.tip);
+    let object = match &outcome.tip {
+        Tip::Tag(_, object) => *object,
+        Tip::Branch(_) | Tip::Detached => outcome.commit,
     };
     let reference = repo.try_find_reference(name.as_str()).ok().flatten();
     if reference.is_none_or(|reference| reference.target().try_id() != Some(object.as_ref())) {
@@ -79,6 +93,31 @@ pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome
         drop(fs::remove_file(keep));
     }
     Ok(())
+}
+
+/// Have index and refs on the disk: a state that says more than they do would lose a deploy.
+pub fn settle(repo: &gix::Repository, target: &Target, tip: &Tip) -> Result<(), Error> {
+    let at = |name: &str| repo.common_dir().join(name);
+    let branch = match tip {
+        Tip::Branch(branch) => branch.as_str(),
+        Tip::Tag(..) | Tip::Detached => "HEAD",
+    };
+    let (index, head) = (repo.index_path(), repo.git_dir().join("HEAD"));
+    sync(
+        repo,
+        target,
+        &[&index, &head, &at(branch), &at(&fetch::holding_ref(target, tip))],
+    )
+}
+
+fn sync(repo: &gix::Repository, target: &Target, paths: &[&Path]) -> Result<(), Error> {
+    if !target.fsync {
+        return Ok(());
+    }
+    durable::files(paths.iter().copied()).map_err(|source| Error::Sync {
+        path: repo.git_dir().into(),
+        source,
+    })
 }
 
 /// The commit that HEAD is at.
@@ -257,8 +296,9 @@ pub fn hooks_succeeded_for(git_dir: &Path) -> Option<ObjectId> {
     ObjectId::from_hex(state.hooks_succeeded_for?.as_bytes()).ok()
 }
 
-/// Remember that the hooks succeeded for `commit`, or that they have to run again.
-pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>) -> Result<(), Error> {
+/// Remember that the hooks succeeded for `commit`, or that they have to run again; with `fsync`, even after a
+/// power cut.
+pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>, fsync: bool) -> Result<(), Error> {
     if hooks_succeeded_for(git_dir) == commit {
         return Ok(());
     }
@@ -278,5 +318,12 @@ pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>) -> Resu
         _ => {}
     }
     fs::write(&temporary, text).map_err(failed)?;
-    fs::rename(&temporary, &path).map_err(failed)
+    if fsync {
+        durable::files([temporary.as_path()]).map_err(failed)?;
+    }
+    fs::rename(&temporary, &path).map_err(failed)?;
+    match fsync {
+        true => durable::files([path.as_path()]).map_err(failed),
+        false => Ok(()),
+    }
 }

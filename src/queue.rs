@@ -20,7 +20,8 @@ use crate::{
     hook::Groups,
     journal::Journal,
     name::{RunId, TriggerName},
-    run,
+    run::{self, Stop},
+    transport::Connections,
 };
 
 /// What each target does, and who is next. `R` is a run.
@@ -117,6 +118,8 @@ pub struct Scheduler {
     targets: BTreeMap<TriggerName, Arc<Target>>,
     umask: u32,
     groups: Groups,
+    connections: Connections,
+    stop: Stop,
     ended: Bell,
 }
 
@@ -137,6 +140,8 @@ impl Scheduler {
             targets: config.triggers.clone(),
             umask,
             groups: Groups::default(),
+            connections: Connections::new(config.keep_alive),
+            stop: Stop::default(),
             ended: Bell::new(),
         })
     }
@@ -191,6 +196,11 @@ impl Scheduler {
         }
     }
 
+    /// Let runs that wait to try again end at once.
+    pub fn stop(&self) {
+        self.stop.set();
+    }
+
     /// Kill the hooks that are running, with all they started.
     pub fn kill_hooks(&self) {
         self.groups.kill();
@@ -233,6 +243,8 @@ impl Scheduler {
             umask: self.umask,
             dry_run: false,
             groups: self.groups.clone(),
+            connections: self.connections.clone(),
+            stop: self.stop.clone(),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
                 Event::Done(_) => {}

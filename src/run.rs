@@ -6,9 +6,13 @@ use std::{collections::BTreeMap, ffi::OsString, fs, time::Instant};
 
 use gix::ObjectId;
 
+mod retry;
+
+pub use retry::Stop;
+
 use crate::{
     changes,
-    config::{Hook, Target},
+    config::{Hook, Revision, Target},
     event::{Done, Event, Outcome, Reporter},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
@@ -16,9 +20,10 @@ use crate::{
     name::RunId,
     place::{self, Place},
     publish, repository,
-    transport::Deadline,
+    transport::{Connections, Deadline},
     worktree,
 };
+use retry::Backoff;
 
 /// What a run gets from the process it is part of.
 #[derive(Debug, Clone)]
@@ -31,6 +36,10 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
+    /// Connections that earlier runs left alive.
+    pub connections: Connections,
+    /// Whether the process is stopping.
+    pub stop: Stop,
     /// Where events go.
     pub report: Reporter,
 }
@@ -130,7 +139,7 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let _lock = lock::acquire(&target.path, &context.report)?;
-    let (repo, fetched) = match place::inspect(&target.path)? {
+    let (repo, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
             lock::recover(&git_dir)?;
             let repo = repository::open(&git_dir)?;
@@ -161,7 +170,32 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     run_hooks(&repo, target, context, &fetched, reached)
 }
 
+/// Fetch; after a fault that passes again, up to the number of times that the target allows.
 fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<fetch::Outcome, fetch::Error> {
+    let mut backoff = Backoff::new();
+    for attempt in 1..=target.retries {
+        let err = match fetch_once(repo, target, context) {
+            Err(err) if err.kind().passes() => err,
+            other => return other,
+        };
+        let wait = backoff.wait();
+        context.report.warn(format!(
+            "{err}; trying again in {} ({attempt} of {})",
+            humantime::format_duration(wait),
+            target.retries
+        ));
+        if context.stop.wait(wait) {
+            return Err(err);
+        }
+    }
+    fetch_once(repo, target, context)
+}
+
+fn fetch_once(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+) -> Result<fetch::Outcome, fetch::Error> {
     // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
     let depth = target
         .depth
@@ -171,6 +205,7 @@ fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<f
         deadline: Deadline::new(target.timeout),
         depth,
         report: &context.report,
+        connections: &context.connections,
     };
     fetch::fetch(repo, &options)
 }
@@ -183,7 +218,7 @@ fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::
         Tip::Branch(branch) => Some(branch),
         Tip::Tag(..) | Tip::Detached => None,
     };
-    let repo = building.finish(target, branch)?;
+    let repo = building.finish(branch)?;
     Ok((repo, fetched))
 }
 
@@ -197,11 +232,18 @@ fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> 
 }
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
-fn build_clone(target: &Target, context: &Context) -> Result<(place::Building, fetch::Outcome), Error> {
-    let mut building = place::build(&target.path, gix::hash::Kind::Sha1)?;
+fn build_clone<'a>(
+    target: &'a Target,
+    context: &Context,
+) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
+    let hash = match target.revision {
+        Revision::Commit(id) => id.kind(),
+        _ => gix::hash::Kind::Sha1,
+    };
+    let mut building = place::build(target, hash)?;
     let fetched = match fetch(building.repo(), target, context) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => {
-            building = place::build(&target.path, theirs)?;
+            building = place::build(target, theirs)?;
             fetch(building.repo(), target, context)
         }
         other => other,
@@ -214,7 +256,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         root: &target.path,
         clean: target.clean,
         keep: &target.keep,
-        umask: context.umask,
+        umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         report: &context.report,
     }
@@ -238,7 +280,9 @@ fn run_hooks(
         .collect();
     if due {
         // From here to their success, the hooks are owed.
-        publish::set_hooks_succeeded_for(git_dir, succeeded_for.filter(|id| *id != fetched.commit))?;
+        publish::settle(repo, target, &fetched.tip)?;
+        let so_far = succeeded_for.filter(|id| *id != fetched.commit);
+        publish::set_hooks_succeeded_for(git_dir, so_far, target.fsync)?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.
@@ -261,7 +305,7 @@ fn run_hooks(
         }
     }
     if due {
-        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit))?;
+        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit), target.fsync)?;
     }
     Ok(())
 }
@@ -286,7 +330,7 @@ fn environment(
         Tip::Detached => "",
     };
     let null = repo.object_hash().null();
-    BTreeMap::from([
+    let mut env = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_RUN", context.run.as_str().into()),
         ("GITSOCKET_REPO", target.repo.to_string().into()),
@@ -295,5 +339,11 @@ fn environment(
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
         ("GITSOCKET_NEW", fetched.commit.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
-    ])
+    ]);
+    if target.git_dir.is_some() {
+        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
+        env.insert("GIT_DIR", repo.git_dir().into());
+        env.insert("GIT_WORK_TREE", target.path.as_path().into());
+    }
+    env
 }

@@ -92,6 +92,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
             accepting.cancel().await;
         }
         tracing::info!("stopping: no new connections; accepted runs are finished");
+        house.scheduler.stop();
         let ended = async {
             house.scheduler.drained().await;
             // Who does not read the end of its answer by now goes without.

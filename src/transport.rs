@@ -15,7 +15,9 @@ pub use gix_transport::client::blocking_io::Transport;
 
 pub mod git;
 pub mod http;
+mod pool;
 pub mod ssh;
+mod stamp;
 pub mod tcp;
 
 #[cfg(test)]
@@ -30,6 +32,9 @@ use crate::{
 
 mod local;
 
+/// How long a kept connection may take to show that it is alive; after that another one is opened.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a connection needs to know besides the URL.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
@@ -41,6 +46,25 @@ pub struct Options<'a> {
     pub tls: &'a Tls,
     /// Where lines go that the remote says for people.
     pub report: &'a Reporter,
+    /// What is left of earlier connections.
+    pub connections: &'a Connections,
+}
+
+/// Connections that are kept alive between fetches. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    http: http::Agents,
+    ssh: ssh::Sessions,
+}
+
+impl Connections {
+    /// Keep what a fetch leaves alive for `keep_alive`; nothing if that is zero.
+    pub fn new(keep_alive: Duration) -> Self {
+        Self {
+            http: http::Agents::new(keep_alive),
+            ssh: ssh::Sessions::new(keep_alive),
+        }
+    }
 }
 
 /// A connection failed.

@@ -17,7 +17,7 @@ use gitsocket::{
     config::{Auth, Tls},
     event::Reporter,
     name::RepoUrl,
-    transport::{self, Deadline, Options},
+    transport::{self, Connections, Deadline, Options},
 };
 use gix::{
     ObjectId,
@@ -191,6 +191,7 @@ impl Repo {
             auth: &Auth::None,
             tls: &Tls::default(),
             report: &Reporter::new(|_| {}),
+            connections: &Connections::new(Duration::ZERO),
         };
         let transport = transport::connect(&url, &options)?;
         // Opened anew, as for each run.

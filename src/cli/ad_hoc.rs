@@ -108,6 +108,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
         remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
         path: dir,
+        git_dir: None,
         depth: None,
         clean: config::Clean::Untracked,
         keep: Vec::new(),
@@ -115,10 +116,14 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         tls: config::Tls::default(),
         hooks: vec![Hook::PostCheckout],
         timeout: config::DEFAULT_FETCH_TIMEOUT,
+        umask: None,
+        retries: config::DEFAULT_RETRIES,
+        fsync: true,
     };
     Ok(Config {
         listen: Vec::new(),
         jobs: NonZeroUsize::MIN,
+        keep_alive: config::DEFAULT_KEEP_ALIVE,
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })
 }

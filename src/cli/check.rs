@@ -12,7 +12,7 @@ use crate::{
     fetch::{self, Tip},
     name::RunId,
     repository,
-    transport::Deadline,
+    transport::{Connections, Deadline},
 };
 
 /// check the configuration
@@ -41,13 +41,18 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if !arguments.remote {
         return ExitCode::SUCCESS;
     }
-    let exits: Vec<u8> = config.triggers.values().map(|target| ask(target)).collect();
+    let connections = Connections::new(config.keep_alive);
+    let exits: Vec<u8> = config
+        .triggers
+        .values()
+        .map(|target| ask(target, &connections))
+        .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
 }
 
 /// Ask one remote, and give the exit status.
-fn ask(target: &Target) -> u8 {
-    match probe(target) {
+fn ask(target: &Target, connections: &Connections) -> u8 {
+    match probe(target, connections) {
         Ok(line) => {
             print(&format!("{}: {line}", target.trigger));
             0
@@ -65,7 +70,7 @@ fn ask(target: &Target) -> u8 {
     }
 }
 
-fn probe(target: &Target) -> Result<String, Failure> {
+fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> {
     // git's protocol wants a repository to speak for: an empty one, for as long as this takes.
     let scratch = Scratch(std::env::temp_dir().join(format!("gitsocket-check-{}", RunId::new())));
     let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
@@ -75,6 +80,7 @@ fn probe(target: &Target) -> Result<String, Failure> {
         deadline: Deadline::new(target.timeout),
         depth: None,
         report: &Reporter::new(|_| {}),
+        connections,
     };
     let (tip, object) = fetch::probe(&repo, &options).map_err(|err| Failure::of(&err))?;
     let name = match &tip {

@@ -12,7 +12,8 @@ use crate::{
     event::{Record, Reporter},
     hook::Groups,
     name::RunId,
-    run::{self, Context},
+    run::{self, Context, Stop},
+    transport::Connections,
 };
 
 /// run triggers here and now, without a daemon
@@ -52,12 +53,25 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
         Err(message) => Err(usage(message)),
     };
-    let targets = match config.and_then(|config| choose(arguments, &config, &show)) {
-        Ok(targets) => targets,
+    let chosen = config.and_then(|config| {
+        let targets = choose(arguments, &config, &show)?;
+        Ok((targets, Connections::new(config.keep_alive)))
+    });
+    let (targets, connections) = match chosen {
+        Ok(chosen) => chosen,
         Err(code) => return code,
     };
-    let groups = Groups::default();
-    if let Err(err) = stop_with_signals(groups.clone()) {
+    let context = Context {
+        run: RunId::none(),
+        umask,
+        dry_run: arguments.dry_run,
+        groups: Groups::default(),
+        connections,
+        // A signal ends this process at once.
+        stop: Stop::default(),
+        report: Reporter::new(|_| {}),
+    };
+    if let Err(err) = stop_with_signals(context.groups.clone()) {
         say(&format!(
             "hooks will go on if this process is stopped: cannot receive signals: {err}"
         ));
@@ -65,7 +79,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     // The first that fails gives the exit status, but the others are run all the same.
     let exits: Vec<u8> = targets
         .iter()
-        .map(|target| run_one(target, arguments.dry_run, umask, &groups, &show))
+        .map(|target| run_one(target, &context, &show))
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
 }
@@ -115,13 +129,10 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
     }
 }
 
-fn run_one(target: &Target, dry_run: bool, umask: u32, groups: &Groups, show: &Arc<Show>) -> u8 {
+fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
     let run = RunId::new();
     let context = Context {
         run: run.clone(),
-        umask,
-        dry_run,
-        groups: groups.clone(),
         report: Reporter::new({
             let show = show.clone();
             move |event| {
@@ -131,6 +142,7 @@ fn run_one(target: &Target, dry_run: bool, umask: u32, groups: &Groups, show: &A
                 });
             }
         }),
+        ..context.clone()
     };
     run::execute(target, &context).exit
 }

@@ -20,12 +20,13 @@ use std::{
 use gix::bstr::ByteSlice as _;
 
 use super::{
-    Config, Target,
+    Config, DEFAULT_KEEP_ALIVE, Target,
     raw::{Shape, Value},
     report::Problem,
 };
-use crate::name::TriggerName;
+use crate::name::{AbsPath, TriggerName};
 use field::{CONFIG, Fields};
+use value::keep_alive;
 
 /// Looks a variable of the environment up.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -64,6 +65,7 @@ struct Around<'a> {
 struct Placed {
     target: Target,
     path_at: Range<usize>,
+    git_dir_at: Range<usize>,
 }
 
 impl Check<'_> {
@@ -91,9 +93,11 @@ impl Check<'_> {
                 )
             })
         });
+        let keep_alive = self.optional(&fields, "keep_alive", keep_alive);
         let triggers = self.triggers(&fields)?;
         Some(Config {
             listen,
+            keep_alive: keep_alive.unwrap_or(DEFAULT_KEEP_ALIVE),
             jobs: jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs as usize))
                 .or_else(|| available_parallelism().ok())
@@ -135,6 +139,7 @@ impl Check<'_> {
             placed.extend(self.target(key, name, value));
         }
         self.shared_paths(&placed);
+        self.git_dirs(&placed);
         Some(
             placed
                 .into_iter()
@@ -165,6 +170,37 @@ impl Check<'_> {
     }
 }
 
+impl Check<'_> {
+    /// A git directory has one worktree, and is in none.
+    fn git_dirs(&mut self, placed: &[Placed]) {
+        for this in placed {
+            let Some(git_dir) = &this.target.git_dir else {
+                continue;
+            };
+            for other in placed {
+                let path = &other.target.path;
+                let is_other = path != &this.target.path;
+                let inside = |a: &AbsPath, b: &AbsPath| a.as_path().starts_with(b.as_path());
+                let what = if inside(git_dir, path) || inside(path, git_dir) {
+                    "a git directory and a worktree cannot lie inside each other"
+                } else if is_other && other.target.git_dir.as_ref() == Some(git_dir) {
+                    "two worktrees cannot share a git directory"
+                } else {
+                    continue;
+                };
+                let problem = Problem::at(this.git_dir_at.clone(), what)
+                    .also(
+                        other.path_at.clone(),
+                        format!("the path of `{}`", other.target.trigger),
+                    )
+                    .help("let `git_dir` name a place of its own, outside of every trigger's path");
+                self.problems.push(problem);
+                break;
+            }
+        }
+    }
+}
+
 fn trigger_name(key: Value<'_>) -> Result<TriggerName, Problem> {
     TriggerName::new(key.string()?).map_err(|err| {
         Problem::at(
@@ -179,6 +215,8 @@ fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
     let (a, b) = (&first.target, &second.target);
     let differs = if a.repo != b.repo {
         "repo"
+    } else if a.git_dir != b.git_dir {
+        "git_dir"
     } else if a.remote != b.remote {
         "remote"
     } else if a.clean != b.clean {
@@ -196,7 +234,7 @@ fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
         .label("the same path again")
         .also(first.path_at.clone(), format!("the path of `{}`", a.trigger));
     Some(problem.help(
-        "give one another path; or give both the same repo, remote, clean and keep: \
+        "give one another path; or give both the same repo, git_dir, remote, clean and keep: \
          then they deploy different revisions of one repository, one at a time",
     ))
 }

@@ -37,6 +37,13 @@ impl RepoUrl {
         if text.chars().any(char::is_control) {
             return Err(Invalid::new("it contains a control character"));
         }
+        // gix splits these at the wrong colon, see git-fetch(1) for what they mean.
+        let is_bracketed = text.starts_with('[') || text.contains("@[");
+        if is_bracketed && text.contains("]:") && !text.contains("://") {
+            return Err(Invalid::new(
+                "an address or a port in brackets needs the form ssh://USER@[ADDRESS]:PORT/PATH",
+            ));
+        }
         let parsed = gix::url::parse(text).map_err(|err| Invalid::new(reason(&err)))?;
         // From here on, it overwrites its secrets whatever happens.
         let mut this = Self {
@@ -134,14 +141,20 @@ impl Drop for RepoUrl {
     }
 }
 
+fn is_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || "-._~".contains(c))
+}
+
 /// `host` without the colon of an empty port, if it is one: gix takes any text there.
 fn host(host: &str) -> Result<String, Invalid> {
     let is_address = |text: &str| {
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        let address = bare.unwrap_or(text).split('%').next().unwrap_or_default();
-        address.parse::<Ipv6Addr>().is_ok()
+        let (address, zone) = bare
+            .unwrap_or(text)
+            .split_once('%')
+            .unwrap_or((bare.unwrap_or(text), ""));
+        address.parse::<Ipv6Addr>().is_ok() && is_name(zone.strip_prefix("25").unwrap_or(zone))
     };
-    let is_name = |text: &str| text.chars().all(|c| c.is_alphanumeric() || "-._~".contains(c));
     let without_colon = host.strip_suffix(':').unwrap_or(host);
     [host, without_colon]
         .into_iter()
@@ -226,7 +239,10 @@ mod tests {
             "https://me%0d:x@h/x",
             "ssh://git@h:1:2/x",
             "ssh://git@h,i/x",
+            "ssh://git@[fe80::1%25a,b]/x",
             "git@h *:x",
+            "git@[::1]:x/y",
+            "[git@h:2222]:x/y",
         ] {
             assert!(RepoUrl::parse(bad, base).is_err(), "{bad:?}");
         }

@@ -4,6 +4,7 @@
 //! Every request ends at the deadline. What git says inside the requests is gix's business.
 //! See gitprotocol-http(5).
 
+mod agent;
 mod answer;
 mod auth;
 mod caller;
@@ -22,6 +23,7 @@ mod tests;
 
 use gix_transport::{Protocol, client::blocking_io::http};
 
+pub(super) use self::agent::Agents;
 pub use self::{client::Client, error::Error, proxy::Proxies};
 use super::Options;
 use crate::name::RepoUrl;

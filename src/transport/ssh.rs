@@ -1,7 +1,8 @@
 //! `ssh://` and `user@host:path`, natively: no ssh program, no shell here, no configuration of OpenSSH's.
 //!
 //! A connection lives on a thread of its own, which `session` keeps; each fetch is a channel of it and, on this side,
-//! one end of a socket pair. The host's key is verified before anything is said. Files are read at each connection.
+//! one end of a socket pair. The host's key is verified before anything is said. Files are read at each connection,
+//! and a connection that was kept is used only as long as they are the same.
 //! What is said over it is the business of `fetch`.
 
 mod channel;
@@ -40,14 +41,14 @@ use self::{
     session::Session,
     stream::Stream,
 };
-use super::Options;
+use super::{Options, PATIENCE, pool::Pool, stamp::Stamps};
 use crate::{
     config::{Auth, Ssh},
     name::{AbsPath, RepoUrl},
 };
 
 /// Where OpenSSH keeps what is not named in the configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// The home directory, if there is one.
     pub home: Option<PathBuf>,
@@ -67,7 +68,26 @@ impl Surroundings {
             system_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
         }
     }
+
+    /// The hosts that the user of the home directory knows.
+    fn own_known_hosts(&self) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.join(".ssh/known_hosts"))
+    }
 }
+
+/// What makes two connections the same: then the second need not be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    host: String,
+    port: u16,
+    user: String,
+    ssh: Ssh,
+    around: Surroundings,
+    files: Stamps,
+}
+
+/// Connections that are logged in.
+pub(super) type Sessions = Pool<Key, Session>;
 
 /// Connect to the host of `url`, verify its key, log in, and start git's upload-pack there.
 pub fn connect(
@@ -75,9 +95,7 @@ pub fn connect(
     options: &Options<'_>,
     around: &Surroundings,
 ) -> Result<Connection<BufReader<Stream>, BufWriter<Stream>>, Error> {
-    let remote = Remote::new(url)?;
-    let session = open(&remote, options, around)?;
-    let stream = session.run(&remote, options)?;
+    let stream = start(&Remote::new(url)?, options, around)?;
     Ok(Connection::new(
         BufReader::with_capacity(64 * 1024, stream.clone()),
         BufWriter::new(stream),
@@ -90,16 +108,45 @@ pub fn connect(
     .custom_url(Some(url.without_secrets().to_bstring())))
 }
 
-/// A connection that is logged in. All files are read before the network is used.
-fn open(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Result<Session, Error> {
+/// Run the command of `remote`, over a connection that is still there if possible.
+fn start(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Result<Stream, Error> {
     let default = Ssh::default();
     let ssh = match options.auth {
         Auth::Ssh(ssh) => ssh,
         _ => &default,
     };
+    let key = Key {
+        host: remote.host.clone(),
+        port: remote.port,
+        user: remote.user.clone(),
+        ssh: ssh.clone(),
+        around: around.clone(),
+        files: stamps(ssh, around),
+    };
+    let sessions = &options.connections.ssh;
+    if let Some(kept) = sessions.borrow(&key) {
+        match session::run(kept, remote, options, Some(PATIENCE)) {
+            Ok(stream) => return Ok(stream),
+            Err(err) => tracing::debug!("another connection is opened, as the one kept is dead: {err}"),
+        }
+    }
+    // All files are read before the network is used.
     let login = Login::read(ssh, remote, around)?;
     let trust = trust(ssh.known_hosts.as_ref(), around)?;
-    Session::open(remote.clone(), login, trust, options)
+    let session = Session::open(remote.clone(), login, trust, options)?;
+    session::run(sessions.lend(key, session), remote, options, None)
+}
+
+/// Those of all files that a connection depends on.
+fn stamps(ssh: &Ssh, around: &Surroundings) -> Stamps {
+    let named = [&ssh.key, &ssh.passphrase_file, &ssh.known_hosts];
+    let own = around.own_known_hosts();
+    let named = named.into_iter().flatten().map(AbsPath::as_path);
+    Stamps::of(
+        named
+            .chain(own.as_deref())
+            .chain([around.system_known_hosts.as_path()]),
+    )
 }
 
 /// Read the file that is named, or else those of OpenSSH, as far as they are there.
@@ -115,7 +162,7 @@ fn trust(named: Option<&AbsPath>, around: &Surroundings) -> Result<Trust, Error>
             add_to: path.into(),
         });
     }
-    let own = around.home.as_ref().map(|home| home.join(".ssh/known_hosts"));
+    let own = around.own_known_hosts();
     let mut sources = Vec::new();
     for path in own.iter().chain([&around.system_known_hosts]) {
         match source(path) {

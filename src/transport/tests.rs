@@ -24,6 +24,7 @@ fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Fai
         auth: &Auth::None,
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
+        connections: &Connections::new(Duration::ZERO),
     };
     let transport = connect(&url, &options).map_err(|err| Failure::of(&err))?;
     let remote = repo
@@ -129,6 +130,7 @@ fn a_daemon_that_is_silent() {
         auth: &Auth::None,
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
+        connections: &Connections::new(Duration::ZERO),
     };
     let mut transport = connect(&url, &options).unwrap();
     let err = transport

@@ -296,3 +296,91 @@ fn modes_follow_the_umask() {
     assert_eq!(mode("bin/run"), 0o777 & !umask.as_raw_mode());
     assert_eq!(mode("deep/er"), 0o777 & !umask.as_raw_mode());
 }
+
+#[test]
+fn one_commit_for_ever() {
+    let world = World::new();
+    let mut source = world.source();
+    let first = source.commit([("a", file("1"))]);
+    let second = source.commit([("a", file("2"))]);
+    let config = |rev: &str| {
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", rev: \"{rev}\", path: \"site\"),"
+        ));
+    };
+    for id in [second, first, second] {
+        config(&id.to_string());
+        assert!(
+            world
+                .deploy()
+                .out
+                .ends_with(&format!("..{}\n", id.to_hex_with_len(7)))
+        );
+        assert!(world.deploy().out.starts_with("ok site up-to-date "));
+        assert_eq!(world.site()["a"], file(if id == first { "1" } else { "2" }));
+    }
+    if have("git") {
+        let site = world.path("site");
+        assert_eq!(
+            git(&site, &["status", "--porcelain", "--branch"]),
+            "## HEAD (no branch)\n"
+        );
+        git(&site, &["fsck", "--strict"]);
+    }
+
+    config("5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.err.contains("not our ref 5d6e7f8a9b5d"), "{ended:?}");
+
+    // What is there will never be another one: the remote is not asked.
+    config(&second.to_string());
+    fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();
+    assert!(world.deploy().out.starts_with("ok site up-to-date "));
+}
+
+#[test]
+fn the_umask_of_the_configuration_counts() {
+    let world = World::new();
+    world
+        .source()
+        .commit([("d/a", file("1")), ("x", Entry::Executable(b"x".to_vec()))]);
+    world.config("umask: \"0027\"");
+    world.deploy();
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["site/d", "site/d/a", "site/x"].map(mode), [0o750, 0o640, 0o750]);
+}
+
+#[test]
+fn the_git_directory_is_elsewhere() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo \"$GIT_DIR $GIT_WORK_TREE\"");
+    world.config(&format!(
+        "git_dir: \"lib/site.git\", hooks: [Exec(run: [{hook:?}])]"
+    ));
+    let ended = world.deploy();
+    let [git_dir, site] = ["lib/site.git", "site"].map(|name| world.path(name).display().to_string());
+    assert!(ended.err.contains(&format!("{git_dir} {site}")), "{ended:?}");
+    source.commit([("b", file("2"))]);
+    fs::write(world.path("site/untracked"), "x").unwrap();
+    world.deploy();
+    // Nothing of git's is in the worktree.
+    let names: Vec<_> = fs::read_dir(world.path("site"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["b"]);
+    if have("git") {
+        let status = git(
+            &world.path("."),
+            &["--git-dir=lib/site.git", "status", "--porcelain", "--branch"],
+        );
+        assert_eq!(status, "## main...origin/main\n");
+    }
+    // The worktree is lost, the repository is not.
+    fs::remove_dir_all(world.path("site")).unwrap();
+    assert!(world.deploy().out.starts_with("ok site "));
+    assert_eq!(world.site()["b"], file("2"));
+}

@@ -7,12 +7,46 @@ use super::{
     world::{Ended, World, have},
 };
 
+/// The system calls of these names that a run makes; nothing where strace cannot watch.
+fn traced(world: &World, calls: &str) -> Option<String> {
+    if !have("strace") {
+        return None;
+    }
+    let strace = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("strace"))
+        .find(|path| path.is_file())
+        .unwrap();
+    let ended = Ended::from(
+        Command::new(strace)
+            .args([
+                "-f",
+                "-qq",
+                "-y",
+                "-s",
+                "200",
+                "-e",
+                &format!("trace={calls}"),
+                "-o",
+                "trace",
+            ])
+            .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+            .env_clear()
+            .env("PATH", "")
+            .current_dir(world.path("."))
+            .output()
+            .unwrap(),
+    );
+    if ended.exit != 0 && !ended.out.starts_with("ok ") && ended.err.contains("ptrace") {
+        eprintln!("SKIPPED: strace may not trace here");
+        return None;
+    }
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    Some(fs::read_to_string(world.path("trace")).unwrap())
+}
+
 /// Watch every `execve` of a clone, an update and a run with nothing to do.
 #[test]
 fn nothing_is_executed_but_hooks() {
-    if !have("strace") {
-        return;
-    }
     let world = World::new();
     let mut source = world.source();
     source.commit([
@@ -21,31 +55,14 @@ fn nothing_is_executed_but_hooks() {
     ]);
     let hook = world.script("hook", "exit 0");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
-    let strace = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|dir| dir.join("strace"))
-        .find(|path| path.is_file())
-        .unwrap();
     for (n, hooks) in [(1, 1), (2, 1), (2, 0)] {
         source.commit_on("main", [("a", file(&n.to_string()))]);
         if hooks == 0 {
             world.deploy();
         }
-        let ended = Ended::from(
-            Command::new(&strace)
-                .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o", "trace"])
-                .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
-                .env_clear()
-                .env("PATH", "")
-                .current_dir(world.path("."))
-                .output()
-                .unwrap(),
-        );
-        if ended.exit != 0 && !ended.out.starts_with("ok ") && ended.err.contains("ptrace") {
-            eprintln!("SKIPPED: strace may not trace here");
+        let Some(trace) = traced(&world, "execve,execveat") else {
             return;
-        }
-        assert_eq!(ended.exit, 0, "{ended:?}");
-        let trace = fs::read_to_string(world.path("trace")).unwrap();
+        };
         let executed: Vec<_> = trace.lines().filter(|line| line.contains("execve")).collect();
         assert_eq!(executed.len(), 1 + hooks, "{trace}");
         assert!(
@@ -56,6 +73,61 @@ fn nothing_is_executed_but_hooks() {
             "{trace}"
         );
     }
+}
+
+/// What a power cut must not take is on the disk before anything that relies on it.
+#[test]
+fn the_disk_is_waited_for_in_order() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let calls = "fsync,rename,renameat,renameat2";
+    let run = |more: &str| {
+        world.config(more);
+        traced(&world, calls)
+    };
+    // In a clone all but the state is there before the git directory has its name.
+    let Some(clone) = run("") else { return };
+    let at = |trace: &str, what: &[&str]| {
+        let found = trace
+            .lines()
+            .position(|line| what.iter().all(|what| line.contains(what)));
+        found.unwrap_or_else(|| panic!("no {what:?} in\n{trace}"))
+    };
+    let named = at(&clone, &["rename", ".git.gitsocket-new\", ", "/.git\""]);
+    for what in [
+        ".pack>",
+        ".idx>",
+        "/HEAD>",
+        "/config>",
+        "/refs/remotes/origin/main>",
+    ] {
+        assert!(
+            at(&clone, &["fsync(", ".git.gitsocket-new/", what]) < named,
+            "{what}\n{clone}"
+        );
+    }
+
+    source.commit_on("main", [("a", file("2"))]);
+    let Some(update) = run("") else { return };
+    let steps: [&[&str]; 8] = [
+        &["fsync(", ".pack>"],
+        &["rename", "refs/remotes/origin/main.lock"],
+        &["rename", "index.lock"],
+        &["rename", "refs/heads/main.lock"],
+        &["fsync(", "/index>"],
+        &["fsync(", "refs/heads/main>"],
+        &["fsync(", "state.json.tmp>"],
+        &["rename", "state.json.tmp"],
+    ];
+    let order: Vec<_> = steps.iter().map(|step| at(&update, step)).collect();
+    assert!(order.is_sorted(), "{order:?}\n{update}");
+
+    let Some(nothing) = run("") else { return };
+    assert!(!nothing.contains("fsync"), "{nothing}");
+    source.commit_on("main", [("a", file("3"))]);
+    let Some(fast) = run("fsync: false") else { return };
+    assert!(!fast.contains("fsync") && fast.contains("index.lock"), "{fast}");
 }
 
 /// As a user without a passwd entry, without HOME, and without the right to write.

@@ -15,7 +15,7 @@ const ROOMS: [&[&str]; 13] = [
     &["event"],
     &["config"],
     &["wire"],
-    &["repository"],
+    &["durable", "repository"],
     &["upload_pack"],
     &[
         "transport",

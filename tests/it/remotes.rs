@@ -1,10 +1,11 @@
 //! Remotes over the network, through the real binary: real servers where they are, silent ones always.
 
 use std::{
-    io::Read as _,
-    net::TcpListener,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -102,7 +103,7 @@ fn a_silent_remote_is_given_up_on() {
     let address = silent.local_addr().unwrap();
     for scheme in ["git", "http"] {
         world.config_of(&format!(
-            "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\", timeout: \"300ms\"),"
+            "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\", timeout: \"300ms\", retries: 0),"
         ));
         let ended = world.run(["once", "site"]);
         assert_eq!(ended.exit, 6, "{ended:?}");
@@ -122,7 +123,7 @@ fn nobody_at_home() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for scheme in ["git", "http", "https"] {
         world.config_of(&format!(
-            "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\"),"
+            "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\", retries: 0),"
         ));
         let ended = world.run(["once", "site"]);
         assert_eq!(ended.exit, 1, "{ended:?}");
@@ -132,4 +133,99 @@ fn nobody_at_home() {
             "{last}"
         );
     }
+}
+
+/// A way to the server at `port` on which the first connections are cut.
+fn bad_line(port: u16, cut: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().skip(cut) {
+            let client = client.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            std::thread::spawn(move || {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| pass(&client, &server));
+                    pass(&server, &client);
+                });
+            });
+        }
+    });
+    here
+}
+
+fn pass(mut from: &TcpStream, mut to: &TcpStream) {
+    io::copy(&mut from, &mut to).ok();
+    to.shutdown(Shutdown::Write).ok();
+}
+
+#[test]
+fn faults_that_pass_are_tried_again() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let daemon = GitDaemon::start(&world);
+    let config = |cut: usize, more: &str| {
+        world.config_of(&format!(
+            "\"site\": (repo: \"git://127.0.0.1:{}/repo.git\", path: \"site\", {more}),",
+            bad_line(daemon.port, cut)
+        ));
+    };
+    config(1, "retries: 1");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(
+        ended
+            .err
+            .contains("broke off the connection: unexpected end of file")
+            && ended.err.contains("; trying again in "),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains(" (1 of 1)"), "{ended:?}");
+    assert_eq!(world.site()["a"], file("1"));
+
+    config(2, "retries: 1");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap();
+    assert!(last.starts_with("error site unreachable: "), "{ended:?}");
+
+    // A refusal stays one.
+    world.config_of(&format!(
+        "\"site\": (repo: \"git://127.0.0.1:{}/missing.git\", path: \"site\"),",
+        daemon.port
+    ));
+    let ended = world.run(["once", "site"]);
+    assert!(
+        ended.exit == 1 && !ended.err.contains("trying again"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_daemon_that_stops_does_not_try_again() {
+    let world = World::new();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    world.config_of(&format!(
+        "\"site\": (repo: \"git://{address}/x\", path: \"site\", retries: 10),"
+    ));
+    let mut daemon = world.daemon();
+    let mut socket = daemon.connect();
+    socket.write_all(b"site\n").unwrap();
+    let mut answer = BufReader::new(socket);
+    let mut line = String::new();
+    while !line.contains("(4 of 10)") {
+        line.clear();
+        assert_ne!(answer.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    // Four seconds at least, if nobody rang.
+    let begin = Instant::now();
+    daemon.signal(Signal::TERM);
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("error site unreachable: "), "{rest}");
+    daemon.wait();
+    assert!(begin.elapsed() < Duration::from_secs(3));
 }

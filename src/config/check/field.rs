@@ -22,8 +22,8 @@ const LEAVE_OUT: &str = "remove it";
 
 pub(super) static CONFIG: Schema = Schema {
     what: "the configuration",
-    known: &["listen", "jobs", "triggers"],
-    later: &[("keep_alive", LEAVE_OUT), ("sandbox", LEAVE_OUT)],
+    known: &["listen", "jobs", "keep_alive", "triggers"],
+    later: &[("sandbox", LEAVE_OUT)],
 };
 pub(super) static UNIX: Schema = Schema {
     what: "`Unix`",
@@ -38,22 +38,13 @@ pub(super) static TCP: Schema = Schema {
 pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
-        "repo", "branch", "tag", "path", "remote", "depth", "clean", "keep", "auth", "tls", "hooks",
-        "timeout",
+        "repo", "branch", "tag", "rev", "path", "git_dir", "remote", "depth", "clean", "keep", "auth", "tls",
+        "hooks", "umask", "timeout", "retries", "fsync",
     ],
-    later: &[
-        ("rev", "remove it; deploy a `branch` or a `tag`"),
-        (
-            "git_dir",
-            "remove it; the git directory is .git in the trigger's path",
-        ),
-        (
-            "allow",
-            "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
-        ),
-        ("retries", LEAVE_OUT),
-        ("umask", "remove it; the umask of the daemon's process counts"),
-    ],
+    later: &[(
+        "allow",
+        "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
+    )],
 };
 pub(super) static BASIC: Schema = Schema {
     what: "`Basic`",

@@ -2,17 +2,19 @@
 
 use std::{ffi::OsStr, num::NonZeroU32};
 
+use gix::ObjectId;
 use zeroize::Zeroizing;
 
 use super::{
     Check, Placed,
     choice::variant,
     field::{Fields, TRIGGER},
-    value::{duration, filled, invalid, literal},
+    value::{duration, filled, invalid, literal, retries, umask},
 };
 use crate::{
     config::{
-        Auth, Clean, DEFAULT_FETCH_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
+        Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_RETRIES, Revision, Target, mask::redact, raw::Value,
+        report::Problem,
     },
     name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
 };
@@ -35,6 +37,7 @@ impl Check<'_> {
         let path = self.required(&fields, "path", r#""/srv/site""#, |value| {
             worktree(value, around.path(value)?)
         });
+        let git_dir = self.optional(&fields, "git_dir", |value| around.path(value));
         let revision = self.revision(&fields);
         let remote = self.optional(&fields, "remote", remote);
         let depth = self.optional(&fields, "depth", |value| {
@@ -48,15 +51,19 @@ impl Check<'_> {
         let tls = self.tls(&fields);
         let hooks = self.hooks(&fields);
         let timeout = self.optional(&fields, "timeout", duration);
+        let umask = self.optional(&fields, "umask", umask);
+        let retries = self.optional(&fields, "retries", retries);
+        let fsync = self.optional(&fields, "fsync", Value::bool);
         if let Some(repo) = &repo {
             self.credentials_fit(&fields, repo, tls.as_ref());
-            self.not_itself(&fields, repo, path.as_ref());
+            self.not_itself(&fields, repo, path.as_ref(), git_dir.as_ref());
         }
         let target = Target {
             trigger: trigger?,
             repo: repo?,
             revision,
             path: path?,
+            git_dir,
             remote: remote.or_else(|| RemoteName::new("origin").ok())?,
             depth: depth.and_then(NonZeroU32::new),
             clean: clean.unwrap_or(Clean::Untracked),
@@ -65,9 +72,17 @@ impl Check<'_> {
             tls: tls.unwrap_or_default(),
             hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
+            umask,
+            retries: retries.unwrap_or(DEFAULT_RETRIES),
+            fsync: fsync.unwrap_or(true),
         };
         let path_at = fields.get("path")?.head();
-        Some(Placed { target, path_at })
+        let git_dir_at = fields.get("git_dir").map(Value::head).unwrap_or_default();
+        Some(Placed {
+            target,
+            path_at,
+            git_dir_at,
+        })
     }
 
     fn revision(&mut self, fields: &Fields<'_>) -> Revision {
@@ -75,36 +90,70 @@ impl Check<'_> {
             ref_name(value, "branch", RefName::branch)
         });
         let tag = self.optional(fields, "tag", |value| ref_name(value, "tag", RefName::tag));
-        if fields.has("branch") && fields.has("tag") {
+        let rev = self.optional(fields, "rev", full_id);
+        let given: Vec<_> = [("tag", "a tag"), ("rev", "a commit"), ("branch", "a branch")]
+            .into_iter()
+            .filter(|(name, _)| fields.has(name))
+            .collect();
+        if let [(one, what), others @ ..] = given.as_slice()
+            && !others.is_empty()
+        {
             let problem = Problem::at(
-                fields.name_span("tag"),
-                "a trigger has a branch or a tag, not both",
+                fields.name_span(one),
+                "a trigger has either a branch, a tag or a rev",
             )
-            .label("a tag")
-            .also(fields.name_span("branch"), "and a branch")
-            .help("remove one of them");
-            self.problems.push(problem);
+            .label(*what);
+            let problem = others.iter().fold(problem, |problem, (name, what)| {
+                problem.also(fields.name_span(name), format!("and {what}"))
+            });
+            self.problems.push(problem.help("leave one of them"));
         }
-        match (branch, tag) {
-            (Some(branch), _) => Revision::Branch(branch),
-            (None, Some(tag)) => Revision::Tag(tag),
-            (None, None) => Revision::RemoteHead,
+        match (branch, tag, rev) {
+            (Some(branch), ..) => Revision::Branch(branch),
+            (None, Some(tag), _) => Revision::Tag(tag),
+            (None, None, Some(id)) => Revision::Commit(id),
+            (None, None, None) => Revision::RemoteHead,
         }
     }
 
     /// A repository cannot be deployed onto itself.
-    fn not_itself(&mut self, fields: &Fields<'_>, repo: &RepoUrl, path: Option<&AbsPath>) {
+    fn not_itself(
+        &mut self,
+        fields: &Fields<'_>,
+        repo: &RepoUrl,
+        path: Option<&AbsPath>,
+        git_dir: Option<&AbsPath>,
+    ) {
         let (Some(local), Some(path)) = (repo.local_path(), path) else {
             return;
         };
-        if local == path || local.as_path() == path.as_path().join(".git") {
-            let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
-            let problem = Problem::at(at("path"), "this is the repository itself")
+        let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
+        let itself = |name: &'static str, help: &'static str| {
+            Problem::at(at(name), "this is the repository itself")
                 .also(at("repo"), "the repository")
-                .help("give the directory to deploy to as `path`");
+                .help(help)
+        };
+        if local == path || local.as_path() == path.as_path().join(".git") {
+            let problem = itself("path", "give the directory to deploy to as `path`");
+            self.problems.push(problem);
+        }
+        if git_dir == Some(local) {
+            let problem = itself("git_dir", "name a place for the git directory of the clone");
             self.problems.push(problem);
         }
     }
+}
+
+/// What is in the whole of a commit's id: an abbreviation may come to mean another one.
+fn full_id(value: Value<'_>) -> Result<ObjectId, Problem> {
+    let text = filled(value)?;
+    ObjectId::from_hex(text.as_bytes()).map_err(|_| {
+        Problem::at(
+            value.head(),
+            format!("{} is not the full id of a commit", value.shown()),
+        )
+        .help("write its 40 hexadecimal digits (64 with SHA-256), as `git rev-parse` prints them")
+    })
 }
 
 fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {

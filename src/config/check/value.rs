@@ -8,7 +8,7 @@ use std::{
 
 use super::Around;
 use crate::{
-    config::{raw::Value, report::Problem},
+    config::{MAX_KEEP_ALIVE, raw::Value, report::Problem},
     name::{AbsPath, Invalid},
 };
 
@@ -43,22 +43,60 @@ pub(super) fn filled(value: Value<'_>) -> Result<String, Problem> {
 
 /// A duration as people write it, which is not zero.
 pub(super) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
-    const HELP: &str = r#"write a number and a unit, in quotes: "90s", "5m", "1h 30m""#;
-    let text = value.string().map_err(|problem| problem.help(HELP))?;
-    let wrong = |why: &str| {
-        Problem::at(
-            value.head(),
-            format!("{} is not a usable duration: {why}", value.shown()),
-        )
-    };
-    let duration = humantime::parse_duration(&text).map_err(|err| wrong(&err.to_string()).help(HELP))?;
+    let duration = span_of_time(value)?;
     if duration.is_zero() {
-        return Err(wrong("nothing would ever be in time").help("write a longer one, or remove the field"));
+        let problem = unusable_duration(value, "nothing would ever be in time");
+        return Err(problem.help("write a longer one, or remove the field"));
     }
     if duration > MAX_DURATION {
-        return Err(wrong("it is longer than a week").help("write a shorter one, or remove the field"));
+        let problem = unusable_duration(value, "it is longer than a week");
+        return Err(problem.help("write a shorter one, or remove the field"));
     }
     Ok(duration)
+}
+
+/// How long connections are kept.
+pub(super) fn keep_alive(value: Value<'_>) -> Result<Duration, Problem> {
+    let duration = span_of_time(value)?;
+    if duration > MAX_KEEP_ALIVE {
+        let problem = unusable_duration(value, "connections are opened anew after an hour at the latest");
+        return Err(problem.help("write a shorter one, or remove the field"));
+    }
+    Ok(duration)
+}
+
+fn span_of_time(value: Value<'_>) -> Result<Duration, Problem> {
+    const HELP: &str = r#"write a number and a unit, in quotes: "90s", "5m", "1h 30m""#;
+    let text = value.string().map_err(|problem| problem.help(HELP))?;
+    humantime::parse_duration(&text).map_err(|err| unusable_duration(value, &err.to_string()).help(HELP))
+}
+
+fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
+    Problem::at(
+        value.head(),
+        format!("{} is not a usable duration: {why}", value.shown()),
+    )
+}
+
+/// Permission bits that are not given; the owner keeps all.
+pub(super) fn umask(value: Value<'_>) -> Result<u32, Problem> {
+    let bits = mode(value)?;
+    match bits & 0o700 {
+        0 => Ok(bits),
+        _ => Err(Problem::at(
+            value.head(),
+            format!("{} would take files away from gitsocket itself", value.shown()),
+        )
+        .help(r#"write what others do not get, such as "0022" or "0027""#)),
+    }
+}
+
+/// How many times a fetch is tried again.
+pub(super) fn retries(value: Value<'_>) -> Result<u32, Problem> {
+    let number = value.number(0..=10);
+    number.map_err(|problem| {
+        problem.help("write how many times a fetch is tried again after a fault that passes")
+    })
 }
 
 /// Permission bits in octal.

@@ -2,39 +2,46 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use ureq::{
     Agent, Body,
     http::{HeaderMap, Method, Request, Response, Uri, header},
-    unversioned::resolver::ResolvedSocketAddrs,
+    tls::TlsConfig,
 };
 
 use super::{
-    Error, answer,
+    Error,
+    agent::{Agents, Key, Warm},
+    answer,
     auth::Credentials,
     certificate::Shown,
-    forward::Forward,
     location::{self, Origin},
     proxy::{self, Proxies, Route},
-    tls::{self, Setup},
 };
 use crate::{
+    config::Tls,
     fault::one_line,
     name::RepoUrl,
     transport::{
-        Deadline, Options,
+        Deadline, Options, PATIENCE,
+        pool::Loan,
         tcp::{self, Peer},
     },
 };
 
-/// Some servers know a git client by this beginning.
-const USER_AGENT: &str = concat!("git/gitsocket-", env!("CARGO_PKG_VERSION"));
-
 /// What all requests of one conversation share.
 pub(super) struct Caller {
-    agent: Agent,
+    warm: Mutex<Loan<Key, Warm>>,
+    /// Whether the connections are those of an earlier fetch, and none has yet proved to be alive.
+    doubtful: AtomicBool,
+    agents: Agents,
+    tls: Tls,
     deadline: Deadline,
     credentials: Option<Credentials>,
     /// Whether the server asked for credentials that are not sent at once.
@@ -42,36 +49,32 @@ pub(super) struct Caller {
     /// Whom the credentials are for.
     origin: Origin,
     proxies: Proxies,
-    tls: Setup,
 }
 
 impl Caller {
-    /// Read what `options` names: secrets and certificates.
+    /// Read what `options` names: secrets, and certificates if connections are not left with those.
     pub(super) fn new(
         url: &RepoUrl,
         origin: Origin,
         options: &Options<'_>,
         proxies: Proxies,
     ) -> Result<Self, Error> {
-        let tls = tls::setup(options.tls)?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .tls_config(tls.config.clone())
-            .user_agent(USER_AGENT)
-            // One write then fits into the socket's buffer at once, so that none can outlast the deadline by much.
-            .output_buffer_size(16 * 1024)
-            .build();
-        let resolver = Resolver(options.deadline);
+        let agents = options.connections.http.clone();
+        let credentials = Credentials::read(url, options.auth, options.tls)?;
+        let (warm, doubtful) = match agents.kept(&origin, options.tls) {
+            Some(warm) => (warm, true),
+            None => (agents.fresh(&origin, options.tls)?, false),
+        };
         Ok(Self {
-            agent: Agent::with_parts(config, Forward::default(), resolver),
+            warm: Mutex::new(warm),
+            doubtful: AtomicBool::new(doubtful),
+            agents,
+            tls: options.tls.clone(),
             deadline: options.deadline,
-            credentials: Credentials::read(url, options.auth, options.tls)?,
+            credentials,
             asked: AtomicBool::new(false),
             origin,
             proxies,
-            tls,
         })
     }
 
@@ -93,6 +96,7 @@ impl Caller {
         self.once(method, uri, headers, body, credentials)
     }
 
+    /// Send a request, and once more over a new connection if one that was kept has died.
     fn once(
         &self,
         method: Method,
@@ -124,40 +128,63 @@ impl Caller {
                 (None, Some(proxy))
             }
         };
-        let left = self
-            .deadline
-            .left()
-            .map_err(|_| tcp::Error::timeout(&peer(uri, via.as_deref()), self.deadline))?;
-        let response = match body {
-            Some(body) => self.run(request.map(|()| body), left, tunnel, &origin),
-            None => self.run(request, left, tunnel, &origin),
+        let run = |patience| {
+            self.run(&request, body, &origin, tunnel.clone(), patience)
+                .map_err(|err| self.explain(err, uri, via.as_deref()))
         };
-        let response = response.map_err(|err| self.explain(err, uri, via.as_deref()))?;
+        let response = match self.doubtful.swap(false, Ordering::Relaxed) {
+            false => run(None),
+            true => match run(Some(PATIENCE)) {
+                Err(err @ Error::Network(_)) if !self.deadline.passed() => {
+                    tracing::debug!("another connection is opened, as the one kept is dead: {err}");
+                    *self.warm() = self.agents.fresh(&self.origin, &self.tls)?;
+                    run(None)
+                }
+                other => other,
+            },
+        }?;
         match (response.status().as_u16(), via) {
             (407, Some(proxy)) => Err(refused_by(proxy, uri, Some(407), "")),
             _ => Ok(response),
         }
     }
 
-    fn run<S: ureq::AsSendBody>(
+    /// Send `request`; the head of its answer must come within `patience`, and all of it by the deadline.
+    fn run(
         &self,
-        request: Request<S>,
-        left: std::time::Duration,
-        tunnel: Option<ureq::Proxy>,
+        request: &Request<()>,
+        body: Option<&[u8]>,
         origin: &Origin,
+        tunnel: Option<ureq::Proxy>,
+        patience: Option<Duration>,
     ) -> Result<Response<Body>, ureq::Error> {
-        let tls = match *origin == self.origin {
-            true => &self.tls.config,
-            false => &self.tls.elsewhere,
+        let left = self
+            .deadline
+            .left()
+            .map_err(|_| ureq::Error::Timeout(ureq::Timeout::Global))?;
+        let (agent, tls) = {
+            let warm = self.warm();
+            let tls = match *origin == self.origin {
+                true => warm.tls.config.clone(),
+                false => warm.tls.elsewhere.clone(),
+            };
+            (warm.agent.clone(), tls)
         };
-        let request = self
-            .agent
-            .configure_request(request)
-            .timeout_global(Some(left))
-            .tls_config(tls.clone())
-            .proxy(tunnel)
-            .build();
-        self.agent.run(request)
+        match body {
+            Some(body) => send(
+                &agent,
+                tls,
+                request.clone().map(|()| body),
+                left,
+                tunnel,
+                patience,
+            ),
+            None => send(&agent, tls, request.clone(), left, tunnel, patience),
+        }
+    }
+
+    fn warm(&self) -> MutexGuard<'_, Loan<Key, Warm>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The body of `response`, if it is what git asked for.
@@ -185,7 +212,11 @@ impl Caller {
 
     /// What the server of `uri` has seen of our certificate.
     fn shown(&self, uri: &Uri) -> Shown<'_> {
-        self.tls.shown(Origin::of(uri), &self.origin)
+        match &self.tls.client {
+            None => Shown::None,
+            Some(client) if Origin::of(uri).as_ref() == Some(&self.origin) => Shown::Sent(&client.cert_file),
+            Some(_) => Shown::Withheld(self.origin.to_string()),
+        }
     }
 
     fn credentials_for(&self, uri: &Uri) -> Option<&Credentials> {
@@ -208,7 +239,7 @@ impl Caller {
         };
         match err {
             ureq::Error::Timeout(_) => tcp::Error::timeout(&peer, self.deadline).into(),
-            ureq::Error::Rustls(err) => self.tls.fault(&err, &peer.host, self.shown(uri)),
+            ureq::Error::Rustls(err) => self.warm().tls.fault(&err, &peer.host, self.shown(uri)),
             // The reason ends in the status, if there was one.
             ureq::Error::ConnectProxyFailed(reason) => {
                 let status = reason.rsplit('/').next().and_then(|status| status.parse().ok());
@@ -224,7 +255,7 @@ impl Caller {
             }
             ureq::Error::Io(err) | ureq::Error::Decompress(_, err) => {
                 if let Some(err) = err.get_ref().and_then(|err| err.downcast_ref::<rustls::Error>()) {
-                    return self.tls.fault(err, &peer.host, self.shown(uri));
+                    return self.warm().tls.fault(err, &peer.host, self.shown(uri));
                 }
                 match err.kind() {
                     E::ConnectionRefused
@@ -238,6 +269,24 @@ impl Caller {
             err => protocol(one_line(&err.to_string())),
         }
     }
+}
+
+fn send<S: ureq::AsSendBody>(
+    agent: &Agent,
+    tls: TlsConfig,
+    request: Request<S>,
+    left: Duration,
+    tunnel: Option<ureq::Proxy>,
+    patience: Option<Duration>,
+) -> Result<Response<Body>, ureq::Error> {
+    let request = agent
+        .configure_request(request)
+        .timeout_global(Some(left))
+        .timeout_recv_response(patience)
+        .tls_config(tls)
+        .proxy(tunnel)
+        .build();
+    agent.run(request)
 }
 
 fn peer(uri: &Uri, via: Option<&str>) -> Peer {
@@ -263,28 +312,5 @@ fn refused_by(proxy: String, uri: &Uri, status: Option<u16>, reason: &str) -> Er
             Some(status) => format!("it answered {status}"),
             None => one_line(reason),
         },
-    }
-}
-
-/// Names are resolved as everywhere else here; that ends at the deadline, too.
-#[derive(Debug)]
-struct Resolver(Deadline);
-
-impl ureq::unversioned::resolver::Resolver for Resolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        _config: &ureq::config::Config,
-        _timeout: ureq::unversioned::transport::NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let origin = Origin::of(uri).ok_or(ureq::Error::HostNotFound)?;
-        let found = tcp::resolve(&origin.host, origin.port, self.0)
-            .map_err(|err| ureq::Error::Other(Box::new(err)))?;
-        let mut addresses = self.empty();
-        // As many as ureq has room for.
-        for address in found.into_iter().take(16) {
-            addresses.push(address);
-        }
-        Ok(addresses)
     }
 }

@@ -28,16 +28,17 @@ pub(super) struct Answer {
 pub struct Exchange(Arc<Inner>);
 
 struct Inner {
-    caller: Arc<Caller>,
-    uri: Uri,
+    // First: an answer that is read to its end gives its connection back before the caller does.
     state: Mutex<State>,
+    uri: Uri,
+    caller: Arc<Caller>,
 }
 
 enum State {
     /// The request is being written.
     Asked { headers: HeaderMap, body: Vec<u8> },
     /// The answer is being read.
-    Answered(BodyReader<'static>),
+    Answered(Tail),
     /// There was an error, which gix has been told.
     Failed,
 }
@@ -49,7 +50,7 @@ impl Exchange {
     }
 
     pub(super) fn answered(Answer { caller, uri, body }: Answer) -> Self {
-        Self::new(caller, uri, State::Answered(reader(body)))
+        Self::new(caller, uri, State::Answered(Tail::new(body)))
     }
 
     fn new(caller: Arc<Caller>, uri: Uri, state: State) -> Self {
@@ -77,14 +78,46 @@ impl Exchange {
             .send(Method::POST, uri, &headers, Some(&body))
             .and_then(|response| caller.accept(uri, response, "result"))
             .map_err(failed)?;
-        *state = State::Answered(reader(answer));
+        *state = State::Answered(Tail::new(answer));
         Ok(())
     }
 }
 
-/// ureq limits bodies unless told otherwise; a pack may be as large as the disk.
-fn reader(body: Body) -> BodyReader<'static> {
-    body.into_with_config().limit(u64::MAX).reader()
+/// An answer's body, and its last bytes so far.
+struct Tail {
+    body: BodyReader<'static>,
+    last: [u8; 4],
+}
+
+impl Tail {
+    fn new(body: Body) -> Self {
+        Self {
+            // ureq limits bodies unless told otherwise; a pack may be as large as the disk.
+            body: body.into_with_config().limit(u64::MAX).reader(),
+            last: [0; 4],
+        }
+    }
+}
+
+impl Read for Tail {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let length = self.body.read(buf)?;
+        for &byte in &buf[length.saturating_sub(4)..length] {
+            self.last.rotate_left(1);
+            self.last[3] = byte;
+        }
+        Ok(length)
+    }
+}
+
+impl Drop for Tail {
+    /// git's last packet is a flush, and gix reads no further. Only once the end of the answer has been read, too,
+    /// can the connection be used again.
+    fn drop(&mut self) {
+        if self.last == *b"0000" {
+            let _end = self.body.read(&mut [0; 4]);
+        }
+    }
 }
 
 /// An error as gix takes it from readers; `cause` finds it again.
@@ -110,7 +143,7 @@ impl Read for Exchange {
         let mut state = self.state();
         self.answer(&mut state)?;
         match &mut *state {
-            State::Answered(reader) => reader
+            State::Answered(tail) => tail
                 .read(buf)
                 .map_err(|err| failed(self.0.caller.explain_read(err, &self.0.uri))),
             State::Asked { .. } | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),

@@ -1,6 +1,7 @@
 //! Every fault that a server, a proxy or a certificate can have, against canned answers.
 
 mod client_certificates;
+mod warm;
 
 use std::{
     io::{BufRead as _, Write as _},
@@ -22,7 +23,7 @@ use crate::{
     fault::Kind,
     name::{AbsPath, RepoUrl},
     transport::{
-        Deadline, Error, Options, cause,
+        Connections, Deadline, Error, Options, cause,
         tests::{
             refusal::{Refusal, assert_all_are_shown},
             server::{Answer, Request, Server, reply},
@@ -41,6 +42,7 @@ struct Ask {
     tls: Tls,
     proxies: Proxies,
     timeout: Duration,
+    connections: Connections,
 }
 
 impl Default for Ask {
@@ -50,6 +52,7 @@ impl Default for Ask {
             tls: Tls::default(),
             proxies: Proxies::default(),
             timeout: Duration::from_secs(20),
+            connections: Connections::new(Duration::ZERO),
         }
     }
 }
@@ -63,6 +66,7 @@ impl Ask {
             auth: &self.auth,
             tls: &self.tls,
             report: &Reporter::new(|_| {}),
+            connections: &self.connections,
         };
         let mut transport =
             connect(&url, &options, self.proxies.clone()).map_err(|err| Refusal::of(&Error::from(err)))?;
@@ -376,6 +380,7 @@ fn debug_shows_no_secret() {
             auth: &target.auth,
             tls: &target.tls,
             report: &Reporter::new(|_| {}),
+            connections: &Connections::new(Duration::ZERO),
         };
         let credentials = super::auth::Credentials::read(&target.repo, &target.auth, &target.tls).unwrap();
         all += &format!(

@@ -7,7 +7,6 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::{
     Error,
     certificate::{self, Shown},
-    location::Origin,
 };
 use crate::{
     config::{Roots, Tls},
@@ -22,20 +21,9 @@ pub(super) struct Setup {
     pub(super) elsewhere: TlsConfig,
     /// What to call the roots of trust in an error.
     roots: String,
-    /// The file of our certificate.
-    certificate: Option<AbsPath>,
 }
 
 impl Setup {
-    /// What a server has seen of our certificate, which is for `origin`.
-    pub(super) fn shown(&self, to: Option<Origin>, origin: &Origin) -> Shown<'_> {
-        match &self.certificate {
-            None => Shown::None,
-            Some(path) if to.as_ref() == Some(origin) => Shown::Sent(path),
-            Some(_) => Shown::Withheld(origin.to_string()),
-        }
-    }
-
     /// What `err` means that came up in TLS with `host`, which has seen of our certificate what `shown` says.
     pub(super) fn fault(&self, err: &rustls::Error, host: &str, shown: Shown<'_>) -> Error {
         if let rustls::Error::AlertReceived(alert) = err
@@ -71,7 +59,6 @@ pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
         config: config(client),
         elsewhere: config(None),
         roots: name,
-        certificate: tls.client.as_ref().map(|client| client.cert_file.clone()),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
     time::Duration,
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Request {
     pub(super) command: String,
     /// What it says besides its output.
     pub(super) words: Words,
+    /// Told when the host has opened a channel; dropped if it does not, once the end is written down.
+    pub(super) opened: SyncSender<()>,
     /// Where its end is written down.
     pub(super) ending: Arc<Ending>,
 }
@@ -52,6 +54,7 @@ pub(super) async fn serve(
         socket,
         command,
         mut words,
+        opened,
         ending,
     } = request;
     let Ok(socket) = Socket::from_std(socket) else {
@@ -61,6 +64,8 @@ pub(super) async fn serve(
     let mut state = State::default();
     let talk = async {
         let channel = handle.channel_open_session().await?;
+        // There is room for the one message, so this does not block.
+        opened.send(()).ok();
         // A host that does not accept it speaks an older protocol; an answer to it is not waited for.
         channel.set_env(false, "GIT_PROTOCOL", "version=2").await?;
         channel.exec(true, command).await?;

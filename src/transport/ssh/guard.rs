@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -107,8 +108,8 @@ fn offer(remote: &Remote, key: PublicKey) -> Offer {
 pub(super) struct Guard {
     pub(super) trust: Trust,
     pub(super) remote: Remote,
-    /// What the host says to everybody who logs in.
-    pub(super) banner: Words,
+    /// What the host says to everybody who logs in; nothing after the login.
+    pub(super) banner: Arc<Mutex<Option<Words>>>,
     /// Why the connection ended.
     pub(super) end: watch::Sender<Option<Ended>>,
 }
@@ -148,8 +149,11 @@ impl Handler for Guard {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut Session) -> Result<(), Broken> {
-        self.banner.hear(banner.as_bytes());
-        self.banner.finish();
+        let mut words = self.banner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = &mut *words {
+            words.hear(banner.as_bytes());
+            words.finish();
+        }
         Ok(())
     }
 

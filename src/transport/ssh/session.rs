@@ -1,14 +1,18 @@
-//! A connection that is logged in, on a thread of its own. It lasts as long as somebody has a [`Session`]: one fetch,
-//! or many, each over a channel of its own.
+//! A connection that is logged in, on a thread of its own. It lasts as long as its [`Session`]: for one fetch after
+//! another, each over a channel of its own.
 //!
 //! Everything up to the login ends at the deadline of who opens it; each channel at that of who uses it.
-//! The channels of a connection share its bytes: one that is not read holds the others up.
+//! The channels of a connection share its bytes, and one that is not read holds the others up: so one fetch at a
+//! time borrows it.
 
 use std::{
     io,
     net::TcpStream,
     os::unix::net::UnixStream,
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self as std_mpsc, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -24,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    Error,
+    Error, Key,
     channel::{self, Ending, Request, Words},
     guard::{Broken, Ended, Guard, Trust},
     login::Login,
@@ -33,12 +37,12 @@ use super::{
 };
 use crate::{
     event::Reporter,
-    transport::{Deadline, Options, Timed, tcp},
+    transport::{Deadline, Options, Timed, pool::Loan, tcp},
 };
 
-/// Somebody's interest in a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Session {
+/// The interest in a connection.
+#[derive(Debug)]
+pub(in crate::transport) struct Session {
     requests: mpsc::UnboundedSender<Request>,
 }
 
@@ -89,29 +93,56 @@ impl Session {
         }
     }
 
-    /// Run the command of `remote`, and speak with it through what is returned.
-    pub(super) fn run(&self, remote: &Remote, options: &Options<'_>) -> Result<Stream, Error> {
+    fn open_channel(
+        &self,
+        remote: &Remote,
+        options: &Options<'_>,
+        patience: Option<Duration>,
+    ) -> Result<(UnixStream, Arc<Ending>), Error> {
         let start = |source| Error::Start {
             host: remote.peer.host.clone(),
             source,
         };
         let (ours, theirs) = UnixStream::pair().map_err(start)?;
         theirs.set_nonblocking(true).map_err(start)?;
+        let (opened, wait) = std_mpsc::sync_channel(1);
         let ending = Arc::new(Ending::new(remote.clone()));
         let request = Request {
             socket: theirs,
             command: remote.command.clone(),
             words: Words::new(options.report.clone()),
+            opened,
             ending: ending.clone(),
         };
         if self.requests.send(request).is_err() {
             return Err(lost(remote, "it was closed"));
         }
-        Ok(Stream::new(
-            Timed::new(ours, options.deadline),
-            ending,
-            self.clone(),
-        ))
+        let timed_out = || tcp::Error::timeout(&remote.peer, options.deadline).into();
+        let left = options.deadline.left().map_err(|_| timed_out())?;
+        match wait.recv_timeout(patience.map_or(left, |patience| left.min(patience))) {
+            Ok(()) => Ok((ours, ending)),
+            Err(RecvTimeoutError::Timeout) => Err(timed_out()),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(ending.error().unwrap_or_else(|| lost(remote, "it was closed")))
+            }
+        }
+    }
+}
+
+/// Run the command of `remote` over `session`, and speak with it through what is returned. The host must open a
+/// channel within `patience`, or else by the deadline.
+pub(super) fn run(
+    session: Loan<Key, Session>,
+    remote: &Remote,
+    options: &Options<'_>,
+    patience: Option<Duration>,
+) -> Result<Stream, Error> {
+    match session.open_channel(remote, options, patience) {
+        Ok((socket, ending)) => Ok(Stream::new(Timed::new(socket, options.deadline), ending, session)),
+        Err(err) => {
+            session.spoil();
+            Err(err)
+        }
     }
 }
 
@@ -193,10 +224,11 @@ async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
         ..client::Config::default()
     };
     let (sender, end) = watch::channel(None);
+    let banner = Arc::new(Mutex::new(Some(Words::new(report))));
     let guard = Guard {
         trust,
         remote: remote.clone(),
-        banner: Words::new(report),
+        banner: banner.clone(),
         end: sender,
     };
     let handle = match client::connect_stream(Arc::new(config), socket, guard).await {
@@ -206,6 +238,8 @@ async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
     };
     let mut link = Link { handle, remote, end };
     login.perform(&mut link).await?;
+    // Whoever asked for the connection need not hear of it any more.
+    *banner.lock().unwrap_or_else(PoisonError::into_inner) = None;
     Ok(link)
 }
 

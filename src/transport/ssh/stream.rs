@@ -6,24 +6,25 @@ use std::{
     sync::Arc,
 };
 
-use super::{channel::Ending, session::Session};
-use crate::transport::{Error, Timed, tcp};
+use super::{Key, channel::Ending, session::Session};
+use crate::transport::{Error, Timed, pool::Loan, tcp};
 
 /// A channel whose errors are [`Error`]s, in the guise of [`io::Error`]s. Clones share it; the last one dropped closes
-/// the channel, and gives up the interest in its connection.
-#[derive(Debug, Clone)]
+/// the channel, and gives its connection back, unless there was an error.
+#[derive(Clone)]
 pub struct Stream {
+    // First: the connection is given back when the channel closes.
     timed: Timed<UnixStream>,
     ending: Arc<Ending>,
-    _session: Session,
+    session: Arc<Loan<Key, Session>>,
 }
 
 impl Stream {
-    pub(super) fn new(timed: Timed<UnixStream>, ending: Arc<Ending>, session: Session) -> Self {
+    pub(super) fn new(timed: Timed<UnixStream>, ending: Arc<Ending>, session: Loan<Key, Session>) -> Self {
         Self {
             timed,
             ending,
-            _session: session,
+            session: Arc::new(session),
         }
     }
 
@@ -37,18 +38,19 @@ impl Stream {
             },
             _ => tcp::Error::talking(&self.ending.remote().peer, self.timed.deadline, err).into(),
         };
-        wrapped(error)
+        self.failed(error)
     }
-}
 
-fn wrapped(error: super::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, Error::from(error))
+    fn failed(&self, error: super::Error) -> io::Error {
+        self.session.spoil();
+        io::Error::new(io::ErrorKind::UnexpectedEof, Error::from(error))
+    }
 }
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.timed.read(buf).map_err(|err| self.explain(err))? {
-            0 if !buf.is_empty() => self.ending.error().map_or(Ok(0), |error| Err(wrapped(error))),
+            0 if !buf.is_empty() => self.ending.error().map_or(Ok(0), |error| Err(self.failed(error))),
             length => Ok(length),
         }
     }

@@ -1,6 +1,7 @@
 //! Fetches from a server of our own: every kind of key, every doubt about the host, every silence.
 
 mod server;
+mod warm;
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ use crate::{
     event::{Event, Reporter},
     fault::Kind,
     transport::{
-        Deadline, cause,
+        Connections, Deadline, cause,
         tests::refusal::{Refusal, assert_all_are_shown},
     },
 };
@@ -40,6 +41,7 @@ struct World {
     /// What the remote said.
     heard: Arc<Mutex<Vec<String>>>,
     timeout: Duration,
+    connections: Connections,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             host_key: random(),
             heard: Arc::default(),
             timeout: Duration::from_secs(60),
+            connections: Connections::new(Duration::ZERO),
         };
         world.put("key", key_text("ed25519"));
         world
@@ -154,6 +157,7 @@ impl World {
             deadline: Deadline::new(self.timeout),
             auth: &Auth::Ssh(ssh),
             tls: &Tls::default(),
+            connections: &self.connections,
             report: &Reporter::new(move |event| {
                 if let Event::Remote { line } = event {
                     heard.lock().unwrap().push(line);
@@ -933,35 +937,4 @@ fn every_refusal_is_shown() {
     assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
     let secrets = include_str!("../../config/secret.rs");
     assert_all_are_shown(secrets, "Secret::", &[], &tests);
-}
-
-/// Dropping the transport ends the connection; a session serves one channel after the other, and several at once.
-#[test]
-fn a_connection_lasts_as_long_as_somebody_wants_it() {
-    let world = World::new();
-    let server = world.server(world.plan());
-    let ended = || server.ended.lock().unwrap().recv_timeout(Duration::from_secs(20));
-    world.fetch(server.port, world.ssh()).unwrap();
-    ended().unwrap();
-
-    let remote = Remote::new(&url(server.port)).unwrap();
-    world.options(world.ssh(), |options| {
-        let session = open(&remote, options, &world.around()).unwrap();
-        let mut first = session.run(&remote, options).unwrap();
-        let mut second = session.run(&remote, options).unwrap();
-        drop(session.clone());
-        for stream in [&mut first, &mut second] {
-            let mut line = [0; 13];
-            stream.read_exact(&mut line).unwrap();
-            assert_eq!(&line, b"000eversion 2");
-        }
-        drop((first, second));
-        let mut third = session.run(&remote, options).unwrap();
-        third.read_exact(&mut [0; 4]).unwrap();
-        drop(session);
-        third.read_exact(&mut [0; 4]).unwrap();
-        assert!(server.ended.lock().unwrap().try_recv().is_err());
-        drop(third);
-    });
-    ended().unwrap();
 }

@@ -6,7 +6,11 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -51,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// What clients asked for: environment and commands.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// How many connections there were.
+    pub(crate) connections: Arc<AtomicUsize>,
     /// Says when a connection has ended.
     pub(crate) ended: Mutex<mpsc::Receiver<()>>,
 }
@@ -69,8 +75,11 @@ impl Server {
             ..server::Config::default()
         });
         let shared = asked.clone();
+        let connections = Arc::<AtomicUsize>::default();
+        let count = connections.clone();
         thread::spawn(move || {
             for socket in listener.incoming() {
+                count.fetch_add(1, Ordering::SeqCst);
                 let client = Client {
                     plan: plan.clone(),
                     asked: shared.clone(),
@@ -86,6 +95,7 @@ impl Server {
         Self {
             port,
             asked,
+            connections,
             ended: ended.into(),
         }
     }

@@ -1,0 +1,75 @@
+//! What must survive a power cut is on the disk before anything is written that relies on it, see fsync(2).
+//!
+//! The order: objects, then the refs that name them; index and refs, then the state of the hooks. Files of the
+//! worktree are not waited for: after a power cut the next run finds those that are not as the index says.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// Have the content of `files`, and then their names, on the disk. One that is not there has nothing to lose.
+pub fn files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
+    let mut dirs: Vec<&Path> = Vec::new();
+    for path in files {
+        match sync(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        }
+        dirs.extend(path.parent());
+    }
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs.into_iter().try_for_each(sync)
+}
+
+/// Have all that is below `dir` on the disk, links not followed.
+pub fn tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            tree(&entry.path())?;
+        } else if kind.is_file() {
+            sync(&entry.path())?;
+        }
+    }
+    sync(dir)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    let file = match File::open(path) {
+        // A directory that may be passed but not read, above the worktree.
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        other => other?,
+    };
+    match file.sync_all() {
+        // Some filesystems cannot do it for directories, and need not.
+        Err(err) if err.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_trees_that_are_there_and_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "x").unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("sub/link")).unwrap();
+        files([
+            file.as_path(),
+            &dir.path().join("none"),
+            &dir.path().join("none/x"),
+        ])
+        .unwrap();
+        tree(dir.path()).unwrap();
+        assert!(tree(&dir.path().join("none")).is_err());
+    }
+}
