@@ -1,0 +1,334 @@
+//! Kills a run before each of its system calls that change something on the disk, and lets each of them fail; the next
+//! run, untouched by a human, has to set everything right.
+//!
+//! A tracer (`faults/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
+//! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    dead_code,
+    unreachable_pub,
+    reason = "this is a test"
+)]
+
+#[path = "it/source.rs"]
+mod source;
+#[path = "it/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use gix::ObjectId;
+use rustix::io::Errno;
+use source::{Entry, Source, file};
+use world::{Ended, World, git, have};
+
+/// The tracer, if it can be built and may trace.
+fn tracer() -> Option<&'static Path> {
+    static TRACER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    TRACER
+        .get_or_init(|| {
+            if !cfg!(target_arch = "x86_64") || !have("cc") {
+                eprintln!("SKIPPED: the tracer needs cc and x86-64");
+                return None;
+            }
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tracer-{}", std::process::id()));
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/tracer.c");
+            let built = Command::new("cc")
+                .args(["-O1", "-o"])
+                .arg(&path)
+                .arg(source)
+                .status()
+                .unwrap();
+            assert!(built.success(), "the tracer cannot be built");
+            let tries = Command::new(&path)
+                .args(["/dev/null", "0", "0", "/", "/bin/true"])
+                .status()
+                .unwrap();
+            if tries.code() == Some(98) {
+                eprintln!("SKIPPED: processes may not be traced here");
+                return None;
+            }
+            Some(path)
+        })
+        .as_deref()
+}
+
+/// How a fault shows.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    Error(Errno),
+}
+
+impl Fault {
+    fn errno(self) -> i32 {
+        match self {
+            Self::Kill => 0,
+            Self::Error(errno) => errno.raw_os_error(),
+        }
+    }
+}
+
+const ERRORS: [Errno; 4] = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ACCESS];
+
+/// The exit status of a program that was killed.
+const KILLED: i32 = 137;
+
+/// A world in which one thing is done over and over.
+struct Stage {
+    world: World,
+    source: Source,
+    round: usize,
+    tip: ObjectId,
+    /// Whether each round begins with nothing.
+    clones: bool,
+}
+
+impl Stage {
+    fn new(clones: bool, more: &str) -> Self {
+        let world = World::new();
+        let mut source = world.source();
+        let tip = source.commit(
+            files(0)
+                .iter()
+                .map(|(path, entry)| (path.as_str(), entry.clone())),
+        );
+        let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
+        world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
+        let stage = Self {
+            world,
+            source,
+            round: 0,
+            tip,
+            clones,
+        };
+        if !clones {
+            stage.world.deploy();
+        }
+        stage
+    }
+
+    /// There is something to do: a new commit, and dirt; or a clone.
+    fn set(&mut self) {
+        self.round += 1;
+        let files = files(self.round);
+        let files = files.iter().map(|(path, entry)| (path.as_str(), entry.clone()));
+        self.tip = match self.round % 3 {
+            0 => self.source.rewrite(files),
+            _ => self.source.commit(files),
+        };
+        if self.clones {
+            fs::remove_dir_all(self.world.path("site")).ok();
+            return;
+        }
+        self.world.write("site/untracked/deep/file", "x");
+        self.world.write("site/same", "modified here");
+        fs::remove_file(self.world.path("site/modified")).unwrap();
+    }
+
+    /// Run until the call `n`, and let `fault` happen there. Gives the calls that were made.
+    fn run(&self, n: usize, fault: Fault) -> (Ended, Vec<String>) {
+        let output = Command::new(tracer().unwrap())
+            .arg("calls")
+            .args([n.to_string(), fault.errno().to_string()])
+            .arg(self.world.path(""))
+            .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+            .env_clear()
+            .env("PATH", "")
+            .current_dir(self.world.path("."))
+            .output()
+            .unwrap();
+        let calls = fs::read_to_string(self.world.path("calls")).unwrap();
+        (Ended::from(output), calls.lines().map(str::to_owned).collect())
+    }
+
+    /// Everything is as if nothing had happened.
+    fn check(&self, what: &str) {
+        let world = &self.world;
+        assert_eq!(world.site(), files(self.round), "{what}");
+        let log = fs::read_to_string(world.path("log")).unwrap_or_default();
+        let tip = self.tip.to_string();
+        assert_eq!(
+            log.lines().next_back(),
+            Some(tip.as_str()),
+            "the hook of the commit did not run: {what}"
+        );
+        if have("git") {
+            let site = world.path("site");
+            assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
+            assert_eq!(git(&site, &["rev-parse", "HEAD"]).trim(), tip, "{what}");
+            git(&site, &["fsck", "--strict", "--no-dangling"]);
+        }
+    }
+
+    fn check_tidy(&self, what: &str) {
+        let mut left = Vec::new();
+        left_overs(&self.world.path("site"), &mut left);
+        assert!(left.is_empty(), "{left:?} {what}");
+    }
+}
+
+/// The files of a commit: some stay, some change in each way there is.
+fn files(round: usize) -> BTreeMap<String, Entry> {
+    let n = round % 2;
+    let mut files = vec![
+        ("same".to_owned(), file("same")),
+        ("modified".into(), file(&format!("round {round}"))),
+        (format!("d/e/moves{n}"), file("moves")),
+        ("d/stays".into(), file("stays")),
+    ];
+    files.push(match n {
+        0 => ("kind".into(), Entry::Symlink("same".into())),
+        _ => ("kind/file".into(), file("a directory now")),
+    });
+    files.push(match n {
+        0 => ("mode".into(), file("mode")),
+        _ => ("mode".into(), Entry::Executable(b"mode".to_vec())),
+    });
+    files.into_iter().collect()
+}
+
+/// What a run leaves behind only when it dies.
+fn left_overs(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.ends_with(".lock")
+            || name.starts_with("tmp_")
+            || name.starts_with(".tmp")
+            || name.contains("gitsocket-")
+            || name.ends_with(".json.tmp")
+            || name.ends_with(".keep")
+            || (name.ends_with(".pack") && !path.with_extension("idx").exists())
+        {
+            found.push(path.clone());
+        }
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            left_overs(&path, found);
+        }
+    }
+}
+
+/// Which of the calls are tried.
+fn is_chosen(n: usize, fault: Fault) -> bool {
+    match std::env::var("GITSOCKET_FAULTS").as_deref() {
+        Ok("all") => true,
+        Ok(number) => number.parse() == Ok(n),
+        // Each call is reached by some fault or other.
+        Err(_) => n % 17 == usize::try_from(fault.errno()).unwrap() % 17,
+    }
+}
+
+/// Let `faults` happen at each call.
+fn everywhere(name: &str, clones: bool, more: &str, faults: &[Fault]) {
+    if tracer().is_none() {
+        return;
+    }
+    let mut stage = Stage::new(clones, more);
+    for &fault in faults {
+        // A run without a fault tells how many calls there are, more or less: threads are not always as fast.
+        stage.set();
+        let usual = stage.run(0, fault).1.len();
+        let (mut tried, mut n) = (0, 0);
+        loop {
+            n += 1;
+            if n <= usual && !is_chosen(n, fault) {
+                continue;
+            }
+            stage.set();
+            let (ended, calls) = stage.run(n, fault);
+            let reached = calls.len() >= n;
+            let at = calls.get(n - 1).cloned().unwrap_or_default();
+            let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
+            match fault {
+                Fault::Kill if reached => assert_eq!(ended.exit, KILLED, "{what}"),
+                Fault::Kill => assert_eq!(ended.exit, 0, "{what}"),
+                Fault::Error(_) => told(&ended, &what),
+            }
+            if ended.exit == 0 {
+                stage.check(&what);
+            }
+            if reached {
+                let next = stage.world.run(["once", "site"]);
+                assert_eq!(next.exit, 0, "{next:?} after {what}");
+                stage.check(&what);
+            }
+            stage.check_tidy(&what);
+            if !reached {
+                break;
+            }
+            tried += 1;
+        }
+        eprintln!("{name}: {fault:?}: {} calls, {tried} of them tried", n - 1);
+    }
+}
+
+/// An error says what failed, and what to do; or the run could do without.
+fn told(ended: &Ended, what: &str) {
+    assert!(!ended.err.contains("panicked"), "{what}");
+    if ended.exit == 0 {
+        return;
+    }
+    let last = ended.err.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("error site "), "{what}");
+    assert!(!last.starts_with("error site internal"), "{what}");
+    assert!(last.ends_with(')') || last.contains(" ("), "no help: {what}");
+}
+
+fn errors() -> Vec<Fault> {
+    ERRORS.map(Fault::Error).to_vec()
+}
+
+#[test]
+fn a_clone_is_killed() {
+    everywhere("clone", true, "", &[Fault::Kill]);
+}
+
+#[test]
+fn an_update_is_killed() {
+    everywhere("update", false, "", &[Fault::Kill]);
+}
+
+#[test]
+fn a_shallow_update_is_killed() {
+    everywhere("shallow update", false, "depth: 1", &[Fault::Kill]);
+}
+
+#[test]
+fn a_clone_meets_errors() {
+    everywhere("clone", true, "", &errors());
+}
+
+#[test]
+fn an_update_meets_errors() {
+    everywhere("update", false, "", &errors());
+}
+
+/// The hook kills whoever started it: it has to run again.
+#[test]
+fn a_hook_is_interrupted() {
+    let world = World::new();
+    let mut source = world.source();
+    let tip = source.commit([("a", file("1"))]);
+    let hook = world.script(
+        "hook",
+        "if [ ! -e ../killed ]; then : > ../killed; kill -9 $PPID; exit 0; fi; echo $GITSOCKET_NEW >> ../log",
+    );
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, -1, "it was not killed: {ended:?}");
+    assert!(!world.path("log").exists());
+    world.deploy();
+    assert_eq!(
+        fs::read_to_string(world.path("log")).unwrap().trim(),
+        tip.to_string()
+    );
+}
