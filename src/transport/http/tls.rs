@@ -1,6 +1,11 @@
 //! Whom to trust, and what went wrong when that failed.
 
-use rustls::{CertificateError, RootCertStore, pki_types::CertificateDer};
+use std::time::{Duration, SystemTime};
+
+use rustls::{
+    CertificateError, RootCertStore,
+    pki_types::{CertificateDer, UnixTime},
+};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::Error;
@@ -81,10 +86,29 @@ pub(super) fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
             host,
             roots: roots.into(),
         },
-        C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
-            Error::Expired { host, reason }
-        }
+        C::ExpiredContext { time, not_after } => Error::Expired {
+            host,
+            reason: format!("it ended at {}, and here it is {}", date(*not_after), date(*time)),
+        },
+        C::NotValidYetContext { time, not_before } => Error::Expired {
+            host,
+            reason: format!(
+                "it begins at {}, and here it is {}",
+                date(*not_before),
+                date(*time)
+            ),
+        },
+        C::Expired | C::NotValidYet => Error::Expired { host, reason },
         C::NotValidForName | C::NotValidForNameContext { .. } => Error::WrongName { host, reason },
         _ => Error::Tls { host, reason },
     }
+}
+
+fn date(time: UnixTime) -> String {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(time.as_secs()))
+        .map_or_else(
+            || "no time".into(),
+            |time| humantime::format_rfc3339_seconds(time).to_string(),
+        )
 }
