@@ -552,7 +552,26 @@ fn broken_connections() {
     );
 
     let half = format!("HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nContent-Length: 99\r\n\r\n000bhel");
-    for (method, said) in [("GET", String::new()), ("POST", String::new()), ("POST", half)] {
+    let within_chunks = [
+        "",
+        "1",
+        "1f",
+        "1f\r",
+        "1f\r\n",
+        "1f\r\n000bhel",
+        "7\r\n000bhel",
+        "7\r\n000bhel\r",
+    ]
+    .map(|chunks| {
+        let said = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        ("POST", said)
+    });
+    for (method, said) in [("GET", String::new()), ("POST", String::new()), ("POST", half)]
+        .into_iter()
+        .chain(within_chunks)
+    {
         let server = Server::start(move |request| match request.method() == method {
             true => Answer::Cut(said.clone().into_bytes()),
             false => git(request),
@@ -767,7 +786,7 @@ mod tls {
             (
                 "localhost",
                 2001,
-                "the certificate of localhost:PORT is not valid at this time",
+                "the certificate of localhost:PORT is not valid at this time: it ended at 2001-01-01T00:00:00Z, and here it is 2",
             ),
             (
                 "other.example",
