@@ -70,7 +70,14 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
         .map_err(|err| context.failed(&err))?;
-    let found = context.find(prepared.ref_map())?;
+    let found = match context.find(prepared.ref_map()) {
+        Ok(found) => found,
+        Err(err) => {
+            // Servers that do one thing at a time hear the next question only when this connection has ended.
+            drop(prepared);
+            return Err(context.with_names(err));
+        }
+    };
 
     let keep = if is_complete(repo, options.target, &found) {
         None
@@ -105,7 +112,8 @@ pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, Obje
         // Whatever hash it uses, it is there.
         Err(Error::ObjectFormat { .. }) => context.find_any(&refs),
         found => found,
-    }?;
+    }
+    .map_err(|err| context.with_names(err))?;
     Ok((found.tip, found.object))
 }
 
@@ -188,7 +196,11 @@ impl Context<'_> {
         };
         let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
         let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
-            return Err(self.missing(what));
+            return Err(Error::Missing {
+                repo: self.url(),
+                what,
+                others: Vec::new(),
+            });
         };
         let tip = match &self.options.target.revision {
             Revision::Branch(name) => Tip::Branch(name.clone()),
@@ -205,17 +217,18 @@ impl Context<'_> {
         })
     }
 
-    /// The error for a ref that is not there, with the names that are: asked for anew, as only
+    /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
     /// the wanted name was listed.
-    fn missing(&self, what: String) -> Error {
-        let repo = self.url();
+    fn with_names(&self, err: Error) -> Error {
+        let Error::Missing { repo, what, .. } = err else {
+            return err;
+        };
         match self.list() {
             Ok(others) if others.is_empty() => Error::Empty { repo },
-            Ok(others) => Error::Missing { repo, what, others },
-            Err(_) => Error::Missing {
+            others => Error::Missing {
                 repo,
                 what,
-                others: Vec::new(),
+                others: others.unwrap_or_default(),
             },
         }
     }
