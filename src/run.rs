@@ -198,14 +198,15 @@ fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> 
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
 fn build_clone(target: &Target, context: &Context) -> Result<(place::Building, fetch::Outcome), Error> {
-    let mut building = place::build(&target.path, gix::hash::Kind::Sha1)?;
-    let fetched = match fetch(building.repo(), target, context) {
-        Err(fetch::Error::ObjectFormat { theirs, .. }) => {
-            building = place::build(&target.path, theirs)?;
-            fetch(building.repo(), target, context)
-        }
-        other => other,
-    }?;
+    let building = place::build(&target.path, gix::hash::Kind::Sha1)?;
+    let theirs = match fetch(building.repo(), target, context) {
+        Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
+        fetched => return Ok((building, fetched?)),
+    };
+    // The first removes its directory as it goes, and the second is built in the same place.
+    drop(building);
+    let building = place::build(&target.path, theirs)?;
+    let fetched = fetch(building.repo(), target, context)?;
     Ok((building, fetched))
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{
-    source::{Entry, file},
+    source::{Entry, Source, file},
     world::{World, git, have},
 };
 
@@ -295,4 +295,21 @@ fn modes_follow_the_umask() {
     assert_eq!(mode("a.txt"), 0o666 & !umask.as_raw_mode());
     assert_eq!(mode("bin/run"), 0o777 & !umask.as_raw_mode());
     assert_eq!(mode("deep/er"), 0o777 & !umask.as_raw_mode());
+}
+
+#[test]
+fn a_repository_of_sha256() {
+    let world = World::new();
+    let mut source = Source::with_format(&world.path("repo.git"), "sha256");
+    world.config("");
+    for text in ["1", "2"] {
+        let commit = source.commit([("a", file(text))]);
+        assert_eq!(commit.as_bytes().len(), 32);
+        let ended = world.deploy();
+        assert!(
+            ended.out.contains(&commit.to_hex_with_len(7).to_string()),
+            "{ended:?}"
+        );
+        assert_eq!(world.site()["a"], file(text));
+    }
 }
