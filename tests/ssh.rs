@@ -153,9 +153,10 @@ fn fails(world: &World, words: &[&str]) -> Ended {
 
 #[test]
 fn clone_update_and_nothing_to_do() {
-    for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "")] {
+    for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "depth: 1"), ("", "")] {
         let world = World::new();
         let mut source = world.source();
+        source.commit([("a", file("0"))]);
         source.commit([("a", file("1")), ("dir/b", file("2"))]);
         let Some(sshd) = Sshd::start(&world, accept) else {
             return;
@@ -163,6 +164,7 @@ fn clone_update_and_nothing_to_do() {
         sshd.config(&world, AUTH, depth);
         world.deploy();
         assert_eq!(world.site()["dir/b"], file("2"));
+        assert_eq!(world.path("site/.git/shallow").exists(), !depth.is_empty());
         let random: Vec<u8> = {
             let mut bytes = vec![0; 5 << 20];
             fastrand::Rng::with_seed(7).fill(&mut bytes);
