@@ -3,7 +3,12 @@
 //! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
 //! `transport` connects. Knows nothing of worktrees.
 
-use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    io,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{PoisonError, atomic::AtomicBool},
+};
 
 use gix::{
     ObjectId,
@@ -85,10 +90,20 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         let shallow = options
             .depth
             .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
+        let progress = Progress::new(options.report);
+        let fatal = progress.fatal();
         let outcome = prepared
             .with_shallow(shallow)
-            .receive(Progress::new(options.report), &AtomicBool::new(false))
-            .map_err(|err| context.failed(&err))?;
+            .receive(progress, &AtomicBool::new(false))
+            .map_err(
+                |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    Some(said) => Error::Refused {
+                        repo: context.url(),
+                        said,
+                    },
+                    None => context.failed(&err),
+                },
+            )?;
         match outcome.status {
             fetch::Status::Change {
                 write_pack_bundle, ..
