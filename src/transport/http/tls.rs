@@ -77,8 +77,13 @@ pub(super) fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
         .strip_prefix("invalid peer certificate: ")
         .unwrap_or(&reason)
         .to_owned();
-    let rustls::Error::InvalidCertificate(cert) = err else {
-        return Error::Tls { host, reason };
+    let cert = match err {
+        rustls::Error::InvalidCertificate(cert) => cert,
+        rustls::Error::InvalidMessage(_) => {
+            let reason = "it does not speak TLS there".into();
+            return Error::Tls { host, reason };
+        }
+        _ => return Error::Tls { host, reason },
     };
     match cert {
         // A bad signature is that of another authority of the same name, say one that was made anew.
@@ -99,8 +104,35 @@ pub(super) fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
             ),
         },
         C::Expired | C::NotValidYet => Error::Expired { host, reason },
+        C::NotValidForNameContext { presented, .. } if presented.is_empty() => Error::Certificate {
+            host,
+            reason: "it names no host (as subjectAltName)",
+        },
         C::NotValidForName | C::NotValidForNameContext { .. } => Error::WrongName { host, reason },
-        _ => Error::Tls { host, reason },
+        cert => match outdated(cert) {
+            Some(reason) => Error::Certificate { host, reason },
+            None => Error::Tls { host, reason },
+        },
+    }
+}
+
+/// What is wrong with a certificate as people make them by hand, where OpenSSL is content.
+fn outdated(err: &CertificateError) -> Option<&'static str> {
+    use CertificateError as C;
+    match err {
+        C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            Some("it is signed in a way that is not safe any more, such as with SHA-1")
+        }
+        // These have no names of their own in rustls.
+        C::Other(err) => match err.to_string() {
+            text if text.contains("CaUsedAsEndEntity") => {
+                Some("it is an authority's own (CA:TRUE), not a server's")
+            }
+            text if text.contains("UnsupportedCertVersion") => Some("it is not of version 3 of X.509"),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
