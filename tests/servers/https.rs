@@ -6,9 +6,9 @@ use super::{
     configure,
     daily::{Remote, life},
     foreign::deploy_as_nobody,
-    nginx::{self, Nginx, TOKEN},
+    nginx::{self, IsCa, Nginx, TOKEN},
     snapshot,
-    source::file,
+    source::{Source, file},
     world::World,
 };
 
@@ -34,17 +34,53 @@ fn a_site_from_git_behind_nginx() {
 }
 
 #[test]
-fn a_site_over_http_with_compressed_answers() {
+fn a_site_over_http_compressed_and_in_the_old_protocol() {
+    for path in ["/gzip", "/old"] {
+        let world = World::new();
+        let Some(nginx) = Nginx::start(&world) else {
+            return;
+        };
+        life(&Remote {
+            world: &world,
+            base: nginx.http(path),
+            more: String::new(),
+            lenient: true,
+        });
+    }
+}
+
+#[test]
+fn a_repository_of_sha256() {
     let world = World::new();
+    let mut source = Source::with_format(&world.path("repo.git"), "sha256");
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
-    life(&Remote {
-        world: &world,
-        base: nginx.http("/gzip"),
-        more: String::new(),
-        lenient: true,
-    });
+    for path in ["/open", "/old"] {
+        configure(&world, &nginx.http(&format!("{path}/repo.git")), "");
+        for text in ["1", "2"] {
+            source.commit([("a", file(text)), ("b", file(path))]);
+            world.deploy();
+            assert_eq!(world.site()["a"], file(text));
+        }
+        fs::remove_dir_all(world.path("site")).unwrap();
+    }
+}
+
+/// As they are made by hand; the same as an authority's is refused, see `refusals`.
+#[test]
+fn a_self_signed_certificate() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let Some(nginx) = Nginx::self_signed(&world, IsCa::ExplicitNoCa) else {
+        return;
+    };
+    configure(
+        &world,
+        &nginx.https("/open/repo.git"),
+        "tls: (ca_file: \"nginx.crt\"),",
+    );
+    world.deploy();
 }
 
 /// The goal of it all: a private repository, deployed by a user without a passwd entry, with an empty environment.

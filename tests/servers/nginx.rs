@@ -1,6 +1,6 @@
 //! nginx in front of `git http-backend`, with TLS by a private authority.
 //!
-//! Its paths: `/open`, `/private` (user and password), `/token` (a bearer token), `/files` (no backend behind), and
+//! Its paths: `/open`, `/old` (which knows nothing of version 2), `/private` (user and password), `/token` (a bearer token), `/files` (no backend behind), and
 //! one for each status that a server may have reason for.
 
 use std::{
@@ -9,7 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+pub use rcgen::{BasicConstraints, IsCa};
+use rcgen::{Certificate, CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
 
 use super::{
     foreign::{Server, find},
@@ -41,9 +42,13 @@ impl Authority {
         params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
-        world.write("nginx.crt", &cert.pem());
-        world.write("nginx.key", &key.serialize_pem());
+        write_certificate(world, &cert, &key);
     }
+}
+
+fn write_certificate(world: &World, cert: &Certificate, key: &KeyPair) {
+    world.write("nginx.crt", &cert.pem());
+    world.write("nginx.key", &key.serialize_pem());
 }
 
 /// nginx and what is behind it; both are killed when this is dropped.
@@ -62,9 +67,23 @@ impl Nginx {
 
     /// One with a certificate for `names` until `year`.
     pub fn certified(world: &World, authority: &Authority, names: &[&str], year: i32) -> Option<Self> {
+        authority.certify(world, names, year);
+        Self::launch(world)
+    }
+
+    /// One with a certificate that is its own authority; `nginx.crt` names it.
+    pub fn self_signed(world: &World, is_ca: IsCa) -> Option<Self> {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        write_certificate(world, &params.self_signed(&key).unwrap(), &key);
+        Self::launch(world)
+    }
+
+    /// One with the certificate that is there.
+    fn launch(world: &World) -> Option<Self> {
         let nginx = find("nginx")?;
         let backend = backend(world)?;
-        authority.certify(world, names, year);
         passwords(world, &[(USER, PASSWORD)]);
         let (server, [tls, plain]) = Server::start_on("start worker process", |[tls, plain]| {
             let config = world.write("nginx.conf", &config(world, tls, plain));

@@ -1,13 +1,13 @@
 //! How nginx, git behind it, and TLS say no, and what people get to read.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs};
 
 use super::{
     configure,
     https::{BEARER, PASSWORD, TLS},
-    nginx::{self, Authority, Nginx, TOKEN, USER},
+    nginx::{self, Authority, BasicConstraints, IsCa, Nginx, TOKEN, USER},
     snapshot,
-    source::file,
+    source::{Source, file},
     world::{World, git},
 };
 
@@ -29,8 +29,10 @@ impl<'a> Refusals<'a> {
         let ended = self.world.run(["once", "site"]);
         assert_eq!((ended.exit, ended.out.as_str()), (exit, ""), "{case}: {ended:?}");
         let said = ended.err.lines().filter(|line| {
-            // Not the configuration's lines, which say which test this is.
-            !line.starts_with("deploying ") && !line.starts_with(" 1 |") && !line.starts_with("   :")
+            // Not the configuration's lines, which say which test this is, nor the remote's, which gix takes apart.
+            !["deploying ", "remote: ", " 1 |", "   :"]
+                .iter()
+                .any(|start| line.starts_with(start))
         });
         writeln!(self.text, "# {case}").unwrap();
         for line in said.map(without_clock).chain([String::new()]) {
@@ -97,9 +99,20 @@ fn statuses() {
         &to_private,
         &format!("{TLS} {PASSWORD}"),
     );
+    damage(&world);
+    said.add("a damaged repository", 1, &nginx.https("/open/damaged.git"), TLS);
     nginx.kill_backend();
     said.add("502", 1, &nginx.https("/open/repo.git"), TLS);
     snapshot(&world, &nginx.ports(), "nginx-statuses", &said.text);
+}
+
+/// A repository `damaged.git` that lacks one of its blobs.
+fn damage(world: &World) {
+    let mut source = Source::new(&world.path("damaged.git"));
+    source.commit([("a", file("1"))]);
+    let blob = source.blob(b"1").to_string();
+    let (dir, name) = blob.split_at(2);
+    fs::remove_file(source.path.join("objects").join(dir).join(name)).unwrap();
 }
 
 #[test]
@@ -158,14 +171,29 @@ fn certificates() {
         };
         let exit = if case.starts_with("no ") { 2 } else { 1 };
         if more.contains("other.pem") {
-            let ours = std::fs::read(world.path("ca.pem")).unwrap();
+            let ours = fs::read(world.path("ca.pem")).unwrap();
             Authority::new(&world);
-            std::fs::rename(world.path("ca.pem"), world.path("other.pem")).unwrap();
-            std::fs::write(world.path("ca.pem"), ours).unwrap();
+            fs::rename(world.path("ca.pem"), world.path("other.pem")).unwrap();
+            fs::write(world.path("ca.pem"), ours).unwrap();
         }
         said.add(case, exit, &nginx.https("/open/repo.git"), more);
         ports.extend(nginx.ports());
     }
+    let Some(nginx) = Nginx::certified(&world, &authority, &[], 2999) else {
+        return;
+    };
+    ports.extend(nginx.ports());
+    said.add("for nobody", 1, &nginx.https("/open/repo.git"), TLS);
+    let Some(nginx) = Nginx::self_signed(&world, IsCa::Ca(BasicConstraints::Unconstrained)) else {
+        return;
+    };
+    ports.extend(nginx.ports());
+    said.add(
+        "an authority's own",
+        1,
+        &nginx.https("/open/repo.git"),
+        "tls: (ca_file: \"nginx.crt\"),",
+    );
     let Some(nginx) = Nginx::certified(&world, &authority, &["127.0.0.1"], 2999) else {
         return;
     };
