@@ -19,6 +19,7 @@ mod refusals;
 mod secrets;
 #[path = "../it/source.rs"]
 mod source;
+mod warm;
 #[path = "../it/world.rs"]
 mod world;
 

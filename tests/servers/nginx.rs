@@ -6,6 +6,7 @@
 use std::{
     fs,
     os::unix::net::UnixListener,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -53,7 +54,8 @@ fn write_certificate(world: &World, cert: &Certificate, key: &KeyPair) {
 
 /// nginx and what is behind it; both are killed when this is dropped.
 pub struct Nginx {
-    _server: Server,
+    program: PathBuf,
+    server: Option<Server>,
     backend: Option<Server>,
     pub tls: u16,
     pub plain: u16,
@@ -82,18 +84,13 @@ impl Nginx {
 
     /// One with the certificate that is there.
     fn launch(world: &World) -> Option<Self> {
-        let nginx = find("nginx")?;
+        let program = find("nginx")?;
         let backend = backend(world)?;
         passwords(world, &[(USER, PASSWORD)]);
-        let (server, [tls, plain]) = Server::start_on("start worker process", |[tls, plain]| {
-            let config = world.write("nginx.conf", &config(world, tls, plain));
-            let mut command = Command::new(&nginx);
-            command.arg("-p").arg(world.path("")).arg("-c").arg(config);
-            command.args(["-e", "stderr"]).stdin(Stdio::null());
-            command
-        });
+        let (server, [tls, plain]) = Server::start_on(READY, |ports| command(&program, world, ports));
         Some(Self {
-            _server: server,
+            program,
+            server: Some(server),
             backend: Some(backend),
             tls,
             plain,
@@ -111,6 +108,13 @@ impl Nginx {
 
     pub fn ports(&self) -> [u16; 2] {
         [self.tls, self.plain]
+    }
+
+    /// Kill it with all its connections, and start it again at the same ports.
+    pub fn restart(&mut self, world: &World) {
+        self.server = None;
+        let mut command = command(&self.program, world, self.ports());
+        self.server = Some(Server::start(&mut command, READY).unwrap().0);
     }
 
     /// Leave nginx without anybody behind it.
@@ -148,7 +152,18 @@ fn backend(world: &World) -> Option<Server> {
     Some(Server::launch(&mut command))
 }
 
-fn config(world: &World, tls: u16, plain: u16) -> String {
+/// What nginx says once it listens.
+const READY: &str = "start worker process";
+
+fn command(program: &Path, world: &World, ports: [u16; 2]) -> Command {
+    let config = world.write("nginx.conf", &config(world, ports));
+    let mut command = Command::new(program);
+    command.arg("-p").arg(world.path("")).arg("-c").arg(config);
+    command.args(["-e", "stderr"]).stdin(Stdio::null());
+    command
+}
+
+fn config(world: &World, [tls, plain]: [u16; 2]) -> String {
     let dir = world.path("");
     let dir = dir.to_str().unwrap().trim_end_matches('/');
     let exec_path = super::world::git(&world.path(""), &["--exec-path"]);
