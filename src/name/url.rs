@@ -35,6 +35,9 @@ impl RepoUrl {
         if text.chars().any(char::is_control) {
             return Err(Invalid::new("it contains a control character"));
         }
+        if let Some(scheme) = one_slash(text) {
+            return Err(Invalid::new(format!("{scheme}: takes two slashes, {scheme}://…")));
+        }
         let mut local = None;
         let url =
             gix::url::parse(text).map_err(|err| Invalid::new(redact_message(&err.to_string(), text)))?;
@@ -65,6 +68,12 @@ impl RepoUrl {
             | gix::url::Scheme::Ssh => {
                 if url.host().is_none_or(str::is_empty) {
                     return Err(Invalid::new("it names no host"));
+                }
+                let over_http = matches!(url.scheme, gix::url::Scheme::Http | gix::url::Scheme::Https);
+                if over_http && url.path.iter().any(|byte| b"?#".contains(byte)) {
+                    return Err(Invalid::new(
+                        "a repository's URL has no query (?…) and no fragment (#…)",
+                    ));
                 }
             }
             _ => {
@@ -108,6 +117,14 @@ impl RepoUrl {
     pub fn local_path(&self) -> Option<&AbsPath> {
         self.local.as_ref()
     }
+}
+
+/// The scheme of a URL that lacks a slash: git takes `https:/me:pw@host/x` for a path on the host `https`, and a password
+/// in it for a part of that.
+fn one_slash(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(":/")?;
+    let known = ["http", "https", "ssh", "git", "file"].contains(&scheme);
+    (known && !rest.starts_with('/')).then_some(scheme)
 }
 
 /// An error text about `url`, without repeating it: it may hold a password.
@@ -155,6 +172,8 @@ mod tests {
             RepoUrl::parse("git@example.com:me/x.git", base).unwrap().scheme(),
             Scheme::Ssh
         );
+        assert!(RepoUrl::parse("git@h:x?y#z", base).is_ok());
+        assert!(RepoUrl::parse("./a:/b?c", base).is_ok());
         assert_eq!(RepoUrl::parse("x.git", base).unwrap().to_string(), "/etc/g/x.git");
         assert_eq!(
             RepoUrl::parse("file:///srv/x.git", base).unwrap().local_path(),
@@ -174,6 +193,9 @@ mod tests {
             "ext::sh -c x",
             "a\nb",
             "https:///x",
+            "https:/me:pw@h/x",
+            "https://h/x.git?token=y",
+            "https://h/x.git#main",
             "file:///a%0ab",
             "file:///a%00b",
         ] {
