@@ -9,7 +9,7 @@ use super::{
 };
 
 /// More refs than fit into one packet, or into one buffer.
-const MANY: usize = 5000;
+const MANY: usize = 3000;
 
 /// A server of the repositories below a world.
 pub struct Remote<'a> {
@@ -58,7 +58,7 @@ fn updates(remote: &Remote<'_>, source: &mut Source) {
     assert_eq!(world.site()["dir/b"], Entry::Executable(b"2".into()));
     assert_eq!(world.site()["link"], Entry::Symlink("a".into()));
 
-    let mut random = vec![0; 4 << 20];
+    let mut random = vec![0; 3 << 20];
     fastrand::Rng::with_seed(7).fill(&mut random);
     let commit = source.commit([("a", file("2")), ("big", Entry::File(random.clone()))]);
     let out = remote.deploy();

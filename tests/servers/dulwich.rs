@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::{
     daily::{Remote, life},
-    foreign::{Server, skipped},
+    foreign::{Server, find, skipped},
     world::World,
 };
 
@@ -17,7 +17,7 @@ struct Dulwich {
 impl Dulwich {
     fn start(world: &World, kind: &str) -> Option<Self> {
         let python = std::env::var("GITSOCKET_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-        let mut command = Command::new(&python);
+        let mut command = Command::new(find(&python)?);
         command
             .arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
