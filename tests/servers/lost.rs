@@ -14,13 +14,13 @@ use super::{
 };
 
 /// In the middle of the pack of [`grow`].
-const HALF: usize = 1 << 20;
+const HALF: usize = 1 << 19;
 
 /// What a silent server is given.
 const TIMEOUT: &str = "timeout: \"1500ms\",";
 
 fn grow(source: &mut Source, seed: u64) {
-    let mut random = vec![0; 2 << 20];
+    let mut random = vec![0; 1 << 20];
     fastrand::Rng::with_seed(seed).fill(&mut random);
     source.commit([("a", file("2")), ("big", Entry::File(random))]);
 }
