@@ -3,7 +3,12 @@
 //! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
 //! `transport` connects. Knows nothing of worktrees.
 
-use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    io,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{PoisonError, atomic::AtomicBool},
+};
 
 use gix::{
     ObjectId,
@@ -84,7 +89,14 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
         .map_err(|err| context.failed(&err))?;
-    let found = context.find(prepared.ref_map())?;
+    let found = match context.find(prepared.ref_map()) {
+        Ok(found) => found,
+        Err(err) => {
+            // Servers that do one thing at a time hear the next question only when this connection has ended.
+            drop(prepared);
+            return Err(context.with_names(err));
+        }
+    };
 
     let keep = if is_complete(repo, options.target, &found) {
         None
@@ -92,10 +104,20 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         let shallow = options
             .depth
             .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
+        let progress = Progress::new(options.report);
+        let fatal = progress.fatal();
         let outcome = prepared
             .with_shallow(shallow)
-            .receive(Progress::new(options.report), &AtomicBool::new(false))
-            .map_err(|err| context.failed(&err))?;
+            .receive(progress, &AtomicBool::new(false))
+            .map_err(
+                |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    Some(said) => Error::Refused {
+                        repo: context.url(),
+                        said,
+                    },
+                    None => context.failed(&err),
+                },
+            )?;
         match outcome.status {
             fetch::Status::Change {
                 write_pack_bundle, ..
@@ -120,7 +142,8 @@ pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, Obje
         // Whatever hash it uses, it is there.
         Err(Error::ObjectFormat { .. }) => context.find_any(&refs),
         found => found,
-    }?;
+    }
+    .map_err(|err| context.with_names(err))?;
     Ok((found.tip, found.object))
 }
 
@@ -216,7 +239,11 @@ impl Context<'_> {
         };
         let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
         let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
-            return Err(self.missing(what));
+            return Err(Error::Missing {
+                repo: self.url(),
+                what,
+                others: Vec::new(),
+            });
         };
         let tip = match &self.options.target.revision {
             Revision::Branch(name) => Tip::Branch(name.clone()),
@@ -234,17 +261,18 @@ impl Context<'_> {
         })
     }
 
-    /// The error for a ref that is not there, with the names that are: asked for anew, as only
+    /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
     /// the wanted name was listed.
-    fn missing(&self, what: String) -> Error {
-        let repo = self.url();
+    fn with_names(&self, err: Error) -> Error {
+        let Error::Missing { repo, what, .. } = err else {
+            return err;
+        };
         match self.list() {
             Ok(others) if others.is_empty() => Error::Empty { repo },
-            Ok(others) => Error::Missing { repo, what, others },
-            Err(_) => Error::Missing {
+            others => Error::Missing {
                 repo,
                 what,
-                others: Vec::new(),
+                others: others.unwrap_or_default(),
             },
         }
     }

@@ -240,14 +240,15 @@ fn build_clone<'a>(
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
-    let mut building = place::build(target, hash)?;
-    let fetched = match fetch(building.repo(), target, context) {
-        Err(fetch::Error::ObjectFormat { theirs, .. }) => {
-            building = place::build(target, theirs)?;
-            fetch(building.repo(), target, context)
-        }
-        other => other,
-    }?;
+    let building = place::build(target, hash)?;
+    let theirs = match fetch(building.repo(), target, context) {
+        Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
+        fetched => return Ok((building, fetched?)),
+    };
+    // The first removes its directory as it goes, and the second is built in the same place.
+    drop(building);
+    let building = place::build(target, theirs)?;
+    let fetched = fetch(building.repo(), target, context)?;
     Ok((building, fetched))
 }
 

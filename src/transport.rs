@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod local;
+mod old;
 
 /// How long a kept connection may take to show that it is alive; after that another one is opened.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -106,12 +107,13 @@ pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport
     if let Some(path) = url.local_path() {
         return Ok(local::connect(path, options.deadline)?);
     }
-    Ok(match url.scheme() {
+    let transport: Box<dyn Transport + Send> = match url.scheme() {
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),
         Scheme::Http | Scheme::Https => Box::new(http::connect(url, options, http::Proxies::from_env())?),
         // A local one has a path, and never gets here.
         Scheme::Ssh | Scheme::Local => Box::new(ssh::connect(url, options, &ssh::Surroundings::from_env())?),
-    })
+    };
+    Ok(Box::new(old::AbsoluteDepth(transport)))
 }
 
 /// The error of a transport that is behind `err`, which gix returned: it says more than gix can know.

@@ -1,6 +1,7 @@
 //! Deploys from OpenSSH's own server, through the real binary, with nothing in its environment.
 //!
-//! Each test starts an sshd of its own on a high port of the loopback. Where sshd or git are missing, it says so.
+//! Each test starts an sshd of its own on a high port of the loopback. Where sshd or git are missing, it says so; with
+//! `GITSOCKET_TEST_SERVERS=required`, it fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,8 @@
     reason = "this is a test"
 )]
 
+#[path = "servers/foreign.rs"]
+mod foreign;
 #[path = "it/source.rs"]
 mod source;
 #[path = "it/world.rs"]
@@ -18,38 +21,20 @@ mod world;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::TcpListener,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        process::CommandExt as _,
-    },
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
 };
 
+use foreign::{Server, deploy_as_nobody, find, skipped};
 use source::file;
 use world::{Ended, World, have};
 
 /// A running sshd; it is killed when this is dropped.
 struct Sshd {
-    child: Child,
+    _server: Server,
     port: u16,
     user: String,
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn find_sshd() -> Option<PathBuf> {
-    let mut dirs: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    dirs.extend(["/usr/sbin", "/usr/local/sbin", "/usr/lib/ssh"].map(PathBuf::from));
-    dirs.into_iter()
-        .map(|dir| dir.join("sshd"))
-        .find(|path| path.is_file())
 }
 
 /// The name of the user who runs the tests, if that user can log in.
@@ -65,7 +50,7 @@ fn own_name() -> Option<String> {
             Some((*name).to_owned())
         }
         _ => {
-            eprintln!("SKIPPED: the user {uid} cannot log in here");
+            skipped(&format!("the user {uid} cannot log in here"));
             None
         }
     }
@@ -93,13 +78,9 @@ impl Sshd {
     /// A server of the files of `world`, whose user may log in with the keys in `authorized`; nothing if there is
     /// none on this machine.
     fn start(world: &World, more: &str) -> Option<Self> {
-        let Some(sshd) = find_sshd() else {
-            eprintln!("SKIPPED: sshd is not here");
-            return None;
-        };
-        if !have("git") || !have("ssh-keygen") {
-            return None;
-        }
+        let sshd = find("sshd")?;
+        find("git")?;
+        find("ssh-keygen")?;
         let user = own_name()?;
         if rustix::process::geteuid().is_root() {
             // What Debian's service makes; without it, no sshd starts as root.
@@ -111,42 +92,29 @@ impl Sshd {
             keygen(world, &["-t", "ed25519"], "key", "");
             fs::copy(world.path("key.pub"), world.path("authorized")).unwrap();
         }
-        // Somebody else could take the port in between; then sshd says so.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let at = |name: &str| world.path(name).display().to_string();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin yes\nSetEnv PATH={}\n{more}\n",
-            at("host_ed25519"),
-            at("host_ecdsa"),
-            at("authorized"),
-            std::env::var("PATH").unwrap(),
-        );
-        let config = world.write("sshd_config", &config);
-        let mut child = Command::new(sshd)
-            .args(["-D", "-e", "-f"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut seen = String::new();
-        while !seen.contains("Server listening on") {
-            assert_ne!(
-                log.read_line(&mut seen).unwrap(),
-                0,
-                "sshd does not start: {seen}"
+        let (server, [port]) = Server::start_on("Server listening on", |[port]| {
+            let config = format!(
+                "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+                 StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+                 PermitRootLogin yes\nSetEnv PATH={}\n{more}\n",
+                at("host_ed25519"),
+                at("host_ecdsa"),
+                at("authorized"),
+                std::env::var("PATH").unwrap(),
             );
-        }
-        // It must not stall on a log that nobody reads.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let sshd = Self { child, port, user };
+            let mut command = Command::new(&sshd);
+            command
+                .args(["-D", "-e", "-f"])
+                .arg(world.write("sshd_config", &config))
+                .stdin(Stdio::null());
+            command
+        });
+        let sshd = Self {
+            _server: server,
+            port,
+            user,
+        };
         sshd.know(world, "host_ed25519");
         Some(sshd)
     }
@@ -185,9 +153,10 @@ fn fails(world: &World, words: &[&str]) -> Ended {
 
 #[test]
 fn clone_update_and_nothing_to_do() {
-    for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "")] {
+    for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "depth: 1"), ("", "")] {
         let world = World::new();
         let mut source = world.source();
+        source.commit([("a", file("0"))]);
         source.commit([("a", file("1")), ("dir/b", file("2"))]);
         let Some(sshd) = Sshd::start(&world, accept) else {
             return;
@@ -195,6 +164,7 @@ fn clone_update_and_nothing_to_do() {
         sshd.config(&world, AUTH, depth);
         world.deploy();
         assert_eq!(world.site()["dir/b"], file("2"));
+        assert_eq!(world.path("site/.git/shallow").exists(), !depth.is_empty());
         let random: Vec<u8> = {
             let mut bytes = vec![0; 5 << 20];
             fastrand::Rng::with_seed(7).fill(&mut bytes);
@@ -216,8 +186,7 @@ fn keys_that_ssh_keygen_makes() {
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
-    world.write("passphrase", "correct horse\n");
-    fs::set_permissions(world.path("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
+    world.secret("passphrase", "correct horse\n");
     for (name, kind, passphrase) in [
         ("k1", &["-t", "ed25519"][..], "correct horse"),
         ("k2", &["-t", "ecdsa", "-b", "521"], ""),
@@ -256,7 +225,7 @@ fn an_agent() {
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
-    if !have("ssh-agent") || !have("ssh-add") {
+    if find("ssh-agent").is_none() || find("ssh-add").is_none() {
         return;
     }
     let socket = world.path("agent");
@@ -410,41 +379,21 @@ fn refusals_in_the_hosts_own_words() {
 /// As a user without a passwd entry, without HOME; nothing is executed.
 #[test]
 fn as_another_user_and_without_other_programs() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become another user");
-        return;
-    }
-    const NOBODY: u32 = 54321;
     let world = World::new();
     world.source().commit([("a", file("1"))]);
     let Some(sshd) = Sshd::start(&world, "AcceptEnv GIT_PROTOCOL") else {
         return;
     };
     sshd.config(&world, AUTH, "");
-    let program = world.path("gitsocket");
-    fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
-    fs::set_permissions(world.path("."), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::create_dir(world.path("site")).unwrap();
-    for name in ["site", "key"] {
-        chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let ended = Ended::from(
-        Command::new(&program)
-            .args(["once", "site"])
-            .env_clear()
-            .current_dir(world.path("."))
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .output()
-            .unwrap(),
-    );
+    let Some(ended) = deploy_as_nobody(&world, "key") else {
+        return;
+    };
     assert_eq!(ended.exit, 0, "{ended:?}");
     assert_eq!(world.site()["a"], file("1"));
 
     if !have("strace") {
         return;
     }
-    chown(world.path("key"), Some(0), Some(0)).unwrap();
     fs::remove_dir_all(world.path("site")).unwrap();
     let output = Command::new("strace")
         .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o"])

@@ -54,15 +54,19 @@ pub(super) fn redact(message: &str, url: &str) -> String {
     std::mem::take(&mut *message)
 }
 
-/// User and password of every URL in `text`: a token may stand in either place.
+/// User, password and query of every URL in `text`: a token may stand in any of these places.
 ///
 /// All up to the last `@` counts, since a password may hold any character if somebody forgot to encode it.
 fn userinfo(text: &str, end: End) -> Vec<Range<usize>> {
     let mut out = Vec::new();
-    for (at, separator) in text.match_indices("://") {
-        let start = at + separator.len();
+    // One slash of the two may have been forgotten.
+    for (at, _) in text.match_indices(":/") {
+        let start = at + if text[at..].starts_with("://") { 3 } else { 2 };
         let line = text[start..].lines().next().unwrap_or_default();
         let rest = &line[..string_end(line, "", end)];
+        if let Some(query) = rest.find('?') {
+            out.push(start + query + 1..start + rest.len());
+        }
         let length = match rest.rfind('@') {
             // The `@` may be escaped.
             _ if rest.contains('\\') => rest.len(),
@@ -151,6 +155,8 @@ mod tests {
                 r#"["https://******@h/x"] // me@h"#,
             ),
             (r#"["https://me:p/w@h/x"]"#, r#"["https://******@h/x"]"#),
+            (r#"["https:/me:pw@h/x"]"#, r#"["https:/*****@h/x"]"#),
+            (r#"["https://h/x?token=y"]"#, r#"["https://h/x?*******"]"#),
             (r#"["https://ghp_1@h/x"]"#, r#"["https://*****@h/x"]"#),
             (r#"["https://me:p\"w@h/x", 1]"#, r#"["https://***********", 1]"#),
             (r#"["https://me:pw\x40h/x"]"#, r#"["https://************"]"#),

@@ -24,6 +24,7 @@ pub(super) struct Progress {
     max: Option<Step>,
     step: StepShared,
     last: Arc<Mutex<Option<Instant>>>,
+    fatal: Arc<Mutex<Option<String>>>,
 }
 
 impl Progress {
@@ -35,7 +36,13 @@ impl Progress {
             max: None,
             step: Arc::new(AtomicUsize::new(0)),
             last: Arc::default(),
+            fatal: Arc::default(),
         }
+    }
+
+    /// Where the reason is put for which the remote gives up in the middle.
+    pub(super) fn fatal(&self) -> Arc<Mutex<Option<String>>> {
+        self.fatal.clone()
     }
 
     fn child(&self, name: String) -> Self {
@@ -48,6 +55,7 @@ impl Progress {
         Self {
             shown,
             name: Some(name),
+            fatal: self.fatal.clone(),
             ..Self::new(&self.report)
         }
     }
@@ -130,8 +138,14 @@ impl gix::Progress for Progress {
         gix::progress::UNKNOWN
     }
 
-    /// Errors come back as errors; the rest is gitoxide talking to itself.
-    fn message(&self, _level: MessageLevel, _message: String) {}
+    /// What the remote says on the band of fatal errors; gitoxide goes on, and fails for want of data. The rest is
+    /// gitoxide talking to itself.
+    fn message(&self, level: MessageLevel, message: String) {
+        if level == MessageLevel::Failure && matches!(self.shown, Some((Phase::Remote, _))) {
+            let line = crate::fault::one_line(message.trim());
+            *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        }
+    }
 }
 
 impl NestedProgress for Progress {

@@ -37,6 +37,9 @@ impl RepoUrl {
         if text.chars().any(char::is_control) {
             return Err(Invalid::new("it contains a control character"));
         }
+        if let Some(scheme) = one_slash(text) {
+            return Err(Invalid::new(format!("{scheme}: takes two slashes, {scheme}://…")));
+        }
         // gix splits these at the wrong colon, see git-fetch(1) for what they mean.
         let is_bracketed = text.starts_with('[') || text.contains("@[");
         if is_bracketed && text.contains("]:") && !text.contains("://") {
@@ -85,6 +88,12 @@ impl RepoUrl {
                 if url.host().is_none_or(str::is_empty) {
                     return Err(Invalid::new("it names no host"));
                 }
+                let over_http = matches!(url.scheme, gix::url::Scheme::Http | gix::url::Scheme::Https);
+                if over_http && url.path.iter().any(|byte| b"?#".contains(byte)) {
+                    return Err(Invalid::new(
+                        "a repository's URL has no query (?…) and no fragment (#…)",
+                    ));
+                }
                 this.url.host = url.host().map(host).transpose()?;
             }
             _ => {
@@ -125,6 +134,14 @@ impl RepoUrl {
     pub fn local_path(&self) -> Option<&AbsPath> {
         self.local.as_ref()
     }
+}
+
+/// The scheme of a URL that lacks a slash: git takes `https:/me:pw@host/x` for a path on the host `https`, and a password
+/// in it for a part of that.
+fn one_slash(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(":/")?;
+    let known = ["http", "https", "ssh", "git", "file"].contains(&scheme);
+    (known && !rest.starts_with('/')).then_some(scheme)
 }
 
 /// Overwrite the password, and for HTTP the user, who may be a token.
@@ -212,6 +229,8 @@ mod tests {
             RepoUrl::parse("git@example.com:me/x.git", base).unwrap().scheme(),
             Scheme::Ssh
         );
+        assert!(RepoUrl::parse("git@h:x?y#z", base).is_ok());
+        assert!(RepoUrl::parse("./a:/b?c", base).is_ok());
         assert_eq!(RepoUrl::parse("x.git", base).unwrap().to_string(), "/etc/g/x.git");
         assert_eq!(
             RepoUrl::parse("file:///srv/x.git", base).unwrap().local_path(),
@@ -231,6 +250,9 @@ mod tests {
             "ext::sh -c x",
             "a\nb",
             "https:///x",
+            "https:/me:pw@h/x",
+            "https://h/x.git?token=y",
+            "https://h/x.git#main",
             "file:///a%0ab",
             "file:///a%00b",
             "ssh://git@h/a%00b",

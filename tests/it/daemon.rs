@@ -226,8 +226,7 @@ fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
 #[test]
 fn tcp_listeners_want_their_token() {
     let world = world();
-    world.write("token", "s3cret\n");
-    fs::set_permissions(world.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+    world.secret("token", "s3cret\n");
     world.write(
         "config.ron",
         "(listen: [Unix(path: \"s.sock\"), Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{
-    source::{Entry, file},
+    source::{Entry, Source, file},
     world::{World, git, have},
 };
 
@@ -383,4 +383,21 @@ fn the_git_directory_is_elsewhere() {
     fs::remove_dir_all(world.path("site")).unwrap();
     assert!(world.deploy().out.starts_with("ok site "));
     assert_eq!(world.site()["b"], file("2"));
+}
+
+#[test]
+fn a_repository_of_sha256() {
+    let world = World::new();
+    let mut source = Source::with_format(&world.path("repo.git"), "sha256");
+    world.config("");
+    for text in ["1", "2"] {
+        let commit = source.commit([("a", file(text))]);
+        assert_eq!(commit.as_bytes().len(), 32);
+        let ended = world.deploy();
+        assert!(
+            ended.out.contains(&commit.to_hex_with_len(7).to_string()),
+            "{ended:?}"
+        );
+        assert_eq!(world.site()["a"], file(text));
+    }
 }

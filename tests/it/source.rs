@@ -33,6 +33,11 @@ pub struct Source {
 
 impl Source {
     pub fn new(path: &Path) -> Self {
+        Self::with_format(path, "sha1")
+    }
+
+    /// One that names its objects by `format`: sha1 or sha256.
+    pub fn with_format(path: &Path, format: &str) -> Self {
         let options = gix::open::Options::isolated().config_overrides([
             "committer.name=Ada",
             "committer.email=ada@example.com",
@@ -41,6 +46,13 @@ impl Source {
         ]);
         drop(gix::init_bare(path).unwrap());
         std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        let config = match format {
+            "sha1" => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned(),
+            _ => format!(
+                "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = {format}\n"
+            ),
+        };
+        std::fs::write(path.join("config"), config).unwrap();
         Self {
             path: path.into(),
             repo: options.open(path).unwrap().into(),

@@ -49,6 +49,12 @@ impl World {
         path
     }
 
+    /// Write a file that only its owner may read.
+    pub fn secret(&self, name: &str, text: &str) {
+        let path = self.write(name, text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     /// Write an executable; scripts in tests name /bin/sh themselves.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));

@@ -239,6 +239,10 @@ impl Caller {
         };
         match err {
             ureq::Error::Timeout(_) => tcp::Error::timeout(&peer, self.deadline).into(),
+            // So ureq calls it when the connection ends within a chunk's head.
+            ureq::Error::BodyStalled => {
+                tcp::Error::talking(&peer, self.deadline, E::UnexpectedEof.into()).into()
+            }
             ureq::Error::Rustls(err) => self.warm().tls.fault(&err, &peer.host, self.shown(uri)),
             // The reason ends in the status, if there was one.
             ureq::Error::ConnectProxyFailed(reason) => {

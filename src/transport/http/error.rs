@@ -154,6 +154,18 @@ pub enum Error {
         /// The details.
         reason: String,
     },
+    /// The server's certificate is not one that a server should have.
+    #[error("the certificate of {host} cannot be trusted: {reason}")]
+    #[diagnostic(help(
+        "the host needs one of X.509 version 3 with its name as subjectAltName, basicConstraints=CA:FALSE, and signed with \
+         SHA-256 or better; a self-signed one is trusted where `tls.ca_file` names it"
+    ))]
+    HostCertificate {
+        /// The host.
+        host: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// TLS failed otherwise.
     #[error("no secure connection to {host}: {reason}")]
     #[diagnostic(help(
@@ -317,6 +329,7 @@ impl Blame for Error {
             | Self::UnknownIssuer { .. }
             | Self::Expired { .. }
             | Self::WrongName { .. }
+            | Self::HostCertificate { .. }
             | Self::Tls { .. }
             | Self::Proxy { .. }
             | Self::Unauthenticated { .. }

@@ -698,7 +698,26 @@ fn broken_connections() {
     ");
 
     let half = format!("HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nContent-Length: 99\r\n\r\n000bhel");
-    for (method, said) in [("GET", String::new()), ("POST", String::new()), ("POST", half)] {
+    let within_chunks = [
+        "",
+        "1",
+        "1f",
+        "1f\r",
+        "1f\r\n",
+        "1f\r\n000bhel",
+        "7\r\n000bhel",
+        "7\r\n000bhel\r",
+    ]
+    .map(|chunks| {
+        let said = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        ("POST", said)
+    });
+    for (method, said) in [("GET", String::new()), ("POST", String::new()), ("POST", half)]
+        .into_iter()
+        .chain(within_chunks)
+    {
         let server = Server::start(move |request| match request.method() == method {
             true => Answer::Cut(said.clone().into_bytes()),
             false => git(request),
@@ -898,9 +917,10 @@ mod tls {
             serve_with(cert, &key, Arc::new(NoClientAuth), rustls::ALL_VERSIONS, answer)
         }
 
-        /// A certificate for `name` that ends in `year`, and its key.
+        /// A certificate for `name`, or for none if that is empty, that ends in `year`, and its key.
         pub(super) fn certificate(&self, name: &str, year: i32) -> (CertificateDer<'static>, KeyPair) {
-            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            let names = Some(name.to_owned()).filter(|name| !name.is_empty());
+            let mut params = CertificateParams::new(Vec::from_iter(names)).unwrap();
             params.not_after = date_time_ymd(year, 1, 1);
             let key = KeyPair::generate().unwrap();
             let cert = params.signed_by(&key, &self.issuer).unwrap();
@@ -971,6 +991,11 @@ mod tls {
         insta::assert_snapshot!(authority.trusted().failure(&url(&server)), @r"
         WrongName (remote): the certificate of localhost:PORT is for another name: it is for other.example
         help: use the name that the certificate is for in `repo`
+        ");
+        let server = authority.server("", 4000, git);
+        insta::assert_snapshot!(authority.trusted().failure(&url(&server)), @r"
+        HostCertificate (remote): the certificate of localhost:PORT cannot be trusted: it names no host (as subjectAltName)
+        help: the host needs one of X.509 version 3 with its name as subjectAltName, basicConstraints=CA:FALSE, and signed with SHA-256 or better; a self-signed one is trusted where `tls.ca_file` names it
         ");
     }
 

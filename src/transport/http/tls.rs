@@ -1,6 +1,11 @@
 //! Whom to trust, what to show, and what went wrong when that failed.
 
-use rustls::{CertificateError as C, InvalidMessage, RootCertStore, pki_types::CertificateDer};
+use std::time::{Duration, SystemTime};
+
+use rustls::{
+    CertificateError as C, InvalidMessage, RootCertStore,
+    pki_types::{CertificateDer, UnixTime},
+};
 use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -124,15 +129,32 @@ fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
             host,
             roots: roots.into(),
         },
-        C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
-            Error::Expired { host, reason }
-        }
-        C::NotValidForNameContext { presented, .. } if !presented.is_empty() => Error::WrongName {
+        C::ExpiredContext { time, not_after } => Error::Expired {
+            host,
+            reason: format!("it ended at {}, and here it is {}", date(*not_after), date(*time)),
+        },
+        C::NotValidYetContext { time, not_before } => Error::Expired {
+            host,
+            reason: format!(
+                "it begins at {}, and here it is {}",
+                date(*not_before),
+                date(*time)
+            ),
+        },
+        C::Expired | C::NotValidYet => Error::Expired { host, reason },
+        C::NotValidForNameContext { presented, .. } if presented.is_empty() => Error::HostCertificate {
+            host,
+            reason: "it names no host (as subjectAltName)",
+        },
+        C::NotValidForNameContext { presented, .. } => Error::WrongName {
             host,
             reason: format!("it is for {}", names(presented)),
         },
-        C::NotValidForName | C::NotValidForNameContext { .. } => Error::WrongName { host, reason },
-        _ => Error::Tls { host, reason },
+        C::NotValidForName => Error::WrongName { host, reason },
+        cert => match outdated(cert) {
+            Some(reason) => Error::HostCertificate { host, reason },
+            None => Error::Tls { host, reason },
+        },
     }
 }
 
@@ -143,4 +165,32 @@ fn names(presented: &[String]) -> String {
         None => name.clone(),
     };
     presented.iter().map(bare).collect::<Vec<_>>().join(", ")
+}
+
+/// What is wrong with a certificate as people make them by hand, where OpenSSL is content.
+fn outdated(err: &C) -> Option<&'static str> {
+    match err {
+        C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            Some("it is signed in a way that is not safe any more, such as with SHA-1")
+        }
+        // These have no names of their own in rustls.
+        C::Other(err) => match err.to_string() {
+            text if text.contains("CaUsedAsEndEntity") => {
+                Some("it is an authority's own (CA:TRUE), not a server's")
+            }
+            text if text.contains("UnsupportedCertVersion") => Some("it is not of version 3 of X.509"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(time.as_secs()))
+        .map_or_else(
+            || "no time".into(),
+            |time| humantime::format_rfc3339_seconds(time).to_string(),
+        )
 }

@@ -1,0 +1,126 @@
+//! Programs that no one here wrote: found, started, and killed with all they started.
+//!
+//! What is not there is said aloud; with `GITSOCKET_TEST_SERVERS=required`, as in CI, it is a failure.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::world::{Ended, World};
+
+/// A user without a passwd entry.
+const NOBODY: u32 = 54321;
+
+/// Say that a test does less than it should.
+pub fn skipped(why: &str) {
+    let required = std::env::var("GITSOCKET_TEST_SERVERS").is_ok_and(|value| value == "required");
+    assert!(!required, "GITSOCKET_TEST_SERVERS=required, but {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Where `program` is; servers are often not in an ordinary user's PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/lib/ssh"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("{program} is not here"));
+    }
+    found
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A running server; it and what it started are killed when this is dropped.
+pub struct Server {
+    child: Child,
+}
+
+impl Server {
+    /// Start it, and wait until it says `ready` on stderr. Gives that line, too; or all it said, if it ends before.
+    pub fn start(command: &mut Command, ready: &str) -> Result<(Self, String), String> {
+        let mut server = Self::launch(command.stderr(Stdio::piped()));
+        let mut log = BufReader::new(server.child.stderr.take().unwrap());
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            if log.read_line(&mut line).unwrap() == 0 {
+                return Err(seen);
+            }
+            if line.contains(ready) {
+                // It must not stall on a log that nobody reads.
+                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                return Ok((server, line));
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    /// As [`Self::start`], on ports that `command` is told; others, if somebody takes them in between.
+    pub fn start_on<const N: usize>(ready: &str, command: impl Fn([u16; N]) -> Command) -> (Self, [u16; N]) {
+        let mut said = String::new();
+        for _ in 0..5 {
+            let ports = [(); N].map(|()| free_port());
+            match Self::start(&mut command(ports), ready) {
+                Ok((server, _)) => return (server, ports),
+                Err(log) => said = log,
+            }
+        }
+        panic!("it does not start: {said}");
+    }
+
+    /// Start it without waiting for anything.
+    pub fn launch(command: &mut Command) -> Self {
+        // Its children are in its group.
+        let child = command.process_group(0).spawn().unwrap();
+        Self { child }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
+        self.child.wait().ok();
+    }
+}
+
+/// `once site` by a user without a passwd entry, who owns `secret` and nothing but the empty `site`; with nothing in
+/// the environment, not even PATH. Only root can become somebody else.
+pub fn deploy_as_nobody(world: &World, secret: &str) -> Option<Ended> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user");
+        return None;
+    }
+    let program = world.path("gitsocket");
+    std::fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
+    std::fs::set_permissions(world.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(world.path("site")).unwrap();
+    for name in ["site", secret] {
+        chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let output = Command::new(&program)
+        .args(["once", "site"])
+        .env_clear()
+        .current_dir(world.path("."))
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    chown(world.path(secret), Some(0), Some(0)).unwrap();
+    Some(Ended::from(output))
+}
