@@ -30,6 +30,7 @@
 //! | [`hook`], [`changes`] | the only programs that are started, and the list of files they get |
 //! | [`journal`] | a run's events, for any number of followers |
 //! | [`fetch`] | the remote's newest commit and its objects come here |
+//! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
@@ -70,6 +71,7 @@ pub mod queue;
 pub mod repository;
 pub mod run;
 pub mod server;
+pub mod tidy;
 pub mod transport;
 pub mod upload_pack;
 pub mod wire;

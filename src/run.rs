@@ -19,7 +19,7 @@ use crate::{
     hook, lock,
     name::RunId,
     place::{self, Place},
-    publish, repository,
+    publish, repository, tidy,
     transport::{Connections, Deadline},
     worktree,
 };
@@ -126,6 +126,23 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     };
     context.report.emit(Event::Done(done.clone()));
     done
+}
+
+/// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
+pub fn tidy(target: &Target) -> Result<tidy::Outcome, tidy::Error> {
+    let git_dir = target.path.as_path().join(".git");
+    let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
+    if !is_dir {
+        return Ok(tidy::Outcome::NotDue);
+    }
+    tidy::tidy(&tidy::Options {
+        path: &target.path,
+        git_dir: &git_dir,
+        is_bounded: target.depth.is_some(),
+        grace: tidy::GRACE,
+        // The list of changed files begins there.
+        pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+    })
 }
 
 /// How far a run has got: known even if it fails.
