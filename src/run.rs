@@ -231,6 +231,9 @@ fn fetch_once(
 fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let (building, fetched) = build_clone(target, context)?;
     publish::fetched(building.repo(), target, &fetched)?;
+    if target.depth.is_some() {
+        publish::bound(building.repo(), fetched.commit)?;
+    }
     let branch = match &fetched.tip {
         Tip::Branch(branch) => Some(branch),
         Tip::Tag(..) | Tip::Detached => None,

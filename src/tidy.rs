@@ -377,7 +377,8 @@ impl Tidying<'_> {
         swap::remove_packs(packs, new, &self.pack_dir())?;
         // Not by `db`, which remembers packs that are gone.
         let repo = repository::open(self.options.git_dir)?;
-        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id))?;
+        let last = reach.beginning().filter(|_| self.options.is_bounded);
+        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
         self.prune_loose(&repo)?;
         let memory = Memory {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),

@@ -20,6 +20,8 @@ pub(super) struct Reach<'a> {
     fresh: Vec<ObjectId>,
     /// Commits whose parents do not count.
     shallow: HashSet,
+    /// A commit without parents that is needed.
+    beginning: Option<ObjectId>,
 }
 
 /// What a root is worth.
@@ -38,7 +40,13 @@ impl<'a> Reach<'a> {
             met: HashSet::default(),
             fresh: Vec::new(),
             shallow,
+            beginning: None,
         }
+    }
+
+    /// A commit without parents, if one was met that is needed.
+    pub(super) fn beginning(&self) -> Option<ObjectId> {
+        self.beginning
     }
 
     pub(super) fn has(&self, id: &ObjectId) -> bool {
@@ -65,7 +73,7 @@ impl<'a> Reach<'a> {
         self.meet(root, &mut stack);
         let mut buf = Vec::new();
         while let Some(id) = stack.pop() {
-            if !self.expand(&id, &mut buf, &mut stack)? {
+            if !self.expand(&id, worth, &mut buf, &mut stack)? {
                 // It may come with a later fetch, and has to be followed then.
                 self.met.remove(&id);
                 if worth == Worth::Needed {
@@ -91,7 +99,13 @@ impl<'a> Reach<'a> {
     }
 
     /// Meet what `id` refers to; whether it is there.
-    fn expand(&mut self, id: &ObjectId, buf: &mut Vec<u8>, stack: &mut Vec<ObjectId>) -> Result<bool, Error> {
+    fn expand(
+        &mut self,
+        id: &ObjectId,
+        worth: Worth,
+        buf: &mut Vec<u8>,
+        stack: &mut Vec<ObjectId>,
+    ) -> Result<bool, Error> {
         let failed = |source: gix::Error| Error::object(id, &source);
         // The kind alone spares inflating blobs that are roots.
         match self.db.try_header(id).map_err(failed)? {
@@ -117,13 +131,21 @@ impl<'a> Reach<'a> {
             }
             Kind::Commit => {
                 let is_cut = self.shallow.contains(id);
+                let mut has_parents = false;
                 for token in gix::objs::CommitRefIter::from_bytes(data.data, id.kind()) {
                     match token.map_err(failed)? {
                         Token::Tree { id } => self.meet(id, stack),
-                        Token::Parent { id } if !is_cut => self.meet(id, stack),
-                        Token::Parent { .. } => {}
+                        Token::Parent { id } => {
+                            has_parents = true;
+                            if !is_cut {
+                                self.meet(id, stack);
+                            }
+                        }
                         _ => break,
                     }
+                }
+                if !has_parents && worth == Worth::Needed {
+                    self.beginning = Some(*id);
                 }
             }
             Kind::Tag => {

@@ -117,8 +117,13 @@ pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
 }
 
 /// Forget cuts at commits that are gone, as `git prune` does. After the packs: the other way round, a kill would
-/// leave a commit whose parents are missing.
-pub(super) fn prune_shallow(git_dir: &Path, is_there: &dyn Fn(&ObjectId) -> bool) -> Result<(), Error> {
+/// leave a commit whose parents are missing. If none is left, `last` is one that cuts nothing off: without any, the
+/// repository would not be shallow any more, and the next fetch would bring all of the history.
+pub(super) fn prune_shallow(
+    git_dir: &Path,
+    is_there: &dyn Fn(&ObjectId) -> bool,
+    last: Option<ObjectId>,
+) -> Result<(), Error> {
     let all = shallow(git_dir)?;
     let mut left: Vec<_> = all.iter().filter(|id| is_there(id)).collect();
     if left.len() == all.len() {
@@ -127,6 +132,9 @@ pub(super) fn prune_shallow(git_dir: &Path, is_there: &dyn Fn(&ObjectId) -> bool
     let Some(_guard) = Guard::take(git_dir.join("shallow.lock"))? else {
         return Ok(());
     };
+    if left.is_empty() {
+        left.extend(last.as_ref());
+    }
     left.sort();
     let path = git_dir.join("shallow");
     let failed = |err| Error::io("rewrite", &path, err);
