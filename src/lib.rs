@@ -49,6 +49,7 @@
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
 //! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
+//! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 

@@ -207,6 +207,7 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     let memory = memory.unwrap_or(Memory {
         alive_bytes: stock.free_bytes(),
         loose: stock.loose,
+        cuts: stock.cuts,
         paused_until: 0,
     });
     let outcome = Tidying {
@@ -220,7 +221,8 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     match &outcome {
         Ok(Outcome::NotDue) => memory.write(options.git_dir)?,
         // It may be the same for every run, and costs each of them a while.
-        Err(_) | Ok(Outcome::LeftAlone(_)) => memory.paused(now).write(options.git_dir)?,
+        // If that cannot be written either, the first error says more.
+        Err(_) | Ok(Outcome::LeftAlone(_)) => drop(memory.paused(now).write(options.git_dir)),
         Ok(_) => {}
     }
     outcome
@@ -340,9 +342,9 @@ impl Tidying<'_> {
         let spared = Indices::open(&others, repo.object_hash())?;
 
         let mut reach = Reach::new(&db, shallow);
-        if !self.follow(repo, policy, &mut reach)? {
+        let Some(roots) = self.follow(repo, policy, &mut reach, None)? else {
             return Ok(Outcome::LeftAlone(Reason::Index));
-        }
+        };
         let loose = self.old_loose(repo, &reach)?;
         // These stay, and so does all they refer to.
         self.follow_loose(repo, &mut reach)?;
@@ -362,7 +364,13 @@ impl Tidying<'_> {
         if !swap::are_there(packs, true)?
             || !swap::are_there(&others, false)?
             || leave::reason(repo, self.now)?.is_some()
-            || !self.catch_up(repo, policy, &mut reach, (packs, &others), merged.as_ref())?
+            || !self.catch_up(
+                repo,
+                policy,
+                (&roots, &mut reach),
+                (packs, &others),
+                merged.as_ref(),
+            )?
             || !self.expire_reflogs(policy, &reach)?
         {
             return Ok(Outcome::Overtaken);
@@ -380,25 +388,34 @@ impl Tidying<'_> {
         let last = reach.beginning().filter(|_| self.options.is_bounded);
         swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
         self.prune_loose(&repo)?;
+        let left = Stock::read(self.objects)?;
         let memory = Memory {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),
-            loose: Stock::read(self.objects)?.loose,
+            loose: left.loose,
+            cuts: left.cuts,
             paused_until: 0,
         };
         memory.write(self.options.git_dir)?;
         self.change(stock).map(Outcome::Collected)
     }
 
-    /// Follow all that keeps objects alive, as it is now. Whether the index is understood.
-    fn follow(&self, repo: &gix::Repository, policy: Policy, reach: &mut Reach<'_>) -> Result<bool, Error> {
-        let Some(roots) = Roots::read(repo, policy)? else {
-            return Ok(false);
+    /// Follow all that keeps objects alive, as it is now, but for what was read `before`. `None`: an index is not
+    /// understood.
+    fn follow(
+        &self,
+        repo: &gix::Repository,
+        policy: Policy,
+        reach: &mut Reach<'_>,
+        before: Option<&Roots>,
+    ) -> Result<Option<Roots>, Error> {
+        let Some(roots) = Roots::read(repo, policy, before)? else {
+            return Ok(None);
         };
         roots.follow(reach)?;
         for id in (self.options.pinned)() {
             reach.follow(id, Worth::Kept)?;
         }
-        Ok(true)
+        Ok(Some(roots))
     }
 
     /// Nobody but git writes loose objects here: they stay, whatever they are for, until git prunes them.
@@ -414,11 +431,13 @@ impl Tidying<'_> {
         &self,
         repo: &gix::Repository,
         policy: Policy,
-        reach: &mut Reach<'_>,
+        (roots, reach): (&Roots, &mut Reach<'_>),
         (packs, others): (&[Pack], &[Pack]),
         merged: Option<&Merged>,
     ) -> Result<bool, Error> {
-        if !reach.begin_again(swap::shallow(self.options.git_dir)?) || !self.follow(repo, policy, reach)? {
+        if !reach.begin_again(swap::shallow(self.options.git_dir)?)
+            || self.follow(repo, policy, reach, Some(roots))?.is_none()
+        {
             return Ok(false);
         }
         self.follow_loose(repo, reach)?;

@@ -22,6 +22,9 @@ pub(super) struct Memory {
     pub(super) alive_bytes: u64,
     /// About how many loose objects there were then.
     pub(super) loose: u64,
+    /// How many cuts of history.
+    #[serde(default)]
+    pub(super) cuts: u64,
     /// Until then (seconds since the epoch) nothing is tried.
     #[serde(default)]
     pub(super) paused_until: u64,
@@ -86,6 +89,7 @@ mod tests {
         let memory = Memory {
             alive_bytes: 5,
             loose: 256,
+            cuts: 1,
             paused_until: 0,
         }
         .paused(now);

@@ -141,8 +141,8 @@ impl Log {
         if self.is_stash || policy.keep_all {
             return true;
         }
-        let is_ours = line.message.starts_with(b"gitsocket ");
-        !(policy.is_bounded && is_ours) && !stock::is_older(line.time, policy.now, UNREACHABLE)
+        let is_void = policy.is_bounded && line.message.starts_with(b"gitsocket ");
+        !is_void && !stock::is_older(line.time, policy.now, UNREACHABLE)
     }
 
     /// The log without what goes; `None` if nothing does.

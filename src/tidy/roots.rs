@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -21,11 +22,39 @@ pub(super) struct Roots {
     needed: Vec<ObjectId>,
     /// What indices, reflogs and the like name.
     kept: Vec<ObjectId>,
+    /// The indices that were read.
+    indices: Vec<(PathBuf, Stamp)>,
+}
+
+/// A file is the same as long as this is: inode, size, and the times of its last changes. git replaces an index
+/// by a rename.
+type Stamp = (u64, u64, i64, i64, i64, i64);
+
+fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
+    Ok(stock::metadata(path)?.map(|meta| {
+        let (modified, changed) = (
+            (meta.mtime(), meta.mtime_nsec()),
+            (meta.ctime(), meta.ctime_nsec()),
+        );
+        (
+            meta.ino(),
+            meta.len(),
+            modified.0,
+            modified.1,
+            changed.0,
+            changed.1,
+        )
+    }))
 }
 
 impl Roots {
-    /// Read them anew. `None`: the index holds what is not understood.
-    pub(super) fn read(repo: &gix::Repository, policy: Policy) -> Result<Option<Self>, Error> {
+    /// Read them anew, except indices that have not changed since `before`. `None`: an index holds what is not
+    /// understood.
+    pub(super) fn read(
+        repo: &gix::Repository,
+        policy: Policy,
+        before: Option<&Self>,
+    ) -> Result<Option<Self>, Error> {
         let mut roots = Self::default();
         roots.refs(repo)?;
         for dir in admin_dirs(repo.git_dir())? {
@@ -36,9 +65,15 @@ impl Roots {
             for log in reflog::all(&dir)? {
                 log.held(policy, &mut roots.kept)?;
             }
-            if !roots.index(&dir.join("index"), repo.object_hash())? {
+            let path = dir.join("index");
+            let Some(now) = stamp(&path)? else { continue };
+            let index = (path, now);
+            if before.is_none_or(|before| !before.indices.contains(&index))
+                && !roots.index(&index.0, repo.object_hash())
+            {
                 return Ok(None);
             }
+            roots.indices.push(index);
         }
         Ok(Some(roots))
     }
@@ -100,19 +135,16 @@ impl Roots {
     }
 
     /// What the index names: entries, and the trees it remembers. Whether it is understood.
-    fn index(&mut self, path: &Path, hash: gix::hash::Kind) -> Result<bool, Error> {
-        if !path.exists() {
-            return Ok(true);
-        }
+    fn index(&mut self, path: &Path, hash: gix::hash::Kind) -> bool {
         let options = gix::index::decode::Options {
             thread_limit: Some(1),
             ..Default::default()
         };
         let Ok(index) = gix::index::File::at(path, hash, false, options) else {
-            return Ok(false);
+            return false;
         };
         if index.resolve_undo().is_some() {
-            return Ok(false);
+            return false;
         }
         let entries = index.entries().iter();
         self.kept.extend(
@@ -123,7 +155,7 @@ impl Roots {
         if let Some(tree) = index.tree() {
             cached(tree, &mut self.kept);
         }
-        Ok(true)
+        true
     }
 }
 

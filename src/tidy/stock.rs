@@ -21,6 +21,9 @@ const SLACK_BYTES: u64 = 1 << 20;
 /// As [`GROWTH`] and [`SLACK_BYTES`], for loose objects.
 const SLACK_LOOSE: u64 = 2048;
 
+/// What a cut of history is worth, as garbage: every fetch tells the remote of each.
+const CUT_BYTES: u64 = 16 << 10;
+
 /// A pack with its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pack {
@@ -35,11 +38,12 @@ pub(super) struct Pack {
     pub(super) held: bool,
 }
 
-/// All packs, and about how many loose objects there are.
+/// All packs, and about how many loose objects and cuts of history (`shallow`) there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Stock {
     pub(super) packs: Vec<Pack>,
     pub(super) loose: u64,
+    pub(super) cuts: u64,
 }
 
 /// What is due.
@@ -77,7 +81,9 @@ impl Stock {
         packs.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
         // As git does it for gc.auto: ids are spread evenly, so one directory of 256 tells.
         let loose = list(&objects.join("17"))?.len() as u64 * 256;
-        Ok(Self { packs, loose })
+        let shallow = metadata(&objects.with_file_name("shallow"))?;
+        let cuts = shallow.map_or(0, |meta| meta.len() / 41);
+        Ok(Self { packs, loose, cuts })
     }
 
     /// The bytes of those packs that may be replaced.
@@ -97,7 +103,8 @@ impl Stock {
             .cloned()
             .collect();
         let old_bytes: u64 = old.iter().map(|pack| pack.bytes).sum();
-        if old_bytes > memory.alive_bytes * GROWTH + SLACK_BYTES
+        let cuts = self.cuts.saturating_sub(memory.cuts) * CUT_BYTES;
+        if old_bytes + cuts > memory.alive_bytes * GROWTH + SLACK_BYTES
             || self.loose > memory.loose * GROWTH + SLACK_LOOSE
         {
             return Work::Collect(old);
@@ -186,7 +193,10 @@ mod tests {
             .enumerate()
             .map(|(n, bytes)| pack(n, *bytes))
             .collect();
-        Stock { packs, loose: 0 }
+        Stock {
+            packs,
+            ..Stock::default()
+        }
     }
 
     fn alive(alive_bytes: u64) -> Memory {
@@ -266,6 +276,20 @@ mod tests {
             ..stock(&[1])
         };
         assert!(matches!(work(&loose, &alive(1)), Work::Collect(_)));
+        let cut = Stock {
+            cuts: 200,
+            ..stock(&[1])
+        };
+        assert!(matches!(work(&cut, &alive(1)), Work::Collect(_)));
+        let known = Memory {
+            cuts: 150,
+            ..alive(1)
+        };
+        assert_eq!(
+            work(&cut, &known),
+            Work::Nothing,
+            "they could not go the last time"
+        );
         let known = Memory {
             loose: 2304,
             ..alive(1)

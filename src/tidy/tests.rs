@@ -8,6 +8,12 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// What of [`Options`] differs from test to test.
+struct Wish<'a> {
+    is_bounded: bool,
+    pinned: &'a dyn Fn() -> Vec<ObjectId>,
+}
+
 /// A clone in a directory of its own, made and looked at with git.
 struct Clone {
     dir: tempfile::TempDir,
@@ -100,18 +106,21 @@ impl Clone {
         }
     }
 
-    fn tidy_with(&self, change: impl FnOnce(&mut Options<'_>)) -> Result<Outcome, Error> {
+    fn tidy_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Result<Outcome, Error> {
         let path = AbsPath::resolve(Path::new("/"), self.dir.path()).unwrap();
         let git_dir = self.path(".git");
-        let mut options = Options {
-            path: &path,
-            git_dir: &git_dir,
+        let mut wish = Wish {
             is_bounded: false,
-            grace: HOUR,
             pinned: &Vec::new,
         };
-        change(&mut options);
-        tidy(&options)
+        change(&mut wish);
+        tidy(&Options {
+            path: &path,
+            git_dir: &git_dir,
+            is_bounded: wish.is_bounded,
+            grace: HOUR,
+            pinned: wish.pinned,
+        })
     }
 
     fn tidy(&self) -> Outcome {
@@ -149,7 +158,7 @@ impl Clone {
         self.collect_with(|_| {})
     }
 
-    fn collect_with(&self, change: impl FnOnce(&mut Options<'_>)) -> Change {
+    fn collect_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Change {
         self.make_due();
         self.age(2 * HOUR);
         match self.tidy_with(change).unwrap() {
@@ -334,9 +343,8 @@ fn a_detached_head_and_pseudo_refs_hold() {
     }
     fs::remove_dir_all(clone.path(".git/logs")).unwrap();
     let pinned = ObjectId::from_hex(pinned.as_bytes()).unwrap();
-    clone.collect_with(|options| {
-        options.pinned = Box::leak(Box::new(move || vec![pinned]));
-    });
+    let pinned = || vec![pinned];
+    clone.collect_with(|wish| wish.pinned = &pinned);
     for id in &ids {
         assert!(clone.has(id), "{id}");
     }
@@ -354,7 +362,7 @@ fn reflogs_hold_unless_history_is_bounded() {
     clone.check();
     assert!(clone.has(&old), "the reflog leads to it");
     // Bounded, but not shallow: an adopted repository keeps its history.
-    clone.collect_with(|options| options.is_bounded = true);
+    clone.collect_with(|wish| wish.is_bounded = true);
     assert!(clone.has(&old));
 
     // A stash is one more reflog.
@@ -380,7 +388,7 @@ fn reflogs_hold_unless_history_is_bounded() {
     assert!(clone.has(&old), "in a full clone, they count as any others");
     let root = clone.git(&["rev-list", "--max-parents=0", "HEAD"]);
     fs::write(clone.path(".git/shallow"), format!("{root}\n{old}\n")).unwrap();
-    clone.collect_with(|options| options.is_bounded = true);
+    clone.collect_with(|wish| wish.is_bounded = true);
     assert!(!clone.has(&old));
     assert!(clone.has(&first), "the stash is somebody's work");
     clone.check();
@@ -674,6 +682,28 @@ fn only_one_at_a_time() {
     assert_eq!(clone.tidy(), Outcome::Busy);
     drop(alone);
     assert!(matches!(clone.tidy(), Outcome::Collected(_)));
+}
+
+/// Between the reading and the swap, git finds an object in a pack that was about to go, and writes its ref later.
+#[test]
+fn what_is_touched_meanwhile_is_spared() {
+    let Some(mut clone) = Clone::new() else { return };
+    clone.commit("a", "1");
+    clone.make_due();
+    clone.age(2 * HOUR);
+    let packs = Stock::read(&clone.path(".git/objects")).unwrap().packs;
+    let touch = || {
+        let file = File::open(&packs[0].path).unwrap();
+        file.set_modified(SystemTime::now()).unwrap();
+        Vec::new()
+    };
+    let outcome = clone.tidy_with(|wish| wish.pinned = &touch).unwrap();
+    assert_eq!(outcome, Outcome::Overtaken);
+    assert_eq!(
+        Stock::read(&clone.path(".git/objects")).unwrap().packs.len(),
+        packs.len()
+    );
+    clone.check();
 }
 
 /// Between the reading and the swap, somebody refers to what was garbage.
