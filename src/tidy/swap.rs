@@ -13,7 +13,7 @@ use gix::{ObjectId, hashtable::HashSet};
 
 use super::{
     Error,
-    merge::Merged,
+    output::Merged,
     reflog::Guard,
     stock::{self, Pack},
 };
