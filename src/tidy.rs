@@ -93,6 +93,10 @@ pub struct Change {
 pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     let now = SystemTime::now();
     let objects = options.git_dir.join("objects");
+    if !objects.join("pack").is_dir() {
+        // No repository, whatever it is: the run has said so.
+        return Ok(Outcome::NotDue);
+    }
     let stock = Stock::read(&objects)?;
     let memory = Memory::read(options.git_dir);
     let has_rest = objects.join(TEMPORARY).exists();
