@@ -31,6 +31,7 @@
 //! | [`hook`], [`changes`] | the only programs that are started, and the list of files they get |
 //! | [`journal`] | a run's events, for any number of followers |
 //! | [`fetch`] | the remote's newest commit and its objects come here |
+//! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
@@ -49,6 +50,7 @@
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
 //! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
+//! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 
@@ -74,6 +76,7 @@ pub mod queue;
 pub mod repository;
 pub mod run;
 pub mod server;
+pub mod tidy;
 pub mod transport;
 pub mod upload_pack;
 pub mod wire;

@@ -117,7 +117,7 @@ fn owner(worktree: &Option<PathBuf>) -> String {
 }
 
 /// Where the git directory of `target` is, or will be.
-fn git_dir(target: &Target) -> PathBuf {
+pub fn git_dir(target: &Target) -> PathBuf {
     match &target.git_dir {
         Some(path) => path.as_path().into(),
         None => target.path.as_path().join(".git"),

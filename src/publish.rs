@@ -120,6 +120,22 @@ fn sync(repo: &gix::Repository, target: &Target, paths: &[&Path]) -> Result<(), 
     })
 }
 
+/// Mark a new clone as one whose history is bounded, even if all of it is within the bound by now: only a shallow
+/// repository is kept at its depth. A cut at the first commit cuts nothing off.
+pub fn bound(repo: &gix::Repository, tip: ObjectId) -> Result<(), Error> {
+    if repo.is_shallow().unwrap_or(true) {
+        return Ok(());
+    }
+    let mut first = tip;
+    while let Ok(commit) = repo.find_commit(first)
+        && let Some(parent) = commit.parent_ids().next()
+    {
+        first = parent.detach();
+    }
+    let path = repo.git_dir().join("shallow");
+    fs::write(&path, format!("{first}\n")).map_err(|source| Error::State { path, source })
+}
+
 /// The commit that HEAD is at.
 pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
     repo.head_id().ok().map(gix::Id::detach)

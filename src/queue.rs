@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::SystemTime,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     journal::Journal,
     name::{RunId, TriggerName},
     run::{self, Stop},
+    tidy,
     transport::Connections,
 };
 
@@ -121,6 +122,7 @@ pub struct Scheduler {
     connections: Connections,
     stop: Stop,
     ended: Bell,
+    tidying: Mutex<()>,
 }
 
 /// A run that has been accepted.
@@ -143,6 +145,7 @@ impl Scheduler {
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             ended: Bell::new(),
+            tidying: Mutex::default(),
         })
     }
 
@@ -220,6 +223,7 @@ impl Scheduler {
                     let done = scheduler.execute(&name, &run);
                     scheduler.finish(&name, &run, done);
                     scheduler.start();
+                    scheduler.tidy(&name);
                 }
             });
             if let Err(err) = spawned {
@@ -279,6 +283,22 @@ impl Scheduler {
         self.queue().finished(name);
         run.journal.write(Event::Done(done));
         self.ended.notify(usize::MAX);
+    }
+
+    /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
+    fn tidy(&self, name: &TriggerName) {
+        let _alone = match self.tidying.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let trigger = name.as_str();
+        match catch_unwind(AssertUnwindSafe(|| run::tidy(&self.targets[name]))) {
+            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
+            Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
+            Ok(Err(err)) => tracing::warn!(trigger, "cannot tidy: {}", Failure::of(&err).message),
+            Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<Run>> {

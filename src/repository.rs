@@ -73,6 +73,7 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         reason,
     };
     let repo: gix::Repository = options()
+        .object_store_slots(slots())
         .open_path_as_is(true)
         .open(git_dir)
         .map(Into::into)
@@ -127,10 +128,13 @@ pub fn reason(err: &gix::Error) -> String {
 /// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
 /// Nothing is searched for above it, and it may be anybody's.
 pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
-    // Room for packs that appear while it is read: gix fails once its slots are used up.
-    let slots = gix::odb::store::init::Slots::AsNeededByDiskState {
+    options().object_store_slots(slots()).open(path).map(Into::into)
+}
+
+/// Room for packs that appear while a repository is read: gix fails once its slots are used up.
+fn slots() -> gix::odb::store::init::Slots {
+    gix::odb::store::init::Slots::AsNeededByDiskState {
         multiplier: 1.5,
         minimum: 256,
-    };
-    options().object_store_slots(slots).open(path).map(Into::into)
+    }
 }

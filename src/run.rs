@@ -19,7 +19,7 @@ use crate::{
     hook, lock,
     name::RunId,
     place::{self, Place},
-    publish, repository,
+    publish, repository, tidy,
     transport::{Connections, Deadline},
     worktree,
 };
@@ -128,6 +128,23 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     done
 }
 
+/// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
+pub fn tidy(target: &Target) -> Result<tidy::Outcome, tidy::Error> {
+    let git_dir = place::git_dir(target);
+    let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
+    if !is_dir {
+        return Ok(tidy::Outcome::NotDue);
+    }
+    tidy::tidy(&tidy::Options {
+        path: &target.path,
+        git_dir: &git_dir,
+        is_bounded: target.depth.is_some(),
+        grace: tidy::GRACE,
+        // The list of changed files begins there.
+        pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+    })
+}
+
 /// How far a run has got: known even if it fails.
 #[derive(Debug, Default)]
 struct Reached {
@@ -214,6 +231,9 @@ fn fetch_once(
 fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let (building, fetched) = build_clone(target, context)?;
     publish::fetched(building.repo(), target, &fetched)?;
+    if target.depth.is_some() {
+        publish::bound(building.repo(), fetched.commit)?;
+    }
     let branch = match &fetched.tip {
         Tip::Branch(branch) => Some(branch),
         Tip::Tag(..) | Tip::Detached => None,

@@ -10,6 +10,7 @@ use super::{Show, ad_hoc, fail, fail_named, load, say, usage};
 use crate::{
     config::{Config, Target, unknown_trigger},
     event::{Record, Reporter},
+    fault::Failure,
     hook::Groups,
     name::RunId,
     run::{self, Context, Stop},
@@ -144,5 +145,15 @@ fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
         }),
         ..context.clone()
     };
-    run::execute(target, &context).exit
+    let exit = run::execute(target, &context).exit;
+    if !context.dry_run
+        && let Err(err) = run::tidy(target)
+    {
+        say(&format!(
+            "cannot tidy {}: {}",
+            target.path,
+            Failure::of(&err).message
+        ));
+    }
+    exit
 }

@@ -6,6 +6,7 @@
 
 mod daemon;
 mod errors;
+mod fill;
 mod hooks;
 mod hostile;
 mod interrupted;

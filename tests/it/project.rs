@@ -26,7 +26,7 @@ const ROOMS: [&[&str]; 13] = [
         "worktree",
         "journal",
     ],
-    &["fetch"],
+    &["fetch", "tidy"],
     &["publish"],
     &["run"],
     &["queue", "listen", "client"],

@@ -1,0 +1,303 @@
+//! What `objects/pack` holds, and what of it is due: pure but for the listing.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::{Error, memory::Memory};
+
+/// So many packs are put together: every look-up of an object may have to look into each of them.
+pub(super) const MAX_PACKS: usize = 32;
+/// A larger pack is left out of putting smaller ones together if it is so many times as large as these, so that
+/// each byte is copied a logarithmic number of times (as by `git repack --geometric=2`).
+const FACTOR: u64 = 2;
+/// Packs may grow to so many times what was alive when they were last looked through: at most half is garbage then.
+const GROWTH: u64 = 2;
+/// And by so many bytes, which are not worth the trouble.
+const SLACK_BYTES: u64 = 1 << 20;
+/// As [`GROWTH`] and [`SLACK_BYTES`], for loose objects.
+const SLACK_LOOSE: u64 = 2048;
+
+/// What a cut of history is worth, as garbage: every fetch tells the remote of each.
+const CUT_BYTES: u64 = 16 << 10;
+
+/// A pack with its index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pack {
+    /// The `.pack`.
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    /// git sets it to now when it finds an object here that it was about to write.
+    pub(super) modified: SystemTime,
+    /// Its permission bits.
+    pub(super) mode: u32,
+    /// Somebody holds on to it: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
+    pub(super) held: bool,
+}
+
+/// All packs, and about how many loose objects and cuts of history (`shallow`) there are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Stock {
+    pub(super) packs: Vec<Pack>,
+    pub(super) loose: u64,
+    pub(super) cuts: u64,
+}
+
+/// What is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Work {
+    Nothing,
+    /// Put these together, with all they hold.
+    Merge(Vec<Pack>),
+    /// Put together what is alive in these, and drop the rest.
+    Collect(Vec<Pack>),
+}
+
+impl Stock {
+    /// List the packs below `objects`; those without an index do not count.
+    pub(super) fn read(objects: &Path) -> Result<Self, Error> {
+        let dir = objects.join("pack");
+        let mut packs = Vec::new();
+        for path in list(&dir)? {
+            if path.extension().is_none_or(|ext| ext != "pack") || !path.with_extension("idx").exists() {
+                continue;
+            }
+            let Some(meta) = metadata(&path)? else { continue };
+            let held = ["keep", "mtimes"]
+                .iter()
+                .any(|ext| path.with_extension(ext).exists());
+            packs.push(Pack {
+                bytes: meta.len(),
+                modified: modified(&meta),
+                mode: meta.mode() & 0o777,
+                held,
+                path,
+            });
+        }
+        // The oldest first: what comes later is a change of what came before.
+        packs.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        // As git does it for gc.auto: ids are spread evenly, so one directory of 256 tells.
+        let loose = list(&objects.join("17"))?.len() as u64 * 256;
+        let shallow = metadata(&objects.with_file_name("shallow"))?;
+        let cuts = shallow.map_or(0, |meta| meta.len() / 41);
+        Ok(Self { packs, loose, cuts })
+    }
+
+    /// The bytes of those packs that may be replaced.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.free().map(|pack| pack.bytes).sum()
+    }
+
+    fn free(&self) -> impl Iterator<Item = &Pack> {
+        self.packs.iter().filter(|pack| !pack.held)
+    }
+
+    /// What is due at `now`. What is younger than `grace` is not looked through: somebody may be about to refer to it.
+    pub(super) fn work(&self, memory: &Memory, now: SystemTime, grace: Duration) -> Work {
+        let old: Vec<Pack> = self
+            .free()
+            .filter(|pack| is_older(pack.modified, now, grace))
+            .cloned()
+            .collect();
+        let old_bytes: u64 = old.iter().map(|pack| pack.bytes).sum();
+        let cuts = self.cuts.saturating_sub(memory.cuts) * CUT_BYTES;
+        if old_bytes + cuts > memory.alive_bytes * GROWTH + SLACK_BYTES
+            || self.loose > memory.loose * GROWTH + SLACK_LOOSE
+        {
+            return Work::Collect(old);
+        }
+        if self.free().count() >= MAX_PACKS {
+            return Work::Merge(smallest(self.free().cloned().collect()));
+        }
+        Work::Nothing
+    }
+}
+
+/// The packs that are small beside what they would be put beside; at least two.
+fn smallest(mut packs: Vec<Pack>) -> Vec<Pack> {
+    packs.sort_by_key(|pack| pack.bytes);
+    let mut sums = packs.iter().scan(0, |sum, pack| {
+        *sum += pack.bytes;
+        Some(*sum)
+    });
+    let mut sums: Vec<u64> = sums.by_ref().collect();
+    sums.pop();
+    // The last one that is too small beside all that are smaller: it and these go together.
+    let split = (1..packs.len())
+        .rev()
+        .find(|&at| packs[at].bytes < FACTOR * sums[at - 1]);
+    packs.truncate(split.map_or(2, |at| at + 1));
+    packs.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    packs
+}
+
+/// Whether a file modified at `modified` is older than `grace`; one of the future is not.
+pub(super) fn is_older(modified: SystemTime, now: SystemTime, grace: Duration) -> bool {
+    now.duration_since(modified).is_ok_and(|age| age >= grace)
+}
+
+/// The paths in `dir`, none if it is not there.
+pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::io("list", dir, source);
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect(),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(err) => Err(failed(err)),
+    }
+}
+
+/// The metadata of `path`, unless it is not there.
+pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(Error::io("look at", path, err)),
+    }
+}
+
+/// When a file was modified. Its nanoseconds count: see [`Pack::modified`].
+pub(super) fn modified(meta: &fs::Metadata) -> SystemTime {
+    let seconds = Duration::from_secs(u64::try_from(meta.mtime()).unwrap_or(0));
+    let nanos = Duration::from_nanos(u64::try_from(meta.mtime_nsec()).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + seconds + nanos
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn pack(name: usize, bytes: u64) -> Pack {
+        Pack {
+            path: format!("pack-{name}.pack").into(),
+            bytes,
+            modified: at(0),
+            mode: 0o444,
+            held: false,
+        }
+    }
+
+    fn stock(sizes: &[u64]) -> Stock {
+        let packs = sizes
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| pack(n, *bytes))
+            .collect();
+        Stock {
+            packs,
+            ..Stock::default()
+        }
+    }
+
+    fn alive(alive_bytes: u64) -> Memory {
+        Memory {
+            alive_bytes,
+            ..Memory::default()
+        }
+    }
+
+    #[test]
+    fn small_packs_go_together_and_large_ones_stay() {
+        let table: [(&[u64], usize); 6] = [
+            (&[1, 1], 2),
+            (&[1, 1, 1, 1, 100], 4),
+            (&[10, 10, 10, 50, 200], 4),
+            (&[10, 10, 10, 60, 200], 3),
+            (&[1, 2, 6, 18, 54], 2),
+            (&[1, 2, 6, 18, 30], 5),
+        ];
+        for (sizes, together) in table {
+            let packs = sizes
+                .iter()
+                .enumerate()
+                .map(|(n, bytes)| pack(n, *bytes))
+                .collect();
+            assert_eq!(smallest(packs).len(), together, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn how_much_is_copied_grows_with_the_logarithm() {
+        let (mut packs, mut copied, mut most) = (vec![pack(0, 60_000)], 0, 0);
+        for n in 1..=5000 {
+            packs.push(pack(n, 10));
+            if packs.len() >= MAX_PACKS {
+                let chosen = smallest(packs.clone());
+                packs.retain(|pack| !chosen.contains(pack));
+                let bytes = chosen.iter().map(|pack| pack.bytes).sum();
+                copied += bytes;
+                packs.push(pack(n + 10_000, bytes));
+            }
+            most = most.max(packs.len());
+        }
+        assert!(most <= MAX_PACKS, "{most}");
+        assert!(copied < 5000 * 10 * 8, "{copied}");
+    }
+
+    #[test]
+    fn when_what_is_due() {
+        let now = at(10_000);
+        let work = |stock: &Stock, memory: &Memory| stock.work(memory, now, GRACE);
+        assert_eq!(work(&stock(&[5; 31]), &alive(155)), Work::Nothing);
+        assert!(matches!(work(&stock(&[5; 32]), &alive(155)), Work::Merge(packs) if packs.len() == 32));
+        let mut held = stock(&[5; 40]);
+        held.packs.iter_mut().take(9).for_each(|pack| pack.held = true);
+        assert_eq!(work(&held, &alive(155)), Work::Nothing);
+
+        let grown = stock(&[100 << 20, 102 << 20]);
+        assert!(matches!(work(&grown, &alive(100 << 20)), Work::Collect(packs) if packs.len() == 2));
+        assert_eq!(work(&grown, &alive(101 << 20)), Work::Nothing);
+        let mut young = grown;
+        young.packs[1].modified = at(9_000);
+        assert_eq!(
+            work(&young, &alive(100 << 20)),
+            Work::Nothing,
+            "what is young is spared"
+        );
+        young.packs[1].modified = at(20_000);
+        assert_eq!(
+            work(&young, &alive(100 << 20)),
+            Work::Nothing,
+            "so is what is from the future"
+        );
+
+        let loose = Stock {
+            loose: 2304,
+            ..stock(&[1])
+        };
+        assert!(matches!(work(&loose, &alive(1)), Work::Collect(_)));
+        let cut = Stock {
+            cuts: 200,
+            ..stock(&[1])
+        };
+        assert!(matches!(work(&cut, &alive(1)), Work::Collect(_)));
+        let known = Memory {
+            cuts: 150,
+            ..alive(1)
+        };
+        assert_eq!(
+            work(&cut, &known),
+            Work::Nothing,
+            "they could not go the last time"
+        );
+        let known = Memory {
+            loose: 2304,
+            ..alive(1)
+        };
+        assert_eq!(
+            work(&loose, &known),
+            Work::Nothing,
+            "they were there after the last time"
+        );
+    }
+}
