@@ -283,6 +283,39 @@ fn nothing_to_do_leaves_even_the_index_alone() {
 }
 
 #[test]
+fn what_the_cached_tree_proves_is_not_read() {
+    let place = Place::new();
+    let commit = place.commit(&[("a/b/c", "1"), ("a/d", "1"), ("e/f", "1"), ("g", "1")]);
+    place.update(commit).unwrap();
+    let next = place.commit(&[("a/b/c", "1"), ("a/d", "2"), ("e/f", "1"), ("g", "1")]);
+    // Of the trees that stay, the objects are not even there.
+    for commit in [commit, next] {
+        let tree = place.repo.find_commit(commit).unwrap().tree().unwrap();
+        for path in ["e", "a/b"] {
+            let id = tree
+                .lookup_entry_by_path(path)
+                .unwrap()
+                .unwrap()
+                .object_id()
+                .to_string();
+            fs::remove_file(place.at(&format!(".git/objects/{}/{}", &id[..2], &id[2..]))).ok();
+        }
+    }
+    assert_eq!(place.update(next).unwrap(), done(1, 0, 0));
+    let index = place.index();
+    let tree = index.tree().unwrap();
+    assert_eq!((tree.num_entries, tree.children.len()), (Some(4), 2));
+    fs::write(place.at("e/f"), "dirty").unwrap();
+    assert_eq!(place.update(next).unwrap(), done(1, 0, 0));
+    // A checksum of zeroes proves nothing.
+    let mut bytes = fs::read(place.at(".git/index")).unwrap();
+    let end = bytes.len();
+    bytes[end - 20..].fill(0);
+    fs::write(place.at(".git/index"), bytes).unwrap();
+    assert!(matches!(place.update(next), Err(Error::Object { .. })));
+}
+
+#[test]
 fn an_edit_of_the_same_size_is_seen_at_once() {
     let place = Place::new();
     let commit = place.commit(&[("a", "good"), ("b", "good")]);
@@ -349,7 +382,7 @@ fn an_index_with_hostile_paths_deletes_nothing_outside() {
     index.sort_entries();
     symlink("../outside", place.at("link")).unwrap();
     fs::create_dir(place.at("a")).unwrap();
-    stored::write(&place.repo, index).unwrap();
+    stored::write(&place.repo, &index).unwrap();
     place.update(place.commit(&[("b", "1")])).unwrap();
     assert!(place.exists(".git/HEAD"));
 }
@@ -450,9 +483,11 @@ fn the_repository_is_out_of_bounds_wherever_it_is() {
     place.clean = Clean::All;
     assert_eq!(place.update(place.commit(&[("a", "1")])).unwrap(), done(1, 0, 1));
     assert!(place.exists("repo/HEAD"));
-    let commit = place.commit(&[("repo", "1")]);
-    assert!(matches!(place.update(commit), Err(Error::Kept { .. })));
-    assert!(place.exists("repo/HEAD"));
+    for path in ["repo", "repo/hooks/post-checkout", "repo/HEAD"] {
+        let commit = place.commit(&[(path, "1")]);
+        assert!(matches!(place.update(commit), Err(Error::Kept { .. })), "{path}");
+    }
+    assert!(place.exists("repo/HEAD") && !place.exists("repo/hooks/post-checkout"));
 }
 
 #[test]
