@@ -21,6 +21,7 @@ use crate::{
     journal::Journal,
     name::{RunId, TriggerName},
     run,
+    worktree::Memory,
 };
 
 /// What each target does, and who is next. `R` is a run.
@@ -117,6 +118,7 @@ pub struct Scheduler {
     targets: BTreeMap<TriggerName, Arc<Target>>,
     umask: u32,
     groups: Groups,
+    memory: Memory,
     ended: Bell,
 }
 
@@ -137,6 +139,7 @@ impl Scheduler {
             targets: config.triggers.clone(),
             umask,
             groups: Groups::default(),
+            memory: Memory::default(),
             ended: Bell::new(),
         })
     }
@@ -233,6 +236,7 @@ impl Scheduler {
             umask: self.umask,
             dry_run: false,
             groups: self.groups.clone(),
+            memory: self.memory.clone(),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
                 Event::Done(_) => {}

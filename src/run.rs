@@ -31,6 +31,8 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
+    /// What is known of worktrees.
+    pub memory: worktree::Memory,
     /// Where events go.
     pub report: Reporter,
 }
@@ -216,6 +218,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         keep: &target.keep,
         umask: context.umask,
         dry_run: context.dry_run,
+        memory: &context.memory,
         report: &context.report,
     }
 }

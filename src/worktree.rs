@@ -21,8 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gix::bstr::BStr;
+use gix::bstr::{BStr, ByteSlice};
 
+use self::memory::Remembered;
 use crate::{
     config::Clean,
     event::{Action, Event, Phase, Reporter, Unit},
@@ -38,6 +39,7 @@ mod error;
 mod file;
 mod ident;
 mod listing;
+mod memory;
 mod nested;
 mod notice;
 mod plan;
@@ -48,6 +50,7 @@ mod threads;
 mod walk;
 
 pub use error::Error;
+pub use memory::Memory;
 
 /// How to update.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ pub struct Options<'a> {
     pub umask: u32,
     /// Report what would be done, and do nothing.
     pub dry_run: bool,
+    /// What this process knows of worktrees. Nothing of it is needed.
+    pub memory: &'a Memory,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
 }
@@ -103,10 +108,16 @@ pub fn update(
     commit: gix::ObjectId,
     options: &Options<'_>,
 ) -> Result<Outcome, Error> {
-    let old = stored::Stored::read(repo);
+    let root = options.root.as_path();
+    let mut known = match options.dry_run {
+        true => Remembered::default(),
+        false => options.memory.take(root, &repo.index_path()),
+    };
+    let old = known.index.take().unwrap_or_else(|| stored::Stored::read(repo));
     let plan = plan::tree(repo, commit, &old)?;
+    known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
-    let found = scan::compare(&mut cx, &old, &plan.index)?;
+    let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
 
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
@@ -116,12 +127,23 @@ pub fn update(
 
     let is_stale =
         plan.is_new() || !written.stats.is_empty() || apply::settles_races(&found, &old, &plan.index);
-    if is_stale && !options.dry_run {
-        let mut index = plan.index.into_owned();
-        for (entry, stat) in written.stats {
-            index.entries_mut()[entry].stat = stat;
+    let index = match is_stale && !options.dry_run {
+        true => {
+            let mut index = plan.index.into_owned();
+            for (entry, stat) in written.stats {
+                index.entries_mut()[entry].stat = stat;
+            }
+            stored::write(repo, index)?
         }
-        stored::write(repo, &index)?;
+        false => {
+            drop(plan);
+            old
+        }
+    };
+    if trouble.is_none() && !options.dry_run {
+        let tidy = found.tidy.into_iter().collect();
+        let index = Some(index);
+        options.memory.put(root, Remembered { index, tidy });
     }
     match trouble {
         None => Ok(Outcome {

@@ -21,7 +21,7 @@ use gitsocket::{
     event::Reporter,
     name::AbsPath,
     repository,
-    worktree::{self, Error, Options},
+    worktree::{self, Error, Memory, Options},
 };
 use gix::objs::tree::{Entry, EntryKind};
 
@@ -71,6 +71,7 @@ struct Pair {
     umask: u32,
     tree: Tree,
     commits: Vec<String>,
+    memory: Memory,
 }
 
 const OURS: &str = "ours";
@@ -83,6 +84,7 @@ impl Pair {
             umask: [0o022, 0o002, 0o027, 0o077][rng.usize(..4)],
             tree: Tree::new(),
             commits: Vec::new(),
+            memory: Memory::default(),
         };
         let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(rng.u8(..4) == 0)];
         for side in [GIT, OURS] {
@@ -260,6 +262,7 @@ impl Pair {
                 keep,
                 umask: self.umask,
                 dry_run,
+                memory: &self.memory,
                 report: &Reporter::new(|_| ()),
             },
         );
@@ -417,11 +420,14 @@ impl Pair {
     fn apply(&self, side: &str, dirt: &Dirt) -> bool {
         let root = self.root(side);
         let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let done = self
-            .unhurried(side, || self.try_apply(side, &root, dirt))
-            .is_some();
+        let run = || self.try_apply(side, &root, dirt);
+        // Otherwise the index is not touched at all, so that what is remembered of it still counts.
+        let done = match dirt {
+            Dirt::Git(_) | Dirt::Conflict(_) => self.unhurried(side, run),
+            _ => run(),
+        };
         rustix::process::umask(umask);
-        done
+        done.is_some()
     }
 
     fn try_apply(&self, side: &str, root: &Path, dirt: &Dirt) -> Option<()> {

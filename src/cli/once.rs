@@ -13,6 +13,7 @@ use crate::{
     hook::Groups,
     name::RunId,
     run::{self, Context},
+    worktree::Memory,
 };
 
 /// run triggers here and now, without a daemon
@@ -122,6 +123,7 @@ fn run_one(target: &Target, dry_run: bool, umask: u32, groups: &Groups, show: &A
         umask,
         dry_run,
         groups: groups.clone(),
+        memory: Memory::default(),
         report: Reporter::new({
             let show = show.clone();
             move |event| {

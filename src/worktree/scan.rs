@@ -12,14 +12,20 @@ use gix::{
 use super::{
     Context, Error,
     dirs::{self, Kind, Meta},
+    memory::Tidy,
     stored::{self, Stored, Tracked},
     walk::{self, Found, Stop, Why},
 };
 
 /// Find what differs between the files and `new`.
-pub(super) fn compare(cx: &mut Context<'_>, old: &Stored, new: &gix::index::State) -> Result<Found, Error> {
+pub(super) fn compare(
+    cx: &mut Context<'_>,
+    old: &Stored,
+    new: &gix::index::State,
+    tidy: &Tidy,
+) -> Result<Found, Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
-    let found = walk::walk(root, old, new, &cx.elsewhere).map_err(|stop| stopped(cx, stop))?;
+    let found = walk::walk(root, old, new, &cx.elsewhere, tidy).map_err(|stop| stopped(cx, stop))?;
     for check in found.checks.iter().filter(|check| !check.racy) {
         let entry = &new.entries()[check.entry];
         let path = entry.path(new);

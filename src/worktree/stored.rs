@@ -19,7 +19,7 @@ use gix::{
     lock::acquire::Fail,
 };
 
-use super::{Error, plan, threads};
+use super::{Error, memory::Identity, plan, threads};
 use crate::{
     fault::{Kind, kind_of_io},
     repository::reason,
@@ -32,6 +32,8 @@ pub(super) struct Stored {
     is_plain: bool,
     /// Its cached tree can be believed.
     is_proof: bool,
+    /// The file that it was read from.
+    pub(super) file: Option<Identity>,
 }
 
 /// What an entry cannot have that simply stands for a file of the tree.
@@ -53,13 +55,14 @@ const STAT: stat::Options = stat::Options {
 impl Stored {
     /// Read the index. A missing or damaged one is the same as an empty one: every file is looked at then.
     pub(super) fn read(repo: &gix::Repository) -> Self {
-        if let Some((index, is_verified)) = load(repo) {
+        if let Some((index, is_verified, file)) = load(repo) {
             let nature = examine(&index);
             if nature.is_sorted {
                 return Self {
                     // Only what a checksum vouches for can stand for trees that are not looked at.
                     is_proof: nature.is_safe && is_verified && !index.is_sparse(),
                     is_plain: nature.is_plain,
+                    file: Some(file),
                     index,
                 };
             }
@@ -69,6 +72,7 @@ impl Stored {
             index: gix::index::File::from_state(empty, repo.index_path()),
             is_plain: true,
             is_proof: false,
+            file: None,
         }
     }
 
@@ -84,6 +88,11 @@ impl Stored {
     /// Which trees the entries are the files of, as far as that is known: git's cached tree.
     pub(super) fn tree(&self) -> Option<&Tree> {
         self.index.tree().filter(|_| self.is_proof)
+    }
+
+    /// About what it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.index.entries()) + self.index.path_backing().len()
     }
 
     /// Whether a file that was last changed at `stat` may have been changed again without a trace, after its
@@ -103,7 +112,7 @@ const BYTES_PER_THREAD: usize = 100_000;
 
 /// The index, and whether its checksum is right. One that is wrong is as bad as no index; there may be none.
 /// As gix reads it, but it is verified while it is decoded, and read once.
-fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool)> {
+fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Identity)> {
     let path = repo.index_path();
     let hash = repo.object_hash();
     let mut file = fs::File::open(&path).ok()?;
@@ -134,7 +143,7 @@ fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool)> {
         Some(_) => repo.open_index().ok()?,
         None => gix::index::File::from_state(state, path),
     };
-    Some((index, !checksum.is_null()))
+    Some((index, !checksum.is_null(), Identity::of(&meta)))
 }
 
 /// An index without entries that can take a cached tree. gix makes one with a cached tree only from its bytes.
@@ -151,8 +160,8 @@ pub(super) fn empty(old: &Stored) -> gix::index::State {
 }
 
 /// Replace the index by `new`. Its cached tree goes along; other extensions (split index, …) do not: they would
-/// describe the old one.
-pub(super) fn write(repo: &gix::Repository, new: &gix::index::State) -> Result<(), Error> {
+/// describe the old one. Gives it as [`Stored::read`] would.
+pub(super) fn write(repo: &gix::Repository, mut new: gix::index::State) -> Result<Stored, Error> {
     let path = repo.index_path();
     let failed = |kind, reason| Error::Index {
         path: path.clone(),
@@ -160,7 +169,8 @@ pub(super) fn write(repo: &gix::Repository, new: &gix::index::State) -> Result<(
         reason,
     };
     let damaged = |err: gix::Error| failed(Kind::Repository, reason(&err));
-    let mut bytes = Vec::new();
+    // What an entry takes, but for its path, and some for the cached tree.
+    let mut bytes = Vec::with_capacity(new.entries().len() * 80 + new.path_backing().len() * 5 / 4);
     new.write_to(&mut bytes, Default::default()).map_err(damaged)?;
     let mut hasher = gix::hash::hasher(repo.object_hash());
     hasher.update(&bytes);
@@ -173,10 +183,19 @@ pub(super) fn write(repo: &gix::Repository, new: &gix::index::State) -> Result<(
     })?;
     lock.write_all(&bytes)
         .map_err(|err| failed(kind_of_io(&err), err.to_string()))?;
-    match lock.commit() {
-        Ok(_) => Ok(()),
-        Err(err) => Err(failed(kind_of_io(&err.error), err.error.to_string())),
+    let (_, file) = lock
+        .commit()
+        .map_err(|err| failed(kind_of_io(&err.error), err.error.to_string()))?;
+    let file = file.and_then(|file| file.metadata().ok());
+    if let Some(file) = &file {
+        new.set_timestamp(FileTime::from_last_modification_time(file));
     }
+    Ok(Stored {
+        index: gix::index::File::from_state(new, path),
+        is_plain: true,
+        is_proof: true,
+        file: file.as_ref().map(Identity::of),
+    })
 }
 
 /// Whether `entry` is more than a file of a tree: a conflict, an intention, or a file that git is told to overlook.

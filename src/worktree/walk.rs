@@ -8,6 +8,7 @@ use std::{
     ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use gix::{
@@ -17,7 +18,8 @@ use gix::{
 
 use super::{
     dirs::{self, Inode, Kind, Meta},
-    listing::Listing,
+    listing::{Listed, Listing},
+    memory::{Stamp, Tidy},
     stored::{self, Stored},
     threads::{self, Tasks},
 };
@@ -31,6 +33,8 @@ pub(super) struct Found {
     pub(super) untracked: Vec<Untracked>,
     /// Entries that are submodules.
     pub(super) submodules: Vec<usize>,
+    /// Directories without anything untracked, as they were when they were listed.
+    pub(super) tidy: Vec<(BString, Stamp)>,
 }
 
 pub(super) struct Check {
@@ -68,11 +72,14 @@ pub(super) fn walk(
     old: &Stored,
     new: &gix::index::State,
     protected: &[Inode],
+    tidy: &Tidy,
 ) -> Result<Found, Stop> {
     let walk = Walk {
         old,
         new,
         protected,
+        tidy,
+        now: SystemTime::now(),
         hash: new.object_hash(),
     };
     let stopped: Mutex<Option<Stop>> = Mutex::new(None);
@@ -107,6 +114,7 @@ fn merge(parts: Vec<Found>) -> Found {
         all.checks.extend(part.checks);
         all.untracked.extend(part.untracked);
         all.submodules.extend(part.submodules);
+        all.tidy.extend(part.tidy);
     }
     all.checks.sort_unstable_by_key(|check| check.entry);
     all.untracked.sort_unstable_by(|a, b| a.dir.cmp(&b.dir));
@@ -118,6 +126,9 @@ struct Walk<'w> {
     old: &'w Stored,
     new: &'w gix::index::State,
     protected: &'w [Inode],
+    /// Directories that need not be listed if they have not changed.
+    tidy: &'w Tidy,
+    now: SystemTime,
     hash: gix::hash::Kind,
 }
 
@@ -154,10 +165,15 @@ impl Walk<'_> {
             }
             Err(err) => return Err(stop(Why::Io(err))),
         };
-        if !task.path.is_empty() && self.is_protected(fd.as_fd()).map_err(|err| stop(Why::Io(err)))? {
+        let here = dirs::meta_of(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+        if !task.path.is_empty() && self.protected.contains(&here.inode) {
             return Err(stop(Why::Protected));
         }
-        listing.read(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+        let stamp = Stamp::of(&here);
+        let is_tidy = self.tidy.get(&task.path) == Some(&stamp);
+        if !is_tidy {
+            listing.read(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+        }
         let fd = Arc::new(fd);
         let first = more.len();
         let mut at = task.entries.start;
@@ -165,8 +181,8 @@ impl Walk<'_> {
             let (path, depth) = (self.path(at), task.path.len());
             let name = path.get(depth..).unwrap_or_default().as_bstr();
             let Some(len) = name.find_byte(b'/') else {
-                let there = listing.see(name);
-                self.file(fd.as_fd(), at, name, there.is_some(), found)
+                let may_be_there = is_tidy || listing.see(name).is_some();
+                self.file(fd.as_fd(), at, name, may_be_there, found)
                     .map_err(|err| Stop {
                         path: path.into(),
                         why: Why::Io(err),
@@ -176,28 +192,31 @@ impl Walk<'_> {
             };
             let below = &path[..depth + len + 1];
             let end = self.end(at..task.entries.end, below);
-            match listing.see(name[..len].as_bstr()) {
-                Some(kind) if kind.may_be_dir() => more.push(Task {
+            let listed = |listing: &mut Listing| listing.see(name[..len].as_bstr());
+            match is_tidy || listed(listing).is_some_and(Listed::may_be_dir) {
+                true => more.push(Task {
                     parent: fd.clone(),
                     path: below.into(),
                     entries: at..end,
                 }),
-                _ => self.missing(at..end, found),
+                false => self.missing(at..end, found),
             }
             at = end;
         }
         // The last is the first to be done.
         more[first..].reverse();
-        let names: Vec<BString> = listing
-            .unseen()
-            .filter(|name| *name != ".git")
-            .map(ToOwned::to_owned)
-            .collect();
+        let mut names: Vec<BString> = Vec::new();
+        if !is_tidy {
+            let unseen = listing.unseen().filter(|name| *name != ".git");
+            names.extend(unseen.map(ToOwned::to_owned));
+        }
         if !names.is_empty() {
             found.untracked.push(Untracked {
                 dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
                 names,
             });
+        } else if is_tidy || stamp.is_settled(self.now) {
+            found.tidy.push((task.path, stamp));
         }
         Ok(())
     }
@@ -208,14 +227,14 @@ impl Walk<'_> {
         dir: BorrowedFd<'_>,
         at: usize,
         name: &BStr,
-        is_listed: bool,
+        may_be_there: bool,
         found: &mut Found,
     ) -> io::Result<()> {
         let entry = &self.new.entries()[at];
         if entry.mode == Mode::COMMIT {
             found.submodules.push(at);
         }
-        let there = match is_listed {
+        let there = match may_be_there {
             true => dirs::meta(dir, name)?,
             false => None,
         };
@@ -245,10 +264,6 @@ impl Walk<'_> {
                 there: None,
             });
         }
-    }
-
-    fn is_protected(&self, dir: BorrowedFd<'_>) -> io::Result<bool> {
-        Ok(!self.protected.is_empty() && self.protected.contains(&dirs::meta_of(dir)?.inode))
     }
 
     fn path(&self, at: usize) -> &BStr {
