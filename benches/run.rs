@@ -19,6 +19,7 @@ use gitsocket::{
     name::RunId,
     run::{self, Context, Stop},
     transport::Connections,
+    worktree::Memory,
 };
 use source::{Entry, Source};
 
@@ -43,7 +44,7 @@ fn commit(source: &mut Source, files: usize, round: usize) {
     source.commit(entries.map(|(file, path)| (path.as_str(), Entry::File(content(file).into()))));
 }
 
-fn run(target: &Target, connections: &Connections) -> Outcome {
+fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
     let context = Context {
         run: RunId::new(),
         umask: 0o022,
@@ -51,6 +52,7 @@ fn run(target: &Target, connections: &Connections) -> Outcome {
         groups: Groups::default(),
         connections: connections.clone(),
         stop: Stop::default(),
+        memory: memory.clone(),
         report: Reporter::new(|event| {
             black_box(event);
         }),
@@ -60,14 +62,14 @@ fn run(target: &Target, connections: &Connections) -> Outcome {
 
 fn runs(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let connections = Connections::new(Duration::from_secs(60));
+    let (connections, memory) = (Connections::new(Duration::from_secs(60)), Memory::default());
     for files in [200, 2_000, 20_000] {
         let dir = dir.path().join(files.to_string());
         std::fs::create_dir(&dir).unwrap();
         let (mut source, target) = stage(&dir, files);
-        assert!(matches!(run(&target, &connections), Outcome::Updated));
+        assert!(matches!(run(&target, &connections, &memory), Outcome::Updated));
         c.bench_function(&format!("nothing new/{files}"), |b| {
-            b.iter(|| assert!(matches!(run(&target, &connections), Outcome::UpToDate)));
+            b.iter(|| assert!(matches!(run(&target, &connections, &memory), Outcome::UpToDate)));
         });
         let mut round = 0;
         c.bench_function(&format!("ten files/{files}"), |b| {
@@ -76,7 +78,7 @@ fn runs(c: &mut Criterion) {
                     round += 1;
                     commit(&mut source, files, round);
                 },
-                |()| assert!(matches!(run(&target, &connections), Outcome::Updated)),
+                |()| assert!(matches!(run(&target, &connections, &memory), Outcome::Updated)),
                 criterion::BatchSize::PerIteration,
             );
         });

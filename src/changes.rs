@@ -1,7 +1,7 @@
 //! Which files differ between two commits, as a list for hooks.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     fs,
     io::{self, BufWriter, Write as _},
     path::Path,
@@ -10,6 +10,8 @@ use std::{
 use gix::{
     ObjectId,
     bstr::{BStr, BString},
+    diff::tree::recorder::Change,
+    objs::TreeRefIter,
 };
 
 use crate::repository;
@@ -19,18 +21,11 @@ use crate::repository;
 /// Without `old`, or if its objects are no longer here, all files of `new` are listed. A path with a control
 /// character, `"` or `\` is quoted as git quotes it (`core.quotePath=false`).
 pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file: &Path) -> io::Result<()> {
-    let old = old.and_then(|old| files(repo, old).ok()).unwrap_or_default();
-    let mut new = files(repo, new)?;
-    let mut changed: Vec<BString> = Vec::new();
-    for (path, entry) in old {
-        match new.remove(&path) {
-            Some(now) if now == entry => {}
-            _ => changed.push(path),
-        }
-    }
-    changed.extend(new.into_keys());
-    changed.sort();
-
+    let changed = old.and_then(|old| differing(repo, Some(old), new).ok());
+    let changed = match changed {
+        Some(changed) => changed,
+        None => differing(repo, None, new)?,
+    };
     if let Some(parent) = file.parent() {
         match fs::create_dir(parent) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
@@ -45,21 +40,37 @@ pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file:
     out.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
 }
 
-/// Every path of a commit's tree with its object and mode.
-fn files(
-    repo: &gix::Repository,
-    commit: ObjectId,
-) -> io::Result<HashMap<BString, (ObjectId, gix::index::entry::Mode)>> {
-    let read = || -> Result<_, gix::Error> {
-        let tree = repo.find_commit(commit)?.tree_id()?;
-        repo.index_from_tree(&tree)
+/// The files that are not the same in both commits. Without `old`, those of `new`.
+fn differing(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId) -> io::Result<BTreeSet<BString>> {
+    let tree = |commit| repo.find_commit(commit)?.tree();
+    let failed = |err: gix::Error| io::Error::other(repository::reason(&err));
+    let old = match old {
+        Some(old) => tree(old).map_err(failed)?,
+        None => repo.empty_tree(),
     };
-    let index = read().map_err(|err| io::Error::other(repository::reason(&err)))?;
-    Ok(index
-        .entries()
-        .iter()
-        .map(|entry| (entry.path(&index).to_owned(), (entry.id, entry.mode)))
-        .collect())
+    let new = tree(new).map_err(failed)?;
+    let entries = |tree| TreeRefIter::from_bytes(tree, repo.object_hash());
+    let mut recorder = gix::diff::tree::Recorder::default();
+    gix::diff::tree(
+        entries(&old.data),
+        entries(&new.data),
+        gix::diff::tree::State::default(),
+        &repo.objects,
+        &mut recorder,
+    )
+    .map_err(|err| io::Error::other(err.to_string()))?;
+    let files = recorder.records.into_iter().filter_map(|change| match change {
+        Change::Addition { entry_mode, path, .. } | Change::Deletion { entry_mode, path, .. } => {
+            (!entry_mode.is_tree()).then_some(path)
+        }
+        Change::Modification {
+            previous_entry_mode,
+            entry_mode,
+            path,
+            ..
+        } => (!entry_mode.is_tree() || !previous_entry_mode.is_tree()).then_some(path),
+    });
+    Ok(files.collect())
 }
 
 /// git's C-style quoting, see `core.quotePath` in git-config(1).
@@ -83,8 +94,58 @@ fn quoted(path: &BStr) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use gix::objs::tree::EntryKind;
+
     use super::*;
+
+    #[test]
+    fn lists_what_differs() {
+        let tmp = tempfile::tempdir().unwrap();
+        let repo = gix::init_bare(tmp.path()).unwrap();
+        let commit = |files: &[(&str, EntryKind)]| {
+            let mut editor = repo.edit_tree(repo.empty_tree().id).unwrap();
+            for (path, kind) in files {
+                let id = repo.write_blob(path.split('=').nth(1).unwrap()).unwrap();
+                editor.upsert(path.split('=').next().unwrap(), *kind, id).unwrap();
+            }
+            let tree = editor.write().unwrap().detach();
+            let who = gix::actor::SignatureRef {
+                name: "a".into(),
+                email: "a@a".into(),
+                time: "1700000000 +0000",
+            };
+            let parents = None::<ObjectId>;
+            repo.new_commit_as(who, who, "c", tree, parents).unwrap().id
+        };
+        use EntryKind::{Blob, BlobExecutable, Link};
+        let old = commit(&[
+            ("a=1", Blob),
+            ("b/c/d=1", Blob),
+            ("b/e=1", Blob),
+            ("f=1", Blob),
+            ("g/h=1", Blob),
+            ("i=1", Blob),
+        ]);
+        let new = commit(&[
+            ("a=1", BlobExecutable),
+            ("b/c/d=2", Blob),
+            ("b/e=1", Blob),
+            ("f/j=1", Blob),
+            ("g=1", Link),
+            ("k/l/m=1", Blob),
+        ]);
+        let list = |old, new| {
+            let file = tmp.path().join("gitsocket/list");
+            write(&repo, old, new, &file).unwrap();
+            fs::read_to_string(file).unwrap().replace('\n', " ")
+        };
+        assert_eq!(list(Some(old), new), "a b/c/d f f/j g g/h i k/l/m ");
+        assert_eq!(list(None, new), "a b/c/d b/e f/j g k/l/m ");
+        assert_eq!(list(Some(repo.object_hash().null()), new), list(None, new));
+        assert_eq!(list(Some(new), new), "");
+    }
 
     #[test]
     fn quoting() {

@@ -23,6 +23,7 @@ use crate::{
     run::{self, Stop},
     tidy,
     transport::Connections,
+    worktree::Memory,
 };
 
 /// What each target does, and who is next. `R` is a run.
@@ -121,6 +122,7 @@ pub struct Scheduler {
     groups: Groups,
     connections: Connections,
     stop: Stop,
+    memory: Memory,
     ended: Bell,
     tidying: Mutex<()>,
 }
@@ -144,6 +146,7 @@ impl Scheduler {
             groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
+            memory: Memory::default(),
             ended: Bell::new(),
             tidying: Mutex::default(),
         })
@@ -249,6 +252,7 @@ impl Scheduler {
             groups: self.groups.clone(),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
+            memory: self.memory.clone(),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
                 Event::Done(_) => {}

@@ -44,7 +44,7 @@ impl Blame for Error {
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 11] = [
+const OVERRIDES: [&str; 12] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
@@ -55,6 +55,7 @@ const OVERRIDES: [&str; 11] = [
     "core.symlinks=true",
     "core.ignoreCase=false",
     "core.precomposeUnicode=false",
+    "index.skipHash=false",
     "gitoxide.userAgent=git/gitsocket",
 ];
 

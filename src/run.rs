@@ -40,6 +40,8 @@ pub struct Context {
     pub connections: Connections,
     /// Whether the process is stopping.
     pub stop: Stop,
+    /// What is known of worktrees.
+    pub memory: worktree::Memory,
     /// Where events go.
     pub report: Reporter,
 }
@@ -279,6 +281,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         keep: &target.keep,
         umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
+        memory: &context.memory,
         report: &context.report,
     }
 }

@@ -126,46 +126,41 @@ pub fn serve(
     write: impl Write,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
-    let source = Source::new(repo, stop)?;
+    let mut source = Source::new(repo, stop)?;
     let mut read = BufReader::new(read);
     let mut write = BufWriter::with_capacity(2 * pack::PACKET_BYTES, write);
     refs::advertise(&source, &mut write)?;
     loop {
         source.check()?;
-        if let Err(err) = answer(&source, &mut read, &mut write) {
-            return match err {
-                Failed::Done => Ok(()),
-                Failed::With(err) => Err(err),
-            };
+        match answer(&source, &mut read, &mut write) {
+            Ok(Answer::Short) => {}
+            Ok(Answer::Pack) => source = source.again()?,
+            Ok(Answer::None) => return Ok(()),
+            Err(err) => {
+                tell(&err, &mut write);
+                return Err(err);
+            }
         }
     }
 }
 
-/// Why no further request is read.
-enum Failed {
-    /// The client is done.
-    Done,
-    With(Error),
+/// What a request was answered with.
+enum Answer {
+    /// The client has nothing more to ask.
+    None,
+    Short,
+    Pack,
 }
 
 /// Answer one request.
-fn answer(source: &Source<'_>, read: &mut impl Read, write: &mut impl Write) -> Result<(), Failed> {
-    let served = parse_request(read).map_err(Error::from).and_then(|request| {
-        let Some(request) = request else { return Ok(false) };
-        source.matches(request.object_format)?;
-        match &request.command {
-            Command::LsRefs(request) => refs::list(source, request, write)?,
-            Command::Fetch(request) => fetch::run(source, request, write)?,
-        }
-        Ok(true)
-    });
-    match served {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failed::Done),
-        Err(err) => {
-            tell(&err, write);
-            Err(Failed::With(err))
-        }
+fn answer(source: &Source<'_>, read: &mut impl Read, write: &mut impl Write) -> Result<Answer, Error> {
+    let Some(request) = parse_request(read)? else {
+        return Ok(Answer::None);
+    };
+    source.matches(request.object_format)?;
+    match &request.command {
+        Command::LsRefs(request) => refs::list(source, request, write).map(|()| Answer::Short),
+        Command::Fetch(request) => fetch::run(source, request, write),
     }
 }
 
@@ -197,6 +192,16 @@ impl<'a> Source<'a> {
             .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(PACK_CACHE_BYTES)));
         let objects = Objects::new(repo.objects.clone().into_inner(), repo.object_hash());
         Ok(Self { repo, objects, stop })
+    }
+
+    /// The same, without the packs in memory: while the client looks through its pack it has nothing to ask.
+    fn again(self) -> Result<Self, Error> {
+        let repo = crate::repository::open_source(self.repo.git_dir());
+        let repo = repo.map_err(|source| Error::Repository {
+            what: "its configuration",
+            source,
+        })?;
+        Self::new(repo, self.stop)
     }
 
     /// Fail if nobody is interested any more.

@@ -1,7 +1,8 @@
 //! A commit becomes the files of the worktree, exactly as `git reset --hard` and `git clean -df` would leave them.
 //!
-//! Straight on: the tree is checked (`plan`), compared with the index and the files (`scan`), and only then is
-//! anything changed: deletions and files (`apply`), untracked files (`clean`), the index (`stored`). A run that is
+//! Straight on: the tree is checked and compared with the index (`plan`), that with the files, in one walk of several
+//! threads (`scan`, `walk`), and only then is anything changed: deletions and files (`apply`, `file`), untracked files
+//! (`clean`), the index (`stored`). A run that is
 //! killed anywhere is finished by the next one, because the index is last and is not believed where files differ.
 //!
 //! Nothing outside of the worktree is ever written or deleted (`dirs`), nothing is ever executed (`content`).
@@ -20,8 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gix::bstr::BStr;
+use gix::bstr::{BStr, ByteSlice};
 
+use self::memory::Remembered;
 use crate::{
     config::Clean,
     event::{Action, Event, Phase, Reporter, Unit},
@@ -34,15 +36,21 @@ mod content;
 mod dirs;
 mod encoding;
 mod error;
+mod file;
 mod ident;
+mod listing;
+mod memory;
 mod nested;
 mod notice;
 mod plan;
 mod rules;
 mod scan;
 mod stored;
+mod threads;
+mod walk;
 
 pub use error::Error;
+pub use memory::Memory;
 
 /// How to update.
 #[derive(Debug)]
@@ -57,8 +65,28 @@ pub struct Options<'a> {
     pub umask: u32,
     /// Report what would be done, and do nothing.
     pub dry_run: bool,
+    /// What this process knows of worktrees. Nothing of it is needed.
+    pub memory: &'a Memory,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
+}
+
+impl Options<'_> {
+    fn path(&self, path: &BStr) -> PathBuf {
+        self.root.as_path().join(OsStr::from_bytes(path))
+    }
+
+    fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
+        Error::file(action, self.path(path), err)
+    }
+
+    /// In a dry run: say what would be done.
+    fn would(&self, action: Action, path: &BStr) {
+        self.report.emit(Event::Change {
+            action,
+            path: path.to_string(),
+        });
+    }
 }
 
 /// What was done.
@@ -80,23 +108,46 @@ pub fn update(
     commit: gix::ObjectId,
     options: &Options<'_>,
 ) -> Result<Outcome, Error> {
-    let mut new = plan::tree(repo, commit)?;
-    let old = stored::Stored::read(repo);
+    let root = options.root.as_path();
+    let mut known = match options.dry_run {
+        true => Remembered::default(),
+        false => options.memory.take(root, &repo.index_path()),
+    };
+    let old = known.index.take().unwrap_or_else(|| stored::Stored::read(repo));
+    let plan = plan::tree(repo, commit, &old)?;
+    known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
-    let work = scan::compare(&mut cx, &old, &mut new)?;
+    let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
 
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
-    let deleted = apply::delete(&mut cx, &work)?;
-    let written = apply::write(&mut cx, &work, &old, &mut new)?;
-    let (cleaned, trouble) = clean::clean(&mut cx, &old, &new);
+    let deleted = apply::delete(&mut cx, &plan.delete)?;
+    let written = apply::write(&mut cx, &found, &old, &plan.index)?;
+    let (cleaned, trouble) = clean::clean(&mut cx, &found.untracked, &old, &plan.index);
 
-    if !options.dry_run && (!old.says_the_same_as(&new) || work.settles_races(&old, &new)) {
-        stored::write(repo, new)?;
+    let is_stale =
+        plan.is_new() || !written.stats.is_empty() || apply::settles_races(&found, &old, &plan.index);
+    let index = match is_stale && !options.dry_run {
+        true => {
+            let mut index = plan.index.into_owned();
+            for (entry, stat) in written.stats {
+                index.entries_mut()[entry].stat = stat;
+            }
+            stored::write(repo, index)?
+        }
+        false => {
+            drop(plan);
+            old
+        }
+    };
+    if trouble.is_none() && !options.dry_run {
+        let tidy = found.tidy.into_iter().collect();
+        let index = Some(index);
+        options.memory.put(root, Remembered { index, tidy });
     }
     match trouble {
         None => Ok(Outcome {
-            written,
+            written: written.count,
             deleted,
             cleaned,
         }),
@@ -112,7 +163,8 @@ struct Context<'a> {
     rules: rules::Rules,
     /// The git directory, wherever it is: never removed.
     protected: Vec<dirs::Inode>,
-    progress: Throttle,
+    /// Those of them that are not `.git` in the root, which no tree has a path into.
+    elsewhere: Vec<dirs::Inode>,
 }
 
 impl<'a> Context<'a> {
@@ -127,14 +179,17 @@ impl<'a> Context<'a> {
         let dot_git = dirs
             .get("".into())
             .and_then(|root| root.map_or(Ok(None), |root| dirs::meta(root, ".git".into())));
-        protected.extend(dot_git.ok().flatten().map(|meta| meta.inode));
+        let dot_git = dot_git.ok().flatten().map(|meta| meta.inode);
+        let elsewhere = protected.iter().copied().filter(|inode| Some(*inode) != dot_git);
+        let elsewhere = elsewhere.collect();
+        protected.extend(dot_git);
         Ok(Self {
             repo,
             options,
             dirs,
             rules: rules::Rules::new(repo, options.clean, options.keep)?,
             protected,
-            progress: Throttle::default(),
+            elsewhere,
         })
     }
 
@@ -150,30 +205,7 @@ impl<'a> Context<'a> {
     }
 
     fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
-        Error::file(action, self.path(path), err)
-    }
-
-    fn path(&self, path: &BStr) -> PathBuf {
-        self.options.root.as_path().join(OsStr::from_bytes(path))
-    }
-
-    /// In a dry run: say what would be done.
-    fn would(&self, action: Action, path: &BStr) {
-        self.options.report.emit(Event::Change {
-            action,
-            path: path.to_string(),
-        });
-    }
-
-    fn progress(&mut self, done: usize, total: usize) {
-        if self.progress.is_due() {
-            self.options.report.emit(Event::Progress {
-                phase: Phase::Checkout,
-                done: done as u64,
-                total: Some(total as u64),
-                unit: Unit::Files,
-            });
-        }
+        self.options.failed(action, path, err)
     }
 }
 
@@ -182,6 +214,17 @@ impl<'a> Context<'a> {
 struct Throttle(Option<Instant>);
 
 impl Throttle {
+    fn report(&mut self, options: &Options<'_>, done: usize, total: usize) {
+        if self.is_due() {
+            options.report.emit(Event::Progress {
+                phase: Phase::Checkout,
+                done: done as u64,
+                total: Some(total as u64),
+                unit: Unit::Files,
+            });
+        }
+    }
+
     fn is_due(&mut self) -> bool {
         let is_due = self
             .0

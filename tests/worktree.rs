@@ -21,7 +21,7 @@ use gitsocket::{
     event::Reporter,
     name::AbsPath,
     repository,
-    worktree::{self, Error, Options},
+    worktree::{self, Error, Memory, Options},
 };
 use gix::objs::tree::{Entry, EntryKind};
 
@@ -71,6 +71,7 @@ struct Pair {
     umask: u32,
     tree: Tree,
     commits: Vec<String>,
+    memory: Memory,
 }
 
 const OURS: &str = "ours";
@@ -83,6 +84,7 @@ impl Pair {
             umask: [0o022, 0o002, 0o027, 0o077][rng.usize(..4)],
             tree: Tree::new(),
             commits: Vec::new(),
+            memory: Memory::default(),
         };
         let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(rng.u8(..4) == 0)];
         for side in [GIT, OURS] {
@@ -205,15 +207,24 @@ impl Pair {
             &["status", "--porcelain", "--ignored", "--ignore-submodules=all"],
         ] {
             let git = self.ask(GIT, args);
-            // Content that filters cannot reproduce looks modified to git whenever it looks.
+            // Content that filters cannot reproduce looks modified to git whenever it looks, and its reset
+            // may leave an intention to add a file that it has just checked out.
             let git: String = git
                 .split_inclusive('\n')
-                .filter(|line| !line.starts_with(" M "))
+                .filter(|line| !line.starts_with(" M ") && !line.starts_with(" A "))
                 .collect();
             assert_eq!(git, self.ask(OURS, args), "{args:?}\n{label}");
         }
         let quiet = self.ask(OURS, &["diff-files", "--ignore-submodules=all"]);
         assert_eq!(quiet, "", "diff-files\n{label}");
+        let repo = repository::open(&self.root(OURS).join(".git")).unwrap();
+        let index = repo.open_index().unwrap();
+        let tree = repo
+            .find_commit(commit.parse::<gix::ObjectId>().unwrap())
+            .unwrap()
+            .tree_id();
+        let count = cached_tree(&repo, index.tree().unwrap(), tree.unwrap().detach());
+        assert_eq!(count as usize, index.entries().len(), "cached tree\n{label}");
         let again = self.update(&commit, Clean::Nothing, &keep).unwrap();
         // Cleaning may go on: rules of a `.gitignore` that went hold no longer. So it is with git.
         assert_eq!((again.written, again.deleted), (0, 0), "the second run\n{label}");
@@ -251,6 +262,7 @@ impl Pair {
                 keep,
                 umask: self.umask,
                 dry_run,
+                memory: &self.memory,
                 report: &Reporter::new(|_| ()),
             },
         );
@@ -408,11 +420,14 @@ impl Pair {
     fn apply(&self, side: &str, dirt: &Dirt) -> bool {
         let root = self.root(side);
         let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        let done = self
-            .unhurried(side, || self.try_apply(side, &root, dirt))
-            .is_some();
+        let run = || self.try_apply(side, &root, dirt);
+        // Otherwise the index is not touched at all, so that what is remembered of it still counts.
+        let done = match dirt {
+            Dirt::Git(_) | Dirt::Conflict(_) => self.unhurried(side, run),
+            _ => run(),
+        };
         rustix::process::umask(umask);
-        done
+        done.is_some()
     }
 
     fn try_apply(&self, side: &str, root: &Path, dirt: &Dirt) -> Option<()> {
@@ -738,6 +753,29 @@ fn write_tree(repo: &gix::Repository, tree: &Tree, dir: &str) -> gix::ObjectId {
         .collect();
     entries.sort();
     repo.write_object(gix::objs::Tree { entries }).unwrap().detach()
+}
+
+/// That the index's cached tree is `id`, all the way down. Says how many files are in it.
+fn cached_tree(repo: &gix::Repository, cached: &gix::index::extension::Tree, id: gix::ObjectId) -> u32 {
+    assert_eq!(cached.id, id);
+    let tree = repo.find_tree(id).unwrap();
+    let (mut children, mut count) = (cached.children.iter(), 0);
+    let mut trees: Vec<_> = Vec::new();
+    for entry in tree.iter().map(Result::unwrap) {
+        match entry.mode().is_tree() {
+            true => trees.push((entry.filename().to_owned(), entry.object_id())),
+            false => count += 1,
+        }
+    }
+    trees.sort();
+    for (name, id) in trees {
+        let child = children.next().unwrap();
+        assert_eq!(name, child.name.as_slice());
+        count += cached_tree(repo, child, id);
+    }
+    assert!(children.next().is_none());
+    assert_eq!(cached.num_entries, Some(count));
+    count
 }
 
 /// Everything below a directory but its own `.git`: type, permissions, content.

@@ -15,6 +15,7 @@ use crate::{
     name::RunId,
     run::{self, Context, Stop},
     transport::Connections,
+    worktree::Memory,
 };
 
 /// run triggers here and now, without a daemon
@@ -70,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         connections,
         // A signal ends this process at once.
         stop: Stop::default(),
+        memory: Memory::default(),
         report: Reporter::new(|_| {}),
     };
     if let Err(err) = stop_with_signals(context.groups.clone()) {

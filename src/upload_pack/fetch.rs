@@ -9,7 +9,7 @@ use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 use gix_transport::packetline::blocking_io::encode;
 
 use super::{
-    Error, Source, negotiate,
+    Answer, Error, Source, negotiate,
     objects::Peeled,
     pack::{self, Bands},
     refs,
@@ -20,14 +20,14 @@ use super::{
 };
 
 /// Answer `fetch` (gitprotocol-v2, "fetch").
-pub(super) fn run(source: &Source<'_>, request: &Fetch, write: &mut impl Write) -> Result<(), Error> {
+pub(super) fn run(source: &Source<'_>, request: &Fetch, write: &mut impl Write) -> Result<Answer, Error> {
     if request.wants.is_empty() {
         return Err(request::Error::Unsupported("a fetch that wants nothing").into());
     }
     let wants = wants(source, &request.wants)?;
     let common = negotiate::common(source, &request.haves)?;
     if !negotiate::acknowledge(source, request, &wants, &common, write)? {
-        return Ok(());
+        return Ok(Answer::Short);
     }
     let mut tips: Vec<_> = wants
         .iter()
@@ -54,7 +54,7 @@ pub(super) fn run(source: &Source<'_>, request: &Fetch, write: &mut impl Write) 
     )
     .and_then(|ids| pack::write(source, ids, &mut bands));
     match sent {
-        Ok(()) => bands.end(),
+        Ok(()) => bands.end().map(|()| Answer::Pack),
         Err(err) => {
             // git looks for errors in a band here; gix for the packet that every error ends in.
             bands.fail(&format!("{}\n", err.text()));

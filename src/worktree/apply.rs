@@ -1,55 +1,50 @@
-//! Tracked files: those that left the tree are unlinked, those that differ are written whole and renamed into place.
+//! Tracked files: those that left the tree are unlinked, those that differ are written, several at a time.
 //!
-//! A file that is there is never opened for writing, so another name of it, or a program that reads it, never sees
-//! a change. A run killed here leaves a temporary file, which `clean` of the next run removes.
+//! Nothing here decides what is to be done: `plan` and `scan` did.
 
-use std::{
-    io::{self, Read, Write},
-    os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{io, sync::Mutex, time::Duration};
 
 use gix::{
-    bstr::{BStr, BString, ByteSlice},
+    bstr::{BStr, ByteSlice},
     index::entry::{Mode, Stat},
-};
-use rustix::{
-    fs::{AtFlags, OFlags},
-    io::Errno,
 };
 
 use super::{
-    Context, Error,
-    content::Content,
-    dirs::{self, Kind, Meta},
+    Context, Error, Options, Throttle,
+    content::{self, AttributeFiles, Content},
+    dirs::{self, Dirs, Kind, Meta},
+    file,
     notice::{Notice, Notices},
-    scan::{Check, Work},
+    plan::Delete,
     stored::Stored,
+    threads::{self, Shares},
+    walk::{Check, Found},
 };
 use crate::event::Action;
 
-/// How the name of every temporary file begins.
-pub(super) const TEMPORARY: &str = ".gitsocket-tmp-";
-
 /// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
-pub(super) fn delete(cx: &mut Context<'_>, work: &Work) -> Result<u64, Error> {
+pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete]) -> Result<u64, Error> {
     let mut deleted = 0;
-    for gone in &work.delete {
+    let mut emptied = BStr::new("");
+    for gone in delete {
         let path = gone.path.as_bstr();
         let Some(is_file) = is_deletable(cx, path, gone.is_submodule)? else {
             continue;
         };
+        deleted += u64::from(is_file);
         if cx.options.dry_run {
             if is_file {
-                cx.would(Action::Delete, path);
-                deleted += 1;
+                cx.options.would(Action::Delete, path);
             }
             continue;
         }
-        deleted += u64::from(is_file);
-        remove(cx, path, gone.is_submodule).map_err(|err| cx.failed("delete", path, err))?;
+        let failed = |cx: &Context<'_>, err| cx.failed("delete", path, err);
+        remove_emptied(cx, emptied, path).map_err(|err| failed(cx, err))?;
+        if remove(cx, path, gone.is_submodule).map_err(|err| failed(cx, err))? {
+            emptied = dirs::split(path).0;
+        }
     }
+    remove_emptied(cx, emptied, "".into()).map_err(|err| cx.failed("delete", emptied, err))?;
     Ok(deleted)
 }
 
@@ -69,19 +64,31 @@ fn is_deletable(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> Result
     })
 }
 
-fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<()> {
+/// Unlink `path`. Says whether it is gone.
+fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<bool> {
     let (dir, name) = dirs::split(path);
     if is_submodule {
         cx.dirs.forget(path);
     }
-    if let Some(dir) = cx.dirs.get(dir)? {
-        match is_submodule {
-            true if dirs::remove_dir(dir, name).is_err() => return Ok(()),
-            true => {}
-            false => drop(dirs::unlink(dir, name)?),
-        }
+    let Some(dir) = cx.dirs.get(dir)? else {
+        return Ok(true);
+    };
+    match is_submodule {
+        true => Ok(dirs::remove_dir(dir, name).is_ok()),
+        false => dirs::unlink(dir, name).map(|_| true),
     }
-    for empty in dirs::parents(path) {
+}
+
+/// Remove `dir` and its parents as far as they are empty, but none that `next` is in: that one's turn comes.
+fn remove_emptied(cx: &mut Context<'_>, dir: &BStr, next: &BStr) -> io::Result<()> {
+    let is_next_in = |dir: &BStr| {
+        let below = next.strip_prefix(dir.as_bytes());
+        below.is_some_and(|below| below.starts_with(b"/"))
+    };
+    for empty in std::iter::once(dir).chain(dirs::parents(dir)) {
+        if empty.is_empty() || is_next_in(empty) {
+            break;
+        }
         let (dir, name) = dirs::split(empty);
         cx.dirs.forget(empty);
         let Some(dir) = cx.dirs.get(dir)? else { break };
@@ -92,214 +99,246 @@ fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<(
     Ok(())
 }
 
-/// Bring every file of `work` to what a checkout of `new` makes of it, and note its stat data. Says how many were written.
-pub(super) fn write(
-    cx: &mut Context<'_>,
-    work: &Work,
-    old: &Stored,
-    new: &mut gix::index::State,
-) -> Result<u64, Error> {
-    let mut notices = Notices::default();
-    let is_submodule = |entry: &&gix::index::Entry| entry.mode == Mode::COMMIT;
-    for submodule in new.entries().iter().filter(is_submodule) {
-        notices.note(Notice::Submodule, submodule.path(new));
-    }
-    if work.check.is_empty() {
-        notices.report(cx.options.report);
-        return Ok(0);
-    }
-    let mut content = Content::new(cx.repo, new)?;
-    let mut before = None;
-    let mut written = 0;
-    for (done, check) in work.check.iter().enumerate() {
-        cx.progress(done, work.check.len());
-        let entry = &new.entries()[check.entry];
-        let path = entry.path(new).to_owned();
-        let file = Tracked {
-            id: entry.id,
-            mode: entry.mode,
-            path: path.as_bstr(),
-        };
-        if check.racy && is_unchanged(cx, &file, old, &mut before)? {
-            continue;
-        }
-        let (stat, is_written) = bring(cx, &file, &mut content, &mut notices)?;
-        written += u64::from(is_written);
-        if let Some(stat) = stat {
-            new.entries_mut()[check.entry].stat = stat;
-        }
-    }
-    notices.report(cx.options.report);
-    Ok(written)
+/// What writing came to.
+pub(super) struct Written {
+    /// How many files were written.
+    pub(super) count: u64,
+    /// Entries whose files have other stat data than the index says.
+    pub(super) stats: Vec<(usize, Stat)>,
 }
 
-/// An entry of the new index.
+/// Fewer files than this are not worth another thread.
+const FILES_PER_THREAD: usize = 8;
+
+/// Bring every file that was found to differ to what a checkout of `new` makes of it.
+pub(super) fn write(
+    cx: &mut Context<'_>,
+    found: &Found,
+    old: &Stored,
+    new: &gix::index::State,
+) -> Result<Written, Error> {
+    let mut notices = Notices::default();
+    for submodule in &found.submodules {
+        notices.note(Notice::Submodule, new.entries()[*submodule].path(new));
+    }
+    let threads = match cx.options.dry_run {
+        // In order.
+        true => 1,
+        false => threads::count(found.checks.len(), FILES_PER_THREAD),
+    };
+    let paths = found
+        .checks
+        .iter()
+        .map(|check| new.entries()[check.entry].path(new));
+    let job = Job {
+        options: cx.options,
+        checks: &found.checks,
+        old,
+        new,
+        attributes: content::attribute_files(new, paths),
+        shares: Shares::new(found.checks.len(), threads),
+        progress: Mutex::new(Throttle::default()),
+    };
+    let mut inputs = Vec::new();
+    if !found.checks.is_empty() {
+        for _ in 0..threads {
+            let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
+            inputs.push((cx.repo.clone(), dirs));
+        }
+    }
+    let mut written = Written {
+        count: 0,
+        stats: Vec::new(),
+    };
+    let mut failed: Option<(usize, Error)> = None;
+    for done in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
+        written.count += done.count;
+        written.stats.extend(done.stats);
+        notices.add(done.notices);
+        failed = [failed, done.failed]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(check, _)| *check);
+    }
+    // A path may have been taken for a directory's.
+    cx.dirs.forget_all();
+    notices.report(cx.options.report);
+    match failed {
+        Some((_, err)) => Err(err),
+        None => Ok(written),
+    }
+}
+
+/// What all threads know.
+struct Job<'a> {
+    options: &'a Options<'a>,
+    checks: &'a [Check],
+    old: &'a Stored,
+    new: &'a gix::index::State,
+    attributes: AttributeFiles,
+    shares: Shares,
+    progress: Mutex<Throttle>,
+}
+
+/// What one thread has done.
+#[derive(Default)]
+struct Done {
+    count: u64,
+    stats: Vec<(usize, Stat)>,
+    notices: Notices,
+    failed: Option<(usize, Error)>,
+}
+
+impl Job<'_> {
+    fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
+        let mut done = Done::default();
+        let mut worker = match Content::new(repo, self.attributes.clone()) {
+            Ok(content) => Worker {
+                job: self,
+                repo,
+                dirs,
+                content,
+                before: None,
+            },
+            Err(err) => {
+                done.failed = Some((0, err));
+                return done;
+            }
+        };
+        while let Some(share) = self.shares.take() {
+            if let Ok(mut progress) = self.progress.try_lock() {
+                progress.report(self.options, self.shares.taken(), self.checks.len());
+            }
+            for at in share {
+                if let Err(err) = worker.check(&self.checks[at], &mut done) {
+                    self.shares.stop();
+                    done.failed = Some((at, err));
+                    return done;
+                }
+            }
+        }
+        done
+    }
+}
+
+struct Worker<'w> {
+    job: &'w Job<'w>,
+    repo: &'w gix::Repository,
+    dirs: Dirs,
+    content: Content<'w>,
+    /// As the old index had it.
+    before: Option<Content<'w>>,
+}
+
+/// An entry of the new index, and what is in its place.
 struct Tracked<'a> {
     id: gix::ObjectId,
     mode: Mode,
     path: &'a BStr,
+    there: Option<&'a Meta>,
 }
 
-/// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
-/// the blob, or what attributes made of it then. As for git, such a file is left alone.
-fn is_unchanged<'a>(
-    cx: &mut Context<'a>,
-    file: &Tracked<'_>,
-    old: &Stored,
-    before: &mut Option<Content<'a>>,
-) -> Result<bool, Error> {
-    let Some(meta) = cx.meta(file.path)? else {
-        return Ok(false);
-    };
-    let Some(bytes) = read(cx, file.path, &meta) else {
-        return Ok(false);
-    };
-    let hash = gix::objs::compute_hash(cx.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
-    if hash.is_ok_and(|id| id == file.id) {
-        return Ok(true);
-    }
-    let before = match before {
-        Some(before) => before,
-        None => before.insert(Content::new(cx.repo, &old.index)?),
-    };
-    let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
-    Ok(then.is_ok_and(|then| then == bytes))
-}
-
-/// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
-fn bring(
-    cx: &mut Context<'_>,
-    file: &Tracked<'_>,
-    content: &mut Content<'_>,
-    notices: &mut Notices,
-) -> Result<(Option<Stat>, bool), Error> {
-    let path = file.path;
-    if file.mode == Mode::COMMIT {
-        if !cx.options.dry_run {
-            let made = cx.dirs.make(path).map(drop);
-            made.map_err(|err| cx.failed("write", path, err))?;
+impl Worker<'_> {
+    fn check(&mut self, check: &Check, done: &mut Done) -> Result<(), Error> {
+        let new = self.job.new;
+        let entry = &new.entries()[check.entry];
+        let file = Tracked {
+            id: entry.id,
+            mode: entry.mode,
+            path: entry.path(new),
+            there: check.there.as_deref(),
+        };
+        if check.racy && self.is_unchanged(&file)? {
+            return Ok(());
         }
-        return Ok((None, false));
-    }
-    let bytes = content.of(file.id, file.mode, path, notices)?;
-    if let Some(meta) = cx.meta(path)?.filter(|meta| is_right(cx, file, meta, &bytes)) {
-        return Ok((Some(meta.stat), false));
-    }
-    if cx.options.dry_run {
-        cx.would(Action::Write, path);
-        return Ok((None, true));
-    }
-    let stat = replace(cx, file, &bytes).map_err(|err| cx.failed("write", path, err))?;
-    Ok((Some(stat), true))
-}
-
-/// Whether what is there could not be told from what would be written, but for its age.
-fn is_right(cx: &mut Context<'_>, file: &Tracked<'_>, meta: &Meta, bytes: &[u8]) -> bool {
-    let is_alike = match meta.kind {
-        Kind::Symlink => file.mode == Mode::SYMLINK,
-        Kind::File => {
-            file.mode != Mode::SYMLINK
-                && meta.permissions == permissions(file.mode, cx.options.umask)
-                && meta.links == 1
+        let (stat, is_written) = self.bring(&file, &mut done.notices)?;
+        done.count += u64::from(is_written);
+        if let Some(stat) = stat.filter(|stat| *stat != entry.stat) {
+            done.stats.push((check.entry, stat));
         }
-        Kind::Dir | Kind::Other => false,
-    };
-    is_alike
-        && meta.uid == rustix::process::geteuid().as_raw()
-        && meta.size == bytes.len() as u64
-        && read(cx, file.path, meta).is_some_and(|now| now == bytes)
-}
-
-/// The content of a file or the target of a link. What cannot be read is as good as changed.
-fn read(cx: &mut Context<'_>, path: &BStr, meta: &Meta) -> Option<Vec<u8>> {
-    let (dir, name) = dirs::split(path);
-    let dir = cx.dirs.get(dir).ok()??;
-    if meta.kind == Kind::Symlink {
-        let target = rustix::fs::readlinkat(dir, name.as_bytes(), Vec::new()).ok()?;
-        return Some(target.into_bytes());
-    }
-    let mut bytes = Vec::new();
-    dirs::open_file(dir, name).ok()?.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-/// Write beside its place, then rename: nobody ever sees half a file.
-fn replace(cx: &mut Context<'_>, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
-    let (dir, name) = dirs::split(file.path);
-    cx.dirs.forget(file.path);
-    let permissions = permissions(file.mode, cx.options.umask);
-    let dir = cx.dirs.make(dir)?;
-    // `scan` made sure that nothing in it is to be kept.
-    if dirs::meta(dir, name)?.is_some_and(|meta| meta.kind == Kind::Dir) {
-        dirs::remove_tree(dir, name)?;
-    }
-    if file.mode == Mode::SYMLINK {
-        let temporary = Temporary::create(dir, |name| rustix::fs::symlinkat(bytes, dir, name))?.0;
-        temporary.rename(name)?;
-        let stat = rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
-        return Ok(Meta::from(stat).stat);
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let (temporary, fd) = Temporary::create(dir, |name| {
-        rustix::fs::openat(dir, name, flags, rustix::fs::Mode::from_raw_mode(0o600))
-    })?;
-    let mut out = std::fs::File::from(fd);
-    out.write_all(bytes)?;
-    rustix::fs::fchmod(&out, rustix::fs::Mode::from_raw_mode(permissions))?;
-    temporary.rename(name)?;
-    // After the rename, which changes the ctime.
-    Ok(Meta::from(rustix::fs::fstat(out.as_fd())?).stat)
-}
-
-fn permissions(mode: Mode, umask: u32) -> u32 {
-    match mode {
-        Mode::FILE_EXECUTABLE => 0o777 & !umask,
-        _ => 0o666 & !umask,
-    }
-}
-
-/// A file that is unlinked again unless it is renamed.
-struct Temporary<'d> {
-    dir: BorrowedFd<'d>,
-    name: Option<BString>,
-}
-
-impl<'d> Temporary<'d> {
-    /// Under the first name that is free.
-    fn create<T>(
-        dir: BorrowedFd<'d>,
-        mut make: impl FnMut(&[u8]) -> rustix::io::Result<T>,
-    ) -> io::Result<(Self, T)> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{TEMPORARY}{:x}-{count:x}", std::process::id());
-            match make(name.as_bytes()) {
-                Ok(made) => {
-                    let name = Some(name.into());
-                    return Ok((Self { dir, name }, made));
-                }
-                Err(Errno::EXIST) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-    }
-
-    fn rename(mut self, to: &BStr) -> io::Result<()> {
-        if let Some(name) = &self.name {
-            rustix::fs::renameat(self.dir, name.as_bytes(), self.dir, to.as_bytes())?;
-        }
-        self.name = None;
         Ok(())
     }
-}
 
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            // What cannot be removed now is removed by the next run.
-            let _ = dirs::unlink(self.dir, name.as_bstr());
+    /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
+    /// the blob, or what attributes made of it then. As for git, such a file is left alone.
+    fn is_unchanged(&mut self, file: &Tracked<'_>) -> Result<bool, Error> {
+        let Some(bytes) = self.read(file) else {
+            return Ok(false);
+        };
+        let hash = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
+        if hash.is_ok_and(|id| id == file.id) {
+            return Ok(true);
         }
+        let Job { checks, old, new, .. } = self.job;
+        let before = match &mut self.before {
+            Some(before) => before,
+            before => {
+                let racy = checks.iter().filter(|check| check.racy);
+                let paths = racy.map(|check| new.entries()[check.entry].path(new));
+                let files = content::attribute_files(&old.index, paths);
+                before.insert(Content::new(self.repo, files)?)
+            }
+        };
+        let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
+        Ok(then.is_ok_and(|then| then == bytes))
+    }
+
+    /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
+    fn bring(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<(Option<Stat>, bool), Error> {
+        let options = self.job.options;
+        let failed = |err| options.failed("write", file.path, err);
+        if file.mode == Mode::COMMIT {
+            if !options.dry_run {
+                self.dirs.make(file.path).map(drop).map_err(failed)?;
+            }
+            return Ok((None, false));
+        }
+        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
+        if let Some(there) = file.there
+            && self.is_right(file, there, &bytes)
+        {
+            return Ok((Some(there.stat), false));
+        }
+        if options.dry_run {
+            options.would(Action::Write, file.path);
+            return Ok((None, true));
+        }
+        let stat = self.replace(file, &bytes).map_err(failed)?;
+        Ok((Some(stat), true))
+    }
+
+    /// Whether what is there could not be told from what would be written, but for its age.
+    fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
+        let is_alike = match there.kind {
+            Kind::Symlink => file.mode == Mode::SYMLINK,
+            Kind::File => {
+                file.mode != Mode::SYMLINK
+                    && there.permissions == file::permissions(file.mode, self.job.options.umask)
+                    && there.links == 1
+            }
+            Kind::Dir | Kind::Other => false,
+        };
+        is_alike
+            && there.uid == rustix::process::geteuid().as_raw()
+            && there.size == bytes.len() as u64
+            && self.read(file).is_some_and(|now| now == bytes)
+    }
+
+    fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
+        let (dir, name) = dirs::split(file.path);
+        file::read(self.dirs.get(dir).ok()??, name, file.there?)
+    }
+
+    fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
+        let (dir, name) = dirs::split(file.path);
+        let dir = self.dirs.make(dir)?;
+        // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.
+        if file.there.is_some_and(|there| there.kind == Kind::Dir)
+            && dirs::meta(dir, name)?.is_some_and(|there| there.kind == Kind::Dir)
+        {
+            dirs::remove_tree(dir, name)?;
+        }
+        file::write(dir, name, file.mode, self.job.options.umask, bytes)
     }
 }
 
@@ -310,16 +349,12 @@ fn age(stat: &Stat, now: Duration) -> Duration {
     now.saturating_sub(Duration::new(stat.mtime.secs.into(), stat.mtime.nsecs))
 }
 
-impl Work {
-    /// Whether writing the same index again, now, would make files trustworthy that were too young before.
-    pub(super) fn settles_races(&self, old: &Stored, new: &gix::index::State) -> bool {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.check
-            .iter()
-            .filter(|Check { racy, .. }| *racy)
-            .map(|check| &new.entries()[check.entry].stat)
-            .any(|stat| old.is_racy(stat) && age(stat, now) > CLOCK_TICK)
-    }
+/// Whether writing the same index again, now, would make files trustworthy that were too young before.
+pub(super) fn settles_races(found: &Found, old: &Stored, new: &gix::index::State) -> bool {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let racy = found.checks.iter().filter(|check| check.racy);
+    racy.map(|check| &new.entries()[check.entry].stat)
+        .any(|stat| old.is_racy(stat) && age(stat, now) > CLOCK_TICK)
 }

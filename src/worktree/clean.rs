@@ -2,7 +2,9 @@
 //!
 //! Ignored and kept files stay, with all directories above them. Repositories of their own stay.
 //! Fifos, sockets and stray `.git`s are neither tracked nor untracked to git: they go only with a directory that goes.
-//! What cannot be removed does not stop the walk; the first such error is reported at its end.
+//! Which names are untracked in directories of the tree, `walk` has found; untracked directories are entered here.
+//! A `.gitignore` is only read above something untracked.
+//! What cannot be removed does not stop it; the first such error is reported at its end.
 
 use std::{
     io::{self, Read},
@@ -15,42 +17,40 @@ use gix::{
 };
 
 use super::{
-    Context, Error, apply,
+    Context, Error,
     dirs::{self, Kind, Meta},
-    nested,
+    file, nested,
     stored::{self, Stored, Tracked},
+    walk::Untracked,
 };
 use crate::{config::Clean, event::Action};
 
-/// Remove what is neither in `new`, nor ignored, nor to be kept. Says how many files and directories, and what went wrong.
-pub(super) fn clean(cx: &mut Context<'_>, old: &Stored, new: &gix::index::State) -> (u64, Option<Error>) {
-    let root = match cx.dirs.get("".into()) {
-        Ok(Some(root)) => dirs::open_dir(root, ".".into()),
-        Ok(None) => return (0, None),
-        Err(err) => Err(err),
-    };
+/// Remove what is neither in `new`, nor ignored, nor to be kept, of what the walk found to be untracked.
+/// Says how many files and directories, and what went wrong.
+pub(super) fn clean(
+    cx: &mut Context<'_>,
+    untracked: &[Untracked],
+    old: &Stored,
+    new: &gix::index::State,
+) -> (u64, Option<Error>) {
     let mut walk = Walk {
         cx,
         old,
         new,
+        chain: Vec::new(),
         removed: Vec::new(),
         trouble: None,
     };
-    match root {
-        Ok(root) => drop(walk.directory(
-            root,
-            "".into(),
-            Place {
-                tracked: true,
-                excluded: false,
-            },
-        )),
-        Err(err) => walk.fail("read", "".into(), err),
+    for Untracked { dir, names } in untracked {
+        if let Err(err) = walk.tracked_directory(dir.as_bstr(), names) {
+            walk.fail("read", dir.as_bstr(), err);
+        }
     }
-    let (removed, trouble) = (walk.removed, walk.trouble);
+    let (mut removed, trouble) = (walk.removed, walk.trouble);
     if cx.options.dry_run {
+        removed.sort();
         for path in &removed {
-            cx.would(Action::Clean, path.as_bstr());
+            cx.options.would(Action::Clean, path.as_bstr());
         }
     }
     (removed.len() as u64, trouble)
@@ -60,6 +60,9 @@ struct Walk<'w, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
     new: &'w gix::index::State,
+    /// The tracked directory at hand and those above it, the root first: whether a rule excludes each.
+    /// The rules of those that are not excluded have been entered.
+    chain: Vec<(BString, bool)>,
     /// Outermost first: a directory stands for all that was in it.
     removed: Vec<BString>,
     trouble: Option<Error>,
@@ -88,8 +91,60 @@ struct Left {
 }
 
 impl Walk<'_, '_> {
-    /// Clean the directory `path`, but do not remove it.
-    fn directory(&mut self, fd: OwnedFd, path: &BStr, place: Place) -> Left {
+    /// Clean away those of `names`, none of them tracked, that are to go, in a directory with tracked files.
+    fn tracked_directory(&mut self, path: &BStr, names: &[BString]) -> io::Result<()> {
+        let excluded = self.enter(path)?;
+        let Some(fd) = self.cx.dirs.get(path)?.map(|dir| dirs::open_dir(dir, ".".into())) else {
+            return Ok(());
+        };
+        let place = Place {
+            tracked: true,
+            excluded,
+        };
+        self.children(fd?, path, names, place);
+        Ok(())
+    }
+
+    /// Let the rules of `path` hold and of all directories above it. Says whether it is excluded itself.
+    fn enter(&mut self, path: &BStr) -> io::Result<bool> {
+        while self
+            .chain
+            .last()
+            .is_some_and(|(dir, _)| !is_in(path, dir.as_bstr()))
+        {
+            if let Some((_, false)) = self.chain.pop() {
+                self.cx.rules.leave();
+            }
+        }
+        let mut missing: Vec<&BStr> = std::iter::once(path)
+            .chain(dirs::parents(path))
+            .chain([BStr::new("")])
+            .take_while(|dir| self.chain.last().is_none_or(|(last, _)| last != dir))
+            .collect();
+        // Both ends of the root's own chain are the root.
+        missing.dedup();
+        for dir in missing.into_iter().rev() {
+            let is_excluded = match self.chain.last() {
+                None => false,
+                Some((_, excluded)) => *excluded || self.cx.rules.excludes(dir, true),
+            };
+            if !is_excluded {
+                let text = match self.cx.dirs.get(dir)? {
+                    Some(fd) => {
+                        let fd = dirs::open_dir(fd, ".".into())?;
+                        self.ignore_file(fd.as_fd(), dir)
+                    }
+                    None => Vec::new(),
+                };
+                self.cx.rules.enter(dir, &text);
+            }
+            self.chain.push((dir.into(), is_excluded));
+        }
+        Ok(self.chain.last().is_some_and(|(_, excluded)| *excluded))
+    }
+
+    /// Clean the untracked directory `path`, but do not remove it.
+    fn directory(&mut self, fd: OwnedFd, path: &BStr, excluded: bool) -> Left {
         let names = match dirs::entries(fd.as_fd()) {
             Ok(names) => names,
             Err(err) => {
@@ -100,10 +155,22 @@ impl Walk<'_, '_> {
                 };
             }
         };
-        if !place.excluded {
+        if !excluded {
             let text = self.ignore_file(fd.as_fd(), path);
             self.cx.rules.enter(path, &text);
         }
+        let place = Place {
+            tracked: false,
+            excluded,
+        };
+        let left = self.children(fd, path, &names, place);
+        if !excluded {
+            self.cx.rules.leave();
+        }
+        left
+    }
+
+    fn children(&mut self, fd: OwnedFd, path: &BStr, names: &[BString], place: Place) -> Left {
         let mut left = Left::default();
         let mut unlisted = Vec::new();
         for name in names {
@@ -111,9 +178,6 @@ impl Walk<'_, '_> {
                 left.anything = true;
                 self.fail("remove", dirs::join(path, name.as_bstr()).as_bstr(), err);
             }
-        }
-        if !place.excluded {
-            self.cx.rules.leave();
         }
         self.unlisted(fd.as_fd(), path, &unlisted, place, &mut left);
         left
@@ -140,36 +204,14 @@ impl Walk<'_, '_> {
             }
             return Ok(());
         }
-        let tracked = match place.tracked {
-            true => stored::tracked(self.new, child),
-            false => Tracked::No,
-        };
-        if tracked == Tracked::File {
-            left.anything = true;
-            return Ok(());
-        }
         if is_leftover(name, &meta) {
             return self.remove(dir, name, None);
         }
-        if tracked == Tracked::No && self.is_to_be_deleted(child, &meta) {
+        if self.is_to_be_deleted(child, &meta) {
             return Ok(());
         }
         let excluded = place.excluded || self.cx.rules.excludes(child, meta.kind == Kind::Dir);
         match meta.kind {
-            Kind::Dir if tracked == Tracked::Directory => {
-                left.anything = true;
-                let fd = dirs::open_dir(dir, name)?;
-                self.directory(
-                    fd,
-                    child,
-                    Place {
-                        tracked: true,
-                        excluded,
-                    },
-                );
-            }
-            // In a dry run: it is in the way of a directory, and replaced.
-            _ if tracked == Tracked::Directory => {}
             _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
             Kind::Dir => self.untracked_directory(dir, name, child, excluded, left)?,
             Kind::File | Kind::Symlink if excluded => {
@@ -190,7 +232,7 @@ impl Walk<'_, '_> {
         excluded: bool,
         left: &mut Left,
     ) -> io::Result<()> {
-        if nested::is_repository(&self.cx.path(path)) {
+        if nested::is_repository(&self.cx.options.path(path)) {
             left.anything = true;
             return Ok(());
         }
@@ -202,14 +244,7 @@ impl Walk<'_, '_> {
         }
         let mark = self.removed.len();
         let inside = match dirs::open_dir(dir, name) {
-            Ok(fd) => self.directory(
-                fd,
-                path,
-                Place {
-                    tracked: false,
-                    excluded,
-                },
-            ),
+            Ok(fd) => self.directory(fd, path, excluded),
             // An empty directory goes even if it cannot be read.
             Err(err) => match self.cx.options.dry_run || dirs::remove_dir(dir, name).is_err() {
                 true => return Err(err),
@@ -331,7 +366,13 @@ impl Walk<'_, '_> {
     }
 }
 
+/// Whether `path` is `dir` or below it.
+fn is_in(path: &BStr, dir: &BStr) -> bool {
+    let rest = path.strip_prefix(dir.as_bytes());
+    dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// A temporary file of a run that was killed.
 fn is_leftover(name: &BStr, meta: &Meta) -> bool {
-    name.starts_with_str(apply::TEMPORARY) && matches!(meta.kind, Kind::File | Kind::Symlink)
+    name.starts_with_str(file::TEMPORARY) && matches!(meta.kind, Kind::File | Kind::Symlink)
 }

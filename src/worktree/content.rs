@@ -3,6 +3,8 @@
 //! Attributes come from the index that is checked out and from `info/attributes`. External filters do not exist
 //! here: nothing in this room could start a program.
 
+use std::collections::BTreeMap;
+
 use gix::{
     attrs::StateRef,
     bstr::{BStr, BString, ByteSlice},
@@ -28,6 +30,41 @@ pub(super) struct Content<'r> {
 /// In the order in which [`Wanted`] reads them.
 const ATTRIBUTES: [&str; 6] = ["crlf", "text", "eol", "ident", "filter", "working-tree-encoding"];
 
+/// Where each `.gitattributes` is, in ascending order, and what it is.
+pub(super) type AttributeFiles = Vec<(BString, gix::ObjectId)>;
+
+/// Every `.gitattributes` of `index` that has a say in the attributes of `paths`, which are sorted.
+pub(super) fn attribute_files<'p>(
+    index: &gix::index::State,
+    paths: impl Iterator<Item = &'p BStr>,
+) -> AttributeFiles {
+    let mut files = BTreeMap::new();
+    let mut last = None;
+    for dir in paths.map(|path| dirs::split(path).0) {
+        if last.replace(dir) == Some(dir) {
+            continue;
+        }
+        for dir in std::iter::once(dir)
+            .chain(dirs::parents(dir))
+            .chain([BStr::new("")])
+        {
+            let path = dirs::join(dir, ".gitattributes".into());
+            if files.contains_key(&path) {
+                break;
+            }
+            // gix would leave out those that are executable; git does not.
+            let entry = index
+                .entry_by_path(path.as_bstr())
+                .filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE));
+            files.insert(path, entry.map(|entry| entry.id));
+        }
+    }
+    files
+        .into_iter()
+        .filter_map(|(path, id)| Some((path, id?)))
+        .collect()
+}
+
 /// What attributes and configuration ask for.
 struct Wanted {
     digest: AttributesDigest,
@@ -37,15 +74,14 @@ struct Wanted {
 }
 
 impl<'r> Content<'r> {
-    /// For files of `index`.
-    pub(super) fn new(repo: &'r gix::Repository, index: &gix::index::State) -> Result<Self, Error> {
+    /// For files whose attributes are in `files`.
+    pub(super) fn new(repo: &'r gix::Repository, files: AttributeFiles) -> Result<Self, Error> {
         let outside = repo
             .attributes_only(&gix::index::State::new(repo.object_hash()), Source::IdMapping)
             .map_err(|err| Error::Settings {
                 reason: err.to_string(),
             })?;
         let state = outside.state().clone();
-        let files = attribute_files(index);
         let stack = Stack::new(repo.git_dir(), state, Case::Sensitive, Vec::new(), files);
         let stack = gix::AttributeStack::new(stack, repo);
         Ok(Self {
@@ -134,17 +170,6 @@ impl<'r> Content<'r> {
             encoding: value(encoding).map(|name| name.to_str_lossy().into_owned()),
         })
     }
-}
-
-/// Every `.gitattributes`. gix would leave out those that are executable; git does not.
-fn attribute_files(index: &gix::index::State) -> Vec<(BString, gix::ObjectId)> {
-    let entries = index.entries().iter();
-    entries
-        .filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
-        .map(|entry| (entry.path(index), entry.id))
-        .filter(|(path, _)| dirs::split(path).1 == ".gitattributes")
-        .map(|(path, id)| (path.to_owned(), id))
-        .collect()
 }
 
 /// As `git_path_check_crlf` in git's convert.c.

@@ -68,14 +68,27 @@ impl Dirs {
         })
     }
 
+    /// The same worktree, for another thread.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            root: self.root()?,
+            chain: Vec::new(),
+            umask: self.umask,
+        })
+    }
+
+    /// The root, opened once more.
+    pub(super) fn root(&self) -> io::Result<OwnedFd> {
+        open_dir(self.root.as_fd(), ".".into())
+    }
+
     /// The directory `dir`, or nothing if it is not there, or not reached through directories alone.
     pub(super) fn get(&mut self, dir: &BStr) -> io::Result<Option<BorrowedFd<'_>>> {
         let kept = self.keep_common(dir);
         for name in components(dir).skip(kept) {
-            match open_dir(self.last(), name) {
-                Ok(fd) => self.chain.push((name.into(), fd)),
-                Err(err) if is_absent(&err) => return Ok(None),
-                Err(err) => return Err(err),
+            match open_dir_if_there(self.last(), name)? {
+                Some(fd) => self.chain.push((name.into(), fd)),
+                None => return Ok(None),
             }
         }
         Ok(Some(self.last()))
@@ -85,10 +98,9 @@ impl Dirs {
     pub(super) fn make(&mut self, dir: &BStr) -> io::Result<BorrowedFd<'_>> {
         let kept = self.keep_common(dir);
         for name in components(dir).skip(kept) {
-            let fd = match open_dir(self.last(), name) {
-                Ok(fd) => fd,
-                Err(err) if is_absent(&err) => make_dir(self.last(), name, self.umask)?,
-                Err(err) => return Err(err),
+            let fd = match open_dir_if_there(self.last(), name)? {
+                Some(fd) => fd,
+                None => make_dir(self.last(), name, self.umask)?,
             };
             self.chain.push((name.into(), fd));
         }
@@ -107,6 +119,11 @@ impl Dirs {
         if same == wanted.len() {
             self.chain.truncate(same.saturating_sub(1));
         }
+    }
+
+    /// Any directory may have been removed or replaced.
+    pub(super) fn forget_all(&mut self) {
+        self.chain.clear();
     }
 
     /// Drop what is not on the way to `dir`, and say how many components of it are open.
@@ -164,6 +181,20 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<OwnedFd> 
     Ok(rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())?)
 }
 
+/// Open the directory `name`, or nothing if there is none of that name: nothing at all, or something else.
+pub(super) fn open_dir_if_there(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<Option<OwnedFd>> {
+    match open_dir(dir, name) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(err) if is_absent(&err) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// What the open `fd` is.
+pub(super) fn meta_of(fd: BorrowedFd<'_>) -> io::Result<Meta> {
+    Ok(rustix::fs::fstat(fd)?.into())
+}
+
 /// Open the regular file `name` for reading, not following a link and not waiting for the writer of a fifo.
 pub(super) fn open_file(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -214,18 +245,22 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<()> {
     remove_dir(dir, name).map(drop)
 }
 
-/// Make the directory `name`, in place of a file or link if there is one.
+/// Make the directory `name`, in place of a file or link if there is one. Another thread may do so, too.
 fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<OwnedFd> {
-    let make = || rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777));
-    match make() {
-        Err(Errno::EXIST) => {
-            unlink(parent, name)?;
-            make()?;
+    while let Err(err) = rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777)) {
+        if err != Errno::EXIST {
+            return Err(err.into());
         }
-        other => other?,
+        if let Some(fd) = open_dir_if_there(parent, name)? {
+            return Ok(fd);
+        }
+        match rustix::fs::unlinkat(parent, name.as_bytes(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(err) => return Err(err.into()),
+        }
     }
     let fd = open_dir(parent, name)?;
-    let now = Meta::from(rustix::fs::fstat(&fd)?).permissions;
+    let now = meta_of(fd.as_fd())?.permissions;
     // The process has a umask of its own. A set-group-id bit that the parent handed down stays.
     let want = (now & 0o7000) | (0o777 & !umask);
     if now != want {

@@ -13,13 +13,27 @@ pub(super) enum Notice {
     Encoding,
 }
 
-/// How often each was met, and where first.
+/// How often each was met, and where first, in alphabetical order.
 #[derive(Debug, Default)]
 pub(super) struct Notices([Option<(u64, BString)>; 4]);
 
 impl Notices {
     pub(super) fn note(&mut self, notice: Notice, path: &BStr) {
         self.0[notice as usize].get_or_insert_with(|| (0, path.into())).0 += 1;
+    }
+
+    /// What another thread has met.
+    pub(super) fn add(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            match (mine, theirs) {
+                (Some((count, first)), Some((more, other))) => {
+                    *count += more;
+                    *first = other.min(std::mem::take(first));
+                }
+                (mine @ None, theirs) => *mine = theirs,
+                (Some(_), None) => {}
+            }
+        }
     }
 
     /// One warning for each kind that was met.

@@ -1,16 +1,26 @@
 //! A commit's tree becomes the entries of an index, or is refused before anything is touched.
 //!
 //! What leaves here is safe to write: every component is valid, no path is used twice, none is a file and a
-//! directory at once. It knows objects, but no worktree.
+//! directory at once. Subtrees that the old index is known to have already are taken from there, unread.
+//! It knows objects and the old index, but no worktree.
+
+use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
 use gix::{
-    bstr::{BStr, BString, ByteSlice},
-    index::entry::{self, Flags},
+    bstr::{BStr, BString, ByteSlice, ByteVec},
+    index::{
+        Entry,
+        entry::{self, Flags, Mode},
+        extension::Tree,
+    },
     objs::tree::{EntryKind, EntryRef},
     validate::path::component,
 };
 
-use super::{Error, dirs};
+use super::{
+    Error,
+    stored::{self, Stored},
+};
 
 /// The longest path that Linux takes, without the NUL; git could not use a longer one.
 const MAX_PATH_BYTES: usize = 4095;
@@ -19,8 +29,32 @@ const MAX_NAME_BYTES: usize = 255;
 /// A tree of a few objects can stand for more files than any disk can hold.
 const MAX_ENTRIES: usize = 20_000_000;
 
-/// The tree of `commit` as an index without stat data.
-pub(super) fn tree(repo: &gix::Repository, commit: gix::ObjectId) -> Result<gix::index::State, Error> {
+/// What an update leads to.
+pub(super) struct Plan<'o> {
+    /// The files to be there. Entries that the old index has, too, have its stat data, others have none.
+    pub(super) index: Cow<'o, gix::index::State>,
+    /// What is no longer tracked.
+    pub(super) delete: Vec<Delete>,
+}
+
+impl Plan<'_> {
+    /// The index says something else than the old one, or the old one was not sure of it.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.index, Cow::Owned(_))
+    }
+}
+
+pub(super) struct Delete {
+    pub(super) path: BString,
+    pub(super) is_submodule: bool,
+}
+
+/// What leads from `old` to the tree of `commit`.
+pub(super) fn tree<'o>(
+    repo: &gix::Repository,
+    commit: gix::ObjectId,
+    old: &'o Stored,
+) -> Result<Plan<'o>, Error> {
     let missing = |err: gix::Error| Error::Object {
         id: commit,
         path: String::new(),
@@ -31,13 +65,30 @@ pub(super) fn tree(repo: &gix::Repository, commit: gix::ObjectId) -> Result<gix:
         .map_err(missing)?
         .tree_id()
         .map_err(missing)?;
-    let mut plan = Plan {
+    if old.is(&root) {
+        return Ok(Plan {
+            index: Cow::Borrowed(&old.index),
+            delete: Vec::new(),
+        });
+    }
+    let mut builder = Builder {
         repo,
         commit,
-        index: gix::index::State::new(repo.object_hash()),
+        old,
+        unseen: 0,
+        index: stored::empty(old),
+        delete: Vec::new(),
+        path: BString::default(),
     };
-    plan.expand(root.detach(), "".into())?;
-    Ok(plan.index)
+    let tree = builder.expand(root.detach(), old.tree(), "".into())?;
+    builder.skip(old.index.entries().len());
+    if let Some(place) = builder.index.tree_mut() {
+        *place = tree;
+    }
+    Ok(Plan {
+        index: Cow::Owned(builder.index),
+        delete: builder.delete,
+    })
 }
 
 /// Whether `name` may be a component of a path in a worktree: not `..`, not `.git` in any spelling.
@@ -48,6 +99,16 @@ pub(super) fn check_name(name: &BStr, is_symlink: bool) -> Result<(), String> {
         protect_hfs: true,
         protect_ntfs: true,
     };
+    // Nothing to look into in most names. Only those that begin with a dot or a `g` can come to `.git`, or to
+    // another name of it, unless there are characters in them that some file systems overlook.
+    if name.is_ascii()
+        && !name.contains(&0)
+        && !name.contains(&b'/')
+        && (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !matches!(name[0], b'.' | b'g' | b'G')
+    {
+        return Ok(());
+    }
     if name.len() > MAX_NAME_BYTES {
         return Err(format!("its name is longer than {MAX_NAME_BYTES} bytes"));
     }
@@ -60,18 +121,42 @@ pub(super) fn check_name(name: &BStr, is_symlink: bool) -> Result<(), String> {
         .map_err(|err| err.to_string())
 }
 
-struct Plan<'r> {
+struct Builder<'r> {
     repo: &'r gix::Repository,
     commit: gix::ObjectId,
+    old: &'r Stored,
+    /// The first entry of the old index that comes after all of the new one.
+    unseen: usize,
     index: gix::index::State,
+    delete: Vec<Delete>,
+    /// Of the directory at hand, with a slash at its end, unless it is the root.
+    path: BString,
 }
 
-impl Plan<'_> {
-    /// Add what is in the tree `id` at `dir`.
-    fn expand(&mut self, id: gix::ObjectId, dir: &BStr) -> Result<(), Error> {
+impl Builder<'_> {
+    /// Add what is in the tree `id`, whose name is `name`. `known` is what the old index had in this place.
+    fn expand(&mut self, id: gix::ObjectId, known: Option<&Tree>, name: &BStr) -> Result<Tree, Error> {
+        if let Some(known) = known.filter(|known| known.id == id)
+            && let Some(range) = self.range_of(known)
+        {
+            self.take(range)?;
+            return Ok(known.clone());
+        }
+        let first = self.index.entries().len();
+        let children = self.children(id, known)?;
+        Ok(Tree {
+            name: name.as_bytes().into(),
+            id,
+            num_entries: u32::try_from(self.index.entries().len() - first).ok(),
+            children,
+        })
+    }
+
+    fn children(&mut self, id: gix::ObjectId, known: Option<&Tree>) -> Result<Vec<Tree>, Error> {
+        let dir = self.path.clone();
         let damaged = |reason: String| Error::Object {
             id,
-            path: dir.to_string(),
+            path: dir.strip_suffix(b"/").unwrap_or_default().to_str_lossy().into(),
             reason,
         };
         let tree = self
@@ -79,69 +164,161 @@ impl Plan<'_> {
             .find_object(id)
             .and_then(|object| object.try_into_tree())
             .map_err(|err| damaged(err.to_string()))?;
+        let mut children = Vec::new();
         let mut files = Vec::new();
         let mut previous = None;
         for entry in tree.iter() {
             let entry = entry.map_err(|err| damaged(err.to_string()))?.inner;
-            let path = dirs::join(dir, entry.filename);
-            self.check(&entry, path.as_bstr(), previous.as_ref(), &files)?;
+            self.path.push_str(entry.filename);
+            self.check(&entry, previous.as_ref(), &files)?;
             match kind(&entry) {
-                None => self.expand(entry.oid.into(), path.as_bstr())?,
+                None => {
+                    self.path.push(b'/');
+                    let known = known.and_then(|known| child(known, entry.filename));
+                    children.push(self.expand(entry.oid.into(), known, entry.filename)?);
+                }
                 Some(mode) => {
                     files.push(entry.filename);
-                    self.push(mode, entry.oid.into(), path)?;
+                    self.push(mode, entry.oid.into())?;
                 }
             }
+            self.path.truncate(dir.len());
             previous = Some(entry);
+        }
+        Ok(children)
+    }
+
+    /// Add the file at the present path.
+    fn push(&mut self, mode: Mode, id: gix::ObjectId) -> Result<(), Error> {
+        self.make_room(1)?;
+        let end = self.first_not_below(self.path.as_bstr());
+        self.skip(end);
+        let old = &self.old.index;
+        let mut stat = entry::Stat::default();
+        while let Some(known) = old.entries().get(self.unseen)
+            && known.path(old) == self.path
+        {
+            if known.id == id && known.mode == mode && !stored::is_special(known) {
+                stat = known.stat;
+            }
+            self.unseen += 1;
+        }
+        self.index
+            .dangerously_push_entry(stat, id, Flags::empty(), mode, self.path.as_bstr());
+        Ok(())
+    }
+
+    /// Add entries as they were.
+    fn take(&mut self, range: Range<usize>) -> Result<(), Error> {
+        self.make_room(range.len())?;
+        self.skip(range.start);
+        self.unseen = range.end;
+        let old = &self.old.index;
+        for entry in &old.entries()[range] {
+            self.index.dangerously_push_entry(
+                entry.stat,
+                entry.id,
+                Flags::empty(),
+                entry.mode,
+                entry.path(old),
+            );
         }
         Ok(())
     }
 
-    fn push(&mut self, mode: entry::Mode, id: gix::ObjectId, path: BString) -> Result<(), Error> {
-        if self.index.entries().len() >= MAX_ENTRIES {
-            return Err(self.refuse(
-                path.as_bstr(),
-                format!("the tree has more than {MAX_ENTRIES} files"),
-            ));
+    /// The entries below the present path, if they are as many as `known` says, and nothing but files.
+    fn range_of(&self, known: &Tree) -> Option<Range<usize>> {
+        let old = &self.old.index;
+        let start = self.first_not_below(self.path.as_bstr());
+        let end = start.checked_add(known.num_entries? as usize)?;
+        let entries = old.entries().get(start..end)?;
+        let is_below = |entry: &Entry| entry.path(old).starts_with(&self.path);
+        let is_whole = entries.last().is_none_or(is_below) && !old.entries().get(end).is_some_and(is_below);
+        (is_whole && !entries.iter().any(stored::is_special)).then_some(start..end)
+    }
+
+    /// The first unseen entry of the old index that does not come before `path`.
+    fn first_not_below(&self, path: &BStr) -> usize {
+        let old = &self.old.index;
+        let is_before = |entry: &Entry| entry.path(old).cmp(path) == Ordering::Less;
+        let unseen = &old.entries()[self.unseen..];
+        // It is near, as a rule.
+        let mut step = 1;
+        while unseen.get(step - 1).is_some_and(is_before) {
+            step *= 2;
         }
-        self.index
-            .dangerously_push_entry(entry::Stat::default(), id, Flags::empty(), mode, path.as_bstr());
-        Ok(())
+        self.unseen + unseen[..unseen.len().min(step)].partition_point(is_before)
+    }
+
+    /// The unseen entries before `end` are no longer tracked.
+    fn skip(&mut self, end: usize) {
+        for entry in &self.old.index.entries()[self.unseen..end] {
+            forget(entry, self.old, &mut self.delete);
+        }
+        self.unseen = end;
+    }
+
+    fn make_room(&self, count: usize) -> Result<(), Error> {
+        match self.index.entries().len() + count > MAX_ENTRIES {
+            true => Err(self.refuse(format!("the tree has more than {MAX_ENTRIES} files"))),
+            false => Ok(()),
+        }
     }
 
     /// `files` are the names of what is no directory in this tree so far, in ascending order.
     fn check(
         &self,
         entry: &EntryRef<'_>,
-        path: &BStr,
         previous: Option<&EntryRef<'_>>,
         files: &[&BStr],
     ) -> Result<(), Error> {
         let is_symlink = entry.mode.kind() == EntryKind::Link;
-        check_name(entry.filename, is_symlink).map_err(|reason| self.refuse(path, reason))?;
-        if path.len() > MAX_PATH_BYTES {
-            return Err(self.refuse(path, format!("it is longer than {MAX_PATH_BYTES} bytes")));
+        check_name(entry.filename, is_symlink).map_err(|reason| self.refuse(reason))?;
+        if self.path.len() > MAX_PATH_BYTES {
+            return Err(self.refuse(format!("it is longer than {MAX_PATH_BYTES} bytes")));
         }
         if entry.mode.is_tree() && files.binary_search(&entry.filename).is_ok() {
-            return Err(self.refuse(path, "it is both a file and a directory"));
+            return Err(self.refuse("it is both a file and a directory"));
         }
         // Git's order: a directory sorts as if its name ended with a slash.
         match previous {
             Some(previous) if previous.filename == entry.filename => {
-                Err(self.refuse(path, "its name is used twice"))
+                Err(self.refuse("its name is used twice"))
             }
-            Some(previous) if previous >= entry => Err(self.refuse(path, "the tree is not sorted")),
+            Some(previous) if previous >= entry => Err(self.refuse("the tree is not sorted")),
             _ => Ok(()),
         }
     }
 
-    fn refuse(&self, path: &BStr, reason: impl Into<String>) -> Error {
+    fn refuse(&self, reason: impl Into<String>) -> Error {
         Error::Tree {
             commit: self.commit,
-            path: path.to_string(),
+            path: self.path.to_string(),
             reason: reason.into(),
         }
     }
+}
+
+/// Plan to delete the file of `entry`, unless its path is one that an index must not hold.
+fn forget(entry: &Entry, old: &Stored, delete: &mut Vec<Delete>) {
+    let path = entry.path(&old.index);
+    let is_safe = path
+        .split_str("/")
+        .all(|name| check_name(name.as_bstr(), false).is_ok());
+    let is_repeated = delete.last().is_some_and(|last| last.path == path);
+    if is_safe && !is_repeated && !entry.mode.is_sparse() {
+        delete.push(Delete {
+            path: path.into(),
+            is_submodule: entry.mode == Mode::COMMIT,
+        });
+    }
+}
+
+fn child<'t>(tree: &'t Tree, name: &BStr) -> Option<&'t Tree> {
+    let found = tree
+        .children
+        .binary_search_by(|child| child.name.as_slice().cmp(name.as_bytes()));
+    found.ok().and_then(|at| tree.children.get(at))
 }
 
 /// The mode of an entry in the index, or nothing for a tree.

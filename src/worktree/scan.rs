@@ -1,8 +1,8 @@
-//! What must be looked at and what must go: the old index, the new tree and the files, compared by stat data alone.
+//! What must be looked at, and whether anything forbids the update: the files as they are, beside the index to be.
 //!
 //! Nothing is changed here, and no content is read. All that forbids an update is found here or before.
 
-use std::{cmp::Ordering, io, os::fd::AsFd};
+use std::{io, os::fd::AsFd};
 
 use gix::{
     bstr::{BStr, BString, ByteSlice},
@@ -12,122 +12,37 @@ use gix::{
 use super::{
     Context, Error,
     dirs::{self, Kind, Meta},
-    plan,
+    memory::Tidy,
     stored::{self, Stored, Tracked},
+    walk::{self, Found, Stop, Why},
 };
 
-/// The work to do.
-#[derive(Default)]
-pub(super) struct Work {
-    /// Paths that are no longer tracked.
-    pub(super) delete: Vec<Delete>,
-    /// Entries of the new index whose file is not known to be right.
-    pub(super) check: Vec<Check>,
-}
-
-pub(super) struct Delete {
-    pub(super) path: BString,
-    pub(super) is_submodule: bool,
-}
-
-pub(super) struct Check {
-    /// Where in the new index it is.
-    pub(super) entry: usize,
-    /// The stat data match, but too closely in time to trust them.
-    pub(super) racy: bool,
-}
-
-/// Compare, and give entries of `new` whose file is untouched the stat data of `old`.
+/// Find what differs between the files and `new`.
 pub(super) fn compare(
     cx: &mut Context<'_>,
     old: &Stored,
-    new: &mut gix::index::State,
-) -> Result<Work, Error> {
-    let mut work = Work::default();
-    let mut unseen = old.index.entries();
-    for position in 0..new.entries().len() {
-        let (entry, path) = (&new.entries()[position], new.entries()[position].path(new));
-        let known = advance(&mut unseen, path, old, &mut work.delete);
-        let known =
-            known.filter(|old| old.id == entry.id && old.mode == entry.mode && !stored::is_special(old));
-        let meta = cx.meta(path)?;
-        match known.filter(|old| is_untouched(old, meta.as_ref(), cx.repo.object_hash())) {
-            Some(known) => {
-                let stat = known.stat;
-                new.entries_mut()[position].stat = stat;
-                if entry_needs_content(known.mode) && old.is_racy(&stat) {
-                    work.check.push(Check {
-                        entry: position,
-                        racy: true,
-                    });
-                }
-            }
-            None => {
-                check_place(cx, old, path, entry.mode, meta.as_ref())?;
-                check_object(cx, entry, path)?;
-                work.check.push(Check {
-                    entry: position,
-                    racy: false,
-                });
-            }
-        }
+    new: &gix::index::State,
+    tidy: &Tidy,
+) -> Result<Found, Error> {
+    let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
+    let found = walk::walk(root, old, new, &cx.elsewhere, tidy).map_err(|stop| stopped(cx, stop))?;
+    for check in found.checks.iter().filter(|check| !check.racy) {
+        let entry = &new.entries()[check.entry];
+        let path = entry.path(new);
+        check_place(cx, old, path, entry.mode, check.there.as_deref())?;
+        check_object(cx, entry, path)?;
     }
-    for entry in unseen {
-        forget(entry, old, &mut work.delete);
-    }
-    Ok(work)
+    Ok(found)
 }
 
-/// The entry for `path`, without conflict. What comes before it is no longer tracked.
-fn advance<'a>(
-    unseen: &mut &'a [Entry],
-    path: &BStr,
-    old: &Stored,
-    delete: &mut Vec<Delete>,
-) -> Option<&'a Entry> {
-    let mut found = None;
-    while let Some((first, rest)) = unseen.split_first() {
-        match first.path(&old.index).cmp(path) {
-            Ordering::Greater => break,
-            Ordering::Equal => found = Some(first),
-            Ordering::Less => forget(first, old, delete),
-        }
-        *unseen = rest;
+fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
+    match why {
+        Why::Io(err) => cx.failed("read", path.as_bstr(), err),
+        Why::Protected => Error::Kept {
+            path: path.to_string(),
+            kept: path.to_string(),
+        },
     }
-    found
-}
-
-/// Plan to delete the file of `entry`, unless its path is one that an index must not hold.
-fn forget(entry: &Entry, old: &Stored, delete: &mut Vec<Delete>) {
-    let path = entry.path(&old.index);
-    let is_safe = path
-        .split_str("/")
-        .all(|name| plan::check_name(name.as_bstr(), false).is_ok());
-    let is_repeated = delete.last().is_some_and(|last| last.path == path);
-    if is_safe && !is_repeated && !entry.mode.is_sparse() {
-        delete.push(Delete {
-            path: path.into(),
-            is_submodule: entry.mode == Mode::COMMIT,
-        });
-    }
-}
-
-/// As git's `ie_match_stat`: nothing that the system tells about the file has changed.
-fn is_untouched(entry: &Entry, meta: Option<&Meta>, hash: gix::hash::Kind) -> bool {
-    let Some(meta) = meta else { return false };
-    let is_executable = meta.permissions & 0o100 != 0;
-    match (entry.mode, meta.kind) {
-        // Whatever is in it.
-        (Mode::COMMIT, Kind::Dir) => true,
-        (Mode::SYMLINK, Kind::Symlink) => stored::stat_matches(entry, &meta.stat, hash),
-        (Mode::FILE, Kind::File) => !is_executable && stored::stat_matches(entry, &meta.stat, hash),
-        (Mode::FILE_EXECUTABLE, Kind::File) => is_executable && stored::stat_matches(entry, &meta.stat, hash),
-        _ => false,
-    }
-}
-
-fn entry_needs_content(mode: Mode) -> bool {
-    mode != Mode::COMMIT
 }
 
 /// A missing object stops the update while nothing has been changed.

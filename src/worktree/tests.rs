@@ -20,6 +20,7 @@ struct Place {
     clean: Clean,
     keep: Vec<String>,
     dry_run: bool,
+    memory: Memory,
 }
 
 impl Place {
@@ -35,6 +36,7 @@ impl Place {
             clean: Clean::Untracked,
             keep: Vec::new(),
             dry_run: false,
+            memory: Memory::default(),
         }
     }
 
@@ -117,6 +119,7 @@ impl Place {
                 keep: &self.keep,
                 umask: 0o022,
                 dry_run: self.dry_run,
+                memory: &self.memory,
                 report: &Reporter::new(move |event| events.lock().unwrap().push(event)),
             },
         )
@@ -283,6 +286,77 @@ fn nothing_to_do_leaves_even_the_index_alone() {
 }
 
 #[test]
+fn what_the_cached_tree_proves_is_not_read() {
+    let place = Place::new();
+    let commit = place.commit(&[("a/b/c", "1"), ("a/d", "1"), ("e/f", "1"), ("g", "1")]);
+    place.update(commit).unwrap();
+    let next = place.commit(&[("a/b/c", "1"), ("a/d", "2"), ("e/f", "1"), ("g", "1")]);
+    // Of the trees that stay, the objects are not even there.
+    for commit in [commit, next] {
+        let tree = place.repo.find_commit(commit).unwrap().tree().unwrap();
+        for path in ["e", "a/b"] {
+            let id = tree
+                .lookup_entry_by_path(path)
+                .unwrap()
+                .unwrap()
+                .object_id()
+                .to_string();
+            fs::remove_file(place.at(&format!(".git/objects/{}/{}", &id[..2], &id[2..]))).ok();
+        }
+    }
+    assert_eq!(place.update(next).unwrap(), done(1, 0, 0));
+    let index = place.index();
+    let tree = index.tree().unwrap();
+    assert_eq!((tree.num_entries, tree.children.len()), (Some(4), 2));
+    fs::write(place.at("e/f"), "dirty").unwrap();
+    assert_eq!(place.update(next).unwrap(), done(1, 0, 0));
+    // A checksum of zeroes proves nothing.
+    let mut bytes = fs::read(place.at(".git/index")).unwrap();
+    let end = bytes.len();
+    bytes[end - 20..].fill(0);
+    fs::write(place.at(".git/index"), bytes).unwrap();
+    assert!(matches!(place.update(next), Err(Error::Object { .. })));
+}
+
+#[test]
+fn what_is_remembered_is_looked_at_before_it_is_believed() {
+    let place = Place::new();
+    let commit = place.commit(&[("a", "1"), ("d/b", "1"), ("d/e/f", "1")]);
+    let remember = |commit, count| {
+        while place.memory.tidy() < count {
+            place.update(commit).unwrap();
+        }
+        // Now from memory alone.
+        assert_eq!(place.update(commit).unwrap(), done(0, 0, 0));
+    };
+    remember(commit, 3);
+    place.write("d/new", "1");
+    place.write("d/e/new", "1");
+    fs::write(place.at("d/b"), "dirty").unwrap();
+    assert_eq!(place.update(commit).unwrap(), done(1, 0, 2));
+    remember(commit, 3);
+    fs::remove_dir_all(place.at("d/e")).unwrap();
+    symlink("../../outside", place.at("d/e")).unwrap();
+    assert_eq!(place.update(commit).unwrap(), done(1, 0, 0));
+    remember(commit, 3);
+    // Another index: what is tracked now may be untracked then, in a directory that has not changed.
+    let mut index = place.index();
+    index.remove_tree();
+    index.remove_entries(|_, path, _| path == "d/b");
+    index.write(Default::default()).unwrap();
+    let commit = place.commit(&[("a", "1"), ("d/e/f", "1")]);
+    assert_eq!(place.update(commit).unwrap(), done(0, 0, 1));
+    // In a run that fails, nothing is learnt.
+    remember(commit, 3);
+    assert!(
+        place
+            .update(gix::ObjectId::from_hex(&[b'7'; 40]).unwrap())
+            .is_err()
+    );
+    assert_eq!(place.memory.tidy(), 0);
+}
+
+#[test]
 fn an_edit_of_the_same_size_is_seen_at_once() {
     let place = Place::new();
     let commit = place.commit(&[("a", "good"), ("b", "good")]);
@@ -349,7 +423,7 @@ fn an_index_with_hostile_paths_deletes_nothing_outside() {
     index.sort_entries();
     symlink("../outside", place.at("link")).unwrap();
     fs::create_dir(place.at("a")).unwrap();
-    stored::write(&place.repo, index).unwrap();
+    drop(stored::write(&place.repo, index).unwrap());
     place.update(place.commit(&[("b", "1")])).unwrap();
     assert!(place.exists(".git/HEAD"));
 }
@@ -450,9 +524,11 @@ fn the_repository_is_out_of_bounds_wherever_it_is() {
     place.clean = Clean::All;
     assert_eq!(place.update(place.commit(&[("a", "1")])).unwrap(), done(1, 0, 1));
     assert!(place.exists("repo/HEAD"));
-    let commit = place.commit(&[("repo", "1")]);
-    assert!(matches!(place.update(commit), Err(Error::Kept { .. })));
-    assert!(place.exists("repo/HEAD"));
+    for path in ["repo", "repo/hooks/post-checkout", "repo/HEAD"] {
+        let commit = place.commit(&[(path, "1")]);
+        assert!(matches!(place.update(commit), Err(Error::Kept { .. })), "{path}");
+    }
+    assert!(place.exists("repo/HEAD") && !place.exists("repo/hooks/post-checkout"));
 }
 
 #[test]
@@ -595,6 +671,7 @@ fn errors_name_the_path_and_say_what_to_do() {
         keep: &[],
         umask: 0o022,
         dry_run: false,
+        memory: &Memory::default(),
         report: &Reporter::new(|_| ()),
     };
     let err = update(&place.repo, err, &options).unwrap_err();

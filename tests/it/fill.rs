@@ -43,6 +43,7 @@ impl Daemon {
                 groups: Groups::default(),
                 connections: Connections::new(config.keep_alive),
                 stop: Stop::default(),
+                memory: gitsocket::worktree::Memory::default(),
                 report: Reporter::new(|_| {}),
             },
         }

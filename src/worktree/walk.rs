@@ -1,0 +1,300 @@
+//! The one walk through the worktree: each directory of the new tree is opened once and listed, each file in it is
+//! compared with its entry by stat data, relative to that directory. What is there and not tracked comes out too.
+//!
+//! Nothing is changed, no content is read, no link followed. Directories without tracked files are not entered.
+
+use std::{
+    io,
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use gix::{
+    bstr::{BStr, BString, ByteSlice},
+    index::{Entry, entry::Mode},
+};
+
+use super::{
+    dirs::{self, Inode, Kind, Meta},
+    listing::{Listed, Listing},
+    memory::{Stamp, Tidy},
+    stored::{self, Stored},
+    threads::{self, Tasks},
+};
+
+/// What differs from the index, in its order.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Entries whose file is not known to be right.
+    pub(super) checks: Vec<Check>,
+    /// Names in directories of the tree that the tree does not have.
+    pub(super) untracked: Vec<Untracked>,
+    /// Entries that are submodules.
+    pub(super) submodules: Vec<usize>,
+    /// Directories without anything untracked, as they were when they were listed.
+    pub(super) tidy: Vec<(BString, Stamp)>,
+}
+
+pub(super) struct Check {
+    /// Where in the index it is.
+    pub(super) entry: usize,
+    /// The stat data match, but too closely in time to trust them.
+    pub(super) racy: bool,
+    /// What is there, if anything is.
+    pub(super) there: Option<Box<Meta>>,
+}
+
+pub(super) struct Untracked {
+    pub(super) dir: BString,
+    pub(super) names: Vec<BString>,
+}
+
+/// The walk could not go on at `path`.
+pub(super) struct Stop {
+    pub(super) path: BString,
+    pub(super) why: Why,
+}
+
+pub(super) enum Why {
+    Io(io::Error),
+    /// The tree has files where the repository is.
+    Protected,
+}
+
+/// Fewer entries than this are not worth another thread.
+const ENTRIES_PER_THREAD: usize = 1000;
+
+/// Compare `new` with the files below `root`. No directory of the tree may be one of `protected`.
+pub(super) fn walk(
+    root: OwnedFd,
+    old: &Stored,
+    new: &gix::index::State,
+    protected: &[Inode],
+    tidy: &Tidy,
+) -> Result<Found, Stop> {
+    let walk = Walk {
+        old,
+        new,
+        protected,
+        tidy,
+        now: SystemTime::now(),
+        hash: new.object_hash(),
+    };
+    let stopped: Mutex<Option<Stop>> = Mutex::new(None);
+    let tasks = Tasks::new(Task {
+        parent: Arc::new(root),
+        path: BString::default(),
+        entries: 0..new.entries().len(),
+    });
+    let threads = threads::count(new.entries().len(), ENTRIES_PER_THREAD);
+    let parts = threads::run(vec![(); threads], |()| {
+        let mut found = Found::default();
+        let mut listing = Listing::default();
+        tasks.work(|task, more| {
+            if let Err(stop) = walk.directory(task, &mut listing, &mut found, more) {
+                let mut first = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|first| stop.path < first.path) {
+                    *first = Some(stop);
+                }
+            }
+        });
+        found
+    });
+    match stopped.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(stop) => Err(stop),
+        None => Ok(merge(parts)),
+    }
+}
+
+fn merge(parts: Vec<Found>) -> Found {
+    let mut all = Found::default();
+    for part in parts {
+        all.checks.extend(part.checks);
+        all.untracked.extend(part.untracked);
+        all.submodules.extend(part.submodules);
+        all.tidy.extend(part.tidy);
+    }
+    all.checks.sort_unstable_by_key(|check| check.entry);
+    all.untracked.sort_unstable_by(|a, b| a.dir.cmp(&b.dir));
+    all.submodules.sort_unstable();
+    all
+}
+
+struct Walk<'w> {
+    old: &'w Stored,
+    new: &'w gix::index::State,
+    protected: &'w [Inode],
+    /// Directories that need not be listed if they have not changed.
+    tidy: &'w Tidy,
+    now: SystemTime,
+    hash: gix::hash::Kind,
+}
+
+/// A directory with tracked files. It is opened when its turn comes, so that few are open at a time.
+struct Task {
+    parent: Arc<OwnedFd>,
+    /// With a slash at its end, unless it is the root.
+    path: BString,
+    /// The entries below it.
+    entries: Range<usize>,
+}
+
+impl Walk<'_> {
+    fn directory(
+        &self,
+        task: Task,
+        listing: &mut Listing,
+        found: &mut Found,
+        more: &mut Vec<Task>,
+    ) -> Result<(), Stop> {
+        let stop = |why| Stop {
+            path: task.path.strip_suffix(b"/").unwrap_or_default().into(),
+            why,
+        };
+        let name = match task.path.strip_suffix(b"/") {
+            Some(path) => dirs::split(path.as_bstr()).1,
+            None => ".".into(),
+        };
+        let fd = match dirs::open_dir_if_there(task.parent.as_fd(), name) {
+            Ok(Some(fd)) => fd,
+            Ok(None) => {
+                self.missing(task.entries, found);
+                return Ok(());
+            }
+            Err(err) => return Err(stop(Why::Io(err))),
+        };
+        let here = dirs::meta_of(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+        if !task.path.is_empty() && self.protected.contains(&here.inode) {
+            return Err(stop(Why::Protected));
+        }
+        let stamp = Stamp::of(&here);
+        let is_tidy = self.tidy.get(&task.path) == Some(&stamp);
+        if !is_tidy {
+            listing.read(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+        }
+        let fd = Arc::new(fd);
+        let first = more.len();
+        let mut at = task.entries.start;
+        while at < task.entries.end {
+            let (path, depth) = (self.path(at), task.path.len());
+            let name = path.get(depth..).unwrap_or_default().as_bstr();
+            let Some(len) = name.find_byte(b'/') else {
+                let may_be_there = is_tidy || listing.see(name).is_some();
+                self.file(fd.as_fd(), at, name, may_be_there, found)
+                    .map_err(|err| Stop {
+                        path: path.into(),
+                        why: Why::Io(err),
+                    })?;
+                at += 1;
+                continue;
+            };
+            let below = &path[..depth + len + 1];
+            let end = self.end(at..task.entries.end, below);
+            let listed = |listing: &mut Listing| listing.see(name[..len].as_bstr());
+            match is_tidy || listed(listing).is_some_and(Listed::may_be_dir) {
+                true => more.push(Task {
+                    parent: fd.clone(),
+                    path: below.into(),
+                    entries: at..end,
+                }),
+                false => self.missing(at..end, found),
+            }
+            at = end;
+        }
+        // The last is the first to be done.
+        more[first..].reverse();
+        let mut names: Vec<BString> = Vec::new();
+        if !is_tidy {
+            let unseen = listing.unseen().filter(|name| *name != ".git");
+            names.extend(unseen.map(ToOwned::to_owned));
+        }
+        if !names.is_empty() {
+            found.untracked.push(Untracked {
+                dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
+                names,
+            });
+        } else if is_tidy || stamp.is_settled(self.now) {
+            found.tidy.push((task.path, stamp));
+        }
+        Ok(())
+    }
+
+    /// Compare the file of one entry.
+    fn file(
+        &self,
+        dir: BorrowedFd<'_>,
+        at: usize,
+        name: &BStr,
+        may_be_there: bool,
+        found: &mut Found,
+    ) -> io::Result<()> {
+        let entry = &self.new.entries()[at];
+        if entry.mode == Mode::COMMIT {
+            found.submodules.push(at);
+        }
+        let there = match may_be_there {
+            true => dirs::meta(dir, name)?,
+            false => None,
+        };
+        let is_untouched = there
+            .as_ref()
+            .is_some_and(|there| is_untouched(entry, there, self.hash));
+        let racy = is_untouched && self.old.is_racy(&entry.stat);
+        if racy || !is_untouched {
+            found.checks.push(Check {
+                entry: at,
+                racy,
+                there: there.map(Box::new),
+            });
+        }
+        Ok(())
+    }
+
+    /// Nothing of `entries` is there.
+    fn missing(&self, entries: Range<usize>, found: &mut Found) {
+        for at in entries {
+            if self.new.entries()[at].mode == Mode::COMMIT {
+                found.submodules.push(at);
+            }
+            found.checks.push(Check {
+                entry: at,
+                racy: false,
+                there: None,
+            });
+        }
+    }
+
+    fn path(&self, at: usize) -> &BStr {
+        self.new.entries()[at].path(self.new)
+    }
+
+    /// Where in `range`, whose first entry is below the directory `below`, those end that are.
+    fn end(&self, range: Range<usize>, below: &[u8]) -> usize {
+        let is_below = |entry: &Entry| entry.path(self.new).starts_with(below);
+        let entries = &self.new.entries()[range.clone()];
+        // Most directories are small: look near first.
+        let (mut last, mut step) = (0, 1);
+        while entries.get(last + step).is_some_and(is_below) {
+            last += step;
+            step *= 2;
+        }
+        let near = &entries[last + 1..entries.len().min(last + step).max(last + 1)];
+        range.start + last + 1 + near.partition_point(is_below)
+    }
+}
+
+/// As git's `ie_match_stat`: nothing that the system tells about the file has changed.
+fn is_untouched(entry: &Entry, there: &Meta, hash: gix::hash::Kind) -> bool {
+    let is_executable = there.permissions & 0o100 != 0;
+    match (entry.mode, there.kind) {
+        // Submodules never are: what is there may go with the last tracked file in it.
+        (Mode::SYMLINK, Kind::Symlink) => stored::stat_matches(entry, &there.stat, hash),
+        (Mode::FILE, Kind::File) => !is_executable && stored::stat_matches(entry, &there.stat, hash),
+        (Mode::FILE_EXECUTABLE, Kind::File) => {
+            is_executable && stored::stat_matches(entry, &there.stat, hash)
+        }
+        _ => false,
+    }
+}
