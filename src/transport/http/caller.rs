@@ -29,7 +29,7 @@ use crate::{
     fault::one_line,
     name::RepoUrl,
     transport::{
-        Deadline, Options, PATIENCE,
+        Deadline, Options,
         pool::Loan,
         tcp::{self, Peer},
     },
@@ -134,7 +134,7 @@ impl Caller {
         };
         let response = match self.doubtful.swap(false, Ordering::Relaxed) {
             false => run(None),
-            true => match run(Some(PATIENCE)) {
+            true => match run(Some(self.deadline.patience())) {
                 Err(err @ Error::Network(_)) if !self.deadline.passed() => {
                     tracing::debug!("another connection is opened, as the one kept is dead: {err}");
                     *self.warm() = self.agents.fresh(&self.origin, &self.tls)?;
