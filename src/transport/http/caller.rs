@@ -232,6 +232,8 @@ impl Caller {
 
     fn explain(&self, err: ureq::Error, uri: &Uri, via: Option<&str>) -> Error {
         use io::ErrorKind as E;
+        // Nor would the next fetch get anything over it.
+        self.warm().spoil();
         let peer = peer(uri, via);
         let protocol = |reason| Error::Protocol {
             url: peer.url.clone(),
