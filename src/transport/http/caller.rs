@@ -189,7 +189,8 @@ impl Caller {
 
     /// The body of `response`, if it is what git asked for.
     pub(super) fn accept(&self, uri: &Uri, response: Response<Body>, kind: &str) -> Result<Body, Error> {
-        answer::check(uri, response, kind, self.shown(uri), |said| {
+        let credentials = self.credentials.as_ref();
+        answer::check(uri, response, kind, self.shown(uri), credentials, |said| {
             self.unauthorized(uri, said)
         })
     }
