@@ -795,6 +795,22 @@ fn what_the_host_says() {
     "#);
 }
 
+/// A login script that prints, and then git, which waits for our question: not until the deadline.
+#[test]
+fn a_greeting_on_standard_output() {
+    let world = World::new();
+    let server = world.server(Plan {
+        command: Command::Greet("Welcome\n000eversion 2\n0000"),
+        ..world.plan()
+    });
+    let begin = std::time::Instant::now();
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r#"
+    NotGit (remote): ssh://git@127.0.0.1:PORT/srv/x.git answers what is not git's protocol: "Welcome 000eversion 2 0000"
+    help: whatever the account's login scripts print must go to standard error; or it is not allowed to run git
+    "#);
+    assert!(begin.elapsed() < world.timeout / 2);
+}
+
 /// A server that does not take `GIT_PROTOCOL` answers as git did before version 2.
 #[test]
 fn older_protocols() {
