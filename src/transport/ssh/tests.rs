@@ -475,6 +475,13 @@ fn agents() {
     AgentEmpty (config): the SSH agent at DIR/agent holds no keys
     help: add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: "…")
     "#);
+    // It says nothing at all.
+    fs::remove_file(world.path("agent")).unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(world.path("agent")).unwrap();
+    insta::assert_snapshot!(fails(), @r#"
+    Agent (config): the SSH agent at DIR/agent cannot be used: it does not answer
+    help: start it, or correct $SSH_AUTH_SOCK; or name a key with auth: Ssh(key: "…")
+    "#);
     // With a key from a file, too, that is tried first.
     let both = Ssh {
         agent: true,
