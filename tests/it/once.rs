@@ -351,6 +351,20 @@ fn one_commit_for_ever() {
     assert!(world.deploy().out.starts_with("ok site up-to-date "));
 }
 
+/// That is nobody's fault but this machine's, and trying again does not help.
+#[test]
+fn a_git_directory_that_takes_no_packs() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    gix::init(world.path("site")).unwrap();
+    fs::remove_dir_all(world.path("site/.git/objects/pack")).unwrap();
+    world.config("");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.err.contains("error site path: cannot store"), "{ended:?}");
+    assert!(!ended.err.contains("trying again"), "{ended:?}");
+}
+
 #[test]
 fn the_umask_of_the_configuration_counts() {
     let world = World::new();
