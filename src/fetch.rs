@@ -111,10 +111,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
             .receive(progress, &AtomicBool::new(false))
             .map_err(
                 |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    Some(said) => Error::Refused {
-                        repo: context.url(),
-                        said,
-                    },
+                    Some(said) => context.refused(said),
                     None => context.failed(&err),
                 },
             )?;
@@ -235,7 +232,14 @@ impl Context<'_> {
             Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
             Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
             Revision::Tag(name) => (name.as_str(), format!("tag {:?}", name.short())),
-            Revision::Commit(id) => return Ok(Found::commit(*id)),
+            Revision::Commit(id) if id.kind() == refs.object_hash => return Ok(Found::commit(*id)),
+            Revision::Commit(id) => {
+                return Err(Error::NoCommit {
+                    repo: self.url(),
+                    id: *id,
+                    reason: format!("it names its objects by {}", refs.object_hash),
+                });
+            }
         };
         let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
         let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
@@ -325,6 +329,19 @@ impl Context<'_> {
         }
     }
 
+    /// The remote said no: a commit that it has not got, or another reason.
+    fn refused(&self, said: String) -> Error {
+        let repo = self.url();
+        match self.options.target.revision {
+            Revision::Commit(id) if said.contains("not our ref") => Error::NoCommit {
+                repo,
+                id,
+                reason: said,
+            },
+            _ => Error::Refused { repo, said },
+        }
+    }
+
     /// The error that an error of gix amounts to.
     fn failed(&self, err: &gix::Error) -> Error {
         if let Some(cause) = transport::cause(err) {
@@ -336,8 +353,7 @@ impl Context<'_> {
             return Error::Timeout { repo, limit };
         }
         if let Some(refusal) = err.downcast_any_ref::<gix_transport::packetline::read::Error>() {
-            let said = one_line(refusal.to_string().trim());
-            return Error::Refused { repo, said };
+            return self.refused(one_line(refusal.to_string().trim()));
         }
         let reason = repository::reason(err);
         match err.downcast_any_ref::<io::Error>().map(io::Error::kind) {
@@ -359,7 +375,10 @@ impl Context<'_> {
                 repo,
                 source: kind.into(),
             },
-            Some(io::ErrorKind::PermissionDenied) => Error::Store {
+            // Somebody has taken the git directory away, or never let us write to it.
+            Some(
+                io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
+            ) => Error::Store {
                 repo,
                 source: io::Error::other(reason),
             },

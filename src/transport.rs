@@ -33,7 +33,7 @@ use crate::{
 mod local;
 mod old;
 
-/// How long a kept connection may take to show that it is alive; after that another one is opened.
+/// How long a kept connection may take at most to show that it is alive; after that another one is opened.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a connection needs to know besides the URL.
@@ -148,6 +148,11 @@ impl Deadline {
             Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
             left => Ok(left),
         }
+    }
+
+    /// How long a kept connection may take to show that it is alive: another one gets as much time at least.
+    fn patience(&self) -> Duration {
+        PATIENCE.min(self.left().unwrap_or_default() / 2)
     }
 
     /// Whether it has passed.

@@ -63,6 +63,19 @@ pub enum Error {
         /// The names that are there.
         others: Vec<String>,
     },
+    /// The remote does not give the commit that `rev` names.
+    #[error("{repo} gives no commit {id}: {reason}")]
+    #[diagnostic(help(
+        "`rev` must be the full id of a commit that is in the repository; push it, or correct `rev`"
+    ))]
+    NoCommit {
+        /// The repository, without secrets.
+        repo: String,
+        /// The commit.
+        id: gix::ObjectId,
+        /// Why.
+        reason: String,
+    },
     /// The tag or HEAD is not a commit.
     #[error("{what} of {repo} is not a commit, but a {found}")]
     #[diagnostic(help("name a branch, or a tag of a commit"))]
@@ -110,9 +123,11 @@ impl Blame for Error {
         match self {
             Self::Transport { kind, .. } => *kind,
             Self::Timeout { .. } => Kind::Timeout,
-            Self::Refused { .. } | Self::Empty { .. } | Self::Missing { .. } | Self::NotACommit { .. } => {
-                Kind::Remote
-            }
+            Self::Refused { .. }
+            | Self::Empty { .. }
+            | Self::Missing { .. }
+            | Self::NoCommit { .. }
+            | Self::NotACommit { .. } => Kind::Remote,
             Self::ObjectFormat { .. } => Kind::Repository,
             Self::BrokenOff { .. } | Self::Protocol { .. } => Kind::Unreachable,
             Self::Store { source, .. } => crate::fault::kind_of_io(source),

@@ -41,7 +41,7 @@ use self::{
     session::Session,
     stream::Stream,
 };
-use super::{Options, PATIENCE, pool::Pool, stamp::Stamps};
+use super::{Options, pool::Pool, stamp::Stamps};
 use crate::{
     config::{Auth, Ssh},
     name::{AbsPath, RepoUrl},
@@ -125,7 +125,7 @@ fn start(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Resul
     };
     let sessions = &options.connections.ssh;
     if let Some(kept) = sessions.borrow(&key) {
-        match session::run(kept, remote, options, Some(PATIENCE)) {
+        match session::run(kept, remote, options, Some(options.deadline.patience())) {
             Ok(stream) => return Ok(stream),
             Err(err) => tracing::debug!("another connection is opened, as the one kept is dead: {err}"),
         }

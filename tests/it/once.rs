@@ -332,11 +332,37 @@ fn one_commit_for_ever() {
     let ended = world.run(["once", "site"]);
     assert_eq!(ended.exit, 1, "{ended:?}");
     assert!(ended.err.contains("not our ref 5d6e7f8a9b5d"), "{ended:?}");
+    assert!(ended.err.contains("correct `rev`"), "{ended:?}");
+    // The id of a SHA-256 repository's commit, in one of SHA-1: for the clone that is there, and for a new one.
+    config(&"5d6e7f8a".repeat(8));
+    for _ in 0..2 {
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 1, "{ended:?}");
+        assert!(ended.err.contains("it names its objects by sha1"), "{ended:?}");
+        assert_eq!(world.run(["check", "--remote"]).exit, 1);
+        fs::rename(world.path("site"), world.path("earlier")).ok();
+    }
+    fs::remove_dir_all(world.path("site")).ok();
+    fs::rename(world.path("earlier"), world.path("site")).unwrap();
 
     // What is there will never be another one: the remote is not asked.
     config(&second.to_string());
     fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();
     assert!(world.deploy().out.starts_with("ok site up-to-date "));
+}
+
+/// That is nobody's fault but this machine's, and trying again does not help.
+#[test]
+fn a_git_directory_that_takes_no_packs() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    gix::init(world.path("site")).unwrap();
+    fs::remove_dir_all(world.path("site/.git/objects/pack")).unwrap();
+    world.config("");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.err.contains("error site path: cannot store"), "{ended:?}");
+    assert!(!ended.err.contains("trying again"), "{ended:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ureq::{
 
 use super::{
     Error,
+    auth::Credentials,
     certificate::{self, Shown},
     location::{self, Origin},
 };
@@ -20,12 +21,13 @@ pub(super) fn content_type(kind: &str) -> String {
 }
 
 /// The body of `response`, if it is what git asked for; `unauthorized` knows what a 401 means, and of our
-/// certificate the server has seen what `shown` says.
+/// certificate the server has seen what `shown` says. Its words are not repeated where they hold `credentials`.
 pub(super) fn check(
     uri: &Uri,
     mut response: Response<Body>,
     kind: &str,
     shown: Shown<'_>,
+    credentials: Option<&Credentials>,
     unauthorized: impl FnOnce(Option<String>) -> Error,
 ) -> Result<Body, Error> {
     let url = location::shown(uri);
@@ -38,7 +40,8 @@ pub(super) fn check(
         {
             return Err(err);
         }
-        let said = said(response.body(), &page);
+        let said = said(response.body(), &page)
+            .filter(|line| credentials.is_none_or(|credentials| !credentials.are_in(line)));
         return Err(match status {
             401 => unauthorized(said),
             403 => Error::Forbidden { url, said },

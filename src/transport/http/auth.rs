@@ -67,6 +67,23 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Whether `text`, which may be cut off, gives them away: some servers repeat what they were sent.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        /// The beginning, in bytes, that is enough of a secret.
+        const BEGINNING: usize = 8;
+        let value = self.header.to_str().unwrap_or_default();
+        let token = value.rsplit(' ').next().unwrap_or_default();
+        let pair = Zeroizing::new(BASE64_STANDARD.decode(token).unwrap_or_default());
+        let pair = std::str::from_utf8(&pair).unwrap_or_default();
+        let password = pair.split_once(':').map_or("", |(_, password)| password);
+        [token, password].iter().any(|secret| {
+            let end = secret.floor_char_boundary(BEGINNING);
+            !secret.is_empty() && text.contains(&secret[..end])
+        })
+    }
+}
+
 /// RFC 7617.
 fn basic(url: &RepoUrl, user: &str, password: &str) -> Result<Zeroizing<String>, Error> {
     if user.contains(':') {

@@ -29,7 +29,7 @@ use crate::{
     fault::one_line,
     name::RepoUrl,
     transport::{
-        Deadline, Options, PATIENCE,
+        Deadline, Options,
         pool::Loan,
         tcp::{self, Peer},
     },
@@ -134,7 +134,7 @@ impl Caller {
         };
         let response = match self.doubtful.swap(false, Ordering::Relaxed) {
             false => run(None),
-            true => match run(Some(PATIENCE)) {
+            true => match run(Some(self.deadline.patience())) {
                 Err(err @ Error::Network(_)) if !self.deadline.passed() => {
                     tracing::debug!("another connection is opened, as the one kept is dead: {err}");
                     *self.warm() = self.agents.fresh(&self.origin, &self.tls)?;
@@ -189,7 +189,8 @@ impl Caller {
 
     /// The body of `response`, if it is what git asked for.
     pub(super) fn accept(&self, uri: &Uri, response: Response<Body>, kind: &str) -> Result<Body, Error> {
-        answer::check(uri, response, kind, self.shown(uri), |said| {
+        let credentials = self.credentials.as_ref();
+        answer::check(uri, response, kind, self.shown(uri), credentials, |said| {
             self.unauthorized(uri, said)
         })
     }
@@ -232,6 +233,8 @@ impl Caller {
 
     fn explain(&self, err: ureq::Error, uri: &Uri, via: Option<&str>) -> Error {
         use io::ErrorKind as E;
+        // Nor would the next fetch get anything over it.
+        self.warm().spoil();
         let peer = peer(uri, via);
         let protocol = |reason| Error::Protocol {
             url: peer.url.clone(),

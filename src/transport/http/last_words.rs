@@ -1,5 +1,6 @@
-//! ureq's connections, but a peer that hung up while we spoke is heard out first: what it said last is why.
+//! ureq's connections, but what was sent is not kept, and a peer that hung up while we spoke is heard out first.
 //!
+//! What it said last is why.
 //! A server that wants a certificate says so in TLS and closes the connection, maybe while the request is on its way;
 //! the error would be "broken pipe", and the alert would lie unread in the socket.
 
@@ -12,6 +13,7 @@ use ureq::{
         TcpConnector, Transport,
     },
 };
+use zeroize::Zeroize as _;
 
 /// As ureq's `DefaultConnector`: through a proxy where there is one, over TCP, with TLS where the URL asks for it.
 #[derive(Debug, Default)]
@@ -31,7 +33,37 @@ impl Connector for Connections {
             inner: Box::new(inner),
         });
         let secure = self.tls.connect(details, heard)?;
-        Ok(secure.map(|transport| Box::new(transport) as Box<dyn Transport>))
+        Ok(secure.map(|inner| Box::new(Wiped { inner }) as Box<dyn Transport>))
+    }
+}
+
+/// A request holds credentials, and a connection's buffer lives for as long as the connection is kept.
+#[derive(Debug)]
+struct Wiped<T> {
+    inner: T,
+}
+
+impl<T: Transport> Transport for Wiped<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let result = self.inner.transmit_output(amount, timeout);
+        self.inner.buffers().output()[..amount].zeroize();
+        result
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
     }
 }
 
@@ -63,5 +95,53 @@ impl Transport for LastWords {
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ureq::unversioned::transport::{LazyBuffers, time};
+
+    use super::*;
+
+    /// Sends nowhere.
+    #[derive(Debug)]
+    struct Sink(LazyBuffers);
+
+    impl Transport for Sink {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.0
+        }
+
+        fn transmit_output(&mut self, amount: usize, _timeout: NextTimeout) -> Result<(), Error> {
+            assert_eq!(&self.0.output()[..amount], b"hunter2");
+            Ok(())
+        }
+
+        fn await_input(&mut self, _timeout: NextTimeout) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_was_sent() {
+        let mut sent = Wiped {
+            inner: Sink(LazyBuffers::new(64, 64)),
+        };
+        sent.buffers().output()[..7].copy_from_slice(b"hunter2");
+        let timeout = NextTimeout {
+            after: time::Duration::Exact(Duration::from_secs(1)),
+            reason: ureq::Timeout::Global,
+            per_read: None,
+            per_write: None,
+        };
+        sent.transmit_output(7, timeout).unwrap();
+        assert!(sent.buffers().output().iter().all(|byte| *byte == 0));
     }
 }

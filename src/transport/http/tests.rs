@@ -319,6 +319,29 @@ fn a_type_with_parameters_is_git_s() {
     assert_eq!(Ask::default().line(&server.url("/x")).unwrap(), "hello\n");
 }
 
+/// [`Ask::failure`] sees to it that nothing of them is shown.
+#[test]
+fn credentials_that_a_server_repeats() {
+    let (_file, password_file) = secret("hunter2");
+    let ask = Ask {
+        auth: Auth::Basic {
+            user: "me".into(),
+            password_file,
+        },
+        tls: plain(),
+        ..Ask::default()
+    };
+    for decoded in [false, true] {
+        let server = Server::start(move |request| {
+            let sent = request.header("authorization").unwrap();
+            let said = if decoded { "wrong password: hunter2" } else { sent };
+            reply("401 Unauthorized", &[("Content-Type", "text/plain")], said)
+        });
+        let failure = ask.failure(&server.url("/x"));
+        assert!(!failure.message.contains("it says"), "{failure:?}");
+    }
+}
+
 #[test]
 fn credentials_are_sent_at_once() {
     let (_file, password_file) = secret("hunter2\n");

@@ -117,7 +117,7 @@ struct State {
     status: Option<String>,
 }
 
-/// How long a host may take from the end of the output to the exit status.
+/// How long a host may take from the end of the output to the exit status, or to say more when it began strangely.
 const EXIT: Duration = Duration::from_secs(2);
 
 /// Pass the command's output on until it ends; nothing if the connection ended.
@@ -128,8 +128,9 @@ async fn listen(
     state: &mut State,
 ) -> Option<Outcome> {
     loop {
-        let message = match state.eof {
+        let message = match state.eof || state.strange {
             false => from.wait().await,
+            // After words that are not git's, git may well run, and wait for us as we would for it.
             true => timeout(EXIT, from.wait())
                 .await
                 .unwrap_or(Some(ChannelMsg::Close)),

@@ -9,10 +9,10 @@ use russh::{
         agent::{AgentIdentity, client::AgentClient},
     },
 };
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::{Error, Surroundings, guard::Ended, key, remote::Remote, session::Link};
-use crate::{config::Ssh, name::AbsPath};
+use crate::{config::Ssh, name::AbsPath, transport::PATIENCE};
 
 /// What to log in with; there is at least one.
 pub(super) struct Login {
@@ -92,18 +92,23 @@ impl Attempt<'_> {
             socket: socket.clone(),
             reason,
         };
-        let stream = UnixStream::connect(&socket)
+        let listed = timeout(PATIENCE, async {
+            let stream = UnixStream::connect(&socket)
+                .await
+                .map_err(|err| err.to_string())?;
+            let mut agent = AgentClient::connect(stream);
+            if let Some(binding) = self.link.handle.agent_session_binding() {
+                // Agents older than OpenSSH 8.9 do not know this, and need it for nothing.
+                let _unknown = agent.bind_session(binding, false).await;
+            }
+            let identities = agent.request_identities().await;
+            Ok((identities.map_err(|err| err.to_string())?, agent))
+        });
+        // Not so for signatures: somebody may be asked for each.
+        let (identities, mut agent) = listed
             .await
-            .map_err(|err| unusable(err.to_string()))?;
-        let mut agent = AgentClient::connect(stream);
-        if let Some(binding) = self.link.handle.agent_session_binding() {
-            // Agents older than OpenSSH 8.9 do not know this, and need it for nothing.
-            let _unknown = agent.bind_session(binding, false).await;
-        }
-        let identities = agent
-            .request_identities()
-            .await
-            .map_err(|err| unusable(err.to_string()))?;
+            .unwrap_or_else(|_| Err("it does not answer".into()))
+            .map_err(unusable)?;
         if identities.is_empty() {
             return Err(Error::AgentEmpty { socket });
         }

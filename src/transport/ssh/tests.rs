@@ -475,6 +475,13 @@ fn agents() {
     AgentEmpty (config): the SSH agent at DIR/agent holds no keys
     help: add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: "…")
     "#);
+    // It says nothing at all.
+    fs::remove_file(world.path("agent")).unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(world.path("agent")).unwrap();
+    insta::assert_snapshot!(fails(), @r#"
+    Agent (config): the SSH agent at DIR/agent cannot be used: it does not answer
+    help: start it, or correct $SSH_AUTH_SOCK; or name a key with auth: Ssh(key: "…")
+    "#);
     // With a key from a file, too, that is tried first.
     let both = Ssh {
         agent: true,
@@ -793,6 +800,22 @@ fn what_the_host_says() {
     Exec (remote): 127.0.0.1:PORT refuses to run git-upload-pack '/srv/x.git'
     help: the account must be allowed to run git-upload-pack; it may be for file transfer only
     "#);
+}
+
+/// A login script that prints, and then git, which waits for our question: not until the deadline.
+#[test]
+fn a_greeting_on_standard_output() {
+    let world = World::new();
+    let server = world.server(Plan {
+        command: Command::Greet("Welcome\n000eversion 2\n0000"),
+        ..world.plan()
+    });
+    let begin = std::time::Instant::now();
+    insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r#"
+    NotGit (remote): ssh://git@127.0.0.1:PORT/srv/x.git answers what is not git's protocol: "Welcome 000eversion 2 0000"
+    help: whatever the account's login scripts print must go to standard error; or it is not allowed to run git
+    "#);
+    assert!(begin.elapsed() < world.timeout / 2);
 }
 
 /// A server that does not take `GIT_PROTOCOL` answers as git did before version 2.

@@ -113,6 +113,34 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
 }
 
 #[test]
+fn one_that_failed_is_not_kept() {
+    let server = Server::start(|_| Answer::Cut(Vec::new()));
+    let ask = ask();
+    for connections in [1, 2] {
+        ask.line(&server.url("/x")).unwrap_err();
+        assert_eq!(server.connections(), connections);
+    }
+}
+
+#[test]
+fn one_that_fell_silent_leaves_time_for_another() {
+    let silent = Arc::<AtomicBool>::default();
+    let flag = silent.clone();
+    let server = Server::start(move |request| match flag.swap(false, Ordering::SeqCst) {
+        true => Answer::Nothing,
+        false => git(request),
+    });
+    let ask = Ask {
+        timeout: PATIENCE,
+        ..ask()
+    };
+    ask.line(&server.url("/x")).unwrap();
+    silent.store(true, Ordering::SeqCst);
+    ask.line(&server.url("/x")).unwrap();
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
 fn other_roots_are_another_connection() {
     let server = Server::start(git);
     let mut ask = ask();

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Serve(PathBuf),
     /// Say this on standard output and standard error, and end.
     Say(&'static str, &'static str, u32),
+    /// Say this on standard output, and wait.
+    Greet(&'static str),
     /// Refuse.
     Refuse,
     /// Say nothing.
@@ -215,6 +217,10 @@ async fn run(command: Command, channel: Channel<Msg>, handle: server::Handle) {
             handle.extended_data(id, 1, err).await.ok();
             handle.data(id, out).await.ok();
             status
+        }
+        Command::Greet(out) => {
+            handle.data(id, out).await.ok();
+            std::future::pending().await
         }
         Command::Nothing => std::future::pending().await,
         Command::Refuse => unreachable!(),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::transport::PATIENCE;
 
 fn world() -> World {
     World {
@@ -155,6 +156,19 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
     world.fetch(line.port, world.ssh()).unwrap();
     let took = begin.elapsed();
     assert!(took >= PATIENCE && took < PATIENCE * 4, "{took:?}");
+    assert_eq!(connections(&server), 2);
+}
+
+#[test]
+fn one_that_fell_silent_leaves_time_for_another() {
+    let mut world = world();
+    world.timeout = PATIENCE;
+    let server = world.server(world.plan());
+    let line = Line::to(server.port);
+    world.know(line.port);
+    world.fetch(line.port, world.ssh()).unwrap();
+    line.silence();
+    world.fetch(line.port, world.ssh()).unwrap();
     assert_eq!(connections(&server), 2);
 }
 
