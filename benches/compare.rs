@@ -1,7 +1,7 @@
 //! The same work done by git and by a running daemon, in turn; prints the table of the README.
 //!
 //! `cargo bench --bench compare [-- --files 200,20000,80000] [--rounds 11]`. Needs git. The repositories are made on the
-//! spot, below the target directory, and removed afterwards. git does what a deploy script would: `git fetch`, `git reset
+//! spot, in TMPDIR, and removed afterwards. git does what a deploy script would: `git fetch`, `git reset
 //! --hard`, `git clean -df`, or `git clone`, from the same repository, over `file://`. Where git-sync is installed, it
 //! does its one-time sync for comparison.
 
@@ -24,7 +24,7 @@ use std::{
 
 fn main() {
     let options = Options::from_args();
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     println!("{}\n", machine());
     println!("| files | work | git | gitsocket | git ÷ gitsocket |\n|---|---|---|---|---|");
     for &files in &options.files {

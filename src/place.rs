@@ -38,11 +38,16 @@ pub enum Place {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It holds something that is not a git worktree.
-    #[error("{path} holds files, such as {example:?}, but is not a git worktree; nothing was touched")]
-    #[diagnostic(help("empty it, or let the trigger's `path` name another place"))]
+    #[error("{path} holds files, such as {example:?}, but {} is no git directory; nothing was touched", git_dir.display())]
+    #[diagnostic(help(
+        "empty it, or let the trigger's `path` name another place; if its git directory is elsewhere, move that to {}",
+        git_dir.display()
+    ))]
     Occupied {
         /// The target's path.
         path: PathBuf,
+        /// Where its git directory should be.
+        git_dir: PathBuf,
         /// One of the names in it.
         example: String,
     },
@@ -51,6 +56,15 @@ pub enum Error {
     #[diagnostic(help("deploy to a clone of its own, not to a linked worktree or submodule"))]
     Elsewhere {
         /// The `.git`.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// What should be a git directory is none.
+    #[error("the trigger's `git_dir` {path} is a {what}; nothing was touched")]
+    #[diagnostic(help("let it name a directory, or a place where nothing is yet"))]
+    NotADirectory {
+        /// The path.
         path: PathBuf,
         /// What it is.
         what: &'static str,
@@ -101,9 +115,11 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Occupied { .. } | Self::Elsewhere { .. } | Self::Foreign { .. } | Self::Two { .. } => {
-                Kind::Path
-            }
+            Self::Occupied { .. }
+            | Self::Elsewhere { .. }
+            | Self::NotADirectory { .. }
+            | Self::Foreign { .. }
+            | Self::Two { .. } => Kind::Path,
             Self::Io { source, .. } => kind_of_io(source),
             Self::Repository(err) => err.kind(),
         }
@@ -143,7 +159,7 @@ pub fn inspect(target: &Target) -> Result<Place, Error> {
         (Some(kind), None) => {
             return Err(Error::Elsewhere {
                 path: dot_git,
-                what: if kind.is_symlink() { "symlink" } else { "file" },
+                what: what(kind),
             });
         }
         (Some(_), Some(apart)) => {
@@ -152,11 +168,18 @@ pub fn inspect(target: &Target) -> Result<Place, Error> {
                 git_dir: apart.clone(),
             });
         }
-        (None, Some(apart)) => {
-            if is_there(&git_dir)?.is_some() && !is_empty_dir(&git_dir) {
+        (None, Some(apart)) => match is_there(&git_dir)? {
+            Some(kind) if !kind.is_dir() => {
+                return Err(Error::NotADirectory {
+                    path: git_dir,
+                    what: what(kind),
+                });
+            }
+            Some(_) if !is_empty_dir(&git_dir) => {
                 return owned(apart, target).map(|()| Place::Worktree(git_dir));
             }
-        }
+            _ => {}
+        },
     }
     let failed = |source| Error::Io {
         doing: "list",
@@ -167,6 +190,7 @@ pub fn inspect(target: &Target) -> Result<Place, Error> {
         None => Ok(Place::Empty),
         Some(entry) => Err(Error::Occupied {
             path: path.into(),
+            git_dir,
             example: entry.map_err(failed)?.file_name().to_string_lossy().into_owned(),
         }),
     }
@@ -182,6 +206,10 @@ fn is_there(path: &Path) -> Result<Option<fs::FileType>, Error> {
             source,
         }),
     }
+}
+
+fn what(kind: fs::FileType) -> &'static str {
+    if kind.is_symlink() { "symlink" } else { "file" }
 }
 
 fn is_empty_dir(path: &Path) -> bool {
@@ -404,7 +432,13 @@ mod tests {
         assert!(err.contains("belongs to no worktree"), "{err}");
 
         fs::remove_dir_all(&git_dir).unwrap();
-        assert!(matches!(inspect(&target), Err(Error::Occupied { .. })));
+        let err = inspect(&target).unwrap_err();
+        assert!(err.to_string().contains("lib/x.git is no git directory"), "{err}");
+        fs::write(&git_dir, "").unwrap();
+        assert!(matches!(
+            inspect(&target),
+            Err(Error::NotADirectory { what: "file", .. })
+        ));
     }
 
     #[test]

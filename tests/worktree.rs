@@ -31,11 +31,6 @@ fn leaves_what_git_leaves() {
         eprintln!("SKIPPED: git is not installed, there is nothing to compare with");
         return;
     }
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u64>().ok())
-    };
     let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
     let steps = number("GITSOCKET_STEPS").unwrap_or(100);
     eprintln!("GITSOCKET_SEED={seed} GITSOCKET_STEPS={steps}");
@@ -45,7 +40,7 @@ fn leaves_what_git_leaves() {
     let mut done = 0;
     while done < steps {
         let dir = tmp.path().join(done.to_string());
-        let mut pair = Pair::new(&dir, &mut rng);
+        let mut pair = Pair::new(&dir, &mut rng, None);
         let length = 25.min(steps - done);
         for step in 0..length {
             pair.step(&mut rng, &format!("seed {seed}, step {}", done + step));
@@ -54,6 +49,71 @@ fn leaves_what_git_leaves() {
         done += length;
         fs::remove_dir_all(dir).unwrap();
     }
+}
+
+/// The same with a history that people made: the one at GITSOCKET_HISTORY (a git directory), or else this project's own.
+#[test]
+fn follows_a_real_history() {
+    let Some(history) = History::find() else {
+        return;
+    };
+    let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let steps = number("GITSOCKET_STEPS").unwrap_or(100).div_ceil(4);
+    eprintln!(
+        "GITSOCKET_SEED={seed} GITSOCKET_STEPS={} of {}",
+        steps * 4,
+        history.objects.display()
+    );
+    let mut rng = Rng::with_seed(seed);
+    let tmp = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(tmp.path(), &mut rng, Some(history));
+    for step in 0..steps {
+        pair.step(&mut rng, &format!("seed {seed}, step {step}"));
+    }
+    pair.finish();
+}
+
+/// Commits that are there already.
+struct History {
+    objects: PathBuf,
+    commits: Vec<String>,
+}
+
+impl History {
+    /// Nothing if there is no git, or too little history, as in a shallow clone.
+    fn find() -> Option<Self> {
+        let git = |args: &[&str]| {
+            let out = Command::new("git")
+                .args(args)
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .ok()?;
+            out.status
+                .success()
+                .then(|| String::from_utf8_lossy(&out.stdout).into_owned())
+        };
+        let dir = match std::env::var("GITSOCKET_HISTORY") {
+            Ok(dir) => dir,
+            Err(_) => git(&["rev-parse", "--path-format=absolute", "--git-common-dir"])
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        };
+        let listed = git(&["--git-dir", &dir, "rev-list", "--max-count=2000", "--all"]).unwrap_or_default();
+        let commits: Vec<_> = listed.lines().map(str::to_owned).collect();
+        if commits.len() < 20 {
+            eprintln!("SKIPPED: {dir:?} is no history to follow");
+            return None;
+        }
+        Some(Self {
+            objects: Path::new(&dir).join("objects"),
+            commits,
+        })
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +131,8 @@ struct Pair {
     umask: u32,
     tree: Tree,
     commits: Vec<String>,
+    /// Where commits come from, if they are not made up.
+    history: Option<History>,
     memory: Memory,
 }
 
@@ -78,20 +140,26 @@ const OURS: &str = "ours";
 const GIT: &str = "git";
 
 impl Pair {
-    fn new(dir: &Path, rng: &mut Rng) -> Self {
+    fn new(dir: &Path, rng: &mut Rng, history: Option<History>) -> Self {
         let pair = Self {
             dir: dir.into(),
             umask: [0o022, 0o002, 0o027, 0o077][rng.usize(..4)],
             tree: Tree::new(),
             commits: Vec::new(),
+            history,
             memory: Memory::default(),
         };
-        let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(rng.u8(..4) == 0)];
+        let is_sha256 = pair.history.is_none() && rng.u8(..4) == 0;
+        let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(is_sha256)];
         for side in [GIT, OURS] {
             fs::create_dir_all(pair.out(side)).unwrap();
             fs::write(pair.out(side).join("canary"), "alive").unwrap();
             fs::create_dir(pair.root(side)).unwrap();
             pair.git(side, &["init", "-q", format, "."]);
+            if let Some(History { objects, .. }) = &pair.history {
+                let alternates = pair.root(side).join(".git/objects/info/alternates");
+                fs::write(alternates, format!("{}\n", objects.display())).unwrap();
+            }
         }
         let autocrlf = ["", "", "true", "input"][rng.usize(..4)];
         let eol = ["", "", "crlf", "lf"][rng.usize(..4)];
@@ -319,6 +387,14 @@ impl Pair {
 
     /// Change the tree a little and commit it to both repositories.
     fn commit(&mut self, rng: &mut Rng) -> String {
+        if let Some(History { commits, .. }) = &self.history {
+            let commit = commits[rng.usize(..commits.len())].clone();
+            let paths = self.git(GIT, &["ls-tree", "-r", "-z", "--name-only", &commit]);
+            let paths = paths.split_terminator('\0');
+            self.tree = paths.map(|path| (path.to_owned(), Node::Submodule)).collect();
+            self.commits.push(commit.clone());
+            return commit;
+        }
         for _ in 0..rng.usize(1..8) {
             match rng.u8(..10) {
                 0..=1 if !self.tree.is_empty() => {
