@@ -51,6 +51,11 @@
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
 //! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
 //! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
+//! - **One walk** of a worktree, by several threads, finds what differs from the index and what is untracked. The daemon
+//!   remembers index and quiet directories between runs ([`worktree::Memory`]); they count only while nothing has changed.
+//! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
+//!   files it was made with are the same.
+//! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 

@@ -11,7 +11,10 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -25,8 +28,12 @@ use gitsocket::{
 };
 use gix::objs::tree::{Entry, EntryKind};
 
+/// A process has one umask: held while it is played with.
+static UMASK: Mutex<()> = Mutex::new(());
+
 #[test]
 fn leaves_what_git_leaves() {
+    let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
     if Command::new("git").arg("--version").output().is_err() {
         eprintln!("SKIPPED: git is not installed, there is nothing to compare with");
         return;
@@ -54,6 +61,7 @@ fn leaves_what_git_leaves() {
 /// The same with a history that people made: the one at GITSOCKET_HISTORY (a git directory), or else this project's own.
 #[test]
 fn follows_a_real_history() {
+    let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(history) = History::find() else {
         return;
     };
