@@ -38,16 +38,16 @@ pub enum Place {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It holds something that is not a git worktree.
-    #[error("{path} holds files, such as {example:?}, but {} is no git directory; nothing was touched", git_dir.display())]
+    #[error("{path} holds files, such as {example:?}, but is not a git worktree; nothing was touched")]
     #[diagnostic(help(
-        "empty it, or let the trigger's `path` name another place; if its git directory is elsewhere, move that to {}",
-        git_dir.display()
+        "empty it, or let the trigger's `path` name another place{}",
+        git_dir.as_ref().map(|dir| format!("; if it is one, move its git directory to {dir}")).unwrap_or_default()
     ))]
     Occupied {
         /// The target's path.
         path: PathBuf,
-        /// Where its git directory should be.
-        git_dir: PathBuf,
+        /// Where its git directory should be, if not in it.
+        git_dir: Option<AbsPath>,
         /// One of the names in it.
         example: String,
     },
@@ -190,7 +190,7 @@ pub fn inspect(target: &Target) -> Result<Place, Error> {
         None => Ok(Place::Empty),
         Some(entry) => Err(Error::Occupied {
             path: path.into(),
-            git_dir,
+            git_dir: target.git_dir.clone(),
             example: entry.map_err(failed)?.file_name().to_string_lossy().into_owned(),
         }),
     }
@@ -432,8 +432,13 @@ mod tests {
         assert!(err.contains("belongs to no worktree"), "{err}");
 
         fs::remove_dir_all(&git_dir).unwrap();
-        let err = inspect(&target).unwrap_err();
-        assert!(err.to_string().contains("lib/x.git is no git directory"), "{err}");
+        let help = crate::fault::Failure::of(&inspect(&target).unwrap_err())
+            .help
+            .unwrap();
+        assert!(
+            help.contains("move its git directory to") && help.contains("lib/x.git"),
+            "{help}"
+        );
         fs::write(&git_dir, "").unwrap();
         assert!(matches!(
             inspect(&target),
