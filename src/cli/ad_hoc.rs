@@ -124,6 +124,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         listen: Vec::new(),
         jobs: NonZeroUsize::MIN,
         keep_alive: config::DEFAULT_KEEP_ALIVE,
+        sandbox: config::Sandbox::default(),
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })
 }

@@ -17,13 +17,15 @@ pub(super) struct Schema {
     later: &'static [(&'static str, &'static str)],
 }
 
-/// What to do about a field without which one can live.
-const LEAVE_OUT: &str = "remove it";
-
 pub(super) static CONFIG: Schema = Schema {
     what: "the configuration",
-    known: &["listen", "jobs", "keep_alive", "triggers"],
-    later: &[("sandbox", LEAVE_OUT)],
+    known: &["listen", "jobs", "keep_alive", "sandbox", "triggers"],
+    later: &[],
+};
+pub(super) static SANDBOX: Schema = Schema {
+    what: "`sandbox`",
+    known: &["mode", "hooks"],
+    later: &[],
 };
 pub(super) static UNIX: Schema = Schema {
     what: "`Unix`",
@@ -77,7 +79,9 @@ pub(super) static EXEC: Schema = Schema {
     known: &["run", "when", "timeout", "user_env"],
     later: &[],
 };
-static ALL: [&Schema; 9] = [&CONFIG, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC];
+static ALL: [&Schema; 10] = [
+    &CONFIG, &SANDBOX, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC,
+];
 
 /// Without `_file`, they would hold the secret itself.
 const SECRETS: [&str; 3] = ["password_file", "token_file", "passphrase_file"];
