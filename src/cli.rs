@@ -9,7 +9,7 @@ use std::{
 };
 
 use argh::FromArgs;
-use rustix::fs::Mode;
+use rustix::{fs::Mode, process::DumpableBehavior};
 
 use crate::{
     address::Address,
@@ -53,6 +53,8 @@ enum Command {
 /// Run the program.
 pub fn main() -> ExitCode {
     let umask = read_umask();
+    // What is in memory, keys for one, is not for a file that is left behind.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
     let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,

@@ -18,9 +18,11 @@
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
 //! | [`fault`], [`address`] | whose fault an error is; where a daemon listens |
+//! | [`control`] | what the supervisor and its worker say to each other |
 //! | [`event`] | what a run reports, and how it ends |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
+//! | [`reload`] | what is different between two configurations; no I/O |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
@@ -32,13 +34,27 @@
 //! | [`journal`] | a run's events, for any number of followers |
 //! | [`fetch`] | the remote's newest commit and its objects come here |
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
+//! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
+//! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! A test holds the code to this list (`tests/it/project.rs`).
+//!
+//! # Two processes
+//!
+//! ```text
+//! supervisor: signals, listening sockets, systemd, hooks outside ──fork──▶ worker: sandbox, clients, runs
+//!      ▲                              └─ control: levels, hooks' ends ─────▶ │
+//!      └────────────── control: ready, status, hooks to start ───────────────┘
+//! ```
+//!
+//! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
+//! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
+//! worker, beside the one that finishes its runs.
 //!
 //! # Decisions
 //!
@@ -64,6 +80,7 @@ pub mod changes;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod durable;
 pub mod event;
 pub mod fault;
@@ -78,9 +95,12 @@ pub mod name;
 pub mod place;
 pub mod publish;
 pub mod queue;
+pub mod reload;
 pub mod repository;
 pub mod run;
+pub mod sandbox;
 pub mod server;
+pub mod supervisor;
 pub mod tidy;
 pub mod transport;
 pub mod upload_pack;

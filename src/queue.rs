@@ -17,10 +17,11 @@ use crate::{
     config::{Config, Target},
     event::{Done, Event, Last, Reporter, State, Status},
     fault::{Failure, Kind},
-    hook::Groups,
+    hook::{Groups, Starter},
     journal::Journal,
     name::{RunId, TriggerName},
     run::{self, Stop},
+    sandbox::Sandbox,
     tidy,
     transport::Connections,
     worktree::Memory,
@@ -106,6 +107,16 @@ impl<R: Clone> Queue<R> {
         }
     }
 
+    /// How many runs go on, and how many wait.
+    pub fn load(&self) -> (usize, usize) {
+        let slots = self.targets.values();
+        slots.fold((0, 0), |(running, waiting), slot| match slot {
+            Slot::Waiting(_) => (running, waiting + 1),
+            Slot::Running => (running + 1, waiting),
+            Slot::RunningThen(_) => (running + 1, waiting + 1),
+        })
+    }
+
     /// Whether nothing runs or waits.
     pub fn is_idle(&self) -> bool {
         self.targets.is_empty()
@@ -118,13 +129,25 @@ pub struct Scheduler {
     queue: Mutex<Queue<Run>>,
     last: Mutex<BTreeMap<TriggerName, Last>>,
     targets: BTreeMap<TriggerName, Arc<Target>>,
-    umask: u32,
+    process: Process,
     groups: Groups,
     connections: Connections,
     stop: Stop,
     memory: Memory,
-    ended: Bell,
+    /// A run was accepted, started or ended.
+    changed: Bell,
     tidying: Mutex<()>,
+}
+
+/// What runs get from the process that they are part of.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Permission bits that new files and directories do not get.
+    pub umask: u32,
+    /// What it is shut out of, and each of its runs besides.
+    pub sandbox: Sandbox,
+    /// Who starts hooks.
+    pub starter: Starter,
 }
 
 /// A run that has been accepted.
@@ -137,17 +160,17 @@ struct Run {
 
 impl Scheduler {
     /// Nothing runs yet.
-    pub fn new(config: &Config, umask: u32) -> Arc<Self> {
+    pub fn new(config: &Config, process: Process) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
             last: Mutex::default(),
             targets: config.triggers.clone(),
-            umask,
+            process,
             groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             memory: Memory::default(),
-            ended: Bell::new(),
+            changed: Bell::new(),
             tidying: Mutex::default(),
         })
     }
@@ -165,6 +188,7 @@ impl Scheduler {
                 peer: peer.into(),
             }
         });
+        self.changed.notify(usize::MAX);
         self.start();
         Some(run.journal)
     }
@@ -194,11 +218,29 @@ impl Scheduler {
     /// Wait until every run that was accepted has ended.
     pub async fn drained(&self) {
         loop {
-            let listener = self.ended.listen();
+            let listener = self.changed.listen();
             if self.queue().is_idle() {
                 return;
             }
             listener.await;
+        }
+    }
+
+    /// Ends when something in [`Self::summary`] may have changed from now on.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        self.changed.listen()
+    }
+
+    /// What goes on, in a line for people.
+    pub fn summary(&self) -> String {
+        let (running, waiting) = self.queue().load();
+        let triggers = match self.targets.len() {
+            1 => "1 trigger".into(),
+            n => format!("{n} triggers"),
+        };
+        match (running, waiting) {
+            (0, 0) => format!("{triggers}, no run"),
+            _ => format!("{triggers}, {running} running, {waiting} waiting"),
         }
     }
 
@@ -223,6 +265,7 @@ impl Scheduler {
             let spawned = std::thread::Builder::new().name(format!("run {name}")).spawn({
                 let name = name.clone();
                 move || {
+                    scheduler.changed.notify(usize::MAX);
                     let done = scheduler.execute(&name, &run);
                     scheduler.finish(&name, &run, done);
                     scheduler.start();
@@ -237,7 +280,7 @@ impl Scheduler {
                 );
                 journal.write(Event::Done(Done::failed(name.as_str(), failure)));
                 self.queue().finished(&name);
-                self.ended.notify(usize::MAX);
+                self.changed.notify(usize::MAX);
             }
         }
     }
@@ -247,9 +290,11 @@ impl Scheduler {
         let journal = run.journal.clone();
         let context = run::Context {
             run: run.journal.run().clone(),
-            umask: self.umask,
+            umask: self.process.umask,
             dry_run: false,
             groups: self.groups.clone(),
+            starter: self.process.starter.clone(),
+            sandbox: self.process.sandbox.clone(),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
             memory: self.memory.clone(),
@@ -286,7 +331,7 @@ impl Scheduler {
         );
         self.queue().finished(name);
         run.journal.write(Event::Done(done));
-        self.ended.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
     }
 
     /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
@@ -297,10 +342,12 @@ impl Scheduler {
             Err(TryLockError::WouldBlock) => return,
         };
         let trigger = name.as_str();
-        match catch_unwind(AssertUnwindSafe(|| run::tidy(&self.targets[name]))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            run::tidy(&self.targets[name], &self.process.sandbox)
+        })) {
             Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
             Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
-            Ok(Err(err)) => tracing::warn!(trigger, "cannot tidy: {}", Failure::of(&err).message),
+            Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
             Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
         }
     }

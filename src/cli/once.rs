@@ -10,10 +10,10 @@ use super::{Show, ad_hoc, fail, fail_named, load, say, usage};
 use crate::{
     config::{Config, Target, unknown_trigger},
     event::{Record, Reporter},
-    fault::Failure,
-    hook::Groups,
+    hook::{Groups, Starter},
     name::RunId,
     run::{self, Context, Stop},
+    sandbox::Sandbox,
     transport::Connections,
     worktree::Memory,
 };
@@ -68,6 +68,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         umask,
         dry_run: arguments.dry_run,
         groups: Groups::default(),
+        starter: Starter::Here,
+        sandbox: Sandbox::off(),
         connections,
         // A signal ends this process at once.
         stop: Stop::default(),
@@ -149,13 +151,9 @@ fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
     };
     let exit = run::execute(target, &context).exit;
     if !context.dry_run
-        && let Err(err) = run::tidy(target)
+        && let Err(failure) = run::tidy(target, &context.sandbox)
     {
-        say(&format!(
-            "cannot tidy {}: {}",
-            target.path,
-            Failure::of(&err).message
-        ));
+        say(&format!("cannot tidy {}: {}", target.path, failure.message));
     }
     exit
 }

@@ -14,6 +14,8 @@ mod once;
 mod processes;
 mod project;
 mod remotes;
+mod sandbox;
 mod source;
 mod stress;
+mod supervisor;
 mod world;

@@ -9,12 +9,12 @@ use std::{
 
 /// The rooms, from the ground up: each imports only rooms above it in this list, and those in one line
 /// do not import each other.
-const ROOMS: [&[&str]; 13] = [
+const ROOMS: [&[&str]; 14] = [
     &["name"],
-    &["address", "fault"],
+    &["address", "fault", "control"],
     &["event"],
     &["config"],
-    &["wire"],
+    &["wire", "reload"],
     &["durable", "repository"],
     &["upload_pack"],
     &[
@@ -26,11 +26,12 @@ const ROOMS: [&[&str]; 13] = [
         "worktree",
         "journal",
     ],
-    &["fetch", "tidy"],
+    &["fetch", "tidy", "sandbox"],
     &["publish"],
     &["run"],
     &["queue", "listen", "client"],
     &["server"],
+    &["supervisor"],
 ];
 
 #[test]

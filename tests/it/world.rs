@@ -167,31 +167,42 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
-        let mut child = world
+        let child = world
             .command(["server"].iter().chain(args))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut daemon = Self {
-            child,
-            socket: world.path("s.sock"),
-            log,
-        };
+        let mut daemon = Self::of(child, world.path("s.sock"));
         daemon.wait_for("ready");
         daemon
     }
 
+    /// The daemon that `child` is, or has become; its standard error is a pipe.
+    pub fn of(mut child: Child, socket: PathBuf) -> Self {
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, socket, log }
+    }
+
     /// Read the log up to the line that contains `text`, and give that line.
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.look_for(text)
+            .unwrap_or_else(|seen| panic!("the daemon ended without saying {text:?}:\n{seen}"))
+    }
+
+    /// Whether it says `text` before it ends.
+    pub fn says(&mut self, text: &str) -> bool {
+        self.look_for(text).is_ok()
+    }
+
+    fn look_for(&mut self, text: &str) -> Result<String, String> {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
             if self.log.read_line(&mut line).unwrap() == 0 {
-                panic!("the daemon ended without saying {text:?}:\n{seen}");
+                return Err(seen);
             }
             if line.contains(text) {
-                return line;
+                return Ok(line);
             }
             seen.push_str(&line);
         }
