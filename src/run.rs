@@ -2,7 +2,7 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, time::Instant};
+use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
 
 use gix::ObjectId;
 
@@ -119,9 +119,12 @@ pub fn execute(target: &Target, context: &Context) -> Done {
         path: target.path.to_string(),
     });
     let mut reached = Reached::default();
-    let failure = deploy(target, context, &mut reached)
-        .err()
-        .map(|err| Failure::of(&err));
+    let failure = deploy(target, context, &mut reached).err().map(|err| {
+        if context.sandbox.is_closed() && is_denial(&err) {
+            context.report.warn(SHUT_OUT);
+        }
+        Failure::of(&err)
+    });
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
         trigger: target.trigger.to_string(),
@@ -139,6 +142,19 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     };
     context.report.emit(Event::Done(done.clone()));
     done
+}
+
+/// What somebody may want to know whose user may do what was denied.
+const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
+                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
+
+/// Whether the system said that something is not permitted.
+fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
 }
 
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.

@@ -119,7 +119,7 @@ impl Sandbox {
     /// Do some `work` for `target`, limited to what that needs: on a thread that ends with it, since there is no way
     /// out. The target's directory must be there. A panic goes on to the caller.
     pub fn confine<T: Send>(&self, target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        if !matches!(self.held, Held::Closed { .. }) {
+        if !self.is_closed() {
             return Ok(work());
         }
         let confined = || restrict(&Policy::of_run(target, self.hooks)).map(|_| work());
@@ -135,14 +135,19 @@ impl Sandbox {
         }
     }
 
+    /// Whether there is one that holds.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.held, Held::Closed { .. })
+    }
+
     /// Whether hooks are to be started by somebody outside.
     pub fn hooks_are_outside(&self) -> bool {
-        matches!(self.held, Held::Closed { .. }) && self.hooks == HookPlace::Outside
+        self.is_closed() && self.hooks == HookPlace::Outside
     }
 
     /// Whether hooks are started inside a sandbox that holds.
     pub fn hooks_are_inside(&self) -> bool {
-        matches!(self.held, Held::Closed { .. }) && self.hooks == HookPlace::Inside
+        self.is_closed() && self.hooks == HookPlace::Inside
     }
 }
 

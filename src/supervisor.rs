@@ -381,14 +381,10 @@ impl Supervisor<'_> {
         let in_force = serving.map(|worker| worker.config.clone());
         let failed = match (self.options.load)() {
             Ok(config) => {
-                let changes = in_force.map(|old| reload::changes(&old, &config));
-                if changes.as_ref().is_some_and(reload::Changes::is_empty) {
-                    tracing::info!("configuration read anew: nothing changed");
-                    return systemd::ready();
+                if let Some(old) = in_force {
+                    tracing::info!("configuration read anew: {}", reload::changes(&old, &config));
                 }
-                if let Some(changes) = changes {
-                    tracing::info!("configuration read anew: {changes}");
-                }
+                // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
                 match self.begin(Arc::new(config)) {
                     Ok(()) => return,
                     Err(err) => vec![Failure::of(&err).message],

@@ -40,6 +40,8 @@ const PROGRAMS: [&str; 10] = [
 ];
 /// Hosts, name servers, users, groups, and certificates.
 const SYSTEM: &str = "/etc";
+/// How many processors a container may use, see cgroups(7).
+const PROCESSORS: [&str; 2] = ["/proc/self/cgroup", "/sys/fs/cgroup"];
 /// Where the system's certificates are, if not below [`SYSTEM`].
 const CERTIFICATES: [&str; 3] = [
     "/usr/share/ca-certificates",
@@ -89,6 +91,7 @@ impl Policy {
 
     fn system(&mut self) {
         self.read.insert(SYSTEM.into());
+        self.read.extend(PROCESSORS.map(PathBuf::from));
         // It may be a symlink to where a resolver's daemon writes it.
         self.file(Path::new("/etc/resolv.conf"), Lasts::Long);
         self.devices.insert("/dev/null".into());

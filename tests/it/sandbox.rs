@@ -169,6 +169,27 @@ fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
     let answer = daemon.say("site\n");
     assert!(last_line(&answer).starts_with("error site "), "{answer}");
     assert!(!world.path("in/site/secret").exists());
+    // Who may change the configuration, or what it names, may have it read anew.
+    let mut daemon = daemon;
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for("ready");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    assert!(world.path("in/site/secret").exists());
+}
+
+#[test]
+fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission() {
+    let world = world();
+    for dir in ["in", "elsewhere/site"] {
+        fs::create_dir_all(world.path(dir)).unwrap();
+    }
+    let Some(daemon) = daemon(&world, "", "\"site\": (repo: \"repo.git\", path: \"in/site\"),") else {
+        return;
+    };
+    std::os::unix::fs::symlink(world.path("elsewhere/site"), world.path("in/site")).unwrap();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
+    assert!(answer.contains("reload it (SIGHUP)"), "{answer}");
 }
 
 #[test]
