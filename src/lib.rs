@@ -34,6 +34,7 @@
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
+//! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
 //! | [`cli`] | the commands: the only printing, and the exit status |
@@ -70,6 +71,7 @@ pub mod fault;
 pub mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod history;
 pub mod hook;
 pub mod journal;
 pub mod listen;

@@ -21,7 +21,7 @@ use crate::{
     fault::{Failure, Kind},
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
-    queue::Scheduler,
+    queue::{Found, Scheduler},
     server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
 };
@@ -102,7 +102,11 @@ pub(super) async fn answer<S: Stream>(
             let done = Done::answered("-", Outcome::Answered);
             client.say(vec![Event::Pong, Event::Done(done)], format).await;
         }
-        Request::Status { name } => match scheduler.status(name.as_ref()) {
+        Request::Status { name } => match recall(scheduler, &name, |scheduler, name| {
+            scheduler.status(name.as_ref())
+        })
+        .await
+        {
             Some(all) => {
                 let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
                 let name = name.as_ref().map_or("-", TriggerName::as_str);
@@ -115,6 +119,29 @@ pub(super) async fn answer<S: Stream>(
                     .await
             }
         },
+        Request::Log { name, run: None } => match recall(scheduler, &name, Scheduler::log).await {
+            Some(records) => {
+                let done = Event::Done(Done::answered(name.as_str(), Outcome::Answered));
+                if client.tell(&records, format).await.is_ok() {
+                    client.say(vec![done], format).await;
+                }
+            }
+            None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
+        },
+        Request::Log {
+            name,
+            run: Some(which),
+        } => match recall(scheduler, &name, move |scheduler, name| {
+            scheduler.find(name, &which)
+        })
+        .await
+        {
+            Some(Found::GoingOn(journal)) => client.follow(&journal, format).await,
+            // Whose client has gone needs no more.
+            Some(Found::Ended(records)) => drop(client.tell(&records, format).await),
+            Some(Found::Unknown(failure)) => client.refuse(name.as_str(), failure, format, &peer).await,
+            None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
+        },
         Request::Trigger { name, wait } => match scheduler.trigger(&name, &peer) {
             Some(journal) if wait => client.follow(&journal, format).await,
             Some(journal) => {
@@ -124,6 +151,16 @@ pub(super) async fn answer<S: Stream>(
             None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
         },
     }
+}
+
+/// What `question` about `name` finds: where it may read from the disk, and holds up no task.
+async fn recall<N: Clone + Send + 'static, T: Send + 'static>(
+    scheduler: &Arc<Scheduler>,
+    name: &N,
+    question: impl FnOnce(&Scheduler, &N) -> T + Send + 'static,
+) -> T {
+    let (scheduler, name) = (scheduler.clone(), name.clone());
+    task::spawn_blocking(move || question(&scheduler, &name)).await
 }
 
 /// Tell a client that all places are taken.
@@ -241,6 +278,13 @@ impl<S: Stream> Client<S> {
 
     async fn say(&mut self, events: Vec<Event>, format: Format) {
         self.say_of(&RunId::none(), events, format).await;
+    }
+
+    async fn tell(&mut self, records: &[Record], format: Format) -> io::Result<()> {
+        for record in records {
+            self.write(record, format).await?;
+        }
+        Ok(())
     }
 
     async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {

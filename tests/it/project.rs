@@ -28,7 +28,7 @@ const ROOMS: [&[&str]; 13] = [
     ],
     &["fetch", "tidy"],
     &["publish"],
-    &["run"],
+    &["run", "history"],
     &["queue", "listen", "client"],
     &["server"],
 ];
