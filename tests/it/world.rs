@@ -167,19 +167,30 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
+        Self::start_with(world, args, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_with(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
+        let mut daemon = Self::spawn(world, args, env);
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    /// Start it, and do not wait.
+    pub fn spawn(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
         let mut child = world
             .command(["server"].iter().chain(args))
+            .envs(env.iter().cloned())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut daemon = Self {
+        Self {
             child,
             socket: world.path("s.sock"),
             log,
-        };
-        daemon.wait_for("ready");
-        daemon
+        }
     }
 
     /// Read the log up to the line that contains `text`, and give that line.
