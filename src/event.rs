@@ -116,7 +116,7 @@ pub enum Event {
         lost: u64,
     },
     /// How a trigger is: the answer to `status`.
-    Status(Status),
+    Status(Box<Status>),
     /// A run that goes on or waits: in the answer to `log`.
     GoingOn(GoingOn),
     /// A run that has ended: in the answer to `log`.

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     config::Target,
-    event::{Event, Last, Record, Standing},
+    event::{Event, Last, Standing},
     name::RunId,
     place, publish, repository,
 };
@@ -26,6 +26,7 @@ mod text;
 
 use memory::Memory;
 use text::Head;
+pub use text::Replay;
 
 /// How many runs of a trigger are remembered.
 pub const KEPT: usize = 50;
@@ -142,11 +143,11 @@ impl History {
     }
 
     /// What the clients of `run` got. `None`: it is not remembered, or not any more.
-    pub fn replay(&self, target: &Target, run: &RunId) -> Option<Vec<Record>> {
+    pub fn replay(&self, target: &Target, run: &RunId) -> Option<Replay> {
         let key = key(target);
         let text = lock(&self.memory).find(&key, run);
         let text = text.or_else(|| disk::find(&self.dir.as_ref()?.join(&key), run))?;
-        text::records(&text)
+        Replay::new(text)
     }
 
     fn head(&self, target: &Target) -> Head {

@@ -460,4 +460,22 @@ mod tests {
         queue.finished(&name(0));
         assert!(queue.is_idle());
     }
+
+    #[test]
+    fn runs_are_seen_from_their_acceptance_to_their_end() {
+        let mut queue = Queue::new(NonZeroUsize::MIN);
+        let seen = |queue: &Queue<u8>| queue.runs(&name(0)).copied().collect::<Vec<_>>();
+        assert!(seen(&queue).is_empty());
+        queue.trigger(&name(0), || 1);
+        assert_eq!(seen(&queue), [1]);
+        assert_eq!(queue.start(), Some((name(0), 1)));
+        assert_eq!(seen(&queue), [1]);
+        assert_eq!(queue.trigger(&name(0), || 2), 2);
+        assert_eq!(seen(&queue), [1, 2]);
+        queue.finished(&name(0));
+        assert_eq!(seen(&queue), [2]);
+        assert_eq!(queue.start(), Some((name(0), 2)));
+        queue.finished(&name(0));
+        assert!(seen(&queue).is_empty());
+    }
 }

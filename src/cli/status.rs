@@ -93,7 +93,7 @@ fn text(status: &Status, now: u64) -> String {
     }
     if *hooks_owed {
         lines.push(format!(
-            "hooks     owed to {commit}: they run again at the next trigger"
+            "hooks     owed to {commit}: they run at the next trigger"
         ));
     }
     for Current { run, going_on } in &status.runs {

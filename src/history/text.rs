@@ -71,34 +71,82 @@ pub(super) fn head(text: &str) -> Option<Head> {
     })
 }
 
-/// What the run's clients got.
-pub(super) fn records(text: &str) -> Option<Vec<Record>> {
-    let last = head(text)?.last?;
-    let record = |event| Record {
-        run: last.run.clone(),
-        event,
-    };
-    let mut records = Vec::new();
-    let mut lost = 0;
-    for line in text.lines().skip(1) {
-        match serde_json::from_str::<Record>(line) {
-            Ok(read) if read.run == last.run => {
-                if lost > 0 {
-                    records.push(record(Event::Lagged { lost }));
-                    lost = 0;
-                }
-                let is_end = matches!(read.event, Event::Done(_));
-                records.push(read);
-                if is_end {
-                    return Some(records);
-                }
-            }
-            _ => lost += 1,
-        }
+/// What the clients of a run got, record by record: a slow reader holds no more than the text.
+#[derive(Debug)]
+pub struct Replay {
+    text: String,
+    /// Where the next line begins.
+    at: usize,
+    last: Last,
+    /// Lines that could not be read since the last one that could.
+    lost: u64,
+    /// The record behind a [`Event::Lagged`].
+    next: Option<Event>,
+    is_over: bool,
+}
+
+impl Replay {
+    /// `None`: the text does not begin with a run.
+    pub(super) fn new(text: String) -> Option<Self> {
+        let last = head(&text)?.last?;
+        let mut replay = Self {
+            text,
+            at: 0,
+            last,
+            lost: 0,
+            next: None,
+            is_over: false,
+        };
+        replay.line();
+        Some(replay)
     }
-    records.push(record(Event::Lagged { lost: lost.max(1) }));
-    records.push(record(Event::Done(last.past.done.clone())));
-    Some(records)
+
+    fn line(&mut self) -> Option<&str> {
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let line = rest.split('\n').next()?;
+        self.at += line.len() + 1;
+        Some(line)
+    }
+
+    /// The next event of the text that can be read; at its end, that of the run.
+    fn event(&mut self) -> Event {
+        let run = self.last.run.clone();
+        while let Some(line) = self.line() {
+            match serde_json::from_str::<Record>(line) {
+                Ok(record) if record.run == run => return record.event,
+                _ => self.lost += 1,
+            }
+        }
+        // The last line is there unless it was lost.
+        self.lost = self.lost.max(1);
+        Event::Done(self.last.past.done.clone())
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        if self.is_over {
+            return None;
+        }
+        let event = match self.next.take() {
+            Some(event) => event,
+            None => self.event(),
+        };
+        let event = match std::mem::take(&mut self.lost) {
+            0 => event,
+            lost => {
+                self.next = Some(event);
+                Event::Lagged { lost }
+            }
+        };
+        self.is_over = matches!(event, Event::Done(_));
+        Some(Record {
+            run: self.last.run.clone(),
+            event,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -150,8 +198,8 @@ mod tests {
     }
 
     fn events(text: &str) -> Vec<Event> {
-        let records = records(text).unwrap();
-        records.into_iter().map(|record| record.event).collect()
+        let replay = Replay::new(text.into()).unwrap();
+        replay.map(|record| record.event).collect()
     }
 
     #[test]
@@ -187,10 +235,10 @@ mod tests {
         assert_eq!(events(&lines.join("\n")), expected);
         // Cut off anywhere: no panic, and either no run or one that ends.
         for end in 0..whole.len() {
-            let cut = records(&whole[..end]);
+            let cut = Replay::new(whole[..end].into());
             assert_eq!(cut.is_some(), head(&whole[..end]).is_some());
-            let last = cut.iter().flatten().next_back();
-            assert!(last.is_none_or(|record| record.event == done), "{end}");
+            let last = cut.map(|replay| replay.last().unwrap().event);
+            assert!(last.is_none_or(|last| last == done), "{end}");
         }
     }
 }

@@ -6,34 +6,34 @@ use std::sync::Arc;
 
 use super::{Run, Scheduler};
 use crate::{
-    event::{Current, Event, GoingOn, Last, Record, Status},
+    config::Target,
+    event::{Current, Done, Event, GoingOn, Last, Outcome, Record, Status},
     fault::{Failure, Kind},
     journal::Journal,
-    name::TriggerName,
+    name::{RunId, TriggerName},
     wire::Which,
 };
 
-/// A run that was asked for.
-#[derive(Debug)]
+/// What was asked for.
 pub enum Found {
-    /// It waits or goes on.
+    /// A run that waits or goes on.
     GoingOn(Arc<Journal>),
-    /// It has ended; the last record is its end.
-    Ended(Vec<Record>),
-    /// There is none.
+    /// A run that has ended, or a list; the last record is its end.
+    Whole(Box<dyn Iterator<Item = Record> + Send>),
+    /// There is no such run.
     Unknown(Failure),
 }
 
 impl Scheduler {
     /// How the trigger `name` is, or all of them. `None`: there is no such trigger.
-    pub fn status(&self, name: Option<&TriggerName>) -> Option<Vec<Status>> {
+    pub fn status(&self, name: Option<&TriggerName>) -> Option<Vec<Box<Status>>> {
         match name {
             Some(name) => Some(vec![self.status_of(name)?]),
             None => Some(self.names().filter_map(|name| self.status_of(name)).collect()),
         }
     }
 
-    fn status_of(&self, name: &TriggerName) -> Option<Status> {
+    fn status_of(&self, name: &TriggerName) -> Option<Box<Status>> {
         let target = self.target(name)?;
         // In this order: a run that ends in between is seen twice rather than not at all.
         let (state, runs) = {
@@ -44,53 +44,68 @@ impl Scheduler {
             )
         };
         let (last, standing) = self.history.newest(&target);
-        Some(Status {
+        Some(Box::new(Status {
             trigger: name.clone(),
             state,
             runs,
             last,
             standing,
+        }))
+    }
+
+    /// The runs of `name`, the newest first; or one of them. `None`: there is no such trigger.
+    pub fn log(&self, name: &TriggerName, which: Option<&Which>) -> Option<Found> {
+        let target = self.target(name)?;
+        Some(match which {
+            None => self.list(name, &target),
+            Some(which) => self.find(name, &target, which),
         })
     }
 
-    /// The runs of `name`, the newest first. `None`: there is no such trigger.
-    pub fn log(&self, name: &TriggerName) -> Option<Vec<Record>> {
-        let target = self.target(name)?;
-        let going_on: Vec<Current> = self.queue().runs(name).map(|run| run.current()).collect();
-        let ended = self.history.list(&target).into_iter();
-        let ended = ended.filter(|last| going_on.iter().all(|current| current.run != last.run));
-        let current = going_on.iter().rev().map(|Current { run, going_on }| Record {
-            run: run.clone(),
-            event: Event::GoingOn(going_on.clone()),
-        });
-        let past = ended.map(|Last { run, past }| Record {
+    fn list(&self, name: &TriggerName, target: &Target) -> Found {
+        let going_on: Vec<Current> = self.queue().runs(name).map(Run::current).collect();
+        let mut ended = self.history.list(target);
+        // One that ended in between is not listed twice.
+        ended.retain(|last| going_on.iter().all(|current| current.run != last.run));
+        let current = going_on
+            .into_iter()
+            .rev()
+            .map(|Current { run, going_on }| Record {
+                run,
+                event: Event::GoingOn(going_on),
+            });
+        let past = ended.into_iter().map(|Last { run, past }| Record {
             run,
             event: Event::Past(past),
         });
-        Some(current.chain(past).collect())
+        let done = Record {
+            run: RunId::none(),
+            event: Event::Done(Done::answered(name.as_str(), Outcome::Answered)),
+        };
+        Found::Whole(Box::new(current.chain(past).chain([done])))
     }
 
-    /// The run `which` of `name`. `None`: there is no such trigger.
-    pub fn find(&self, name: &TriggerName, which: &Which) -> Option<Found> {
-        let target = self.target(name)?;
+    fn find(&self, name: &TriggerName, target: &Target, which: &Which) -> Found {
         let going_on = {
             let queue = self.queue();
             let mut runs = queue.runs(name);
-            match which {
+            let run = match which {
                 Which::Newest => runs.next(),
                 Which::Id(id) => runs.find(|run| run.journal.run() == id),
-            }
-            .map(|run| run.journal.clone())
+            };
+            run.map(|run| run.journal.clone())
         };
         if let Some(journal) = going_on {
-            return Some(Found::GoingOn(journal));
+            return Found::GoingOn(journal);
         }
         let id = match which {
             Which::Id(id) => Some(id.clone()),
-            Which::Newest => self.history.list(&target).into_iter().next().map(|last| last.run),
+            Which::Newest => self.history.list(target).into_iter().next().map(|last| last.run),
         };
-        let records = id.and_then(|id| self.history.replay(&target, &id));
-        Some(records.map_or_else(|| Found::Unknown(unknown_run(name, which)), Found::Ended))
+        match id.and_then(|id| self.history.replay(target, &id)) {
+            Some(replay) => Found::Whole(Box::new(replay)),
+            None => Found::Unknown(unknown_run(name, which)),
+        }
     }
 }
 

@@ -348,6 +348,7 @@ fn hooks_that_failed_or_were_killed_are_owed() {
     let _first = hold(&daemon);
     daemon.signal(Signal::KILL);
     daemon.wait();
+    fs::write(world.path("go"), "\n").unwrap();
     // The run had deployed, but nobody was left to remember it.
     let daemon = start(&world);
     let now = status(&daemon);
@@ -592,6 +593,39 @@ fn healthcheck() {
     for args in [&["--failing-for", "long"][..], &["--timeout", "soon"]] {
         assert_eq!(check(args).exit, 2, "{args:?}");
     }
+}
+
+#[test]
+fn questions_want_the_token_too() {
+    let world = world();
+    world.secret("token", "s3cret\n");
+    world.write(
+        "config.ron",
+        "(listen: [Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],
+          triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
+    );
+    let mut daemon = Daemon::spawn(&world, &[], &[]);
+    let line = daemon.wait_for("127.0.0.1:");
+    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    for args in [
+        &["healthcheck", "-s", port.as_str()][..],
+        &["status", "-s", port.as_str()],
+        &["log", "-s", port.as_str(), "site"],
+        &["log", "-s", port.as_str(), "site", "0198c0ffee0001"],
+        &["log", "-s", port.as_str(), "nosuch"],
+    ] {
+        let ended = world.run(args);
+        assert_eq!((ended.exit, ended.out.as_str()), (4, ""), "{args:?}: {ended:?}");
+        assert!(
+            ended.err.contains("not-allowed: this listener wants a token"),
+            "{ended:?}"
+        );
+    }
+    let ended = world.run(["healthcheck", "-s", &port, "--token-file", "token"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    let ended = world.run(["log", "-s", &port, "--token-file", "token", "site"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (0, ""), "{ended:?}");
 }
 
 /// A daemon that hangs accepts nothing; once its backlog is full, connecting itself waits.
