@@ -57,6 +57,8 @@
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
 //!   files it was made with are the same.
 //! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
+//! - **Nothing depends on what is remembered of past runs** ([`history`]): it is written beside a run, read when somebody
+//!   asks, and passed over where it is damaged.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 
