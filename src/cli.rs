@@ -22,9 +22,12 @@ use crate::{
 mod ad_hoc;
 mod check;
 mod client;
+mod healthcheck;
+mod log;
 mod once;
 mod server;
 mod show;
+mod status;
 
 use show::Show;
 
@@ -46,7 +49,9 @@ enum Command {
     Server(server::Arguments),
     Once(once::Arguments),
     Client(client::Arguments),
-    Status(client::StatusArguments),
+    Status(status::Arguments),
+    Log(log::Arguments),
+    Healthcheck(healthcheck::Arguments),
     Check(check::Arguments),
 }
 
@@ -63,7 +68,9 @@ pub fn main() -> ExitCode {
         Some(Command::Server(arguments)) => server::run(&arguments, umask),
         Some(Command::Once(arguments)) => once::run(&arguments, umask),
         Some(Command::Client(arguments)) => client::run(&arguments),
-        Some(Command::Status(arguments)) => client::status(&arguments),
+        Some(Command::Status(arguments)) => status::run(&arguments),
+        Some(Command::Log(arguments)) => log::run(&arguments),
+        Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));

@@ -37,6 +37,7 @@
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
+//! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
 //! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
@@ -72,6 +73,8 @@
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
 //!   files it was made with are the same.
 //! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
+//! - **Nothing depends on what is remembered of past runs** ([`history`]): it is written beside a run, read when somebody
+//!   asks, and passed over where it is damaged.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 
@@ -87,6 +90,7 @@ pub mod fault;
 pub mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod history;
 pub mod hook;
 pub mod journal;
 pub mod listen;

@@ -1,6 +1,6 @@
-//! `gitsocket client` and `gitsocket status`: ask a daemon.
+//! `gitsocket client`: ask a daemon to run a trigger; and what all commands that ask one have in common.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use argh::FromArgs;
 
@@ -9,6 +9,7 @@ use crate::{
     address::Address,
     client,
     config::{Config, secret::Secret},
+    event::{Done, Record},
     fault::{Failure, Kind},
     name::{AbsPath, TriggerName},
     wire::Request,
@@ -42,42 +43,15 @@ pub(super) struct Arguments {
     no_wait: bool,
 }
 
-/// ask a daemon how its triggers are
-#[derive(FromArgs)]
-#[argh(subcommand, name = "status")]
-pub(super) struct StatusArguments {
-    /// this trigger only
-    #[argh(positional)]
-    name: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
-    #[argh(option, short = 's', arg_name = "ADDR")]
-    socket: Option<String>,
-    /// print every event as a line of JSON
-    #[argh(switch)]
-    json: bool,
-    /// the file that holds the listener's token
-    #[argh(option, arg_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let show = Show::new(arguments.json, arguments.quiet);
-    let timeout = arguments
-        .timeout
-        .as_deref()
-        .map(humantime::parse_duration)
-        .transpose();
-    let (name, timeout) = match (TriggerName::new(arguments.name.as_str()), timeout) {
-        (Ok(name), Ok(timeout)) => (name, timeout),
-        (Err(why), _) => {
-            let failure = Failure::new(
-                Kind::BadRequest,
-                format!("this is no name of a trigger: {why}"),
-                None,
-            );
-            return fail_named(&show, &arguments.name, failure);
-        }
-        (_, Err(why)) => return usage(&format!("--timeout: {why}; write 90s or 5m")),
+    let timeout = match arguments.timeout.as_deref().map(duration).transpose() {
+        Ok(timeout) => timeout,
+        Err(code) => return code,
+    };
+    let name = match trigger_name(&arguments.name, &show) {
+        Ok(name) => name,
+        Err(code) => return code,
     };
     let request = Request::Trigger {
         name,
@@ -89,53 +63,68 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         request: &request,
         timeout,
     };
-    ask(&asked, &show, &arguments.name)
-}
-
-pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
-    let show = Show::new(arguments.json, false);
-    let name = match arguments.name.as_deref().map(TriggerName::new).transpose() {
-        Ok(name) => name,
-        Err(why) => return usage(&format!("this is no name of a trigger: {why}")),
-    };
-    let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
-    let request = Request::Status { name };
-    let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
-        request: &request,
-        timeout: None,
-    };
-    ask(&asked, &show, &shown)
+    match ask(&asked, |record| show.record(record)) {
+        Ok(done) => ExitCode::from(done.exit),
+        Err(ended) => ended.show(&show, &arguments.name),
+    }
 }
 
 /// What is asked, as the command line has it.
-struct Asked<'a> {
-    socket: Option<&'a str>,
-    token_file: Option<&'a PathBuf>,
-    request: &'a Request,
-    timeout: Option<std::time::Duration>,
+pub(super) struct Asked<'a> {
+    pub(super) socket: Option<&'a str>,
+    pub(super) token_file: Option<&'a PathBuf>,
+    pub(super) request: &'a Request,
+    pub(super) timeout: Option<Duration>,
 }
 
-fn ask(asked: &Asked<'_>, show: &Show, name: &str) -> ExitCode {
-    let address = match asked.socket.map_or_else(|| Ok(default_address()), address) {
-        Ok(address) => address,
-        Err(code) => return code,
-    };
-    let token = match asked.token_file.map(|file| read_token(file)).transpose() {
-        Ok(token) => token,
-        Err(code) => return code,
-    };
+/// Why there is no answer.
+pub(super) enum Ended {
+    /// It has been said on the command line already.
+    Said(ExitCode),
+    /// The daemon did not answer.
+    Unanswered(client::Error),
+}
+
+impl Ended {
+    /// Show it in the form that a run's failure has.
+    pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
+        match self {
+            Self::Said(code) => code,
+            Self::Unanswered(err) => fail_named(show, name, Failure::of(&err)),
+        }
+    }
+}
+
+/// Ask a daemon, and pass each record of its answer on.
+pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, Ended> {
+    let address = asked.socket.map_or_else(|| Ok(default_address()), address);
+    let address = address.map_err(Ended::Said)?;
+    let token = asked.token_file.map(|file| read_token(file)).transpose();
+    let token = token.map_err(Ended::Said)?;
     let options = client::Options {
         address: &address,
         request: asked.request,
         token: token.as_ref().map(Secret::expose),
         timeout: asked.timeout,
     };
-    match client::ask(&options, |record| show.record(record)) {
-        Ok(done) => ExitCode::from(done.exit),
-        Err(err) => fail_named(show, name, Failure::of(&err)),
-    }
+    client::ask(&options, each).map_err(Ended::Unanswered)
+}
+
+/// A trigger's name on the command line.
+pub(super) fn trigger_name(name: &str, show: &Show) -> Result<TriggerName, ExitCode> {
+    TriggerName::new(name).map_err(|why| {
+        let failure = Failure::new(
+            Kind::BadRequest,
+            format!("this is no name of a trigger: {why}"),
+            None,
+        );
+        fail_named(show, name, failure)
+    })
+}
+
+/// The value of `--timeout`.
+pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
+    humantime::parse_duration(text).map_err(|why| usage(&format!("--timeout: {why}; write 90s or 5m")))
 }
 
 fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {

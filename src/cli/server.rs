@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, Listener},
     control::Link,
     fault::{Failure, Kind},
+    history,
     hook::Starter,
     listen,
     name::AbsPath,
@@ -105,8 +106,9 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
         channel,
         watchdog,
     } = work;
+    let history = history::made_dir();
     let files = sandbox::Files {
-        history: None,
+        history: history.as_deref(),
         log: log.as_ref().map(Log::path),
     };
     let sandbox = match Sandbox::close(&config, files) {

@@ -21,7 +21,7 @@ use crate::{
     fault::{Failure, Kind},
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
-    queue::Scheduler,
+    queue::{Found, Scheduler},
     server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
 };
@@ -102,19 +102,37 @@ pub(super) async fn answer<S: Stream>(
             let done = Done::answered("-", Outcome::Answered);
             client.say(vec![Event::Pong, Event::Done(done)], format).await;
         }
-        Request::Status { name } => match scheduler.status(name.as_ref()) {
-            Some(all) => {
-                let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
-                let name = name.as_ref().map_or("-", TriggerName::as_str);
-                events.push(Event::Done(Done::answered(name, Outcome::Answered)));
-                client.say(events, format).await;
+        Request::Status { name } => {
+            match recall(scheduler, &name, |scheduler, name| {
+                scheduler.status(name.as_ref())
+            })
+            .await
+            {
+                Some(all) => {
+                    let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
+                    let name = name.as_ref().map_or("-", TriggerName::as_str);
+                    events.push(Event::Done(Done::answered(name, Outcome::Answered)));
+                    client.say(events, format).await;
+                }
+                None => {
+                    client
+                        .refuse_unknown(name.as_ref(), scheduler, format, &peer)
+                        .await
+                }
             }
-            None => {
-                client
-                    .refuse_unknown(name.as_ref(), scheduler, format, &peer)
-                    .await
+        }
+        Request::Log { name, run } => {
+            match recall(scheduler, &name, move |scheduler, name| {
+                scheduler.log(name, run.as_ref())
+            })
+            .await
+            {
+                Some(Found::GoingOn(journal)) => client.follow(&journal, format).await,
+                Some(Found::Whole(records)) => client.tell(records, format).await,
+                Some(Found::Unknown(failure)) => client.refuse(name.as_str(), failure, format, &peer).await,
+                None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
             }
-        },
+        }
         Request::Trigger { name, wait } => match scheduler.trigger(&name, &peer) {
             Some(journal) if wait => client.follow(&journal, format).await,
             Some(journal) => {
@@ -124,6 +142,16 @@ pub(super) async fn answer<S: Stream>(
             None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
         },
     }
+}
+
+/// What `question` about `name` finds: where it may read from the disk, and holds up no task.
+async fn recall<N: Clone + Send + 'static, T: Send + 'static>(
+    scheduler: &Arc<Scheduler>,
+    name: &N,
+    question: impl FnOnce(&Scheduler, &N) -> T + Send + 'static,
+) -> T {
+    let (scheduler, name) = (scheduler.clone(), name.clone());
+    task::spawn_blocking(move || question(&scheduler, &name)).await
 }
 
 /// Tell a client that all places are taken.
@@ -243,16 +271,21 @@ impl<S: Stream> Client<S> {
         self.say_of(&RunId::none(), events, format).await;
     }
 
-    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
-        for event in events {
-            let record = Record {
-                run: run.clone(),
-                event,
-            };
+    /// Pass on records to the last, or until the client is gone.
+    async fn tell(&mut self, records: impl Iterator<Item = Record>, format: Format) {
+        for record in records {
             if self.write(&record, format).await.is_err() {
                 return;
             }
         }
+    }
+
+    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
+        let record = |event| Record {
+            run: run.clone(),
+            event,
+        };
+        self.tell(events.into_iter().map(record), format).await;
     }
 
     async fn write(&mut self, record: &Record, format: Format) -> io::Result<()> {

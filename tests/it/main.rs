@@ -7,6 +7,7 @@
 mod daemon;
 mod errors;
 mod fill;
+mod history;
 mod hooks;
 mod hostile;
 mod interrupted;

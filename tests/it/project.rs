@@ -28,7 +28,7 @@ const ROOMS: [&[&str]; 14] = [
     ],
     &["fetch", "tidy", "sandbox"],
     &["publish"],
-    &["run"],
+    &["run", "history"],
     &["queue", "listen", "client"],
     &["server"],
     &["supervisor"],

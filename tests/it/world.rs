@@ -167,14 +167,25 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
+        Self::start_with(world, args, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_with(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
+        let mut daemon = Self::spawn(world, args, env);
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    /// Start it, and do not wait.
+    pub fn spawn(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
         let child = world
             .command(["server"].iter().chain(args))
+            .envs(env.iter().cloned())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut daemon = Self::of(child, world.path("s.sock"));
-        daemon.wait_for("ready");
-        daemon
+        Self::of(child, world.path("s.sock"))
     }
 
     /// The daemon that `child` is, or has become; its standard error is a pipe.
