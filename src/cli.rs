@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use rustix::fs::Mode;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
 mod ad_hoc;
 mod check;
 mod client;
+mod completions;
 mod once;
 mod server;
 mod show;
@@ -29,9 +30,17 @@ mod show;
 use show::Show;
 
 /// Deploys a branch to a directory when its trigger's name is said on a socket.
-/// Exit status: 0 updated or up to date; 1 the run failed; 2 usage or configuration; 3 no daemon;
-/// 4 refused; 5 updated, but a hook failed; 6 timed out.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    note = "`gitsocket COMMAND --help` tells more.",
+    error_code(0, "updated, or up to date"),
+    error_code(1, "the run failed"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "no daemon there"),
+    error_code(4, "refused: unknown trigger, not allowed, too busy"),
+    error_code(5, "updated, but a hook failed"),
+    error_code(6, "timed out")
+)]
 struct Arguments {
     /// print the version
     #[argh(switch)]
@@ -40,7 +49,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Server(server::Arguments),
@@ -48,6 +57,7 @@ enum Command {
     Client(client::Arguments),
     Status(client::StatusArguments),
     Check(check::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// Run the program.
@@ -63,6 +73,7 @@ pub fn main() -> ExitCode {
         Some(Command::Client(arguments)) => client::run(&arguments),
         Some(Command::Status(arguments)) => client::status(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Completions(arguments)) => completions::run(&arguments),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -137,6 +148,31 @@ fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode {
         event: Event::Done(done),
     });
     ExitCode::from(exit)
+}
+
+/// That the configuration has no trigger `name`, and which it has: who can read it may know.
+fn unknown_trigger(name: &str, config: &Config) -> Failure {
+    let mut failure = config::unknown_trigger(name, config.triggers.keys());
+    let near = failure
+        .help
+        .as_deref()
+        .is_some_and(|help| help.starts_with("did you mean"));
+    if !near {
+        failure.help = Some(format!("there are: {}", names(config)));
+    }
+    failure
+}
+
+/// The names of the triggers, as a list for people.
+fn names(config: &Config) -> String {
+    const SHOWN: usize = 10;
+    let count = config.triggers.len();
+    let names = config.triggers.keys().take(SHOWN).map(ToString::to_string);
+    let mut list = names.collect::<Vec<_>>().join(", ");
+    if count > SHOWN {
+        list += &format!(" and {} more", count - SHOWN);
+    }
+    list
 }
 
 /// Which configuration to read: `-c`, else `$GITSOCKET_CONFIG`, else `./config.ron`, else

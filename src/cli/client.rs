@@ -1,25 +1,28 @@
 //! `gitsocket client` and `gitsocket status`: ask a daemon.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
 use crate::{
     address::Address,
     client,
-    config::{Config, secret::Secret},
+    config::{
+        Config, Listener,
+        secret::{self, Secret},
+    },
     fault::{Failure, Kind},
     name::{AbsPath, TriggerName},
     wire::Request,
 };
 
 /// ask a daemon to run a trigger, and show what it does
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "client")]
 pub(super) struct Arguments {
     /// the trigger's name
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: String,
     /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
     /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
@@ -31,7 +34,7 @@ pub(super) struct Arguments {
     /// print the last line only
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default, without -s: the one that the configuration names
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the run goes on
@@ -43,19 +46,20 @@ pub(super) struct Arguments {
 }
 
 /// ask a daemon how its triggers are
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct StatusArguments {
     /// this trigger only
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
+    /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
     /// print every event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default, without -s: the one that the configuration names
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -118,11 +122,17 @@ struct Asked<'a> {
 }
 
 fn ask(asked: &Asked<'_>, show: &Show, name: &str) -> ExitCode {
-    let address = match asked.socket.map_or_else(|| Ok(default_address()), address) {
-        Ok(address) => address,
-        Err(code) => return code,
+    let (address, token_file) = match asked.socket.map(address) {
+        Some(Ok(address)) => (address, None),
+        Some(Err(code)) => return code,
+        None => default_daemon(),
     };
-    let token = match asked.token_file.map(|file| read_token(file)).transpose() {
+    let token = match (asked.token_file, token_file) {
+        (Some(file), _) => read_token(file).map(Some),
+        (None, Some(file)) => token_of_listener(&file),
+        (None, None) => Ok(None),
+    };
+    let token = match token {
         Ok(token) => token,
         Err(code) => return code,
     };
@@ -144,15 +154,32 @@ fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
     Secret::read(&file).map_err(fail)
 }
 
-/// The first listener of the configuration if that can be read, else where a daemon usually listens.
-fn default_address() -> Address {
+/// The first listener of the configuration if that can be read, and the file of its token; else where a daemon
+/// usually listens.
+pub(super) fn default_daemon() -> (Address, Option<AbsPath>) {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
     if let Ok(config) = Config::load(&config_file(None))
         && let Some(listener) = config.listen.first()
     {
-        return listener.address();
+        let token_file = match listener {
+            Listener::Tcp { token_file, .. } => token_file.clone(),
+            Listener::Unix { .. } => None,
+        };
+        return (listener.address(), token_file);
     }
     let here = current_dir().join("gitsocket.sock");
     let path = if here.exists() { here } else { SYSTEM.into() };
-    Address::Unix(AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL"))
+    let path = AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL");
+    (Address::Unix(path), None)
+}
+
+/// Who may not read the token goes without it, and hears from the daemon what is missing.
+fn token_of_listener(file: &AbsPath) -> Result<Option<Secret>, ExitCode> {
+    match Secret::read(file) {
+        Ok(token) => Ok(Some(token)),
+        Err(secret::Error::Read { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(None)
+        }
+        Err(err) => Err(fail(err)),
+    }
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod completions;
 mod daemon;
 mod errors;
 mod fill;
+mod help;
 mod hooks;
 mod hostile;
 mod interrupted;
