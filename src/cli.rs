@@ -25,6 +25,7 @@ mod client;
 mod completions;
 mod once;
 mod server;
+mod setup;
 mod show;
 
 use show::Show;
@@ -57,6 +58,7 @@ enum Command {
     Client(client::Arguments),
     Status(client::StatusArguments),
     Check(check::Arguments),
+    Setup(setup::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Some(Command::Client(arguments)) => client::run(&arguments),
         Some(Command::Status(arguments)) => client::status(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Setup(arguments)) => setup::run(&arguments),
         Some(Command::Completions(arguments)) => completions::run(&arguments),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));

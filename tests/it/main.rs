@@ -16,6 +16,7 @@ mod once;
 mod processes;
 mod project;
 mod remotes;
+mod setup;
 mod source;
 mod stress;
 mod world;
