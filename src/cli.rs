@@ -16,7 +16,7 @@ use crate::{
     config::{self, Config},
     event::{Done, Event, Record},
     fault::{Blame, Failure, Kind},
-    name::RunId,
+    name::{RunId, TriggerName},
 };
 
 mod ad_hoc;
@@ -24,6 +24,7 @@ mod check;
 mod client;
 mod completions;
 mod once;
+mod parse;
 mod server;
 mod setup;
 mod show;
@@ -44,7 +45,7 @@ use show::Show;
 )]
 struct Arguments {
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     version: bool,
     #[argh(subcommand)]
     command: Option<Command>,
@@ -65,7 +66,7 @@ enum Command {
 /// Run the program.
 pub fn main() -> ExitCode {
     let umask = read_umask();
-    let arguments = match parse() {
+    let arguments = match parse::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        None => usage("a command is missing; try `gitsocket --help`"),
+        None => usage(&parse::no_command()),
     }
 }
 
@@ -90,24 +91,6 @@ fn read_umask() -> u32 {
     let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::umask(umask);
     umask.as_raw_mode()
-}
-
-fn parse() -> Result<Arguments, ExitCode> {
-    let mut words = Vec::new();
-    for word in std::env::args_os().skip(1) {
-        match word.into_string() {
-            Ok(word) => words.push(word),
-            Err(word) => return Err(usage(&format!("{word:?} is not UTF-8"))),
-        }
-    }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Arguments::from_args(&["gitsocket"], &words).map_err(|exit| match exit.status {
-        Ok(()) => {
-            print(exit.output.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(()) => usage(&format!("{}\ntry `gitsocket --help`", exit.output.trim_end())),
-    })
 }
 
 /// A result, on stdout. Who has closed it does not want it.
@@ -134,7 +117,14 @@ fn fail<E: Blame + Send + Sync + 'static>(error: E) -> ExitCode {
         miette::GraphicalTheme::none()
     };
     let mut text = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    let mut handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    // Most messages end with their cause.
+    if error
+        .source()
+        .is_some_and(|cause| error.to_string().contains(&cause.to_string()))
+    {
+        handler = handler.without_cause_chain();
+    }
     match handler.render_report(&mut text, &error) {
         Ok(()) => say(text.trim_end()),
         Err(_) => say(&error.to_string()),
@@ -151,6 +141,14 @@ fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode {
         event: Event::Done(done),
     });
     ExitCode::from(exit)
+}
+
+/// A trigger's name. What cannot be one is not shown in its place: it could hold anything.
+fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitCode> {
+    TriggerName::new(text).map_err(|why| {
+        let message = format!("{text:?} is no name of a trigger: {why}");
+        fail_named(show, "-", Failure::new(Kind::BadRequest, message, None))
+    })
 }
 
 /// That the configuration has no trigger `name`, and which it has: who can read it may know.

@@ -1,10 +1,10 @@
 //! `gitsocket client` and `gitsocket status`: ask a daemon.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
+use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_name, usage};
 use crate::{
     address::Address,
     client,
@@ -12,7 +12,7 @@ use crate::{
         Config, Listener,
         secret::{self, Secret},
     },
-    fault::{Failure, Kind},
+    fault::Failure,
     name::{AbsPath, TriggerName},
     wire::Request,
 };
@@ -66,22 +66,12 @@ pub(super) struct StatusArguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let show = Show::new(arguments.json, arguments.quiet);
-    let timeout = arguments
-        .timeout
-        .as_deref()
-        .map(humantime::parse_duration)
-        .transpose();
-    let (name, timeout) = match (TriggerName::new(arguments.name.as_str()), timeout) {
+    let (name, timeout) = match (
+        trigger_name(&show, &arguments.name),
+        arguments.timeout.as_deref().map(duration).transpose(),
+    ) {
         (Ok(name), Ok(timeout)) => (name, timeout),
-        (Err(why), _) => {
-            let failure = Failure::new(
-                Kind::BadRequest,
-                format!("this is no name of a trigger: {why}"),
-                None,
-            );
-            return fail_named(&show, &arguments.name, failure);
-        }
-        (_, Err(why)) => return usage(&format!("--timeout: {why}; write 90s or 5m")),
+        (Err(code), _) | (_, Err(code)) => return code,
     };
     let request = Request::Trigger {
         name,
@@ -98,9 +88,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     let show = Show::new(arguments.json, false);
-    let name = match arguments.name.as_deref().map(TriggerName::new).transpose() {
+    let name = arguments.name.as_deref().map(|name| trigger_name(&show, name));
+    let name = match name.transpose() {
         Ok(name) => name,
-        Err(why) => return usage(&format!("this is no name of a trigger: {why}")),
+        Err(code) => return code,
     };
     let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
     let request = Request::Status { name };
@@ -113,12 +104,25 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     ask(&asked, &show, &shown)
 }
 
+/// The value of `--timeout`.
+fn duration(text: &str) -> Result<Duration, ExitCode> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err(usage(
+            "--timeout is zero: give a longer one, or --no-wait to return as soon as the trigger is accepted",
+        )),
+        Ok(duration) => Ok(duration),
+        Err(why) => Err(usage(&format!(
+            "--timeout: {text:?} is no duration ({why}); write it as 90s or 5m"
+        ))),
+    }
+}
+
 /// What is asked, as the command line has it.
 struct Asked<'a> {
     socket: Option<&'a str>,
     token_file: Option<&'a PathBuf>,
     request: &'a Request,
-    timeout: Option<std::time::Duration>,
+    timeout: Option<Duration>,
 }
 
 fn ask(asked: &Asked<'_>, show: &Show, name: &str) -> ExitCode {

@@ -54,7 +54,7 @@ impl argh::FromArgValue for Shell {
             "zsh" => Ok(Self::Zsh),
             "fish" => Ok(Self::Fish),
             "triggers" => Ok(Self::Triggers),
-            _ => Err(format!("there are none for {value:?}; write bash, zsh or fish")),
+            _ => Err("write bash, zsh or fish".into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use argh::{ArgsInfo, FromArgs};
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt as _, future::block_on};
 
-use super::{Show, ad_hoc, fail, fail_named, load, names, say, unknown_trigger, usage};
+use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
 use crate::{
     config::{Config, Target},
     event::{Record, Reporter},
@@ -50,6 +50,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let show = Arc::new(Show::new(arguments.json, false));
+    if arguments.config.is_some() && arguments.git.is_some() {
+        return usage("-g is for when there is no configuration; leave out -c, or -g");
+    }
     let config = match ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch) {
         Ok(None) => load(arguments.config.as_ref()).map_err(fail),
         Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
@@ -120,8 +123,9 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
         (false, names) => names
             .iter()
             .map(|name| {
-                let target = config.triggers.get(name.as_str()).cloned();
-                target.ok_or_else(|| fail_named(show, name, unknown_trigger(name, config)))
+                let name = trigger_name(show, name)?;
+                let target = config.triggers.get(&name).cloned();
+                target.ok_or_else(|| fail_named(show, name.as_str(), unknown_trigger(name.as_str(), config)))
             })
             .collect(),
     }

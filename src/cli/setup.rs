@@ -11,7 +11,7 @@ use std::{
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::{Show, fail, fail_named, load, print, say, unknown_trigger, usage};
+use super::{Show, fail, fail_named, load, print, say, trigger_name, unknown_trigger, usage};
 use crate::{
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
     fault::{Blame, Kind, one_line},
@@ -97,9 +97,10 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
         ));
     }
     let config = load(arguments.config.as_ref()).map_err(fail)?;
-    let name = arguments.name.as_str();
+    let show = Show::new(false, false);
+    let name = trigger_name(&show, &arguments.name)?;
+    let name = name.as_str();
     let Some(target) = config.triggers.get(name) else {
-        let show = Show::new(false, false);
         return Err(fail_named(&show, name, unknown_trigger(name, &config)));
     };
     let hooks = Hooks::open(&git_dir(target, arguments)?).map_err(fail)?;

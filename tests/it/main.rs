@@ -12,6 +12,7 @@ mod help;
 mod hooks;
 mod hostile;
 mod interrupted;
+mod mistakes;
 mod once;
 mod processes;
 mod project;
