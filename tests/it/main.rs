@@ -7,6 +7,7 @@
 mod completions;
 mod daemon;
 mod errors;
+mod exits;
 mod fill;
 mod help;
 mod hooks;
