@@ -24,6 +24,8 @@ use crate::{
     fault::{Blame, Kind, one_line},
 };
 
+pub mod install;
+
 /// What a hook is run with.
 #[derive(Debug)]
 pub struct Options<'a> {

@@ -61,7 +61,7 @@
 //!
 //! - **Nothing is executed but hooks.** Not for fetching, not for checking out, whatever a configuration or a
 //!   repository names. A path and `file://` are served by this process itself, over a socket pair, so that one
-//!   code fetches from everywhere.
+//!   code fetches from everywhere. (`gitsocket setup` starts an editor, for somebody at a terminal.)
 //! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`].
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{config_file, fail, print, say};
 use crate::{
@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// check the configuration
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "check")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
-    #[argh(option, short = 'c')]
+    #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// ask every remote for its branch too; nothing is fetched
     #[argh(switch)]

@@ -1,26 +1,29 @@
 //! `gitsocket client`: ask a daemon to run a trigger; and what all commands that ask one have in common.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
+use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_name, usage};
 use crate::{
     address::Address,
     client,
-    config::{Config, secret::Secret},
+    config::{
+        Config, Listener,
+        secret::{self, Secret},
+    },
     event::{Done, Record},
-    fault::{Failure, Kind},
-    name::{AbsPath, TriggerName},
+    fault::Failure,
+    name::AbsPath,
     wire::Request,
 };
 
 /// ask a daemon to run a trigger, and show what it does
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "client")]
 pub(super) struct Arguments {
     /// the trigger's name
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: String,
     /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
     /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
@@ -32,7 +35,7 @@ pub(super) struct Arguments {
     /// print the last line only
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default, without -s: the one that the configuration names
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the run goes on
@@ -49,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(timeout) => timeout,
         Err(code) => return code,
     };
-    let name = match trigger_name(&arguments.name, &show) {
+    let name = match trigger_name(&show, &arguments.name) {
         Ok(name) => name,
         Err(code) => return code,
     };
@@ -97,9 +100,15 @@ impl Ended {
 
 /// Ask a daemon, and pass each record of its answer on.
 pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, Ended> {
-    let address = asked.socket.map_or_else(|| Ok(default_address()), address);
-    let address = address.map_err(Ended::Said)?;
-    let token = asked.token_file.map(|file| read_token(file)).transpose();
+    let (address, token_file) = match asked.socket.map(address) {
+        Some(address) => (address.map_err(Ended::Said)?, None),
+        None => default_daemon(),
+    };
+    let token = match (asked.token_file, token_file) {
+        (Some(file), _) => read_token(file).map(Some),
+        (None, Some(file)) => token_of_listener(&file),
+        (None, None) => Ok(None),
+    };
     let token = token.map_err(Ended::Said)?;
     let options = client::Options {
         address: &address,
@@ -110,21 +119,17 @@ pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, 
     client::ask(&options, each).map_err(Ended::Unanswered)
 }
 
-/// A trigger's name on the command line.
-pub(super) fn trigger_name(name: &str, show: &Show) -> Result<TriggerName, ExitCode> {
-    TriggerName::new(name).map_err(|why| {
-        let failure = Failure::new(
-            Kind::BadRequest,
-            format!("this is no name of a trigger: {why}"),
-            None,
-        );
-        fail_named(show, name, failure)
-    })
-}
-
 /// The value of `--timeout`.
 pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
-    humantime::parse_duration(text).map_err(|why| usage(&format!("--timeout: {why}; write 90s or 5m")))
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err(usage(
+            "--timeout is zero: give a longer one, or --no-wait to return as soon as the trigger is accepted",
+        )),
+        Ok(duration) => Ok(duration),
+        Err(why) => Err(usage(&format!(
+            "--timeout: {text:?} is no duration ({why}); write it as 90s or 5m"
+        ))),
+    }
 }
 
 fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
@@ -133,15 +138,32 @@ fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
     Secret::read(&file).map_err(fail)
 }
 
-/// The first listener of the configuration if that can be read, else where a daemon usually listens.
-fn default_address() -> Address {
+/// The first listener of the configuration if that can be read, and the file of its token; else where a daemon
+/// usually listens.
+pub(super) fn default_daemon() -> (Address, Option<AbsPath>) {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
     if let Ok(config) = Config::load(&config_file(None))
         && let Some(listener) = config.listen.first()
     {
-        return listener.address();
+        let token_file = match listener {
+            Listener::Tcp { token_file, .. } => token_file.clone(),
+            Listener::Unix { .. } => None,
+        };
+        return (listener.address(), token_file);
     }
     let here = current_dir().join("gitsocket.sock");
     let path = if here.exists() { here } else { SYSTEM.into() };
-    Address::Unix(AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL"))
+    let path = AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL");
+    (Address::Unix(path), None)
+}
+
+/// Who may not read the token goes without it, and hears from the daemon what is missing.
+fn token_of_listener(file: &AbsPath) -> Result<Option<Secret>, ExitCode> {
+    match Secret::read(file) {
+        Ok(token) => Ok(Some(token)),
+        Err(secret::Error::Read { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(None)
+        }
+        Err(err) => Err(fail(err)),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
@@ -16,7 +16,7 @@ use crate::{
 
 /// ask a daemon whether all is well. Exit status: 0 it answers, and no trigger has been failing for long;
 /// 1 a trigger has; 3 no daemon; 4 refused; 6 no answer in time
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "healthcheck")]
 pub(super) struct Arguments {
     /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1

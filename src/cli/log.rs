@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// list the past runs of a trigger, the newest first; or show one of them, and end with its exit status
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "log")]
 pub(super) struct Arguments {
     /// the trigger's name
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         },
     };
     let given = arguments.timeout.as_deref().map(client::duration).transpose();
-    let (timeout, name) = match (given, client::trigger_name(&arguments.name, &show)) {
+    let (timeout, name) = match (given, super::trigger_name(&show, &arguments.name)) {
         (Ok(given), Ok(name)) => (given.or(run.is_none().then_some(TIMEOUT)), name),
         (Err(code), _) | (_, Err(code)) => return code,
     };

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
 use crate::{
@@ -31,11 +31,11 @@ use log::{Log, LogFormat};
 use pidfile::Pidfile;
 
 /// listen for triggers and run them
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "server")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
-    #[argh(option, short = 'c')]
+    #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// listen here instead of where the configuration says: a path with a slash, HOST:PORT, or a PORT of
     /// 127.0.0.1; may be repeated
@@ -50,17 +50,17 @@ pub(super) struct Arguments {
     /// detach: return as soon as the socket accepts, and go on without the terminal
     #[argh(switch, short = 'd')]
     detach: bool,
-    /// text or json; default: text
-    #[argh(option, default = "LogFormat::Text")]
+    /// how the log is written; default: text
+    #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
     log_format: LogFormat,
     /// without a configuration: serve the existing clone DIR, as the trigger `default`
     #[argh(option, short = 'g', arg_name = "DIR")]
     git: Option<PathBuf>,
     /// with -g: the remote to fetch from; default: origin
-    #[argh(option, short = 'r')]
+    #[argh(option, short = 'r', arg_name = "REMOTE")]
     remote: Option<String>,
     /// with -g: the branch; default: the one that HEAD is on
-    #[argh(option, short = 'b')]
+    #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
 }
 

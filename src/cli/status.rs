@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// ask a daemon how its triggers are
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Arguments {
     /// this trigger only
@@ -41,7 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let show = Show::new(arguments.json, false);
     let name = arguments.name.as_deref();
-    let checked = name.map(|name| client::trigger_name(name, &show)).transpose();
+    let checked = name.map(|name| super::trigger_name(&show, name)).transpose();
     let timeout = arguments.timeout.as_deref().map(client::duration).transpose();
     let (name, timeout) = match (checked, timeout) {
         (Ok(name), Ok(timeout)) => (name, timeout.unwrap_or(TIMEOUT)),

@@ -4,18 +4,23 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod completions;
 mod daemon;
 mod errors;
+mod exits;
 mod fill;
+mod help;
 mod history;
 mod hooks;
 mod hostile;
 mod interrupted;
+mod mistakes;
 mod once;
 mod processes;
 mod project;
 mod remotes;
 mod sandbox;
+mod setup;
 mod source;
 mod stress;
 mod supervisor;
