@@ -4,7 +4,7 @@
 //! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
@@ -14,12 +14,13 @@ use std::{
 use event_listener::Event as Bell;
 
 use crate::{
-    config::{Config, Target},
+    config::{Config, Target, unknown_trigger},
     event::{Done, Event, Last, Reporter, State, Status},
     fault::{Failure, Kind},
     hook::Groups,
     journal::Journal,
     name::{RunId, TriggerName},
+    peer::{Accounts, Peer},
     run::{self, Stop},
     tidy,
     transport::Connections,
@@ -118,6 +119,7 @@ pub struct Scheduler {
     queue: Mutex<Queue<Run>>,
     last: Mutex<BTreeMap<TriggerName, Last>>,
     targets: BTreeMap<TriggerName, Arc<Target>>,
+    accounts: Accounts,
     umask: u32,
     groups: Groups,
     connections: Connections,
@@ -142,6 +144,7 @@ impl Scheduler {
             queue: Mutex::new(Queue::new(config.jobs)),
             last: Mutex::default(),
             targets: config.triggers.clone(),
+            accounts: Accounts::default(),
             umask,
             groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
@@ -152,9 +155,38 @@ impl Scheduler {
         })
     }
 
-    /// Accept a trigger; the journal is that of the run which serves it. `None`: there is no such trigger.
-    pub fn trigger(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Option<Arc<Journal>> {
-        self.targets.get(name)?;
+    /// The target that `name` stands for, if `peer` may use it: to be asked before anything else is done with a name.
+    ///
+    /// To a peer that may not use some of the triggers, one of these and one that is not there look the same.
+    pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
+        // All are checked whatever the name, so that not even the time tells whether it is there.
+        let permitted = self.permitted_to(peer);
+        if permitted.contains(name) {
+            return Ok(&self.targets[name]);
+        }
+        if permitted.len() == self.targets.len() {
+            return Err(unknown_trigger(name.as_str(), permitted.into_iter()));
+        }
+        Err(Failure::new(
+            Kind::NotAllowed,
+            format!("there is no trigger {:?} that {peer} may use", name.as_str()),
+            Some("see `gitsocket status` for those it may use"),
+        ))
+    }
+
+    /// The triggers that `peer` may use.
+    fn permitted_to(&self, peer: &Peer) -> BTreeSet<&TriggerName> {
+        let look = self.accounts.look();
+        self.targets
+            .iter()
+            .filter(|(_, target)| look.may(peer, target.allow.as_deref()))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Accept a trigger; the journal is that of the run which serves it.
+    pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
+        self.permitted(peer, name)?;
         let run = self.queue().trigger(name, || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
@@ -162,15 +194,15 @@ impl Scheduler {
             });
             Run {
                 journal,
-                peer: peer.into(),
+                peer: peer.to_string().into(),
             }
         });
         self.start();
-        Some(run.journal)
+        Ok(run.journal)
     }
 
-    /// How the trigger `name` is, or all of them. `None`: there is no such trigger.
-    pub fn status(&self, name: Option<&TriggerName>) -> Option<Vec<Status>> {
+    /// How the trigger `name` is, or all that `peer` may use.
+    pub fn status(&self, peer: &Peer, name: Option<&TriggerName>) -> Result<Vec<Status>, Failure> {
         let status = |name: &TriggerName| {
             let last = lock(&self.last).get(name).cloned();
             Status {
@@ -181,14 +213,9 @@ impl Scheduler {
             }
         };
         match name {
-            Some(name) => self.targets.get(name).map(|_| vec![status(name)]),
-            None => Some(self.targets.keys().map(status).collect()),
+            Some(name) => self.permitted(peer, name).map(|_| vec![status(name)]),
+            None => Ok(self.permitted_to(peer).into_iter().map(status).collect()),
         }
-    }
-
-    /// The triggers there are.
-    pub fn names(&self) -> impl Iterator<Item = &TriggerName> {
-        self.targets.keys()
     }
 
     /// Wait until every run that was accepted has ended.

@@ -14,7 +14,7 @@ const ROOMS: [&[&str]; 13] = [
     &["address", "fault"],
     &["event"],
     &["config"],
-    &["wire"],
+    &["wire", "peer"],
     &["durable", "repository"],
     &["upload_pack"],
     &[

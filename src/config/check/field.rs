@@ -39,12 +39,9 @@ pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
     known: &[
         "repo", "branch", "tag", "rev", "path", "git_dir", "remote", "depth", "clean", "keep", "auth", "tls",
-        "hooks", "umask", "timeout", "retries", "fsync",
+        "hooks", "umask", "timeout", "retries", "fsync", "allow",
     ],
-    later: &[(
-        "allow",
-        "remove it; restrict who opens the socket with the `mode` and `group` of its listener",
-    )],
+    later: &[],
 };
 pub(super) static BASIC: Schema = Schema {
     what: "`Basic`",
