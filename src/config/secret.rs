@@ -123,3 +123,32 @@ pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_itself_only() {
+        let secret = Secret(Zeroizing::new("s3cret".into()));
+        assert!(secret.is("s3cret"));
+        for wrong in [
+            "",
+            "s",
+            "s3cre",
+            "s3crets",
+            "S3cret",
+            "s3creu",
+            "\0",
+            "s3cret\0",
+            &"s3cret".repeat(1000),
+        ] {
+            assert!(!secret.is(wrong), "{wrong:?}");
+            // What is compared has one length, so it is compared to its end whatever the lengths of the two.
+            assert_eq!(
+                fingerprint(wrong).as_ref().len(),
+                fingerprint("s3cret").as_ref().len()
+            );
+        }
+    }
+}

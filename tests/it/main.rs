@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod access;
 mod daemon;
 mod errors;
 mod fill;

@@ -6,9 +6,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    thread::JoinHandle,
 };
 
 use super::source::{Entry, Source};
@@ -167,6 +171,11 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
+        Self::start_and_tell(world, args).0
+    }
+
+    /// As [`Self::start`], with what the log says up to there.
+    pub fn start_and_tell(world: &World, args: &[&str]) -> (Self, String) {
         let mut child = world
             .command(["server"].iter().chain(args))
             .stderr(Stdio::piped())
@@ -178,23 +187,38 @@ impl Daemon {
             socket: world.path("s.sock"),
             log,
         };
-        daemon.wait_for("ready");
-        daemon
+        let seen = daemon.read_up_to("ready");
+        (daemon, seen)
     }
 
     /// Read the log up to the line that contains `text`, and give that line.
     pub fn wait_for(&mut self, text: &str) -> String {
+        let seen = self.read_up_to(text);
+        seen.lines().next_back().unwrap_or_default().to_owned() + "\n"
+    }
+
+    fn read_up_to(&mut self, text: &str) -> String {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
             if self.log.read_line(&mut line).unwrap() == 0 {
                 panic!("the daemon ended without saying {text:?}:\n{seen}");
             }
-            if line.contains(text) {
-                return line;
-            }
             seen.push_str(&line);
+            if line.contains(text) {
+                return seen;
+            }
         }
+    }
+
+    /// Read the rest of its log on a thread: it ends with the daemon.
+    pub fn collect(&mut self) -> JoinHandle<String> {
+        let mut seen = self.log.buffer().to_vec();
+        let mut log = ChildStderr::from(self.log.get_ref().as_fd().try_clone_to_owned().unwrap());
+        std::thread::spawn(move || {
+            log.read_to_end(&mut seen).unwrap();
+            String::from_utf8(seen).unwrap()
+        })
     }
 
     pub fn connect(&self) -> UnixStream {
