@@ -6,7 +6,9 @@
 
 mod access;
 mod daemon;
+mod endless;
 mod errors;
+mod figures;
 mod fill;
 mod hooks;
 mod hostile;
