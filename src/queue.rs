@@ -442,6 +442,119 @@ mod tests {
         }
     }
 
+    /// A queue, and all that happened to it.
+    struct Watched {
+        queue: Queue<usize>,
+        /// How many runs were made: the next one's number.
+        made: usize,
+        /// The runs that were started, in order.
+        starts: Vec<(TriggerName, usize)>,
+        running: Vec<TriggerName>,
+        /// Triggers: how many runs had started, in all and of their target, and which run is to serve them.
+        triggers: Vec<(TriggerName, usize, usize, usize)>,
+        /// Targets in the line, and how many runs had started when they entered it.
+        waiting: BTreeMap<TriggerName, usize>,
+    }
+
+    impl Watched {
+        fn new(jobs: usize) -> Self {
+            Self {
+                queue: Queue::new(NonZeroUsize::new(jobs).unwrap()),
+                made: 0,
+                starts: Vec::new(),
+                running: Vec::new(),
+                triggers: Vec::new(),
+                waiting: BTreeMap::new(),
+            }
+        }
+
+        fn trigger(&mut self, name: &TriggerName) {
+            let made = &mut self.made;
+            let run = self.queue.trigger(name, || {
+                *made += 1;
+                *made
+            });
+            let own = self.starts.iter().filter(|(other, _)| other == name).count();
+            self.triggers.push((name.clone(), self.starts.len(), own, run));
+            self.look_at_the_line(name);
+        }
+
+        fn finish(&mut self, which: usize) {
+            let name = self.running.swap_remove(which);
+            self.queue.finished(&name);
+            self.look_at_the_line(&name);
+        }
+
+        fn look_at_the_line(&mut self, name: &TriggerName) {
+            if self.queue.state(name) == State::Waiting {
+                self.waiting.entry(name.clone()).or_insert(self.starts.len());
+            }
+        }
+
+        fn start(&mut self) -> bool {
+            let Some((name, run)) = self.queue.start() else {
+                return false;
+            };
+            assert!(!self.running.contains(&name), "two runs of {name} at once");
+            // Nobody passes twice: so the line is at most as long as there are targets.
+            let passed = &self.starts[self.waiting.remove(&name).unwrap()..];
+            let others: BTreeSet<_> = passed.iter().map(|(other, _)| other).collect();
+            assert_eq!(others.len(), passed.len(), "{name} was passed twice: {passed:?}");
+            assert!(!others.contains(&name));
+            self.running.push(name.clone());
+            self.starts.push((name, run));
+            true
+        }
+    }
+
+    /// Whatever the interleaving, and with targets that are triggered without end: a trigger is answered by a run that
+    /// starts after it arrived; a burst costs two runs at most, as triggers between two starts of their target share
+    /// one; and a run that waits for a job sees every other target start once at most before it starts itself.
+    #[test]
+    fn no_target_starves_another() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..300 {
+            let (jobs, targets) = (rng.usize(1..5), rng.usize(2..8));
+            let endless = rng.usize(0..targets);
+            let mut watched = Watched::new(jobs);
+            for _ in 0..200 {
+                (0..endless).for_each(|n| watched.trigger(&name(n)));
+                match rng.u8(0..4) {
+                    0 => watched.trigger(&name(rng.usize(0..targets))),
+                    1 | 2 => drop(watched.start()),
+                    _ if !watched.running.is_empty() => {
+                        let which = rng.usize(..watched.running.len());
+                        watched.finish(which);
+                    }
+                    _ => {}
+                }
+            }
+            while watched.start() || !watched.running.is_empty() {
+                if !watched.start() {
+                    watched.finish(0);
+                }
+            }
+            assert!(watched.queue.is_idle() && watched.waiting.is_empty());
+            let mut runs = BTreeMap::new();
+            for (name, before, own, run) in &watched.triggers {
+                let at = watched
+                    .starts
+                    .iter()
+                    .position(|(_, started)| started == run)
+                    .unwrap();
+                assert!(
+                    at >= *before,
+                    "a trigger of {name} is answered by a run that had started"
+                );
+                let shared = runs.entry((name, own)).or_insert(run);
+                assert_eq!(*shared, run, "one burst of {name} cost too many runs");
+            }
+            assert_eq!(watched.starts.len(), watched.made, "every run starts once");
+        }
+    }
+
     #[test]
     fn a_burst_costs_two_runs_and_nobody_starves() {
         let mut queue = Queue::new(NonZeroUsize::MIN);
