@@ -44,6 +44,7 @@
 //! | `Exec.when` | `Changed` or `Always` | `Changed` |
 //! | `Exec.timeout` | duration such as `"90s"` or `"1h 30m"`, at most a week | `"10m"` |
 //! | `Exec.user_env` | map of names to values; no name begins with `GITSOCKET_` | none |
+//! | `allow` | list of `User(…)`, `Group(…)` (a name or number) and `Token`: who may use the trigger | whoever can open the listener |
 //! | `umask` | octal digits, `"0000"` to `"0077"`: what files and directories of the worktree do not get | the process's |
 //! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
 //! | `fsync` | `false`: do not wait for the disk; a power cut may then lose a deploy, or the clone | `true` |
@@ -214,6 +215,8 @@ pub struct Target {
     pub retries: u32,
     /// Whether a deploy survives a power cut.
     pub fsync: bool,
+    /// Who may use the trigger; nothing: whoever can open the listener.
+    pub allow: Option<Vec<Allow>>,
 }
 
 /// What of a repository is deployed.
@@ -438,6 +441,7 @@ impl Drop for Source {
     }
 }
 
+mod allow;
 mod check;
 mod error;
 mod mask;
@@ -446,6 +450,7 @@ mod report;
 pub mod secret;
 mod syntax;
 
+pub use allow::{Account, Allow};
 pub use error::Error;
 pub use report::{Invalid, Problem};
 

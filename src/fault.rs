@@ -113,7 +113,7 @@ impl Failure {
     pub fn new(kind: Kind, message: impl Into<String>, help: Option<&str>) -> Self {
         Self {
             kind,
-            message: one_line(&message.into()),
+            message: shortened(one_line(&message.into())),
             help: help.map(Into::into),
         }
     }
@@ -133,21 +133,34 @@ impl Failure {
         }
         Self {
             kind: error.kind(),
-            message: one_line(&message),
+            message: shortened(one_line(&message)),
             help: error.help().map(|help| one_line(&help.to_string())),
         }
     }
 }
 
-/// `text` without line breaks and other control characters, which would forge lines of a log or an answer.
+/// More of a message, in characters, helps nobody; a remote may have made it.
+const MAX_MESSAGE: usize = 4000;
+
+/// `text` without line breaks and other control characters, which would forge lines of a log or an answer, and
+/// without those that let a line look like another one (Unicode's embeddings, overrides and isolates).
 pub fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| match c {
-            '\n' | '\r' | '\t' => ' ',
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
             c if c.is_control() => char::REPLACEMENT_CHARACTER,
             c => c,
         })
         .collect()
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// What an operating system's error means for a run that writes files: a full disk is not a wrong path.
@@ -179,6 +192,18 @@ mod tests {
             one_line("a\nok site up-to-date\x1b[2K"),
             "a ok site up-to-date\u{fffd}[2K"
         );
+        assert_eq!(
+            one_line("a\u{2028}b\u{2029}c\u{202e}d\u{2066}e\u{85}f"),
+            "a b c\u{fffd}d\u{fffd}e\u{fffd}f"
+        );
+    }
+
+    #[test]
+    fn messages_end() {
+        let long = Failure::new(Kind::Remote, "ä".repeat(MAX_MESSAGE + 1), None);
+        assert_eq!(long.message, format!("{}…", "ä".repeat(MAX_MESSAGE)));
+        let fits = Failure::new(Kind::Remote, "ä".repeat(MAX_MESSAGE), None);
+        assert_eq!(fits.message, "ä".repeat(MAX_MESSAGE));
     }
 
     #[test]

@@ -5,7 +5,16 @@
 
 use std::path::Path;
 
-use crate::{name::RepoUrl, transport::ssh, upload_pack::request};
+use crate::{
+    address::{Address, TcpAddr},
+    config::{Config, Error, Source},
+    event::{Done, Event, Record},
+    fault::{Failure, Kind, one_line},
+    name::{RefName, RemoteName, RepoUrl, RunId, TriggerName},
+    transport::ssh,
+    upload_pack::request,
+    wire::{self, Format, Line, Request},
+};
 
 /// What stands in URLs of the corpus wherever a password may.
 const SECRET: &str = "hunter2";
@@ -56,6 +65,125 @@ pub fn url(data: &[u8]) {
         "{text:?}"
     );
     ssh::fuzzing::remote(&url);
+}
+
+/// A line of a client, text or JSON: what is understood can be said again, and what is answered is one harmless line.
+pub fn request_line(data: &[u8]) {
+    let (failure, format) = match wire::parse(data) {
+        Ok(Line::Token(token)) => {
+            return assert!(
+                !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+            );
+        }
+        Ok(Line::Request(request, _, token)) => return said_again(&request, token.as_deref()),
+        Err(refused) => refused,
+    };
+    assert_eq!(failure.kind, Kind::BadRequest);
+    let answer = Record {
+        run: RunId::none(),
+        event: Event::Done(Done::failed("-", failure.clone())),
+    };
+    let answer = wire::render(&answer, format).unwrap_or_default();
+    let text = answer.strip_suffix('\n').unwrap_or_default();
+    assert!(text.len() < 1500, "{answer}");
+    assert_eq!(one_line(text), text);
+    match format {
+        Format::Text => assert!(text.starts_with("error - bad-request: "), "{text}"),
+        Format::Json => {
+            let read: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            assert_eq!(read["message"], failure.message);
+        }
+    }
+}
+
+fn said_again(request: &Request, token: Option<&str>) {
+    let again = wire::request_line(request, token);
+    let again = again.strip_suffix('\n').unwrap_or_default();
+    let expected = Line::Request(request.clone(), Format::Json, token.map(Into::into));
+    assert_eq!(wire::parse(again.as_bytes()), Ok(expected), "{again}");
+}
+
+/// The same for what is JSON by its first byte, whatever comes then.
+pub fn json_request(data: &[u8]) {
+    request_line(&[b"{", data].concat());
+}
+
+/// A configuration: right, or with errors that point into it, have a remedy, and show no secret.
+pub fn config(data: &[u8]) {
+    let source = Source {
+        file: "/etc/gitsocket/config.ron".into(),
+        text: String::from_utf8_lossy(data).into_owned(),
+    };
+    let invalid = match Config::parse_with(&source, &|_| Some("value".into())) {
+        Ok(config) => {
+            assert!(!config.triggers.is_empty());
+            return assert!(
+                config
+                    .triggers
+                    .iter()
+                    .all(|(name, target)| *name == target.trigger)
+            );
+        }
+        Err(Error::Invalid(invalid)) => invalid,
+        Err(err) => panic!("{err}"),
+    };
+    assert!(!invalid.problems().is_empty());
+    for problem in invalid.problems() {
+        for span in problem.spans() {
+            assert!(source.text.get(span.clone()).is_some(), "{problem}: {span:?}");
+            assert!(invalid.shown().get(span).is_some());
+        }
+    }
+    for line in invalid.lines() {
+        assert_eq!(one_line(&line), line);
+    }
+}
+
+/// A name in a stranger's hands: of a trigger, a ref, a remote, a run, an address. What is accepted is what it says.
+pub fn name(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(name) = TriggerName::new(text.as_ref()) {
+        assert_eq!(name.as_str(), text);
+        assert!(text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['/', '\\', '"']));
+        // It is one word of the protocol, and no other.
+        let line = Line::Request(Request::Trigger { name, wait: true }, Format::Text, None);
+        assert_eq!(wire::parse(data), Ok(line));
+    }
+    for (name, prefix) in [
+        (RefName::branch(&text), "refs/heads/"),
+        (RefName::tag(&text), "refs/tags/"),
+    ] {
+        let Ok(name) = name else { continue };
+        assert!(name.as_str().starts_with(prefix));
+        assert!(
+            !name.short().starts_with('-') && !name.as_str().contains(char::is_control),
+            "{name}"
+        );
+        assert!(name.as_str().split('/').all(is_plain), "{name}");
+        assert!(text.ends_with(name.short()));
+    }
+    if let Ok(name) = RemoteName::new(&text) {
+        assert!(name.as_str().split('/').all(is_plain), "{name}");
+    }
+    if let Ok(address) = Address::parse(&text, Path::new("/base")) {
+        // An address of TCP can be read again as it is shown, and is as far away.
+        if let Address::Tcp(tcp) = &address {
+            assert_eq!(TcpAddr::parse(&tcp.addr).as_ref(), Ok(tcp), "{text:?}");
+        } else {
+            assert!(address.is_local());
+        }
+    }
+    let run: Result<RunId, _> = serde_json::from_value(text.as_ref().into());
+    if let Ok(run) = run {
+        assert_eq!(run.as_str(), text);
+    }
+    let shown = Failure::new(Kind::Internal, text.as_ref(), None).message;
+    assert_eq!(one_line(&shown), shown);
+}
+
+/// A part of a path that leads neither up nor nowhere.
+fn is_plain(part: &str) -> bool {
+    !part.is_empty() && part != "." && part != ".." && !part.ends_with(".lock")
 }
 
 /// What a client of upload-pack sends, request after request.
@@ -129,6 +257,59 @@ mod tests {
             ],
             upload_pack_request,
         );
+    }
+
+    #[test]
+    fn request_lines_hold() {
+        let words = [
+            "trigger ", "status", "token ", "ping", "log ", "\r", "\u{2028}", "\u{202e}", "\x1b[", "{\"op\":",
+        ];
+        all("request_line", 20_000, &words, request_line);
+    }
+
+    #[test]
+    fn json_requests_hold() {
+        let words = [
+            "\"op\":",
+            "\"name\":",
+            "\"token\":",
+            "\\u2028",
+            "\\n",
+            "\\ud800",
+            "1e999",
+            "null",
+            "[[",
+            "}",
+        ];
+        all("json_request", 20_000, &words, json_request);
+    }
+
+    #[test]
+    fn configurations_hold() {
+        let words = [
+            "(", ")", "[", "{", "\"", "r#\"", "/*", "//", "Some(", "None", "User(", "\\u{", "-1", "${", "://",
+        ];
+        all("config", 300, &words, config);
+    }
+
+    #[test]
+    fn names_hold() {
+        let words = [
+            "..",
+            ".lock",
+            "@{",
+            "refs/heads/",
+            "/",
+            "-",
+            "tcp:",
+            "unix:",
+            "[::1]",
+            ":0",
+            "HEAD",
+            "~",
+            "\u{0}",
+        ];
+        all("name", 20_000, &words, name);
     }
 
     /// The corpus of `target` as it stands, then thousands of mutations.

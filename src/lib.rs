@@ -23,6 +23,7 @@
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`reload`] | what is different between two configurations; no I/O |
+//! | [`peer`] | who a client is, and what it may use |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
@@ -96,6 +97,7 @@ pub mod journal;
 pub mod listen;
 pub mod lock;
 pub mod name;
+pub mod peer;
 pub mod place;
 pub mod publish;
 pub mod queue;

@@ -6,7 +6,7 @@ use std::{
     net::TcpListener,
     os::fd::AsRawFd as _,
     os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -225,8 +225,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// The socket is made under another name and renamed once its permissions are right. Two daemons that
-/// start at once take turns by a lock on the directory.
+/// The socket is made in a directory that only this user can enter, and renamed once its permissions are right: until
+/// then they are what the umask leaves. Two daemons that start at once take turns by a lock on the directory.
 fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
     let failed = |source| Error::Bind {
         addr: path.display().to_string(),
@@ -240,13 +240,14 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
     // A longer path can be renamed to, but nobody could connect to it.
     SocketAddr::from_pathname(path).map_err(failed)?;
 
-    let new = dir.join(format!(".gitsocket-{}", std::process::id()));
-    fs::remove_file(&new).ok();
+    let private = Private::new(dir.join(format!(".gitsocket-{}", std::process::id()))).map_err(failed)?;
+    let new = private.socket();
     // The temporary name may be too long where the final one is not: by way of /proc it is short.
     let short = format!(
-        "/proc/self/fd/{}/.gitsocket-{}",
+        "/proc/self/fd/{}/.gitsocket-{}/{}",
         turn.as_raw_fd(),
-        std::process::id()
+        std::process::id(),
+        Private::NAME
     );
     let at = SocketAddr::from_pathname(&new).or_else(|_| SocketAddr::from_pathname(short));
     let listener = at.and_then(|at| UnixListener::bind_addr(&at)).map_err(failed)?;
@@ -265,10 +266,37 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
                 maker: std::process::id(),
             },
         )),
-        Err(err) => {
-            fs::remove_file(&new).ok();
-            Err(err)
-        }
+        Err(err) => Err(err),
+    }
+}
+
+/// A directory for one socket, which goes with all that is left in it.
+struct Private(PathBuf);
+
+impl Private {
+    const NAME: &str = "s";
+
+    fn new(path: PathBuf) -> io::Result<Self> {
+        // Of a process of this number that was killed in the middle.
+        let private = Self(path);
+        private.remove();
+        fs::DirBuilder::new().mode(0o700).create(&private.0)?;
+        Ok(private)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join(Self::NAME)
+    }
+
+    fn remove(&self) {
+        fs::remove_file(self.socket()).ok();
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
@@ -13,13 +13,14 @@ use std::{
 use event_listener::Event as Bell;
 
 use crate::{
-    config::{Config, Target},
+    config::{Config, Target, unknown_trigger},
     event::{self, Done, Event, Last, Past, Reporter, State},
     fault::{Failure, Kind},
     history::{self, History},
     hook::{Groups, Starter},
     journal::Journal,
     name::{RunId, TriggerName},
+    peer::{Accounts, Peer},
     run::{self, Stop},
     sandbox::Sandbox,
     tidy,
@@ -145,6 +146,7 @@ pub struct Scheduler {
     queue: Mutex<Queue<Run>>,
     history: History,
     targets: BTreeMap<TriggerName, Arc<Target>>,
+    accounts: Accounts,
     process: Process,
     groups: Groups,
     connections: Connections,
@@ -184,6 +186,7 @@ impl Scheduler {
             queue: Mutex::new(Queue::new(config.jobs)),
             history: History::new(history::dir()),
             targets: config.triggers.clone(),
+            accounts: Accounts::default(),
             process,
             groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
@@ -194,9 +197,38 @@ impl Scheduler {
         })
     }
 
-    /// Accept a trigger; the journal is that of the run which serves it. `None`: there is no such trigger.
-    pub fn trigger(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Option<Arc<Journal>> {
-        self.target(name)?;
+    /// The target that `name` stands for, if `peer` may use it: to be asked before anything else is done with a name.
+    ///
+    /// To a peer that may not use some of the triggers, one of these and one that is not there look the same.
+    pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
+        // All are checked whatever the name, so that not even the time tells whether it is there.
+        let permitted = self.permitted_to(peer);
+        if permitted.contains(name) {
+            return Ok(&self.targets[name]);
+        }
+        if permitted.len() == self.targets.len() {
+            return Err(unknown_trigger(name.as_str(), permitted.into_iter()));
+        }
+        Err(Failure::new(
+            Kind::NotAllowed,
+            format!("there is no trigger {:?} that {peer} may use", name.as_str()),
+            Some("see `gitsocket status` for those it may use"),
+        ))
+    }
+
+    /// The triggers that `peer` may use.
+    fn permitted_to(&self, peer: &Peer) -> BTreeSet<&TriggerName> {
+        let look = self.accounts.look();
+        self.targets
+            .iter()
+            .filter(|(_, target)| look.may(peer, target.allow.as_deref()))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Accept a trigger; the journal is that of the run which serves it.
+    pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
+        self.permitted(peer, name)?;
         let run = self.queue().trigger(name, || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
@@ -204,24 +236,14 @@ impl Scheduler {
             });
             Run {
                 journal,
-                peer: peer.into(),
+                peer: peer.to_string().into(),
                 accepted: event::now(),
                 began: Arc::default(),
             }
         });
         self.changed.notify(usize::MAX);
         self.start();
-        Some(run.journal)
-    }
-
-    /// The triggers there are.
-    pub fn names(&self) -> impl Iterator<Item = &TriggerName> {
-        self.targets.keys()
-    }
-
-    /// What `name` maps to. Whatever is about a trigger comes through here.
-    fn target(&self, name: &TriggerName) -> Option<Arc<Target>> {
-        self.targets.get(name).cloned()
+        Ok(run.journal)
     }
 
     /// Wait until every run that was accepted has ended.
@@ -333,9 +355,6 @@ impl Scheduler {
     }
 
     fn remember(&self, name: &TriggerName, run: &Run, done: &Done) {
-        let Some(target) = self.target(name) else {
-            return;
-        };
         let (lost, mut events) = run.journal.kept();
         events.push(Event::Done(done.clone()));
         let ended = event::now();
@@ -354,7 +373,7 @@ impl Scheduler {
             events: &events,
             lost,
         };
-        self.history.keep(&target, ended);
+        self.history.keep(&self.targets[name], ended);
     }
 
     /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
@@ -482,6 +501,119 @@ mod tests {
                 (1..=next_run).collect::<Vec<_>>(),
                 "every run starts once"
             );
+        }
+    }
+
+    /// A queue, and all that happened to it.
+    struct Watched {
+        queue: Queue<usize>,
+        /// How many runs were made: the next one's number.
+        made: usize,
+        /// The runs that were started, in order.
+        starts: Vec<(TriggerName, usize)>,
+        running: Vec<TriggerName>,
+        /// Triggers: how many runs had started, in all and of their target, and which run is to serve them.
+        triggers: Vec<(TriggerName, usize, usize, usize)>,
+        /// Targets in the line, and how many runs had started when they entered it.
+        waiting: BTreeMap<TriggerName, usize>,
+    }
+
+    impl Watched {
+        fn new(jobs: usize) -> Self {
+            Self {
+                queue: Queue::new(NonZeroUsize::new(jobs).unwrap()),
+                made: 0,
+                starts: Vec::new(),
+                running: Vec::new(),
+                triggers: Vec::new(),
+                waiting: BTreeMap::new(),
+            }
+        }
+
+        fn trigger(&mut self, name: &TriggerName) {
+            let made = &mut self.made;
+            let run = self.queue.trigger(name, || {
+                *made += 1;
+                *made
+            });
+            let own = self.starts.iter().filter(|(other, _)| other == name).count();
+            self.triggers.push((name.clone(), self.starts.len(), own, run));
+            self.look_at_the_line(name);
+        }
+
+        fn finish(&mut self, which: usize) {
+            let name = self.running.swap_remove(which);
+            self.queue.finished(&name);
+            self.look_at_the_line(&name);
+        }
+
+        fn look_at_the_line(&mut self, name: &TriggerName) {
+            if self.queue.state(name) == State::Waiting {
+                self.waiting.entry(name.clone()).or_insert(self.starts.len());
+            }
+        }
+
+        fn start(&mut self) -> bool {
+            let Some((name, run)) = self.queue.start() else {
+                return false;
+            };
+            assert!(!self.running.contains(&name), "two runs of {name} at once");
+            // Nobody passes twice: so the line is at most as long as there are targets.
+            let passed = &self.starts[self.waiting.remove(&name).unwrap()..];
+            let others: BTreeSet<_> = passed.iter().map(|(other, _)| other).collect();
+            assert_eq!(others.len(), passed.len(), "{name} was passed twice: {passed:?}");
+            assert!(!others.contains(&name));
+            self.running.push(name.clone());
+            self.starts.push((name, run));
+            true
+        }
+    }
+
+    /// Whatever the interleaving, and with targets that are triggered without end: a trigger is answered by a run that
+    /// starts after it arrived; a burst costs two runs at most, as triggers between two starts of their target share
+    /// one; and a run that waits for a job sees every other target start once at most before it starts itself.
+    #[test]
+    fn no_target_starves_another() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..300 {
+            let (jobs, targets) = (rng.usize(1..5), rng.usize(2..8));
+            let endless = rng.usize(0..targets);
+            let mut watched = Watched::new(jobs);
+            for _ in 0..200 {
+                (0..endless).for_each(|n| watched.trigger(&name(n)));
+                match rng.u8(0..4) {
+                    0 => watched.trigger(&name(rng.usize(0..targets))),
+                    1 | 2 => drop(watched.start()),
+                    _ if !watched.running.is_empty() => {
+                        let which = rng.usize(..watched.running.len());
+                        watched.finish(which);
+                    }
+                    _ => {}
+                }
+            }
+            while watched.start() || !watched.running.is_empty() {
+                if !watched.start() {
+                    watched.finish(0);
+                }
+            }
+            assert!(watched.queue.is_idle() && watched.waiting.is_empty());
+            let mut runs = BTreeMap::new();
+            for (name, before, own, run) in &watched.triggers {
+                let at = watched
+                    .starts
+                    .iter()
+                    .position(|(_, started)| started == run)
+                    .unwrap();
+                assert!(
+                    at >= *before,
+                    "a trigger of {name} is answered by a run that had started"
+                );
+                let shared = runs.entry((name, own)).or_insert(run);
+                assert_eq!(*shared, run, "one burst of {name} cost too many runs");
+            }
+            assert_eq!(watched.starts.len(), watched.made, "every run starts once");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     control::{Level, Link, Report},
     listen::Socket,
     name::AbsPath,
+    peer::Peer,
     queue::{Process, Scheduler},
 };
 
@@ -167,7 +168,7 @@ fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
                 let _file = file;
                 accept(&house, &address, async || {
                     let (stream, _) = listener.accept().await?;
-                    let peer = connection::unix_peer(&stream);
+                    let peer = Peer::of_unix(&stream);
                     Ok((stream, peer, None))
                 })
                 .await;
@@ -179,7 +180,7 @@ fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
                 accept(&house, &address, async || {
                     let (stream, addr) = listener.accept().await?;
                     connection::tune(&stream)?;
-                    Ok((stream, addr.to_string(), token_file.clone()))
+                    Ok((stream, Peer::of_tcp(addr), token_file.clone()))
                 })
                 .await;
             })
@@ -191,7 +192,7 @@ fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
 async fn accept<S, F>(house: &Arc<House>, address: &str, mut next: impl FnMut() -> F)
 where
     S: connection::Stream,
-    F: Future<Output = io::Result<(S, String, Option<AbsPath>)>>,
+    F: Future<Output = io::Result<(S, Peer, Option<AbsPath>)>>,
 {
     loop {
         match next().await {
@@ -210,7 +211,7 @@ where
 async fn admit<S: connection::Stream>(
     house: &Arc<House>,
     stream: S,
-    peer: String,
+    peer: Peer,
     token_file: Option<AbsPath>,
 ) {
     let (place, seat) = match house.inside.enter() {

@@ -30,6 +30,7 @@ use crate::{
     name::{RepoUrl, Scheme},
 };
 
+mod bounded;
 mod local;
 mod old;
 
@@ -87,6 +88,18 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Local(#[from] local::Error),
+    /// The server does not come to an end.
+    #[error("{url} sends more than {limit} MiB of refs and capabilities, and no end")]
+    #[diagnostic(help(
+        "make sure that `repo` names the right server; if it really has so many refs, let it show fewer: \
+         see transfer.hideRefs in git-config(1)"
+    ))]
+    TooLong {
+        /// The repository, without secrets.
+        url: String,
+        /// What is read at most, in MiB.
+        limit: u64,
+    },
 }
 
 impl Blame for Error {
@@ -96,6 +109,7 @@ impl Blame for Error {
             Self::Http(err) => err.kind(),
             Self::Ssh(err) => err.kind(),
             Self::Local(err) => err.kind(),
+            Self::TooLong { .. } => Kind::Remote,
         }
     }
 }

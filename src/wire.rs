@@ -142,8 +142,12 @@ struct Json {
 }
 
 fn parse_json(line: &str) -> Result<Line, Failure> {
-    let json: Json = serde_json::from_str(line)
-        .map_err(|err| bad(format!("the request is not the JSON expected: {err}")))?;
+    let json: Json = serde_json::from_str(line).map_err(|err| {
+        bad(format!(
+            "the request is not the JSON expected: {}",
+            cut(&err.to_string(), 200)
+        ))
+    })?;
     let name = json.name.as_deref().map(trigger_name).transpose()?;
     let run = json.run.as_deref().map(which).transpose()?;
     let request = match (json.op.as_str(), name) {
@@ -183,7 +187,11 @@ fn which(run: &str) -> Result<Which, Failure> {
 
 /// What a client said, short enough to be said back.
 fn shown(text: &str) -> String {
-    match text.char_indices().nth(40) {
+    cut(text, 40)
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),
     }

@@ -124,6 +124,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         umask: None,
         retries: config::DEFAULT_RETRIES,
         fsync: true,
+        allow: None,
     };
     Ok(Config {
         listen: Vec::new(),

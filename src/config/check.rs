@@ -3,6 +3,7 @@
 //! Checks never stop at a problem: it is put on the list, the value counts as absent, and checking goes on.
 //! Nothing is looked up on the system here: whether files and hosts exist is found out by runs.
 
+mod allow;
 mod auth;
 mod choice;
 mod field;
@@ -21,7 +22,7 @@ use std::{
 use gix::bstr::ByteSlice as _;
 
 use super::{
-    Config, DEFAULT_KEEP_ALIVE, Target,
+    Config, DEFAULT_KEEP_ALIVE, Listener, Target,
     raw::{Shape, Value},
     report::Problem,
 };
@@ -40,6 +41,7 @@ pub(super) fn config(text: &str, base: &Path, env: Environment<'_>) -> Result<Co
     let mut check = Check {
         around: Around { base, env },
         problems: Vec::new(),
+        no_token: false,
     };
     let config = check.config(text);
     match config {
@@ -52,6 +54,8 @@ pub(super) fn config(text: &str, base: &Path, env: Environment<'_>) -> Result<Co
 struct Check<'a> {
     around: Around<'a>,
     problems: Vec<Problem>,
+    /// Whether it is certain that no listener has a token.
+    no_token: bool,
 }
 
 /// What the text does not say.
@@ -85,7 +89,18 @@ impl Check<'_> {
             return None;
         }
         let fields = self.fields(whole, &CONFIG)?;
+        let known = self.problems.len();
         let listen = self.listeners(&fields);
+        let has_token = |listener: &Listener| {
+            matches!(
+                listener,
+                Listener::Tcp {
+                    token_file: Some(_),
+                    ..
+                }
+            )
+        };
+        self.no_token = self.problems.len() == known && !listen.iter().any(has_token);
         let jobs = self.optional(&fields, "jobs", |value| {
             let number = value.number(1..=MAX_JOBS);
             number.map_err(|problem| {

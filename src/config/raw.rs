@@ -160,6 +160,13 @@ impl<'a> Value<'a> {
             .collect())
     }
 
+    /// The one value in `Name(value)`.
+    pub(super) fn argument(self) -> Result<Self, Problem> {
+        let one = ron::from_str::<(&RawValue,)>(self.split_name().1);
+        one.map(|(raw,)| Self::of(self.file, raw))
+            .map_err(|_| Problem::at(self.head(), "expected one value in these parentheses"))
+    }
+
     /// The entries of `{key: value, …}`.
     pub(super) fn map(self) -> Result<Vec<(Self, Self)>, Problem> {
         if self.shape() != Shape::Map {

@@ -2,6 +2,8 @@
 
 use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _};
 
+use ring::digest::{Digest, SHA256, digest};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -74,10 +76,21 @@ impl Secret {
         Ok(Self(Zeroizing::new(line.to_owned())))
     }
 
+    /// Whether `said` is the secret, in a time that tells nothing of it. Digests have one length, so that not even
+    /// the secret's length shows: `ct_eq` returns at once for slices of different lengths.
+    pub fn is(&self, said: &str) -> bool {
+        let [ours, theirs] = [self.expose(), said].map(fingerprint);
+        bool::from(ours.as_ref().ct_eq(theirs.as_ref()))
+    }
+
     /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+fn fingerprint(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
 }
 
 impl std::fmt::Debug for Secret {
@@ -109,4 +122,33 @@ pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_itself_only() {
+        let secret = Secret(Zeroizing::new("s3cret".into()));
+        assert!(secret.is("s3cret"));
+        for wrong in [
+            "",
+            "s",
+            "s3cre",
+            "s3crets",
+            "S3cret",
+            "s3creu",
+            "\0",
+            "s3cret\0",
+            &"s3cret".repeat(1000),
+        ] {
+            assert!(!secret.is(wrong), "{wrong:?}");
+            // What is compared has one length, so it is compared to its end whatever the lengths of the two.
+            assert_eq!(
+                fingerprint(wrong).as_ref().len(),
+                fingerprint("s3cret").as_ref().len()
+            );
+        }
+    }
 }

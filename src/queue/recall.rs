@@ -11,6 +11,7 @@ use crate::{
     fault::{Failure, Kind},
     journal::Journal,
     name::{RunId, TriggerName},
+    peer::Peer,
     wire::Which,
 };
 
@@ -20,21 +21,23 @@ pub enum Found {
     GoingOn(Arc<Journal>),
     /// A run that has ended, or a list; the last record is its end.
     Whole(Box<dyn Iterator<Item = Record> + Send>),
-    /// There is no such run.
-    Unknown(Failure),
 }
 
 impl Scheduler {
-    /// How the trigger `name` is, or all of them. `None`: there is no such trigger.
-    pub fn status(&self, name: Option<&TriggerName>) -> Option<Vec<Box<Status>>> {
-        match name {
-            Some(name) => Some(vec![self.status_of(name)?]),
-            None => Some(self.names().filter_map(|name| self.status_of(name)).collect()),
-        }
+    /// How the trigger `name` is, or all that `peer` may use.
+    pub fn status(&self, peer: &Peer, name: Option<&TriggerName>) -> Result<Vec<Box<Status>>, Failure> {
+        Ok(match name {
+            Some(name) => vec![self.status_of(self.permitted(peer, name)?)],
+            None => {
+                let permitted = self.permitted_to(peer);
+                let targets = permitted.into_iter().map(|name| &self.targets[name]);
+                targets.map(|target| self.status_of(target)).collect()
+            }
+        })
     }
 
-    fn status_of(&self, name: &TriggerName) -> Option<Box<Status>> {
-        let target = self.target(name)?;
+    fn status_of(&self, target: &Target) -> Box<Status> {
+        let name = &target.trigger;
         // In this order: a run that ends in between is seen twice rather than not at all.
         let (state, runs) = {
             let queue = self.queue();
@@ -43,23 +46,23 @@ impl Scheduler {
                 queue.runs(name).map(|run| run.current()).collect(),
             )
         };
-        let (last, standing) = self.history.newest(&target);
-        Some(Box::new(Status {
+        let (last, standing) = self.history.newest(target);
+        Box::new(Status {
             trigger: name.clone(),
             state,
             runs,
             last,
             standing,
-        }))
+        })
     }
 
-    /// The runs of `name`, the newest first; or one of them. `None`: there is no such trigger.
-    pub fn log(&self, name: &TriggerName, which: Option<&Which>) -> Option<Found> {
-        let target = self.target(name)?;
-        Some(match which {
-            None => self.list(name, &target),
-            Some(which) => self.find(name, &target, which),
-        })
+    /// The runs of `name`, the newest first; or one of them.
+    pub fn log(&self, peer: &Peer, name: &TriggerName, which: Option<&Which>) -> Result<Found, Failure> {
+        let target = self.permitted(peer, name)?;
+        match which {
+            None => Ok(self.list(name, target)),
+            Some(which) => self.find(name, target, which),
+        }
     }
 
     fn list(&self, name: &TriggerName, target: &Target) -> Found {
@@ -85,7 +88,7 @@ impl Scheduler {
         Found::Whole(Box::new(current.chain(past).chain([done])))
     }
 
-    fn find(&self, name: &TriggerName, target: &Target, which: &Which) -> Found {
+    fn find(&self, name: &TriggerName, target: &Target, which: &Which) -> Result<Found, Failure> {
         let going_on = {
             let queue = self.queue();
             let mut runs = queue.runs(name);
@@ -96,15 +99,15 @@ impl Scheduler {
             run.map(|run| run.journal.clone())
         };
         if let Some(journal) = going_on {
-            return Found::GoingOn(journal);
+            return Ok(Found::GoingOn(journal));
         }
         let id = match which {
             Which::Id(id) => Some(id.clone()),
             Which::Newest => self.history.list(target).into_iter().next().map(|last| last.run),
         };
         match id.and_then(|id| self.history.replay(target, &id)) {
-            Some(replay) => Found::Whole(Box::new(replay)),
-            None => Found::Unknown(unknown_run(name, which)),
+            Some(replay) => Ok(Found::Whole(Box::new(replay))),
+            None => Err(unknown_run(name, which)),
         }
     }
 }

@@ -6,21 +6,20 @@ use async_std::{
     future::timeout,
     io::{self, Read, ReadExt as _, Write, WriteExt as _},
     net::TcpStream,
-    os::unix::net::UnixStream,
     task,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::sockopt,
 };
-use subtle::ConstantTimeEq as _;
 
 use crate::{
-    config::{secret::Secret, unknown_trigger},
+    config::secret::Secret,
     event::{Done, Event, Outcome, Record},
     fault::{Failure, Kind},
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
+    peer::Peer,
     queue::{Found, Scheduler},
     server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
@@ -54,18 +53,10 @@ fn hung_up(stream: &impl AsFd) -> bool {
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`, unix(7)).
-pub(super) fn unix_peer(stream: &UnixStream) -> String {
-    match sockopt::socket_peercred(stream) {
-        Ok(peer) => format!("uid={} pid={}", peer.uid.as_raw(), peer.pid.as_raw_nonzero()),
-        Err(_) => "unix".into(),
-    }
-}
-
 /// Answer a client.
 pub(super) async fn answer<S: Stream>(
     stream: S,
-    peer: String,
+    mut peer: Peer,
     token_file: Option<AbsPath>,
     scheduler: &Arc<Scheduler>,
 ) {
@@ -92,10 +83,11 @@ pub(super) async fn answer<S: Stream>(
         token,
     } = request;
     // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
-    if let Some(file) = token_file
-        && let Err(failure) = check_token(file, token).await
-    {
-        return client.refuse("-", failure, format, &peer).await;
+    if let Some(file) = token_file {
+        match check_token(file, token).await {
+            Ok(()) => peer.has_said_token(),
+            Err(failure) => return client.refuse("-", failure, format, &peer).await,
+        }
     }
     match request {
         Request::Ping => {
@@ -103,55 +95,51 @@ pub(super) async fn answer<S: Stream>(
             client.say(vec![Event::Pong, Event::Done(done)], format).await;
         }
         Request::Status { name } => {
-            match recall(scheduler, &name, |scheduler, name| {
-                scheduler.status(name.as_ref())
+            let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.status(peer, name.as_ref())
             })
             .await
             {
-                Some(all) => {
+                Ok(all) => {
                     let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
-                    let name = name.as_ref().map_or("-", TriggerName::as_str);
-                    events.push(Event::Done(Done::answered(name, Outcome::Answered)));
+                    events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
                     client.say(events, format).await;
                 }
-                None => {
-                    client
-                        .refuse_unknown(name.as_ref(), scheduler, format, &peer)
-                        .await
-                }
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
             }
         }
         Request::Log { name, run } => {
-            match recall(scheduler, &name, move |scheduler, name| {
-                scheduler.log(name, run.as_ref())
+            let shown = name.as_str().to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.log(peer, &name, run.as_ref())
             })
             .await
             {
-                Some(Found::GoingOn(journal)) => client.follow(&journal, format).await,
-                Some(Found::Whole(records)) => client.tell(records, format).await,
-                Some(Found::Unknown(failure)) => client.refuse(name.as_str(), failure, format, &peer).await,
-                None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
+                Ok(Found::GoingOn(journal)) => client.follow(&journal, format).await,
+                Ok(Found::Whole(records)) => client.tell(records, format).await,
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
             }
         }
-        Request::Trigger { name, wait } => match scheduler.trigger(&name, &peer) {
-            Some(journal) if wait => client.follow(&journal, format).await,
-            Some(journal) => {
+        Request::Trigger { name, wait } => match scheduler.trigger(&peer, &name) {
+            Ok(journal) if wait => client.follow(&journal, format).await,
+            Ok(journal) => {
                 let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
                 client.say_of(journal.run(), vec![done], format).await;
             }
-            None => client.refuse_unknown(Some(&name), scheduler, format, &peer).await,
+            Err(failure) => client.refuse(name.as_str(), failure, format, &peer).await,
         },
     }
 }
 
-/// What `question` about `name` finds: where it may read from the disk, and holds up no task.
-async fn recall<N: Clone + Send + 'static, T: Send + 'static>(
+/// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
+async fn recall<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
-    name: &N,
-    question: impl FnOnce(&Scheduler, &N) -> T + Send + 'static,
+    peer: &Peer,
+    question: impl FnOnce(&Scheduler, &Peer) -> T + Send + 'static,
 ) -> T {
-    let (scheduler, name) = (scheduler.clone(), name.clone());
-    task::spawn_blocking(move || question(&scheduler, &name)).await
+    let (scheduler, peer) = (scheduler.clone(), peer.clone());
+    task::spawn_blocking(move || question(&scheduler, &peer)).await
 }
 
 /// Tell a client that all places are taken.
@@ -295,22 +283,10 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &str) {
-        tracing::warn!(peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
+    async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &Peer) {
+        tracing::warn!(%peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
         self.say(vec![Event::Done(Done::failed(name, failure))], format)
             .await;
-    }
-
-    async fn refuse_unknown(
-        &mut self,
-        name: Option<&TriggerName>,
-        scheduler: &Scheduler,
-        format: Format,
-        peer: &str,
-    ) {
-        let name = name.map_or("-", TriggerName::as_str);
-        let failure = unknown_trigger(name, scheduler.names());
-        self.refuse(name, failure, format, peer).await;
     }
 }
 
@@ -326,7 +302,7 @@ async fn check_token(file: AbsPath, said: Option<String>) -> Result<(), Failure>
     let secret = task::spawn_blocking(move || Secret::read(&file)).await;
     match (secret, said) {
         (Ok(_), None) => refused("this listener wants a token"),
-        (Ok(secret), Some(said)) if bool::from(secret.expose().as_bytes().ct_eq(said.as_bytes())) => Ok(()),
+        (Ok(secret), Some(said)) if secret.is(&said) => Ok(()),
         (Ok(_), Some(_)) => refused("the token is wrong"),
         (Err(err), _) => {
             // The stranger does not learn what is wrong with our files; the log does.

@@ -25,7 +25,7 @@ use gix_transport::{Protocol, client::blocking_io::http};
 
 pub(super) use self::agent::Agents;
 pub use self::{client::Client, error::Error, proxy::Proxies};
-use super::Options;
+use super::{Options, bounded::Bounded};
 use crate::name::RepoUrl;
 
 /// Prepare to speak with the server of `url`; nothing is sent yet, but secrets and certificates are read.
@@ -33,9 +33,10 @@ pub fn connect(
     url: &RepoUrl,
     options: &Options<'_>,
     proxies: Proxies,
-) -> Result<http::Transport<Client>, Error> {
+) -> Result<Bounded<http::Transport<Client>>, Error> {
     // gix gets the URL without credentials: it must neither send them, nor show them.
     let base = location::base(url);
     let client = Client::new(url, &base.to_bstring().to_string(), options, proxies)?;
-    Ok(http::Transport::new_http(client, base, Protocol::V2, false))
+    let transport = http::Transport::new_http(client, base, Protocol::V2, false);
+    Ok(Bounded::new(url.to_string(), transport))
 }

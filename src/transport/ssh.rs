@@ -41,7 +41,12 @@ use self::{
     session::Session,
     stream::Stream,
 };
-use super::{Options, pool::Pool, stamp::Stamps};
+use super::{
+    Options,
+    bounded::{Bounded, Opening},
+    pool::Pool,
+    stamp::Stamps,
+};
 use crate::{
     config::{Auth, Ssh},
     name::{AbsPath, RepoUrl},
@@ -89,23 +94,24 @@ pub(super) struct Key {
 /// Connections that are logged in.
 pub(super) type Sessions = Pool<Key, Session>;
 
+/// A conversation with upload-pack on a host.
+pub type Conversation = Bounded<Connection<BufReader<Opening<Stream>>, BufWriter<Stream>>>;
+
 /// Connect to the host of `url`, verify its key, log in, and start git's upload-pack there.
-pub fn connect(
-    url: &RepoUrl,
-    options: &Options<'_>,
-    around: &Surroundings,
-) -> Result<Connection<BufReader<Stream>, BufWriter<Stream>>, Error> {
+pub fn connect(url: &RepoUrl, options: &Options<'_>, around: &Surroundings) -> Result<Conversation, Error> {
     let stream = start(&Remote::new(url)?, options, around)?;
-    Ok(Connection::new(
-        BufReader::with_capacity(64 * 1024, stream.clone()),
-        BufWriter::new(stream),
-        Protocol::V2,
-        url.with_secrets().path.clone(),
-        None::<(&str, _)>,
-        ConnectMode::Process,
-        false,
-    )
-    .custom_url(Some(url.without_secrets().to_bstring())))
+    Ok(Bounded::over(url.to_string(), stream.clone(), |reader| {
+        Connection::new(
+            BufReader::with_capacity(64 * 1024, reader),
+            BufWriter::new(stream),
+            Protocol::V2,
+            url.with_secrets().path.clone(),
+            None::<(&str, _)>,
+            ConnectMode::Process,
+            false,
+        )
+        .custom_url(Some(url.without_secrets().to_bstring()))
+    }))
 }
 
 /// Run the command of `remote`, over a connection that is still there if possible.

@@ -4,16 +4,20 @@
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod access;
 mod completions;
 mod daemon;
+mod endless;
 mod errors;
 mod exits;
+mod figures;
 mod fill;
 mod help;
 mod history;
 mod hooks;
 mod hostile;
 mod interrupted;
+mod limits;
 mod mistakes;
 mod once;
 mod processes;
@@ -21,6 +25,7 @@ mod project;
 mod remotes;
 mod sandbox;
 mod setup;
+mod soak;
 mod source;
 mod stress;
 mod supervisor;

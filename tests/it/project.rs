@@ -14,7 +14,7 @@ const ROOMS: [&[&str]; 14] = [
     &["address", "fault", "control"],
     &["event"],
     &["config"],
-    &["wire", "reload"],
+    &["wire", "reload", "peer"],
     &["durable", "repository"],
     &["upload_pack"],
     &[

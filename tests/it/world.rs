@@ -6,9 +6,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    thread::JoinHandle,
 };
 
 use super::source::{Entry, Source};
@@ -177,6 +181,14 @@ impl Daemon {
         daemon
     }
 
+    /// As [`Self::start`], with what the log says up to there.
+    pub fn start_and_tell(world: &World, args: &[&str]) -> (Self, String) {
+        let mut daemon = Self::spawn(world, args, &[]);
+        let seen = daemon.look_for("ready");
+        let seen = seen.unwrap_or_else(|seen| panic!("the daemon ended:\n{seen}"));
+        (daemon, seen)
+    }
+
     /// Start it, and do not wait.
     pub fn spawn(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
         let child = world
@@ -196,8 +208,9 @@ impl Daemon {
 
     /// Read the log up to the line that contains `text`, and give that line.
     pub fn wait_for(&mut self, text: &str) -> String {
-        self.look_for(text)
-            .unwrap_or_else(|seen| panic!("the daemon ended without saying {text:?}:\n{seen}"))
+        let seen = self.look_for(text);
+        let seen = seen.unwrap_or_else(|seen| panic!("the daemon ended without saying {text:?}:\n{seen}"));
+        seen.lines().next_back().unwrap_or_default().to_owned() + "\n"
     }
 
     /// Whether it says `text` before it ends.
@@ -205,18 +218,28 @@ impl Daemon {
         self.look_for(text).is_ok()
     }
 
+    /// The log up to the line that contains `text`; all of it if there is none.
     fn look_for(&mut self, text: &str) -> Result<String, String> {
         let mut seen = String::new();
         loop {
-            let mut line = String::new();
-            if self.log.read_line(&mut line).unwrap() == 0 {
+            let before = seen.len();
+            if self.log.read_line(&mut seen).unwrap() == 0 {
                 return Err(seen);
             }
-            if line.contains(text) {
-                return Ok(line);
+            if seen[before..].contains(text) {
+                return Ok(seen);
             }
-            seen.push_str(&line);
         }
+    }
+
+    /// Read the rest of its log on a thread: it ends with the daemon.
+    pub fn collect(&mut self) -> JoinHandle<String> {
+        let mut seen = self.log.buffer().to_vec();
+        let mut log = ChildStderr::from(self.log.get_ref().as_fd().try_clone_to_owned().unwrap());
+        std::thread::spawn(move || {
+            log.read_to_end(&mut seen).unwrap();
+            String::from_utf8(seen).unwrap()
+        })
     }
 
     pub fn connect(&self) -> UnixStream {

@@ -54,6 +54,7 @@ impl Check<'_> {
         let umask = self.optional(&fields, "umask", umask);
         let retries = self.optional(&fields, "retries", retries);
         let fsync = self.optional(&fields, "fsync", Value::bool);
+        let allow = self.allow(&fields);
         if let Some(repo) = &repo {
             self.credentials_fit(&fields, repo, tls.as_ref());
             self.not_itself(&fields, repo, path.as_ref(), git_dir.as_ref());
@@ -75,6 +76,7 @@ impl Check<'_> {
             umask,
             retries: retries.unwrap_or(DEFAULT_RETRIES),
             fsync: fsync.unwrap_or(true),
+            allow,
         };
         let path_at = fields.get("path")?.head();
         let git_dir_at = fields.get("git_dir").map(Value::head).unwrap_or_default();

@@ -14,7 +14,8 @@ use ureq::{
     http::{HeaderMap, Method, Uri},
 };
 
-use super::{Error, answer::content_type, caller::Caller};
+use super::{Error, answer::content_type, caller::Caller, location};
+use crate::transport::bounded::Budget;
 
 /// An answer that is git's.
 pub(super) struct Answer {
@@ -49,8 +50,14 @@ impl Exchange {
         Self::new(caller, uri, State::Asked { headers, body })
     }
 
+    /// All of the answer is capabilities and refs.
     pub(super) fn answered(Answer { caller, uri, body }: Answer) -> Self {
-        Self::new(caller, uri, State::Answered(Tail::new(body)))
+        let url = location::shown(&uri);
+        Self::new(
+            caller,
+            uri,
+            State::Answered(Tail::new(body, Some(Budget::new(&url)))),
+        )
     }
 
     fn new(caller: Arc<Caller>, uri: Uri, state: State) -> Self {
@@ -78,7 +85,7 @@ impl Exchange {
             .send(Method::POST, uri, &headers, Some(&body))
             .and_then(|response| caller.accept(uri, response, "result"))
             .map_err(failed)?;
-        *state = State::Answered(Tail::new(answer));
+        *state = State::Answered(Tail::new(answer, None));
         Ok(())
     }
 }
@@ -87,14 +94,17 @@ impl Exchange {
 struct Tail {
     body: BodyReader<'static>,
     last: [u8; 4],
+    /// What may come, if the answer cannot be a pack.
+    budget: Option<Budget>,
 }
 
 impl Tail {
-    fn new(body: Body) -> Self {
+    fn new(body: Body, budget: Option<Budget>) -> Self {
         Self {
             // ureq limits bodies unless told otherwise; a pack may be as large as the disk.
             body: body.into_with_config().limit(u64::MAX).reader(),
             last: [0; 4],
+            budget,
         }
     }
 }
@@ -143,9 +153,15 @@ impl Read for Exchange {
         let mut state = self.state();
         self.answer(&mut state)?;
         match &mut *state {
-            State::Answered(tail) => tail
-                .read(buf)
-                .map_err(|err| failed(self.0.caller.explain_read(err, &self.0.uri))),
+            State::Answered(tail) => {
+                let length = tail
+                    .read(buf)
+                    .map_err(|err| failed(self.0.caller.explain_read(err, &self.0.uri)))?;
+                if let Some(budget) = &tail.budget {
+                    budget.spend(length)?;
+                }
+                Ok(length)
+            }
             State::Asked { .. } | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -1,0 +1,32 @@
+//! Who may use a trigger, as `allow` says. Whether a name is somebody is found out when somebody asks (`peer`).
+
+use std::fmt;
+
+/// One rule of `allow`; who fits one of them may use the trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allow {
+    /// This user, over a Unix socket.
+    User(Account),
+    /// Members of this group, over a Unix socket.
+    Group(Account),
+    /// Whoever said the token of a listener that has one.
+    Token,
+}
+
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Account {
+    /// By name, as in /etc/passwd or /etc/group.
+    Name(String),
+    /// By number.
+    Number(u32),
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?}"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
