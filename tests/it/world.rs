@@ -167,17 +167,15 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
-        let mut child = world
-            .command(["server"].iter().chain(args))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let command = world.command(["server"].iter().chain(args));
+        Self::spawn(command, world.path("s.sock"))
+    }
+
+    /// Start it by `command`, and wait until it says that it is ready.
+    pub fn spawn(mut command: Command, socket: PathBuf) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut daemon = Self {
-            child,
-            socket: world.path("s.sock"),
-            log,
-        };
+        let mut daemon = Self { child, socket, log };
         daemon.wait_for("ready");
         daemon
     }
