@@ -55,6 +55,8 @@
 //!   remembers index and quiet directories between runs ([`worktree::Memory`]); they count only while nothing has changed.
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
 //!   files it was made with are the same.
+//! - **Hosts are found by us** ([`transport::resolve`]), within the deadline: a static binary cannot load the modules that
+//!   getaddrinfo wants to, and nothing could interrupt it.
 //! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.

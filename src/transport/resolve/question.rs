@@ -161,3 +161,46 @@ fn explain(server: SocketAddr, err: &io::Error) -> io::Error {
         _ => format!("the name server {server} is of no use: {err}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a server sends, it is read or refused.
+    #[test]
+    fn answers_of_strangers_do_no_harm() {
+        let name: Fqdn = "git.example".parse().unwrap();
+        let question = Question::new(&name, Rtype::A).unwrap();
+        let mut answer = MessageBuilder::new_vec()
+            .start_answer(&question.0, Rcode::NOERROR)
+            .unwrap();
+        let alias: Fqdn = "real.example".parse().unwrap();
+        answer
+            .push((&name, 60, domain::rdata::Cname::new(alias.clone())))
+            .unwrap();
+        answer
+            .push((&alias, 60, A::new(Ipv4Addr::new(127, 0, 0, 7))))
+            .unwrap();
+        let good = answer.finish();
+        let read = |bytes: &[u8]| question.answer(bytes.to_vec()).map(|answer| addresses(&answer));
+        assert_eq!(read(&good).unwrap().unwrap(), [Ipv4Addr::new(127, 0, 0, 7)]);
+        let mut accepted = 0;
+        for at in 0..good.len() {
+            for value in 0..=u8::MAX {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                accepted += usize::from(read(&bytes).is_some());
+            }
+            assert!(read(&good[..at]).is_none_or(|read| read.is_err()), "cut at {at}");
+        }
+        assert!(accepted > 1000, "{accepted}");
+        // An alias that leads to itself ends.
+        let mut circle = MessageBuilder::new_vec()
+            .start_answer(&question.0, Rcode::NOERROR)
+            .unwrap();
+        circle
+            .push((&name, 60, domain::rdata::Cname::new(name.clone())))
+            .unwrap();
+        assert_eq!(read(&circle.finish()).unwrap().unwrap(), Vec::<IpAddr>::new());
+    }
+}
