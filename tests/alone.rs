@@ -165,17 +165,61 @@ fn in_a_read_only_container_as_any_user() {
     }
 }
 
-/// Nothing in it asks the modules that nsswitch.conf names, whatever machine it is on, and it needs no loader.
+/// The kernel starts it without a loader: there is no program header of the type PT_INTERP, see elf(5).
 #[test]
-fn it_is_static_and_has_no_name_services() {
+fn it_is_static() {
     let Some(program) = program() else {
         return;
     };
     let bytes = fs::read(&program).unwrap();
-    for word in ["nsswitch.conf", "libnss_", "ld-linux"] {
-        let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());
-        assert!(!found, "{word} is in {}", program.display());
+    assert!(bytes.starts_with(b"\x7fELF\x02\x01"), "64 bits, little-endian");
+    let number = |at: usize, length: usize| {
+        let bytes = &bytes[at..at + length];
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+    };
+    let (first, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    assert!(count > 0);
+    for header in 0..count {
+        assert_ne!(number(first + header * size, 4), 3, "{}", program.display());
     }
+}
+
+/// No module that nsswitch.conf names is loaded, neither to find a host nor the home of a user without HOME.
+#[test]
+fn no_name_service_is_asked() {
+    let Some(program) = program() else {
+        return;
+    };
+    if !world::have("strace") {
+        return;
+    }
+    let world = World::new();
+    world.config_of(
+        "\"site\": (repo: \"http://nowhere.example.test/x.git\", path: \"site\", timeout: \"5s\", retries: 0),",
+    );
+    let strace = foreign::find("strace").unwrap();
+    let output = Command::new(strace)
+        .args(["-f", "-e", "trace=openat", "-o"])
+        .arg(world.path("trace"))
+        .arg(program)
+        .args(["once", "site"])
+        .env_clear()
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    let ended = Ended::from(output);
+    if ended.err.contains("ptrace") {
+        eprintln!("SKIPPED: strace may not trace here");
+        return;
+    }
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let trace = fs::read_to_string(world.path("trace")).unwrap();
+    assert!(trace.contains("\"/etc/resolv.conf\""), "{trace}");
+    assert!(trace.contains("site/"), "a repository was opened: {trace}");
+    assert!(!trace.contains("nss"), "{trace}");
 }
 
 /// On this machine with its nsswitch.conf, as a user that nobody knows, without HOME.
