@@ -41,7 +41,7 @@ step 4
 write service && write socket # step 5
 grep -q '^www-data:' /etc/group || groupadd --system www-data
 id www-data >/dev/null 2>&1 || useradd --system -g www-data www-data
-step 6 || { systemctl status --no-pager gitsocket.socket gitsocket.service; exit 1; }
+step 6 || { ls -la /run/gitsocket; systemctl status --no-pager gitsocket.socket gitsocket.service; exit 1; }
 [ "$(cat /srv/site/index.html)" = one ]
 
 # And then it goes on: a push, a reload, a restart, a stop.
