@@ -17,7 +17,7 @@ use crate::{
     address::{Address, TcpAddr},
     event::{Done, Event, Record},
     fault::{Blame, Failure, Kind},
-    transport::{Deadline, Socket, Timed},
+    transport::{Deadline, Socket, Timed, resolve::resolve},
     wire::{self, Request},
 };
 
@@ -106,6 +106,9 @@ impl Blame for Error {
     }
 }
 
+/// As long may name servers take to find the daemon's host, if nothing else is said.
+const FIND: Duration = Duration::from_secs(30);
+
 /// Ask, pass every event to `each`, and return the last one.
 pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done, Error> {
     let deadline = options.timeout.map(Deadline::new);
@@ -163,7 +166,8 @@ fn connect_unix(path: &Path, deadline: Option<Deadline>) -> io::Result<UnixStrea
 
 fn connect_tcp(tcp: &TcpAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
     let mut failed = io::ErrorKind::NotFound.into();
-    for address in tcp.socket_addrs()? {
+    let (host, port) = tcp.host_and_port();
+    for address in resolve(host, port, deadline.unwrap_or_else(|| Deadline::new(FIND)))? {
         let connected = match deadline {
             Some(deadline) => TcpStream::connect_timeout(&address, deadline.left()?),
             None => TcpStream::connect(address),

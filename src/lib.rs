@@ -73,6 +73,8 @@
 //!   remembers index and quiet directories between runs ([`worktree::Memory`]); they count only while nothing has changed.
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
 //!   files it was made with are the same.
+//! - **Hosts are found by us** ([`transport::resolve`]), within the deadline: a static binary cannot load the modules that
+//!   getaddrinfo wants to, and nothing could interrupt it.
 //! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
 //! - **Nothing depends on what is remembered of past runs** ([`history`]): it is written beside a run, read when somebody
 //!   asks, and passed over where it is damaged.

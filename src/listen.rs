@@ -20,7 +20,11 @@ use crate::{
     config::Listener,
     fault::{Blame, Kind},
     name::AbsPath,
+    transport::{Deadline, resolve::resolve},
 };
+
+/// As long may name servers take to find the address to listen on.
+const FIND: Duration = Duration::from_secs(30);
 
 /// A socket could not be listened on.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -120,8 +124,8 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
             Ok(Socket::Unix(socket, Some(file)))
         }
         Listener::Tcp { addr, token_file } => {
-            let listener = addr
-                .socket_addrs()
+            let (host, port) = addr.host_and_port();
+            let listener = resolve(host, port, Deadline::new(FIND))
                 .and_then(|addrs| TcpListener::bind(addrs.as_slice()));
             listener
                 .map(|listener| Socket::Tcp(listener, token_file.clone()))

@@ -181,6 +181,13 @@ impl Daemon {
         daemon
     }
 
+    /// Start it by `command`, and wait until it says that it is ready.
+    pub fn start_by(mut command: Command, socket: PathBuf) -> Self {
+        let mut daemon = Self::of(command.stderr(Stdio::piped()).spawn().unwrap(), socket);
+        daemon.wait_for("ready");
+        daemon
+    }
+
     /// As [`Self::start`], with what the log says up to there.
     pub fn start_and_tell(world: &World, args: &[&str]) -> (Self, String) {
         let mut daemon = Self::spawn(world, args, &[]);
