@@ -16,5 +16,6 @@ mod processes;
 mod project;
 mod remotes;
 mod source;
+mod status;
 mod stress;
 mod world;
