@@ -241,4 +241,26 @@ mod tests {
             assert!(last.is_none_or(|last| last == done), "{end}");
         }
     }
+
+    #[test]
+    fn random_damage_never_panics() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (_, whole) = text(3, 0, 10_000);
+        let mut read = 0;
+        for _ in 0..5_000 {
+            let mut bytes = whole.clone().into_bytes();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..bytes.len());
+                bytes[at] = rng.u8(..);
+            }
+            let replay = Replay::new(String::from_utf8_lossy(&bytes).into_owned());
+            for replay in replay.into_iter() {
+                read += 1;
+                assert!(matches!(replay.last().unwrap().event, Event::Done(_)));
+            }
+        }
+        assert!(read > 1_000, "only {read} had a first line");
+    }
 }

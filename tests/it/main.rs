@@ -27,6 +27,7 @@ mod sandbox;
 mod setup;
 mod soak;
 mod source;
+mod status;
 mod stress;
 mod supervisor;
 mod world;
