@@ -13,6 +13,7 @@ mod help;
 mod hooks;
 mod hostile;
 mod interrupted;
+mod manual;
 mod mistakes;
 mod once;
 mod processes;
