@@ -123,7 +123,7 @@ pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, 
 pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err(usage(
-            "--timeout is zero: give a longer one, or --no-wait to return as soon as the trigger is accepted",
+            "--timeout is zero, so no answer could be in time; give a longer one",
         )),
         Ok(duration) => Ok(duration),
         Err(why) => Err(usage(&format!(

@@ -14,15 +14,22 @@ use crate::{
     wire::Request,
 };
 
-/// ask a daemon whether all is well. Exit status: 0 it answers, and no trigger has been failing for long;
-/// 1 a trigger has; 3 no daemon; 4 refused; 6 no answer in time
+/// ask a daemon whether all is well
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "healthcheck")]
+#[argh(
+    subcommand,
+    name = "healthcheck",
+    error_code(0, "it answers, and no trigger has been failing for long"),
+    error_code(1, "a trigger has"),
+    error_code(3, "no daemon there"),
+    error_code(4, "refused"),
+    error_code(6, "no answer in time")
+)]
 pub(super) struct Arguments {
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// how long a trigger may fail, from the first run that failed until one succeeds; default: 1h

@@ -19,21 +19,21 @@ use crate::{
 #[argh(subcommand, name = "log")]
 pub(super) struct Arguments {
     /// the trigger's name
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: String,
     /// show this run, by its id; one that goes on is followed to its end
-    #[argh(positional)]
+    #[argh(positional, arg_name = "RUN")]
     run: Option<String>,
     /// follow the run that goes on; if none does, show the newest
     #[argh(switch, short = 'f')]
     follow: bool,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
     /// print every event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long; default: 10s for the list, none for a run

@@ -94,13 +94,17 @@ fn unknown(of: &CommandInfoWithArgs, shown: &str, word: &str, is_program: bool) 
         };
         return format!("there is no command {word:?}{near}");
     }
-    match of.positionals.iter().find(|positional| !positional.hidden) {
-        Some(positional) => format!(
-            "{shown} takes one {} only, so {word:?} is too much",
-            positional.name
-        ),
-        None => format!("{shown} takes options only, so {word:?} is too much"),
-    }
+    let positionals = of.positionals.iter().filter(|positional| !positional.hidden);
+    let takes = match positionals
+        .map(|positional| positional.name)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        [] => "options only".into(),
+        [one] => format!("one {one} only"),
+        several => format!("{} only", several.join(" and ")),
+    };
+    format!("{shown} takes {takes}, so {word:?} is too much")
 }
 
 /// The parts of `Error parsing option '-s' with value 'x': why`.

@@ -20,15 +20,15 @@ use crate::{
 #[argh(subcommand, name = "status")]
 pub(super) struct Arguments {
     /// this trigger only
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
     /// print every event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long; default: 10s

@@ -18,6 +18,7 @@ mod hooks;
 mod hostile;
 mod interrupted;
 mod limits;
+mod manual;
 mod mistakes;
 mod once;
 mod processes;

@@ -78,6 +78,7 @@ fn commands_and_options() {
             &["client", "--timeout", "5", "site"],
             &["client", "--timeout", "0s", "site"],
             &["status", "one", "two"],
+            &["log", "one", "two", "three"],
             &["check", "site"],
             &["server", "site"],
             &["server", "--log-format", "xml"],
