@@ -336,9 +336,20 @@ fn furnish(world: &World, inside: &Inside, nginx: &Nginx, sshd: &Sshd, host: &st
     }
 }
 
-/// How much of a process is in memory, in units of 1024 bytes.
-fn resident(pid: u32) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().to_owned()
+/// How much of a process and its children is in memory, in units of 1024 bytes; what they share counts once.
+fn resident(pid: u32) -> u64 {
+    let number = |text: &str, name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let process = entry.unwrap().path();
+        let status = fs::read_to_string(process.join("status")).ok()?;
+        let ours = ["Pid:", "PPid:"].map(|name| number(&status, name));
+        if !ours.contains(&Some(pid.into())) {
+            return None;
+        }
+        number(&fs::read_to_string(process.join("smaps_rollup")).ok()?, "Pss:")
+    });
+    processes.sum()
 }

@@ -51,6 +51,18 @@ runuser -u www-data -- gitsocket client site
 systemctl reload gitsocket.service
 systemctl restart gitsocket.service
 runuser -u www-data -- gitsocket client site
+
+# As packaging/README.md says: a key that only root can read.
+chown root:root /etc/gitsocket/site_ed25519 && chmod 600 /etc/gitsocket/site_ed25519
+sed -i 's|key: "/etc/gitsocket/site_ed25519"|key: "$CREDENTIALS_DIRECTORY/site_ed25519"|' /etc/gitsocket/config.ron
+mkdir /etc/systemd/system/gitsocket.service.d
+printf '[Service]\nLoadCredential=site_ed25519:/etc/gitsocket/site_ed25519\n' >/etc/systemd/system/gitsocket.service.d/key.conf
+systemctl daemon-reload
+systemctl restart gitsocket.service
+echo three >"$forge/work/index.html" && commit three
+gitsocket client site
+[ "$(cat /srv/site/index.html)" = three ]
+
 systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.service
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]
