@@ -140,9 +140,9 @@ fn a_token_opens_what_is_for_those_who_have_it() {
         let request = format!("{name}\n");
         let said = [
             daemon.say(&request),
-            say(with_token, &format!("token s3cret\n{request}")),
+            say(with_token, format!("token s3cret\n{request}")),
             // On a listener without one, a token is worth nothing.
-            say(without, &format!("token s3cret\n{request}")),
+            say(without, format!("token s3cret\n{request}")),
         ];
         for (answer, may) in said.iter().zip([unix, token, tcp]) {
             let expected = match may {
@@ -153,7 +153,7 @@ fn a_token_opens_what_is_for_those_who_have_it() {
         }
         // Without the token, nothing is looked up.
         for wrong in ["", "token s3cre\n", "token s3crett\n", "token S3cret\n"] {
-            let answer = say(with_token, &format!("{wrong}{request}"));
+            let answer = say(with_token, format!("{wrong}{request}"));
             assert!(answer.starts_with("error - not-allowed: "), "{answer}");
             assert!(!answer.contains(name), "{answer}");
         }
