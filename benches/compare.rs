@@ -117,6 +117,7 @@ impl Stage {
         fs::write(dir.join("config.ron"), config).unwrap();
         let mut daemon = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
             .args(["server", "-c", "config.ron"])
+            .env("STATE_DIRECTORY", dir.join("state"))
             .current_dir(dir)
             .stderr(Stdio::piped())
             .spawn()

@@ -15,9 +15,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gitsocket::{
     config::{self, Config, Target},
     event::{Outcome, Reporter},
-    hook::Groups,
+    hook::{Groups, Starter},
     name::RunId,
     run::{self, Context, Stop},
+    sandbox::Sandbox,
     transport::Connections,
     worktree::Memory,
 };
@@ -50,6 +51,8 @@ fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
         umask: 0o022,
         dry_run: false,
         groups: Groups::default(),
+        starter: Starter::Here,
+        sandbox: Sandbox::off(),
         connections: connections.clone(),
         stop: Stop::default(),
         memory: memory.clone(),

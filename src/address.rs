@@ -1,8 +1,8 @@
 //! Where a daemon listens, as people write it: a path, `HOST:PORT`, or a bare port.
 
 use std::{
-    fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    fmt,
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -123,15 +123,11 @@ impl TcpAddr {
 }
 
 impl TcpAddr {
-    /// The socket addresses it stands for. `localhost` needs neither /etc/hosts nor a name server.
-    pub fn socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
-        match self.addr.strip_prefix("localhost:").map(str::parse) {
-            Some(Ok(port)) => Ok(vec![
-                (Ipv4Addr::LOCALHOST, port).into(),
-                (Ipv6Addr::LOCALHOST, port).into(),
-            ]),
-            _ => Ok(self.addr.to_socket_addrs()?.collect()),
-        }
+    /// Its host, an address without brackets or a name, and its port.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let (host, port) = self.addr.rsplit_once(':').unwrap_or((&self.addr, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (host, port.parse().unwrap_or(0))
     }
 }
 

@@ -8,52 +8,72 @@ use std::{
     process::ExitCode,
 };
 
-use argh::FromArgs;
-use rustix::fs::Mode;
+use argh::{ArgsInfo, FromArgs};
+use rustix::{fs::Mode, process::DumpableBehavior};
 
 use crate::{
     address::Address,
     config::{self, Config},
     event::{Done, Event, Record},
     fault::{Blame, Failure, Kind},
-    name::RunId,
+    name::{RunId, TriggerName},
 };
 
 mod ad_hoc;
 mod check;
 mod client;
+mod completions;
+mod healthcheck;
+mod log;
 mod once;
+mod parse;
 mod server;
+mod setup;
 mod show;
+mod status;
 
 use show::Show;
 
 /// Deploys a branch to a directory when its trigger's name is said on a socket.
-/// Exit status: 0 updated or up to date; 1 the run failed; 2 usage or configuration; 3 no daemon;
-/// 4 refused; 5 updated, but a hook failed; 6 timed out.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    note = "`gitsocket COMMAND --help` tells more.",
+    error_code(0, "updated, or up to date"),
+    error_code(1, "the run failed"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "no daemon there"),
+    error_code(4, "refused: unknown trigger, not allowed, too busy"),
+    error_code(5, "updated, but a hook failed"),
+    error_code(6, "timed out")
+)]
 struct Arguments {
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     version: bool,
     #[argh(subcommand)]
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Server(server::Arguments),
     Once(once::Arguments),
     Client(client::Arguments),
-    Status(client::StatusArguments),
+    Status(status::Arguments),
+    Log(log::Arguments),
+    Healthcheck(healthcheck::Arguments),
     Check(check::Arguments),
+    Setup(setup::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// Run the program.
 pub fn main() -> ExitCode {
     let umask = read_umask();
-    let arguments = match parse() {
+    // What is in memory, keys for one, is not for a file that is left behind.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+    let arguments = match parse::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
@@ -61,13 +81,17 @@ pub fn main() -> ExitCode {
         Some(Command::Server(arguments)) => server::run(&arguments, umask),
         Some(Command::Once(arguments)) => once::run(&arguments, umask),
         Some(Command::Client(arguments)) => client::run(&arguments),
-        Some(Command::Status(arguments)) => client::status(&arguments),
+        Some(Command::Status(arguments)) => status::run(&arguments),
+        Some(Command::Log(arguments)) => log::run(&arguments),
+        Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Setup(arguments)) => setup::run(&arguments),
+        Some(Command::Completions(arguments)) => completions::run(&arguments),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        None => usage("a command is missing; try `gitsocket --help`"),
+        None => usage(&parse::no_command()),
     }
 }
 
@@ -76,24 +100,6 @@ fn read_umask() -> u32 {
     let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::umask(umask);
     umask.as_raw_mode()
-}
-
-fn parse() -> Result<Arguments, ExitCode> {
-    let mut words = Vec::new();
-    for word in std::env::args_os().skip(1) {
-        match word.into_string() {
-            Ok(word) => words.push(word),
-            Err(word) => return Err(usage(&format!("{word:?} is not UTF-8"))),
-        }
-    }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Arguments::from_args(&["gitsocket"], &words).map_err(|exit| match exit.status {
-        Ok(()) => {
-            print(exit.output.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(()) => usage(&format!("{}\ntry `gitsocket --help`", exit.output.trim_end())),
-    })
 }
 
 /// A result, on stdout. Who has closed it does not want it.
@@ -120,7 +126,14 @@ fn fail<E: Blame + Send + Sync + 'static>(error: E) -> ExitCode {
         miette::GraphicalTheme::none()
     };
     let mut text = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    let mut handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    // Most messages end with their cause.
+    if error
+        .source()
+        .is_some_and(|cause| error.to_string().contains(&cause.to_string()))
+    {
+        handler = handler.without_cause_chain();
+    }
     match handler.render_report(&mut text, &error) {
         Ok(()) => say(text.trim_end()),
         Err(_) => say(&error.to_string()),
@@ -137,6 +150,39 @@ fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode {
         event: Event::Done(done),
     });
     ExitCode::from(exit)
+}
+
+/// A trigger's name. What cannot be one is not shown in its place: it could hold anything.
+fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitCode> {
+    TriggerName::new(text).map_err(|why| {
+        let message = format!("{text:?} is no name of a trigger: {why}");
+        fail_named(show, "-", Failure::new(Kind::BadRequest, message, None))
+    })
+}
+
+/// That the configuration has no trigger `name`, and which it has: who can read it may know.
+fn unknown_trigger(name: &str, config: &Config) -> Failure {
+    let mut failure = config::unknown_trigger(name, config.triggers.keys());
+    let near = failure
+        .help
+        .as_deref()
+        .is_some_and(|help| help.starts_with("did you mean"));
+    if !near {
+        failure.help = Some(format!("there are: {}", names(config)));
+    }
+    failure
+}
+
+/// The names of the triggers, as a list for people.
+fn names(config: &Config) -> String {
+    const SHOWN: usize = 10;
+    let count = config.triggers.len();
+    let names = config.triggers.keys().take(SHOWN).map(ToString::to_string);
+    let mut list = names.collect::<Vec<_>>().join(", ");
+    if count > SHOWN {
+        list += &format!(" and {} more", count - SHOWN);
+    }
+    list
 }
 
 /// Which configuration to read: `-c`, else `$GITSOCKET_CONFIG`, else `./config.ron`, else

@@ -4,14 +4,20 @@ use std::{
     io::{self, BufRead as _, BufReader, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt},
 };
 
 use crate::{
     address::{Address, TcpAddr},
     event::{Done, Event, Record},
     fault::{Blame, Failure, Kind},
-    transport::{Deadline, Socket, Timed},
+    transport::{Deadline, Socket, Timed, resolve::resolve},
     wire::{self, Request},
 };
 
@@ -60,6 +66,15 @@ pub enum Error {
         /// The timeout.
         limit: String,
     },
+    /// A question has not been answered within its time.
+    #[error("the daemon at {address} has not answered within {limit}")]
+    #[diagnostic(help("see its log and whether its process hangs, or give it longer with --timeout"))]
+    Silent {
+        /// The address.
+        address: String,
+        /// The timeout.
+        limit: String,
+    },
     /// The answer ends too soon.
     #[error("the daemon at {address} broke off its answer{}", because(source))]
     #[diagnostic(help("see its log; the run may have ended or not, see `gitsocket status`"))]
@@ -85,11 +100,14 @@ impl Blame for Error {
         match self {
             Self::NoDaemon { .. } | Self::Stranger { .. } => Kind::NoDaemon,
             Self::NotAllowed { .. } => Kind::NotAllowed,
-            Self::Timeout { .. } => Kind::Timeout,
+            Self::Timeout { .. } | Self::Silent { .. } => Kind::Timeout,
             Self::BrokenOff { .. } => Kind::Unreachable,
         }
     }
 }
+
+/// As long may name servers take to find the daemon's host, if nothing else is said.
+const FIND: Duration = Duration::from_secs(30);
 
 /// Ask, pass every event to `each`, and return the last one.
 pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done, Error> {
@@ -121,14 +139,35 @@ type Halves = (Box<dyn Read>, Box<dyn Write>);
 
 fn connect(address: &Address, deadline: Option<Deadline>) -> io::Result<Halves> {
     match address {
-        Address::Unix(path) => halves(UnixStream::connect(path)?, deadline),
+        Address::Unix(path) => halves(connect_unix(path.as_path(), deadline)?, deadline),
         Address::Tcp(tcp) => halves(connect_tcp(tcp, deadline)?, deadline),
+    }
+}
+
+/// A daemon that hangs does not accept, and a full backlog makes others wait: no longer than the deadline.
+fn connect_unix(path: &Path, deadline: Option<Deadline>) -> io::Result<UnixStream> {
+    let Some(deadline) = deadline else {
+        return UnixStream::connect(path);
+    };
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // connect(2) heeds it, see socket(7) and unix(7): EAGAIN once it has passed.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(deadline.left()?))?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(err) => Err(err.into()),
+        Ok(()) => Ok(UnixStream::from(socket)),
     }
 }
 
 fn connect_tcp(tcp: &TcpAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
     let mut failed = io::ErrorKind::NotFound.into();
-    for address in tcp.socket_addrs()? {
+    let (host, port) = tcp.host_and_port();
+    for address in resolve(host, port, deadline.unwrap_or_else(|| Deadline::new(FIND)))? {
         let connected = match deadline {
             Some(deadline) => TcpStream::connect_timeout(&address, deadline.left()?),
             None => TcpStream::connect(address),
@@ -186,8 +225,12 @@ fn read(line: &str) -> Result<Record, String> {
 
 fn no_daemon(options: &Options<'_>, source: io::Error) -> Error {
     let address = options.address.to_string();
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => Error::NotAllowed { address, source },
+    match (source.kind(), options.timeout) {
+        (io::ErrorKind::PermissionDenied, _) => Error::NotAllowed { address, source },
+        (io::ErrorKind::TimedOut, Some(limit)) => Error::Silent {
+            address,
+            limit: humantime::format_duration(limit).to_string(),
+        },
         _ => Error::NoDaemon { address, source },
     }
 }
@@ -195,10 +238,15 @@ fn no_daemon(options: &Options<'_>, source: io::Error) -> Error {
 fn broken_off(options: &Options<'_>, source: Option<io::Error>) -> Error {
     let address = options.address.to_string();
     match (source, options.timeout) {
-        (Some(err), Some(limit)) if err.kind() == io::ErrorKind::TimedOut => Error::Timeout {
-            address,
-            limit: humantime::format_duration(limit).to_string(),
-        },
+        (Some(err), Some(limit)) if err.kind() == io::ErrorKind::TimedOut => {
+            let limit = humantime::format_duration(limit).to_string();
+            match options.request {
+                Request::Trigger { .. } | Request::Log { run: Some(_), .. } => {
+                    Error::Timeout { address, limit }
+                }
+                _ => Error::Silent { address, limit },
+            }
+        }
         (source, _) => Error::BrokenOff { address, source },
     }
 }

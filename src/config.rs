@@ -16,6 +16,9 @@
 //! | `Tcp.token_file` | path $ of the token that clients must say | none; required off loopback |
 //! | `jobs` | runs at a time, 1 to 1024 | number of cores |
 //! | `keep_alive` | how long unused connections to remotes are kept, at most an hour; `"0s"`: not at all | `"5m"` |
+//! | `sandbox` | `BestEffort`, `Required` or `Off`: hooks are inside; or `(mode, hooks)` | `(hooks: Outside)` |
+//! | `sandbox.mode` | `BestEffort`: as much as the kernel can; `Required`: or the daemon does not start; `Off` | `BestEffort` |
+//! | `sandbox.hooks` | `Inside` or `Outside` | `Inside` |
 //! | `triggers` | map of names to `( … )`, at least one | required |
 //! | `repo` | `https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path | required |
 //! | `branch`, `tag` or `rev` | name, short or in full; a commit's full id | the branch that the remote's HEAD is on |
@@ -84,8 +87,49 @@ pub struct Config {
     pub jobs: NonZeroUsize,
     /// Connections to remotes are kept for that long when nobody uses them; not at all if it is zero.
     pub keep_alive: Duration,
+    /// What the daemon shuts itself out of.
+    pub sandbox: Sandbox,
     /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
+}
+
+/// The sandbox of the daemon, see landlock(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether there is one.
+    pub mode: SandboxMode,
+    /// Where hooks run.
+    pub hooks: HookPlace,
+}
+
+/// The daemon reads what strangers send, hooks are the administrator's own programs: a newer kernel must not break them.
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            mode: SandboxMode::BestEffort,
+            hooks: HookPlace::Outside,
+        }
+    }
+}
+
+/// Whether there is a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// No.
+    Off,
+    /// As much of one as the kernel can make.
+    BestEffort,
+    /// Yes, or the daemon does not start.
+    Required,
+}
+
+/// Where hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookPlace {
+    /// In the sandbox of their run.
+    Inside,
+    /// Outside of it.
+    Outside,
 }
 
 /// The failure for a name that none of the triggers `names` has.

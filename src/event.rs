@@ -8,10 +8,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod line;
+mod past;
 mod status;
 
 pub use line::short;
-pub use status::{Last, State, Status};
+pub use past::{Current, GoingOn, Last, Past, duration, now, time};
+pub use status::{Failing, Standing, State, Status};
 
 use crate::{
     fault::{Failure, Kind},
@@ -108,13 +110,17 @@ pub enum Event {
         /// Whether that is a success.
         success: bool,
     },
-    /// This listener was too slow and missed events.
+    /// Events are missing here: this client was too slow, or there are more than are kept.
     Lagged {
         /// How many.
         lost: u64,
     },
     /// How a trigger is: the answer to `status`.
-    Status(Status),
+    Status(Box<Status>),
+    /// A run that goes on or waits: in the answer to `log`.
+    GoingOn(GoingOn),
+    /// A run that has ended: in the answer to `log`.
+    Past(Past),
     /// The daemon is there: the answer to `ping`.
     Pong,
     /// The run has ended, or the question is answered. Always the last event.
@@ -217,6 +223,19 @@ pub struct Record {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Record {
+    /// The record as a line for people, see [`Event::line`]. In a list, the run's id comes first.
+    pub fn line(&self) -> Option<String> {
+        match &self.event {
+            Event::GoingOn(_) | Event::Past(_) => {
+                let line = self.event.line()?;
+                Some(format!("{} {line}", self.run))
+            }
+            event => event.line(),
+        }
+    }
 }
 
 impl Done {

@@ -15,6 +15,8 @@ pub enum Kind {
     Config,
     /// No trigger has that name.
     UnknownTrigger,
+    /// No run of the trigger has that id, or it is remembered no longer.
+    UnknownRun,
     /// The peer may not use this trigger, or its token is wrong.
     NotAllowed,
     /// The daemon has reached a limit.
@@ -48,6 +50,7 @@ impl Kind {
             Self::BadRequest => "bad-request",
             Self::Config => "config",
             Self::UnknownTrigger => "unknown-trigger",
+            Self::UnknownRun => "unknown-run",
             Self::NotAllowed => "not-allowed",
             Self::Busy => "busy",
             Self::Stopping => "stopping",
@@ -80,7 +83,7 @@ impl Kind {
             | Self::Internal => 1,
             Self::BadRequest | Self::Config => 2,
             Self::NoDaemon => 3,
-            Self::UnknownTrigger | Self::NotAllowed | Self::Busy => 4,
+            Self::UnknownTrigger | Self::UnknownRun | Self::NotAllowed | Self::Busy => 4,
             Self::Hook => 5,
             Self::Timeout => 6,
         }

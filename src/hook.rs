@@ -1,12 +1,13 @@
 //! Hooks: the only programs that are ever started.
 //!
 //! Each runs as a process group of its own in the worktree, without a shell and without input; what it
-//! prints becomes events line by line. A group that outlives its timeout is killed whole.
+//! prints becomes events line by line. A group that outlives its timeout is killed whole. It is started by this process,
+//! inside whatever sandbox that is in, or by the supervisor outside of it: see [`Starter`].
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, PipeReader, Read},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -17,26 +18,40 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
-    config::{DEFAULT_HOOK_TIMEOUT, Hook},
+    config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
+    control::{self, Link},
     event::{Event, Reporter, Stream},
     fault::{Blame, Kind, one_line},
 };
 
+pub mod install;
+
 /// What a hook is run with.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The worktree: the hook's working directory.
-    pub path: &'a Path,
+    /// Whose hook it is: its `path` is the hook's working directory.
+    pub target: &'a Target,
     /// The repository's git directory, where `hooks/post-checkout` is looked for.
     pub git_dir: &'a Path,
-    /// `GITSOCKET_*`.
-    pub env: &'a BTreeMap<&'static str, OsString>,
+    /// `GITSOCKET_*`, and what else depends on the run.
+    pub env: &'a BTreeMap<String, OsString>,
     /// The commit before and the commit now, as `post-checkout` gets them, see githooks(5).
-    pub old_new: (&'a str, &'a str),
+    pub old_new: &'a (String, String),
     /// Where its lines go.
     pub report: &'a Reporter,
     /// The groups that are running, to be killed if the daemon has to stop at once.
     pub groups: &'a Groups,
+    /// Who starts it.
+    pub starter: &'a Starter,
+}
+
+/// Who starts hooks.
+#[derive(Debug, Clone)]
+pub enum Starter {
+    /// This process.
+    Here,
+    /// The supervisor of this worker.
+    Supervisor(Arc<Link>),
 }
 
 /// How a hook ended well.
@@ -104,33 +119,55 @@ impl Groups {
     }
 }
 
-/// Run `hook` to its end.
-pub fn run(hook: &Hook, options: &Options<'_>) -> Result<Outcome, Error> {
-    match hook {
-        Hook::Exec {
-            run,
-            timeout,
-            user_env,
-            ..
-        } => {
-            let (program, args) = run
-                .split_first()
-                .expect("the configuration refuses an empty `run`");
+/// Run the hook number `hook` of the target to its end.
+pub fn run(hook: usize, options: &Options<'_>) -> Result<Outcome, Error> {
+    let (name, timeout) = match &options.target.hooks[hook] {
+        Hook::Exec { run, timeout, .. } => (run.first().map_or("", String::as_str), *timeout),
+        Hook::PostCheckout if !is_usable(&post_checkout(options.git_dir), options.report) => {
+            return Ok(Outcome::Absent);
+        }
+        Hook::PostCheckout => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
+    };
+    execute(hook, &one_line(name), timeout, options)
+}
+
+fn post_checkout(git_dir: &Path) -> PathBuf {
+    git_dir.join("hooks/post-checkout")
+}
+
+/// The command that the hook number `hook` of `target` is; `None` if it has not so many. `env` and `old_new` are those
+/// of [`Options`].
+pub fn command(
+    target: &Target,
+    hook: usize,
+    git_dir: &Path,
+    env: &BTreeMap<String, OsString>,
+    old_new: &(String, String),
+) -> Option<Command> {
+    let mut command = match target.hooks.get(hook)? {
+        Hook::Exec { run, user_env, .. } => {
+            let (program, args) = run.split_first()?;
             let mut command = Command::new(program);
             command.args(args).envs(user_env);
-            execute(command, program, *timeout, options)
+            command
         }
         Hook::PostCheckout => {
-            let file = options.git_dir.join("hooks/post-checkout");
-            if !is_usable(&file, options.report) {
-                return Ok(Outcome::Absent);
-            }
-            let (old, new) = options.old_new;
-            let mut command = Command::new(file);
+            let (old, new) = old_new;
+            let mut command = Command::new(post_checkout(git_dir));
             command.args([old, new, "1"]);
-            execute(command, "post-checkout", DEFAULT_HOOK_TIMEOUT, options)
+            command
         }
+    };
+    for name in NOT_INHERITED {
+        command.env_remove(name);
     }
+    command
+        .current_dir(&target.path)
+        .envs(env)
+        .env("PWD", target.path.as_path())
+        .stdin(Stdio::null())
+        .process_group(0);
+    Some(command)
 }
 
 /// As git does, a hook that is not executable is passed over with a hint.
@@ -158,30 +195,13 @@ const NOT_INHERITED: [&str; 6] = [
     "LISTEN_FDNAMES",
 ];
 
-fn execute(
-    mut command: Command,
-    name: &str,
-    timeout: Duration,
-    options: &Options<'_>,
-) -> Result<Outcome, Error> {
-    let hook = one_line(name);
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
-    command
-        .current_dir(options.path)
-        .envs(options.env)
-        .env("PWD", options.path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let mut child = start(&mut command).map_err(|source| Error::Start {
-        hook: hook.clone(),
+fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
+    let running = start(hook, options).map_err(|source| Error::Start {
+        hook: name.into(),
         source,
     })?;
-    options.report.emit(Event::HookStarted { hook: hook.clone() });
-    let ended = supervise(&mut child, timeout, options);
+    options.report.emit(Event::HookStarted { hook: name.into() });
+    let ended = supervise(running, timeout, options);
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),
         None => (
@@ -189,6 +209,7 @@ fn execute(
             false,
         ),
     };
+    let hook = name.to_owned();
     options.report.emit(Event::HookEnded {
         hook: hook.clone(),
         status: status.clone(),
@@ -208,18 +229,76 @@ fn execute(
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
+/// A hook that was started.
+struct Running {
+    group: Pid,
+    outputs: [(Stream, PipeReader); 2],
+    end: End,
+}
+
+/// How its end is heard of.
+enum End {
+    Child(Child),
+    Supervisor(control::Started),
+}
+
+impl End {
+    fn wait(self) -> Option<ExitStatus> {
+        match self {
+            Self::Child(mut child) => child.wait().ok(),
+            Self::Supervisor(started) => started.wait(),
+        }
+    }
+}
+
 /// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
 /// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
-fn start(command: &mut Command) -> io::Result<Child> {
+fn start(hook: usize, options: &Options<'_>) -> io::Result<Running> {
     for _ in 0..BUSY_TRIES {
-        match command.spawn() {
+        match start_once(hook, options) {
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::park_timeout(BUSY_PAUSE);
             }
             started => return started,
         }
     }
-    command.spawn()
+    start_once(hook, options)
+}
+
+fn start_once(hook: usize, options: &Options<'_>) -> io::Result<Running> {
+    let (out, stdout) = io::pipe()?;
+    let (err, stderr) = io::pipe()?;
+    let Options {
+        target,
+        git_dir,
+        env,
+        old_new,
+        ..
+    } = *options;
+    let (group, end) = match options.starter {
+        Starter::Here => {
+            let mut command =
+                command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
+            let child = command.stdout(stdout).stderr(stderr).spawn()?;
+            (Pid::from_child(&child), End::Child(child))
+        }
+        Starter::Supervisor(link) => {
+            let start = control::Start {
+                id: 0,
+                trigger: target.trigger.clone(),
+                hook,
+                env: env.clone(),
+                old_new: old_new.clone(),
+            };
+            let started = link.start(start, [stdout.into(), stderr.into()])?;
+            (started.pid, End::Supervisor(started))
+        }
+    };
+    Ok(Running {
+        group,
+        outputs: [(Stream::Stdout, out), (Stream::Stderr, err)],
+        end,
+    })
 }
 
 /// What a supervisor waits for.
@@ -236,28 +315,21 @@ const DRAIN: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Pass on the child's lines until it has ended, or kill it: `None`.
-fn supervise(child: &mut Child, timeout: Duration, options: &Options<'_>) -> Option<ExitStatus> {
-    let group = Pid::from_child(child);
+fn supervise(running: Running, timeout: Duration, options: &Options<'_>) -> Option<ExitStatus> {
+    let Running { group, outputs, end } = running;
     options.groups.lock().push(group);
     let (sender, signs) = mpsc::sync_channel(256);
-    let outputs = [
-        child
-            .stdout
-            .take()
-            .map(|pipe| read_lines(pipe, Stream::Stdout, sender.clone())),
-        child
-            .stderr
-            .take()
-            .map(|pipe| read_lines(pipe, Stream::Stderr, sender.clone())),
-    ];
-    let mut open = outputs.iter().flatten().count();
+    let mut open = outputs.len();
+    for (stream, pipe) in outputs {
+        read_lines(pipe, stream, sender.clone());
+    }
     let mut status = None;
     let mut killed = Killed::No;
     let mut until = Instant::now() + timeout;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // An error is impossible here: the child is ours and nobody else waits for it.
-            if let Ok(status) = child.wait() {
+            // Without an answer the supervisor is gone, and so is this process in a moment.
+            if let Some(status) = end.wait() {
                 sender.send(Signs::Exited(status)).ok();
             }
         });
@@ -355,6 +427,11 @@ fn help_start(source: &io::Error) -> &'static str {
         }
         _ => "try it by hand as the user that gitsocket runs as",
     }
+}
+
+/// The directory for temporary files of hooks that are inside a sandbox: below the git directory.
+pub fn scratch(git_dir: &Path) -> PathBuf {
+    git_dir.join("gitsocket/tmp")
 }
 
 /// The file that `GITSOCKET_CHANGED_FILES` names: below the git directory.

@@ -15,8 +15,9 @@ use crate::{
     name::RunId,
 };
 
-/// How many events are kept for followers.
+/// How many events are kept for followers, and how many bytes of what strangers wrote in them.
 const KEPT: usize = 4096;
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
 /// The events of one run.
 #[derive(Debug)]
@@ -29,8 +30,12 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Pages {
     events: VecDeque<Event>,
+    /// What they hold, see [`weight`].
+    bytes: usize,
     /// How many were dropped from the front.
     dropped: u64,
+    /// How many of these were more than progress.
+    lost: u64,
     done: Option<Done>,
 }
 
@@ -60,11 +65,7 @@ impl Journal {
         if let Event::Done(done) = &event {
             pages.done = Some(done.clone());
         }
-        pages.events.push_back(event);
-        if pages.events.len() > KEPT {
-            pages.events.pop_front();
-            pages.dropped += 1;
-        }
+        pages.push(event);
         drop(pages);
         self.bell.notify(usize::MAX);
     }
@@ -72,6 +73,13 @@ impl Journal {
     /// How the run ended, once it has.
     pub fn done(&self) -> Option<Done> {
         self.pages().done.clone()
+    }
+
+    /// What is kept, but for progress, and how many events before it are lost.
+    pub fn kept(&self) -> (u64, Vec<Event>) {
+        let pages = self.pages();
+        let events = pages.events.iter().filter(|event| is_to_keep(event));
+        (pages.lost, events.cloned().collect())
     }
 
     /// Follow from the first event that is still kept.
@@ -85,6 +93,35 @@ impl Journal {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Pages {
+    fn push(&mut self, event: Event) {
+        self.bytes += weight(&event);
+        self.events.push_back(event);
+        while self.events.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some(first) = self.events.pop_front() else {
+                return;
+            };
+            self.bytes -= weight(&first);
+            self.dropped += 1;
+            self.lost += u64::from(is_to_keep(&first));
+        }
+    }
+}
+
+/// The bytes of an event that a hook or a remote can make many of.
+fn weight(event: &Event) -> usize {
+    match event {
+        Event::HookLine { line, .. } | Event::Remote { line } => line.len(),
+        Event::Warning { message } => message.len(),
+        _ => 0,
+    }
+}
+
+/// Progress is for those who watch.
+fn is_to_keep(event: &Event) -> bool {
+    !matches!(event, Event::Progress { .. })
 }
 
 /// One client's place in a journal.
@@ -159,6 +196,43 @@ mod tests {
         }
         assert_eq!(block_on(follower.next()).event, Event::Lagged { lost: 10 });
         assert_eq!(block_on(follower.next()).event, warning(10));
+    }
+
+    #[test]
+    fn long_lines_are_bounded_in_bytes() {
+        let journal = Journal::new(RunId::new());
+        let line = |n: usize| Event::HookLine {
+            stream: crate::event::Stream::Stdout,
+            line: format!("{n:08192}"),
+        };
+        for n in 0..300 {
+            journal.write(line(n));
+        }
+        let room = KEPT_BYTES / 8192;
+        let (lost, events) = journal.kept();
+        assert_eq!((lost, events.len()), (300 - room as u64, room));
+        assert_eq!(events.last(), Some(&line(299)));
+    }
+
+    #[test]
+    fn progress_is_followed_but_not_kept() {
+        let journal = Journal::new(RunId::new());
+        let progress = Event::Progress {
+            phase: crate::event::Phase::Fetch,
+            done: 1,
+            total: None,
+            unit: crate::event::Unit::Objects,
+        };
+        journal.write(warning(0));
+        for _ in 0..KEPT + 9 {
+            journal.write(progress.clone());
+        }
+        journal.write(warning(1));
+        assert_eq!(
+            block_on(journal.follow().next()).event,
+            Event::Lagged { lost: 11 }
+        );
+        assert_eq!(journal.kept(), (1, vec![warning(1)]));
     }
 
     #[test]

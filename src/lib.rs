@@ -18,9 +18,11 @@
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
 //! | [`fault`], [`address`] | whose fault an error is; where a daemon listens |
+//! | [`control`] | what the supervisor and its worker say to each other |
 //! | [`event`] | what a run reports, and how it ends |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
+//! | [`reload`] | what is different between two configurations; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
@@ -33,19 +35,34 @@
 //! | [`journal`] | a run's events, for any number of followers |
 //! | [`fetch`] | the remote's newest commit and its objects come here |
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
+//! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
+//! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
+//! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! A test holds the code to this list (`tests/it/project.rs`).
+//!
+//! # Two processes
+//!
+//! ```text
+//! supervisor: signals, listening sockets, systemd, hooks outside ──fork──▶ worker: sandbox, clients, runs
+//!      ▲                              └─ control: levels, hooks' ends ─────▶ │
+//!      └────────────── control: ready, status, hooks to start ───────────────┘
+//! ```
+//!
+//! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
+//! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
+//! worker, beside the one that finishes its runs.
 //!
 //! # Decisions
 //!
 //! - **Nothing is executed but hooks.** Not for fetching, not for checking out, whatever a configuration or a
 //!   repository names. A path and `file://` are served by this process itself, over a socket pair, so that one
-//!   code fetches from everywhere.
+//!   code fetches from everywhere. (`gitsocket setup` starts an editor, for somebody at a terminal.)
 //! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`].
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
@@ -56,7 +73,11 @@
 //!   remembers index and quiet directories between runs ([`worktree::Memory`]); they count only while nothing has changed.
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`]), and counts only while the
 //!   files it was made with are the same.
+//! - **Hosts are found by us** ([`transport::resolve`]), within the deadline: a static binary cannot load the modules that
+//!   getaddrinfo wants to, and nothing could interrupt it.
 //! - **The disk is waited for** ([`durable`]) where a power cut would leave something that relies on what is lost.
+//! - **Nothing depends on what is remembered of past runs** ([`history`]): it is written beside a run, read when somebody
+//!   asks, and passed over where it is damaged.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 
@@ -65,12 +86,14 @@ pub mod changes;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod durable;
 pub mod event;
 pub mod fault;
 pub mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod history;
 pub mod hook;
 pub mod journal;
 pub mod listen;
@@ -80,9 +103,12 @@ pub mod peer;
 pub mod place;
 pub mod publish;
 pub mod queue;
+pub mod reload;
 pub mod repository;
 pub mod run;
+pub mod sandbox;
 pub mod server;
+pub mod supervisor;
 pub mod tidy;
 pub mod transport;
 pub mod upload_pack;

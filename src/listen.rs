@@ -1,8 +1,8 @@
-//! Listening sockets, made so that nobody connects before mode and group are right, and who a peer is.
+//! Listening sockets, made so that nobody connects before mode and group are right, or inherited from systemd.
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _, Write as _},
     net::TcpListener,
     os::fd::AsRawFd as _,
     os::unix::{
@@ -10,15 +10,21 @@ use std::{
         net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
+    address::TcpAddr,
     config::Listener,
     fault::{Blame, Kind},
     name::AbsPath,
+    transport::{Deadline, resolve::resolve},
 };
+
+/// As long may name servers take to find the address to listen on.
+const FIND: Duration = Duration::from_secs(30);
 
 /// A socket could not be listened on.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -55,6 +61,15 @@ pub enum Error {
         /// The group.
         group: String,
     },
+    /// A socket that systemd passed on cannot be used.
+    #[error("the socket number {number} that was passed on cannot be used: {reason}")]
+    #[diagnostic(help("see ListenStream= in the unit that passes it on, systemd.socket(5)"))]
+    Inherited {
+        /// Its place in the list.
+        number: usize,
+        /// Why not.
+        reason: String,
+    },
     /// It could not be given its group or mode.
     #[error("cannot set {what} of the socket {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be a member of the group"))]
@@ -77,8 +92,8 @@ impl Blame for Error {
 /// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// A Unix socket; its file goes when it is dropped.
-    Unix(UnixListener, SocketFile),
+    /// A Unix socket. If its file is ours, it goes when this is dropped.
+    Unix(UnixListener, Option<SocketFile>),
     /// A TCP socket, and the file that holds its token.
     Tcp(TcpListener, Option<AbsPath>),
 }
@@ -87,7 +102,13 @@ impl Socket {
     /// The address, with the port that was really taken.
     pub fn address(&self) -> String {
         match self {
-            Self::Unix(_, file) => file.path.display().to_string(),
+            Self::Unix(_, Some(file)) => file.path.display().to_string(),
+            Self::Unix(listener, None) => match listener.local_addr() {
+                Ok(addr) => addr
+                    .as_pathname()
+                    .map_or_else(|| "unix:".into(), |path| path.display().to_string()),
+                Err(err) => err.to_string(),
+            },
             Self::Tcp(listener, _) => listener
                 .local_addr()
                 .map_or_else(|err| err.to_string(), |addr| addr.to_string()),
@@ -100,11 +121,11 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
     match listener {
         Listener::Unix { path, mode, group } => {
             let (socket, file) = bind_unix(path.as_path(), *mode, group.as_deref())?;
-            Ok(Socket::Unix(socket, file))
+            Ok(Socket::Unix(socket, Some(file)))
         }
         Listener::Tcp { addr, token_file } => {
-            let listener = addr
-                .socket_addrs()
+            let (host, port) = addr.host_and_port();
+            let listener = resolve(host, port, Deadline::new(FIND))
                 .and_then(|addrs| TcpListener::bind(addrs.as_slice()));
             listener
                 .map(|listener| Socket::Tcp(listener, token_file.clone()))
@@ -116,16 +137,93 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
     }
 }
 
-/// The file of a Unix socket. Dropping it removes the file, if it is still the same one.
+/// Give an open `socket` the mode and group, or the token, that `listener` asks for now. Those of a socket that was
+/// passed on are systemd's business.
+pub fn adjust(socket: &mut Socket, listener: &Listener) -> Result<(), Error> {
+    match (socket, listener) {
+        (Socket::Unix(_, Some(file)), Listener::Unix { mode, group, .. }) => {
+            set_permissions(&file.path, &file.path, *mode, group.as_deref())
+        }
+        (Socket::Tcp(_, token), Listener::Tcp { token_file, .. }) => {
+            token.clone_from(token_file);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The sockets that systemd passed on to this process, by the protocol of sd_listen_fds(3), each with the listener that
+/// it amounts to if the configuration does not speak of its address.
+pub fn inherited() -> Result<Vec<(Listener, Socket)>, Error> {
+    let mut passed = listenfd::ListenFd::from_env();
+    (0..passed.len())
+        .map(|index| {
+            take(&mut passed, index).map_err(|reason| Error::Inherited {
+                number: index + 1,
+                reason,
+            })
+        })
+        .collect()
+}
+
+/// Add to `listeners` those of the sockets that systemd `passed` on whose addresses they do not name.
+pub fn mention(listeners: &mut Vec<Listener>, passed: &[Listener]) -> Result<(), Error> {
+    for (index, socket) in passed.iter().enumerate() {
+        if listeners.iter().any(|named| named.address() == socket.address()) {
+            continue;
+        }
+        if !socket.address().is_local() {
+            return Err(Error::Inherited {
+                number: index + 1,
+                reason: format!(
+                    "{0} can be reached from other hosts, so it needs a token: write Tcp(addr: \"{0}\", \
+                     token_file: \"…\") into `listen`",
+                    socket.address()
+                ),
+            });
+        }
+        listeners.push(socket.clone());
+    }
+    Ok(())
+}
+
+fn take(passed: &mut listenfd::ListenFd, index: usize) -> Result<(Listener, Socket), String> {
+    if let Ok(Some(socket)) = passed.take_unix_listener(index) {
+        let addr = socket.local_addr().map_err(|err| err.to_string())?;
+        let path = addr.as_pathname().ok_or("it has no path")?;
+        let path = AbsPath::resolve(Path::new("/"), path).map_err(|err| err.to_string())?;
+        let listener = Listener::Unix {
+            path,
+            mode: 0,
+            group: None,
+        };
+        return Ok((listener, Socket::Unix(socket, None)));
+    }
+    match passed.take_tcp_listener(index) {
+        Ok(Some(socket)) => {
+            let addr = socket.local_addr().map_err(|err| err.to_string())?;
+            let listener = Listener::Tcp {
+                addr: TcpAddr::parse(&addr.to_string())?,
+                token_file: None,
+            };
+            Ok((listener, Socket::Tcp(socket, None)))
+        }
+        _ => Err("it is neither a listening Unix stream socket nor a listening TCP socket".into()),
+    }
+}
+
+/// The file of a Unix socket. Dropping it removes the file, if it is still the same one; but not in a process that was
+/// forked from the one that made it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     id: (u64, u64),
+    maker: u32,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|id| id == self.id) {
+        if self.maker == std::process::id() && identity(&self.path).is_ok_and(|id| id == self.id) {
             fs::remove_file(&self.path).ok();
         }
     }
@@ -169,6 +267,7 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
             SocketFile {
                 path: path.into(),
                 id,
+                maker: std::process::id(),
             },
         )),
         Err(err) => Err(err),
@@ -210,16 +309,33 @@ fn refuse_live(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(_) => Ok(()),
         Ok(meta) if !meta.file_type().is_socket() => Err(Error::NotASocket { path: path.into() }),
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match UnixStream::connect(path).and_then(is_live) {
+            Ok(false) => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            Ok(_) => Err(Error::Live { path: path.into() }),
+            Ok(true) => Err(Error::Live { path: path.into() }),
             Err(source) => Err(Error::Bind {
                 addr: path.display().to_string(),
                 source,
             }),
         },
     }
+}
+
+/// How long to wait for a sign from whoever holds the socket.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether anybody is behind a connection. The kernel accepts for a daemon that is dying, too; but then the connection
+/// ends without a word.
+fn is_live(mut stream: UnixStream) -> io::Result<bool> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let answer = stream.write_all(b"ping\n").and_then(|()| stream.read(&mut [0]));
+    Ok(match answer {
+        Ok(read) => read > 0,
+        // Silence is a sign of life.
+        Err(err) => err.kind() == io::ErrorKind::WouldBlock,
+    })
 }
 
 /// Set group and mode of `file`, which will be `path`.

@@ -187,9 +187,29 @@ impl AsRef<Path> for AbsPath {
 
 /// The id of a run, unique on this host: milliseconds since the epoch and a counter, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct RunId(String);
 
 impl RunId {
+    /// The longest id, in bytes.
+    pub const MAX_BYTES: usize = 32;
+
+    /// Check `id`, as a client says it.
+    pub fn parse(id: &str) -> Result<Self, Invalid> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match id {
+            "" => Err(Invalid::new("it is empty")),
+            id if id.len() > Self::MAX_BYTES => Err(Invalid::new(format!(
+                "it is longer than {} digits",
+                Self::MAX_BYTES
+            ))),
+            id if !id.bytes().all(is_digit) => {
+                Err(Invalid::new("it consists of the digits 0 to 9 and a to f"))
+            }
+            id => Ok(Self(id.into())),
+        }
+    }
+
     /// A new id.
     pub fn new() -> Self {
         use std::sync::atomic::{AtomicU16, Ordering};
@@ -250,6 +270,18 @@ impl From<RefName> for String {
     }
 }
 
+/// As it stands in a record, where there may be none.
+impl TryFrom<String> for RunId {
+    type Error = Invalid;
+
+    fn try_from(id: String) -> Result<Self, Invalid> {
+        match id.as_str() {
+            "-" => Ok(Self::none()),
+            id => Self::parse(id),
+        }
+    }
+}
+
 impl TryFrom<String> for TriggerName {
     type Error = Invalid;
 
@@ -288,6 +320,31 @@ mod tests {
             &"x".repeat(101),
         ] {
             assert!(TriggerName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn run_ids() {
+        let new = RunId::new();
+        assert_eq!(RunId::parse(new.as_str()), Ok(new));
+        assert!(RunId::parse(&"f".repeat(32)).is_ok());
+        let long = "0".repeat(33);
+        for bad in [
+            "",
+            "-",
+            "../0",
+            "0/1",
+            "0198C0",
+            "g",
+            " 0",
+            "0\n",
+            "ä",
+            long.as_str(),
+        ] {
+            assert!(RunId::parse(bad).is_err(), "{bad:?}");
+        }
+        for (text, expected) in [("-", true), ("0af", true), ("", false), ("..", false)] {
+            assert_eq!(RunId::try_from(text.to_owned()).is_ok(), expected, "{text:?}");
         }
     }
 

@@ -149,9 +149,14 @@ fn building_site(git_dir: &Path) -> PathBuf {
 
 /// Look at the path of `target`, and remove what a killed clone left. The caller holds the target's lock.
 pub fn inspect(target: &Target) -> Result<Place, Error> {
+    remove(&building_site(&git_dir(target)))?;
+    find(target)
+}
+
+/// Look at the path of `target`, which is there, and change nothing.
+pub fn find(target: &Target) -> Result<Place, Error> {
     let path = target.path.as_path();
     let git_dir = git_dir(target);
-    remove(&building_site(&git_dir))?;
     let dot_git = path.join(".git");
     match (is_there(&dot_git)?, &target.git_dir) {
         (None, None) => {}

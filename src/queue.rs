@@ -7,25 +7,29 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
 };
 
 use event_listener::Event as Bell;
 
 use crate::{
     config::{Config, Target, unknown_trigger},
-    event::{Done, Event, Last, Reporter, State, Status},
+    event::{self, Done, Event, Last, Past, Reporter, State},
     fault::{Failure, Kind},
-    hook::Groups,
+    history::{self, History},
+    hook::{Groups, Starter},
     journal::Journal,
     name::{RunId, TriggerName},
     peer::{Accounts, Peer},
     run::{self, Stop},
+    sandbox::Sandbox,
     tidy,
     transport::Connections,
     worktree::Memory,
 };
+
+mod recall;
+pub use recall::Found;
 
 /// What each target does, and who is next. `R` is a run.
 #[derive(Debug)]
@@ -42,9 +46,9 @@ enum Slot<R> {
     /// Its run waits for a job.
     Waiting(R),
     /// Its run goes on.
-    Running,
+    Running(R),
     /// Its run goes on, and another follows.
-    RunningThen(R),
+    RunningThen(R, R),
 }
 
 impl<R: Clone> Queue<R> {
@@ -60,10 +64,12 @@ impl<R: Clone> Queue<R> {
     /// The run that serves a trigger said now: one that has not yet started, or else a new one.
     pub fn trigger(&mut self, name: &TriggerName, new: impl FnOnce() -> R) -> R {
         match self.targets.get_mut(name) {
-            Some(Slot::Waiting(run) | Slot::RunningThen(run)) => run.clone(),
-            Some(slot @ Slot::Running) => {
+            Some(Slot::Waiting(run) | Slot::RunningThen(_, run)) => run.clone(),
+            Some(slot @ Slot::Running(_)) => {
                 let run = new();
-                *slot = Slot::RunningThen(run.clone());
+                if let Slot::Running(running) = slot {
+                    *slot = Slot::RunningThen(running.clone(), run.clone());
+                }
                 run
             }
             None => {
@@ -81,9 +87,10 @@ impl<R: Clone> Queue<R> {
             return None;
         }
         let name = self.ready.pop_front()?;
-        let Some(Slot::Waiting(run)) = self.targets.insert(name.clone(), Slot::Running) else {
+        let Some(Slot::Waiting(run)) = self.targets.remove(&name) else {
             unreachable!("only waiting targets are ready");
         };
+        self.targets.insert(name.clone(), Slot::Running(run.clone()));
         self.free_jobs -= 1;
         Some((name, run))
     }
@@ -91,7 +98,7 @@ impl<R: Clone> Queue<R> {
     /// The run of `name` has ended. One that follows goes to the end of the line.
     pub fn finished(&mut self, name: &TriggerName) {
         self.free_jobs += 1;
-        if let Some(Slot::RunningThen(run)) = self.targets.remove(name) {
+        if let Some(Slot::RunningThen(_, run)) = self.targets.remove(name) {
             self.targets.insert(name.clone(), Slot::Waiting(run));
             self.ready.push_back(name.clone());
         }
@@ -102,9 +109,29 @@ impl<R: Clone> Queue<R> {
         match self.targets.get(name) {
             None => State::Idle,
             Some(Slot::Waiting(_)) => State::Waiting,
-            Some(Slot::Running) => State::Running,
-            Some(Slot::RunningThen(_)) => State::RunningThenQueued,
+            Some(Slot::Running(_)) => State::Running,
+            Some(Slot::RunningThen(..)) => State::RunningThenQueued,
         }
+    }
+
+    /// How many runs go on, and how many wait.
+    pub fn load(&self) -> (usize, usize) {
+        let slots = self.targets.values();
+        slots.fold((0, 0), |(running, waiting), slot| match slot {
+            Slot::Waiting(_) => (running, waiting + 1),
+            Slot::Running(_) => (running + 1, waiting),
+            Slot::RunningThen(..) => (running + 1, waiting + 1),
+        })
+    }
+
+    /// The runs of `name` that have not ended: the one that goes on, then the one that waits.
+    pub fn runs(&self, name: &TriggerName) -> impl Iterator<Item = &R> {
+        let (first, second) = match self.targets.get(name) {
+            None => (None, None),
+            Some(Slot::Waiting(run) | Slot::Running(run)) => (Some(run), None),
+            Some(Slot::RunningThen(run, next)) => (Some(run), Some(next)),
+        };
+        first.into_iter().chain(second)
     }
 
     /// Whether nothing runs or waits.
@@ -117,16 +144,28 @@ impl<R: Clone> Queue<R> {
 #[derive(Debug)]
 pub struct Scheduler {
     queue: Mutex<Queue<Run>>,
-    last: Mutex<BTreeMap<TriggerName, Last>>,
+    history: History,
     targets: BTreeMap<TriggerName, Arc<Target>>,
     accounts: Accounts,
-    umask: u32,
+    process: Process,
     groups: Groups,
     connections: Connections,
     stop: Stop,
     memory: Memory,
-    ended: Bell,
+    /// A run was accepted, started or ended.
+    changed: Bell,
     tidying: Mutex<()>,
+}
+
+/// What runs get from the process that they are part of.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Permission bits that new files and directories do not get.
+    pub umask: u32,
+    /// What it is shut out of, and each of its runs besides.
+    pub sandbox: Sandbox,
+    /// Who starts hooks.
+    pub starter: Starter,
 }
 
 /// A run that has been accepted.
@@ -135,22 +174,25 @@ struct Run {
     journal: Arc<Journal>,
     /// Who asked for it first.
     peer: Arc<str>,
+    /// When; and when it began.
+    accepted: u64,
+    began: Arc<OnceLock<u64>>,
 }
 
 impl Scheduler {
     /// Nothing runs yet.
-    pub fn new(config: &Config, umask: u32) -> Arc<Self> {
+    pub fn new(config: &Config, process: Process) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
-            last: Mutex::default(),
+            history: History::new(history::dir()),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
-            umask,
+            process,
             groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             memory: Memory::default(),
-            ended: Bell::new(),
+            changed: Bell::new(),
             tidying: Mutex::default(),
         })
     }
@@ -195,37 +237,41 @@ impl Scheduler {
             Run {
                 journal,
                 peer: peer.to_string().into(),
+                accepted: event::now(),
+                began: Arc::default(),
             }
         });
+        self.changed.notify(usize::MAX);
         self.start();
         Ok(run.journal)
-    }
-
-    /// How the trigger `name` is, or all that `peer` may use.
-    pub fn status(&self, peer: &Peer, name: Option<&TriggerName>) -> Result<Vec<Status>, Failure> {
-        let status = |name: &TriggerName| {
-            let last = lock(&self.last).get(name).cloned();
-            Status {
-                trigger: name.clone(),
-                state: self.queue().state(name),
-                commit: last.as_ref().and_then(|last| last.done.new.clone()),
-                last,
-            }
-        };
-        match name {
-            Some(name) => self.permitted(peer, name).map(|_| vec![status(name)]),
-            None => Ok(self.permitted_to(peer).into_iter().map(status).collect()),
-        }
     }
 
     /// Wait until every run that was accepted has ended.
     pub async fn drained(&self) {
         loop {
-            let listener = self.ended.listen();
+            let listener = self.changed.listen();
             if self.queue().is_idle() {
                 return;
             }
             listener.await;
+        }
+    }
+
+    /// Ends when something in [`Self::summary`] may have changed from now on.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        self.changed.listen()
+    }
+
+    /// What goes on, in a line for people.
+    pub fn summary(&self) -> String {
+        let (running, waiting) = self.queue().load();
+        let triggers = match self.targets.len() {
+            1 => "1 trigger".into(),
+            n => format!("{n} triggers"),
+        };
+        match (running, waiting) {
+            (0, 0) => format!("{triggers}, no run"),
+            _ => format!("{triggers}, {running} running, {waiting} waiting"),
         }
     }
 
@@ -245,11 +291,12 @@ impl Scheduler {
             let Some((name, run)) = self.queue().start() else {
                 return;
             };
+            run.began.get_or_init(event::now);
             let scheduler = self.clone();
-            let journal = run.journal.clone();
             let spawned = std::thread::Builder::new().name(format!("run {name}")).spawn({
-                let name = name.clone();
+                let (name, run) = (name.clone(), run.clone());
                 move || {
+                    scheduler.changed.notify(usize::MAX);
                     let done = scheduler.execute(&name, &run);
                     scheduler.finish(&name, &run, done);
                     scheduler.start();
@@ -262,9 +309,8 @@ impl Scheduler {
                     format!("cannot start a thread for the run: {err}"),
                     Some("raise the daemon's limit of tasks, or lower `jobs`"),
                 );
-                journal.write(Event::Done(Done::failed(name.as_str(), failure)));
-                self.queue().finished(&name);
-                self.ended.notify(usize::MAX);
+                let done = Done::failed(name.as_str(), failure);
+                self.finish(&name, &run, done);
             }
         }
     }
@@ -274,9 +320,11 @@ impl Scheduler {
         let journal = run.journal.clone();
         let context = run::Context {
             run: run.journal.run().clone(),
-            umask: self.umask,
+            umask: self.process.umask,
             dry_run: false,
             groups: self.groups.clone(),
+            starter: self.process.starter.clone(),
+            sandbox: self.process.sandbox.clone(),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
             memory: self.memory.clone(),
@@ -296,24 +344,36 @@ impl Scheduler {
         })
     }
 
-    /// The run has ended: free its target, then tell its followers. So whoever has seen the end of a run
-    /// and triggers again gets a run that starts afterwards.
+    /// The run has ended: remember it, free its target, then tell its followers. So whoever has seen the end of a
+    /// run finds it in the log, and if it triggers again, gets a run that starts afterwards.
     fn finish(&self, name: &TriggerName, run: &Run, done: Done) {
         log(run, &done);
-        let ended = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        lock(&self.last).insert(
-            name.clone(),
-            Last {
-                run: run.journal.run().clone(),
-                ended: ended.as_secs(),
-                done: done.clone(),
-            },
-        );
+        self.remember(name, run, &done);
         self.queue().finished(name);
         run.journal.write(Event::Done(done));
-        self.ended.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+    }
+
+    fn remember(&self, name: &TriggerName, run: &Run, done: &Done) {
+        let (lost, mut events) = run.journal.kept();
+        events.push(Event::Done(done.clone()));
+        let ended = event::now();
+        let past = Past {
+            peer: run.peer.to_string(),
+            accepted: run.accepted,
+            began: run.began.get().copied().unwrap_or(ended),
+            ended,
+            done: done.clone(),
+        };
+        let ended = history::Ended {
+            last: Last {
+                run: run.journal.run().clone(),
+                past,
+            },
+            events: &events,
+            lost,
+        };
+        self.history.keep(&self.targets[name], ended);
     }
 
     /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
@@ -324,10 +384,12 @@ impl Scheduler {
             Err(TryLockError::WouldBlock) => return,
         };
         let trigger = name.as_str();
-        match catch_unwind(AssertUnwindSafe(|| run::tidy(&self.targets[name]))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            run::tidy(&self.targets[name], &self.process.sandbox)
+        })) {
             Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
             Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
-            Ok(Err(err)) => tracing::warn!(trigger, "cannot tidy: {}", Failure::of(&err).message),
+            Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
             Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
         }
     }
@@ -576,5 +638,23 @@ mod tests {
         assert_eq!(queue.start().unwrap().0, name(0));
         queue.finished(&name(0));
         assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn runs_are_seen_from_their_acceptance_to_their_end() {
+        let mut queue = Queue::new(NonZeroUsize::MIN);
+        let seen = |queue: &Queue<u8>| queue.runs(&name(0)).copied().collect::<Vec<_>>();
+        assert!(seen(&queue).is_empty());
+        queue.trigger(&name(0), || 1);
+        assert_eq!(seen(&queue), [1]);
+        assert_eq!(queue.start(), Some((name(0), 1)));
+        assert_eq!(seen(&queue), [1]);
+        assert_eq!(queue.trigger(&name(0), || 2), 2);
+        assert_eq!(seen(&queue), [1, 2]);
+        queue.finished(&name(0));
+        assert_eq!(seen(&queue), [2]);
+        assert_eq!(queue.start(), Some((name(0), 2)));
+        queue.finished(&name(0));
+        assert!(seen(&queue).is_empty());
     }
 }

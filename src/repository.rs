@@ -132,6 +132,28 @@ pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
     options().object_store_slots(slots()).open(path).map(Into::into)
 }
 
+/// The directories that data of the repository at `path` is in, beside `path` itself: those of a `.git` file, of a linked
+/// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none.
+pub fn storage(path: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    let dot_git = path.join(".git");
+    let mut git_dir = match fs::symlink_metadata(&dot_git) {
+        Ok(meta) if meta.is_file() => match gix::discover::path::from_gitdir_file(&dot_git) {
+            Ok(dir) => dir,
+            Err(_) => return out,
+        },
+        Ok(_) => dot_git,
+        Err(_) => path.into(),
+    };
+    out.push(git_dir.clone());
+    if let Some(Ok(common)) = gix::discover::path::from_plain_file(&git_dir.join("commondir")) {
+        git_dir.push(common);
+        out.push(git_dir.clone());
+    }
+    out.extend(gix::odb::alternate::resolve(git_dir.join("objects"), path).unwrap_or_default());
+    out
+}
+
 /// Room for packs that appear while a repository is read: gix fails once its slots are used up.
 fn slots() -> gix::odb::store::init::Slots {
     gix::odb::store::init::Slots::AsNeededByDiskState {

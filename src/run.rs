@@ -2,7 +2,7 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, time::Instant};
+use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
 
 use gix::ObjectId;
 
@@ -12,14 +12,16 @@ pub use retry::Stop;
 
 use crate::{
     changes,
-    config::{Hook, Revision, Target},
+    config::{Revision, Target},
     event::{Done, Event, Outcome, Reporter},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
     hook, lock,
     name::RunId,
     place::{self, Place},
-    publish, repository, tidy,
+    publish, repository,
+    sandbox::{self, Sandbox},
+    tidy,
     transport::{Connections, Deadline},
     worktree,
 };
@@ -36,6 +38,10 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
+    /// Who starts hooks.
+    pub starter: hook::Starter,
+    /// What the run is limited to, and its hooks if they are started inside.
+    pub sandbox: Sandbox,
     /// Connections that earlier runs left alive.
     pub connections: Connections,
     /// Whether the process is stopping.
@@ -53,6 +59,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] lock::Error),
+    /// It could not be shut in.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// Its path cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -88,6 +98,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Lock(err) => err.kind(),
+            Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
             Self::Repository(err) => err.kind(),
             Self::Fetch(err) => err.kind(),
@@ -108,9 +119,12 @@ pub fn execute(target: &Target, context: &Context) -> Done {
         path: target.path.to_string(),
     });
     let mut reached = Reached::default();
-    let failure = deploy(target, context, &mut reached)
-        .err()
-        .map(|err| Failure::of(&err));
+    let failure = deploy(target, context, &mut reached).err().map(|err| {
+        if context.sandbox.is_closed() && is_denial(&err) {
+            context.report.warn(SHUT_OUT);
+        }
+        Failure::of(&err)
+    });
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
         trigger: target.trigger.to_string(),
@@ -130,21 +144,38 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     done
 }
 
+/// What somebody may want to know whose user may do what was denied.
+const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
+                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
+
+/// Whether the system said that something is not permitted.
+fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
-pub fn tidy(target: &Target) -> Result<tidy::Outcome, tidy::Error> {
+pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure> {
     let git_dir = place::git_dir(target);
     let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
     if !is_dir {
         return Ok(tidy::Outcome::NotDue);
     }
-    tidy::tidy(&tidy::Options {
-        path: &target.path,
-        git_dir: &git_dir,
-        is_bounded: target.depth.is_some(),
-        grace: tidy::GRACE,
-        // The list of changed files begins there.
-        pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
-    })
+    let tidied = sandbox.confine(target, || {
+        tidy::tidy(&tidy::Options {
+            path: &target.path,
+            git_dir: &git_dir,
+            is_bounded: target.depth.is_some(),
+            grace: tidy::GRACE,
+            // The list of changed files begins there.
+            pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+        })
+        .map_err(|err| Failure::of(&err))
+    });
+    tidied.map_err(|err| Failure::of(&err)).flatten()
 }
 
 /// How far a run has got: known even if it fails.
@@ -158,6 +189,13 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let _lock = lock::acquire(&target.path, &context.report)?;
+    // Only now is it settled which directory is the target.
+    context
+        .sandbox
+        .confine(target, || deploy_locked(target, context, reached))?
+}
+
+fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let (repo, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
             lock::recover(&git_dir)?;
@@ -297,10 +335,8 @@ fn run_hooks(
     let git_dir = repo.git_dir();
     let succeeded_for = publish::hooks_succeeded_for(git_dir);
     let due = reached.changed > 0 || succeeded_for != Some(fetched.commit);
-    let hooks: Vec<&Hook> = target
-        .hooks
-        .iter()
-        .filter(|hook| due || hook.is_for_every_run())
+    let hooks: Vec<usize> = (0..target.hooks.len())
+        .filter(|hook| due || target.hooks[*hook].is_for_every_run())
         .collect();
     if due {
         // From here to their success, the hooks are owed.
@@ -314,18 +350,27 @@ fn run_hooks(
         let env = environment(repo, target, context, fetched, old);
         let hex = |id: Option<ObjectId>| id.unwrap_or(repo.object_hash().null()).to_string();
         let options = hook::Options {
-            path: target.path.as_path(),
+            target,
             git_dir,
             env: &env,
-            old_new: (&hex(old), &hex(Some(fetched.commit))),
+            old_new: &(hex(old), hex(Some(fetched.commit))),
             report: &context.report,
             groups: &context.groups,
+            starter: &context.starter,
         };
         for hook in hooks {
-            hook::run(hook, &options).map_err(|source| Error::Hook {
-                source,
-                at: fetched.commit.to_hex_with_len(7).to_string(),
+            hook::run(hook, &options).map_err(|source| {
+                if context.sandbox.hooks_are_inside() {
+                    context.report.warn(CONFINED);
+                }
+                Error::Hook {
+                    source,
+                    at: fetched.commit.to_hex_with_len(7).to_string(),
+                }
             })?;
+        }
+        if let Some(dir) = env.get(TMPDIR) {
+            fs::remove_dir_all(dir).ok();
         }
     }
     if due {
@@ -334,6 +379,13 @@ fn run_hooks(
     Ok(())
 }
 
+/// Where programs put what they need for a while, see environ(7).
+const TMPDIR: &str = "TMPDIR";
+
+/// What somebody may want to know whose hook worked without a sandbox.
+const CONFINED: &str = "hooks run in the sandbox: they may write to the target and $TMPDIR, and read the system's programs; \
+                        if that is why this one failed, write sandbox: (hooks: Outside)";
+
 /// `GITSOCKET_*`, see the README.
 fn environment(
     repo: &gix::Repository,
@@ -341,7 +393,7 @@ fn environment(
     context: &Context,
     fetched: &fetch::Outcome,
     old: Option<ObjectId>,
-) -> BTreeMap<&'static str, OsString> {
+) -> BTreeMap<String, OsString> {
     let changed = hook::changed_files(repo.git_dir());
     if let Err(err) = changes::write(repo, old, fetched.commit, &changed) {
         context
@@ -354,7 +406,7 @@ fn environment(
         Tip::Detached => "",
     };
     let null = repo.object_hash().null();
-    let mut env = BTreeMap::from([
+    let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_RUN", context.run.as_str().into()),
         ("GITSOCKET_REPO", target.repo.to_string().into()),
@@ -369,5 +421,18 @@ fn environment(
         env.insert("GIT_DIR", repo.git_dir().into());
         env.insert("GIT_WORK_TREE", target.path.as_path().into());
     }
-    env
+    if context.sandbox.hooks_are_inside() {
+        // The system's is closed to them. What one left that failed is nobody's.
+        let dir = hook::scratch(repo.git_dir());
+        fs::remove_dir_all(&dir).ok();
+        match fs::create_dir_all(&dir) {
+            Ok(()) => drop(env.insert(TMPDIR, dir.into())),
+            Err(err) => context
+                .report
+                .warn(format!("cannot make {}: {err}", dir.display())),
+        }
+    }
+    env.into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
 }

@@ -1,11 +1,12 @@
-//! The daemon: accepts connections, answers them, and stops when it is told to.
+//! The daemon's work: accepts connections, answers them, and stops when it is told to.
 //!
-//! Here, and only here, is async-std: sockets, timers and signals. Nothing below awaits, and no client can
+//! Here, and only here, is async-std: sockets and timers. Nothing below awaits, and no client can
 //! hold up the accepting, another client or a run: each has a task of its own, and each step a limit.
+//! When to stop, the supervisor says ([`Level`]); signals are its business.
 
 use std::{
     future::Future,
-    io::{self, IsTerminal as _},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,22 +14,21 @@ use std::{
     time::Duration,
 };
 
-use async_signal::{Signal, Signals};
 use async_std::{
     future::timeout,
     net::TcpListener,
     os::unix::net::UnixListener,
     task::{self, JoinHandle},
 };
-use futures_lite::{FutureExt as _, StreamExt as _};
+use futures_lite::FutureExt as _;
 
 use crate::{
     config::Config,
-    fault::{Blame, Kind},
+    control::{Level, Link, Report},
     listen::Socket,
     name::AbsPath,
     peer::Peer,
-    queue::Scheduler,
+    queue::{Process, Scheduler},
 };
 
 mod connection;
@@ -46,54 +46,63 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long clients get, once all runs have ended, to receive the end of their answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The daemon could not go on.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(#[source] io::Error),
+/// What the process is that serves.
+#[derive(Debug)]
+pub struct Options {
+    /// What runs get from it.
+    pub process: Process,
+    /// Its supervisor.
+    pub link: Arc<Link>,
+    /// How often the supervisor wants to hear that it is alive, if it does.
+    pub watchdog: Option<Duration>,
 }
 
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        Kind::Internal
-    }
-}
-
-/// How the daemon ended.
+/// How the work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All runs that were accepted have ended.
     Stopped,
-    /// A second signal came before that.
+    /// It had to end before that.
     Aborted,
 }
 
-/// Serve `config` on `sockets` until a signal says to stop.
+/// Serve `config` on `sockets` until the supervisor says to stop.
 ///
-/// The first SIGTERM or SIGINT ends the listening; runs that were accepted go on to their end. A second
-/// one kills the hooks that are running and returns at once.
-pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcome, Error> {
+/// First the listening ends; runs that were accepted go on to their end. [`Level::Abort`] kills the hooks that are
+/// running, and this returns at once.
+pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome {
+    let Options {
+        process,
+        link,
+        watchdog,
+    } = options;
     task::block_on(async {
-        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(Error::Signals)?;
         let house = Arc::new(House {
-            scheduler: Scheduler::new(config, umask),
+            scheduler: Scheduler::new(config, process),
             inside: Room::new(MAX_CONNECTIONS),
             lobby: Room::new(MAX_CONNECTIONS),
             full: AtomicBool::new(false),
         });
-        let triggers = config.triggers.len();
-        let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
-        tracing::info!(triggers, jobs = config.jobs, "ready");
-
-        // To a daemon in the foreground, SIGHUP means that its terminal has gone.
-        let attached = std::io::stdin().is_terminal();
-        stop_signal(&mut signals, attached).await;
-        for accepting in listening {
-            accepting.cancel().await;
+        link.report(&Report::Prepared);
+        let mut level = link.beyond(Level::Prepare).await;
+        if level == Level::Serve {
+            let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
+            let triggers = config.triggers.len();
+            tracing::info!(triggers, jobs = config.jobs, "ready");
+            link.report(&Report::Ready);
+            task::spawn(tell_status(house.clone(), link.clone()));
+            if let Some(every) = watchdog {
+                task::spawn(tell_life(every, link.clone()));
+            }
+            level = link.beyond(Level::Serve).await;
+            for accepting in listening {
+                accepting.cancel().await;
+            }
         }
-        tracing::info!("stopping: no new connections; accepted runs are finished");
-        house.scheduler.stop();
+        link.report(&Report::Closed);
+        if level > Level::Drain {
+            tracing::info!("stopping: no new connections; accepted runs are finished");
+        }
         let ended = async {
             house.scheduler.drained().await;
             // Who does not read the end of its answer by now goes without.
@@ -101,25 +110,38 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, umask: u32) -> Result<Outcom
             Outcome::Stopped
         };
         let aborted = async {
-            stop_signal(&mut signals, attached).await;
+            while level < Level::Abort {
+                if level == Level::Stop {
+                    house.scheduler.stop();
+                }
+                level = link.beyond(level).await;
+            }
             house.scheduler.kill_hooks();
             Outcome::Aborted
         };
-        let outcome = ended.or(aborted).await;
-        tracing::info!(?outcome, "stopped");
-        Ok(outcome)
+        ended.or(aborted).await
     })
 }
 
-/// Wait for SIGTERM or SIGINT, or for the end of the terminal that the daemon is attached to.
-async fn stop_signal(signals: &mut Signals, attached: bool) {
-    while let Some(signal) = signals.next().await {
-        match signal {
-            Ok(Signal::Hup) if !attached => {
-                tracing::warn!("SIGHUP: reading the configuration anew is not supported yet")
-            }
-            _ => return,
+/// Tell the supervisor what goes on, whenever that changes.
+async fn tell_status(house: Arc<House>, link: Arc<Link>) {
+    let mut told = String::new();
+    loop {
+        let changed = house.scheduler.changed();
+        let status = house.scheduler.summary();
+        if status != told {
+            link.report(&Report::Status(status.clone()));
+            told = status;
         }
+        changed.await;
+    }
+}
+
+/// Tell the supervisor twice in each span of `every` that tasks still get their turn.
+async fn tell_life(every: Duration, link: Arc<Link>) {
+    loop {
+        link.report(&Report::Alive);
+        task::sleep(every / 2).await;
     }
 }
 
@@ -138,7 +160,6 @@ struct House {
 /// Accept connections on `socket` until cancelled.
 fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
     let address = socket.address();
-    tracing::info!(address, "listening");
     let house = house.clone();
     match socket {
         Socket::Unix(listener, file) => {

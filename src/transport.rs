@@ -16,6 +16,7 @@ pub use gix_transport::client::blocking_io::Transport;
 pub mod git;
 pub mod http;
 mod pool;
+pub mod resolve;
 pub mod ssh;
 mod stamp;
 pub mod tcp;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     event::Record,
     fault::{Failure, Kind},
-    name::TriggerName,
+    name::{RunId, TriggerName},
 };
 
 /// The longest request, in bytes, its line end included.
@@ -47,8 +47,38 @@ pub enum Request {
         /// Of this trigger only.
         name: Option<TriggerName>,
     },
+    /// Say which runs there were, the newest first, or what one of them said.
+    Log {
+        /// Of this trigger.
+        name: TriggerName,
+        /// Replay this one, or follow it if it goes on.
+        run: Option<Which>,
+    },
     /// Say that the daemon is there.
     Ping,
+}
+
+/// Which run of a trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one that goes on; else the one that waits; else the last that ended.
+    Newest,
+    /// The one with this id.
+    Id(RunId),
+}
+
+/// The word for [`Which::Newest`]; not hexadecimal, so it is no id.
+const NEWEST: &str = "newest";
+
+impl Request {
+    /// The trigger that it is about, if it is about one.
+    pub fn trigger(&self) -> Option<&TriggerName> {
+        match self {
+            Self::Trigger { name, .. } | Self::Log { name, .. } => Some(name),
+            Self::Status { name } => name.as_ref(),
+            Self::Ping => None,
+        }
+    }
 }
 
 /// Read one line, without its end.
@@ -77,6 +107,19 @@ fn parse_text(line: &str) -> Result<Line, Failure> {
         ["status", name] => Request::Status {
             name: Some(trigger_name(name)?),
         },
+        ["log" | "attach"] => return Err(bad("the trigger's name is missing")),
+        ["log", name] => Request::Log {
+            name: trigger_name(name)?,
+            run: None,
+        },
+        ["log", name, run] => Request::Log {
+            name: trigger_name(name)?,
+            run: Some(which(run)?),
+        },
+        ["attach", name] => Request::Log {
+            name: trigger_name(name)?,
+            run: Some(Which::Newest),
+        },
         ["trigger"] => return Err(bad("the trigger's name is missing")),
         ["trigger", name] | [name] => Request::Trigger {
             name: trigger_name(name)?,
@@ -95,6 +138,7 @@ struct Json {
     name: Option<String>,
     token: Option<String>,
     wait: Option<bool>,
+    run: Option<String>,
 }
 
 fn parse_json(line: &str) -> Result<Line, Failure> {
@@ -105,7 +149,11 @@ fn parse_json(line: &str) -> Result<Line, Failure> {
         ))
     })?;
     let name = json.name.as_deref().map(trigger_name).transpose()?;
+    let run = json.run.as_deref().map(which).transpose()?;
     let request = match (json.op.as_str(), name) {
+        ("log", Some(name)) => Request::Log { name, run },
+        ("log", None) => return Err(bad("\"name\" is missing")),
+        _ if run.is_some() => return Err(bad("only \"log\" takes a \"run\"")),
         ("ping", None) => Request::Ping,
         ("status", name) => Request::Status { name },
         ("trigger", Some(name)) => Request::Trigger {
@@ -128,6 +176,15 @@ fn trigger_name(name: &str) -> Result<TriggerName, Failure> {
     })
 }
 
+fn which(run: &str) -> Result<Which, Failure> {
+    match run {
+        NEWEST => Ok(Which::Newest),
+        id => RunId::parse(id)
+            .map(Which::Id)
+            .map_err(|why| bad(format!("{:?} is not a valid id of a run: {why}", shown(id)))),
+    }
+}
+
 /// What a client said, short enough to be said back.
 fn shown(text: &str) -> String {
     cut(text, 40)
@@ -141,7 +198,7 @@ fn cut(text: &str, chars: usize) -> String {
 }
 
 fn bad(message: impl Into<String>) -> Failure {
-    const HELP: &str = "send one line: NAME, trigger NAME, status [NAME], ping, \
+    const HELP: &str = "send one line: NAME, trigger NAME, status [NAME], log NAME [RUN], attach NAME, ping, \
                         or JSON such as {\"op\":\"trigger\",\"name\":\"NAME\"}";
     Failure::new(Kind::BadRequest, message, Some(HELP))
 }
@@ -159,7 +216,7 @@ pub fn unfinished() -> Failure {
 /// The line for `record`, with its end; nothing where people need not see it.
 pub fn render(record: &Record, format: Format) -> Option<String> {
     let mut line = match format {
-        Format::Text => record.event.line()?,
+        Format::Text => record.line()?,
         Format::Json => serde_json::to_string(record).expect("records consist of strings and numbers"),
     };
     line.push('\n');
@@ -168,17 +225,25 @@ pub fn render(record: &Record, format: Format) -> Option<String> {
 
 /// The request line for `request`, as `client` sends it.
 pub fn request_line(request: &Request, token: Option<&str>) -> String {
-    let (op, name, wait) = match request {
-        Request::Trigger { name, wait } => ("trigger", Some(name), Some(*wait)),
-        Request::Status { name } => ("status", name.as_ref(), None),
-        Request::Ping => ("ping", None, None),
+    let op = match request {
+        Request::Trigger { .. } => "trigger",
+        Request::Status { .. } => "status",
+        Request::Log { .. } => "log",
+        Request::Ping => "ping",
     };
     let mut object = serde_json::Map::from_iter([("op".to_owned(), op.into())]);
-    if let Some(name) = name {
+    if let Some(name) = request.trigger() {
         object.insert("name".into(), name.as_str().into());
     }
-    if let Some(wait) = wait {
-        object.insert("wait".into(), wait.into());
+    if let Request::Trigger { wait, .. } = request {
+        object.insert("wait".into(), (*wait).into());
+    }
+    if let Request::Log { run: Some(run), .. } = request {
+        let run = match run {
+            Which::Newest => NEWEST,
+            Which::Id(id) => id.as_str(),
+        };
+        object.insert("run".into(), run.into());
     }
     if let Some(token) = token {
         object.insert("token".into(), token.into());
@@ -197,6 +262,17 @@ mod tests {
         }
     }
 
+    fn log(run: Option<Which>) -> Request {
+        Request::Log {
+            name: TriggerName::new("site").unwrap(),
+            run,
+        }
+    }
+
+    fn id() -> Which {
+        Which::Id(RunId::parse("0198c0ffee0001").unwrap())
+    }
+
     #[test]
     fn good_lines() {
         let text = |request| Line::Request(request, Format::Text, None);
@@ -208,6 +284,19 @@ mod tests {
             ("trigger site", text(trigger("site", true))),
             ("status", text(Request::Status { name: None })),
             ("status site", text(Request::Status { name: Some(name()) })),
+            ("log site", text(log(None))),
+            ("log site 0198c0ffee0001", text(log(Some(id())))),
+            ("log site newest", text(log(Some(Which::Newest)))),
+            ("attach site", text(log(Some(Which::Newest)))),
+            (r#"{"op":"log","name":"site"}"#, json(log(None), None)),
+            (
+                r#"{"op":"log","name":"site","run":"0198c0ffee0001"}"#,
+                json(log(Some(id())), None),
+            ),
+            (
+                r#"{"op":"log","name":"site","run":"newest"}"#,
+                json(log(Some(Which::Newest)), None),
+            ),
             ("ping", text(Request::Ping)),
             ("token s3cret", Line::Token("s3cret".into())),
             (r#"{"op":"ping"}"#, json(Request::Ping, None)),
@@ -235,6 +324,19 @@ mod tests {
             (b"token", Format::Text),
             (b"trigger", Format::Text),
             (b"trigger a b", Format::Text),
+            (b"log", Format::Text),
+            (b"attach", Format::Text),
+            (b"log site ../0198c0ffee0001", Format::Text),
+            (b"log site /etc/passwd", Format::Text),
+            (b"log site -", Format::Text),
+            (b"log site 0198c0ffee0001 more", Format::Text),
+            (b"{\"op\":\"log\"}", Format::Json),
+            (b"{\"op\":\"log\",\"name\":\"a\",\"run\":\"../b\"}", Format::Json),
+            (b"{\"op\":\"log\",\"name\":\"a\",\"run\":7}", Format::Json),
+            (
+                b"{\"op\":\"status\",\"name\":\"a\",\"run\":\"newest\"}",
+                Format::Json,
+            ),
             (b"GET / HTTP/1.1", Format::Text),
             (b"{", Format::Json),
             (b"{\"op\":\"trigger\"", Format::Json),
@@ -255,6 +357,9 @@ mod tests {
         for request in [
             trigger("site", false),
             Request::Status { name: None },
+            log(None),
+            log(Some(id())),
+            log(Some(Which::Newest)),
             Request::Ping,
         ] {
             let line = request_line(&request, Some("t"));
@@ -268,11 +373,12 @@ mod tests {
         let seed = fastrand::u64(..);
         eprintln!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
-        let seeds: [&[u8]; 4] = [
+        let seeds: [&[u8]; 5] = [
             b"trigger site",
             b"token x",
             br#"{"op":"trigger","name":"s"}"#,
             b"status",
+            b"log site 0198c0ffee0001",
         ];
         for _ in 0..20_000 {
             let mut line = seeds[rng.usize(..seeds.len())].to_vec();

@@ -97,10 +97,15 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     };
     let shown = options.dir.display().to_string();
     let dir = AbsPath::resolve(&super::current_dir(), options.dir).map_err(invalid("the path", &shown))?;
-    let repo = repository::open(&dir.as_path().join(".git")).map_err(|err| Error::NoClone {
+    let no_clone = |reason: String| Error::NoClone {
         dir: dir.clone(),
-        reason: err.to_string(),
-    })?;
+        reason,
+    };
+    let git_dir = dir.as_path().join(".git");
+    if !git_dir.exists() {
+        return Err(no_clone("there is no .git in it".into()));
+    }
+    let repo = repository::open(&git_dir).map_err(|err| no_clone(err.to_string()))?;
     let trigger = TriggerName::new("default").map_err(invalid("the trigger", "default"))?;
     let target = Target {
         trigger: trigger.clone(),
@@ -125,6 +130,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         listen: Vec::new(),
         jobs: NonZeroUsize::MIN,
         keep_alive: config::DEFAULT_KEEP_ALIVE,
+        sandbox: config::Sandbox::default(),
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })
 }

@@ -1,8 +1,12 @@
 //! `gitsocket check`: is the configuration right, and can its remotes be reached?
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{config_file, fail, print, say};
 use crate::{
@@ -16,11 +20,11 @@ use crate::{
 };
 
 /// check the configuration
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "check")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
-    #[argh(option, short = 'c')]
+    #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// ask every remote for its branch too; nothing is fetched
     #[argh(switch)]
@@ -71,10 +75,7 @@ fn ask(target: &Target, connections: &Connections) -> u8 {
 }
 
 fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> {
-    // git's protocol wants a repository to speak for: an empty one, for as long as this takes.
-    let scratch = Scratch(std::env::temp_dir().join(format!("gitsocket-check-{}", RunId::new())));
-    let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
-    let repo = repository::init(&scratch.0, config).map_err(|err| Failure::of(&err))?;
+    let (_scratch, repo) = scratch(target).map_err(|err| Failure::of(&err))?;
     let options = fetch::Options {
         target,
         deadline: Deadline::new(target.timeout),
@@ -92,6 +93,18 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
         target.repo,
         object.to_hex_with_len(7)
     ))
+}
+
+/// git's protocol wants a repository to speak for: an empty one, for as long as this takes. Where there is nothing like
+/// /tmp, as in a container, it is beside the target.
+fn scratch(target: &Target) -> Result<(Scratch, gix::Repository), repository::Error> {
+    let own = target.git_dir.as_ref().unwrap_or(&target.path).as_path();
+    let init = |dir: &Path| {
+        let scratch = Scratch(dir.join(format!("gitsocket-check-{}", RunId::new())));
+        let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+        repository::init(&scratch.0, config).map(|repo| (scratch, repo))
+    };
+    init(&std::env::temp_dir()).or_else(|err| own.parent().and_then(|dir| init(dir).ok()).ok_or(err))
 }
 
 struct Scratch(PathBuf);

@@ -1,25 +1,29 @@
-//! `gitsocket client` and `gitsocket status`: ask a daemon.
+//! `gitsocket client`: ask a daemon to run a trigger; and what all commands that ask one have in common.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
+use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_name, usage};
 use crate::{
     address::Address,
     client,
-    config::{Config, secret::Secret},
-    fault::{Failure, Kind},
-    name::{AbsPath, TriggerName},
+    config::{
+        Config, Listener,
+        secret::{self, Secret},
+    },
+    event::{Done, Record},
+    fault::Failure,
+    name::AbsPath,
     wire::Request,
 };
 
 /// ask a daemon to run a trigger, and show what it does
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "client")]
 pub(super) struct Arguments {
     /// the trigger's name
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     name: String,
     /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
     /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
@@ -31,7 +35,7 @@ pub(super) struct Arguments {
     /// print the last line only
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token
+    /// the file that holds the listener's token; default, without -s: the one that the configuration names
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the run goes on
@@ -42,42 +46,15 @@ pub(super) struct Arguments {
     no_wait: bool,
 }
 
-/// ask a daemon how its triggers are
-#[derive(FromArgs)]
-#[argh(subcommand, name = "status")]
-pub(super) struct StatusArguments {
-    /// this trigger only
-    #[argh(positional)]
-    name: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
-    #[argh(option, short = 's', arg_name = "ADDR")]
-    socket: Option<String>,
-    /// print every event as a line of JSON
-    #[argh(switch)]
-    json: bool,
-    /// the file that holds the listener's token
-    #[argh(option, arg_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let show = Show::new(arguments.json, arguments.quiet);
-    let timeout = arguments
-        .timeout
-        .as_deref()
-        .map(humantime::parse_duration)
-        .transpose();
-    let (name, timeout) = match (TriggerName::new(arguments.name.as_str()), timeout) {
-        (Ok(name), Ok(timeout)) => (name, timeout),
-        (Err(why), _) => {
-            let failure = Failure::new(
-                Kind::BadRequest,
-                format!("this is no name of a trigger: {why}"),
-                None,
-            );
-            return fail_named(&show, &arguments.name, failure);
-        }
-        (_, Err(why)) => return usage(&format!("--timeout: {why}; write 90s or 5m")),
+    let timeout = match arguments.timeout.as_deref().map(duration).transpose() {
+        Ok(timeout) => timeout,
+        Err(code) => return code,
+    };
+    let name = match trigger_name(&show, &arguments.name) {
+        Ok(name) => name,
+        Err(code) => return code,
     };
     let request = Request::Trigger {
         name,
@@ -89,52 +66,69 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         request: &request,
         timeout,
     };
-    ask(&asked, &show, &arguments.name)
-}
-
-pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
-    let show = Show::new(arguments.json, false);
-    let name = match arguments.name.as_deref().map(TriggerName::new).transpose() {
-        Ok(name) => name,
-        Err(why) => return usage(&format!("this is no name of a trigger: {why}")),
-    };
-    let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
-    let request = Request::Status { name };
-    let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
-        request: &request,
-        timeout: None,
-    };
-    ask(&asked, &show, &shown)
+    match ask(&asked, |record| show.record(record)) {
+        Ok(done) => ExitCode::from(done.exit),
+        Err(ended) => ended.show(&show, &arguments.name),
+    }
 }
 
 /// What is asked, as the command line has it.
-struct Asked<'a> {
-    socket: Option<&'a str>,
-    token_file: Option<&'a PathBuf>,
-    request: &'a Request,
-    timeout: Option<std::time::Duration>,
+pub(super) struct Asked<'a> {
+    pub(super) socket: Option<&'a str>,
+    pub(super) token_file: Option<&'a PathBuf>,
+    pub(super) request: &'a Request,
+    pub(super) timeout: Option<Duration>,
 }
 
-fn ask(asked: &Asked<'_>, show: &Show, name: &str) -> ExitCode {
-    let address = match asked.socket.map_or_else(|| Ok(default_address()), address) {
-        Ok(address) => address,
-        Err(code) => return code,
+/// Why there is no answer.
+pub(super) enum Ended {
+    /// It has been said on the command line already.
+    Said(ExitCode),
+    /// The daemon did not answer.
+    Unanswered(client::Error),
+}
+
+impl Ended {
+    /// Show it in the form that a run's failure has.
+    pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
+        match self {
+            Self::Said(code) => code,
+            Self::Unanswered(err) => fail_named(show, name, Failure::of(&err)),
+        }
+    }
+}
+
+/// Ask a daemon, and pass each record of its answer on.
+pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, Ended> {
+    let (address, token_file) = match asked.socket.map(address) {
+        Some(address) => (address.map_err(Ended::Said)?, None),
+        None => default_daemon(),
     };
-    let token = match asked.token_file.map(|file| read_token(file)).transpose() {
-        Ok(token) => token,
-        Err(code) => return code,
+    let token = match (asked.token_file, token_file) {
+        (Some(file), _) => read_token(file).map(Some),
+        (None, Some(file)) => token_of_listener(&file),
+        (None, None) => Ok(None),
     };
+    let token = token.map_err(Ended::Said)?;
     let options = client::Options {
         address: &address,
         request: asked.request,
         token: token.as_ref().map(Secret::expose),
         timeout: asked.timeout,
     };
-    match client::ask(&options, |record| show.record(record)) {
-        Ok(done) => ExitCode::from(done.exit),
-        Err(err) => fail_named(show, name, Failure::of(&err)),
+    client::ask(&options, each).map_err(Ended::Unanswered)
+}
+
+/// The value of `--timeout`.
+pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err(usage(
+            "--timeout is zero: give a longer one, or --no-wait to return as soon as the trigger is accepted",
+        )),
+        Ok(duration) => Ok(duration),
+        Err(why) => Err(usage(&format!(
+            "--timeout: {text:?} is no duration ({why}); write it as 90s or 5m"
+        ))),
     }
 }
 
@@ -144,15 +138,32 @@ fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
     Secret::read(&file).map_err(fail)
 }
 
-/// The first listener of the configuration if that can be read, else where a daemon usually listens.
-fn default_address() -> Address {
+/// The first listener of the configuration if that can be read, and the file of its token; else where a daemon
+/// usually listens.
+pub(super) fn default_daemon() -> (Address, Option<AbsPath>) {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
     if let Ok(config) = Config::load(&config_file(None))
         && let Some(listener) = config.listen.first()
     {
-        return listener.address();
+        let token_file = match listener {
+            Listener::Tcp { token_file, .. } => token_file.clone(),
+            Listener::Unix { .. } => None,
+        };
+        return (listener.address(), token_file);
     }
     let here = current_dir().join("gitsocket.sock");
     let path = if here.exists() { here } else { SYSTEM.into() };
-    Address::Unix(AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL"))
+    let path = AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL");
+    (Address::Unix(path), None)
+}
+
+/// Who may not read the token goes without it, and hears from the daemon what is missing.
+fn token_of_listener(file: &AbsPath) -> Result<Option<Secret>, ExitCode> {
+    match Secret::read(file) {
+        Ok(token) => Ok(Some(token)),
+        Err(secret::Error::Read { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(None)
+        }
+        Err(err) => Err(fail(err)),
+    }
 }

@@ -2,34 +2,34 @@
 
 use std::{io, path::PathBuf, process::ExitCode, sync::Arc, thread};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt as _, future::block_on};
 
-use super::{Show, ad_hoc, fail, fail_named, load, say, usage};
+use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
 use crate::{
-    config::{Config, Target, unknown_trigger},
+    config::{Config, Target},
     event::{Record, Reporter},
-    fault::Failure,
-    hook::Groups,
+    hook::{Groups, Starter},
     name::RunId,
     run::{self, Context, Stop},
+    sandbox::Sandbox,
     transport::Connections,
     worktree::Memory,
 };
 
 /// run triggers here and now, without a daemon
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "once")]
 pub(super) struct Arguments {
     /// the triggers' names
-    #[argh(positional)]
+    #[argh(positional, arg_name = "NAME")]
     names: Vec<String>,
     /// run every trigger of the configuration
     #[argh(switch)]
     all: bool,
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
-    #[argh(option, short = 'c')]
+    #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// fetch, say what would be written, deleted and cleaned, and change nothing in the worktree
     #[argh(switch)]
@@ -41,15 +41,18 @@ pub(super) struct Arguments {
     #[argh(option, short = 'g', arg_name = "DIR")]
     git: Option<PathBuf>,
     /// with -g: the remote to fetch from; default: origin
-    #[argh(option, short = 'r')]
+    #[argh(option, short = 'r', arg_name = "REMOTE")]
     remote: Option<String>,
     /// with -g: the branch; default: the one that HEAD is on
-    #[argh(option, short = 'b')]
+    #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let show = Arc::new(Show::new(arguments.json, false));
+    if arguments.config.is_some() && arguments.git.is_some() {
+        return usage("-g is for when there is no configuration; leave out -c, or -g");
+    }
     let config = match ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch) {
         Ok(None) => load(arguments.config.as_ref()).map_err(fail),
         Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
@@ -68,6 +71,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         umask,
         dry_run: arguments.dry_run,
         groups: Groups::default(),
+        starter: Starter::Here,
+        sandbox: Sandbox::off(),
         connections,
         // A signal ends this process at once.
         stop: Stop::default(),
@@ -115,18 +120,14 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
         (true, _) => Err(usage("give names or --all, not both")),
         (false, []) => Err(usage(&format!(
             "the trigger's name is missing; there are: {}",
-            config
-                .triggers
-                .keys()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
+            names(config)
         ))),
         (false, names) => names
             .iter()
             .map(|name| {
-                let target = config.triggers.get(name.as_str()).cloned();
-                target.ok_or_else(|| fail_named(show, name, unknown_trigger(name, config.triggers.keys())))
+                let name = trigger_name(show, name)?;
+                let target = config.triggers.get(&name).cloned();
+                target.ok_or_else(|| fail_named(show, name.as_str(), unknown_trigger(name.as_str(), config)))
             })
             .collect(),
     }
@@ -149,13 +150,9 @@ fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
     };
     let exit = run::execute(target, &context).exit;
     if !context.dry_run
-        && let Err(err) = run::tidy(target)
+        && let Err(failure) = run::tidy(target, &context.sandbox)
     {
-        say(&format!(
-            "cannot tidy {}: {}",
-            target.path,
-            Failure::of(&err).message
-        ));
+        say(&format!("cannot tidy {}: {}", target.path, failure.message));
     }
     exit
 }

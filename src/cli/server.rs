@@ -1,29 +1,41 @@
 //! `gitsocket server`: the daemon.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use super::{ad_hoc, address, current_dir, fail, load, say, usage};
+use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
 use crate::{
     address::Address,
-    config::Listener,
-    listen::{self, Socket},
+    config::{self, Config, Listener},
+    control::Link,
+    fault::{Failure, Kind},
+    history,
+    hook::Starter,
+    listen,
     name::AbsPath,
+    queue::Process,
+    sandbox::{self, Sandbox},
     server::{self, Outcome},
+    supervisor,
 };
 
+mod detach;
+mod log;
+mod pidfile;
+use detach::Detached;
+use log::{Log, LogFormat};
+use pidfile::Pidfile;
+
 /// listen for triggers and run them
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "server")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
-    #[argh(option, short = 'c')]
+    #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// listen here instead of where the configuration says: a path with a slash, HOST:PORT, or a PORT of
     /// 127.0.0.1; may be repeated
@@ -35,38 +47,21 @@ pub(super) struct Arguments {
     /// append the log to this file; default: stderr
     #[argh(option, short = 'o', arg_name = "FILE")]
     log: Option<PathBuf>,
-    /// detach from the terminal (not supported yet: let systemd or a supervisor start it)
+    /// detach: return as soon as the socket accepts, and go on without the terminal
     #[argh(switch, short = 'd')]
     detach: bool,
-    /// text or json; default: text
-    #[argh(option, default = "LogFormat::Text")]
+    /// how the log is written; default: text
+    #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
     log_format: LogFormat,
     /// without a configuration: serve the existing clone DIR, as the trigger `default`
     #[argh(option, short = 'g', arg_name = "DIR")]
     git: Option<PathBuf>,
     /// with -g: the remote to fetch from; default: origin
-    #[argh(option, short = 'r')]
+    #[argh(option, short = 'r', arg_name = "REMOTE")]
     remote: Option<String>,
     /// with -g: the branch; default: the one that HEAD is on
-    #[argh(option, short = 'b')]
+    #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
-}
-
-/// How log records are written.
-#[derive(Debug, Clone, Copy)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-impl argh::FromArgValue for LogFormat {
-    fn from_arg_value(value: &str) -> Result<Self, String> {
-        match value {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("write text or json".into()),
-        }
-    }
 }
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
@@ -76,36 +71,158 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
 }
 
 fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
-    if arguments.detach {
-        return Err(usage(
-            "-d is not supported yet; let systemd or a supervisor start the server",
-        ));
-    }
-    let mut config = match ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch) {
-        Ok(None) => load(arguments.config.as_ref()).map_err(fail)?,
-        Ok(Some(options)) => ad_hoc::config(&options).map_err(fail)?,
-        Err(message) => return Err(usage(message)),
+    let inherited = listen::inherited().map_err(fail)?;
+    let passed: Vec<Listener> = inherited.iter().map(|(listener, _)| listener.clone()).collect();
+    let chosen = Chosen::from(arguments, &passed)?;
+    let config = chosen.load().map_err(Unusable::show)?;
+    let log = arguments.log.as_deref().map(Log::open).transpose()?;
+    let pidfile = arguments.pidfile.as_deref().map(Pidfile::at).transpose()?;
+    let detached = match arguments.detach {
+        true if log.is_none() => {
+            say("detached without -o: what it has to say goes nowhere");
+            Some(Detached::new()?)
+        }
+        true => Some(Detached::new()?),
+        false => None,
     };
-    if !arguments.listen.is_empty() {
-        config.listen = arguments
+    log::start(log.clone(), arguments.log_format);
+    let _pidfile = pidfile.map(Pidfile::write).transpose()?;
+    let reopen_log = || log.iter().for_each(Log::reopen);
+    let options = supervisor::Options {
+        load: &|| chosen.load().map_err(Unusable::lines),
+        work: &|work| serve(work, umask, log.clone(), detached.as_ref()),
+        reopen_log: &reopen_log,
+        ready: &|| detached.iter().for_each(Detached::ready),
+    };
+    let exit = supervisor::supervise(config, inherited, &options).map_err(fail)?;
+    Ok(ExitCode::from(exit))
+}
+
+/// A worker: shut in, then at work.
+fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<&Detached>) -> u8 {
+    let supervisor::Work {
+        config,
+        sockets,
+        channel,
+        watchdog,
+    } = work;
+    let history = history::made_dir();
+    let files = sandbox::Files {
+        history: history.as_deref(),
+        log: log.as_ref().map(Log::path),
+    };
+    let sandbox = match Sandbox::close(&config, files) {
+        Ok(sandbox) => sandbox,
+        Err(err) => {
+            tracing::error!("{}", Failure::of(&err).message);
+            fail(err);
+            return Kind::Config.exit();
+        }
+    };
+    tracing::info!("sandbox: {sandbox}");
+    let link = match Link::new(channel, move || log.iter().for_each(Log::reopen)) {
+        Ok(link) => link,
+        Err(err) => {
+            tracing::error!("cannot start a thread: {err}");
+            return Kind::Resources.exit();
+        }
+    };
+    let starter = match sandbox.hooks_are_outside() {
+        true => Starter::Supervisor(link.clone()),
+        false => Starter::Here,
+    };
+    let options = server::Options {
+        process: Process {
+            umask,
+            sandbox,
+            starter,
+        },
+        link,
+        watchdog,
+    };
+    // Whoever typed the command waits for the end of all that could tell him something.
+    detached.iter().for_each(|detached| detached.let_go());
+    match server::serve(&config, sockets, options) {
+        Outcome::Stopped => 0,
+        Outcome::Aborted => 1,
+    }
+}
+
+/// Where the configuration comes from, each time that it is read.
+struct Chosen<'a> {
+    file: PathBuf,
+    ad_hoc: Option<ad_hoc::Options<'a>>,
+    /// Instead of those of the configuration.
+    listen: Vec<Listener>,
+    /// Those that systemd passed on.
+    passed: &'a [Listener],
+}
+
+/// Why a configuration cannot be used.
+enum Unusable {
+    Config(config::Error),
+    AdHoc(ad_hoc::Error),
+    Listen(listen::Error),
+}
+
+impl<'a> Chosen<'a> {
+    fn from(arguments: &'a Arguments, passed: &'a [Listener]) -> Result<Self, ExitCode> {
+        let listen = arguments
             .listen
             .iter()
             .map(|text| listener(text))
             .collect::<Result<_, _>>()?;
-    } else if config.listen.is_empty() {
-        config.listen = vec![listener("./gitsocket.sock")?];
+        let ad_hoc =
+            ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch).map_err(usage)?;
+        Ok(Self {
+            file: config_file(arguments.config.as_ref()),
+            ad_hoc,
+            listen,
+            passed,
+        })
     }
-    start_log(arguments)?;
-    let sockets: Vec<Socket> = config
-        .listen
-        .iter()
-        .map(listen::bind)
-        .collect::<Result<_, _>>()
-        .map_err(fail)?;
-    let _pidfile = arguments.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    match server::serve(&config, sockets, umask).map_err(fail)? {
-        Outcome::Stopped => Ok(ExitCode::SUCCESS),
-        Outcome::Aborted => Ok(ExitCode::FAILURE),
+
+    fn load(&self) -> Result<Config, Unusable> {
+        let mut config = match &self.ad_hoc {
+            None => Config::load(&self.file).map_err(Unusable::Config)?,
+            Some(options) => ad_hoc::config(options).map_err(Unusable::AdHoc)?,
+        };
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        } else if config.listen.is_empty() && self.passed.is_empty() {
+            config.listen = vec![default_listener()];
+        }
+        listen::mention(&mut config.listen, self.passed).map_err(Unusable::Listen)?;
+        Ok(config)
+    }
+}
+
+impl Unusable {
+    fn show(self) -> ExitCode {
+        match self {
+            Self::Config(err) => fail(err),
+            Self::AdHoc(err) => fail(err),
+            Self::Listen(err) => fail(err),
+        }
+    }
+
+    /// For the log.
+    fn lines(self) -> Vec<String> {
+        match self {
+            Self::Config(config::Error::Invalid(invalid)) => invalid.lines().collect(),
+            Self::Config(err) => vec![Failure::of(&err).message],
+            Self::AdHoc(err) => vec![Failure::of(&err).message],
+            Self::Listen(err) => vec![Failure::of(&err).message],
+        }
+    }
+}
+
+fn default_listener() -> Listener {
+    Listener::Unix {
+        path: AbsPath::resolve(&current_dir(), Path::new("gitsocket.sock"))
+            .expect("it is neither empty nor holds a NUL"),
+        mode: 0o600,
+        group: None,
     }
 }
 
@@ -129,48 +246,4 @@ fn listener(text: &str) -> Result<Listener, ExitCode> {
             token_file: None,
         },
     })
-}
-
-fn start_log(arguments: &Arguments) -> Result<(), ExitCode> {
-    let log = tracing_subscriber::fmt().with_target(false);
-    match (&arguments.log, arguments.log_format) {
-        (Some(file), format) => {
-            let open = OpenOptions::new().append(true).create(true).open(file);
-            let file: File =
-                open.map_err(|err| usage(&format!("cannot write the log {}: {err}", file.display())))?;
-            let log = log.with_ansi(false).with_writer(std::sync::Mutex::new(file));
-            match format {
-                LogFormat::Text => log.init(),
-                LogFormat::Json => log.json().init(),
-            }
-        }
-        (None, LogFormat::Text) => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            log.with_ansi(colours).with_writer(std::io::stderr).init();
-        }
-        (None, LogFormat::Json) => log.json().with_writer(std::io::stderr).init(),
-    }
-    Ok(())
-}
-
-/// The file with our process id; it goes when this is dropped.
-struct Pidfile(AbsPath);
-
-impl Pidfile {
-    fn write(path: &Path) -> Result<Self, ExitCode> {
-        let failed = |why: &dyn std::fmt::Display| {
-            usage(&format!("cannot write the pidfile {}: {why}", path.display()))
-        };
-        let file = AbsPath::resolve(&current_dir(), path).map_err(|why| failed(&why))?;
-        fs::write(&file, format!("{}\n", std::process::id())).map_err(|why| failed(&why))?;
-        Ok(Self(file))
-    }
-}
-
-impl Drop for Pidfile {
-    fn drop(&mut self) {
-        if let Err(err) = fs::remove_file(&self.0) {
-            say(&format!("cannot remove the pidfile {}: {err}", self.0));
-        }
-    }
 }

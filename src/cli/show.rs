@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     event::{Event, Phase, Record, Unit},
+    name::RunId,
     wire::{self, Format},
 };
 
@@ -23,6 +24,8 @@ enum Style {
     Json,
     /// The last line only.
     Quiet,
+    /// Lines on stdout: the events of a run are what was asked for.
+    Results,
 }
 
 /// Shows events.
@@ -46,6 +49,14 @@ impl Show {
         }
     }
 
+    /// For a command whose results are the events of a run that somebody else asked for.
+    pub(super) fn replay(json: bool) -> Self {
+        Self {
+            style: if json { Style::Json } else { Style::Results },
+            bar: Mutex::default(),
+        }
+    }
+
     /// Show one event. The last one is the result: on stdout if it is good.
     pub(super) fn record(&self, record: &Record) {
         if self.style == Style::Json {
@@ -62,6 +73,12 @@ impl Show {
                 unit,
             } if self.style == Style::Bars => self.bar(*phase, *done, *total, *unit),
             Event::Progress { .. } => {}
+            // A run has an id; a refusal is none.
+            _ if self.style == Style::Results && record.run != RunId::none() => {
+                record.line().iter().for_each(|line| super::print(line));
+            }
+            // The end of a list says nothing.
+            Event::Done(done) if self.style == Style::Results && done.failure.is_none() => {}
             Event::Done(done) => {
                 self.clear();
                 match &done.failure {

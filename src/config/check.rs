@@ -10,6 +10,7 @@ mod field;
 mod hook;
 mod listen;
 mod pattern;
+mod sandbox;
 mod target;
 mod value;
 
@@ -109,9 +110,11 @@ impl Check<'_> {
             })
         });
         let keep_alive = self.optional(&fields, "keep_alive", keep_alive);
+        let sandbox = self.sandbox(&fields);
         let triggers = self.triggers(&fields)?;
         Some(Config {
             listen,
+            sandbox: sandbox.unwrap_or_default(),
             keep_alive: keep_alive.unwrap_or(DEFAULT_KEEP_ALIVE),
             jobs: jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs as usize))

@@ -75,6 +75,9 @@ impl Blame for Error {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it",
-        _ => "name another one with -c, or set GITSOCKET_CONFIG",
+        _ => {
+            "name another one with -c, or set GITSOCKET_CONFIG; without these, ./config.ron and \
+             /etc/gitsocket/config.ron are looked for"
+        }
     }
 }

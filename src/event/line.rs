@@ -1,8 +1,6 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use super::{Action, Done, Event, Last, Outcome, Status};
+use super::{Action, Done, Event, Outcome};
 use crate::fault::Failure;
 
 impl Event {
@@ -46,8 +44,10 @@ impl Event {
             Self::HookLine { line, .. } => format!("| {line}"),
             Self::HookEnded { success: true, .. } => return None,
             Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
-            Self::Lagged { lost } => format!("... {lost} lines lost: this client reads too slowly"),
+            Self::Lagged { lost } => format!("... {lost} lines are lost"),
             Self::Status(status) => status.line(),
+            Self::GoingOn(run) => run.line(),
+            Self::Past(run) => run.line(),
             Self::Pong => "pong".into(),
             Self::Done(done) => done.line(),
         })
@@ -76,18 +76,6 @@ impl Done {
 /// The first seven digits of an object id.
 pub fn short(id: &str) -> &str {
     id.get(..7).unwrap_or(id)
-}
-
-impl Status {
-    fn line(&self) -> String {
-        let commit = self.commit.as_deref().map_or("-", short);
-        let mut line = format!("{} {} {commit}", self.trigger, self.state.as_str());
-        if let Some(Last { run, ended, done }) = &self.last {
-            let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*ended));
-            line += &format!(" last run {run} at {when} took {} ms: {}", done.ms, done.line());
-        }
-        line
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
     peer::Peer,
-    queue::Scheduler,
+    queue::{Found, Scheduler},
     server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
 };
@@ -95,14 +95,30 @@ pub(super) async fn answer<S: Stream>(
             client.say(vec![Event::Pong, Event::Done(done)], format).await;
         }
         Request::Status { name } => {
-            let shown = name.as_ref().map_or("-", TriggerName::as_str);
-            match scheduler.status(&peer, name.as_ref()) {
+            let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.status(peer, name.as_ref())
+            })
+            .await
+            {
                 Ok(all) => {
                     let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
                     events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
                     client.say(events, format).await;
                 }
-                Err(failure) => client.refuse(shown, failure, format, &peer).await,
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
+            }
+        }
+        Request::Log { name, run } => {
+            let shown = name.as_str().to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.log(peer, &name, run.as_ref())
+            })
+            .await
+            {
+                Ok(Found::GoingOn(journal)) => client.follow(&journal, format).await,
+                Ok(Found::Whole(records)) => client.tell(records, format).await,
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
             }
         }
         Request::Trigger { name, wait } => match scheduler.trigger(&peer, &name) {
@@ -114,6 +130,16 @@ pub(super) async fn answer<S: Stream>(
             Err(failure) => client.refuse(name.as_str(), failure, format, &peer).await,
         },
     }
+}
+
+/// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
+async fn recall<T: Send + 'static>(
+    scheduler: &Arc<Scheduler>,
+    peer: &Peer,
+    question: impl FnOnce(&Scheduler, &Peer) -> T + Send + 'static,
+) -> T {
+    let (scheduler, peer) = (scheduler.clone(), peer.clone());
+    task::spawn_blocking(move || question(&scheduler, &peer)).await
 }
 
 /// Tell a client that all places are taken.
@@ -233,16 +259,21 @@ impl<S: Stream> Client<S> {
         self.say_of(&RunId::none(), events, format).await;
     }
 
-    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
-        for event in events {
-            let record = Record {
-                run: run.clone(),
-                event,
-            };
+    /// Pass on records to the last, or until the client is gone.
+    async fn tell(&mut self, records: impl Iterator<Item = Record>, format: Format) {
+        for record in records {
             if self.write(&record, format).await.is_err() {
                 return;
             }
         }
+    }
+
+    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
+        let record = |event| Record {
+            run: run.clone(),
+            event,
+        };
+        self.tell(events.into_iter().map(record), format).await;
     }
 
     async fn write(&mut self, record: &Record, format: Format) -> io::Result<()> {

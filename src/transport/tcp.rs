@@ -1,16 +1,15 @@
-//! Names become addresses and addresses become sockets, before a [`Deadline`] and with errors that say where.
+//! Hosts become sockets, before a [`Deadline`] and with errors that say where.
 //!
 //! What is said over the socket is the business of others.
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
-    sync::{Arc, mpsc},
-    thread,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
-use super::{Deadline, Timed};
+use super::{Deadline, Timed, resolve::resolve};
 use crate::fault::{Blame, Kind};
 
 /// The other end, as errors name it.
@@ -136,39 +135,6 @@ pub(super) fn dial(host: &str, port: u16, peer: &Peer, deadline: Deadline) -> Re
     Ok(socket)
 }
 
-/// The addresses of `host`: a name, or an address with or without brackets.
-pub fn resolve(host: &str, port: u16, deadline: Deadline) -> io::Result<Vec<SocketAddr>> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    if is_localhost(host) {
-        return Ok(vec![
-            (Ipv4Addr::LOCALHOST, port).into(),
-            (Ipv6Addr::LOCALHOST, port).into(),
-        ]);
-    }
-    // getaddrinfo(3) cannot be interrupted: past the deadline its thread is left to end by itself.
-    let (found, wait) = mpsc::sync_channel(1);
-    let name = (host.to_owned(), port);
-    thread::Builder::new().name("resolve".into()).spawn(move || {
-        let _gone = found.send(name.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
-    })?;
-    let addresses = wait
-        .recv_timeout(deadline.left()?)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
-    }
-    Ok(addresses)
-}
-
-/// RFC 6761, section 6.3; where /etc/hosts is missing, as in small containers, nobody else knows.
-fn is_localhost(host: &str) -> bool {
-    let host = host.trim_end_matches('.');
-    host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost")
-}
-
 /// The first that answers. All but the last share the time evenly, so that a silent one leaves time for the rest.
 fn first(addresses: &[SocketAddr], deadline: Deadline) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -233,23 +199,6 @@ mod tests {
             host: "h".into(),
             url: "git://h/x".into(),
         }
-    }
-
-    #[test]
-    fn localhost_and_addresses_need_no_resolver() {
-        for host in ["localhost", "LOCALHOST", "localhost.", "app.localhost"] {
-            let found = resolve(host, 1, soon()).unwrap();
-            assert_eq!(
-                found,
-                ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()],
-                "{host}"
-            );
-        }
-        assert_eq!(resolve("[::1]", 7, soon()).unwrap(), ["[::1]:7".parse().unwrap()]);
-        assert_eq!(
-            resolve("10.0.0.1", 7, soon()).unwrap(),
-            ["10.0.0.1:7".parse().unwrap()]
-        );
     }
 
     #[test]

@@ -12,10 +12,11 @@ use std::{
 use gitsocket::{
     config::{Config, Target},
     event::{Done, Outcome, Reporter},
-    hook::Groups,
+    hook::{Groups, Starter},
     name::RunId,
     publish,
     run::{self, Context, Stop},
+    sandbox::Sandbox,
     tidy,
     transport::Connections,
 };
@@ -41,6 +42,8 @@ impl Daemon {
                 umask: 0o022,
                 dry_run: false,
                 groups: Groups::default(),
+                starter: Starter::Here,
+                sandbox: Sandbox::off(),
                 connections: Connections::new(config.keep_alive),
                 stop: Stop::default(),
                 memory: gitsocket::worktree::Memory::default(),

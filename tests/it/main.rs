@@ -5,20 +5,29 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 mod access;
+mod completions;
 mod daemon;
 mod endless;
 mod errors;
+mod exits;
 mod figures;
 mod fill;
+mod help;
+mod history;
 mod hooks;
 mod hostile;
 mod interrupted;
 mod limits;
+mod mistakes;
 mod once;
 mod processes;
 mod project;
 mod remotes;
+mod sandbox;
+mod setup;
 mod soak;
 mod source;
+mod status;
 mod stress;
+mod supervisor;
 mod world;

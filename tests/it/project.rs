@@ -9,12 +9,12 @@ use std::{
 
 /// The rooms, from the ground up: each imports only rooms above it in this list, and those in one line
 /// do not import each other.
-const ROOMS: [&[&str]; 13] = [
+const ROOMS: [&[&str]; 14] = [
     &["name"],
-    &["address", "fault"],
+    &["address", "fault", "control"],
     &["event"],
     &["config"],
-    &["wire", "peer"],
+    &["wire", "reload", "peer"],
     &["durable", "repository"],
     &["upload_pack"],
     &[
@@ -26,11 +26,12 @@ const ROOMS: [&[&str]; 13] = [
         "worktree",
         "journal",
     ],
-    &["fetch", "tidy"],
+    &["fetch", "tidy", "sandbox"],
     &["publish"],
-    &["run"],
+    &["run", "history"],
     &["queue", "listen", "client"],
     &["server"],
+    &["supervisor"],
 ];
 
 #[test]
@@ -104,6 +105,61 @@ fn every_file_has_a_first_line() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//! "), "{}", file.display());
     }
+}
+
+/// Who has only the program and the README has the units, too.
+#[test]
+fn the_readme_holds_the_units() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    for unit in ["gitsocket.service", "gitsocket.socket"] {
+        let block = readme
+            .split(&format!("`/etc/systemd/system/{unit}`:\n\n```ini\n"))
+            .nth(1)
+            .unwrap_or_else(|| panic!("no block for {unit}"));
+        let block = block.split("```").next().unwrap();
+        let text = fs::read_to_string(root.join("packaging/systemd").join(unit)).unwrap();
+        let lines = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(lines(block), lines(&text), "{unit}");
+    }
+}
+
+/// The configurations in the README and for Kubernetes are right.
+#[test]
+fn documented_configurations_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let whole = readme
+        .split("```ron\n(\n")
+        .skip(1)
+        .map(|rest| format!("(\n{}", rest.split("```").next().unwrap()));
+    let yaml = fs::read_to_string(root.join("packaging/kubernetes/sidecar.yaml")).unwrap();
+    let block = yaml.split("config.ron: |\n").nth(1).unwrap();
+    let block: String = block
+        .lines()
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut checked = 0;
+    for text in whole.chain([block]) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.ron");
+        fs::write(&file, &text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
+            .args(["check", "-c"])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{text}{output:?}");
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked}");
 }
 
 /// The configuration at the top works as it stands, in a copy of the project's files.

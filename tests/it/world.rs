@@ -171,42 +171,70 @@ pub struct Daemon {
 impl Daemon {
     /// Start it and wait until it says that it is ready.
     pub fn start(world: &World, args: &[&str]) -> Self {
-        Self::start_and_tell(world, args).0
+        Self::start_with(world, args, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_with(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
+        let mut daemon = Self::spawn(world, args, env);
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    /// Start it by `command`, and wait until it says that it is ready.
+    pub fn start_by(mut command: Command, socket: PathBuf) -> Self {
+        let mut daemon = Self::of(command.stderr(Stdio::piped()).spawn().unwrap(), socket);
+        daemon.wait_for("ready");
+        daemon
     }
 
     /// As [`Self::start`], with what the log says up to there.
     pub fn start_and_tell(world: &World, args: &[&str]) -> (Self, String) {
-        let mut child = world
+        let mut daemon = Self::spawn(world, args, &[]);
+        let seen = daemon.look_for("ready");
+        let seen = seen.unwrap_or_else(|seen| panic!("the daemon ended:\n{seen}"));
+        (daemon, seen)
+    }
+
+    /// Start it, and do not wait.
+    pub fn spawn(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
+        let child = world
             .command(["server"].iter().chain(args))
+            .envs(env.iter().cloned())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        Self::of(child, world.path("s.sock"))
+    }
+
+    /// The daemon that `child` is, or has become; its standard error is a pipe.
+    pub fn of(mut child: Child, socket: PathBuf) -> Self {
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut daemon = Self {
-            child,
-            socket: world.path("s.sock"),
-            log,
-        };
-        let seen = daemon.read_up_to("ready");
-        (daemon, seen)
+        Self { child, socket, log }
     }
 
     /// Read the log up to the line that contains `text`, and give that line.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let seen = self.read_up_to(text);
+        let seen = self.look_for(text);
+        let seen = seen.unwrap_or_else(|seen| panic!("the daemon ended without saying {text:?}:\n{seen}"));
         seen.lines().next_back().unwrap_or_default().to_owned() + "\n"
     }
 
-    fn read_up_to(&mut self, text: &str) -> String {
+    /// Whether it says `text` before it ends.
+    pub fn says(&mut self, text: &str) -> bool {
+        self.look_for(text).is_ok()
+    }
+
+    /// The log up to the line that contains `text`; all of it if there is none.
+    fn look_for(&mut self, text: &str) -> Result<String, String> {
         let mut seen = String::new();
         loop {
-            let mut line = String::new();
-            if self.log.read_line(&mut line).unwrap() == 0 {
-                panic!("the daemon ended without saying {text:?}:\n{seen}");
+            let before = seen.len();
+            if self.log.read_line(&mut seen).unwrap() == 0 {
+                return Err(seen);
             }
-            seen.push_str(&line);
-            if line.contains(text) {
-                return seen;
+            if seen[before..].contains(text) {
+                return Ok(seen);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -99,21 +99,21 @@ impl Drop for Server {
     }
 }
 
-/// `once site` by a user without a passwd entry, who owns `secret` and nothing but the empty `site`; with nothing in
+/// `once site`, run by `program` and by a user without a passwd entry, who owns `secret` and nothing but the empty `site`; with nothing in
 /// the environment, not even PATH. Only root can become somebody else.
-pub fn deploy_as_nobody(world: &World, secret: &str) -> Option<Ended> {
+pub fn deploy_as_nobody(world: &World, program: &Path, secret: &str) -> Option<Ended> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root can become another user");
         return None;
     }
-    let program = world.path("gitsocket");
-    std::fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
+    let copy = world.path("gitsocket");
+    std::fs::copy(program, &copy).unwrap();
     std::fs::set_permissions(world.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(world.path("site")).unwrap();
     for name in ["site", secret] {
         chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let output = Command::new(&program)
+    let output = Command::new(&copy)
         .args(["once", "site"])
         .env_clear()
         .current_dir(world.path("."))

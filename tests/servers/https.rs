@@ -1,6 +1,6 @@
 //! What works over HTTPS, and over HTTP.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::{
     configure,
@@ -101,7 +101,7 @@ fn by_nobody_with_nothing() {
             &nginx.https(&format!("{path}/repo.git")),
             &format!("{TLS} {auth}"),
         );
-        let Some(ended) = deploy_as_nobody(&world, secret) else {
+        let Some(ended) = deploy_as_nobody(&world, Path::new(env!("CARGO_BIN_EXE_gitsocket")), secret) else {
             return;
         };
         assert_eq!(ended.exit, 0, "{ended:?}");

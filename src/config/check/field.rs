@@ -1,4 +1,4 @@
-//! Which fields there are, and how they are read: known ones once, later ones refused, others with a guess.
+//! Which fields there are, and how they are read: known ones once, others refused with a guess.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -13,27 +13,23 @@ pub(super) struct Schema {
     /// What it is, in a sentence.
     what: &'static str,
     known: &'static [&'static str],
-    /// What is planned, with what to do until then.
-    later: &'static [(&'static str, &'static str)],
 }
-
-/// What to do about a field without which one can live.
-const LEAVE_OUT: &str = "remove it";
 
 pub(super) static CONFIG: Schema = Schema {
     what: "the configuration",
-    known: &["listen", "jobs", "keep_alive", "triggers"],
-    later: &[("sandbox", LEAVE_OUT)],
+    known: &["listen", "jobs", "keep_alive", "sandbox", "triggers"],
+};
+pub(super) static SANDBOX: Schema = Schema {
+    what: "`sandbox`",
+    known: &["mode", "hooks"],
 };
 pub(super) static UNIX: Schema = Schema {
     what: "`Unix`",
     known: &["path", "mode", "group"],
-    later: &[],
 };
 pub(super) static TCP: Schema = Schema {
     what: "`Tcp`",
     known: &["addr", "token_file"],
-    later: &[],
 };
 pub(super) static TRIGGER: Schema = Schema {
     what: "a trigger",
@@ -41,22 +37,18 @@ pub(super) static TRIGGER: Schema = Schema {
         "repo", "branch", "tag", "rev", "path", "git_dir", "remote", "depth", "clean", "keep", "auth", "tls",
         "hooks", "umask", "timeout", "retries", "fsync", "allow",
     ],
-    later: &[],
 };
 pub(super) static BASIC: Schema = Schema {
     what: "`Basic`",
     known: &["user", "password_file"],
-    later: &[],
 };
 pub(super) static BEARER: Schema = Schema {
     what: "`Bearer`",
     known: &["token_file"],
-    later: &[],
 };
 pub(super) static SSH: Schema = Schema {
     what: "`Ssh`",
     known: &["key", "passphrase_file", "known_hosts", "agent"],
-    later: &[],
 };
 pub(super) static TLS: Schema = Schema {
     what: "`tls`",
@@ -67,14 +59,14 @@ pub(super) static TLS: Schema = Schema {
         "key_file",
         "allow_plain_credentials",
     ],
-    later: &[],
 };
 pub(super) static EXEC: Schema = Schema {
     what: "`Exec`",
     known: &["run", "when", "timeout", "user_env"],
-    later: &[],
 };
-static ALL: [&Schema; 9] = [&CONFIG, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC];
+static ALL: [&Schema; 10] = [
+    &CONFIG, &SANDBOX, &UNIX, &TCP, &TRIGGER, &BASIC, &BEARER, &SSH, &TLS, &EXEC,
+];
 
 /// Without `_file`, they would hold the secret itself.
 const SECRETS: [&str; 3] = ["password_file", "token_file", "passphrase_file"];
@@ -234,11 +226,8 @@ impl Fields<'_> {
 
 impl Schema {
     fn not_known(&self, name: Name<'_>) -> Problem {
-        let Self { what, known, later } = self;
+        let Self { what, known } = self;
         let text = name.text;
-        if let Some((_, help)) = later.iter().find(|(later, _)| *later == text) {
-            return not_yet(name.span(), text, help);
-        }
         let problem = Problem::at(name.span(), format!("{what} has no field `{text}`"));
         if let Some(file) = known
             .iter()
@@ -260,7 +249,6 @@ impl Schema {
 
     /// The field that was meant by `name`.
     fn meant(&self, name: &str) -> Option<&'static str> {
-        let later = self.later.iter().map(|(later, _)| *later);
         let other = OTHER_WORDS
             .iter()
             .filter(|(word, _)| word.eq_ignore_ascii_case(name))
@@ -272,13 +260,8 @@ impl Schema {
             .copied()
             .find(|known| known.strip_suffix("_file") == Some(name));
         file.or(other)
-            .or_else(|| closest(name, self.known.iter().copied().chain(later)))
+            .or_else(|| closest(name, self.known.iter().copied()))
     }
-}
-
-/// That `what` is planned, but not there.
-pub(super) fn not_yet(span: Range<usize>, what: &str, help: &str) -> Problem {
-    Problem::at(span, format!("`{what}` is not supported yet")).help(help)
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use crate::{
     transport::{
         Deadline,
         pool::{Loan, Pool},
+        resolve::resolve,
         stamp::Stamps,
-        tcp,
     },
 };
 
@@ -103,7 +103,7 @@ impl Resolver for Names {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let origin = Origin::of(uri).ok_or(ureq::Error::HostNotFound)?;
-        let found = tcp::resolve(&origin.host, origin.port, Deadline::new(*timeout.after))
+        let found = resolve(&origin.host, origin.port, Deadline::new(*timeout.after))
             .map_err(|err| ureq::Error::Other(Box::new(err)))?;
         let mut addresses = self.empty();
         // As many as ureq has room for.

@@ -1,0 +1,175 @@
+//! `gitsocket status`: how the triggers of a daemon are, for somebody who was woken by it.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use argh::{ArgsInfo, FromArgs};
+
+use super::{
+    Show,
+    client::{self, Asked},
+    print,
+};
+use crate::{
+    event::{Current, Event, Failing, Last, Record, Standing, Status, duration, now, short, time},
+    name::TriggerName,
+    wire::Request,
+};
+
+/// ask a daemon how its triggers are
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "status")]
+pub(super) struct Arguments {
+    /// this trigger only
+    #[argh(positional)]
+    name: Option<String>,
+    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1
+    #[argh(option, short = 's', arg_name = "ADDR")]
+    socket: Option<String>,
+    /// print every event as a line of JSON
+    #[argh(switch)]
+    json: bool,
+    /// the file that holds the listener's token
+    #[argh(option, arg_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// give up after this long; default: 10s
+    #[argh(option, arg_name = "DURATION")]
+    timeout: Option<String>,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let show = Show::new(arguments.json, false);
+    let name = arguments.name.as_deref();
+    let checked = name.map(|name| super::trigger_name(&show, name)).transpose();
+    let timeout = arguments.timeout.as_deref().map(client::duration).transpose();
+    let (name, timeout) = match (checked, timeout) {
+        (Ok(name), Ok(timeout)) => (name, timeout.unwrap_or(TIMEOUT)),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+    let asked = Asked {
+        socket: arguments.socket.as_deref(),
+        token_file: arguments.token_file.as_ref(),
+        request: &Request::Status { name },
+        timeout: Some(timeout),
+    };
+    let each = |record: &Record| match &record.event {
+        Event::Status(status) if !arguments.json => print(&text(status, now())),
+        // The end of a good answer says nothing that is not there.
+        Event::Done(done) if !arguments.json && done.failure.is_none() => {}
+        _ => show.record(record),
+    };
+    match client::ask(&asked, each) {
+        Ok(done) => ExitCode::from(done.exit),
+        Err(ended) => ended.show(&show, &shown),
+    }
+}
+
+/// A line with name, state and commit, and one for each thing that is to be known, the worst first.
+fn text(status: &Status, now: u64) -> String {
+    let Standing {
+        commit,
+        since,
+        failing,
+        hooks_owed,
+    } = &status.standing;
+    let ago = |then: u64| duration(Duration::from_secs(now.saturating_sub(then)));
+    let at = |then: u64| format!("{}, {} ago", time(then), ago(then));
+    let commit = commit.as_deref().map_or("-", short);
+    let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
+    if let Some(since) = since {
+        lines[0] += &format!(" since {}", at(*since));
+    }
+    if let Some(failing) = failing {
+        let Failing { since, failure, .. } = failing;
+        lines.push(format!("failing   since {}, {}", at(*since), failing.times()));
+        lines.push(format!(
+            "error     {}: {}",
+            failure.kind.as_str(),
+            failure.message
+        ));
+        lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
+    }
+    if *hooks_owed {
+        lines.push(format!(
+            "hooks     owed to {commit}: they run at the next trigger"
+        ));
+    }
+    for Current { run, going_on } in &status.runs {
+        let (what, since) = match going_on.began {
+            Some(began) => ("running ", began),
+            None => ("waiting ", going_on.accepted),
+        };
+        lines.push(format!("{what}  {run} by {}, for {}", going_on.peer, ago(since)));
+    }
+    if let Some(Last { run, past }) = &status.last {
+        let took = duration(Duration::from_millis(past.done.ms));
+        // The error is above.
+        let how = match &past.done.failure {
+            Some(failure) => format!("failed ({})", failure.kind.as_str()),
+            None => past.done.line(),
+        };
+        lines.push(format!(
+            "last run  {run} by {}, {}, took {took}: {how}",
+            past.peer,
+            at(past.ended)
+        ));
+    }
+    lines.join("\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = r#""run":"0198c0ffee0001","peer":"uid=33 pid=7","accepted":1764036600,"began":1764036600,
+        "ended":1764036602,"trigger":"site","old":"1a2b3c4d","changed":3,"ms":1234"#;
+
+    fn shown(status: &str) -> String {
+        text(&serde_json::from_str(status).unwrap(), 1_764_043_200)
+    }
+
+    #[test]
+    fn a_good_one() {
+        let status = format!(
+            r#"{{"trigger":"site","state":"idle","runs":[],"commit":"5d6e7f8a","since":1764036602,
+            "failing":null,"hooks_owed":false,
+            "last":{{{RUN},"outcome":"updated","new":"5d6e7f8a","exit":0}}}}"#
+        );
+        insta::assert_snapshot!(shown(&status), @r"
+        site idle 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
+          last run  0198c0ffee0001 by uid=33 pid=7, 2025-11-25T02:10:02Z, 1h 49m ago, took 1.2s: ok site 1a2b3c4..5d6e7f8
+        ");
+    }
+
+    #[test]
+    fn a_bad_one() {
+        let failure = r#""kind":"hook","message":"hook make: exit status 1","help":"see its lines""#;
+        let status = format!(
+            r#"{{"trigger":"site","state":"running-then-queued","commit":"5d6e7f8a","since":1764036602,
+            "failing":{{"since":1763950000,"runs":3,"run":"0198c0ffee0001","ended":1764036602,{failure}}},
+            "hooks_owed":true,
+            "runs":[{{"run":"0198c0ffee0002","peer":"uid=0 pid=1","accepted":1764043190,"began":1764043195}},
+                    {{"run":"0198c0ffee0003","peer":"uid=0 pid=2","accepted":1764043199,"began":null}}],
+            "last":{{{RUN},"outcome":"failed","new":"5d6e7f8a","exit":5,{failure}}}}}"#
+        );
+        insta::assert_snapshot!(shown(&status), @r"
+        site running-then-queued 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
+          failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
+          error     hook: hook make: exit status 1
+          help      see its lines
+          hooks     owed to 5d6e7f8: they run at the next trigger
+          running   0198c0ffee0002 by uid=0 pid=1, for 5s
+          waiting   0198c0ffee0003 by uid=0 pid=2, for 1s
+          last run  0198c0ffee0001 by uid=33 pid=7, 2025-11-25T02:10:02Z, 1h 49m ago, took 1.2s: failed (hook)
+        ");
+    }
+
+    #[test]
+    fn one_that_never_ran() {
+        let status = r#"{"trigger":"site","state":"idle","runs":[],"last":null,"commit":null,"since":null,
+            "failing":null,"hooks_owed":false}"#;
+        assert_eq!(shown(status), "site idle -");
+    }
+}

@@ -1,0 +1,533 @@
+//! The process that is there all the time: it holds the listening sockets, and has a worker do everything else.
+//!
+//! It has one thread, reads nothing that strangers send, and is outside of the sandbox that its worker closes around
+//! itself. So it can replace the worker when the configuration changes: the old one finishes its runs while the new one
+//! accepts already, on the same sockets. It receives the signals, speaks with systemd, starts the hooks that are to be
+//! outside, and as process 1 of a container reaps what nobody else waits for. It ends with its worker; and if it is
+//! killed, the worker is, too.
+
+use std::{
+    collections::BTreeMap, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, sync::Arc,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::{RecvFlags, SendFlags},
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
+
+use crate::{
+    config::{Config, Listener},
+    control::{Channel, Level, Order, Report, Start},
+    fault::{Blame, Failure, Kind},
+    hook,
+    listen::{self, Socket},
+    place, reload,
+};
+
+mod signals;
+mod systemd;
+use signals::{Signals, Wish};
+
+/// What the supervisor is given to do its work with.
+pub struct Options<'a> {
+    /// Reads the configuration anew; the error is what to log, line by line.
+    pub load: &'a dyn Fn() -> Result<Config, Vec<String>>,
+    /// What a worker does, in its own process, up to its exit status.
+    pub work: &'a dyn Fn(Work) -> u8,
+    /// Opens the log anew.
+    pub reopen_log: &'a dyn Fn(),
+    /// Told once, when the first worker serves.
+    pub ready: &'a dyn Fn(),
+}
+
+/// What a worker is given.
+#[derive(Debug)]
+pub struct Work {
+    /// What to serve.
+    pub config: Arc<Config>,
+    /// Where.
+    pub sockets: Vec<Socket>,
+    /// The way to the supervisor.
+    pub channel: Channel,
+    /// How often systemd wants to hear that it is alive.
+    pub watchdog: Option<Duration>,
+}
+
+/// The daemon could not be started.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] io::Error),
+    /// No worker can be made.
+    #[error("cannot start a process: {0}")]
+    #[diagnostic(help("raise the limit of processes of the user that gitsocket runs as"))]
+    Fork(#[source] io::Error),
+    /// It cannot listen.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Listen(#[from] listen::Error),
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Signals(_) => Kind::Internal,
+            Self::Fork(_) => Kind::Resources,
+            Self::Listen(err) => err.kind(),
+        }
+    }
+}
+
+/// Serve `config` until a signal says to stop, and give the exit status. `inherited` sockets are used where the
+/// configuration speaks of them, the others are opened.
+pub fn supervise(
+    config: Config,
+    inherited: Vec<(Listener, Socket)>,
+    options: &Options<'_>,
+) -> Result<u8, Error> {
+    let mut supervisor = Supervisor {
+        options,
+        signals: Some(Signals::new().map_err(Error::Signals)?),
+        watchdog: sd_notify::watchdog_enabled(),
+        listeners: inherited,
+        opened: Vec::new(),
+        workers: Vec::new(),
+        hooks: BTreeMap::new(),
+        level: Level::Serve,
+        is_ready: false,
+        reload_again: false,
+        exit: 0,
+    };
+    supervisor.begin(Arc::new(config))?;
+    supervisor.go_on()
+}
+
+struct Supervisor<'a> {
+    options: &'a Options<'a>,
+    /// Always there, but in a worker.
+    signals: Option<Signals>,
+    watchdog: Option<Duration>,
+    /// The sockets of the configuration that is in force.
+    listeners: Vec<(Listener, Socket)>,
+    /// Those that were opened for the one that is to be.
+    opened: Vec<(Listener, Socket)>,
+    workers: Vec<Worker>,
+    /// Hooks that were started for a worker, by their processes.
+    hooks: BTreeMap<i32, Started>,
+    level: Level,
+    is_ready: bool,
+    /// Whether a reload was asked for during a reload.
+    reload_again: bool,
+    exit: u8,
+}
+
+struct Worker {
+    pid: Pid,
+    channel: Channel,
+    config: Arc<Config>,
+    phase: Phase,
+    /// Whether its end of the channel is closed.
+    is_silent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It has not yet said that it could serve.
+    Starting,
+    /// It could serve, and waits for the one before it.
+    Prepared,
+    /// It is the one that accepts connections.
+    Serving,
+    /// It has been told not to.
+    Closing,
+    /// It finishes what it has accepted.
+    Leaving,
+}
+
+/// A hook that was started for the worker `worker`, which calls it `id`.
+struct Started {
+    worker: Pid,
+    id: u64,
+}
+
+/// Messages of one worker that are read before the others get their turn.
+const TURN: usize = 64;
+
+impl Supervisor<'_> {
+    /// Until the last worker has ended.
+    fn go_on(mut self) -> Result<u8, Error> {
+        while !self.workers.is_empty() {
+            self.wait();
+            let wishes = self.signals.as_mut().map(Signals::wishes).unwrap_or_default();
+            for wish in wishes {
+                match wish {
+                    Wish::Stop => self.stop(),
+                    Wish::Reload => self.reload(),
+                    Wish::ReopenLog => self.reopen_log(),
+                    Wish::Reap => {}
+                }
+            }
+            for pid in self.workers.iter().map(|worker| worker.pid).collect::<Vec<_>>() {
+                self.hear(pid);
+            }
+            self.reap();
+        }
+        if self.level > Level::Serve {
+            tracing::info!("stopped");
+        }
+        Ok(self.exit)
+    }
+
+    /// Until there is a signal or a message.
+    fn wait(&self) {
+        let signals = self.signals.iter().map(Signals::wakes);
+        let speaking = self.workers.iter().filter(|worker| !worker.is_silent);
+        let channels = speaking.map(|worker| &worker.channel);
+        let mut fds: Vec<_> = signals
+            .map(|stream| PollFd::new(stream, PollFlags::IN))
+            .chain(channels.map(|channel| PollFd::new(channel, PollFlags::IN)))
+            .collect();
+        // A signal interrupts it; whatever the reason is, everything is looked at.
+        poll(&mut fds, None).ok();
+    }
+
+    /// Start a worker for `config`, with the sockets that it wants.
+    fn begin(&mut self, config: Arc<Config>) -> Result<(), Error> {
+        for listener in &config.listen {
+            let address = listener.address();
+            if !self.listeners.iter().any(|(open, _)| open.address() == address) {
+                match listen::bind(listener) {
+                    Ok(socket) => {
+                        tracing::info!(address = socket.address(), "listening");
+                        self.opened.push((listener.clone(), socket));
+                    }
+                    Err(err) => {
+                        self.opened.clear();
+                        return Err(err.into());
+                    }
+                }
+            }
+        }
+        let forked = Channel::pair().and_then(|ends| Ok((ends, fork::fork()?)));
+        let ((ours, theirs), forked) = forked.map_err(|err| {
+            self.opened.clear();
+            Error::Fork(err)
+        })?;
+        match forked {
+            fork::Fork::Child => {
+                drop(ours);
+                let status = self.work(config, theirs);
+                std::process::exit(status.into());
+            }
+            fork::Fork::Parent(pid) => {
+                self.workers.push(Worker {
+                    pid: Pid::from_raw(pid).ok_or_else(|| Error::Fork(io::ErrorKind::InvalidData.into()))?,
+                    channel: ours,
+                    config,
+                    phase: Phase::Starting,
+                    is_silent: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// In the new process: let go of what is the supervisor's, and work.
+    fn work(&mut self, config: Arc<Config>, channel: Channel) -> u8 {
+        let supervisor = rustix::process::getppid();
+        if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err()
+            || rustix::process::getppid() != supervisor
+        {
+            return 1;
+        }
+        // From here on signals mean nothing to this process: a terminal sends them to both.
+        self.signals = None;
+        self.workers.clear();
+        let mut open = std::mem::take(&mut self.listeners);
+        open.append(&mut self.opened);
+        let sockets = open.into_iter().filter_map(|(open, mut socket)| {
+            let address = open.address();
+            let wanted = config
+                .listen
+                .iter()
+                .find(|listener| listener.address() == address)?;
+            if let Socket::Tcp(..) = socket {
+                listen::adjust(&mut socket, wanted).ok()?;
+            }
+            Some(socket)
+        });
+        let work = Work {
+            sockets: sockets.collect(),
+            config: config.clone(),
+            channel,
+            watchdog: self.watchdog,
+        };
+        (self.options.work)(work)
+    }
+
+    /// What the worker `pid` has to say.
+    fn hear(&mut self, pid: Pid) {
+        for _ in 0..TURN {
+            let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid == pid) else {
+                return;
+            };
+            let is_serving = worker.phase == Phase::Serving;
+            match worker.channel.receive(RecvFlags::DONTWAIT) {
+                Ok(Some((Report::Prepared, _))) => self.prepared(pid),
+                Ok(Some((Report::Ready, _))) => self.take_over(pid),
+                Ok(Some((Report::Closed, _))) => self.closed(pid),
+                Ok(Some((Report::Status(status), _))) if is_serving => systemd::status(&status),
+                Ok(Some((Report::Alive, _))) if is_serving => systemd::alive(),
+                Ok(Some((Report::Status(_) | Report::Alive, _))) => {}
+                Ok(Some((Report::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
+                // It has ended, or is about to: its wait status says how.
+                Ok(None) => {
+                    worker.is_silent = true;
+                    return;
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+                Err(err) => tracing::error!("cannot understand the worker: {err}"),
+            }
+        }
+    }
+
+    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
+    /// a reload must meet the old configuration.
+    fn prepared(&mut self, pid: Pid) {
+        for worker in &mut self.workers {
+            match worker.phase {
+                Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
+                Phase::Serving => {
+                    worker.phase = Phase::Closing;
+                    order(worker, &Order::Level(Level::Drain));
+                }
+                _ => {}
+            }
+        }
+        self.hand_over();
+    }
+
+    /// Let the next worker serve, if none does.
+    fn hand_over(&self) {
+        let accepts = |worker: &Worker| matches!(worker.phase, Phase::Serving | Phase::Closing);
+        if self.level == Level::Serve && !self.workers.iter().any(accepts) {
+            let next = self
+                .workers
+                .iter()
+                .filter(|worker| worker.phase == Phase::Prepared);
+            next.for_each(|worker| order(worker, &Order::Level(Level::Serve)));
+        }
+    }
+
+    /// The worker `pid` accepts no more connections.
+    fn closed(&mut self, pid: Pid) {
+        let closing = self.workers.iter_mut().filter(|worker| worker.pid == pid);
+        closing.for_each(|worker| worker.phase = Phase::Leaving);
+        self.hand_over();
+    }
+
+    /// The worker `pid` serves: its configuration is in force.
+    fn take_over(&mut self, pid: Pid) {
+        let next = self.workers.iter_mut().filter(|worker| worker.pid == pid);
+        next.for_each(|worker| worker.phase = Phase::Serving);
+        let Some(config) = self.config(pid) else { return };
+        let mut open = std::mem::take(&mut self.listeners);
+        open.append(&mut self.opened);
+        for (before, mut socket) in open {
+            let address = before.address();
+            let wanted = config
+                .listen
+                .iter()
+                .find(|listener| listener.address() == address);
+            let Some(wanted) = wanted.filter(|_| self.level == Level::Serve) else {
+                continue;
+            };
+            if *wanted != before
+                && let Err(err) = listen::adjust(&mut socket, wanted)
+            {
+                tracing::error!("{}", Failure::of(&err).message);
+            }
+            self.listeners.push((wanted.clone(), socket));
+        }
+        systemd::ready();
+        if !std::mem::replace(&mut self.is_ready, true) {
+            (self.options.ready)();
+        }
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+        }
+    }
+
+    fn config(&self, worker: Pid) -> Option<Arc<Config>> {
+        let found = self.workers.iter().find(|found| found.pid == worker);
+        found.map(|worker| worker.config.clone())
+    }
+
+    /// SIGHUP: another worker with the configuration as it is now, if that is right.
+    fn reload(&mut self) {
+        if self.level > Level::Serve {
+            return;
+        }
+        let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
+        if self.workers.iter().any(is_next) {
+            self.reload_again = true;
+            return;
+        }
+        systemd::reloading();
+        let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
+        let in_force = serving.map(|worker| worker.config.clone());
+        let failed = match (self.options.load)() {
+            Ok(config) => {
+                if let Some(old) = in_force {
+                    tracing::info!("configuration read anew: {}", reload::changes(&old, &config));
+                }
+                // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
+                match self.begin(Arc::new(config)) {
+                    Ok(()) => return,
+                    Err(err) => vec![Failure::of(&err).message],
+                }
+            }
+            Err(lines) => lines,
+        };
+        self.keep(&failed);
+    }
+
+    /// The old configuration stays in force.
+    fn keep(&mut self, because: &[String]) {
+        self.opened.clear();
+        for line in because {
+            tracing::error!("{line}");
+        }
+        tracing::error!("the new configuration is not in force; the old one is");
+        systemd::ready();
+        systemd::status("the new configuration is not in force, see the log");
+    }
+
+    /// SIGTERM or SIGINT: no new connections; the second time at once; and then without asking.
+    fn stop(&mut self) {
+        match self.level {
+            Level::Prepare | Level::Serve | Level::Drain => {
+                systemd::stopping();
+                self.level = Level::Stop;
+                // Who comes now finds nobody.
+                self.listeners.clear();
+                self.opened.clear();
+            }
+            Level::Stop => self.level = Level::Abort,
+            Level::Abort => {
+                for worker in &self.workers {
+                    kill_process(worker.pid, Signal::KILL).ok();
+                }
+            }
+        }
+        for worker in &self.workers {
+            order(worker, &Order::Level(self.level));
+        }
+    }
+
+    /// SIGUSR1.
+    fn reopen_log(&mut self) {
+        (self.options.reopen_log)();
+        for worker in &self.workers {
+            order(worker, &Order::ReopenLog);
+        }
+    }
+
+    /// Start a hook for the worker `pid`, if its configuration has that hook.
+    fn start_hook(&mut self, pid: Pid, start: &Start, outputs: Vec<std::os::fd::OwnedFd>) {
+        let Some(worker) = self.workers.iter().find(|worker| worker.pid == pid) else {
+            return;
+        };
+        let id = start.id;
+        let answer = match spawn(&worker.config, start, outputs) {
+            Ok(child) => {
+                self.hooks.insert(child, Started { worker: pid, id });
+                Order::Started { id, pid: child }
+            }
+            Err(err) => Order::NotStarted {
+                id,
+                errno: err
+                    .raw_os_error()
+                    .unwrap_or(rustix::io::Errno::INVAL.raw_os_error()),
+            },
+        };
+        order(worker, &answer);
+    }
+
+    /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = fork::wait_any_nohang() {
+            if let Some(at) = self
+                .workers
+                .iter()
+                .position(|worker| worker.pid.as_raw_nonzero().get() == pid)
+            {
+                // What it said last.
+                self.hear(self.workers[at].pid);
+                let worker = self.workers.remove(at);
+                self.ended(&worker, ExitStatus::from_raw(status));
+            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid)
+                && let Some(worker) = self.workers.iter().find(|found| found.pid == worker)
+            {
+                order(worker, &Order::Ended { id, status });
+            }
+        }
+    }
+
+    /// A worker has ended.
+    fn ended(&mut self, worker: &Worker, status: ExitStatus) {
+        let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
+        for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
+            kill_process_group(group, Signal::KILL).ok();
+        }
+        self.hooks.retain(|_, hook| hook.worker != worker.pid);
+        self.hand_over();
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        match (worker.phase, code) {
+            (_, Some(0)) if self.level > Level::Serve => {}
+            (Phase::Closing | Phase::Leaving, Some(0)) => {
+                tracing::debug!("the runs of the old configuration have ended")
+            }
+            (Phase::Starting, _) if self.is_ready && self.level == Level::Serve => {
+                self.keep(&[format!(
+                    "the worker for the new configuration ended with {status}"
+                )]);
+                if std::mem::take(&mut self.reload_again) {
+                    self.reload();
+                }
+            }
+            (_, code) => {
+                if code.is_none() || self.level == Level::Serve && self.is_ready {
+                    tracing::error!("the worker ended with {status}");
+                }
+                self.exit = code.filter(|code| *code != 0).unwrap_or(1);
+            }
+        }
+    }
+}
+
+/// One that has just ended does not hear it; that is seen to in [`Supervisor::reap`].
+fn order(worker: &Worker, order: &Order) {
+    worker.channel.send(order, &[], SendFlags::DONTWAIT).ok();
+}
+
+/// Start the hook, and give its process. What the worker says chooses among what the configuration has.
+fn spawn(config: &Config, start: &Start, outputs: Vec<std::os::fd::OwnedFd>) -> io::Result<i32> {
+    let refused = || io::Error::from(rustix::io::Errno::PERM);
+    let of_a_run =
+        |name: &str| name.starts_with("GITSOCKET_") || ["GIT_DIR", "GIT_WORK_TREE"].contains(&name);
+    let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
+    let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
+    if !start.env.keys().all(|name| of_a_run(name)) {
+        return Err(refused());
+    }
+    let git_dir = place::git_dir(target);
+    let mut command =
+        hook::command(target, start.hook, &git_dir, &start.env, &start.old_new).ok_or_else(refused)?;
+    let child = command.stdout(out).stderr(err).spawn()?;
+    // It is waited for in `reap`, with all others.
+    i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
+}

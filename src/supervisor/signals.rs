@@ -1,0 +1,69 @@
+//! What signals wish: signal(7) as systemd and administrators use them.
+
+use std::{io, io::IsTerminal as _, os::unix::net::UnixStream};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::{
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1},
+    iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
+};
+
+/// What somebody wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// SIGTERM, SIGINT, or the end of the terminal.
+    Stop,
+    /// SIGHUP.
+    Reload,
+    /// SIGUSR1.
+    ReopenLog,
+    /// SIGCHLD.
+    Reap,
+}
+
+/// Receives signals for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
+        SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(Self)
+    }
+
+    /// Can be read when a signal has come.
+    pub(super) fn wakes(&self) -> &UnixStream {
+        self.0.get_read()
+    }
+
+    /// What has come since the last time.
+    pub(super) fn wishes(&mut self) -> Vec<Wish> {
+        self.0
+            .pending()
+            .map(|signal| match signal {
+                // To a daemon in the foreground it means that its terminal has gone.
+                SIGHUP if terminal_is_gone() => Wish::Stop,
+                SIGHUP => Wish::Reload,
+                SIGUSR1 => Wish::ReopenLog,
+                SIGCHLD => Wish::Reap,
+                _ => Wish::Stop,
+            })
+            .collect()
+    }
+}
+
+fn terminal_is_gone() -> bool {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    let hung_up = polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP);
+    // A terminal that has hung up may no longer say that it is one; a pipe's end is nobody's terminal.
+    hung_up && (stdin.is_terminal() || is_character_device(&stdin))
+}
+
+fn is_character_device(stdin: &io::Stdin) -> bool {
+    rustix::fs::fstat(stdin).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+    })
+}

@@ -1,0 +1,176 @@
+//! The exit statuses of `once` and `client`, as one table each; every kind of end is brought about for real.
+
+use std::fs;
+
+use super::{
+    source::file,
+    world::{Daemon, World, last_line},
+};
+
+/// `site` updates, `bad-hook` updates and its hook fails, `gone` has no repository, `slow` is a remote that is silent.
+fn world() -> (World, std::net::TcpListener) {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    // Whoever connects is never accepted, and never answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = world.script("hook", "exit 3");
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\"),
+         \"bad-hook\": (repo: \"repo.git\", path: \"bad-hook\", hooks: [Exec(run: [{hook:?}])]),
+         \"gone\": (repo: \"gone.git\", path: \"gone\"),
+         \"slow\": (repo: \"git://{}/x\", path: \"slow\", timeout: \"200ms\", retries: 0),",
+        silent.local_addr().unwrap()
+    ));
+    (world, silent)
+}
+
+/// The exit status, and a word of the last line. It is on stdout if it is good.
+fn ends(world: &World, args: &[&str], exit: i32, word: &str) {
+    let ended = world.run(args);
+    assert_eq!(ended.exit, exit, "{args:?}: {ended:?}");
+    let last = if exit == 0 { &ended.out } else { &ended.err };
+    assert!(last_line(last).contains(word), "{args:?}: {ended:?}");
+    assert_eq!(exit == 0, !ended.out.is_empty(), "{args:?}: {ended:?}");
+}
+
+#[test]
+fn of_once() {
+    let (world, _silent) = world();
+    let table: [(&[&str], i32, &str); 11] = [
+        (&["site"], 0, "ok site 0000000.."),
+        (&["site"], 0, "ok site up-to-date "),
+        (&["gone"], 1, "error gone "),
+        (&["-c", "missing.ron", "site"], 2, "are looked for"),
+        (&["--nonsense"], 2, "--help"),
+        (&["a/b"], 2, "bad-request"),
+        (&["nosuch"], 4, "unknown-trigger"),
+        (&["site", "nosuch"], 4, "unknown-trigger"),
+        (&["bad-hook"], 5, "error bad-hook hook: "),
+        // It has been updated, and its hook is still owed.
+        (&["bad-hook"], 5, "error bad-hook hook: "),
+        (&["slow"], 6, "error slow timeout: "),
+    ];
+    for (args, exit, word) in table {
+        ends(&world, &[&["once"], args].concat(), exit, word);
+    }
+    // The first that fails counts, and the others run all the same.
+    let ended = world.run(["once", "gone", "bad-hook", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.out.starts_with("ok site "), "{ended:?}");
+}
+
+#[test]
+fn of_client() {
+    let (world, _silent) = world();
+    ends(&world, &["client", "site"], 3, "error site no-daemon: ");
+    let mut daemon = world.daemon();
+    let table: [(&[&str], i32, &str); 13] = [
+        (&["site"], 0, "ok site 0000000.."),
+        (&["site"], 0, "ok site up-to-date "),
+        (&["--no-wait", "site"], 0, "ok site accepted"),
+        // What it is accepted for may fail.
+        (&["--no-wait", "gone"], 0, "ok gone accepted"),
+        (&["gone"], 1, "error gone "),
+        (&["--nonsense"], 2, "--help"),
+        (&["a/b"], 2, "bad-request"),
+        (&["-s", "nonsense", "site"], 2, "not an address"),
+        (&["-s", "./nobody.sock", "site"], 3, "error site no-daemon: "),
+        (&["nosuch"], 4, "error nosuch unknown-trigger: "),
+        (&["--no-wait", "nosuch"], 4, "error nosuch unknown-trigger: "),
+        (&["bad-hook"], 5, "error bad-hook hook: "),
+        (&["slow"], 6, "error slow timeout: "),
+    ];
+    for (args, exit, word) in table {
+        ends(&world, &[&["client"], args].concat(), exit, word);
+    }
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.wait();
+    ends(&world, &["client", "site"], 3, "error site no-daemon: ");
+}
+
+/// All connections that there may be are taken by others.
+#[test]
+fn of_client_when_the_daemon_is_busy() {
+    let (world, _silent) = world();
+    let daemon = world.daemon();
+    let mut others = Vec::new();
+    loop {
+        let ended = world.run(["client", "site"]);
+        if ended.exit == 4 {
+            assert!(
+                ended.err.contains("error site busy: ") || ended.err.contains("error - busy: "),
+                "{ended:?}"
+            );
+            break;
+        }
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        assert!(others.len() < 300, "it takes any number of connections");
+        others.extend((0..64).map(|_| daemon.connect()));
+    }
+}
+
+/// The client gives up; the run does not.
+#[test]
+fn of_client_that_gives_up() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.fifo("go");
+    let hook = world.script("hook", "read line < ../go; echo done > ../done");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let mut daemon = world.daemon();
+    // Its hook, begun by then or not, holds the run.
+    let ended = world.run(["client", "--timeout", "1s", "site"]);
+    assert_eq!(ended.exit, 6, "{ended:?}");
+    assert!(
+        last_line(&ended.err).starts_with("error site timeout: "),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("the run goes on"), "{ended:?}");
+    fs::write(world.path("go"), "\n").unwrap();
+    daemon.wait_for("site");
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait().0.success());
+    assert!(world.path("done").exists());
+    assert_eq!(world.site()["a"], file("1"));
+}
+
+/// The token of the configuration's first listener is used without being asked for, by those who may read it.
+#[test]
+fn the_clients_own_token() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.secret("token", "s3cret\n");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    world.write(
+        "config.ron",
+        &format!(
+            "(listen: [Tcp(addr: \"{address}\", token_file: \"token\")],
+              triggers: {{ \"site\": (repo: \"repo.git\", path: \"site\") }})"
+        ),
+    );
+    let _daemon = Daemon::start(&world, &[]);
+    ends(&world, &["client", "site"], 0, "ok site ");
+    assert_eq!(world.run(["status"]).exit, 0);
+    assert_eq!(world.run(["completions", "triggers"]).out, "site\n");
+    // An address of one's own may be anybody's: it is not told the token.
+    ends(&world, &["client", "-s", &address, "site"], 4, "not-allowed");
+    ends(
+        &world,
+        &["client", "-s", &address, "--token-file", "token", "site"],
+        0,
+        "ok site ",
+    );
+    world.secret("wrong", "other\n");
+    ends(
+        &world,
+        &["client", "--token-file", "wrong", "site"],
+        4,
+        "not-allowed",
+    );
+    fs::remove_file(world.path("token")).unwrap();
+    let ended = world.run(["client", "site"]);
+    assert_eq!(ended.exit, 2, "{ended:?}");
+    assert!(ended.err.contains("cannot read the secret"), "{ended:?}");
+}

@@ -1,0 +1,244 @@
+//! The sandbox: what is closed to the daemon, its runs and its hooks, and what must not be.
+
+use std::{fs, net::TcpListener};
+
+use super::{
+    source::file,
+    world::{Daemon, World, last_line},
+};
+
+/// A daemon whose sandbox holds; nothing where the kernel cannot make one.
+fn daemon(world: &World, sandbox: &str, triggers: &str) -> Option<Daemon> {
+    let listen = "listen: [Unix(path: \"s.sock\")]";
+    let text = format!("({listen}, {sandbox} triggers: {{ {triggers} }})");
+    world.write("config.ron", &text);
+    let child = world
+        .command(["server"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon::of(child, world.path("s.sock"));
+    let line = daemon.wait_for("sandbox: ");
+    if line.contains("sandbox: none") {
+        eprintln!("SKIPPED: {line}");
+        return None;
+    }
+    daemon.wait_for("ready");
+    Some(daemon)
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world
+}
+
+#[test]
+fn hooks_inside_reach_their_target_and_nothing_else() {
+    let world = world();
+    world.write("other/secret", "s3cret");
+    let hook = world.script(
+        "tools/hook",
+        "echo inside > built && echo target $?
+        echo x > /dev/null && echo null $?
+        echo x > $TMPDIR/x && echo tmp $?
+        (echo x > ../other/file) 2>/dev/null; echo other $?
+        (read line < ../other/secret) 2>/dev/null; echo secret $?
+        (echo x > ../beside) 2>/dev/null; echo beside $?
+        /bin/ls / > /dev/null 2>&1; echo root $?",
+    );
+    let triggers = format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", hooks: [Exec(run: [{hook:?}])]),
+         \"other\": (repo: \"repo.git\", path: \"other\"),"
+    );
+    let Some(daemon) = daemon(&world, "sandbox: BestEffort,", &triggers) else {
+        return;
+    };
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    for line in [
+        "target 0", "null 0", "tmp 0", "other 2", "secret 2", "beside 2", "root 2",
+    ] {
+        assert!(answer.contains(&format!("| {line}\n")), "{line}: {answer}");
+    }
+    assert_eq!(fs::read_to_string(world.path("site/built")).unwrap(), "inside\n");
+    assert!(!world.path("beside").exists());
+}
+
+#[test]
+fn a_hook_that_fails_inside_is_told_why_it_may_have() {
+    let world = world();
+    let hook = world.script("hook", "echo x > ../beside");
+    let trigger = format!("\"site\": (repo: \"repo.git\", path: \"site\", hooks: [Exec(run: [{hook:?}])]),");
+    let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
+        return;
+    };
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site hook: "), "{answer}");
+    assert!(answer.contains("sandbox: (hooks: Outside)"), "{answer}");
+}
+
+#[test]
+fn hooks_outside_are_free() {
+    for sandbox in ["", "sandbox: (hooks: Outside),", "sandbox: Off,"] {
+        let world = World::new();
+        let mut source = world.source();
+        source.commit([("a", file("1"))]);
+        let hook = world.script(
+            "hook",
+            "echo $GITSOCKET_TRIGGER $STAGE > ../beside; echo to stderr >&2; pwd",
+        );
+        let trigger = format!(
+            "\"site\": (repo: \"repo.git\", path: \"site\",
+                hooks: [Exec(run: [{hook:?}], user_env: {{\"STAGE\": \"live\"}}), PostCheckout]),"
+        );
+        let Some(daemon) = daemon(&world, sandbox, &trigger) else {
+            return;
+        };
+        let answer = daemon.say("site\n");
+        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        assert!(answer.contains("| to stderr\n"), "{answer}");
+        assert_eq!(fs::read_to_string(world.path("beside")).unwrap(), "site live\n");
+        // The repository's own, and one that fails, is killed or cannot be started.
+        let own = world.script("site/.git/hooks/post-checkout", "echo $3 from $(pwd); exit 3");
+        source.commit_on("main", [("a", file("2"))]);
+        let answer = daemon.say("site\n");
+        let site = world.path("site").canonicalize().unwrap();
+        assert!(
+            answer.contains(&format!("| 1 from {}\n", site.display())),
+            "{answer}"
+        );
+        assert!(last_line(&answer).contains("exit status 3"), "{answer}");
+        fs::write(&own, "#!/bin/sh\nkill -9 $$\n").unwrap();
+        assert!(daemon.say("site\n").contains("ended with signal 9"));
+        fs::write(&own, "#!/no/such/interpreter\n").unwrap();
+        assert!(
+            daemon
+                .say("site\n")
+                .contains("cannot start the hook post-checkout")
+        );
+        fs::remove_file(&own).unwrap();
+        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    }
+}
+
+#[test]
+fn targets_may_be_removed_and_made_anew() {
+    let world = world();
+    let triggers = "\"site\": (repo: \"repo.git\", path: \"site\"),
+        \"deep\": (repo: \"repo.git\", path: \"not/there/yet\"),
+        \"apart\": (repo: \"repo.git\", path: \"apart\", git_dir: \"git/apart.git\"),";
+    let Some(daemon) = daemon(&world, "sandbox: Required,", triggers) else {
+        return;
+    };
+    for round in 0..2 {
+        for name in ["site", "deep", "apart"] {
+            let answer = daemon.say(format!("{name}\n"));
+            assert!(
+                last_line(&answer).starts_with(&format!("ok {name} 0000000..")),
+                "{round}: {answer}"
+            );
+        }
+        for dir in ["site", "not/there/yet", "apart", "git/apart.git"] {
+            fs::remove_dir_all(world.path(dir)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    // A name that leads somewhere else once the daemon runs.
+    std::os::unix::fs::symlink(world.path("repo.git"), world.path("link")).unwrap();
+    let triggers = "\"site\": (repo: \"link\", path: \"in/site\"),";
+    let Some(daemon) = daemon(&world, "sandbox: Required,", triggers) else {
+        return;
+    };
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    fs::remove_file(world.path("link")).unwrap();
+    fs::rename(world.path("repo.git"), world.path("elsewhere.git")).unwrap();
+    std::os::unix::fs::symlink(world.path("elsewhere.git"), world.path("link")).unwrap();
+    assert!(
+        last_line(&daemon.say("site\n")).starts_with("ok site "),
+        "the same directory under another name is still the same"
+    );
+    super::source::Source::new(&world.path("secret.git")).commit([("secret", file("s3cret"))]);
+    fs::remove_file(world.path("link")).unwrap();
+    std::os::unix::fs::symlink(world.path("secret.git"), world.path("link")).unwrap();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    assert!(!world.path("in/site/secret").exists());
+    // Who may change the configuration, or what it names, may have it read anew.
+    let mut daemon = daemon;
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for("ready");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    assert!(world.path("in/site/secret").exists());
+}
+
+#[test]
+fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission() {
+    let world = world();
+    for dir in ["in", "elsewhere/site"] {
+        fs::create_dir_all(world.path(dir)).unwrap();
+    }
+    let Some(daemon) = daemon(&world, "", "\"site\": (repo: \"repo.git\", path: \"in/site\"),") else {
+        return;
+    };
+    std::os::unix::fs::symlink(world.path("elsewhere/site"), world.path("in/site")).unwrap();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
+    assert!(answer.contains("reload it (SIGHUP)"), "{answer}");
+}
+
+#[test]
+fn ports_that_no_remote_has_are_closed() {
+    let world = world();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let program = env!("CARGO_BIN_EXE_gitsocket");
+    let trigger = format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", hooks: [
+            Exec(run: [{program:?}, \"client\", \"-s\", \"127.0.0.1:{port}\", \"--timeout\", \"1ms\", \"x\"])]),"
+    );
+    let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
+        return;
+    };
+    let answer = daemon.say("site\n");
+    let refused = format!("not allowed to connect to 127.0.0.1:{port}");
+    // Before Linux 6.7 the kernel cannot do that, and the daemon says so.
+    assert!(answer.contains(&refused) || !limits_tcp(), "{answer}");
+}
+
+fn limits_tcp() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 7)
+}
+
+#[test]
+fn what_holds_is_said() {
+    let world = world();
+    for (sandbox, said) in [
+        ("Off", "off, as the configuration says"),
+        ("BestEffort", "hooks are inside"),
+    ] {
+        let trigger = "\"site\": (repo: \"repo.git\", path: \"site\"),";
+        world.write(
+            "config.ron",
+            &format!("(listen: [Unix(path: \"s.sock\")], sandbox: {sandbox}, triggers: {{ {trigger} }})"),
+        );
+        let child = world
+            .command(["server"])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut daemon = Daemon::of(child, world.path("s.sock"));
+        let line = daemon.wait_for("sandbox: ");
+        assert!(line.contains(said) || line.contains("sandbox: none"), "{line}");
+        daemon.wait_for("ready");
+    }
+}

@@ -1,0 +1,248 @@
+//! How triggers are: what status says of them, and what healthcheck makes of that.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{
+    history::{hold, holding_hook, id, json, restart, start, status, trigger, world},
+    source::file,
+    world::{Daemon, Ended, World, last_line},
+};
+
+#[test]
+fn runs_that_wait_and_go_on_are_shown() {
+    let world = world();
+    holding_hook(&world);
+    let daemon = start(&world);
+    let (_first, _) = hold(&daemon);
+    let mut next = BufReader::new(daemon.connect());
+    next.get_mut()
+        .write_all(b"{\"op\":\"trigger\",\"name\":\"site\"}\n")
+        .unwrap();
+    let mut queued = String::new();
+    next.read_line(&mut queued).unwrap();
+    let next = id(&json(&queued));
+
+    let now = status(&daemon);
+    assert_eq!(now["state"], "running-then-queued");
+    let runs = now["runs"].as_array().unwrap();
+    assert!(runs[0]["began"].is_u64() && runs[1]["began"].is_null(), "{now}");
+    assert_eq!(runs[1]["run"], next);
+    assert!(runs[1]["peer"].as_str().unwrap().starts_with("uid="), "{now}");
+    let list = daemon.say("log site\n");
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(
+        lines[0].starts_with(&next) && lines[0].ends_with(": waiting"),
+        "{list}"
+    );
+    assert!(lines[1].ends_with(": running"), "{list}");
+    let ended = world.run(["status"]);
+    for word in ["site running-then-queued ", "\n  running ", "\n  waiting "] {
+        assert!(ended.out.contains(word), "{word:?}: {ended:?}");
+    }
+    // One that waits can be followed, too.
+    let mut waiting = BufReader::new(daemon.connect());
+    waiting
+        .get_mut()
+        .write_all(format!("log site {next}\n").as_bytes())
+        .unwrap();
+    let mut line = String::new();
+    waiting.read_line(&mut line).unwrap();
+    assert_eq!(line, "queued site\n");
+    // Each run waits for a line of its own.
+    fs::write(world.path("go"), "\n").unwrap();
+    while line != "| started\n" {
+        line.clear();
+        assert_ne!(waiting.read_line(&mut line).unwrap(), 0);
+    }
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    waiting.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site up-to-date "), "{rest}");
+    assert_eq!(status(&daemon)["state"], "idle");
+}
+
+#[test]
+fn hooks_that_failed_or_were_killed_are_owed() {
+    let world = world();
+    holding_hook(&world);
+    let mut daemon = start(&world);
+    let _first = hold(&daemon);
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    fs::write(world.path("go"), "\n").unwrap();
+    // The run had deployed, but nobody was left to remember it.
+    let daemon = start(&world);
+    let now = status(&daemon);
+    assert_eq!(
+        (&now["hooks_owed"], &now["failing"]),
+        (&true.into(), &Value::Null),
+        "{now}"
+    );
+    assert!(now["commit"].is_string(), "{now}");
+    let ended = world.run(["status"]);
+    assert!(ended.out.contains("\n  hooks     owed"), "{ended:?}");
+
+    world.script("hook", "exit 7");
+    trigger(&daemon);
+    let now = status(&daemon);
+    assert_eq!(
+        (&now["hooks_owed"], &now["failing"]["kind"]),
+        (&true.into(), &"hook".into())
+    );
+    assert!(daemon.say("status\n").contains("; failing since "));
+    world.script("hook", "exit 0");
+    trigger(&daemon);
+    assert_eq!(status(&daemon)["hooks_owed"], false);
+}
+
+#[test]
+fn healthcheck() {
+    let world = World::new();
+    world.config("");
+    let check = |args: &[&str]| -> Ended { world.run([&["healthcheck"], args].concat()) };
+    let ended = check(&[]);
+    assert_eq!(ended.exit, 3, "{ended:?}");
+    let daemon = start(&world);
+    assert_eq!(check(&[]).exit, 0, "a trigger that never ran is no fault");
+    trigger(&daemon);
+    let ended = check(&[]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "not for an hour yet");
+    let ended = check(&["--failing-for", "0s"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (1, ""));
+    assert!(ended.err.starts_with("site has been failing for "), "{ended:?}");
+    assert!(ended.err.contains("repo.git"), "{ended:?}");
+    // After a restart as well.
+    let daemon = restart(&world, daemon);
+    assert_eq!(check(&["--failing-for", "0s"]).exit, 1);
+    world.source().commit([("a", file("1"))]);
+    trigger(&daemon);
+    assert_eq!(check(&["--failing-for", "0s"]).exit, 0);
+    for args in [&["--failing-for", "long"][..], &["--timeout", "soon"]] {
+        assert_eq!(check(args).exit, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn questions_want_the_token_too() {
+    let world = world();
+    world.secret("token", "s3cret\n");
+    world.write(
+        "config.ron",
+        "(listen: [Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],
+          triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
+    );
+    let mut daemon = Daemon::spawn(&world, &[], &[]);
+    let line = daemon.wait_for("127.0.0.1:");
+    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    for args in [
+        &["healthcheck", "-s", port.as_str()][..],
+        &["status", "-s", port.as_str()],
+        &["log", "-s", port.as_str(), "site"],
+        &["log", "-s", port.as_str(), "site", "0198c0ffee0001"],
+        &["log", "-s", port.as_str(), "nosuch"],
+    ] {
+        let ended = world.run(args);
+        assert_eq!((ended.exit, ended.out.as_str()), (4, ""), "{args:?}: {ended:?}");
+        assert!(
+            ended.err.contains("not-allowed: this listener wants a token"),
+            "{ended:?}"
+        );
+    }
+    let ended = world.run(["healthcheck", "-s", &port, "--token-file", "token"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    let ended = world.run(["log", "-s", &port, "--token-file", "token", "site"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (0, ""), "{ended:?}");
+}
+
+/// A daemon that hangs accepts nothing; once its backlog is full, connecting itself waits.
+#[test]
+fn a_daemon_that_hangs_is_not_waited_for() {
+    let world = world();
+    world.config("");
+    let daemon = start(&world);
+    daemon.signal(Signal::STOP);
+    for args in [
+        &["healthcheck", "--timeout", "100ms"][..],
+        &["status", "--timeout", "100ms"],
+        &["log", "site", "--timeout", "100ms"],
+    ] {
+        let ended = world.run(args);
+        assert_eq!(ended.exit, 6, "{args:?}: {ended:?}");
+        assert!(ended.err.contains("has not answered within 100ms"), "{ended:?}");
+    }
+    // Fill the backlog: the first connection that does not come at once finds it full.
+    let mut waiting = Vec::new();
+    loop {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        match connect(&socket, &SocketAddrUnix::new(&daemon.socket).unwrap()) {
+            Ok(()) => waiting.push(socket),
+            Err(err) => {
+                assert_eq!(err, rustix::io::Errno::AGAIN);
+                break;
+            }
+        }
+    }
+    let ended = world.run(["healthcheck", "--timeout", "100ms"]);
+    assert_eq!(ended.exit, 6, "{ended:?}");
+    assert!(ended.err.contains("has not answered within 100ms"), "{ended:?}");
+    daemon.signal(Signal::CONT);
+}
+
+#[test]
+fn status_on_the_command_line() {
+    let world = World::new();
+    world.config_of(
+        "\"good\": (repo: \"repo.git\", path: \"good\"),
+         \"bad\": (repo: \"missing.git\", path: \"bad\"),
+         \"new\": (repo: \"repo.git\", path: \"new\"),",
+    );
+    world.source().commit([("a", file("1"))]);
+    let daemon = start(&world);
+    daemon.say("good\n");
+    daemon.say("bad\n");
+    let ended = world.run(["status"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""));
+    let begins: Vec<&str> = ended.out.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert!(begins[0].starts_with("bad idle -"), "{ended:?}");
+    assert!(
+        begins[1].starts_with("good idle ") && begins[1].contains(" since 2"),
+        "{ended:?}"
+    );
+    assert_eq!(begins[2..], ["new idle -"]);
+    for word in [
+        "\n  failing   since ",
+        ", 1 run\n",
+        "\n  error     ",
+        "\n  help      ",
+        "ok good 0000000..",
+    ] {
+        assert!(ended.out.contains(word), "{word:?}: {}", ended.out);
+    }
+    let ended = world.run(["status", "good"]);
+    assert_eq!(ended.out.lines().count(), 2, "{ended:?}");
+    let ended = world.run(["status", "--json", "bad"]);
+    let records = json(&ended.out);
+    for field in [
+        "trigger",
+        "state",
+        "commit",
+        "since",
+        "failing",
+        "hooks_owed",
+        "runs",
+        "last",
+    ] {
+        assert!(records[0].get(field).is_some(), "{field}: {ended:?}");
+    }
+    let ended = world.run(["status", "nosuch"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (4, ""), "{ended:?}");
+}

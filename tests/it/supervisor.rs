@@ -1,0 +1,403 @@
+//! The daemon as a service: reload, systemd, detaching, log rotation, and a process that dies.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
+    },
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    source::file,
+    world::{Daemon, World, have, last_line},
+};
+
+fn world() -> World {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world
+}
+
+/// A configuration that listens on `s.sock` and `more`, with a trigger of each of `names`.
+fn configure(world: &World, more: &str, names: &[&str]) {
+    let trigger = |name: &&str| format!("{name:?}: (repo: \"repo.git\", path: {name:?}),");
+    let triggers: String = names.iter().map(trigger).collect();
+    let text = format!("(listen: [Unix(path: \"s.sock\"), {more}], triggers: {{ {triggers} }})");
+    world.write("config.ron", &text);
+}
+
+#[test]
+fn a_reload_changes_triggers_and_listeners() {
+    let world = world();
+    configure(&world, "Unix(path: \"old.sock\")", &["site", "gone"]);
+    let mut daemon = world.daemon();
+    let before = fs::metadata(&daemon.socket).map(inode).unwrap();
+    assert!(last_line(&daemon.say("gone\n")).starts_with("ok gone "));
+    configure(&world, "Unix(path: \"new.sock\")", &["site", "added"]);
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for("configuration read anew");
+    assert!(
+        line.contains("triggers added: added; triggers removed: gone; no longer listening on"),
+        "{line}"
+    );
+    daemon.wait_for("ready triggers=2");
+    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    assert!(daemon.say("gone\n").contains("unknown-trigger"));
+    assert_eq!(
+        fs::metadata(&daemon.socket).map(inode).unwrap(),
+        before,
+        "a listener that stays is not opened anew"
+    );
+    assert!(UnixStream::connect(world.path("new.sock")).is_ok());
+    assert!(!world.path("old.sock").exists());
+
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("nothing changed");
+    daemon.signal(Signal::TERM);
+    let (status, log) = daemon.wait();
+    assert!(status.success(), "{log}");
+    assert!(!daemon.socket.exists() && !world.path("new.sock").exists());
+}
+
+fn inode(meta: fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&meta)
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut daemon = world.daemon();
+    world.write(
+        "config.ron",
+        "(triggers: {\"site\": (pth: \"x\", repo: \"r\")}, jobs: 0)",
+    );
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for("config.ron:1:");
+    assert!(line.contains("did you mean `path`?"), "{line}");
+    daemon.wait_for("config.ron:1:");
+    daemon.wait_for("the old one is");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    // One that is right, but asks for what cannot be had.
+    world.write("in-the-way", "");
+    configure(&world, "Unix(path: \"in-the-way\")", &["site", "added"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("is not a socket");
+    daemon.wait_for("the old one is");
+    assert!(daemon.say("added\n").contains("unknown-trigger"));
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    fs::remove_file(world.path("in-the-way")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=2");
+    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+}
+
+/// The hook holds the run until the test lets it go.
+fn held(world: &World) -> String {
+    world.fifo("go");
+    let hook = world.script("hook", "echo started; read line < ../go; echo done");
+    format!("hooks: [Exec(run: [{hook:?}])]")
+}
+
+fn until(reader: &mut BufReader<UnixStream>, wanted: &str) {
+    let mut line = String::new();
+    while line.trim_end() != wanted {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "no {wanted:?}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_through_a_reload_and_others_begin() {
+    let world = world();
+    let hooks = held(&world);
+    let site = format!("\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),");
+    world.config_of(&site);
+    let mut daemon = world.daemon();
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    world.config_of(&format!(
+        "{site} \"other\": (repo: \"repo.git\", path: \"other\"),"
+    ));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=2");
+    // The new worker serves while the old one is still at work.
+    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("| done\n"), "{rest}");
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().0.success());
+}
+
+#[test]
+fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    for _ in 0..5 {
+        let mut daemon = world.daemon();
+        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.signal(Signal::KILL);
+        // The log's pipe is closed only when the last of its processes is gone.
+        daemon.wait();
+    }
+}
+
+#[test]
+fn a_worker_that_dies_ends_the_daemon() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut daemon = world.daemon();
+    for worker in children(daemon.child.id()) {
+        rustix::process::kill_process(worker, Signal::KILL).unwrap();
+    }
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("the worker ended with signal: 9"), "{log}");
+    assert!(!daemon.socket.exists());
+}
+
+fn children(pid: u32) -> Vec<rustix::process::Pid> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap();
+    let children: Vec<_> = children
+        .split_whitespace()
+        .filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().unwrap()))
+        .collect();
+    assert!(!children.is_empty());
+    children
+}
+
+#[test]
+fn the_log_is_opened_anew() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut child = world.command(["server", "-o", "log"]).spawn().unwrap();
+    wait_until(|| fs::read_to_string(world.path("log")).is_ok_and(|log| log.contains("ready")));
+    fs::rename(world.path("log"), world.path("log.1")).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::USR1).unwrap();
+    wait_until(|| world.path("log").exists());
+    let ended = world.run(["client", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    // Both processes write to the new one.
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    assert!(log.contains("ok site ") && log.contains("stopped"), "{log}");
+    assert!(
+        !fs::read_to_string(world.path("log.1"))
+            .unwrap()
+            .contains("stopped")
+    );
+}
+
+/// For what nobody tells: look again and again, for a while.
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "this took a minute");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn detaching_returns_when_the_socket_accepts() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    // Its output is read to its end: a daemon that held on to it would never let this return.
+    let ended = world.run(["server", "-d", "-o", "log", "--pidfile", "pid"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    let pid: i32 = fs::read_to_string(world.path("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let ended = world.run(["client", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    let again = world.run(["server", "-d"]);
+    assert_eq!(again.exit, 2);
+    assert!(again.err.contains("already listening"), "{again:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    wait_until(|| !world.path("pid").exists());
+
+    world.write("config.ron", "(");
+    let wrong = world.run(["server", "-d", "-o", "log"]);
+    assert_eq!(wrong.exit, 2);
+    assert!(wrong.err.contains("config.ron"), "{wrong:?}");
+}
+
+/// What systemd would get.
+struct Notified(UnixDatagram);
+
+impl Notified {
+    fn next(&self) -> String {
+        let mut text = [0; 4096];
+        let length = self.0.recv(&mut text).unwrap();
+        String::from_utf8(text[..length].to_vec()).unwrap()
+    }
+
+    fn wait_for(&self, wanted: &str) -> String {
+        loop {
+            let text = self.next();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let notified = Notified(UnixDatagram::bind(world.path("notify")).unwrap());
+    notified
+        .0
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut command = world.command(["server"]);
+    command
+        .env("NOTIFY_SOCKET", world.path("notify"))
+        .env("WATCHDOG_USEC", "100000")
+        .stderr(Stdio::piped());
+    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    assert_eq!(notified.next(), "READY=1\n");
+    notified.wait_for("STATUS=1 trigger, no run");
+    notified.wait_for("WATCHDOG=1");
+    notified.wait_for("WATCHDOG=1");
+    configure(&world, "", &["site", "added"]);
+    daemon.signal(Signal::HUP);
+    let reloading = notified.wait_for("RELOADING=1");
+    let usec = reloading
+        .lines()
+        .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+    assert!(
+        usec.is_some_and(|usec| usec.parse::<u64>().is_ok()),
+        "{reloading}"
+    );
+    notified.wait_for("READY=1");
+    notified.wait_for("STATUS=2 triggers");
+    world.write("config.ron", "(");
+    daemon.signal(Signal::HUP);
+    notified.wait_for("RELOADING=1");
+    notified.wait_for("READY=1");
+    notified.wait_for("STATUS=the new configuration is not in force");
+    daemon.signal(Signal::TERM);
+    notified.wait_for("STOPPING=1");
+    assert!(daemon.wait().0.success());
+}
+
+/// A daemon that gets `listener` as systemd would pass it on: as descriptor 3.
+fn activated(world: &World, listener: OwnedFd) -> Command {
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" server";
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_gitsocket")])
+        .env_clear()
+        .current_dir(world.path("."))
+        .stdin(listener)
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn sockets_are_taken_over_from_systemd() {
+    let world = world();
+    configure(&world, "Tcp(addr: \"127.0.0.1:0\")", &["site"]);
+    let listener = UnixListener::bind(world.path("s.sock")).unwrap();
+    let early = UnixStream::connect(world.path("s.sock")).unwrap();
+    let mut daemon = Daemon::of(
+        activated(&world, listener.into()).spawn().unwrap(),
+        world.path("s.sock"),
+    );
+    daemon.wait_for("ready");
+    // Who came before the daemon is served, too.
+    let mut early = BufReader::new(early);
+    early.get_mut().write_all(b"ping\n").unwrap();
+    let mut line = String::new();
+    early.read_line(&mut line).unwrap();
+    assert_eq!(line, "pong\n");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    configure(&world, "", &["site", "added"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=2");
+    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().0.success());
+    assert!(daemon.socket.exists(), "it is systemd's");
+}
+
+#[test]
+fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
+    let world = world();
+    world.write(
+        "config.ron",
+        "(triggers: {\"site\": (repo: \"repo.git\", path: \"site\")})",
+    );
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let output = activated(&world, listener.into()).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("needs a token"), "{err}");
+    // And something that is no listening socket at all.
+    let (one, _two) = UnixStream::pair().unwrap();
+    let output = activated(&world, one.into()).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("socket number 1"), "{err}");
+}
+
+/// As process 1 of a container it waits for those whose parents have gone.
+#[test]
+fn orphans_are_reaped_by_process_1() {
+    if !have("unshare") {
+        return;
+    }
+    let world = world();
+    world.fifo("go");
+    let hook = world.script(
+        "hook",
+        "(echo $$ > ../orphan; read line < ../go) > /dev/null 2>&1 & echo left",
+    );
+    world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
+    let unshare = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("unshare"))
+        .find(|path| path.is_file())
+        .unwrap();
+    let mut command = Command::new(unshare);
+    command
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            env!("CARGO_BIN_EXE_gitsocket"),
+            "server",
+        ])
+        .env_clear()
+        .current_dir(world.path("."))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    if !daemon.says("ready") {
+        eprintln!("SKIPPED: a namespace of processes cannot be made here");
+        return;
+    }
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    let [init] = children(daemon.child.id())[..] else {
+        panic!("not one process");
+    };
+    let of_init = || children(init.as_raw_nonzero().get().cast_unsigned()).len();
+    assert_eq!(of_init(), 2, "the worker and the orphan");
+    fs::write(world.path("go"), "\n").unwrap();
+    wait_until(|| of_init() == 1);
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The person at the machine, and the forge with a private repository. See run.sh.
+set -euxo pipefail
+dir="$1"
+forge=/var/tmp/forge
+url="ssh://root@localhost:2299$forge/site.git"
+
+commit() { git -C "$forge/work" -c user.name=Ada -c user.email=ada@example.com commit -q --allow-empty -am "$1" && git -C "$forge/work" push -q "$forge/site.git" main; }
+# What the README says, with our repository in place of its own.
+step() {
+    sed "s|git@git.example.com:me/site.git|$url|" "$dir/step$1" >"$dir/step"
+    (cd "$dir" && set -e && . "$dir/step")
+}
+write() {
+    for file in "$dir"/file%*"$1"; do
+        to="${file##*/file}"
+        sed "s|git@git.example.com:me/site.git|$url|" "$file" >"${to//%//}"
+    done
+}
+
+mkdir -p "$forge" /run/sshd
+git init -q --bare -b main "$forge/site.git"
+git init -q -b main "$forge/work"
+echo one >"$forge/work/index.html" && git -C "$forge/work" add . && commit one
+ssh-keygen -q -t ed25519 -N '' -f "$forge/host"
+
+step 1
+step 2
+cp /etc/gitsocket/site_ed25519.pub "$forge/authorized"
+printf '%s\n' 'ListenAddress 127.0.0.1' 'Port 2299' "HostKey $forge/host" "AuthorizedKeysFile $forge/authorized" \
+    'PidFile none' 'StrictModes no' 'UsePAM no' 'PermitRootLogin yes' >"$forge/sshd_config"
+/usr/sbin/sshd -f "$forge/sshd_config"
+write config.ron # step 3
+
+said="$(step 4 2>&1)" && { echo "an unknown host was trusted"; exit 1; }
+fingerprint="$(ssh-keygen -l -f "$forge/host.pub" | cut -d' ' -f2)"
+[[ "$said" == *"$fingerprint"* ]]
+grep -o '\[localhost\]:2299 [^ ]* [A-Za-z0-9+/=]*' <<<"$said" | head -1 >>/etc/gitsocket/known_hosts
+step 4
+
+write service && write socket # step 5
+grep -q '^www-data:' /etc/group || groupadd --system www-data
+id www-data >/dev/null 2>&1 || useradd --system -g www-data www-data
+step 6 || { ls -la /run/gitsocket; systemctl status --no-pager gitsocket.socket gitsocket.service; exit 1; }
+[ "$(cat /srv/site/index.html)" = one ]
+
+# And then it goes on: a push, a reload, a restart, a stop.
+echo two >"$forge/work/index.html" && commit two
+runuser -u www-data -- gitsocket client site
+[ "$(cat /srv/site/index.html)" = two ]
+systemctl reload gitsocket.service
+systemctl restart gitsocket.service
+runuser -u www-data -- gitsocket client site
+systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.service
+systemctl stop gitsocket.socket gitsocket.service
+[ "$(systemctl show -p Result --value gitsocket.service)" = success ]
+if runuser -u nobody -- gitsocket client -s /run/gitsocket/gitsocket.sock site; then exit 1; fi
+echo 'deployed as the README says'

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What somebody does who has the static binary and the README: follows "Install", step by step, on a machine of their own.
+#
+# `tests/newcomer/run.sh PROGRAM [README]`. The commands, units and the configuration are taken from the README; nothing else is
+# done inside but to be the forge and its people. The machine is a systemd of its own, in new namespaces, whose /etc, /usr/local,
+# /var, /srv and /run are layers in memory. Needs root, systemd, overlayfs, sshd and git; says so aloud where one is missing.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+program="$(realpath "$1")"
+readme="$(realpath "${2:-$here/../../README.md}")"
+
+skip() { echo "SKIPPED: $*"; exit 0; }
+[ "$(id -u)" -eq 0 ] || skip "only root can start another systemd"
+systemd=/lib/systemd/systemd
+for needed in "$systemd" /usr/sbin/sshd; do [ -x "$needed" ] || skip "$needed is not here"; done
+for needed in git ssh-keygen runuser unshare; do command -v "$needed" >/dev/null || skip "$needed is not here"; done
+grep -qw overlay /proc/filesystems || skip "the kernel has no overlayfs"
+unshare --pid --fork --mount --cgroup --uts --ipc true 2>/dev/null || skip "there can be no namespaces here"
+
+dir="$(mktemp -d)"
+trap 'rm -rf "$dir"' EXIT
+cp "$program" "$dir/gitsocket"
+cp "$here/machine.sh" "$here/person.sh" "$dir/"
+
+# From the README: the commands that root types, step by step, and the files to write.
+awk -v dir="$dir" '
+    /^## / { inside = ($0 == "## Install") }
+    !inside { next }
+    /^\*\*[0-9]/ { step = substr($0, 3, 1) }
+    /^`\/etc\/.*`:$/ { file = substr($0, 2, length($0) - 3); gsub("/", "%", file) }
+    /^```ron$/ { file = "%etc%gitsocket%config.ron"; block = 1; next }
+    /^```ini$/ { block = 1; next }
+    /^```/ { block = 0; next }
+    block { print > (dir "/file" file) }
+    /^# / { sub("^# ", ""); print > (dir "/step" step) }
+' "$readme"
+for step in 1 2 4 6; do [ -s "$dir/step$step" ] || { echo "the README has no commands in step $step"; exit 1; }; done
+
+# A user manager of a desktop, or a service that hangs, must not hold this for ever.
+timeout 180 unshare --pid --fork --mount --cgroup --uts --ipc bash "$dir/machine.sh" "$dir" "$systemd" >"$dir/systemd.log" 2>&1 || true
+cat "$dir/person.log" 2>/dev/null || true
+if ! grep -qx 'deployed as the README says' "$dir/person.log" 2>/dev/null; then
+    echo "== systemd said:"; tail -50 "$dir/systemd.log"
+    exit 1
+fi
