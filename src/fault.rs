@@ -155,12 +155,15 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
-        text.truncate(end);
-        text.push('…');
+/// What failed stands at the beginning, and why at the end.
+fn shortened(text: String) -> String {
+    let length = text.chars().count();
+    if length <= MAX_MESSAGE {
+        return text;
     }
-    text
+    let head: String = text.chars().take(MAX_MESSAGE / 2).collect();
+    let tail: String = text.chars().skip(length - MAX_MESSAGE / 2).collect();
+    format!("{head} … {tail}")
 }
 
 /// What an operating system's error means for a run that writes files: a full disk is not a wrong path.
@@ -200,8 +203,10 @@ mod tests {
 
     #[test]
     fn messages_end() {
-        let long = Failure::new(Kind::Remote, "ä".repeat(MAX_MESSAGE + 1), None);
-        assert_eq!(long.message, format!("{}…", "ä".repeat(MAX_MESSAGE)));
+        let half = MAX_MESSAGE / 2;
+        let long = format!("what {} why", "ä".repeat(MAX_MESSAGE));
+        let shown = format!("what {} … {} why", "ä".repeat(half - 5), "ä".repeat(half - 4));
+        assert_eq!(Failure::new(Kind::Remote, long, None).message, shown);
         let fits = Failure::new(Kind::Remote, "ä".repeat(MAX_MESSAGE), None);
         assert_eq!(fits.message, "ä".repeat(MAX_MESSAGE));
     }

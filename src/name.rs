@@ -95,6 +95,7 @@ impl RefName {
         if short == "HEAD" {
             return Err(Invalid::new("HEAD is not a name for a branch or tag"));
         }
+        no_control(short)?;
         let full = format!("{prefix}{short}");
         gix::validate::reference::name(full.as_str().into())
             .map_err(|err| Invalid::new(format!("git does not allow it as a ref name ({err})")))?;
@@ -112,6 +113,14 @@ impl RefName {
     }
 }
 
+/// git refuses those of ASCII only; but terminals obey U+009B as well, and a remote's HEAD may be on any branch.
+fn no_control(name: &str) -> Result<(), Invalid> {
+    match name.contains(char::is_control) {
+        true => Err(Invalid::new("it contains a control character")),
+        false => Ok(()),
+    }
+}
+
 /// The name of a remote: what stands below `refs/remotes/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteName(String);
@@ -124,6 +133,7 @@ impl RemoteName {
                 "it is empty, or begins with '-' or '/', or ends with '/'",
             ));
         }
+        no_control(name)?;
         gix::validate::reference::name(format!("refs/remotes/{name}/x").as_str().into())
             .map_err(|err| Invalid::new(format!("git does not allow it as a remote's name ({err})")))?;
         Ok(Self(name.into()))
@@ -344,7 +354,18 @@ mod tests {
         assert_eq!(RefName::branch("refs/heads/a/b").unwrap().short(), "a/b");
         assert_eq!(RefName::tag("v1").unwrap().as_str(), "refs/tags/v1");
         for bad in [
-            "", "a..b", "a b", "-x", "a~1", "x.lock", "a/", "/a", "HEAD", "a\0b", "@{u}",
+            "",
+            "a..b",
+            "a b",
+            "-x",
+            "a~1",
+            "x.lock",
+            "a/",
+            "/a",
+            "HEAD",
+            "a\0b",
+            "@{u}",
+            "a\u{9b}2J",
         ] {
             assert!(RefName::branch(bad).is_err(), "{bad:?}");
         }

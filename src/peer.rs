@@ -170,12 +170,13 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = rustix::process::Pid::from_child(&child);
-        let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+        child.wait().unwrap();
+        let Ok(process) = process else {
             eprintln!("SKIPPED: this kernel has no pidfd_open");
             return;
         };
         let ours = std::process::id() as i32;
-        child.wait().unwrap();
         let uid = rustix::process::geteuid().as_raw();
         assert!(groups(uid, ours, None).is_some());
         assert_eq!(

@@ -12,7 +12,7 @@ use std::{
 
 use super::Files;
 use crate::{
-    config::{Auth, Config, Hook, HookPlace, Listener, Roots, Target},
+    config::{Allow, Auth, Config, Hook, HookPlace, Listener, Roots, Target},
     name::Scheme,
     place, repository,
 };
@@ -73,6 +73,14 @@ impl Policy {
                 let tokens = token_file.iter();
                 tokens.for_each(|file| policy.file(file.as_path(), Lasts::Long));
             }
+        }
+        // `peer` reads there in which groups a client is. What belongs to it alone, Landlock keeps from us all the same.
+        let mut rules = config
+            .triggers
+            .values()
+            .flat_map(|target| target.allow.iter().flatten());
+        if rules.any(|rule| matches!(rule, Allow::Group(_))) {
+            policy.read.insert("/proc".into());
         }
         policy.write.extend(files.history.map(Into::into));
         policy

@@ -78,6 +78,11 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
         "{\"op\":\"trigger\",\"name\":\"NAME\"}\n",
         "{\"op\":\"trigger\",\"name\":\"NAME\",\"wait\":false}\n",
         "{\"op\":\"status\",\"name\":\"NAME\"}\n",
+        "log NAME\n",
+        "log NAME 0198c0ffee0001\n",
+        "attach NAME\n",
+        "{\"op\":\"log\",\"name\":\"NAME\"}\n",
+        "{\"op\":\"log\",\"name\":\"NAME\",\"run\":\"newest\"}\n",
     ] {
         // One letter away from it: nobody is asked whether he means it.
         let [there, not_there] =
@@ -124,7 +129,7 @@ fn who_may_use_all_is_told_what_he_may_have_meant() {
 fn a_token_opens_what_is_for_those_who_have_it() {
     let mine = format!("allow: [User({})]", geteuid().as_raw());
     let world = world(
-        "Tcp(addr: \"127.0.0.1:0\", token_file: \"secret\"), Tcp(addr: \"127.0.0.1:0\")",
+        "Tcp(addr: \"127.0.0.1:0\", token_file: \"secret\"), Tcp(addr: \"127.0.0.2:0\")",
         &[("by-token", "allow: [Token]"), ("unix", &mine), ("open", "")],
     );
     world.secret("secret", "s3cret\n");
@@ -140,9 +145,9 @@ fn a_token_opens_what_is_for_those_who_have_it() {
         let request = format!("{name}\n");
         let said = [
             daemon.say(&request),
-            say(with_token, &format!("token s3cret\n{request}")),
+            say(with_token, format!("token s3cret\n{request}")),
             // On a listener without one, a token is worth nothing.
-            say(without, &format!("token s3cret\n{request}")),
+            say(without, format!("token s3cret\n{request}")),
         ];
         for (answer, may) in said.iter().zip([unix, token, tcp]) {
             let expected = match may {
@@ -153,7 +158,7 @@ fn a_token_opens_what_is_for_those_who_have_it() {
         }
         // Without the token, nothing is looked up.
         for wrong in ["", "token s3cre\n", "token s3crett\n", "token S3cret\n"] {
-            let answer = say(with_token, &format!("{wrong}{request}"));
+            let answer = say(with_token, format!("{wrong}{request}"));
             assert!(answer.starts_with("error - not-allowed: "), "{answer}");
             assert!(!answer.contains(name), "{answer}");
         }
@@ -212,9 +217,10 @@ pub fn with_tcp(world: &World, args: &[&str]) -> (Daemon, Vec<String>) {
     let addresses = log
         .lines()
         .filter_map(|line| {
-            let (_, rest) = line.split_once("127.0.0.1:")?;
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            Some(format!("127.0.0.1:{port}"))
+            let (_, rest) = line.split_once("127.0.0.")?;
+            let is_address = |c: &char| c.is_ascii_digit() || *c == ':';
+            let address: String = rest.chars().take_while(is_address).collect();
+            Some(format!("127.0.0.{address}"))
         })
         .collect();
     (daemon, addresses)

@@ -212,8 +212,8 @@ impl Soak {
             n => name[n % name.len()].to_owned(),
         };
         let answer = match random.u8(..4) {
-            0 => ask(socket, &format!("{name}\n")),
-            1 => ask(socket, &format!("{{\"op\":\"trigger\",\"name\":\"{name}\"}}\n")),
+            0 => ask(socket, format!("{name}\n")),
+            1 => ask(socket, format!("{{\"op\":\"trigger\",\"name\":\"{name}\"}}\n")),
             2 => say(tcp, format!("token s3cret\nstatus {name}\n")),
             _ => ask(socket, "status\n"),
         };

@@ -865,8 +865,8 @@ fn a_proxy_that_refuses() {
 fn urls_that_http_does_not_know() {
     let long = "x".repeat(70_000);
     let failure = Ask::default().failure(&format!("https://me:hunter2@127.0.0.1:1/{long}"));
-    insta::assert_snapshot!(failure.map(|text| text.replace(&long, "LONG")), @r"
-    Url (config): https://127.0.0.1:1/LONG cannot be used: uri too long
+    insta::assert_snapshot!(failure.map(|text| text.replace(&long[..9], "")), @r"
+    Url (config): https://127.0.0.1:1/ …  cannot be used: uri too long
     help: correct `repo`
     ");
 }
