@@ -178,6 +178,13 @@ impl Listener {
             Self::Tcp { addr, .. } => Address::Tcp(addr.clone()),
         }
     }
+
+    /// Whether `other` is at the same place, and so can take over its socket. Of port 0 the system makes another port
+    /// each time: there, both must be the same in everything.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let address = self.address();
+        address == other.address() && (self == other || !address.to_string().ends_with(":0"))
+    }
 }
 
 /// What a trigger's name stands for.

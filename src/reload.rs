@@ -41,14 +41,14 @@ pub enum Change {
 /// What is different in `new`.
 pub fn changes(old: &Config, new: &Config) -> Changes {
     let listeners = new.listen.iter().map(|listener| {
-        let before = old.listen.iter().find(|old| old.address() == listener.address());
+        let before = old.listen.iter().find(|old| old.is_at(listener));
         match before {
             Some(before) if before == listener => Change::Keep,
             Some(_) => Change::Adjust,
             None => Change::Open,
         }
     });
-    let stays = |listener: &&Listener| new.listen.iter().any(|new| new.address() == listener.address());
+    let stays = |listener: &&Listener| new.listen.iter().any(|new| new.is_at(listener));
     let names = |config: &Config| config.triggers.keys().cloned().collect::<BTreeSet<_>>();
     let (before, after) = (names(old), names(new));
     Changes {

@@ -197,8 +197,7 @@ impl Supervisor<'_> {
     /// Start a worker for `config`, with the sockets that it wants.
     fn begin(&mut self, config: Arc<Config>) -> Result<(), Error> {
         for listener in &config.listen {
-            let address = listener.address();
-            if !self.listeners.iter().any(|(open, _)| open.address() == address) {
+            if !self.listeners.iter().any(|(open, _)| open.is_at(listener)) {
                 match listen::bind(listener) {
                     Ok(socket) => {
                         tracing::info!(address = socket.address(), "listening");
@@ -249,11 +248,7 @@ impl Supervisor<'_> {
         let mut open = std::mem::take(&mut self.listeners);
         open.append(&mut self.opened);
         let sockets = open.into_iter().filter_map(|(open, mut socket)| {
-            let address = open.address();
-            let wanted = config
-                .listen
-                .iter()
-                .find(|listener| listener.address() == address)?;
+            let wanted = config.listen.iter().find(|listener| listener.is_at(&open))?;
             if let Socket::Tcp(..) = socket {
                 listen::adjust(&mut socket, wanted).ok()?;
             }
@@ -337,11 +332,7 @@ impl Supervisor<'_> {
         let mut open = std::mem::take(&mut self.listeners);
         open.append(&mut self.opened);
         for (before, mut socket) in open {
-            let address = before.address();
-            let wanted = config
-                .listen
-                .iter()
-                .find(|listener| listener.address() == address);
+            let wanted = config.listen.iter().find(|listener| listener.is_at(&before));
             let Some(wanted) = wanted.filter(|_| self.level == Level::Serve) else {
                 continue;
             };

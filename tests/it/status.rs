@@ -167,7 +167,8 @@ fn a_daemon_that_hangs_is_not_waited_for() {
     let world = world();
     world.config("");
     let daemon = start(&world);
-    daemon.signal(Signal::STOP);
+    let worker = daemon.workers()[0];
+    rustix::process::kill_process(worker, Signal::STOP).unwrap();
     for args in [
         &["healthcheck", "--timeout", "100ms"][..],
         &["status", "--timeout", "100ms"],
@@ -194,7 +195,7 @@ fn a_daemon_that_hangs_is_not_waited_for() {
     let ended = world.run(["healthcheck", "--timeout", "100ms"]);
     assert_eq!(ended.exit, 6, "{ended:?}");
     assert!(ended.err.contains("has not answered within 100ms"), "{ended:?}");
-    daemon.signal(Signal::CONT);
+    rustix::process::kill_process(worker, Signal::CONT).unwrap();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::{
     source::file,
-    world::{Daemon, World, have, last_line},
+    world::{Daemon, World, children, have, last_line},
 };
 
 fn world() -> World {
@@ -157,24 +157,13 @@ fn a_worker_that_dies_ends_the_daemon() {
     let world = world();
     configure(&world, "", &["site"]);
     let mut daemon = world.daemon();
-    for worker in children(daemon.child.id()) {
+    for worker in daemon.workers() {
         rustix::process::kill_process(worker, Signal::KILL).unwrap();
     }
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("the worker ended with signal: 9"), "{log}");
     assert!(!daemon.socket.exists());
-}
-
-fn children(pid: u32) -> Vec<rustix::process::Pid> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = fs::read_to_string(path).unwrap();
-    let children: Vec<_> = children
-        .split_whitespace()
-        .filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().unwrap()))
-        .collect();
-    assert!(!children.is_empty());
-    children
 }
 
 #[test]
@@ -393,7 +382,7 @@ fn orphans_are_reaped_by_process_1() {
         return;
     }
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
-    let [init] = children(daemon.child.id())[..] else {
+    let [init] = daemon.workers()[..] else {
         panic!("not one process");
     };
     let of_init = || children(init.as_raw_nonzero().get().cast_unsigned()).len();

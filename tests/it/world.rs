@@ -176,9 +176,9 @@ impl Daemon {
 
     /// The same, with variables in its environment.
     pub fn start_with(world: &World, args: &[&str], env: &[(&str, PathBuf)]) -> Self {
-        let mut daemon = Self::spawn(world, args, env);
-        daemon.wait_for("ready");
-        daemon
+        let mut command = world.command(["server"].iter().chain(args));
+        command.envs(env.iter().cloned());
+        Self::start_by(command, world.path("s.sock"))
     }
 
     /// Start it by `command`, and wait until it says that it is ready.
@@ -268,6 +268,11 @@ impl Daemon {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// The processes that do its work.
+    pub fn workers(&self) -> Vec<rustix::process::Pid> {
+        children(self.child.id())
+    }
+
     /// Wait for its end, and give the rest of its log.
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let mut rest = String::new();
@@ -281,6 +286,18 @@ impl Drop for Daemon {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// The children of the process `pid`, of which there is one at least.
+pub fn children(pid: u32) -> Vec<rustix::process::Pid> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap();
+    let children: Vec<_> = children
+        .split_whitespace()
+        .filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().unwrap()))
+        .collect();
+    assert!(!children.is_empty());
+    children
 }
 
 /// The last line of an answer.
