@@ -72,8 +72,12 @@ impl<'a> Options<'a> {
         dir: &'a Option<PathBuf>,
         remote: &'a Option<String>,
         branch: &'a Option<String>,
+        config: &Option<PathBuf>,
     ) -> Result<Option<Self>, &'static str> {
         match dir {
+            Some(_) if config.is_some() => {
+                Err("-g is for when there is no configuration; leave out -c, or -g")
+            }
             Some(dir) => Ok(Some(Self {
                 dir,
                 remote: remote.as_deref().unwrap_or("origin"),

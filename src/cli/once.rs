@@ -50,10 +50,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let show = Arc::new(Show::new(arguments.json, false));
-    if arguments.config.is_some() && arguments.git.is_some() {
-        return usage("-g is for when there is no configuration; leave out -c, or -g");
-    }
-    let config = match ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch) {
+    let config = match ad_hoc::Options::from(
+        &arguments.git,
+        &arguments.remote,
+        &arguments.branch,
+        &arguments.config,
+    ) {
         Ok(None) => load(arguments.config.as_ref()).map_err(fail),
         Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
         Err(message) => Err(usage(message)),

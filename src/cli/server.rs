@@ -172,8 +172,13 @@ impl<'a> Chosen<'a> {
             .iter()
             .map(|text| listener(text))
             .collect::<Result<_, _>>()?;
-        let ad_hoc =
-            ad_hoc::Options::from(&arguments.git, &arguments.remote, &arguments.branch).map_err(usage)?;
+        let ad_hoc = ad_hoc::Options::from(
+            &arguments.git,
+            &arguments.remote,
+            &arguments.branch,
+            &arguments.config,
+        )
+        .map_err(usage)?;
         Ok(Self {
             file: config_file(arguments.config.as_ref()),
             ad_hoc,
