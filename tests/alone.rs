@@ -38,7 +38,7 @@ use nginx::{Authority, Nginx};
 use rustix::process::Signal;
 use source::{Entry, Source, file};
 use sshd::Sshd;
-use world::{Daemon, Ended, World, tree};
+use world::{Daemon, Ended, World, install, tree};
 
 /// The name of the servers; only the name server knows it.
 const HOST: &str = "git.example.test";
@@ -69,7 +69,7 @@ impl Inside {
         for dir in ["etc", "srv", "run"] {
             fs::create_dir_all(inside.root.join(dir)).unwrap();
         }
-        fs::copy(program, inside.root.join("gitsocket")).unwrap();
+        install(program, &inside.root.join("gitsocket"));
         inside
     }
 

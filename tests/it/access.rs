@@ -12,7 +12,7 @@ use rustix::process::{Signal, getegid, geteuid};
 
 use super::{
     source::file,
-    world::{Daemon, Ended, World, have, last_line},
+    world::{Daemon, Ended, World, have, install, last_line},
 };
 
 /// A world with the trigger `NAME` for each pair, and its `allow`; all deploy to places of their own.
@@ -188,7 +188,7 @@ fn supplementary_groups_count() {
     );
     fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     // Where the program lies, others may have no access.
-    fs::copy(env!("CARGO_BIN_EXE_gitsocket"), world.path("gitsocket")).unwrap();
+    install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &world.path("gitsocket"));
     let _daemon = world.daemon();
     let client = |groups: &str, name: &str| {
         let mut setpriv = Command::new("setpriv");

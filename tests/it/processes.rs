@@ -4,7 +4,7 @@ use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use super::{
     source::file,
-    world::{Ended, World, have},
+    world::{Ended, World, have, install},
 };
 
 /// The system calls of these names that a run makes; nothing where strace cannot watch.
@@ -141,7 +141,7 @@ fn as_another_user() {
     world.source().commit([("a", file("1"))]);
     world.config("");
     let program = world.path("gitsocket");
-    fs::copy(env!("CARGO_BIN_EXE_gitsocket"), &program).unwrap();
+    install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &program);
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(world.path("."), all).unwrap();
     let run = || {
@@ -153,13 +153,7 @@ fn as_another_user() {
             .current_dir(world.path("."))
             .uid(54321)
             .gid(54321);
-        // While another test's thread is starting a process, that holds the copy open for writing.
-        loop {
-            match command.output() {
-                Err(err) if err.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                output => return Ended::from(output.unwrap()),
-            }
-        }
+        Ended::from(command.output().unwrap())
     };
     let ended = run();
     assert_eq!(ended.exit, 1, "{ended:?}");

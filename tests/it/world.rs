@@ -300,6 +300,14 @@ pub fn children(pid: u32) -> Vec<rustix::process::Pid> {
     children
 }
 
+/// Put `program` at `to`, where somebody else can reach it. Not as a copy, if that can be: while another test starts a
+/// process, that one holds what is being written here, and what somebody may write cannot be executed.
+pub fn install(program: &Path, to: &Path) {
+    fs::hard_link(program, to)
+        .or_else(|_| fs::copy(program, to).map(drop))
+        .unwrap();
+}
+
 /// The last line of an answer.
 pub fn last_line(answer: &str) -> &str {
     answer.trim_end().lines().next_back().unwrap_or_default()

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::world::{Ended, World};
+use super::world::{Ended, World, install};
 
 /// A user without a passwd entry.
 const NOBODY: u32 = 54321;
@@ -107,7 +107,7 @@ pub fn deploy_as_nobody(world: &World, program: &Path, secret: &str) -> Option<E
         return None;
     }
     let copy = world.path("gitsocket");
-    std::fs::copy(program, &copy).unwrap();
+    install(program, &copy);
     std::fs::set_permissions(world.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(world.path("site")).unwrap();
     for name in ["site", secret] {
