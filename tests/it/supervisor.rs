@@ -8,6 +8,7 @@ use std::{
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -389,4 +390,30 @@ fn orphans_are_reaped_by_process_1() {
     assert_eq!(of_init(), 2, "the worker and the orphan");
     fs::write(world.path("go"), "\n").unwrap();
     wait_until(|| of_init() == 1);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut daemon = world.daemon();
+    // More than a pipe holds: 64 KiB, see pipe(7).
+    for _ in 0..1000 {
+        assert!(daemon.say("nosuch\n").contains("unknown-trigger"));
+    }
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    // Once there is room again, the next line comes with how many are missing.
+    let socket = daemon.socket.clone();
+    let is_said = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_said.load(Ordering::Acquire) {
+                let mut stream = UnixStream::connect(&socket).unwrap();
+                stream.write_all(b"nosuch\n").unwrap();
+                stream.read_to_end(&mut Vec::new()).unwrap();
+            }
+        });
+        daemon.wait_for("lines of the log are lost");
+        is_said.store(true, Ordering::Release);
+    });
 }

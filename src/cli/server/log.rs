@@ -5,8 +5,13 @@ use std::{
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cli::{current_dir, usage};
 
@@ -77,6 +82,43 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
+/// Standard error. It is not waited for: where it is a pipe that nobody reads, lines are lost, and no run is held up.
+#[derive(Debug, Clone, Copy)]
+struct Stderr(LogFormat);
+
+/// Lines that are lost since the last one that was written.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+impl Write for Stderr {
+    /// One line; a pipe that can be written at all takes 4 KiB at once, see pipe(7).
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        let polled = poll(&mut fds, Some(&Timespec::default()));
+        if polled.is_ok() && fds[0].revents().is_empty() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            return Ok(line.len());
+        }
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let message = format!("{lost} lines of the log are lost: nobody read them in time");
+            match self.0 {
+                LogFormat::Text => writeln!(stderr, "{message}")?,
+                LogFormat::Json => writeln!(
+                    stderr,
+                    "{}",
+                    serde_json::json!({"level": "WARN", "fields": {"message": message}})
+                )?,
+            }
+        }
+        stderr.write_all(line).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Write log records from now on.
 pub(super) fn start(log: Option<Log>, format: LogFormat) {
     let records = tracing_subscriber::fmt().with_target(false);
@@ -90,8 +132,9 @@ pub(super) fn start(log: Option<Log>, format: LogFormat) {
         }
         (None, LogFormat::Text) => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            records.with_ansi(colours).with_writer(io::stderr).init();
+            let records = records.with_ansi(colours);
+            records.with_writer(move || Stderr(format)).init();
         }
-        (None, LogFormat::Json) => records.json().with_writer(io::stderr).init(),
+        (None, LogFormat::Json) => records.json().with_writer(move || Stderr(format)).init(),
     }
 }
