@@ -140,6 +140,34 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut command = world.command(["server"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready triggers=1") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0);
+    }
+    drop(log);
+    let say = |text: &str| {
+        let mut client = UnixStream::connect(world.path("s.sock")).unwrap();
+        client.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for _ in 0..2 {
+        assert!(last_line(&say("site\n")).starts_with("ok site "));
+    }
+    // The supervisor logs that it stops.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
     let world = world();
     configure(&world, "", &["site"]);
