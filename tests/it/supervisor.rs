@@ -139,6 +139,39 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
     assert!(daemon.wait().0.success());
 }
 
+/// Who had connected before the daemon was told to stop, or to reload, may speak after it.
+#[test]
+fn a_name_said_late_gets_its_whole_run() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let world = world();
+        let hooks = held(&world);
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+        ));
+        let mut daemon = world.daemon();
+        let mut client = daemon.connect();
+        // Whoever came later is answered: so the first one has been accepted.
+        assert!(daemon.say("ping\n").starts_with("pong"));
+        daemon.signal(signal);
+        daemon.wait_for(match signal {
+            Signal::HUP => "ready triggers=1",
+            _ => "stopping",
+        });
+        // It does not wait for the end: no connection holds the worker.
+        client
+            .write_all(b"{\"op\":\"trigger\",\"name\":\"site\",\"wait\":false}\n")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\"accepted\""), "{answer}");
+        // Open for reading, too: so this waits for nobody, whatever has become of the hook.
+        let mut options = fs::OpenOptions::new();
+        let mut go = options.read(true).write(true).open(world.path("go")).unwrap();
+        go.write_all(b"\n").unwrap();
+        daemon.wait_for("ok site ");
+    }
+}
+
 #[test]
 fn a_log_that_nobody_reads_ends_nothing() {
     let world = world();
