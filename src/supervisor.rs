@@ -495,6 +495,12 @@ impl Supervisor<'_> {
                     tracing::error!("the worker ended with {status}");
                 }
                 self.exit = code.filter(|code| *code != 0).unwrap_or(1);
+                let is_left = |worker: &Worker| matches!(worker.phase, Phase::Closing | Phase::Leaving);
+                if self.level == Level::Serve && !self.workers.is_empty() && self.workers.iter().all(is_left)
+                {
+                    // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
+                    self.stop();
+                }
             }
         }
     }

@@ -227,6 +227,38 @@ fn a_worker_that_dies_ends_the_daemon() {
     assert!(!daemon.socket.exists());
 }
 
+/// The old worker's run may take hours: until then the socket must not look like one that somebody serves.
+#[test]
+fn a_worker_that_dies_while_an_old_one_works_leaves_no_socket() {
+    let world = world();
+    let hooks = held(&world);
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+    ));
+    let mut daemon = world.daemon();
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    let old = daemon.workers();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=1");
+    for worker in daemon.workers() {
+        let is_hook = fs::read_link(format!("/proc/{}/exe", worker.as_raw_nonzero())).unwrap()
+            != fs::canonicalize(env!("CARGO_BIN_EXE_gitsocket")).unwrap();
+        if !is_hook && !old.contains(&worker) {
+            rustix::process::kill_process(worker, Signal::KILL).unwrap();
+        }
+    }
+    daemon.wait_for("the worker ended with signal: 9");
+    wait_until(|| !daemon.socket.exists());
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+}
+
 #[test]
 fn the_log_is_opened_anew() {
     let world = world();
