@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub work: &'a dyn Fn(Work) -> u8,
     /// Opens the log anew.
     pub reopen_log: &'a dyn Fn(),
+    /// Told once, when it listens and before anybody is answered. The error is the exit status.
+    pub listening: &'a dyn Fn() -> Result<(), u8>,
     /// Told once, when the first worker serves.
     pub ready: &'a dyn Fn(),
 }
@@ -102,6 +104,10 @@ pub fn supervise(
         exit: 0,
     };
     supervisor.begin(Arc::new(config))?;
+    if let Err(status) = (options.listening)() {
+        // The worker ends with the channel.
+        return Ok(status);
+    }
     supervisor.go_on()
 }
 
