@@ -259,6 +259,36 @@ fn a_worker_that_dies_while_an_old_one_works_leaves_no_socket() {
     assert_eq!(status.code(), Some(1), "{log}");
 }
 
+/// However long it cannot hear, and whatever it is told meanwhile.
+#[test]
+fn a_worker_that_is_held_up_misses_no_order() {
+    let world = world();
+    let hooks = held(&world);
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+    ));
+    let mut daemon = world.daemon();
+    let worker = daemon.workers()[0];
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    let hook = daemon.workers().into_iter().find(|pid| *pid != worker).unwrap();
+    rustix::process::kill_process(worker, Signal::STOP).unwrap();
+    // More than its end of the channel has room for.
+    for _ in 0..3000 {
+        daemon.signal(Signal::USR1);
+        std::thread::yield_now();
+    }
+    fs::write(world.path("go"), "\n").unwrap();
+    wait_until(|| !fs::exists(format!("/proc/{}", hook.as_raw_nonzero())).unwrap());
+    daemon.signal(Signal::TERM);
+    rustix::process::kill_process(worker, Signal::CONT).unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    assert!(daemon.wait().0.success());
+}
+
 #[test]
 fn the_log_is_opened_anew() {
     let world = world();
