@@ -250,11 +250,16 @@ impl Scheduler {
     pub async fn drained(&self) {
         loop {
             let listener = self.changed.listen();
-            if self.queue().is_idle() {
+            if self.is_idle() {
                 return;
             }
             listener.await;
         }
+    }
+
+    /// Whether every run that was accepted has ended.
+    pub fn is_idle(&self) -> bool {
+        self.queue().is_idle()
     }
 
     /// Ends when something in [`Self::summary`] may have changed from now on.

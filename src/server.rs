@@ -104,10 +104,15 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
             tracing::info!("stopping: no new connections; accepted runs are finished");
         }
         let ended = async {
-            house.scheduler.drained().await;
-            // Who does not read the end of its answer by now goes without.
-            timeout(FAREWELL, house.inside.emptied()).await.ok();
-            Outcome::Stopped
+            loop {
+                house.scheduler.drained().await;
+                // Who does not read the end of its answer by now goes without.
+                timeout(FAREWELL, house.inside.emptied()).await.ok();
+                // Who connected before the end of the listening may have said a name since: it is owed a run.
+                if house.scheduler.is_idle() {
+                    return Outcome::Stopped;
+                }
+            }
         };
         let aborted = async {
             while level < Level::Abort {

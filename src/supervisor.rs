@@ -7,7 +7,12 @@
 //! killed, the worker is, too.
 
 use std::{
-    collections::BTreeMap, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, sync::Arc,
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    sync::Arc,
     time::Duration,
 };
 
@@ -38,6 +43,8 @@ pub struct Options<'a> {
     pub work: &'a dyn Fn(Work) -> u8,
     /// Opens the log anew.
     pub reopen_log: &'a dyn Fn(),
+    /// Told once, when it listens and before anybody is answered. The error is the exit status.
+    pub listening: &'a dyn Fn() -> Result<(), u8>,
     /// Told once, when the first worker serves.
     pub ready: &'a dyn Fn(),
 }
@@ -102,6 +109,10 @@ pub fn supervise(
         exit: 0,
     };
     supervisor.begin(Arc::new(config))?;
+    if let Err(status) = (options.listening)() {
+        // The worker ends with the channel.
+        return Ok(status);
+    }
     supervisor.go_on()
 }
 
@@ -131,6 +142,8 @@ struct Worker {
     phase: Phase,
     /// Whether its end of the channel is closed.
     is_silent: bool,
+    /// Orders that it has no room for yet.
+    unsent: RefCell<VecDeque<Order>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +186,7 @@ impl Supervisor<'_> {
             for pid in self.workers.iter().map(|worker| worker.pid).collect::<Vec<_>>() {
                 self.hear(pid);
             }
+            self.workers.iter().for_each(send);
             self.reap();
         }
         if self.level > Level::Serve {
@@ -185,10 +199,15 @@ impl Supervisor<'_> {
     fn wait(&self) {
         let signals = self.signals.iter().map(Signals::wakes);
         let speaking = self.workers.iter().filter(|worker| !worker.is_silent);
-        let channels = speaking.map(|worker| &worker.channel);
         let mut fds: Vec<_> = signals
             .map(|stream| PollFd::new(stream, PollFlags::IN))
-            .chain(channels.map(|channel| PollFd::new(channel, PollFlags::IN)))
+            .chain(speaking.map(|worker| {
+                let room = match worker.unsent.borrow().is_empty() {
+                    true => PollFlags::empty(),
+                    false => PollFlags::OUT,
+                };
+                PollFd::new(&worker.channel, PollFlags::IN | room)
+            }))
             .collect();
         // A signal interrupts it; whatever the reason is, everything is looked at.
         poll(&mut fds, None).ok();
@@ -228,6 +247,7 @@ impl Supervisor<'_> {
                     config,
                     phase: Phase::Starting,
                     is_silent: false,
+                    unsent: RefCell::default(),
                 });
             }
         }
@@ -297,7 +317,7 @@ impl Supervisor<'_> {
                 Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
                 Phase::Serving => {
                     worker.phase = Phase::Closing;
-                    order(worker, &Order::Level(Level::Drain));
+                    order(worker, Order::Level(Level::Drain));
                 }
                 _ => {}
             }
@@ -313,7 +333,7 @@ impl Supervisor<'_> {
                 .workers
                 .iter()
                 .filter(|worker| worker.phase == Phase::Prepared);
-            next.for_each(|worker| order(worker, &Order::Level(Level::Serve)));
+            next.for_each(|worker| order(worker, Order::Level(Level::Serve)));
         }
     }
 
@@ -415,7 +435,7 @@ impl Supervisor<'_> {
             }
         }
         for worker in &self.workers {
-            order(worker, &Order::Level(self.level));
+            order(worker, Order::Level(self.level));
         }
     }
 
@@ -423,7 +443,7 @@ impl Supervisor<'_> {
     fn reopen_log(&mut self) {
         (self.options.reopen_log)();
         for worker in &self.workers {
-            order(worker, &Order::ReopenLog);
+            order(worker, Order::ReopenLog);
         }
     }
 
@@ -445,7 +465,7 @@ impl Supervisor<'_> {
                     .unwrap_or(rustix::io::Errno::INVAL.raw_os_error()),
             },
         };
-        order(worker, &answer);
+        order(worker, answer);
     }
 
     /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
@@ -463,7 +483,7 @@ impl Supervisor<'_> {
             } else if let Some(Started { worker, id }) = self.hooks.remove(&pid)
                 && let Some(worker) = self.workers.iter().find(|found| found.pid == worker)
             {
-                order(worker, &Order::Ended { id, status });
+                order(worker, Order::Ended { id, status });
             }
         }
     }
@@ -495,14 +515,39 @@ impl Supervisor<'_> {
                     tracing::error!("the worker ended with {status}");
                 }
                 self.exit = code.filter(|code| *code != 0).unwrap_or(1);
+                let is_left = |worker: &Worker| matches!(worker.phase, Phase::Closing | Phase::Leaving);
+                if self.level == Level::Serve && !self.workers.is_empty() && self.workers.iter().all(is_left)
+                {
+                    // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
+                    self.stop();
+                }
             }
         }
     }
 }
 
-/// One that has just ended does not hear it; that is seen to in [`Supervisor::reap`].
-fn order(worker: &Worker, order: &Order) {
-    worker.channel.send(order, &[], SendFlags::DONTWAIT).ok();
+/// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. To open the
+/// log anew once is enough.
+fn order(worker: &Worker, order: Order) {
+    let mut unsent = worker.unsent.borrow_mut();
+    let is_reopening = |order: &Order| matches!(order, Order::ReopenLog);
+    if !is_reopening(&order) || !unsent.iter().any(is_reopening) {
+        unsent.push_back(order);
+    }
+    drop(unsent);
+    send(worker);
+}
+
+/// Send what is unsent, as far as there is room. One that has just ended does not hear it; that is seen to in
+/// [`Supervisor::reap`].
+fn send(worker: &Worker) {
+    let mut unsent = worker.unsent.borrow_mut();
+    while let Some(order) = unsent.front() {
+        match worker.channel.send(order, &[], SendFlags::DONTWAIT) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+            _ => drop(unsent.pop_front()),
+        }
+    }
 }
 
 /// Start the hook, and give its process. What the worker says chooses among what the configuration has.

@@ -86,12 +86,12 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
         false => None,
     };
     log::start(log.clone(), arguments.log_format);
-    let _pidfile = pidfile.map(Pidfile::write).transpose()?;
     let reopen_log = || log.iter().for_each(Log::reopen);
     let options = supervisor::Options {
         load: &|| chosen.load().map_err(Unusable::lines),
         work: &|work| serve(work, umask, log.clone(), detached.as_ref()),
         reopen_log: &reopen_log,
+        listening: &|| pidfile.iter().try_for_each(Pidfile::write),
         ready: &|| detached.iter().for_each(Detached::ready),
     };
     let exit = supervisor::supervise(config, inherited, &options).map_err(fail)?;

@@ -373,9 +373,21 @@ fn pidfile_and_log_file() {
         fs::read_to_string(world.path("pid")).unwrap().trim(),
         daemon.child.id().to_string()
     );
+    let second = world.run(["server", "--pidfile", "pid"]);
+    assert_eq!(second.exit, 2);
+    assert!(second.err.contains("already listening"), "{second:?}");
+    assert_eq!(
+        fs::read_to_string(world.path("pid")).unwrap().trim(),
+        daemon.child.id().to_string(),
+        "a second daemon leaves the file of the first alone"
+    );
     daemon.signal(Signal::TERM);
     daemon.wait();
     assert!(!world.path("pid").exists());
+    let ended = world.run(["server", "--pidfile", "not there/pid"]);
+    assert_eq!(ended.exit, 2);
+    assert!(ended.err.contains("cannot write the pidfile"), "{ended:?}");
+    assert!(!world.path("s.sock").exists());
     let ended = world.run(["server", "-l", "0.0.0.0:0"]);
     assert_eq!(ended.exit, 2);
     assert!(ended.err.contains("token"), "{ended:?}");

@@ -140,6 +140,67 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
     assert!(daemon.wait().0.success());
 }
 
+/// Who had connected before the daemon was told to stop, or to reload, may speak after it.
+#[test]
+fn a_name_said_late_gets_its_whole_run() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let world = world();
+        let hooks = held(&world);
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+        ));
+        let mut daemon = world.daemon();
+        let mut client = daemon.connect();
+        // Whoever came later is answered: so the first one has been accepted.
+        assert!(daemon.say("ping\n").starts_with("pong"));
+        daemon.signal(signal);
+        daemon.wait_for(match signal {
+            Signal::HUP => "ready triggers=1",
+            _ => "stopping",
+        });
+        // It does not wait for the end: no connection holds the worker.
+        client
+            .write_all(b"{\"op\":\"trigger\",\"name\":\"site\",\"wait\":false}\n")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\"accepted\""), "{answer}");
+        // Open for reading, too: so this waits for nobody, whatever has become of the hook.
+        let mut options = fs::OpenOptions::new();
+        let mut go = options.read(true).write(true).open(world.path("go")).unwrap();
+        go.write_all(b"\n").unwrap();
+        daemon.wait_for("ok site ");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut command = world.command(["server"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready triggers=1") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0);
+    }
+    drop(log);
+    let say = |text: &str| {
+        let mut client = UnixStream::connect(world.path("s.sock")).unwrap();
+        client.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for _ in 0..2 {
+        assert!(last_line(&say("site\n")).starts_with("ok site "));
+    }
+    // The supervisor logs that it stops.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
     let world = world();
@@ -165,6 +226,68 @@ fn a_worker_that_dies_ends_the_daemon() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("the worker ended with signal: 9"), "{log}");
     assert!(!daemon.socket.exists());
+}
+
+/// The old worker's run may take hours: until then the socket must not look like one that somebody serves.
+#[test]
+fn a_worker_that_dies_while_an_old_one_works_leaves_no_socket() {
+    let world = world();
+    let hooks = held(&world);
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+    ));
+    let mut daemon = world.daemon();
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    let old = daemon.workers();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=1");
+    for worker in daemon.workers() {
+        let is_hook = fs::read_link(format!("/proc/{}/exe", worker.as_raw_nonzero())).unwrap()
+            != fs::canonicalize(env!("CARGO_BIN_EXE_gitsocket")).unwrap();
+        if !is_hook && !old.contains(&worker) {
+            rustix::process::kill_process(worker, Signal::KILL).unwrap();
+        }
+    }
+    daemon.wait_for("the worker ended with signal: 9");
+    wait_until(|| !daemon.socket.exists());
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+}
+
+/// However long it cannot hear, and whatever it is told meanwhile.
+#[test]
+fn a_worker_that_is_held_up_misses_no_order() {
+    let world = world();
+    let hooks = held(&world);
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
+    ));
+    let mut daemon = world.daemon();
+    let worker = daemon.workers()[0];
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    let hook = daemon.workers().into_iter().find(|pid| *pid != worker).unwrap();
+    rustix::process::kill_process(worker, Signal::STOP).unwrap();
+    // More than its end of the channel has room for.
+    for _ in 0..3000 {
+        daemon.signal(Signal::USR1);
+        std::thread::yield_now();
+    }
+    fs::write(world.path("go"), "\n").unwrap();
+    wait_until(|| !fs::exists(format!("/proc/{}", hook.as_raw_nonzero())).unwrap());
+    daemon.signal(Signal::TERM);
+    rustix::process::kill_process(worker, Signal::CONT).unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    assert!(daemon.wait().0.success());
 }
 
 #[test]

@@ -121,7 +121,10 @@ impl Write for Stderr {
 
 /// Write log records from now on.
 pub(super) fn start(log: Option<Log>, format: LogFormat) {
-    let records = tracing_subscriber::fmt().with_target(false);
+    // Said on stderr instead, it would be a panic where stderr is what cannot be written.
+    let records = tracing_subscriber::fmt()
+        .with_target(false)
+        .log_internal_errors(false);
     match (log, format) {
         (Some(log), format) => {
             let records = records.with_ansi(false).with_writer(move || log.clone());

@@ -1,9 +1,10 @@
 //! The file with the daemon's process id.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{cell::Cell, fs, path::Path, process::ExitCode};
 
 use crate::{
     cli::{current_dir, say, usage},
+    fault::Kind,
     name::AbsPath,
 };
 
@@ -11,31 +12,36 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Pidfile {
     path: AbsPath,
-    writer: Option<u32>,
+    writer: Cell<Option<u32>>,
 }
 
 impl Pidfile {
     /// Not written yet.
     pub(super) fn at(path: &Path) -> Result<Self, ExitCode> {
-        let path = AbsPath::resolve(&current_dir(), path).map_err(|why| failed(path, &why))?;
-        Ok(Self { path, writer: None })
+        let path = AbsPath::resolve(&current_dir(), path)
+            .map_err(|why| usage(&format!("cannot write the pidfile {}: {why}", path.display())))?;
+        Ok(Self {
+            path,
+            writer: Cell::default(),
+        })
     }
 
-    pub(super) fn write(mut self) -> Result<Self, ExitCode> {
+    /// Once the daemon listens: one that finds another at its address must leave the other's file alone. The error is
+    /// the exit status.
+    pub(super) fn write(&self) -> Result<(), u8> {
         let pid = std::process::id();
-        fs::write(&self.path, format!("{pid}\n")).map_err(|why| failed(self.path.as_path(), &why))?;
-        self.writer = Some(pid);
-        Ok(self)
+        fs::write(&self.path, format!("{pid}\n")).map_err(|why| {
+            say(&format!("cannot write the pidfile {}: {why}", self.path));
+            Kind::Config.exit()
+        })?;
+        self.writer.set(Some(pid));
+        Ok(())
     }
-}
-
-fn failed(path: &Path, why: &dyn std::fmt::Display) -> ExitCode {
-    usage(&format!("cannot write the pidfile {}: {why}", path.display()))
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if self.writer == Some(std::process::id())
+        if self.writer.get() == Some(std::process::id())
             && let Err(err) = fs::remove_file(&self.path)
         {
             say(&format!("cannot remove the pidfile {}: {err}", self.path));
