@@ -11,6 +11,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use crate::{
@@ -63,8 +64,9 @@ pub fn made_dir() -> Option<PathBuf> {
 pub struct History {
     dir: Option<PathBuf>,
     memory: Mutex<Memory>,
-    /// The newest run of each trigger that somebody has asked for, and how things stand since.
-    newest: Mutex<BTreeMap<String, Head>>,
+    /// The newest run of each trigger that somebody has asked for, and how things stand since; with the age of its
+    /// directory then. Another process may write there: the worker before this one finishes its runs.
+    newest: Mutex<BTreeMap<String, (Head, Option<SystemTime>)>>,
     /// Whether the last run could not be written: said once, until one can.
     failing: AtomicBool,
 }
@@ -130,7 +132,8 @@ impl History {
             }
             None => self.keep_in_memory(&key, &head, &ended),
         }
-        lock(&self.newest).insert(key, head);
+        let age = self.age(&key);
+        lock(&self.newest).insert(key, (head, age));
     }
 
     /// The runs of `target` that are remembered, the newest first.
@@ -160,14 +163,31 @@ impl History {
 
     fn head(&self, target: &Target) -> Head {
         let key = key(target);
-        if let Some(head) = lock(&self.newest).get(&key) {
+        let age = self.age(&key);
+        let known = lock(&self.newest).get(&key).cloned();
+        if let Some((head, then)) = &known
+            && *then == age
+        {
             return head.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
         let mut head = self.dir.as_ref().and_then(on_disk).unwrap_or_default();
-        correct(&mut head.standing, target);
+        if known.is_none() {
+            correct(&mut head.standing, target);
+        }
+        let mut newest = lock(&self.newest);
         // Whoever was faster may know of a newer run.
-        lock(&self.newest).entry(key).or_insert(head).clone()
+        if newest.get(&key).map(|(_, then)| then) == known.as_ref().map(|(_, then)| then) {
+            newest.insert(key, (head.clone(), age));
+            return head;
+        }
+        newest.get(&key).map_or(head, |(head, _)| head.clone())
+    }
+
+    /// When something was last written for `key`, if anything was.
+    fn age(&self, key: &str) -> Option<SystemTime> {
+        let dir = self.dir.as_ref()?.join(key);
+        fs::metadata(dir).and_then(|meta| meta.modified()).ok()
     }
 
     fn keep_in_memory(&self, key: &str, head: &Head, ended: &Ended<'_>) {
