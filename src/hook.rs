@@ -7,11 +7,12 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, BufRead, BufReader, PipeReader, Read},
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -135,6 +136,23 @@ fn post_checkout(git_dir: &Path) -> PathBuf {
     git_dir.join("hooks/post-checkout")
 }
 
+/// The variables of a hook's environment that do not depend on the run.
+pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
+    let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
+        ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
+        ("GITSOCKET_REPO", target.repo.to_string().into()),
+        ("GITSOCKET_PATH", target.path.as_path().into()),
+    ]);
+    if let Some(git_dir) = &target.git_dir {
+        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
+        env.insert("GIT_DIR", git_dir.as_path().into());
+        env.insert("GIT_WORK_TREE", target.path.as_path().into());
+    }
+    env.into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
+}
+
 /// The command that the hook number `hook` of `target` is; `None` if it has not so many. `env` and `old_new` are those
 /// of [`Options`].
 pub fn command(
@@ -196,12 +214,15 @@ const NOT_INHERITED: [&str; 6] = [
 ];
 
 fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
-    let running = start(hook, options).map_err(|source| Error::Start {
+    let failed = |source| Error::Start {
         hook: name.into(),
         source,
-    })?;
+    };
+    // Before the hook is there: one that nobody watches would go on for ever.
+    let watch = Watch::new().map_err(failed)?;
+    let (group, end) = start(hook, &watch.outputs, options).map_err(failed)?;
     options.report.emit(Event::HookStarted { hook: name.into() });
-    let ended = supervise(running, timeout, options);
+    let ended = supervise(group, end, watch, timeout, options);
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),
         None => (
@@ -229,13 +250,6 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A hook that was started.
-struct Running {
-    group: Pid,
-    outputs: [(Stream, PipeReader); 2],
-    end: End,
-}
-
 /// How its end is heard of.
 enum End {
     Child(Child),
@@ -253,21 +267,21 @@ impl End {
 
 /// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
 /// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
-fn start(hook: usize, options: &Options<'_>) -> io::Result<Running> {
+fn start(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
     for _ in 0..BUSY_TRIES {
-        match start_once(hook, options) {
+        match start_once(hook, outputs, options) {
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::park_timeout(BUSY_PAUSE);
             }
             started => return started,
         }
     }
-    start_once(hook, options)
+    start_once(hook, outputs, options)
 }
 
-fn start_once(hook: usize, options: &Options<'_>) -> io::Result<Running> {
-    let (out, stdout) = io::pipe()?;
-    let (err, stderr) = io::pipe()?;
+fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
+    let [stdout, stderr] = outputs;
+    let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
     let Options {
         target,
         git_dir,
@@ -275,7 +289,7 @@ fn start_once(hook: usize, options: &Options<'_>) -> io::Result<Running> {
         old_new,
         ..
     } = *options;
-    let (group, end) = match options.starter {
+    Ok(match options.starter {
         Starter::Here => {
             let mut command =
                 command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
@@ -293,11 +307,6 @@ fn start_once(hook: usize, options: &Options<'_>) -> io::Result<Running> {
             let started = link.start(start, [stdout.into(), stderr.into()])?;
             (started.pid, End::Supervisor(started))
         }
-    };
-    Ok(Running {
-        group,
-        outputs: [(Stream::Stdout, out), (Stream::Stderr, err)],
-        end,
     })
 }
 
@@ -314,52 +323,84 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long a group may take between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Pass on the child's lines until it has ended, or kill it: `None`.
-fn supervise(running: Running, timeout: Duration, options: &Options<'_>) -> Option<ExitStatus> {
-    let Running { group, outputs, end } = running;
-    options.groups.lock().push(group);
-    let (sender, signs) = mpsc::sync_channel(256);
-    let mut open = outputs.len();
-    for (stream, pipe) in outputs {
-        read_lines(pipe, stream, sender.clone());
+/// Those who watch a hook: its lines are read, and its end is waited for, on threads of their own.
+struct Watch {
+    /// What the hook is to write to.
+    outputs: [PipeWriter; 2],
+    /// Takes how the hook's end is heard of.
+    waiter: mpsc::Sender<End>,
+    signs: mpsc::Receiver<Signs>,
+}
+
+impl Watch {
+    fn new() -> io::Result<Self> {
+        let (sender, signs) = mpsc::sync_channel(256);
+        let (out, stdout) = io::pipe()?;
+        let (err, stderr) = io::pipe()?;
+        read_lines(out, Stream::Stdout, sender.clone())?;
+        read_lines(err, Stream::Stderr, sender.clone())?;
+        let (waiter, ends) = mpsc::channel::<End>();
+        thread::Builder::new().name("hook".into()).spawn(move || {
+            // Without an answer the supervisor is gone, and so is this process in a moment.
+            if let Some(status) = ends.recv().ok().and_then(End::wait) {
+                sender.send(Signs::Exited(status)).ok();
+            }
+        })?;
+        Ok(Self {
+            outputs: [stdout, stderr],
+            waiter,
+            signs,
+        })
     }
+}
+
+/// Pass on the hook's lines until it has ended, or kill it: `None`.
+fn supervise(
+    group: Pid,
+    end: End,
+    watch: Watch,
+    timeout: Duration,
+    options: &Options<'_>,
+) -> Option<ExitStatus> {
+    options.groups.lock().push(group);
+    let Watch {
+        outputs,
+        waiter,
+        signs,
+    } = watch;
+    let mut open = outputs.len();
+    // The hook's copies are the last ones.
+    drop(outputs);
+    waiter.send(end).ok();
     let mut status = None;
     let mut killed = Killed::No;
     let mut until = Instant::now() + timeout;
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // Without an answer the supervisor is gone, and so is this process in a moment.
-            if let Some(status) = end.wait() {
-                sender.send(Signs::Exited(status)).ok();
+    while status.is_none() || open > 0 {
+        // A group that prints without end must not outlive its timeout either.
+        let left = until.saturating_duration_since(Instant::now());
+        let sign = if left.is_zero() {
+            None
+        } else {
+            signs.recv_timeout(left).ok()
+        };
+        match sign {
+            Some(Signs::Line(stream, line)) => options.report.emit(Event::HookLine { stream, line }),
+            Some(Signs::EndOfOutput) => open -= 1,
+            Some(Signs::Exited(code)) => {
+                status = Some(code);
+                until = Instant::now() + DRAIN;
             }
-        });
-        while status.is_none() || open > 0 {
-            // A group that prints without end must not outlive its timeout either.
-            let left = until.saturating_duration_since(Instant::now());
-            let sign = if left.is_zero() {
-                None
-            } else {
-                signs.recv_timeout(left).ok()
-            };
-            match sign {
-                Some(Signs::Line(stream, line)) => options.report.emit(Event::HookLine { stream, line }),
-                Some(Signs::EndOfOutput) => open -= 1,
-                Some(Signs::Exited(code)) => {
-                    status = Some(code);
-                    until = Instant::now() + DRAIN;
-                }
-                None if status.is_some() => break,
-                None => {
-                    killed = killed.escalate(group);
-                    until = Instant::now() + GRACE;
-                }
+            None if status.is_some() => break,
+            None => {
+                killed = killed.escalate(group);
+                until = Instant::now() + GRACE;
             }
         }
-        // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
-        if killed != Killed::No {
-            kill_process_group(group, Signal::KILL).ok();
-        }
-    });
+    }
+    // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
+    if killed != Killed::No {
+        kill_process_group(group, Signal::KILL).ok();
+    }
     options.groups.lock().retain(|pid| *pid != group);
     status.filter(|_| killed == Killed::No)
 }
@@ -387,8 +428,8 @@ impl Killed {
 const MAX_LINE: u64 = 8 * 1024;
 
 /// Read lines on a thread of their own. It ends with the pipe, or with its listener.
-fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, signs: mpsc::SyncSender<Signs>) {
-    std::thread::spawn(move || {
+fn read_lines(pipe: PipeReader, stream: Stream, signs: mpsc::SyncSender<Signs>) -> io::Result<()> {
+    let read = move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         loop {
@@ -405,7 +446,11 @@ fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, signs: mpsc::Syn
             }
         }
         signs.send(Signs::EndOfOutput).ok();
-    });
+    };
+    thread::Builder::new()
+        .name("hook's lines".into())
+        .spawn(read)
+        .map(drop)
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -425,6 +470,7 @@ fn help_start(source: &io::Error) -> &'static str {
         _ if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
             "no shell is used: a script needs a first line such as #!/bin/sh"
         }
+        io::ErrorKind::WouldBlock => "raise the daemon's limit of tasks, or lower `jobs`",
         _ => "try it by hand as the user that gitsocket runs as",
     }
 }

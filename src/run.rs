@@ -406,33 +406,25 @@ fn environment(
         Tip::Detached => "",
     };
     let null = repo.object_hash().null();
-    let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
-        ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
+    let of_the_run: [(&str, OsString); 5] = [
         ("GITSOCKET_RUN", context.run.as_str().into()),
-        ("GITSOCKET_REPO", target.repo.to_string().into()),
         ("GITSOCKET_BRANCH", branch.into()),
-        ("GITSOCKET_PATH", target.path.as_path().into()),
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
         ("GITSOCKET_NEW", fetched.commit.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
-    ]);
-    if target.git_dir.is_some() {
-        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
-        env.insert("GIT_DIR", repo.git_dir().into());
-        env.insert("GIT_WORK_TREE", target.path.as_path().into());
-    }
+    ];
+    let mut env = hook::fixed(target);
+    env.extend(of_the_run.map(|(name, value)| (name.into(), value)));
     if context.sandbox.hooks_are_inside() {
         // The system's is closed to them. What one left that failed is nobody's.
         let dir = hook::scratch(repo.git_dir());
         fs::remove_dir_all(&dir).ok();
         match fs::create_dir_all(&dir) {
-            Ok(()) => drop(env.insert(TMPDIR, dir.into())),
+            Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
             Err(err) => context
                 .report
                 .warn(format!("cannot make {}: {err}", dir.display())),
         }
     }
-    env.into_iter()
-        .map(|(name, value)| (name.into(), value))
-        .collect()
+    env
 }
