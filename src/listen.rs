@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use crate::{
     address::TcpAddr,
@@ -238,8 +241,7 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
     };
     let dir = path.parent().unwrap_or(Path::new("/"));
     let turn = File::open(dir).map_err(failed)?;
-    rustix::io::retry_on_intr(|| flock(&turn, FlockOperation::LockExclusive))
-        .map_err(|errno| failed(errno.into()))?;
+    take_turn(&turn).map_err(failed)?;
     refuse_live(path)?;
     // A longer path can be renamed to, but nobody could connect to it.
     SocketAddr::from_pathname(path).map_err(failed)?;
@@ -272,6 +274,24 @@ fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListene
         )),
         Err(err) => Err(err),
     }
+}
+
+/// How often, and in what time, to try whether it is our turn.
+const TURN_TRIES: u32 = 100;
+const TURN_PAUSE: Duration = Duration::from_millis(10);
+
+/// Lock the directory, but not for ever: whoever can open it can hold the lock, and the daemon has signals to hear.
+fn take_turn(dir: &File) -> io::Result<()> {
+    for _ in 0..TURN_TRIES {
+        match flock(dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::park_timeout(TURN_PAUSE),
+            locked => return Ok(locked?),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "another process holds a lock on its directory (flock)",
+    ))
 }
 
 /// A directory for one socket, which goes with all that is left in it.
@@ -376,6 +396,9 @@ fn help_bind(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "another program listens there; stop it, or listen elsewhere with -l",
         io::ErrorKind::NotFound => "make the directory first",
+        io::ErrorKind::WouldBlock => {
+            "see `lslocks` for who that is, or listen in a directory that others cannot open"
+        }
         io::ErrorKind::PermissionDenied => {
             "the user that gitsocket runs as must be able to write the directory, or to use the port"
         }

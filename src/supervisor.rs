@@ -104,6 +104,7 @@ pub fn supervise(
         workers: Vec::new(),
         hooks: BTreeMap::new(),
         level: Level::Serve,
+        in_force: None,
         is_ready: false,
         reload_again: false,
         exit: 0,
@@ -129,6 +130,8 @@ struct Supervisor<'a> {
     /// Hooks that were started for a worker, by their processes.
     hooks: BTreeMap<i32, Started>,
     level: Level,
+    /// The configuration that was last served.
+    in_force: Option<Arc<Config>>,
     is_ready: bool,
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
@@ -191,8 +194,10 @@ impl Supervisor<'_> {
         }
         if self.level > Level::Serve {
             tracing::info!("stopped");
+            return Ok(self.exit);
         }
-        Ok(self.exit)
+        // Nobody has asked for that.
+        Ok(self.exit.max(1))
     }
 
     /// Until there is a signal or a message.
@@ -304,7 +309,13 @@ impl Supervisor<'_> {
                     return;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
-                Err(err) => tracing::error!("cannot understand the worker: {err}"),
+                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => {}
+                Err(err) => {
+                    tracing::error!("cannot understand the worker, which is killed: {err}");
+                    kill_process(pid, Signal::KILL).ok();
+                    worker.is_silent = true;
+                    return;
+                }
             }
         }
     }
@@ -363,9 +374,12 @@ impl Supervisor<'_> {
             }
             self.listeners.push((wanted.clone(), socket));
         }
-        systemd::ready();
-        if !std::mem::replace(&mut self.is_ready, true) {
-            (self.options.ready)();
+        self.in_force = Some(config);
+        if self.level == Level::Serve {
+            systemd::ready();
+            if !std::mem::replace(&mut self.is_ready, true) {
+                (self.options.ready)();
+            }
         }
         if std::mem::take(&mut self.reload_again) {
             self.reload();
@@ -388,12 +402,10 @@ impl Supervisor<'_> {
             return;
         }
         systemd::reloading();
-        let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
-        let in_force = serving.map(|worker| worker.config.clone());
         let failed = match (self.options.load)() {
             Ok(config) => {
-                if let Some(old) = in_force {
-                    tracing::info!("configuration read anew: {}", reload::changes(&old, &config));
+                if let Some(old) = &self.in_force {
+                    tracing::info!("configuration read anew: {}", reload::changes(old, &config));
                 }
                 // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
                 match self.begin(Arc::new(config)) {
@@ -404,6 +416,21 @@ impl Supervisor<'_> {
             Err(lines) => lines,
         };
         self.keep(&failed);
+    }
+
+    /// Nobody accepts connections any more, and the one who was to does not: a worker for the old configuration does.
+    fn begin_again(&mut self) {
+        let accepts = |worker: &Worker| worker.phase == Phase::Serving;
+        let Some(config) = self.in_force.clone() else {
+            return;
+        };
+        if !self.workers.iter().any(accepts)
+            && let Err(err) = self.begin(config)
+        {
+            tracing::error!("{}", Failure::of(&err).message);
+            self.exit = 1;
+            self.stop();
+        }
     }
 
     /// The old configuration stays in force.
@@ -502,10 +529,14 @@ impl Supervisor<'_> {
             (Phase::Closing | Phase::Leaving, Some(0)) => {
                 tracing::debug!("the runs of the old configuration have ended")
             }
-            (Phase::Starting, _) if self.is_ready && self.level == Level::Serve => {
+            (Phase::Starting | Phase::Prepared, _) if self.is_ready && self.level == Level::Serve => {
                 self.keep(&[format!(
                     "the worker for the new configuration ended with {status}"
                 )]);
+                let is_new = |old: &Arc<Config>| !Arc::ptr_eq(old, &worker.config);
+                if worker.phase == Phase::Prepared && self.in_force.as_ref().is_some_and(is_new) {
+                    self.begin_again();
+                }
                 if std::mem::take(&mut self.reload_again) {
                     self.reload();
                 }
@@ -515,13 +546,14 @@ impl Supervisor<'_> {
                     tracing::error!("the worker ended with {status}");
                 }
                 self.exit = code.filter(|code| *code != 0).unwrap_or(1);
-                let is_left = |worker: &Worker| matches!(worker.phase, Phase::Closing | Phase::Leaving);
-                if self.level == Level::Serve && !self.workers.is_empty() && self.workers.iter().all(is_left)
-                {
-                    // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
-                    self.stop();
-                }
             }
+        }
+        let may_serve =
+            |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared | Phase::Serving);
+        if self.level == Level::Serve && self.is_ready && !self.workers.iter().any(may_serve) {
+            // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
+            self.exit = self.exit.max(1);
+            self.stop();
         }
     }
 }
@@ -553,16 +585,15 @@ fn send(worker: &Worker) {
 /// Start the hook, and give its process. What the worker says chooses among what the configuration has.
 fn spawn(config: &Config, start: &Start, outputs: Vec<std::os::fd::OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
-    let of_a_run =
-        |name: &str| name.starts_with("GITSOCKET_") || ["GIT_DIR", "GIT_WORK_TREE"].contains(&name);
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
-    if !start.env.keys().all(|name| of_a_run(name)) {
-        return Err(refused());
-    }
     let git_dir = place::git_dir(target);
+    let mut env = start.env.clone();
+    // What of it the configuration says, the worker does not.
+    env.retain(|name, _| name.starts_with("GITSOCKET_"));
+    env.extend(hook::fixed(target));
     let mut command =
-        hook::command(target, start.hook, &git_dir, &start.env, &start.old_new).ok_or_else(refused)?;
+        hook::command(target, start.hook, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
     let child = command.stdout(out).stderr(err).spawn()?;
     // It is waited for in `reap`, with all others.
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())

@@ -2,6 +2,7 @@
 
 use std::{io, io::IsTerminal as _, os::unix::net::UnixStream};
 
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::{
     consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1},
@@ -29,6 +30,13 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
+        // Whoever started this process may have blocked them.
+        let blocked =
+            signals.map(|signal| nix::sys::signal::Signal::try_from(signal).map_err(io::Error::from));
+        blocked
+            .into_iter()
+            .collect::<io::Result<SigSet>>()?
+            .thread_unblock()?;
         SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(Self)
     }
 

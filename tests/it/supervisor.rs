@@ -540,3 +540,71 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
         is_said.store(true, Ordering::Release);
     });
 }
+
+#[test]
+fn what_the_old_worker_finishes_shows_in_the_new_one() {
+    let world = world();
+    world.fifo("go");
+    let hook = world.script("hook", "echo started; read line < ../go; exit 1");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let mut daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"site\n").unwrap();
+    until(&mut client, "| started");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+    assert!(!daemon.say("status\n").contains("exit status 1"));
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).contains("exit status 1"), "{rest}");
+    let status = daemon.say("status\n");
+    assert!(status.contains("exit status 1"), "{status}");
+    let ended = world.run(["healthcheck", "--failing-for", "0s"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+}
+
+#[test]
+fn a_directory_that_somebody_locks_is_not_waited_for() {
+    let world = world();
+    configure(&world, "", &["site"]);
+    let mut daemon = world.daemon();
+    fs::create_dir(world.path("public")).unwrap();
+    let held = fs::File::open(world.path("public")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockShared).unwrap();
+    configure(&world, "Unix(path: \"public/s.sock\")", &["site"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("another process holds a lock");
+    daemon.wait_for("the old one is");
+    drop(held);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+    assert!(UnixStream::connect(world.path("public/s.sock")).is_ok());
+}
+
+/// As under a parent that has blocked what the daemon wants to hear.
+#[test]
+fn blocked_signals_are_heard() {
+    let world = world();
+    let hook = world.script("hook", "echo hook");
+    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let mut command = Command::new("/usr/bin/env");
+    command
+        .args([
+            "--block-signal=TERM,HUP,CHLD",
+            env!("CARGO_BIN_EXE_gitsocket"),
+            "server",
+        ])
+        .env_clear()
+        .current_dir(world.path("."))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    if !daemon.says("ready") {
+        eprintln!("SKIPPED: env cannot block signals here");
+        return;
+    }
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().0.success());
+}
