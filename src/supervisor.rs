@@ -7,33 +7,31 @@
 //! killed, the worker is, too.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
+    cell::RefCell, collections::BTreeMap, io, os::unix::process::ExitStatusExt as _, process::ExitStatus,
+    sync::Arc, time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    net::{RecvFlags, SendFlags},
+    net::RecvFlags,
     process::{Pid, Signal, kill_process, kill_process_group},
 };
 
 use crate::{
     config::{Config, Listener},
     control::{Channel, Level, Order, Report, Start},
-    fault::{Blame, Failure, Kind},
-    hook,
+    fault::{Blame, Kind},
     listen::{self, Socket},
-    place, reload,
 };
 
+mod handover;
+mod hooks;
 mod signals;
 mod systemd;
+mod worker;
+use hooks::{Started, spawn};
 use signals::{Signals, Wish};
+use worker::{Phase, Worker, order, send};
 
 /// What the supervisor is given to do its work with.
 pub struct Options<'a> {
@@ -136,37 +134,6 @@ struct Supervisor<'a> {
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
     exit: u8,
-}
-
-struct Worker {
-    pid: Pid,
-    channel: Channel,
-    config: Arc<Config>,
-    phase: Phase,
-    /// Whether its end of the channel is closed.
-    is_silent: bool,
-    /// Orders that it has no room for yet.
-    unsent: RefCell<VecDeque<Order>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It has not yet said that it could serve.
-    Starting,
-    /// It could serve, and waits for the one before it.
-    Prepared,
-    /// It is the one that accepts connections.
-    Serving,
-    /// It has been told not to.
-    Closing,
-    /// It finishes what it has accepted.
-    Leaving,
-}
-
-/// A hook that was started for the worker `worker`, which calls it `id`.
-struct Started {
-    worker: Pid,
-    id: u64,
 }
 
 /// Messages of one worker that are read before the others get their turn.
@@ -320,128 +287,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
-    /// a reload must meet the old configuration.
-    fn prepared(&mut self, pid: Pid) {
-        for worker in &mut self.workers {
-            match worker.phase {
-                Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
-                Phase::Serving => {
-                    worker.phase = Phase::Closing;
-                    order(worker, Order::Level(Level::Drain));
-                }
-                _ => {}
-            }
-        }
-        self.hand_over();
-    }
-
-    /// Let the next worker serve, if none does.
-    fn hand_over(&self) {
-        let accepts = |worker: &Worker| matches!(worker.phase, Phase::Serving | Phase::Closing);
-        if self.level == Level::Serve && !self.workers.iter().any(accepts) {
-            let next = self
-                .workers
-                .iter()
-                .filter(|worker| worker.phase == Phase::Prepared);
-            next.for_each(|worker| order(worker, Order::Level(Level::Serve)));
-        }
-    }
-
-    /// The worker `pid` accepts no more connections.
-    fn closed(&mut self, pid: Pid) {
-        let closing = self.workers.iter_mut().filter(|worker| worker.pid == pid);
-        closing.for_each(|worker| worker.phase = Phase::Leaving);
-        self.hand_over();
-    }
-
-    /// The worker `pid` serves: its configuration is in force.
-    fn take_over(&mut self, pid: Pid) {
-        let next = self.workers.iter_mut().filter(|worker| worker.pid == pid);
-        next.for_each(|worker| worker.phase = Phase::Serving);
-        let Some(config) = self.config(pid) else { return };
-        let mut open = std::mem::take(&mut self.listeners);
-        open.append(&mut self.opened);
-        for (before, mut socket) in open {
-            let wanted = config.listen.iter().find(|listener| listener.is_at(&before));
-            let Some(wanted) = wanted.filter(|_| self.level == Level::Serve) else {
-                continue;
-            };
-            if *wanted != before
-                && let Err(err) = listen::adjust(&mut socket, wanted)
-            {
-                tracing::error!("{}", Failure::of(&err).message);
-            }
-            self.listeners.push((wanted.clone(), socket));
-        }
-        self.in_force = Some(config);
-        if self.level == Level::Serve {
-            systemd::ready();
-            if !std::mem::replace(&mut self.is_ready, true) {
-                (self.options.ready)();
-            }
-        }
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
-        }
-    }
-
     fn config(&self, worker: Pid) -> Option<Arc<Config>> {
         let found = self.workers.iter().find(|found| found.pid == worker);
         found.map(|worker| worker.config.clone())
-    }
-
-    /// SIGHUP: another worker with the configuration as it is now, if that is right.
-    fn reload(&mut self) {
-        if self.level > Level::Serve {
-            return;
-        }
-        let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
-        if self.workers.iter().any(is_next) {
-            self.reload_again = true;
-            return;
-        }
-        systemd::reloading();
-        let failed = match (self.options.load)() {
-            Ok(config) => {
-                if let Some(old) = &self.in_force {
-                    tracing::info!("configuration read anew: {}", reload::changes(old, &config));
-                }
-                // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
-                match self.begin(Arc::new(config)) {
-                    Ok(()) => return,
-                    Err(err) => vec![Failure::of(&err).message],
-                }
-            }
-            Err(lines) => lines,
-        };
-        self.keep(&failed);
-    }
-
-    /// Nobody accepts connections any more, and the one who was to does not: a worker for the old configuration does.
-    fn begin_again(&mut self) {
-        let accepts = |worker: &Worker| worker.phase == Phase::Serving;
-        let Some(config) = self.in_force.clone() else {
-            return;
-        };
-        if !self.workers.iter().any(accepts)
-            && let Err(err) = self.begin(config)
-        {
-            tracing::error!("{}", Failure::of(&err).message);
-            self.exit = 1;
-            self.stop();
-        }
-    }
-
-    /// The old configuration stays in force.
-    fn keep(&mut self, because: &[String]) {
-        self.opened.clear();
-        for line in because {
-            tracing::error!("{line}");
-        }
-        tracing::error!("the new configuration is not in force; the old one is");
-        systemd::ready();
-        systemd::status("the new configuration is not in force, see the log");
     }
 
     /// SIGTERM or SIGINT: no new connections; the second time at once; and then without asking.
@@ -556,45 +404,4 @@ impl Supervisor<'_> {
             self.stop();
         }
     }
-}
-
-/// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. To open the
-/// log anew once is enough.
-fn order(worker: &Worker, order: Order) {
-    let mut unsent = worker.unsent.borrow_mut();
-    let is_reopening = |order: &Order| matches!(order, Order::ReopenLog);
-    if !is_reopening(&order) || !unsent.iter().any(is_reopening) {
-        unsent.push_back(order);
-    }
-    drop(unsent);
-    send(worker);
-}
-
-/// Send what is unsent, as far as there is room. One that has just ended does not hear it; that is seen to in
-/// [`Supervisor::reap`].
-fn send(worker: &Worker) {
-    let mut unsent = worker.unsent.borrow_mut();
-    while let Some(order) = unsent.front() {
-        match worker.channel.send(order, &[], SendFlags::DONTWAIT) {
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
-            _ => drop(unsent.pop_front()),
-        }
-    }
-}
-
-/// Start the hook, and give its process. What the worker says chooses among what the configuration has.
-fn spawn(config: &Config, start: &Start, outputs: Vec<std::os::fd::OwnedFd>) -> io::Result<i32> {
-    let refused = || io::Error::from(rustix::io::Errno::PERM);
-    let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
-    let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
-    let git_dir = place::git_dir(target);
-    let mut env = start.env.clone();
-    // What of it the configuration says, the worker does not.
-    env.retain(|name, _| name.starts_with("GITSOCKET_"));
-    env.extend(hook::fixed(target));
-    let mut command =
-        hook::command(target, start.hook, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
-    let child = command.stdout(out).stderr(err).spawn()?;
-    // It is waited for in `reap`, with all others.
-    i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
