@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
+    time::Duration,
 };
 
 use event_listener::Event as Bell;
@@ -31,6 +32,10 @@ mod recall;
 mod slots;
 pub use recall::Found;
 pub use slots::Queue;
+
+/// How long a run that follows waits for more who want it: the triggers of a burst do not come at once, and a run may
+/// take less time than they.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Runs triggers on threads, as the queue says.
 #[derive(Debug)]
@@ -195,8 +200,14 @@ impl Scheduler {
                 move || {
                     scheduler.changed.notify(usize::MAX);
                     let done = scheduler.execute(&name, &run);
-                    scheduler.finish(&name, &run, done);
+                    let follows = scheduler.finish(&name, &run, done);
                     scheduler.start();
+                    if follows {
+                        // Who stops does not wait.
+                        scheduler.stop.wait(GATHER);
+                        scheduler.queue().follow(&name);
+                        scheduler.start();
+                    }
                     scheduler.tidy(&name);
                 }
             });
@@ -207,7 +218,9 @@ impl Scheduler {
                     Some("raise the daemon's limit of tasks, or lower `jobs`"),
                 );
                 let done = Done::failed(name.as_str(), failure);
-                self.finish(&name, &run, done);
+                if self.finish(&name, &run, done) {
+                    self.queue().follow(&name);
+                }
             }
         }
     }
@@ -243,12 +256,15 @@ impl Scheduler {
 
     /// The run has ended: remember it, free its target, then tell its followers. So whoever has seen the end of a
     /// run finds it in the log, and if it triggers again, gets a run that starts afterwards.
-    fn finish(&self, name: &TriggerName, run: &Run, done: Done) {
+    ///
+    /// Says whether a run follows.
+    fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
         log(run, &done);
         self.remember(name, run, &done);
-        self.queue().finished(name);
+        let follows = self.queue().finished(name);
         run.journal.write(Event::Done(done));
         self.changed.notify(usize::MAX);
+        follows
     }
 
     fn remember(&self, name: &TriggerName, run: &Run, done: &Done) {

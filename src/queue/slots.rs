@@ -19,7 +19,7 @@ pub struct Queue<R> {
 
 #[derive(Debug)]
 enum Slot<R> {
-    /// Its run waits for a job.
+    /// Its run waits for a job, or for more who want it.
     Waiting(R),
     /// Its run goes on.
     Running(R),
@@ -71,13 +71,20 @@ impl<R: Clone> Queue<R> {
         Some((name, run))
     }
 
-    /// The run of `name` has ended. One that follows goes to the end of the line.
-    pub fn finished(&mut self, name: &TriggerName) {
+    /// The run of `name` has ended; whether another one follows, which waits for [`Self::follow`].
+    #[must_use]
+    pub fn finished(&mut self, name: &TriggerName) -> bool {
         self.free_jobs += 1;
-        if let Some(Slot::RunningThen(_, run)) = self.targets.remove(name) {
-            self.targets.insert(name.clone(), Slot::Waiting(run));
-            self.ready.push_back(name.clone());
-        }
+        let Some(Slot::RunningThen(_, run)) = self.targets.remove(name) else {
+            return false;
+        };
+        self.targets.insert(name.clone(), Slot::Waiting(run));
+        true
+    }
+
+    /// The run that follows in `name` goes to the end of the line.
+    pub fn follow(&mut self, name: &TriggerName) {
+        self.ready.push_back(name.clone());
     }
 
     /// What the target of `name` does.
@@ -160,7 +167,9 @@ mod tests {
                     }
                     _ if !running.is_empty() => {
                         let (name, _) = running.swap_remove(rng.usize(..running.len()));
-                        queue.finished(&name);
+                        if queue.finished(&name) {
+                            queue.follow(&name);
+                        }
                     }
                     _ => {}
                 }
@@ -170,7 +179,9 @@ mod tests {
                     started.push(run);
                     running.push((name, run));
                 } else if let Some((name, _)) = running.pop() {
-                    queue.finished(&name);
+                    if queue.finished(&name) {
+                        queue.follow(&name);
+                    }
                 } else {
                     break;
                 }
@@ -225,7 +236,9 @@ mod tests {
 
         fn finish(&mut self, which: usize) {
             let name = self.running.swap_remove(which);
-            self.queue.finished(&name);
+            if self.queue.finished(&name) {
+                self.queue.follow(&name);
+            }
             self.look_at_the_line(&name);
         }
 
@@ -314,11 +327,17 @@ mod tests {
         let served: Vec<_> = (0..100).map(|_| trigger(&mut queue, 0)).collect();
         assert_eq!(served, vec![2; 100]);
         trigger(&mut queue, 1);
-        queue.finished(&name(0));
+        if queue.finished(&name(0)) {
+            queue.follow(&name(0));
+        }
         assert_eq!(queue.start().unwrap().0, name(1), "who waited longer is first");
-        queue.finished(&name(1));
+        if queue.finished(&name(1)) {
+            queue.follow(&name(1));
+        }
         assert_eq!(queue.start().unwrap().0, name(0));
-        queue.finished(&name(0));
+        if queue.finished(&name(0)) {
+            queue.follow(&name(0));
+        }
         assert!(queue.is_idle());
     }
 
@@ -333,10 +352,14 @@ mod tests {
         assert_eq!(seen(&queue), [1]);
         assert_eq!(queue.trigger(&name(0), || 2), 2);
         assert_eq!(seen(&queue), [1, 2]);
-        queue.finished(&name(0));
+        if queue.finished(&name(0)) {
+            queue.follow(&name(0));
+        }
         assert_eq!(seen(&queue), [2]);
         assert_eq!(queue.start(), Some((name(0), 2)));
-        queue.finished(&name(0));
+        if queue.finished(&name(0)) {
+            queue.follow(&name(0));
+        }
         assert!(seen(&queue).is_empty());
     }
 }

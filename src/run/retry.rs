@@ -44,7 +44,7 @@ impl Stop {
     }
 
     /// Wait for `time`, or until the process is stopping, which is the value.
-    pub(super) fn wait(&self, time: Duration) -> bool {
+    pub fn wait(&self, time: Duration) -> bool {
         let (stopping, bell) = &*self.0;
         let stopping = stopping.lock().unwrap_or_else(PoisonError::into_inner);
         let (stopping, _) = bell
