@@ -42,7 +42,7 @@ use show::Show;
     error_code(1, "the run failed"),
     error_code(2, "usage or configuration"),
     error_code(3, "no daemon there"),
-    error_code(4, "refused: unknown trigger, not allowed, too busy"),
+    error_code(4, "refused: unknown trigger or run, not allowed, too busy"),
     error_code(5, "updated, but a hook failed"),
     error_code(6, "timed out")
 )]

@@ -372,14 +372,14 @@ impl Context<'_> {
                 | io::ErrorKind::FileTooLarge
                 | io::ErrorKind::ReadOnlyFilesystem),
             ) => Error::Store {
-                repo,
+                path: self.repo.git_dir().into(),
                 source: kind.into(),
             },
             // Somebody has taken the git directory away, or never let us write to it.
             Some(
                 io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
             ) => Error::Store {
-                repo,
+                path: self.repo.git_dir().into(),
                 source: io::Error::other(reason),
             },
             _ => Error::Protocol { repo, reason },

@@ -360,7 +360,8 @@ fn run_hooks(
         };
         for hook in hooks {
             hook::run(hook, &options).map_err(|source| {
-                if context.sandbox.hooks_are_inside() {
+                // One that took too long was not refused anything.
+                if context.sandbox.hooks_are_inside() && !matches!(source, hook::Error::Timeout { .. }) {
                     context.report.warn(CONFINED);
                 }
                 Error::Hook {

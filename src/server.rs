@@ -88,8 +88,8 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         if level == Level::Serve {
             let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
             let triggers = config.triggers.len();
-            tracing::info!(triggers, jobs = config.jobs, "ready");
             link.report(&Report::Ready);
+            tracing::info!(triggers, jobs = config.jobs, "ready");
             task::spawn(tell_status(house.clone(), link.clone()));
             if let Some(every) = watchdog {
                 task::spawn(tell_life(every, link.clone()));

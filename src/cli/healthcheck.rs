@@ -49,7 +49,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (timeout, bound) = match (timeout, bound.transpose()) {
         (Ok(timeout), Ok(bound)) => (timeout.unwrap_or(TIMEOUT), bound.unwrap_or(FAILING_FOR)),
         (Err(code), _) => return code,
-        (_, Err(why)) => return usage(&format!("--failing-for: {why}; write 30m or 2h")),
+        (_, Err(why)) => {
+            let text = arguments.failing_for.as_deref().unwrap_or_default();
+            return usage(&format!(
+                "--failing-for: {text:?} is no duration ({why}); write it as 30m or 2h"
+            ));
+        }
     };
     let asked = Asked {
         socket: arguments.socket.as_deref(),

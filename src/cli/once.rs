@@ -151,9 +151,9 @@ fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
         ..context.clone()
     };
     let exit = run::execute(target, &context).exit;
-    if !context.dry_run
-        && let Err(failure) = run::tidy(target, &context.sandbox)
-    {
+    if context.dry_run {
+        say("dry run: nothing was changed");
+    } else if let Err(failure) = run::tidy(target, &context.sandbox) {
         say(&format!("cannot tidy {}: {}", target.path, failure.message));
     }
     exit

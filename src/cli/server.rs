@@ -78,10 +78,6 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     let log = arguments.log.as_deref().map(Log::open).transpose()?;
     let pidfile = arguments.pidfile.as_deref().map(Pidfile::at).transpose()?;
     let detached = match arguments.detach {
-        true if log.is_none() => {
-            say("detached without -o: what it has to say goes nowhere");
-            Some(Detached::new()?)
-        }
         true => Some(Detached::new()?),
         false => None,
     };
@@ -92,7 +88,12 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
         work: &|work| serve(work, umask, log.clone(), detached.as_ref()),
         reopen_log: &reopen_log,
         listening: &|| pidfile.iter().try_for_each(Pidfile::write),
-        ready: &|| detached.iter().for_each(Detached::ready),
+        ready: &|| {
+            if detached.is_some() && log.is_none() {
+                say("detached without -o: what the daemon has to say from now on goes nowhere");
+            }
+            detached.iter().for_each(Detached::ready);
+        },
     };
     let exit = supervisor::supervise(config, inherited, &options).map_err(fail)?;
     Ok(ExitCode::from(exit))
@@ -120,7 +121,10 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
         }
     };
     tracing::info!("sandbox: {sandbox}");
-    let link = match Link::new(channel, move || log.iter().for_each(Log::reopen)) {
+    let reopen = move || log.iter().for_each(Log::reopen);
+    // This process is being killed, too; hooks go on, and the next run sees to what they owe.
+    let alone = || std::process::exit(1);
+    let link = match Link::new(channel, reopen, alone) {
         Ok(link) => link,
         Err(err) => {
             tracing::error!("cannot start a thread: {err}");

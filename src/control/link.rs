@@ -69,8 +69,13 @@ impl Started {
 }
 
 impl Link {
-    /// Follow the orders on `channel`, on a thread of their own; `reopen` opens the log anew.
-    pub fn new(channel: Channel, reopen: impl Fn() + Send + 'static) -> io::Result<Arc<Self>> {
+    /// Follow the orders on `channel`, on a thread of their own; `reopen` opens the log anew, and `alone` is called when
+    /// the supervisor is gone.
+    pub fn new(
+        channel: Channel,
+        reopen: impl Fn() + Send + 'static,
+        alone: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
         let link = Arc::new(Self {
             channel,
             level: Mutex::new(Level::Prepare),
@@ -78,9 +83,10 @@ impl Link {
             starts: Mutex::default(),
         });
         let listening = link.clone();
-        std::thread::Builder::new()
-            .name("orders".into())
-            .spawn(move || listening.listen(&reopen))?;
+        std::thread::Builder::new().name("orders".into()).spawn(move || {
+            listening.listen(&reopen);
+            alone();
+        })?;
         Ok(link)
     }
 
@@ -93,9 +99,7 @@ impl Link {
                 Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
             }
         }
-        // Without a supervisor there is nobody left to stop this process.
         lock(&self.starts).waiting.clear();
-        self.advance(Level::Abort);
     }
 
     fn advance(&self, to: Level) {
@@ -176,7 +180,7 @@ mod tests {
 
     fn link() -> (Channel, Arc<Link>) {
         let (supervisor, worker) = Channel::pair().unwrap();
-        (supervisor, Link::new(worker, || {}).unwrap())
+        (supervisor, Link::new(worker, || {}, || {}).unwrap())
     }
 
     #[test]
@@ -196,10 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_supervisor_ends_everything() {
-        let (supervisor, link) = link();
+    fn a_vanished_supervisor_is_noticed() {
+        let (supervisor, worker) = Channel::pair().unwrap();
+        let (sender, alone) = mpsc::channel();
+        let _link = Link::new(worker, || {}, move || sender.send(()).unwrap()).unwrap();
         drop(supervisor);
-        assert_eq!(block_on(link.beyond(Level::Serve)), Level::Abort);
+        alone.recv().unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a fetch fails, whose fault that is, and what to do.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use crate::fault::{Blame, Kind};
 
@@ -108,11 +108,11 @@ pub enum Error {
         reason: String,
     },
     /// The objects could not be stored.
-    #[error("cannot store the objects fetched from {repo}: {source}")]
+    #[error("cannot store the objects fetched into {path}: {source}")]
     #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
     Store {
-        /// The repository, without secrets.
-        repo: String,
+        /// The git directory.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },

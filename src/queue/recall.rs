@@ -133,7 +133,7 @@ fn unknown_run(name: &TriggerName, which: &Which) -> Failure {
         ),
         Which::Id(id) => (
             format!("no run {id} of this trigger is remembered"),
-            format!("see which there are: log {name}"),
+            format!("see which there are: gitsocket log {name}"),
         ),
     };
     Failure::new(Kind::UnknownRun, message, Some(&help))

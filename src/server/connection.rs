@@ -284,7 +284,8 @@ impl<S: Stream> Client<S> {
     }
 
     async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &Peer) {
-        tracing::warn!(%peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
+        let peer = peer.to_string();
+        tracing::warn!(peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
         self.say(vec![Event::Done(Done::failed(name, failure))], format)
             .await;
     }

@@ -107,7 +107,7 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
         .find(|line| line.contains("refused: there is no trigger \"secret\""));
     let refused = refused.unwrap_or_else(|| panic!("{log}"));
     assert!(
-        refused.contains(&format!("peer=uid={uid} gid={gid} pid={pid}")),
+        refused.contains(&format!("peer=\"uid={uid} gid={gid} pid={pid}\"")),
         "{refused}"
     );
     assert_eq!(log.matches("no-such-user").count(), 1, "{log}");

@@ -422,7 +422,7 @@ fn what_is_not_there_is_refused() {
     assert_eq!(
         refused("log site 0123456789abcd\n"),
         "error site unknown-run: no run 0123456789abcd of this trigger is remembered \
-         (see which there are: log site)"
+         (see which there are: gitsocket log site)"
     );
     for request in ["log nosuch\n", "log nosuch 0123456789abcd\n", "attach nosuch\n"] {
         assert!(
