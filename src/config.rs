@@ -47,6 +47,9 @@
 //! | `allow` | list of `User(…)`, `Group(…)` (a name or number) and `Token`: who may use the trigger | whoever can open the listener |
 //! | `umask` | octal digits, `"0000"` to `"0077"`: what files and directories of the worktree do not get | the process's |
 //! | `timeout` | duration; each attempt to fetch must be over by then | `"10m"` |
+//! | `run_timeout` | duration; a whole run, with its hooks, must be over by then | `"1h"` |
+//! | `max_blob` | size of the largest file, such as `"256MiB"` | `"256MiB"` |
+//! | `max_pack` | size of what one fetch may bring, packed | `"20GiB"` |
 //! | `fsync` | `false`: do not wait for the disk; a power cut may then lose a deploy, or the clone | `true` |
 //! | `retries` | how many times a fetch is tried again after a fault that passes, 0 to 10 | 2 |
 //!
@@ -218,6 +221,12 @@ pub struct Target {
     pub umask: Option<u32>,
     /// One attempt to fetch must be over by then.
     pub timeout: Duration,
+    /// A run must be over by then, with its hooks.
+    pub run_timeout: Duration,
+    /// The largest blob, in bytes.
+    pub max_blob: u64,
+    /// What one fetch may bring at most, packed, in bytes.
+    pub max_pack: u64,
     /// How many more attempts there are after faults that pass.
     pub retries: u32,
     /// Whether a deploy survives a power cut.
@@ -416,6 +425,12 @@ pub enum When {
 pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a fetch may take if the configuration does not say.
 pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long a run may take if the configuration does not say.
+pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// The largest blob, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_BLOB: u64 = 256 << 20;
+/// What a fetch may bring at most, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_PACK: u64 = 20 << 30;
 
 /// How many times a fetch is tried again if the configuration does not say.
 pub const DEFAULT_RETRIES: u32 = 2;

@@ -24,6 +24,7 @@
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`reload`] | what is different between two configurations; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
+//! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
@@ -82,6 +83,7 @@
 //!   every parent is opened without following symlinks.
 
 pub mod address;
+pub mod bounded;
 pub mod changes;
 pub mod cli;
 pub mod client;

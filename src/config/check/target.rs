@@ -9,12 +9,12 @@ use super::{
     Check, Placed,
     choice::variant,
     field::{Fields, TRIGGER},
-    value::{duration, filled, invalid, literal, retries, umask},
+    value::{duration, filled, invalid, literal, retries, size, umask},
 };
 use crate::{
     config::{
-        Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_RETRIES, Revision, Target, mask::redact, raw::Value,
-        report::Problem,
+        Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
+        DEFAULT_RUN_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
     },
     name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
 };
@@ -51,6 +51,9 @@ impl Check<'_> {
         let tls = self.tls(&fields);
         let hooks = self.hooks(&fields);
         let timeout = self.optional(&fields, "timeout", duration);
+        let run_timeout = self.optional(&fields, "run_timeout", duration);
+        let max_blob = self.optional(&fields, "max_blob", size);
+        let max_pack = self.optional(&fields, "max_pack", size);
         let umask = self.optional(&fields, "umask", umask);
         let retries = self.optional(&fields, "retries", retries);
         let fsync = self.optional(&fields, "fsync", Value::bool);
@@ -73,6 +76,9 @@ impl Check<'_> {
             tls: tls.unwrap_or_default(),
             hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
+            run_timeout: run_timeout.unwrap_or(DEFAULT_RUN_TIMEOUT),
+            max_blob: max_blob.unwrap_or(DEFAULT_MAX_BLOB),
+            max_pack: max_pack.unwrap_or(DEFAULT_MAX_PACK),
             umask,
             retries: retries.unwrap_or(DEFAULT_RETRIES),
             fsync: fsync.unwrap_or(true),

@@ -78,6 +78,21 @@ fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
     )
 }
 
+/// A number of bytes as people write it, which is not zero.
+pub(super) fn size(value: Value<'_>) -> Result<u64, Problem> {
+    const HELP: &str = r#"write a number and a unit, in quotes: "512KiB", "256MiB", "20GiB""#;
+    let text = value.string().map_err(|problem| problem.help(HELP))?;
+    let unusable = |why: &str| {
+        let message = format!("{} is not a valid size: {why}", value.shown());
+        Problem::at(value.head(), message).help(HELP)
+    };
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) if size.as_u64() > 0 => Ok(size.as_u64()),
+        Ok(_) => Err(unusable("nothing would ever fit")),
+        Err(_) => Err(unusable("it is not a number of bytes")),
+    }
+}
+
 /// Permission bits that are not given; the owner keeps all.
 pub(super) fn umask(value: Value<'_>) -> Result<u32, Problem> {
     let bits = mode(value)?;

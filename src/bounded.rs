@@ -1,0 +1,126 @@
+//! Reads files of which nothing is known: regular ones, of a size that the caller bounds, and no others.
+//!
+//! A repository, a source or a worktree may hold a fifo, a device or a sparse file of terabytes under any name. A fifo
+//! would be waited for without end, a device may be endless, a giant fills memory. Here they are errors, at once.
+//! Whatever is read by name, and was not written by this program a moment ago, is read by this room.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+
+/// A file with one line of git's: `HEAD`, a ref, a `.git` file, `commondir`; in bytes. Paths have at most 4,096.
+pub const LINE: u64 = 16 << 10;
+/// A file with patterns or settings: `.gitignore`, `.gitattributes`, `config`; in bytes.
+pub const RULES: u64 = 16 << 20;
+/// A file with lines for many refs: `packed-refs`, `shallow`; in bytes.
+pub const LIST: u64 = 256 << 20;
+
+/// The content of the file at `path`, which has at most `limit` bytes. Symlinks are followed.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    content(open(path)?, limit)
+}
+
+/// The content of the file `name` in `dir`, which has at most `limit` bytes. A symlink is an error (ELOOP).
+pub fn read_in(dir: BorrowedFd<'_>, name: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+    content(open_in(dir, name)?, limit)
+}
+
+/// Open the regular file at `path` for reading. Symlinks are followed.
+pub fn open(path: &Path) -> io::Result<File> {
+    regular(rustix::fs::stat(path)?)?;
+    // What is there may be another file by now: neither a fifo nor a terminal may hold this process up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    opened(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Open the regular file `name` in `dir` for reading. A symlink is an error (ELOOP).
+pub fn open_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err(rustix::io::Errno::LOOP.into());
+    }
+    regular(stat)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    opened(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+fn opened(fd: OwnedFd) -> io::Result<File> {
+    regular(rustix::fs::fstat(fd.as_fd())?)?;
+    Ok(fd.into())
+}
+
+/// An error for what is not a regular file.
+fn regular(stat: rustix::fs::Stat) -> io::Result<()> {
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    };
+    Err(invalid(format!("it is {what}, not a file")))
+}
+
+fn content(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    let too_large = || invalid(format!("it is larger than {}", bytesize::ByteSize(limit)));
+    if size > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+    // It may grow meanwhile; and those of /proc have no size.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(too_large()),
+        false => Ok(bytes),
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn files_are_read_and_traps_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "text").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("/dev/zero", at("zero")).unwrap();
+        rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        File::create(at("giant")).unwrap().set_len(3 << 40).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        assert_eq!(read(&at("file"), 4).unwrap(), b"text");
+        assert_eq!(read(&at("link"), 4).unwrap(), b"text");
+        let fd = File::open(dir.path()).unwrap();
+        assert_eq!(read_in(fd.as_fd(), b"file", 4).unwrap(), b"text");
+        for (name, kind) in [
+            ("file", io::ErrorKind::InvalidData),
+            ("zero", io::ErrorKind::InvalidData),
+            ("fifo", io::ErrorKind::InvalidData),
+            ("giant", io::ErrorKind::InvalidData),
+            ("dir", io::ErrorKind::IsADirectory),
+            ("none", io::ErrorKind::NotFound),
+        ] {
+            assert_eq!(read(&at(name), 3).unwrap_err().kind(), kind, "{name}");
+        }
+        let link = read_in(fd.as_fd(), b"link", 4).unwrap_err();
+        assert_eq!(link.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+        assert!(read_in(fd.as_fd(), b"fifo", 4).is_err());
+        // A file of the system's that says it is empty.
+        assert!(!read(Path::new("/proc/self/status"), LINE).unwrap().is_empty());
+    }
+}
