@@ -36,9 +36,10 @@ pub enum Error {
         /// The remote's words.
         said: String,
     },
-    /// The connection ended in the middle.
-    #[error("{repo} broke off the connection: {reason}")]
-    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    /// The connection ended in the middle. Whether that is seen as its end or as a reset depends on what was underway, so
+    /// the words are those of [`crate::transport::tcp::Error::Lost`].
+    #[error("the connection to {repo} was lost: {reason}")]
+    #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
     BrokenOff {
         /// The repository, without secrets.
         repo: String,

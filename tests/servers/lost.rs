@@ -1,6 +1,7 @@
 //! Connections that break: in the middle of a pack, at any byte, and for good.
 
 use std::{
+    io::Read as _,
     net::{Shutdown, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
@@ -142,19 +143,44 @@ fn cut_off_anywhere() {
     }
 }
 
-/// A way to the server at `port` on which the first connections are closed at once.
-fn bad_line(port: u16, closed: usize) -> u16 {
+/// How a bad line ends a connection.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// The client sees its end.
+    End,
+    /// The client sees a reset.
+    Reset,
+}
+
+/// A way to the server at `port` on which the first `lost` connections end once the client has asked for something.
+fn bad_line(port: u16, lost: usize, cut: Cut) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let here = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        for client in listener.incoming().skip(closed) {
-            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+        for (n, client) in listener.incoming().enumerate() {
+            let client = client.unwrap();
+            if n < lost {
+                lose(&client, cut);
+                continue;
+            }
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
             let ends = [&client, &server].map(|end| end.try_clone().unwrap());
             std::thread::spawn(move || pass(&ends[0], &ends[1]));
             std::thread::spawn(move || pass(&server, &client));
         }
     });
     here
+}
+
+/// Read the whole request of a client of `git daemon`, since what is left unread makes any end a reset.
+fn lose(mut client: &TcpStream, cut: Cut) {
+    let mut length = [0; 4];
+    client.read_exact(&mut length).unwrap();
+    let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
+    client.read_exact(&mut vec![0; length - 4]).unwrap();
+    if let Cut::Reset = cut {
+        rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO)).unwrap();
+    }
 }
 
 fn pass(mut from: &TcpStream, mut to: &TcpStream) {
@@ -164,37 +190,53 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream) {
 
 #[test]
 fn faults_that_pass_are_tried_again() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    let Some(daemon) = GitDaemon::start(&world) else {
-        return;
-    };
-    let config = |closed: usize, more: &str| {
-        let port = bad_line(daemon.port, closed);
+    for cut in [Cut::End, Cut::Reset] {
+        let world = World::new();
+        world.source().commit([("a", file("1"))]);
+        let Some(daemon) = GitDaemon::start(&world) else {
+            return;
+        };
+        tried_again(&world, &daemon, cut);
+    }
+}
+
+fn tried_again(world: &World, daemon: &GitDaemon, cut: Cut) {
+    let config = |lost: usize| {
+        let port = bad_line(daemon.port, lost, cut);
         world.config_of(&format!(
-            "\"site\": (repo: \"git://127.0.0.1:{port}/repo.git\", path: \"site\", {more}),"
+            "\"site\": (repo: \"git://127.0.0.1:{port}/repo.git\", path: \"site\", retries: 1),"
         ));
+        port
     };
-    config(1, "retries: 1");
+    let port = config(1);
     let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    assert!(
-        ended
-            .err
-            .contains("broke off the connection: unexpected end of file"),
-        "{ended:?}"
-    );
+    assert_eq!(ended.exit, 0, "{cut:?}: {ended:?}");
+    // The same words, whichever it was; the reason tells them apart.
+    let said = match cut {
+        Cut::End => {
+            format!("the connection to git://127.0.0.1:{port}/repo.git was lost: unexpected end of file")
+        }
+        Cut::Reset => {
+            let (host, reason) = (format!("127.0.0.1:{port}"), "Connection reset by peer");
+            format!("the connection to {host} for git://{host}/repo.git was lost: {reason}")
+        }
+    };
+    assert!(ended.err.contains(&said), "{said}: {ended:?}");
     assert!(
         ended.err.contains("; trying again in ") && ended.err.contains(" (1 of 1)"),
-        "{ended:?}"
+        "{cut:?}: {ended:?}"
     );
     assert_eq!(world.site()["a"], file("1"));
 
-    config(2, "retries: 1");
+    config(2);
     let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert_eq!(ended.exit, 1, "{cut:?}: {ended:?}");
     let last = ended.err.lines().next_back().unwrap();
-    assert!(last.starts_with("error site unreachable: "), "{ended:?}");
+    assert!(
+        last.starts_with("error site unreachable: the connection to ")
+            && last.ends_with("(try again; if that does not help, the log of the server should say more)"),
+        "{cut:?}: {ended:?}"
+    );
 
     // A refusal stays one.
     world.config_of(&format!(
@@ -204,6 +246,6 @@ fn faults_that_pass_are_tried_again() {
     let ended = world.run(["once", "site"]);
     assert!(
         ended.exit == 1 && !ended.err.contains("trying again"),
-        "{ended:?}"
+        "{cut:?}: {ended:?}"
     );
 }
