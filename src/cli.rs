@@ -120,13 +120,17 @@ fn usage(message: &str) -> ExitCode {
 /// Show an error that is not a run's, with its source and remedy.
 fn fail<E: Blame + Send + Sync + 'static>(error: E) -> ExitCode {
     let exit = error.kind().exit();
-    let theme = if std::io::stderr().is_terminal() {
+    let is_terminal = std::io::stderr().is_terminal();
+    let theme = if is_terminal {
         miette::GraphicalTheme::unicode_nocolor()
     } else {
         miette::GraphicalTheme::none()
     };
     let mut text = String::new();
-    let mut handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+    // What is not for a terminal is for a log or a script, where a message that is in one piece can be found.
+    let mut handler = miette::GraphicalReportHandler::new_themed(theme)
+        .with_width(100)
+        .with_wrap_lines(is_terminal);
     // Most messages end with their cause.
     if error
         .source()
