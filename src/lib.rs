@@ -100,6 +100,9 @@ pub mod hook;
 pub mod journal;
 pub mod listen;
 pub mod lock;
+#[cfg(test)]
+#[path = "../tests/it/machine.rs"]
+mod machine;
 pub mod name;
 pub mod peer;
 pub mod place;

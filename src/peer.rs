@@ -173,7 +173,7 @@ mod tests {
         let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
         child.wait().unwrap();
         let Ok(process) = process else {
-            eprintln!("SKIPPED: this kernel has no pidfd_open");
+            crate::machine::skipped("this kernel has no pidfd_open");
             return;
         };
         let ours = std::process::id() as i32;

@@ -38,7 +38,11 @@ use nginx::{Authority, Nginx};
 use rustix::process::Signal;
 use source::{Entry, Source, file};
 use sshd::Sshd;
-use world::{Daemon, Ended, World, install, tree};
+use world::{
+    Daemon, Ended, World,
+    machine::{self, install, open_to_all},
+    tree,
+};
 
 /// The name of the servers; only the name server knows it.
 const HOST: &str = "git.example.test";
@@ -158,10 +162,8 @@ fn with_nothing_but_a_configuration_and_resolv_conf() {
 
 #[test]
 fn in_a_read_only_container_as_any_user() {
-    if rustix::process::geteuid().is_root() {
+    if machine::is_root() {
         deploys(Way::Container);
-    } else {
-        eprintln!("SKIPPED: only root can mount");
     }
 }
 
@@ -211,8 +213,7 @@ fn no_name_service_is_asked() {
         .output()
         .unwrap();
     let ended = Ended::from(output);
-    if ended.err.contains("ptrace") {
-        eprintln!("SKIPPED: strace may not trace here");
+    if !machine::may_trace(&ended.err) {
         return;
     }
     assert_eq!(ended.exit, 1, "{ended:?}");
@@ -244,7 +245,7 @@ fn deploys(way: Way) {
     };
     let world = World::new();
     // Who is nobody must get through to the root.
-    fs::set_permissions(world.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+    open_to_all(&world.path("."));
     let mut source = world.source();
     let files: Vec<String> = (0..200).map(|n| format!("dir{}/file{n}", n % 10)).collect();
     commit(&mut source, &files, "one");
@@ -252,7 +253,7 @@ fn deploys(way: Way) {
     let host = match &names {
         Ok(_) => HOST,
         Err(err) => {
-            eprintln!("SKIPPED: names; there can be no name server here: {err}");
+            machine::skipped(&format!("there can be no name server here: {err}"));
             "127.0.0.1"
         }
     };

@@ -28,15 +28,18 @@ use std::{
 use gix::ObjectId;
 use rustix::io::Errno;
 use source::{Entry, Source, file};
-use world::{Ended, World, git, have};
+use world::{Ended, World, git, have, machine};
 
 /// The tracer, if it can be built and may trace.
 fn tracer() -> Option<&'static Path> {
     static TRACER: OnceLock<Option<PathBuf>> = OnceLock::new();
     TRACER
         .get_or_init(|| {
-            if !cfg!(target_arch = "x86_64") || !have("cc") {
-                eprintln!("SKIPPED: the tracer needs cc and x86-64");
+            if !cfg!(target_arch = "x86_64") {
+                machine::skipped("the tracer needs x86-64");
+                return None;
+            }
+            if !have("cc") {
                 return None;
             }
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tracer-{}", std::process::id()));
@@ -53,7 +56,7 @@ fn tracer() -> Option<&'static Path> {
                 .status()
                 .unwrap();
             if tries.code() == Some(98) {
-                eprintln!("SKIPPED: processes may not be traced here");
+                machine::skipped("processes may not be traced here");
                 return None;
             }
             Some(path)

@@ -4,6 +4,9 @@
 //! ways and judges the results.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "it/machine.rs"]
+mod machine;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
@@ -277,11 +280,7 @@ impl Repo {
 }
 
 fn has_git() -> bool {
-    let there = Command::new("git").arg("--version").output().is_ok();
-    if !there {
-        eprintln!("SKIPPED in part: there is no git to compare with");
-    }
-    there
+    machine::have("git")
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "it/machine.rs"]
+mod machine;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -34,8 +37,7 @@ static UMASK: Mutex<()> = Mutex::new(());
 #[test]
 fn leaves_what_git_leaves() {
     let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
-    if Command::new("git").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: git is not installed, there is nothing to compare with");
+    if !machine::have("git") {
         return;
     }
     let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -90,8 +92,10 @@ struct History {
 impl History {
     /// Nothing if there is no git, or too little history, as in a shallow clone.
     fn find() -> Option<Self> {
+        // The checkout may be somebody else's.
         let git = |args: &[&str]| {
             let out = Command::new("git")
+                .args(["-c", "safe.directory=*"])
                 .args(args)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .output()
@@ -110,7 +114,7 @@ impl History {
         let listed = git(&["--git-dir", &dir, "rev-list", "--max-count=2000", "--all"]).unwrap_or_default();
         let commits: Vec<_> = listed.lines().map(str::to_owned).collect();
         if commits.len() < 20 {
-            eprintln!("SKIPPED: {dir:?} is no history to follow");
+            machine::skipped(&format!("{dir:?} is no history to follow"));
             return None;
         }
         Some(Self {

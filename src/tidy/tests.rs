@@ -28,10 +28,7 @@ impl Clone {
     }
 
     fn with(init: &[&str]) -> Option<Self> {
-        let found = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("git").is_file()));
-        if !found {
-            eprintln!("SKIPPED: git is not here");
+        if !crate::machine::have("git") {
             return None;
         }
         let clone = Self {

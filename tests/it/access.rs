@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
-    os::unix::fs::PermissionsExt as _,
     process::Command,
 };
 
@@ -12,7 +11,7 @@ use rustix::process::{Signal, getegid, geteuid};
 
 use super::{
     source::file,
-    world::{Daemon, Ended, World, have, install, last_line},
+    world::{Daemon, Ended, World, have, last_line, machine},
 };
 
 /// A world with the trigger `NAME` for each pair, and its `allow`; all deploy to places of their own.
@@ -173,8 +172,7 @@ fn a_token_opens_what_is_for_those_who_have_it() {
 /// Groups of the process, and those of /etc/group.
 #[test]
 fn supplementary_groups_count() {
-    if !geteuid().is_root() || !have("setpriv") {
-        eprintln!("SKIPPED: only root can become somebody else, with setpriv");
+    if !machine::is_root() || !have("setpriv") {
         return;
     }
     let world = world(
@@ -186,9 +184,9 @@ fn supplementary_groups_count() {
             ("root", "allow: [User(\"root\")]"),
         ],
     );
-    fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    machine::open_to_all(&world.path(""));
     // Where the program lies, others may have no access.
-    install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &world.path("gitsocket"));
+    machine::install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &world.path("gitsocket"));
     let _daemon = world.daemon();
     let client = |groups: &str, name: &str| {
         let mut setpriv = Command::new("setpriv");
@@ -244,7 +242,7 @@ fn name_of(uid: u32) -> String {
     match line {
         Some(line) => line.split(':').next().unwrap().to_owned(),
         None => {
-            eprintln!("SKIPPED: /etc/passwd does not know who runs this test");
+            machine::skipped("/etc/passwd does not know who runs this test");
             uid.to_string()
         }
     }

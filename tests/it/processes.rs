@@ -1,10 +1,13 @@
 //! What the program asks of the system: no other program, little memory, and no more room than there is.
 
-use std::{fs, os::unix::process::CommandExt as _, process::Command};
+use std::{fs, process::Command};
 
 use super::{
     source::file,
-    world::{Ended, World, have, install},
+    world::{
+        Ended, World, have,
+        machine::{self, STRANGER},
+    },
 };
 
 /// The system calls of these names that a run makes; nothing where strace cannot watch.
@@ -36,8 +39,7 @@ fn traced(world: &World, calls: &str) -> Option<String> {
             .output()
             .unwrap(),
     );
-    if ended.exit != 0 && !ended.out.starts_with("ok ") && ended.err.contains("ptrace") {
-        eprintln!("SKIPPED: strace may not trace here");
+    if ended.exit != 0 && !ended.out.starts_with("ok ") && !machine::may_trace(&ended.err) {
         return None;
     }
     assert_eq!(ended.exit, 0, "{ended:?}");
@@ -133,28 +135,13 @@ fn the_disk_is_waited_for_in_order() {
 /// As a user without a passwd entry, without HOME, and without the right to write.
 #[test]
 fn as_another_user() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become another user");
+    if !machine::is_root() {
         return;
     }
     let world = World::new();
     world.source().commit([("a", file("1"))]);
     world.config("");
-    let program = world.path("gitsocket");
-    install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &program);
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(world.path("."), all).unwrap();
-    let run = || {
-        let mut command = Command::new(&program);
-        command
-            .args(["once", "site"])
-            .env_clear()
-            .env("PATH", "")
-            .current_dir(world.path("."))
-            .uid(54321)
-            .gid(54321);
-        Ended::from(command.output().unwrap())
-    };
+    let run = || Ended::from(world.command_as(STRANGER, ["once", "site"]).output().unwrap());
     let ended = run();
     assert_eq!(ended.exit, 1, "{ended:?}");
     let last = ended.err.lines().next_back().unwrap();
@@ -164,65 +151,8 @@ fn as_another_user() {
     );
 
     fs::create_dir(world.path("site")).unwrap();
-    std::os::unix::fs::chown(world.path("site"), Some(54321), Some(54321)).unwrap();
+    std::os::unix::fs::chown(world.path("site"), Some(STRANGER), Some(STRANGER)).unwrap();
     let ended = run();
     assert_eq!(ended.exit, 0, "{ended:?}");
     assert_eq!(world.site()["a"], file("1"));
-}
-
-/// A file system with room for a few files only.
-#[test]
-fn a_full_disk_is_an_error_and_then_it_is_not() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let disk = world.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mounted = have("mount")
-        && Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(&disk)
-            .status()
-            .is_ok_and(|status| status.success());
-    if !mounted {
-        eprintln!("SKIPPED: no file system can be mounted here");
-        return;
-    }
-    let unmount = Unmount(disk.clone());
-    world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\"),");
-    world.deploy();
-    let mut random = vec![0; 900_000];
-    fastrand::Rng::with_seed(1).fill(&mut random);
-    let big = super::source::Entry::File(random);
-    let commit = source.commit([("a", file("2")), ("b", big.clone())]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
-    let last = ended.err.lines().next_back().unwrap();
-    assert!(last.starts_with("error site resources: "), "{last}");
-    assert!(last.contains("space"), "{last}");
-
-    assert!(
-        Command::new("mount")
-            .args(["-o", "remount,size=20m"])
-            .arg(&disk)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let ended = world.deploy();
-    assert!(
-        ended.out.contains(&commit.to_hex_with_len(7).to_string()),
-        "{ended:?}"
-    );
-    assert_eq!(super::world::tree(&world.path("disk/site"))["b"], big);
-    drop(unmount);
-}
-
-/// Unmounts what is mounted there when it is dropped.
-pub struct Unmount(pub std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
-    }
 }

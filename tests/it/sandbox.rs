@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use super::{
     source::file,
-    world::{Daemon, World, last_line},
+    world::{Daemon, World, last_line, machine},
 };
 
 /// A daemon whose sandbox holds; nothing where the kernel cannot make one.
@@ -20,7 +20,7 @@ fn daemon(world: &World, sandbox: &str, triggers: &str) -> Option<Daemon> {
     let mut daemon = Daemon::of(child, world.path("s.sock"));
     let line = daemon.wait_for("sandbox: ");
     if line.contains("sandbox: none") {
-        eprintln!("SKIPPED: {line}");
+        machine::skipped(&line);
         return None;
     }
     daemon.wait_for("ready");

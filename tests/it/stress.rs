@@ -201,52 +201,6 @@ fn is_zombie(pid: rustix::process::Pid) -> bool {
         .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
-/// The index is the last that is written: no room for it is a full disk, not a broken repository.
-#[test]
-fn no_room_for_the_index() {
-    if !super::world::have("mount") {
-        return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let disk = world.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = |options: &str| {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&disk);
-        mount.status().is_ok_and(|status| status.success())
-    };
-    if !mount("size=20m") {
-        eprintln!("SKIPPED: no file system can be mounted here");
-        return;
-    }
-    let _unmount = super::processes::Unmount(disk.clone());
-    world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\"),");
-    world.deploy();
-    // Many empty files: they take no room themselves, but the index has a line for each.
-    let names: Vec<String> = (0..2000).map(|n| format!("{n:060}")).collect();
-    source.commit(names.iter().map(|name| (name.as_str(), file(""))));
-    let mut met = false;
-    for room in (8..400).step_by(16) {
-        let used = rustix::fs::statvfs(&disk).unwrap();
-        let used = (used.f_blocks - used.f_bfree) * used.f_frsize / 1024;
-        assert!(mount(&format!("remount,size={}k", used + room)));
-        let ended = world.run(["once", "site"]);
-        let last = last_line(&ended.err);
-        met |= last.contains("cannot write the index");
-        assert!(
-            ended.exit == 0 || last.starts_with("error site resources: "),
-            "{ended:?}"
-        );
-        assert!(!last.contains("Message {"), "{last}");
-    }
-    assert!(mount("remount,size=20m"));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    assert!(met, "the index was never the one that found no room");
-}
-
 #[test]
 fn a_clone_with_reftables_is_refused_as_such() {
     let world = World::new();

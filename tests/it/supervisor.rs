@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use super::{
     source::file,
-    world::{Daemon, World, children, have, last_line},
+    world::{Daemon, World, children, have, last_line, machine},
 };
 
 fn world() -> World {
@@ -473,7 +473,7 @@ fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
 /// As process 1 of a container it waits for those whose parents have gone.
 #[test]
 fn orphans_are_reaped_by_process_1() {
-    if !have("unshare") {
+    if !machine::is_root() || !have("unshare") {
         return;
     }
     let world = world();
@@ -502,7 +502,7 @@ fn orphans_are_reaped_by_process_1() {
         .stderr(Stdio::piped());
     let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
     if !daemon.says("ready") {
-        eprintln!("SKIPPED: a namespace of processes cannot be made here");
+        machine::skipped("a namespace of processes cannot be made here");
         return;
     }
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
@@ -601,7 +601,7 @@ fn blocked_signals_are_heard() {
         .stderr(Stdio::piped());
     let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
     if !daemon.says("ready") {
-        eprintln!("SKIPPED: env cannot block signals here");
+        machine::skipped("env cannot block signals here");
         return;
     }
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));

@@ -15,6 +15,12 @@ use std::{
     thread::JoinHandle,
 };
 
+#[path = "machine.rs"]
+pub mod machine;
+
+#[allow(unused_imports, reason = "not every test binary asks")]
+pub use machine::have;
+
 use super::source::{Entry, Source};
 
 /// Where a test happens.
@@ -94,6 +100,27 @@ impl World {
             .env("PATH", "")
             .current_dir(self.dir.path())
             .stdin(Stdio::null());
+        command
+    }
+
+    /// The same as the user `uid`, who may enter this directory then; only root can start it.
+    pub fn command_as<S: AsRef<OsStr>>(&self, uid: u32, args: impl IntoIterator<Item = S>) -> Command {
+        use std::os::unix::process::CommandExt as _;
+        let program = self.path("gitsocket");
+        if !program.exists() {
+            // Where the tests' own lies, others may have no access.
+            machine::install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &program);
+        }
+        machine::open_to_all(self.dir.path());
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", "")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .uid(uid)
+            .gid(uid);
         command
     }
 
@@ -300,27 +327,9 @@ pub fn children(pid: u32) -> Vec<rustix::process::Pid> {
     children
 }
 
-/// Put `program` at `to`, where somebody else can reach it. Not as a copy, if that can be: while another test starts a
-/// process, that one holds what is being written here, and what somebody may write cannot be executed.
-pub fn install(program: &Path, to: &Path) {
-    fs::hard_link(program, to)
-        .or_else(|_| fs::copy(program, to).map(drop))
-        .unwrap();
-}
-
 /// The last line of an answer.
 pub fn last_line(answer: &str) -> &str {
     answer.trim_end().lines().next_back().unwrap_or_default()
-}
-
-/// Whether `program` is there. Says aloud when a test cannot do all it should.
-pub fn have(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        eprintln!("SKIPPED: {program} is not here");
-    }
-    found
 }
 
 /// Run git in `dir`, isolated from whoever runs the tests, and give what it printed.

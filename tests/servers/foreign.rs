@@ -1,31 +1,20 @@
 //! Programs that no one here wrote: found, started, and killed with all they started.
-//!
-//! What is not there is said aloud; with `GITSOCKET_TEST_SERVERS=required`, as in CI, it is a failure.
 
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        process::CommandExt as _,
-    },
+    os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::world::{Ended, World, install};
-
-/// A user without a passwd entry.
-const NOBODY: u32 = 54321;
-
-/// Say that a test does less than it should.
-pub fn skipped(why: &str) {
-    let required = std::env::var("GITSOCKET_TEST_SERVERS").is_ok_and(|value| value == "required");
-    assert!(!required, "GITSOCKET_TEST_SERVERS=required, but {why}");
-    eprintln!("SKIPPED: {why}");
-}
+pub use super::world::machine::skipped;
+use super::world::{
+    Ended, World,
+    machine::{self, STRANGER, install},
+};
 
 /// Where `program` is; servers are often not in an ordinary user's PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -102,25 +91,16 @@ impl Drop for Server {
 /// `once site`, run by `program` and by a user without a passwd entry, who owns `secret` and nothing but the empty `site`; with nothing in
 /// the environment, not even PATH. Only root can become somebody else.
 pub fn deploy_as_nobody(world: &World, program: &Path, secret: &str) -> Option<Ended> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become another user");
+    if !machine::is_root() {
         return None;
     }
     let copy = world.path("gitsocket");
     install(program, &copy);
-    std::fs::set_permissions(world.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(world.path("site")).unwrap();
     for name in ["site", secret] {
-        chown(world.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(world.path(name), Some(STRANGER), Some(STRANGER)).unwrap();
     }
-    let output = Command::new(&copy)
-        .args(["once", "site"])
-        .env_clear()
-        .current_dir(world.path("."))
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap();
+    let output = world.command_as(STRANGER, ["once", "site"]).output().unwrap();
     chown(world.path(secret), Some(0), Some(0)).unwrap();
     Some(Ended::from(output))
 }

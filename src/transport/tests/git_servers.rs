@@ -12,6 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::server::{Answer, Request, Server};
+use crate::machine;
 
 /// A folder with the repository `x.git`.
 pub(super) struct Origin(TempDir);
@@ -19,8 +20,7 @@ pub(super) struct Origin(TempDir);
 impl Origin {
     /// A repository with three commits on `main`, if git is there.
     pub(super) fn new() -> Option<Self> {
-        if Command::new("git").arg("--version").output().is_err() {
-            eprintln!("skipped: there is no git to fetch from");
+        if !machine::have("git") {
             return None;
         }
         let origin = Self(tempfile::tempdir().unwrap());
