@@ -22,7 +22,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
 };
 
 use gix::ObjectId;
@@ -30,38 +29,32 @@ use rustix::io::Errno;
 use source::{Entry, Source, file};
 use world::{Ended, World, git, have, machine};
 
-/// The tracer, if it can be built and may trace.
-fn tracer() -> Option<&'static Path> {
-    static TRACER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    TRACER
-        .get_or_init(|| {
-            if !cfg!(target_arch = "x86_64") {
-                machine::skipped("the tracer needs x86-64");
-                return None;
-            }
-            if !have("cc") {
-                return None;
-            }
-            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tracer-{}", std::process::id()));
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/tracer.c");
-            let built = Command::new("cc")
-                .args(["-O1", "-o"])
-                .arg(&path)
-                .arg(source)
-                .status()
-                .unwrap();
-            assert!(built.success(), "the tracer cannot be built");
-            let tries = Command::new(&path)
-                .args(["/dev/null", "0", "0", "/", "/bin/true"])
-                .status()
-                .unwrap();
-            if tries.code() == Some(98) {
-                machine::skipped("processes may not be traced here");
-                return None;
-            }
-            Some(path)
-        })
-        .as_deref()
+/// Build the tracer at `path`; whether it may trace.
+fn build_tracer(path: &Path) -> bool {
+    if !cfg!(target_arch = "x86_64") {
+        machine::skipped("the tracer needs x86-64");
+        return false;
+    }
+    if !have("cc") {
+        return false;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/tracer.c");
+    let built = Command::new("cc")
+        .args(["-O1", "-o"])
+        .arg(path)
+        .arg(source)
+        .status()
+        .unwrap();
+    assert!(built.success(), "the tracer cannot be built");
+    let tries = Command::new(path)
+        .args(["/dev/null", "0", "0", "/", "/bin/true"])
+        .status()
+        .unwrap();
+    let may = tries.code() != Some(98);
+    if !may {
+        machine::skipped("processes may not be traced here");
+    }
+    may
 }
 
 /// How a fault shows.
@@ -88,6 +81,7 @@ const KILLED: i32 = 137;
 /// A world in which one thing is done over and over.
 struct Stage {
     world: World,
+    tracer: PathBuf,
     source: Source,
     round: usize,
     tip: ObjectId,
@@ -96,7 +90,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(clones: bool, more: &str) -> Self {
+    fn new(clones: bool, more: &str, tracer: PathBuf) -> Self {
         let world = World::new();
         let mut source = world.source();
         let tip = source.commit(
@@ -108,6 +102,7 @@ impl Stage {
         world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
         let stage = Self {
             world,
+            tracer,
             source,
             round: 0,
             tip,
@@ -139,7 +134,7 @@ impl Stage {
 
     /// Run until the call `n`, and let `fault` happen there. Gives the calls that were made.
     fn run(&self, n: usize, fault: Fault) -> (Ended, Vec<String>) {
-        let output = Command::new(tracer().unwrap())
+        let output = Command::new(&self.tracer)
             .arg("calls")
             .args([n.to_string(), fault.errno().to_string()])
             .arg(self.world.path(""))
@@ -232,10 +227,12 @@ fn is_chosen(n: usize, fault: Fault) -> bool {
 
 /// Let `faults` happen at each call.
 fn everywhere(name: &str, clones: bool, more: &str, faults: &[Fault]) {
-    if tracer().is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if !build_tracer(&tracer) {
         return;
     }
-    let mut stage = Stage::new(clones, more);
+    let mut stage = Stage::new(clones, more, tracer);
     for &fault in faults {
         // A run without a fault tells how many calls there are, more or less: threads are not always as fast.
         stage.set();

@@ -1,6 +1,6 @@
 //! What the kernel says of a daemon: of its process and of all that these have started.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 /// Sums over a process and its descendants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +16,8 @@ pub struct Figures {
     pub peak: usize,
     /// How often a thread went to sleep of its own accord: at least as often as it was woken.
     pub sleeps: usize,
+    /// The processor's time, in the kernel and outside of it.
+    pub busy: Duration,
 }
 
 impl Figures {
@@ -30,6 +32,7 @@ impl Figures {
             all.peak += number(&status, "VmHWM:");
             all.proportional += number(&read(&process.join("smaps_rollup")), "Pss:");
             all.descriptors += entries(&process.join("fd")).len();
+            all.busy += busy(&read(&process.join("stat")));
             for thread in entries(&process.join("task")) {
                 let status = process.join("task").join(thread).join("status");
                 all.sleeps += number(&read(&status), "voluntary_ctxt_switches:");
@@ -58,6 +61,18 @@ fn family(pid: u32) -> Vec<u32> {
         next += 1;
     }
     family
+}
+
+/// What /proc/PID/stat, `stat`, says of the processor's time: utime and stime, in hundredths of a second, see proc(5).
+fn busy(stat: &str) -> Duration {
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return Duration::ZERO;
+    };
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|ticks| ticks.parse().ok())
+        .map(|ticks: u64| Duration::from_millis(ticks * 10))
+        .sum()
 }
 
 /// Nothing, if it has just ended.

@@ -74,7 +74,7 @@ fn a_line_that_trickles_is_cut_off_after_five_seconds() {
             }
             Err(_) => break,
         }
-        assert!(begin.elapsed() < Duration::from_secs(20), "it waits for ever");
+        assert!(begin.elapsed() < Duration::from_secs(120), "it waits for ever");
     }
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.contains("no request came within 5 s"), "{answer}");
@@ -292,9 +292,9 @@ fn a_thousand_triggers_start_at_once() {
         })
         .collect();
     world.config_of(&triggers);
-    let begin = Instant::now();
     let daemon = world.daemon();
-    let ready = begin.elapsed();
+    // Of the processor's time, which does not grow with what else the machine does.
+    let ready = Figures::of(daemon.child.id()).busy;
     let begin = Instant::now();
     let status = daemon.say("status\n");
     let asked = begin.elapsed();
@@ -303,6 +303,6 @@ fn a_thousand_triggers_start_at_once() {
     assert!(daemon.say("no-such-site\n").contains("unknown-trigger"));
     let refused = begin.elapsed();
     eprintln!("1,000 triggers: ready after {ready:?}, status {asked:?}, refusal {refused:?}");
-    assert!(ready < Duration::from_secs(3), "{ready:?}");
+    assert!(ready < Duration::from_secs(2), "{ready:?}");
     assert!(last_line(&daemon.say("site-999\n")).starts_with("ok site-999 "));
 }

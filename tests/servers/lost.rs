@@ -48,9 +48,9 @@ fn halves(world: &World, port: u16, url: impl Fn(u16) -> String, more: &str) {
         let start = Instant::now();
         let line = fails(world, 6);
         assert!(line.starts_with("error site timeout: "), "{line}");
-        assert!(line.contains("within 1s 500ms"), "{line}");
+        assert!(line.contains(" 1s 500ms"), "{line}");
         assert!(
-            start.elapsed() < Duration::from_secs(10),
+            start.elapsed() < Duration::from_secs(60),
             "it took {:?}",
             start.elapsed()
         );

@@ -679,7 +679,7 @@ fn the_deadline_holds() {
         "));
         let took = begin.elapsed();
         assert!(
-            took > Duration::from_millis(250) && took < Duration::from_secs(5),
+            took > Duration::from_millis(250) && took < Duration::from_secs(60),
             "{took:?}"
         );
     }
@@ -1133,6 +1133,6 @@ mod tls {
         Network::Timeout (timeout): localhost:PORT did not deliver https://localhost:PORT/x within 500ms
         help: raise `timeout` if that is too short, or find out why the server is slow
         ");
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert!(begin.elapsed() < Duration::from_secs(60));
     }
 }

@@ -168,9 +168,9 @@ fn ips(list: &[&str]) -> Vec<IpAddr> {
 
 #[test]
 fn addresses_and_special_names_need_nobody() {
-    let soon = Deadline::new(Duration::from_millis(200));
+    let late = Deadline::new(Duration::from_secs(60));
     let find = |host: &str| {
-        resolve(host, 7, soon).map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
+        resolve(host, 7, late).map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     for host in ["localhost", "LOCALHOST", "localhost.", "app.localhost"] {
         assert_eq!(find(host).unwrap(), ["127.0.0.1:7", "[::1]:7"], "{host}");
@@ -305,5 +305,5 @@ fn a_deadline_ends_it() {
         .look_up_within("silent.example", Duration::from_millis(200))
         .unwrap_err();
     assert_eq!(err.kind(), io::ErrorKind::TimedOut);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(30));
 }

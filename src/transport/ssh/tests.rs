@@ -855,7 +855,7 @@ fn a_silent_server_is_given_up_on() {
         help: raise `timeout` if that is too short, or find out why the server is slow
         "));
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(60),
             "{bytes}: {:?}",
             began.elapsed()
         );
