@@ -13,7 +13,7 @@ mod status;
 
 pub use line::short;
 pub use past::{Current, GoingOn, Last, Past, duration, now, time};
-pub use status::{Failing, Standing, State, Status};
+pub use status::{Failing, Mixed, Standing, State, Status};
 
 use crate::{
     fault::{Failure, Kind},

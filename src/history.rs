@@ -18,7 +18,7 @@ use crate::{
     config::Target,
     event::{Event, Last, Standing},
     name::RunId,
-    place, publish, repository,
+    place, publish, repository, worktree,
 };
 
 mod disk;
@@ -115,6 +115,7 @@ impl History {
     pub fn keep(&self, target: &Target, ended: Ended<'_>) {
         let mut standing = self.head(target).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
+        standing.mixed = worktree::mixed(&place::git_dir(target));
         let head = Head {
             last: Some(ended.last.clone()),
             standing,
@@ -218,6 +219,7 @@ fn correct(standing: &mut Standing, target: &Target) {
         // Nobody knows.
         _ => return,
     };
+    standing.mixed = worktree::mixed(&git_dir);
     standing.hooks_owed =
         !target.hooks.is_empty() && commit.is_some() && publish::hooks_succeeded_for(&git_dir) != commit;
     let commit = commit.map(|commit| commit.to_string());

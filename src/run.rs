@@ -184,6 +184,8 @@ struct Reached {
     old: Option<ObjectId>,
     new: Option<ObjectId>,
     changed: u64,
+    /// An earlier run had left the worktree half done.
+    finished_another: bool,
 }
 
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
@@ -215,6 +217,7 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
     let updated = worktree::update(&repo, fetched.commit, &update_options(target, context))?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
+    reached.finished_another = updated.finished_another;
     if context.dry_run {
         return Ok(());
     }
@@ -334,7 +337,7 @@ fn run_hooks(
 ) -> Result<(), Error> {
     let git_dir = repo.git_dir();
     let succeeded_for = publish::hooks_succeeded_for(git_dir);
-    let due = reached.changed > 0 || succeeded_for != Some(fetched.commit);
+    let due = reached.changed > 0 || reached.finished_another || succeeded_for != Some(fetched.commit);
     let hooks: Vec<usize> = (0..target.hooks.len())
         .filter(|hook| due || target.hooks[*hook].is_for_every_run())
         .collect();

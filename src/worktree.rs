@@ -1,9 +1,10 @@
 //! A commit becomes the files of the worktree, exactly as `git reset --hard` and `git clean -df` would leave them.
 //!
 //! Straight on: the tree is checked and compared with the index (`plan`), that with the files, in one walk of several
-//! threads (`scan`, `walk`), and only then is anything changed: deletions and files (`apply`, `file`), untracked files
-//! (`clean`), the index (`stored`). A run that is
-//! killed anywhere is finished by the next one, because the index is last and is not believed where files differ.
+//! threads (`scan`, `walk`), what cannot succeed is refused (`obstacles`), and only then is anything changed: deletions
+//! (`delete`), files (`apply`, `file`), untracked files (`clean`), the index (`stored`). A run that is killed anywhere is
+//! finished by the next one, because the index is last and is not believed where files differ. What cannot be done in
+//! spite of all does not stop the rest: it is `left`, the index says so, and the update is an error.
 //!
 //! Nothing outside of the worktree is ever written or deleted (`dirs`), nothing is ever executed (`content`).
 //! This room does not know where commits come from, and leaves refs alone.
@@ -23,25 +24,31 @@ use std::{
 
 use gix::bstr::{BStr, ByteSlice};
 
-use self::memory::Remembered;
+use self::{left::Left, memory::Remembered};
 use crate::{
     config::Clean,
-    event::{Action, Event, Phase, Reporter, Unit},
+    event::{Action, Event, Mixed, Phase, Reporter, Unit},
     name::AbsPath,
 };
 
 mod apply;
+mod attributes;
 mod clean;
 mod content;
+mod delete;
 mod dirs;
 mod encoding;
 mod error;
 mod file;
 mod ident;
+mod left;
 mod listing;
 mod memory;
+mod mixed;
 mod nested;
 mod notice;
+mod obstacles;
+mod outside;
 mod plan;
 mod rules;
 mod scan;
@@ -51,6 +58,7 @@ mod walk;
 
 pub use error::Error;
 pub use memory::Memory;
+pub use mixed::mixed;
 
 /// How to update.
 #[derive(Debug)]
@@ -98,6 +106,8 @@ pub struct Outcome {
     pub deleted: u64,
     /// Untracked files and directories removed; a directory counts once.
     pub cleaned: u64,
+    /// An earlier update had left the worktree half done.
+    pub finished_another: bool,
 }
 
 /// Make the worktree and the index equal to the tree of `commit`.
@@ -118,40 +128,77 @@ pub fn update(
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
     let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
+    let attributes = match found.checks.is_empty() {
+        true => outside::Rules::default(),
+        false => outside::Rules::read(repo, root, &outside::ATTRIBUTES)?,
+    };
+    obstacles::check(&mut cx, &plan, &found, &old, &attributes)?;
 
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
-    let deleted = apply::delete(&mut cx, &plan.delete)?;
-    let written = apply::write(&mut cx, &found, &old, &plan.index)?;
-    let (cleaned, trouble) = clean::clean(&mut cx, &found.untracked, &old, &plan.index);
-
-    let is_stale =
-        plan.is_new() || !written.stats.is_empty() || apply::settles_races(&found, &old, &plan.index);
+    let mut left = Left::default();
+    let mut done = Outcome {
+        deleted: delete::delete(&mut cx, &plan.delete, &mut left),
+        ..Outcome::default()
+    };
+    let written = apply::write(&mut cx, &found, &old, &plan.index, &attributes, &mut left);
+    done.written = written.count;
+    if !left.lacks_rules() {
+        let (cleaned, trouble) = clean::clean(&mut cx, &found.untracked, &old, &plan.index);
+        done.cleaned = cleaned;
+        if let Some(err) = trouble {
+            left.not_cleaned(root, err)?;
+        }
+    }
+    let is_stale = plan.is_new()
+        || !written.stats.is_empty()
+        || !left.is_empty()
+        || apply::settles_races(&found, &old, &plan.index);
     let index = match is_stale && !options.dry_run {
         true => {
             let mut index = plan.index.into_owned();
             for (entry, stat) in written.stats {
                 index.entries_mut()[entry].stat = stat;
             }
-            stored::write(repo, index)?
+            left.mark(&old, &mut index);
+            stored::write(repo, index)
         }
         false => {
             drop(plan);
-            old
+            Ok(old)
         }
     };
-    if trouble.is_none() && !options.dry_run {
-        let tidy = found.tidy.into_iter().collect();
-        let index = Some(index);
-        options.memory.put(root, Remembered { index, tidy });
+    if options.dry_run {
+        return left.into_error(commit, options).map_or(Ok(done), Err);
     }
-    match trouble {
-        None => Ok(Outcome {
-            written: written.count,
-            deleted,
-            cleaned,
-        }),
-        Some(err) => Err(err),
+    let names = left.names();
+    match (left.into_error(commit, options), index) {
+        (None, Ok(index)) => {
+            let tidy = found.tidy.into_iter().collect();
+            let index = Some(index);
+            options.memory.put(root, Remembered { index, tidy });
+            done.finished_another = mixed::clear(repo.git_dir());
+            Ok(done)
+        }
+        // A disk that is full has no room for an index either.
+        (Some(err), _) | (None, Err(err)) => {
+            mark_mixed(repo, commit, names, options);
+            Err(err)
+        }
+    }
+}
+
+/// Let it be known that the files are not those of any one commit, or are not yet known to be.
+fn mark_mixed(
+    repo: &gix::Repository,
+    commit: gix::ObjectId,
+    (left, more): (Vec<String>, u64),
+    options: &Options<'_>,
+) {
+    let commit = commit.to_string();
+    if let Err(err) = mixed::mark(repo.git_dir(), &Mixed { commit, left, more }) {
+        let what = "cannot mark the worktree as half updated, for `gitsocket status`";
+        options.report.warn(format!("{what}: {err}"));
     }
 }
 
@@ -187,21 +234,10 @@ impl<'a> Context<'a> {
             repo,
             options,
             dirs,
-            rules: rules::Rules::new(repo, options.clean, options.keep)?,
+            rules: rules::Rules::new(repo, root, options.clean, options.keep)?,
             protected,
             elsewhere,
         })
-    }
-
-    /// What stands at `path`, reached through directories alone.
-    fn meta(&mut self, path: &BStr) -> Result<Option<dirs::Meta>, Error> {
-        let (dir, name) = dirs::split(path);
-        let found = match self.dirs.get(dir) {
-            Ok(Some(dir)) => dirs::meta(dir, name),
-            Ok(None) => Ok(None),
-            Err(err) => Err(err),
-        };
-        found.map_err(|err| self.failed("read", path, err))
     }
 
     fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {

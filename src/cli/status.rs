@@ -73,6 +73,7 @@ fn text(status: &Status, now: u64) -> String {
         since,
         failing,
         hooks_owed,
+        mixed,
     } = &status.standing;
     let ago = |then: u64| duration(Duration::from_secs(now.saturating_sub(then)));
     let at = |then: u64| format!("{}, {} ago", time(then), ago(then));
@@ -95,6 +96,9 @@ fn text(status: &Status, now: u64) -> String {
         lines.push(format!(
             "hooks     owed to {commit}: they run at the next trigger"
         ));
+    }
+    if let Some(mixed) = mixed {
+        lines.push(format!("mixed     {}; the next run does it", mixed.line()));
     }
     for Current { run, going_on } in &status.runs {
         let (what, since) = match going_on.began {
@@ -149,7 +153,7 @@ mod tests {
         let status = format!(
             r#"{{"trigger":"site","state":"running-then-queued","commit":"5d6e7f8a","since":1764036602,
             "failing":{{"since":1763950000,"runs":3,"run":"0198c0ffee0001","ended":1764036602,{failure}}},
-            "hooks_owed":true,
+            "hooks_owed":true,"mixed":{{"commit":"6e7f8a9b","left":["a","b/c"],"more":2}},
             "runs":[{{"run":"0198c0ffee0002","peer":"uid=0 pid=1","accepted":1764043190,"began":1764043195}},
                     {{"run":"0198c0ffee0003","peer":"uid=0 pid=2","accepted":1764043199,"began":null}}],
             "last":{{{RUN},"outcome":"failed","new":"5d6e7f8a","exit":5,{failure}}}}}"#
@@ -160,6 +164,7 @@ mod tests {
           error     hook: hook make: exit status 1
           help      see its lines
           hooks     owed to 5d6e7f8: they run at the next trigger
+          mixed     left of 6e7f8a9: a, b/c and 2 more; the next run does it
           running   0198c0ffee0002 by uid=0 pid=1, for 5s
           waiting   0198c0ffee0003 by uid=0 pid=2, for 1s
           last run  0198c0ffee0001 by uid=33 pid=7, 2025-11-25T02:10:02Z, 1h 49m ago, took 1.2s: failed (hook)

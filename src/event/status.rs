@@ -49,6 +49,32 @@ pub struct Standing {
     pub failing: Option<Failing>,
     /// Whether hooks have not yet succeeded for what is deployed. They run at the next trigger.
     pub hooks_owed: bool,
+    /// What a run has left undone in the worktree. The next one does it.
+    #[serde(default)]
+    pub mixed: Option<Mixed>,
+}
+
+/// A worktree whose files are not all those of one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mixed {
+    /// The commit that it was to be brought to.
+    pub commit: String,
+    /// The first paths that are not as in that commit.
+    pub left: Vec<String>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Mixed {
+    /// What is left, in words, all on one line.
+    pub fn line(&self) -> String {
+        let left = match (self.left.join(", "), self.more) {
+            (left, _) if left.is_empty() => "its index".into(),
+            (left, 0) => left,
+            (left, more) => format!("{left} and {more} more"),
+        };
+        crate::fault::one_line(&format!("left of {}: {left}", short(&self.commit)))
+    }
 }
 
 /// Runs that failed, with no success since.
@@ -109,6 +135,7 @@ impl Standing {
             since,
             failing,
             hooks_owed,
+            mixed: self.mixed.clone(),
         }
     }
 }
@@ -137,6 +164,9 @@ impl Status {
         }
         if standing.hooks_owed {
             line += "; hooks owed";
+        }
+        if let Some(mixed) = &standing.mixed {
+            line += &format!("; mixed, {}", mixed.line());
         }
         for Current { run, going_on } in &self.runs {
             line += &format!("; run {run} {}", going_on.line());
@@ -257,6 +287,11 @@ mod tests {
             since: Some(1_764_000_000),
             failing: None,
             hooks_owed: true,
+            mixed: Some(Mixed {
+                commit: "5d6e7f8a9b".into(),
+                left: vec!["a\nb".into(), "c".into()],
+                more: 3,
+            }),
         };
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),
@@ -268,7 +303,7 @@ mod tests {
         assert_eq!(status.line(), "site idle -");
         status.standing = standing.after(&failed);
         status.last = Some(failed.clone());
-        insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
+        insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
         status.state = State::Running;
         let going_on = super::super::GoingOn {
             peer: "uid=0 pid=1".into(),
@@ -280,7 +315,7 @@ mod tests {
             going_on,
         }];
         status.last = None;
-        insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
+        insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
         let text = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
     }

@@ -1,103 +1,28 @@
-//! Tracked files: those that left the tree are unlinked, those that differ are written, several at a time.
+//! Tracked files that differ are written, several at a time.
 //!
 //! Nothing here decides what is to be done: `plan` and `scan` did.
 
-use std::{io, sync::Mutex, time::Duration};
+use std::{io, ops::Range, sync::Mutex, time::Duration};
 
 use gix::{
-    bstr::{BStr, ByteSlice},
+    bstr::BStr,
     index::entry::{Mode, Stat},
 };
 
 use super::{
     Context, Error, Options, Throttle,
-    content::{self, AttributeFiles, Content},
+    attributes::{AttributeFiles, attribute_files},
+    content::Content,
     dirs::{self, Dirs, Kind, Meta},
     file,
+    left::{self, Left},
     notice::{Notice, Notices},
-    plan::Delete,
+    outside,
     stored::Stored,
     threads::{self, Shares},
     walk::{Check, Found},
 };
 use crate::event::Action;
-
-/// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
-pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete]) -> Result<u64, Error> {
-    let mut deleted = 0;
-    let mut emptied = BStr::new("");
-    for gone in delete {
-        let path = gone.path.as_bstr();
-        let Some(is_file) = is_deletable(cx, path, gone.is_submodule)? else {
-            continue;
-        };
-        deleted += u64::from(is_file);
-        if cx.options.dry_run {
-            if is_file {
-                cx.options.would(Action::Delete, path);
-            }
-            continue;
-        }
-        let failed = |cx: &Context<'_>, err| cx.failed("delete", path, err);
-        remove_emptied(cx, emptied, path).map_err(|err| failed(cx, err))?;
-        if remove(cx, path, gone.is_submodule).map_err(|err| failed(cx, err))? {
-            emptied = dirs::split(path).0;
-        }
-    }
-    remove_emptied(cx, emptied, "".into()).map_err(|err| cx.failed("delete", emptied, err))?;
-    Ok(deleted)
-}
-
-/// As git: only what is reached through directories, and no directory with something in it.
-/// Says whether there is a file; if there is nothing, its empty parents go nevertheless.
-fn is_deletable(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> Result<Option<bool>, Error> {
-    let (dir, _) = dirs::split(path);
-    match cx.dirs.get(dir) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Ok(None),
-        Err(err) => return Err(cx.failed("delete", path, err)),
-    }
-    Ok(match cx.meta(path)? {
-        Some(meta) if meta.kind == Kind::Dir => is_submodule.then_some(false),
-        Some(_) => (!is_submodule).then_some(true),
-        None => Some(false),
-    })
-}
-
-/// Unlink `path`. Says whether it is gone.
-fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<bool> {
-    let (dir, name) = dirs::split(path);
-    if is_submodule {
-        cx.dirs.forget(path);
-    }
-    let Some(dir) = cx.dirs.get(dir)? else {
-        return Ok(true);
-    };
-    match is_submodule {
-        true => Ok(dirs::remove_dir(dir, name).is_ok()),
-        false => dirs::unlink(dir, name).map(|_| true),
-    }
-}
-
-/// Remove `dir` and its parents as far as they are empty, but none that `next` is in: that one's turn comes.
-fn remove_emptied(cx: &mut Context<'_>, dir: &BStr, next: &BStr) -> io::Result<()> {
-    let is_next_in = |dir: &BStr| {
-        let below = next.strip_prefix(dir.as_bytes());
-        below.is_some_and(|below| below.starts_with(b"/"))
-    };
-    for empty in std::iter::once(dir).chain(dirs::parents(dir)) {
-        if empty.is_empty() || is_next_in(empty) {
-            break;
-        }
-        let (dir, name) = dirs::split(empty);
-        cx.dirs.forget(empty);
-        let Some(dir) = cx.dirs.get(dir)? else { break };
-        if dirs::remove_dir(dir, name).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
 
 /// What writing came to.
 pub(super) struct Written {
@@ -116,7 +41,9 @@ pub(super) fn write(
     found: &Found,
     old: &Stored,
     new: &gix::index::State,
-) -> Result<Written, Error> {
+    attributes: &outside::Rules,
+    left: &mut Left,
+) -> Written {
     let mut notices = Notices::default();
     for submodule in &found.submodules {
         notices.note(Notice::Submodule, new.entries()[*submodule].path(new));
@@ -126,47 +53,61 @@ pub(super) fn write(
         true => 1,
         false => threads::count(found.checks.len(), FILES_PER_THREAD),
     };
-    let paths = found
-        .checks
-        .iter()
-        .map(|check| new.entries()[check.entry].path(new));
-    let job = Job {
-        options: cx.options,
-        checks: &found.checks,
-        old,
-        new,
-        attributes: content::attribute_files(new, paths),
-        shares: Shares::new(found.checks.len(), threads),
-        progress: Mutex::new(Throttle::default()),
-    };
+    let job = Job::new(cx.options, found, old, new, attributes, threads);
+    if left.is_given_up() {
+        job.leave(job.shares.stop(), left);
+    }
     let mut inputs = Vec::new();
     if !found.checks.is_empty() {
         for _ in 0..threads {
-            let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
-            inputs.push((cx.repo.clone(), dirs));
+            match cx.dirs.again() {
+                Ok(dirs) => inputs.push((cx.repo.clone(), dirs)),
+                // One thread can do it all.
+                Err(_) if !inputs.is_empty() => break,
+                Err(err) => {
+                    left.refused("read", "".into(), err);
+                    job.leave(job.shares.stop(), left);
+                }
+            }
         }
     }
     let mut written = Written {
         count: 0,
         stats: Vec::new(),
     };
-    let mut failed: Option<(usize, Error)> = None;
     for done in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
         written.count += done.count;
         written.stats.extend(done.stats);
         notices.add(done.notices);
-        failed = [failed, done.failed]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(check, _)| *check);
+        left.add(done.left);
     }
     // A path may have been taken for a directory's.
     cx.dirs.forget_all();
     notices.report(cx.options.report);
-    match failed {
-        Some((_, err)) => Err(err),
-        None => Ok(written),
+    written
+}
+
+/// Which of `checks`, by their place in what was found, have files that are not what a checkout makes of them.
+/// Nothing is changed.
+pub(super) fn differing(
+    cx: &Context<'_>,
+    checks: &[usize],
+    found: &Found,
+    old: &Stored,
+    new: &gix::index::State,
+    attributes: &outside::Rules,
+) -> Result<Vec<usize>, Error> {
+    let job = Job::new(cx.options, found, old, new, attributes, 1);
+    let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
+    let mut worker = Worker::new(&job, cx.repo, dirs);
+    let mut differing = Vec::new();
+    for check in checks {
+        let file = job.tracked(&found.checks[*check]);
+        if worker.difference(&file, &mut Notices::default())?.is_some() {
+            differing.push(*check);
+        }
     }
+    Ok(differing)
 }
 
 /// What all threads know.
@@ -175,7 +116,8 @@ struct Job<'a> {
     checks: &'a [Check],
     old: &'a Stored,
     new: &'a gix::index::State,
-    attributes: AttributeFiles,
+    files: AttributeFiles,
+    attributes: &'a outside::Rules,
     shares: Shares,
     progress: Mutex<Throttle>,
 }
@@ -186,38 +128,84 @@ struct Done {
     count: u64,
     stats: Vec<(usize, Stat)>,
     notices: Notices,
-    failed: Option<(usize, Error)>,
+    left: Left,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    fn new(
+        options: &'a Options<'a>,
+        found: &'a Found,
+        old: &'a Stored,
+        new: &'a gix::index::State,
+        attributes: &'a outside::Rules,
+        threads: usize,
+    ) -> Self {
+        let paths = found
+            .checks
+            .iter()
+            .map(|check| new.entries()[check.entry].path(new));
+        Self {
+            options,
+            checks: &found.checks,
+            old,
+            new,
+            files: attribute_files(new, paths),
+            attributes,
+            shares: Shares::new(found.checks.len(), threads),
+            progress: Mutex::new(Throttle::default()),
+        }
+    }
+
     fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
         let mut done = Done::default();
-        let mut worker = match Content::new(repo, self.attributes.clone()) {
-            Ok(content) => Worker {
-                job: self,
-                repo,
-                dirs,
-                content,
-                before: None,
-            },
-            Err(err) => {
-                done.failed = Some((0, err));
-                return done;
-            }
-        };
+        let mut worker = Worker::new(self, repo, dirs);
         while let Some(share) = self.shares.take() {
             if let Ok(mut progress) = self.progress.try_lock() {
                 progress.report(self.options, self.shares.taken(), self.checks.len());
             }
-            for at in share {
-                if let Err(err) = worker.check(&self.checks[at], &mut done) {
-                    self.shares.stop();
-                    done.failed = Some((at, err));
+            for at in share.clone() {
+                let Err(err) = worker.check(&self.checks[at], &mut done) else {
+                    continue;
+                };
+                let Check { entry, .. } = self.checks[at];
+                let path = self.new.entries()[entry].path(self.new).to_owned();
+                let is_final = match err {
+                    Error::File { source, .. } => {
+                        let is_final = left::is_final(&source);
+                        done.left.unwritten(entry, path, source);
+                        is_final
+                    }
+                    err => {
+                        done.left.unreadable(entry, path, err);
+                        true
+                    }
+                };
+                if is_final {
+                    self.leave(at + 1..share.end, &mut done.left);
+                    self.leave(self.shares.stop(), &mut done.left);
                     return done;
                 }
             }
         }
         done
+    }
+
+    /// These of the checks are not tried.
+    fn leave(&self, checks: Range<usize>, left: &mut Left) {
+        for check in &self.checks[checks] {
+            let entry = &self.new.entries()[check.entry];
+            left.untried_entry(check.entry, entry.path(self.new).into());
+        }
+    }
+
+    fn tracked<'c>(&'c self, check: &'c Check) -> Tracked<'c> {
+        let entry = &self.new.entries()[check.entry];
+        Tracked {
+            id: entry.id,
+            mode: entry.mode,
+            path: entry.path(self.new),
+            there: check.there.as_deref(),
+        }
     }
 }
 
@@ -238,17 +226,21 @@ struct Tracked<'a> {
     there: Option<&'a Meta>,
 }
 
-impl Worker<'_> {
+impl<'w> Worker<'w> {
+    fn new(job: &'w Job<'w>, repo: &'w gix::Repository, dirs: Dirs) -> Self {
+        Self {
+            job,
+            repo,
+            dirs,
+            content: Content::new(repo, job.files.clone(), job.attributes),
+            before: None,
+        }
+    }
+
     fn check(&mut self, check: &Check, done: &mut Done) -> Result<(), Error> {
-        let new = self.job.new;
-        let entry = &new.entries()[check.entry];
-        let file = Tracked {
-            id: entry.id,
-            mode: entry.mode,
-            path: entry.path(new),
-            there: check.there.as_deref(),
-        };
-        if check.racy && self.is_unchanged(&file)? {
+        let entry = &self.job.new.entries()[check.entry];
+        let file = self.job.tracked(check);
+        if check.racy && self.is_unchanged(&file) {
             return Ok(());
         }
         let (stat, is_written) = self.bring(&file, &mut done.notices)?;
@@ -261,26 +253,32 @@ impl Worker<'_> {
 
     /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
     /// the blob, or what attributes made of it then. As for git, such a file is left alone.
-    fn is_unchanged(&mut self, file: &Tracked<'_>) -> Result<bool, Error> {
+    fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
         let Some(bytes) = self.read(file) else {
-            return Ok(false);
+            return false;
         };
         let hash = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
         if hash.is_ok_and(|id| id == file.id) {
-            return Ok(true);
+            return true;
         }
-        let Job { checks, old, new, .. } = self.job;
+        let Job {
+            checks,
+            old,
+            new,
+            attributes,
+            ..
+        } = self.job;
         let before = match &mut self.before {
             Some(before) => before,
             before => {
                 let racy = checks.iter().filter(|check| check.racy);
                 let paths = racy.map(|check| new.entries()[check.entry].path(new));
-                let files = content::attribute_files(&old.index, paths);
-                before.insert(Content::new(self.repo, files)?)
+                let files = attribute_files(&old.index, paths);
+                before.insert(Content::new(self.repo, files, attributes))
             }
         };
         let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
-        Ok(then.is_ok_and(|then| then == bytes))
+        then.is_ok_and(|then| then == bytes)
     }
 
     /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
@@ -293,18 +291,22 @@ impl Worker<'_> {
             }
             return Ok((None, false));
         }
-        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
-        if let Some(there) = file.there
-            && self.is_right(file, there, &bytes)
-        {
-            return Ok((Some(there.stat), false));
-        }
+        let Some(bytes) = self.difference(file, notices)? else {
+            return Ok((file.there.map(|there| there.stat), false));
+        };
         if options.dry_run {
             options.would(Action::Write, file.path);
             return Ok((None, true));
         }
         let stat = self.replace(file, &bytes).map_err(failed)?;
         Ok((Some(stat), true))
+    }
+
+    /// What `file` should hold, unless it does.
+    fn difference(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Option<Vec<u8>>, Error> {
+        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
+        let is_right = file.there.is_some_and(|there| self.is_right(file, there, &bytes));
+        Ok((!is_right).then_some(bytes))
     }
 
     /// Whether what is there could not be told from what would be written, but for its age.

@@ -1,69 +1,32 @@
 //! The bytes that a checkout writes for a blob: line endings, ident and encoding as attributes ask for.
 //!
-//! Attributes come from the index that is checked out and from `info/attributes`. External filters do not exist
+//! Attributes come from the index that is checked out and from outside of it (`attributes`). External filters do not exist
 //! here: nothing in this room could start a program.
-
-use std::collections::BTreeMap;
 
 use gix::{
     attrs::StateRef,
-    bstr::{BStr, BString, ByteSlice},
+    bstr::{BStr, ByteSlice},
     filter::plumbing::eol::{self, AttributesDigest, AutoCrlf},
-    glob::pattern::Case,
     index::entry::Mode,
-    worktree::{Stack, stack::state::attributes::Source},
 };
 
 use super::{
-    Error, dirs, encoding, ident,
+    Error,
+    attributes::{AttributeFiles, Attributes},
+    encoding, ident,
     notice::{Notice, Notices},
+    outside,
 };
 
 /// Makes the content of files of one index.
 pub(super) struct Content<'r> {
     repo: &'r gix::Repository,
-    stack: gix::AttributeStack<'r>,
-    attributes: gix::attrs::search::Outcome,
+    attributes: Attributes<'r>,
     eol: eol::Configuration,
 }
 
 /// In the order in which [`Wanted`] reads them.
 const ATTRIBUTES: [&str; 6] = ["crlf", "text", "eol", "ident", "filter", "working-tree-encoding"];
-
-/// Where each `.gitattributes` is, in ascending order, and what it is.
-pub(super) type AttributeFiles = Vec<(BString, gix::ObjectId)>;
-
-/// Every `.gitattributes` of `index` that has a say in the attributes of `paths`, which are sorted.
-pub(super) fn attribute_files<'p>(
-    index: &gix::index::State,
-    paths: impl Iterator<Item = &'p BStr>,
-) -> AttributeFiles {
-    let mut files = BTreeMap::new();
-    let mut last = None;
-    for dir in paths.map(|path| dirs::split(path).0) {
-        if last.replace(dir) == Some(dir) {
-            continue;
-        }
-        for dir in std::iter::once(dir)
-            .chain(dirs::parents(dir))
-            .chain([BStr::new("")])
-        {
-            let path = dirs::join(dir, ".gitattributes".into());
-            if files.contains_key(&path) {
-                break;
-            }
-            // gix would leave out those that are executable; git does not.
-            let entry = index
-                .entry_by_path(path.as_bstr())
-                .filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE));
-            files.insert(path, entry.map(|entry| entry.id));
-        }
-    }
-    files
-        .into_iter()
-        .filter_map(|(path, id)| Some((path, id?)))
-        .collect()
-}
 
 /// What attributes and configuration ask for.
 struct Wanted {
@@ -74,22 +37,13 @@ struct Wanted {
 }
 
 impl<'r> Content<'r> {
-    /// For files whose attributes are in `files`.
-    pub(super) fn new(repo: &'r gix::Repository, files: AttributeFiles) -> Result<Self, Error> {
-        let outside = repo
-            .attributes_only(&gix::index::State::new(repo.object_hash()), Source::IdMapping)
-            .map_err(|err| Error::Settings {
-                reason: err.to_string(),
-            })?;
-        let state = outside.state().clone();
-        let stack = Stack::new(repo.git_dir(), state, Case::Sensitive, Vec::new(), files);
-        let stack = gix::AttributeStack::new(stack, repo);
-        Ok(Self {
-            attributes: stack.selected_attribute_matches(ATTRIBUTES),
-            stack,
+    /// For files whose attributes are in `files` and `outside`.
+    pub(super) fn new(repo: &'r gix::Repository, files: AttributeFiles, outside: &outside::Rules) -> Self {
+        Self {
+            attributes: Attributes::new(repo, files, outside, &ATTRIBUTES),
             eol: configured_eol(repo),
             repo,
-        })
+        }
     }
 
     /// What a checkout writes for the blob `id` at `path`. For a link that is its target.
@@ -113,7 +67,7 @@ impl<'r> Content<'r> {
         if mode == Mode::SYMLINK {
             return Ok(blob);
         }
-        let wanted = self.wanted(mode, path).map_err(failed)?;
+        let wanted = self.wanted(path)?;
         if is_lfs_pointer(&blob) {
             notices.note(Notice::Lfs, path);
         } else if wanted.filter {
@@ -152,15 +106,9 @@ impl<'r> Content<'r> {
         Ok(content)
     }
 
-    fn wanted(&mut self, mode: Mode, path: &BStr) -> Result<Wanted, String> {
-        self.stack
-            .at_entry(path, Some(mode))
-            .map_err(|err| err.to_string())?
-            .matching_attributes(&mut self.attributes);
-        let mut states = self
-            .attributes
-            .iter_selected()
-            .map(|found| found.assignment.state);
+    fn wanted(&mut self, path: &BStr) -> Result<Wanted, Error> {
+        let found = self.attributes.of(path)?;
+        let mut states = found.iter_selected().map(|found| found.assignment.state);
         let mut next = || states.next().unwrap_or(StateRef::Unspecified);
         let (crlf, text, eol, ident, filter, encoding) = (next(), next(), next(), next(), next(), next());
         Ok(Wanted {

@@ -166,6 +166,20 @@ pub(super) fn parents(path: &BStr) -> impl Iterator<Item = &BStr> {
     std::iter::successors(Some(split(path).0), |dir| Some(split(dir).0)).take_while(|dir| !dir.is_empty())
 }
 
+/// The directory `dir` and those above it, the root last.
+pub(super) fn chain(dir: &BStr) -> impl Iterator<Item = &BStr> {
+    std::iter::successors(Some(dir), |dir| match dir.is_empty() {
+        true => None,
+        false => Some(split(dir).0),
+    })
+}
+
+/// Whether `path` is `dir` or below it.
+pub(super) fn is_in(path: &BStr, dir: &BStr) -> bool {
+    let rest = path.strip_prefix(dir.as_bytes());
+    dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// What `name` is, if it is there.
 pub(super) fn meta(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<Option<Meta>> {
     match rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use rustix::io::Errno;
+
 use crate::fault::{Blame, Kind, kind_of_io};
 
 /// The worktree could not be updated.
@@ -51,6 +53,37 @@ pub enum Error {
         source: io::Error,
         /// What to do.
         #[help]
+        help: &'static str,
+    },
+    /// The commit holds a link that cannot be made.
+    #[error("{path:?} cannot be written: {reason}; nothing was changed")]
+    #[diagnostic(help("take the link out of the branch, or let it point somewhere, and push that"))]
+    Link {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing can be written to, or deleted from, directories in which something has to be.
+    #[error("{what}; nothing was changed")]
+    Closed {
+        /// Which, and for what.
+        what: String,
+        /// The first of the errors.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: &'static str,
+    },
+    /// The system refused some of what was to be done. All else is done.
+    #[error("{what}")]
+    Unfinished {
+        /// What is left.
+        what: String,
+        /// The error that the rest is judged by.
+        source: io::Error,
+        /// What to do.
+        #[help]
         help: String,
     },
     /// The index could not be written. The files are right already.
@@ -66,19 +99,40 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Attributes or ignore rules outside the worktree could not be read.
-    #[error("cannot read the repository's settings: {reason}")]
-    #[diagnostic(help("look at `config` and `info/` in the git directory"))]
-    Settings {
-        /// Why.
-        reason: String,
+    /// A file with attributes or ignore rules outside the worktree could not be read.
+    #[error("cannot read {path}{named}: {source}; nothing was changed", path = path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        named: String,
+        /// Why not.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// A setting of the repository's own configuration cannot be followed.
+    #[error(
+        "cannot use {setting} ({value:?}) of the repository's own configuration: {reason}; nothing was changed"
+    )]
+    #[diagnostic(help(
+        "write a whole path, or one that begins at the top of the worktree; or take the setting out of `config` in the git directory"
+    ))]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not.
+        reason: &'static str,
     },
 }
 
 impl Error {
     /// The system refused to `action` `path`.
     pub(super) fn file(action: &'static str, path: PathBuf, source: io::Error) -> Self {
-        let help = help(&source).into();
+        let help = help(&source);
         Self::File {
             action,
             path,
@@ -91,27 +145,44 @@ impl Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Tree { .. } | Self::Object { .. } | Self::Settings { .. } => Kind::Repository,
+            Self::Tree { .. } | Self::Object { .. } => Kind::Repository,
             Self::Index { kind, .. } => *kind,
-            Self::Kept { .. } => Kind::Path,
-            Self::File { source, .. } => kind_of_io(source),
+            Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
+            Self::File { source, .. }
+            | Self::Rules { source, .. }
+            | Self::Closed { source, .. }
+            | Self::Unfinished { source, .. } => kind_of_io(source),
         }
     }
 }
 
-fn help(error: &io::Error) -> &'static str {
+/// What to do about an error of the system's: a clause that another one can follow.
+pub(super) fn help(error: &io::Error) -> &'static str {
     use io::ErrorKind as E;
     match error.kind() {
-        E::StorageFull => "the disk is full: make room, and the next run finishes the work",
-        E::QuotaExceeded => "the disk quota is used up: make room, and the next run finishes the work",
+        E::StorageFull => "the disk is full: make room",
+        E::QuotaExceeded => "the disk quota is used up: make room",
+        E::PermissionDenied if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            "it is immutable (see lsattr and chattr -i), or belongs to another user in a sticky directory (chown it), \
+             or the file system cannot have such a file"
+        }
         E::PermissionDenied => {
-            "the user that gitsocket runs as must own the worktree, or be able to write all directories in it"
+            "let the user that gitsocket runs as read and write that directory, by chown or chmod"
         }
-        E::ReadOnlyFilesystem => "the file system is mounted read-only",
-        E::InvalidFilename => "the file system does not take a name this long",
-        E::NotFound | E::NotADirectory => {
-            "something else changes the worktree at the same time; the next run tries again"
+        E::ReadOnlyFilesystem => "the file system is mounted read-only: mount it so that it can be written",
+        E::FileTooLarge => {
+            "the file is larger than the file system takes, or than a limit lets it be (ulimit -f)"
         }
-        _ => "the next run tries again",
+        E::ResourceBusy => "something is mounted there: unmount it, or take the path out of the branch",
+        E::InvalidFilename => {
+            "the file system does not take a name this long: shorten it in the branch, or deploy to another file system"
+        }
+        E::NotFound | E::NotADirectory | E::DirectoryNotEmpty => {
+            "something else changes the worktree at the same time: stop it if this comes again"
+        }
+        _ if kind_of_io(error) == Kind::Resources => {
+            "the system's resources are used up: see its limits (ulimit -a)"
+        }
+        _ => "see what the system's log says of that disk if this comes again",
     }
 }

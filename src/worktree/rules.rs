@@ -2,11 +2,7 @@
 //!
 //! It is fed with the `.gitignore` files by who walks; it reads nothing of the worktree itself.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use gix::{
     bstr::{BStr, ByteSlice},
@@ -14,7 +10,7 @@ use gix::{
     ignore::Search,
 };
 
-use super::Error;
+use super::{Error, outside};
 use crate::config::Clean;
 
 /// The rules that hold at the present place of the walk.
@@ -27,10 +23,15 @@ pub(super) struct Rules {
 
 impl Rules {
     /// `keep` (as `git clean -e`), `.git/info/exclude` and `core.excludesFile`.
-    pub(super) fn new(repo: &gix::Repository, clean: Clean, keep: &[String]) -> Result<Self, Error> {
+    pub(super) fn new(
+        repo: &gix::Repository,
+        root: &Path,
+        clean: Clean,
+        keep: &[String],
+    ) -> Result<Self, Error> {
         let ignored_stay = clean != Clean::All;
         let globals = match ignored_stay {
-            true => globals(repo)?,
+            true => globals(repo, root)?,
             false => Search::default(),
         };
         Ok(Self {
@@ -85,12 +86,15 @@ impl Rules {
     }
 }
 
-fn globals(repo: &gix::Repository) -> Result<Search, Error> {
-    let failed = |reason: String| Error::Settings { reason };
-    let file: Option<PathBuf> = repo
-        .config_snapshot()
-        .trusted_path("core.excludesFile")
-        .map_err(|err| failed(format!("core.excludesFile: {err}")))?;
-    Search::from_git_dir(repo.common_dir(), file, &mut Vec::new(), Default::default())
-        .map_err(|err| failed(format!("info/exclude or core.excludesFile: {err}")))
+/// What `info/exclude` says counts more than `core.excludesFile`.
+fn globals(repo: &gix::Repository, root: &Path) -> Result<Search, Error> {
+    let outside::Rules { info, configured } = outside::Rules::read(repo, root, &outside::EXCLUDES)?;
+    let mut search = Search::default();
+    for text in [configured, info] {
+        // It has no root, so that this cannot fail.
+        search
+            .add_patterns_buffer(&text, "exclude", None, Default::default())
+            .ok();
+    }
+    Ok(search)
 }

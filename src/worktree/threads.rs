@@ -57,9 +57,9 @@ impl Shares {
         (start < self.len).then(|| start..self.len.min(start + self.size))
     }
 
-    /// Leave nothing to take.
-    pub(super) fn stop(&self) {
-        self.next.store(self.len, Ordering::Relaxed);
+    /// Leave nothing to take. Gives what would have been taken next.
+    pub(super) fn stop(&self) -> std::ops::Range<usize> {
+        self.next.swap(self.len, Ordering::Relaxed).min(self.len)..self.len
     }
 
     /// How many have been taken.

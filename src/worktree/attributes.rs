@@ -1,0 +1,166 @@
+//! Which attributes a path has: those of `info/attributes` before those of the tree, the nearest directory first, before
+//! those of `core.attributesFile`.
+//!
+//! gix's own stack takes `info/attributes` for less than the `.gitattributes` of a subdirectory; git does not.
+
+use std::{collections::BTreeMap, path::Path};
+
+use gix::{
+    attrs::{
+        Search,
+        search::{MetadataCollection, Outcome},
+    },
+    bstr::{BStr, BString, ByteSlice},
+    glob::pattern::Case,
+    index::entry::Mode,
+};
+
+use super::{Error, dirs, outside};
+
+/// Where each `.gitattributes` is, in ascending order, and what it is.
+pub(super) type AttributeFiles = Vec<(BString, gix::ObjectId)>;
+
+/// Every `.gitattributes` of `index` that has a say in the attributes of `paths`, which are sorted.
+pub(super) fn attribute_files<'p>(
+    index: &gix::index::State,
+    paths: impl Iterator<Item = &'p BStr>,
+) -> AttributeFiles {
+    let mut files = BTreeMap::new();
+    let mut last = None;
+    for dir in paths.map(|path| dirs::split(path).0) {
+        if last.replace(dir) == Some(dir) {
+            continue;
+        }
+        for dir in dirs::chain(dir) {
+            let path = dirs::join(dir, ".gitattributes".into());
+            if files.contains_key(&path) {
+                break;
+            }
+            // gix would leave out those that are executable; git does not.
+            let entry = index
+                .entry_by_path(path.as_bstr())
+                .filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE));
+            files.insert(path, entry.map(|entry| entry.id));
+        }
+    }
+    files
+        .into_iter()
+        .filter_map(|(path, id)| Some((path, id?)))
+        .collect()
+}
+
+/// Finds the attributes of paths.
+pub(super) struct Attributes<'r> {
+    repo: &'r gix::Repository,
+    files: AttributeFiles,
+    globals: Search,
+    directories: Search,
+    info: Search,
+    /// The directories whose rules are in `directories`, the outermost first.
+    entered: Vec<BString>,
+    /// The directory of the path that was asked for last.
+    dir: Option<BString>,
+    names: MetadataCollection,
+    found: Outcome,
+}
+
+impl<'r> Attributes<'r> {
+    /// Those called `wanted`, as `files` and `outside` say.
+    pub(super) fn new(
+        repo: &'r gix::Repository,
+        files: AttributeFiles,
+        outside: &outside::Rules,
+        wanted: &[&str],
+    ) -> Self {
+        let mut names = MetadataCollection::default();
+        let mut search = |texts: &[&[u8]]| {
+            let mut search = Search::default();
+            for text in texts {
+                add(&mut search, text, ".gitattributes".into(), &mut names, true);
+            }
+            search
+        };
+        // What git has built in.
+        let globals = search(&[b"[attr]binary -diff -merge -text", &outside.configured]);
+        let info = search(&[&outside.info]);
+        let mut found = Outcome::default();
+        found.initialize_with_selection(&names, wanted);
+        Self {
+            repo,
+            files,
+            globals,
+            directories: Search::default(),
+            info,
+            entered: Vec::new(),
+            dir: None,
+            names,
+            found,
+        }
+    }
+
+    /// Those of the file `path`.
+    pub(super) fn of(&mut self, path: &BStr) -> Result<&Outcome, Error> {
+        let dir = dirs::split(path).0;
+        if self.dir.as_ref().is_none_or(|last| last != dir) {
+            self.enter(dir)?;
+            self.dir = Some(dir.into());
+        }
+        self.found.initialize(&self.names);
+        for search in [&self.info, &self.directories, &self.globals] {
+            if !self.found.is_done() {
+                search.pattern_matching_relative_path(path, Case::Sensitive, Some(false), &mut self.found);
+            }
+        }
+        Ok(&self.found)
+    }
+
+    fn enter(&mut self, dir: &BStr) -> Result<(), Error> {
+        self.dir = None;
+        let is_left = |last: &BString| !dirs::is_in(dir, last.as_bstr());
+        while self.entered.last().is_some_and(is_left) {
+            self.entered.pop();
+            self.directories.pop_pattern_list();
+        }
+        let last = self.entered.last().cloned();
+        let new: Vec<&BStr> = dirs::chain(dir)
+            .take_while(|dir| last.as_ref().is_none_or(|last| last != dir))
+            .collect();
+        for dir in new.into_iter().rev() {
+            let path = dirs::join(dir, ".gitattributes".into());
+            let Ok(at) = self.files.binary_search_by(|(have, _)| have.cmp(&path)) else {
+                continue;
+            };
+            let id = self.files[at].1;
+            let blob = self.repo.find_object(id).and_then(gix::Object::try_into_blob);
+            let blob = blob.map_err(|err| Error::Object {
+                id,
+                path: path.to_string(),
+                reason: err.to_string(),
+            })?;
+            add(
+                &mut self.directories,
+                &blob.data,
+                path,
+                &mut self.names,
+                dir.is_empty(),
+            );
+            self.entered.push(dir.into());
+        }
+        Ok(())
+    }
+}
+
+/// Add the rules in `text`, which is the file `path`. Says whether that could be done.
+fn add(
+    search: &mut Search,
+    text: &[u8],
+    path: BString,
+    names: &mut MetadataCollection,
+    macros: bool,
+) -> bool {
+    let path = gix::path::from_bstring(path).unwrap_or_default();
+    let root = Some(Path::new(""));
+    search
+        .add_patterns_buffer(text, path, root, names, macros)
+        .is_ok()
+}
