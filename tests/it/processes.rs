@@ -223,6 +223,6 @@ pub struct Unmount(pub std::path::PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
