@@ -268,7 +268,7 @@ fn check(mortal: &Mortal, case: &Case) {
             Refused | RefusedByUs => {
                 assert_eq!(ended.exit, 1, "{name}: {ended:?}");
                 assert!(
-                    last.starts_with(&format!("error {name} path: ")),
+                    error.starts_with(&format!("error {name} path: ")),
                     "{name}: {ended:?}"
                 );
                 for word in [names, "nothing was changed"] {
