@@ -31,4 +31,5 @@ mod source;
 mod status;
 mod stress;
 mod supervisor;
+mod traps;
 mod world;
