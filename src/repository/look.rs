@@ -11,8 +11,8 @@
 //! | `shallow`, `index` | a fetch, a walk of the worktree |
 //!
 //! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `info/grafts`.
-//! Not looked at: packs, which gitoxide passes over if they are no files, and maps; loose objects, of which there may be
-//! many, and any of them may be read.
+//! Not looked at: loose objects and packs, which gitoxide maps into memory, and passes over if they are no files. Only a pack
+//! that a multi-pack-index names is opened as it is.
 
 use std::{
     collections::HashSet,
