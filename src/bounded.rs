@@ -5,13 +5,17 @@
 //! Whatever is read by name, and was not written by this program a moment ago, is read by this room.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    fs::{File, Metadata},
+    io::{self, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
+};
 
 /// A file with one line of git's: `HEAD`, a ref, a `.git` file, `commondir`; in bytes. Paths have at most 4,096.
 pub const LINE: u64 = 16 << 10;
@@ -19,6 +23,9 @@ pub const LINE: u64 = 16 << 10;
 pub const RULES: u64 = 16 << 20;
 /// A file with lines for many refs: `packed-refs`, `shallow`; in bytes.
 pub const LIST: u64 = 256 << 20;
+
+/// How long the writer of a pipe has, from its opening to its end: a password manager may ask somebody first.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The content of the file at `path`, which has at most `limit` bytes. Symlinks are followed.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -49,6 +56,77 @@ pub fn open_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     opened(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
+/// Whether what is at `path`, below `dir` if it is relative, can be read as a file of at most `limit` bytes. Symlinks are
+/// followed. For what others will read: it may be another file by then, but not by chance.
+pub fn look(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<()> {
+    let stat = rustix::fs::statat(dir, path, AtFlags::empty())?;
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    regular(stat)?;
+    match size > limit {
+        true => Err(too_large(limit)),
+        false => Ok(()),
+    }
+}
+
+/// A file that the operator names, a secret or certificate: a regular one, or a pipe such as a shell's `<(…)`, whose
+/// writer has [`PATIENCE`]. How much of it is read is the caller's to bound.
+#[derive(Debug)]
+pub struct Given {
+    file: File,
+    /// A pipe is read until then.
+    until: Option<Instant>,
+}
+
+impl Given {
+    /// Open the file or pipe at `path`. Symlinks are followed.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let is_pipe = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        let stat = rustix::fs::stat(path)?;
+        if !is_pipe(stat) {
+            return open(path).map(|file| Self { file, until: None });
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(fd.as_fd())?;
+        match is_pipe(stat) {
+            true => Ok(Self {
+                file: fd.into(),
+                until: Some(Instant::now() + PATIENCE),
+            }),
+            false => opened(fd).map(|file| Self { file, until: None }),
+        }
+    }
+
+    /// As [`File::metadata`].
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+}
+
+impl Read for Given {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(until) = self.until else {
+            return self.file.read(buf);
+        };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            if poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&left))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match self.file.read(buf) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The content of the file or pipe at `path` that the operator names, which has at most `limit` bytes.
+pub fn read_given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    within(Given::open(path)?, limit, 0)
+}
+
 fn opened(fd: OwnedFd) -> io::Result<File> {
     regular(rustix::fs::fstat(fd.as_fd())?)?;
     Ok(fd.into())
@@ -67,19 +145,27 @@ fn regular(stat: rustix::fs::Stat) -> io::Result<()> {
     Err(invalid(format!("it is {what}, not a file")))
 }
 
-fn content(file: File, limit: u64) -> io::Result<Vec<u8>> {
+/// The content of a file that was opened, and is a regular one, of at most `limit` bytes.
+pub fn content(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    let too_large = || invalid(format!("it is larger than {}", bytesize::ByteSize(limit)));
     if size > limit {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+    within(file, limit, usize::try_from(size).unwrap_or_default())
+}
+
+fn within(file: impl Read, limit: u64, size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(size + 1);
     // It may grow meanwhile; and those of /proc have no size.
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
-        true => Err(too_large()),
+        true => Err(too_large(limit)),
         false => Ok(bytes),
     }
+}
+
+fn too_large(limit: u64) -> io::Error {
+    invalid(format!("it is larger than {}", bytesize::ByteSize(limit)))
 }
 
 fn invalid(why: String) -> io::Error {
@@ -120,7 +206,39 @@ mod tests {
         let link = read_in(fd.as_fd(), b"link", 4).unwrap_err();
         assert_eq!(link.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
         assert!(read_in(fd.as_fd(), b"fifo", 4).is_err());
+        let fd = fd.as_fd();
+        for (name, kind) in [
+            ("file", Some(io::ErrorKind::InvalidData)),
+            ("zero", Some(io::ErrorKind::InvalidData)),
+            ("fifo", Some(io::ErrorKind::InvalidData)),
+            ("giant", Some(io::ErrorKind::InvalidData)),
+            ("dir", Some(io::ErrorKind::IsADirectory)),
+            ("none", Some(io::ErrorKind::NotFound)),
+        ] {
+            let seen = look(fd, Path::new(name), 3).err().map(|err| err.kind());
+            assert_eq!(seen, kind, "{name}");
+        }
+        look(fd, Path::new("link"), 4).unwrap();
         // A file of the system's that says it is empty.
         assert!(!read(Path::new("/proc/self/status"), LINE).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_an_operator_names_may_be_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || fs::write(path, "secret").unwrap())
+        };
+        assert_eq!(read_given(&path, 10).unwrap(), b"secret");
+        writer.join().unwrap();
+        assert!(read_given(Path::new("/dev/zero"), 10).is_err());
+        // Without a writer, it is not waited for without end.
+        let mut given = Given::open(&path).unwrap();
+        given.until = Some(Instant::now());
+        let err = given.read(&mut [0]).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }
 }

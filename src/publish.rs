@@ -138,7 +138,20 @@ pub fn bound(repo: &gix::Repository, tip: ObjectId) -> Result<(), Error> {
 
 /// The commit that HEAD is at.
 pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
-    repo.head_id().ok().map(gix::Id::detach)
+    let mut name = FullName::try_from("HEAD").ok()?;
+    // As git's SYMREF_MAXDEPTH.
+    for _ in 0..5 {
+        // A run asks often: `packed-refs` is looked at only for what is not loose.
+        let found = match repo.refs.try_find_packed(name.as_ref(), None).ok()? {
+            Some(loose) => loose,
+            None => repo.refs.try_find(name.as_ref()).ok()??,
+        };
+        match found.target {
+            RefTarget::Object(id) => return Some(id),
+            RefTarget::Symbolic(next) => name = next,
+        }
+    }
+    None
 }
 
 /// Move HEAD, and the branch it is on, to `commit`. Files and index are there already.
@@ -280,6 +293,10 @@ fn update(
 
 fn edit(repo: &gix::Repository, edit: RefEdit) -> Result<(), Error> {
     let name = edit.name.to_string();
+    crate::repository::look_at_logs(repo, &name, edit.deref).map_err(|trap| Error::Ref {
+        name: name.clone(),
+        reason: trap.to_string(),
+    })?;
     repo.edit_reference(edit).map(drop).map_err(|err| Error::Ref {
         name,
         reason: crate::repository::reason(&err),

@@ -9,7 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gix::error::ErrorExt as _;
+
 use crate::fault::{Blame, Kind, kind_of_io};
+
+mod look;
+
+use look::Layout;
+pub use look::Trap;
 
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -22,6 +29,18 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// What is under one of git's names was put there by no git.
+    #[error("{git_dir} is not a usable git repository: {trap}")]
+    #[diagnostic(help(
+        "see who put it there, and remove it or restore it from a backup; \
+         where the whole target is moved away, the next run clones it"
+    ))]
+    Trap {
+        /// The git directory.
+        git_dir: PathBuf,
+        /// What is there.
+        trap: Trap,
     },
     /// A new one could not be made.
     #[error("cannot create a git repository at {path}: {source}")]
@@ -37,14 +56,14 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Open { .. } => Kind::Repository,
+            Self::Open { .. } | Self::Trap { .. } => Kind::Repository,
             Self::Init { source, .. } => kind_of_io(source),
         }
     }
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 12] = [
+const OVERRIDES: [&str; 13] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
@@ -55,6 +74,8 @@ const OVERRIDES: [&str; 12] = [
     "core.symlinks=true",
     "core.ignoreCase=false",
     "core.precomposeUnicode=false",
+    // It saves little, and is one more file to believe.
+    "core.commitGraph=false",
     "index.skipHash=false",
     "gitoxide.userAgent=git/gitsocket",
 ];
@@ -73,6 +94,12 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         path: git_dir.into(),
         reason,
     };
+    Layout::of(git_dir)
+        .and_then(|layout| layout.look())
+        .map_err(|trap| Error::Trap {
+            git_dir: git_dir.into(),
+            trap,
+        })?;
     let repo: gix::Repository = options()
         .object_store_slots(slots())
         .open_path_as_is(true)
@@ -86,6 +113,23 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         ))),
         _ => Ok(repo),
     }
+}
+
+/// Look at the reflog that a change of the ref `name` is written to, before gitoxide opens it; if it is followed
+/// (`deref`), at that of the ref that it leads to, too.
+pub fn look_at_logs(repo: &gix::Repository, name: &str, deref: bool) -> Result<(), Trap> {
+    let leads_to = match deref.then(|| repo.refs.try_find(name)) {
+        Some(Ok(Some(found))) => found.target.try_name().map(|name| name.as_bstr().to_string()),
+        _ => None,
+    };
+    let names = [Some(name), leads_to.as_deref()];
+    names.into_iter().flatten().try_for_each(|name| {
+        let dir = match name {
+            "HEAD" => repo.git_dir(),
+            _ => repo.common_dir(),
+        };
+        look::log(&dir.join("logs").join(name))
+    })
 }
 
 /// The names in a git directory that make it one, see gitrepository-layout(5).
@@ -127,31 +171,41 @@ pub fn reason(err: &gix::Error) -> String {
 }
 
 /// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
-/// Nothing is searched for above it, and it may be anybody's.
+/// Nothing is searched for above it, and it may be anybody's. What is a [`Trap`] is an error that holds one.
 pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
-    options().object_store_slots(slots()).open(path).map(Into::into)
+    let path = entrance(path);
+    Layout::of(&path)
+        .and_then(|layout| layout.look())
+        .map_err(Trap::raise)?;
+    options()
+        .object_store_slots(slots())
+        .open_path_as_is(true)
+        .open(path)
+        .map(Into::into)
+}
+
+/// The `.git` of the worktree at `path`, or `path` itself if there is none in it.
+fn entrance(path: &Path) -> PathBuf {
+    let dot_git = path.join(".git");
+    match !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
+        true => dot_git,
+        false => path.into(),
+    }
 }
 
 /// The directories that data of the repository at `path` is in, beside `path` itself: those of a `.git` file, of a linked
-/// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none.
+/// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none, and holds up
+/// nobody: the run that needs it says what is wrong.
 pub fn storage(path: &Path) -> Vec<PathBuf> {
-    let mut out = Vec::new();
-    let dot_git = path.join(".git");
-    let mut git_dir = match fs::symlink_metadata(&dot_git) {
-        Ok(meta) if meta.is_file() => match gix::discover::path::from_gitdir_file(&dot_git) {
-            Ok(dir) => dir,
-            Err(_) => return out,
-        },
-        Ok(_) => dot_git,
-        Err(_) => path.into(),
+    let Ok(layout) = Layout::of(&entrance(path)) else {
+        return Vec::new();
     };
-    out.push(git_dir.clone());
-    if let Some(Ok(common)) = gix::discover::path::from_plain_file(&git_dir.join("commondir")) {
-        git_dir.push(common);
-        out.push(git_dir.clone());
-    }
-    out.extend(gix::odb::alternate::resolve(git_dir.join("objects"), path).unwrap_or_default());
-    out
+    let Layout {
+        git_dir,
+        common,
+        alternates,
+    } = layout;
+    [git_dir].into_iter().chain(common).chain(alternates).collect()
 }
 
 /// Room for packs that appear while a repository is read: gix fails once its slots are used up.

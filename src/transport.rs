@@ -53,11 +53,12 @@ pub struct Options<'a> {
     pub connections: &'a Connections,
 }
 
-/// Connections that are kept alive between fetches. Clones share them.
+/// Connections that are kept alive between fetches, and threads that outlived theirs. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Connections {
     http: http::Agents,
     ssh: ssh::Sessions,
+    local: local::Threads,
 }
 
 impl Connections {
@@ -66,6 +67,7 @@ impl Connections {
         Self {
             http: http::Agents::new(keep_alive),
             ssh: ssh::Sessions::new(keep_alive),
+            local: local::Threads::default(),
         }
     }
 }
@@ -120,7 +122,11 @@ impl Blame for Error {
 /// Some transports first speak in gix's handshake, so their errors come wrapped in gix's: see [`cause`].
 pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
     if let Some(path) = url.local_path() {
-        return Ok(local::connect(path, options.deadline)?);
+        return Ok(local::connect(
+            path,
+            options.deadline,
+            &options.connections.local,
+        )?);
     }
     let transport: Box<dyn Transport + Send> = match url.scheme() {
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),

@@ -79,6 +79,13 @@ pub enum Error {
         #[source]
         source: gix::Error,
     },
+    /// A tag of a tag of a tag, and so on.
+    #[error("{id} is a tag of a tag of a tag, and more so than is followed")]
+    #[diagnostic(help("delete that tag in the source repository"))]
+    Tags {
+        /// The outermost.
+        id: ObjectId,
+    },
     /// The repository cannot be read.
     #[error("cannot read {what} of the source repository")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read all of it"))]

@@ -1,12 +1,13 @@
 //! Secrets: read from their file at each use, never stored, masked in `Debug`, zeroized when dropped.
 
-use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _};
+use std::{io::Read as _, os::unix::fs::MetadataExt as _};
 
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::{
+    bounded::Given,
     fault::{Blame, Kind},
     name::AbsPath,
 };
@@ -108,7 +109,7 @@ pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
         path: path.clone(),
         source,
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = Given::open(path.as_path()).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let owned = meta.uid() == rustix::process::geteuid().as_raw();
     if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {

@@ -15,7 +15,7 @@ use super::{
     KEPT, MAX_BYTES,
     text::{self, Head},
 };
-use crate::name::RunId;
+use crate::{bounded, name::RunId};
 
 const EXTENSION: &str = "jsonl";
 /// Ends the name of a file that is being written.
@@ -80,7 +80,7 @@ pub(super) fn find(dir: &Path, run: &RunId) -> Option<String> {
 }
 
 fn open(path: &Path) -> io::Result<BufReader<io::Take<File>>> {
-    Ok(BufReader::new(File::open(path)?.take(MAX_FILE)))
+    Ok(BufReader::new(bounded::open(path)?.take(MAX_FILE)))
 }
 
 struct Found {

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,7 @@ use rustix::{
 };
 
 use crate::{
+    bounded::{self, RULES},
     fault::{Blame, Kind, kind_of_io},
     name::RunId,
 };
@@ -109,7 +110,7 @@ impl Hooks {
     pub fn read(&self) -> Result<Option<Installed>, Error> {
         let failed = |source| self.failed("read", source);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let mut file: File = match openat(&self.dir, NAME, flags, Mode::empty()) {
+        let file: File = match openat(&self.dir, NAME, flags, Mode::empty()) {
             Ok(fd) => fd.into(),
             Err(Errno::NOENT) if self.path.symlink_metadata().is_err() => return Ok(None),
             Err(Errno::NOENT) => {
@@ -127,8 +128,7 @@ impl Hooks {
                 wanted: "regular file",
             });
         }
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).map_err(failed)?;
+        let content = bounded::content(file, RULES).map_err(failed)?;
         Ok(Some(Installed {
             content,
             executable: meta.permissions().mode() & 0o111 != 0,

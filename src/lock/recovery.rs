@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::Error;
+use crate::bounded;
 
 /// Remove left-overs in `git_dir`.
 pub fn recover(git_dir: &Path) -> Result<(), Error> {
@@ -52,7 +53,7 @@ fn refs_below(dir: &Path) -> Result<(), Error> {
 /// Whether a file holds nothing, or nothing but NULs: its size was written before the cut, its data were not.
 fn is_blank(path: &Path) -> bool {
     let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
-    is_file && fs::read(path).is_ok_and(|content| content.iter().all(|byte| *byte == 0))
+    is_file && bounded::read(path, bounded::LINE).is_ok_and(|content| content.iter().all(|byte| *byte == 0))
 }
 
 /// In `objects/pack`: temporary files of gitoxide (`.tmp*`) and git (`tmp_*`), packs whose index was not

@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::bounded::{self, RULES};
 
 /// After a failure, nothing is tried for so long: its cause may be there for every run.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -33,7 +34,7 @@ pub(super) struct Memory {
 impl Memory {
     /// What is remembered, if anything is.
     pub(super) fn read(git_dir: &Path) -> Option<Self> {
-        let text = fs::read(file(git_dir)).ok()?;
+        let text = bounded::read(&file(git_dir), RULES).ok()?;
         serde_json::from_slice(&text).ok()
     }
 

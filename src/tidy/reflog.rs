@@ -13,6 +13,10 @@ use std::{
 use gix::{ObjectId, bstr::ByteSlice as _};
 
 use super::{Error, stock, swap};
+use crate::bounded;
+
+/// A reflog, in bytes: one of hundreds of thousands of lines. It is in memory twice while it is shortened.
+const LOG: u64 = 64 << 20;
 
 /// Lines older than this go.
 const REACHABLE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -129,7 +133,7 @@ impl Log {
     }
 
     fn read(&self) -> Result<Vec<u8>, Error> {
-        match fs::read(&self.path) {
+        match bounded::read(&self.path, LOG) {
             Ok(text) => Ok(text),
             // Its ref was deleted just now.
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,7 +1,6 @@
 //! Where everything that is alive begins: refs, HEADs, indices and reflogs, of linked worktrees, too.
 
 use std::{
-    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -14,6 +13,7 @@ use super::{
     reflog::{self, Policy},
     stock,
 };
+use crate::bounded::{self, LIST};
 
 /// The roots of a repository at one moment.
 #[derive(Debug, Default)]
@@ -122,7 +122,8 @@ impl Roots {
     /// The refs that a linked worktree has for itself: of bisecting and rebasing.
     fn private_refs(&mut self, dir: &Path) -> Result<(), Error> {
         for path in stock::list(dir)? {
-            match path.is_dir() {
+            // A link may lead up again.
+            match stock::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
                 true => self.private_refs(&path)?,
                 false => self.kept.extend(
                     ids(&path, gix::hash::Kind::Sha1)?
@@ -140,6 +141,10 @@ impl Roots {
             thread_limit: Some(1),
             ..Default::default()
         };
+        // Mapped, and so waited for if it is a fifo.
+        if bounded::look(rustix::fs::CWD, path, LIST).is_err() {
+            return false;
+        }
         let Ok(index) = gix::index::File::at(path, hash, false, options) else {
             return false;
         };
@@ -169,7 +174,7 @@ pub(super) fn admin_dirs(git_dir: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The ids that lines of a file begin with.
 fn ids(path: &Path, hash: gix::hash::Kind) -> Result<Vec<ObjectId>, Error> {
-    let text = match fs::read(path) {
+    let text = match bounded::read(path, LIST) {
         Ok(text) => text,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(err) => return Err(Error::io("read", path, err)),

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gix::{ObjectId, hashtable::HashSet};
+use gix::{ObjectId, bstr::ByteSlice as _, hashtable::HashSet};
 
 use super::{
     Error,
@@ -17,6 +17,7 @@ use super::{
     reflog::Guard,
     stock::{self, Pack},
 };
+use crate::bounded::{self, LIST};
 
 /// Whether `packs` are all there as they were. With `untouched`, git must not have found anything in them either.
 pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> {
@@ -105,10 +106,10 @@ pub(super) fn remove_commit_graph(objects: &Path) -> Result<(), Error> {
 /// The commits at which history is cut.
 pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
     let path = git_dir.join("shallow");
-    match fs::read_to_string(&path) {
+    match bounded::read(&path, LIST) {
         Ok(text) => text
             .lines()
-            .map(|line| ObjectId::from_hex(line.trim_end().as_bytes()))
+            .map(|line| ObjectId::from_hex(line.trim_ascii_end()))
             .collect::<Result<_, _>>()
             .map_err(|err| Error::io("read", &path, io::Error::other(err.to_string()))),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(HashSet::default()),

@@ -1,6 +1,8 @@
 //! A repository on this machine, served by a thread of this process: no git, and the same code as for the rest.
 //!
-//! The thread lives as long as the connection: once that is dropped, it stops at the next object.
+//! The thread lives as long as the connection: once that is dropped, it stops at the next object. The repository is
+//! opened and read by that thread alone: whatever holds it up there (a fifo, a file system that does not answer), the
+//! run goes on at its deadline, and leaves the thread behind. [`Threads`] knows those.
 //! What is said is the business of `upload_pack`.
 
 use std::{
@@ -9,10 +11,12 @@ use std::{
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use gix_transport::{
@@ -62,6 +66,37 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// It, or what it borrows from, holds what git would not put there.
+    #[error("{path} is not a usable git repository: {trap}")]
+    #[diagnostic(help("see who put it there, and remove it, or let `repo` name another repository"))]
+    Trap {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        trap: String,
+    },
+    /// It does not let itself be opened.
+    #[error("the repository at {path} could not be opened in {}", humantime::format_duration(*after))]
+    #[diagnostic(help(
+        "see whether its file system answers, and that no file in it is a fifo or a device; \
+         if it is only slow, raise the trigger's `timeout`"
+    ))]
+    Slow {
+        /// Where.
+        path: PathBuf,
+        /// The whole time allowed.
+        after: Duration,
+    },
+    /// Earlier fetches from it were given up, but their threads cannot be.
+    #[error("{MAX_LEFT} earlier fetches from {path} still hang in reading it")]
+    #[diagnostic(help(
+        "see whether its file system answers, and that no file in it is a fifo or a device; \
+         then restart the daemon, if they do not end by themselves"
+    ))]
+    Hanging {
+        /// Where.
+        path: PathBuf,
+    },
     /// Its refs are kept in a way that is not known here.
     #[error("the repository at {path} stores its refs as {format:?}, which is not supported")]
     #[diagnostic(help("convert it with `git refs migrate --ref-format=files`"))]
@@ -90,21 +125,93 @@ impl Blame for Error {
                 Kind::Path => Kind::Resources,
                 kind => kind,
             },
+            Self::Slow { .. } => Kind::Timeout,
             _ => Kind::Remote,
         }
     }
 }
 
-/// Serve the repository at `path` to the transport that is returned.
-pub(super) fn connect(path: &AbsPath, deadline: Deadline) -> Result<Box<dyn Transport + Send>, Error> {
-    serve(path, deadline).map(|(transport, _)| transport)
+/// So many threads may be left behind in reading one source; another fetch from it waits for the end of one of them.
+/// A thread that nothing holds up ends a moment after its client.
+const MAX_LEFT: usize = 3;
+
+/// The threads that serve. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Threads(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    all: Mutex<Vec<Serving>>,
+    ended: Condvar,
 }
 
-/// What the thread that serves comes to.
-type Served = JoinHandle<Result<(), upload_pack::Error>>;
+/// One of them, until it has ended.
+#[derive(Debug)]
+struct Serving {
+    path: PathBuf,
+    /// Set once its client has gone.
+    stop: Arc<AtomicBool>,
+}
 
-fn serve(path: &AbsPath, deadline: Deadline) -> Result<(Box<dyn Transport + Send>, Served), Error> {
-    let repo = open(path)?;
+impl Threads {
+    /// Have a place for another thread that reads `path`, before `deadline`.
+    fn enter(&self, path: &Path, stop: &Arc<AtomicBool>, deadline: Deadline) -> Option<Entered> {
+        let full = |all: &mut Vec<Serving>| {
+            let left = |one: &&Serving| one.path == path && one.stop.load(Ordering::Relaxed);
+            all.iter().filter(left).count() >= MAX_LEFT
+        };
+        let patience = deadline.left().unwrap_or_default();
+        let waited = self.0.ended.wait_timeout_while(lock(&self.0.all), patience, full);
+        let (mut all, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
+        }
+        all.push(Serving {
+            path: path.into(),
+            stop: stop.clone(),
+        });
+        Some(Entered {
+            threads: self.clone(),
+            stop: stop.clone(),
+        })
+    }
+}
+
+/// A thread's entry in the list.
+struct Entered {
+    threads: Threads,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&self.threads.0.all).retain(|one| !Arc::ptr_eq(&one.stop, &self.stop));
+        self.threads.0.ended.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A list is never half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serve the repository at `path` to the transport that is returned.
+pub(super) fn connect(
+    path: &AbsPath,
+    deadline: Deadline,
+    threads: &Threads,
+) -> Result<Box<dyn Transport + Send>, Error> {
+    serve(path, deadline, threads).map(|(transport, _)| transport)
+}
+
+/// What the thread that serves comes to; nothing if it could not open the repository.
+type Served = JoinHandle<Option<Result<(), upload_pack::Error>>>;
+
+fn serve(
+    path: &AbsPath,
+    deadline: Deadline,
+    threads: &Threads,
+) -> Result<(Box<dyn Transport + Send>, Served), Error> {
     let failed = |source| Error::Serve {
         path: path.as_path().into(),
         source,
@@ -116,17 +223,45 @@ fn serve(path: &AbsPath, deadline: Deadline) -> Result<(Box<dyn Transport + Send
         socket: socket.clone(),
         stop: stop.clone(),
     };
+    let Some(entered) = threads.enter(path.as_path(), &stop, deadline) else {
+        return Err(Error::Hanging {
+            path: path.as_path().into(),
+        });
+    };
+    let (say, opened) = mpsc::sync_channel(1);
+    let source = path.clone();
     let served = thread::Builder::new()
         .name("upload-pack".into())
         .spawn(move || {
+            let _entered = entered;
+            let repo = match open(&source) {
+                Ok(repo) => repo,
+                Err(err) => {
+                    say.send(Err(err)).ok();
+                    return None;
+                }
+            };
+            say.send(Ok(())).ok();
             let served = upload_pack::serve(repo, &ours, &ours, &stop);
             if let Err(err) = &served {
                 // The client was told, if it is still there.
                 tracing::debug!("upload-pack: {err}");
             }
-            served
+            Some(served)
         })
         .map_err(failed)?;
+    match opened.recv_timeout(deadline.left().unwrap_or_default()) {
+        Ok(opened) => opened?,
+        Err(RecvTimeoutError::Timeout) => {
+            return Err(Error::Slow {
+                path: path.as_path().into(),
+                after: deadline.after(),
+            });
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            return Err(failed(io::Error::other("the thread that opens it has panicked")));
+        }
+    }
     let connection = Connection::new(
         client,
         socket,
@@ -167,6 +302,12 @@ fn unreadable(path: &Path, err: &io::Error) -> Error {
 
 /// Why a path that exists is not a repository.
 fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
+    if let Some(trap) = err.downcast_any_ref::<repository::Trap>() {
+        return Error::Trap {
+            path: path.into(),
+            trap: trap.to_string(),
+        };
+    }
     let denied =
         |path: &Path| std::fs::metadata(path).is_err_and(|err| err.kind() == io::ErrorKind::PermissionDenied);
     let path = path.to_owned();
@@ -231,19 +372,20 @@ mod tests {
     #[test]
     fn the_thread_ends_with_the_connection() {
         let (dir, id) = large();
+        let threads = Threads::default();
         // Before anything was said.
-        let (transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
         drop(transport);
-        served.join().unwrap().ok();
+        served.join().unwrap().unwrap().ok();
 
         // After the handshake.
-        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         drop(transport);
-        served.join().unwrap().ok();
+        served.join().unwrap().unwrap().ok();
 
         // In the middle of a pack that nobody reads.
-        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         let arguments = [format!("want {id}").into(), "done".into()];
         let mut answer = transport
@@ -259,7 +401,7 @@ mod tests {
         assert_eq!(line, "packfile\n");
         drop(answer);
         drop(transport);
-        let err = served.join().unwrap().unwrap_err();
+        let err = served.join().unwrap().unwrap().unwrap_err();
         assert!(
             matches!(err, upload_pack::Error::Gone(_) | upload_pack::Error::Stopped),
             "{err}"

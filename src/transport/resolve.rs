@@ -5,7 +5,7 @@
 //! interrupted. The files are read anew for each name; answers are not kept.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -17,6 +17,7 @@ use domain::base::{Name, Rtype};
 
 use self::{question::Question, servers::Servers};
 use super::Deadline;
+use crate::bounded::{self, LIST};
 
 mod question;
 mod servers;
@@ -98,7 +99,7 @@ fn is_in(host: &str, domain: &str) -> bool {
 /// All addresses that `file`, see hosts(5), has for `host`. A file that is not there has none.
 fn in_hosts(file: &Path, host: &str) -> Vec<IpAddr> {
     let host = host.trim_end_matches('.');
-    let text = String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
+    let text = String::from_utf8_lossy(&bounded::read(file, LIST).unwrap_or_default()).into_owned();
     let mut found = Vec::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

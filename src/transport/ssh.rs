@@ -48,6 +48,7 @@ use super::{
     stamp::Stamps,
 };
 use crate::{
+    bounded,
     config::{Auth, Ssh},
     name::{AbsPath, RepoUrl},
 };
@@ -194,7 +195,7 @@ const MAX_KNOWN_HOSTS: u64 = 64 * 1024 * 1024;
 
 fn source(path: &Path) -> io::Result<Source> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
+    bounded::Given::open(path)?
         .take(MAX_KNOWN_HOSTS)
         .read_to_end(&mut bytes)?;
     Ok(Source {

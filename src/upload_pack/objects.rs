@@ -11,6 +11,9 @@ use gix_pack::Find;
 
 use super::Error;
 
+/// How many tags may lead to one another. git makes one of a tag by hand only.
+const MAX_TAGS: usize = 100;
+
 /// The object database.
 pub(super) struct Objects {
     pub(super) db: gix::odb::HandleArc,
@@ -104,6 +107,7 @@ impl Objects {
         let (mut at, mut tags) = (*id, Vec::new());
         loop {
             match self.kind(&at)? {
+                Some(Kind::Tag) if tags.len() == MAX_TAGS => return Err(Error::Tags { id: *id }),
                 Some(Kind::Tag) => {
                     let target = self.tag_target(&at)?;
                     tags.push(std::mem::replace(&mut at, target));

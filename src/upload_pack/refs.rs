@@ -26,21 +26,25 @@ pub(super) fn list(source: &Source<'_>, request: &LsRefs, write: &mut impl Write
     let wanted = |name: &BStr| {
         request.prefixes.is_empty() || request.prefixes.iter().any(|prefix| name.starts_with(prefix))
     };
-    let head = head(source)?;
-    for reference in head.into_iter().chain(all(source)?) {
+    let mut tell = |reference: Reference| {
         if wanted(reference.name.as_bstr())
             && let Some(line) = line(source, request, &reference)?
         {
             encode::text_to_write(&line, &mut *write).map_err(Error::Gone)?;
         }
+        Ok(())
+    };
+    if let Some(head) = head(source)? {
+        tell(head)?;
     }
+    each(source, tell)?;
     end(write)
 }
 
 /// The annotated tags under `refs/tags/`, each with the object that it comes down to.
 pub(super) fn tags(source: &Source<'_>) -> Result<Vec<super::objects::Peeled>, Error> {
     let mut out = Vec::new();
-    for reference in all(source)? {
+    each(source, |reference| {
         if reference.name.as_bstr().starts_with(b"refs/tags/")
             && let Some(id) = reference.target.try_id()
             && let Ok(Some(peeled)) = source.objects.peel(&id.to_owned())
@@ -48,7 +52,8 @@ pub(super) fn tags(source: &Source<'_>) -> Result<Vec<super::objects::Peeled>, E
         {
             out.push(peeled);
         }
-    }
+        Ok(())
+    })?;
     Ok(out)
 }
 
@@ -101,22 +106,25 @@ fn head(source: &Source<'_>) -> Result<Option<Reference>, Error> {
         .map_err(|source| Error::Repository { what: "HEAD", source })
 }
 
-/// All refs in the order of their names; those that are no refs are left out, as git does.
-fn all(source: &Source<'_>) -> Result<Vec<Reference>, Error> {
+/// Call `tell` with all refs in the order of their names, of which there may be more than memory holds; those that are
+/// no refs are left out, as git does.
+fn each(source: &Source<'_>, mut tell: impl FnMut(Reference) -> Result<(), Error>) -> Result<(), Error> {
     let failed = |source| Error::Repository {
         what: "the refs",
         source,
     };
     let platform = source.repo.references().map_err(failed)?;
-    let mut out = Vec::new();
     for reference in platform.all().map_err(failed)? {
         match reference {
-            Ok(reference) => out.push(reference.inner),
+            Ok(reference) => {
+                source.check()?;
+                tell(reference.inner)?;
+            }
             Err(err) if is_unreadable(&err) => return Err(failed(err)),
             Err(_) => {}
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Whether it is the system that does not let us read, rather than that there is nothing sensible to read.

@@ -35,4 +35,5 @@ mod source;
 mod status;
 mod stress;
 mod supervisor;
+mod traps;
 mod world;

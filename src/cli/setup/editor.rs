@@ -13,6 +13,7 @@ use std::{
 use async_signal::{Signal, Signals};
 
 use crate::{
+    bounded::{self, RULES},
     fault::{Blame, Kind},
     name::RunId,
 };
@@ -108,7 +109,7 @@ impl Editor {
             let editor = self.words[0].clone();
             return Err(Error::Failed { editor, status });
         }
-        let text = fs::read(&file).map_err(|source| Error::Draft {
+        let text = bounded::read(&file, RULES).map_err(|source| Error::Draft {
             doing: "read",
             path: file,
             source,

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
+    bounded::{self, RULES},
     config::{ClientCertificate, secret},
     name::AbsPath,
 };
@@ -62,7 +63,7 @@ const KEY: &str =
     "`tls.key_file` must name a private key without passphrase as PEM (-----BEGIN PRIVATE KEY-----)";
 
 fn chain(path: &AbsPath) -> Result<Vec<Certificate<'static>>, Error> {
-    let read = std::fs::read(path).map(Zeroizing::new);
+    let read = bounded::read_given(path.as_path(), RULES).map(Zeroizing::new);
     // It may hold the key, too.
     let pem = read.map_err(|err| cert_error(path, err.to_string(), "check the path and its permissions"))?;
     let mut certs = Vec::new();

@@ -14,6 +14,7 @@ use super::{
     certificate::{self, Shown},
 };
 use crate::{
+    bounded::{self, RULES},
     config::{Roots, Tls},
     name::AbsPath,
 };
@@ -87,7 +88,7 @@ fn file(path: &AbsPath) -> Result<RootCerts, Error> {
         path: path.clone(),
         reason,
     };
-    let pem = std::fs::read(path).map_err(|err| wrong(err.to_string()))?;
+    let pem = bounded::read_given(path.as_path(), RULES).map_err(|err| wrong(err.to_string()))?;
     let mut certs = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(cert) = item.map_err(|err| wrong(err.to_string()))? {

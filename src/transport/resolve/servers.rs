@@ -1,7 +1,7 @@
 //! What resolv.conf(5) says: which servers to ask, how patiently, and which names a short name may stand for.
 
 use std::{
-    fs, io,
+    io,
     net::{SocketAddr, SocketAddrV6},
     path::Path,
     time::Duration,
@@ -12,6 +12,7 @@ use resolv_conf::{Config, ScopedIp};
 use rustix::net::{AddressFamily, SocketType, netdevice};
 
 use super::Fqdn;
+use crate::bounded::{self, RULES};
 
 /// As many does glibc use.
 const MAX_SERVERS: usize = 3;
@@ -38,7 +39,7 @@ pub(super) struct Servers {
 impl Servers {
     /// Read `file`. Without it, the server is the one of this machine; a line that is not understood does not count.
     pub(super) fn read(file: &Path, port: u16) -> io::Result<Self> {
-        let text = match fs::read(file) {
+        let text = match bounded::read(file, RULES) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read.map_err(|err| io::Error::new(err.kind(), format!("{}: {err}", file.display())))?,
         };
@@ -100,7 +101,7 @@ mod tests {
 
     fn read(text: &str) -> Servers {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
+        std::fs::write(file.path(), text).unwrap();
         Servers::read(file.path(), 53).unwrap()
     }
 

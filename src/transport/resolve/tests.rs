@@ -82,7 +82,7 @@ impl NameServer {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(name), text).unwrap();
+        std::fs::write(self.dir.path().join(name), text).unwrap();
     }
 
     fn look_up(&self, host: &str) -> io::Result<Vec<String>> {
