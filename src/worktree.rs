@@ -18,6 +18,7 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,8 @@ pub struct Options<'a> {
     pub memory: &'a Memory,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
+    /// Set when the run's time is over: an update that has not changed anything by then does not begin to.
+    pub over: &'a AtomicBool,
 }
 
 impl Options<'_> {
@@ -118,6 +121,9 @@ pub fn update(
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
     let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
+    if options.over.load(Ordering::Relaxed) {
+        return Err(Error::Over);
+    }
 
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.

@@ -340,6 +340,7 @@ impl Pair {
                 dry_run,
                 memory: &self.memory,
                 report: &Reporter::new(|_| ()),
+                over: &std::sync::atomic::AtomicBool::new(false),
             },
         );
         rustix::process::umask(umask);

@@ -100,7 +100,12 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
 }
 
 /// A worker: shut in, then at work.
-fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<&Detached>) -> u8 {
+fn serve(
+    work: supervisor::Work,
+    umask: u32,
+    log: Option<Log>,
+    detached: Option<&Detached>,
+) -> u8 {
     let supervisor::Work {
         config,
         sockets,
@@ -141,12 +146,14 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
             sandbox,
             starter,
         },
-        link,
+        link: link.clone(),
         watchdog,
     };
     // Whoever typed the command waits for the end of all that could tell him something.
     detached.iter().for_each(|detached| detached.let_go());
-    match server::serve(&config, sockets, options) {
+    let outcome = server::serve(&config, sockets, options);
+    link.close();
+    match outcome {
         Outcome::Stopped => 0,
         Outcome::Aborted => 1,
     }

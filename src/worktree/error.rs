@@ -66,6 +66,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The run's time was over before anything was changed.
+    #[error("the files were still being compared; nothing was written")]
+    Over,
     /// Attributes or ignore rules outside the worktree could not be read.
     #[error("cannot read the repository's settings: {reason}")]
     #[diagnostic(help("look at `config` and `info/` in the git directory"))]
@@ -94,6 +97,7 @@ impl Blame for Error {
             Self::Tree { .. } | Self::Object { .. } | Self::Settings { .. } => Kind::Repository,
             Self::Index { kind, .. } => *kind,
             Self::Kept { .. } => Kind::Path,
+            Self::Over => Kind::Timeout,
             Self::File { source, .. } => kind_of_io(source),
         }
     }

@@ -21,6 +21,7 @@ mod limits;
 mod manual;
 mod mistakes;
 mod once;
+mod overdue;
 mod processes;
 mod project;
 mod remotes;
