@@ -26,8 +26,10 @@ use crate::{
 };
 
 mod groups;
+pub mod guard;
 pub mod install;
 pub use groups::Groups;
+pub use guard::Guard;
 
 /// What a hook is run with.
 #[derive(Debug)]
@@ -126,6 +128,14 @@ pub fn run(hook: usize, options: &Options<'_>) -> Result<Outcome, Error> {
         Hook::PostCheckout => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
     };
     execute(hook, &one_line(name), timeout, options)
+}
+
+/// Whether a run of `target` may start a hook.
+pub fn may_run(target: &Target, git_dir: &Path) -> bool {
+    target.hooks.iter().any(|hook| match hook {
+        Hook::Exec { .. } => true,
+        Hook::PostCheckout => post_checkout(git_dir).exists(),
+    })
 }
 
 fn post_checkout(git_dir: &Path) -> PathBuf {
@@ -294,6 +304,7 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
                 command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
             let child = command.stdout(stdout).stderr(stderr).spawn()?;
             let group = Pid::from_child(&child);
+            options.groups.guard(group);
             (group, End::Child(child))
         }
         Starter::Supervisor(link) => {

@@ -56,6 +56,8 @@
 //!      └────────────── control: ready, status, hooks to start ───────────────┘
 //! ```
 //!
+//! A third one, the [`hook::guard`], outlives both when they are killed: just long enough to kill their hooks.
+//!
 //! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
 //! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
 //! worker, beside the one that finishes its runs.

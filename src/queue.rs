@@ -22,7 +22,7 @@ use crate::{
     event::{self, Done, Event, Last, Past, Reporter, Standing},
     fault::{Failure, Kind},
     history::{self, History},
-    hook::{Groups, Starter},
+    hook::{Groups, Guard, Starter},
     journal::Journal,
     name::{RunId, TriggerName},
     peer::{Accounts, Peer},
@@ -79,6 +79,8 @@ pub struct Process {
     pub sandbox: Sandbox,
     /// Who starts hooks.
     pub starter: Starter,
+    /// Who kills them if this process is killed.
+    pub guard: Guard,
 }
 
 /// A run that has been accepted.
@@ -113,7 +115,7 @@ impl Scheduler {
             history: History::new(dir),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
-            groups: Groups::default(),
+            groups: Groups::new(process.guard.clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),

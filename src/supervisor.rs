@@ -26,6 +26,7 @@ use crate::{
     config::{Config, Listener},
     control::{Channel, Level, Order, Report, Start},
     fault::{Blame, Kind},
+    hook::Guard,
     listen::{self, Socket},
 };
 
@@ -45,6 +46,8 @@ pub struct Options<'a> {
     pub load: &'a dyn Fn() -> Result<Config, Vec<String>>,
     /// What a worker does, in its own process, up to its exit status.
     pub work: &'a dyn Fn(Work) -> u8,
+    /// Kills hooks if this process is killed.
+    pub guard: &'a Guard,
     /// Opens the log anew.
     pub reopen_log: &'a dyn Fn(),
     /// Told once, when it listens and before anybody is answered. The error is the exit status.
@@ -345,6 +348,9 @@ impl Supervisor<'_> {
         let id = start.id;
         let answer = match spawn(&worker.config, start, outputs) {
             Ok(child) => {
+                Pid::from_raw(child)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.add(group));
                 self.hooks.insert(child, Started { worker: pid, id });
                 Order::Started { id, pid: child }
             }
@@ -371,6 +377,9 @@ impl Supervisor<'_> {
                 let worker = self.workers.remove(at);
                 self.ended(&worker, ExitStatus::from_raw(status));
             } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
+                Pid::from_raw(pid)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.remove(group));
                 if let Some(worker) = self.workers.iter().find(|found| found.pid == worker) {
                     order(worker, Order::Ended { id, status });
                 }
@@ -383,8 +392,11 @@ impl Supervisor<'_> {
         let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
         for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
             kill_process_group(group, Signal::KILL).ok();
+            self.options.guard.remove(group);
         }
         self.hooks.retain(|_, hook| hook.worker != worker.pid);
+        // Those that it had started itself.
+        self.options.guard.end_of(worker.pid);
         self.hand_over();
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match (worker.phase, code) {

@@ -21,8 +21,9 @@ use crate::{
     config::{Config, Target},
     event::{Done, Event, Record, Reporter},
     fault::{Failure, Kind},
-    hook::{Groups, Starter},
+    hook::{self, Groups, Guard, Starter},
     name::RunId,
+    place,
     run::{self, Context},
     sandbox::Sandbox,
     transport::Connections,
@@ -84,7 +85,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         run: RunId::none(),
         umask,
         dry_run: arguments.dry_run,
-        groups: Groups::default(),
+        groups: Groups::new(guard(arguments, &targets)),
         starter: Starter::Here,
         sandbox: Sandbox::off(),
         connections,
@@ -103,6 +104,23 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         .map(|target| run_one(target, &context, &show))
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// A guard for the hooks, where there are some: it costs more than a run that finds nothing new.
+fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
+    if arguments.dry_run
+        || !targets
+            .iter()
+            .any(|target| hook::may_run(target, &place::git_dir(target)))
+    {
+        return Guard::default();
+    }
+    Guard::start().unwrap_or_else(|err| {
+        say(&format!(
+            "hooks will go on if this process is killed: cannot start a process: {err}"
+        ));
+        Guard::default()
+    })
 }
 
 /// Stop at once at SIGINT or SIGTERM, and hooks with us: each is a process group of its own, which the

@@ -4,13 +4,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::Guard;
+
 /// The process groups of running hooks.
 #[derive(Debug, Clone, Default)]
 pub struct Groups {
     running: Arc<Mutex<Vec<Pid>>>,
+    guard: Guard,
 }
 
 impl Groups {
+    /// None yet. Those that this process starts itself are told to `guard`.
+    pub fn new(guard: Guard) -> Self {
+        Self {
+            running: Arc::default(),
+            guard,
+        }
+    }
+
     /// Kill all of them.
     pub fn kill(&self) {
         for pid in self.lock().iter() {
@@ -25,6 +36,12 @@ impl Groups {
 
     pub(super) fn remove(&self, group: Pid) {
         self.lock().retain(|pid| *pid != group);
+        self.guard.remove(group);
+    }
+
+    /// This process has started `group` itself.
+    pub(super) fn guard(&self, group: Pid) {
+        self.guard.add(group);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {

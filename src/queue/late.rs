@@ -210,7 +210,7 @@ mod tests {
     use crate::{
         config::{self, Config},
         event::{Outcome, State},
-        hook::Starter,
+        hook::{Guard, Starter},
         journal::Journal,
         peer::Peer,
         queue::Process,
@@ -244,6 +244,7 @@ mod tests {
             umask: 0o022,
             sandbox: Sandbox::off(),
             starter: Starter::Here,
+            guard: Guard::default(),
         };
         let grace = Duration::from_millis(20);
         Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))

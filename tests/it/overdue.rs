@@ -365,3 +365,80 @@ fn what_the_kernel_holds_is_given_up_on() {
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     assert_eq!(super::world::tree(&world.path("disk/site"))["a"], file("3"));
 }
+
+/// Whatever is killed, its hooks do not go on beside those of the next run.
+#[test]
+fn hooks_die_with_whoever_was_killed() {
+    for (hooks, kills_worker) in [("Outside", false), ("Inside", false), ("Inside", true)] {
+        let world = world();
+        let hook = hanging_hook(&world);
+        let site = format!("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", {hook})");
+        let text =
+            format!("(listen: [Unix(path: \"s.sock\")], sandbox: (hooks: {hooks}), triggers: {{ {site} }})");
+        world.write("config.ron", &text);
+        let mut daemon = start(&world);
+        let (_client, line) = trigger(&daemon, "site", "| pids ");
+        let old = processes(&line);
+        match kills_worker {
+            false => daemon.signal(Signal::KILL),
+            true => rustix::process::kill_process(worker(&daemon), Signal::KILL).unwrap(),
+        }
+        daemon.wait();
+        for process in old {
+            assert!(
+                process.has_ended(Duration::from_secs(30)),
+                "{hooks} {kills_worker}"
+            );
+        }
+        let daemon = start(&world);
+        let (_client, line) = trigger(&daemon, "site", "| pids ");
+        for process in processes(&line) {
+            assert!(!process.has_ended(Duration::ZERO), "the new ones go on");
+        }
+    }
+}
+
+/// The child of the supervisor that is no hook.
+fn worker(daemon: &Daemon) -> Pid {
+    let program = fs::canonicalize(env!("CARGO_BIN_EXE_gitsocket")).unwrap();
+    let is_ours = |pid: &Pid| {
+        fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_ok_and(|exe| exe == program)
+    };
+    daemon.workers().into_iter().find(is_ours).unwrap()
+}
+
+#[test]
+fn hooks_die_with_a_killed_once() {
+    let world = world();
+    let hook = hanging_hook(&world);
+    world.config(&hook);
+    let start = || {
+        let mut command = world.command(["once", "site"]);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("| pids ") {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+        }
+        (child, processes(&line))
+    };
+    let (mut first, old) = start();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for process in &old {
+        assert!(process.has_ended(Duration::from_secs(30)));
+    }
+    let (mut second, new) = start();
+    assert!(new.iter().all(|process| !process.has_ended(Duration::ZERO)));
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert!(
+        new.iter()
+            .all(|process| process.has_ended(Duration::from_secs(30)))
+    );
+}
