@@ -17,9 +17,10 @@ use gitsocket::{
     event::{Outcome, Reporter},
     hook::{Groups, Starter},
     name::RunId,
-    run::{self, Context, Stop},
+    run::{self, Context},
     sandbox::Sandbox,
     transport::Connections,
+    watch::{Stop, Watch},
     worktree::Memory,
 };
 use source::{Entry, Source};
@@ -54,7 +55,7 @@ fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
         starter: Starter::Here,
         sandbox: Sandbox::off(),
         connections: connections.clone(),
-        stop: Stop::default(),
+        watch: Watch::new(target.run_timeout, Stop::default(), None),
         memory: memory.clone(),
         report: Reporter::new(|event| {
             black_box(event);

@@ -12,8 +12,8 @@ mod past;
 mod status;
 
 pub use line::short;
-pub use past::{Current, GoingOn, Last, Past, duration, now, time};
-pub use status::{Failing, Mixed, Standing, State, Status};
+pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
+pub use status::{Failing, Mixed, Standing, State, Status, Step, Stuck};
 
 use crate::{
     fault::{Failure, Kind},

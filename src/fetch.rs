@@ -44,6 +44,8 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// Connections that earlier fetches left alive.
     pub connections: &'a Connections,
+    /// Set when the run's time is over: indexing ends.
+    pub over: &'a AtomicBool,
 }
 
 /// What the remote has.
@@ -108,7 +110,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         let fatal = progress.fatal();
         let outcome = prepared
             .with_shallow(shallow)
-            .receive(progress, &AtomicBool::new(false))
+            .receive(progress, options.over)
             .map_err(
                 |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     Some(said) => context.refused(said),

@@ -105,15 +105,16 @@ impl History {
         history
     }
 
-    /// The last run of `target`, and how things stand since. Read at the first call, known from then on.
-    pub fn newest(&self, target: &Target) -> (Option<Last>, Standing) {
-        let Head { last, standing } = self.head(target);
+    /// The last run of `target`, and how things stand since. Read at the first call, known from then on. Without `looks`
+    /// the target itself is not looked at: who does might never come back.
+    pub fn newest(&self, target: &Target, looks: bool) -> (Option<Last>, Standing) {
+        let Head { last, standing } = self.head(target, looks);
         (last, standing)
     }
 
-    /// Remember a run that has ended.
-    pub fn keep(&self, target: &Target, ended: Ended<'_>) {
-        let mut standing = self.head(target).standing.after(&ended.last);
+    /// Remember a run that has ended; `looks` as for [`Self::newest`].
+    pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
+        let mut standing = self.head(target, looks).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
         standing.mixed = worktree::mixed(&place::git_dir(target));
         let head = Head {
@@ -162,7 +163,7 @@ impl History {
         Replay::new(text)
     }
 
-    fn head(&self, target: &Target) -> Head {
+    fn head(&self, target: &Target, looks: bool) -> Head {
         let key = key(target);
         let age = self.age(&key);
         let known = lock(&self.newest).get(&key).cloned();
@@ -173,7 +174,7 @@ impl History {
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
         let mut head = self.dir.as_ref().and_then(on_disk).unwrap_or_default();
-        if known.is_none() {
+        if known.is_none() && looks {
             correct(&mut head.standing, target);
         }
         let mut newest = lock(&self.newest);

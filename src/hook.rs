@@ -11,7 +11,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -25,7 +25,11 @@ use crate::{
     fault::{Blame, Kind, one_line},
 };
 
+mod groups;
+pub mod guard;
 pub mod install;
+pub use groups::Groups;
+pub use guard::Guard;
 
 /// What a hook is run with.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Options<'a> {
     pub groups: &'a Groups,
     /// Who starts it.
     pub starter: &'a Starter,
+    /// When it has to be over, whatever its own timeout is.
+    pub until: Instant,
 }
 
 /// Who starts hooks.
@@ -85,6 +91,13 @@ pub enum Error {
         /// `exit status 2` or `signal 9`.
         status: String,
     },
+    /// The run's time was over before the hook had ended.
+    #[error("the hook {hook} was killed")]
+    #[diagnostic(help("it runs again at the next trigger"))]
+    Late {
+        /// The hook.
+        hook: String,
+    },
     /// It took too long.
     #[error("the hook {hook} was killed after {limit}")]
     #[diagnostic(help("raise the hook's `timeout` if it needs longer; it runs again at the next trigger"))]
@@ -98,25 +111,10 @@ pub enum Error {
 
 impl Blame for Error {
     fn kind(&self) -> Kind {
-        Kind::Hook
-    }
-}
-
-/// The process groups of running hooks.
-#[derive(Debug, Clone, Default)]
-pub struct Groups(Arc<Mutex<Vec<Pid>>>);
-
-impl Groups {
-    /// Kill all of them.
-    pub fn kill(&self) {
-        for pid in self.lock().iter() {
-            // A group that has just ended is no error.
-            kill_process_group(*pid, Signal::KILL).ok();
+        match self {
+            Self::Late { .. } => Kind::Timeout,
+            Self::Start { .. } | Self::Failed { .. } | Self::Timeout { .. } => Kind::Hook,
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,6 +128,14 @@ pub fn run(hook: usize, options: &Options<'_>) -> Result<Outcome, Error> {
         Hook::PostCheckout => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
     };
     execute(hook, &one_line(name), timeout, options)
+}
+
+/// Whether a run of `target` may start a hook.
+pub fn may_run(target: &Target, git_dir: &Path) -> bool {
+    target.hooks.iter().any(|hook| match hook {
+        Hook::Exec { .. } => true,
+        Hook::PostCheckout => post_checkout(git_dir).exists(),
+    })
 }
 
 fn post_checkout(git_dir: &Path) -> PathBuf {
@@ -223,8 +229,10 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
     let (group, end) = start(hook, &watch.outputs, options).map_err(failed)?;
     options.report.emit(Event::HookStarted { hook: name.into() });
     let ended = supervise(group, end, watch, timeout, options);
+    let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),
+        None if is_late => ("killed: the run's time is over".into(), false),
         None => (
             format!("timeout after {}", humantime::format_duration(timeout)),
             false,
@@ -239,6 +247,7 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
     match ended {
         Some(status) if status.success() => Ok(Outcome::Succeeded),
         Some(_) => Err(Error::Failed { hook, status }),
+        None if is_late => Err(Error::Late { hook }),
         None => Err(Error::Timeout {
             hook,
             limit: humantime::format_duration(timeout).to_string(),
@@ -294,7 +303,9 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
             let mut command =
                 command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
             let child = command.stdout(stdout).stderr(stderr).spawn()?;
-            (Pid::from_child(&child), End::Child(child))
+            let group = Pid::from_child(&child);
+            options.groups.guard(group);
+            (group, End::Child(child))
         }
         Starter::Supervisor(link) => {
             let start = control::Start {
@@ -362,7 +373,7 @@ fn supervise(
     timeout: Duration,
     options: &Options<'_>,
 ) -> Option<ExitStatus> {
-    options.groups.lock().push(group);
+    options.groups.add(group);
     let Watch {
         outputs,
         waiter,
@@ -374,7 +385,7 @@ fn supervise(
     waiter.send(end).ok();
     let mut status = None;
     let mut killed = Killed::No;
-    let mut until = Instant::now() + timeout;
+    let mut until = options.until.min(Instant::now() + timeout);
     while status.is_none() || open > 0 {
         // A group that prints without end must not outlive its timeout either.
         let left = until.saturating_duration_since(Instant::now());
@@ -401,7 +412,7 @@ fn supervise(
     if killed != Killed::No {
         kill_process_group(group, Signal::KILL).ok();
     }
-    options.groups.lock().retain(|pid| *pid != group);
+    options.groups.remove(group);
     status.filter(|_| killed == Killed::No)
 }
 

@@ -25,6 +25,7 @@
 //! | [`reload`] | what is different between two configurations; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
+//! | [`watch`] | a run's time, and what ends its waits |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
@@ -55,6 +56,8 @@
 //!      └────────────── control: ready, status, hooks to start ───────────────┘
 //! ```
 //!
+//! A third one, the [`hook::guard`], outlives both when they are killed: just long enough to kill their hooks.
+//!
 //! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
 //! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
 //! worker, beside the one that finishes its runs.
@@ -65,6 +68,7 @@
 //!   repository names. A path and `file://` are served by this process itself, over a socket pair, so that one
 //!   code fetches from everywhere. (`gitsocket setup` starts an editor, for somebody at a terminal.)
 //! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
+//! - **Time is the run's** ([`watch`]): each step and each wait looks at it; a thread that the kernel holds is given up on.
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`].
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
@@ -117,5 +121,6 @@ pub mod supervisor;
 pub mod tidy;
 pub mod transport;
 pub mod upload_pack;
+pub mod watch;
 pub mod wire;
 pub mod worktree;

@@ -19,9 +19,11 @@ use crate::{
     event::{Event, Reporter},
     fault::{Blame, Kind, kind_of_io},
     name::AbsPath,
+    watch::{Early, Watch},
 };
 
 mod recovery;
+mod wait;
 pub use recovery::recover;
 
 /// A target could not be locked or recovered.
@@ -59,6 +61,22 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Another process had it for as long as the run could wait.
+    #[error("{path} is locked by another process")]
+    #[diagnostic(help(
+        "see which one it is: lslocks; another `gitsocket once` or daemon ends by itself, and the next trigger tries again"
+    ))]
+    Held {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The process stops, and another one had it.
+    #[error("{path} is locked by another process, and the daemon stops")]
+    #[diagnostic(help("trigger again once the daemon has been started"))]
+    Stopping {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A left-over file could not be removed.
     #[error("cannot remove {path}, which an interrupted run left: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
@@ -74,6 +92,8 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NotADirectory { .. } | Self::Dangling { .. } => Kind::Path,
+            Self::Held { .. } => Kind::Timeout,
+            Self::Stopping { .. } => Kind::Stopping,
             Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
                 kind_of_io(source)
             }
@@ -101,20 +121,21 @@ impl Drop for Lock {
     }
 }
 
-/// Lock the directory `path`, which is made if it is missing. Waits for as long as another run holds it.
-pub fn acquire(path: &AbsPath, report: &Reporter) -> Result<Lock, Error> {
+/// Lock the directory `path`, which is made if it is missing. While another run holds it, this one waits, for as long as
+/// its `watch` allows.
+pub fn acquire(path: &AbsPath, watch: &Watch, report: &Reporter) -> Result<Lock, Error> {
     let path = path.as_path();
     let mut made = Vec::new();
     loop {
         make(path, &mut made)?;
-        if let Some(dir) = lock(path, report)? {
+        if let Some(dir) = lock(path, watch, report)? {
             return Ok(Lock { _dir: dir, made });
         }
     }
 }
 
 /// Lock the directory that `path` is now; `None` if it was replaced or removed meanwhile.
-fn lock(path: &Path, report: &Reporter) -> Result<Option<File>, Error> {
+fn lock(path: &Path, watch: &Watch, report: &Reporter) -> Result<Option<File>, Error> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotADirectory => Error::NotADirectory { path: path.into() },
         _ => Error::Lock {
@@ -131,17 +152,20 @@ fn lock(path: &Path, report: &Reporter) -> Result<Option<File>, Error> {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(failed(err)),
     };
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
+    let dir = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => dir,
         Err(Errno::WOULDBLOCK) => {
             report.emit(Event::Waiting {
                 on: format!("another process that is updating {}", path.display()),
             });
-            rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive))
-                .map_err(|errno| failed(errno.into()))?;
+            wait::lock(dir, watch).map_err(|err| match err {
+                wait::Failed::Early(Early::Over) => Error::Held { path: path.into() },
+                wait::Failed::Early(Early::Stopping) => Error::Stopping { path: path.into() },
+                wait::Failed::Io(source) => failed(source),
+            })?
         }
         Err(errno) => return Err(failed(errno.into())),
-    }
+    };
     let held = dir.metadata().map_err(failed)?;
     Ok(match fs::metadata(path) {
         Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Some(dir),
@@ -187,9 +211,14 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::watch::Stop;
 
     fn silent() -> Reporter {
         Reporter::new(|_| {})
+    }
+
+    fn patient() -> Watch {
+        Watch::new(std::time::Duration::from_secs(60), Stop::default(), None)
     }
 
     fn abs(path: &Path) -> AbsPath {
@@ -200,12 +229,12 @@ mod tests {
     fn directories_made_for_nothing_go_away() {
         let dir = tempfile::tempdir().unwrap();
         let path = abs(&dir.path().join("a/b/c"));
-        let lock = acquire(&path, &silent()).unwrap();
+        let lock = acquire(&path, &patient(), &silent()).unwrap();
         assert!(path.as_path().is_dir());
         drop(lock);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
-        let lock = acquire(&path, &silent()).unwrap();
+        let lock = acquire(&path, &patient(), &silent()).unwrap();
         fs::write(path.as_path().join("x"), "").unwrap();
         drop(lock);
         assert!(path.as_path().join("x").exists());
@@ -219,7 +248,7 @@ mod tests {
         for path in ["link", "link/below", "loop"] {
             let path = abs(&dir.path().join(path));
             assert!(
-                matches!(acquire(&path, &silent()), Err(Error::Dangling { .. })),
+                matches!(acquire(&path, &patient(), &silent()), Err(Error::Dangling { .. })),
                 "{path}"
             );
         }
@@ -232,7 +261,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         for path in [file.clone(), file.join("below")] {
             assert!(matches!(
-                acquire(&abs(&path), &silent()),
+                acquire(&abs(&path), &patient(), &silent()),
                 Err(Error::NotADirectory { .. })
             ));
         }
@@ -242,17 +271,40 @@ mod tests {
     fn the_second_waits_for_the_first_even_if_the_directory_was_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = abs(&dir.path().join("site"));
-        let first = acquire(&path, &silent()).unwrap();
+        let first = acquire(&path, &patient(), &silent()).unwrap();
         let (waiting, waits) = mpsc::channel();
         let second = std::thread::spawn({
             let path = path.clone();
             let report = Reporter::new(move |event| waiting.send(event).unwrap());
-            move || acquire(&path, &report).unwrap()
+            move || acquire(&path, &patient(), &report).unwrap()
         });
         assert!(matches!(waits.recv().unwrap(), Event::Waiting { .. }));
         drop(first);
         let second = second.join().unwrap();
         assert!(path.as_path().is_dir(), "the second has made it anew");
         drop(second);
+    }
+
+    #[test]
+    fn no_lock_is_waited_for_longer_than_there_is_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = abs(dir.path());
+        let stranger = File::open(dir.path()).unwrap();
+        flock(&stranger, FlockOperation::LockExclusive).unwrap();
+        let impatient = || Watch::new(std::time::Duration::from_millis(20), Stop::default(), None);
+        // The second one finds the thread that the first one left.
+        for _ in 0..2 {
+            let err = acquire(&path, &impatient(), &silent()).unwrap_err();
+            assert!(matches!(err, Error::Held { .. }), "{err}");
+        }
+        let stop = Stop::default();
+        let watch = Watch::new(std::time::Duration::from_secs(60), stop.clone(), None);
+        stop.set();
+        let err = acquire(&path, &watch, &silent()).unwrap_err();
+        assert!(matches!(err, Error::Stopping { .. }), "{err}");
+        // Whether the thread that was left or this one is first: it does not keep the lock.
+        drop(stranger);
+        drop(acquire(&path, &patient(), &silent()).unwrap());
+        drop(acquire(&path, &patient(), &silent()).unwrap());
     }
 }

@@ -1,33 +1,41 @@
 //! Which run is next: one at a time per target, a bounded number in all, and never more than one waiting
 //! behind the one that goes on.
 //!
-//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads.
+//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads, and gives up on those that do
+//! not come back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
-    time::Duration,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use event_listener::Event as Bell;
 
 use crate::{
     config::{Config, Target, unknown_trigger},
-    event::{self, Done, Event, Last, Past, Reporter},
+    event::{self, Done, Event, Last, Past, Reporter, Standing},
     fault::{Failure, Kind},
     history::{self, History},
-    hook::{Groups, Starter},
+    hook::{Groups, Guard, Starter},
     journal::Journal,
     name::{RunId, TriggerName},
     peer::{Accounts, Peer},
-    run::{self, Stop},
+    run,
     sandbox::Sandbox,
     tidy,
     transport::Connections,
+    watch::{self, Stop, Watch},
     worktree::Memory,
 };
 
+mod ages;
+mod late;
 mod recall;
 mod slots;
 pub use recall::Found;
@@ -52,7 +60,15 @@ pub struct Scheduler {
     /// A run was accepted, started or ended.
     changed: Bell,
     tidying: Mutex<()>,
+    alarm: late::Alarm,
+    ages: Mutex<ages::Ages>,
+    work: Work,
+    /// How long a run may take to end once its time is over.
+    grace: Duration,
 }
+
+/// What is done for a target: [`run::execute`].
+type Work = fn(&Target, &run::Context) -> Done;
 
 /// What runs get from the process that they are part of.
 #[derive(Debug, Clone)]
@@ -63,6 +79,8 @@ pub struct Process {
     pub sandbox: Sandbox,
     /// Who starts hooks.
     pub starter: Starter,
+    /// Who kills them if this process is killed.
+    pub guard: Guard,
 }
 
 /// A run that has been accepted.
@@ -74,24 +92,45 @@ struct Run {
     /// When; and when it began.
     accepted: u64,
     began: Arc<OnceLock<u64>>,
+    /// Its time, once it has begun.
+    watch: Arc<OnceLock<Watch>>,
+    /// Whether it has ended for its clients.
+    ended: Arc<AtomicBool>,
 }
 
 impl Scheduler {
     /// Nothing runs yet.
     pub fn new(config: &Config, process: Process) -> Arc<Self> {
-        Arc::new(Self {
+        Self::of(config, process, history::dir(), (run::execute, watch::GRACE))
+    }
+
+    fn of(
+        config: &Config,
+        process: Process,
+        dir: Option<PathBuf>,
+        (work, grace): (Work, Duration),
+    ) -> Arc<Self> {
+        let scheduler = Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
-            history: History::new(history::dir()),
+            history: History::new(dir),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
+            groups: Groups::new(process.guard.clone()),
             process,
-            groups: Groups::default(),
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             memory: Memory::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),
-        })
+            alarm: late::Alarm::default(),
+            ages: Mutex::default(),
+            work,
+            grace,
+        });
+        if let Err(err) = scheduler.look_after_runs() {
+            tracing::error!("runs that hang will not be given up on: cannot start a thread: {err}");
+        }
+        scheduler
     }
 
     /// The target that `name` stands for, if `peer` may use it: to be asked before anything else is done with a name.
@@ -125,8 +164,11 @@ impl Scheduler {
 
     /// Accept a trigger; the journal is that of the run which serves it.
     pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
-        self.permitted(peer, name)?;
-        let run = self.queue().trigger(name, || {
+        let target = self.permitted(peer, name)?;
+        if let Some(failure) = self.stuck_at(target) {
+            return Err(failure);
+        }
+        let accepted = self.queue().trigger(name, || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
                 trigger: name.clone(),
@@ -136,14 +178,17 @@ impl Scheduler {
                 peer: peer.to_string().into(),
                 accepted: event::now(),
                 began: Arc::default(),
+                watch: Arc::default(),
+                ended: Arc::default(),
             }
         });
+        let run = accepted.map_err(|stuck| late::refusal(target, name, &stuck))?;
         self.changed.notify(usize::MAX);
         self.start();
         Ok(run.journal)
     }
 
-    /// Wait until every run that was accepted has ended.
+    /// Wait until every run that was accepted has ended, or is stuck.
     pub async fn drained(&self) {
         loop {
             let listener = self.changed.listen();
@@ -154,7 +199,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether every run that was accepted has ended.
+    /// Whether every run that was accepted has ended, or is stuck.
     pub fn is_idle(&self) -> bool {
         self.queue().is_idle()
     }
@@ -166,14 +211,18 @@ impl Scheduler {
 
     /// What goes on, in a line for people.
     pub fn summary(&self) -> String {
-        let (running, waiting) = self.queue().load();
+        let (running, waiting, stuck) = self.queue().load();
         let triggers = match self.targets.len() {
             1 => "1 trigger".into(),
             n => format!("{n} triggers"),
         };
+        let stuck = match stuck {
+            0 => String::new(),
+            n => format!(", {n} stuck"),
+        };
         match (running, waiting) {
-            (0, 0) => format!("{triggers}, no run"),
-            _ => format!("{triggers}, {running} running, {waiting} waiting"),
+            (0, 0) => format!("{triggers}, no run{stuck}"),
+            _ => format!("{triggers}, {running} running, {waiting} waiting{stuck}"),
         }
     }
 
@@ -194,12 +243,17 @@ impl Scheduler {
                 return;
             };
             run.began.get_or_init(event::now);
+            let watch = run.watch.get_or_init(|| self.watch(&name));
+            self.alarm.set(watch.until());
             let scheduler = self.clone();
             let spawned = std::thread::Builder::new().name(format!("run {name}")).spawn({
                 let (name, run) = (name.clone(), run.clone());
                 move || {
                     scheduler.changed.notify(usize::MAX);
                     let done = scheduler.execute(&name, &run);
+                    if run.ended.swap(true, Ordering::AcqRel) {
+                        return scheduler.came_back(&name, &done);
+                    }
                     let follows = scheduler.finish(&name, &run, done);
                     scheduler.start();
                     if follows {
@@ -218,6 +272,7 @@ impl Scheduler {
                     Some("raise the daemon's limit of tasks, or lower `jobs`"),
                 );
                 let done = Done::failed(name.as_str(), failure);
+                run.ended.store(true, Ordering::Release);
                 if self.finish(&name, &run, done) {
                     self.queue().follow(&name);
                 }
@@ -225,8 +280,11 @@ impl Scheduler {
         }
     }
 
-    fn execute(&self, name: &TriggerName, run: &Run) -> Done {
+    fn execute(self: &Arc<Self>, name: &TriggerName, run: &Run) -> Done {
         let target = &self.targets[name];
+        if let Some(failure) = self.stuck_at(target) {
+            return Done::failed(name.as_str(), failure);
+        }
         let journal = run.journal.clone();
         let context = run::Context {
             run: run.journal.run().clone(),
@@ -236,7 +294,7 @@ impl Scheduler {
             starter: self.process.starter.clone(),
             sandbox: self.process.sandbox.clone(),
             connections: self.connections.clone(),
-            stop: self.stop.clone(),
+            watch: run.watch.get_or_init(|| self.watch(name)).clone(),
             memory: self.memory.clone(),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
@@ -244,7 +302,7 @@ impl Scheduler {
                 event => journal.write(event),
             }),
         };
-        catch_unwind(AssertUnwindSafe(|| run::execute(target, &context))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| (self.work)(target, &context))).unwrap_or_else(|_| {
             let failure = Failure::new(
                 Kind::Internal,
                 "the run stopped at a fault of gitsocket itself",
@@ -260,14 +318,30 @@ impl Scheduler {
     /// Says whether a run follows.
     fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
         log(run, &done);
-        self.remember(name, run, &done);
+        self.remember(name, run, &done, true);
         let follows = self.queue().finished(name);
+        // A run that has the lock may be waiting for the job.
+        self.stop.wake();
         run.journal.write(Event::Done(done));
         self.changed.notify(usize::MAX);
         follows
     }
 
-    fn remember(&self, name: &TriggerName, run: &Run, done: &Done) {
+    /// The same for a run whose target is not free.
+    fn tell(&self, name: &TriggerName, run: &Run, done: Done) {
+        log(run, &done);
+        self.remember(name, run, &done, false);
+        run.journal.write(Event::Done(done));
+        self.changed.notify(usize::MAX);
+    }
+
+    /// For how long the trigger has been failing since `since`; `None`: the clock was set back.
+    fn failing_for(&self, name: &TriggerName, since: u64) -> Option<Duration> {
+        lock(&self.ages).of(name, since, event::now(), Instant::now())
+    }
+
+    /// `looks`: whether the target may be looked at; one that is stuck would hold this thread, too.
+    fn remember(&self, name: &TriggerName, run: &Run, done: &Done, looks: bool) {
         let (lost, mut events) = run.journal.kept();
         events.push(Event::Done(done.clone()));
         let ended = event::now();
@@ -286,7 +360,20 @@ impl Scheduler {
             events: &events,
             lost,
         };
-        self.history.keep(&self.targets[name], ended);
+        let target = &self.targets[name];
+        self.history.keep(target, ended, looks);
+        if done.failure.is_some()
+            && let (
+                _,
+                Standing {
+                    failing: Some(failing),
+                    ..
+                },
+            ) = self.history.newest(target, looks)
+        {
+            // From now on whatever the clock says.
+            self.failing_for(name, failing.since);
+        }
     }
 
     /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.

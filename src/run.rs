@@ -2,18 +2,21 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    time::{Duration, Instant},
+};
 
 use gix::ObjectId;
 
 mod retry;
 
-pub use retry::Stop;
-
 use crate::{
     changes,
     config::{Revision, Target},
-    event::{Done, Event, Outcome, Reporter},
+    event::{Done, Event, Outcome, Reporter, Step},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
     hook, lock,
@@ -23,6 +26,7 @@ use crate::{
     sandbox::{self, Sandbox},
     tidy,
     transport::{Connections, Deadline},
+    watch::{self, Watch},
     worktree,
 };
 use retry::Backoff;
@@ -44,8 +48,8 @@ pub struct Context {
     pub sandbox: Sandbox,
     /// Connections that earlier runs left alive.
     pub connections: Connections,
-    /// Whether the process is stopping.
-    pub stop: Stop,
+    /// How long the run may take, and whether the process is stopping.
+    pub watch: Watch,
     /// What is known of worktrees.
     pub memory: worktree::Memory,
     /// Where events go.
@@ -83,6 +87,23 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Publish(#[from] publish::Error),
+    /// There was no time left for a step.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Over(#[from] watch::Over),
+    /// It was not over in time.
+    #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
+    Late {
+        /// How long it could take.
+        limit: String,
+        /// What it was at.
+        step: Step,
+        /// What ended it.
+        source: Box<Self>,
+        /// What to do.
+        #[help]
+        help: String,
+    },
     /// A hook failed, after the update.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
@@ -105,6 +126,7 @@ impl Blame for Error {
             Self::Worktree(err) => err.kind(),
             Self::Publish(err) => err.kind(),
             Self::Hook { source, .. } => source.kind(),
+            Self::Over(_) | Self::Late { .. } => Kind::Timeout,
         }
     }
 }
@@ -120,6 +142,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     });
     let mut reached = Reached::default();
     let failure = deploy(target, context, &mut reached).err().map(|err| {
+        let err = in_time(err, &context.watch);
         if context.sandbox.is_closed() && is_denial(&err) {
             context.report.warn(SHUT_OUT);
         }
@@ -143,6 +166,27 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     context.report.emit(Event::Done(done.clone()));
     done
 }
+
+/// `err`; if the run's time is over, that is why, whatever it led to.
+fn in_time(err: Error, watch: &Watch) -> Error {
+    if !watch.is_over() {
+        return err;
+    }
+    let help = match &err {
+        Error::Lock(_) => miette::Diagnostic::help(&err).map(|help| help.to_string()),
+        _ => None,
+    };
+    Error::Late {
+        limit: humantime::format_duration(watch.limit()).to_string(),
+        step: watch.step(),
+        help: help.unwrap_or_else(|| LATE.into()),
+        source: Box::new(err),
+    }
+}
+
+/// What to do about a run that takes too long.
+const LATE: &str =
+    "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
 
 /// What somebody may want to know whose user may do what was denied.
 const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
@@ -190,7 +234,8 @@ struct Reached {
 
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
-    let _lock = lock::acquire(&target.path, &context.report)?;
+    context.watch.enter(Step::Lock)?;
+    let _lock = lock::acquire(&target.path, &context.watch, &context.report)?;
     // Only now is it settled which directory is the target.
     context
         .sandbox
@@ -198,6 +243,7 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
 }
 
 fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+    context.watch.enter(Step::Fetch)?;
     let (repo, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
             lock::recover(&git_dir)?;
@@ -214,6 +260,7 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
         old: reached.old.map(|id| id.to_string()),
         new: fetched.commit.to_string(),
     });
+    context.watch.enter(Step::Worktree)?;
     let updated = worktree::update(&repo, fetched.commit, &update_options(target, context))?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
@@ -221,6 +268,8 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
     if context.dry_run {
         return Ok(());
     }
+    // The files are there: however late it is, what says so is written, too.
+    context.watch.enter(Step::Publish).ok();
     publish::deployed(&repo, target, &fetched.tip, fetched.commit)?;
     context.report.emit(Event::Updated {
         written: updated.written,
@@ -239,12 +288,15 @@ fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<f
             other => return other,
         };
         let wait = backoff.wait();
+        if wait >= context.watch.left() {
+            return Err(err);
+        }
         context.report.warn(format!(
             "{err}; trying again in {} ({attempt} of {})",
             humantime::format_duration(wait),
             target.retries
         ));
-        if context.stop.wait(wait) {
+        if context.watch.pause(wait).is_err() {
             return Err(err);
         }
     }
@@ -262,12 +314,18 @@ fn fetch_once(
         .filter(|_| repo.is_shallow().unwrap_or(false) || publish::head(repo).is_none());
     let options = fetch::Options {
         target,
-        deadline: Deadline::new(target.timeout),
+        deadline: Deadline::new(fetch_time(target, context)),
         depth,
         report: &context.report,
         connections: &context.connections,
+        over: context.watch.over(),
     };
     fetch::fetch(repo, &options)
+}
+
+/// How long an attempt to fetch may take.
+fn fetch_time(target: &Target, context: &Context) -> Duration {
+    target.timeout.min(context.watch.left())
 }
 
 /// The repository of a new clone, with everything fetched and no files yet.
@@ -324,6 +382,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         dry_run: context.dry_run,
         memory: &context.memory,
         report: &context.report,
+        over: context.watch.over(),
     }
 }
 
@@ -360,11 +419,15 @@ fn run_hooks(
             report: &context.report,
             groups: &context.groups,
             starter: &context.starter,
+            until: context.watch.until(),
         };
         for hook in hooks {
+            context.watch.enter(Step::Hooks)?;
             hook::run(hook, &options).map_err(|source| {
                 // One that took too long was not refused anything.
-                if context.sandbox.hooks_are_inside() && !matches!(source, hook::Error::Timeout { .. }) {
+                if context.sandbox.hooks_are_inside()
+                    && !matches!(source, hook::Error::Timeout { .. } | hook::Error::Late { .. })
+                {
                     context.report.warn(CONFINED);
                 }
                 Error::Hook {

@@ -7,12 +7,17 @@
 //! killed, the worker is, too.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, io, os::unix::process::ExitStatusExt as _, process::ExitStatus,
-    sync::Arc, time::Duration,
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     net::RecvFlags,
     process::{Pid, Signal, kill_process, kill_process_group},
 };
@@ -21,9 +26,11 @@ use crate::{
     config::{Config, Listener},
     control::{Channel, Level, Order, Report, Start},
     fault::{Blame, Kind},
+    hook::Guard,
     listen::{self, Socket},
 };
 
+mod ending;
 mod handover;
 mod hooks;
 mod signals;
@@ -39,6 +46,8 @@ pub struct Options<'a> {
     pub load: &'a dyn Fn() -> Result<Config, Vec<String>>,
     /// What a worker does, in its own process, up to its exit status.
     pub work: &'a dyn Fn(Work) -> u8,
+    /// Kills hooks if this process is killed.
+    pub guard: &'a Guard,
     /// Opens the log anew.
     pub reopen_log: &'a dyn Fn(),
     /// Told once, when it listens and before anybody is answered. The error is the exit status.
@@ -102,6 +111,7 @@ pub fn supervise(
         workers: Vec::new(),
         hooks: BTreeMap::new(),
         level: Level::Serve,
+        gone_by: None,
         in_force: None,
         is_ready: false,
         reload_again: false,
@@ -128,6 +138,8 @@ struct Supervisor<'a> {
     /// Hooks that were started for a worker, by their processes.
     hooks: BTreeMap<i32, Started>,
     level: Level,
+    /// When it ends, whatever still goes on: once it was told to stop.
+    gone_by: Option<Instant>,
     /// The configuration that was last served.
     in_force: Option<Arc<Config>>,
     is_ready: bool,
@@ -158,6 +170,7 @@ impl Supervisor<'_> {
             }
             self.workers.iter().for_each(send);
             self.reap();
+            self.leave_behind();
         }
         if self.level > Level::Serve {
             tracing::info!("stopped");
@@ -167,10 +180,10 @@ impl Supervisor<'_> {
         Ok(self.exit.max(1))
     }
 
-    /// Until there is a signal or a message.
+    /// Until there is a signal or a message, or somebody has had its time.
     fn wait(&self) {
         let signals = self.signals.iter().map(Signals::wakes);
-        let speaking = self.workers.iter().filter(|worker| !worker.is_silent);
+        let speaking = self.workers.iter().filter(|worker| worker.silent.is_none());
         let mut fds: Vec<_> = signals
             .map(|stream| PollFd::new(stream, PollFlags::IN))
             .chain(speaking.map(|worker| {
@@ -182,7 +195,11 @@ impl Supervisor<'_> {
             }))
             .collect();
         // A signal interrupts it; whatever the reason is, everything is looked at.
-        poll(&mut fds, None).ok();
+        let ends = self.workers.iter().filter_map(Worker::gone_at);
+        let until = ends.chain(self.gone_by).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        poll(&mut fds, left.as_ref()).ok();
     }
 
     /// Start a worker for `config`, with the sockets that it wants.
@@ -218,7 +235,7 @@ impl Supervisor<'_> {
                     channel: ours,
                     config,
                     phase: Phase::Starting,
-                    is_silent: false,
+                    silent: None,
                     unsent: RefCell::default(),
                 });
             }
@@ -272,7 +289,7 @@ impl Supervisor<'_> {
                 Ok(Some((Report::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
                 // It has ended, or is about to: its wait status says how.
                 Ok(None) => {
-                    worker.is_silent = true;
+                    worker.silent.get_or_insert_with(Instant::now);
                     return;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
@@ -280,7 +297,7 @@ impl Supervisor<'_> {
                 Err(err) => {
                     tracing::error!("cannot understand the worker, which is killed: {err}");
                     kill_process(pid, Signal::KILL).ok();
-                    worker.is_silent = true;
+                    worker.silent.get_or_insert_with(Instant::now);
                     return;
                 }
             }
@@ -298,6 +315,7 @@ impl Supervisor<'_> {
             Level::Prepare | Level::Serve | Level::Drain => {
                 systemd::stopping();
                 self.level = Level::Stop;
+                self.gone_by = Some(self.last_moment());
                 // Who comes now finds nobody.
                 self.listeners.clear();
                 self.opened.clear();
@@ -330,6 +348,9 @@ impl Supervisor<'_> {
         let id = start.id;
         let answer = match spawn(&worker.config, start, outputs) {
             Ok(child) => {
+                Pid::from_raw(child)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.add(group));
                 self.hooks.insert(child, Started { worker: pid, id });
                 Order::Started { id, pid: child }
             }
@@ -355,10 +376,13 @@ impl Supervisor<'_> {
                 self.hear(self.workers[at].pid);
                 let worker = self.workers.remove(at);
                 self.ended(&worker, ExitStatus::from_raw(status));
-            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid)
-                && let Some(worker) = self.workers.iter().find(|found| found.pid == worker)
-            {
-                order(worker, Order::Ended { id, status });
+            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
+                Pid::from_raw(pid)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.remove(group));
+                if let Some(worker) = self.workers.iter().find(|found| found.pid == worker) {
+                    order(worker, Order::Ended { id, status });
+                }
             }
         }
     }
@@ -368,8 +392,11 @@ impl Supervisor<'_> {
         let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
         for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
             kill_process_group(group, Signal::KILL).ok();
+            self.options.guard.remove(group);
         }
         self.hooks.retain(|_, hook| hook.worker != worker.pid);
+        // Those that it had started itself.
+        self.options.guard.end_of(worker.pid);
         self.hand_over();
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match (worker.phase, code) {

@@ -18,7 +18,13 @@ use std::{
 use gix::ObjectId;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{event::Reporter, lock, name::AbsPath, repository};
+use crate::{
+    event::Reporter,
+    lock,
+    name::AbsPath,
+    repository,
+    watch::{Stop, Watch},
+};
 
 mod collect;
 mod delta;
@@ -223,7 +229,7 @@ impl Tidying<'_> {
         else {
             return Ok(Outcome::NotDue);
         };
-        let _lock = lock::acquire(self.options.path, &Reporter::new(|_| {}))?;
+        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
         if !swap::are_there(packs, false)? || leave::reason(repo, self.now)?.is_some() {
             return Ok(Outcome::Overtaken);
         }
@@ -241,6 +247,11 @@ impl Tidying<'_> {
         Ok(room.f_bavail.saturating_mul(room.f_frsize) > bytes + bytes / 4 + (1 << 20))
     }
 
+    /// How long a run of the target is waited for.
+    fn patience(&self) -> Watch {
+        Watch::new(PATIENCE, Stop::default(), None)
+    }
+
     fn pack_dir(&self) -> PathBuf {
         self.objects.join("pack")
     }
@@ -254,6 +265,10 @@ impl Tidying<'_> {
         })
     }
 }
+
+/// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
+/// longer, what was tidied is overtaken.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many bytes of unpacked objects are kept while trees are read.
 const CACHE_BYTES: usize = 32 << 20;

@@ -19,6 +19,7 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -77,6 +78,8 @@ pub struct Options<'a> {
     pub memory: &'a Memory,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
+    /// Set when the run's time is over: an update that has not changed anything by then does not begin to.
+    pub over: &'a AtomicBool,
 }
 
 impl Options<'_> {
@@ -133,6 +136,9 @@ pub fn update(
         false => outside::Rules::read(repo, root, &outside::ATTRIBUTES)?,
     };
     obstacles::check(&mut cx, &plan, &found, &old, &attributes)?;
+    if options.over.load(Ordering::Relaxed) {
+        return Err(Error::Over);
+    }
 
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.

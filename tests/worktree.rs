@@ -344,6 +344,7 @@ impl Pair {
                 dry_run,
                 memory: &self.memory,
                 report: &Reporter::new(|_| ()),
+                over: &std::sync::atomic::AtomicBool::new(false),
             },
         );
         rustix::process::umask(umask);

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::atomic::AtomicBool,
 };
 
 use argh::{ArgsInfo, FromArgs};
@@ -82,6 +83,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
         depth: None,
         report: &Reporter::new(|_| {}),
         connections,
+        over: &AtomicBool::new(false),
     };
     let (tip, object) = fetch::probe(&repo, &options).map_err(|err| Failure::of(&err))?;
     let name = match &tip {

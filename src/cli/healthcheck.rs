@@ -10,7 +10,7 @@ use super::{
     say, usage,
 };
 use crate::{
-    event::{Event, Record, Status, duration, now, time},
+    event::{Current, Event, Record, Status, Stuck, age, duration, now, time},
     wire::Request,
 };
 
@@ -19,8 +19,11 @@ use crate::{
 #[argh(
     subcommand,
     name = "healthcheck",
-    error_code(0, "it answers, and no trigger has been failing for long"),
-    error_code(1, "a trigger has"),
+    error_code(
+        0,
+        "it answers, no run is stuck or overdue, and no trigger has been failing for long"
+    ),
+    error_code(1, "a trigger has, or a run is"),
     error_code(3, "no daemon there"),
     error_code(4, "refused"),
     error_code(6, "no answer in time")
@@ -42,6 +45,9 @@ pub(super) struct Arguments {
 
 const FAILING_FOR: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How old a failure counts that began when the clock said a time to come: rather too old than never old enough, and not
+/// old for a bound that means never.
+const UNKNOWN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let timeout = arguments.timeout.as_deref().map(client::duration).transpose();
@@ -81,18 +87,97 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// What is wrong with a trigger, if it has been for `bound`.
+/// What is wrong with a trigger: a run that does not end, or failures for `bound`.
 fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
+    let trigger = &status.trigger;
+    if let Some(Stuck { since, step, run }) = &status.stuck {
+        return Some(format!(
+            "{trigger} is stuck since {}: the run {run}, in the step {}",
+            time(*since),
+            step.as_str()
+        ));
+    }
+    let overdue = |Current { run, going_on }: &Current| {
+        let overdue = duration(Duration::from_secs(going_on.overdue?));
+        Some(format!(
+            "{trigger} has the run {run}, which is longer than its run_timeout by {overdue}"
+        ))
+    };
+    if let Some(complaint) = status.runs.iter().find_map(overdue) {
+        return Some(complaint);
+    }
     let failing = status.standing.failing.as_ref()?;
-    let long = Duration::from_secs(now.saturating_sub(failing.since));
-    (long >= bound).then(|| {
-        format!(
-            "{} has been failing for {}, since {}: {}: {}",
-            status.trigger,
-            duration(long),
-            time(failing.since),
-            failing.failure.kind.as_str(),
-            failing.failure.message
-        )
-    })
+    // The daemon knows better: its clock may have been set since.
+    let known = status.failing_for.map(Duration::from_secs);
+    let long = match known.or_else(|| age(failing.since, now)) {
+        Some(long) if long < bound => return None,
+        Some(long) => format!("for {}, since {}", duration(long), time(failing.since)),
+        None if UNKNOWN_AGE < bound => return None,
+        None => format!("since {}, which the clock says is to come", time(failing.since)),
+    };
+    let failure = &failing.failure;
+    Some(format!(
+        "{trigger} has been failing {long}: {}: {}",
+        failure.kind.as_str(),
+        failure.message
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const NOW: u64 = 1_764_036_600;
+
+    fn said(more: &str) -> Option<String> {
+        let status = format!(r#"{{"trigger":"site","state":"idle","runs":[],"hooks_owed":false{more}}}"#);
+        complaint(&serde_json::from_str(&status).unwrap(), HOUR, NOW)
+    }
+
+    fn failing(since: u64, more: &str) -> Option<String> {
+        said(&format!(
+            r#","failing":{{"since":{since},"runs":1,"run":"0198c0ffee0001","ended":{since},
+            "kind":"remote","message":"it is gone"}}{more}"#
+        ))
+    }
+
+    #[test]
+    fn failures_count_by_a_clock_that_is_not_set() {
+        assert_eq!(said(""), None);
+        assert_eq!(failing(NOW - 3599, ""), None);
+        let long =
+            Some("site has been failing for 1h, since 2025-11-25T01:10:00Z: remote: it is gone".into());
+        assert_eq!(failing(NOW - 3600, ""), long);
+        // The daemon has counted, whatever the clock was set to.
+        assert_eq!(failing(NOW - 9999, r#","failing_for":10"#), None);
+        assert!(failing(NOW + 9999, r#","failing_for":3600"#).is_some());
+        // Nobody has: a clock that was set back hides nothing.
+        let said = failing(NOW + 9999, "").unwrap();
+        assert!(said.contains("which the clock says is to come: remote"), "{said}");
+        assert_eq!(failing(NOW + 1, ""), None, "two clocks are never the same");
+    }
+
+    #[test]
+    fn runs_that_do_not_end_are_told_at_once() {
+        let stuck = said(&format!(
+            r#","stuck":{{"since":{NOW},"step":"worktree","run":"0198c0ffee0001"}}"#
+        ));
+        let expected =
+            "site is stuck since 2025-11-25T02:10:00Z: the run 0198c0ffee0001, in the step worktree";
+        assert_eq!(stuck.as_deref(), Some(expected));
+        let run = |more: &str| {
+            let status = format!(
+                r#"{{"trigger":"site","state":"running","hooks_owed":false,
+                "runs":[{{"run":"0198c0ffee0001","peer":"-","accepted":{NOW},"began":{NOW}{more}}}]}}"#
+            );
+            complaint(&serde_json::from_str(&status).unwrap(), HOUR, NOW)
+        };
+        assert_eq!(run(""), None);
+        let said = run(r#","overdue":0"#).unwrap();
+        assert!(
+            said.ends_with("the run 0198c0ffee0001, which is longer than its run_timeout by 0ms"),
+            "{said}"
+        );
+    }
 }

@@ -1,6 +1,16 @@
 //! `gitsocket once`: run triggers here and now, without a daemon.
 
-use std::{io, path::PathBuf, process::ExitCode, sync::Arc, thread};
+use std::{
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
 
 use argh::{ArgsInfo, FromArgs};
 use async_signal::{Signal, Signals};
@@ -9,12 +19,15 @@ use futures_lite::{StreamExt as _, future::block_on};
 use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
 use crate::{
     config::{Config, Target},
-    event::{Record, Reporter},
-    hook::{Groups, Starter},
+    event::{Done, Event, Record, Reporter},
+    fault::{Failure, Kind},
+    hook::{self, Groups, Guard, Starter},
     name::RunId,
-    run::{self, Context, Stop},
+    place,
+    run::{self, Context},
     sandbox::Sandbox,
     transport::Connections,
+    watch::{self, Stop, Watch},
     worktree::Memory,
 };
 
@@ -72,12 +85,11 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         run: RunId::none(),
         umask,
         dry_run: arguments.dry_run,
-        groups: Groups::default(),
+        groups: Groups::new(guard(arguments, &targets)),
         starter: Starter::Here,
         sandbox: Sandbox::off(),
         connections,
-        // A signal ends this process at once.
-        stop: Stop::default(),
+        watch: Watch::new(Duration::ZERO, Stop::default(), None),
         memory: Memory::default(),
         report: Reporter::new(|_| {}),
     };
@@ -92,6 +104,23 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         .map(|target| run_one(target, &context, &show))
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// A guard for the hooks, where there are some: it costs more than a run that finds nothing new.
+fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
+    if arguments.dry_run
+        || !targets
+            .iter()
+            .any(|target| hook::may_run(target, &place::git_dir(target)))
+    {
+        return Guard::default();
+    }
+    Guard::start().unwrap_or_else(|err| {
+        say(&format!(
+            "hooks will go on if this process is killed: cannot start a process: {err}"
+        ));
+        Guard::default()
+    })
 }
 
 /// Stop at once at SIGINT or SIGTERM, and hooks with us: each is a process group of its own, which the
@@ -135,12 +164,15 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
     }
 }
 
-fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
+/// Run `target` to its end, on a thread that is left alone where the kernel holds it.
+fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
     let run = RunId::new();
     let context = Context {
         run: run.clone(),
+        // A signal ends this process at once.
+        watch: Watch::new(target.run_timeout, Stop::default(), None),
         report: Reporter::new({
-            let show = show.clone();
+            let (show, run) = (show.clone(), run.clone());
             move |event| {
                 show.record(&Record {
                     run: run.clone(),
@@ -150,11 +182,53 @@ fn run_one(target: &Target, context: &Context, show: &Arc<Show>) -> u8 {
         }),
         ..context.clone()
     };
-    let exit = run::execute(target, &context).exit;
-    if context.dry_run {
-        say("dry run: nothing was changed");
-    } else if let Err(failure) = run::tidy(target, &context.sandbox) {
-        say(&format!("cannot tidy {}: {}", target.path, failure.message));
+    let watch = context.watch.clone();
+    let (sender, ended) = mpsc::channel();
+    let spawned = thread::Builder::new().name("run".into()).spawn({
+        let target = target.clone();
+        move || {
+            sender.send(run::execute(&target, &context).exit).ok();
+            if context.dry_run {
+                say("dry run: nothing was changed");
+            } else if let Err(failure) = run::tidy(&target, &context.sandbox) {
+                say(&format!("cannot tidy {}: {}", target.path, failure.message));
+            }
+        }
+    });
+    if let Err(err) = spawned {
+        let message = format!("cannot start a thread for the run: {err}");
+        let help = Some("raise the limit of processes of this user");
+        return fail_run(show, run, target, Failure::new(Kind::Resources, message, help));
     }
+    let exit = ended.recv_timeout(watch.left()).or_else(|early| match early {
+        RecvTimeoutError::Timeout => {
+            watch.end();
+            ended.recv_timeout(watch::GRACE)
+        }
+        RecvTimeoutError::Disconnected => Err(early),
+    });
+    match exit {
+        Ok(exit) => {
+            // Until it has tidied. To be killed does no harm there.
+            ended.recv_timeout(target.run_timeout).ok();
+            exit
+        }
+        Err(RecvTimeoutError::Timeout) => fail_run(show, run, target, watch::stuck(&watch, &target.path)),
+        Err(RecvTimeoutError::Disconnected) => {
+            let message = "the run stopped at a fault of gitsocket itself";
+            let help = Some("please report it, with the lines about the panic");
+            fail_run(show, run, target, Failure::new(Kind::Internal, message, help))
+        }
+    }
+}
+
+/// The run has not come to an end by itself.
+fn fail_run(show: &Show, run: RunId, target: &Target, failure: Failure) -> u8 {
+    let done = Done::failed(target.trigger.as_str(), failure);
+    let exit = done.exit;
+    show.record(&Record {
+        run,
+        event: Event::Done(done),
+    });
     exit
 }

@@ -14,7 +14,7 @@ use crate::{
     control::Link,
     fault::{Failure, Kind},
     history,
-    hook::Starter,
+    hook::{Guard, Starter},
     listen,
     name::AbsPath,
     queue::Process,
@@ -71,6 +71,13 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
 }
 
 fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
+    // Before anything is opened that it would hold.
+    let guard = Guard::start().unwrap_or_else(|err| {
+        say(&format!(
+            "hooks will go on if this process is killed: cannot start a process: {err}"
+        ));
+        Guard::default()
+    });
     let inherited = listen::inherited().map_err(fail)?;
     let passed: Vec<Listener> = inherited.iter().map(|(listener, _)| listener.clone()).collect();
     let chosen = Chosen::from(arguments, &passed)?;
@@ -85,7 +92,8 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     let reopen_log = || log.iter().for_each(Log::reopen);
     let options = supervisor::Options {
         load: &|| chosen.load().map_err(Unusable::lines),
-        work: &|work| serve(work, umask, log.clone(), detached.as_ref()),
+        work: &|work| serve(work, umask, &guard, log.clone(), detached.as_ref()),
+        guard: &guard,
         reopen_log: &reopen_log,
         listening: &|| pidfile.iter().try_for_each(Pidfile::write),
         ready: &|| {
@@ -100,7 +108,13 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
 }
 
 /// A worker: shut in, then at work.
-fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<&Detached>) -> u8 {
+fn serve(
+    work: supervisor::Work,
+    umask: u32,
+    guard: &Guard,
+    log: Option<Log>,
+    detached: Option<&Detached>,
+) -> u8 {
     let supervisor::Work {
         config,
         sockets,
@@ -122,7 +136,7 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
     };
     tracing::info!("sandbox: {sandbox}");
     let reopen = move || log.iter().for_each(Log::reopen);
-    // This process is being killed, too; hooks go on, and the next run sees to what they owe.
+    // This process is being killed, too, and hooks are by their guard; the next run sees to what they owe.
     let alone = || std::process::exit(1);
     let link = match Link::new(channel, reopen, alone) {
         Ok(link) => link,
@@ -140,13 +154,16 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
             umask,
             sandbox,
             starter,
+            guard: guard.clone(),
         },
-        link,
+        link: link.clone(),
         watchdog,
     };
     // Whoever typed the command waits for the end of all that could tell him something.
     detached.iter().for_each(|detached| detached.let_go());
-    match server::serve(&config, sockets, options) {
+    let outcome = server::serve(&config, sockets, options);
+    link.close();
+    match outcome {
         Outcome::Stopped => 0,
         Outcome::Aborted => 1,
     }

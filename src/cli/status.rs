@@ -10,7 +10,7 @@ use super::{
     print,
 };
 use crate::{
-    event::{Current, Event, Failing, Last, Record, Standing, Status, duration, now, short, time},
+    event::{Current, Event, Failing, Last, Record, Standing, Status, Stuck, duration, now, short, time},
     name::TriggerName,
     wire::Request,
 };
@@ -82,6 +82,13 @@ fn text(status: &Status, now: u64) -> String {
     if let Some(since) = since {
         lines[0] += &format!(" since {}", at(*since));
     }
+    if let Some(Stuck { since, step, run }) = &status.stuck {
+        let step = step.as_str();
+        lines.push(format!(
+            "stuck     since {}: the run {run}, in the step {step}",
+            at(*since)
+        ));
+    }
     if let Some(failing) = failing {
         let Failing { since, failure, .. } = failing;
         lines.push(format!("failing   since {}, {}", at(*since), failing.times()));
@@ -105,7 +112,17 @@ fn text(status: &Status, now: u64) -> String {
             Some(began) => ("running ", began),
             None => ("waiting ", going_on.accepted),
         };
-        lines.push(format!("{what}  {run} by {}, for {}", going_on.peer, ago(since)));
+        let overdue = going_on.overdue.map_or_else(String::new, |secs| {
+            format!(
+                ", longer than its run_timeout by {}",
+                duration(Duration::from_secs(secs))
+            )
+        });
+        lines.push(format!(
+            "{what}  {run} by {}, for {}{overdue}",
+            going_on.peer,
+            ago(since)
+        ));
     }
     if let Some(Last { run, past }) = &status.last {
         let took = duration(Duration::from_millis(past.done.ms));

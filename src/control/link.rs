@@ -13,7 +13,7 @@ use std::{
 
 use event_listener::Event as Bell;
 use rustix::{
-    net::{RecvFlags, SendFlags},
+    net::{RecvFlags, SendFlags, Shutdown, shutdown},
     process::Pid,
 };
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,11 @@ impl Link {
     /// Tell the supervisor something that it need not answer. If it is gone, so are we in a moment.
     pub fn report(&self, report: &Report) {
         self.channel.send(report, &[], SendFlags::empty()).ok();
+    }
+
+    /// Tell the supervisor that this process ends now: a thread that the kernel holds may keep it from that.
+    pub fn close(&self) {
+        shutdown(&self.channel, Shutdown::Write).ok();
     }
 
     /// Have a hook started; its output goes to `outputs`. The `id` of `start` is set here.

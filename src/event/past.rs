@@ -18,6 +18,9 @@ pub struct GoingOn {
     pub accepted: u64,
     /// When it began, if it no longer waits for its target or a job.
     pub began: Option<u64>,
+    /// For how many seconds it should have been over, by the trigger's `run_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<u64>,
 }
 
 /// A run that has ended.
@@ -64,6 +67,17 @@ pub fn now() -> u64 {
         .as_secs()
 }
 
+/// A clock may be set back by so many seconds, or be behind another host's, without meaning anything.
+const SKEW: u64 = 60;
+
+/// How long ago `since` is at the time `now`. `None`: it has not come yet, so nobody can tell: the clock was set back.
+pub fn age(since: u64, now: u64) -> Option<Duration> {
+    match now.checked_sub(since) {
+        None if since - now > SKEW => None,
+        age => Some(Duration::from_secs(age.unwrap_or(0))),
+    }
+}
+
 /// A time for people: `2026-11-25T02:10:31Z`.
 pub fn time(secs: u64) -> String {
     // What a year has more digits for than RFC 3339 has, no clock of a daemon says.
@@ -93,7 +107,12 @@ impl GoingOn {
     /// Half a line of a list, to go behind the run's id.
     pub fn line(&self) -> String {
         match self.began {
-            Some(began) => format!("{} by {}: running", time(began), self.peer),
+            Some(began) => {
+                let overdue = self.overdue.map_or_else(String::new, |secs| {
+                    format!(", overdue for {}", duration(Duration::from_secs(secs)))
+                });
+                format!("{} by {}: running{overdue}", time(began), self.peer)
+            }
             None => format!("{} by {}: waiting", time(self.accepted), self.peer),
         }
     }
@@ -132,6 +151,25 @@ mod tests {
             (263_000_000, "3d 1h"),
         ] {
             assert_eq!(duration(Duration::from_millis(ms)), expected);
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (since, now, expected) in [
+            (100, 100, Some(0)),
+            (100, 3_700, Some(3_600)),
+            (0, u64::MAX, Some(u64::MAX)),
+            // Clocks that differ a little are no clocks that were set back.
+            (160, 100, Some(0)),
+            (161, 100, None),
+            (u64::MAX, 0, None),
+        ] {
+            assert_eq!(
+                age(since, now),
+                expected.map(Duration::from_secs),
+                "{since} {now}"
+            );
         }
     }
 

@@ -15,6 +15,9 @@ pub struct Status {
     pub trigger: TriggerName,
     /// What its target does.
     pub state: State,
+    /// What is stuck, if it is.
+    #[serde(default)]
+    pub stuck: Option<Stuck>,
     /// The run that goes on, and the one that waits.
     pub runs: Vec<Current>,
     /// The last run that ended.
@@ -22,6 +25,9 @@ pub struct Status {
     /// What is deployed, and what is wrong.
     #[serde(flatten)]
     pub standing: Standing,
+    /// For how many seconds it has been failing, if it is and that is known: the clock may have been set since.
+    #[serde(default)]
+    pub failing_for: Option<u64>,
 }
 
 /// What a target does.
@@ -36,6 +42,35 @@ pub enum State {
     Running,
     /// A run goes on, and another one follows.
     RunningThenQueued,
+    /// A run was given up on, but its thread has not come back: no other can start.
+    Stuck,
+}
+
+/// What a run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It waits for the target's lock.
+    Lock,
+    /// It brings the remote's newest commit here.
+    Fetch,
+    /// It updates the files.
+    Worktree,
+    /// It writes refs and state.
+    Publish,
+    /// It runs hooks.
+    Hooks,
+}
+
+/// A run that has not ended in time, and whose thread has not come back since: the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// When it was given up on.
+    pub since: u64,
+    /// What it was at.
+    pub step: Step,
+    /// The run.
+    pub run: RunId,
 }
 
 /// How things stand after a run.
@@ -101,6 +136,20 @@ impl State {
             Self::Waiting => "waiting",
             Self::Running => "running",
             Self::RunningThenQueued => "running-then-queued",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+impl Step {
+    /// The word, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Fetch => "fetch",
+            Self::Worktree => "worktree",
+            Self::Publish => "publish",
+            Self::Hooks => "hooks",
         }
     }
 }
@@ -158,6 +207,13 @@ impl Status {
         let mut line = format!("{} {} {commit}", self.trigger, self.state.as_str());
         if let Some(since) = standing.since {
             line += &format!(" since {}", time(since));
+        }
+        if let Some(Stuck { since, step, run }) = &self.stuck {
+            line += &format!(
+                "; stuck since {}, run {run} in the step {}",
+                time(*since),
+                step.as_str()
+            );
         }
         if let Some(failing) = &standing.failing {
             line += &format!("; failing since {}, {}", time(failing.since), failing.times());
@@ -296,9 +352,11 @@ mod tests {
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),
             state: State::Idle,
+            stuck: None,
             runs: Vec::new(),
             last: None,
             standing: Standing::default(),
+            failing_for: None,
         };
         assert_eq!(status.line(), "site idle -");
         status.standing = standing.after(&failed);
@@ -309,6 +367,7 @@ mod tests {
             peer: "uid=0 pid=1".into(),
             accepted: 1_764_036_640,
             began: Some(1_764_036_641),
+            overdue: None,
         };
         status.runs = vec![Current {
             run: failed.run,

@@ -12,6 +12,7 @@ use crate::{
     journal::Journal,
     name::{RunId, TriggerName},
     peer::Peer,
+    watch::Watch,
     wire::Which,
 };
 
@@ -39,20 +40,27 @@ impl Scheduler {
     fn status_of(&self, target: &Target) -> Box<Status> {
         let name = &target.trigger;
         // In this order: a run that ends in between is seen twice rather than not at all.
-        let (state, runs) = {
+        let (state, stuck, runs) = {
             let queue = self.queue();
             (
                 queue.state(name),
+                queue.stuck(name).cloned(),
                 queue.runs(name).map(|run| run.current()).collect(),
             )
         };
-        let (last, standing) = self.history.newest(target);
+        let (last, standing) = self.history.newest(target, stuck.is_none());
+        let failing_for = standing
+            .failing
+            .as_ref()
+            .and_then(|failing| self.failing_for(name, failing.since));
         Box::new(Status {
             trigger: name.clone(),
             state,
+            stuck,
             runs,
             last,
             standing,
+            failing_for: failing_for.map(|age| age.as_secs()),
         })
     }
 
@@ -120,6 +128,7 @@ impl Run {
                 peer: self.peer.to_string(),
                 accepted: self.accepted,
                 began: self.began.get().copied(),
+                overdue: self.watch.get().and_then(Watch::late).map(|late| late.as_secs()),
             },
         }
     }

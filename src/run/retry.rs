@@ -1,9 +1,6 @@
-//! Trying again: how long to wait before, and when to give that up.
+//! Trying again: how long to wait before.
 
-use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// The wait before the first attempt that is not the first.
 const FIRST: Duration = Duration::from_secs(1);
@@ -31,33 +28,8 @@ impl Backoff {
     }
 }
 
-/// Whether the process is stopping: then runs end as soon as they can do so well. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
-
-impl Stop {
-    /// The process is stopping.
-    pub fn set(&self) {
-        let (stopping, bell) = &*self.0;
-        *stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        bell.notify_all();
-    }
-
-    /// Wait for `time`, or until the process is stopping, which is the value.
-    pub fn wait(&self, time: Duration) -> bool {
-        let (stopping, bell) = &*self.0;
-        let stopping = stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        let (stopping, _) = bell
-            .wait_timeout_while(stopping, time, |stopping| !*stopping)
-            .unwrap_or_else(PoisonError::into_inner);
-        *stopping
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Instant};
-
     use super::*;
 
     #[test]
@@ -76,19 +48,5 @@ mod tests {
             let whole = Duration::from_secs(*whole);
             assert!(*wait >= whole / 2 && *wait <= whole, "{wait:?} of {whole:?}");
         }
-    }
-
-    #[test]
-    fn a_stop_ends_the_wait() {
-        let stop = Stop::default();
-        assert!(!stop.wait(Duration::from_millis(20)));
-        let begin = Instant::now();
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| stop.wait(Duration::from_secs(60)));
-            stop.set();
-            assert!(waiting.join().is_ok_and(|stopped| stopped));
-        });
-        assert!(stop.wait(Duration::from_secs(60)), "from now on at once");
-        assert!(begin.elapsed() < Duration::from_secs(30));
     }
 }

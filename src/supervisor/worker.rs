@@ -1,6 +1,12 @@
 //! A worker, as its supervisor knows it; and orders, none of which is lost while it is held up.
 
-use std::{cell::RefCell, collections::VecDeque, io, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::{net::SendFlags, process::Pid};
 
@@ -15,8 +21,8 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     pub(super) config: Arc<Config>,
     pub(super) phase: Phase,
-    /// Whether its end of the channel is closed.
-    pub(super) is_silent: bool,
+    /// Since when its end of the channel is closed.
+    pub(super) silent: Option<Instant>,
     /// Orders that it has no room for yet.
     pub(super) unsent: RefCell<VecDeque<Order>>,
 }
@@ -33,6 +39,17 @@ pub(super) enum Phase {
     Closing,
     /// It finishes what it has accepted.
     Leaving,
+}
+
+/// How long a worker may take to end once it has closed its channel. One that takes longer has a thread that the kernel
+/// holds, and ends when that is over.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// When it need not be waited for any longer.
+    pub(super) fn gone_at(&self) -> Option<Instant> {
+        self.silent.map(|since| since + LAST_MOMENT)
+    }
 }
 
 /// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. To open the

@@ -58,7 +58,7 @@ impl Tidying<'_> {
             self.temporary,
         )?;
 
-        let _lock = lock::acquire(self.options.path, &Reporter::new(|_| {}))?;
+        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
         if !swap::are_there(packs, true)?
             || !swap::are_there(&others, false)?
             || leave::reason(repo, self.now)?.is_some()

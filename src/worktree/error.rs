@@ -127,6 +127,9 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// The run's time was over before anything was changed.
+    #[error("the files were still being compared; nothing was written")]
+    Over,
 }
 
 impl Error {
@@ -147,6 +150,7 @@ impl Blame for Error {
         match self {
             Self::Tree { .. } | Self::Object { .. } => Kind::Repository,
             Self::Index { kind, .. } => *kind,
+            Self::Over => Kind::Timeout,
             Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
             Self::File { source, .. }
             | Self::Rules { source, .. }

@@ -25,7 +25,8 @@ pub(super) fn compare(
     tidy: &Tidy,
 ) -> Result<Found, Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
-    let found = walk::walk(root, old, new, &cx.elsewhere, tidy).map_err(|stop| stopped(cx, stop))?;
+    let found =
+        walk::walk(root, old, new, &cx.elsewhere, tidy, cx.options.over).map_err(|stop| stopped(cx, stop))?;
     for check in found.checks.iter().filter(|check| !check.racy) {
         let entry = &new.entries()[check.entry];
         let path = entry.path(new);
@@ -38,6 +39,7 @@ pub(super) fn compare(
 fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
     match why {
         Why::Io(err) => cx.failed("read", path.as_bstr(), err),
+        Why::Over => Error::Over,
         Why::Protected => Error::Kept {
             path: path.to_string(),
             kept: path.to_string(),

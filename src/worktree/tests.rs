@@ -121,6 +121,7 @@ impl Place {
                 dry_run: self.dry_run,
                 memory: &self.memory,
                 report: &Reporter::new(move |event| events.lock().unwrap().push(event)),
+                over: &std::sync::atomic::AtomicBool::new(false),
             },
         )
     }
@@ -678,6 +679,7 @@ fn errors_name_the_path_and_say_what_to_do() {
         dry_run: false,
         memory: &Memory::default(),
         report: &Reporter::new(|_| ()),
+        over: &std::sync::atomic::AtomicBool::new(false),
     };
     let err = update(&place.repo, err, &options).unwrap_err();
     let failure = crate::fault::Failure::of(&err);

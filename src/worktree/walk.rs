@@ -7,7 +7,10 @@ use std::{
     io,
     ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -61,6 +64,8 @@ pub(super) enum Why {
     Io(io::Error),
     /// The tree has files where the repository is.
     Protected,
+    /// The run's time is over.
+    Over,
 }
 
 /// Fewer entries than this are not worth another thread.
@@ -73,12 +78,14 @@ pub(super) fn walk(
     new: &gix::index::State,
     protected: &[Inode],
     tidy: &Tidy,
+    over: &AtomicBool,
 ) -> Result<Found, Stop> {
     let walk = Walk {
         old,
         new,
         protected,
         tidy,
+        over,
         now: SystemTime::now(),
         hash: new.object_hash(),
     };
@@ -128,6 +135,7 @@ struct Walk<'w> {
     protected: &'w [Inode],
     /// Directories that need not be listed if they have not changed.
     tidy: &'w Tidy,
+    over: &'w AtomicBool,
     now: SystemTime,
     hash: gix::hash::Kind,
 }
@@ -153,6 +161,9 @@ impl Walk<'_> {
             path: task.path.strip_suffix(b"/").unwrap_or_default().into(),
             why,
         };
+        if self.over.load(Ordering::Relaxed) {
+            return Err(stop(Why::Over));
+        }
         let name = match task.path.strip_suffix(b"/") {
             Some(path) => dirs::split(path.as_bstr()).1,
             None => ".".into(),

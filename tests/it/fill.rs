@@ -15,10 +15,11 @@ use gitsocket::{
     hook::{Groups, Starter},
     name::RunId,
     publish,
-    run::{self, Context, Stop},
+    run::{self, Context},
     sandbox::Sandbox,
     tidy,
     transport::Connections,
+    watch::{Stop, Watch},
 };
 
 use super::{
@@ -35,8 +36,9 @@ struct Daemon {
 impl Daemon {
     fn new(world: &World, more: &str) -> Self {
         let config = Config::load(&world.config(more)).unwrap();
+        let target = config.triggers.values().next().unwrap().clone();
         Self {
-            target: config.triggers.values().next().unwrap().clone(),
+            target: target.clone(),
             context: Context {
                 run: RunId::new(),
                 umask: 0o022,
@@ -45,7 +47,7 @@ impl Daemon {
                 starter: Starter::Here,
                 sandbox: Sandbox::off(),
                 connections: Connections::new(config.keep_alive),
-                stop: Stop::default(),
+                watch: Watch::new(target.run_timeout, Stop::default(), None),
                 memory: gitsocket::worktree::Memory::default(),
                 report: Reporter::new(|_| {}),
             },

@@ -79,6 +79,7 @@ pub fn install(program: &Path, to: &Path) {
 /// A file system of its own, in memory, that is unmounted when this is dropped.
 pub struct Disk {
     path: PathBuf,
+    _unmount: Unmount,
 }
 
 impl Disk {
@@ -90,6 +91,7 @@ impl Disk {
         fs::create_dir(path).unwrap();
         let disk = Self {
             path: path.to_owned(),
+            _unmount: Unmount(path.to_owned()),
         };
         if !disk.try_mount(&format!("size={kib}k")) {
             skipped("no file system can be mounted here");
@@ -134,10 +136,13 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+/// Unmounts what is mounted there when this is dropped.
+pub struct Unmount(pub PathBuf);
+
+impl Drop for Unmount {
     fn drop(&mut self) {
         // Lazily: a process that was killed may not be gone yet.
-        Command::new("umount").arg("--lazy").arg(&self.path).status().ok();
+        Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
     }
 }
 

@@ -25,6 +25,7 @@ mod mixed;
 mod mortal;
 mod once;
 mod outside;
+mod overdue;
 mod processes;
 mod project;
 mod remotes;

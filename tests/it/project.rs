@@ -15,7 +15,7 @@ const ROOMS: [&[&str]; 14] = [
     &["event"],
     &["config"],
     &["wire", "reload", "peer"],
-    &["durable", "repository"],
+    &["durable", "repository", "watch"],
     &["upload_pack"],
     &[
         "transport",
