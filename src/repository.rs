@@ -16,7 +16,9 @@ use crate::fault::{Blame, Kind, kind_of_io};
 pub enum Error {
     /// There is something, but git would not call it a repository.
     #[error("{path} is not a usable git repository: {reason}")]
-    #[diagnostic(help("move it away, and the next run clones it anew"))]
+    #[diagnostic(help(
+        "repair it with git; or move it away together with the files that were deployed from it, and the next run clones again"
+    ))]
     Open {
         /// The git directory.
         path: PathBuf,
@@ -59,6 +61,9 @@ const OVERRIDES: [&str; 12] = [
     "gitoxide.userAgent=git/gitsocket",
 ];
 
+/// What git writes to save time may be damaged as well, and says the same twice.
+const WITHOUT_CACHES: [&str; 2] = ["core.commitGraph=false", "core.multiPackIndex=false"];
+
 /// How repositories are opened: isolated, and trusted as far as reading them goes.
 fn options() -> gix::open::Options {
     gix::open::Options::isolated()
@@ -74,6 +79,7 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         reason,
     };
     let repo: gix::Repository = options()
+        .config_overrides(OVERRIDES.into_iter().chain(WITHOUT_CACHES))
         .object_store_slots(slots())
         .open_path_as_is(true)
         .open(git_dir)

@@ -7,6 +7,7 @@
 mod access;
 mod completions;
 mod daemon;
+mod damage;
 mod endless;
 mod errors;
 mod exits;
@@ -16,6 +17,7 @@ mod help;
 mod history;
 mod hooks;
 mod hostile;
+mod incomplete;
 mod interrupted;
 mod limits;
 mod manual;
