@@ -3,12 +3,7 @@
 //! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
 //! `transport` connects. Knows nothing of worktrees.
 
-use std::{
-    io,
-    num::NonZeroU32,
-    path::PathBuf,
-    sync::{PoisonError, atomic::AtomicBool},
-};
+use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
 
 use gix::{
     ObjectId,
@@ -26,8 +21,10 @@ use crate::{
     transport::{self, Connections, Deadline},
 };
 
+pub mod complete;
 mod error;
 mod progress;
+mod received;
 pub use error::Error;
 use progress::Progress;
 
@@ -38,6 +35,8 @@ pub struct Options<'a> {
     pub target: &'a Target,
     /// When to give up.
     pub deadline: Deadline,
+    /// The commit that was deployed last: all of it was here.
+    pub deployed: Option<ObjectId>,
     /// How much history to fetch; `None` leaves the history's bound where it is.
     pub depth: Option<NonZeroU32>,
     /// Progress, and what the remote says.
@@ -77,11 +76,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         let found = Found::commit(id);
         if is_complete(repo, options.target, &found) {
             // It will never be another one.
-            return Ok(Outcome {
-                commit: id,
-                tip: found.tip,
-                keep: None,
-            });
+            return context.known(found);
         }
     }
     let specs = refspecs(&options.target.revision);
@@ -100,35 +95,18 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         }
     };
 
-    let keep = if is_complete(repo, options.target, &found) {
-        None
-    } else {
-        let shallow = options
-            .depth
-            .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
-        let progress = Progress::new(options.report);
-        let fatal = progress.fatal();
-        let outcome = prepared
-            .with_shallow(shallow)
-            .receive(progress, options.over)
-            .map_err(
-                |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    Some(said) => context.refused(said),
-                    None => context.failed(&err),
-                },
-            )?;
-        match outcome.status {
-            fetch::Status::Change {
-                write_pack_bundle, ..
-            } => write_pack_bundle.keep_path,
-            fetch::Status::NoPackReceived { .. } => None,
-        }
-    };
-    let commit = context.peel(&found)?;
+    if is_complete(repo, options.target, &found) {
+        return context.known(found);
+    }
+    let received = context.receive(prepared)?;
+    context
+        .check(&found, received.is_pack())
+        .inspect_err(|_| received.discard())?;
+    let commit = context.peel(&found).inspect_err(|_| received.discard())?;
     Ok(Outcome {
         commit,
         tip: found.tip,
-        keep,
+        keep: received.keep,
     })
 }
 
@@ -384,10 +362,14 @@ impl Context<'_> {
                 path: self.repo.git_dir().into(),
                 source: io::Error::other(reason),
             },
+            _ if reason.contains(PACK) => Error::Damaged { repo, reason },
             _ => Error::Protocol { repo, reason },
         }
     }
 }
+
+/// What gix says when a pack came that it could not make sense of.
+const PACK: &str = "Failed to write the received pack";
 
 fn of_transport(err: &transport::Error) -> Error {
     let Failure { kind, message, help } = Failure::of(err);

@@ -38,6 +38,7 @@
 //! | [`fetch`] | the remote's newest commit and its objects come here |
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
+//! | [`heal`] | objects that are missing or damaged here are fetched again |
 //! | [`publish`] | refs, reflogs and the state file |
 //! | [`run`] | the pipeline above: one function |
 //! | [`history`] | runs that have ended are remembered across restarts |
@@ -99,6 +100,7 @@ pub mod fault;
 pub mod fetch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod heal;
 pub mod history;
 pub mod hook;
 pub mod journal;

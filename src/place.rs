@@ -40,8 +40,9 @@ pub enum Error {
     /// It holds something that is not a git worktree.
     #[error("{path} holds files, such as {example:?}, but is not a git worktree; nothing was touched")]
     #[diagnostic(help(
-        "empty it, or let the trigger's `path` name another place{}",
-        git_dir.as_ref().map(|dir| format!("; if it is one, move its git directory to {dir}")).unwrap_or_default()
+        "empty it, or let the trigger's `path` name another place; if it is one, move its git directory to {}: what is damaged in \
+         it is fetched again",
+        git_dir.as_ref().map_or_else(|| path.join(".git"), |dir| dir.as_path().into()).display()
     ))]
     Occupied {
         /// The target's path.

@@ -23,7 +23,9 @@ pub use look::Trap;
 pub enum Error {
     /// There is something, but git would not call it a repository.
     #[error("{path} is not a usable git repository: {reason}")]
-    #[diagnostic(help("move it away, and the next run clones it anew"))]
+    #[diagnostic(help(
+        "repair it with git; or move it away together with the files that were deployed from it, and the next run clones again"
+    ))]
     Open {
         /// The git directory.
         path: PathBuf,
@@ -63,7 +65,7 @@ impl Blame for Error {
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 13] = [
+const OVERRIDES: [&str; 14] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
@@ -74,8 +76,9 @@ const OVERRIDES: [&str; 13] = [
     "core.symlinks=true",
     "core.ignoreCase=false",
     "core.precomposeUnicode=false",
-    // It saves little, and is one more file to believe.
+    // What git writes to save time may be damaged, or a trap, and says nothing that is not said elsewhere.
     "core.commitGraph=false",
+    "core.multiPackIndex=false",
     "index.skipHash=false",
     "gitoxide.userAgent=git/gitsocket",
 ];

@@ -2,34 +2,28 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fs, io,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
 
 use gix::ObjectId;
 
 mod retry;
+mod whole;
 
 use crate::{
-    changes,
     config::{Revision, Target},
     event::{Done, Event, Outcome, Reporter, Step},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
-    hook, lock,
+    heal, hook, lock,
     name::RunId,
     place::{self, Place},
     publish, repository,
     sandbox::{self, Sandbox},
     tidy,
-    transport::{Connections, Deadline},
+    transport::Connections,
     watch::{self, Watch},
     worktree,
 };
-use retry::Backoff;
 
 /// What a run gets from the process it is part of.
 #[derive(Debug, Clone)]
@@ -75,6 +69,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
+    /// What was missing or damaged in it could not be had again.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Heal(#[from] heal::Error),
     /// The remote's newest commit could not be had.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -122,6 +120,7 @@ impl Blame for Error {
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
             Self::Repository(err) => err.kind(),
+            Self::Heal(err) => err.kind(),
             Self::Fetch(err) => err.kind(),
             Self::Worktree(err) => err.kind(),
             Self::Publish(err) => err.kind(),
@@ -247,11 +246,7 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
     let (repo, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
             lock::recover(&git_dir)?;
-            let repo = repository::open(&git_dir)?;
-            reached.old = publish::head(&repo);
-            let fetched = fetch(&repo, target, context)?;
-            publish::fetched(&repo, target, &fetched)?;
-            (repo, fetched)
+            whole::fetch_into(&git_dir, target, context, reached)?
         }
         Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
         Place::Empty => clone(target, context)?,
@@ -261,7 +256,7 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
         new: fetched.commit.to_string(),
     });
     context.watch.enter(Step::Worktree)?;
-    let updated = worktree::update(&repo, fetched.commit, &update_options(target, context))?;
+    let (repo, fetched, updated) = whole::update(repo, fetched, target, context)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     reached.finished_another = updated.finished_another;
@@ -276,56 +271,9 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
         deleted: updated.deleted,
         cleaned: updated.cleaned,
     });
-    run_hooks(&repo, target, context, &fetched, reached)
-}
-
-/// Fetch; after a fault that passes again, up to the number of times that the target allows.
-fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<fetch::Outcome, fetch::Error> {
-    let mut backoff = Backoff::new();
-    for attempt in 1..=target.retries {
-        let err = match fetch_once(repo, target, context) {
-            Err(err) if err.kind().passes() => err,
-            other => return other,
-        };
-        let wait = backoff.wait();
-        if wait >= context.watch.left() {
-            return Err(err);
-        }
-        context.report.warn(format!(
-            "{err}; trying again in {} ({attempt} of {})",
-            humantime::format_duration(wait),
-            target.retries
-        ));
-        if context.watch.pause(wait).is_err() {
-            return Err(err);
-        }
-    }
-    fetch_once(repo, target, context)
-}
-
-fn fetch_once(
-    repo: &gix::Repository,
-    target: &Target,
-    context: &Context,
-) -> Result<fetch::Outcome, fetch::Error> {
-    // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
-    let depth = target
-        .depth
-        .filter(|_| repo.is_shallow().unwrap_or(false) || publish::head(repo).is_none());
-    let options = fetch::Options {
-        target,
-        deadline: Deadline::new(fetch_time(target, context)),
-        depth,
-        report: &context.report,
-        connections: &context.connections,
-        over: context.watch.over(),
-    };
-    fetch::fetch(repo, &options)
-}
-
-/// How long an attempt to fetch may take.
-fn fetch_time(target: &Target, context: &Context) -> Duration {
-    target.timeout.min(context.watch.left())
+    run_hooks(&repo, target, context, &fetched, reached)?;
+    heal::finish(repo.git_dir());
+    Ok(())
 }
 
 /// The repository of a new clone, with everything fetched and no files yet.
@@ -362,14 +310,24 @@ fn build_clone<'a>(
         _ => gix::hash::Kind::Sha1,
     };
     let building = place::build(target, hash)?;
-    let theirs = match fetch(building.repo(), target, context) {
+    let theirs = match whole::fetch(
+        building.repo(),
+        target,
+        context,
+        whole::Onto::nothing(target.depth),
+    ) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
     // The first removes its directory as it goes, and the second is built in the same place.
     drop(building);
     let building = place::build(target, theirs)?;
-    let fetched = fetch(building.repo(), target, context)?;
+    let fetched = whole::fetch(
+        building.repo(),
+        target,
+        context,
+        whole::Onto::nothing(target.depth),
+    )?;
     Ok((building, fetched))
 }
 
@@ -462,7 +420,7 @@ fn environment(
     old: Option<ObjectId>,
 ) -> BTreeMap<String, OsString> {
     let changed = hook::changed_files(repo.git_dir());
-    if let Err(err) = changes::write(repo, old, fetched.commit, &changed) {
+    if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, target, context) {
         context
             .report
             .warn(format!("cannot list the changed files for the hooks: {err}"));

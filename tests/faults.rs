@@ -87,6 +87,8 @@ struct Stage {
     tip: ObjectId,
     /// Whether each round begins with nothing.
     clones: bool,
+    /// Whether each round begins with damaged packs.
+    heals: bool,
 }
 
 impl Stage {
@@ -107,6 +109,7 @@ impl Stage {
             round: 0,
             tip,
             clones,
+            heals: false,
         };
         if !clones {
             stage.world.deploy();
@@ -130,6 +133,25 @@ impl Stage {
         self.world.write("site/untracked/deep/file", "x");
         self.world.write("site/same", "modified here");
         fs::remove_file(self.world.path("site/modified")).unwrap();
+        if self.heals {
+            self.damage();
+        }
+    }
+
+    /// Damage all packs, and let everything be read again.
+    fn damage(&self) {
+        let git_dir = self.world.path("site/.git");
+        fs::remove_file(git_dir.join("index")).unwrap();
+        fs::remove_file(self.world.path("site/same")).unwrap();
+        for entry in fs::read_dir(git_dir.join("objects/pack")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ext| ext == "pack") {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[12..].fill(0x55);
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, bytes).unwrap();
+            }
+        }
     }
 
     /// Run until the call `n`, and let `fault` happen there. Gives the calls that were made.
@@ -232,7 +254,10 @@ fn everywhere(name: &str, clones: bool, more: &str, faults: &[Fault]) {
     if !build_tracer(&tracer) {
         return;
     }
-    let mut stage = Stage::new(clones, more, tracer);
+    everywhere_on(name, Stage::new(clones, more, tracer), faults);
+}
+
+fn everywhere_on(name: &str, mut stage: Stage, faults: &[Fault]) {
     for &fault in faults {
         // A run without a fault tells how many calls there are, more or less: threads are not always as fast.
         stage.set();
@@ -300,6 +325,28 @@ fn an_update_is_killed() {
 #[test]
 fn a_shallow_update_is_killed() {
     everywhere("shallow update", false, "depth: 1", &[Fault::Kill]);
+}
+
+fn healing(faults: &[Fault]) {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if build_tracer(&tracer) {
+        let stage = Stage {
+            heals: true,
+            ..Stage::new(false, "", tracer)
+        };
+        everywhere_on("healing", stage, faults);
+    }
+}
+
+#[test]
+fn a_run_that_heals_is_killed() {
+    healing(&[Fault::Kill]);
+}
+
+#[test]
+fn a_run_that_heals_meets_errors() {
+    healing(&errors());
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
     let (_scratch, repo) = scratch(target).map_err(|err| Failure::of(&err))?;
     let options = fetch::Options {
         target,
+        deployed: None,
         deadline: Deadline::new(target.timeout),
         depth: None,
         report: &Reporter::new(|_| {}),

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::complete::Missing;
 use crate::fault::{Blame, Kind};
 
 /// A fetch failed.
@@ -99,6 +100,37 @@ pub enum Error {
         /// The local repository's hash.
         ours: gix::hash::Kind,
     },
+    /// Something that the new commit needs has not come.
+    #[error("{repo} did not give all of the new commit: {missing}; nothing was deployed")]
+    #[diagnostic(help(
+        "the next run asks again; if it stays, run `git fsck` in the remote repository, and repair it there"
+    ))]
+    Incomplete {
+        /// The repository, without secrets.
+        repo: String,
+        /// What is missing.
+        missing: Box<Missing>,
+        /// A pack was received. Otherwise, the remote was not asked for what is missing.
+        received: bool,
+    },
+    /// The pack that came makes no sense.
+    #[error("{repo} sent a damaged pack: {reason}; nothing was deployed")]
+    #[diagnostic(help(
+        "the next run asks again; if it stays, run `git fsck` in the remote repository, and repair it there"
+    ))]
+    Damaged {
+        /// The repository, without secrets.
+        repo: String,
+        /// Why.
+        reason: String,
+    },
+    /// What was here before is damaged, so that nothing can be fetched on top of it.
+    #[error("objects of the repository are missing or damaged: {source}")]
+    #[diagnostic(help("the next run fetches them again"))]
+    Unsound {
+        /// How that was noticed.
+        source: Box<Self>,
+    },
     /// Anything that git's protocol did not foresee.
     #[error("fetching from {repo} failed: {reason}")]
     #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
@@ -119,6 +151,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether damage of what was here before the fetch may be the reason.
+    pub fn may_be_ours(&self) -> bool {
+        match self {
+            Self::Incomplete { .. } | Self::Damaged { .. } | Self::Protocol { .. } => true,
+            Self::Store { source, .. } => source.kind() == io::ErrorKind::Other,
+            _ => false,
+        }
+    }
+}
+
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
@@ -128,8 +171,10 @@ impl Blame for Error {
             | Self::Empty { .. }
             | Self::Missing { .. }
             | Self::NoCommit { .. }
-            | Self::NotACommit { .. } => Kind::Remote,
-            Self::ObjectFormat { .. } => Kind::Repository,
+            | Self::NotACommit { .. }
+            | Self::Incomplete { .. }
+            | Self::Damaged { .. } => Kind::Remote,
+            Self::ObjectFormat { .. } | Self::Unsound { .. } => Kind::Repository,
             Self::BrokenOff { .. } | Self::Protocol { .. } => Kind::Unreachable,
             Self::Store { source, .. } => crate::fault::kind_of_io(source),
         }

@@ -36,7 +36,9 @@ pub enum Error {
     },
     /// A part of the repository cannot be understood.
     #[error("cannot read {what}: {reason}")]
-    #[diagnostic(help("run `git fsck` in it, and repair it; or remove it, and the next run clones it anew"))]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
     Repository {
         /// The part.
         what: String,
@@ -45,14 +47,18 @@ pub enum Error {
     },
     /// Something needed is not there.
     #[error("object {id} is missing")]
-    #[diagnostic(help("run `git fsck` in it, and repair it; or remove it, and the next run clones it anew"))]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
     Missing {
         /// The object.
         id: ObjectId,
     },
     /// A pack is damaged.
     #[error("object {id} in {path} is damaged")]
-    #[diagnostic(help("run `git fsck` in it, and repair it; or remove it, and the next run clones it anew"))]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
     Corrupt {
         /// The pack.
         path: PathBuf,

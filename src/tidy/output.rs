@@ -221,7 +221,11 @@ fn digest(path: &Path, hash: gix::hash::Kind) -> Result<ObjectId, Error> {
 }
 
 /// Write the index of the pack, of ids computed from the content of its objects.
-fn write_index(pack: &Path, index: &Path, hash: gix::hash::Kind) -> Result<index::write::Outcome, Error> {
+pub(crate) fn write_index(
+    pack: &Path,
+    index: &Path,
+    hash: gix::hash::Kind,
+) -> Result<index::write::Outcome, Error> {
     let failed = |err: gix::Error| Error::pack(pack, &err);
     let file = File::open(pack).map_err(|err| Error::io("open", pack, err))?;
     let mut entries = input::BytesToEntriesIter::new_from_header(

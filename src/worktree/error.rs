@@ -23,7 +23,7 @@ pub enum Error {
     /// An object is missing or damaged.
     #[error("object {id} (at {path:?}) cannot be read from the repository: {reason}")]
     #[diagnostic(help(
-        "the repository is damaged: move its git directory away, and the next run fetches it anew"
+        "the next run fetches it again; if it stays, look at the disk, and at repositories that objects/info/alternates names"
     ))]
     Object {
         /// The object.

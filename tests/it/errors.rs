@@ -113,7 +113,11 @@ fn the_path() {
     fails(&world, 1, &["site/.git is a file"]);
     fs::remove_file(world.path("site/.git")).unwrap();
     fs::create_dir(world.path("site/.git")).unwrap();
-    fails(&world, 1, &["not a usable git repository", "clones it anew"]);
+    fails(
+        &world,
+        1,
+        &["not a usable git repository", "the next run clones again"],
+    );
 }
 
 #[test]

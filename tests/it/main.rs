@@ -7,6 +7,7 @@
 mod access;
 mod completions;
 mod daemon;
+mod damage;
 mod disk;
 mod endless;
 mod errors;
@@ -17,6 +18,7 @@ mod help;
 mod history;
 mod hooks;
 mod hostile;
+mod incomplete;
 mod interrupted;
 mod limits;
 mod manual;

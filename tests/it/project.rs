@@ -27,7 +27,7 @@ const ROOMS: [&[&str]; 14] = [
         "journal",
     ],
     &["fetch", "tidy", "sandbox"],
-    &["publish"],
+    &["publish", "heal"],
     &["run", "history"],
     &["queue", "listen", "client"],
     &["server"],

@@ -1,0 +1,394 @@
+//! Damage in a target's own repository heals in the run that meets it; damage of a source is an error, and no more.
+//!
+//! `GITSOCKET_FLIPS=500` tries so many flips of a bit; `SEED=…` tries the same again.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    source::{Entry, Source, file},
+    world::{Ended, World, git, have, last_line, tree},
+};
+
+/// What a run says that has healed.
+const HEALED: &str = "fetched again";
+
+fn files(round: u32) -> BTreeMap<String, Entry> {
+    // Long enough for deltas.
+    let text: String = (0..60)
+        .map(|n| format!("{} of line {n}\n", round * (n / 59)))
+        .collect();
+    [
+        ("same".to_owned(), file("same")),
+        ("d/same".to_owned(), file("the same below")),
+        ("d/e/text".to_owned(), file(&text)),
+        (format!("d/new{round}"), file(&format!("round {round}"))),
+    ]
+    .into()
+}
+
+fn commit(source: &mut Source, round: u32) {
+    let files = files(round);
+    source.commit(files.iter().map(|(path, entry)| (path.as_str(), entry.clone())));
+}
+
+/// A site that was deployed at each of `rounds` commits.
+fn deployed(rounds: u32, more: &str) -> (World, Source) {
+    let world = World::new();
+    let mut source = world.source();
+    world.config(&format!("retries: 0, {more}"));
+    for round in 1..=rounds {
+        commit(&mut source, round);
+        world.deploy();
+    }
+    (world, source)
+}
+
+fn check(world: &World, round: u32, what: &str) {
+    assert_eq!(world.site(), files(round), "{what}");
+    let site = world.path("site");
+    git(&site, &["fsck", "--strict", "--no-dangling"]);
+    assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
+    assert!(!site.join(".git/gitsocket/heal").exists(), "{what}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// Files below `dir` with one of these extensions, in order.
+fn with_extension(dir: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = tree(dir)
+        .keys()
+        .map(|name| dir.join(name))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|ext| extensions.iter().any(|other| ext == *other))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Let one bit of a file be another.
+fn flip(path: &Path, rng: &mut fastrand::Rng) -> String {
+    let mut bytes = fs::read(path).unwrap();
+    let (at, bit) = (rng.usize(..bytes.len()), rng.u8(..8));
+    bytes[at] ^= 1 << bit;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+    format!("bit {bit} of byte {at} of {}", path.display())
+}
+
+fn rng(name: &str) -> fastrand::Rng {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("{name}: SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// The loose object `name`.
+fn loose(git_dir: &Path, name: &str) -> PathBuf {
+    let id = git(git_dir, &["rev-parse", name]);
+    let (dir, rest) = id.trim().split_at(2);
+    git_dir.join("objects").join(dir).join(rest)
+}
+
+#[test]
+fn a_target_that_an_older_version_wedged() {
+    if !have("git") {
+        return;
+    }
+    for depth in ["", "depth: 1"] {
+        for lost in ["d/new2", "d", ""] {
+            for more in [false, true] {
+                let (world, mut source) = deployed(1, depth);
+                commit(&mut source, 2);
+                let git_dir = world.path("site/.git");
+                // The remote-tracking ref was written first, and something of it has never come.
+                let url = source.path.to_str().unwrap();
+                let fetch = ["fetch", "-q", url, "+main:refs/remotes/origin/main"];
+                git(
+                    &git_dir,
+                    &[&["-c", "fetch.unpackLimit=1000"], &fetch[..]].concat(),
+                );
+                fs::remove_file(loose(&git_dir, &format!("origin/main:{lost}"))).unwrap();
+                if more {
+                    commit(&mut source, 3);
+                }
+                let what = format!("{depth} {lost:?} {more}");
+                let ended = world.deploy();
+                // With a bound, what is newer needs nothing of it.
+                let is_needed = depth.is_empty() || !more;
+                assert!(!is_needed || ended.err.contains(HEALED), "{what}: {ended:?}");
+                assert_eq!(world.site(), files(if more { 3 } else { 2 }), "{what}");
+                if is_needed {
+                    check(&world, if more { 3 } else { 2 }, &what);
+                }
+                assert!(!world.deploy().err.contains(HEALED), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_are_lost_with_their_objects_come_back() {
+    if !have("git") {
+        return;
+    }
+    let (world, _) = deployed(2, "");
+    let packs = world.path("site/.git/objects/pack");
+    fs::remove_dir_all(&packs).unwrap();
+    fs::create_dir(&packs).unwrap();
+    fs::remove_file(world.path("site/same")).unwrap();
+    let ended = world.deploy();
+    assert!(ended.err.contains(HEALED), "{ended:?}");
+    check(&world, 2, "no packs");
+}
+
+#[test]
+fn small_files_of_git_that_are_rubbish() {
+    if !have("git") {
+        return;
+    }
+    for (name, depth) in [
+        ("HEAD", ""),
+        ("HEAD", "git_dir: \"lib/x.git\""),
+        ("packed-refs", ""),
+        ("index", ""),
+        ("refs/heads/other", ""),
+        ("refs/remotes/origin/main", ""),
+        ("shallow", "depth: 1"),
+        ("objects/pack/multi-pack-index", ""),
+        ("objects/info/commit-graph", ""),
+    ] {
+        let (world, mut source) = deployed(2, depth);
+        let git_dir = match depth.contains("git_dir") {
+            true => world.path("lib/x.git"),
+            false => world.path("site/.git"),
+        };
+        fs::write(git_dir.join(name), "\u{1}rubbish\n").unwrap();
+        commit(&mut source, 3);
+        world.deploy();
+        assert_eq!(world.site(), files(3), "{name}");
+        if !depth.contains("git_dir") && !name.starts_with("objects/") {
+            check(&world, 3, name);
+        }
+    }
+}
+
+/// Each run either succeeds, or says whose fault it is; once the source is as it was, all is well.
+#[test]
+fn flips_in_a_source() {
+    if !have("git") {
+        return;
+    }
+    let mut rng = rng("flips in a source");
+    let (world, mut source) = deployed(1, "");
+    copy(&world.path("site"), &world.path("kept"));
+    for round in 2..=6 {
+        commit(&mut source, round);
+    }
+    git(&source.path, &["repack", "-adfq"]);
+    let pack = with_extension(&source.path.join("objects/pack"), &["pack"]).remove(0);
+    let whole = fs::read(&pack).unwrap();
+    let mut failed = 0;
+    for n in 0..number("GITSOCKET_FLIPS", 100) {
+        let site = world.path("site");
+        fs::remove_dir_all(&site).unwrap();
+        if n % 2 == 0 {
+            copy(&world.path("kept"), &site);
+        }
+        let what = flip(&pack, &mut rng);
+        let ended = world.run(["once", "site"]);
+        fs::write(&pack, &whole).unwrap();
+        match ended.exit {
+            0 => assert_eq!(world.site(), files(6), "{what}"),
+            _ => {
+                failed += 1;
+                blames_the_source(&ended, &what);
+                assert!(n % 2 == 1 || world.site() == files(1), "{what}");
+            }
+        }
+        let next = world.run(["once", "site"]);
+        assert_eq!(next.exit, 0, "{what}: {next:?}");
+        assert_eq!(world.site(), files(6), "{what}");
+        if n % 25 == 0 {
+            check(&world, 6, &what);
+        }
+    }
+    assert!(failed > 0);
+    eprintln!("{failed} runs failed");
+}
+
+fn blames_the_source(ended: &Ended, what: &str) {
+    let last = last_line(&ended.err);
+    assert!(last.starts_with("error site remote: "), "{what}: {ended:?}");
+    assert!(last.contains("repo.git"), "{what}: {ended:?}");
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
+
+#[test]
+fn flips_in_a_target() {
+    if !have("git") {
+        return;
+    }
+    let mut rng = rng("flips in a target");
+    let mut healed = 0;
+    for depth in ["", "depth: 1"] {
+        let (world, mut source) = deployed(3, depth);
+        copy(&world.path("site"), &world.path("kept"));
+        let site = world.path("site");
+        commit(&mut source, 4);
+        for _ in 0..number("GITSOCKET_FLIPS", 100) / 4 {
+            fs::remove_dir_all(&site).unwrap();
+            copy(&world.path("kept"), &site);
+            let files_of_packs = with_extension(&site.join(".git/objects/pack"), &["pack", "idx"]);
+            let what = flip(&files_of_packs[rng.usize(..files_of_packs.len())], &mut rng);
+            // Everything is read again.
+            fs::remove_file(site.join(".git/index")).unwrap();
+            fs::remove_dir_all(site.join("d")).unwrap();
+            fs::remove_file(site.join("same")).unwrap();
+            let ended = world.run(["once", "site"]);
+            assert_eq!(ended.exit, 0, "{what}: {ended:?}");
+            assert_eq!(world.site(), files(4), "{what}: {ended:?}");
+            if ended.err.contains(HEALED) {
+                healed += 1;
+                check(&world, 4, &what);
+            }
+        }
+    }
+    eprintln!("{healed} were healed");
+    assert!(healed > 0);
+}
+
+#[test]
+fn what_is_in_no_remote_is_lost_by_name() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(2, "");
+    let git_dir = world.path("site/.git");
+    let blob = world.write("mine", "only here");
+    let made = |args: &[&str]| git(&git_dir, args).trim().to_owned();
+    let id = made(&["hash-object", "-w", blob.to_str().unwrap()]);
+    made(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("100644,{id},mine"),
+    ]);
+    let tree = made(&["write-tree"]);
+    let name = ["-c", "user.name=x", "-c", "user.email=x@x"];
+    let work = made(&[&name[..], &["commit-tree", "-p", "HEAD", "-m", "x", &tree]].concat());
+    let fine = made(
+        &[
+            &name[..],
+            &["commit-tree", "-p", "HEAD", "-m", "y", "HEAD^{tree}"],
+        ]
+        .concat(),
+    );
+    made(&["update-ref", "refs/heads/work", &work]);
+    made(&["update-ref", "refs/heads/fine", &fine]);
+    fs::remove_file(loose(&git_dir, &id)).unwrap();
+    for pack in with_extension(&git_dir.join("objects/pack"), &["pack", "idx"]) {
+        fs::remove_file(pack).unwrap();
+    }
+    commit(&mut source, 3);
+    let ended = world.deploy();
+    assert!(ended.err.contains(HEALED), "{ended:?}");
+    let warning = ended
+        .err
+        .lines()
+        .find(|line| line.contains("refs/heads/work"))
+        .unwrap_or_default();
+    assert!(
+        warning.contains(&work) && warning.contains(&id) && warning.contains("lost"),
+        "{ended:?}"
+    );
+    let refs = made(&["for-each-ref", "--format=%(refname)"]);
+    assert!(
+        !refs.contains("refs/heads/work") && refs.contains("refs/heads/fine"),
+        "{refs}"
+    );
+    check(&world, 3, "lost");
+}
+
+/// What only a damaged pack has, and can be read in it, is kept.
+#[test]
+fn what_a_damaged_pack_has_alone_is_kept() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(1, "");
+    let git_dir = world.path("site/.git");
+    let made = |args: &[&str]| git(&git_dir, args).trim().to_owned();
+    let name = ["-c", "user.name=x", "-c", "user.email=x@x"];
+    let mine = made(
+        &[
+            &name[..],
+            &["commit-tree", "-p", "HEAD", "-m", "mine", "HEAD^{tree}"],
+        ]
+        .concat(),
+    );
+    made(&["update-ref", "refs/heads/mine", &mine]);
+    made(&["repack", "-adfq"]);
+    let pack = with_extension(&git_dir.join("objects/pack"), &["pack"]).remove(0);
+    // The first byte of the blob's content.
+    let blob = made(&["rev-parse", "HEAD:same"]);
+    let listed = made(&["verify-pack", "-v", pack.with_extension("idx").to_str().unwrap()]);
+    let line = listed.lines().find(|line| line.starts_with(&blob)).unwrap();
+    let at: usize = line.split_whitespace().nth(4).unwrap().parse().unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[at + 4] ^= 0x55;
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    fs::remove_file(world.path("site/same")).unwrap();
+    commit(&mut source, 2);
+    let ended = world.deploy();
+    assert!(
+        ended.err.contains(HEALED) && !ended.err.contains("lost"),
+        "{ended:?}"
+    );
+    assert_eq!(made(&["rev-parse", "refs/heads/mine"]), mine);
+    check(&world, 2, "kept");
+}
+
+/// In the sandbox, where files may be moved within the target only.
+#[test]
+fn a_daemon_heals() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(2, "");
+    let daemon = world.daemon();
+    for round in 3..=5 {
+        for pack in with_extension(&world.path("site/.git/objects/pack"), &["pack"]) {
+            fs::remove_file(&pack).unwrap();
+            fs::write(&pack, "rubbish").unwrap();
+        }
+        fs::remove_file(world.path("site/same")).unwrap();
+        commit(&mut source, round);
+        let answer = daemon.say("site\n");
+        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        assert!(answer.contains(HEALED), "{answer}");
+        check(&world, round, "daemon");
+    }
+}
