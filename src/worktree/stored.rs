@@ -19,7 +19,7 @@ use gix::{
     lock::acquire::Fail,
 };
 
-use super::{Error, memory::Identity, plan, threads};
+use super::{Error, dirs, memory::Identity, plan, threads};
 use crate::{
     fault::{Kind, kind_of_io},
     repository::reason,
@@ -220,6 +220,9 @@ pub(super) enum Tracked {
 
 /// What stands at `path` in `index`. A submodule is a file here: what is in it is not ours.
 pub(super) fn tracked(index: &gix::index::State, path: &BStr) -> Tracked {
+    if path.len() > dirs::MAX_PATH {
+        return Tracked::No;
+    }
     if index.entry_index_by_path(path).is_ok() {
         return Tracked::File;
     }
