@@ -18,7 +18,7 @@ use std::{
 use gix::ObjectId;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{event::Reporter, lock, name::AbsPath, repository};
+use crate::{descent, event::Reporter, lock, name::AbsPath, repository};
 
 mod collect;
 mod delta;
@@ -167,7 +167,7 @@ impl Drop for Alone {
 }
 
 fn clear(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
+    match descent::remove_all(dir) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, err)),
         _ => Ok(()),
     }

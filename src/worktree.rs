@@ -42,6 +42,7 @@ mod listing;
 mod memory;
 mod nested;
 mod notice;
+mod outline;
 mod plan;
 mod rules;
 mod scan;

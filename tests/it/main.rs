@@ -7,6 +7,7 @@
 mod access;
 mod completions;
 mod daemon;
+mod depth;
 mod endless;
 mod errors;
 mod exits;
