@@ -37,12 +37,21 @@ pub fn read_in(dir: BorrowedFd<'_>, name: &[u8], limit: u64) -> io::Result<Vec<u
     content(open_in(dir, name)?, limit)
 }
 
+/// The content of the file at `path` from `dir` on, which has at most `limit` bytes. Symlinks are followed.
+pub fn read_at(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    content(open_at(dir, path)?, limit)
+}
+
 /// Open the regular file at `path` for reading. Symlinks are followed.
 pub fn open(path: &Path) -> io::Result<File> {
-    regular(rustix::fs::stat(path)?)?;
+    open_at(CWD, path)
+}
+
+fn open_at(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    regular(rustix::fs::statat(dir, path, AtFlags::empty())?)?;
     // What is there may be another file by now: neither a fifo nor a terminal may hold this process up.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    opened(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+    opened(rustix::fs::openat(dir, path, flags, Mode::empty())?)
 }
 
 /// Open the regular file `name` in `dir` for reading. A symlink is an error (ELOOP).

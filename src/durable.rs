@@ -26,16 +26,22 @@ pub fn files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
 
 /// Have all that is below `dir` on the disk, links not followed.
 pub fn tree(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            tree(&entry.path())?;
-        } else if kind.is_file() {
-            sync(&entry.path())?;
+    let mut dirs = vec![dir.to_owned()];
+    let mut at = 0;
+    while let Some(dir) = dirs.get(at).cloned() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                dirs.push(entry.path());
+            } else if kind.is_file() {
+                sync(&entry.path())?;
+            }
         }
+        at += 1;
     }
-    sync(dir)
+    // Those below come after those above.
+    dirs.iter().rev().try_for_each(|dir| sync(dir))
 }
 
 fn sync(path: &Path) -> io::Result<()> {

@@ -26,6 +26,7 @@
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`watch`] | a run's time, and what ends its waits |
+//! | [`descent`] | directories of any depth are gone through, and removed |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
@@ -94,6 +95,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod descent;
 pub mod durable;
 pub mod event;
 pub mod fault;

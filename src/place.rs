@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     config::Target,
-    durable,
+    descent, durable,
     fault::{Blame, Kind, kind_of_io},
     name::{AbsPath, RefName},
     repository,
@@ -307,7 +307,7 @@ impl Drop for Building<'_> {
 }
 
 fn remove(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
+    match descent::remove_all(dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io {
             doing: "remove",
             path: dir.into(),

@@ -11,6 +11,7 @@ mod whole;
 
 use crate::{
     config::{Revision, Target},
+    descent,
     event::{Done, Event, Outcome, Reporter, Step},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
@@ -395,7 +396,7 @@ fn run_hooks(
             })?;
         }
         if let Some(dir) = env.get(TMPDIR) {
-            fs::remove_dir_all(dir).ok();
+            descent::remove_all(dir.as_ref()).ok();
         }
     }
     if due {
@@ -443,7 +444,7 @@ fn environment(
     if context.sandbox.hooks_are_inside() {
         // The system's is closed to them. What one left that failed is nobody's.
         let dir = hook::scratch(repo.git_dir());
-        fs::remove_dir_all(&dir).ok();
+        descent::remove_all(&dir).ok();
         match fs::create_dir_all(&dir) {
             Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
             Err(err) => context

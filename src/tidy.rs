@@ -19,6 +19,7 @@ use gix::ObjectId;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
+    descent,
     event::Reporter,
     lock,
     name::AbsPath,
@@ -174,7 +175,7 @@ impl Drop for Alone {
 }
 
 fn clear(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
+    match descent::remove_all(dir) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, err)),
         _ => Ok(()),
     }

@@ -49,6 +49,7 @@ mod mixed;
 mod nested;
 mod notice;
 mod obstacles;
+mod outline;
 mod outside;
 mod plan;
 mod rules;

@@ -122,6 +122,12 @@ struct Job<'a> {
     progress: Mutex<Throttle>,
 }
 
+/// Files of up to this many bytes are read to be compared, whatever the size of the blob.
+const ANY_SIZE: u64 = 1 << 20;
+/// A larger one that is so many times as large as its blob is not what a conversion made of it: those of encodings and
+/// line endings make eight bytes of one, and an index, which has 32 bits for a size, cannot tell 4 GiB from none.
+const MAX_GROWTH: u64 = 16;
+
 /// What one thread has done.
 #[derive(Default)]
 struct Done {
@@ -254,6 +260,15 @@ impl<'w> Worker<'w> {
     /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
     /// the blob, or what attributes made of it then. As for git, such a file is left alone.
     fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
+        let size = file.there.map_or(0, |there| there.size);
+        if size > ANY_SIZE
+            && self
+                .repo
+                .find_header(file.id)
+                .is_ok_and(|blob| size / MAX_GROWTH > blob.size())
+        {
+            return false;
+        }
         let Some(bytes) = self.read(file) else {
             return false;
         };

@@ -7,7 +7,7 @@
 //! What cannot be removed does not stop it; the first such error is reported at its end.
 
 use std::{
-    io::{self, Read},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -23,7 +23,7 @@ use super::{
     stored::{self, Stored, Tracked},
     walk::Untracked,
 };
-use crate::{config::Clean, event::Action};
+use crate::{bounded, config::Clean, descent::Descent, event::Action};
 
 /// Remove what is neither in `new`, nor ignored, nor to be kept, of what the walk found to be untracked.
 /// Says how many files and directories, and what went wrong.
@@ -38,7 +38,9 @@ pub(super) fn clean(
         old,
         new,
         chain: Vec::new(),
-        removed: Vec::new(),
+        path: BString::default(),
+        removed: Removed::default(),
+        sealed: None,
         trouble: None,
     };
     for Untracked { dir, names } in untracked {
@@ -46,26 +48,56 @@ pub(super) fn clean(
             walk.fail("read", dir.as_bstr(), err);
         }
     }
-    let (mut removed, trouble) = (walk.removed, walk.trouble);
-    if cx.options.dry_run {
-        removed.sort();
-        for path in &removed {
-            cx.options.would(Action::Clean, path.as_bstr());
-        }
+    let Walk {
+        mut removed,
+        trouble,
+        sealed,
+        ..
+    } = walk;
+    removed.paths.sort();
+    for path in &removed.paths {
+        cx.options.would(Action::Clean, path.as_bstr());
     }
-    (removed.len() as u64, trouble)
+    if let Some((path, reason, more)) = sealed {
+        let more = match more {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        cx.options.report.warn(format!(
+            "nothing is removed where a .gitignore cannot be read: {path}: {reason}{more}"
+        ));
+    }
+    (removed.count, trouble)
 }
 
 struct Walk<'w, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
     new: &'w gix::index::State,
-    /// The tracked directory at hand and those above it, the root first: whether a rule excludes each.
-    /// The rules of those that are not excluded have been entered.
-    chain: Vec<(BString, bool)>,
-    /// Outermost first: a directory stands for all that was in it.
-    removed: Vec<BString>,
+    /// The tracked directory at hand and those above it, the root first.
+    chain: Vec<Chained>,
+    /// Of what is at hand.
+    path: BString,
+    removed: Removed,
+    /// The first `.gitignore` that could not be read, why, and how many more there are.
+    sealed: Option<(BString, io::Error, u64)>,
     trouble: Option<Error>,
+}
+
+struct Chained {
+    path: BString,
+    /// A rule excludes it, or its own rules cannot be read.
+    excluded: bool,
+    /// Its rules have been entered.
+    has_rules: bool,
+}
+
+/// What was removed. Outermost first: a directory stands for all that was in it.
+#[derive(Default)]
+struct Removed {
+    count: u64,
+    /// In a dry run: their names.
+    paths: Vec<BString>,
 }
 
 /// What is known of a directory before it is entered.
@@ -90,6 +122,21 @@ struct Left {
     deleted: bool,
 }
 
+/// A directory that is being cleaned: what recursion would have on the stack, which has no room for any depth.
+struct Frame {
+    /// How long its path is.
+    path: usize,
+    place: Place,
+    /// Its rules have been entered.
+    has_rules: bool,
+    /// What is still to be looked at.
+    names: std::vec::IntoIter<BString>,
+    left: Left,
+    unlisted: Vec<BString>,
+    /// What had been removed before.
+    mark: (u64, usize),
+}
+
 impl Walk<'_, '_> {
     /// Clean away those of `names`, none of them tracked, that are to go, in a directory with tracked files.
     fn tracked_directory(&mut self, path: &BStr, names: &[BString]) -> io::Result<()> {
@@ -101,7 +148,9 @@ impl Walk<'_, '_> {
             tracked: true,
             excluded,
         };
-        self.children(fd?, path, names, place);
+        self.path = path.into();
+        let first = self.frame(place, names.to_vec());
+        self.descend(Descent::new(fd?), first);
         Ok(())
     }
 
@@ -110,180 +159,253 @@ impl Walk<'_, '_> {
         while self
             .chain
             .last()
-            .is_some_and(|(dir, _)| !is_in(path, dir.as_bstr()))
+            .is_some_and(|last| !is_in(path, last.path.as_bstr()))
         {
-            if let Some((_, false)) = self.chain.pop() {
+            if let Some(Chained { has_rules: true, .. }) = self.chain.pop() {
                 self.cx.rules.leave();
             }
         }
         let mut missing: Vec<&BStr> = std::iter::once(path)
             .chain(dirs::parents(path))
             .chain([BStr::new("")])
-            .take_while(|dir| self.chain.last().is_none_or(|(last, _)| last != dir))
+            .take_while(|dir| self.chain.last().is_none_or(|last| last.path != **dir))
             .collect();
         // Both ends of the root's own chain are the root.
         missing.dedup();
         for dir in missing.into_iter().rev() {
-            let is_excluded = match self.chain.last() {
+            let mut excluded = match self.chain.last() {
                 None => false,
-                Some((_, excluded)) => *excluded || self.cx.rules.excludes(dir, true),
+                Some(last) => last.excluded || self.cx.rules.excludes(dir, true),
             };
-            if !is_excluded {
-                let text = match self.cx.dirs.get(dir)? {
-                    Some(fd) => {
-                        let fd = dirs::open_dir(fd, ".".into())?;
-                        self.ignore_file(fd.as_fd(), dir)
-                    }
-                    None => Vec::new(),
-                };
-                self.cx.rules.enter(dir, &text);
+            let mut has_rules = false;
+            if !excluded {
+                let fd = self.cx.dirs.get(dir)?.map(|fd| dirs::open_dir(fd, ".".into()));
+                if let Some(fd) = fd.transpose()? {
+                    self.path = dir.into();
+                    (has_rules, excluded) = self.enter_rules(fd.as_fd());
+                }
             }
-            self.chain.push((dir.into(), is_excluded));
+            self.chain.push(Chained {
+                path: dir.into(),
+                excluded,
+                has_rules,
+            });
         }
-        Ok(self.chain.last().is_some_and(|(_, excluded)| *excluded))
+        Ok(self.chain.last().is_some_and(|last| last.excluded))
     }
 
-    /// Clean the untracked directory `path`, but do not remove it.
-    fn directory(&mut self, fd: OwnedFd, path: &BStr, excluded: bool) -> Left {
-        let names = match dirs::entries(fd.as_fd()) {
-            Ok(names) => names,
-            Err(err) => {
-                self.fail("read", path, err);
-                return Left {
-                    anything: true,
-                    ..Left::default()
-                };
+    /// Let the rules of the directory at hand hold. Says whether it has any, and whether all in it is excluded because
+    /// nobody knows what they are.
+    fn enter_rules(&mut self, fd: BorrowedFd<'_>) -> (bool, bool) {
+        match self.ignore_file(fd) {
+            Ok(text) if text.is_empty() => (false, false),
+            Ok(text) => {
+                // Where only patterns of names count, it does not matter where they are from.
+                let dir = self.path.len() <= dirs::MAX_PATH;
+                let dir = if dir { self.path.as_bstr() } else { "".into() };
+                self.cx.rules.enter(dir, &text);
+                (true, false)
             }
+            Err(err) => {
+                match &mut self.sealed {
+                    Some((_, _, more)) => *more += 1,
+                    none => *none = Some((dirs::shown(self.path.as_bstr()), err, 0)),
+                }
+                (false, true)
+            }
+        }
+    }
+
+    /// The directory at hand, with `names` in it.
+    fn frame(&self, place: Place, names: Vec<BString>) -> Frame {
+        Frame {
+            path: self.path.len(),
+            place,
+            has_rules: false,
+            names: names.into_iter(),
+            left: Left::default(),
+            unlisted: Vec::new(),
+            mark: self.removed.mark(),
+        }
+    }
+
+    /// Clean the directory where `way` begins, and go down from it as far as there is something to clean.
+    fn descend(&mut self, mut way: Descent<OwnedFd>, first: Frame) {
+        let mut frames = vec![first];
+        while let Some(frame) = frames.last_mut() {
+            self.path.truncate(frame.path);
+            if let Some(name) = frame.names.next() {
+                dirs::push(&mut self.path, name.as_bstr());
+                match self.child(way.here(), name.as_bstr(), frame) {
+                    Ok(None) => {}
+                    Ok(Some(excluded)) => {
+                        let below = self.untracked_directory(&mut way, name.as_bstr(), excluded, frame);
+                        frames.extend(below);
+                    }
+                    Err(err) => self.stays(frame, "remove", err),
+                }
+                continue;
+            }
+            self.unlisted(way.here(), frame);
+            if frame.has_rules {
+                self.cx.rules.leave();
+            }
+            let Some(Frame { left, mark, .. }) = frames.pop() else {
+                return;
+            };
+            match way.leave() {
+                Ok(()) => {
+                    if let Some(above) = frames.last_mut() {
+                        self.end(way.here(), left, mark, above);
+                    }
+                }
+                Err(err) => self.lost(&mut frames, err),
+            }
+        }
+    }
+
+    /// What is at hand stays, in the directory of `frame`.
+    fn stays(&mut self, frame: &mut Frame, action: &'static str, err: io::Error) {
+        frame.left.anything = true;
+        if self.trouble.is_none() {
+            let path = dirs::shown(self.path.as_bstr());
+            self.fail(action, path.as_bstr(), err);
+        }
+    }
+
+    /// There is no way back up but to the first of `frames`.
+    fn lost(&mut self, frames: &mut Vec<Frame>, err: io::Error) {
+        for frame in frames.drain(1.min(frames.len())..) {
+            if frame.has_rules {
+                self.cx.rules.leave();
+            }
+        }
+        if let Some(first) = frames.first_mut() {
+            self.stays(first, "clean", err);
+        }
+    }
+
+    /// Remove `name`, which is at hand, unless it stays. Says whether it is a directory to be entered, and then whether
+    /// that is excluded.
+    fn child(&mut self, dir: BorrowedFd<'_>, name: &BStr, frame: &mut Frame) -> io::Result<Option<bool>> {
+        let Some(meta) = dirs::meta(dir, name)? else {
+            return Ok(None);
         };
-        if !excluded {
-            let text = self.ignore_file(fd.as_fd(), path);
-            self.cx.rules.enter(path, &text);
+        let left = &mut frame.left;
+        if name == ".git" || self.cx.protected.contains(&meta.inode) {
+            match self.cx.protected.contains(&meta.inode) {
+                true => left.anything = true,
+                false => frame.unlisted.push(name.into()),
+            }
+            return Ok(None);
+        }
+        if is_leftover(name, &meta) {
+            if !self.cx.options.dry_run {
+                dirs::unlink(dir, name)?;
+            }
+            return Ok(None);
+        }
+        let path = self.path.as_bstr();
+        if self.is_to_be_deleted(path, &meta) {
+            return Ok(None);
+        }
+        let is_dir = meta.kind == Kind::Dir;
+        let excluded = frame.place.excluded || self.cx.rules.excludes(path, is_dir);
+        match meta.kind {
+            _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
+            Kind::Dir if nested::is_repository(dir, name) => left.anything = true,
+            // In a dry run it may be about to be emptied.
+            Kind::Dir if !excluded || (self.cx.options.dry_run && self.was_tracked(path)) => {
+                return Ok(Some(excluded));
+            }
+            Kind::Dir | Kind::File | Kind::Symlink if excluded => {
+                left.anything = true;
+                left.ignored = true;
+            }
+            Kind::Dir | Kind::File | Kind::Symlink => {
+                if !self.cx.options.dry_run {
+                    dirs::unlink(dir, name)?;
+                }
+                self.removed.add(path, self.cx.options.dry_run);
+            }
+            Kind::Other => frame.unlisted.push(name.into()),
+        }
+        Ok(None)
+    }
+
+    /// Enter the untracked directory `name`, which is at hand, in that of `frame`. Gives what is to be done in it.
+    fn untracked_directory(
+        &mut self,
+        way: &mut Descent<OwnedFd>,
+        name: &BStr,
+        excluded: bool,
+        frame: &mut Frame,
+    ) -> Option<Frame> {
+        if let Err(err) = way.enter(name) {
+            // An empty directory goes even if it cannot be read.
+            match self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
+                true => self.stays(frame, "remove", err),
+                false => self.removed.add(self.path.as_bstr(), false),
+            }
+            return None;
         }
         let place = Place {
             tracked: false,
             excluded,
         };
-        let left = self.children(fd, path, &names, place);
+        let names = match dirs::entries(way.here()) {
+            Ok(names) => names,
+            Err(err) => {
+                let mut below = self.frame(place, Vec::new());
+                self.stays(&mut below, "read", err);
+                return Some(below);
+            }
+        };
+        let mut below = self.frame(place, names);
         if !excluded {
-            self.cx.rules.leave();
+            (below.has_rules, below.place.excluded) = self.enter_rules(way.here());
         }
-        left
+        Some(below)
     }
 
-    fn children(&mut self, fd: OwnedFd, path: &BStr, names: &[BString], place: Place) -> Left {
-        let mut left = Left::default();
-        let mut unlisted = Vec::new();
-        for name in names {
-            if let Err(err) = self.child(fd.as_fd(), path, name.as_bstr(), place, &mut left, &mut unlisted) {
-                left.anything = true;
-                self.fail("remove", dirs::join(path, name.as_bstr()).as_bstr(), err);
-            }
-        }
-        self.unlisted(fd.as_fd(), path, &unlisted, place, &mut left);
-        left
-    }
-
-    fn child(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        path: &BStr,
-        name: &BStr,
-        place: Place,
-        left: &mut Left,
-        unlisted: &mut Vec<BString>,
-    ) -> io::Result<()> {
-        let child = dirs::join(path, name);
-        let child = child.as_bstr();
-        let Some(meta) = dirs::meta(dir, name)? else {
-            return Ok(());
-        };
-        if name == ".git" || self.cx.protected.contains(&meta.inode) {
-            match self.cx.protected.contains(&meta.inode) {
-                true => left.anything = true,
-                false => unlisted.push(name.into()),
-            }
-            return Ok(());
-        }
-        if is_leftover(name, &meta) {
-            return self.remove(dir, name, None);
-        }
-        if self.is_to_be_deleted(child, &meta) {
-            return Ok(());
-        }
-        let excluded = place.excluded || self.cx.rules.excludes(child, meta.kind == Kind::Dir);
-        match meta.kind {
-            _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
-            Kind::Dir => self.untracked_directory(dir, name, child, excluded, left)?,
-            Kind::File | Kind::Symlink if excluded => {
-                left.anything = true;
-                left.ignored = true;
-            }
-            Kind::File | Kind::Symlink => self.remove(dir, name, Some(child))?,
-            Kind::Other => unlisted.push(name.into()),
-        }
-        Ok(())
-    }
-
-    fn untracked_directory(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &BStr,
-        path: &BStr,
-        excluded: bool,
-        left: &mut Left,
-    ) -> io::Result<()> {
-        if nested::is_repository(&self.cx.options.path(path)) {
-            left.anything = true;
-            return Ok(());
-        }
-        // In a dry run it may be about to be emptied.
-        if excluded && !(self.cx.options.dry_run && self.was_tracked(path)) {
-            left.anything = true;
-            left.ignored = true;
-            return Ok(());
-        }
-        let mark = self.removed.len();
-        let inside = match dirs::open_dir(dir, name) {
-            Ok(fd) => self.directory(fd, path, excluded),
-            // An empty directory goes even if it cannot be read.
-            Err(err) => match self.cx.options.dry_run || dirs::remove_dir(dir, name).is_err() {
-                true => return Err(err),
-                false => Left::default(),
-            },
-        };
+    /// The directory at hand has been cleaned, but for what is `left` in it. If that is nothing, it goes, too.
+    /// It is in that of `above`, which is `dir`.
+    fn end(&mut self, dir: BorrowedFd<'_>, inside: Left, mark: (u64, usize), above: &mut Frame) {
+        let left = &mut above.left;
         left.ignored |= inside.ignored;
         left.anything |= inside.anything;
         if inside.anything {
-            return Ok(());
+            return;
         }
-        let is_deleted =
-            self.removed.len() == mark && !inside.unlisted && (inside.deleted || self.held_tracked(path));
-        if self.cx.options.dry_run && is_deleted {
-            left.deleted = true;
-            return Ok(());
+        let path = self.path.as_bstr();
+        if self.cx.options.dry_run {
+            let is_deleted = self.removed.mark() == mark
+                && !inside.unlisted
+                && (inside.deleted || self.held_tracked(path));
+            if is_deleted {
+                left.deleted = true;
+                return;
+            }
+        } else if let Err(err) = dirs::remove_dir(dir, dirs::split(path).1) {
+            return self.stays(above, "remove", err);
         }
-        if !self.cx.options.dry_run {
-            dirs::remove_dir(dir, name)?;
-        }
-        self.removed.truncate(mark);
-        self.removed.push(path.into());
-        Ok(())
+        self.removed.go_back_to(mark);
+        self.removed.add(self.path.as_bstr(), self.cx.options.dry_run);
     }
 
     /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
-    fn unlisted(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        path: &BStr,
-        names: &[BString],
-        place: Place,
-        left: &mut Left,
-    ) {
-        left.unlisted = !names.is_empty();
-        for name in names {
+    fn unlisted(&mut self, dir: BorrowedFd<'_>, frame: &mut Frame) {
+        let names = std::mem::take(&mut frame.unlisted);
+        frame.left.unlisted = !names.is_empty();
+        for name in &names {
             let name = name.as_bstr();
-            if place.tracked || place.excluded || left.ignored || self.cx.options.clean == Clean::Nothing {
-                left.anything = true;
+            let place = frame.place;
+            if place.tracked
+                || place.excluded
+                || frame.left.ignored
+                || self.cx.options.clean == Clean::Nothing
+            {
+                frame.left.anything = true;
             } else if !self.cx.options.dry_run {
                 let result = match dirs::meta(dir, name) {
                     Ok(Some(meta)) if meta.kind == Kind::Dir => dirs::remove_tree(dir, name),
@@ -292,20 +414,12 @@ impl Walk<'_, '_> {
                     Err(err) => Err(err),
                 };
                 if let Err(err) = result {
-                    left.anything = true;
-                    self.fail("remove", dirs::join(path, name).as_bstr(), err);
+                    dirs::push(&mut self.path, name);
+                    self.stays(frame, "remove", err);
+                    self.path.truncate(frame.path);
                 }
             }
         }
-    }
-
-    /// Unlink a file, and count it under `path`.
-    fn remove(&mut self, dir: BorrowedFd<'_>, name: &BStr, path: Option<&BStr>) -> io::Result<()> {
-        if !self.cx.options.dry_run {
-            dirs::unlink(dir, name)?;
-        }
-        self.removed.extend(path.map(ToOwned::to_owned));
-        Ok(())
     }
 
     /// Whether a directory held tracked files or a submodule until now. If nothing else is in it, it goes with them.
@@ -337,31 +451,72 @@ impl Walk<'_, '_> {
             && stored::tracked(&self.old.index, path) == Tracked::File
     }
 
-    /// The text of the `.gitignore` of a directory. A link is not followed, as git does not.
-    fn ignore_file(&self, dir: BorrowedFd<'_>, path: &BStr) -> Vec<u8> {
+    /// The text of the `.gitignore` of the directory at hand; nothing if there is no file of that name, as for git.
+    fn ignore_file(&self, dir: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        if self.cx.options.clean == Clean::All {
+            return Ok(Vec::new());
+        }
         let name = BStr::new(".gitignore");
-        // In a dry run the file may not be there yet.
-        if self.cx.options.dry_run
-            && stored::tracked(&self.old.index, dirs::join(path, name).as_bstr()) == Tracked::File
-            && self.new.entry_by_path(dirs::join(path, name).as_bstr()).is_none()
-        {
-            return Vec::new();
+        // In a dry run the file may not be there yet, or still be there.
+        if self.cx.options.dry_run && self.path.len() <= dirs::MAX_PATH {
+            let path = dirs::join(self.path.as_bstr(), name);
+            let entry = self.new.entry_by_path(path.as_bstr());
+            if let Some(entry) =
+                entry.filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
+            {
+                return self.ignore_blob(entry.id);
+            }
+            if entry.is_none() && stored::tracked(&self.old.index, path.as_bstr()) == Tracked::File {
+                return Ok(Vec::new());
+            }
         }
-        if self.cx.options.dry_run
-            && let Some(entry) = self.new.entry_by_path(dirs::join(path, name).as_bstr())
-            && matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE)
-        {
-            let blob = self.cx.repo.find_object(entry.id);
-            return blob.map(|blob| blob.detach().data).unwrap_or_default();
+        match bounded::open_in(dir, name) {
+            Ok(file) => bounded::content(file, bounded::RULES),
+            // Nothing, or a link, which git does not follow here.
+            Err(err) if dirs::is_absent(&err) => Ok(Vec::new()),
+            Err(err) => match err.kind() {
+                // A fifo or device.
+                io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => Ok(Vec::new()),
+                _ => Err(err),
+            },
         }
-        let mut text = Vec::new();
-        let read = dirs::open_file(dir, name).and_then(|mut file| file.read_to_end(&mut text));
-        read.map(|_| text).unwrap_or_default()
+    }
+
+    fn ignore_blob(&self, id: gix::ObjectId) -> io::Result<Vec<u8>> {
+        let size = self.cx.repo.find_header(id).map_err(io::Error::other)?.size();
+        if size > bounded::RULES {
+            return Err(io::Error::other("it is too large"));
+        }
+        let blob = self.cx.repo.find_object(id).map_err(io::Error::other)?;
+        Ok(blob.detach().data)
     }
 
     fn fail(&mut self, action: &'static str, path: &BStr, err: io::Error) {
         if self.trouble.is_none() {
             self.trouble = Some(self.cx.failed(action, path, err));
+        }
+    }
+}
+
+impl Removed {
+    /// How much it is.
+    fn mark(&self) -> (u64, usize) {
+        (self.count, self.paths.len())
+    }
+
+    fn go_back_to(&mut self, (count, paths): (u64, usize)) {
+        self.count = count;
+        self.paths.truncate(paths);
+    }
+
+    fn add(&mut self, path: &BStr, by_name: bool) {
+        self.count += 1;
+        if by_name {
+            let path = dirs::shown(path);
+            // All that is too deep to be shown is one.
+            if self.paths.last() != Some(&path) {
+                self.paths.push(path);
+            }
         }
     }
 }

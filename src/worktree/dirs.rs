@@ -19,10 +19,14 @@ use rustix::{
     io::Errno,
 };
 
-/// The directories of the worktree. Those on the way to the last one used stay open: paths come sorted.
+use crate::descent::{self, Descent};
+pub(super) use crate::descent::{Inode, remove_tree};
+
+/// The directories of the worktree. The way to the last one used is kept, with some of it open: paths come sorted.
 pub(super) struct Dirs {
-    root: OwnedFd,
-    chain: Vec<(BString, OwnedFd)>,
+    way: Descent<OwnedFd>,
+    /// The names on the way.
+    names: Vec<BString>,
     umask: u32,
 }
 
@@ -40,8 +44,8 @@ pub(super) struct Meta {
     pub(super) stat: entry::Stat,
 }
 
-/// Device and inode: what a file is, whatever it is called.
-pub(super) type Inode = (u64, u64);
+/// The longest path that git can use, in bytes: Linux takes 4,096 with the NUL. What is deeper is no file of a tree.
+pub(super) const MAX_PATH: usize = 4095;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -61,85 +65,94 @@ impl Dirs {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Self {
-            root,
-            chain: Vec::new(),
+        Ok(Self::from(root, umask))
+    }
+
+    fn from(root: OwnedFd, umask: u32) -> Self {
+        Self {
+            way: Descent::new(root),
+            names: Vec::new(),
             umask,
-        })
+        }
     }
 
     /// The same worktree, for another thread.
     pub(super) fn again(&self) -> io::Result<Self> {
-        Ok(Self {
-            root: self.root()?,
-            chain: Vec::new(),
-            umask: self.umask,
-        })
+        Ok(Self::from(self.root()?, self.umask))
     }
 
     /// The root, opened once more.
     pub(super) fn root(&self) -> io::Result<OwnedFd> {
-        open_dir(self.root.as_fd(), ".".into())
+        open_dir(self.way.base(), ".".into())
     }
 
     /// The directory `dir`, or nothing if it is not there, or not reached through directories alone.
     pub(super) fn get(&mut self, dir: &BStr) -> io::Result<Option<BorrowedFd<'_>>> {
         let kept = self.keep_common(dir);
         for name in components(dir).skip(kept) {
-            match open_dir_if_there(self.last(), name)? {
-                Some(fd) => self.chain.push((name.into(), fd)),
+            match open_dir_if_there(self.way.here(), name)? {
+                Some(fd) => self.enter(fd, name)?,
                 None => return Ok(None),
             }
         }
-        Ok(Some(self.last()))
+        Ok(Some(self.way.here()))
     }
 
     /// The directory `dir`, made if it is not there. What is in its way and is no directory is unlinked.
     pub(super) fn make(&mut self, dir: &BStr) -> io::Result<BorrowedFd<'_>> {
         let kept = self.keep_common(dir);
         for name in components(dir).skip(kept) {
-            let fd = match open_dir_if_there(self.last(), name)? {
+            let fd = match open_dir_if_there(self.way.here(), name)? {
                 Some(fd) => fd,
-                None => make_dir(self.last(), name, self.umask)?,
+                None => make_dir(self.way.here(), name, self.umask)?,
             };
-            self.chain.push((name.into(), fd));
+            self.enter(fd, name)?;
         }
-        Ok(self.last())
+        Ok(self.way.here())
     }
 
     /// The directory `path` is about to be removed or replaced.
     pub(super) fn forget(&mut self, path: &BStr) {
-        let wanted: Vec<_> = components(path).collect();
-        let same = self
-            .chain
-            .iter()
-            .zip(&wanted)
-            .take_while(|((have, _), want)| have.as_bstr() == **want)
-            .count();
-        if same == wanted.len() {
-            self.chain.truncate(same.saturating_sub(1));
+        let wanted = components(path).count();
+        if self.common(path) == wanted {
+            self.keep(wanted.saturating_sub(1));
         }
     }
 
     /// Any directory may have been removed or replaced.
     pub(super) fn forget_all(&mut self) {
-        self.chain.clear();
+        self.keep(0);
     }
 
-    /// Drop what is not on the way to `dir`, and say how many components of it are open.
+    fn enter(&mut self, fd: OwnedFd, name: &BStr) -> io::Result<()> {
+        self.way.push(fd)?;
+        self.names.push(name.into());
+        Ok(())
+    }
+
+    /// Drop what is not on the way to `dir`, and say how many components of it are left.
     fn keep_common(&mut self, dir: &BStr) -> usize {
-        let same = self
-            .chain
-            .iter()
-            .zip(components(dir))
-            .take_while(|((have, _), want)| have.as_bstr() == *want)
-            .count();
-        self.chain.truncate(same);
-        same
+        self.keep(self.common(dir))
     }
 
-    fn last(&self) -> BorrowedFd<'_> {
-        self.chain.last().map_or(&self.root, |(_, fd)| fd).as_fd()
+    /// How many components of `dir` are on the way.
+    fn common(&self, dir: &BStr) -> usize {
+        let same = self.names.iter().zip(components(dir));
+        same.take_while(|(have, want)| have.as_bstr() == *want).count()
+    }
+
+    /// Keep the first `count` directories of the way. None, if they are no longer where they were: names will tell.
+    fn keep(&mut self, count: usize) -> usize {
+        if count == 0 {
+            self.way.restart();
+        }
+        while self.way.depth() > count {
+            if self.way.leave().is_err() {
+                break;
+            }
+        }
+        self.names.truncate(self.way.depth());
+        self.names.len()
     }
 }
 
@@ -154,11 +167,25 @@ pub(super) fn split(path: &BStr) -> (&BStr, &BStr) {
 /// `name` below `dir`.
 pub(super) fn join(dir: &BStr, name: &BStr) -> BString {
     let mut path = dir.to_owned();
+    push(&mut path, name);
+    path
+}
+
+/// Go on from `path` to `name` in it.
+pub(super) fn push(path: &mut BString, name: &BStr) {
     if !path.is_empty() {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-    path
+}
+
+/// As much of `path` as can be shown.
+pub(super) fn shown(path: &BStr) -> BString {
+    if path.len() <= MAX_PATH {
+        return path.into();
+    }
+    let end = path[..MAX_PATH].rfind_byte(b'/').unwrap_or_default();
+    [&path[..end], "/…".as_bytes()].concat().into()
 }
 
 /// The parents of `path`, the deepest first, without the root.
@@ -191,8 +218,7 @@ pub(super) fn meta(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<Option<Meta>>
 
 /// Open the directory `name`, not following a link.
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())?)
+    descent::open_dir(dir, name)
 }
 
 /// Open the directory `name`, or nothing if there is none of that name: nothing at all, or something else.
@@ -243,22 +269,6 @@ pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
 }
 
-/// Remove the directory `name` and all in it.
-pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<()> {
-    let fd = match open_dir(dir, name) {
-        Ok(fd) => fd,
-        // An empty directory goes even if it cannot be read.
-        Err(err) => return remove_dir(dir, name).map(drop).map_err(|_| err),
-    };
-    for child in entries(fd.as_fd())? {
-        match meta(fd.as_fd(), child.as_bstr())? {
-            Some(meta) if meta.kind == Kind::Dir => remove_tree(fd.as_fd(), child.as_bstr())?,
-            _ => drop(unlink(fd.as_fd(), child.as_bstr())?),
-        }
-    }
-    remove_dir(dir, name).map(drop)
-}
-
 /// Make the directory `name`, in place of a file or link if there is one. Another thread may do so, too.
 fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<OwnedFd> {
     while let Err(err) = rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777)) {
@@ -289,8 +299,8 @@ fn components(path: &BStr) -> impl Iterator<Item = &BStr> {
         .filter(|name| !name.is_empty())
 }
 
-/// There is no directory of that name: nothing, or something else.
-fn is_absent(err: &io::Error) -> bool {
+/// There is no directory of that name, or no file: nothing, or something else, as a link.
+pub(super) fn is_absent(err: &io::Error) -> bool {
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
         .iter()
         .any(|errno| err.raw_os_error() == Some(errno.raw_os_error()))

@@ -4,7 +4,7 @@
 //! a change. A kill here leaves a temporary file, which `clean` of the next run removes.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -19,6 +19,7 @@ use rustix::{
 };
 
 use super::dirs::{self, Kind, Meta};
+use crate::bounded;
 
 /// How the name of every temporary file begins.
 pub(super) const TEMPORARY: &str = ".gitsocket-tmp-";
@@ -52,18 +53,15 @@ pub(super) fn write(
     Ok(dirs::meta_of(out.as_fd())?.stat)
 }
 
-/// The content of the file `name`, or the target of the link. What cannot be read is as good as changed.
+/// The content of the file `name`, or the target of the link. What cannot be read is as good as changed; the caller
+/// knows that its size is one that is worth reading.
 pub(super) fn read(dir: BorrowedFd<'_>, name: &BStr, there: &Meta) -> Option<Vec<u8>> {
     match there.kind {
         Kind::Symlink => {
             let target = rustix::fs::readlinkat(dir, name.as_bytes(), Vec::new()).ok()?;
             Some(target.into_bytes())
         }
-        Kind::File => {
-            let mut bytes = Vec::with_capacity(usize::try_from(there.size).ok()? + 1);
-            dirs::open_file(dir, name).ok()?.read_to_end(&mut bytes).ok()?;
-            Some(bytes)
-        }
+        Kind::File => bounded::content(dirs::open_file(dir, name).ok()?, there.size).ok(),
         Kind::Dir | Kind::Other => None,
     }
 }

@@ -4,7 +4,7 @@
 //! directory at once. Subtrees that the old index is known to have already are taken from there, unread.
 //! It knows objects and the old index, but no worktree.
 
-use std::{borrow::Cow, cmp::Ordering, ops::Range};
+use std::{borrow::Cow, cmp::Ordering, ops::Range, thread};
 
 use gix::{
     bstr::{BStr, BString, ByteSlice, ByteVec},
@@ -71,6 +71,33 @@ pub(super) fn tree<'o>(
             delete: Vec::new(),
         });
     }
+    let (root, repo) = (root.detach(), repo.clone());
+    let planned = thread::scope(|scope| {
+        let thread = thread::Builder::new().name("plan".into()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, move || expand(&repo, commit, root, old));
+        thread.map(|thread| thread.join())
+    });
+    match planned {
+        Ok(Ok(plan)) => plan,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(err) => Err(Error::file(
+            "start a thread to read the commit",
+            commit.to_string().into(),
+            err,
+        )),
+    }
+}
+
+/// The stack for directories in each other, in bytes of which only what is used is taken. The longest path has 2,048
+/// directories; each takes 2 KiB, and several times as much without optimization.
+const STACK: usize = 64 << 20;
+
+fn expand<'o>(
+    repo: &gix::Repository,
+    commit: gix::ObjectId,
+    root: gix::ObjectId,
+    old: &'o Stored,
+) -> Result<Plan<'o>, Error> {
     let mut builder = Builder {
         repo,
         commit,
@@ -80,7 +107,7 @@ pub(super) fn tree<'o>(
         delete: Vec::new(),
         path: BString::default(),
     };
-    let tree = builder.expand(root.detach(), old.tree(), "".into())?;
+    let tree = builder.expand(root, old.tree(), "".into())?;
     builder.skip(old.index.entries().len());
     if let Some(place) = builder.index.tree_mut() {
         *place = tree;

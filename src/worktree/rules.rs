@@ -5,12 +5,15 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use gix::{
-    bstr::{BStr, ByteSlice},
-    glob::pattern::Case,
+    bstr::BStr,
+    glob::{
+        pattern::{Case, Mode},
+        wildmatch,
+    },
     ignore::Search,
 };
 
-use super::{Error, outside};
+use super::{Error, dirs, outside};
 use crate::config::Clean;
 
 /// The rules that hold at the present place of the walk.
@@ -66,24 +69,47 @@ impl Rules {
     pub(super) fn excludes(&self, path: &BStr, is_dir: bool) -> bool {
         [&self.keep, &self.directories, &self.globals]
             .iter()
-            .find_map(|search| search.pattern_matching_relative_path(path, Some(is_dir), Case::Sensitive))
-            .is_some_and(|found| !found.pattern.is_negative())
+            .find_map(|search| stays(search, path, is_dir))
+            .unwrap_or(false)
     }
 
     /// Whether a `keep` pattern holds for `path` or one of its parents.
     pub(super) fn is_kept(&self, path: &BStr, is_dir: bool) -> bool {
-        let keeps = |path: &BStr, is_dir| {
-            self.keep
-                .pattern_matching_relative_path(path, Some(is_dir), Case::Sensitive)
-                .is_some_and(|found| !found.pattern.is_negative())
-        };
-        keeps(path, is_dir) || super::dirs::parents(path).any(|dir| keeps(dir.as_bstr(), true))
+        self.keeps(path, is_dir) || dirs::parents(path).any(|dir| self.keeps(dir, true))
+    }
+
+    /// Whether a `keep` pattern holds for `path` itself.
+    pub(super) fn keeps(&self, path: &BStr, is_dir: bool) -> bool {
+        stays(&self.keep, path, is_dir).unwrap_or(false)
     }
 
     /// Whether there is no `keep` pattern at all.
     pub(super) fn keeps_nothing(&self) -> bool {
         self.keep.patterns.iter().all(|list| list.patterns.is_empty())
     }
+}
+
+/// What the last pattern that holds for `path` says, if there is one: whether it stays.
+/// Below the paths that git can use, only patterns of names count: the others would take time with every directory more.
+fn stays(search: &Search, path: &BStr, is_dir: bool) -> Option<bool> {
+    if path.len() <= dirs::MAX_PATH {
+        let found = search.pattern_matching_relative_path(path, Some(is_dir), Case::Sensitive);
+        return found.map(|found| !found.pattern.is_negative());
+    }
+    let (_, name) = dirs::split(path);
+    let patterns = search
+        .patterns
+        .iter()
+        .rev()
+        .flat_map(|list| list.patterns.iter().rev());
+    patterns
+        .map(|mapping| &mapping.pattern)
+        .filter(|pattern| pattern.mode.contains(Mode::NO_SUB_DIR))
+        .find(|pattern| {
+            let mode = wildmatch::Mode::NO_MATCH_SLASH_LITERAL;
+            pattern.matches_repo_relative_path(name, None, Some(is_dir), Case::Sensitive, mode)
+        })
+        .map(|pattern| !pattern.is_negative())
 }
 
 /// What `info/exclude` says counts more than `core.excludesFile`.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is changed here, and no content is read. All that forbids an update is found here or before.
 
-use std::{io, os::fd::AsFd};
+use std::io;
 
 use gix::{
     bstr::{BStr, BString, ByteSlice},
@@ -16,6 +16,7 @@ use super::{
     stored::{self, Stored, Tracked},
     walk::{self, Found, Stop, Why},
 };
+use crate::descent::Descent;
 
 /// Find what differs between the files and `new`.
 pub(super) fn compare(
@@ -108,22 +109,50 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
     let Some(dir) = cx.dirs.get(path)? else {
         return Ok(None);
     };
-    let mut children = Vec::new();
-    for name in dirs::entries(dir.as_fd())? {
-        if let Some(meta) = dirs::meta(dir.as_fd(), name.as_bstr())? {
-            children.push((dirs::join(path, name.as_bstr()), meta));
-        }
-    }
-    for (child, meta) in children {
-        let child = child.as_bstr();
-        let kept = match meta.kind {
-            Kind::Dir => kept_below(cx, old, child, &meta)?,
-            _ => (stored::tracked(&old.index, child) == Tracked::No && cx.rules.is_kept(child, false))
-                .then(|| child.into()),
+    let mut way = Descent::new(dirs::open_dir(dir, ".".into())?);
+    let mut rest = vec![Rest {
+        names: dirs::entries(way.here())?.into_iter(),
+        path: path.len(),
+        is_kept: cx.rules.is_kept(path, true),
+    }];
+    let mut path = path.to_owned();
+    while let Some(dir) = rest.last_mut() {
+        path.truncate(dir.path);
+        let Some(name) = dir.names.next() else {
+            rest.pop();
+            way.leave()?;
+            continue;
         };
-        if kept.is_some() {
-            return Ok(kept);
+        let name = name.as_bstr();
+        let Some(meta) = dirs::meta(way.here(), name)? else {
+            continue;
+        };
+        dirs::push(&mut path, name);
+        let is_dir = meta.kind == Kind::Dir;
+        let is_kept = dir.is_kept || cx.rules.keeps(path.as_bstr(), is_dir);
+        if (is_kept && stored::tracked(&old.index, path.as_bstr()) == Tracked::No)
+            || (is_dir && cx.protected.contains(&meta.inode))
+        {
+            return Ok(Some(dirs::shown(path.as_bstr())));
+        }
+        if is_dir && let Some(fd) = dirs::open_dir_if_there(way.here(), name)? {
+            way.push(fd)?;
+            rest.push(Rest {
+                names: dirs::entries(way.here())?.into_iter(),
+                path: path.len(),
+                is_kept,
+            });
         }
     }
     Ok(None)
+}
+
+/// A directory that is being looked through.
+struct Rest {
+    /// What has not been looked at.
+    names: std::vec::IntoIter<BString>,
+    /// How long its path is.
+    path: usize,
+    /// A pattern holds for it or one of its parents.
+    is_kept: bool,
 }

@@ -1,12 +1,6 @@
 //! The index as git knows it: read at the beginning of an update, written at its end.
 
-use std::{
-    cmp::Ordering,
-    fs,
-    io::{Read, Write},
-    ops::Range,
-    thread,
-};
+use std::{cmp::Ordering, io::Write, ops::Range, thread};
 
 use filetime::FileTime;
 use gix::{
@@ -19,8 +13,14 @@ use gix::{
     lock::acquire::Fail,
 };
 
-use super::{Error, memory::Identity, plan, threads};
+use super::{
+    Error, dirs,
+    memory::Identity,
+    outline::{self, Outline},
+    plan, threads,
+};
 use crate::{
+    bounded,
     fault::{Kind, kind_of_io},
     repository::reason,
 };
@@ -115,35 +115,53 @@ const BYTES_PER_THREAD: usize = 100_000;
 fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Identity)> {
     let path = repo.index_path();
     let hash = repo.object_hash();
-    let mut file = fs::File::open(&path).ok()?;
+    let file = bounded::open(&path).ok()?;
     let meta = file.metadata().ok()?;
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).ok()? + 1);
-    file.read_to_end(&mut bytes).ok()?;
-    let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(hash.len_in_bytes())?)?;
+    let mut bytes = bounded::content(file, outline::MAX_BYTES).ok()?;
+    let outline = Outline::of(&bytes, hash.len_in_bytes())?;
+    let checksum = bytes.get(bytes.len().checked_sub(hash.len_in_bytes())?..)?;
     let checksum = gix::ObjectId::try_from(checksum).ok()?;
-    let verify = || {
+    let is_right = |bytes: &[u8]| {
         let mut hasher = gix::hash::hasher(hash);
-        hasher.update(body);
+        hasher.update(&bytes[..bytes.len() - hash.len_in_bytes()]);
         hasher.try_finalize().is_ok_and(|digest| digest == checksum)
     };
     let time = FileTime::from_last_modification_time(&meta);
-    let decode = || gix::index::State::from_bytes(&bytes, time, hash, Default::default());
+    let decode = |bytes: &[u8]| gix::index::State::from_bytes(bytes, time, hash, Default::default()).ok();
     let (is_right, decoded) = match threads::count(bytes.len(), BYTES_PER_THREAD) {
-        _ if checksum.is_null() => (true, decode()),
-        1 => (verify(), decode()),
+        _ if !outline.is_harmless() => {
+            let is_right = checksum.is_null() || is_right(&bytes);
+            outline.defuse(&mut bytes);
+            (is_right, decode(&bytes))
+        }
+        _ if checksum.is_null() => (true, decode(&bytes)),
+        1 => (is_right(&bytes), decode(&bytes)),
         _ => thread::scope(|scope| {
-            let verified = scope.spawn(verify);
-            let decoded = decode();
+            let verified = scope.spawn(|| is_right(&bytes));
+            let decoded = decode(&bytes);
             (verified.join().unwrap_or(false), decoded)
         }),
     };
-    let (state, _) = decoded.ok().filter(|_| is_right)?;
-    // The other half of a split index is in another file.
+    let (state, _) = decoded.filter(|_| is_right)?;
     let index = match state.link() {
-        Some(_) => repo.open_index().ok()?,
+        Some(link) => {
+            let other = link.shared_index_checksum;
+            let is_harmless = outline.is_harmless() && is_other_harmless(repo, other);
+            is_harmless.then(|| repo.open_index().ok()).flatten()?
+        }
         None => gix::index::File::from_state(state, path),
     };
     Some((index, !checksum.is_null(), Identity::of(&meta)))
+}
+
+/// Whether gitoxide may decode the other half of a split index, which is in a file of its own.
+fn is_other_harmless(repo: &gix::Repository, checksum: gix::ObjectId) -> bool {
+    let name = format!("sharedindex.{checksum}");
+    let bytes = bounded::read(&repo.index_path().with_file_name(name), outline::MAX_BYTES);
+    let outline = bytes
+        .ok()
+        .and_then(|bytes| Outline::of(&bytes, checksum.as_bytes().len()));
+    outline.is_some_and(|outline| outline.is_harmless())
 }
 
 /// An index without entries that can take a cached tree. gix makes one with a cached tree only from its bytes.
@@ -220,6 +238,9 @@ pub(super) enum Tracked {
 
 /// What stands at `path` in `index`. A submodule is a file here: what is in it is not ours.
 pub(super) fn tracked(index: &gix::index::State, path: &BStr) -> Tracked {
+    if path.len() > dirs::MAX_PATH {
+        return Tracked::No;
+    }
     if index.entry_index_by_path(path).is_ok() {
         return Tracked::File;
     }

@@ -91,7 +91,9 @@ pub(super) fn walk(
     };
     let stopped: Mutex<Option<Stop>> = Mutex::new(None);
     let tasks = Tasks::new(Task {
-        parent: Arc::new(root),
+        from: Arc::new(root),
+        above: 0,
+        depth: 0,
         path: BString::default(),
         entries: 0..new.entries().len(),
     });
@@ -142,11 +144,38 @@ struct Walk<'w> {
 
 /// A directory with tracked files. It is opened when its turn comes, so that few are open at a time.
 struct Task {
-    parent: Arc<OwnedFd>,
+    /// The parent, or a directory further up.
+    from: Arc<OwnedFd>,
+    /// How long the path of that is, with a slash at its end.
+    above: usize,
+    /// How many directories there are above.
+    depth: usize,
     /// With a slash at its end, unless it is the root.
     path: BString,
     /// The entries below it.
     entries: Range<usize>,
+}
+
+/// Of directories this far from the root, those below are opened from their parents; further down, from the nearest
+/// directory whose depth is a multiple of it. So no more than about three times as many are open for each thread, and no
+/// more have to be passed to open one.
+const OPEN: usize = 32;
+
+impl Task {
+    fn open(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(path) = self.path[self.above..].strip_suffix(b"/") else {
+            return dirs::open_dir_if_there(self.from.as_fd(), ".".into());
+        };
+        let mut fd = None;
+        for name in path.split_str("/") {
+            let parent = fd.as_ref().map_or(self.from.as_fd(), OwnedFd::as_fd);
+            match dirs::open_dir_if_there(parent, name.as_bstr())? {
+                Some(below) => fd = Some(below),
+                None => return Ok(None),
+            }
+        }
+        Ok(fd)
+    }
 }
 
 impl Walk<'_> {
@@ -164,11 +193,7 @@ impl Walk<'_> {
         if self.over.load(Ordering::Relaxed) {
             return Err(stop(Why::Over));
         }
-        let name = match task.path.strip_suffix(b"/") {
-            Some(path) => dirs::split(path.as_bstr()).1,
-            None => ".".into(),
-        };
-        let fd = match dirs::open_dir_if_there(task.parent.as_fd(), name) {
+        let fd = match task.open() {
             Ok(Some(fd)) => fd,
             Ok(None) => {
                 self.missing(task.entries, found);
@@ -186,6 +211,11 @@ impl Walk<'_> {
             listing.read(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
         }
         let fd = Arc::new(fd);
+        // Far down, only some directories are open while those below wait for their turn.
+        let (from, above) = match task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
+            true => (&fd, task.path.len()),
+            false => (&task.from, task.above),
+        };
         let first = more.len();
         let mut at = task.entries.start;
         while at < task.entries.end {
@@ -206,7 +236,9 @@ impl Walk<'_> {
             let listed = |listing: &mut Listing| listing.see(name[..len].as_bstr());
             match is_tidy || listed(listing).is_some_and(Listed::may_be_dir) {
                 true => more.push(Task {
-                    parent: fd.clone(),
+                    from: from.clone(),
+                    above,
+                    depth: task.depth + 1,
                     path: below.into(),
                     entries: at..end,
                 }),

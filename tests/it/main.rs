@@ -8,6 +8,7 @@ mod access;
 mod completions;
 mod daemon;
 mod damage;
+mod depth;
 mod disk;
 mod endless;
 mod errors;

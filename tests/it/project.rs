@@ -11,7 +11,7 @@ use std::{
 /// do not import each other.
 const ROOMS: [&[&str]; 14] = [
     &["name"],
-    &["address", "bounded", "fault", "control"],
+    &["address", "bounded", "descent", "fault", "control"],
     &["event"],
     &["config"],
     &["wire", "reload", "peer"],

@@ -1,0 +1,285 @@
+//! Goes down into directories of any depth and up again: the stack stays flat, and only the last few are open.
+//!
+//! A directory that was closed on the way down is opened again by the `..` of the one below it. If that is another one
+//! by now, the one below was moved while it was open, perhaps to a place outside: the way ends there, as an error.
+//! Links are never followed, and no name of more than one component is given to the system.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+/// How many directories of one way down are open at a time, besides its beginning; in descriptors. Trees that are not
+/// deeper than this cost no system call more. Each thread that writes files has a way of its own.
+const OPEN: usize = 16;
+
+/// Device and inode: what a file is, whatever it is called.
+pub type Inode = (u64, u64);
+
+/// A way down from a directory.
+#[derive(Debug)]
+pub struct Descent<D> {
+    base: D,
+    /// The directories below the base that are closed, the uppermost first.
+    closed: Vec<Inode>,
+    /// Those below them. None is closed while there are few.
+    open: VecDeque<OwnedFd>,
+}
+
+impl<D: AsFd> Descent<D> {
+    /// To go down from `base`.
+    pub fn new(base: D) -> Self {
+        Self {
+            base,
+            closed: Vec::new(),
+            open: VecDeque::new(),
+        }
+    }
+
+    /// Where it began.
+    pub fn base(&self) -> BorrowedFd<'_> {
+        self.base.as_fd()
+    }
+
+    /// Where it is. Names can be looked up here; to list it, open `.` of it.
+    pub fn here(&self) -> BorrowedFd<'_> {
+        self.open.back().map_or(self.base.as_fd(), AsFd::as_fd)
+    }
+
+    /// How many directories below the base it is.
+    pub fn depth(&self) -> usize {
+        self.closed.len() + self.open.len()
+    }
+
+    /// Go down into the directory `name`, which is no link. After an error it is where it was.
+    pub fn enter(&mut self, name: &[u8]) -> io::Result<()> {
+        let fd = open_dir(self.here(), name)?;
+        self.push(fd)
+    }
+
+    /// Go down into a directory that has just been opened here.
+    pub fn push(&mut self, fd: OwnedFd) -> io::Result<()> {
+        if self.open.len() >= OPEN
+            && let Some(first) = self.open.front()
+        {
+            self.closed.push(inode(first.as_fd())?);
+            self.open.pop_front();
+        }
+        self.open.push_back(fd);
+        Ok(())
+    }
+
+    /// Go up by one. After an error it is where it began.
+    pub fn leave(&mut self) -> io::Result<()> {
+        let left = self.open.pop_back();
+        if self.open.is_empty()
+            && let Some(left) = left
+            && let Some(inode) = self.closed.pop()
+        {
+            match reopen(left.as_fd(), inode) {
+                Ok(fd) => self.open.push_back(fd),
+                Err(err) => {
+                    self.restart();
+                    return Err(err);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Go back to where it began.
+    pub fn restart(&mut self) {
+        self.closed.clear();
+        self.open.clear();
+    }
+}
+
+/// The directory above `dir`, if it is still `inode`.
+fn reopen(dir: BorrowedFd<'_>, inode: Inode) -> io::Result<OwnedFd> {
+    // Its list has been read, so it need not be readable any more.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, "..", flags, Mode::empty())?;
+    match self::inode(fd.as_fd())? == inode {
+        true => Ok(fd),
+        false => Err(io::Error::other(
+            "a directory was moved elsewhere while it was being looked through",
+        )),
+    }
+}
+
+fn inode(fd: BorrowedFd<'_>) -> io::Result<Inode> {
+    let stat = rustix::fs::fstat(fd)?;
+    // The widths of these fields differ between platforms.
+    #[allow(clippy::unnecessary_cast)]
+    Ok((stat.st_dev as u64, stat.st_ino as u64))
+}
+
+/// Open the directory `name`, not following a link.
+pub fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Remove what is at `path`, with all that is in it, whatever somebody has put there. That nothing is there is an error.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = match parent == Path::new("") {
+        true => Path::new("."),
+        false => parent,
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+    match unlink(parent.as_fd(), name)? {
+        Some(()) => Ok(()),
+        None => remove_tree(parent.as_fd(), name.as_bytes()),
+    }
+}
+
+/// Remove the directory `name` and all in it. That it is gone already is no error.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let mut way = Descent::new(dir);
+    // The directories that are being emptied, and what has not been looked at in each.
+    let mut emptied = Vec::new();
+    let mut next = Some(name.to_vec());
+    loop {
+        if let Some(name) = next.take() {
+            match way.enter(&name) {
+                Ok(()) => emptied.push((name, list(way.here())?.into_iter())),
+                // An empty directory goes even if it cannot be read.
+                Err(err) => remove_dir(way.here(), &name).map_err(|_| err)?,
+            }
+        }
+        let Some((_, names)) = emptied.last_mut() else {
+            return Ok(());
+        };
+        match names.next() {
+            Some((name, FileType::Directory)) => next = Some(name),
+            Some((name, _)) => match unlink(way.here(), OsStr::from_bytes(&name)) {
+                Ok(Some(())) => {}
+                Ok(None) => next = Some(name),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err),
+            },
+            None => {
+                way.leave()?;
+                if let Some((name, _)) = emptied.pop() {
+                    remove_dir(way.here(), &name)?;
+                }
+            }
+        }
+    }
+}
+
+/// The names in `dir`, without `.` and `..`, and what the file system says of their kinds.
+fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            name => names.push((name.to_vec(), entry.file_type())),
+        }
+    }
+    Ok(names)
+}
+
+/// Unlink `name`, or do nothing if it is a directory.
+fn unlink(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<()>> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => Ok(Some(())),
+        Err(Errno::ISDIR) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn remove_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(err) => Err(err.into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// A chain of `depth` directories `d` in `dir`, each with a file `f`.
+    fn chain(dir: &Path, depth: usize) {
+        let mut way = Descent::new(OwnedFd::from(File::open(dir).unwrap()));
+        for _ in 0..depth {
+            rustix::fs::mkdirat(way.here(), "d", Mode::RWXU).unwrap();
+            way.enter(b"d").unwrap();
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(way.here(), "f", flags, Mode::RUSR).unwrap();
+        }
+        assert_eq!(way.depth(), depth);
+        assert!(way.open.len() <= OPEN);
+        let mut up = 0;
+        while way.depth() > 0 {
+            way.leave().unwrap();
+            up += 1;
+        }
+        assert_eq!(up, depth);
+    }
+
+    #[test]
+    fn any_depth_goes_down_and_up_and_away() {
+        let dir = tempfile::tempdir().unwrap();
+        for depth in [0, 1, OPEN, OPEN + 1, 5000] {
+            chain(dir.path(), depth);
+            match remove_all(&dir.path().join("d")) {
+                Ok(()) => assert!(depth > 0),
+                Err(err) => assert_eq!((err.kind(), depth), (io::ErrorKind::NotFound, 0)),
+            }
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_link_is_removed_and_what_it_names_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("outside/d")).unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("outside"), &link).unwrap();
+        std::os::unix::fs::symlink("../outside", dir.path().join("tree/link")).unwrap();
+        remove_all(&link).unwrap();
+        remove_all(&dir.path().join("tree")).unwrap();
+        assert!(!link.exists() && dir.path().join("outside/d").exists());
+    }
+
+    #[test]
+    fn what_was_moved_meanwhile_does_not_lead_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("outside")).unwrap();
+        chain(dir.path(), 2 * OPEN);
+        let mut way = Descent::new(OwnedFd::from(File::open(dir.path()).unwrap()));
+        for _ in 0..2 * OPEN {
+            way.enter(b"d").unwrap();
+        }
+        let moved = dir.path().join("d/".repeat(OPEN + 1));
+        fs::rename(moved, dir.path().join("outside/d")).unwrap();
+        let failed = std::iter::repeat_with(|| way.leave())
+            .take(2 * OPEN)
+            .find(Result::is_err);
+        assert!(failed.is_some());
+        assert_eq!(way.depth(), 0);
+        assert!(way.here().as_fd().try_clone_to_owned().is_ok());
+    }
+}
