@@ -38,6 +38,11 @@ pub fn tree(dir: &Path) -> io::Result<()> {
     sync(dir)
 }
 
+/// Have the names in `dir` on the disk.
+pub fn dir(dir: &Path) -> io::Result<()> {
+    sync(dir)
+}
+
 fn sync(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         // A directory that may be passed but not read, above the worktree.

@@ -23,6 +23,7 @@ use crate::{
     fault::{Failure, one_line},
     name::RefName,
     repository,
+    state::Begin,
     transport::{self, Connections, Deadline},
 };
 
@@ -44,6 +45,8 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// Connections that earlier fetches left alive.
     pub connections: &'a Connections,
+    /// Called before anything is written.
+    pub begin: Begin<'a>,
 }
 
 /// What the remote has.
@@ -101,6 +104,10 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     let keep = if is_complete(repo, options.target, &found) {
         None
     } else {
+        options.begin.begin().map_err(|source| Error::Store {
+            path: repo.git_dir().into(),
+            source,
+        })?;
         let shallow = options
             .depth
             .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);

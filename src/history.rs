@@ -19,6 +19,7 @@ use crate::{
     event::{Event, Last, Standing},
     name::RunId,
     place, publish, repository,
+    state::State,
 };
 
 mod disk;
@@ -136,6 +137,20 @@ impl History {
         lock(&self.newest).insert(key, (head, age));
     }
 
+    /// Remember a run that was interrupted, unless it is remembered already.
+    pub fn keep_interrupted(&self, target: &Target, last: Last) {
+        if self.list(target).iter().any(|known| known.run == last.run) {
+            return;
+        }
+        let events = [Event::Done(last.past.done.clone())];
+        let ended = Ended {
+            last,
+            events: &events,
+            lost: 0,
+        };
+        self.keep(target, ended);
+    }
+
     /// The runs of `target` that are remembered, the newest first.
     pub fn list(&self, target: &Target) -> Vec<Last> {
         let key = key(target);
@@ -218,8 +233,7 @@ fn correct(standing: &mut Standing, target: &Target) {
         // Nobody knows.
         _ => return,
     };
-    standing.hooks_owed =
-        !target.hooks.is_empty() && commit.is_some() && publish::hooks_succeeded_for(&git_dir) != commit;
+    standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
     let commit = commit.map(|commit| commit.to_string());
     if standing.commit != commit {
         standing.commit = commit;

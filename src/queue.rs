@@ -19,9 +19,10 @@ use crate::{
     history::{self, History},
     hook::{Groups, Starter},
     journal::Journal,
+    lock::Recovered,
     name::{RunId, TriggerName},
     peer::{Accounts, Peer},
-    run::{self, Stop},
+    run::{self, Interrupted, Stop},
     sandbox::Sandbox,
     tidy,
     transport::Connections,
@@ -29,6 +30,7 @@ use crate::{
 };
 
 mod recall;
+mod resume;
 mod slots;
 pub use recall::Found;
 pub use slots::Queue;
@@ -49,6 +51,7 @@ pub struct Scheduler {
     connections: Connections,
     stop: Stop,
     memory: Memory,
+    recovered: Recovered,
     /// A run was accepted, started or ended.
     changed: Bell,
     tidying: Mutex<()>,
@@ -89,6 +92,7 @@ impl Scheduler {
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             memory: Memory::default(),
+            recovered: Recovered::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),
         })
@@ -126,6 +130,11 @@ impl Scheduler {
     /// Accept a trigger; the journal is that of the run which serves it.
     pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
         self.permitted(peer, name)?;
+        Ok(self.accept(name, &peer.to_string()))
+    }
+
+    /// Have a run of `name`, which is a trigger, as `peer` asked.
+    fn accept(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Arc<Journal> {
         let run = self.queue().trigger(name, || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
@@ -133,14 +142,14 @@ impl Scheduler {
             });
             Run {
                 journal,
-                peer: peer.to_string().into(),
+                peer: peer.into(),
                 accepted: event::now(),
                 began: Arc::default(),
             }
         });
         self.changed.notify(usize::MAX);
         self.start();
-        Ok(run.journal)
+        run.journal
     }
 
     /// Wait until every run that was accepted has ended.
@@ -225,11 +234,12 @@ impl Scheduler {
         }
     }
 
-    fn execute(&self, name: &TriggerName, run: &Run) -> Done {
+    fn execute(self: &Arc<Self>, name: &TriggerName, run: &Run) -> Done {
         let target = &self.targets[name];
         let journal = run.journal.clone();
         let context = run::Context {
             run: run.journal.run().clone(),
+            peer: run.peer.clone(),
             umask: self.process.umask,
             dry_run: false,
             groups: self.groups.clone(),
@@ -238,6 +248,11 @@ impl Scheduler {
             connections: self.connections.clone(),
             stop: self.stop.clone(),
             memory: self.memory.clone(),
+            recovered: self.recovered.clone(),
+            interrupted: Interrupted::new({
+                let (scheduler, target) = (self.clone(), target.clone());
+                move |marker| scheduler.was_interrupted(&target, marker)
+            }),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
                 Event::Done(_) => {}

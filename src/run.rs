@@ -2,16 +2,18 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
+use std::{fs, io, sync::Arc, time::Instant};
 
 use gix::ObjectId;
 
+mod hooks;
 mod retry;
+mod under_way;
 
 pub use retry::Stop;
+pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
-    changes,
     config::{Revision, Target},
     event::{Done, Event, Outcome, Reporter},
     fault::{Blame, Failure, Kind},
@@ -21,17 +23,22 @@ use crate::{
     place::{self, Place},
     publish, repository,
     sandbox::{self, Sandbox},
+    state::{self, Begin, State},
     tidy,
     transport::{Connections, Deadline},
     worktree,
 };
+use hooks::run_hooks;
 use retry::Backoff;
+use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The run's id.
     pub run: RunId,
+    /// Who asked for it.
+    pub peer: Arc<str>,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Say what would be done, and leave the worktree alone.
@@ -48,6 +55,10 @@ pub struct Context {
     pub stop: Stop,
     /// What is known of worktrees.
     pub memory: worktree::Memory,
+    /// The repositories that this process has looked into for what was left there.
+    pub recovered: lock::Recovered,
+    /// Told of runs that were interrupted.
+    pub interrupted: Interrupted,
     /// Where events go.
     pub report: Reporter,
 }
@@ -83,6 +94,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Publish(#[from] publish::Error),
+    /// What is to be remembered could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] state::Error),
     /// A hook failed, after the update.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
@@ -104,6 +119,7 @@ impl Blame for Error {
             Self::Fetch(err) => err.kind(),
             Self::Worktree(err) => err.kind(),
             Self::Publish(err) => err.kind(),
+            Self::State(err) => err.kind(),
             Self::Hook { source, .. } => source.kind(),
         }
     }
@@ -170,8 +186,8 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
             git_dir: &git_dir,
             is_bounded: target.depth.is_some(),
             grace: tidy::GRACE,
-            // The list of changed files begins there.
-            pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+            // The lists of changed files begin there.
+            pinned: &|| State::read(&git_dir).commits(),
         })
         .map_err(|err| Failure::of(&err))
     });
@@ -189,49 +205,102 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let _lock = lock::acquire(&target.path, &context.report)?;
+    // Out here, since the history is out of the reach of what follows.
+    let left = under_way::find(target, context);
     // Only now is it settled which directory is the target.
     context
         .sandbox
-        .confine(target, || deploy_locked(target, context, reached))?
+        .confine(target, || deploy_locked(target, context, left, reached))?
 }
 
-fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
-    let (repo, fetched) = match place::inspect(target)? {
+fn deploy_locked(
+    target: &Target,
+    context: &Context,
+    left: Option<state::Left>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let (repo, under_way, fetched) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
-            lock::recover(&git_dir)?;
+            lock::recover(&git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
             let repo = repository::open(&git_dir)?;
-            reached.old = publish::head(&repo);
-            let fetched = fetch(&repo, target, context)?;
-            publish::fetched(&repo, target, &fetched)?;
-            (repo, fetched)
+            if let Some(left) = &left {
+                under_way::pass_on(&repo, target, left)?;
+            }
+            (repo, UnderWay::new(&git_dir, target, context), None)
         }
         Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
-        Place::Empty => clone(target, context)?,
+        Place::Empty => {
+            let (repo, fetched) = clone(target, context)?;
+            let under_way = UnderWay::cloned(repo.git_dir(), target, context);
+            (repo, under_way, Some(fetched))
+        }
+    };
+    let ended = finish(&repo, target, context, &under_way, fetched, reached);
+    under_way.end(&repo, ended)
+}
+
+/// Fetch, unless the clone has, and do all that follows.
+fn finish(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+    under_way: &UnderWay<'_>,
+    fetched: Option<fetch::Outcome>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let fetched = match fetched {
+        Some(fetched) => fetched,
+        None => {
+            reached.old = publish::head(repo);
+            let fetched = fetch(repo, target, context, Begin(&|| under_way.fetches()))?;
+            under_way.moves(&[&fetch::holding_ref(target, &fetched.tip)])?;
+            publish::fetched(repo, target, &fetched)?;
+            fetched
+        }
     };
     context.report.emit(Event::Fetched {
         old: reached.old.map(|id| id.to_string()),
         new: fetched.commit.to_string(),
     });
-    let updated = worktree::update(&repo, fetched.commit, &update_options(target, context))?;
+    let begin = || under_way.changes();
+    if reached.old != Some(fetched.commit) && !context.dry_run {
+        begin().map_err(|source| publish::Error::Sync {
+            path: repo.git_dir().into(),
+            source,
+        })?;
+        if let Tip::Branch(branch) = &fetched.tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let updated = worktree::update(
+        repo,
+        fetched.commit,
+        &update_options(target, context, Begin(&begin)),
+    )?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     if context.dry_run {
         return Ok(());
     }
-    publish::deployed(&repo, target, &fetched.tip, fetched.commit)?;
+    publish::deployed(repo, target, &fetched.tip, fetched.commit)?;
     context.report.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
         cleaned: updated.cleaned,
     });
-    run_hooks(&repo, target, context, &fetched, reached)
+    run_hooks(repo, target, context, under_way, &fetched, reached)
 }
 
 /// Fetch; after a fault that passes again, up to the number of times that the target allows.
-fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<fetch::Outcome, fetch::Error> {
+fn fetch(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+    begin: Begin<'_>,
+) -> Result<fetch::Outcome, fetch::Error> {
     let mut backoff = Backoff::new();
     for attempt in 1..=target.retries {
-        let err = match fetch_once(repo, target, context) {
+        let err = match fetch_once(repo, target, context, begin) {
             Err(err) if err.kind().passes() => err,
             other => return other,
         };
@@ -245,13 +314,14 @@ fn fetch(repo: &gix::Repository, target: &Target, context: &Context) -> Result<f
             return Err(err);
         }
     }
-    fetch_once(repo, target, context)
+    fetch_once(repo, target, context, begin)
 }
 
 fn fetch_once(
     repo: &gix::Repository,
     target: &Target,
     context: &Context,
+    begin: Begin<'_>,
 ) -> Result<fetch::Outcome, fetch::Error> {
     // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
     let depth = target
@@ -263,6 +333,7 @@ fn fetch_once(
         depth,
         report: &context.report,
         connections: &context.connections,
+        begin,
     };
     fetch::fetch(repo, &options)
 }
@@ -285,7 +356,8 @@ fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::
 /// Say what a clone would write. What was fetched for that is removed again.
 fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let (building, fetched) = build_clone(target, context)?;
-    let updated = worktree::update(building.repo(), fetched.commit, &update_options(target, context))?;
+    let options = update_options(target, context, Begin(&|| Ok(())));
+    let updated = worktree::update(building.repo(), fetched.commit, &options)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written;
     Ok(())
@@ -300,19 +372,27 @@ fn build_clone<'a>(
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
-    let building = place::build(target, hash)?;
-    let theirs = match fetch(building.repo(), target, context) {
+    let build = |hash| -> Result<place::Building<'a>, Error> {
+        let building = place::build(target, hash)?;
+        let git_dir = building.repo().git_dir();
+        let mark = state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run);
+        mark.settle()?;
+        Ok(building)
+    };
+    let fetch = |building: &place::Building<'_>| fetch(building.repo(), target, context, Begin(&|| Ok(())));
+    let building = build(hash)?;
+    let theirs = match fetch(&building) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
     // The first removes its directory as it goes, and the second is built in the same place.
     drop(building);
-    let building = place::build(target, theirs)?;
-    let fetched = fetch(building.repo(), target, context)?;
+    let building = build(theirs)?;
+    let fetched = fetch(&building)?;
     Ok((building, fetched))
 }
 
-fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Options<'a> {
+fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
     worktree::Options {
         root: &target.path,
         clean: target.clean,
@@ -320,112 +400,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,
+        begin,
         report: &context.report,
     }
-}
-
-/// Run the hooks that are due. One that fails ends the run; all of them run again at the next trigger.
-fn run_hooks(
-    repo: &gix::Repository,
-    target: &Target,
-    context: &Context,
-    fetched: &fetch::Outcome,
-    reached: &Reached,
-) -> Result<(), Error> {
-    let git_dir = repo.git_dir();
-    let succeeded_for = publish::hooks_succeeded_for(git_dir);
-    let due = reached.changed > 0 || succeeded_for != Some(fetched.commit);
-    let hooks: Vec<usize> = (0..target.hooks.len())
-        .filter(|hook| due || target.hooks[*hook].is_for_every_run())
-        .collect();
-    if due {
-        // From here to their success, the hooks are owed.
-        publish::settle(repo, target, &fetched.tip)?;
-        let so_far = succeeded_for.filter(|id| *id != fetched.commit);
-        publish::set_hooks_succeeded_for(git_dir, so_far, target.fsync)?;
-    }
-    if !hooks.is_empty() {
-        // A failed hook has not seen the commits since it last succeeded.
-        let old = succeeded_for.or(reached.old);
-        let env = environment(repo, target, context, fetched, old);
-        let hex = |id: Option<ObjectId>| id.unwrap_or(repo.object_hash().null()).to_string();
-        let options = hook::Options {
-            target,
-            git_dir,
-            env: &env,
-            old_new: &(hex(old), hex(Some(fetched.commit))),
-            report: &context.report,
-            groups: &context.groups,
-            starter: &context.starter,
-        };
-        for hook in hooks {
-            hook::run(hook, &options).map_err(|source| {
-                // One that took too long was not refused anything.
-                if context.sandbox.hooks_are_inside() && !matches!(source, hook::Error::Timeout { .. }) {
-                    context.report.warn(CONFINED);
-                }
-                Error::Hook {
-                    source,
-                    at: fetched.commit.to_hex_with_len(7).to_string(),
-                }
-            })?;
-        }
-        if let Some(dir) = env.get(TMPDIR) {
-            fs::remove_dir_all(dir).ok();
-        }
-    }
-    if due {
-        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit), target.fsync)?;
-    }
-    Ok(())
-}
-
-/// Where programs put what they need for a while, see environ(7).
-const TMPDIR: &str = "TMPDIR";
-
-/// What somebody may want to know whose hook worked without a sandbox.
-const CONFINED: &str = "hooks run in the sandbox: they may write to the target and $TMPDIR, and read the system's programs; \
-                        if that is why this one failed, write sandbox: (hooks: Outside)";
-
-/// `GITSOCKET_*`, see the README.
-fn environment(
-    repo: &gix::Repository,
-    target: &Target,
-    context: &Context,
-    fetched: &fetch::Outcome,
-    old: Option<ObjectId>,
-) -> BTreeMap<String, OsString> {
-    let changed = hook::changed_files(repo.git_dir());
-    if let Err(err) = changes::write(repo, old, fetched.commit, &changed) {
-        context
-            .report
-            .warn(format!("cannot list the changed files for the hooks: {err}"));
-        fs::remove_file(&changed).ok();
-    }
-    let branch = match &fetched.tip {
-        Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
-        Tip::Detached => "",
-    };
-    let null = repo.object_hash().null();
-    let of_the_run: [(&str, OsString); 5] = [
-        ("GITSOCKET_RUN", context.run.as_str().into()),
-        ("GITSOCKET_BRANCH", branch.into()),
-        ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
-        ("GITSOCKET_NEW", fetched.commit.to_string().into()),
-        ("GITSOCKET_CHANGED_FILES", changed.into()),
-    ];
-    let mut env = hook::fixed(target);
-    env.extend(of_the_run.map(|(name, value)| (name.into(), value)));
-    if context.sandbox.hooks_are_inside() {
-        // The system's is closed to them. What one left that failed is nobody's.
-        let dir = hook::scratch(repo.git_dir());
-        fs::remove_dir_all(&dir).ok();
-        match fs::create_dir_all(&dir) {
-            Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
-            Err(err) => context
-                .report
-                .warn(format!("cannot make {}: {err}", dir.display())),
-        }
-    }
-    env
 }

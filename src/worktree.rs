@@ -28,6 +28,7 @@ use crate::{
     config::Clean,
     event::{Action, Event, Phase, Reporter, Unit},
     name::AbsPath,
+    state::Begin,
 };
 
 mod apply;
@@ -67,6 +68,8 @@ pub struct Options<'a> {
     pub dry_run: bool,
     /// What this process knows of worktrees. Nothing of it is needed.
     pub memory: &'a Memory,
+    /// Called before anything is changed.
+    pub begin: Begin<'a>,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
 }
@@ -119,6 +122,10 @@ pub fn update(
     let mut cx = Context::new(repo, options)?;
     let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
 
+    if plan.is_new() || !plan.delete.is_empty() || !found.checks.is_empty() {
+        let begun = cx.begin();
+        begun.map_err(|err| Error::file("begin to change", root.into(), err))?;
+    }
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
     let deleted = apply::delete(&mut cx, &plan.delete)?;
@@ -202,6 +209,14 @@ impl<'a> Context<'a> {
             Err(err) => Err(err),
         };
         found.map_err(|err| self.failed("read", path, err))
+    }
+
+    /// Before a change, as often as one likes.
+    fn begin(&self) -> std::io::Result<()> {
+        match self.options.dry_run {
+            true => Ok(()),
+            false => self.options.begin.begin(),
+        }
     }
 
     fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {

@@ -16,6 +16,7 @@ use crate::{
     fetch::{self, Tip},
     name::RunId,
     repository,
+    state::Begin,
     transport::{Connections, Deadline},
 };
 
@@ -82,6 +83,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
         depth: None,
         report: &Reporter::new(|_| {}),
         connections,
+        begin: Begin(&|| Ok(())),
     };
     let (tip, object) = fetch::probe(&repo, &options).map_err(|err| Failure::of(&err))?;
     let name = match &tip {

@@ -11,8 +11,9 @@ use crate::{
     config::{Config, Target},
     event::{Record, Reporter},
     hook::{Groups, Starter},
+    lock::Recovered,
     name::RunId,
-    run::{self, Context, Stop},
+    run::{self, Context, Interrupted, Stop},
     sandbox::Sandbox,
     transport::Connections,
     worktree::Memory,
@@ -70,6 +71,12 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     let context = Context {
         run: RunId::none(),
+        peer: format!(
+            "once uid={} pid={}",
+            rustix::process::getuid().as_raw(),
+            std::process::id()
+        )
+        .into(),
         umask,
         dry_run: arguments.dry_run,
         groups: Groups::default(),
@@ -79,6 +86,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         // A signal ends this process at once.
         stop: Stop::default(),
         memory: Memory::default(),
+        recovered: Recovered::default(),
+        interrupted: Interrupted::new(|_| {}),
         report: Reporter::new(|_| {}),
     };
     if let Err(err) = stop_with_signals(context.groups.clone()) {

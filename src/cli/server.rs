@@ -106,6 +106,7 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
         sockets,
         channel,
         watchdog,
+        is_first,
     } = work;
     let history = history::made_dir();
     let files = sandbox::Files {
@@ -143,6 +144,7 @@ fn serve(work: supervisor::Work, umask: u32, log: Option<Log>, detached: Option<
         },
         link,
         watchdog,
+        is_first,
     };
     // Whoever typed the command waits for the end of all that could tell him something.
     detached.iter().for_each(|detached| detached.let_go());

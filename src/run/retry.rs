@@ -43,6 +43,11 @@ impl Stop {
         bell.notify_all();
     }
 
+    /// Whether it is.
+    pub fn is_set(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wait for `time`, or until the process is stopping, which is the value.
     pub fn wait(&self, time: Duration) -> bool {
         let (stopping, bell) = &*self.0;

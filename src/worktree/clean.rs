@@ -302,6 +302,7 @@ impl Walk<'_, '_> {
     /// Unlink a file, and count it under `path`.
     fn remove(&mut self, dir: BorrowedFd<'_>, name: &BStr, path: Option<&BStr>) -> io::Result<()> {
         if !self.cx.options.dry_run {
+            self.cx.begin()?;
             dirs::unlink(dir, name)?;
         }
         self.removed.extend(path.map(ToOwned::to_owned));

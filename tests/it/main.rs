@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 mod access;
+mod beside_git;
 mod completions;
 mod daemon;
 mod endless;
@@ -31,4 +32,5 @@ mod source;
 mod status;
 mod stress;
 mod supervisor;
+mod unfinished;
 mod world;
