@@ -45,11 +45,11 @@ impl Scheduler {
             let next = || targets.lock().unwrap_or_else(PoisonError::into_inner).next();
             while let Some(target) = next() {
                 if !scheduler.stop.is_set() && scheduler.is_unfinished(&target) {
+                    scheduler.accept(&target.trigger, PEER);
                     tracing::info!(
                         trigger = target.trigger.as_str(),
                         "a run was left unfinished; it is finished now"
                     );
-                    scheduler.accept(&target.trigger, PEER);
                 }
                 if sender.send(()).is_err() {
                     // Another thread has taken over.
