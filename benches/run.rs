@@ -16,8 +16,9 @@ use gitsocket::{
     config::{self, Config, Target},
     event::{Outcome, Reporter},
     hook::{Groups, Starter},
+    lock::Recovered,
     name::RunId,
-    run::{self, Context},
+    run::{self, Context, Interrupted},
     sandbox::Sandbox,
     transport::Connections,
     watch::{Stop, Watch},
@@ -46,9 +47,10 @@ fn commit(source: &mut Source, files: usize, round: usize) {
     source.commit(entries.map(|(file, path)| (path.as_str(), Entry::File(content(file).into()))));
 }
 
-fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
+fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &Recovered) -> Outcome {
     let context = Context {
         run: RunId::new(),
+        peer: "bench".into(),
         umask: 0o022,
         dry_run: false,
         groups: Groups::default(),
@@ -57,6 +59,8 @@ fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
         connections: connections.clone(),
         watch: Watch::new(target.run_timeout, Stop::default(), None),
         memory: memory.clone(),
+        recovered: recovered.clone(),
+        interrupted: Interrupted::new(|_| {}),
         report: Reporter::new(|event| {
             black_box(event);
         }),
@@ -67,13 +71,22 @@ fn run(target: &Target, connections: &Connections, memory: &Memory) -> Outcome {
 fn runs(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (connections, memory) = (Connections::new(Duration::from_secs(60)), Memory::default());
+    let recovered = Recovered::default();
     for files in [200, 2_000, 20_000] {
         let dir = dir.path().join(files.to_string());
         std::fs::create_dir(&dir).unwrap();
         let (mut source, target) = stage(&dir, files);
-        assert!(matches!(run(&target, &connections, &memory), Outcome::Updated));
+        assert!(matches!(
+            run(&target, &connections, &memory, &recovered),
+            Outcome::Updated
+        ));
         c.bench_function(&format!("nothing new/{files}"), |b| {
-            b.iter(|| assert!(matches!(run(&target, &connections, &memory), Outcome::UpToDate)));
+            b.iter(|| {
+                assert!(matches!(
+                    run(&target, &connections, &memory, &recovered),
+                    Outcome::UpToDate
+                ))
+            });
         });
         let mut round = 0;
         c.bench_function(&format!("ten files/{files}"), |b| {
@@ -82,7 +95,12 @@ fn runs(c: &mut Criterion) {
                     round += 1;
                     commit(&mut source, files, round);
                 },
-                |()| assert!(matches!(run(&target, &connections, &memory), Outcome::Updated)),
+                |()| {
+                    assert!(matches!(
+                        run(&target, &connections, &memory, &recovered),
+                        Outcome::Updated
+                    ))
+                },
                 criterion::BatchSize::PerIteration,
             );
         });

@@ -44,6 +44,11 @@ pub fn tree(dir: &Path) -> io::Result<()> {
     dirs.iter().rev().try_for_each(|dir| sync(dir))
 }
 
+/// Have the names in `dir` on the disk.
+pub fn dir(dir: &Path) -> io::Result<()> {
+    sync(dir)
+}
+
 fn sync(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         // A directory that may be passed but not read, above the worktree.

@@ -39,6 +39,8 @@ pub enum Kind {
     Resources,
     /// The worktree is at the new commit, but a hook failed.
     Hook,
+    /// The run was killed, by hand or with the machine, before its end.
+    Interrupted,
     /// A fault of this program.
     Internal,
 }
@@ -62,6 +64,7 @@ impl Kind {
             Self::Repository => "repository",
             Self::Resources => "resources",
             Self::Hook => "hook",
+            Self::Interrupted => "interrupted",
             Self::Internal => "internal",
         }
     }
@@ -80,6 +83,7 @@ impl Kind {
             | Self::Repository
             | Self::Resources
             | Self::Stopping
+            | Self::Interrupted
             | Self::Internal => 1,
             Self::BadRequest | Self::Config => 2,
             Self::NoDaemon => 3,

@@ -18,6 +18,7 @@ use crate::{
     fault::{Failure, one_line},
     name::RefName,
     repository,
+    state::Begin,
     transport::{self, Connections, Deadline},
 };
 
@@ -45,6 +46,8 @@ pub struct Options<'a> {
     pub connections: &'a Connections,
     /// Set when the run's time is over: indexing ends.
     pub over: &'a AtomicBool,
+    /// Called before anything is written.
+    pub begin: Begin<'a>,
 }
 
 /// What the remote has.

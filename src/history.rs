@@ -18,7 +18,9 @@ use crate::{
     config::Target,
     event::{Event, Last, Standing},
     name::RunId,
-    place, publish, repository, worktree,
+    place, publish, repository,
+    state::State,
+    worktree,
 };
 
 mod disk;
@@ -116,7 +118,9 @@ impl History {
     pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
         let mut standing = self.head(target, looks).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
-        standing.mixed = worktree::mixed(&place::git_dir(target));
+        if looks {
+            standing.mixed = worktree::mixed(&place::git_dir(target));
+        }
         let head = Head {
             last: Some(ended.last.clone()),
             standing,
@@ -136,6 +140,20 @@ impl History {
         }
         let age = self.age(&key);
         lock(&self.newest).insert(key, (head, age));
+    }
+
+    /// Remember a run that was interrupted, unless it is remembered already.
+    pub fn keep_interrupted(&self, target: &Target, last: Last) {
+        if self.list(target).iter().any(|known| known.run == last.run) {
+            return;
+        }
+        let events = [Event::Done(last.past.done.clone())];
+        let ended = Ended {
+            last,
+            events: &events,
+            lost: 0,
+        };
+        self.keep(target, ended, true);
     }
 
     /// The runs of `target` that are remembered, the newest first.
@@ -221,8 +239,7 @@ fn correct(standing: &mut Standing, target: &Target) {
         _ => return,
     };
     standing.mixed = worktree::mixed(&git_dir);
-    standing.hooks_owed =
-        !target.hooks.is_empty() && commit.is_some() && publish::hooks_succeeded_for(&git_dir) != commit;
+    standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
     let commit = commit.map(|commit| commit.to_string());
     if standing.commit != commit {
         standing.commit = commit;

@@ -28,6 +28,7 @@ use crate::{
 mod groups;
 pub mod guard;
 pub mod install;
+mod owner;
 pub use groups::Groups;
 pub use guard::Guard;
 
@@ -122,9 +123,7 @@ impl Blame for Error {
 pub fn run(hook: usize, options: &Options<'_>) -> Result<Outcome, Error> {
     let (name, timeout) = match &options.target.hooks[hook] {
         Hook::Exec { run, timeout, .. } => (run.first().map_or("", String::as_str), *timeout),
-        Hook::PostCheckout if !is_usable(&post_checkout(options.git_dir), options.report) => {
-            return Ok(Outcome::Absent);
-        }
+        Hook::PostCheckout if !is_usable(options) => return Ok(Outcome::Absent),
         Hook::PostCheckout => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
     };
     execute(hook, &one_line(name), timeout, options)
@@ -159,7 +158,7 @@ pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
         .collect()
 }
 
-/// The command that the hook number `hook` of `target` is; `None` if it has not so many. `env` and `old_new` are those
+/// The command that the hook number `hook` of `target` is; `None` if it has not so many, or must not run it. `env` and `old_new` are those
 /// of [`Options`].
 pub fn command(
     target: &Target,
@@ -175,6 +174,8 @@ pub fn command(
             command.args(args).envs(user_env);
             command
         }
+        // Looked at here as well: this may be the supervisor, which does not rely on its worker.
+        Hook::PostCheckout if owner::foreign(target, git_dir).is_err() => return None,
         Hook::PostCheckout => {
             let (old, new) = old_new;
             let mut command = Command::new(post_checkout(git_dir));
@@ -194,12 +195,19 @@ pub fn command(
     Some(command)
 }
 
-/// As git does, a hook that is not executable is passed over with a hint.
-fn is_usable(file: &Path, report: &Reporter) -> bool {
-    match std::fs::metadata(file) {
-        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => true,
+/// As git does, a hook that is not executable is passed over with a hint; and one that may be another user's.
+fn is_usable(options: &Options<'_>) -> bool {
+    let file = post_checkout(options.git_dir);
+    match std::fs::metadata(&file) {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
+            let foreign = owner::foreign(options.target, options.git_dir);
+            if let Err(foreign) = &foreign {
+                options.report.warn(foreign.to_string());
+            }
+            foreign.is_ok()
+        }
         Ok(_) => {
-            report.warn(format!(
+            options.report.warn(format!(
                 "{} is not executable and was passed over; type: chmod +x {0}",
                 file.display()
             ));

@@ -28,6 +28,7 @@
 //! | [`watch`] | a run's time, and what ends its waits |
 //! | [`descent`] | directories of any depth are gone through, and removed |
 //! | [`durable`] | what survives a power cut |
+//! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
@@ -40,7 +41,7 @@
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`heal`] | objects that are missing or damaged here are fetched again |
-//! | [`publish`] | refs, reflogs and the state file |
+//! | [`publish`] | refs and reflogs |
 //! | [`run`] | the pipeline above: one function |
 //! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
@@ -121,6 +122,7 @@ pub mod repository;
 pub mod run;
 pub mod sandbox;
 pub mod server;
+pub mod state;
 pub mod supervisor;
 pub mod tidy;
 pub mod transport;

@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
@@ -22,9 +23,11 @@ use crate::{
     watch::{Early, Watch},
 };
 
+mod foreign;
 mod recovery;
 mod wait;
-pub use recovery::recover;
+pub use foreign::wait_for;
+pub use recovery::{Recovered, clear, recover, release};
 
 /// A target could not be locked or recovered.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -77,6 +80,19 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A file that must be written is locked by another program.
+    #[error("{path} has been held by another program for {}", humantime::format_duration(*held_for))]
+    #[diagnostic(help(
+        "wait for the git that is at work there, and trigger again; if none is, delete that file, or wait: \
+         a run removes it once it is {} old",
+        humantime::format_duration(recovery::OLD_LOCK)
+    ))]
+    Foreign {
+        /// The lock file.
+        path: PathBuf,
+        /// For how long it has been there.
+        held_for: Duration,
+    },
     /// A left-over file could not be removed.
     #[error("cannot remove {path}, which an interrupted run left: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
@@ -94,6 +110,7 @@ impl Blame for Error {
             Self::NotADirectory { .. } | Self::Dangling { .. } => Kind::Path,
             Self::Held { .. } => Kind::Timeout,
             Self::Stopping { .. } => Kind::Stopping,
+            Self::Foreign { .. } => Kind::Repository,
             Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
                 kind_of_io(source)
             }
@@ -132,6 +149,17 @@ pub fn acquire(path: &AbsPath, watch: &Watch, report: &Reporter) -> Result<Lock,
             return Ok(Lock { _dir: dir, made });
         }
     }
+}
+
+/// Whether a run holds the lock on the directory `path`. To be asked by somebody who then leaves it to a run to wait.
+pub fn is_held(path: &AbsPath) -> bool {
+    let flags = (OFlags::DIRECTORY | OFlags::NONBLOCK).bits() as i32;
+    let dir = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path.as_path());
+    let locked = dir.map(|dir| flock(&dir, FlockOperation::NonBlockingLockShared));
+    matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
 }
 
 /// Lock the directory that `path` is now; `None` if it was replaced or removed meanwhile.

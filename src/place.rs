@@ -142,7 +142,7 @@ pub fn git_dir(target: &Target) -> PathBuf {
 }
 
 /// Beside it, where it is built: on the same filesystem.
-fn building_site(git_dir: &Path) -> PathBuf {
+pub fn building_site(git_dir: &Path) -> PathBuf {
     let mut path = git_dir.as_os_str().to_owned();
     path.push(NEW);
     path.into()

@@ -1,7 +1,7 @@
-//! Refs, reflogs and the state file: what makes a commit the deployed one.
+//! Refs and reflogs: what makes a commit the deployed one.
 //!
 //! Order matters. After a fetch, [`fetched`] lets a ref hold the new objects. After the files and the
-//! index, [`deployed`] moves HEAD. After the hooks, [`set_hooks_succeeded_for`] says so. A run that dies between
+//! index, [`deployed`] moves HEAD. After the hooks, `state` says so. A run that dies between
 //! two of these is finished by the next one, which finds the earlier ones done and repeats the rest.
 
 use std::{
@@ -16,13 +16,13 @@ use gix::{
         transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog},
     },
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Target,
     durable,
     fault::{Blame, Kind, kind_of_io},
     fetch::{self, Tip},
+    lock,
     name::RefName,
 };
 
@@ -297,10 +297,13 @@ fn edit(repo: &gix::Repository, edit: RefEdit) -> Result<(), Error> {
         name: name.clone(),
         reason: trap.to_string(),
     })?;
-    repo.edit_reference(edit).map(drop).map_err(|err| Error::Ref {
-        name,
+    repo.edit_reference(edit).map_err(|err| Error::Ref {
+        name: name.clone(),
         reason: crate::repository::reason(&err),
-    })
+    })?;
+    // gitoxide does not say if it could not remove them.
+    lock::release(repo.git_dir(), [name.as_str(), "HEAD"]);
+    Ok(())
 }
 
 fn full_name(name: &str) -> Result<FullName, Error> {
@@ -308,55 +311,4 @@ fn full_name(name: &str) -> Result<FullName, Error> {
         name: name.into(),
         reason: err.to_string(),
     })
-}
-
-/// What a repository remembers of its deploys, in `gitsocket/state.json` below the git directory.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    /// The commit that the hooks last succeeded for.
-    hooks_succeeded_for: Option<String>,
-}
-
-fn state_file(git_dir: &Path) -> PathBuf {
-    git_dir.join("gitsocket/state.json")
-}
-
-/// The commit that the hooks last succeeded for. A state file that is missing or damaged means none:
-/// then they run once too often, never once too few.
-pub fn hooks_succeeded_for(git_dir: &Path) -> Option<ObjectId> {
-    let text = fs::read(state_file(git_dir)).ok()?;
-    let state: State = serde_json::from_slice(&text).ok()?;
-    ObjectId::from_hex(state.hooks_succeeded_for?.as_bytes()).ok()
-}
-
-/// Remember that the hooks succeeded for `commit`, or that they have to run again; with `fsync`, even after a
-/// power cut.
-pub fn set_hooks_succeeded_for(git_dir: &Path, commit: Option<ObjectId>, fsync: bool) -> Result<(), Error> {
-    if hooks_succeeded_for(git_dir) == commit {
-        return Ok(());
-    }
-    let path = state_file(git_dir);
-    let failed = |source| Error::State {
-        path: path.clone(),
-        source,
-    };
-    let state = State {
-        hooks_succeeded_for: commit.map(|id| id.to_string()),
-    };
-    let text = serde_json::to_vec(&state).map_err(|err| failed(err.into()))?;
-    let temporary = path.with_extension("json.tmp");
-    // Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.
-    match fs::create_dir(git_dir.join("gitsocket")) {
-        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
-        _ => {}
-    }
-    fs::write(&temporary, text).map_err(failed)?;
-    if fsync {
-        durable::files([temporary.as_path()]).map_err(failed)?;
-    }
-    fs::rename(&temporary, &path).map_err(failed)?;
-    match fsync {
-        true => durable::files([path.as_path()]).map_err(failed),
-        false => Ok(()),
-    }
 }

@@ -24,9 +24,10 @@ use crate::{
     history::{self, History},
     hook::{Groups, Guard, Starter},
     journal::Journal,
+    lock::Recovered,
     name::{RunId, TriggerName},
     peer::{Accounts, Peer},
-    run,
+    run::{self, Interrupted},
     sandbox::Sandbox,
     tidy,
     transport::Connections,
@@ -37,6 +38,7 @@ use crate::{
 mod ages;
 mod late;
 mod recall;
+mod resume;
 mod slots;
 pub use recall::Found;
 pub use slots::Queue;
@@ -57,6 +59,7 @@ pub struct Scheduler {
     connections: Connections,
     stop: Stop,
     memory: Memory,
+    recovered: Recovered,
     /// A run was accepted, started or ended.
     changed: Bell,
     tidying: Mutex<()>,
@@ -120,6 +123,7 @@ impl Scheduler {
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
             memory: Memory::default(),
+            recovered: Recovered::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),
             alarm: late::Alarm::default(),
@@ -168,6 +172,11 @@ impl Scheduler {
         if let Some(failure) = self.stuck_at(target) {
             return Err(failure);
         }
+        self.accept(name, &peer.to_string())
+    }
+
+    /// Have a run of `name`, which is a trigger, as `peer` asked.
+    fn accept(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Result<Arc<Journal>, Failure> {
         let accepted = self.queue().trigger(name, || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
@@ -175,14 +184,14 @@ impl Scheduler {
             });
             Run {
                 journal,
-                peer: peer.to_string().into(),
+                peer: peer.into(),
                 accepted: event::now(),
                 began: Arc::default(),
                 watch: Arc::default(),
                 ended: Arc::default(),
             }
         });
-        let run = accepted.map_err(|stuck| late::refusal(target, name, &stuck))?;
+        let run = accepted.map_err(|stuck| late::refusal(&self.targets[name], name, &stuck))?;
         self.changed.notify(usize::MAX);
         self.start();
         Ok(run.journal)
@@ -288,6 +297,7 @@ impl Scheduler {
         let journal = run.journal.clone();
         let context = run::Context {
             run: run.journal.run().clone(),
+            peer: run.peer.clone(),
             umask: self.process.umask,
             dry_run: false,
             groups: self.groups.clone(),
@@ -296,6 +306,11 @@ impl Scheduler {
             connections: self.connections.clone(),
             watch: run.watch.get_or_init(|| self.watch(name)).clone(),
             memory: self.memory.clone(),
+            recovered: self.recovered.clone(),
+            interrupted: Interrupted::new({
+                let (scheduler, target) = (self.clone(), target.clone());
+                move |marker| scheduler.was_interrupted(&target, marker)
+            }),
             // The run's own last event is held back until the target is free again, see `finish`.
             report: Reporter::new(move |event| match event {
                 Event::Done(_) => {}

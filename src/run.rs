@@ -2,16 +2,19 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
+use std::{fs, io, sync::Arc, time::Instant};
 
 use gix::ObjectId;
 
+mod hooks;
 mod retry;
+mod under_way;
 mod whole;
+
+pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     config::{Revision, Target},
-    descent,
     event::{Done, Event, Outcome, Reporter, Step},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
@@ -20,17 +23,22 @@ use crate::{
     place::{self, Place},
     publish, repository,
     sandbox::{self, Sandbox},
+    state::{self, Begin, State},
     tidy,
     transport::Connections,
     watch::{self, Watch},
     worktree,
 };
+use hooks::run_hooks;
+use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The run's id.
     pub run: RunId,
+    /// Who asked for it.
+    pub peer: Arc<str>,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Say what would be done, and leave the worktree alone.
@@ -47,6 +55,10 @@ pub struct Context {
     pub watch: Watch,
     /// What is known of worktrees.
     pub memory: worktree::Memory,
+    /// The repositories that this process has looked into for what was left there.
+    pub recovered: lock::Recovered,
+    /// Told of runs that were interrupted.
+    pub interrupted: Interrupted,
     /// Where events go.
     pub report: Reporter,
 }
@@ -103,6 +115,10 @@ pub enum Error {
         #[help]
         help: String,
     },
+    /// What is to be remembered could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] state::Error),
     /// A hook failed, after the update.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
@@ -125,6 +141,7 @@ impl Blame for Error {
             Self::Fetch(err) => err.kind(),
             Self::Worktree(err) => err.kind(),
             Self::Publish(err) => err.kind(),
+            Self::State(err) => err.kind(),
             Self::Hook { source, .. } => source.kind(),
             Self::Over(_) | Self::Late { .. } => Kind::Timeout,
         }
@@ -214,8 +231,8 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
             git_dir: &git_dir,
             is_bounded: target.depth.is_some(),
             grace: tidy::GRACE,
-            // The list of changed files begins there.
-            pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+            // The lists of changed files begin there.
+            pinned: &|| State::read(&git_dir).commits(),
         })
         .map_err(|err| Failure::of(&err))
     });
@@ -236,28 +253,59 @@ struct Reached {
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
     let _lock = lock::acquire(&target.path, &context.watch, &context.report)?;
+    // Out here, since the history is out of the reach of what follows.
+    let left = under_way::find(target, context);
     // Only now is it settled which directory is the target.
     context
         .sandbox
-        .confine(target, || deploy_locked(target, context, reached))?
+        .confine(target, || deploy_locked(target, context, left, reached))?
 }
 
-fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+fn deploy_locked(
+    target: &Target,
+    context: &Context,
+    left: Option<state::Left>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
     context.watch.enter(Step::Fetch)?;
-    let (repo, fetched) = match place::inspect(target)? {
+    let (under_way, cloned) = match place::inspect(target)? {
         Place::Worktree(git_dir) => {
-            lock::recover(&git_dir)?;
-            whole::fetch_into(&git_dir, target, context, reached)?
+            lock::recover(&git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
+            if let Some(left) = &left {
+                under_way::pass_on(&git_dir, target, left)?;
+            }
+            (UnderWay::new(&git_dir, target, context), None)
         }
         Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
-        Place::Empty => clone(target, context)?,
+        Place::Empty => {
+            let cloned = clone(target, context)?;
+            (
+                UnderWay::cloned(cloned.0.git_dir(), target, context),
+                Some(cloned),
+            )
+        }
+    };
+    let ended = finish(&under_way, cloned, reached);
+    under_way.end(ended)
+}
+
+/// Fetch, unless the clone has, and do all that follows.
+fn finish(
+    under_way: &UnderWay<'_>,
+    cloned: Option<(gix::Repository, fetch::Outcome)>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let (repo, fetched) = match cloned {
+        Some(cloned) => cloned,
+        None => whole::fetch_into(under_way, reached)?,
     };
     context.report.emit(Event::Fetched {
         old: reached.old.map(|id| id.to_string()),
         new: fetched.commit.to_string(),
     });
     context.watch.enter(Step::Worktree)?;
-    let (repo, fetched, updated) = whole::update(repo, fetched, target, context)?;
+    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, reached)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     reached.finished_another = updated.finished_another;
@@ -272,10 +320,13 @@ fn deploy_locked(target: &Target, context: &Context, reached: &mut Reached) -> R
         deleted: updated.deleted,
         cleaned: updated.cleaned,
     });
-    run_hooks(&repo, target, context, &fetched, reached)?;
+    run_hooks(&repo, under_way, &fetched, reached)?;
     heal::finish(repo.git_dir());
     Ok(())
 }
+
+/// What is written goes again, or is marked as a whole.
+const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
 /// The repository of a new clone, with everything fetched and no files yet.
 fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
@@ -295,7 +346,8 @@ fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::
 /// Say what a clone would write. What was fetched for that is removed again.
 fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     let (building, fetched) = build_clone(target, context)?;
-    let updated = worktree::update(building.repo(), fetched.commit, &update_options(target, context))?;
+    let options = update_options(target, context, NO_MARK);
+    let updated = worktree::update(building.repo(), fetched.commit, &options)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written;
     Ok(())
@@ -310,29 +362,29 @@ fn build_clone<'a>(
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
-    let building = place::build(target, hash)?;
-    let theirs = match whole::fetch(
-        building.repo(),
-        target,
-        context,
-        whole::Onto::nothing(target.depth),
-    ) {
+    let build = |hash| -> Result<place::Building<'a>, Error> {
+        let building = place::build(target, hash)?;
+        let git_dir = building.repo().git_dir();
+        let mark = state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run);
+        mark.settle()?;
+        Ok(building)
+    };
+    let onto = whole::Onto::nothing(target.depth);
+    let fetch =
+        |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
+    let building = build(hash)?;
+    let theirs = match fetch(&building) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
     // The first removes its directory as it goes, and the second is built in the same place.
     drop(building);
-    let building = place::build(target, theirs)?;
-    let fetched = whole::fetch(
-        building.repo(),
-        target,
-        context,
-        whole::Onto::nothing(target.depth),
-    )?;
+    let building = build(theirs)?;
+    let fetched = fetch(&building)?;
     Ok((building, fetched))
 }
 
-fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Options<'a> {
+fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
     worktree::Options {
         root: &target.path,
         clean: target.clean,
@@ -340,117 +392,8 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,
+        begin,
         report: &context.report,
         over: context.watch.over(),
     }
-}
-
-/// Run the hooks that are due. One that fails ends the run; all of them run again at the next trigger.
-fn run_hooks(
-    repo: &gix::Repository,
-    target: &Target,
-    context: &Context,
-    fetched: &fetch::Outcome,
-    reached: &Reached,
-) -> Result<(), Error> {
-    let git_dir = repo.git_dir();
-    let succeeded_for = publish::hooks_succeeded_for(git_dir);
-    let due = reached.changed > 0 || reached.finished_another || succeeded_for != Some(fetched.commit);
-    let hooks: Vec<usize> = (0..target.hooks.len())
-        .filter(|hook| due || target.hooks[*hook].is_for_every_run())
-        .collect();
-    if due {
-        // From here to their success, the hooks are owed.
-        publish::settle(repo, target, &fetched.tip)?;
-        let so_far = succeeded_for.filter(|id| *id != fetched.commit);
-        publish::set_hooks_succeeded_for(git_dir, so_far, target.fsync)?;
-    }
-    if !hooks.is_empty() {
-        // A failed hook has not seen the commits since it last succeeded.
-        let old = succeeded_for.or(reached.old);
-        let env = environment(repo, target, context, fetched, old);
-        let hex = |id: Option<ObjectId>| id.unwrap_or(repo.object_hash().null()).to_string();
-        let options = hook::Options {
-            target,
-            git_dir,
-            env: &env,
-            old_new: &(hex(old), hex(Some(fetched.commit))),
-            report: &context.report,
-            groups: &context.groups,
-            starter: &context.starter,
-            until: context.watch.until(),
-        };
-        for hook in hooks {
-            context.watch.enter(Step::Hooks)?;
-            hook::run(hook, &options).map_err(|source| {
-                // One that took too long was not refused anything.
-                if context.sandbox.hooks_are_inside()
-                    && !matches!(source, hook::Error::Timeout { .. } | hook::Error::Late { .. })
-                {
-                    context.report.warn(CONFINED);
-                }
-                Error::Hook {
-                    source,
-                    at: fetched.commit.to_hex_with_len(7).to_string(),
-                }
-            })?;
-        }
-        if let Some(dir) = env.get(TMPDIR) {
-            descent::remove_all(dir.as_ref()).ok();
-        }
-    }
-    if due {
-        publish::set_hooks_succeeded_for(git_dir, Some(fetched.commit), target.fsync)?;
-    }
-    Ok(())
-}
-
-/// Where programs put what they need for a while, see environ(7).
-const TMPDIR: &str = "TMPDIR";
-
-/// What somebody may want to know whose hook worked without a sandbox.
-const CONFINED: &str = "hooks run in the sandbox: they may write to the target and $TMPDIR, and read the system's programs; \
-                        if that is why this one failed, write sandbox: (hooks: Outside)";
-
-/// `GITSOCKET_*`, see the README.
-fn environment(
-    repo: &gix::Repository,
-    target: &Target,
-    context: &Context,
-    fetched: &fetch::Outcome,
-    old: Option<ObjectId>,
-) -> BTreeMap<String, OsString> {
-    let changed = hook::changed_files(repo.git_dir());
-    if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, target, context) {
-        context
-            .report
-            .warn(format!("cannot list the changed files for the hooks: {err}"));
-        fs::remove_file(&changed).ok();
-    }
-    let branch = match &fetched.tip {
-        Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
-        Tip::Detached => "",
-    };
-    let null = repo.object_hash().null();
-    let of_the_run: [(&str, OsString); 5] = [
-        ("GITSOCKET_RUN", context.run.as_str().into()),
-        ("GITSOCKET_BRANCH", branch.into()),
-        ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
-        ("GITSOCKET_NEW", fetched.commit.to_string().into()),
-        ("GITSOCKET_CHANGED_FILES", changed.into()),
-    ];
-    let mut env = hook::fixed(target);
-    env.extend(of_the_run.map(|(name, value)| (name.into(), value)));
-    if context.sandbox.hooks_are_inside() {
-        // The system's is closed to them. What one left that failed is nobody's.
-        let dir = hook::scratch(repo.git_dir());
-        descent::remove_all(&dir).ok();
-        match fs::create_dir_all(&dir) {
-            Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
-            Err(err) => context
-                .report
-                .warn(format!("cannot make {}: {err}", dir.display())),
-        }
-    }
-    env
 }

@@ -55,6 +55,8 @@ pub struct Options {
     pub link: Arc<Link>,
     /// How often the supervisor wants to hear that it is alive, if it does.
     pub watchdog: Option<Duration>,
+    /// Whether no worker of this daemon has served before.
+    pub is_first: bool,
 }
 
 /// How the work ended.
@@ -75,6 +77,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         process,
         link,
         watchdog,
+        is_first,
     } = options;
     task::block_on(async {
         let house = Arc::new(House {
@@ -90,6 +93,9 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
             let triggers = config.triggers.len();
             link.report(&Report::Ready);
             tracing::info!(triggers, jobs = config.jobs, "ready");
+            if is_first {
+                house.scheduler.resume();
+            }
             task::spawn(tell_status(house.clone(), link.clone()));
             if let Some(every) = watchdog {
                 task::spawn(tell_life(every, link.clone()));

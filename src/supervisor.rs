@@ -67,6 +67,8 @@ pub struct Work {
     pub channel: Channel,
     /// How often systemd wants to hear that it is alive.
     pub watchdog: Option<Duration>,
+    /// Whether no worker has served before.
+    pub is_first: bool,
 }
 
 /// The daemon could not be started.
@@ -268,6 +270,7 @@ impl Supervisor<'_> {
             config: config.clone(),
             channel,
             watchdog: self.watchdog,
+            is_first: !self.is_ready,
         };
         (self.options.work)(work)
     }

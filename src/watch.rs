@@ -175,6 +175,11 @@ impl fmt::Debug for Watch {
 pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
+    /// Whether the process is stopping.
+    pub fn is_set(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
     /// The process is stopping.
     pub fn set(&self) {
         let (stopping, bell) = &*self.0;

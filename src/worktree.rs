@@ -30,6 +30,7 @@ use crate::{
     config::Clean,
     event::{Action, Event, Mixed, Phase, Reporter, Unit},
     name::AbsPath,
+    state::Begin,
 };
 
 mod apply;
@@ -77,6 +78,8 @@ pub struct Options<'a> {
     pub dry_run: bool,
     /// What this process knows of worktrees. Nothing of it is needed.
     pub memory: &'a Memory,
+    /// Called before anything is changed.
+    pub begin: Begin<'a>,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,
     /// Set when the run's time is over: an update that has not changed anything by then does not begin to.
@@ -141,6 +144,10 @@ pub fn update(
         return Err(Error::Over);
     }
 
+    if plan.is_new() || !plan.delete.is_empty() || !found.checks.is_empty() {
+        let begun = cx.begin();
+        begun.map_err(|err| Error::file("begin to change", root.into(), err))?;
+    }
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
     let mut left = Left::default();
@@ -245,6 +252,14 @@ impl<'a> Context<'a> {
             protected,
             elsewhere,
         })
+    }
+
+    /// Before a change, as often as one likes.
+    fn begin(&self) -> std::io::Result<()> {
+        match self.options.dry_run {
+            true => Ok(()),
+            false => self.options.begin.begin(),
+        }
     }
 
     fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {

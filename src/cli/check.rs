@@ -17,6 +17,7 @@ use crate::{
     fetch::{self, Tip},
     name::RunId,
     repository,
+    state::Begin,
     transport::{Connections, Deadline},
 };
 
@@ -85,6 +86,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
         report: &Reporter::new(|_| {}),
         connections,
         over: &AtomicBool::new(false),
+        begin: Begin(&|| Ok(())),
     };
     let (tip, object) = fetch::probe(&repo, &options).map_err(|err| Failure::of(&err))?;
     let name = match &tip {

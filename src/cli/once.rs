@@ -22,9 +22,10 @@ use crate::{
     event::{Done, Event, Record, Reporter},
     fault::{Failure, Kind},
     hook::{self, Groups, Guard, Starter},
+    lock::Recovered,
     name::RunId,
     place,
-    run::{self, Context},
+    run::{self, Context, Interrupted},
     sandbox::Sandbox,
     transport::Connections,
     watch::{self, Stop, Watch},
@@ -83,6 +84,12 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     let context = Context {
         run: RunId::none(),
+        peer: format!(
+            "once uid={} pid={}",
+            rustix::process::getuid().as_raw(),
+            std::process::id()
+        )
+        .into(),
         umask,
         dry_run: arguments.dry_run,
         groups: Groups::new(guard(arguments, &targets)),
@@ -91,6 +98,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
         memory: Memory::default(),
+        recovered: Recovered::default(),
+        interrupted: Interrupted::new(|_| {}),
         report: Reporter::new(|_| {}),
     };
     if let Err(err) = stop_with_signals(context.groups.clone()) {

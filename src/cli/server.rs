@@ -120,6 +120,7 @@ fn serve(
         sockets,
         channel,
         watchdog,
+        is_first,
     } = work;
     let history = history::made_dir();
     let files = sandbox::Files {
@@ -158,6 +159,7 @@ fn serve(
         },
         link: link.clone(),
         watchdog,
+        is_first,
     };
     // Whoever typed the command waits for the end of all that could tell him something.
     detached.iter().for_each(|detached| detached.let_go());

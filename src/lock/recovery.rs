@@ -1,78 +1,198 @@
-//! Removes what an interrupted run left behind, so that nobody ever has to delete an `index.lock`.
+//! Removes what an interrupted run left behind, so that no one ever has to delete an `index.lock`.
 //!
-//! Called under the target's lock, so no run of ours is alive. What it removes is garbage by git's own
-//! rules: lock files, packs without an index and temporary files. Temporary files in the worktree are
-//! the business of `worktree`, which meets them on its way.
+//! Called under the target's lock, so no run of ours is alive; but somebody's git may be at work, and what it holds is
+//! left alone. What is removed is what is ours by its name; and lock files, and packs without an index, which have git's
+//! names, if a run of ours was interrupted and they may be its own by their age ([`crate::state::Left`]); or if they are
+//! older than any git holds them. Temporary files in the worktree are the business of `worktree`, which meets them on its
+//! way.
+//!
+//! A process looks once into each repository. From then on only an interrupted run is a reason to look again.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
-    fs, io,
-    os::unix::ffi::OsStrExt as _,
+    fs::{self, Metadata},
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use super::Error;
 use crate::bounded;
 
-/// Remove left-overs in `git_dir`.
-pub fn recover(git_dir: &Path) -> Result<(), Error> {
-    for name in [
-        "index.lock",
-        "HEAD.lock",
-        "config.lock",
-        "shallow.lock",
-        "packed-refs.lock",
-    ] {
-        remove(&git_dir.join(name))?;
+/// A lock file that is older is nobody's: git holds one while it writes an index or a ref, for seconds. In time.
+pub(super) const OLD_LOCK: Duration = Duration::from_secs(10 * 60);
+/// A pack without index, or a temporary file of git's, that is older is nobody's: `git repack` may take hours. In time.
+const OLD_PACK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When files of an interrupted run were written: not before, and not after.
+pub(super) type Span = (SystemTime, SystemTime);
+
+/// The repositories that this process has looked into. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered(Arc<Mutex<HashSet<PathBuf>>>);
+
+/// Remove left-overs in `git_dir`: those of a run that was interrupted in the time `span`, if one was, and what is nobody's.
+pub fn recover(git_dir: &Path, span: Option<Span>, recovered: &Recovered) -> Result<(), Error> {
+    let is_known = |dirs: &mut HashSet<PathBuf>| dirs.contains(git_dir);
+    if span.is_none() && is_known(&mut recovered.lock()) {
+        return Ok(());
     }
-    refs_below(&git_dir.join("refs"))?;
-    packs(&git_dir.join("objects/pack"))?;
-    temporary_objects(&git_dir.join("objects"))?;
+    let look = Look {
+        span,
+        uid: rustix::process::geteuid().as_raw(),
+        now: SystemTime::now(),
+    };
+    look.locks(git_dir)?;
+    look.refs_below(&git_dir.join("refs"))?;
+    packs(git_dir, &look)?;
+    if span.is_some() {
+        temporary_objects(&git_dir.join("objects"))?;
+    }
     each(&git_dir.join("gitsocket"), |path, name| {
         match name.ends_with(b".tmp") {
             true => remove(&path),
             false => Ok(()),
         }
-    })
+    })?;
+    recovered.lock().insert(git_dir.into());
+    Ok(())
 }
 
-/// `*.lock` in a directory of refs and below, and loose refs that a power cut has left without content:
-/// git could read neither them nor anything else then. What they pointed to is in their reflog.
-fn refs_below(dir: &Path) -> Result<(), Error> {
-    each(dir, |path, name| {
-        if is_dir(&path) {
-            refs_below(&path)
-        } else if name.ends_with(b".lock") || is_blank(&path) {
-            remove(&path)
-        } else {
-            Ok(())
+/// Remove what a run of this process leaves if it fails: it holds no lock file any more.
+pub fn clear(git_dir: &Path) -> Result<(), Error> {
+    let look = Look {
+        span: None,
+        uid: rustix::process::geteuid().as_raw(),
+        now: SystemTime::now(),
+    };
+    packs(git_dir, &look)
+}
+
+/// Remove the locks on `names` that this run has held a moment ago, if they are still there: the disk did not let go of them.
+pub fn release<'a>(git_dir: &Path, names: impl IntoIterator<Item = &'a str>) {
+    let uid = rustix::process::geteuid().as_raw();
+    for name in names {
+        let path = git_dir.join(format!("{name}.lock"));
+        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.uid() == uid) {
+            // The next run waits for it, and says so.
+            fs::remove_file(path).ok();
         }
-    })
+    }
+}
+
+impl Recovered {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        // A panic while it is held leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How to tell what is whose.
+struct Look {
+    span: Option<Span>,
+    uid: u32,
+    now: SystemTime,
+}
+
+impl Look {
+    /// Whether the file that `meta` is of may be left from an interrupted run of ours, or is older than `old`.
+    fn is_nobodys(&self, meta: &Metadata, old: Duration) -> bool {
+        let Ok(modified) = meta.modified() else {
+            return false;
+        };
+        let is_ours = self
+            .span
+            .is_some_and(|(from, to)| meta.uid() == self.uid && (from..=to).contains(&modified));
+        is_ours || age(modified, self.now) > old
+    }
+
+    fn lock_file(&self, path: &Path) -> Result<(), Error> {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.is_dir() && self.is_nobodys(&meta, OLD_LOCK) => remove(path),
+            _ => Ok(()),
+        }
+    }
+
+    fn locks(&self, git_dir: &Path) -> Result<(), Error> {
+        let names = [
+            "index.lock",
+            "HEAD.lock",
+            "config.lock",
+            "shallow.lock",
+            "packed-refs.lock",
+        ];
+        names
+            .iter()
+            .try_for_each(|name| self.lock_file(&git_dir.join(name)))
+    }
+
+    /// `*.lock` in a directory of refs and below, and loose refs that a power cut has left without content:
+    /// git could read neither them nor anything else then. What they pointed to is in their reflog.
+    fn refs_below(&self, dir: &Path) -> Result<(), Error> {
+        each(dir, |path, name| {
+            if is_dir(&path) {
+                self.refs_below(&path)
+            } else if name.ends_with(b".lock") {
+                self.lock_file(&path)
+            } else if is_blank(&path) {
+                remove(&path)
+            } else {
+                Ok(())
+            }
+        })
+    }
+}
+
+/// How far `modified` is from now. A clock that was wrong then, or is now, makes nothing young for ever.
+pub(super) fn age(modified: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(modified)
+        .unwrap_or_else(|ahead| ahead.duration())
 }
 
 /// Whether a file holds nothing, or nothing but NULs: its size was written before the cut, its data were not.
 fn is_blank(path: &Path) -> bool {
-    let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
-    is_file && bounded::read(path, bounded::LINE).is_ok_and(|content| content.iter().all(|byte| *byte == 0))
+    let is_small = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= bounded::LINE);
+    let content = is_small.then(|| bounded::read(path, bounded::LINE));
+    content.is_some_and(|content| content.is_ok_and(|content| content.iter().all(|byte| *byte == 0)))
 }
 
-/// In `objects/pack`: temporary files of gitoxide (`.tmp*`) and git (`tmp_*`), packs whose index was not
-/// yet written, and the empty `.keep` files that protect a pack until its ref is written.
+/// In `objects/pack`: gitoxide's temporary files; packs whose index was not yet written, and git's temporary files, if
+/// they are nobody's; and the empty `.keep` files that protect a pack until its ref is written.
 /// A `.keep` with a text is somebody's decision and stays.
-fn packs(dir: &Path) -> Result<(), Error> {
-    each(dir, |path, name| {
-        let garbage = name.starts_with(b".tmp")
-            || name.starts_with(b"tmp_")
-            || (name.ends_with(b".pack") && !path.with_extension("idx").exists())
-            || (name.ends_with(b".keep") && fs::metadata(&path).is_ok_and(|meta| meta.len() == 0));
+fn packs(git_dir: &Path, look: &Look) -> Result<(), Error> {
+    each(&git_dir.join("objects/pack"), |path, name| {
+        let is = |test: &dyn Fn(&Metadata) -> bool| fs::symlink_metadata(&path).is_ok_and(|meta| test(&meta));
+        let is_gits = name.starts_with(b".tmp") || name.starts_with(b"tmp_");
+        let garbage = is_gitoxides(name)
+            || (is_gits && is(&|meta| age_of(meta, look) > OLD_PACK))
+            || (!is_gits
+                && name.ends_with(b".pack")
+                && !path.with_extension("idx").exists()
+                && is(&|meta| look.is_nobodys(meta, OLD_PACK)))
+            || (name.ends_with(b".keep") && is(&|meta| meta.len() == 0));
         if garbage { remove(&path) } else { Ok(()) }
     })
 }
 
-/// Half-written loose objects: `tmp_obj_*` of git and `.tmp*` of gitoxide.
+fn age_of(meta: &Metadata, look: &Look) -> Duration {
+    meta.modified()
+        .map_or(Duration::ZERO, |modified| age(modified, look.now))
+}
+
+/// Whether that is how gitoxide names temporary files: `.tmp` and six letters or digits. Those of `git repack` are
+/// `.tmp-PID-pack-…`, git's others `tmp_…`.
+fn is_gitoxides(name: &[u8]) -> bool {
+    let random = name.strip_prefix(b".tmp");
+    random.is_some_and(|random| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// Half-written loose objects of gitoxide's.
 fn temporary_objects(dir: &Path) -> Result<(), Error> {
     each(dir, |path, name| {
-        if name.starts_with(b"tmp_obj_") || name.starts_with(b".tmp") {
+        if is_gitoxides(name) {
             remove(&path)
         } else if name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit) {
             temporary_objects(&path)
@@ -109,7 +229,7 @@ fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::Recover {
             path: path.into(),
@@ -120,57 +240,123 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
-    #[test]
-    fn garbage_goes_and_the_rest_stays() {
+    /// Ours by name.
+    const OURS: [&str; 3] = [
+        "objects/pack/.tmpAbC123",
+        "objects/pack/pack-1.keep",
+        "gitsocket/state.json.tmp",
+    ];
+    /// Locks have git's names.
+    const LOCKS: [&str; 6] = [
+        "index.lock",
+        "HEAD.lock",
+        "shallow.lock",
+        "packed-refs.lock",
+        "refs/heads/a/b.lock",
+        "refs/remotes/origin/main.lock",
+    ];
+    const PACK: &str = "objects/pack/pack-2.pack";
+    /// These are git's.
+    const GITS: [&str; 3] = [
+        "objects/pack/tmp_pack_x",
+        "objects/pack/.tmp-123-pack-0123456789abcdef.pack",
+        "objects/pack/.tmp-123-pack",
+    ];
+    const STAYS: [&str; 8] = [
+        "HEAD",
+        "index",
+        "refs/heads/main",
+        "objects/pack/pack-1.pack",
+        "objects/pack/pack-1.idx",
+        "objects/12/3456",
+        "objects/12/tmp_obj_x",
+        "gitsocket/state.json",
+    ];
+
+    /// A repository with all of these, each as old as `age`.
+    fn repository(age: Duration) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let stays = [
-            "HEAD",
-            "index",
-            "refs/heads/main",
-            "objects/pack/pack-1.pack",
-            "objects/pack/pack-1.idx",
-            "objects/12/3456",
-            "gitsocket/state.json",
-        ];
-        let goes = [
-            "index.lock",
-            "HEAD.lock",
-            "shallow.lock",
-            "refs/heads/a/b.lock",
-            "refs/remotes/origin/main.lock",
-            "objects/pack/.tmpAbC",
-            "objects/pack/tmp_pack_x",
-            "objects/pack/pack-2.pack",
-            "objects/pack/pack-1.keep",
-            "objects/12/tmp_obj_x",
-            "gitsocket/state.json.tmp",
-        ];
-        for name in stays.iter().chain(&goes) {
+        let names = [&OURS[..], &LOCKS, &GITS, &STAYS, &[PACK]].concat();
+        for name in names.iter().chain(&["objects/pack/pack-3.keep"]) {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(
-                path,
-                if name.starts_with("refs/heads/main") {
-                    "1234\n"
-                } else {
-                    ""
-                },
-            )
-            .unwrap();
+            let has_text = name.ends_with("main") || name.ends_with("pack-3.keep");
+            fs::write(&path, if has_text { "1234\n" } else { "" }).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
         }
-        fs::write(dir.path().join("objects/pack/pack-3.keep"), "mine").unwrap();
-        fs::write(dir.path().join("refs/heads/cut"), "").unwrap();
-        fs::write(dir.path().join("refs/remotes/origin/cut"), "\0\0\0\0").unwrap();
-        recover(dir.path()).unwrap();
-        for name in stays.iter().chain(&["objects/pack/pack-3.keep"]) {
-            assert!(dir.path().join(name).exists(), "{name}");
+        dir
+    }
+
+    fn left(dir: &Path, names: &[&str]) -> Vec<String> {
+        let there = names.iter().filter(|name| dir.join(name).exists());
+        there.map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_a_live_git_may_hold_stays() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        for (age, locks, packs) in [
+            (minutes(0), true, true),
+            (minutes(9), true, true),
+            (minutes(11), false, true),
+            (minutes(23 * 60), false, true),
+            (minutes(25 * 60), false, false),
+        ] {
+            let dir = repository(age);
+            let dir = dir.path();
+            recover(dir, None, &Recovered::default()).unwrap();
+            assert_eq!(left(dir, &OURS), [""; 0], "{age:?}");
+            assert_eq!(left(dir, &LOCKS).len(), if locks { 6 } else { 0 }, "{age:?}");
+            assert_eq!(left(dir, &[PACK]).len(), usize::from(packs), "{age:?}");
+            assert_eq!(left(dir, &GITS).len(), if packs { 3 } else { 0 }, "{age:?}");
+            assert_eq!(left(dir, &STAYS), STAYS, "{age:?}");
+            assert!(dir.join("objects/pack/pack-3.keep").exists());
         }
-        for name in goes.iter().chain(&["refs/heads/cut", "refs/remotes/origin/cut"]) {
-            assert!(!dir.path().join(name).exists(), "{name}");
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_goes_at_once() {
+        let ago = |secs| SystemTime::now() - Duration::from_secs(secs);
+        for (span, stays) in [
+            ((ago(30), ago(0)), false),
+            ((ago(10), ago(0)), true),
+            ((ago(90), ago(50)), true),
+        ] {
+            let dir = repository(Duration::from_secs(20));
+            let dir = dir.path();
+            recover(dir, Some(span), &Recovered::default()).unwrap();
+            assert_eq!(left(dir, &LOCKS).is_empty(), !stays, "{span:?}");
+            assert_eq!(left(dir, &[PACK]).is_empty(), !stays, "{span:?}");
+            assert_eq!(left(dir, &GITS), GITS);
+            assert_eq!(left(dir, &STAYS), STAYS);
         }
-        recover(&dir.path().join("missing")).unwrap();
+    }
+
+    #[test]
+    fn blank_refs_go_when_a_process_looks_for_the_first_time() {
+        let dir = repository(Duration::ZERO);
+        let dir = dir.path();
+        let recovered = Recovered::default();
+        let blank = || {
+            fs::write(dir.join("refs/heads/cut"), "").unwrap();
+            fs::write(dir.join("refs/remotes/origin/cut"), "\0\0\0\0").unwrap();
+        };
+        let names = ["refs/heads/cut", "refs/remotes/origin/cut"];
+        blank();
+        recover(dir, None, &recovered).unwrap();
+        assert_eq!(left(dir, &names), [""; 0]);
+        blank();
+        recover(dir, None, &recovered).unwrap();
+        assert_eq!(left(dir, &names), names, "it has looked");
+        recover(dir, Some((SystemTime::now(), SystemTime::now())), &recovered).unwrap();
+        assert_eq!(left(dir, &names), [""; 0]);
+        recover(&dir.join("missing"), None, &recovered).unwrap();
     }
 }

@@ -4,19 +4,25 @@ use std::{io, num::NonZeroU32, path::Path};
 
 use gix::ObjectId;
 
-use super::{Context, Error, Reached, retry::Backoff, update_options};
+use super::{Context, Error, NO_MARK, Reached, UnderWay, retry::Backoff, update_options};
 use crate::{
-    changes, config::Target, fault::Blame as _, fetch, heal, place, publish, repository, transport::Deadline,
+    changes,
+    config::Target,
+    fault::Blame as _,
+    fetch::{self, Tip},
+    heal, publish, repository,
+    state::Begin,
+    transport::Deadline,
     worktree,
 };
 
-/// The repository at `git_dir`, and what was fetched into it; a ref holds that.
+/// The repository of the run, and what was fetched into it; a ref holds that.
 pub(super) fn fetch_into(
-    git_dir: &Path,
-    target: &Target,
-    context: &Context,
+    under_way: &UnderWay<'_>,
     reached: &mut Reached,
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
     if let Ok(repo) = repository::open(git_dir) {
         reached.old = publish::head(&repo);
         if !heal::is_begun(git_dir) {
@@ -27,35 +33,61 @@ pub(super) fn fetch_into(
                     .depth
                     .filter(|_| reached.old.is_none() || repo.is_shallow().unwrap_or(false)),
             };
-            match fetch(&repo, target, context, onto) {
+            match fetch(&repo, target, context, onto, Begin(&|| under_way.fetches())) {
                 Err(fetch::Error::Unsound { .. }) => {}
                 fetched => {
                     let fetched = fetched?;
-                    publish::fetched(&repo, target, &fetched)?;
+                    hold(&repo, under_way, &fetched)?;
                     return Ok((repo, fetched));
                 }
             }
         }
     }
-    heal(git_dir, target, context)
+    heal(under_way)
+}
+
+/// Let a ref hold what was fetched.
+fn hold(repo: &gix::Repository, under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
+    under_way.moves(&[&fetch::holding_ref(under_way.target, &fetched.tip)])?;
+    Ok(publish::fetched(repo, under_way.target, fetched)?)
 }
 
 /// Bring the worktree to what was fetched; that may be something newer afterwards.
 pub(super) fn update(
     repo: gix::Repository,
     fetched: fetch::Outcome,
-    target: &Target,
-    context: &Context,
+    under_way: &UnderWay<'_>,
+    reached: &Reached,
 ) -> Result<(gix::Repository, fetch::Outcome, worktree::Outcome), Error> {
-    let options = update_options(target, context);
-    match worktree::update(&repo, fetched.commit, &options) {
-        Err(worktree::Error::Object { .. }) => {}
+    match update_once(&repo, &fetched, under_way, reached) {
+        Err(Error::Worktree(worktree::Error::Object { .. })) => {}
         updated => return Ok((repo, fetched, updated?)),
     }
     drop(repo);
-    let (repo, fetched) = heal(&place::git_dir(target), target, context)?;
-    let updated = worktree::update(&repo, fetched.commit, &options)?;
+    let (repo, fetched) = heal(under_way)?;
+    let updated = update_once(&repo, &fetched, under_way, reached)?;
     Ok((repo, fetched, updated))
+}
+
+fn update_once(
+    repo: &gix::Repository,
+    fetched: &fetch::Outcome,
+    under_way: &UnderWay<'_>,
+    reached: &Reached,
+) -> Result<worktree::Outcome, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let begin = || under_way.changes();
+    if reached.old != Some(fetched.commit) && !context.dry_run {
+        begin().map_err(|source| publish::Error::Sync {
+            path: repo.git_dir().into(),
+            source,
+        })?;
+        if let Tip::Branch(branch) = &fetched.tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let options = update_options(target, context, Begin(&begin));
+    Ok(worktree::update(repo, fetched.commit, &options)?)
 }
 
 /// List the files that have changed, for hooks.
@@ -63,12 +95,11 @@ pub(super) fn list_changes(
     repo: &gix::Repository,
     (old, new): (Option<ObjectId>, ObjectId),
     file: &Path,
-    target: &Target,
-    context: &Context,
+    under_way: &UnderWay<'_>,
 ) -> io::Result<()> {
     match changes::write(repo, old, new, file) {
         // Not the system's: an object.
-        Err(err) if err.kind() == io::ErrorKind::Other => match heal(repo.git_dir(), target, context) {
+        Err(err) if err.kind() == io::ErrorKind::Other => match heal(under_way) {
             Ok((repo, _)) => changes::write(&repo, old, new, file),
             Err(_) => Err(err),
         },
@@ -76,15 +107,17 @@ pub(super) fn list_changes(
     }
 }
 
-fn heal(
-    git_dir: &Path,
-    target: &Target,
-    context: &Context,
-) -> Result<(gix::Repository, fetch::Outcome), Error> {
-    let (repo, fetched) = heal::heal(git_dir, target, &context.report, |scratch, depth| {
-        fetch(scratch, target, context, Onto::nothing(depth))
+fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
+    under_way.fetches().map_err(|source| publish::Error::Sync {
+        path: git_dir.into(),
+        source,
     })?;
-    publish::fetched(&repo, target, &fetched)?;
+    let (repo, fetched) = heal::heal(git_dir, target, &context.report, |scratch, depth| {
+        fetch(scratch, target, context, Onto::nothing(depth), NO_MARK)
+    })?;
+    hold(&repo, under_way, &fetched)?;
     Ok((repo, fetched))
 }
 
@@ -113,10 +146,11 @@ pub(super) fn fetch(
     target: &Target,
     context: &Context,
     onto: Onto,
+    begin: Begin<'_>,
 ) -> Result<fetch::Outcome, fetch::Error> {
     let mut backoff = Backoff::new();
     for attempt in 1..=target.retries {
-        let err = match fetch_once(repo, target, context, onto) {
+        let err = match fetch_once(repo, target, context, onto, begin) {
             Err(err) if err.kind().passes() => err,
             other => return other,
         };
@@ -133,7 +167,7 @@ pub(super) fn fetch(
             return Err(err);
         }
     }
-    fetch_once(repo, target, context, onto)
+    fetch_once(repo, target, context, onto, begin)
 }
 
 fn fetch_once(
@@ -141,6 +175,7 @@ fn fetch_once(
     target: &Target,
     context: &Context,
     onto: Onto,
+    begin: Begin<'_>,
 ) -> Result<fetch::Outcome, fetch::Error> {
     let options = fetch::Options {
         target,
@@ -150,6 +185,7 @@ fn fetch_once(
         report: &context.report,
         connections: &context.connections,
         over: context.watch.over(),
+        begin,
     };
     fetch::fetch(repo, &options).map_err(|err| match is_ours(repo, &err) {
         true => fetch::Error::Unsound {

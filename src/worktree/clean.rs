@@ -324,6 +324,7 @@ impl Walk<'_, '_> {
             }
             Kind::Dir | Kind::File | Kind::Symlink => {
                 if !self.cx.options.dry_run {
+                    self.cx.begin()?;
                     dirs::unlink(dir, name)?;
                 }
                 self.removed.add(path, self.cx.options.dry_run);

@@ -120,6 +120,7 @@ impl Place {
                 umask: 0o022,
                 dry_run: self.dry_run,
                 memory: &self.memory,
+                begin: Begin(&|| Ok(())),
                 report: &Reporter::new(move |event| events.lock().unwrap().push(event)),
                 over: &std::sync::atomic::AtomicBool::new(false),
             },
@@ -678,6 +679,7 @@ fn errors_name_the_path_and_say_what_to_do() {
         umask: 0o022,
         dry_run: false,
         memory: &Memory::default(),
+        begin: Begin(&|| Ok(())),
         report: &Reporter::new(|_| ()),
         over: &std::sync::atomic::AtomicBool::new(false),
     };

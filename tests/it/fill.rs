@@ -13,10 +13,11 @@ use gitsocket::{
     config::{Config, Target},
     event::{Done, Outcome, Reporter},
     hook::{Groups, Starter},
+    lock::Recovered,
     name::RunId,
-    publish,
-    run::{self, Context},
+    run::{self, Context, Interrupted},
     sandbox::Sandbox,
+    state::State,
     tidy,
     transport::Connections,
     watch::{Stop, Watch},
@@ -40,6 +41,9 @@ impl Daemon {
         Self {
             target: target.clone(),
             context: Context {
+                peer: "test".into(),
+                recovered: Recovered::default(),
+                interrupted: Interrupted::new(|_| {}),
                 run: RunId::new(),
                 umask: 0o022,
                 dry_run: false,
@@ -71,7 +75,7 @@ impl Daemon {
             git_dir: &git_dir,
             is_bounded: self.target.depth.is_some(),
             grace,
-            pinned: &|| publish::hooks_succeeded_for(&git_dir).into_iter().collect(),
+            pinned: &|| State::read(&git_dir).commits(),
         })
         .unwrap()
     }

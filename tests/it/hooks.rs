@@ -197,3 +197,69 @@ fn what_a_hook_prints_cannot_forge_the_last_line() {
     assert!(ended.err.contains("| a ok site\u{fffd}[2K\n"), "{ended:?}");
     assert!(ended.err.contains("| no end\n"), "{ended:?}");
 }
+
+/// A clone that somebody else may write runs no hook of its own: as root, whoever it belongs to had root.
+#[test]
+fn post_checkout_of_somebody_elses_clone_does_not_run() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can give files away");
+        assert!(std::env::var_os("GITSOCKET_TEST_SERVERS").is_none_or(|value| value != "required"));
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    let dot_git = world.path("site/.git");
+    world.script("site/.git/hooks/post-checkout", "echo ran >> ../log");
+    let give = |path: &str, user| std::os::unix::fs::chown(world.path(path), Some(user), None).unwrap();
+    let mut expected = 0;
+    let mut daemon = super::world::Daemon::start(&world, &[]);
+    for path in [
+        "site",
+        "site/.git",
+        "site/.git/hooks",
+        "site/.git/hooks/post-checkout",
+    ] {
+        give(path, 12345);
+        source.commit([("a", file(path))]);
+        let ended = world.run(["once", "-g", "site"]);
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        let warnings = ended
+            .err
+            .lines()
+            .filter(|line| line.contains("belongs to the user"));
+        let warnings: Vec<_> = warnings.collect();
+        assert_eq!(warnings.len(), 1, "{ended:?}");
+        let named = format!(
+            "{} belongs to the user with the number 12345",
+            world.path(path).display()
+        );
+        assert!(
+            warnings[0].contains(&named) && warnings[0].contains("chown -R 0"),
+            "{warnings:?}"
+        );
+        source.commit([("a", file(&format!("{path} again")))]);
+        let answer = daemon.say("site\n");
+        assert!(
+            answer.contains("12345") && answer.contains("\nok site"),
+            "{answer}"
+        );
+        assert_eq!(log(&world).len(), expected, "{path}");
+        give(path, 0);
+        source.commit([("a", file(&format!("{path} back")))]);
+        assert!(daemon.say("site\n").contains("\nok site"));
+        expected += 1;
+        assert_eq!(log(&world).len(), expected, "{path}");
+    }
+    // A link to what somebody else has written.
+    fs::remove_file(dot_git.join("hooks/post-checkout")).unwrap();
+    world.script("theirs", "echo ran >> ../log");
+    give("theirs", 12345);
+    std::os::unix::fs::symlink(world.path("theirs"), dot_git.join("hooks/post-checkout")).unwrap();
+    source.commit([("a", file("linked"))]);
+    assert!(world.deploy().err.contains("belongs to the user"));
+    assert_eq!(log(&world).len(), expected);
+    daemon.child.kill().unwrap();
+}

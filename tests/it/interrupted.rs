@@ -18,6 +18,8 @@ fn left_overs_of_a_dead_run_are_removed() {
     source.commit([("d/a", file("1"))]);
     world.config("");
     world.deploy();
+    // It was killed in the middle of its writing.
+    world.write("site/.git/gitsocket/run.json", "");
     for name in [
         "index.lock",
         "HEAD.lock",
@@ -25,7 +27,7 @@ fn left_overs_of_a_dead_run_are_removed() {
         "packed-refs.lock",
         "refs/heads/main.lock",
         "refs/remotes/origin/main.lock",
-        "objects/pack/.tmpX1",
+        "objects/pack/.tmpAbC123",
         "objects/pack/pack-0000000000000000000000000000000000000000.keep",
     ] {
         world.write(&format!("site/.git/{name}"), "");

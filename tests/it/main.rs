@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 mod access;
+mod beside_git;
 mod completions;
 mod daemon;
 mod damage;
@@ -40,4 +41,5 @@ mod status;
 mod stress;
 mod supervisor;
 mod traps;
+mod unfinished;
 mod world;

@@ -16,7 +16,7 @@ const ROOMS: [&[&str]; 14] = [
     &["config"],
     &["wire", "reload", "peer"],
     &["durable", "repository", "watch"],
-    &["upload_pack"],
+    &["upload_pack", "state"],
     &[
         "transport",
         "lock",
