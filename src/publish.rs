@@ -40,6 +40,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// There was no room for a ref.
+    #[error("cannot move {name}: {source}")]
+    #[diagnostic(help("make room, and the next run does it again"))]
+    Full {
+        /// The ref.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Something could not be written to the disk.
     #[error("cannot have {path} on the disk: {source}")]
     #[diagnostic(help("see whether the disk is full or failing; the next run does it again"))]
@@ -64,7 +73,27 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Ref { .. } => Kind::Repository,
-            Self::State { source, .. } | Self::Sync { source, .. } => kind_of_io(source),
+            Self::Full { source, .. } | Self::State { source, .. } | Self::Sync { source, .. } => {
+                kind_of_io(source)
+            }
+        }
+    }
+}
+
+impl Error {
+    /// What `err` means that ended the writing of the ref `name`.
+    fn of_ref(name: String, err: &gix::Error) -> Self {
+        match err.downcast_any_ref::<io::Error>() {
+            Some(io) if kind_of_io(io) == Kind::Resources => Self::Full {
+                name,
+                source: io
+                    .raw_os_error()
+                    .map_or_else(|| io.kind().into(), io::Error::from_raw_os_error),
+            },
+            _ => Self::Ref {
+                name,
+                reason: crate::repository::reason(err),
+            },
         }
     }
 }
@@ -297,10 +326,8 @@ fn edit(repo: &gix::Repository, edit: RefEdit) -> Result<(), Error> {
         name: name.clone(),
         reason: trap.to_string(),
     })?;
-    repo.edit_reference(edit).map_err(|err| Error::Ref {
-        name: name.clone(),
-        reason: crate::repository::reason(&err),
-    })?;
+    repo.edit_reference(edit)
+        .map_err(|err| Error::of_ref(name.clone(), &err))?;
     // gitoxide does not say if it could not remove them.
     lock::release(repo.git_dir(), [name.as_str(), "HEAD"]);
     Ok(())

@@ -144,7 +144,7 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
 /// The only one to tidy a repository: a lock on `objects/pack`, which dies with its holder; and a directory
 /// for what is being written.
 struct Alone {
-    _lock: File,
+    lock: File,
     temporary: PathBuf,
 }
 
@@ -160,10 +160,7 @@ impl Alone {
         }
         let temporary = objects.join(TEMPORARY);
         clear(&temporary)?;
-        Ok(Some(Self {
-            _lock: lock,
-            temporary,
-        }))
+        Ok(Some(Self { lock, temporary }))
     }
 }
 
@@ -171,6 +168,8 @@ impl Drop for Alone {
     fn drop(&mut self) {
         // What cannot be removed now is removed the next time.
         drop(clear(&self.temporary));
+        // Closing would not do: a hook that is about to be started elsewhere has a copy of it until then.
+        flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
 

@@ -224,5 +224,5 @@ impl<R: Clone> Queue<R> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::print_stderr)]
+#[allow(clippy::unwrap_used)]
 mod tests;

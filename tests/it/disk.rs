@@ -1,8 +1,10 @@
 //! Disks that are full: an error of that run alone, whose advice works, and nothing is left that stops the next run.
 
+use std::collections::BTreeMap;
+
 use super::{
     source::{Entry, file},
-    world::{World, last_line, machine::Disk, tree},
+    world::{Daemon, World, git, have, last_line, machine::Disk, tree},
 };
 
 /// A world whose `disk/site` is a clone on a disk with room for `kib`.
@@ -22,20 +24,78 @@ fn big(bytes: usize) -> Entry {
     Entry::File(random)
 }
 
-/// A file system with room for a few files only.
+/// Everything is as the last commit has it, and git agrees.
+fn check(world: &World, expected: &BTreeMap<String, Entry>, what: &str) {
+    let site = world.path("disk/site");
+    assert_eq!(&tree(&site), expected, "{what}");
+    if have("git") {
+        git(&site, &["fsck", "--strict", "--no-dangling"]);
+        assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
+        let counted = git(&site, &["count-objects", "-v"]);
+        assert!(counted.contains("garbage: 0"), "{what}: {counted}");
+    }
+}
+
+/// `once site`, which has to say that the disk is full.
+fn is_full(world: &World) -> String {
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = last_line(&ended.err).to_owned();
+    told(&last);
+    last
+}
+
+/// It is the disk, and the advice is to make room.
+fn told(last: &str) {
+    assert!(last.starts_with("error site resources: "), "{last}");
+    let helps = last.contains("(free space") || last.contains("(make room") || last.contains(": make room");
+    assert!(last.contains("space") && helps, "{last}");
+}
+
+fn files<const N: usize>(list: [(&str, Entry); N]) -> BTreeMap<String, Entry> {
+    list.into_iter()
+        .map(|(path, entry)| (path.to_owned(), entry))
+        .collect()
+}
+
 #[test]
-fn a_full_disk_is_an_error_and_then_it_is_not() {
-    let Some((world, mut source, disk)) = world(1024) else {
+fn a_clone_that_does_not_fit() {
+    let Some((world, mut source, disk)) = world(600) else {
+        return;
+    };
+    let big = big(900_000);
+    source.commit([("a", file("2")), ("b", big.clone())]);
+    is_full(&world);
+    assert!(!world.path("disk/site/.git/HEAD").exists());
+    is_full(&world);
+    let free = disk.free();
+    assert!(free > 400, "what came stays there: {free} KiB are free");
+
+    disk.resize(20 * 1024);
+    world.deploy();
+    check(&world, &files([("a", file("2")), ("b", big)]), "a clone");
+}
+
+#[test]
+fn an_update_that_does_not_fit() {
+    let Some((world, mut source, disk)) = world(700) else {
         return;
     };
     world.deploy();
+    let before = disk.free();
     let big = big(900_000);
     let commit = source.commit([("a", file("2")), ("b", big.clone())]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
-    let last = ended.err.lines().next_back().unwrap();
-    assert!(last.starts_with("error site resources: "), "{last}");
-    assert!(last.contains("space"), "{last}");
+    is_full(&world);
+    check(&world, &files([("a", file("1"))]), "nothing has changed");
+    let after = disk.free();
+    assert!(
+        after + 64 > before,
+        "what came stays there: {before} KiB, then {after}"
+    );
+
+    // There is room for the pack, but not for the file.
+    disk.resize(disk.used() + 1200);
+    assert!(is_full(&world).contains("disk/site"));
 
     disk.resize(20 * 1024);
     let ended = world.deploy();
@@ -43,7 +103,83 @@ fn a_full_disk_is_an_error_and_then_it_is_not() {
         ended.out.contains(&commit.to_hex_with_len(7).to_string()),
         "{ended:?}"
     );
-    assert_eq!(tree(&world.path("disk/site"))["b"], big);
+    check(&world, &files([("a", file("2")), ("b", big)]), "an update");
+}
+
+/// Wherever a run meets the end of the disk, in pack, files, index, refs or state: the next one needs only room.
+#[test]
+fn room_for_a_part_of_an_update() {
+    let Some((world, mut source, disk)) = world(4096) else {
+        return;
+    };
+    for more in ["", "depth: 1,"] {
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\", {more}),"
+        ));
+        world.deploy();
+        let (mut failed, mut finished) = (0, 0);
+        for left in (0..).step_by(4) {
+            let text = |name: &str| file(&format!("{more} {left} {name} {}", "x".repeat(3000)));
+            let commit = [("a", text("a")), ("dir/b", text("b")), ("dir/c", text("c"))];
+            source.commit(commit.clone());
+            let ballast = disk.fill(left);
+            let ended = world.run(["once", "site"]);
+            drop(ballast);
+            let what = format!("{more} {left} KiB were left: {ended:?}");
+            let last = last_line(&ended.err);
+            match ended.exit {
+                0 => finished += 1,
+                1 => {
+                    failed += 1;
+                    told(last);
+                }
+                _ => panic!("{what}"),
+            }
+            world.deploy();
+            check(&world, &files(commit), &what);
+            if finished == 3 {
+                break;
+            }
+        }
+        assert!(failed > 3, "{more}: only {failed} runs met the end of the disk");
+    }
+}
+
+/// A disk that has blocks, but no place for another file, is as full.
+#[test]
+fn no_room_for_another_file() {
+    let Some((world, mut source, disk)) = world(20 * 1024) else {
+        return;
+    };
+    world.deploy();
+    let names: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    let commit: Vec<_> = names.iter().map(|name| (name.as_str(), file(name))).collect();
+    source.commit(commit.clone());
+    disk.limit_files(disk.files() + 100);
+    is_full(&world);
+    disk.limit_files(10_000);
+    world.deploy();
+    let all = commit
+        .into_iter()
+        .map(|(name, entry)| (name.to_owned(), entry))
+        .collect();
+    check(&world, &all, "a disk with room for more files");
+}
+
+/// What is remembered of runs is not worth a run.
+#[test]
+fn no_room_for_the_history() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.config("");
+    let Some(disk) = Disk::mount(&world.path("disk"), 64) else {
+        return;
+    };
+    let _ballast = disk.fill(0);
+    let daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("disk"))]);
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    assert!(daemon.say("status\n").contains("site "));
 }
 
 /// The index is the last that is written: no room for it is a full disk, not a broken repository.

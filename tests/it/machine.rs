@@ -25,6 +25,17 @@ pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
+/// What a test's randomness begins with: GITSOCKET_TEST_SEED, which repeats a run, or another one each time. It is said, and
+/// shown where the test fails.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("GITSOCKET_TEST_SEED={seed}");
+    seed
+}
+
 /// Whether `program` is there.
 pub fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
@@ -103,6 +114,17 @@ impl Disk {
     /// Let it have room for `kib` in all.
     pub fn resize(&self, kib: u64) {
         assert!(self.try_mount(&format!("remount,size={kib}k")), "{kib} KiB");
+    }
+
+    /// Let it have room for that many files and directories.
+    pub fn limit_files(&self, files: u64) {
+        assert!(self.try_mount(&format!("remount,nr_inodes={files}")), "{files}");
+    }
+
+    /// How many files and directories it has.
+    pub fn files(&self) -> u64 {
+        let now = rustix::fs::statvfs(&self.path).unwrap();
+        now.f_files - now.f_ffree
     }
 
     fn try_mount(&self, options: &str) -> bool {

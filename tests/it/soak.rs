@@ -147,13 +147,12 @@ impl Soak {
             Self::lie_over_tcp,
         ];
         let start = Barrier::new(kinds.len() * CLIENTS + 1);
-        let seed = fastrand::u64(..);
-        eprintln!("seed {seed}");
+        let seed = super::world::machine::seed();
         std::thread::scope(|scope| {
             for (n, kind) in kinds.iter().cycle().take(kinds.len() * CLIENTS).enumerate() {
                 let start = &start;
                 scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(seed + n as u64);
+                    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(n as u64));
                     start.wait();
                     while Instant::now() < end {
                         kind(self, &daemon.socket, tcp, &mut random);

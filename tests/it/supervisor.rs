@@ -315,7 +315,7 @@ fn the_log_is_opened_anew() {
 }
 
 /// For what nobody tells: look again and again, for a while.
-fn wait_until(mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "this took a minute");

@@ -173,9 +173,7 @@ fn as_ssh_keygen_finds_hosts() {
     if !crate::machine::have("ssh-keygen") {
         return;
     }
-    let seed = fastrand::u64(..);
-    eprintln!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::machine::seed());
     let mut word = |letters: &str, most: usize| -> String {
         let letters: Vec<char> = letters.chars().collect();
         (0..random.usize(1..=most))
