@@ -14,8 +14,9 @@ use super::dirs::MAX_PATH;
 pub(super) const MAX_BYTES: u64 = 256 << 20;
 /// All paths of an index that keeps only what is new in each, in bytes: a few of its bytes can stand for many.
 const MAX_PATHS: usize = 256 << 20;
-/// The deepest cached tree, in directories: as deep as the longest path can be.
-const MAX_DEPTH: usize = MAX_PATH / 2 + 1;
+/// The deepest cached tree that is read, kept or written, in directories: gitoxide does all that by recursion, on a stack
+/// of 2 MiB, of which each takes a kilobyte without optimization. Of a deeper tree, every run reads the objects again.
+pub(super) const MAX_DEPTH: usize = 512;
 /// The largest cached tree, in directories; each takes about 100 bytes of memory.
 const MAX_TREES: usize = 1_000_000;
 

@@ -18,7 +18,7 @@ use gix::{
 };
 
 use super::{
-    Error,
+    Error, outline,
     stored::{self, Stored},
 };
 
@@ -106,10 +106,14 @@ fn expand<'o>(
         index: stored::empty(old),
         delete: Vec::new(),
         path: BString::default(),
+        depth: 1,
+        deepest: 1,
     };
     let tree = builder.expand(root, old.tree(), "".into())?;
     builder.skip(old.index.entries().len());
-    if let Some(place) = builder.index.tree_mut() {
+    if builder.deepest > outline::MAX_DEPTH {
+        builder.index.remove_tree();
+    } else if let Some(place) = builder.index.tree_mut() {
         *place = tree;
     }
     Ok(Plan {
@@ -158,6 +162,9 @@ struct Builder<'r> {
     delete: Vec<Delete>,
     /// Of the directory at hand, with a slash at its end, unless it is the root.
     path: BString,
+    /// How many directories there are down to it, and to the deepest.
+    depth: usize,
+    deepest: usize,
 }
 
 impl Builder<'_> {
@@ -202,7 +209,10 @@ impl Builder<'_> {
                 None => {
                     self.path.push(b'/');
                     let known = known.and_then(|known| child(known, entry.filename));
+                    self.depth += 1;
+                    self.deepest = self.deepest.max(self.depth);
                     children.push(self.expand(entry.oid.into(), known, entry.filename)?);
+                    self.depth -= 1;
                 }
                 Some(mode) => {
                     files.push(entry.filename);
