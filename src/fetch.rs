@@ -7,7 +7,7 @@ use std::{
     io,
     num::NonZeroU32,
     path::PathBuf,
-    sync::{PoisonError, atomic::AtomicBool},
+    sync::{Arc, PoisonError, atomic::AtomicBool},
 };
 
 use gix::{
@@ -20,7 +20,8 @@ use gix::{
 use crate::{
     config::{Revision, Target},
     event::Reporter,
-    fault::{Failure, one_line},
+    fault::{Blame, Failure, one_line},
+    intake::{Intake, Limits, Receiving},
     name::RefName,
     repository,
     transport::{self, Connections, Deadline},
@@ -84,8 +85,14 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     }
     let specs = refspecs(&options.target.revision);
     let remote = context.remote(specs.iter().map(|spec| spec.as_bstr()))?;
+    let limits = Limits {
+        max_pack: options.target.max_pack,
+        max_blob: options.target.max_blob,
+        deadline: options.deadline,
+    };
+    let intake = Arc::new(Intake::new(repo, limits, options.report));
     let prepared = remote
-        .to_connection_with_transport(context.connect()?)
+        .to_connection_with_transport(Receiving::new(context.connect()?, intake.clone()))
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
         .map_err(|err| context.failed(&err))?;
@@ -106,21 +113,18 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
             .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
         let progress = Progress::new(options.report);
         let fatal = progress.fatal();
-        let outcome = prepared
+        let received = prepared
             .with_shallow(shallow)
-            .receive(progress, &AtomicBool::new(false))
-            .map_err(
-                |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    Some(said) => context.refused(said),
-                    None => context.failed(&err),
-                },
-            )?;
-        match outcome.status {
-            fetch::Status::Change {
-                write_pack_bundle, ..
-            } => write_pack_bundle.keep_path,
-            fetch::Status::NoPackReceived { .. } => None,
-        }
+            .receive(progress, &AtomicBool::new(false));
+        // It says more than gitoxide, which was told only that there is no pack.
+        let keep = intake.outcome().map_err(|err| of_room(&err))?;
+        received.map_err(
+            |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(said) => context.refused(said),
+                None => context.failed(&err),
+            },
+        )?;
+        keep
     };
     let commit = context.peel(&found)?;
     Ok(Outcome {
@@ -210,7 +214,7 @@ impl Context<'_> {
             report: self.options.report,
             connections: self.options.connections,
         };
-        transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
+        transport::connect(&target.repo, &options).map_err(|err| of_room(&err))
     }
 
     /// Find the tip of the target's revision among the remote's refs.
@@ -345,7 +349,7 @@ impl Context<'_> {
     /// The error that an error of gix amounts to.
     fn failed(&self, err: &gix::Error) -> Error {
         if let Some(cause) = transport::cause(err) {
-            return of_transport(cause);
+            return of_room(cause);
         }
         let repo = self.url();
         if self.options.deadline.passed() {
@@ -387,7 +391,7 @@ impl Context<'_> {
     }
 }
 
-fn of_transport(err: &transport::Error) -> Error {
+fn of_room(err: &impl Blame) -> Error {
     let Failure { kind, message, help } = Failure::of(err);
     Error::Transport {
         kind,

@@ -27,8 +27,10 @@
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`durable`] | what survives a power cut |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
+//! | [`large`] | objects that are too large for memory |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
+//! | [`intake`] | a pack comes in, whatever it holds |
 //! | [`lock`] | one run at a time per target; recovery of what a dead run left |
 //! | [`place`] | what is at the target's path; a clone's git directory appears whole |
 //! | [`worktree`] | a commit becomes files and index |
@@ -97,7 +99,9 @@ pub mod fetch;
 pub mod fuzzing;
 pub mod history;
 pub mod hook;
+pub mod intake;
 pub mod journal;
+pub mod large;
 pub mod listen;
 pub mod lock;
 pub mod name;
