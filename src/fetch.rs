@@ -213,6 +213,7 @@ impl Context<'_> {
             tls: &target.tls,
             report: self.options.report,
             connections: self.options.connections,
+            scratch: &self.repo.objects.store_ref().path().join("pack"),
         };
         transport::connect(&target.repo, &options).map_err(|err| of_room(&err))
     }

@@ -53,7 +53,9 @@ pub enum Error {
     },
     /// It is larger than `max_pack`.
     #[error("the remote sends more than `max_pack`, which is {}", ByteSize(*limit))]
-    #[diagnostic(help("raise `max_pack` if the repository is that large, or set `depth` to fetch less of it"))]
+    #[diagnostic(help(
+        "raise `max_pack` if the repository is that large, or set `depth` to fetch less of it"
+    ))]
     Pack {
         /// `max_pack`, in bytes.
         limit: u64,
@@ -216,7 +218,9 @@ impl Intake {
         let mut index = Temporary::new(&dir, "idx")?;
         index::write(&table, &mut index.file).map_err(|err| store.failed(err))?;
         let path = dir.join(format!("pack-{}.pack", table.checksum));
-        store.place(&path, pack, index).map_err(|err| store.failed(err).into())
+        store
+            .place(&path, pack, index)
+            .map_err(|err| store.failed(err).into())
     }
 }
 

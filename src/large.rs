@@ -11,11 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gix::{
-    ObjectId,
-    objs::Kind,
-    zlib::Decompress,
-};
+use gix::{ObjectId, objs::Kind, zlib::Decompress};
 use gix_pack::data::{Entry, entry::Header};
 use rustix::fs::{Mode, OFlags};
 
@@ -51,7 +47,12 @@ impl Scratch {
         // Some file systems cannot: as gitoxide names its temporary files, for recovery to find.
         loop {
             let path = self.0.join(format!(".tmp{:016x}", fastrand::u64(..)));
-            match File::options().read(true).write(true).create_new(true).open(&path) {
+            match File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)
+            {
                 Ok(file) => return std::fs::remove_file(path).map(|()| file),
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(err) => return Err(err),
@@ -171,11 +172,7 @@ impl<R: BufRead> Read for Inflated<R> {
 }
 
 /// Write what is behind `from` to `out`: exactly `size` bytes.
-pub fn copied(
-    from: &mut (impl Read + ?Sized),
-    out: &mut (impl Write + ?Sized),
-    size: u64,
-) -> io::Result<()> {
+pub fn copied(from: &mut (impl Read + ?Sized), out: &mut (impl Write + ?Sized), size: u64) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     let mut left = size;
     while left > 0 {
@@ -219,6 +216,19 @@ pub fn blob<W: Write>(
         }
     }
     Err(io::ErrorKind::NotFound.into())
+}
+
+/// The pack that holds `id`, if it is in one and no delta, and its entry there.
+pub fn packed(store: &gix::odb::Store, id: &ObjectId) -> io::Result<Option<(File, Entry)>> {
+    let mut dirs = vec![store.path().to_owned()];
+    dirs.extend(store.alternate_db_paths().map_err(io::Error::other)?);
+    for dir in &dirs {
+        if let Some(packed) = Packed::find(&dir.join("pack"), id)? {
+            let entry = packed.entry(packed.at)?;
+            return Ok((!entry.header.is_delta()).then_some((packed.pack, entry)));
+        }
+    }
+    Ok(None)
 }
 
 fn loose<W: Write>(file: File, open: impl FnOnce(u64) -> io::Result<W>) -> io::Result<W> {

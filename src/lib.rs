@@ -26,8 +26,8 @@
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`durable`] | what survives a power cut |
-//! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`large`] | objects that are too large for memory |
+//! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
 //! | [`intake`] | a pack comes in, whatever it holds |

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::fault::{Blame, Kind, kind_of_io};
+use crate::{
+    fault::{Blame, Kind, kind_of_io},
+    large::LARGE,
+};
 
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -64,7 +67,13 @@ fn options() -> gix::open::Options {
     gix::open::Options::isolated()
         .with(gix::sec::Trust::Full)
         .strict_config(false)
-        .config_overrides(OVERRIDES)
+        .config_overrides(
+            OVERRIDES
+                .map(str::to_owned)
+                .into_iter()
+                // Whatever is larger is read by `large`.
+                .chain([format!("gitoxide.objects.allocLimit={LARGE}")]),
+        )
 }
 
 /// Open the repository whose git directory is exactly `git_dir`: nothing is searched for.

@@ -317,6 +317,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context) -> worktree::Opt
         root: &target.path,
         clean: target.clean,
         keep: &target.keep,
+        max_blob: target.max_blob,
         umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,

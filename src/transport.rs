@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,6 +52,8 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// What is left of earlier connections.
     pub connections: &'a Connections,
+    /// Where a local repository's large objects are put together.
+    pub scratch: &'a Path,
 }
 
 /// Connections that are kept alive between fetches. Clones share them.
@@ -120,7 +123,7 @@ impl Blame for Error {
 /// Some transports first speak in gix's handshake, so their errors come wrapped in gix's: see [`cause`].
 pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport + Send>, Error> {
     if let Some(path) = url.local_path() {
-        return Ok(local::connect(path, options.deadline)?);
+        return Ok(local::connect(path, options.deadline, options.scratch)?);
     }
     let transport: Box<dyn Transport + Send> = match url.scheme() {
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),

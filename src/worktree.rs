@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod apply;
+mod bulk;
 mod clean;
 mod content;
 mod dirs;
@@ -61,6 +62,8 @@ pub struct Options<'a> {
     pub clean: Clean,
     /// gitignore patterns of what is never removed.
     pub keep: &'a [String],
+    /// The largest file, in bytes.
+    pub max_blob: u64,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Report what would be done, and do nothing.

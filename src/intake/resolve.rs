@@ -53,7 +53,9 @@ pub(super) fn all(
     table.refs.sort_unstable();
     let children = children(table);
     let total = table.offsets.len();
-    let threads = thread::available_parallelism().map_or(1, Into::into).min(MAX_THREADS);
+    let threads = thread::available_parallelism()
+        .map_or(1, Into::into)
+        .min(MAX_THREADS);
     let threads = threads.min(total);
     with(table, file, store, progress, &children, |work| {
         let ended: Vec<Result<(), Fail>> = thread::scope(|scope| {
@@ -67,7 +69,11 @@ pub(super) fn all(
         });
         ended.into_iter().collect()
     })?;
-    if table.refs.iter().any(|(_, at)| table.kinds[*at as usize].is_none()) {
+    if table
+        .refs
+        .iter()
+        .any(|(_, at)| table.kinds[*at as usize].is_none())
+    {
         complete(repo, table, file, store, progress, &children)?;
     }
     match table.kinds.iter().all(Option::is_some) {
@@ -435,5 +441,7 @@ fn hash(hash: gix::hash::Kind, kind: Kind, content: &Content) -> io::Result<Obje
     let mut out = gix::hash::io::Write::new(io::sink(), hash);
     out.hash.update(&loose_header(kind, content.size()));
     content.copy(0, content.size(), &mut out)?;
-    out.hash.try_finalize().map_err(|err| large::corrupt(&err.to_string()))
+    out.hash
+        .try_finalize()
+        .map_err(|err| large::corrupt(&err.to_string()))
 }

@@ -23,6 +23,7 @@ use gix_transport::{
 use super::{Deadline, Timed, Transport};
 use crate::{
     fault::{Blame, Kind, kind_of_io},
+    large::Scratch,
     name::AbsPath,
     repository, upload_pack,
 };
@@ -96,14 +97,23 @@ impl Blame for Error {
 }
 
 /// Serve the repository at `path` to the transport that is returned.
-pub(super) fn connect(path: &AbsPath, deadline: Deadline) -> Result<Box<dyn Transport + Send>, Error> {
-    serve(path, deadline).map(|(transport, _)| transport)
+pub(super) fn connect(
+    path: &AbsPath,
+    deadline: Deadline,
+    scratch: &Path,
+) -> Result<Box<dyn Transport + Send>, Error> {
+    serve(path, deadline, scratch).map(|(transport, _)| transport)
 }
 
 /// What the thread that serves comes to.
 type Served = JoinHandle<Result<(), upload_pack::Error>>;
 
-fn serve(path: &AbsPath, deadline: Deadline) -> Result<(Box<dyn Transport + Send>, Served), Error> {
+fn serve(
+    path: &AbsPath,
+    deadline: Deadline,
+    scratch: &Path,
+) -> Result<(Box<dyn Transport + Send>, Served), Error> {
+    let scratch = Scratch::new(scratch);
     let repo = open(path)?;
     let failed = |source| Error::Serve {
         path: path.as_path().into(),
@@ -119,7 +129,7 @@ fn serve(path: &AbsPath, deadline: Deadline) -> Result<(Box<dyn Transport + Send
     let served = thread::Builder::new()
         .name("upload-pack".into())
         .spawn(move || {
-            let served = upload_pack::serve(repo, &ours, &ours, &stop);
+            let served = upload_pack::serve(repo, &ours, &ours, scratch, &stop);
             if let Err(err) = &served {
                 // The client was told, if it is still there.
                 tracing::debug!("upload-pack: {err}");
@@ -232,18 +242,18 @@ mod tests {
     fn the_thread_ends_with_the_connection() {
         let (dir, id) = large();
         // Before anything was said.
-        let (transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (transport, served) = serve(&path(dir.path()), deadline(), dir.path()).unwrap();
         drop(transport);
         served.join().unwrap().ok();
 
         // After the handshake.
-        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path()).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         drop(transport);
         served.join().unwrap().ok();
 
         // In the middle of a pack that nobody reads.
-        let (mut transport, served) = serve(&path(dir.path()), deadline()).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path()).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         let arguments = [format!("want {id}").into(), "done".into()];
         let mut answer = transport

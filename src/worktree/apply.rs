@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides what is to be done: `plan` and `scan` did.
 
-use std::{io, sync::Mutex, time::Duration};
+use std::{io, os::fd::BorrowedFd, sync::Mutex, time::Duration};
 
 use gix::{
     bstr::{BStr, ByteSlice},
@@ -10,7 +10,7 @@ use gix::{
 };
 
 use super::{
-    Context, Error, Options, Throttle,
+    Context, Error, Options, Throttle, bulk,
     content::{self, AttributeFiles, Content},
     dirs::{self, Dirs, Kind, Meta},
     file,
@@ -20,7 +20,7 @@ use super::{
     threads::{self, Shares},
     walk::{Check, Found},
 };
-use crate::event::Action;
+use crate::{event::Action, large::LARGE};
 
 /// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
 pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete]) -> Result<u64, Error> {
@@ -170,8 +170,8 @@ pub(super) fn write(
 }
 
 /// What all threads know.
-struct Job<'a> {
-    options: &'a Options<'a>,
+pub(super) struct Job<'a> {
+    pub(super) options: &'a Options<'a>,
     checks: &'a [Check],
     old: &'a Stored,
     new: &'a gix::index::State,
@@ -221,21 +221,21 @@ impl Job<'_> {
     }
 }
 
-struct Worker<'w> {
-    job: &'w Job<'w>,
-    repo: &'w gix::Repository,
-    dirs: Dirs,
-    content: Content<'w>,
+pub(super) struct Worker<'w> {
+    pub(super) job: &'w Job<'w>,
+    pub(super) repo: &'w gix::Repository,
+    pub(super) dirs: Dirs,
+    pub(super) content: Content<'w>,
     /// As the old index had it.
     before: Option<Content<'w>>,
 }
 
 /// An entry of the new index, and what is in its place.
-struct Tracked<'a> {
-    id: gix::ObjectId,
-    mode: Mode,
-    path: &'a BStr,
-    there: Option<&'a Meta>,
+pub(super) struct Tracked<'a> {
+    pub(super) id: gix::ObjectId,
+    pub(super) mode: Mode,
+    pub(super) path: &'a BStr,
+    pub(super) there: Option<&'a Meta>,
 }
 
 impl Worker<'_> {
@@ -262,6 +262,9 @@ impl Worker<'_> {
     /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
     /// the blob, or what attributes made of it then. As for git, such a file is left alone.
     fn is_unchanged(&mut self, file: &Tracked<'_>) -> Result<bool, Error> {
+        if file.there.is_some_and(|there| there.size > LARGE) {
+            return Ok(bulk::is_blob(self, file));
+        }
         let Some(bytes) = self.read(file) else {
             return Ok(false);
         };
@@ -280,7 +283,7 @@ impl Worker<'_> {
             }
         };
         let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
-        Ok(then.is_ok_and(|then| then == bytes))
+        Ok(then.is_ok_and(|then| *then == *bytes))
     }
 
     /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
@@ -293,7 +296,10 @@ impl Worker<'_> {
             }
             return Ok((None, false));
         }
-        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
+        let bytes = match self.content.of(file.id, file.mode, file.path, notices) {
+            Ok(bytes) => bytes,
+            Err(err) => return bulk::bring(self, file, err, notices),
+        };
         if let Some(there) = file.there
             && self.is_right(file, there, &bytes)
         {
@@ -309,6 +315,11 @@ impl Worker<'_> {
 
     /// Whether what is there could not be told from what would be written, but for its age.
     fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
+        self.is_alike(file, there, bytes.len() as u64) && self.read(file).is_some_and(|now| now == bytes)
+    }
+
+    /// As far as that can be told without reading it.
+    pub(super) fn is_alike(&self, file: &Tracked<'_>, there: &Meta, size: u64) -> bool {
         let is_alike = match there.kind {
             Kind::Symlink => file.mode == Mode::SYMLINK,
             Kind::File => {
@@ -318,10 +329,7 @@ impl Worker<'_> {
             }
             Kind::Dir | Kind::Other => false,
         };
-        is_alike
-            && there.uid == rustix::process::geteuid().as_raw()
-            && there.size == bytes.len() as u64
-            && self.read(file).is_some_and(|now| now == bytes)
+        is_alike && there.uid == rustix::process::geteuid().as_raw() && there.size == size
     }
 
     fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
@@ -330,6 +338,13 @@ impl Worker<'_> {
     }
 
     fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
+        let umask = self.job.options.umask;
+        let (dir, name) = self.place(file)?;
+        file::write(dir, name, file.mode, umask, bytes)
+    }
+
+    /// The directory and the name of `file`, where there is no directory of that name any more.
+    pub(super) fn place<'s>(&'s mut self, file: &Tracked<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
         let (dir, name) = dirs::split(file.path);
         let dir = self.dirs.make(dir)?;
         // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.
@@ -338,7 +353,7 @@ impl Worker<'_> {
         {
             dirs::remove_tree(dir, name)?;
         }
-        file::write(dir, name, file.mode, self.job.options.umask, bytes)
+        Ok((dir, name))
     }
 }
 
