@@ -209,12 +209,12 @@ impl Intake {
         };
         let mut pack = Temporary::new(&dir, "pack")?;
         let progress = Progress::new(&self.report, Phase::Fetch);
-        let mut table = stream::read(from, &mut pack.file, &store, progress)?;
+        let mut table = stream::read(from, &mut pack.file, &store, Some(progress))?;
         if table.offsets.is_empty() {
             return Ok(None);
         }
         let progress = Progress::new(&self.report, Phase::Index);
-        resolve::all(repo, &mut table, &mut pack.file, &store, &progress)?;
+        resolve::all(Some(repo), &mut table, &mut pack.file, &store, Some(&progress))?;
         let mut index = Temporary::new(&dir, "idx")?;
         index::write(&table, &mut index.file).map_err(|err| store.failed(err))?;
         let path = dir.join(format!("pack-{}.pack", table.checksum));
@@ -222,6 +222,31 @@ impl Intake {
             .place(&path, pack, index)
             .map_err(|err| store.failed(err).into())
     }
+}
+
+/// Write the index of the pack at `path` to `index`. Gives the pack's checksum and the number of its objects.
+pub fn index(path: &Path, index: &Path, hash: gix::hash::Kind) -> io::Result<(ObjectId, usize)> {
+    let dir = path.parent().unwrap_or(path);
+    let store = Store {
+        hash,
+        scratch: Scratch::new(dir),
+        dir,
+        limits: Limits {
+            max_pack: u64::MAX,
+            max_blob: u64::MAX,
+            deadline: Deadline::new(Duration::from_secs(u32::MAX.into())),
+        },
+    };
+    let failed = |fail| match fail {
+        Fail::Connection(err) => err,
+        Fail::Ours(err) => io::Error::other(err),
+    };
+    let mut file = File::open(path)?;
+    let mut from = io::BufReader::with_capacity(1 << 16, file.try_clone()?);
+    let mut table = stream::read(&mut from, &mut io::sink(), &store, None).map_err(failed)?;
+    resolve::all(None, &mut table, &mut file, &store, None).map_err(failed)?;
+    index::write(&table, &mut File::create_new(index)?)?;
+    Ok((table.checksum, table.offsets.len()))
 }
 
 /// Where the pack goes.

@@ -41,11 +41,11 @@ const MAX_HEADER: u64 = 64;
 
 /// Find the kind and the id of every object.
 pub(super) fn all(
-    repo: &gix::Repository,
+    repo: Option<&gix::Repository>,
     table: &mut Table,
     file: &mut File,
     store: &Store<'_>,
-    progress: &Progress<'_>,
+    progress: Option<&Progress<'_>>,
 ) -> Result<(), Fail> {
     if table.kinds.iter().all(Option::is_some) {
         return Ok(());
@@ -69,10 +69,9 @@ pub(super) fn all(
         });
         ended.into_iter().collect()
     })?;
-    if table
-        .refs
-        .iter()
-        .any(|(_, at)| table.kinds[*at as usize].is_none())
+    let is_open = |(_, at): &(ObjectId, u32)| table.kinds[*at as usize].is_none();
+    if let Some(repo) = repo
+        && table.refs.iter().any(is_open)
     {
         complete(repo, table, file, store, progress, &children)?;
     }
@@ -103,7 +102,7 @@ fn complete(
     table: &mut Table,
     file: &mut File,
     store: &Store<'_>,
-    progress: &Progress<'_>,
+    progress: Option<&Progress<'_>>,
     children: &[u32],
 ) -> Result<(), Fail> {
     let refs = table.refs.clone();
@@ -159,7 +158,7 @@ fn with(
     table: &mut Table,
     file: &File,
     store: &Store<'_>,
-    progress: &Progress<'_>,
+    progress: Option<&Progress<'_>>,
     children: &[u32],
     work: impl FnOnce(&Work<'_>) -> Result<(), Fail>,
 ) -> Result<(), Fail> {
@@ -191,7 +190,7 @@ struct Work<'a> {
     table: &'a Table,
     file: &'a File,
     store: &'a Store<'a>,
-    progress: &'a Progress<'a>,
+    progress: Option<&'a Progress<'a>>,
     children: &'a [u32],
     /// Of a delta's result, in bytes.
     limits: u64,
@@ -326,8 +325,10 @@ impl<'w> Worker<'w> {
         found.done += 1;
         let (done, total) = (found.done, found.kinds.len());
         drop(found);
-        if done == total || done.is_multiple_of(SHARE) {
-            self.work.progress.tell(done, total);
+        if let Some(progress) = self.work.progress
+            && (done == total || done.is_multiple_of(SHARE))
+        {
+            progress.tell(done, total);
         }
     }
 

@@ -75,9 +75,9 @@ impl Table {
 /// Read a pack from `from` into `file`.
 pub(super) fn read(
     from: &mut dyn BufRead,
-    file: &mut File,
+    file: &mut dyn io::Write,
     store: &Store<'_>,
-    progress: Progress<'_>,
+    progress: Option<Progress<'_>>,
 ) -> Result<Table, Fail> {
     let hash = store.hash;
     let mut incoming = Incoming {
@@ -101,12 +101,11 @@ pub(super) fn read(
     let mut table = Table::new(hash);
     for done in 0..count as usize {
         incoming.entry(&mut table)?;
-        if done % 64 == 0 {
-            progress.tell(done, count as usize);
+        if let Some(progress) = &progress
+            && (done % 64 == 0 || done + 1 == count as usize)
+        {
+            progress.tell(done + 1, count as usize);
         }
-    }
-    if count > 0 {
-        progress.tell(count as usize, count as usize);
     }
     table.end = incoming.at;
     table.checksum = incoming.trailer(hash)?;
@@ -116,7 +115,7 @@ pub(super) fn read(
 
 struct Incoming<'a> {
     from: &'a mut dyn BufRead,
-    file: BufWriter<&'a mut File>,
+    file: BufWriter<&'a mut dyn io::Write>,
     store: &'a Store<'a>,
     /// Of the whole pack.
     hasher: Hasher,
@@ -153,7 +152,7 @@ impl Incoming<'_> {
         if self.at > limit {
             return Err(Error::Pack { limit }.into());
         }
-        self.look = (self.at + BETWEEN_LOOKS).min(limit);
+        self.look = self.at.saturating_add(BETWEEN_LOOKS).min(limit);
         self.store.look_at_time()?;
         Ok(self.store.look_at_space(0)?)
     }

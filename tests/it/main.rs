@@ -6,6 +6,7 @@
 
 mod access;
 mod completions;
+mod content;
 mod daemon;
 mod endless;
 mod errors;
