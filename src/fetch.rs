@@ -3,7 +3,12 @@
 //! Speaks git's protocol v2 (gitprotocol-v2(5)), or what an older server offers, over whatever
 //! `transport` connects. Knows nothing of worktrees.
 
-use std::{io, num::NonZeroU32, path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    io,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use gix::{
     ObjectId,
@@ -15,7 +20,8 @@ use gix::{
 use crate::{
     config::{Revision, Target},
     event::Reporter,
-    fault::{Failure, one_line},
+    fault::{Blame, Failure, one_line},
+    intake::{Intake, Limits, Receiving},
     name::RefName,
     repository,
     state::Begin,
@@ -84,8 +90,14 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     }
     let specs = refspecs(&options.target.revision);
     let remote = context.remote(specs.iter().map(|spec| spec.as_bstr()))?;
+    let limits = Limits {
+        max_pack: options.target.max_pack,
+        max_blob: options.target.max_blob,
+        deadline: options.deadline,
+    };
+    let intake = Arc::new(Intake::new(repo, limits, options.report));
     let prepared = remote
-        .to_connection_with_transport(context.connect()?)
+        .to_connection_with_transport(Receiving::new(context.connect()?, intake.clone()))
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
         .map_err(|err| context.failed(&err))?;
@@ -101,7 +113,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     if is_complete(repo, options.target, &found) {
         return context.known(found);
     }
-    let received = context.receive(prepared)?;
+    let received = context.receive(prepared, &intake)?;
     context
         .check(&found, received.is_pack())
         .inspect_err(|_| received.discard())?;
@@ -192,8 +204,9 @@ impl Context<'_> {
             tls: &target.tls,
             report: self.options.report,
             connections: self.options.connections,
+            scratch: &self.repo.objects.store_ref().path().join("pack"),
         };
-        transport::connect(&target.repo, &options).map_err(|err| of_transport(&err))
+        transport::connect(&target.repo, &options).map_err(|err| of_room(&err))
     }
 
     /// Find the tip of the target's revision among the remote's refs.
@@ -328,7 +341,7 @@ impl Context<'_> {
     /// The error that an error of gix amounts to.
     fn failed(&self, err: &gix::Error) -> Error {
         if let Some(cause) = transport::cause(err) {
-            return of_transport(cause);
+            return of_room(cause);
         }
         let repo = self.url();
         if self.options.deadline.passed() {
@@ -374,7 +387,7 @@ impl Context<'_> {
 /// What gix says when a pack came that it could not make sense of.
 const PACK: &str = "Failed to write the received pack";
 
-fn of_transport(err: &transport::Error) -> Error {
+fn of_room(err: &impl Blame) -> Error {
     let Failure { kind, message, help } = Failure::of(err);
     Error::Transport {
         kind,

@@ -29,9 +29,11 @@
 //! | [`descent`] | directories of any depth are gone through, and removed |
 //! | [`durable`] | what survives a power cut |
 //! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
+//! | [`large`] | objects that are too large for memory |
 //! | [`repository`] | opens repositories so that nothing but their own data counts |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
+//! | [`intake`] | a pack comes in, whatever it holds |
 //! | [`lock`] | one run at a time per target; recovery of what a dead run left |
 //! | [`place`] | what is at the target's path; a clone's git directory appears whole |
 //! | [`worktree`] | a commit becomes files and index |
@@ -106,7 +108,9 @@ pub mod fuzzing;
 pub mod heal;
 pub mod history;
 pub mod hook;
+pub mod intake;
 pub mod journal;
+pub mod large;
 pub mod listen;
 pub mod lock;
 #[cfg(test)]

@@ -11,7 +11,10 @@ use std::{
 
 use gix::error::ErrorExt as _;
 
-use crate::fault::{Blame, Kind, kind_of_io};
+use crate::{
+    fault::{Blame, Kind, kind_of_io},
+    large::LARGE,
+};
 
 mod look;
 
@@ -88,7 +91,13 @@ fn options() -> gix::open::Options {
     gix::open::Options::isolated()
         .with(gix::sec::Trust::Full)
         .strict_config(false)
-        .config_overrides(OVERRIDES)
+        .config_overrides(
+            OVERRIDES
+                .map(str::to_owned)
+                .into_iter()
+                // Whatever is larger is read by `large`.
+                .chain([format!("gitoxide.objects.allocLimit={LARGE}")]),
+        )
 }
 
 /// Open the repository whose git directory is exactly `git_dir`: nothing is searched for.

@@ -389,6 +389,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>
         root: &target.path,
         clean: target.clean,
         keep: &target.keep,
+        max_blob: target.max_blob,
         umask: target.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,

@@ -45,7 +45,6 @@ mod tests;
 
 pub use error::Error;
 pub use leave::Reason;
-pub(crate) use output::write_index;
 
 use memory::Memory;
 use stock::{Pack, Stock, Work};

@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,6 +52,8 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// What is left of earlier connections.
     pub connections: &'a Connections,
+    /// Where a local repository's large objects are put together.
+    pub scratch: &'a Path,
 }
 
 /// Connections that are kept alive between fetches, and threads that outlived theirs. Clones share them.
@@ -125,6 +128,7 @@ pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport
         return Ok(local::connect(
             path,
             options.deadline,
+            options.scratch,
             &options.connections.local,
         )?);
     }

@@ -16,7 +16,10 @@ use std::{
 use gix::ObjectId;
 use gix_transport::packetline::blocking_io::encode;
 
-use crate::fault::{Blame, Kind};
+use crate::{
+    fault::{Blame, Kind},
+    large::Scratch,
+};
 
 mod fetch;
 mod negotiate;
@@ -131,9 +134,10 @@ pub fn serve(
     repo: gix::Repository,
     read: impl Read,
     write: impl Write,
+    scratch: Scratch,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
-    let mut source = Source::new(repo, stop)?;
+    let mut source = Source::new(repo, scratch, stop)?;
     let mut read = BufReader::new(read);
     let mut write = BufWriter::with_capacity(2 * pack::PACKET_BYTES, write);
     refs::advertise(&source, &mut write)?;
@@ -186,11 +190,12 @@ const PACK_CACHE_BYTES: usize = 64 << 20;
 struct Source<'a> {
     repo: gix::Repository,
     objects: Objects,
+    scratch: Scratch,
     stop: &'a AtomicBool,
 }
 
 impl<'a> Source<'a> {
-    fn new(mut repo: gix::Repository, stop: &'a AtomicBool) -> Result<Self, Error> {
+    fn new(mut repo: gix::Repository, scratch: Scratch, stop: &'a AtomicBool) -> Result<Self, Error> {
         // Replacements are local; packs that `git gc` deletes are needed until the last byte is sent.
         repo.objects.ignore_replacements = true;
         repo.objects.prevent_pack_unload();
@@ -198,7 +203,12 @@ impl<'a> Source<'a> {
         repo.objects
             .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(PACK_CACHE_BYTES)));
         let objects = Objects::new(repo.objects.clone().into_inner(), repo.object_hash());
-        Ok(Self { repo, objects, stop })
+        Ok(Self {
+            repo,
+            objects,
+            scratch,
+            stop,
+        })
     }
 
     /// The same, without the packs in memory: while the client looks through its pack it has nothing to ask.
@@ -208,7 +218,7 @@ impl<'a> Source<'a> {
             what: "its configuration",
             source,
         })?;
-        Self::new(repo, self.stop)
+        Self::new(repo, self.scratch, self.stop)
     }
 
     /// Fail if nobody is interested any more.

@@ -35,6 +35,7 @@ use crate::{
 
 mod apply;
 mod attributes;
+mod bulk;
 mod clean;
 mod content;
 mod delete;
@@ -72,6 +73,8 @@ pub struct Options<'a> {
     pub clean: Clean,
     /// gitignore patterns of what is never removed.
     pub keep: &'a [String],
+    /// The largest file, in bytes.
+    pub max_blob: u64,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Report what would be done, and do nothing.

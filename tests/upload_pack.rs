@@ -654,8 +654,14 @@ fn a_repack_in_the_middle_loses_nothing() {
         let lines = ["command=fetch", &want, "done"].map(|line| format!("{:04x}{line}", line.len() + 4));
         let request = format!("{}0001{}{}0000", lines[0], lines[1], lines[2]);
         let repo = gix::open_opts(source.path(), isolated()).unwrap();
-        gitsocket::upload_pack::serve(repo, request.as_bytes(), &mut answer, &AtomicBool::new(false))
-            .unwrap();
+        gitsocket::upload_pack::serve(
+            repo,
+            request.as_bytes(),
+            &mut answer,
+            scratch(),
+            &AtomicBool::new(false),
+        )
+        .unwrap();
         assert!(answer.done);
 
         // Its name is of no importance; without its objects all being there, --strict fails.
@@ -774,7 +780,7 @@ fn git_understands() {
             let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
             std::io::Read::read_exact(&mut &stream, &mut vec![0; length - 4]).unwrap();
             let repo = gix::open_opts(&path, isolated()).unwrap();
-            let _ = gitsocket::upload_pack::serve(repo, &stream, &stream, &AtomicBool::new(false));
+            let _ = gitsocket::upload_pack::serve(repo, &stream, &stream, scratch(), &AtomicBool::new(false));
         }
     });
     let fetch = |args: &[&str]| {
@@ -979,4 +985,8 @@ fn import(source: &Repo, from: usize, count: usize) {
     }
     drop(input);
     assert!(child.wait().unwrap().success());
+}
+
+fn scratch() -> gitsocket::large::Scratch {
+    gitsocket::large::Scratch::new(&std::env::temp_dir())
 }

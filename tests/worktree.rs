@@ -340,6 +340,7 @@ impl Pair {
                 root: &root,
                 clean,
                 keep,
+                max_blob: u64::MAX,
                 umask: self.umask,
                 dry_run,
                 memory: &self.memory,

@@ -48,8 +48,6 @@ impl Progress {
     fn child(&self, name: String) -> Self {
         let shown = match name.as_str() {
             "remote" => Some((Phase::Remote, Counted::Steps)),
-            "indexing" => Some((Phase::Fetch, Counted::Objects)),
-            "Resolving" => Some((Phase::Index, Counted::Objects)),
             _ => None,
         };
         Self {

@@ -3,16 +3,20 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{PoisonError, atomic::AtomicBool},
+    sync::PoisonError,
 };
 
 use gix::{ObjectId, remote::fetch};
 
-use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, progress::Progress};
-use crate::{bounded, transport};
+use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, of_room, progress::Progress};
+use crate::{
+    bounded,
+    intake::{self, Intake, Receiving},
+    transport,
+};
 
 /// A fetch of which the refs are known.
-type Prepare<'r> = fetch::Prepare<'static, 'r, Box<dyn transport::Transport + Send>>;
+type Prepare<'r> = fetch::Prepare<'static, 'r, Receiving<Box<dyn transport::Transport + Send>>>;
 
 impl Context<'_> {
     /// What an earlier run fetched. Where that run went no further, it may have been one that did not look.
@@ -29,29 +33,45 @@ impl Context<'_> {
     }
 
     /// Fetch the objects that are not here.
-    pub(super) fn receive(&self, prepared: Prepare<'_>) -> Result<Received, Error> {
+    pub(super) fn receive(&self, prepared: Prepare<'_>, intake: &Intake) -> Result<Received, Error> {
         let options = self.options;
+        options.begin.begin().map_err(|source| Error::Store {
+            path: self.repo.git_dir().into(),
+            source,
+        })?;
         let shallow = options
             .depth
             .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
         let progress = Progress::new(options.report);
         let fatal = progress.fatal();
         let before = Received::before(self.repo);
-        let outcome = prepared
-            .with_shallow(shallow)
-            .receive(progress, &AtomicBool::new(false))
-            .map_err(
-                |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    Some(said) => self.refused(said),
-                    None => self.failed(&err),
-                },
-            )?;
-        Ok(match outcome.status {
-            fetch::Status::Change {
-                write_pack_bundle, ..
-            } => before.and(write_pack_bundle),
-            fetch::Status::NoPackReceived { .. } => before,
-        })
+        let received = prepared.with_shallow(shallow).receive(progress, options.over);
+        // It says more than gitoxide, which was told only that there is no pack.
+        let received = match intake.outcome() {
+            Err(err) => Err(self.not_taken_in(&err)),
+            Ok(keep) => received
+                .map_err(
+                    |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        Some(said) => self.refused(said),
+                        None => self.failed(&err),
+                    },
+                )
+                .map(|outcome| (outcome.status, keep)),
+        };
+        match received.inspect_err(|_| before.discard())? {
+            (fetch::Status::Change { .. }, keep) => Ok(before.and(keep)),
+            (fetch::Status::NoPackReceived { .. }, _) => Ok(before),
+        }
+    }
+
+    fn not_taken_in(&self, err: &intake::Error) -> Error {
+        match err {
+            intake::Error::Damaged { .. } | intake::Error::Base { .. } => Error::Damaged {
+                repo: self.url(),
+                reason: err.to_string(),
+            },
+            err => of_room(err),
+        }
     }
 
     /// What refs point to, except the one that is to hold what was fetched.
@@ -105,10 +125,10 @@ impl Received {
         }
     }
 
-    pub(super) fn and(self, pack: gix_pack::bundle::write::Outcome) -> Self {
+    pub(super) fn and(self, keep: Option<PathBuf>) -> Self {
         Self {
             is_pack: true,
-            keep: pack.keep_path,
+            keep,
             ..self
         }
     }

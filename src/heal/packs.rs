@@ -10,7 +10,7 @@ use std::{
 use gix::ObjectId;
 
 use super::{Error, Site};
-use crate::{bounded, tidy};
+use crate::{bounded, intake};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -113,7 +113,7 @@ fn trailer(path: &Path, hash: gix::hash::Kind) -> Option<ObjectId> {
 fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
     let new = site.dir.join("new.idx");
     drop(fs::remove_file(&new));
-    tidy::write_index(pack, &new, hash).map_err(|err| Error::Index {
+    intake::index(pack, &new, hash).map_err(|err| Error::Index {
         path: pack.into(),
         reason: err.to_string(),
     })?;

@@ -182,11 +182,14 @@ fn age_of(meta: &Metadata, look: &Look) -> Duration {
         .map_or(Duration::ZERO, |modified| age(modified, look.now))
 }
 
-/// Whether that is how gitoxide names temporary files: `.tmp` and six letters or digits. Those of `git repack` are
-/// `.tmp-PID-pack-…`, git's others `tmp_…`.
+/// Whether that is how gitoxide names temporary files (`.tmp` and six letters or digits), or we those of a pack that comes
+/// in (sixteen, and an extension). Those of `git repack` are `.tmp-PID-pack-…`, git's others `tmp_…`.
 fn is_gitoxides(name: &[u8]) -> bool {
-    let random = name.strip_prefix(b".tmp");
-    random.is_some_and(|random| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric))
+    let Some(random) = name.strip_prefix(b".tmp") else {
+        return false;
+    };
+    let stem = random.split(|byte| *byte == b'.').next().unwrap_or_default();
+    matches!(stem.len(), 6 | 16) && stem.iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// Half-written loose objects of gitoxide's.
@@ -247,8 +250,9 @@ mod tests {
     use super::*;
 
     /// Ours by name.
-    const OURS: [&str; 3] = [
+    const OURS: [&str; 4] = [
         "objects/pack/.tmpAbC123",
+        "objects/pack/.tmp0123456789abcdef.pack",
         "objects/pack/pack-1.keep",
         "gitsocket/state.json.tmp",
     ];

@@ -2,26 +2,31 @@
 
 use std::{
     fs::{self, File},
-    io::{BufReader, BufWriter, Write as _},
+    io::{BufReader, BufWriter, Seek as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
     time::SystemTime,
 };
 
-use gix::{ObjectId, hashtable::HashMap, zlib::Compression};
+use gix::{
+    ObjectId,
+    hashtable::HashMap,
+    zlib::{Compression, stream::deflate},
+};
 use gix_pack::{
     Find as _,
     data::{
         self, Version,
         entry::Header,
-        input,
         output::{self, Count, count::PackLocation},
     },
-    index,
 };
 
 use super::{Error, delta, merge::open_index};
+use crate::{
+    intake,
+    large::{self, Scratch},
+};
 
 /// No longer chains of deltas are made: each has to be undone to read the last of them (as git's `--depth`).
 pub(super) const MAX_DEPTH: u32 = 50;
@@ -128,7 +133,7 @@ impl<'a> Output<'a> {
         else {
             return Ok(false);
         };
-        let compressed = deflate(&delta).map_err(|err| Error::io("deflate for", &self.path, err))?;
+        let compressed = deflated(&delta).map_err(|err| Error::io("deflate for", &self.path, err))?;
         // It has to be undone each time it is read.
         if compressed.len() + compressed.len() / 8 >= whole {
             return Ok(false);
@@ -159,7 +164,10 @@ impl<'a> Output<'a> {
             entry_pack_location: PackLocation::NotLookedUp,
         };
         let mut buf = std::mem::take(&mut self.buf);
-        let found = self.db.try_find(id, &mut buf).map_err(failed)?;
+        let found = match self.db.try_find(id, &mut buf) {
+            Ok(found) => found,
+            Err(err) => return self.large(id).map_err(|_| failed(err)),
+        };
         let (object, _) = found.ok_or(Error::Missing { id: *id })?;
         let entry = output::Entry::from_data(&count, &object, Compression::DEFAULT).map_err(failed)?;
         let header = entry.to_entry_header(Version::V2, |_| 0);
@@ -174,6 +182,22 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Write an object in full that memory does not hold.
+    fn large(&mut self, id: &ObjectId) -> std::io::Result<()> {
+        let at = self.at;
+        let scratch = Scratch::new(self.path.parent().unwrap_or(&self.path));
+        let file = &mut self.file;
+        let mut deflated = large::blob(self.db.store_ref(), &scratch, id, |size| {
+            Header::Blob.write_to(size, &mut *file)?;
+            Ok(deflate::Write::new(file, Compression::DEFAULT))
+        })?;
+        deflated.flush()?;
+        drop(deflated);
+        self.at = self.file.stream_position()?;
+        self.written.insert(*id, Written { at, depth: 0 });
+        Ok(())
+    }
+
     /// Number and hash the pack, write its index from what is in it, and bring both to disk.
     pub(super) fn finish(mut self, dir: &Path, modified: SystemTime, mode: u32) -> Result<Merged, Error> {
         let count = u32::try_from(self.written.len()).map_err(|_| Error::TooMany)?;
@@ -185,8 +209,10 @@ impl<'a> Output<'a> {
         let digest = digest(&self.path, self.hash)?;
         file.write_all(digest.as_slice()).map_err(failed)?;
         let index = dir.join("new.idx");
-        let indexed = write_index(&self.path, &index, self.hash)?;
-        verify(&index, self.hash, &indexed, digest, &self.written)?;
+        // Of ids computed from the content of its objects.
+        let indexed = intake::index(&self.path, &index, self.hash);
+        let indexed = indexed.map_err(|err| Error::io("index", &self.path, err))?;
+        verify(&index, self.hash, indexed, digest, &self.written)?;
         for path in [&self.path, &index] {
             let failed = |err| Error::io("write", path, err);
             let file = File::open(path).map_err(failed)?;
@@ -204,8 +230,8 @@ impl<'a> Output<'a> {
     }
 }
 
-fn deflate(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut out = gix::zlib::stream::deflate::Write::new(Vec::new(), Compression::DEFAULT);
+fn deflated(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = deflate::Write::new(Vec::new(), Compression::DEFAULT);
     out.write_all(bytes)?;
     out.flush()?;
     Ok(out.into_inner())
@@ -220,54 +246,16 @@ fn digest(path: &Path, hash: gix::hash::Kind) -> Result<ObjectId, Error> {
     hasher.hash.try_finalize().map_err(|err| Error::pack(path, &err))
 }
 
-/// Write the index of the pack, of ids computed from the content of its objects.
-pub(crate) fn write_index(
-    pack: &Path,
-    index: &Path,
-    hash: gix::hash::Kind,
-) -> Result<index::write::Outcome, Error> {
-    let failed = |err: gix::Error| Error::pack(pack, &err);
-    let file = File::open(pack).map_err(|err| Error::io("open", pack, err))?;
-    let mut entries = input::BytesToEntriesIter::new_from_header(
-        BufReader::with_capacity(1 << 16, file),
-        input::Mode::Verify,
-        input::EntryDataMode::Crc32,
-        hash,
-    )
-    .map_err(failed)?;
-    let mut out = File::create_new(index).map_err(|err| Error::io("create", index, err))?;
-    let data = data::File::at(pack, hash).map_err(failed)?;
-    index::write_data_iter_to_stream(
-        index::Version::default(),
-        move || Ok((entry_in, data)),
-        &mut entries,
-        // The machine has other things to do.
-        Some(1),
-        &mut gix::progress::Discard,
-        &mut out,
-        &AtomicBool::new(false),
-        hash,
-        None,
-        Version::V2,
-    )
-    .map_err(failed)
-}
-
-fn entry_in(range: data::EntryRange, data: &data::File) -> Option<&[u8]> {
-    data.entry_slice(range)
-}
-
 /// Whether what is in the pack is what was to be put there.
 fn verify(
     path: &Path,
     hash: gix::hash::Kind,
-    indexed: &index::write::Outcome,
+    indexed: (ObjectId, usize),
     digest: ObjectId,
     written: &HashMap<ObjectId, Written>,
 ) -> Result<(), Error> {
     let index = open_index(path, hash)?;
-    let is_complete = indexed.data_hash == digest
-        && indexed.num_objects as usize == written.len()
+    let is_complete = indexed == (digest, written.len())
         && index.pack_checksum() == digest
         && written.keys().all(|id| index.lookup(id).is_some());
     match is_complete {

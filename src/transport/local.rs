@@ -27,6 +27,7 @@ use gix_transport::{
 use super::{Deadline, Timed, Transport};
 use crate::{
     fault::{Blame, Kind, kind_of_io},
+    large::Scratch,
     name::AbsPath,
     repository, upload_pack,
 };
@@ -199,9 +200,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) fn connect(
     path: &AbsPath,
     deadline: Deadline,
+    scratch: &Path,
     threads: &Threads,
 ) -> Result<Box<dyn Transport + Send>, Error> {
-    serve(path, deadline, threads).map(|(transport, _)| transport)
+    serve(path, deadline, scratch, threads).map(|(transport, _)| transport)
 }
 
 /// What the thread that serves comes to; nothing if it could not open the repository.
@@ -210,8 +212,10 @@ type Served = JoinHandle<Option<Result<(), upload_pack::Error>>>;
 fn serve(
     path: &AbsPath,
     deadline: Deadline,
+    scratch: &Path,
     threads: &Threads,
 ) -> Result<(Box<dyn Transport + Send>, Served), Error> {
+    let scratch = Scratch::new(scratch);
     let failed = |source| Error::Serve {
         path: path.as_path().into(),
         source,
@@ -242,7 +246,7 @@ fn serve(
                 }
             };
             say.send(Ok(())).ok();
-            let served = upload_pack::serve(repo, &ours, &ours, &stop);
+            let served = upload_pack::serve(repo, &ours, &ours, scratch, &stop);
             if let Err(err) = &served {
                 // The client was told, if it is still there.
                 tracing::debug!("upload-pack: {err}");
@@ -374,18 +378,18 @@ mod tests {
         let (dir, id) = large();
         let threads = Threads::default();
         // Before anything was said.
-        let (transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
+        let (transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
         drop(transport);
         served.join().unwrap().unwrap().ok();
 
         // After the handshake.
-        let (mut transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         drop(transport);
         served.join().unwrap().unwrap().ok();
 
         // In the middle of a pack that nobody reads.
-        let (mut transport, served) = serve(&path(dir.path()), deadline(), &threads).unwrap();
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         let arguments = [format!("want {id}").into(), "done".into()];
         let mut answer = transport

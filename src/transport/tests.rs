@@ -25,6 +25,7 @@ fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Fai
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
         connections: &Connections::new(Duration::ZERO),
+        scratch: Path::new("/"),
     };
     let transport = connect(&url, &options).map_err(|err| Failure::of(&err))?;
     let remote = repo
@@ -130,6 +131,7 @@ fn a_daemon_that_is_silent() {
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
         connections: &Connections::new(Duration::ZERO),
+        scratch: Path::new("/"),
     };
     let mut transport = connect(&url, &options).unwrap();
     let err = transport

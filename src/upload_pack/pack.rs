@@ -1,25 +1,35 @@
 //! Writes a pack into the side bands of a fetch (gitformat-pack, gitprotocol-v2 "packfile").
 //!
 //! What is packed already is copied as it is, deltas included where their base is sent, too; everything else is
-//! deflated whole. One object at a time is held in memory.
+//! deflated whole. One object at a time is held in memory, and none that is large.
 
-use std::{io::Write, ops::Range};
+use std::{
+    io::{self, Write},
+    ops::Range,
+};
 
-use gix::{ObjectId, zlib::Compression};
+use gix::{
+    ObjectId,
+    objs::FindHeader as _,
+    zlib::{Compression, stream::deflate},
+};
 use gix_pack::{
     Find,
     data::{
         Version,
-        entry::Location,
+        entry::{Header, Location},
         output::{Count, Entry, count::PackLocation},
     },
 };
 use gix_transport::packetline::{Channel, blocking_io::encode};
 
 use super::{Error, Source, objects::unreadable};
+use crate::large;
 
 /// The largest packet (gitprotocol-common, "pkt-line Format").
 pub(super) const PACKET_BYTES: usize = 65520;
+/// Packed objects of more bytes are copied piece by piece.
+const IN_MEMORY: usize = 4 << 20;
 /// What of it is data, after the length and the number of the band.
 const DATA_BYTES: usize = PACKET_BYTES - 5;
 
@@ -41,14 +51,20 @@ pub(super) fn write<W: Write>(
     for (range, index) in by_pack(&counts) {
         source.check()?;
         let count = &counts[index];
+        offsets.push(at);
         let entry = match copy(source, &counts, range, index)? {
             Some(entry) => {
                 copied += 1;
                 entry
             }
-            None => deflate(source, count)?,
+            None => match deflated(source, count) {
+                Ok(entry) => entry,
+                Err(wrong) => {
+                    at += stream(source, count, wrong, &mut pack)?;
+                    continue;
+                }
+            },
         };
-        offsets.push(at);
         // A base comes earlier in the pack it is in, hence earlier in `counts`.
         let header = entry.to_entry_header(Version::V2, |base| at - offsets[base]);
         at += header
@@ -91,11 +107,8 @@ fn locate(source: &Source<'_>, mut ids: Vec<ObjectId>) -> Result<Vec<Count>, Err
             continue;
         }
         let id = counts[index].id;
-        let location = source
-            .objects
-            .db
-            .location_by_oid(&id, &mut buf)
-            .map_err(unreadable(&id))?;
+        // gitoxide does not say where an object is that memory does not hold.
+        let location = source.objects.db.location_by_oid(&id, &mut buf).unwrap_or(None);
         let pack = location.as_ref().map(|location| location.pack_id);
         counts[index].entry_pack_location = PackLocation::LookedUp(location);
         if let Some(pack) = pack.filter(|pack| many && packs.insert(*pack)) {
@@ -154,6 +167,9 @@ fn copy(
     index: usize,
 ) -> Result<Option<Entry>, Error> {
     let count = &counts[index];
+    if place(count).is_some_and(|at| at.entry_size > IN_MEMORY) {
+        return Ok(None);
+    }
     let Some(entry) = place(count).and_then(|at| source.objects.db.entry_by_location(at)) else {
         return Ok(None);
     };
@@ -166,7 +182,7 @@ fn copy(
 }
 
 /// The object in full. Fast rather than small: it crosses a socket within this machine.
-fn deflate(source: &Source<'_>, count: &Count) -> Result<Entry, Error> {
+fn deflated(source: &Source<'_>, count: &Count) -> Result<Entry, Error> {
     let mut buf = Vec::new();
     let found = source
         .objects
@@ -175,6 +191,87 @@ fn deflate(source: &Source<'_>, count: &Count) -> Result<Entry, Error> {
         .map_err(unreadable(&count.id))?;
     let (data, _) = found.ok_or(Error::Missing { id: count.id })?;
     Entry::from_data(count, &data, Compression::BEST_SPEED).map_err(unreadable(&count.id))
+}
+
+/// Write an object piece by piece, if all that is `wrong` with it is that memory does not hold it. Says how much was
+/// written.
+fn stream(source: &Source<'_>, count: &Count, wrong: Error, pack: &mut impl Write) -> Result<u64, Error> {
+    let header = source
+        .objects
+        .db
+        .try_header(&count.id)
+        .map_err(unreadable(&count.id))?;
+    if header.is_none_or(|header| header.kind != gix::objs::Kind::Blob) {
+        return Err(wrong);
+    }
+    let mut out = Counted {
+        inner: pack,
+        count: 0,
+        failed: None,
+    };
+    let store = source.objects.db.store_ref();
+    let sent = copied(store, count, &mut out).and_then(|is_copied| match is_copied {
+        true => Ok(()),
+        false => {
+            let deflated = large::blob(store, &source.scratch, &count.id, |size| {
+                Header::Blob.write_to(size, &mut out)?;
+                Ok(deflate::Write::new(&mut out, Compression::BEST_SPEED))
+            });
+            deflated.and_then(|mut deflated| deflated.flush())
+        }
+    });
+    match (sent, out.failed) {
+        (Ok(()), _) => Ok(out.count),
+        (Err(_), Some(gone)) => Err(Error::Gone(gone)),
+        (Err(_), None) => Err(wrong),
+    }
+}
+
+/// Copy an object as it is in its pack, if it is in one and no delta; whether it is.
+fn copied(store: &gix::odb::Store, count: &Count, out: &mut impl Write) -> io::Result<bool> {
+    let Some(at) = place(count) else {
+        return Ok(false);
+    };
+    let Some((pack, entry)) = large::packed(store, &count.id)? else {
+        return Ok(false);
+    };
+    // It may be in several packs.
+    let length = at.entry_size as u64;
+    if entry.pack_offset() != at.pack_offset || entry.header != Header::Blob {
+        return Ok(false);
+    }
+    Header::Blob.write_to(entry.decompressed_size, &mut *out)?;
+    let end = at.pack_offset.saturating_add(length);
+    let mut bytes = large::Section::new(&pack, entry.data_offset, end);
+    large::copied(&mut bytes, out, end.saturating_sub(entry.data_offset))?;
+    Ok(true)
+}
+
+/// Counts what is written, and remembers that the client is gone.
+struct Counted<W> {
+    inner: W,
+    count: u64,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.inner.write(bytes) {
+            Ok(count) => {
+                self.count += count as u64;
+                Ok(count)
+            }
+            Err(err) => {
+                let kind = err.kind();
+                self.failed = Some(err);
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// The side bands: the pack on one, progress on another.

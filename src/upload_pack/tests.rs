@@ -1,11 +1,12 @@
 //! What goes over the wire, line by line; whole fetches are in `tests/upload_pack.rs`.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::AtomicBool;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use gix::prelude::Write as _;
 
 use super::request::{self, Command, Depth, Fetch, LsRefs, parse_request};
+use crate::large::Scratch;
 
 const SHA1: &str = "1111111111111111111111111111111111111111";
 
@@ -227,7 +228,13 @@ impl Fixture {
 
     fn serve(&self, request: &[u8]) -> (Vec<u8>, Result<(), super::Error>) {
         let mut answer = Vec::new();
-        let served = super::serve(self.open(), request, &mut answer, &AtomicBool::new(false));
+        let served = super::serve(
+            self.open(),
+            request,
+            &mut answer,
+            Scratch::new(Path::new("/")),
+            &AtomicBool::new(false),
+        );
         (answer, served)
     }
 }

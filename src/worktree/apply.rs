@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides what is to be done: `plan` and `scan` did.
 
-use std::{io, ops::Range, sync::Mutex, time::Duration};
+use std::{io, ops::Range, os::fd::BorrowedFd, sync::Mutex, time::Duration};
 
 use gix::{
     bstr::BStr,
@@ -12,7 +12,8 @@ use gix::{
 use super::{
     Context, Error, Options, Throttle,
     attributes::{AttributeFiles, attribute_files},
-    content::Content,
+    bulk,
+    content::{Bytes, Content},
     dirs::{self, Dirs, Kind, Meta},
     file,
     left::{self, Left},
@@ -22,7 +23,7 @@ use super::{
     threads::{self, Shares},
     walk::{Check, Found},
 };
-use crate::event::Action;
+use crate::{event::Action, large::LARGE};
 
 /// What writing came to.
 pub(super) struct Written {
@@ -103,7 +104,12 @@ pub(super) fn differing(
     let mut differing = Vec::new();
     for check in checks {
         let file = job.tracked(&found.checks[*check]);
-        if worker.difference(&file, &mut Notices::default())?.is_some() {
+        let is_different = match worker.difference(&file, &mut Notices::default()) {
+            Ok(bytes) => bytes.is_some(),
+            // It is too large for memory; or damaged, which writing it finds out.
+            Err(_) => !bulk::is_blob(&mut worker, &file),
+        };
+        if is_different {
             differing.push(*check);
         }
     }
@@ -111,8 +117,8 @@ pub(super) fn differing(
 }
 
 /// What all threads know.
-struct Job<'a> {
-    options: &'a Options<'a>,
+pub(super) struct Job<'a> {
+    pub(super) options: &'a Options<'a>,
     checks: &'a [Check],
     old: &'a Stored,
     new: &'a gix::index::State,
@@ -215,21 +221,21 @@ impl<'a> Job<'a> {
     }
 }
 
-struct Worker<'w> {
-    job: &'w Job<'w>,
-    repo: &'w gix::Repository,
-    dirs: Dirs,
-    content: Content<'w>,
+pub(super) struct Worker<'w> {
+    pub(super) job: &'w Job<'w>,
+    pub(super) repo: &'w gix::Repository,
+    pub(super) dirs: Dirs,
+    pub(super) content: Content<'w>,
     /// As the old index had it.
     before: Option<Content<'w>>,
 }
 
 /// An entry of the new index, and what is in its place.
-struct Tracked<'a> {
-    id: gix::ObjectId,
-    mode: Mode,
-    path: &'a BStr,
-    there: Option<&'a Meta>,
+pub(super) struct Tracked<'a> {
+    pub(super) id: gix::ObjectId,
+    pub(super) mode: Mode,
+    pub(super) path: &'a BStr,
+    pub(super) there: Option<&'a Meta>,
 }
 
 impl<'w> Worker<'w> {
@@ -260,14 +266,8 @@ impl<'w> Worker<'w> {
     /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
     /// the blob, or what attributes made of it then. As for git, such a file is left alone.
     fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
-        let size = file.there.map_or(0, |there| there.size);
-        if size > ANY_SIZE
-            && self
-                .repo
-                .find_header(file.id)
-                .is_ok_and(|blob| size / MAX_GROWTH > blob.size())
-        {
-            return false;
+        if file.there.is_some_and(|there| there.size > LARGE) {
+            return bulk::is_blob(self, file);
         }
         let Some(bytes) = self.read(file) else {
             return false;
@@ -293,7 +293,7 @@ impl<'w> Worker<'w> {
             }
         };
         let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
-        then.is_ok_and(|then| then == bytes)
+        then.is_ok_and(|then| *then == *bytes)
     }
 
     /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
@@ -306,8 +306,10 @@ impl<'w> Worker<'w> {
             }
             return Ok((None, false));
         }
-        let Some(bytes) = self.difference(file, notices)? else {
-            return Ok((file.there.map(|there| there.stat), false));
+        let bytes = match self.difference(file, notices) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok((file.there.map(|there| there.stat), false)),
+            Err(err) => return bulk::bring(self, file, err, notices),
         };
         if options.dry_run {
             options.would(Action::Write, file.path);
@@ -318,7 +320,7 @@ impl<'w> Worker<'w> {
     }
 
     /// What `file` should hold, unless it does.
-    fn difference(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Option<Vec<u8>>, Error> {
+    fn difference(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Option<Bytes>, Error> {
         let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
         let is_right = file.there.is_some_and(|there| self.is_right(file, there, &bytes));
         Ok((!is_right).then_some(bytes))
@@ -326,6 +328,11 @@ impl<'w> Worker<'w> {
 
     /// Whether what is there could not be told from what would be written, but for its age.
     fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
+        self.is_alike(file, there, bytes.len() as u64) && self.read(file).is_some_and(|now| now == bytes)
+    }
+
+    /// As far as that can be told without reading it.
+    pub(super) fn is_alike(&self, file: &Tracked<'_>, there: &Meta, size: u64) -> bool {
         let is_alike = match there.kind {
             Kind::Symlink => file.mode == Mode::SYMLINK,
             Kind::File => {
@@ -335,10 +342,7 @@ impl<'w> Worker<'w> {
             }
             Kind::Dir | Kind::Other => false,
         };
-        is_alike
-            && there.uid == rustix::process::geteuid().as_raw()
-            && there.size == bytes.len() as u64
-            && self.read(file).is_some_and(|now| now == bytes)
+        is_alike && there.uid == rustix::process::geteuid().as_raw() && there.size == size
     }
 
     fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
@@ -347,6 +351,13 @@ impl<'w> Worker<'w> {
     }
 
     fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
+        let umask = self.job.options.umask;
+        let (dir, name) = self.place(file)?;
+        file::write(dir, name, file.mode, umask, bytes)
+    }
+
+    /// The directory and the name of `file`, where there is no directory of that name any more.
+    pub(super) fn place<'s>(&'s mut self, file: &Tracked<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
         let (dir, name) = dirs::split(file.path);
         let dir = self.dirs.make(dir)?;
         // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.
@@ -355,7 +366,7 @@ impl<'w> Worker<'w> {
         {
             dirs::remove_tree(dir, name)?;
         }
-        file::write(dir, name, file.mode, self.job.options.umask, bytes)
+        Ok((dir, name))
     }
 }
 

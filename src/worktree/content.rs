@@ -3,6 +3,8 @@
 //! Attributes come from the index that is checked out and from outside of it (`attributes`). External filters do not exist
 //! here: nothing in this room could start a program.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use gix::{
     attrs::StateRef,
     bstr::{BStr, ByteSlice},
@@ -17,6 +19,7 @@ use super::{
     notice::{Notice, Notices},
     outside,
 };
+use crate::large::LARGE;
 
 /// Makes the content of files of one index.
 pub(super) struct Content<'r> {
@@ -28,12 +31,72 @@ pub(super) struct Content<'r> {
 /// In the order in which [`Wanted`] reads them.
 const ATTRIBUTES: [&str; 6] = ["crlf", "text", "eol", "ident", "filter", "working-tree-encoding"];
 
+/// Larger contents are converted by one thread of all at a time: `ident` can make eleven times as much of them, and
+/// UTF-32 four times; in bytes.
+const ALONE: usize = 1 << 20;
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What is written, and the turn that making it took.
+pub(super) struct Bytes {
+    bytes: Vec<u8>,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, _turn: None }
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Why there is nothing to write.
+enum Wrong {
+    /// There is too much to convert: so many bytes.
+    Large(u64),
+    Other(String),
+}
+
+fn bounded(content: &[u8]) -> Result<(), Wrong> {
+    match content.len() as u64 {
+        size if size > LARGE => Err(Wrong::Large(size)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a content is converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conversion {
+    None,
+    /// If it looks like text.
+    Text,
+    Always,
+}
+
 /// What attributes and configuration ask for.
 struct Wanted {
     digest: AttributesDigest,
     ident: bool,
     filter: bool,
     encoding: Option<String>,
+}
+
+impl Wanted {
+    fn conversion(&self, config: eol::Configuration) -> Conversion {
+        use AttributesDigest as D;
+        match self.digest {
+            _ if self.ident || self.encoding.is_some() => Conversion::Always,
+            digest if digest.to_eol(config) != Some(eol::Mode::CrLf) => Conversion::None,
+            D::TextAuto | D::TextAutoCrlf | D::TextAutoInput => Conversion::Text,
+            _ => Conversion::Always,
+        }
+    }
 }
 
 impl<'r> Content<'r> {
@@ -53,7 +116,7 @@ impl<'r> Content<'r> {
         mode: Mode,
         path: &BStr,
         notices: &mut Notices,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Bytes, Error> {
         let failed = |reason: String| Error::Object {
             id,
             path: path.to_string(),
@@ -65,7 +128,7 @@ impl<'r> Content<'r> {
             .map_err(|err| failed(err.to_string()))?
             .take_data();
         if mode == Mode::SYMLINK {
-            return Ok(blob);
+            return Ok(blob.into());
         }
         let wanted = self.wanted(path)?;
         if is_lfs_pointer(&blob) {
@@ -73,7 +136,39 @@ impl<'r> Content<'r> {
         } else if wanted.filter {
             notices.note(Notice::Filter, path);
         }
-        self.convert(blob, &wanted, path, notices).map_err(failed)
+        if wanted.conversion(self.eol) == Conversion::None {
+            return Ok(blob.into());
+        }
+        let turn = (blob.len() > ALONE).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let too_large = |size| Error::Convert {
+            path: path.to_string(),
+            size,
+            limit: LARGE,
+        };
+        let bytes = self
+            .convert(blob, &wanted, path, notices)
+            .map_err(|wrong| match wrong {
+                Wrong::Large(size) => too_large(size),
+                Wrong::Other(reason) => failed(reason),
+            })?;
+        Ok(Bytes { bytes, _turn: turn })
+    }
+
+    /// What is to be converted in a file that is not held in memory.
+    pub(super) fn conversion(
+        &mut self,
+        mode: Mode,
+        path: &BStr,
+        notices: &mut Notices,
+    ) -> Result<Conversion, Error> {
+        if mode == Mode::SYMLINK {
+            return Ok(Conversion::None);
+        }
+        let wanted = self.wanted(path)?;
+        if wanted.filter {
+            notices.note(Notice::Filter, path);
+        }
+        Ok(wanted.conversion(self.eol))
     }
 
     /// The order is git's: ident, line endings, encoding.
@@ -83,19 +178,23 @@ impl<'r> Content<'r> {
         wanted: &Wanted,
         path: &BStr,
         notices: &mut Notices,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, Wrong> {
         if wanted.ident
             && let Some(expanded) = ident::expand(&content, self.repo.object_hash())
         {
             content = expanded;
         }
+        if wanted.digest.to_eol(self.eol) == Some(eol::Mode::CrLf) {
+            bounded(&content)?;
+        }
         let mut converted = Vec::new();
         if eol::convert_to_worktree(&content, wanted.digest, &mut converted, self.eol)
-            .map_err(|err| err.to_string())?
+            .map_err(|err| Wrong::Other(err.to_string()))?
         {
             content = converted;
         }
         if let Some(name) = &wanted.encoding {
+            bounded(&content)?;
             match encoding::encode(&content, name) {
                 Ok(Some(encoded)) => content = encoded,
                 Ok(None) => {}

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use bytesize::ByteSize;
 use rustix::io::Errno;
 
 use crate::fault::{Blame, Kind, kind_of_io};
@@ -32,6 +33,30 @@ pub enum Error {
         path: String,
         /// Why.
         reason: String,
+    },
+    /// A file is larger than `max_blob`.
+    #[error("{path:?} has {}, more than `max_blob`, which is {}; nothing was written", ByteSize(*size), ByteSize(*limit))]
+    #[diagnostic(help("raise `max_blob` of the trigger, or take the file out of the branch"))]
+    TooLarge {
+        /// The path.
+        path: String,
+        /// The size of its blob, in bytes.
+        size: u64,
+        /// `max_blob`, in bytes.
+        limit: u64,
+    },
+    /// A file is too large for what its attributes ask for.
+    #[error("{path:?} has {}, and its attributes ask to convert it: more than {} are not converted", ByteSize(*size), ByteSize(*limit))]
+    #[diagnostic(help(
+        "let its line in .gitattributes say `-text -ident -working-tree-encoding`, and it is written as it is"
+    ))]
+    Convert {
+        /// The path.
+        path: String,
+        /// The size of its blob, in bytes.
+        size: u64,
+        /// The most that is converted, in bytes.
+        limit: u64,
     },
     /// The new tree needs the place of something that must be kept.
     #[error("{path:?} cannot be written: {kept:?} is in its way and must be kept; nothing was written")]
@@ -148,7 +173,9 @@ impl Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Tree { .. } | Self::Object { .. } => Kind::Repository,
+            Self::Tree { .. } | Self::Object { .. } | Self::TooLarge { .. } | Self::Convert { .. } => {
+                Kind::Repository
+            }
             Self::Index { kind, .. } => *kind,
             Self::Over => Kind::Timeout,
             Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,

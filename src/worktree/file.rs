@@ -38,12 +38,23 @@ pub(super) fn write(
         let stat = rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
         return Ok(Meta::from(stat).stat);
     }
+    write_by(dir, name, mode, umask, |out| out.write_all(bytes))
+}
+
+/// Write what `fill` writes to the file `name`. If it fails, nothing is there but what was.
+pub(super) fn write_by(
+    dir: BorrowedFd<'_>,
+    name: &BStr,
+    mode: Mode,
+    umask: u32,
+    fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
+) -> io::Result<Stat> {
     let permissions = permissions(mode, umask);
     let create = rustix::fs::Mode::from_raw_mode(permissions | 0o600);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let (temporary, fd) = Temporary::create(dir, |name| rustix::fs::openat(dir, name, flags, create))?;
     let mut out = std::fs::File::from(fd);
-    out.write_all(bytes)?;
+    fill(&mut out)?;
     // The process has a umask of its own.
     if dirs::meta_of(out.as_fd())?.permissions != permissions {
         rustix::fs::fchmod(&out, rustix::fs::Mode::from_raw_mode(permissions))?;

@@ -26,8 +26,13 @@ use super::{
 const MAX_PATH_BYTES: usize = 4095;
 /// The longest file name.
 const MAX_NAME_BYTES: usize = 255;
-/// A tree of a few objects can stand for more files than any disk can hold.
-const MAX_ENTRIES: usize = 20_000_000;
+/// Files and directories of a commit. A tree of a few objects can stand for more than any disk can hold. Each file takes
+/// some 450 bytes with its entries in the old index and the new one; Chromium has 450,000.
+const MAX_ENTRIES: usize = 500_000;
+/// The paths of all of them, in bytes: 100 for each, on an average.
+const MAX_PATHS: usize = 50_000_000;
+/// The trees between the root and a directory, which are in memory together, in bytes.
+const MAX_OPEN: usize = 32 << 20;
 
 /// What an update leads to.
 pub(super) struct Plan<'o> {
@@ -103,6 +108,7 @@ fn expand<'o>(
         commit,
         old,
         unseen: 0,
+        budget: Budget::default(),
         index: stored::empty(old),
         delete: Vec::new(),
         path: BString::default(),
@@ -152,12 +158,21 @@ pub(super) fn check_name(name: &BStr, is_symlink: bool) -> Result<(), String> {
         .map_err(|err| err.to_string())
 }
 
+/// What has been met.
+#[derive(Default)]
+struct Budget {
+    entries: usize,
+    paths: usize,
+    open: usize,
+}
+
 struct Builder<'r> {
     repo: &'r gix::Repository,
     commit: gix::ObjectId,
     old: &'r Stored,
     /// The first entry of the old index that comes after all of the new one.
     unseen: usize,
+    budget: Budget,
     index: gix::index::State,
     delete: Vec<Delete>,
     /// Of the directory at hand, with a slash at its end, unless it is the root.
@@ -198,6 +213,12 @@ impl Builder<'_> {
             .find_object(id)
             .and_then(|object| object.try_into_tree())
             .map_err(|err| damaged(err.to_string()))?;
+        self.budget.open += tree.data.len();
+        if self.budget.open > MAX_OPEN {
+            return Err(self.refuse(format!(
+                "the trees that lead to it have more than {MAX_OPEN} bytes"
+            )));
+        }
         let mut children = Vec::new();
         let mut files = Vec::new();
         let mut previous = None;
@@ -207,6 +228,7 @@ impl Builder<'_> {
             self.check(&entry, previous.as_ref(), &files)?;
             match kind(&entry) {
                 None => {
+                    self.make_room(1, self.path.len())?;
                     self.path.push(b'/');
                     let known = known.and_then(|known| child(known, entry.filename));
                     self.depth += 1;
@@ -222,12 +244,13 @@ impl Builder<'_> {
             self.path.truncate(dir.len());
             previous = Some(entry);
         }
+        self.budget.open -= tree.data.len();
         Ok(children)
     }
 
     /// Add the file at the present path.
     fn push(&mut self, mode: Mode, id: gix::ObjectId) -> Result<(), Error> {
-        self.make_room(1)?;
+        self.make_room(1, self.path.len())?;
         let end = self.first_not_below(self.path.as_bstr());
         self.skip(end);
         let old = &self.old.index;
@@ -247,10 +270,13 @@ impl Builder<'_> {
 
     /// Add entries as they were.
     fn take(&mut self, range: Range<usize>) -> Result<(), Error> {
-        self.make_room(range.len())?;
+        let old = &self.old.index;
+        let paths = old.entries()[range.clone()]
+            .iter()
+            .map(|entry| entry.path(old).len());
+        self.make_room(range.len(), paths.sum())?;
         self.skip(range.start);
         self.unseen = range.end;
-        let old = &self.old.index;
         for entry in &old.entries()[range] {
             self.index.dangerously_push_entry(
                 entry.stat,
@@ -295,11 +321,18 @@ impl Builder<'_> {
         self.unseen = end;
     }
 
-    fn make_room(&self, count: usize) -> Result<(), Error> {
-        match self.index.entries().len() + count > MAX_ENTRIES {
-            true => Err(self.refuse(format!("the tree has more than {MAX_ENTRIES} files"))),
-            false => Ok(()),
+    fn make_room(&mut self, count: usize, paths: usize) -> Result<(), Error> {
+        self.budget.entries += count;
+        self.budget.paths += paths;
+        if self.budget.entries > MAX_ENTRIES {
+            return Err(self.refuse(format!(
+                "the tree has more than {MAX_ENTRIES} files and directories"
+            )));
         }
+        if self.budget.paths > MAX_PATHS {
+            return Err(self.refuse(format!("the tree's paths have more than {MAX_PATHS} bytes")));
+        }
+        Ok(())
     }
 
     /// `files` are the names of what is no directory in this tree so far, in ascending order.

@@ -10,7 +10,7 @@ use gix::{
 };
 
 use super::{
-    Context, Error,
+    Context, Error, bulk,
     dirs::{self, Kind, Meta},
     memory::Tidy,
     stored::{self, Stored, Tracked},
@@ -48,16 +48,23 @@ fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
     }
 }
 
-/// A missing object stops the update while nothing has been changed.
+/// A missing object, and one that is too large, stops the update while nothing has been changed.
 fn check_object(cx: &Context<'_>, entry: &Entry, path: &BStr) -> Result<(), Error> {
-    if entry.mode == Mode::COMMIT || cx.repo.has_object(entry.id) {
+    if entry.mode == Mode::COMMIT {
         return Ok(());
     }
-    Err(Error::Object {
+    let unreadable = |reason: String| Error::Object {
         id: entry.id,
         path: path.to_string(),
-        reason: "it is missing".into(),
-    })
+        reason,
+    };
+    // Of a delta, too, this is the size that it comes to.
+    let header = cx
+        .repo
+        .try_find_header(entry.id)
+        .map_err(|err| unreadable(err.to_string()))?;
+    let size = header.ok_or_else(|| unreadable("it is missing".into()))?.size();
+    bulk::check(path, size, cx.options.max_blob)
 }
 
 /// What stands in the place of `path` or of its parents may be removed, unless it is to be kept.

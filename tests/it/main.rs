@@ -7,6 +7,7 @@
 mod access;
 mod beside_git;
 mod completions;
+mod content;
 mod daemon;
 mod damage;
 mod depth;

@@ -9,10 +9,10 @@ use std::{
 
 /// The rooms, from the ground up: each imports only rooms above it in this list, and those in one line
 /// do not import each other.
-const ROOMS: [&[&str]; 14] = [
+const ROOMS: [&[&str]; 15] = [
     &["name"],
     &["address", "bounded", "descent", "fault", "control"],
-    &["event"],
+    &["event", "large"],
     &["config"],
     &["wire", "reload", "peer"],
     &["durable", "repository", "watch"],
@@ -26,6 +26,7 @@ const ROOMS: [&[&str]; 14] = [
         "worktree",
         "journal",
     ],
+    &["intake"],
     &["fetch", "tidy", "sandbox"],
     &["publish", "heal"],
     &["run", "history"],

@@ -67,6 +67,7 @@ impl Ask {
             tls: &self.tls,
             report: &Reporter::new(|_| {}),
             connections: &self.connections,
+            scratch: Path::new("/"),
         };
         let mut transport =
             connect(&url, &options, self.proxies.clone()).map_err(|err| Refusal::of(&Error::from(err)))?;
@@ -404,6 +405,7 @@ fn debug_shows_no_secret() {
             tls: &target.tls,
             report: &Reporter::new(|_| {}),
             connections: &Connections::new(Duration::ZERO),
+            scratch: Path::new("/"),
         };
         let credentials = super::auth::Credentials::read(&target.repo, &target.auth, &target.tls).unwrap();
         all += &format!(

@@ -158,6 +158,7 @@ impl World {
             auth: &Auth::Ssh(ssh),
             tls: &Tls::default(),
             connections: &self.connections,
+            scratch: Path::new("/"),
             report: &Reporter::new(move |event| {
                 if let Event::Remote { line } = event {
                     heard.lock().unwrap().push(line);

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -200,7 +200,14 @@ async fn run(command: Command, channel: Channel<Msg>, handle: server::Handle) {
             let (ours, theirs) = UnixStream::pair().unwrap();
             thread::spawn(move || {
                 let repo = crate::repository::open_source(&repo).unwrap();
-                crate::upload_pack::serve(repo, &ours, &ours, &AtomicBool::new(false)).ok();
+                crate::upload_pack::serve(
+                    repo,
+                    &ours,
+                    &ours,
+                    crate::large::Scratch::new(Path::new("/")),
+                    &AtomicBool::new(false),
+                )
+                .ok();
             });
             theirs.set_nonblocking(true).unwrap();
             let theirs = tokio::net::UnixStream::from_std(theirs).unwrap();
