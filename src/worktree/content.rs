@@ -230,7 +230,9 @@ impl<'r> Content<'r> {
         {
             content = expanded;
         }
-        bounded(&content)?;
+        if wanted.digest.to_eol(self.eol) == Some(eol::Mode::CrLf) {
+            bounded(&content)?;
+        }
         let mut converted = Vec::new();
         if eol::convert_to_worktree(&content, wanted.digest, &mut converted, self.eol)
             .map_err(|err| Wrong::Other(err.to_string()))?
