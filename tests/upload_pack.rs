@@ -195,6 +195,7 @@ impl Repo {
             tls: &Tls::default(),
             report: &Reporter::new(|_| {}),
             connections: &Connections::new(Duration::ZERO),
+            scratch: &std::env::temp_dir(),
         };
         let transport = transport::connect(&url, &options)?;
         // Opened anew, as for each run.

@@ -565,27 +565,6 @@ fn trees_that_stand_for_more_than_any_disk_holds() {
     assert!(trigger(&daemon, "good content").starts_with("ok site"));
 }
 
-#[test]
-fn directories_as_deep_as_a_path_can_be() {
-    let world = World::new();
-    let mut source = world.source();
-    let blob = source.blob(b"deep");
-    world.config("");
-    let daemon = world.daemon();
-    for (levels, is_fine) in [(1999, true), (2047, true), (2048, false)] {
-        let mut tree = source.raw_tree(&[("100644", b"f", blob)]);
-        for _ in 0..levels {
-            tree = source.raw_tree(&[("40000", b"d", tree)]);
-        }
-        source.commit_tree("refs/heads/main", None, tree);
-        let answer = trigger(&daemon, "deep directories");
-        assert_eq!(answer.starts_with("ok site"), is_fine, "{levels}: {answer}");
-    }
-    source.rewrite([("a", file("good"))]);
-    assert!(trigger(&daemon, "good content").starts_with("ok site"));
-    assert_eq!(world.site().len(), 1);
-}
-
 /// Conversions make more of a file than it is.
 #[test]
 fn converted_files() {

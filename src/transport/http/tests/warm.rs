@@ -62,6 +62,7 @@ fn two_at_once_have_two_connections() {
         tls: &ask.tls,
         report: &Reporter::new(|_| {}),
         connections: &ask.connections,
+        scratch: Path::new("/"),
     };
     for _ in 0..2 {
         let mut both = [0, 1].map(|_| connect(&url, &options, Proxies::default()).unwrap());
