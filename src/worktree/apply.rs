@@ -128,12 +128,6 @@ pub(super) struct Job<'a> {
     progress: Mutex<Throttle>,
 }
 
-/// Files of up to this many bytes are read to be compared, whatever the size of the blob.
-const ANY_SIZE: u64 = 1 << 20;
-/// A larger one that is so many times as large as its blob is not what a conversion made of it: those of encodings and
-/// line endings make eight bytes of one, and an index, which has 32 bits for a size, cannot tell 4 GiB from none.
-const MAX_GROWTH: u64 = 16;
-
 /// What one thread has done.
 #[derive(Default)]
 struct Done {
