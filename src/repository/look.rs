@@ -8,7 +8,7 @@
 //! | `.git` (a file), `commondir`, `gitdir`, `HEAD`, `config`, `config.worktree` | it is opened |
 //! | `objects/info/alternates`, of alternates too | it is opened, and an object is not found |
 //! | `packed-refs`, `refs/…`, those of a linked worktree too | it is opened (`refs/replace`), refs are listed or found |
-//! | `shallow`, `index` | a fetch, a walk of the worktree |
+//! | `shallow` | a fetch |
 //!
 //! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `info/grafts`.
 //! Not looked at: loose objects and packs, which gitoxide maps into memory, and passes over if they are no files. Only a pack
@@ -27,7 +27,7 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
-use crate::bounded::{self, LINE, LIST};
+use crate::bounded::{self, LINE};
 
 /// A `config`, in bytes: one of five thousand branches. gitoxide takes 260 times as much memory for one that holds nothing
 /// but sections.
@@ -42,7 +42,7 @@ const MAX_ALTERNATES: usize = 64;
 const MAX_LOOSE_REFS: usize = 200_000;
 
 /// What is read of a git directory, and of no other.
-const OWN: [(&str, u64); 3] = [("HEAD", LINE), ("config.worktree", CONFIG), ("index", LIST)];
+const OWN: [(&str, u64); 2] = [("HEAD", LINE), ("config.worktree", CONFIG)];
 /// What is read of that of a linked worktree besides.
 const LINKED: [(&str, u64); 1] = [("gitdir", LINE)];
 /// What linked worktrees share.

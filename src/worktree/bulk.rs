@@ -93,7 +93,8 @@ pub(super) fn bring(
             limit: large::LARGE,
         }),
         Ok(stat) => Ok((Some(stat), true)),
-        Err(err) if err.kind() == io::ErrorKind::InvalidData => Err(Error::Object {
+        // Not the system's.
+        Err(err) if err.raw_os_error().is_none() => Err(Error::Object {
             id: file.id,
             path: file.path.to_string(),
             reason: err.to_string(),

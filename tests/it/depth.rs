@@ -77,7 +77,7 @@ impl Deep {
         let answer = ask(daemon, "trigger site\n");
         assert!(last_line(&answer).starts_with("ok site"), "{answer}");
         assert_eq!(
-            fs::read_to_string(self.site("a")).unwrap(),
+            fs::read_to_string(self.site("a")).unwrap_or_else(|err| panic!("{err}: {answer}")),
             self.commits.to_string()
         );
         assert_eq!(self.hooks(), before + 1, "the hook did not run: {answer}");

@@ -99,6 +99,23 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     out
 }
 
+/// Each constant in docs/security.md is in the file that is named there.
+#[test]
+fn documented_bounds_are_in_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let mut checked = 0;
+    for line in text.lines().filter(|line| line.contains("` (src/")) {
+        let (before, after) = line.split_once("` (").unwrap();
+        let name = before.rsplit('`').next().unwrap();
+        let file = after.split(')').next().unwrap();
+        let source = fs::read_to_string(root.join(file)).unwrap();
+        assert!(source.contains(&format!("const {name}: ")), "{line}");
+        checked += 1;
+    }
+    assert!(checked > 40, "only {checked} bounds were found");
+}
+
 /// Every file says first what it is for.
 #[test]
 fn every_file_has_a_first_line() {

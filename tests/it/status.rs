@@ -75,19 +75,17 @@ fn hooks_that_failed_or_were_killed_are_owed() {
     let _first = hold(&daemon);
     daemon.signal(Signal::KILL);
     daemon.wait();
-    fs::write(world.path("go"), "\n").unwrap();
-    // The run had deployed, but nobody was left to remember it.
+    // The run had deployed. Another one begins with the daemon, and its hook waits, too.
     let daemon = start(&world);
     let now = status(&daemon);
-    assert_eq!(
-        (&now["hooks_owed"], &now["failing"]),
-        (&true.into(), &Value::Null),
-        "{now}"
-    );
+    assert_eq!(now["hooks_owed"], true, "{now}");
+    let failing = &now["failing"];
+    assert!(failing.is_null() || failing["kind"] == "interrupted", "{now}");
     assert!(now["commit"].is_string(), "{now}");
     let ended = world.run(["status"]);
     assert!(ended.out.contains("\n  hooks     owed"), "{ended:?}");
 
+    fs::write(world.path("go"), "\n").unwrap();
     world.script("hook", "exit 7");
     trigger(&daemon);
     let now = status(&daemon);

@@ -216,9 +216,9 @@ fn a_source_is_a_trap() {
     unnest(&deep);
 }
 
-/// Packs are not looked at beforehand. A thread that waits for one is left behind.
+/// Packs that a multi-pack-index names would be opened as they are, if it were read.
 #[test]
-fn a_source_hangs_while_it_is_read() {
+fn a_source_whose_packs_are_fifos() {
     if !have("git") {
         return;
     }
@@ -233,22 +233,8 @@ fn a_source_hangs_while_it_is_read() {
     pack.for_each(|path| Fifo.set(&path));
     world.config_of(&(GOOD.to_owned() + &triggers([("trap".into(), dir)])));
     let daemon = world.daemon();
-    let mut waiting = daemon.connect();
-    waiting.write_all(b"trap\n").unwrap();
-    deploys(&daemon, "good");
-    let mut answer = String::new();
-    waiting.read_to_string(&mut answer).unwrap();
-    assert!(last_line(&answer).starts_with("error trap timeout: "), "{answer}");
-    // Threads are left behind, but not without end.
-    for _ in 0..2 {
-        let answer = daemon.say("trap\n");
-        assert!(last_line(&answer).starts_with("error trap timeout: "), "{answer}");
-    }
     let answer = daemon.say("trap\n");
-    assert!(
-        last_line(&answer).contains("still hang in reading it"),
-        "{answer}"
-    );
+    assert!(last_line(&answer).starts_with("error trap remote: "), "{answer}");
     deploys(&daemon, "good");
     end(daemon);
 }
@@ -258,9 +244,8 @@ fn a_target_is_a_trap() {
     let world = world(&mut None);
     world.config_of(GOOD);
     assert_eq!(world.run(["once", "good"]).exit, 0);
-    let more: [(&str, &[Trap]); 3] = [
+    let more: [(&str, &[Trap]); 2] = [
         ("config.worktree", &[Fifo, Zero, Giant]),
-        ("index", &[Fifo, Zero, Giant]),
         ("refs/remotes/origin/main", &[Fifo, Zero, Giant]),
     ];
     let mut traps = Vec::new();
@@ -289,6 +274,10 @@ fn a_target_is_a_trap() {
     for (name, culprit) in &traps {
         let answer = daemon.say(format!("{name}\n"));
         let said = last_line(&answer);
+        // What can be made again is.
+        if said.starts_with(&format!("ok {name} ")) && answer.contains("\nwarning: ") {
+            continue;
+        }
         assert!(
             said.starts_with(&format!("error {name} repository: ")),
             "{culprit}: {answer}"
@@ -297,7 +286,8 @@ fn a_target_is_a_trap() {
     }
     well();
     end(daemon);
-    names_it(&world.run(["once", "t0-Fifo"]));
+    let ended = world.run(["once", "t2-Fifo"]);
+    assert!(ended.exit == 1 && ended.err.contains("commondir"), "{ended:?}");
 }
 
 /// What is called as packs are, and is no file, holds nothing: it is passed over.
