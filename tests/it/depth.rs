@@ -254,7 +254,7 @@ fn git_leaves_the_same() {
     for root in [deep.site(""), deep.world.path("by-git")] {
         for name in ["plain", "ignored", "ruled", "fifo"] {
             fs::create_dir(root.join(name)).unwrap();
-            let bottom = dig(&root.join(name), 1_900);
+            let bottom = dig(&root.join(name), 500);
             touch(&bottom, "file");
             match name {
                 "ignored" => touch(&bottom, "x.log"),
@@ -275,7 +275,7 @@ fn git_leaves_the_same() {
         let (ours, theirs) = (deep.site(name), deep.world.path("by-git").join(name));
         assert_eq!(ours.exists(), theirs.exists(), "{name}");
         if ours.exists() {
-            assert_eq!(names(&ours, 1_900), names(&theirs, 1_900), "{name}");
+            assert_eq!(names(&ours, 500), names(&theirs, 500), "{name}");
         }
     }
     descent::remove_all(&deep.world.path("by-git")).unwrap();
