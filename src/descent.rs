@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir},
     io::Errno,
 };
 
@@ -52,7 +52,7 @@ impl<D: AsFd> Descent<D> {
         self.base.as_fd()
     }
 
-    /// Where it is. Names can be looked up here; to list it, open `.` of it.
+    /// Where it is. It can be listed when it has just been entered; after that, names can be looked up.
     pub fn here(&self) -> BorrowedFd<'_> {
         self.open.back().map_or(self.base.as_fd(), AsFd::as_fd)
     }
@@ -183,10 +183,16 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The names in `dir`, without `.` and `..`, and what the file system says of their kinds.
-fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+/// What glibc and git read of a directory at a time, in bytes.
+const LISTING: usize = 32 * 1024;
+
+/// The names in `dir`, which has just been opened, without `.` and `..`, and what the file system says of their kinds.
+/// It is not opened once more: where a sandbox looks at all directories above, that takes long far down.
+pub fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
+    let mut buffer = Vec::with_capacity(LISTING);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         match entry.file_name().to_bytes() {
             b"." | b".." => {}

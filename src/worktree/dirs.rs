@@ -15,7 +15,7 @@ use gix::{
     index::entry,
 };
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -245,16 +245,10 @@ pub(super) fn open_file(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<std::fs:
     }
 }
 
-/// What is in the directory `fd`, sorted, without `.` and `..`.
+/// What is in the directory `fd`, which has just been opened, sorted, without `.` and `..`.
 pub(super) fn entries(fd: BorrowedFd<'_>) -> io::Result<Vec<BString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(fd)? {
-        let entry = entry?;
-        match entry.file_name().to_bytes() {
-            b"." | b".." => {}
-            name => names.push(name.into()),
-        }
-    }
+    let names = descent::list(fd)?;
+    let mut names: Vec<BString> = names.into_iter().map(|(name, _)| name.into()).collect();
     names.sort();
     Ok(names)
 }
