@@ -6,7 +6,6 @@ use std::{
 };
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use super::{
     history::{hold, holding_hook, id, json, restart, start, status, trigger, world},

@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
