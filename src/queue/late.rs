@@ -290,10 +290,14 @@ mod tests {
             scheduler.summary()
         );
 
-        let changed = scheduler.changed();
         fs::write(dir.path().join("held"), "").unwrap();
-        block_on(changed);
-        assert_eq!(scheduler.queue().state(&held), State::Idle);
+        loop {
+            let changed = scheduler.changed();
+            if scheduler.queue().state(&held) == State::Idle {
+                break;
+            }
+            block_on(changed);
+        }
         fs::remove_file(dir.path().join("held")).unwrap();
         assert_eq!(ended(&say("held").unwrap()).outcome, Outcome::Updated);
     }
