@@ -225,6 +225,8 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
     if !is_dir {
         return Ok(tidy::Outcome::NotDue);
     }
+    // No run, whose interruption would be told: what it leaves is all that counts.
+    let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
         tidy::tidy(&tidy::Options {
             path: &target.path,
@@ -233,6 +235,7 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
             grace: tidy::GRACE,
             // The lists of changed files begin there.
             pinned: &|| State::read(&git_dir).commits(),
+            mark: Some(&mark),
         })
         .map_err(|err| Failure::of(&err))
     });

@@ -23,7 +23,7 @@ use crate::{
     event::Reporter,
     lock,
     name::AbsPath,
-    repository,
+    repository, state,
     watch::{Stop, Watch},
 };
 
@@ -68,6 +68,8 @@ pub struct Options<'a> {
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
     pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
+    /// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
+    pub mark: Option<&'a state::Run>,
 }
 
 /// What came of it.
@@ -230,6 +232,7 @@ impl Tidying<'_> {
             return Ok(Outcome::NotDue);
         };
         let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _mark = self.mark()?;
         if !swap::are_there(packs, false)? || leave::reason(repo, self.now)?.is_some() {
             return Ok(Outcome::Overtaken);
         }
@@ -245,6 +248,17 @@ impl Tidying<'_> {
         let room = rustix::fs::statvfs(self.objects)
             .map_err(|errno| Error::io("look at the room left at", self.objects, errno.into()))?;
         Ok(room.f_bavail.saturating_mul(room.f_frsize) > bytes + bytes / 4 + (1 << 20))
+    }
+
+    /// Mark the target, whose lock is held, until the value is dropped.
+    fn mark(&self) -> Result<Mark<'_>, Error> {
+        if let Some(run) = self.options.mark {
+            let failed = |err: state::Error| {
+                Error::io("mark", self.options.git_dir, io::Error::other(err.to_string()))
+            };
+            run.begin().map_err(failed)?;
+        }
+        Ok(Mark(self.options.mark))
     }
 
     /// How long a run of the target is waited for.
@@ -263,6 +277,18 @@ impl Tidying<'_> {
             packs: (before.packs.len(), after.packs.len()),
             bytes: (bytes(before), bytes(&after)),
         })
+    }
+}
+
+/// Ends with the swap, before the lock.
+struct Mark<'a>(Option<&'a state::Run>);
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0 {
+            // If it stays, the next run looks closer than it had to.
+            run.end().ok();
+        }
     }
 }
 

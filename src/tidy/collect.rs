@@ -59,6 +59,7 @@ impl Tidying<'_> {
         )?;
 
         let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _mark = self.mark()?;
         if !swap::are_there(packs, true)?
             || !swap::are_there(&others, false)?
             || leave::reason(repo, self.now)?.is_some()

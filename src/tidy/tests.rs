@@ -117,6 +117,7 @@ impl Clone {
             is_bounded: wish.is_bounded,
             grace: HOUR,
             pinned: wish.pinned,
+            mark: None,
         })
     }
 
@@ -772,6 +773,7 @@ fn what_comes_meanwhile_is_seen() {
             is_bounded: false,
             grace: HOUR,
             pinned: &pinned,
+            mark: None,
         })
         .unwrap();
         assert_eq!(calls.get(), 2);

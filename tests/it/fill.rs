@@ -76,6 +76,7 @@ impl Daemon {
             is_bounded: self.target.depth.is_some(),
             grace,
             pinned: &|| State::read(&git_dir).commits(),
+            mark: None,
         })
         .unwrap()
     }
