@@ -109,6 +109,13 @@ impl Look {
         is_ours || age(modified, self.now) > old
     }
 
+    /// Whether the file was written before the run that was interrupted: a pack loses its index when packs are swapped.
+    /// One that git has not yet given an index is a moment old.
+    fn is_from_before(&self, meta: &Metadata) -> bool {
+        let is_older = |(from, _): Span| meta.modified().is_ok_and(|modified| modified < from);
+        meta.uid() == self.uid && self.span.is_some_and(is_older)
+    }
+
     fn lock_file(&self, path: &Path) -> Result<(), Error> {
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.is_dir() && self.is_nobodys(&meta, OLD_LOCK) => remove(path),
@@ -171,7 +178,7 @@ fn packs(git_dir: &Path, look: &Look) -> Result<(), Error> {
             || (!is_gits
                 && name.ends_with(b".pack")
                 && !path.with_extension("idx").exists()
-                && is(&|meta| look.is_nobodys(meta, OLD_PACK)))
+                && is(&|meta| look.is_nobodys(meta, OLD_PACK) || look.is_from_before(meta)))
             || (name.ends_with(b".keep") && is(&|meta| meta.len() == 0));
         if garbage { remove(&path) } else { Ok(()) }
     })

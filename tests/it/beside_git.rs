@@ -136,12 +136,12 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
     assert!(!lock.exists());
     source.commit([("a", file("3"))]);
     world.write("site/.git/index.lock", "");
-    let child = world
+    let mut child = world
         .command(["once", "--json", "site"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = std::io::BufReader::new(child.stdout.unwrap());
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut seen = String::new();
     while !seen.contains("\"waiting\"") {
         assert_ne!(
@@ -153,5 +153,6 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
     fs::remove_file(&lock).unwrap();
     std::io::Read::read_to_string(&mut out, &mut seen).unwrap();
     assert!(seen.contains("\"outcome\":\"updated\""), "{seen}");
+    assert!(child.wait().unwrap().success());
     assert_eq!(world.site()["a"], file("3"));
 }

@@ -315,7 +315,7 @@ fn an_update_from_an_incomplete_pack() {
                 stage.push();
                 stage.push();
                 let id = stage.id(what);
-                stage.server.leave_out(&[id.clone()]);
+                stage.server.leave_out(std::slice::from_ref(&id));
                 let ended = stage.run();
                 let name = format!("{what:?} {depth} {more}");
                 assert!(stage.server.has_left_out());

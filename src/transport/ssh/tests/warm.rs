@@ -162,7 +162,7 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
 #[test]
 fn one_that_fell_silent_leaves_time_for_another() {
     let mut world = world();
-    world.timeout = PATIENCE;
+    world.timeout = PATIENCE * 3;
     let server = world.server(world.plan());
     let line = Line::to(server.port);
     world.know(line.port);
