@@ -1,5 +1,5 @@
 //! What a repository remembers of its deploys, in `gitsocket/` below its git directory: for which commit, and which of
-//! them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see [`marker`]).
+//! them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see `marker`).
 //!
 //! Triggers of one path share a repository, but each has hooks of its own: each has an entry here. The file is written
 //! under the target's lock. One that is missing, damaged or too large counts as empty: hooks then run once too often,
