@@ -27,10 +27,10 @@ const MAX_PATH_BYTES: usize = 4095;
 /// The longest file name.
 const MAX_NAME_BYTES: usize = 255;
 /// Files and directories of a commit. A tree of a few objects can stand for more than any disk can hold. Each file takes
-/// some 450 bytes with its entries in the old index and the new one; Chromium has 450,000.
-const MAX_ENTRIES: usize = 500_000;
+/// 730 bytes at most, where an update replaces all of them: 220 MB. Linux has 90,000.
+const MAX_ENTRIES: usize = 300_000;
 /// The paths of all of them, in bytes: 100 for each, on an average.
-const MAX_PATHS: usize = 50_000_000;
+const MAX_PATHS: usize = 30_000_000;
 /// The trees between the root and a directory, which are in memory together, in bytes.
 const MAX_OPEN: usize = 32 << 20;
 

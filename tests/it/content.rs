@@ -556,7 +556,7 @@ fn trees_that_stand_for_more_than_any_disk_holds() {
         let answer = trigger(&daemon, "20^6 paths");
         assert!(answer.starts_with("error site repository"), "{answer}");
         assert!(
-            answer.contains("500000 files") || answer.contains("50000000 bytes"),
+            answer.contains("300000 files") || answer.contains("30000000 bytes"),
             "{answer}"
         );
         assert!(world.site().is_empty());
