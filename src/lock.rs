@@ -27,7 +27,7 @@ mod foreign;
 mod recovery;
 mod wait;
 pub use foreign::wait_for;
-pub use recovery::{Recovered, clear, recover, release};
+pub use recovery::{Recovered, clear, recover};
 
 /// A target could not be locked or recovered.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -22,7 +22,6 @@ use crate::{
     durable,
     fault::{Blame, Kind, kind_of_io},
     fetch::{self, Tip},
-    lock,
     name::RefName,
 };
 
@@ -326,11 +325,7 @@ fn edit(repo: &gix::Repository, edit: RefEdit) -> Result<(), Error> {
         name: name.clone(),
         reason: trap.to_string(),
     })?;
-    repo.edit_reference(edit)
-        .map_err(|err| Error::of_ref(name.clone(), &err))?;
-    // gitoxide does not say if it could not remove them.
-    lock::release(repo.git_dir(), [name.as_str(), "HEAD"]);
-    Ok(())
+    crate::repository::edit_ref(repo, edit).map_err(|err| Error::of_ref(name, &err))
 }
 
 fn full_name(name: &str) -> Result<FullName, Error> {

@@ -16,8 +16,10 @@ use crate::{
     large::LARGE,
 };
 
+mod edit;
 mod look;
 
+pub use edit::edit_ref;
 use look::Layout;
 pub use look::Trap;
 

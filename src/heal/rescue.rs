@@ -97,8 +97,7 @@ fn delete(repo: &gix::Repository, name: gix::refs::FullName) -> Result<(), Error
         name,
         deref: false,
     };
-    repo.edit_reference(edit)
-        .map(drop)
+    crate::repository::edit_ref(repo, edit)
         .map_err(|err| Error::io("remove", &path)(std::io::Error::other(crate::repository::reason(&err))))
 }
 

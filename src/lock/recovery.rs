@@ -71,18 +71,6 @@ pub fn clear(git_dir: &Path) -> Result<(), Error> {
     packs(git_dir, &look)
 }
 
-/// Remove the locks on `names` that this run has held a moment ago, if they are still there: the disk did not let go of them.
-pub fn release<'a>(git_dir: &Path, names: impl IntoIterator<Item = &'a str>) {
-    let uid = rustix::process::geteuid().as_raw();
-    for name in names {
-        let path = git_dir.join(format!("{name}.lock"));
-        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.uid() == uid) {
-            // The next run waits for it, and says so.
-            fs::remove_file(path).ok();
-        }
-    }
-}
-
 impl Recovered {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         // A panic while it is held leaves nothing half done.
