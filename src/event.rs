@@ -1,7 +1,7 @@
 //! What a run reports while it goes, and how it ends: the one vocabulary of progress.
 //!
-//! Rooms below emit [`Event`]s through a [`Reporter`]; they do not know who listens. The same
-//! events become JSON Lines, lines for people, progress bars and log records.
+//! Rooms above the engine emit [`Event`]s into a [`Sink`]; they do not know who listens. The engine's [`Report`]s become
+//! events there. The same events become JSON Lines, lines for people, progress bars and log records.
 
 use std::sync::Arc;
 
@@ -11,13 +11,15 @@ mod line;
 mod past;
 mod status;
 
-pub use line::short;
+pub use crate::name::short;
+pub use crate::report::{Action, Mixed, Phase, Step, Unit};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
-pub use status::{Failing, Mixed, Standing, State, Status, Step, Stuck};
+pub use status::{Failing, Standing, State, Status, Stuck};
 
 use crate::{
     fault::{Failure, Kind},
     name::{RunId, TriggerName},
+    report::{Report, Reporter},
 };
 
 /// One thing that happened in a run.
@@ -165,46 +167,6 @@ pub enum Outcome {
     Answered,
 }
 
-/// Work that is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The remote prepares the pack.
-    Remote,
-    /// Objects arrive.
-    Fetch,
-    /// Received objects are resolved and indexed.
-    Index,
-    /// Files are written.
-    Checkout,
-}
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unit {
-    /// Git objects.
-    Objects,
-    /// Bytes.
-    Bytes,
-    /// Files.
-    Files,
-    /// Whatever the remote counts.
-    Steps,
-}
-
-/// What a run does to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// A tracked file is written.
-    Write,
-    /// A file that is no longer tracked is deleted.
-    Delete,
-    /// An untracked file or directory is removed.
-    Clean,
-}
-
 /// Where a hook printed a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -268,32 +230,65 @@ impl Done {
     }
 }
 
-/// Takes the events of one run to whoever listens. Cheap to clone; never blocks for long.
-#[derive(Clone)]
-pub struct Reporter(Arc<dyn Fn(Event) + Send + Sync>);
+impl From<Report> for Event {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Waiting { on } => Self::Waiting { on },
+            Report::Progress {
+                phase,
+                done,
+                total,
+                unit,
+            } => Self::Progress {
+                phase,
+                done,
+                total,
+                unit,
+            },
+            Report::Remote { line } => Self::Remote { line },
+            Report::Change { action, path } => Self::Change { action, path },
+            Report::Warning { message } => Self::Warning { message },
+        }
+    }
+}
 
-impl Reporter {
-    /// Events go to `sink`.
-    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(sink))
+/// Takes the events of one run to its listeners. Cheap to clone; never blocks for long.
+#[derive(Clone)]
+pub struct Sink {
+    emit: Arc<dyn Fn(Event) + Send + Sync>,
+    reporter: Reporter,
+}
+
+impl Sink {
+    /// Events go to `emit`.
+    pub fn new(emit: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        let emit: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(emit);
+        let reports = emit.clone();
+        Self {
+            emit,
+            reporter: Reporter::new(move |report| reports(report.into())),
+        }
     }
 
     /// Report `event`.
     pub fn emit(&self, event: Event) {
-        (self.0)(event);
+        (self.emit)(event);
     }
 
     /// Report something to look at.
     pub fn warn(&self, message: impl Into<String>) {
-        self.emit(Event::Warning {
-            message: message.into(),
-        });
+        self.reporter.warn(message);
+    }
+
+    /// What the engine reports to; its reports become events.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 }
 
-impl std::fmt::Debug for Reporter {
+impl std::fmt::Debug for Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reporter")
+        f.write_str("Sink")
     }
 }
 

@@ -19,10 +19,10 @@ use gix::{
 
 use crate::{
     config::{Revision, Target},
-    event::Reporter,
     fault::{Blame, Failure, one_line},
     intake::{Intake, Limits, Receiving},
     name::RefName,
+    report::Reporter,
     repository,
     state::Begin,
     transport::{self, Connections, Deadline},

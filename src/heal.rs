@@ -18,9 +18,9 @@ use gix::ObjectId;
 use crate::{
     config::Target,
     durable,
-    event::Reporter,
     fault::{Blame, Kind, kind_of_io},
     fetch::{self, complete},
+    report::Reporter,
     repository,
 };
 

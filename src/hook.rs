@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::{
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
     control::{self, Link},
-    event::{Event, Reporter, Stream},
+    event::{Event, Sink, Stream},
     fault::{Blame, Kind, one_line},
 };
 
@@ -44,7 +44,7 @@ pub struct Options<'a> {
     /// The commit before and the commit now, as `post-checkout` gets them, see githooks(5).
     pub old_new: &'a (String, String),
     /// Where its lines go.
-    pub report: &'a Reporter,
+    pub events: &'a Sink,
     /// The groups that are running, to be killed if the daemon has to stop at once.
     pub groups: &'a Groups,
     /// Who starts it.
@@ -202,12 +202,12 @@ fn is_usable(options: &Options<'_>) -> bool {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
             let foreign = owner::foreign(options.target, options.git_dir);
             if let Err(foreign) = &foreign {
-                options.report.warn(foreign.to_string());
+                options.events.warn(foreign.to_string());
             }
             foreign.is_ok()
         }
         Ok(_) => {
-            options.report.warn(format!(
+            options.events.warn(format!(
                 "{} is not executable and was passed over; type: chmod +x {0}",
                 file.display()
             ));
@@ -235,7 +235,7 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
     // Before the hook is there: one that nobody watches would go on for ever.
     let watch = Watch::new().map_err(failed)?;
     let (group, end) = start(hook, &watch.outputs, options).map_err(failed)?;
-    options.report.emit(Event::HookStarted { hook: name.into() });
+    options.events.emit(Event::HookStarted { hook: name.into() });
     let ended = supervise(group, end, watch, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
@@ -247,7 +247,7 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
         ),
     };
     let hook = name.to_owned();
-    options.report.emit(Event::HookEnded {
+    options.events.emit(Event::HookEnded {
         hook: hook.clone(),
         status: status.clone(),
         success,
@@ -403,7 +403,7 @@ fn supervise(
             signs.recv_timeout(left).ok()
         };
         match sign {
-            Some(Signs::Line(stream, line)) => options.report.emit(Event::HookLine { stream, line }),
+            Some(Signs::Line(stream, line)) => options.events.emit(Event::HookLine { stream, line }),
             Some(Signs::EndOfOutput) => open -= 1,
             Some(Signs::Exited(code)) => {
                 status = Some(code);

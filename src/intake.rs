@@ -19,9 +19,9 @@ use bytesize::ByteSize;
 use gix::ObjectId;
 
 use crate::{
-    event::{Event, Phase, Reporter, Unit},
     fault::{Blame, Kind, kind_of_io},
     large::{LARGE, Scratch},
+    report::{Phase, Report, Reporter, Unit},
     transport::Deadline,
 };
 
@@ -374,7 +374,7 @@ impl<'a> Progress<'a> {
         }
         *last = Some(Instant::now());
         drop(last);
-        self.report.emit(Event::Progress {
+        self.report.emit(Report::Progress {
             phase: self.phase,
             done: done as u64,
             total: Some(total as u64),

@@ -19,6 +19,7 @@
 //! | [`name`] | names that strangers or files supply, checked once |
 //! | [`fault`], [`address`] | whose fault an error is; where a daemon listens |
 //! | [`control`] | what the supervisor and its worker say to each other |
+//! | [`report`] | what the engine says while it works |
 //! | [`event`] | what a run reports, and how it ends |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
@@ -122,6 +123,7 @@ pub mod place;
 pub mod publish;
 pub mod queue;
 pub mod reload;
+pub mod report;
 pub mod repository;
 pub mod run;
 pub mod sandbox;

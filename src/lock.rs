@@ -17,9 +17,9 @@ use rustix::{
 };
 
 use crate::{
-    event::{Event, Reporter},
     fault::{Blame, Kind, kind_of_io},
     name::AbsPath,
+    report::{Report, Reporter},
     watch::{Early, Watch},
 };
 
@@ -183,7 +183,7 @@ fn lock(path: &Path, watch: &Watch, report: &Reporter) -> Result<Option<File>, E
     let dir = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => dir,
         Err(Errno::WOULDBLOCK) => {
-            report.emit(Event::Waiting {
+            report.emit(Report::Waiting {
                 on: format!("another process that is updating {}", path.display()),
             });
             wait::lock(dir, watch).map_err(|err| match err {
@@ -306,7 +306,7 @@ mod tests {
             let report = Reporter::new(move |event| waiting.send(event).unwrap());
             move || acquire(&path, &patient(), &report).unwrap()
         });
-        assert!(matches!(waits.recv().unwrap(), Event::Waiting { .. }));
+        assert!(matches!(waits.recv().unwrap(), Report::Waiting { .. }));
         drop(first);
         let second = second.join().unwrap();
         assert!(path.as_path().is_dir(), "the second has made it anew");

@@ -296,6 +296,11 @@ impl std::borrow::Borrow<str> for TriggerName {
     }
 }
 
+/// The first seven digits of an object id.
+pub fn short(id: &str) -> &str {
+    id.get(..7).unwrap_or(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

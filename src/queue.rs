@@ -19,7 +19,7 @@ use event_listener::Event as Bell;
 
 use crate::{
     config::{Config, Target, unknown_trigger},
-    event::{self, Done, Event, Last, Past, Reporter, Standing},
+    event::{self, Done, Event, Last, Past, Sink, Standing},
     fault::{Failure, Kind},
     history::{self, History},
     hook::{Groups, Guard, Starter},
@@ -312,7 +312,7 @@ impl Scheduler {
                 move |marker| scheduler.was_interrupted(&target, marker)
             }),
             // The run's own last event is held back until the target is free again, see `finish`.
-            report: Reporter::new(move |event| match event {
+            events: Sink::new(move |event| match event {
                 Event::Done(_) => {}
                 event => journal.write(event),
             }),

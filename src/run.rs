@@ -15,7 +15,7 @@ pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     config::{Revision, Target},
-    event::{Done, Event, Outcome, Reporter, Step},
+    event::{Done, Event, Outcome, Sink, Step},
     fault::{Blame, Failure, Kind},
     fetch::{self, Tip},
     heal, hook, lock,
@@ -60,7 +60,7 @@ pub struct Context {
     /// Told of runs that were interrupted.
     pub interrupted: Interrupted,
     /// Where events go.
-    pub report: Reporter,
+    pub events: Sink,
 }
 
 /// A run failed.
@@ -151,7 +151,7 @@ impl Blame for Error {
 /// Bring `target` to the newest commit and run its hooks. The last event emitted is the value returned.
 pub fn execute(target: &Target, context: &Context) -> Done {
     let began = Instant::now();
-    context.report.emit(Event::Started {
+    context.events.emit(Event::Started {
         trigger: target.trigger.clone(),
         repo: target.repo.to_string(),
         branch: target.revision.to_string(),
@@ -161,7 +161,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     let failure = deploy(target, context, &mut reached).err().map(|err| {
         let err = in_time(err, &context.watch);
         if context.sandbox.is_closed() && is_denial(&err) {
-            context.report.warn(SHUT_OUT);
+            context.events.warn(SHUT_OUT);
         }
         Failure::of(&err)
     });
@@ -180,7 +180,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
         failure,
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    context.report.emit(Event::Done(done.clone()));
+    context.events.emit(Event::Done(done.clone()));
     done
 }
 
@@ -255,7 +255,7 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
-    let _lock = lock::acquire(&target.path, &context.watch, &context.report)?;
+    let _lock = lock::acquire(&target.path, &context.watch, context.events.reporter())?;
     // Out here, since the history is out of the reach of what follows.
     let left = under_way::find(target, context);
     // Only now is it settled which directory is the target.
@@ -303,7 +303,7 @@ fn finish(
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, reached)?,
     };
-    context.report.emit(Event::Fetched {
+    context.events.emit(Event::Fetched {
         old: reached.old.map(|id| id.to_string()),
         new: fetched.commit.to_string(),
     });
@@ -318,7 +318,7 @@ fn finish(
     // The files are there: however late it is, what says so is written, too.
     context.watch.enter(Step::Publish).ok();
     publish::deployed(&repo, target, &fetched.tip, fetched.commit)?;
-    context.report.emit(Event::Updated {
+    context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
         cleaned: updated.cleaned,
@@ -397,7 +397,7 @@ fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>
         dry_run: context.dry_run,
         memory: &context.memory,
         begin,
-        report: &context.report,
+        report: context.events.reporter(),
         over: context.watch.over(),
     }
 }

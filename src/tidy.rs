@@ -19,10 +19,9 @@ use gix::ObjectId;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    descent,
-    event::Reporter,
-    lock,
+    descent, lock,
     name::AbsPath,
+    report::Reporter,
     repository, state,
     watch::{Stop, Watch},
 };

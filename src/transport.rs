@@ -27,9 +27,9 @@ mod tests;
 
 use crate::{
     config::{Auth, Tls},
-    event::Reporter,
     fault::{Blame, Kind},
     name::{RepoUrl, Scheme},
+    report::Reporter,
 };
 
 mod bounded;

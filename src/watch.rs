@@ -13,9 +13,9 @@ use std::{
 };
 
 use crate::{
-    event::Step,
     fault::{Failure, Kind},
     name::AbsPath,
+    report::Step,
 };
 
 /// How long a run may take to end once its time is over, before it counts as stuck: its hooks get a few seconds to end by

@@ -28,8 +28,8 @@ use gix::bstr::{BStr, ByteSlice};
 use self::{left::Left, memory::Remembered};
 use crate::{
     config::Clean,
-    event::{Action, Event, Mixed, Phase, Reporter, Unit},
     name::AbsPath,
+    report::{Action, Mixed, Phase, Report, Reporter, Unit},
     state::Begin,
 };
 
@@ -100,7 +100,7 @@ impl Options<'_> {
 
     /// In a dry run: say what would be done.
     fn would(&self, action: Action, path: &BStr) {
-        self.report.emit(Event::Change {
+        self.report.emit(Report::Change {
             action,
             path: path.to_string(),
         });
@@ -277,7 +277,7 @@ struct Throttle(Option<Instant>);
 impl Throttle {
     fn report(&mut self, options: &Options<'_>, done: usize, total: usize) {
         if self.is_due() {
-            options.report.emit(Event::Progress {
+            options.report.emit(Report::Progress {
                 phase: Phase::Checkout,
                 done: done as u64,
                 total: Some(total as u64),

@@ -18,8 +18,8 @@ use std::{
 
 use gitsocket::{
     config::{Auth, Tls},
-    event::Reporter,
     name::RepoUrl,
+    report::Reporter,
     transport::{self, Connections, Deadline, Options},
 };
 use gix::{

@@ -24,8 +24,8 @@ use std::{
 use fastrand::Rng;
 use gitsocket::{
     config::Clean,
-    event::Reporter,
     name::AbsPath,
+    report::Reporter,
     repository,
     worktree::{self, Error, Memory, Options},
 };

@@ -12,10 +12,10 @@ use argh::{ArgsInfo, FromArgs};
 use super::{config_file, fail, print, say};
 use crate::{
     config::{Config, Target},
-    event::Reporter,
     fault::Failure,
     fetch::{self, Tip},
     name::RunId,
+    report::Reporter,
     repository,
     state::Begin,
     transport::{Connections, Deadline},

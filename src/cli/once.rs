@@ -19,7 +19,7 @@ use futures_lite::{StreamExt as _, future::block_on};
 use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
 use crate::{
     config::{Config, Target},
-    event::{Done, Event, Record, Reporter},
+    event::{Done, Event, Record, Sink},
     fault::{Failure, Kind},
     hook::{self, Groups, Guard, Starter},
     lock::Recovered,
@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         memory: Memory::default(),
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
-        report: Reporter::new(|_| {}),
+        events: Sink::new(|_| {}),
     };
     if let Err(err) = stop_with_signals(context.groups.clone()) {
         say(&format!(
@@ -180,7 +180,7 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
         run: run.clone(),
         // A signal ends this process at once.
         watch: Watch::new(target.run_timeout, Stop::default(), None),
-        report: Reporter::new({
+        events: Sink::new({
             let (show, run) = (show.clone(), run.clone());
             move |event| {
                 show.record(&Record {

@@ -1,6 +1,6 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
-use super::{Action, Done, Event, Outcome};
+use super::{Action, Done, Event, Outcome, short};
 use crate::fault::Failure;
 
 impl Event {
@@ -71,11 +71,6 @@ impl Done {
             (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
         }
     }
-}
-
-/// The first seven digits of an object id.
-pub fn short(id: &str) -> &str {
-    id.get(..7).unwrap_or(id)
 }
 
 #[cfg(test)]

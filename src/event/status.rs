@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Current, Last, past::time, short};
+use super::{Current, Last, Mixed, Step, past::time, short};
 use crate::{
     fault::{Failure, Kind},
     name::{RunId, TriggerName},
@@ -46,22 +46,6 @@ pub enum State {
     Stuck,
 }
 
-/// What a run is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// It waits for the target's lock.
-    Lock,
-    /// It brings the remote's newest commit here.
-    Fetch,
-    /// It updates the files.
-    Worktree,
-    /// It writes refs and state.
-    Publish,
-    /// It runs hooks.
-    Hooks,
-}
-
 /// A run that has not ended in time, and whose thread has not come back since: the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
@@ -89,29 +73,6 @@ pub struct Standing {
     pub mixed: Option<Mixed>,
 }
 
-/// A worktree whose files are not all those of one commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mixed {
-    /// The commit that it was to be brought to.
-    pub commit: String,
-    /// The first paths that are not as in that commit.
-    pub left: Vec<String>,
-    /// How many more there are.
-    pub more: u64,
-}
-
-impl Mixed {
-    /// What is left, in words, all on one line.
-    pub fn line(&self) -> String {
-        let left = match (self.left.join(", "), self.more) {
-            (left, _) if left.is_empty() => "its index".into(),
-            (left, 0) => left,
-            (left, more) => format!("{left} and {more} more"),
-        };
-        crate::fault::one_line(&format!("left of {}: {left}", short(&self.commit)))
-    }
-}
-
 /// Runs that failed, with no success since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
@@ -137,19 +98,6 @@ impl State {
             Self::Running => "running",
             Self::RunningThenQueued => "running-then-queued",
             Self::Stuck => "stuck",
-        }
-    }
-}
-
-impl Step {
-    /// The word, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lock => "lock",
-            Self::Fetch => "fetch",
-            Self::Worktree => "worktree",
-            Self::Publish => "publish",
-            Self::Hooks => "hooks",
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use gix::progress::{Count, Id, MessageLevel, NestedProgress, Step, StepShared, Unit};
 
-use crate::event::{Event, Phase, Reporter, Unit as Counted};
+use crate::report::{Phase, Report, Reporter, Unit as Counted};
 
 /// At most one event of a phase in this time.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ impl Progress {
             }
             *last = Some(Instant::now());
         }
-        self.report.emit(Event::Progress {
+        self.report.emit(Report::Progress {
             phase,
             done,
             total,
@@ -121,7 +121,7 @@ impl gix::Progress for Progress {
             && !is_progress(line)
             && self.name.as_deref() != Some(&name)
         {
-            self.report.emit(Event::Remote {
+            self.report.emit(Report::Remote {
                 line: crate::fault::one_line(line),
             });
         }

@@ -11,7 +11,7 @@ use super::{
     Error,
     recovery::{OLD_LOCK, age, remove},
 };
-use crate::event::{Event, Reporter};
+use crate::report::{Report, Reporter};
 
 /// How long a run waits for a lock file of git's, which is held for as long as an index or a ref is written. In time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn wait(path: &Path, until: Instant, report: &Reporter) -> Result<(), Error> {
             });
         }
         if !is_said {
-            report.emit(Event::Waiting {
+            report.emit(Report::Waiting {
                 on: format!("another program, such as git, that holds {}", path.display()),
             });
             is_said = true;

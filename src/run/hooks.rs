@@ -49,7 +49,7 @@ pub(super) fn run_hooks(
             git_dir,
             env: &env,
             old_new: &(hex(old), hex(Some(fetched.commit))),
-            report: &context.report,
+            events: &context.events,
             groups: &context.groups,
             starter: &context.starter,
             until: context.watch.until(),
@@ -61,7 +61,7 @@ pub(super) fn run_hooks(
                 if context.sandbox.hooks_are_inside()
                     && !matches!(source, hook::Error::Timeout { .. } | hook::Error::Late { .. })
                 {
-                    context.report.warn(CONFINED);
+                    context.events.warn(CONFINED);
                 }
                 Error::Hook {
                     source,
@@ -99,7 +99,7 @@ fn environment(
     let changed = hook::changed_files(repo.git_dir());
     if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, under_way) {
         context
-            .report
+            .events
             .warn(format!("cannot list the changed files for the hooks: {err}"));
         fs::remove_file(&changed).ok();
     }
@@ -124,7 +124,7 @@ fn environment(
         match fs::create_dir_all(&dir) {
             Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
             Err(err) => context
-                .report
+                .events
                 .warn(format!("cannot make {}: {err}", dir.display())),
         }
     }

@@ -40,7 +40,7 @@ const WRITTEN: [&str; 4] = ["index", "HEAD", "shallow", "packed-refs"];
 pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
     let left = look(target)?;
     if let Some(marker) = left.marker.as_ref().filter(|marker| !marker.dry_run) {
-        context.report.warn(format!(
+        context.events.warn(format!(
             "the run {} of {}, by {}, was interrupted after {}; this one finishes it",
             marker.run,
             marker.trigger,
@@ -153,7 +153,7 @@ impl<'a> UnderWay<'a> {
 
     fn begin(&self, mark: impl FnOnce(&state::Run) -> Result<(), state::Error>) -> Result<(), Error> {
         if !self.run.has_begun() {
-            lock::wait_for(self.run.git_dir(), WRITTEN, &self.context.report)?;
+            lock::wait_for(self.run.git_dir(), WRITTEN, self.context.events.reporter())?;
         }
         Ok(mark(&self.run)?)
     }
@@ -174,7 +174,7 @@ impl<'a> UnderWay<'a> {
         Ok(lock::wait_for(
             self.run.git_dir(),
             names.iter().copied(),
-            &self.context.report,
+            self.context.events.reporter(),
         )?)
     }
 

@@ -114,7 +114,7 @@ fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), E
         path: git_dir.into(),
         source,
     })?;
-    let (repo, fetched) = heal::heal(git_dir, target, &context.report, |scratch, depth| {
+    let (repo, fetched) = heal::heal(git_dir, target, context.events.reporter(), |scratch, depth| {
         fetch(scratch, target, context, Onto::nothing(depth), NO_MARK)
     })?;
     hold(&repo, under_way, &fetched)?;
@@ -158,7 +158,7 @@ pub(super) fn fetch(
         if wait >= context.watch.left() {
             return Err(err);
         }
-        context.report.warn(format!(
+        context.events.warn(format!(
             "{err}; trying again in {} ({attempt} of {})",
             humantime::format_duration(wait),
             target.retries
@@ -182,7 +182,7 @@ fn fetch_once(
         deployed: onto.deployed,
         deadline: Deadline::new(target.timeout.min(context.watch.left())),
         depth: onto.depth,
-        report: &context.report,
+        report: context.events.reporter(),
         connections: &context.connections,
         over: context.watch.over(),
         begin,

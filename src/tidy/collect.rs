@@ -18,7 +18,7 @@ use super::{
     stock::{self, Pack, Stock},
     swap,
 };
-use crate::{event::Reporter, lock, repository};
+use crate::{lock, report::Reporter, repository};
 
 impl Tidying<'_> {
     /// Put together what is alive in `packs`, and drop the rest.

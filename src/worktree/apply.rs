@@ -23,7 +23,7 @@ use super::{
     threads::{self, Shares},
     walk::{Check, Found},
 };
-use crate::{event::Action, large::LARGE};
+use crate::{large::LARGE, report::Action};
 
 /// What writing came to.
 pub(super) struct Written {

@@ -19,8 +19,8 @@ use super::{
     notice::Notices,
 };
 use crate::{
-    event::Action,
     large::{self, Scratch, copied},
+    report::Action,
 };
 
 /// The longest target of a symlink, which Linux bounds as paths; in bytes.

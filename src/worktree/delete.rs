@@ -12,7 +12,7 @@ use super::{
     left::{self, Left},
     plan::Delete,
 };
-use crate::event::Action;
+use crate::report::Action;
 
 /// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
 pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete], left: &mut Left) -> u64 {

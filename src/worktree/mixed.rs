@@ -5,7 +5,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{bounded, event::Mixed};
+use crate::{bounded, report::Mixed};
 
 const FILE: &str = "gitsocket/mixed.json";
 /// Ten paths of 4,095 bytes, each byte written as `\u001f`, and some; in bytes.

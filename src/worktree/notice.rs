@@ -2,7 +2,7 @@
 
 use gix::bstr::{BStr, BString};
 
-use crate::event::Reporter;
+use crate::report::Reporter;
 
 /// What was met.
 #[derive(Debug, Clone, Copy)]

@@ -10,13 +10,13 @@ use std::{
 use gix::objs::{Write, tree::EntryKind};
 
 use super::*;
-use crate::{config::Clean, repository};
+use crate::{config::Clean, event::Event, repository};
 
 /// A worktree `tree` in a directory that must not be touched otherwise.
 struct Place {
     tmp: tempfile::TempDir,
     repo: gix::Repository,
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<Report>>>,
     clean: Clean,
     keep: Vec<String>,
     dry_run: bool,
@@ -131,7 +131,7 @@ impl Place {
     fn warnings(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         let texts = events.iter().filter_map(|event| match event {
-            Event::Warning { message } => Some(message.clone()),
+            Report::Warning { message } => Some(message.clone()),
             _ => None,
         });
         texts.collect()
@@ -623,7 +623,7 @@ fn a_dry_run_says_all_and_does_nothing() {
         .lock()
         .unwrap()
         .iter()
-        .filter_map(Event::line)
+        .filter_map(|report| Event::from(report.clone()).line())
         .collect();
     assert_eq!(
         lines,

@@ -11,10 +11,10 @@ use std::{
 
 use gitsocket::{
     config::{Config, Target},
-    event::{Done, Outcome, Reporter},
     hook::{Groups, Starter},
     lock::Recovered,
     name::RunId,
+    event::{Done, Outcome, Sink},
     run::{self, Context, Interrupted},
     sandbox::Sandbox,
     state::State,
@@ -53,7 +53,7 @@ impl Daemon {
                 connections: Connections::new(config.keep_alive),
                 watch: Watch::new(target.run_timeout, Stop::default(), None),
                 memory: gitsocket::worktree::Memory::default(),
-                report: Reporter::new(|_| {}),
+                events: Sink::new(|_| {}),
             },
         }
     }

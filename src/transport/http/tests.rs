@@ -19,9 +19,9 @@ use tempfile::NamedTempFile;
 use super::{Proxies, connect};
 use crate::{
     config::{Auth, Roots, Tls},
-    event::Reporter,
     fault::Kind,
     name::{AbsPath, RepoUrl},
+    report::Reporter,
     transport::{
         Connections, Deadline, Error, Options, cause,
         tests::{

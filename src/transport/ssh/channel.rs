@@ -24,8 +24,8 @@ use super::{
     session,
 };
 use crate::{
-    event::{Event, Reporter},
     fault::one_line,
+    report::{Report, Reporter},
     transport::tcp,
 };
 
@@ -223,7 +223,7 @@ impl Words {
             self.said.push_str(text.trim_start());
         }
         if self.lines <= Self::MAX_LINES {
-            self.report.emit(Event::Remote { line: text.into() });
+            self.report.emit(Report::Remote { line: text.into() });
         }
     }
 

@@ -36,7 +36,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    event::Reporter,
+    report::Reporter,
     transport::{Deadline, Options, Timed, pool::Loan, tcp},
 };
 

@@ -23,8 +23,8 @@ use self::server::{Command, Plan, Server, Then, line};
 use super::*;
 use crate::{
     config::Tls,
-    event::{Event, Reporter},
     fault::Kind,
+    report::{Report, Reporter},
     transport::{
         Connections, Deadline, cause,
         tests::refusal::{Refusal, assert_all_are_shown},
@@ -160,7 +160,7 @@ impl World {
             connections: &self.connections,
             scratch: Path::new("/"),
             report: &Reporter::new(move |event| {
-                if let Event::Remote { line } = event {
+                if let Report::Remote { line } = event {
                     heard.lock().unwrap().push(line);
                 }
             }),
