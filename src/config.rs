@@ -66,19 +66,19 @@ use std::{
     fmt,
     fs::File,
     io::Read as _,
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use gix::ObjectId;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     address::{Address, TcpAddr},
     fault::{Failure, Kind},
-    name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+    name::{AbsPath, TriggerName},
+    origin::Origin,
 };
 
 /// A configuration as used.
@@ -195,169 +195,16 @@ impl Listener {
 pub struct Target {
     /// The trigger's name.
     pub trigger: TriggerName,
-    /// The repository to fetch from.
-    pub repo: RepoUrl,
-    /// What of it to deploy.
-    pub revision: Revision,
-    /// The worktree.
-    pub path: AbsPath,
-    /// The git directory, if it is not `.git` in the worktree.
-    pub git_dir: Option<AbsPath>,
-    /// The name under `refs/remotes/`.
-    pub remote: RemoteName,
-    /// How much history to fetch; default: all.
-    pub depth: Option<NonZeroU32>,
-    /// What `clean` removes.
-    pub clean: Clean,
-    /// gitignore patterns of what `clean` never removes.
-    pub keep: Vec<String>,
-    /// How to authenticate.
-    pub auth: Auth,
-    /// How to trust.
-    pub tls: Tls,
+    /// Where its commits come from.
+    pub origin: Origin,
+    /// Where they go.
+    pub site: Site,
     /// What runs after an update.
     pub hooks: Vec<Hook>,
-    /// Permission bits that files and directories of the worktree do not get; default: those of the process.
-    pub umask: Option<u32>,
-    /// One attempt to fetch must be over by then.
-    pub timeout: Duration,
     /// A run must be over by then, with its hooks.
     pub run_timeout: Duration,
-    /// The largest blob, in bytes.
-    pub max_blob: u64,
-    /// What one fetch may bring at most, packed, in bytes.
-    pub max_pack: u64,
-    /// How many more attempts there are after faults that pass.
-    pub retries: u32,
-    /// Whether a deploy survives a power cut.
-    pub fsync: bool,
     /// Who may use the trigger; nothing: whoever can open the listener.
     pub allow: Option<Vec<Allow>>,
-}
-
-/// What of a repository is deployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revision {
-    /// The branch that the remote's HEAD is on.
-    RemoteHead,
-    /// A branch.
-    Branch(RefName),
-    /// A tag.
-    Tag(RefName),
-    /// A commit.
-    Commit(ObjectId),
-}
-
-impl std::fmt::Display for Revision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::RemoteHead => Ok(()),
-            Self::Branch(name) | Self::Tag(name) => f.write_str(name.short()),
-            Self::Commit(id) => id.fmt(f),
-        }
-    }
-}
-
-/// What is removed besides the tracked files that vanished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clean {
-    /// Untracked files and directories that are not ignored, as `git clean -df` does.
-    Untracked,
-    /// Ignored ones too, as `git clean -dfx` does.
-    All,
-    /// Nothing.
-    Nothing,
-}
-
-/// How to authenticate to the remote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all, or with what the URL holds.
-    None,
-    /// User and password (RFC 7617).
-    Basic {
-        /// The user.
-        user: String,
-        /// The file that holds the password.
-        password_file: AbsPath,
-    },
-    /// A token (RFC 6750).
-    Bearer {
-        /// The file that holds the token.
-        token_file: AbsPath,
-    },
-    /// Over SSH.
-    Ssh(Ssh),
-}
-
-/// How to log in over SSH, and whom to trust.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ssh {
-    /// The file that holds the key.
-    pub key: Option<AbsPath>,
-    /// The file that holds the key's passphrase.
-    pub passphrase_file: Option<AbsPath>,
-    /// The hosts that are known; default: OpenSSH's files.
-    pub known_hosts: Option<AbsPath>,
-    /// Use the keys of the agent, too; if there is no key, always true.
-    pub agent: bool,
-}
-
-impl Default for Ssh {
-    fn default() -> Self {
-        Self {
-            key: None,
-            passphrase_file: None,
-            known_hosts: None,
-            agent: true,
-        }
-    }
-}
-
-/// Which certificates to trust, and which to show.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tls {
-    /// The roots of trust.
-    pub roots: Roots,
-    /// The certificate to show to a server that asks for one.
-    pub client: Option<ClientCertificate>,
-    /// Send credentials over `http://`, where everybody on the way can read them.
-    pub allow_plain_credentials: bool,
-}
-
-impl Tls {
-    /// The files that it names.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let roots = match &self.roots {
-            Roots::File(path) => Some(path.as_path()),
-            Roots::Mozilla | Roots::System => None,
-        };
-        let client = self.client.iter();
-        roots
-            .into_iter()
-            .chain(client.flat_map(|client| [client.cert_file.as_path(), client.key_file.as_path()]))
-    }
-}
-
-/// A certificate of our own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The PEM file of the certificate, and of those between it and its root.
-    pub cert_file: AbsPath,
-    /// The PEM file of its private key.
-    pub key_file: AbsPath,
-}
-
-/// The roots of trust for TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Roots {
-    /// Mozilla's, which are part of this program.
-    #[default]
-    Mozilla,
-    /// The system's certificate files.
-    System,
-    /// Those of one PEM file, and no others.
-    File(AbsPath),
 }
 
 /// A program that runs after an update.
@@ -436,9 +283,6 @@ pub const DEFAULT_MAX_PACK: u64 = 20 << 30;
 pub const DEFAULT_RETRIES: u32 = 2;
 /// How long connections are kept if the configuration does not say.
 pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
-/// No connection lives longer: addresses change, and keys are withdrawn.
-pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
-
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.
 #[derive(Clone)]
@@ -469,12 +313,17 @@ mod error;
 mod mask;
 mod raw;
 mod report;
-pub mod secret;
+mod site;
 mod syntax;
 
+pub use crate::{
+    origin::{Auth, ClientCertificate, Revision, Roots, Ssh, Tls},
+    worktree::Clean,
+};
 pub use allow::{Account, Allow};
 pub use error::Error;
 pub use report::{Invalid, Problem};
+pub use site::Site;
 
 /// A configuration longer than that, in bytes, is a mistake.
 const MAX_BYTES: u64 = 1024 * 1024;

@@ -18,10 +18,11 @@ use gix::{
 };
 
 use crate::{
-    config::{Revision, Target},
     fault::{Blame, Failure, one_line},
     intake::{Intake, Limits, Receiving},
     name::RefName,
+    origin::{Origin, Revision},
+    refs::{Tip, holding_ref},
     report::Reporter,
     repository,
     state::Begin,
@@ -39,7 +40,7 @@ use progress::Progress;
 #[derive(Debug)]
 pub struct Options<'a> {
     /// Repository, revision, authentication and trust.
-    pub target: &'a Target,
+    pub origin: &'a Origin,
     /// When to give up.
     pub deadline: Deadline,
     /// The commit that was deployed last: all of it was here.
@@ -67,32 +68,21 @@ pub struct Outcome {
     pub keep: Option<PathBuf>,
 }
 
-/// What the fetched commit is the tip of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tip {
-    /// A branch.
-    Branch(RefName),
-    /// A tag, and the object it points to: a tag object or the commit itself.
-    Tag(RefName, ObjectId),
-    /// No branch: the remote's HEAD is detached.
-    Detached,
-}
-
 /// Bring the tip of the target's revision, and all it needs, into `repo`.
 pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, Error> {
     let context = Context { repo, options };
-    if let Revision::Commit(id) = options.target.revision {
+    if let Revision::Commit(id) = options.origin.revision {
         let found = Found::commit(id);
-        if is_complete(repo, options.target, &found) {
+        if is_complete(repo, options.origin, &found) {
             // It will never be another one.
             return context.known(found);
         }
     }
-    let specs = refspecs(&options.target.revision);
+    let specs = refspecs(&options.origin.revision);
     let remote = context.remote(specs.iter().map(|spec| spec.as_bstr()))?;
     let limits = Limits {
-        max_pack: options.target.max_pack,
-        max_blob: options.target.max_blob,
+        max_pack: options.origin.max_pack,
+        max_blob: options.origin.max_blob,
         deadline: options.deadline,
     };
     let intake = Arc::new(Intake::new(repo, limits, options.report));
@@ -110,7 +100,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         }
     };
 
-    if is_complete(repo, options.target, &found) {
+    if is_complete(repo, options.origin, &found) {
         return context.known(found);
     }
     let received = context.receive(prepared, &intake)?;
@@ -128,7 +118,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
 /// Ask the remote for the tip of the target's revision, and fetch nothing.
 pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, ObjectId), Error> {
     let context = Context { repo, options };
-    let specs = refspecs(&options.target.revision);
+    let specs = refspecs(&options.origin.revision);
     let refs = context.ref_map(specs.iter().map(|spec| spec.as_bstr()))?;
     let found = match context.find(&refs) {
         // Whatever hash it uses, it is there.
@@ -160,23 +150,14 @@ impl Found {
 
 /// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
 /// That the object alone exists proves nothing, see gix's negotiation.
-fn is_complete(repo: &gix::Repository, target: &Target, found: &Found) -> bool {
-    let held_by = holding_ref(target, &found.tip);
+fn is_complete(repo: &gix::Repository, origin: &Origin, found: &Found) -> bool {
+    let held_by = holding_ref(&origin.remote, &found.tip);
     let reference = repo.try_find_reference(held_by.as_str()).ok().flatten();
     reference.is_some_and(|reference| reference.target().try_id() == Some(found.object.as_ref()))
         && repo.has_object(found.object)
 }
 
-/// The ref that is to hold what was fetched: a remote-tracking ref such as `refs/remotes/origin/main`, or the tag.
-pub fn holding_ref(target: &Target, tip: &Tip) -> String {
-    match tip {
-        Tip::Branch(branch) => format!("refs/remotes/{}/{}", target.remote, branch.short()),
-        Tip::Tag(tag, _) => tag.as_str().to_owned(),
-        Tip::Detached => format!("refs/remotes/{}/HEAD", target.remote),
-    }
-}
-
-/// What to ask for. No refspec has a destination: `publish` writes the refs.
+/// What to ask for. No refspec has a destination: `refs` writes them.
 fn refspecs(revision: &Revision) -> Vec<BString> {
     vec![match revision {
         Revision::RemoteHead => "HEAD".into(),
@@ -193,20 +174,20 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn url(&self) -> String {
-        self.options.target.repo.to_string()
+        self.options.origin.repo.to_string()
     }
 
     fn connect(&self) -> Result<Box<dyn transport::Transport + Send>, Error> {
-        let target = self.options.target;
+        let origin = self.options.origin;
         let options = transport::Options {
             deadline: self.options.deadline,
-            auth: &target.auth,
-            tls: &target.tls,
+            auth: &origin.auth,
+            tls: &origin.tls,
             report: self.options.report,
             connections: self.options.connections,
             scratch: &self.repo.objects.store_ref().path().join("pack"),
         };
-        transport::connect(&target.repo, &options).map_err(|err| of_room(&err))
+        transport::connect(&origin.repo, &options).map_err(|err| of_room(&err))
     }
 
     /// Find the tip of the target's revision among the remote's refs.
@@ -224,7 +205,7 @@ impl Context<'_> {
 
     /// As [`Self::find`], whatever hash the remote uses.
     fn find_any(&self, refs: &fetch::RefMap) -> Result<Found, Error> {
-        let (name, what) = match &self.options.target.revision {
+        let (name, what) = match &self.options.origin.revision {
             Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
             Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
             Revision::Tag(name) => (name.as_str(), format!("tag {:?}", name.short())),
@@ -245,7 +226,7 @@ impl Context<'_> {
                 others: Vec::new(),
             });
         };
-        let tip = match &self.options.target.revision {
+        let tip = match &self.options.origin.revision {
             Revision::Branch(name) => Tip::Branch(name.clone()),
             Revision::Tag(name) => Tip::Tag(name.clone(), object),
             Revision::Commit(_) => Tip::Detached,
@@ -302,7 +283,7 @@ impl Context<'_> {
     /// The remote, as an idea; nothing of the repository's own configuration of remotes counts.
     fn remote<'s>(&self, specs: impl IntoIterator<Item = &'s BStr>) -> Result<gix::Remote<'_>, Error> {
         self.repo
-            .remote_at_without_url_rewrite(self.options.target.repo.without_secrets())
+            .remote_at_without_url_rewrite(self.options.origin.repo.without_secrets())
             .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
             .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
             .map_err(|err| self.failed(&err))
@@ -328,7 +309,7 @@ impl Context<'_> {
     /// The remote said no: a commit that it has not got, or another reason.
     fn refused(&self, said: String) -> Error {
         let repo = self.url();
-        match self.options.target.revision {
+        match self.options.origin.revision {
             Revision::Commit(id) if said.contains("not our ref") => Error::NoCommit {
                 repo,
                 id,

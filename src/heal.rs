@@ -16,10 +16,10 @@ use std::{
 use gix::ObjectId;
 
 use crate::{
-    config::Target,
     durable,
     fault::{Blame, Kind, kind_of_io},
     fetch::{self, complete},
+    origin::Origin,
     report::Reporter,
     repository,
 };
@@ -158,7 +158,7 @@ pub fn is_sound(git_dir: &Path) -> bool {
 /// What is deployed next is what `fetch` has found, which may be newer than what was to be deployed.
 pub fn heal(
     git_dir: &Path,
-    target: &Target,
+    (origin, fsync): (&Origin, bool),
     report: &Reporter,
     fetch: impl FnOnce(&gix::Repository, Option<NonZeroU32>) -> Result<fetch::Outcome, fetch::Error>,
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
@@ -169,14 +169,14 @@ pub fn heal(
     let site = Site::of(git_dir);
     begin(&site)?;
     let is_shallow = git_dir.join("shallow").exists();
-    for damage in text::mend(&site, target)? {
+    for damage in text::mend(&site, origin)? {
         report.warn(damage);
     }
     let repo = repository::open(git_dir)?;
     let is_partial = is_partial(&repo);
     let scratch = Scratch::new(&site, repo.object_hash())?;
-    let fetched = fetch(&scratch.0, target.depth.filter(|_| is_shallow))?;
-    install(&site, &scratch, &fetched, target, is_shallow)?;
+    let fetched = fetch(&scratch.0, origin.depth.filter(|_| is_shallow))?;
+    install(&site, &scratch, &fetched, fsync, is_shallow)?;
     drop((scratch, repo));
 
     packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
@@ -184,7 +184,7 @@ pub fn heal(
     let lost = match is_partial {
         // What is missing there is missing on purpose.
         true => Vec::new(),
-        false => rescue::rescue(&site, &repo, fetched.commit, target.fsync)?,
+        false => rescue::rescue(&site, &repo, fetched.commit, fsync)?,
     };
     for lost in lost {
         report.warn(lost);
@@ -242,14 +242,14 @@ fn install(
     site: &Site,
     scratch: &Scratch,
     fetched: &fetch::Outcome,
-    target: &Target,
+    fsync: bool,
     is_shallow: bool,
 ) -> Result<(), Error> {
     let pack_dir = site.pack_dir();
     fs::create_dir_all(&pack_dir).map_err(Error::io("create", &pack_dir))?;
     if let Some(keep) = &fetched.keep {
         let parts = ["pack", "idx"].map(|extension| keep.with_extension(extension));
-        if target.fsync {
+        if fsync {
             durable::files(parts.iter().map(PathBuf::as_path))
                 .map_err(Error::io("write to the disk", keep))?;
         }
@@ -258,7 +258,7 @@ fn install(
             let to = pack_dir.join(part.file_name().unwrap_or_default());
             fs::rename(part, &to).map_err(Error::io("create", &to))?;
         }
-        if target.fsync {
+        if fsync {
             fs::File::open(&pack_dir)
                 .and_then(|dir| dir.sync_all())
                 .map_err(Error::io("write to the disk", &pack_dir))?;

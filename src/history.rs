@@ -18,7 +18,7 @@ use crate::{
     config::Target,
     event::{Event, Last, Standing},
     name::RunId,
-    place, publish, repository,
+    refs, repository,
     state::State,
     worktree,
 };
@@ -119,7 +119,7 @@ impl History {
         let mut standing = self.head(target, looks).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
         if looks {
-            standing.mixed = worktree::mixed(&place::git_dir(target));
+            standing.mixed = worktree::mixed(&target.site.git_dir());
         }
         let head = Head {
             last: Some(ended.last.clone()),
@@ -229,11 +229,9 @@ impl History {
 /// What is there counts more than what is remembered: it may have been deployed by others since, by a run that was
 /// killed in the middle of its hooks, or be gone.
 fn correct(standing: &mut Standing, target: &Target) {
-    let git_dir = place::git_dir(target);
+    let git_dir = target.site.git_dir();
     let commit = match fs::symlink_metadata(&git_dir) {
-        Ok(meta) if meta.is_dir() => repository::open(&git_dir)
-            .ok()
-            .and_then(|repo| publish::head(&repo)),
+        Ok(meta) if meta.is_dir() => repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo)),
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
         // Nobody knows.
         _ => return,
@@ -251,7 +249,7 @@ fn correct(standing: &mut Standing, target: &Target) {
 /// account do not mix.
 fn key(target: &Target) -> String {
     use std::os::unix::ffi::OsStrExt as _;
-    let path = target.path.as_path().as_os_str().as_bytes();
+    let path = target.site.path.as_path().as_os_str().as_bytes();
     let digest = ring::digest::digest(&ring::digest::SHA256, path);
     let mut key = format!("{}-", target.trigger);
     for byte in &digest.as_ref()[..8] {

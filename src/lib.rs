@@ -4,7 +4,7 @@
 //! # One way through the house
 //!
 //! ```text
-//! bytes ──wire──▶ Request ──queue──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ publish ▶ hooks ──▶ Done
+//! bytes ──wire──▶ Request ──queue──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ refs ▶ hooks ──▶ Done
 //!                                     └────── Event ──▶ journal ──▶ wire ──▶ every client of that run
 //! ```
 //!
@@ -44,7 +44,7 @@
 //! | [`tidy`] | packs are put together, and garbage goes, after a run |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`heal`] | objects that are missing or damaged here are fetched again |
-//! | [`publish`] | refs and reflogs |
+//! | [`refs`] | refs and reflogs |
 //! | [`run`] | the pipeline above: one function |
 //! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`], [`listen`], [`client`] | which run is next; listening sockets; one request to a daemon |
@@ -76,7 +76,7 @@
 //! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
 //! - **Time is the run's** ([`watch`]): each step and each wait looks at it; a thread that the kernel holds is given up on.
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`].
-//! - **Refs are ours to write.** gix is asked to fetch objects only; [`publish`] writes refs in an order from
+//! - **Refs are ours to write.** gix is asked to fetch objects only; [`refs`] writes refs in an order from
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
 //! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
 //! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
@@ -118,15 +118,17 @@ pub mod lock;
 #[path = "../tests/it/machine.rs"]
 mod machine;
 pub mod name;
+pub mod origin;
 pub mod peer;
 pub mod place;
-pub mod publish;
 pub mod queue;
+pub mod refs;
 pub mod reload;
 pub mod report;
 pub mod repository;
 pub mod run;
 pub mod sandbox;
+pub mod secret;
 pub mod server;
 pub mod state;
 pub mod supervisor;

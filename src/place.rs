@@ -133,15 +133,7 @@ fn owner(worktree: &Option<PathBuf>) -> String {
         .map_or_else(|| "no worktree".into(), |path| path.display().to_string())
 }
 
-/// Where the git directory of `target` is, or will be.
-pub fn git_dir(target: &Target) -> PathBuf {
-    match &target.git_dir {
-        Some(path) => path.as_path().into(),
-        None => target.path.as_path().join(".git"),
-    }
-}
-
-/// Beside it, where it is built: on the same filesystem.
+/// Beside a git directory, where it is built: on the same filesystem.
 pub fn building_site(git_dir: &Path) -> PathBuf {
     let mut path = git_dir.as_os_str().to_owned();
     path.push(NEW);
@@ -150,16 +142,16 @@ pub fn building_site(git_dir: &Path) -> PathBuf {
 
 /// Look at the path of `target`, and remove what a killed clone left. The caller holds the target's lock.
 pub fn inspect(target: &Target) -> Result<Place, Error> {
-    remove(&building_site(&git_dir(target)))?;
+    remove(&building_site(&target.site.git_dir()))?;
     find(target)
 }
 
 /// Look at the path of `target`, which is there, and change nothing.
 pub fn find(target: &Target) -> Result<Place, Error> {
-    let path = target.path.as_path();
-    let git_dir = git_dir(target);
+    let path = target.site.path.as_path();
+    let git_dir = target.site.git_dir();
     let dot_git = path.join(".git");
-    match (is_there(&dot_git)?, &target.git_dir) {
+    match (is_there(&dot_git)?, &target.site.git_dir) {
         (None, None) => {}
         (Some(kind), None) if kind.is_dir() => return Ok(Place::Worktree(git_dir)),
         (Some(kind), None) => {
@@ -170,7 +162,7 @@ pub fn find(target: &Target) -> Result<Place, Error> {
         }
         (Some(_), Some(apart)) => {
             return Err(Error::Two {
-                path: target.path.clone(),
+                path: target.site.path.clone(),
                 git_dir: apart.clone(),
             });
         }
@@ -196,7 +188,7 @@ pub fn find(target: &Target) -> Result<Place, Error> {
         None => Ok(Place::Empty),
         Some(entry) => Err(Error::Occupied {
             path: path.into(),
-            git_dir: target.git_dir.clone(),
+            git_dir: target.site.git_dir.clone(),
             example: entry.map_err(failed)?.file_name().to_string_lossy().into_owned(),
         }),
     }
@@ -228,14 +220,14 @@ fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
     let worktree = repo.config_snapshot().string("core.worktree");
     let worktree = worktree.map(|path| apart.as_path().join(OsStr::from_bytes(&path)));
     let same = |found: &Path| {
-        let [a, b] = [found, target.path.as_path()].map(|path| fs::canonicalize(path).ok());
+        let [a, b] = [found, target.site.path.as_path()].map(|path| fs::canonicalize(path).ok());
         a.is_some() && a == b
     };
     match worktree {
         Some(found) if same(&found) => Ok(()),
         worktree => Err(Error::Foreign {
             git_dir: apart.clone(),
-            path: target.path.clone(),
+            path: target.site.path.clone(),
             worktree,
         }),
     }
@@ -253,7 +245,7 @@ pub struct Building<'a> {
 
 /// Begin a clone for `target`, whose path is empty.
 pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Error> {
-    let new = building_site(&git_dir(target));
+    let new = building_site(&target.site.git_dir());
     remove(&new)?;
     let config = core_config(target, hash);
     let repo = repository::init(&new, &config).inspect_err(|_| drop(remove(&new)))?;
@@ -276,20 +268,20 @@ impl Building<'_> {
         let Self {
             target, new, repo, ..
         } = &self;
-        let git_dir = git_dir(target);
+        let git_dir = target.site.git_dir();
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { doing, path, source }
         };
         let config = core_config(target, repo.object_hash()) + &remote_config(target, branch);
         fs::write(new.join("config"), config).map_err(failed("write the configuration of", new))?;
-        if target.fsync {
+        if target.site.fsync {
             durable::tree(new).map_err(failed("have on the disk", new))?;
         }
         fs::rename(new, &git_dir).map_err(failed("give its name to", &git_dir))?;
-        if target.fsync {
+        if target.site.fsync {
             // The worktree's name, too: this may be its first run.
-            durable::files([git_dir.as_path(), target.path.as_path()])
+            durable::files([git_dir.as_path(), target.site.path.as_path()])
                 .map_err(failed("have on the disk", &git_dir))?;
         }
         self.done = true;
@@ -323,8 +315,8 @@ fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
         gix::hash::Kind::Sha1 => (0, String::new()),
         other => (1, format!("[extensions]\n\tobjectFormat = {other}\n")),
     };
-    let worktree = match target.git_dir {
-        Some(_) => format!("\tworktree = {}\n", quoted(&target.path.to_string())),
+    let worktree = match target.site.git_dir {
+        Some(_) => format!("\tworktree = {}\n", quoted(&target.site.path.to_string())),
         None => String::new(),
     };
     format!(
@@ -335,8 +327,8 @@ fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
 
 /// What `git clone` adds. Never a password.
 fn remote_config(target: &Target, branch: Option<&RefName>) -> String {
-    let url = target.repo.to_string();
-    let name = &target.remote;
+    let url = target.origin.repo.to_string();
+    let name = &target.origin.remote;
     let mut out = format!(
         "[remote {}]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/{name}/*\n",
         quoted(name.as_str()),

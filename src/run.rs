@@ -14,14 +14,15 @@ mod whole;
 pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
-    config::{Revision, Target},
+    config::Target,
     event::{Done, Event, Outcome, Sink, Step},
     fault::{Blame, Failure, Kind},
-    fetch::{self, Tip},
-    heal, hook, lock,
+    fetch, heal, hook, lock,
     name::RunId,
+    origin::Revision,
     place::{self, Place},
-    publish, repository,
+    refs::{self, Tip},
+    repository,
     sandbox::{self, Sandbox},
     state::{self, Begin, State},
     tidy,
@@ -97,7 +98,7 @@ pub enum Error {
     /// Refs or state could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Publish(#[from] publish::Error),
+    Refs(#[from] refs::Error),
     /// There was no time left for a step.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -140,7 +141,7 @@ impl Blame for Error {
             Self::Heal(err) => err.kind(),
             Self::Fetch(err) => err.kind(),
             Self::Worktree(err) => err.kind(),
-            Self::Publish(err) => err.kind(),
+            Self::Refs(err) => err.kind(),
             Self::State(err) => err.kind(),
             Self::Hook { source, .. } => source.kind(),
             Self::Over(_) | Self::Late { .. } => Kind::Timeout,
@@ -153,9 +154,9 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     let began = Instant::now();
     context.events.emit(Event::Started {
         trigger: target.trigger.clone(),
-        repo: target.repo.to_string(),
-        branch: target.revision.to_string(),
-        path: target.path.to_string(),
+        repo: target.origin.repo.to_string(),
+        branch: target.origin.revision.to_string(),
+        path: target.site.path.to_string(),
     });
     let mut reached = Reached::default();
     let failure = deploy(target, context, &mut reached).err().map(|err| {
@@ -220,7 +221,7 @@ fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
 pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure> {
-    let git_dir = place::git_dir(target);
+    let git_dir = target.site.git_dir();
     let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
     if !is_dir {
         return Ok(tidy::Outcome::NotDue);
@@ -229,9 +230,9 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
     let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
         tidy::tidy(&tidy::Options {
-            path: &target.path,
+            path: &target.site.path,
             git_dir: &git_dir,
-            is_bounded: target.depth.is_some(),
+            is_bounded: target.origin.depth.is_some(),
             grace: tidy::GRACE,
             // The lists of changed files begin there.
             pinned: &|| State::read(&git_dir).commits(),
@@ -252,10 +253,10 @@ struct Reached {
     finished_another: bool,
 }
 
-/// The pipeline. A kill anywhere is finished by the next run: see `publish` for the order of its marks.
+/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
-    let _lock = lock::acquire(&target.path, &context.watch, context.events.reporter())?;
+    let _lock = lock::acquire(&target.site.path, &context.watch, context.events.reporter())?;
     // Out here, since the history is out of the reach of what follows.
     let left = under_way::find(target, context);
     // Only now is it settled which directory is the target.
@@ -317,7 +318,12 @@ fn finish(
     }
     // The files are there: however late it is, what says so is written, too.
     context.watch.enter(Step::Publish).ok();
-    publish::deployed(&repo, target, &fetched.tip, fetched.commit)?;
+    refs::deployed(
+        &repo,
+        &fetched.tip,
+        fetched.commit,
+        refs_options(target, &writer(target)),
+    )?;
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -334,9 +340,9 @@ const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 /// The repository of a new clone, with everything fetched and no files yet.
 fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let (building, fetched) = build_clone(target, context)?;
-    publish::fetched(building.repo(), target, &fetched)?;
-    if target.depth.is_some() {
-        publish::bound(building.repo(), fetched.commit)?;
+    hold(building.repo(), target, &fetched)?;
+    if target.origin.depth.is_some() {
+        refs::bound(building.repo(), fetched.commit)?;
     }
     let branch = match &fetched.tip {
         Tip::Branch(branch) => Some(branch),
@@ -361,7 +367,7 @@ fn build_clone<'a>(
     target: &'a Target,
     context: &Context,
 ) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
-    let hash = match target.revision {
+    let hash = match target.origin.revision {
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
@@ -372,7 +378,7 @@ fn build_clone<'a>(
         mark.settle()?;
         Ok(building)
     };
-    let onto = whole::Onto::nothing(target.depth);
+    let onto = whole::Onto::nothing(target.origin.depth);
     let fetch =
         |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
     let building = build(hash)?;
@@ -389,15 +395,39 @@ fn build_clone<'a>(
 
 fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
     worktree::Options {
-        root: &target.path,
-        clean: target.clean,
-        keep: &target.keep,
-        max_blob: target.max_blob,
-        umask: target.umask.unwrap_or(context.umask),
+        root: &target.site.path,
+        clean: target.site.clean,
+        keep: &target.site.keep,
+        max_blob: target.origin.max_blob,
+        umask: target.site.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,
         begin,
         report: context.events.reporter(),
         over: context.watch.over(),
+    }
+}
+
+/// Let a ref hold what was fetched.
+fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Result<(), refs::Error> {
+    let keep = fetched.keep.as_deref();
+    refs::fetched(
+        repo,
+        (&fetched.tip, fetched.commit),
+        keep,
+        refs_options(target, &writer(target)),
+    )
+}
+
+/// Who writes refs, for reflogs.
+fn writer(target: &Target) -> String {
+    format!("gitsocket {}", target.trigger)
+}
+
+fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
+    refs::Options {
+        remote: &target.origin.remote,
+        writer,
+        fsync: target.site.fsync,
     }
 }

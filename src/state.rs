@@ -216,7 +216,7 @@ impl State {
             }
             false => Ok(text),
         });
-        let written = written.and_then(|text| write(git_dir, &path, &text, target.fsync));
+        let written = written.and_then(|text| write(git_dir, &path, &text, target.site.fsync));
         written.map_err(|source| Error { path, source })
     }
 

@@ -25,10 +25,12 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use pool::MAX_KEEP_ALIVE;
+
 use crate::{
-    config::{Auth, Tls},
     fault::{Blame, Kind},
     name::{RepoUrl, Scheme},
+    origin::{Auth, Tls},
     report::Reporter,
 };
 

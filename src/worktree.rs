@@ -27,7 +27,6 @@ use gix::bstr::{BStr, ByteSlice};
 
 use self::{left::Left, memory::Remembered};
 use crate::{
-    config::Clean,
     name::AbsPath,
     report::{Action, Mixed, Phase, Report, Reporter, Unit},
     state::Begin,
@@ -63,6 +62,17 @@ mod walk;
 pub use error::Error;
 pub use memory::Memory;
 pub use mixed::mixed;
+
+/// What is removed besides the tracked files that vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clean {
+    /// Untracked files and directories that are not ignored, as `git clean -df` does.
+    Untracked,
+    /// Ignored ones too, as `git clean -dfx` does.
+    All,
+    /// Nothing.
+    Nothing,
+}
 
 /// How to update.
 #[derive(Debug)]

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 use gix::bstr::ByteSlice as _;
 
 use crate::{
-    config::{self, Config, Hook, Revision, Target},
+    config::{self, Config, Hook, Site, Target},
     fault::{Blame, Kind},
     name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+    origin::{Auth, Origin, Revision, Tls},
     repository,
+    worktree::Clean,
 };
 
 /// What was given on the command line.
@@ -111,26 +113,32 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     }
     let repo = repository::open(&git_dir).map_err(|err| no_clone(err.to_string()))?;
     let trigger = TriggerName::new("default").map_err(invalid("the trigger", "default"))?;
-    let target = Target {
-        trigger: trigger.clone(),
+    let origin = Origin {
         repo: remote_url(&repo, options.remote, &dir)?,
         revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
         remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
-        path: dir,
-        git_dir: None,
         depth: None,
-        clean: config::Clean::Untracked,
-        keep: Vec::new(),
-        auth: config::Auth::None,
-        tls: config::Tls::default(),
-        hooks: vec![Hook::PostCheckout],
+        auth: Auth::None,
+        tls: Tls::default(),
         timeout: config::DEFAULT_FETCH_TIMEOUT,
-        run_timeout: config::DEFAULT_RUN_TIMEOUT,
+        retries: config::DEFAULT_RETRIES,
         max_blob: config::DEFAULT_MAX_BLOB,
         max_pack: config::DEFAULT_MAX_PACK,
+    };
+    let site = Site {
+        path: dir,
+        git_dir: None,
+        clean: Clean::Untracked,
+        keep: Vec::new(),
         umask: None,
-        retries: config::DEFAULT_RETRIES,
         fsync: true,
+    };
+    let target = Target {
+        trigger: trigger.clone(),
+        origin,
+        site,
+        hooks: vec![Hook::PostCheckout],
+        run_timeout: config::DEFAULT_RUN_TIMEOUT,
         allow: None,
     };
     Ok(Config {

@@ -13,8 +13,9 @@ use super::{config_file, fail, print, say};
 use crate::{
     config::{Config, Target},
     fault::Failure,
-    fetch::{self, Tip},
+    fetch,
     name::RunId,
+    refs::Tip,
     report::Reporter,
     repository,
     state::Begin,
@@ -79,9 +80,9 @@ fn ask(target: &Target, connections: &Connections) -> u8 {
 fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> {
     let (_scratch, repo) = scratch(target).map_err(|err| Failure::of(&err))?;
     let options = fetch::Options {
-        target,
+        origin: &target.origin,
         deployed: None,
-        deadline: Deadline::new(target.timeout),
+        deadline: Deadline::new(target.origin.timeout),
         depth: None,
         report: &Reporter::new(|_| {}),
         connections,
@@ -95,7 +96,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
     };
     Ok(format!(
         "{name} of {} is at {}",
-        target.repo,
+        target.origin.repo,
         object.to_hex_with_len(7)
     ))
 }
@@ -103,7 +104,12 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
 /// git's protocol wants a repository to speak for: an empty one, for as long as this takes. Where there is nothing like
 /// /tmp, as in a container, it is beside the target.
 fn scratch(target: &Target) -> Result<(Scratch, gix::Repository), repository::Error> {
-    let own = target.git_dir.as_ref().unwrap_or(&target.path).as_path();
+    let own = target
+        .site
+        .git_dir
+        .as_ref()
+        .unwrap_or(&target.site.path)
+        .as_path();
     let init = |dir: &Path| {
         let scratch = Scratch(dir.join(format!("gitsocket-check-{}", RunId::new())));
         let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";

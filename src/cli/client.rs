@@ -8,13 +8,11 @@ use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_n
 use crate::{
     address::Address,
     client,
-    config::{
-        Config, Listener,
-        secret::{self, Secret},
-    },
+    config::{Config, Listener},
     event::{Done, Record},
     fault::Failure,
     name::AbsPath,
+    secret::{self, Secret},
     wire::Request,
 };
 

@@ -11,8 +11,8 @@ use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Opti
 use super::{address, client::default_daemon, load, print, usage};
 use crate::{
     client::{self, Options},
-    config::secret::Secret,
     event::Event,
+    secret::Secret,
     wire::Request,
 };
 

@@ -24,7 +24,6 @@ use crate::{
     hook::{self, Groups, Guard, Starter},
     lock::Recovered,
     name::RunId,
-    place,
     run::{self, Context, Interrupted},
     sandbox::Sandbox,
     transport::Connections,
@@ -120,7 +119,7 @@ fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
     if arguments.dry_run
         || !targets
             .iter()
-            .any(|target| hook::may_run(target, &place::git_dir(target)))
+            .any(|target| hook::may_run(target, &target.site.git_dir()))
     {
         return Guard::default();
     }
@@ -200,7 +199,7 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
             if context.dry_run {
                 say("dry run: nothing was changed");
             } else if let Err(failure) = run::tidy(&target, &context.sandbox) {
-                say(&format!("cannot tidy {}: {}", target.path, failure.message));
+                say(&format!("cannot tidy {}: {}", target.site.path, failure.message));
             }
         }
     });
@@ -222,7 +221,9 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
             ended.recv_timeout(target.run_timeout).ok();
             exit
         }
-        Err(RecvTimeoutError::Timeout) => fail_run(show, run, target, watch::stuck(&watch, &target.path)),
+        Err(RecvTimeoutError::Timeout) => {
+            fail_run(show, run, target, watch::stuck(&watch, &target.site.path))
+        }
         Err(RecvTimeoutError::Disconnected) => {
             let message = "the run stopped at a fault of gitsocket itself";
             let help = Some("please report it, with the lines about the panic");

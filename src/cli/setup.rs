@@ -141,14 +141,14 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
 
 /// The git directory of the clone, which has to be there: made by halves, it would look like a repository.
 fn git_dir(target: &Target, arguments: &Arguments) -> Result<PathBuf, ExitCode> {
-    if target.path.as_path().exists()
+    if target.site.path.as_path().exists()
         && let Place::Worktree(git_dir) = place::find(target).map_err(fail)?
     {
         return Ok(git_dir);
     }
     Err(fail(Error::NotDeployed {
         name: arguments.name.clone(),
-        git_dir: place::git_dir(target).display().to_string(),
+        git_dir: target.site.git_dir().display().to_string(),
         config: arguments.config.clone(),
     }))
 }
@@ -192,7 +192,7 @@ fn interpreter(content: &[u8]) -> Option<&Path> {
 
 fn template(target: &Target) -> String {
     // A line break in it would end the comment.
-    let path = one_line(&target.path.to_string());
+    let path = one_line(&target.site.path.to_string());
     let name = &target.trigger;
     let limit = humantime::format_duration(DEFAULT_HOOK_TIMEOUT);
     format!(

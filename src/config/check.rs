@@ -172,14 +172,14 @@ impl Check<'_> {
     fn shared_paths(&mut self, placed: &[Placed]) {
         let mut by_path = BTreeMap::<&Path, &Placed>::new();
         for this in placed {
-            if let Some(first) = by_path.get(this.target.path.as_path()) {
+            if let Some(first) = by_path.get(this.target.site.path.as_path()) {
                 self.problems.extend(same_path(first, this));
             } else {
-                by_path.insert(this.target.path.as_path(), this);
+                by_path.insert(this.target.site.path.as_path(), this);
             }
         }
         for inner in placed {
-            let parents = inner.target.path.as_path().ancestors().skip(1);
+            let parents = inner.target.site.path.as_path().ancestors().skip(1);
             let outer = parents
                 .filter_map(|path| by_path.get(path))
                 .filter(|outer| !keeps(outer, inner));
@@ -192,16 +192,16 @@ impl Check<'_> {
     /// A git directory has one worktree, and is in none.
     fn git_dirs(&mut self, placed: &[Placed]) {
         for this in placed {
-            let Some(git_dir) = &this.target.git_dir else {
+            let Some(git_dir) = &this.target.site.git_dir else {
                 continue;
             };
             for other in placed {
-                let path = &other.target.path;
-                let is_other = path != &this.target.path;
+                let path = &other.target.site.path;
+                let is_other = path != &this.target.site.path;
                 let inside = |a: &AbsPath, b: &AbsPath| a.as_path().starts_with(b.as_path());
                 let what = if inside(git_dir, path) || inside(path, git_dir) {
                     "a git directory and a worktree cannot lie inside each other"
-                } else if is_other && other.target.git_dir.as_ref() == Some(git_dir) {
+                } else if is_other && other.target.site.git_dir.as_ref() == Some(git_dir) {
                     "two worktrees cannot share a git directory"
                 } else {
                     continue;
@@ -231,15 +231,15 @@ fn trigger_name(key: Value<'_>) -> Result<TriggerName, Problem> {
 
 fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
     let (a, b) = (&first.target, &second.target);
-    let differs = if a.repo != b.repo {
+    let differs = if a.origin.repo != b.origin.repo {
         "repo"
-    } else if a.git_dir != b.git_dir {
+    } else if a.site.git_dir != b.site.git_dir {
         "git_dir"
-    } else if a.remote != b.remote {
+    } else if a.origin.remote != b.origin.remote {
         "remote"
-    } else if a.clean != b.clean {
+    } else if a.site.clean != b.site.clean {
         "clean"
-    } else if a.keep != b.keep {
+    } else if a.site.keep != b.site.keep {
         "keep"
     } else {
         return None;
@@ -262,7 +262,7 @@ fn keeps(outer: &Placed, inner: &Placed) -> bool {
     let Some(below) = below(outer, inner) else {
         return true;
     };
-    let patterns = outer.target.keep.iter();
+    let patterns = outer.target.site.keep.iter();
     let search = gix::ignore::Search::from_overrides(patterns, gix::ignore::search::Ignore::default());
     below
         .ancestors()
@@ -281,9 +281,10 @@ fn keeps(outer: &Placed, inner: &Placed) -> bool {
 fn below<'a>(outer: &Placed, inner: &'a Placed) -> Option<&'a Path> {
     inner
         .target
+        .site
         .path
         .as_path()
-        .strip_prefix(outer.target.path.as_path())
+        .strip_prefix(outer.target.site.path.as_path())
         .ok()
 }
 

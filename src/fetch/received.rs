@@ -76,7 +76,7 @@ impl Context<'_> {
 
     /// What refs point to, except the one that is to hold what was fetched.
     fn others(&self, tip: &Tip) -> Vec<ObjectId> {
-        let held_by = holding_ref(self.options.target, tip);
+        let held_by = holding_ref(&self.options.origin.remote, tip);
         let refs = self.repo.references().ok();
         let Some(Ok(refs)) = refs.as_ref().map(|refs| refs.all()) else {
             return Vec::new();

@@ -12,14 +12,14 @@ use gix::{ObjectId, bstr::ByteSlice as _, refs::FullName};
 use super::{Error, Site, id_of, replace};
 use crate::{
     bounded,
-    config::{Revision, Target},
+    origin::{Origin, Revision},
 };
 
 /// Mend all of them; what there is to say about it.
-pub(super) fn mend(site: &Site, target: &Target) -> Result<Vec<String>, Error> {
+pub(super) fn mend(site: &Site, origin: &Origin) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     caches(site);
-    head(site, target, &mut said)?;
+    head(site, origin, &mut said)?;
     loose_refs(site, &mut said)?;
     packed_refs(site, &mut said)?;
     shallow(site, &mut said)?;
@@ -37,12 +37,12 @@ fn caches(site: &Site) {
     }
 }
 
-fn head(site: &Site, target: &Target, said: &mut Vec<String>) -> Result<(), Error> {
+fn head(site: &Site, origin: &Origin, said: &mut Vec<String>) -> Result<(), Error> {
     let path = site.git_dir.join("HEAD");
     if is_ref(&path) {
         return Ok(());
     }
-    let branch = match &target.revision {
+    let branch = match &origin.revision {
         Revision::Branch(name) => name.as_str(),
         _ => "refs/heads/main",
     };

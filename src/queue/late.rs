@@ -151,7 +151,7 @@ impl Scheduler {
         let taken = watch.limit() + watch.late().unwrap_or_default();
         let done = Done {
             ms: u64::try_from(taken.as_millis()).unwrap_or(u64::MAX),
-            ..Done::failed(name.as_str(), watch::stuck(watch, &target.path))
+            ..Done::failed(name.as_str(), watch::stuck(watch, &target.site.path))
         };
         self.tell(name, run, done);
         if let Some(next) = next {
@@ -176,7 +176,8 @@ impl Scheduler {
     pub(super) fn stuck_at(&self, target: &Target) -> Option<Failure> {
         let queue = self.queue();
         let mut stuck = queue.all_stuck();
-        let (holder, stuck) = stuck.find(|(holder, _)| self.targets[*holder].path == target.path)?;
+        let (holder, stuck) =
+            stuck.find(|(holder, _)| self.targets[*holder].site.path == target.site.path)?;
         Some(refusal(target, holder, stuck))
     }
 }
@@ -188,7 +189,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> Failure {
     let message = format!(
         "{} is held by the run {} of {holder}, which is stuck since {} in the step {}",
-        target.path,
+        target.site.path,
         stuck.run,
         event::time(stuck.since),
         stuck.step.as_str()
@@ -196,7 +197,7 @@ pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> F
     Failure::new(
         Kind::Resources,
         message,
-        Some(&watch::held_by_the_kernel(&target.path)),
+        Some(&watch::held_by_the_kernel(&target.site.path)),
     )
 }
 
@@ -226,7 +227,7 @@ mod tests {
 
     /// Reads the fifo that is the target, whatever the run's time is.
     fn read(target: &Target, _: &run::Context) -> Done {
-        let outcome = match fs::read(target.path.as_path()) {
+        let outcome = match fs::read(target.site.path.as_path()) {
             Ok(_) => Outcome::UpToDate,
             Err(_) => Outcome::Updated,
         };

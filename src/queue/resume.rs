@@ -13,7 +13,7 @@ use crate::{
     config::Target,
     event::{self, Done, Last, Past},
     fault::{Failure, Kind},
-    place, run,
+    run,
     state::Marker,
 };
 
@@ -84,15 +84,15 @@ impl Scheduler {
     /// The trigger of `marker`, which was found where `target` is; if it is still there.
     fn owner(&self, target: &Target, marker: Option<&Marker>) -> Option<&Arc<Target>> {
         let owner = self.targets.get(&marker?.trigger)?;
-        (place::git_dir(owner) == place::git_dir(target)).then_some(owner)
+        (owner.site.git_dir() == target.site.git_dir()).then_some(owner)
     }
 
     fn is_first_at_its_place(&self, target: &Target) -> bool {
-        let git_dir = place::git_dir(target);
+        let git_dir = target.site.git_dir();
         let first = self
             .targets
             .values()
-            .find(|other| place::git_dir(other) == git_dir);
+            .find(|other| other.site.git_dir() == git_dir);
         first.is_some_and(|first| first.trigger == target.trigger)
     }
 

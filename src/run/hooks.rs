@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, ffi::OsString, fs};
 
 use gix::ObjectId;
 
-use super::{Error, Reached, UnderWay, whole};
+use super::{Error, Reached, UnderWay, refs_options, whole, writer};
 use crate::{
     descent,
     event::Step,
-    fetch::{self, Tip},
-    hook, publish,
+    fetch, hook,
+    refs::{self, Tip},
     state::State,
 };
 
@@ -37,7 +37,7 @@ pub(super) fn run_hooks(
         under_way.starts_hooks(is_owed)?;
     }
     if is_owed {
-        publish::settle(repo, target, &fetched.tip)?;
+        refs::settle(repo, &fetched.tip, refs_options(target, &writer(target)))?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.

@@ -12,7 +12,7 @@ use std::{
 use super::{Context, Error};
 use crate::{
     config::Target,
-    event, lock, place, publish, repository,
+    event, lock, place, refs, repository,
     state::{self, Left, Marker, State},
 };
 
@@ -53,7 +53,7 @@ pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
 }
 
 fn look(target: &Target) -> Option<Left> {
-    let git_dir = place::git_dir(target);
+    let git_dir = target.site.git_dir();
     // A clone is built beside it.
     state::left(&git_dir).or_else(|| state::left(&place::building_site(&git_dir)))
 }
@@ -74,7 +74,7 @@ pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<()
 /// Whether a run of `target` was interrupted, or a hook of it failed, and nothing has finished that since. `is_owner` is
 /// asked whether a run of that trigger is the business of `target`; `None`: nobody knows whose it was.
 pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> bool) -> bool {
-    if lock::is_held(&target.path) {
+    if lock::is_held(&target.site.path) {
         // It is not over, or another process finishes it.
         return false;
     }
@@ -84,7 +84,7 @@ pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> 
         }) if marker.dry_run => false,
         Some(left) => is_owner(left.marker.as_ref()),
         None => {
-            let git_dir = place::git_dir(target);
+            let git_dir = target.site.git_dir();
             let hooks = State::read(&git_dir).hooks(target);
             // Another trigger may have deployed another revision since.
             hooks.are_pending() && hooks.are_pending_at(head(&git_dir))
@@ -94,7 +94,7 @@ pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> 
 
 /// The commit that is deployed at `git_dir`, if that can be read.
 fn head(git_dir: &Path) -> Option<gix::ObjectId> {
-    publish::head(&repository::open(git_dir).ok()?)
+    refs::head(&repository::open(git_dir).ok()?)
 }
 
 /// A run that holds the lock.

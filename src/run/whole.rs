@@ -9,8 +9,9 @@ use crate::{
     changes,
     config::Target,
     fault::Blame as _,
-    fetch::{self, Tip},
-    heal, publish, repository,
+    fetch, heal,
+    refs::{self, Tip},
+    repository,
     state::Begin,
     transport::Deadline,
     worktree,
@@ -24,12 +25,13 @@ pub(super) fn fetch_into(
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
     if let Ok(repo) = repository::open(git_dir) {
-        reached.old = publish::head(&repo);
+        reached.old = refs::head(&repo);
         if !heal::is_begun(git_dir) {
             let onto = Onto {
                 deployed: reached.old,
                 // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
                 depth: target
+                    .origin
                     .depth
                     .filter(|_| reached.old.is_none() || repo.is_shallow().unwrap_or(false)),
             };
@@ -48,8 +50,8 @@ pub(super) fn fetch_into(
 
 /// Let a ref hold what was fetched.
 fn hold(repo: &gix::Repository, under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
-    under_way.moves(&[&fetch::holding_ref(under_way.target, &fetched.tip)])?;
-    Ok(publish::fetched(repo, under_way.target, fetched)?)
+    under_way.moves(&[&refs::holding_ref(&under_way.target.origin.remote, &fetched.tip)])?;
+    Ok(super::hold(repo, under_way.target, fetched)?)
 }
 
 /// Bring the worktree to what was fetched; that may be something newer afterwards.
@@ -78,7 +80,7 @@ fn update_once(
     let UnderWay { target, context, .. } = *under_way;
     let begin = || under_way.changes();
     if reached.old != Some(fetched.commit) && !context.dry_run {
-        begin().map_err(|source| publish::Error::Sync {
+        begin().map_err(|source| refs::Error::Sync {
             path: repo.git_dir().into(),
             source,
         })?;
@@ -110,13 +112,16 @@ pub(super) fn list_changes(
 fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
-    under_way.fetches().map_err(|source| publish::Error::Sync {
+    under_way.fetches().map_err(|source| refs::Error::Sync {
         path: git_dir.into(),
         source,
     })?;
-    let (repo, fetched) = heal::heal(git_dir, target, context.events.reporter(), |scratch, depth| {
-        fetch(scratch, target, context, Onto::nothing(depth), NO_MARK)
-    })?;
+    let (repo, fetched) = heal::heal(
+        git_dir,
+        (&target.origin, target.site.fsync),
+        context.events.reporter(),
+        |scratch, depth| fetch(scratch, target, context, Onto::nothing(depth), NO_MARK),
+    )?;
     hold(&repo, under_way, &fetched)?;
     Ok((repo, fetched))
 }
@@ -149,7 +154,7 @@ pub(super) fn fetch(
     begin: Begin<'_>,
 ) -> Result<fetch::Outcome, fetch::Error> {
     let mut backoff = Backoff::new();
-    for attempt in 1..=target.retries {
+    for attempt in 1..=target.origin.retries {
         let err = match fetch_once(repo, target, context, onto, begin) {
             Err(err) if err.kind().passes() => err,
             other => return other,
@@ -161,7 +166,7 @@ pub(super) fn fetch(
         context.events.warn(format!(
             "{err}; trying again in {} ({attempt} of {})",
             humantime::format_duration(wait),
-            target.retries
+            target.origin.retries
         ));
         if context.watch.pause(wait).is_err() {
             return Err(err);
@@ -178,9 +183,9 @@ fn fetch_once(
     begin: Begin<'_>,
 ) -> Result<fetch::Outcome, fetch::Error> {
     let options = fetch::Options {
-        target,
+        origin: &target.origin,
         deployed: onto.deployed,
-        deadline: Deadline::new(target.timeout.min(context.watch.left())),
+        deadline: Deadline::new(target.origin.timeout.min(context.watch.left())),
         depth: onto.depth,
         report: context.events.reporter(),
         connections: &context.connections,

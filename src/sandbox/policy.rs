@@ -14,7 +14,7 @@ use super::Files;
 use crate::{
     config::{Allow, Auth, Config, Hook, HookPlace, Listener, Roots, Target},
     name::Scheme,
-    place, repository,
+    repository,
 };
 
 /// Paths by what is allowed beneath them. What is not there is passed over.
@@ -107,9 +107,9 @@ impl Policy {
     }
 
     fn target(&mut self, target: &Target, hooks: HookPlace, lasts: Lasts) {
-        let git_dir = place::git_dir(target);
+        let git_dir = target.site.git_dir();
         let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
-        let written = [target.path.as_path(), git_dir.as_path()];
+        let written = [target.site.path.as_path(), git_dir.as_path()];
         let written = written.into_iter().flat_map(|dir| places(dir, lasts));
         if builds {
             self.build.extend(written);
@@ -118,7 +118,7 @@ impl Policy {
             self.write.extend(written);
         }
         self.read.extend(repository::storage(&git_dir));
-        if let Some(source) = target.repo.local_path() {
+        if let Some(source) = target.origin.repo.local_path() {
             self.read.insert(source.as_path().into());
             self.read.extend(repository::storage(source.as_path()));
         }
@@ -144,8 +144,8 @@ impl Policy {
     }
 
     fn secrets(&mut self, target: &Target, lasts: Lasts) {
-        let mut files: Vec<PathBuf> = target.tls.files().map(Into::into).collect();
-        match &target.auth {
+        let mut files: Vec<PathBuf> = target.origin.tls.files().map(Into::into).collect();
+        match &target.origin.auth {
             Auth::None => {}
             Auth::Basic { password_file, .. } => files.push(password_file.as_path().into()),
             Auth::Bearer { token_file } => files.push(token_file.as_path().into()),
@@ -161,7 +161,7 @@ impl Policy {
         for file in &files {
             self.file(file, lasts);
         }
-        if target.tls.roots == Roots::System {
+        if target.origin.tls.roots == Roots::System {
             self.read.extend(CERTIFICATES.map(PathBuf::from));
             let file = env::var_os("SSL_CERT_FILE");
             file.iter().for_each(|file| self.file(Path::new(file), lasts));
@@ -184,15 +184,15 @@ impl Policy {
 
     /// The ports of the remote, of those it may redirect to, and of proxies.
     fn remote(&mut self, target: &Target) {
-        let default: &[u16] = match target.repo.scheme() {
+        let default: &[u16] = match target.origin.repo.scheme() {
             Scheme::Local => return,
             Scheme::Git => &[9418],
             Scheme::Ssh => &[22],
             Scheme::Http | Scheme::Https => &[80, 443],
         };
         self.ports.extend(default);
-        self.ports.extend(target.repo.without_secrets().port);
-        if matches!(target.repo.scheme(), Scheme::Http | Scheme::Https) {
+        self.ports.extend(target.origin.repo.without_secrets().port);
+        if matches!(target.origin.repo.scheme(), Scheme::Http | Scheme::Https) {
             let proxies = [
                 "http_proxy",
                 "https_proxy",

@@ -14,13 +14,13 @@ use rustix::{
 };
 
 use crate::{
-    config::secret::Secret,
     event::{Done, Event, Outcome, Record},
     fault::{Failure, Kind},
     journal::Journal,
     name::{AbsPath, RunId, TriggerName},
     peer::Peer,
     queue::{Found, Scheduler},
+    secret::Secret,
     server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
     wire::{self, Format, Line, Request},
 };

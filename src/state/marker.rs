@@ -135,7 +135,7 @@ impl Run {
                 limit: target.run_timeout.as_secs(),
                 dry_run,
             },
-            fsync: target.fsync,
+            fsync: target.site.fsync,
             progress: Mutex::new(Progress::Nothing),
         }
     }

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::process::Pid;
 
-use crate::{config::Config, control::Start, hook, place};
+use crate::{config::Config, control::Start, hook};
 
 /// A hook that was started for the worker `worker`, which calls it `id`.
 pub(super) struct Started {
@@ -17,7 +17,7 @@ pub(super) fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io
     let refused = || io::Error::from(rustix::io::Errno::PERM);
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
-    let git_dir = place::git_dir(target);
+    let git_dir = target.site.git_dir();
     let mut env = start.env.clone();
     // What of it the configuration says, the worker does not.
     env.retain(|name, _| name.starts_with("GITSOCKET_"));

@@ -15,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::config::MAX_KEEP_ALIVE;
+/// No connection lives longer: addresses change, and keys are withdrawn.
+pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
 /// Nothing lives longer, however often it is used.
 const MAX_AGE: Duration = MAX_KEEP_ALIVE;

@@ -49,8 +49,8 @@ use super::{
 };
 use crate::{
     bounded,
-    config::{Auth, Ssh},
     name::{AbsPath, RepoUrl},
+    origin::{Auth, Ssh},
 };
 
 /// Where OpenSSH keeps what is not named in the configuration.

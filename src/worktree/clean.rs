@@ -23,7 +23,7 @@ use super::{
     stored::{self, Stored, Tracked},
     walk::Untracked,
 };
-use crate::{bounded, config::Clean, descent::Descent, report::Action};
+use crate::{bounded, descent::Descent, report::Action, worktree::Clean};
 
 /// Remove what is neither in `new`, nor ignored, nor to be kept, of what the walk found to be untracked.
 /// Says how many files and directories, and what went wrong.

@@ -14,7 +14,7 @@ use gix::{
 };
 
 use super::{Error, dirs, outside};
-use crate::config::Clean;
+use crate::worktree::Clean;
 
 /// The rules that hold at the present place of the walk.
 pub(super) struct Rules {

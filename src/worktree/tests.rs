@@ -10,7 +10,7 @@ use std::{
 use gix::objs::{Write, tree::EntryKind};
 
 use super::*;
-use crate::{config::Clean, event::Event, repository};
+use crate::{event::Event, repository, worktree::Clean};
 
 /// A worktree `tree` in a directory that must not be touched otherwise.
 struct Place {

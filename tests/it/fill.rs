@@ -11,10 +11,10 @@ use std::{
 
 use gitsocket::{
     config::{Config, Target},
+    event::{Done, Outcome, Sink},
     hook::{Groups, Starter},
     lock::Recovered,
     name::RunId,
-    event::{Done, Outcome, Sink},
     run::{self, Context, Interrupted},
     sandbox::Sandbox,
     state::State,
@@ -65,15 +65,15 @@ impl Daemon {
     }
 
     fn git_dir(&self) -> PathBuf {
-        self.target.path.as_path().join(".git")
+        self.target.site.path.as_path().join(".git")
     }
 
     fn tidy(&self, grace: Duration) -> tidy::Outcome {
         let git_dir = self.git_dir();
         tidy::tidy(&tidy::Options {
-            path: &self.target.path,
+            path: &self.target.site.path,
             git_dir: &git_dir,
-            is_bounded: self.target.depth.is_some(),
+            is_bounded: self.target.origin.depth.is_some(),
             grace,
             pinned: &|| State::read(&git_dir).commits(),
             mark: None,

@@ -14,9 +14,10 @@ use super::{
 use crate::{
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
-        DEFAULT_RUN_TIMEOUT, Revision, Target, mask::redact, raw::Value, report::Problem,
+        DEFAULT_RUN_TIMEOUT, Revision, Site, Target, mask::redact, raw::Value, report::Problem,
     },
     name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
+    origin::Origin,
 };
 
 /// git takes this and more for "all".
@@ -62,26 +63,32 @@ impl Check<'_> {
             self.credentials_fit(&fields, repo, tls.as_ref());
             self.not_itself(&fields, repo, path.as_ref(), git_dir.as_ref());
         }
-        let target = Target {
-            trigger: trigger?,
+        let origin = Origin {
             repo: repo?,
             revision,
-            path: path?,
-            git_dir,
             remote: remote.or_else(|| RemoteName::new("origin").ok())?,
             depth: depth.and_then(NonZeroU32::new),
-            clean: clean.unwrap_or(Clean::Untracked),
-            keep,
             auth: auth.unwrap_or(Auth::None),
             tls: tls.unwrap_or_default(),
-            hooks,
             timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
-            run_timeout: run_timeout.unwrap_or(DEFAULT_RUN_TIMEOUT),
+            retries: retries.unwrap_or(DEFAULT_RETRIES),
             max_blob: max_blob.unwrap_or(DEFAULT_MAX_BLOB),
             max_pack: max_pack.unwrap_or(DEFAULT_MAX_PACK),
+        };
+        let site = Site {
+            path: path?,
+            git_dir,
+            clean: clean.unwrap_or(Clean::Untracked),
+            keep,
             umask,
-            retries: retries.unwrap_or(DEFAULT_RETRIES),
             fsync: fsync.unwrap_or(true),
+        };
+        let target = Target {
+            trigger: trigger?,
+            origin,
+            site,
+            hooks,
+            run_timeout: run_timeout.unwrap_or(DEFAULT_RUN_TIMEOUT),
             allow,
         };
         let path_at = fields.get("path")?.head();

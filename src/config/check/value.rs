@@ -8,8 +8,9 @@ use std::{
 
 use super::Around;
 use crate::{
-    config::{MAX_KEEP_ALIVE, raw::Value, report::Problem},
+    config::{raw::Value, report::Problem},
     name::{AbsPath, Invalid},
+    transport::MAX_KEEP_ALIVE,
 };
 
 /// Longer than any fetch or hook; a `Duration` that can be added to any `Instant`.

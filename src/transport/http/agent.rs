@@ -15,7 +15,7 @@ use super::{
     tls::{self, Setup},
 };
 use crate::{
-    config::Tls,
+    origin::Tls,
     transport::{
         Deadline,
         pool::{Loan, Pool},

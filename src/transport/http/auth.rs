@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
-    config::{Auth, Tls, secret::Secret},
     name::{RepoUrl, Scheme},
+    origin::{Auth, Tls},
+    secret::Secret,
 };
 
 /// What to say in `Authorization`, which is masked in `Debug`.

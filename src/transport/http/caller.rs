@@ -25,9 +25,9 @@ use super::{
     proxy::{self, Proxies, Route},
 };
 use crate::{
-    config::Tls,
     fault::one_line,
     name::RepoUrl,
+    origin::Tls,
     transport::{
         Deadline, Options,
         pool::Loan,

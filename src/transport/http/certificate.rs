@@ -18,8 +18,9 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::{
     bounded::{self, RULES},
-    config::{ClientCertificate, secret},
     name::AbsPath,
+    origin::ClientCertificate,
+    secret,
 };
 
 /// Read the files of `client`. ureq would panic over a pair that rustls does not take, so that is found out here.

@@ -1,9 +1,9 @@
 //! What can go wrong over HTTP, in words that never hold a secret.
 
 use crate::{
-    config::secret,
     fault::{Blame, Kind},
     name::AbsPath,
+    secret,
     transport::tcp,
 };
 

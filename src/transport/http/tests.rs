@@ -18,9 +18,9 @@ use tempfile::NamedTempFile;
 
 use super::{Proxies, connect};
 use crate::{
-    config::{Auth, Roots, Tls},
     fault::Kind,
     name::{AbsPath, RepoUrl},
+    origin::{Auth, Roots, Tls},
     report::Reporter,
     transport::{
         Connections, Deadline, Error, Options, cause,
@@ -376,7 +376,10 @@ fn credentials_are_sent_at_once() {
 /// Whatever is logged, by whom ever: nothing that holds a secret shows it.
 #[test]
 fn debug_shows_no_secret() {
-    use crate::config::{Config, Source, secret::Secret};
+    use crate::{
+        config::{Config, Source},
+        secret::Secret,
+    };
     let (_file, password_file) = secret("hunter2");
     let text = format!(
         r#"(triggers: {{
@@ -401,18 +404,20 @@ fn debug_shows_no_secret() {
     for target in config.triggers.values() {
         let options = Options {
             deadline: Deadline::new(Duration::from_secs(1)),
-            auth: &target.auth,
-            tls: &target.tls,
+            auth: &target.origin.auth,
+            tls: &target.origin.tls,
             report: &Reporter::new(|_| {}),
             connections: &Connections::new(Duration::ZERO),
             scratch: Path::new("/"),
         };
-        let credentials = super::auth::Credentials::read(&target.repo, &target.auth, &target.tls).unwrap();
+        let credentials =
+            super::auth::Credentials::read(&target.origin.repo, &target.origin.auth, &target.origin.tls)
+                .unwrap();
         all += &format!(
             "{target:?} {} {:?} {options:?} {credentials:#?}",
-            target.repo, target.repo
+            target.origin.repo, target.origin.repo
         );
-        all += &target.repo.without_secrets().to_bstring().to_string();
+        all += &target.origin.repo.without_secrets().to_bstring().to_string();
         assert!(credentials.is_some());
     }
     let proxies = proxies(&[("all_proxy", "http://me:hunter2@p".into())]);
@@ -881,7 +886,7 @@ fn every_refusal_is_shown() {
     ];
     assert_all_are_shown(include_str!("error.rs"), "", &["Network", "Secret"], &tests);
     assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
-    let secrets = include_str!("../../config/secret.rs");
+    let secrets = include_str!("../../secret.rs");
     assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }
 

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     bounded::{self, RULES},
-    config::{Roots, Tls},
     name::AbsPath,
+    origin::{Roots, Tls},
 };
 
 /// How TLS is spoken.

@@ -4,9 +4,9 @@ use std::{io, path::PathBuf};
 
 use super::known_hosts::Line;
 use crate::{
-    config::secret,
     fault::{Blame, Kind, kind_of_io},
     name::AbsPath,
+    secret,
     transport::tcp,
 };
 

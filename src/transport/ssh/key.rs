@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
-    config::secret::{self, Secret},
     name::AbsPath,
+    secret::{self, Secret},
 };
 
 /// Read the key in `path`, with the passphrase in `passphrase_file` if it is encrypted.

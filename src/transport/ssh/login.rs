@@ -12,7 +12,7 @@ use russh::{
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{Error, Surroundings, guard::Ended, key, remote::Remote, session::Link};
-use crate::{config::Ssh, name::AbsPath, transport::PATIENCE};
+use crate::{name::AbsPath, origin::Ssh, transport::PATIENCE};
 
 /// What to log in with; there is at least one.
 pub(super) struct Login {

@@ -22,8 +22,8 @@ use russh::keys::{
 use self::server::{Command, Plan, Server, Then, line};
 use super::*;
 use crate::{
-    config::Tls,
     fault::Kind,
+    origin::Tls,
     report::{Report, Reporter},
     transport::{
         Connections, Deadline, cause,
@@ -951,6 +951,6 @@ fn every_refusal_is_shown() {
     let (code, tests) = (include_str!("error.rs"), [include_str!("tests.rs")]);
     assert_all_are_shown(code, "", &["Network", "Secret"], &tests);
     assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
-    let secrets = include_str!("../../config/secret.rs");
+    let secrets = include_str!("../../secret.rs");
     assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }

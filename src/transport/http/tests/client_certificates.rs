@@ -7,7 +7,7 @@ use super::{
     tls::{Authority, serve_with, url},
     *,
 };
-use crate::config::ClientCertificate;
+use crate::origin::ClientCertificate;
 
 /// Where the files of a client lie.
 struct Files(tempfile::TempDir);

@@ -18,11 +18,9 @@ use gix::{
 };
 
 use crate::{
-    config::Target,
     durable,
     fault::{Blame, Kind, kind_of_io},
-    fetch::{self, Tip},
-    name::RefName,
+    name::{RefName, RemoteName},
 };
 
 /// Something could not be published.
@@ -97,34 +95,74 @@ impl Error {
     }
 }
 
-/// Let the remote-tracking ref, or the tag, hold what was fetched; then the pack needs no `.keep`.
+/// What a commit is the tip of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tip {
+    /// A branch.
+    Branch(RefName),
+    /// A tag, and the object it points to: a tag object or the commit itself.
+    Tag(RefName, ObjectId),
+    /// No branch: the remote's HEAD is detached.
+    Detached,
+}
+
+/// The ref that is to hold what was fetched: a remote-tracking ref such as `refs/remotes/origin/main`, or the tag.
+pub fn holding_ref(remote: &RemoteName, tip: &Tip) -> String {
+    match tip {
+        Tip::Branch(branch) => format!("refs/remotes/{remote}/{}", branch.short()),
+        Tip::Tag(tag, _) => tag.as_str().to_owned(),
+        Tip::Detached => format!("refs/remotes/{remote}/HEAD"),
+    }
+}
+
+/// How refs are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The name under `refs/remotes/`.
+    pub remote: &'a RemoteName,
+    /// Who writes them, for reflogs: `gitsocket site`.
+    pub writer: &'a str,
+    /// Whether they survive a power cut.
+    pub fsync: bool,
+}
+
+/// Let the remote-tracking ref, or the tag, hold the fetched `commit`; then the pack needs no `.keep`.
 ///
 /// A kill before leaves a `.keep`, which recovery removes, and the fetch is repeated.
-pub fn fetched(repo: &gix::Repository, target: &Target, outcome: &fetch::Outcome) -> Result<(), Error> {
-    if let Some(keep) = &outcome.keep {
+pub fn fetched(
+    repo: &gix::Repository,
+    (tip, commit): (&Tip, ObjectId),
+    keep: Option<&Path>,
+    options: Options<'_>,
+) -> Result<(), Error> {
+    if let Some(keep) = keep {
         let [pack, index] = ["pack", "idx"].map(|extension| keep.with_extension(extension));
-        sync(repo, target, &[&pack, &index, &repo.common_dir().join("shallow")])?;
+        sync(
+            repo,
+            options.fsync,
+            &[&pack, &index, &repo.common_dir().join("shallow")],
+        )?;
     }
-    let name = fetch::holding_ref(target, &outcome.tip);
-    let object = match &outcome.tip {
+    let name = holding_ref(options.remote, tip);
+    let object = match tip {
         Tip::Tag(_, object) => *object,
-        Tip::Branch(_) | Tip::Detached => outcome.commit,
+        Tip::Branch(_) | Tip::Detached => commit,
     };
     let reference = repo.try_find_reference(name.as_str()).ok().flatten();
     if reference.is_none_or(|reference| reference.target().try_id() != Some(object.as_ref())) {
         make_way(repo, &name)?;
-        let message = format!("gitsocket {}: fetch", target.trigger);
+        let message = format!("{}: fetch", options.writer);
         update(repo, &name, RefTarget::Object(object), &message, false)?;
     }
-    if let Some(keep) = &outcome.keep {
+    if let Some(keep) = keep {
         // Harmless if it stays: recovery removes it before the next run.
         drop(fs::remove_file(keep));
     }
     Ok(())
 }
 
-/// Have index and refs on the disk: a state that says more than they do would lose a deploy.
-pub fn settle(repo: &gix::Repository, target: &Target, tip: &Tip) -> Result<(), Error> {
+/// Flush index and refs: after a power cut, a state file must not claim a deploy that they lack.
+pub fn settle(repo: &gix::Repository, tip: &Tip, options: Options<'_>) -> Result<(), Error> {
     let at = |name: &str| repo.common_dir().join(name);
     let branch = match tip {
         Tip::Branch(branch) => branch.as_str(),
@@ -133,13 +171,13 @@ pub fn settle(repo: &gix::Repository, target: &Target, tip: &Tip) -> Result<(), 
     let (index, head) = (repo.index_path(), repo.git_dir().join("HEAD"));
     sync(
         repo,
-        target,
-        &[&index, &head, &at(branch), &at(&fetch::holding_ref(target, tip))],
+        options.fsync,
+        &[&index, &head, &at(branch), &at(&holding_ref(options.remote, tip))],
     )
 }
 
-fn sync(repo: &gix::Repository, target: &Target, paths: &[&Path]) -> Result<(), Error> {
-    if !target.fsync {
+fn sync(repo: &gix::Repository, fsync: bool, paths: &[&Path]) -> Result<(), Error> {
+    if !fsync {
         return Ok(());
     }
     durable::files(paths.iter().copied()).map_err(|source| Error::Sync {
@@ -186,13 +224,18 @@ pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
 ///
 /// A kill before the first edit leaves HEAD at the old commit, and between the two leaves it on the right
 /// branch; the next run does the rest. What a merge or cherry-pick left half done has ended with the files.
-pub fn deployed(repo: &gix::Repository, target: &Target, tip: &Tip, commit: ObjectId) -> Result<(), Error> {
-    move_head(repo, target, tip, commit)?;
+pub fn deployed(
+    repo: &gix::Repository,
+    tip: &Tip,
+    commit: ObjectId,
+    options: Options<'_>,
+) -> Result<(), Error> {
+    move_head(repo, tip, commit, options.writer)?;
     end_merge(repo.git_dir())
 }
 
-fn move_head(repo: &gix::Repository, target: &Target, tip: &Tip, commit: ObjectId) -> Result<(), Error> {
-    let message = format!("gitsocket {}: deploy", target.trigger);
+fn move_head(repo: &gix::Repository, tip: &Tip, commit: ObjectId, writer: &str) -> Result<(), Error> {
+    let message = format!("{writer}: deploy");
     let Tip::Branch(branch) = tip else {
         return match repo.head() {
             Ok(at) if at.is_detached() && at.id().map(gix::Id::detach) == Some(commit) => Ok(()),

@@ -1,0 +1,37 @@
+//! Where a trigger's files are: each of the roles that its `path` plays, by a name of its own.
+
+use std::path::PathBuf;
+
+use crate::{name::AbsPath, worktree::Clean};
+
+/// Where a trigger's files go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The `path` of the trigger.
+    pub path: AbsPath,
+    /// The git directory, if it is not `.git` in the worktree.
+    pub git_dir: Option<AbsPath>,
+    /// What `clean` removes.
+    pub clean: Clean,
+    /// gitignore patterns of what `clean` never removes.
+    pub keep: Vec<String>,
+    /// Permission bits that files and directories of the worktree do not get; default: those of the process.
+    pub umask: Option<u32>,
+    /// Whether a deploy survives a power cut.
+    pub fsync: bool,
+}
+
+impl Site {
+    /// The directory that the files of the worktree are in.
+    pub fn root(&self) -> &AbsPath {
+        &self.path
+    }
+
+    /// The git directory.
+    pub fn git_dir(&self) -> PathBuf {
+        match &self.git_dir {
+            Some(apart) => apart.as_path().into(),
+            None => self.path.as_path().join(".git"),
+        }
+    }
+}
