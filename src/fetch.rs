@@ -18,6 +18,7 @@ use gix::{
 };
 
 use crate::{
+    begin::Begin,
     fault::{Blame, Failure, one_line},
     intake::{Intake, Limits, Receiving},
     name::RefName,
@@ -25,7 +26,6 @@ use crate::{
     refs::{Tip, holding_ref},
     report::Reporter,
     repository,
-    state::Begin,
     transport::{self, Connections, Deadline},
 };
 

@@ -93,6 +93,7 @@
 //!   every parent is opened without following symlinks.
 
 pub mod address;
+pub mod begin;
 pub mod bounded;
 pub mod changes;
 pub mod cli;

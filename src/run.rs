@@ -14,6 +14,7 @@ mod whole;
 pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
+    begin::Begin,
     config::Target,
     event::{Done, Event, Outcome, Sink, Step},
     fault::{Blame, Failure, Kind},
@@ -24,7 +25,7 @@ use crate::{
     refs::{self, Tip},
     repository,
     sandbox::{self, Sandbox},
-    state::{self, Begin, State},
+    state::{self, State},
     tidy,
     transport::Connections,
     watch::{self, Watch},

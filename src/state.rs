@@ -28,7 +28,7 @@ use crate::{
 };
 
 mod marker;
-pub use marker::{Begin, Left, Marker, Run, forget, left};
+pub use marker::{Left, Marker, Run, forget, left};
 
 /// The version of the file as it is written here. A file without one has but a commit.
 const VERSION: u32 = 1;

@@ -22,7 +22,7 @@ use crate::{
     descent, lock,
     name::AbsPath,
     report::Reporter,
-    repository, state,
+    repository,
     watch::{Stop, Watch},
 };
 
@@ -55,6 +55,14 @@ pub const GRACE: Duration = Duration::from_secs(3600);
 /// Below `objects`, so that a rename leads from here to `objects/pack`; `git prune` would remove it as well.
 const TEMPORARY: &str = "tmp_gitsocket-tidy";
 
+/// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
+pub trait Mark {
+    /// The swap begins.
+    fn begin(&self) -> std::io::Result<()>;
+    /// It is over.
+    fn end(&self);
+}
+
 /// What to tidy.
 pub struct Options<'a> {
     /// The target's path: what runs lock.
@@ -67,8 +75,8 @@ pub struct Options<'a> {
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
     pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
-    /// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
-    pub mark: Option<&'a state::Run>,
+    /// Told of the swap.
+    pub mark: Option<&'a dyn Mark>,
 }
 
 /// What came of it.
@@ -250,14 +258,12 @@ impl Tidying<'_> {
     }
 
     /// Mark the target, whose lock is held, until the value is dropped.
-    fn mark(&self) -> Result<Mark<'_>, Error> {
+    fn mark(&self) -> Result<Marked<'_>, Error> {
         if let Some(run) = self.options.mark {
-            let failed = |err: state::Error| {
-                Error::io("mark", self.options.git_dir, io::Error::other(err.to_string()))
-            };
-            run.begin().map_err(failed)?;
+            run.begin()
+                .map_err(|err| Error::io("mark", self.options.git_dir, err))?;
         }
-        Ok(Mark(self.options.mark))
+        Ok(Marked(self.options.mark))
     }
 
     /// How long a run of the target is waited for.
@@ -280,13 +286,12 @@ impl Tidying<'_> {
 }
 
 /// Ends with the swap, before the lock.
-struct Mark<'a>(Option<&'a state::Run>);
+struct Marked<'a>(Option<&'a dyn Mark>);
 
-impl Drop for Mark<'_> {
+impl Drop for Marked<'_> {
     fn drop(&mut self) {
         if let Some(run) = self.0 {
-            // If it stays, the next run looks closer than it had to.
-            run.end().ok();
+            run.end();
         }
     }
 }

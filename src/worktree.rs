@@ -27,9 +27,9 @@ use gix::bstr::{BStr, ByteSlice};
 
 use self::{left::Left, memory::Remembered};
 use crate::{
+    begin::Begin,
     name::AbsPath,
     report::{Action, Mixed, Phase, Report, Reporter, Unit},
-    state::Begin,
 };
 
 mod apply;

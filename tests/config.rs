@@ -154,7 +154,10 @@ fn a_file_of_the_largest_size_is_read() {
 fn byte_order_marks_and_foreign_line_ends_are_accepted() {
     let config =
         parse("\u{feff}(\r\n// x\r\ntriggers: {\"a\": (repo: \"x.git\", path: \"y\")})\r\n").unwrap();
-    assert_eq!(config.triggers["a"].site.path.as_path(), Path::new("/etc/gitsocket/y"));
+    assert_eq!(
+        config.triggers["a"].site.path.as_path(),
+        Path::new("/etc/gitsocket/y")
+    );
     let err = parse("\u{feff}(\r\n  jbs: 1, triggers: {\"a\": (repo: \"x.git\", path: \"y\")})").unwrap_err();
     assert!(
         render(&err).contains("[/etc/gitsocket/config.ron:2:3]"),

@@ -346,7 +346,7 @@ impl Pair {
                 memory: &self.memory,
                 report: &Reporter::new(|_| ()),
                 over: &std::sync::atomic::AtomicBool::new(false),
-                begin: gitsocket::state::Begin(&|| Ok(())),
+                begin: gitsocket::begin::Begin(&|| Ok(())),
             },
         );
         rustix::process::umask(umask);

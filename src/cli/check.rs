@@ -11,6 +11,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{config_file, fail, print, say};
 use crate::{
+    begin::Begin,
     config::{Config, Target},
     fault::Failure,
     fetch,
@@ -18,7 +19,6 @@ use crate::{
     refs::Tip,
     report::Reporter,
     repository,
-    state::Begin,
     transport::{Connections, Deadline},
 };
 

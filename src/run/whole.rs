@@ -6,13 +6,13 @@ use gix::ObjectId;
 
 use super::{Context, Error, NO_MARK, Reached, UnderWay, retry::Backoff, update_options};
 use crate::{
+    begin::Begin,
     changes,
     config::Target,
     fault::Blame as _,
     fetch, heal,
     refs::{self, Tip},
     repository,
-    state::Begin,
     transport::Deadline,
     worktree,
 };

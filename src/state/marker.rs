@@ -4,7 +4,7 @@
 //! interrupted: by a kill, a power cut or a fault. What is younger than the file may be that run's.
 
 use std::{
-    fmt, fs,
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -20,6 +20,7 @@ use crate::{
     durable,
     event::now,
     name::{RunId, TriggerName},
+    tidy,
 };
 
 /// A run that is under way.
@@ -86,34 +87,17 @@ fn file(git_dir: &Path) -> PathBuf {
     git_dir.join(DIR).join("run.json")
 }
 
-/// Called before a run writes for the first time, and as often as somebody likes after that.
-#[derive(Clone, Copy)]
-pub struct Begin<'a>(pub &'a (dyn Fn() -> io::Result<()> + Sync));
-
-impl Begin<'_> {
-    /// From here on something is written.
-    pub fn begin(&self) -> io::Result<()> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Begin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Begin")
-    }
-}
-
 /// A run, which is marked once it begins to write. One that does not costs nothing.
 #[derive(Debug)]
 pub struct Run {
     git_dir: PathBuf,
     marker: Marker,
     fsync: bool,
-    progress: Mutex<Progress>,
+    progress: Mutex<Advance>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Progress {
+enum Advance {
     Nothing,
     /// It is marked.
     Begun,
@@ -136,13 +120,13 @@ impl Run {
                 dry_run,
             },
             fsync: target.site.fsync,
-            progress: Mutex::new(Progress::Nothing),
+            progress: Mutex::new(Advance::Nothing),
         }
     }
 
     /// The same, marked already.
     pub fn has_settled(mut self) -> Self {
-        self.progress = Mutex::new(Progress::Settled);
+        self.progress = Mutex::new(Advance::Settled);
         self
     }
 
@@ -153,27 +137,27 @@ impl Run {
 
     /// Mark it, before it writes something.
     pub fn begin(&self) -> Result<(), Error> {
-        self.advance(Progress::Begun)
+        self.advance(Advance::Begun)
     }
 
     /// Mark it, so that not even a power cut makes that forgotten: hooks are about to run, or objects to come.
     pub fn settle(&self) -> Result<(), Error> {
         let to = if self.fsync {
-            Progress::Settled
+            Advance::Settled
         } else {
-            Progress::Begun
+            Advance::Begun
         };
         self.advance(to)
     }
 
-    fn advance(&self, to: Progress) -> Result<(), Error> {
+    fn advance(&self, to: Advance) -> Result<(), Error> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if *progress >= to {
             return Ok(());
         }
         let path = file(&self.git_dir);
         let written = match *progress {
-            Progress::Nothing => self.write(&path, to == Progress::Settled),
+            Advance::Nothing => self.write(&path, to == Advance::Settled),
             _ => durable::files([path.as_path()]),
         };
         written.map_err(|source| Error { path, source })?;
@@ -195,7 +179,7 @@ impl Run {
 
     /// Whether it is marked.
     pub fn has_begun(&self) -> bool {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) > Progress::Nothing
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) > Advance::Nothing
     }
 
     /// It is over, well or not.
@@ -204,5 +188,17 @@ impl Run {
             true => forget(&self.git_dir),
             false => Ok(()),
         }
+    }
+}
+
+/// While packs are swapped, the repository is marked as one that a run writes to.
+impl tidy::Mark for Run {
+    fn begin(&self) -> io::Result<()> {
+        Self::begin(self).map_err(|err| io::Error::other(err.to_string()))
+    }
+
+    fn end(&self) {
+        // If it stays, the next run looks closer than it had to.
+        Self::end(self).ok();
     }
 }
