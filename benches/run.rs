@@ -13,16 +13,18 @@ use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gitsocket::{
+    base::{
+        event::{Outcome, Reporter},
+        name::RunId,
+        watch::{Stop, Watch},
+    },
     config::{self, Config, Target},
-    event::{Outcome, Reporter},
-    hook::{Groups, Starter},
-    lock::Recovered,
-    name::RunId,
-    run::{self, Context, Interrupted},
-    sandbox::Sandbox,
-    transport::Connections,
-    watch::{Stop, Watch},
-    worktree::Memory,
+    deploy::{
+        hook::{Groups, Starter},
+        run::{self, Context, Interrupted},
+        sandbox::Sandbox,
+    },
+    git::{lock::Recovered, transport::Connections, worktree::Memory},
 };
 use source::{Entry, Source};
 

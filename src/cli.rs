@@ -12,11 +12,13 @@ use argh::{ArgsInfo, FromArgs};
 use rustix::{fs::Mode, process::DumpableBehavior};
 
 use crate::{
-    address::Address,
+    base::{
+        address::Address,
+        event::{Done, Event, Record},
+        fault::{Blame, Failure, Kind},
+        name::{RunId, TriggerName},
+    },
     config::{self, Config},
-    event::{Done, Event, Record},
-    fault::{Blame, Failure, Kind},
-    name::{RunId, TriggerName},
 };
 
 mod ad_hoc;

@@ -75,10 +75,12 @@ use std::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    address::{Address, TcpAddr},
-    fault::{Failure, Kind},
-    name::{AbsPath, TriggerName},
-    origin::Origin,
+    base::{
+        address::{Address, TcpAddr},
+        fault::{Failure, Kind},
+        name::{AbsPath, TriggerName},
+    },
+    git::origin::Origin,
 };
 
 /// A configuration as used.
@@ -312,11 +314,12 @@ mod check;
 mod error;
 mod mask;
 mod raw;
+pub mod reload;
 mod report;
 mod site;
 mod syntax;
 
-pub use crate::{
+pub use crate::git::{
     origin::{Auth, ClientCertificate, Revision, Roots, Ssh, Tls},
     worktree::Clean,
 };

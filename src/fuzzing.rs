@@ -6,14 +6,15 @@
 use std::path::Path;
 
 use crate::{
-    address::{Address, TcpAddr},
+    base::{
+        address::{Address, TcpAddr},
+        event::{Done, Event, Record},
+        fault::{Failure, Kind, one_line},
+        name::{RefName, RemoteName, RepoUrl, RunId, TriggerName},
+    },
     config::{Config, Error, Source},
-    event::{Done, Event, Record},
-    fault::{Failure, Kind, one_line},
-    name::{RefName, RemoteName, RepoUrl, RunId, TriggerName},
-    transport::ssh,
-    upload_pack::request,
-    wire::{self, Format, Line, Request},
+    daemon::wire::{self, Format, Line, Request},
+    git::{transport::ssh, upload_pack::request},
 };
 
 /// What stands in URLs of the corpus wherever a password may.

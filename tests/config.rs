@@ -9,8 +9,8 @@ use std::{
 };
 
 use gitsocket::{
+    base::fault::{Blame as _, Kind},
     config::{Config, Error, Hook, Source},
-    fault::{Blame as _, Kind},
 };
 use miette::{GraphicalReportHandler, GraphicalTheme};
 

@@ -17,10 +17,9 @@ use std::{
 };
 
 use gitsocket::{
+    base::{name::RepoUrl, report::Reporter},
     config::{Auth, Tls},
-    name::RepoUrl,
-    report::Reporter,
-    transport::{self, Connections, Deadline, Options},
+    git::transport::{self, Connections, Deadline, Options},
 };
 use gix::{
     ObjectId,
@@ -655,7 +654,7 @@ fn a_repack_in_the_middle_loses_nothing() {
         let lines = ["command=fetch", &want, "done"].map(|line| format!("{:04x}{line}", line.len() + 4));
         let request = format!("{}0001{}{}0000", lines[0], lines[1], lines[2]);
         let repo = gix::open_opts(source.path(), isolated()).unwrap();
-        gitsocket::upload_pack::serve(
+        gitsocket::git::upload_pack::serve(
             repo,
             request.as_bytes(),
             &mut answer,
@@ -749,7 +748,7 @@ fn damage(mut rng: fastrand::Rng) {
         let repo = gix::open_opts(client.path(), isolated()).unwrap();
         let is_complete = || {
             let tip = client.id("refs/remotes/origin/main");
-            gitsocket::fetch::complete::check(&repo, &[tip], &[]).is_ok()
+            gitsocket::git::fetch::complete::check(&repo, &[tip], &[]).is_ok()
         };
         match fetched.is_ok() && is_complete() {
             true => drop(client.closure()),
@@ -781,7 +780,13 @@ fn git_understands() {
             let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
             std::io::Read::read_exact(&mut &stream, &mut vec![0; length - 4]).unwrap();
             let repo = gix::open_opts(&path, isolated()).unwrap();
-            let _ = gitsocket::upload_pack::serve(repo, &stream, &stream, scratch(), &AtomicBool::new(false));
+            let _ = gitsocket::git::upload_pack::serve(
+                repo,
+                &stream,
+                &stream,
+                scratch(),
+                &AtomicBool::new(false),
+            );
         }
     });
     let fetch = |args: &[&str]| {
@@ -988,6 +993,6 @@ fn import(source: &Repo, from: usize, count: usize) {
     assert!(child.wait().unwrap().success());
 }
 
-fn scratch() -> gitsocket::large::Scratch {
-    gitsocket::large::Scratch::new(&std::env::temp_dir())
+fn scratch() -> gitsocket::git::large::Scratch {
+    gitsocket::git::large::Scratch::new(&std::env::temp_dir())
 }

@@ -23,11 +23,12 @@ use std::{
 
 use fastrand::Rng;
 use gitsocket::{
+    base::{name::AbsPath, report::Reporter},
     config::Clean,
-    name::AbsPath,
-    report::Reporter,
-    repository,
-    worktree::{self, Error, Memory, Options},
+    git::{
+        repository,
+        worktree::{self, Error, Memory, Options},
+    },
 };
 use gix::objs::tree::{Entry, EntryKind};
 
@@ -346,7 +347,7 @@ impl Pair {
                 memory: &self.memory,
                 report: &Reporter::new(|_| ()),
                 over: &std::sync::atomic::AtomicBool::new(false),
-                begin: gitsocket::begin::Begin(&|| Ok(())),
+                begin: gitsocket::git::begin::Begin(&|| Ok(())),
             },
         );
         rustix::process::umask(umask);

@@ -5,12 +5,16 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 use gix::bstr::ByteSlice as _;
 
 use crate::{
+    base::{
+        fault::{Blame, Kind},
+        name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+    },
     config::{self, Config, Hook, Site, Target},
-    fault::{Blame, Kind},
-    name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
-    origin::{Auth, Origin, Revision, Tls},
-    repository,
-    worktree::Clean,
+    git::{
+        origin::{Auth, Origin, Revision, Tls},
+        repository,
+        worktree::Clean,
+    },
 };
 
 /// What was given on the command line.
@@ -95,7 +99,7 @@ impl<'a> Options<'a> {
 pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     let invalid = |what, name: &str| {
         let name = name.to_owned();
-        move |why: crate::name::Invalid| Error::Name {
+        move |why: crate::base::name::Invalid| Error::Name {
             what,
             name,
             why: why.to_string(),

@@ -11,15 +11,15 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{config_file, fail, print, say};
 use crate::{
-    begin::Begin,
+    base::{fault::Failure, name::RunId, report::Reporter},
     config::{Config, Target},
-    fault::Failure,
-    fetch,
-    name::RunId,
-    refs::Tip,
-    report::Reporter,
-    repository,
-    transport::{Connections, Deadline},
+    git::{
+        begin::Begin,
+        fetch,
+        refs::Tip,
+        repository,
+        transport::{Connections, Deadline},
+    },
 };
 
 /// check the configuration

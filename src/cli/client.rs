@@ -6,14 +6,15 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_name, usage};
 use crate::{
-    address::Address,
-    client,
+    base::{
+        address::Address,
+        event::{Done, Record},
+        fault::Failure,
+        name::AbsPath,
+        secret::{self, Secret},
+    },
     config::{Config, Listener},
-    event::{Done, Record},
-    fault::Failure,
-    name::AbsPath,
-    secret::{self, Secret},
-    wire::Request,
+    daemon::{client, wire::Request},
 };
 
 /// ask a daemon to run a trigger, and show what it does

@@ -10,10 +10,11 @@ use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Opti
 
 use super::{address, client::default_daemon, load, print, usage};
 use crate::{
-    client::{self, Options},
-    event::Event,
-    secret::Secret,
-    wire::Request,
+    base::{event::Event, secret::Secret},
+    daemon::{
+        client::{self, Options},
+        wire::Request,
+    },
 };
 
 mod bash;

@@ -10,8 +10,8 @@ use super::{
     say, usage,
 };
 use crate::{
-    event::{Current, Event, Record, Status, Stuck, age, duration, now, time},
-    wire::Request,
+    base::event::{Current, Event, Record, Status, Stuck, age, duration, now, time},
+    daemon::wire::Request,
 };
 
 /// ask a daemon whether all is well

@@ -10,8 +10,8 @@ use super::{
     usage,
 };
 use crate::{
-    name::RunId,
-    wire::{Request, Which},
+    base::name::RunId,
+    daemon::wire::{Request, Which},
 };
 
 /// list the past runs of a trigger, the newest first; or show one of them, and end with its exit status

@@ -18,17 +18,19 @@ use futures_lite::{StreamExt as _, future::block_on};
 
 use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
 use crate::{
+    base::{
+        event::{Done, Event, Record, Sink},
+        fault::{Failure, Kind},
+        name::RunId,
+        watch::{self, Stop, Watch},
+    },
     config::{Config, Target},
-    event::{Done, Event, Record, Sink},
-    fault::{Failure, Kind},
-    hook::{self, Groups, Guard, Starter},
-    lock::Recovered,
-    name::RunId,
-    run::{self, Context, Interrupted},
-    sandbox::Sandbox,
-    transport::Connections,
-    watch::{self, Stop, Watch},
-    worktree::Memory,
+    deploy::{
+        hook::{self, Groups, Guard, Starter},
+        run::{self, Context, Interrupted},
+        sandbox::Sandbox,
+    },
+    git::{lock::Recovered, transport::Connections, worktree::Memory},
 };
 
 /// run triggers here and now, without a daemon

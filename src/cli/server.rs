@@ -9,18 +9,23 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
 use crate::{
-    address::Address,
+    base::{
+        address::Address,
+        control::Link,
+        fault::{Failure, Kind},
+        name::AbsPath,
+    },
     config::{self, Config, Listener},
-    control::Link,
-    fault::{Failure, Kind},
-    history,
-    hook::{Guard, Starter},
-    listen,
-    name::AbsPath,
-    queue::Process,
-    sandbox::{self, Sandbox},
-    server::{self, Outcome},
-    supervisor,
+    daemon::{
+        history, listen,
+        queue::Process,
+        server::{self, Outcome},
+        supervisor,
+    },
+    deploy::{
+        hook::{Guard, Starter},
+        sandbox::{self, Sandbox},
+    },
 };
 
 mod detach;

@@ -13,10 +13,12 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{Show, fail, fail_named, load, print, say, trigger_name, unknown_trigger, usage};
 use crate::{
+    base::fault::{Blame, Kind, one_line},
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
-    fault::{Blame, Kind, one_line},
-    hook::install::Hooks,
-    place::{self, Place},
+    deploy::{
+        hook::install::Hooks,
+        place::{self, Place},
+    },
 };
 
 mod editor;

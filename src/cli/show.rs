@@ -8,9 +8,11 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    event::{Event, Phase, Record, Unit},
-    name::RunId,
-    wire::{self, Format},
+    base::{
+        event::{Event, Phase, Record, Unit},
+        name::RunId,
+    },
+    daemon::wire::{self, Format},
 };
 
 /// How events are shown.

@@ -10,9 +10,11 @@ use super::{
     print,
 };
 use crate::{
-    event::{Current, Event, Failing, Last, Record, Standing, Status, Stuck, duration, now, short, time},
-    name::TriggerName,
-    wire::Request,
+    base::{
+        event::{Current, Event, Failing, Last, Record, Standing, Status, Stuck, duration, now, short, time},
+        name::TriggerName,
+    },
+    daemon::wire::Request,
 };
 
 /// ask a daemon how its triggers are

@@ -26,7 +26,7 @@ use super::{
     raw::{Shape, Value},
     report::Problem,
 };
-use crate::name::{AbsPath, TriggerName};
+use crate::base::name::{AbsPath, TriggerName};
 use field::{CONFIG, Fields};
 use value::keep_alive;
 

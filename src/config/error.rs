@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::report::{Invalid, position};
-use crate::fault::{Blame, Kind};
+use crate::base::fault::{Blame, Kind};
 
 /// A configuration could not be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

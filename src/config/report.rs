@@ -68,7 +68,7 @@ impl Invalid {
                 .map(|help| format!(" ({help})"))
                 .unwrap_or_default();
             let text = format!("{}:{line}:{column}: {problem}{help}", self.shown.name());
-            crate::fault::one_line(&text)
+            crate::base::fault::one_line(&text)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{name::AbsPath, worktree::Clean};
+use crate::{base::name::AbsPath, git::worktree::Clean};
 
 /// Where a trigger's files go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

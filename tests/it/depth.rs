@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use gitsocket::descent::{self, Descent};
+use gitsocket::base::descent::{self, Descent};
 use gix::ObjectId;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 

@@ -10,17 +10,19 @@ use std::{
 };
 
 use gitsocket::{
+    base::{
+        event::{Done, Outcome, Sink},
+        name::RunId,
+        watch::{Stop, Watch},
+    },
     config::{Config, Target},
-    event::{Done, Outcome, Sink},
-    hook::{Groups, Starter},
-    lock::Recovered,
-    name::RunId,
-    run::{self, Context, Interrupted},
-    sandbox::Sandbox,
-    state::State,
-    tidy,
-    transport::Connections,
-    watch::{Stop, Watch},
+    deploy::{
+        hook::{Groups, Starter},
+        run::{self, Context, Interrupted},
+        sandbox::Sandbox,
+        state::State,
+    },
+    git::{lock::Recovered, tidy, transport::Connections},
 };
 
 use super::{
@@ -52,7 +54,7 @@ impl Daemon {
                 sandbox: Sandbox::off(),
                 connections: Connections::new(config.keep_alive),
                 watch: Watch::new(target.run_timeout, Stop::default(), None),
-                memory: gitsocket::worktree::Memory::default(),
+                memory: gitsocket::git::worktree::Memory::default(),
                 events: Sink::new(|_| {}),
             },
         }

@@ -3,9 +3,8 @@
 use std::{cell::Cell, fs, path::Path, process::ExitCode};
 
 use crate::{
+    base::{fault::Kind, name::AbsPath},
     cli::{current_dir, say, usage},
-    fault::Kind,
-    name::AbsPath,
 };
 
 /// The file; once written, it goes when this is dropped, but not in a process that was forked from the one that wrote it.

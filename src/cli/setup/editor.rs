@@ -12,7 +12,7 @@ use std::{
 
 use async_signal::{Signal, Signals};
 
-use crate::{
+use crate::base::{
     bounded::{self, RULES},
     fault::{Blame, Kind},
     name::RunId,

@@ -7,12 +7,12 @@ use super::{
     value::filled,
 };
 use crate::{
+    base::name::{RepoUrl, Scheme},
     config::{
         Auth, ClientCertificate, Roots, Ssh, Tls,
         raw::{Shape, Value},
         report::Problem,
     },
-    name::{RepoUrl, Scheme},
 };
 
 impl Check<'_> {

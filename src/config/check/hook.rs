@@ -9,8 +9,8 @@ use super::{
     value::{NO_NUL, duration, filled, invalid, literal},
 };
 use crate::{
+    base::name::AbsPath,
     config::{DEFAULT_HOOK_TIMEOUT, Hook, When, mask::mask, raw::Value, report::Problem},
-    name::AbsPath,
 };
 
 /// What gitsocket itself tells hooks by their environment.

@@ -9,9 +9,8 @@ use super::{
     value::{filled, mode},
 };
 use crate::{
-    address::TcpAddr,
+    base::{address::TcpAddr, name::AbsPath},
     config::{Listener, raw::Value, report::Problem},
-    name::AbsPath,
 };
 
 /// The longest path of a Unix socket: unix(7), `sockaddr_un.sun_path` without its NUL.

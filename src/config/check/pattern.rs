@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Check, field::Fields};
 use crate::{
+    base::name::AbsPath,
     config::{raw::Value, report::Problem},
-    name::AbsPath,
 };
 
 impl Check<'_> {

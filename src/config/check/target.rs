@@ -12,12 +12,12 @@ use super::{
     value::{duration, filled, invalid, literal, retries, size, umask},
 };
 use crate::{
+    base::name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
         DEFAULT_RUN_TIMEOUT, Revision, Site, Target, mask::redact, raw::Value, report::Problem,
     },
-    name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
-    origin::Origin,
+    git::origin::Origin,
 };
 
 /// git takes this and more for "all".

@@ -8,9 +8,9 @@ use std::{
 
 use super::Around;
 use crate::{
+    base::name::{AbsPath, Invalid},
     config::{raw::Value, report::Problem},
-    name::{AbsPath, Invalid},
-    transport::MAX_KEEP_ALIVE,
+    git::transport::MAX_KEEP_ALIVE,
 };
 
 /// Longer than any fetch or hook; a `Duration` that can be added to any `Instant`.

@@ -1,0 +1,27 @@
+//! What everything speaks. Nothing here knows git, a trigger's configuration or a daemon.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`name`] | names that strangers or files supply, checked once |
+//! | [`fault`] | whose fault an error is |
+//! | [`bounded`] | files of which nothing is known are read, or are errors |
+//! | [`descent`] | directories of any depth are gone through, and removed |
+//! | [`durable`] | what survives a power cut |
+//! | [`secret`] | passwords and tokens, read from their files |
+//! | [`address`] | where a daemon listens |
+//! | [`report`] | what the engine says while it works |
+//! | [`event`] | what a run reports, and how it ends |
+//! | [`watch`] | a run's time, and what ends its waits |
+//! | [`control`] | what the supervisor and its worker say to each other |
+
+pub mod address;
+pub mod bounded;
+pub mod control;
+pub mod descent;
+pub mod durable;
+pub mod event;
+pub mod fault;
+pub mod name;
+pub mod report;
+pub mod secret;
+pub mod watch;

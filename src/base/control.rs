@@ -1,0 +1,204 @@
+//! What the supervisor and its worker say to each other: whole messages over a socket pair (unix(7), `SOCK_SEQPACKET`),
+//! as JSON, with the ends of a hook's pipes beside them.
+//!
+//! The worker is the one that strangers speak to, so what it says is data: it can have those hooks started that its
+//! configuration names, and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::base::name::TriggerName;
+
+mod link;
+pub use link::{Level, Link, Started};
+
+/// What a worker says.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// It could serve.
+    Prepared,
+    /// It serves.
+    Ready,
+    /// It accepts no more connections.
+    Closed,
+    /// What it does, in a line for people.
+    Status(String),
+    /// It is alive (sd_notify(3), `WATCHDOG=1`).
+    Alive,
+    /// A hook is to be started, with its standard output and standard error.
+    Start(Start),
+}
+
+/// A hook that is to be started.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// What the answers call it.
+    pub id: u64,
+    /// Whose hook it is.
+    pub trigger: TriggerName,
+    /// Which of the trigger's hooks, from 0.
+    pub hook: usize,
+    /// The variables of its environment that depend on the run.
+    pub env: BTreeMap<String, OsString>,
+    /// The commit before, and the one now.
+    pub old_new: (String, String),
+}
+
+/// What the supervisor says.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// How far it is to be in its life.
+    Level(Level),
+    /// Its log is to be opened anew.
+    ReopenLog,
+    /// A hook was started, as a process group of this number.
+    Started {
+        /// Which start this answers.
+        id: u64,
+        /// The process and its group.
+        pid: i32,
+    },
+    /// A hook was not started.
+    NotStarted {
+        /// Which start this answers.
+        id: u64,
+        /// The system's error number.
+        errno: i32,
+    },
+    /// A hook ended, with this wait status (wait(2)).
+    Ended {
+        /// Which start this answers.
+        id: u64,
+        /// The status.
+        status: i32,
+    },
+}
+
+/// One end of the socket pair.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// The longest message, in bytes; the system's buffer for one is not larger by default.
+const MAX_MESSAGE: usize = 200 * 1024;
+/// Descriptors beside a message.
+const MAX_FDS: usize = 2;
+
+impl Channel {
+    /// Two ends.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Send a message. Waits while the other end has not read the ones before, or with `flags` of `DONTWAIT` fails then.
+    pub fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(io::ErrorKind::ArgumentListTooLong.into());
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            beside.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        rustix::io::retry_on_intr(|| {
+            sendmsg(
+                &self.0,
+                &[IoSlice::new(&bytes)],
+                &mut beside,
+                flags | SendFlags::NOSIGNAL,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The next message, and what came beside it; `None` once the other end is closed. Waits for one, or with
+    /// `flags` of `DONTWAIT` fails with [`io::ErrorKind::WouldBlock`].
+    pub fn receive<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let received = rustix::io::retry_on_intr(|| {
+            recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags)
+        })?;
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let fds = beside.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let fds = fds.flatten().collect();
+        let message = serde_json::from_slice(&bytes[..received.bytes])?;
+        Ok(Some((message, fds)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn messages_stay_whole_and_descriptors_come_along() {
+        let (a, b) = Channel::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let start = |id| {
+            Report::Start(Start {
+                id,
+                trigger: TriggerName::new("site").unwrap(),
+                hook: 1,
+                env: BTreeMap::from([("GITSOCKET_PATH".into(), OsString::from("/srv/\u{e4}"))]),
+                old_new: ("0".into(), "1".into()),
+            })
+        };
+        a.send(&start(1), &[writer.as_fd()], SendFlags::empty()).unwrap();
+        a.send(&Report::Ready, &[], SendFlags::empty()).unwrap();
+        drop(writer);
+        let (first, fds) = b.receive::<Report>(RecvFlags::empty()).unwrap().unwrap();
+        assert_eq!(format!("{first:?}"), format!("{:?}", start(1)));
+        let mut fds = fds.into_iter().map(std::fs::File::from);
+        fds.next().unwrap().write_all(b"hello").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        assert!(matches!(b.receive(RecvFlags::empty()), Ok(Some((Report::Ready, fds))) if fds.is_empty()));
+        let empty = b.receive::<Report>(RecvFlags::DONTWAIT).unwrap_err();
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        drop(a);
+        assert!(b.receive::<Report>(RecvFlags::empty()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_cut() {
+        let (a, _b) = Channel::pair().unwrap();
+        let err = a
+            .send(&Report::Status("x".repeat(MAX_MESSAGE)), &[], SendFlags::empty())
+            .unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::ArgumentListTooLong);
+    }
+}

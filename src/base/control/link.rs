@@ -1,0 +1,265 @@
+//! The worker's end: orders wake whoever waits for them, and a hook's start waits for its answers.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+};
+
+use event_listener::Event as Bell;
+use rustix::{
+    net::{RecvFlags, SendFlags, Shutdown, shutdown},
+    process::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Channel, Order, Report, Start};
+
+/// How far a worker is in its life: it never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Not yet: the worker before it still accepts connections.
+    Prepare,
+    /// All of its work.
+    Serve,
+    /// Another worker has taken over: no new connections; accepted runs go on as if nothing had happened.
+    Drain,
+    /// The daemon stops: no new connections; accepted runs end as soon as they can do so well.
+    Stop,
+    /// At once.
+    Abort,
+}
+
+/// The worker's end of the channel to its supervisor.
+#[derive(Debug)]
+pub struct Link {
+    channel: Channel,
+    level: Mutex<Level>,
+    bell: Bell,
+    starts: Mutex<Starts>,
+}
+
+#[derive(Debug, Default)]
+struct Starts {
+    next: u64,
+    waiting: BTreeMap<u64, mpsc::Sender<Order>>,
+}
+
+/// A hook that the supervisor has started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process, and the group it leads.
+    pub pid: Pid,
+    answers: mpsc::Receiver<Order>,
+}
+
+impl Started {
+    /// Wait for its end. `None`: the supervisor is gone.
+    pub fn wait(self) -> Option<ExitStatus> {
+        match self.answers.recv() {
+            Ok(Order::Ended { status, .. }) => Some(ExitStatus::from_raw(status)),
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// Follow the orders on `channel`, on a thread of their own; `reopen` opens the log anew, and `alone` is called when
+    /// the supervisor is gone.
+    pub fn new(
+        channel: Channel,
+        reopen: impl Fn() + Send + 'static,
+        alone: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let link = Arc::new(Self {
+            channel,
+            level: Mutex::new(Level::Prepare),
+            bell: Bell::new(),
+            starts: Mutex::default(),
+        });
+        let listening = link.clone();
+        std::thread::Builder::new().name("orders".into()).spawn(move || {
+            listening.listen(&reopen);
+            alone();
+        })?;
+        Ok(link)
+    }
+
+    fn listen(&self, reopen: &impl Fn()) {
+        while let Ok(Some((order, _))) = self.channel.receive(RecvFlags::empty()) {
+            match order {
+                Order::Level(level) => self.advance(level),
+                Order::ReopenLog => reopen(),
+                Order::Started { id, .. } => self.pass_on(id, order, false),
+                Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
+            }
+        }
+        lock(&self.starts).waiting.clear();
+    }
+
+    fn advance(&self, to: Level) {
+        let mut level = lock(&self.level);
+        *level = to.max(*level);
+        drop(level);
+        self.bell.notify(usize::MAX);
+    }
+
+    fn pass_on(&self, id: u64, order: Order, is_last: bool) {
+        let mut starts = lock(&self.starts);
+        if let Some(waiting) = starts.waiting.get(&id) {
+            // Who no longer waits does not want to know.
+            waiting.send(order).ok();
+        }
+        if is_last {
+            starts.waiting.remove(&id);
+        }
+    }
+
+    /// Wait until the worker is to be farther than at `level`, and say where.
+    pub async fn beyond(&self, level: Level) -> Level {
+        loop {
+            let listener = self.bell.listen();
+            let now = *lock(&self.level);
+            if now > level {
+                return now;
+            }
+            listener.await;
+        }
+    }
+
+    /// Tell the supervisor something that it need not answer. If it is gone, so are we in a moment.
+    pub fn report(&self, report: &Report) {
+        self.channel.send(report, &[], SendFlags::empty()).ok();
+    }
+
+    /// Tell the supervisor that this process ends now: a thread that the kernel holds may keep it from that.
+    pub fn close(&self) {
+        shutdown(&self.channel, Shutdown::Write).ok();
+    }
+
+    /// Have a hook started; its output goes to `outputs`. The `id` of `start` is set here.
+    pub fn start(&self, mut start: Start, outputs: [OwnedFd; 2]) -> io::Result<Started> {
+        let (sender, answers) = mpsc::channel();
+        let mut starts = lock(&self.starts);
+        starts.next += 1;
+        start.id = starts.next;
+        starts.waiting.insert(start.id, sender);
+        drop(starts);
+        let id = start.id;
+        let [out, err] = &outputs;
+        let outputs = [out.as_fd(), err.as_fd()];
+        if let Err(err) = self
+            .channel
+            .send(&Report::Start(start), &outputs, SendFlags::empty())
+        {
+            lock(&self.starts).waiting.remove(&id);
+            return Err(err);
+        }
+        match answers.recv() {
+            Ok(Order::Started { pid, .. }) => {
+                let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+                Ok(Started { pid, answers })
+            }
+            Ok(Order::NotStarted { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::base::name::TriggerName;
+
+    fn link() -> (Channel, Arc<Link>) {
+        let (supervisor, worker) = Channel::pair().unwrap();
+        (supervisor, Link::new(worker, || {}, || {}).unwrap())
+    }
+
+    #[test]
+    fn levels_only_go_on() {
+        let (supervisor, link) = link();
+        supervisor
+            .send(&Order::Level(Level::Stop), &[], SendFlags::empty())
+            .unwrap();
+        assert_eq!(block_on(link.beyond(Level::Serve)), Level::Stop);
+        supervisor
+            .send(&Order::Level(Level::Drain), &[], SendFlags::empty())
+            .unwrap();
+        supervisor
+            .send(&Order::Level(Level::Abort), &[], SendFlags::empty())
+            .unwrap();
+        assert_eq!(block_on(link.beyond(Level::Stop)), Level::Abort);
+    }
+
+    #[test]
+    fn a_vanished_supervisor_is_noticed() {
+        let (supervisor, worker) = Channel::pair().unwrap();
+        let (sender, alone) = mpsc::channel();
+        let _link = Link::new(worker, || {}, move || sender.send(()).unwrap()).unwrap();
+        drop(supervisor);
+        alone.recv().unwrap();
+    }
+
+    #[test]
+    fn a_start_gets_its_own_answers() {
+        let (supervisor, link) = link();
+        let start = |link: &Arc<Link>| {
+            let (_reader, writer) = io::pipe().unwrap();
+            let other = writer.try_clone().unwrap();
+            let start = Start {
+                id: 0,
+                trigger: TriggerName::new("site").unwrap(),
+                hook: 0,
+                env: BTreeMap::new(),
+                old_new: Default::default(),
+            };
+            link.start(start, [writer.into(), other.into()])
+        };
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| start(&link));
+            let receive = || match supervisor.receive(RecvFlags::empty()) {
+                Ok(Some((Report::Start(start), fds))) => (start.id, fds.len()),
+                other => panic!("{other:?}"),
+            };
+            let (one, fds) = receive();
+            assert_eq!(fds, 2);
+            supervisor
+                .send(&Order::Started { id: one, pid: 7 }, &[], SendFlags::empty())
+                .unwrap();
+            let first = first.join().unwrap().unwrap();
+            let second = scope.spawn(|| start(&link));
+            let (two, _) = receive();
+            assert_ne!(one, two);
+            supervisor
+                .send(&Order::NotStarted { id: two, errno: 2 }, &[], SendFlags::empty())
+                .unwrap();
+            supervisor
+                .send(
+                    &Order::Ended {
+                        id: one,
+                        status: 0x100,
+                    },
+                    &[],
+                    SendFlags::empty(),
+                )
+                .unwrap();
+            let err = second.join().unwrap().unwrap_err();
+            assert_eq!(err.kind(), io::ErrorKind::NotFound);
+            assert_eq!(first.pid.as_raw_nonzero().get(), 7);
+            assert_eq!(first.wait().and_then(|status| status.code()), Some(1));
+        });
+    }
+}

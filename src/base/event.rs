@@ -1,0 +1,325 @@
+//! What a run reports while it goes, and how it ends: the one vocabulary of progress.
+//!
+//! Rooms above the engine emit [`Event`]s into a [`Sink`]; they do not know who listens. The engine's [`Report`]s become
+//! events there. The same events become JSON Lines, lines for people, progress bars and log records.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+mod line;
+mod past;
+mod status;
+
+pub use crate::base::name::short;
+pub use crate::base::report::{Action, Mixed, Phase, Step, Unit};
+pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
+pub use status::{Failing, Standing, State, Status, Stuck};
+
+use crate::base::{
+    fault::{Failure, Kind},
+    name::{RunId, TriggerName},
+    report::{Report, Reporter},
+};
+
+/// One thing that happened in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The trigger was accepted; the run begins as soon as the target and a job are free.
+    Queued {
+        /// The trigger.
+        trigger: TriggerName,
+    },
+    /// The run has begun.
+    Started {
+        /// The trigger.
+        trigger: TriggerName,
+        /// The repository, without secrets.
+        repo: String,
+        /// The branch, tag or id asked for; empty for the remote's HEAD.
+        branch: String,
+        /// The worktree.
+        path: String,
+    },
+    /// The run waits for another process to finish with the target.
+    Waiting {
+        /// What it waits for.
+        on: String,
+    },
+    /// Work that can be counted goes on. Sent a few times a second at most.
+    Progress {
+        /// What is being done.
+        phase: Phase,
+        /// How much of it is done.
+        done: u64,
+        /// How much there is, if that is known.
+        total: Option<u64>,
+        /// What is counted.
+        unit: Unit,
+    },
+    /// A line that the remote sent for people.
+    Remote {
+        /// The line.
+        line: String,
+    },
+    /// The remote's newest commit is here.
+    Fetched {
+        /// The commit that was deployed, if any.
+        old: Option<String>,
+        /// The newest commit.
+        new: String,
+    },
+    /// In a dry run: what would be done to a path.
+    Change {
+        /// What would be done.
+        action: Action,
+        /// The path, relative to the worktree.
+        path: String,
+    },
+    /// The worktree equals the commit.
+    Updated {
+        /// Files written.
+        written: u64,
+        /// Tracked files deleted.
+        deleted: u64,
+        /// Untracked files and directories removed.
+        cleaned: u64,
+    },
+    /// Something that does not stop the run, but that somebody should look at.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// A hook was started.
+    HookStarted {
+        /// The hook, as the configuration calls it.
+        hook: String,
+    },
+    /// A line that a hook printed.
+    HookLine {
+        /// The stream it came on.
+        stream: Stream,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A hook ended.
+    HookEnded {
+        /// The hook, as the configuration calls it.
+        hook: String,
+        /// How: `exit status 0`, `signal 9`, `timed out after 5m`.
+        status: String,
+        /// Whether that is a success.
+        success: bool,
+    },
+    /// Events are missing here: this client was too slow, or there are more than are kept.
+    Lagged {
+        /// How many.
+        lost: u64,
+    },
+    /// How a trigger is: the answer to `status`.
+    Status(Box<Status>),
+    /// A run that goes on or waits: in the answer to `log`.
+    GoingOn(GoingOn),
+    /// A run that has ended: in the answer to `log`.
+    Past(Past),
+    /// The daemon is there: the answer to `ping`.
+    Pong,
+    /// The run has ended, or the question is answered. Always the last event.
+    Done(Done),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The trigger.
+    pub trigger: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The commit that was deployed before.
+    pub old: Option<String>,
+    /// The commit that is deployed now, if this run found it out.
+    pub new: Option<String>,
+    /// Files written, deleted and cleaned.
+    pub changed: u64,
+    /// The exit status that `client` gives.
+    pub exit: u8,
+    /// Why it failed.
+    #[serde(flatten)]
+    pub failure: Option<Failure>,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// How a run ended, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The commit was deployed already. Local changes, if there were any, are undone.
+    UpToDate,
+    /// Another commit is deployed now.
+    Updated,
+    /// It failed; `kind`, `message` and `help` say why.
+    Failed,
+    /// The run was accepted; the client did not want to wait for its end.
+    Accepted,
+    /// The question was answered.
+    Answered,
+}
+
+/// Where a hook printed a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// An event with the id of its run, as it goes over the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub run: RunId,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Record {
+    /// The record as a line for people, see [`Event::line`]. In a list, the run's id comes first.
+    pub fn line(&self) -> Option<String> {
+        match &self.event {
+            Event::GoingOn(_) | Event::Past(_) => {
+                let line = self.event.line()?;
+                Some(format!("{} {line}", self.run))
+            }
+            event => event.line(),
+        }
+    }
+}
+
+impl Done {
+    /// The end of an answer that is not the end of a run.
+    pub fn answered(trigger: impl Into<String>, outcome: Outcome) -> Self {
+        Self {
+            trigger: trigger.into(),
+            outcome,
+            old: None,
+            new: None,
+            changed: 0,
+            exit: 0,
+            failure: None,
+            ms: 0,
+        }
+    }
+
+    /// What went wrong, if anything did.
+    pub fn kind(&self) -> Option<Kind> {
+        self.failure.as_ref().map(|failure| failure.kind)
+    }
+
+    /// The end of a request that never became a run, or of a run that failed before it learned anything.
+    pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
+        Self {
+            exit: failure.kind.exit(),
+            failure: Some(failure),
+            ..Self::answered(trigger, Outcome::Failed)
+        }
+    }
+}
+
+impl From<Report> for Event {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Waiting { on } => Self::Waiting { on },
+            Report::Progress {
+                phase,
+                done,
+                total,
+                unit,
+            } => Self::Progress {
+                phase,
+                done,
+                total,
+                unit,
+            },
+            Report::Remote { line } => Self::Remote { line },
+            Report::Change { action, path } => Self::Change { action, path },
+            Report::Warning { message } => Self::Warning { message },
+        }
+    }
+}
+
+/// Takes the events of one run to its listeners. Cheap to clone; never blocks for long.
+#[derive(Clone)]
+pub struct Sink {
+    emit: Arc<dyn Fn(Event) + Send + Sync>,
+    reporter: Reporter,
+}
+
+impl Sink {
+    /// Events go to `emit`.
+    pub fn new(emit: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        let emit: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(emit);
+        let reports = emit.clone();
+        Self {
+            emit,
+            reporter: Reporter::new(move |report| reports(report.into())),
+        }
+    }
+
+    /// Report `event`.
+    pub fn emit(&self, event: Event) {
+        (self.emit)(event);
+    }
+
+    /// Report something to look at.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.reporter.warn(message);
+    }
+
+    /// What the engine reports to; its reports become events.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_json() {
+        let done = Done::failed(
+            "site",
+            Failure::new(Kind::Busy, "all places are taken", Some("try again")),
+        );
+        for event in [
+            Event::Queued {
+                trigger: TriggerName::new("site").unwrap(),
+            },
+            Event::Progress {
+                phase: Phase::Fetch,
+                done: 1,
+                total: None,
+                unit: Unit::Objects,
+            },
+            Event::Done(done),
+        ] {
+            let record = Record {
+                run: RunId::new(),
+                event,
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Events as lines for people: the same words on the socket, on a terminal and in the log.
+
+use super::{Action, Done, Event, Outcome, short};
+use crate::base::fault::Failure;
+
+impl Event {
+    /// The event as a line for people, or nothing where a bar says it better.
+    ///
+    /// For [`Event::Done`] this is the last line of an answer: `ok NAME …` or `error NAME KIND: …`.
+    pub fn line(&self) -> Option<String> {
+        Some(match self {
+            Self::Queued { trigger } => format!("queued {trigger}"),
+            Self::Started {
+                repo, branch, path, ..
+            } => match branch.as_str() {
+                "" => format!("deploying {repo} to {path}"),
+                branch => format!("deploying {repo} ({branch}) to {path}"),
+            },
+            Self::Waiting { on } => format!("waiting for {on}"),
+            Self::Progress { .. } => return None,
+            Self::Remote { line } => format!("remote: {line}"),
+            Self::Fetched { old, new } => match old {
+                Some(old) if old == new => format!("nothing new: {}", short(new)),
+                Some(old) => format!("fetched {}..{}", short(old), short(new)),
+                None => format!("fetched {}", short(new)),
+            },
+            Self::Change { action, path } => match action {
+                Action::Write => format!("would write {path}"),
+                Action::Delete => format!("would delete {path}"),
+                Action::Clean => format!("would clean {path}"),
+            },
+            Self::Updated {
+                written: 0,
+                deleted: 0,
+                cleaned: 0,
+            } => return None,
+            Self::Updated {
+                written,
+                deleted,
+                cleaned,
+            } => format!("worktree updated: {written} written, {deleted} deleted, {cleaned} cleaned"),
+            Self::Warning { message } => format!("warning: {message}"),
+            Self::HookStarted { hook } => format!("hook {hook}"),
+            Self::HookLine { line, .. } => format!("| {line}"),
+            Self::HookEnded { success: true, .. } => return None,
+            Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::Lagged { lost } => format!("... {lost} lines are lost"),
+            Self::Status(status) => status.line(),
+            Self::GoingOn(run) => run.line(),
+            Self::Past(run) => run.line(),
+            Self::Pong => "pong".into(),
+            Self::Done(done) => done.line(),
+        })
+    }
+}
+
+impl Done {
+    /// `ok site 1a2b3c4..5d6e7f8`, `ok site up-to-date 5d6e7f8` or `error site KIND: message`.
+    pub fn line(&self) -> String {
+        let trigger = &self.trigger;
+        let new = self.new.as_deref().map(short).unwrap_or_default();
+        match (&self.failure, &self.old) {
+            (Some(Failure { kind, message, help }), _) => {
+                let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("error {trigger} {}: {message}{help}", kind.as_str())
+            }
+            (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
+            (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
+            (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
+            (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
+            (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::Kind;
+
+    #[test]
+    fn last_lines() {
+        let mut done = Done {
+            trigger: "site".into(),
+            outcome: Outcome::Updated,
+            old: Some("1a2b3c4d5e".into()),
+            new: Some("5d6e7f8a9b".into()),
+            changed: 3,
+            exit: 0,
+            failure: None,
+            ms: 12,
+        };
+        assert_eq!(done.line(), "ok site 1a2b3c4..5d6e7f8");
+        done.old = None;
+        assert_eq!(done.line(), "ok site 0000000..5d6e7f8");
+        done.outcome = Outcome::UpToDate;
+        assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
+        done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
+        assert_eq!(done.line(), "error site timeout: the remote is silent");
+    }
+}

@@ -1,0 +1,182 @@
+//! Runs as they are listed: those that go on or wait, and those that have ended.
+//!
+//! Times are seconds since 1970-01-01 UTC, by the daemon's clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Done;
+use crate::base::name::RunId;
+
+/// A run that waits or goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoingOn {
+    /// Who asked for it first.
+    pub peer: String,
+    /// When.
+    pub accepted: u64,
+    /// When it began, if it no longer waits for its target or a job.
+    pub began: Option<u64>,
+    /// For how many seconds it should have been over, by the trigger's `run_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<u64>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Who asked for it first.
+    pub peer: String,
+    /// When.
+    pub accepted: u64,
+    /// When it began; how long it took is in `ms`.
+    pub began: u64,
+    /// When it ended.
+    pub ended: u64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub done: Done,
+}
+
+/// A run that waits or goes on, with its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its id.
+    pub run: RunId,
+    /// Whose it is, and since when.
+    #[serde(flatten)]
+    pub going_on: GoingOn,
+}
+
+/// A run that has ended, with its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its id.
+    pub run: RunId,
+    /// Whose it was, and how it ended.
+    #[serde(flatten)]
+    pub past: Past,
+}
+
+/// The time, in seconds since 1970-01-01 UTC.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// A clock may be set back by so many seconds, or be behind another host's, without meaning anything.
+const SKEW: u64 = 60;
+
+/// How long ago `since` is at the time `now`. `None`: it has not come yet, so nobody can tell: the clock was set back.
+pub fn age(since: u64, now: u64) -> Option<Duration> {
+    match now.checked_sub(since) {
+        None if since - now > SKEW => None,
+        age => Some(Duration::from_secs(age.unwrap_or(0))),
+    }
+}
+
+/// A time for people: `2026-11-25T02:10:31Z`.
+pub fn time(secs: u64) -> String {
+    // What a year has more digits for than RFC 3339 has, no clock of a daemon says.
+    const YEAR_9999: u64 = 253_402_300_799;
+    let at = UNIX_EPOCH + Duration::from_secs(secs.min(YEAR_9999));
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// A duration for people: `12ms`, `1.2s`, `5s`, `3m 5s`, `2h 4m`, `3d 1h`.
+pub fn duration(duration: Duration) -> String {
+    let (ms, secs) = (duration.as_millis(), duration.as_secs());
+    let two = |first: u64, unit, second: u64, smaller| match second {
+        0 => format!("{first}{unit}"),
+        _ => format!("{first}{unit} {second}{smaller}"),
+    };
+    match secs {
+        0 => format!("{ms}ms"),
+        1..60 if ms % 1000 == 0 => format!("{secs}s"),
+        1..60 => format!("{secs}.{}s", ms / 100 % 10),
+        60..3600 => two(secs / 60, "m", secs % 60, "s"),
+        3600..86_400 => two(secs / 3600, "h", secs / 60 % 60, "m"),
+        _ => two(secs / 86_400, "d", secs / 3600 % 24, "h"),
+    }
+}
+
+impl GoingOn {
+    /// Half a line of a list, to go behind the run's id.
+    pub fn line(&self) -> String {
+        match self.began {
+            Some(began) => {
+                let overdue = self.overdue.map_or_else(String::new, |secs| {
+                    format!(", overdue for {}", duration(Duration::from_secs(secs)))
+                });
+                format!("{} by {}: running{overdue}", time(began), self.peer)
+            }
+            None => format!("{} by {}: waiting", time(self.accepted), self.peer),
+        }
+    }
+}
+
+impl Past {
+    /// Half a line of a list, to go behind the run's id.
+    pub fn line(&self) -> String {
+        let took = duration(Duration::from_millis(self.done.ms));
+        format!(
+            "{} by {} took {took}: {}",
+            time(self.began),
+            self.peer,
+            self.done.line()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (ms, expected) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (1_001, "1.0s"),
+            (59_960, "59.9s"),
+            (60_000, "1m"),
+            (185_000, "3m 5s"),
+            (3_600_000, "1h"),
+            (7_499_000, "2h 4m"),
+            (86_400_000, "1d"),
+            (263_000_000, "3d 1h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(ms)), expected);
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (since, now, expected) in [
+            (100, 100, Some(0)),
+            (100, 3_700, Some(3_600)),
+            (0, u64::MAX, Some(u64::MAX)),
+            // Clocks that differ a little are no clocks that were set back.
+            (160, 100, Some(0)),
+            (161, 100, None),
+            (u64::MAX, 0, None),
+        ] {
+            assert_eq!(
+                age(since, now),
+                expected.map(Duration::from_secs),
+                "{since} {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(1_764_036_631), "2025-11-25T02:10:31Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
+    }
+}

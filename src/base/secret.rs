@@ -1,0 +1,155 @@
+//! Secrets: read from their file at each use, never stored, masked in `Debug`, zeroized when dropped.
+
+use std::{io::Read as _, os::unix::fs::MetadataExt as _};
+
+use ring::digest::{Digest, SHA256, digest};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::base::{
+    bounded::Given,
+    fault::{Blame, Kind},
+    name::AbsPath,
+};
+
+/// A password or token.
+pub struct Secret(Zeroizing<String>);
+
+/// A secret's file could not be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It could not be read.
+    #[error("cannot read the secret in {path}: {source}")]
+    #[diagnostic(help("it must exist and be readable for the user that gitsocket runs as"))]
+    Read {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others can read it.
+    #[error("the secret in {path} can be read by others (its mode is {mode:04o})")]
+    #[diagnostic(help("type: chmod {} {path}", if *owned { "600" } else { "o=" }))]
+    Exposed {
+        /// The file.
+        path: AbsPath,
+        /// Its permissions.
+        mode: u32,
+        /// Whether it belongs to the user that gitsocket runs as.
+        owned: bool,
+    },
+    /// It does not hold a usable secret.
+    #[error("the secret in {path} is not usable: {reason}")]
+    #[diagnostic(help("write the secret alone on the first line"))]
+    Content {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
+}
+
+/// The longest secret, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+impl Secret {
+    /// Read the first line of `path`, as [`read`] does.
+    pub fn read(path: &AbsPath) -> Result<Self, Error> {
+        let content = |reason| Error::Content {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = read(path)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| content("it is not UTF-8"))?;
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            return Err(content("its first line is empty"));
+        }
+        if line.chars().any(char::is_control) {
+            return Err(content("it contains control characters"));
+        }
+        Ok(Self(Zeroizing::new(line.to_owned())))
+    }
+
+    /// Whether `said` is the secret, in a time that tells nothing of it. Digests have one length, so that not even
+    /// the secret's length shows: `ct_eq` returns at once for slices of different lengths.
+    pub fn is(&self, said: &str) -> bool {
+        let [ours, theirs] = [self.expose(), said].map(fingerprint);
+        bool::from(ours.as_ref().ct_eq(theirs.as_ref()))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+fn fingerprint(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Read all of the secret file `path`, up to 64 KiB.
+///
+/// The file is refused if others can read it. As OpenSSH does, the group counts among the others
+/// where the file is our own; a file of root's may be shared with us through its group.
+pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
+    let file = Given::open(path.as_path()).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let owned = meta.uid() == rustix::process::geteuid().as_raw();
+    if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {
+        return Err(Error::Exposed {
+            path: path.clone(),
+            mode: meta.mode() & 0o7777,
+            owned,
+        });
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_itself_only() {
+        let secret = Secret(Zeroizing::new("s3cret".into()));
+        assert!(secret.is("s3cret"));
+        for wrong in [
+            "",
+            "s",
+            "s3cre",
+            "s3crets",
+            "S3cret",
+            "s3creu",
+            "\0",
+            "s3cret\0",
+            &"s3cret".repeat(1000),
+        ] {
+            assert!(!secret.is(wrong), "{wrong:?}");
+            // What is compared has one length, so it is compared to its end whatever the lengths of the two.
+            assert_eq!(
+                fingerprint(wrong).as_ref().len(),
+                fingerprint("s3cret").as_ref().len()
+            );
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A run's time: until when it may go on, in which step it is, and what ends its waits early.
+//!
+//! A run looks at its [`Watch`] at the beginning of each step, and wherever it waits. One that does not look, because
+//! the kernel holds its thread, is given up on by the thread that started it: see [`GRACE`].
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::base::{
+    fault::{Failure, Kind},
+    name::AbsPath,
+    report::Step,
+};
+
+/// How long a run may take to end once its time is over, before it counts as stuck: its hooks get a few seconds to end by
+/// themselves, and a file that is being written is written to its end.
+pub const GRACE: Duration = Duration::from_secs(15);
+
+/// Where a run takes part in `jobs`: the place is free for others while the run waits for the target's lock.
+pub trait Job: Send + Sync {
+    /// The place is free for others.
+    fn lend(&self);
+    /// Take a place again; false if there is none. [`Stop::wake`] says when to ask again.
+    fn take_back(&self) -> bool;
+}
+
+/// A run's time. Clones are the same run's.
+#[derive(Clone)]
+pub struct Watch(Arc<Inner>);
+
+struct Inner {
+    limit: Duration,
+    until: Instant,
+    over: AtomicBool,
+    step: Mutex<Step>,
+    stop: Stop,
+    job: Option<Arc<dyn Job>>,
+}
+
+/// There is no time left for a step.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("no time was left for it")]
+pub struct Over;
+
+/// Why a wait ended before what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    /// The run's time is over.
+    Over,
+    /// The process is stopping.
+    Stopping,
+}
+
+impl Watch {
+    /// A run that begins now and may take as long as `limit`.
+    pub fn new(limit: Duration, stop: Stop, job: Option<Arc<dyn Job>>) -> Self {
+        Self(Arc::new(Inner {
+            limit,
+            until: Instant::now() + limit,
+            over: AtomicBool::new(false),
+            step: Mutex::new(Step::Lock),
+            stop,
+            job,
+        }))
+    }
+
+    /// Begin `step`, if any time is left.
+    pub fn enter(&self, step: Step) -> Result<(), Over> {
+        *lock(&self.0.step) = step;
+        match self.is_over() {
+            true => Err(Over),
+            false => Ok(()),
+        }
+    }
+
+    /// The step that the run is in.
+    pub fn step(&self) -> Step {
+        *lock(&self.0.step)
+    }
+
+    /// How long the run may take in all.
+    pub fn limit(&self) -> Duration {
+        self.0.limit
+    }
+
+    /// When its time is over.
+    pub fn until(&self) -> Instant {
+        self.0.until
+    }
+
+    /// What is left of its time.
+    pub fn left(&self) -> Duration {
+        self.0.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Since when its time is over.
+    pub fn late(&self) -> Option<Duration> {
+        Instant::now().checked_duration_since(self.0.until)
+    }
+
+    /// Whether its time is over.
+    pub fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::Relaxed) || self.late().is_some()
+    }
+
+    /// The same for loops that look often. It is set once [`Self::end`] was called.
+    pub fn over(&self) -> &AtomicBool {
+        &self.0.over
+    }
+
+    /// Its time is over: loops that look at [`Self::over`] end.
+    pub fn end(&self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Wait for `time`.
+    pub fn pause(&self, time: Duration) -> Result<(), Early> {
+        match time < self.left() {
+            false => Err(Early::Over),
+            true if self.0.stop.wait(time) => Err(Early::Stopping),
+            true => Ok(()),
+        }
+    }
+
+    /// Wait until `is_there`, without a place in `jobs`. Whoever makes it true calls [`Self::ring`].
+    pub fn wait_for(&self, is_there: impl Fn() -> bool) -> Result<(), Early> {
+        let Inner { stop, until, job, .. } = &*self.0;
+        let Some(job) = job else {
+            return stop.wait_until(*until, is_there);
+        };
+        job.lend();
+        // Also if it came too early: whoever ends a run counts its place.
+        let waited = stop.wait_until(*until, is_there);
+        waited.and_then(|()| stop.wait_until(*until, || job.take_back()))
+    }
+
+    /// Let whoever waits look again.
+    pub fn ring(&self) {
+        self.0.stop.wake();
+    }
+}
+
+/// The end of a run that has not come back in time, though it was told: on `path`.
+pub fn stuck(watch: &Watch, path: &AbsPath) -> Failure {
+    let message = format!(
+        "the run was not over after {} (`run_timeout`), and is stuck in the step {}",
+        humantime::format_duration(watch.limit()),
+        watch.step().as_str()
+    );
+    Failure::new(Kind::Timeout, message, Some(&held_by_the_kernel(path)))
+}
+
+/// What to do about a thread that hangs with something below `path`.
+pub fn held_by_the_kernel(path: &AbsPath) -> String {
+    format!(
+        "the kernel holds its thread: see whether the file system at {path} answers, or is a dead NFS or FUSE mount, a \
+         frozen or broken disk; once it answers, or is unmounted by force, triggers work again by themselves"
+    )
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watch({:?}, {:?} left)", self.step(), self.left())
+    }
+}
+
+/// Whether the process is stopping: then runs end as soon as they can do so well. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stop {
+    /// Whether the process is stopping.
+    pub fn is_set(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
+    /// The process is stopping.
+    pub fn set(&self) {
+        let (stopping, bell) = &*self.0;
+        *lock(stopping) = true;
+        bell.notify_all();
+    }
+
+    /// Wait for `time`, or until the process is stopping, which is the value.
+    pub fn wait(&self, time: Duration) -> bool {
+        let (stopping, bell) = &*self.0;
+        let (stopping, _) = bell
+            .wait_timeout_while(lock(stopping), time, |stopping| !*stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        *stopping
+    }
+
+    /// Wait until `is_there`, which [`Self::wake`] says to look at again.
+    fn wait_until(&self, until: Instant, is_there: impl Fn() -> bool) -> Result<(), Early> {
+        let (stopping, bell) = &*self.0;
+        let mut stopping = lock(stopping);
+        loop {
+            if is_there() {
+                return Ok(());
+            }
+            if *stopping {
+                return Err(Early::Stopping);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Early::Over);
+            }
+            let woken = bell.wait_timeout(stopping, left);
+            (stopping, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Let all who wait look again.
+    pub fn wake(&self) {
+        let (stopping, bell) = &*self.0;
+        // Not between a look and the wait that follows it.
+        drop(lock(stopping));
+        bell.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_stop_ends_the_wait() {
+        let stop = Stop::default();
+        assert!(!stop.wait(Duration::from_millis(20)));
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| stop.wait(LONG));
+            stop.set();
+            assert!(waiting.join().is_ok_and(|stopped| stopped));
+        });
+        assert!(stop.wait(LONG), "from now on at once");
+        assert!(begin.elapsed() < LONG);
+    }
+
+    #[test]
+    fn waits_end_with_the_run() {
+        let watch = Watch::new(Duration::from_millis(20), Stop::default(), None);
+        assert_eq!(watch.pause(LONG), Err(Early::Over), "not even begun");
+        assert_eq!(watch.wait_for(|| false), Err(Early::Over));
+        assert!(watch.is_over() && watch.late().is_some());
+        assert!(watch.enter(Step::Fetch).is_err());
+        assert_eq!(watch.step(), Step::Fetch, "it says where it ended");
+
+        let watch = Watch::new(LONG, Stop::default(), None);
+        assert!(!watch.is_over() && watch.enter(Step::Fetch).is_ok());
+        watch.end();
+        assert!(watch.enter(Step::Hooks).is_err());
+    }
+
+    struct Place(Mutex<Vec<&'static str>>, AtomicBool);
+
+    impl Job for Place {
+        fn lend(&self) {
+            lock(&self.0).push("lent");
+        }
+        fn take_back(&self) -> bool {
+            self.1.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn the_place_is_lent_until_there_is_one_again() {
+        let place = Arc::new(Place(Mutex::default(), AtomicBool::new(false)));
+        let stop = Stop::default();
+        let watch = Watch::new(LONG, stop.clone(), Some(place.clone()));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.wait_for(|| !lock(&place.0).is_empty()));
+            place.1.store(true, Ordering::Relaxed);
+            watch.ring();
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        assert_eq!(*lock(&place.0), ["lent"]);
+        place.1.store(false, Ordering::Relaxed);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.wait_for(|| true));
+            stop.set();
+            assert_eq!(waiting.join().unwrap(), Err(Early::Stopping));
+        });
+    }
+}

@@ -1,0 +1,23 @@
+//! Many runs for many clients: sockets, requests, which run is next, what has been.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`wire`] | bytes ⇄ requests and events; no I/O |
+//! | [`peer`] | who a client is, and what it may use |
+//! | [`journal`] | a run's events, for any number of followers |
+//! | [`history`] | runs that have ended are remembered across restarts |
+//! | [`queue`] | which run is next |
+//! | [`listen`] | listening sockets |
+//! | [`client`] | one request to a daemon |
+//! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
+//! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
+
+pub mod client;
+pub mod history;
+pub mod journal;
+pub mod listen;
+pub mod peer;
+pub mod queue;
+pub mod server;
+pub mod supervisor;
+pub mod wire;

@@ -1,0 +1,265 @@
+//! Runs that have ended, remembered across restarts: a file each, the last [`KEPT`] of every trigger.
+//!
+//! A run never fails because of this room. What cannot be read is passed over; what cannot be written is
+//! kept in memory, and said once in the log. Nothing here is needed for a deploy.
+
+use std::{
+    collections::BTreeMap,
+    env, fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use crate::{
+    base::{
+        event::{Event, Last, Standing},
+        name::RunId,
+    },
+    config::Target,
+    deploy::state::State,
+    git::{refs, repository, worktree},
+};
+
+mod disk;
+mod memory;
+mod text;
+
+use memory::Memory;
+use text::Head;
+pub use text::Replay;
+
+/// How many runs of a trigger are remembered.
+pub const KEPT: usize = 50;
+/// How many bytes of events of a run are kept in a file, the newest ones; and in memory where there is no
+/// directory.
+const MAX_BYTES: usize = 256 * 1024;
+const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
+
+/// Where runs are remembered: below `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`,
+/// else `$HOME/.local/state/gitsocket`. `None`: none of these is set to an absolute path.
+pub fn dir() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let value = env::var_os(name)?;
+        // systemd lists several directories with colons between them.
+        let first = env::split_paths(&value).next()?;
+        first.is_absolute().then_some(first)
+    };
+    let state = absolute("STATE_DIRECTORY")
+        .or_else(|| Some(absolute("XDG_STATE_HOME")?.join("gitsocket")))
+        .or_else(|| Some(absolute("HOME")?.join(".local/state/gitsocket")))?;
+    Some(state.join("runs"))
+}
+
+/// The same, made if it is missing: a sandbox can only let somebody write to what is there.
+pub fn made_dir() -> Option<PathBuf> {
+    let dir = dir()?;
+    // If that fails, the first run that is to be remembered says why.
+    disk::make(&dir).ok();
+    Some(dir)
+}
+
+/// Remembers runs.
+#[derive(Debug)]
+pub struct History {
+    dir: Option<PathBuf>,
+    memory: Mutex<Memory>,
+    /// The newest run of each trigger that somebody has asked for, and how things stand since; with the age of its
+    /// directory then. Another process may write there: the worker before this one finishes its runs.
+    newest: Mutex<BTreeMap<String, (Head, Option<SystemTime>)>>,
+    /// Whether the last run could not be written: said once, until one can.
+    failing: AtomicBool,
+}
+
+/// A run that has ended, as it is to be remembered.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// The run.
+    pub last: Last,
+    /// Its events, without progress.
+    pub events: &'a [Event],
+    /// How many events before these are lost.
+    pub lost: u64,
+}
+
+impl History {
+    /// Remember in `dir`, see [`dir`], which is made if it is missing; or in memory until the process ends.
+    pub fn new(dir: Option<PathBuf>) -> Self {
+        let history = Self {
+            dir,
+            memory: Mutex::default(),
+            newest: Mutex::default(),
+            failing: AtomicBool::new(false),
+        };
+        match &history.dir {
+            Some(dir) => {
+                if let Err(err) = disk::make(dir) {
+                    history.cannot_write(dir, &err);
+                }
+            }
+            None => tracing::warn!(
+                "runs are remembered in memory only, until this daemon ends: \
+                 set STATE_DIRECTORY to a directory that it may write to"
+            ),
+        }
+        history
+    }
+
+    /// The last run of `target`, and how things stand since. Read at the first call, known from then on. Without `looks`
+    /// the target itself is not looked at: who does might never come back.
+    pub fn newest(&self, target: &Target, looks: bool) -> (Option<Last>, Standing) {
+        let Head { last, standing } = self.head(target, looks);
+        (last, standing)
+    }
+
+    /// Remember a run that has ended; `looks` as for [`Self::newest`].
+    pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
+        let mut standing = self.head(target, looks).standing.after(&ended.last);
+        standing.hooks_owed &= !target.hooks.is_empty();
+        if looks {
+            standing.mixed = worktree::mixed(&target.site.git_dir());
+        }
+        let head = Head {
+            last: Some(ended.last.clone()),
+            standing,
+        };
+        let key = key(target);
+        let written = self.dir.as_ref().map(|dir| {
+            let text = text::write(&head, &ended, MAX_BYTES);
+            (dir, disk::write(&dir.join(&key), &ended.last.run, &text))
+        });
+        match written {
+            Some((_, Ok(()))) => self.failing.store(false, Ordering::Release),
+            Some((dir, Err(err))) => {
+                self.cannot_write(dir, &err);
+                self.keep_in_memory(&key, &head, &ended);
+            }
+            None => self.keep_in_memory(&key, &head, &ended),
+        }
+        let age = self.age(&key);
+        lock(&self.newest).insert(key, (head, age));
+    }
+
+    /// Remember a run that was interrupted, unless it is remembered already.
+    pub fn keep_interrupted(&self, target: &Target, last: Last) {
+        if self.list(target).iter().any(|known| known.run == last.run) {
+            return;
+        }
+        let events = [Event::Done(last.past.done.clone())];
+        let ended = Ended {
+            last,
+            events: &events,
+            lost: 0,
+        };
+        self.keep(target, ended, true);
+    }
+
+    /// The runs of `target` that are remembered, the newest first.
+    pub fn list(&self, target: &Target) -> Vec<Last> {
+        let key = key(target);
+        let mut heads = lock(&self.memory).heads(&key);
+        let at_once = heads.is_empty();
+        if let Some(dir) = &self.dir {
+            heads.extend(disk::heads(&dir.join(&key)));
+        }
+        let mut runs: Vec<Last> = heads.into_iter().filter_map(|head| head.last).collect();
+        if !at_once {
+            // Some could not be written, while others could.
+            runs.sort_by_key(|run| std::cmp::Reverse(run.past.ended));
+        }
+        runs.truncate(KEPT);
+        runs
+    }
+
+    /// What the clients of `run` got. `None`: it is not remembered, or not any more.
+    pub fn replay(&self, target: &Target, run: &RunId) -> Option<Replay> {
+        let key = key(target);
+        let text = lock(&self.memory).find(&key, run);
+        let text = text.or_else(|| disk::find(&self.dir.as_ref()?.join(&key), run))?;
+        Replay::new(text)
+    }
+
+    fn head(&self, target: &Target, looks: bool) -> Head {
+        let key = key(target);
+        let age = self.age(&key);
+        let known = lock(&self.newest).get(&key).cloned();
+        if let Some((head, then)) = &known
+            && *then == age
+        {
+            return head.clone();
+        }
+        let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
+        let mut head = self.dir.as_ref().and_then(on_disk).unwrap_or_default();
+        if known.is_none() && looks {
+            correct(&mut head.standing, target);
+        }
+        let mut newest = lock(&self.newest);
+        // Whoever was faster may know of a newer run.
+        if newest.get(&key).map(|(_, then)| then) == known.as_ref().map(|(_, then)| then) {
+            newest.insert(key, (head.clone(), age));
+            return head;
+        }
+        newest.get(&key).map_or(head, |(head, _)| head.clone())
+    }
+
+    /// When something was last written for `key`, if anything was.
+    fn age(&self, key: &str) -> Option<SystemTime> {
+        let dir = self.dir.as_ref()?.join(key);
+        fs::metadata(dir).and_then(|meta| meta.modified()).ok()
+    }
+
+    fn keep_in_memory(&self, key: &str, head: &Head, ended: &Ended<'_>) {
+        let text = text::write(head, ended, MAX_BYTES_IN_MEMORY);
+        lock(&self.memory).keep(key, ended.last.run.clone(), text);
+    }
+
+    fn cannot_write(&self, dir: &Path, err: &io::Error) {
+        if !self.failing.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                "cannot write runs to {}: {err}; they are remembered in memory only: \
+                 make it writable, or set STATE_DIRECTORY to another directory",
+                dir.display()
+            );
+        }
+    }
+}
+
+/// What is there counts more than what is remembered: it may have been deployed by others since, by a run that was
+/// killed in the middle of its hooks, or be gone.
+fn correct(standing: &mut Standing, target: &Target) {
+    let git_dir = target.site.git_dir();
+    let commit = match fs::symlink_metadata(&git_dir) {
+        Ok(meta) if meta.is_dir() => repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+        // Nobody knows.
+        _ => return,
+    };
+    standing.mixed = worktree::mixed(&git_dir);
+    standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
+    let commit = commit.map(|commit| commit.to_string());
+    if standing.commit != commit {
+        standing.commit = commit;
+        standing.since = None;
+    }
+}
+
+/// The name of a target's directory. Triggers of the same name are told apart by their path: two daemons on one
+/// account do not mix.
+fn key(target: &Target) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = target.site.path.as_path().as_os_str().as_bytes();
+    let digest = ring::digest::digest(&ring::digest::SHA256, path);
+    let mut key = format!("{}-", target.trigger);
+    for byte in &digest.as_ref()[..8] {
+        key += &format!("{byte:02x}");
+    }
+    key
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,114 @@
+//! The files of a trigger's runs, in a directory of its own: `0000000017-0198c0ffee0001.jsonl`.
+//!
+//! The number in front orders them, whatever the clock says. A file appears whole, by rename; a power cut may
+//! leave less, which is passed over. No name that a client says becomes part of a path: ids are compared with
+//! the names that are there.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    KEPT, MAX_BYTES,
+    text::{self, Head},
+};
+use crate::base::{bounded, name::RunId};
+
+const EXTENSION: &str = "jsonl";
+/// Ends the name of a file that is being written.
+const NEW: &str = "new";
+/// No file of ours is longer.
+const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
+
+/// Make `dir`, for nobody else to look into.
+pub(super) fn make(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Write a run's `text`, and remove the oldest runs beyond [`KEPT`].
+pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
+    make(dir)?;
+    let (mut files, leftovers) = look(dir)?;
+    let number = files.last().map_or(0, |file| file.number.saturating_add(1));
+    let temporary = dir.join(run.as_str()).with_extension(NEW);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    let path = dir.join(format!("{number:010}-{run}")).with_extension(EXTENSION);
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| fs::rename(&temporary, &path));
+    if written.is_err() {
+        fs::remove_file(&temporary).ok();
+        return written;
+    }
+    let beyond = (files.len() + 1).saturating_sub(KEPT);
+    for path in files.drain(..beyond).map(|file| file.path).chain(leftovers) {
+        fs::remove_file(path).ok();
+    }
+    Ok(())
+}
+
+/// What is known of the runs that can be read, the newest first.
+pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> {
+    let files = look(dir).map(|(files, _)| files).unwrap_or_default();
+    files.into_iter().rev().filter_map(|file| {
+        let mut first = String::new();
+        open(&file.path).ok()?.read_line(&mut first).ok()?;
+        text::head(&first)
+    })
+}
+
+/// The newest run that can be read.
+pub(super) fn newest(dir: &Path) -> Option<Head> {
+    heads(dir).next()
+}
+
+/// The text of `run`.
+pub(super) fn find(dir: &Path, run: &RunId) -> Option<String> {
+    let (files, _) = look(dir).ok()?;
+    let file = files.into_iter().find(|file| file.run == *run)?;
+    let mut bytes = Vec::new();
+    open(&file.path).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn open(path: &Path) -> io::Result<BufReader<io::Take<File>>> {
+    Ok(BufReader::new(bounded::open(path)?.take(MAX_FILE)))
+}
+
+struct Found {
+    number: u64,
+    run: RunId,
+    path: PathBuf,
+}
+
+/// The runs in `dir`, the oldest first, and what a killed daemon left.
+fn look(dir: &Path) -> io::Result<(Vec<Found>, Vec<PathBuf>)> {
+    let (mut files, mut leftovers) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(EXTENSION) => files.extend(found(path)),
+            Some(NEW) => leftovers.push(path),
+            _ => {}
+        }
+    }
+    files.sort_by_key(|file| file.number);
+    Ok((files, leftovers))
+}
+
+fn found(path: PathBuf) -> Option<Found> {
+    let (number, run) = path.file_stem()?.to_str()?.split_once('-')?;
+    Some(Found {
+        number: number.parse().ok()?,
+        run: RunId::parse(run).ok()?,
+        path,
+    })
+}

@@ -1,0 +1,88 @@
+//! Runs that cannot be written, for as long as the daemon lives: bounded in all, the oldest go first.
+
+use std::collections::VecDeque;
+
+use super::{
+    KEPT,
+    text::{self, Head},
+};
+use crate::base::name::RunId;
+
+/// How many bytes are kept in all.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The texts of runs, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    runs: VecDeque<Kept>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: String,
+    run: RunId,
+    text: String,
+}
+
+impl Memory {
+    pub(super) fn keep(&mut self, key: &str, run: RunId, text: String) {
+        let of_key = || (0..).zip(&self.runs).filter(|(_, kept)| kept.key == key);
+        if of_key().count() >= KEPT
+            && let Some((oldest, _)) = of_key().next()
+            && let Some(kept) = self.runs.remove(oldest)
+        {
+            self.bytes -= kept.text.len();
+        }
+        self.bytes += text.len();
+        self.runs.push_back(Kept {
+            key: key.into(),
+            run,
+            text,
+        });
+        while self.bytes > MAX_BYTES
+            && let Some(kept) = self.runs.pop_front()
+        {
+            self.bytes -= kept.text.len();
+        }
+    }
+
+    /// What is known of the runs of `key`, the newest first.
+    pub(super) fn heads(&self, key: &str) -> Vec<Head> {
+        let runs = self.runs.iter().rev().filter(|kept| kept.key == key);
+        runs.filter_map(|kept| text::head(&kept.text)).collect()
+    }
+
+    /// The text of `run`.
+    pub(super) fn find(&self, key: &str, run: &RunId) -> Option<String> {
+        let found = self.runs.iter().find(|kept| kept.key == key && kept.run == *run);
+        found.map(|kept| kept.text.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_per_trigger_and_in_all() {
+        let mut memory = Memory::default();
+        let first = RunId::new();
+        memory.keep("quiet", first.clone(), "q".into());
+        let runs: Vec<RunId> = (0..60).map(|_| RunId::new()).collect();
+        for run in &runs {
+            memory.keep("busy", run.clone(), "b".into());
+        }
+        assert_eq!(memory.runs.len(), KEPT + 1);
+        assert_eq!(memory.find("busy", &runs[9]), None);
+        assert_eq!(memory.find("busy", &runs[10]).as_deref(), Some("b"));
+        assert_eq!(memory.find("quiet", &runs[10]), None, "each sees its own");
+        assert_eq!(memory.find("quiet", &first).as_deref(), Some("q"));
+        for n in 0..20 {
+            memory.keep(&n.to_string(), RunId::new(), "x".repeat(MAX_BYTES / 10));
+        }
+        assert!(memory.bytes <= MAX_BYTES);
+        let bytes: usize = memory.runs.iter().map(|kept| kept.text.len()).sum();
+        assert_eq!(memory.bytes, bytes);
+    }
+}

@@ -1,0 +1,455 @@
+//! Which run is next: one at a time per target, a bounded number in all, and never more than one waiting
+//! behind the one that goes on.
+//!
+//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads, and gives up on those that do
+//! not come back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use event_listener::Event as Bell;
+
+use crate::{
+    base::{
+        event::{self, Done, Event, Last, Past, Sink, Standing},
+        fault::{Failure, Kind},
+        name::{RunId, TriggerName},
+        watch::{self, Stop, Watch},
+    },
+    config::{Config, Target, unknown_trigger},
+    daemon::{
+        history::{self, History},
+        journal::Journal,
+        peer::{Accounts, Peer},
+    },
+    deploy::{
+        hook::{Groups, Guard, Starter},
+        run::{self, Interrupted},
+        sandbox::Sandbox,
+    },
+    git::{lock::Recovered, tidy, transport::Connections, worktree::Memory},
+};
+
+mod ages;
+mod late;
+mod recall;
+mod resume;
+mod slots;
+pub use recall::Found;
+pub use slots::Queue;
+
+/// How long a run that follows waits for more who want it: the triggers of a burst do not come at once, and a run may
+/// take less time than they.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Runs triggers on threads, as the queue says.
+#[derive(Debug)]
+pub struct Scheduler {
+    queue: Mutex<Queue<Run>>,
+    history: History,
+    targets: BTreeMap<TriggerName, Arc<Target>>,
+    accounts: Accounts,
+    process: Process,
+    groups: Groups,
+    connections: Connections,
+    stop: Stop,
+    memory: Memory,
+    recovered: Recovered,
+    /// A run was accepted, started or ended.
+    changed: Bell,
+    tidying: Mutex<()>,
+    alarm: late::Alarm,
+    ages: Mutex<ages::Ages>,
+    work: Work,
+    /// How long a run may take to end once its time is over.
+    grace: Duration,
+}
+
+/// What is done for a target: [`run::execute`].
+type Work = fn(&Target, &run::Context) -> Done;
+
+/// What runs get from the process that they are part of.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Permission bits that new files and directories do not get.
+    pub umask: u32,
+    /// What it is shut out of, and each of its runs besides.
+    pub sandbox: Sandbox,
+    /// Who starts hooks.
+    pub starter: Starter,
+    /// Who kills them if this process is killed.
+    pub guard: Guard,
+}
+
+/// A run that has been accepted.
+#[derive(Debug, Clone)]
+struct Run {
+    journal: Arc<Journal>,
+    /// Who asked for it first.
+    peer: Arc<str>,
+    /// When; and when it began.
+    accepted: u64,
+    began: Arc<OnceLock<u64>>,
+    /// Its time, once it has begun.
+    watch: Arc<OnceLock<Watch>>,
+    /// Whether it has ended for its clients.
+    ended: Arc<AtomicBool>,
+}
+
+impl Scheduler {
+    /// Nothing runs yet.
+    pub fn new(config: &Config, process: Process) -> Arc<Self> {
+        Self::of(config, process, history::dir(), (run::execute, watch::GRACE))
+    }
+
+    fn of(
+        config: &Config,
+        process: Process,
+        dir: Option<PathBuf>,
+        (work, grace): (Work, Duration),
+    ) -> Arc<Self> {
+        let scheduler = Arc::new(Self {
+            queue: Mutex::new(Queue::new(config.jobs)),
+            history: History::new(dir),
+            targets: config.triggers.clone(),
+            accounts: Accounts::default(),
+            groups: Groups::new(process.guard.clone()),
+            process,
+            connections: Connections::new(config.keep_alive),
+            stop: Stop::default(),
+            memory: Memory::default(),
+            recovered: Recovered::default(),
+            changed: Bell::new(),
+            tidying: Mutex::default(),
+            alarm: late::Alarm::default(),
+            ages: Mutex::default(),
+            work,
+            grace,
+        });
+        if let Err(err) = scheduler.look_after_runs() {
+            tracing::error!("runs that hang will not be given up on: cannot start a thread: {err}");
+        }
+        scheduler
+    }
+
+    /// The target that `name` stands for, if `peer` may use it: to be asked before anything else is done with a name.
+    ///
+    /// To a peer that may not use some of the triggers, one of these and one that is not there look the same.
+    pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
+        // All are checked whatever the name, so that not even the time tells whether it is there.
+        let permitted = self.permitted_to(peer);
+        if permitted.contains(name) {
+            return Ok(&self.targets[name]);
+        }
+        if permitted.len() == self.targets.len() {
+            return Err(unknown_trigger(name.as_str(), permitted.into_iter()));
+        }
+        Err(Failure::new(
+            Kind::NotAllowed,
+            format!("there is no trigger {:?} that {peer} may use", name.as_str()),
+            Some("see `gitsocket status` for those it may use"),
+        ))
+    }
+
+    /// The triggers that `peer` may use.
+    fn permitted_to(&self, peer: &Peer) -> BTreeSet<&TriggerName> {
+        let look = self.accounts.look();
+        self.targets
+            .iter()
+            .filter(|(_, target)| look.may(peer, target.allow.as_deref()))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Accept a trigger; the journal is that of the run which serves it.
+    pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
+        let target = self.permitted(peer, name)?;
+        if let Some(failure) = self.stuck_at(target) {
+            return Err(failure);
+        }
+        self.accept(name, &peer.to_string())
+    }
+
+    /// Have a run of `name`, which is a trigger, as `peer` asked.
+    fn accept(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Result<Arc<Journal>, Failure> {
+        let accepted = self.queue().trigger(name, || {
+            let journal = Journal::new(RunId::new());
+            journal.write(Event::Queued {
+                trigger: name.clone(),
+            });
+            Run {
+                journal,
+                peer: peer.into(),
+                accepted: event::now(),
+                began: Arc::default(),
+                watch: Arc::default(),
+                ended: Arc::default(),
+            }
+        });
+        let run = accepted.map_err(|stuck| late::refusal(&self.targets[name], name, &stuck))?;
+        self.changed.notify(usize::MAX);
+        self.start();
+        Ok(run.journal)
+    }
+
+    /// Wait until every run that was accepted has ended, or is stuck.
+    pub async fn drained(&self) {
+        loop {
+            let listener = self.changed.listen();
+            if self.is_idle() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Whether every run that was accepted has ended, or is stuck.
+    pub fn is_idle(&self) -> bool {
+        self.queue().is_idle()
+    }
+
+    /// Ends when something in [`Self::summary`] may have changed from now on.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        self.changed.listen()
+    }
+
+    /// What goes on, in a line for people.
+    pub fn summary(&self) -> String {
+        let (running, waiting, stuck) = self.queue().load();
+        let triggers = match self.targets.len() {
+            1 => "1 trigger".into(),
+            n => format!("{n} triggers"),
+        };
+        let stuck = match stuck {
+            0 => String::new(),
+            n => format!(", {n} stuck"),
+        };
+        match (running, waiting) {
+            (0, 0) => format!("{triggers}, no run{stuck}"),
+            _ => format!("{triggers}, {running} running, {waiting} waiting{stuck}"),
+        }
+    }
+
+    /// Let runs that wait to try again end at once.
+    pub fn stop(&self) {
+        self.stop.set();
+    }
+
+    /// Kill the hooks that are running, with all they started.
+    pub fn kill_hooks(&self) {
+        self.groups.kill();
+    }
+
+    /// Start whatever can start.
+    fn start(self: &Arc<Self>) {
+        loop {
+            let Some((name, run)) = self.queue().start() else {
+                return;
+            };
+            run.began.get_or_init(event::now);
+            let watch = run.watch.get_or_init(|| self.watch(&name));
+            self.alarm.set(watch.until());
+            let scheduler = self.clone();
+            let spawned = std::thread::Builder::new().name(format!("run {name}")).spawn({
+                let (name, run) = (name.clone(), run.clone());
+                move || {
+                    scheduler.changed.notify(usize::MAX);
+                    let done = scheduler.execute(&name, &run);
+                    if run.ended.swap(true, Ordering::AcqRel) {
+                        return scheduler.came_back(&name, &done);
+                    }
+                    let follows = scheduler.finish(&name, &run, done);
+                    scheduler.start();
+                    if follows {
+                        // Who stops does not wait.
+                        scheduler.stop.wait(GATHER);
+                        scheduler.queue().follow(&name);
+                        scheduler.start();
+                    }
+                    scheduler.tidy(&name);
+                }
+            });
+            if let Err(err) = spawned {
+                let failure = Failure::new(
+                    Kind::Resources,
+                    format!("cannot start a thread for the run: {err}"),
+                    Some("raise the daemon's limit of tasks, or lower `jobs`"),
+                );
+                let done = Done::failed(name.as_str(), failure);
+                run.ended.store(true, Ordering::Release);
+                if self.finish(&name, &run, done) {
+                    self.queue().follow(&name);
+                }
+            }
+        }
+    }
+
+    fn execute(self: &Arc<Self>, name: &TriggerName, run: &Run) -> Done {
+        let target = &self.targets[name];
+        if let Some(failure) = self.stuck_at(target) {
+            return Done::failed(name.as_str(), failure);
+        }
+        let journal = run.journal.clone();
+        let context = run::Context {
+            run: run.journal.run().clone(),
+            peer: run.peer.clone(),
+            umask: self.process.umask,
+            dry_run: false,
+            groups: self.groups.clone(),
+            starter: self.process.starter.clone(),
+            sandbox: self.process.sandbox.clone(),
+            connections: self.connections.clone(),
+            watch: run.watch.get_or_init(|| self.watch(name)).clone(),
+            memory: self.memory.clone(),
+            recovered: self.recovered.clone(),
+            interrupted: Interrupted::new({
+                let (scheduler, target) = (self.clone(), target.clone());
+                move |marker| scheduler.was_interrupted(&target, marker)
+            }),
+            // The run's own last event is held back until the target is free again, see `finish`.
+            events: Sink::new(move |event| match event {
+                Event::Done(_) => {}
+                event => journal.write(event),
+            }),
+        };
+        catch_unwind(AssertUnwindSafe(|| (self.work)(target, &context))).unwrap_or_else(|_| {
+            let failure = Failure::new(
+                Kind::Internal,
+                "the run stopped at a fault of gitsocket itself",
+                Some("please report it, with the lines about the panic in the log"),
+            );
+            Done::failed(name.as_str(), failure)
+        })
+    }
+
+    /// The run has ended: remember it, free its target, then tell its followers. So whoever has seen the end of a
+    /// run finds it in the log, and if it triggers again, gets a run that starts afterwards.
+    ///
+    /// Says whether a run follows.
+    fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
+        log(run, &done);
+        self.remember(name, run, &done, true);
+        let follows = self.queue().finished(name);
+        // A run that has the lock may be waiting for the job.
+        self.stop.wake();
+        run.journal.write(Event::Done(done));
+        self.changed.notify(usize::MAX);
+        follows
+    }
+
+    /// The same for a run whose target is not free.
+    fn tell(&self, name: &TriggerName, run: &Run, done: Done) {
+        log(run, &done);
+        self.remember(name, run, &done, false);
+        run.journal.write(Event::Done(done));
+        self.changed.notify(usize::MAX);
+    }
+
+    /// For how long the trigger has been failing since `since`; `None`: the clock was set back.
+    fn failing_for(&self, name: &TriggerName, since: u64) -> Option<Duration> {
+        lock(&self.ages).of(name, since, event::now(), Instant::now())
+    }
+
+    /// `looks`: whether the target may be looked at; one that is stuck would hold this thread, too.
+    fn remember(&self, name: &TriggerName, run: &Run, done: &Done, looks: bool) {
+        let (lost, mut events) = run.journal.kept();
+        events.push(Event::Done(done.clone()));
+        let ended = event::now();
+        let past = Past {
+            peer: run.peer.to_string(),
+            accepted: run.accepted,
+            began: run.began.get().copied().unwrap_or(ended),
+            ended,
+            done: done.clone(),
+        };
+        let ended = history::Ended {
+            last: Last {
+                run: run.journal.run().clone(),
+                past,
+            },
+            events: &events,
+            lost,
+        };
+        let target = &self.targets[name];
+        self.history.keep(target, ended, looks);
+        if done.failure.is_some()
+            && let (
+                _,
+                Standing {
+                    failing: Some(failing),
+                    ..
+                },
+            ) = self.history.newest(target, looks)
+        {
+            // From now on whatever the clock says.
+            self.failing_for(name, failing.since);
+        }
+    }
+
+    /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
+    fn tidy(&self, name: &TriggerName) {
+        let _alone = match self.tidying.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let trigger = name.as_str();
+        match catch_unwind(AssertUnwindSafe(|| {
+            run::tidy(&self.targets[name], &self.process.sandbox)
+        })) {
+            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
+            Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
+            Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
+            Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Run>> {
+        lock(&self.queue)
+    }
+}
+
+/// One line a run.
+fn log(run: &Run, done: &Done) {
+    let Done {
+        trigger,
+        old,
+        new,
+        changed,
+        ms,
+        ..
+    } = done;
+    let [old, new] = [old, new].map(|id| id.as_deref().unwrap_or("-"));
+    let (id, peer) = (run.journal.run().as_str(), &*run.peer);
+    match &done.failure {
+        None => tracing::info!(run = id, peer, trigger, old, new, changed, ms, "{}", done.line()),
+        Some(failure) => {
+            let kind = failure.kind.as_str();
+            tracing::error!(
+                run = id,
+                peer,
+                trigger,
+                old,
+                new,
+                changed,
+                ms,
+                kind,
+                "{}",
+                done.line()
+            );
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,307 @@
+//! Runs that are not over in time: they are told so, and given up on if that does not help.
+//!
+//! A thread that the kernel holds (a dead NFS or FUSE mount, a frozen disk) cannot be ended by anybody. So its run ends
+//! without it, its job goes to others, and its target stays locked until the thread comes back.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Run, Scheduler, lock};
+use crate::{
+    base::{
+        event::{self, Done, Stuck},
+        fault::{Failure, Kind},
+        name::TriggerName,
+        watch::{self, Watch},
+    },
+    config::Target,
+};
+
+/// When to look at runs next. `None`: when one begins.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    at: Mutex<Option<Instant>>,
+    changed: Condvar,
+}
+
+impl Alarm {
+    /// Look at `time`, too.
+    pub(super) fn set(&self, time: Instant) {
+        let mut at = lock(&self.at);
+        if at.is_none_or(|at| time < at) {
+            *at = Some(time);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Wait until it is time, after a look that began when the alarm was cleared.
+    fn wait(&self, next: Option<Instant>) {
+        next.into_iter().for_each(|next| self.set(next));
+        let at = lock(&self.at);
+        match at.map(|at| at.saturating_duration_since(Instant::now())) {
+            None => drop(self.changed.wait(at).unwrap_or_else(PoisonError::into_inner)),
+            Some(left) => {
+                let woken = self.changed.wait_timeout(at, left);
+                drop(woken.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+}
+
+/// A run's place in `jobs`.
+struct Place {
+    scheduler: Weak<Scheduler>,
+    name: TriggerName,
+}
+
+impl watch::Job for Place {
+    fn lend(&self) {
+        if let Some(scheduler) = self.scheduler.upgrade() {
+            scheduler.queue().lend(&self.name);
+            // Others may be waiting for one.
+            scheduler.stop.wake();
+            scheduler.start();
+        }
+    }
+
+    fn take_back(&self) -> bool {
+        let scheduler = self.scheduler.upgrade();
+        scheduler.is_some_and(|scheduler| scheduler.queue().take_back(&self.name))
+    }
+}
+
+impl Scheduler {
+    /// The time of a run of `name` that begins now.
+    pub(super) fn watch(self: &Arc<Self>, name: &TriggerName) -> Watch {
+        let place = Place {
+            scheduler: Arc::downgrade(self),
+            name: name.clone(),
+        };
+        Watch::new(
+            self.targets[name].run_timeout,
+            self.stop.clone(),
+            Some(Arc::new(place)),
+        )
+    }
+
+    /// Look after the runs, on a thread that lives as long as the process.
+    pub(super) fn look_after_runs(self: &Arc<Self>) -> io::Result<()> {
+        let scheduler = self.clone();
+        let thread = thread::Builder::new().name("watch".into());
+        thread.spawn(move || {
+            loop {
+                *lock(&scheduler.alarm.at) = None;
+                let next = scheduler.look();
+                scheduler.alarm.wait(next);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Tell runs that their time is over, and give up on those that were told long ago. Says when to look again.
+    fn look(self: &Arc<Self>) -> Option<Instant> {
+        let (mut next, mut lost) = (None::<Instant>, Vec::new());
+        for (name, run) in self.queue().going_on() {
+            let Some(watch) = run.watch.get() else { continue };
+            let at = match watch.late() {
+                None => watch.until(),
+                Some(late) => {
+                    watch.end();
+                    if late >= self.grace {
+                        lost.push((name.clone(), run.clone()));
+                        continue;
+                    }
+                    watch.until() + self.grace
+                }
+            };
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
+        for (name, run) in lost {
+            let scheduler = self.clone();
+            // It writes to a disk, which may be the one that hangs.
+            let thread = thread::Builder::new().name(format!("end {name}"));
+            if let Err(err) = thread.spawn(move || scheduler.give_up(&name, &run)) {
+                tracing::error!("cannot start a thread to give up on a run: {err}");
+                next = Some(Instant::now() + RETRY);
+            }
+        }
+        next
+    }
+
+    /// The run ends without its thread.
+    fn give_up(self: &Arc<Self>, name: &TriggerName, run: &Run) {
+        let Some(watch) = run.watch.get() else { return };
+        let stuck = Stuck {
+            since: event::now(),
+            step: watch.step(),
+            run: run.journal.run().clone(),
+        };
+        let next = {
+            let mut queue = self.queue();
+            if run.ended.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            queue.give_up(name, stuck.clone())
+        };
+        self.stop.wake();
+        self.start();
+        let target = &self.targets[name];
+        let taken = watch.limit() + watch.late().unwrap_or_default();
+        let done = Done {
+            ms: u64::try_from(taken.as_millis()).unwrap_or(u64::MAX),
+            ..Done::failed(name.as_str(), watch::stuck(watch, &target.site.path))
+        };
+        self.tell(name, run, done);
+        if let Some(next) = next {
+            next.ended.store(true, Ordering::Release);
+            self.tell(
+                name,
+                &next,
+                Done::failed(name.as_str(), refusal(target, name, &stuck)),
+            );
+        }
+    }
+
+    /// The thread of a run that was given up on is there again.
+    pub(super) fn came_back(self: &Arc<Self>, name: &TriggerName, done: &Done) {
+        self.queue().came_back(name);
+        self.changed.notify(usize::MAX);
+        let trigger = name.as_str();
+        tracing::warn!(trigger, "the run that was stuck has come back: {}", done.line());
+    }
+
+    /// Why no run of `target` can start, if one that has the same path is stuck.
+    pub(super) fn stuck_at(&self, target: &Target) -> Option<Failure> {
+        let queue = self.queue();
+        let mut stuck = queue.all_stuck();
+        let (holder, stuck) =
+            stuck.find(|(holder, _)| self.targets[*holder].site.path == target.site.path)?;
+        Some(refusal(target, holder, stuck))
+    }
+}
+
+/// How long to wait where there is no thread to give up on a run.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why `target` cannot be updated: the run of `holder` is stuck.
+pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> Failure {
+    let message = format!(
+        "{} is held by the run {} of {holder}, which is stuck since {} in the step {}",
+        target.site.path,
+        stuck.run,
+        event::time(stuck.since),
+        stuck.step.as_str()
+    );
+    Failure::new(
+        Kind::Resources,
+        message,
+        Some(&watch::held_by_the_kernel(&target.site.path)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::{
+        base::event::{Outcome, State},
+        config::{self, Config},
+        daemon::{journal::Journal, peer::Peer, queue::Process},
+        deploy::{
+            hook::{Guard, Starter},
+            run,
+            sandbox::Sandbox,
+        },
+    };
+
+    const TRIGGERS: &str = r#"(jobs: 1, triggers: {
+        "held": (repo: "r", path: "held", run_timeout: "20ms"),
+        "same": (repo: "r", path: "held"),
+        "free": (repo: "r", path: "free"),
+    })"#;
+
+    /// Reads the fifo that is the target, whatever the run's time is.
+    fn read(target: &Target, _: &run::Context) -> Done {
+        let outcome = match fs::read(target.site.path.as_path()) {
+            Ok(_) => Outcome::UpToDate,
+            Err(_) => Outcome::Updated,
+        };
+        Done::answered(target.trigger.as_str(), outcome)
+    }
+
+    fn scheduler(dir: &Path) -> Arc<Scheduler> {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, dir.join("held"), fifo, mode, 0).unwrap();
+        let file = dir.join("config.ron");
+        let text = TRIGGERS.to_owned();
+        let config = Config::parse(&config::Source { file, text }).unwrap();
+        let process = Process {
+            umask: 0o022,
+            sandbox: Sandbox::off(),
+            starter: Starter::Here,
+            guard: Guard::default(),
+        };
+        let grace = Duration::from_millis(20);
+        Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))
+    }
+
+    fn ended(journal: &Arc<Journal>) -> Done {
+        let mut follower = journal.follow();
+        loop {
+            if let event::Event::Done(done) = block_on(follower.next()).event {
+                return done;
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_back_is_given_up_on_until_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let scheduler = scheduler(dir.path());
+        let root = Peer::of_unix(&std::os::unix::net::UnixStream::pair().unwrap().0);
+        let say = |name: &str| scheduler.trigger(&root, &TriggerName::new(name).unwrap());
+        let held = TriggerName::new("held").unwrap();
+        let done = ended(&say("held").unwrap());
+        let failure = done.failure.unwrap();
+        assert_eq!(failure.kind, Kind::Timeout);
+        assert!(
+            failure.message.ends_with("is stuck in the step lock"),
+            "{}",
+            failure.message
+        );
+        assert_eq!(scheduler.queue().state(&held), State::Stuck);
+        for name in ["held", "same"] {
+            assert_eq!(say(name).unwrap_err().kind, Kind::Resources, "{name}");
+        }
+        assert_eq!(
+            ended(&say("free").unwrap()).outcome,
+            Outcome::Updated,
+            "its job is free"
+        );
+        block_on(scheduler.drained());
+        assert!(
+            scheduler.summary().ends_with("no run, 1 stuck"),
+            "{}",
+            scheduler.summary()
+        );
+
+        fs::write(dir.path().join("held"), "").unwrap();
+        loop {
+            let changed = scheduler.changed();
+            if scheduler.queue().state(&held) == State::Idle {
+                break;
+            }
+            block_on(changed);
+        }
+        fs::remove_file(dir.path().join("held")).unwrap();
+        assert_eq!(ended(&say("held").unwrap()).outcome, Outcome::Updated);
+    }
+}

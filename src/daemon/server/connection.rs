@@ -1,0 +1,322 @@
+//! One client: its request in, the events of its run out.
+
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
+
+use async_std::{
+    future::timeout,
+    io::{self, Read, ReadExt as _, Write, WriteExt as _},
+    net::TcpStream,
+    task,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::sockopt,
+};
+
+use crate::{
+    base::{
+        event::{Done, Event, Outcome, Record},
+        fault::{Failure, Kind},
+        name::{AbsPath, RunId, TriggerName},
+        secret::Secret,
+    },
+    daemon::{
+        journal::Journal,
+        peer::Peer,
+        queue::{Found, Scheduler},
+        server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
+        wire::{self, Format, Line, Request},
+    },
+};
+
+/// A connection's two directions.
+pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
+impl<S: Read + Write + AsFd + Unpin + Send + 'static> Stream for S {}
+
+/// How often to look whether a silent run's client is still there.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How long, and how much, to read from a client that was refused before it had said everything.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_LEFTOVER: u64 = 1024 * 1024;
+
+/// Let short lines go at once, and the kernel find out in a minute or two that a peer is gone: one that has
+/// closed its socket looks like one that has only finished speaking, until it is asked.
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+/// Whether the peer can no longer receive. One that has only finished speaking, as `nc` does, still can.
+fn hung_up(stream: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Answer a client.
+pub(super) async fn answer<S: Stream>(
+    stream: S,
+    mut peer: Peer,
+    token_file: Option<AbsPath>,
+    scheduler: &Arc<Scheduler>,
+) {
+    let mut client = Client {
+        stream,
+        unread: Vec::new(),
+    };
+    let request = match timeout(REQUEST_TIMEOUT, client.request()).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(Trouble::Gone)) => return,
+        Ok(Err(Trouble::Bad(failure, format))) => {
+            client.refuse("-", failure, format, &peer).await;
+            return client.hear_out().await;
+        }
+        Err(_) => {
+            let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
+            let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
+            return client.refuse("-", failure, Format::Text, &peer).await;
+        }
+    };
+    let Asked {
+        request,
+        format,
+        token,
+    } = request;
+    // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
+    if let Some(file) = token_file {
+        match check_token(file, token).await {
+            Ok(()) => peer.has_said_token(),
+            Err(failure) => return client.refuse("-", failure, format, &peer).await,
+        }
+    }
+    match request {
+        Request::Ping => {
+            let done = Done::answered("-", Outcome::Answered);
+            client.say(vec![Event::Pong, Event::Done(done)], format).await;
+        }
+        Request::Status { name } => {
+            let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.status(peer, name.as_ref())
+            })
+            .await
+            {
+                Ok(all) => {
+                    let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
+                    events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
+                    client.say(events, format).await;
+                }
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
+            }
+        }
+        Request::Log { name, run } => {
+            let shown = name.as_str().to_owned();
+            match recall(scheduler, &peer, move |scheduler, peer| {
+                scheduler.log(peer, &name, run.as_ref())
+            })
+            .await
+            {
+                Ok(Found::GoingOn(journal)) => client.follow(&journal, format).await,
+                Ok(Found::Whole(records)) => client.tell(records, format).await,
+                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
+            }
+        }
+        Request::Trigger { name, wait } => match scheduler.trigger(&peer, &name) {
+            Ok(journal) if wait => client.follow(&journal, format).await,
+            Ok(journal) => {
+                let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
+                client.say_of(journal.run(), vec![done], format).await;
+            }
+            Err(failure) => client.refuse(name.as_str(), failure, format, &peer).await,
+        },
+    }
+}
+
+/// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
+async fn recall<T: Send + 'static>(
+    scheduler: &Arc<Scheduler>,
+    peer: &Peer,
+    question: impl FnOnce(&Scheduler, &Peer) -> T + Send + 'static,
+) -> T {
+    let (scheduler, peer) = (scheduler.clone(), peer.clone());
+    task::spawn_blocking(move || question(&scheduler, &peer)).await
+}
+
+/// Tell a client that all places are taken.
+pub(super) async fn refuse_busy<S: Stream>(mut stream: S) {
+    let failure = Failure::new(
+        Kind::Busy,
+        format!("{MAX_CONNECTIONS} connections are open already"),
+        Some("try again in a few seconds"),
+    );
+    let line = format!("{}\n", Done::failed("-", failure).line());
+    // A line fits into any socket's buffer: a client that does not read it is not waited for.
+    let saying = stream.write_all(line.as_bytes());
+    timeout(std::time::Duration::from_secs(1), saying).await.ok();
+}
+
+/// A request as it was asked.
+struct Asked {
+    request: Request,
+    format: Format,
+    token: Option<String>,
+}
+
+/// Why there is no request.
+enum Trouble {
+    /// The client has gone without a word.
+    Gone,
+    /// It cannot be understood.
+    Bad(Failure, Format),
+}
+
+struct Client<S> {
+    stream: S,
+    /// Bytes that were received behind the last line.
+    unread: Vec<u8>,
+}
+
+impl<S: Stream> Client<S> {
+    /// The request, and the token that came before or in it.
+    async fn request(&mut self) -> Result<Asked, Trouble> {
+        let mut token = None;
+        loop {
+            let line = self.line().await?;
+            match wire::parse(&line) {
+                Ok(Line::Token(said)) if token.is_none() => token = Some(said),
+                Ok(Line::Token(_)) => {
+                    let failure = Failure::new(Kind::BadRequest, "the token was said twice", None);
+                    return Err(Trouble::Bad(failure, Format::Text));
+                }
+                Ok(Line::Request(request, format, said)) => {
+                    return Ok(Asked {
+                        request,
+                        format,
+                        token: said.or(token),
+                    });
+                }
+                Err((failure, format)) => return Err(Trouble::Bad(failure, format)),
+            }
+        }
+    }
+
+    /// One line, without its end. A line that breaks off is not a line: half a name may be another name.
+    async fn line(&mut self) -> Result<Vec<u8>, Trouble> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let rest = self.unread.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.pop();
+                return Ok(line);
+            }
+            let format = match self.unread.first() {
+                Some(b'{') => Format::Json,
+                _ => Format::Text,
+            };
+            if self.unread.len() >= wire::MAX_LINE {
+                return Err(Trouble::Bad(wire::too_long(), format));
+            }
+            let mut chunk = [0; 1024];
+            let room = chunk.len().min(wire::MAX_LINE - self.unread.len());
+            match self.stream.read(&mut chunk[..room]).await {
+                Ok(0) if self.unread.is_empty() => return Err(Trouble::Gone),
+                Ok(0) => return Err(Trouble::Bad(wire::unfinished(), format)),
+                Ok(n) => self.unread.extend_from_slice(&chunk[..n]),
+                Err(_) => return Err(Trouble::Gone),
+            }
+        }
+    }
+
+    /// Pass on a run's events to its end, or until the client is gone: the run goes on without it.
+    async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
+        let mut follower = journal.follow();
+        loop {
+            // Nothing is written while a hook says nothing, so nothing else would tell that nobody listens.
+            let Ok(record) = timeout(GLANCE, follower.next()).await else {
+                if hung_up(&self.stream) {
+                    return;
+                }
+                continue;
+            };
+            let last = matches!(record.event, Event::Done(_));
+            if self.write(&record, format).await.is_err() || last {
+                return;
+            }
+        }
+    }
+
+    /// Read what a refused client still sends, up to a limit: to close a socket with unread bytes in it
+    /// resets the connection, and the client may never see why.
+    async fn hear_out(&mut self) {
+        rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).ok();
+        let mut rest = (&mut self.stream).take(MAX_LEFTOVER);
+        let mut nowhere = io::sink();
+        let hearing = io::copy(&mut rest, &mut nowhere);
+        timeout(LEFTOVER_TIMEOUT, hearing).await.ok();
+    }
+
+    async fn say(&mut self, events: Vec<Event>, format: Format) {
+        self.say_of(&RunId::none(), events, format).await;
+    }
+
+    /// Pass on records to the last, or until the client is gone.
+    async fn tell(&mut self, records: impl Iterator<Item = Record>, format: Format) {
+        for record in records {
+            if self.write(&record, format).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn say_of(&mut self, run: &RunId, events: Vec<Event>, format: Format) {
+        let record = |event| Record {
+            run: run.clone(),
+            event,
+        };
+        self.tell(events.into_iter().map(record), format).await;
+    }
+
+    async fn write(&mut self, record: &Record, format: Format) -> io::Result<()> {
+        match wire::render(record, format) {
+            Some(line) => io::timeout(WRITE_TIMEOUT, self.stream.write_all(line.as_bytes())).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &Peer) {
+        let peer = peer.to_string();
+        tracing::warn!(peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
+        self.say(vec![Event::Done(Done::failed(name, failure))], format)
+            .await;
+    }
+}
+
+/// Compare what a client said with the token in `file`, which is read anew each time.
+async fn check_token(file: AbsPath, said: Option<String>) -> Result<(), Failure> {
+    let refused = |message| {
+        Err(Failure::new(
+            Kind::NotAllowed,
+            message,
+            Some("say the listener's token first"),
+        ))
+    };
+    let secret = task::spawn_blocking(move || Secret::read(&file)).await;
+    match (secret, said) {
+        (Ok(_), None) => refused("this listener wants a token"),
+        (Ok(secret), Some(said)) if secret.is(&said) => Ok(()),
+        (Ok(_), Some(_)) => refused("the token is wrong"),
+        (Err(err), _) => {
+            // The stranger does not learn what is wrong with our files; the log does.
+            tracing::error!("{}", Failure::of(&err).message);
+            Err(Failure::new(
+                Kind::NotAllowed,
+                "the token cannot be checked",
+                Some("see the daemon's log"),
+            ))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! From one worker to the next: a reload, and what becomes of it.
+//!
+//! The configuration in force changes when the new worker says that it serves. Until then the old one, its sockets and
+//! its configuration are there to go back to.
+
+use std::sync::Arc;
+
+use rustix::process::Pid;
+
+use super::{
+    Supervisor, systemd,
+    worker::{Phase, Worker, order},
+};
+use crate::{
+    base::{
+        control::{Level, Order},
+        fault::Failure,
+    },
+    config::reload,
+    daemon::listen,
+};
+
+impl Supervisor<'_> {
+    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
+    /// a reload must meet the old configuration.
+    pub(super) fn prepared(&mut self, pid: Pid) {
+        for worker in &mut self.workers {
+            match worker.phase {
+                Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
+                Phase::Serving => {
+                    worker.phase = Phase::Closing;
+                    order(worker, Order::Level(Level::Drain));
+                }
+                _ => {}
+            }
+        }
+        self.hand_over();
+    }
+
+    /// Let the next worker serve, if none does.
+    pub(super) fn hand_over(&self) {
+        let accepts = |worker: &Worker| matches!(worker.phase, Phase::Serving | Phase::Closing);
+        if self.level == Level::Serve && !self.workers.iter().any(accepts) {
+            let next = self
+                .workers
+                .iter()
+                .filter(|worker| worker.phase == Phase::Prepared);
+            next.for_each(|worker| order(worker, Order::Level(Level::Serve)));
+        }
+    }
+
+    /// The worker `pid` accepts no more connections.
+    pub(super) fn closed(&mut self, pid: Pid) {
+        let closing = self.workers.iter_mut().filter(|worker| worker.pid == pid);
+        closing.for_each(|worker| worker.phase = Phase::Leaving);
+        self.hand_over();
+    }
+
+    /// The worker `pid` serves: its configuration is in force.
+    pub(super) fn take_over(&mut self, pid: Pid) {
+        let next = self.workers.iter_mut().filter(|worker| worker.pid == pid);
+        next.for_each(|worker| worker.phase = Phase::Serving);
+        let Some(config) = self.config(pid) else { return };
+        let mut open = std::mem::take(&mut self.listeners);
+        open.append(&mut self.opened);
+        for (before, mut socket) in open {
+            let wanted = config.listen.iter().find(|listener| listener.is_at(&before));
+            let Some(wanted) = wanted.filter(|_| self.level == Level::Serve) else {
+                continue;
+            };
+            if *wanted != before
+                && let Err(err) = listen::adjust(&mut socket, wanted)
+            {
+                tracing::error!("{}", Failure::of(&err).message);
+            }
+            self.listeners.push((wanted.clone(), socket));
+        }
+        self.in_force = Some(config);
+        if self.level == Level::Serve {
+            systemd::ready();
+            if !std::mem::replace(&mut self.is_ready, true) {
+                (self.options.ready)();
+            }
+        }
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+        }
+    }
+
+    /// SIGHUP: another worker with the configuration as it is now, if that is right.
+    pub(super) fn reload(&mut self) {
+        if self.level > Level::Serve {
+            return;
+        }
+        let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
+        if self.workers.iter().any(is_next) {
+            self.reload_again = true;
+            return;
+        }
+        systemd::reloading();
+        let failed = match (self.options.load)() {
+            Ok(config) => {
+                if let Some(old) = &self.in_force {
+                    tracing::info!("configuration read anew: {}", reload::changes(old, &config));
+                }
+                // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
+                match self.begin(Arc::new(config)) {
+                    Ok(()) => return,
+                    Err(err) => vec![Failure::of(&err).message],
+                }
+            }
+            Err(lines) => lines,
+        };
+        self.keep(&failed);
+    }
+
+    /// Nobody accepts connections any more, and the one who was to does not: a worker for the old configuration does.
+    pub(super) fn begin_again(&mut self) {
+        let accepts = |worker: &Worker| worker.phase == Phase::Serving;
+        let Some(config) = self.in_force.clone() else {
+            return;
+        };
+        if !self.workers.iter().any(accepts)
+            && let Err(err) = self.begin(config)
+        {
+            tracing::error!("{}", Failure::of(&err).message);
+            self.exit = 1;
+            self.stop();
+        }
+    }
+
+    /// The old configuration stays in force.
+    pub(super) fn keep(&mut self, because: &[String]) {
+        self.opened.clear();
+        for line in because {
+            tracing::error!("{line}");
+        }
+        tracing::error!("the new configuration is not in force; the old one is");
+        systemd::ready();
+        systemd::status("the new configuration is not in force, see the log");
+    }
+}

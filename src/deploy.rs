@@ -1,0 +1,17 @@
+//! One run of one trigger: where its files are, what is remembered of it, its hooks, its sandbox.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`place`] | what is at the target's path; a clone's git directory appears whole |
+//! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
+//! | [`changes`] | the list of changed files that hooks get |
+//! | [`hook`] | the only programs that are started |
+//! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
+//! | [`run`] | the pipeline above: one execution of a trigger |
+
+pub mod changes;
+pub mod hook;
+pub mod place;
+pub mod run;
+pub mod sandbox;
+pub mod state;

@@ -1,0 +1,440 @@
+//! One execution of a trigger: lock, recover, fetch, update, publish, hooks.
+//!
+//! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
+
+use std::{fs, io, sync::Arc, time::Instant};
+
+use gix::ObjectId;
+
+mod hooks;
+mod retry;
+mod under_way;
+mod whole;
+
+pub use under_way::{Interrupted, is_unfinished};
+
+use crate::{
+    base::{
+        event::{Done, Event, Outcome, Sink, Step},
+        fault::{Blame, Failure, Kind},
+        name::RunId,
+        watch::{self, Watch},
+    },
+    config::Target,
+    deploy::{
+        hook,
+        place::{self, Place},
+        sandbox::{self, Sandbox},
+        state::{self, State},
+    },
+    git::{
+        begin::Begin,
+        fetch, heal, lock,
+        origin::Revision,
+        refs::{self, Tip},
+        repository, tidy,
+        transport::Connections,
+        worktree,
+    },
+};
+use hooks::run_hooks;
+use under_way::UnderWay;
+
+/// What a run gets from the process it is part of.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The run's id.
+    pub run: RunId,
+    /// Who asked for it.
+    pub peer: Arc<str>,
+    /// Permission bits that new files and directories do not get.
+    pub umask: u32,
+    /// Say what would be done, and leave the worktree alone.
+    pub dry_run: bool,
+    /// The process groups of running hooks.
+    pub groups: hook::Groups,
+    /// Who starts hooks.
+    pub starter: hook::Starter,
+    /// What the run is limited to, and its hooks if they are started inside.
+    pub sandbox: Sandbox,
+    /// Connections that earlier runs left alive.
+    pub connections: Connections,
+    /// How long the run may take, and whether the process is stopping.
+    pub watch: Watch,
+    /// What is known of worktrees.
+    pub memory: worktree::Memory,
+    /// The repositories that this process has looked into for what was left there.
+    pub recovered: lock::Recovered,
+    /// Told of runs that were interrupted.
+    pub interrupted: Interrupted,
+    /// Where events go.
+    pub events: Sink,
+}
+
+/// A run failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The target could not be locked or recovered.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
+    /// It could not be shut in.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// Its path cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Place(#[from] place::Error),
+    /// Its repository cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Repository(#[from] repository::Error),
+    /// What was missing or damaged in it could not be had again.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Heal(#[from] heal::Error),
+    /// The remote's newest commit could not be had.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// The files could not be updated.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Worktree(#[from] worktree::Error),
+    /// Refs or state could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Refs(#[from] refs::Error),
+    /// There was no time left for a step.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Over(#[from] watch::Over),
+    /// It was not over in time.
+    #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
+    Late {
+        /// How long it could take.
+        limit: String,
+        /// What it was at.
+        step: Step,
+        /// What ended it.
+        source: Box<Self>,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// What is to be remembered could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] state::Error),
+    /// A hook failed, after the update.
+    #[error("{source}; the worktree is at {at}")]
+    #[diagnostic(forward(source))]
+    Hook {
+        /// Why.
+        source: hook::Error,
+        /// The commit that is deployed.
+        at: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Lock(err) => err.kind(),
+            Self::Sandbox(err) => err.kind(),
+            Self::Place(err) => err.kind(),
+            Self::Repository(err) => err.kind(),
+            Self::Heal(err) => err.kind(),
+            Self::Fetch(err) => err.kind(),
+            Self::Worktree(err) => err.kind(),
+            Self::Refs(err) => err.kind(),
+            Self::State(err) => err.kind(),
+            Self::Hook { source, .. } => source.kind(),
+            Self::Over(_) | Self::Late { .. } => Kind::Timeout,
+        }
+    }
+}
+
+/// Bring `target` to the newest commit and run its hooks. The last event emitted is the value returned.
+pub fn execute(target: &Target, context: &Context) -> Done {
+    let began = Instant::now();
+    context.events.emit(Event::Started {
+        trigger: target.trigger.clone(),
+        repo: target.origin.repo.to_string(),
+        branch: target.origin.revision.to_string(),
+        path: target.site.path.to_string(),
+    });
+    let mut reached = Reached::default();
+    let failure = deploy(target, context, &mut reached).err().map(|err| {
+        let err = in_time(err, &context.watch);
+        if context.sandbox.is_closed() && is_denial(&err) {
+            context.events.warn(SHUT_OUT);
+        }
+        Failure::of(&err)
+    });
+    let hex = |id: ObjectId| id.to_string();
+    let done = Done {
+        trigger: target.trigger.to_string(),
+        outcome: match &failure {
+            Some(_) => Outcome::Failed,
+            None if reached.old == reached.new => Outcome::UpToDate,
+            None => Outcome::Updated,
+        },
+        old: reached.old.map(hex),
+        new: reached.new.map(hex),
+        changed: reached.changed,
+        exit: failure.as_ref().map_or(0, |failure| failure.kind.exit()),
+        failure,
+        ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    context.events.emit(Event::Done(done.clone()));
+    done
+}
+
+/// `err`; if the run's time is over, that is why, whatever it led to.
+fn in_time(err: Error, watch: &Watch) -> Error {
+    if !watch.is_over() {
+        return err;
+    }
+    let help = match &err {
+        Error::Lock(_) => miette::Diagnostic::help(&err).map(|help| help.to_string()),
+        _ => None,
+    };
+    Error::Late {
+        limit: humantime::format_duration(watch.limit()).to_string(),
+        step: watch.step(),
+        help: help.unwrap_or_else(|| LATE.into()),
+        source: Box::new(err),
+    }
+}
+
+/// What to do about a run that takes too long.
+const LATE: &str =
+    "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
+
+/// What somebody may want to know whose user may do what was denied.
+const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
+                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
+
+/// Whether the system said that something is not permitted.
+fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
+/// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
+pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure> {
+    let git_dir = target.site.git_dir();
+    let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
+    if !is_dir {
+        return Ok(tidy::Outcome::NotDue);
+    }
+    // No run, whose interruption would be told: what it leaves is all that counts.
+    let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
+    let tidied = sandbox.confine(target, || {
+        tidy::tidy(&tidy::Options {
+            path: &target.site.path,
+            git_dir: &git_dir,
+            is_bounded: target.origin.depth.is_some(),
+            grace: tidy::GRACE,
+            // The lists of changed files begin there.
+            pinned: &|| State::read(&git_dir).commits(),
+            mark: Some(&mark),
+        })
+        .map_err(|err| Failure::of(&err))
+    });
+    tidied.map_err(|err| Failure::of(&err)).flatten()
+}
+
+/// How far a run has got: known even if it fails.
+#[derive(Debug, Default)]
+struct Reached {
+    old: Option<ObjectId>,
+    new: Option<ObjectId>,
+    changed: u64,
+    /// An earlier run had left the worktree half done.
+    finished_another: bool,
+}
+
+/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
+fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+    context.watch.enter(Step::Lock)?;
+    let _lock = lock::acquire(&target.site.path, &context.watch, context.events.reporter())?;
+    // Out here, since the history is out of the reach of what follows.
+    let left = under_way::find(target, context);
+    // Only now is it settled which directory is the target.
+    context
+        .sandbox
+        .confine(target, || deploy_locked(target, context, left, reached))?
+}
+
+fn deploy_locked(
+    target: &Target,
+    context: &Context,
+    left: Option<state::Left>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    context.watch.enter(Step::Fetch)?;
+    let (under_way, cloned) = match place::inspect(target)? {
+        Place::Worktree(git_dir) => {
+            lock::recover(&git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
+            if let Some(left) = &left {
+                under_way::pass_on(&git_dir, target, left)?;
+            }
+            (UnderWay::new(&git_dir, target, context), None)
+        }
+        Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
+        Place::Empty => {
+            let cloned = clone(target, context)?;
+            (
+                UnderWay::cloned(cloned.0.git_dir(), target, context),
+                Some(cloned),
+            )
+        }
+    };
+    let ended = finish(&under_way, cloned, reached);
+    under_way.end(ended)
+}
+
+/// Fetch, unless the clone has, and do all that follows.
+fn finish(
+    under_way: &UnderWay<'_>,
+    cloned: Option<(gix::Repository, fetch::Outcome)>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let (repo, fetched) = match cloned {
+        Some(cloned) => cloned,
+        None => whole::fetch_into(under_way, reached)?,
+    };
+    context.events.emit(Event::Fetched {
+        old: reached.old.map(|id| id.to_string()),
+        new: fetched.commit.to_string(),
+    });
+    context.watch.enter(Step::Worktree)?;
+    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, reached)?;
+    reached.new = Some(fetched.commit);
+    reached.changed = updated.written + updated.deleted + updated.cleaned;
+    reached.finished_another = updated.finished_another;
+    if context.dry_run {
+        return Ok(());
+    }
+    // The files are there: however late it is, what says so is written, too.
+    context.watch.enter(Step::Publish).ok();
+    refs::deployed(
+        &repo,
+        &fetched.tip,
+        fetched.commit,
+        refs_options(target, &writer(target)),
+    )?;
+    context.events.emit(Event::Updated {
+        written: updated.written,
+        deleted: updated.deleted,
+        cleaned: updated.cleaned,
+    });
+    run_hooks(&repo, under_way, &fetched, reached)?;
+    heal::finish(repo.git_dir());
+    Ok(())
+}
+
+/// What is written goes again, or is marked as a whole.
+const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
+
+/// The repository of a new clone, with everything fetched and no files yet.
+fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let (building, fetched) = build_clone(target, context)?;
+    hold(building.repo(), target, &fetched)?;
+    if target.origin.depth.is_some() {
+        refs::bound(building.repo(), fetched.commit)?;
+    }
+    let branch = match &fetched.tip {
+        Tip::Branch(branch) => Some(branch),
+        Tip::Tag(..) | Tip::Detached => None,
+    };
+    let repo = building.finish(branch)?;
+    Ok((repo, fetched))
+}
+
+/// Say what a clone would write. What was fetched for that is removed again.
+fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+    let (building, fetched) = build_clone(target, context)?;
+    let options = update_options(target, context, NO_MARK);
+    let updated = worktree::update(building.repo(), fetched.commit, &options)?;
+    reached.new = Some(fetched.commit);
+    reached.changed = updated.written;
+    Ok(())
+}
+
+/// Fetch into a new git directory, with the hash that the remote turns out to use.
+fn build_clone<'a>(
+    target: &'a Target,
+    context: &Context,
+) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
+    let hash = match target.origin.revision {
+        Revision::Commit(id) => id.kind(),
+        _ => gix::hash::Kind::Sha1,
+    };
+    let build = |hash| -> Result<place::Building<'a>, Error> {
+        let building = place::build(target, hash)?;
+        let git_dir = building.repo().git_dir();
+        let mark = state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run);
+        mark.settle()?;
+        Ok(building)
+    };
+    let onto = whole::Onto::nothing(target.origin.depth);
+    let fetch =
+        |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
+    let building = build(hash)?;
+    let theirs = match fetch(&building) {
+        Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
+        fetched => return Ok((building, fetched?)),
+    };
+    // The first removes its directory as it goes, and the second is built in the same place.
+    drop(building);
+    let building = build(theirs)?;
+    let fetched = fetch(&building)?;
+    Ok((building, fetched))
+}
+
+fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
+    worktree::Options {
+        root: &target.site.path,
+        clean: target.site.clean,
+        keep: &target.site.keep,
+        max_blob: target.origin.max_blob,
+        umask: target.site.umask.unwrap_or(context.umask),
+        dry_run: context.dry_run,
+        memory: &context.memory,
+        begin,
+        report: context.events.reporter(),
+        over: context.watch.over(),
+    }
+}
+
+/// Let a ref hold what was fetched.
+fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Result<(), refs::Error> {
+    let keep = fetched.keep.as_deref();
+    refs::fetched(
+        repo,
+        (&fetched.tip, fetched.commit),
+        keep,
+        refs_options(target, &writer(target)),
+    )
+}
+
+/// Who writes refs, for reflogs.
+fn writer(target: &Target) -> String {
+    format!("gitsocket {}", target.trigger)
+}
+
+fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
+    refs::Options {
+        remote: &target.origin.remote,
+        writer,
+        fsync: target.site.fsync,
+    }
+}

@@ -1,0 +1,212 @@
+//! Fetching and updating; where objects are missing or damaged, they are fetched again, and the work is done once more.
+
+use std::{io, num::NonZeroU32, path::Path};
+
+use gix::ObjectId;
+
+use super::{Context, Error, NO_MARK, Reached, UnderWay, retry::Backoff, update_options};
+use crate::{
+    base::fault::Blame as _,
+    config::Target,
+    deploy::changes,
+    git::{
+        begin::Begin,
+        fetch, heal,
+        refs::{self, Tip},
+        repository,
+        transport::Deadline,
+        worktree,
+    },
+};
+
+/// The repository of the run, and what was fetched into it; a ref holds that.
+pub(super) fn fetch_into(
+    under_way: &UnderWay<'_>,
+    reached: &mut Reached,
+) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
+    if let Ok(repo) = repository::open(git_dir) {
+        reached.old = refs::head(&repo);
+        if !heal::is_begun(git_dir) {
+            let onto = Onto {
+                deployed: reached.old,
+                // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
+                depth: target
+                    .origin
+                    .depth
+                    .filter(|_| reached.old.is_none() || repo.is_shallow().unwrap_or(false)),
+            };
+            match fetch(&repo, target, context, onto, Begin(&|| under_way.fetches())) {
+                Err(fetch::Error::Unsound { .. }) => {}
+                fetched => {
+                    let fetched = fetched?;
+                    hold(&repo, under_way, &fetched)?;
+                    return Ok((repo, fetched));
+                }
+            }
+        }
+    }
+    heal(under_way)
+}
+
+/// Let a ref hold what was fetched.
+fn hold(repo: &gix::Repository, under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
+    under_way.moves(&[&refs::holding_ref(&under_way.target.origin.remote, &fetched.tip)])?;
+    Ok(super::hold(repo, under_way.target, fetched)?)
+}
+
+/// Bring the worktree to what was fetched; that may be something newer afterwards.
+pub(super) fn update(
+    repo: gix::Repository,
+    fetched: fetch::Outcome,
+    under_way: &UnderWay<'_>,
+    reached: &Reached,
+) -> Result<(gix::Repository, fetch::Outcome, worktree::Outcome), Error> {
+    match update_once(&repo, &fetched, under_way, reached) {
+        Err(Error::Worktree(worktree::Error::Object { .. })) => {}
+        updated => return Ok((repo, fetched, updated?)),
+    }
+    drop(repo);
+    let (repo, fetched) = heal(under_way)?;
+    let updated = update_once(&repo, &fetched, under_way, reached)?;
+    Ok((repo, fetched, updated))
+}
+
+fn update_once(
+    repo: &gix::Repository,
+    fetched: &fetch::Outcome,
+    under_way: &UnderWay<'_>,
+    reached: &Reached,
+) -> Result<worktree::Outcome, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let begin = || under_way.changes();
+    if reached.old != Some(fetched.commit) && !context.dry_run {
+        begin().map_err(|source| refs::Error::Sync {
+            path: repo.git_dir().into(),
+            source,
+        })?;
+        if let Tip::Branch(branch) = &fetched.tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let options = update_options(target, context, Begin(&begin));
+    Ok(worktree::update(repo, fetched.commit, &options)?)
+}
+
+/// List the files that have changed, for hooks.
+pub(super) fn list_changes(
+    repo: &gix::Repository,
+    (old, new): (Option<ObjectId>, ObjectId),
+    file: &Path,
+    under_way: &UnderWay<'_>,
+) -> io::Result<()> {
+    match changes::write(repo, old, new, file) {
+        // Not the system's: an object.
+        Err(err) if err.kind() == io::ErrorKind::Other => match heal(under_way) {
+            Ok((repo, _)) => changes::write(&repo, old, new, file),
+            Err(_) => Err(err),
+        },
+        written => written,
+    }
+}
+
+fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
+    under_way.fetches().map_err(|source| refs::Error::Sync {
+        path: git_dir.into(),
+        source,
+    })?;
+    let (repo, fetched) = heal::heal(
+        git_dir,
+        (&target.origin, target.site.fsync),
+        context.events.reporter(),
+        |scratch, depth| fetch(scratch, target, context, Onto::nothing(depth), NO_MARK),
+    )?;
+    hold(&repo, under_way, &fetched)?;
+    Ok((repo, fetched))
+}
+
+/// What is fetched onto.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Onto {
+    /// The commit that was deployed last.
+    deployed: Option<ObjectId>,
+    /// How much history is fetched.
+    depth: Option<NonZeroU32>,
+}
+
+impl Onto {
+    /// Nothing.
+    pub(super) fn nothing(depth: Option<NonZeroU32>) -> Self {
+        Self {
+            deployed: None,
+            depth,
+        }
+    }
+}
+
+/// Fetch; after a fault that passes again, up to the number of times that the target allows.
+pub(super) fn fetch(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+    onto: Onto,
+    begin: Begin<'_>,
+) -> Result<fetch::Outcome, fetch::Error> {
+    let mut backoff = Backoff::new();
+    for attempt in 1..=target.origin.retries {
+        let err = match fetch_once(repo, target, context, onto, begin) {
+            Err(err) if err.kind().passes() => err,
+            other => return other,
+        };
+        let wait = backoff.wait();
+        if wait >= context.watch.left() {
+            return Err(err);
+        }
+        context.events.warn(format!(
+            "{err}; trying again in {} ({attempt} of {})",
+            humantime::format_duration(wait),
+            target.origin.retries
+        ));
+        if context.watch.pause(wait).is_err() {
+            return Err(err);
+        }
+    }
+    fetch_once(repo, target, context, onto, begin)
+}
+
+fn fetch_once(
+    repo: &gix::Repository,
+    target: &Target,
+    context: &Context,
+    onto: Onto,
+    begin: Begin<'_>,
+) -> Result<fetch::Outcome, fetch::Error> {
+    let options = fetch::Options {
+        origin: &target.origin,
+        deployed: onto.deployed,
+        deadline: Deadline::new(target.origin.timeout.min(context.watch.left())),
+        depth: onto.depth,
+        report: context.events.reporter(),
+        connections: &context.connections,
+        over: context.watch.over(),
+        begin,
+    };
+    fetch::fetch(repo, &options).map_err(|err| match is_ours(repo, &err) {
+        true => fetch::Error::Unsound {
+            source: Box::new(err),
+        },
+        false => err,
+    })
+}
+
+/// Whether a fetch failed as something was missing or damaged here, before it began.
+fn is_ours(repo: &gix::Repository, err: &fetch::Error) -> bool {
+    match err {
+        // The remote was not asked.
+        fetch::Error::Incomplete { received: false, .. } => true,
+        err => err.may_be_ours() && !heal::is_sound(repo.git_dir()),
+    }
+}

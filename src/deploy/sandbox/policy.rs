@@ -1,0 +1,323 @@
+//! Which paths and ports a worker, or a run, needs: a list, made from the configuration.
+//!
+//! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts, resolv.conf,
+//! this daemon's own configuration), and targets are removed and cloned anew: so the worker gets the directories that
+//! such things are in, and a run, which does not last, the things themselves.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use super::Files;
+use crate::{
+    base::name::Scheme,
+    config::{Allow, Auth, Config, Hook, HookPlace, Listener, Roots, Target},
+    git::repository,
+};
+
+/// Paths by what is allowed beneath them. What is not there is passed over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// To read.
+    pub(super) read: BTreeSet<PathBuf>,
+    /// To read and execute.
+    pub(super) execute: BTreeSet<PathBuf>,
+    /// To write.
+    pub(super) write: BTreeSet<PathBuf>,
+    /// To write and execute: worktrees, for hooks.
+    pub(super) build: BTreeSet<PathBuf>,
+    /// Devices.
+    pub(super) devices: BTreeSet<PathBuf>,
+    /// TCP ports to connect to.
+    pub(super) ports: BTreeSet<u16>,
+}
+
+/// Where a system's programs are, and what they read.
+const PROGRAMS: [&str; 10] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu",
+];
+/// Hosts, name servers, users, groups, and certificates.
+const SYSTEM: &str = "/etc";
+/// How many processors a container may use, see cgroups(7).
+const PROCESSORS: [&str; 2] = ["/proc/self/cgroup", "/sys/fs/cgroup"];
+/// Where the system's certificates are, if not below [`SYSTEM`].
+const CERTIFICATES: [&str; 3] = [
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/lib/ssl",
+];
+/// Name servers, over TCP.
+const DNS: u16 = 53;
+
+/// Whether the policy outlives what is at the paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    /// A worker's.
+    Long,
+    /// A run's.
+    Short,
+}
+
+impl Policy {
+    /// What the worker needs for all triggers of `config`.
+    pub(super) fn of_worker(config: &Config, files: Files<'_>) -> Self {
+        let mut policy = Self::default();
+        policy.system();
+        for target in config.triggers.values() {
+            policy.target(target, config.sandbox.hooks, Lasts::Long);
+        }
+        for listener in &config.listen {
+            if let Listener::Tcp { token_file, .. } = listener {
+                let tokens = token_file.iter();
+                tokens.for_each(|file| policy.file(file.as_path(), Lasts::Long));
+            }
+        }
+        // `peer` reads there in which groups a client is. What belongs to it alone, Landlock keeps from us all the same.
+        let mut rules = config
+            .triggers
+            .values()
+            .flat_map(|target| target.allow.iter().flatten());
+        if rules.any(|rule| matches!(rule, Allow::Group(_))) {
+            policy.read.insert("/proc".into());
+        }
+        policy.write.extend(files.history.map(Into::into));
+        policy
+            .write
+            .extend(files.log.and_then(Path::parent).map(Into::into));
+        policy
+    }
+
+    /// What a run of `target` needs.
+    pub(super) fn of_run(target: &Target, hooks: HookPlace) -> Self {
+        let mut policy = Self::default();
+        policy.system();
+        policy.target(target, hooks, Lasts::Short);
+        policy
+    }
+
+    fn system(&mut self) {
+        self.read.insert(SYSTEM.into());
+        self.read.extend(PROCESSORS.map(PathBuf::from));
+        // It may be a symlink to where a resolver's daemon writes it.
+        self.file(Path::new("/etc/resolv.conf"), Lasts::Long);
+        self.devices.insert("/dev/null".into());
+        self.ports.insert(DNS);
+    }
+
+    fn target(&mut self, target: &Target, hooks: HookPlace, lasts: Lasts) {
+        let git_dir = target.site.git_dir();
+        let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
+        let written = [target.site.path.as_path(), git_dir.as_path()];
+        let written = written.into_iter().flat_map(|dir| places(dir, lasts));
+        if builds {
+            self.build.extend(written);
+            self.hooks(target);
+        } else {
+            self.write.extend(written);
+        }
+        self.read.extend(repository::storage(&git_dir));
+        if let Some(source) = target.origin.repo.local_path() {
+            self.read.insert(source.as_path().into());
+            self.read.extend(repository::storage(source.as_path()));
+        }
+        self.secrets(target, lasts);
+        self.remote(target);
+    }
+
+    /// What hooks inside need: programs, and what most of them look at.
+    fn hooks(&mut self, target: &Target) {
+        self.execute.extend(PROGRAMS.map(PathBuf::from));
+        for hook in &target.hooks {
+            if let Hook::Exec { run, .. } = hook
+                && let Some(program) = run.first().map(Path::new)
+                && program.is_absolute()
+            {
+                self.execute.extend(program.parent().map(Into::into));
+            }
+        }
+        self.read.insert("/proc".into());
+        let devices = ["zero", "full", "random", "urandom", "tty"];
+        self.devices
+            .extend(devices.map(|name| Path::new("/dev").join(name)));
+    }
+
+    fn secrets(&mut self, target: &Target, lasts: Lasts) {
+        let mut files: Vec<PathBuf> = target.origin.tls.files().map(Into::into).collect();
+        match &target.origin.auth {
+            Auth::None => {}
+            Auth::Basic { password_file, .. } => files.push(password_file.as_path().into()),
+            Auth::Bearer { token_file } => files.push(token_file.as_path().into()),
+            Auth::Ssh(ssh) => {
+                let named = [&ssh.key, &ssh.passphrase_file, &ssh.known_hosts];
+                files.extend(named.into_iter().flatten().map(|path| path.as_path().into()));
+                if ssh.known_hosts.is_none() {
+                    let home = env::var_os("HOME").map(PathBuf::from);
+                    files.extend(home.map(|home| home.join(".ssh/known_hosts")));
+                }
+            }
+        }
+        for file in &files {
+            self.file(file, lasts);
+        }
+        if target.origin.tls.roots == Roots::System {
+            self.read.extend(CERTIFICATES.map(PathBuf::from));
+            let file = env::var_os("SSL_CERT_FILE");
+            file.iter().for_each(|file| self.file(Path::new(file), lasts));
+            let dirs = env::var_os("SSL_CERT_DIR").unwrap_or_default();
+            self.read.extend(env::split_paths(&dirs));
+        }
+    }
+
+    /// A file that is read, and may be replaced.
+    fn file(&mut self, file: &Path, lasts: Lasts) {
+        let real = file.canonicalize().ok();
+        for file in [Some(file), real.as_deref()].into_iter().flatten() {
+            let dir = file.parent().filter(|dir| dir.parent().is_some());
+            match (lasts, dir) {
+                (Lasts::Long, Some(dir)) => self.read.insert(dir.into()),
+                _ => self.read.insert(file.into()),
+            };
+        }
+    }
+
+    /// The ports of the remote, of those it may redirect to, and of proxies.
+    fn remote(&mut self, target: &Target) {
+        let default: &[u16] = match target.origin.repo.scheme() {
+            Scheme::Local => return,
+            Scheme::Git => &[9418],
+            Scheme::Ssh => &[22],
+            Scheme::Http | Scheme::Https => &[80, 443],
+        };
+        self.ports.extend(default);
+        self.ports.extend(target.origin.repo.without_secrets().port);
+        if matches!(target.origin.repo.scheme(), Scheme::Http | Scheme::Https) {
+            let proxies = [
+                "http_proxy",
+                "https_proxy",
+                "HTTPS_PROXY",
+                "all_proxy",
+                "ALL_PROXY",
+            ];
+            let proxies = proxies.into_iter().filter_map(|name| env::var(name).ok());
+            self.ports.extend(proxies.filter_map(|url| proxy_port(&url)));
+        }
+    }
+}
+
+/// The port of a proxy as curl takes it: with or without a scheme.
+fn proxy_port(url: &str) -> Option<u16> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit('@').next()?;
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    Some(port.unwrap_or(if scheme == "https" { 443 } else { 1080 }))
+}
+
+/// Where `dir` is, or will be made.
+///
+/// A run needs the directory itself. In a worker's life it may be removed and made anew, for which the worker needs
+/// the directory that it is in; but the root of the file system is never that: there, `dir` is made now.
+fn places(dir: &Path, lasts: Lasts) -> BTreeSet<PathBuf> {
+    let real = dir.canonicalize().unwrap_or_else(|_| dir.into());
+    [dir, &real]
+        .into_iter()
+        .map(|dir| match (lasts, dir.parent()) {
+            (Lasts::Short, _) if dir.exists() => dir.into(),
+            (_, Some(parent)) => match existing(parent) {
+                Some(found) => found,
+                None => {
+                    let kept = if parent.parent().is_some() { parent } else { dir };
+                    // If that fails, the run says why.
+                    fs::create_dir_all(kept).ok();
+                    kept.into()
+                }
+            },
+            (_, None) => dir.into(),
+        })
+        .collect()
+}
+
+/// `dir`, or the first directory above it that exists, but for the root.
+fn existing(dir: &Path) -> Option<PathBuf> {
+    dir.ancestors()
+        .filter(|dir| dir.parent().is_some())
+        .find(|dir| dir.exists())
+        .map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    fn config(dir: &Path, fields: &str) -> Config {
+        let text = format!(
+            "(triggers: {{\"a\": (repo: \"source\", path: \"in/a\", {fields}), \
+             \"b\": (repo: \"https://h:8443/b\", path: \"in/b\", auth: Basic(user: \"u\", password_file: \"keys/b\"))}})"
+        );
+        Config::parse(&Source {
+            file: dir.join("config.ron"),
+            text,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_run_gets_its_own_target_and_the_worker_what_they_are_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a", "in/b", "keys"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let config = config(&dir, "");
+        let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Outside);
+        let (a, b) = (run("a"), run("b"));
+        assert!(a.write.contains(&dir.join("in/a")) && !a.write.contains(&dir.join("in")));
+        assert!(a.read.contains(&dir.join("source")) && !a.read.contains(&dir.join("keys")));
+        assert!(b.read.contains(&dir.join("keys/b")) && !b.read.contains(&dir.join("source")));
+        assert!(b.write.iter().all(|path| !path.starts_with(dir.join("in/a"))));
+        assert_eq!(a.ports, BTreeSet::from([53]));
+        assert!(b.ports.contains(&8443));
+        assert!(a.execute.is_empty() && a.build.is_empty());
+
+        let worker = Policy::of_worker(&config, Files::default());
+        assert!(worker.write.contains(&dir.join("in")) && worker.read.contains(&dir.join("keys")));
+        assert!(!worker.write.contains(&dir), "{worker:?}");
+    }
+
+    #[test]
+    fn hooks_inside_may_execute() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("in/a")).unwrap();
+        let config = config(dir.path(), "hooks: [Exec(run: [\"/srv/tools/hook\"])]");
+        let policy = Policy::of_run(&config.triggers["a"], HookPlace::Inside);
+        assert!(policy.build.contains(&dir.path().join("in/a")));
+        assert!(
+            policy.execute.contains(Path::new("/srv/tools")) && policy.execute.contains(Path::new("/usr"))
+        );
+    }
+
+    #[test]
+    fn the_root_is_never_a_place() {
+        for (path, lasts) in [("/no-such-target", Lasts::Short), ("/tmp", Lasts::Long)] {
+            if lasts == Lasts::Long {
+                assert_eq!(places(Path::new(path), lasts), BTreeSet::from([path.into()]));
+            }
+            assert_ne!(existing(Path::new(path)).as_deref(), Some(Path::new("/")));
+        }
+    }
+
+    #[test]
+    fn proxies() {
+        for (url, port) in [
+            ("http://u:p@proxy:3128/", 3128),
+            ("proxy:8080", 8080),
+            ("https://proxy", 443),
+            ("http://proxy", 1080),
+        ] {
+            assert_eq!(proxy_port(url), Some(port), "{url}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a repository remembers of its deploys, in `gitsocket/` below its git directory: for which commit, and which of
+//! them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see `marker`).
+//!
+//! Triggers of one path share a repository, but each has hooks of its own: each has an entry here. The file is written
+//! under the target's lock. One that is missing, damaged or too large counts as empty: hooks then run once too often,
+//! never once too few.
+//!
+//! The version before this one knew one commit, `hooks_succeeded_for`. That field is still written, for the way back; and
+//! from a file that has nothing else, it counts for every trigger, with the hooks that are configured by then.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use gix::ObjectId;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{
+        bounded, durable,
+        fault::{Blame, Kind, kind_of_io},
+    },
+    config::{Hook, Target},
+};
+
+mod marker;
+pub use marker::{Left, Marker, Run, forget, left};
+
+/// The version of the file as it is written here. A file without one has but a commit.
+const VERSION: u32 = 1;
+/// The longest state file, in bytes: some thousand triggers of one path.
+const MAX_BYTES: u64 = 1 << 20;
+/// The directory below the git directory.
+const DIR: &str = "gitsocket";
+
+/// What is remembered could not be written.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("cannot write {path}: {source}")]
+#[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
+pub struct Error {
+    /// The file.
+    path: PathBuf,
+    /// Why.
+    source: io::Error,
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        kind_of_io(&self.source)
+    }
+}
+
+/// The state file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    version: u32,
+    /// What the version before reads: the hooks succeeded for that commit, and none are pending for it.
+    hooks_succeeded_for: Option<String>,
+    /// What the version before had written; for triggers that have no entry yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inherited: Option<String>,
+    triggers: BTreeMap<String, Hooks>,
+}
+
+/// How the hooks of a trigger are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// The commit that they last succeeded for.
+    succeeded_for: Option<String>,
+    /// Digests of those that did.
+    succeeded: Vec<String>,
+    /// Where HEAD was when a hook failed, or a run was broken off in the middle: all of them have to run again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<String>,
+}
+
+impl Hooks {
+    /// The commit that they last succeeded for.
+    pub fn succeeded_for(&self) -> Option<ObjectId> {
+        parse(&self.succeeded_for)
+    }
+
+    /// Whether a hook failed, or a run was broken off, and they have not succeeded since.
+    pub fn are_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether they have succeeded for `commit`: those that were configured then.
+    pub fn have_succeeded_for(&self, commit: ObjectId) -> bool {
+        !self.are_pending() && self.succeeded_for() == Some(commit)
+    }
+
+    /// Whether they are pending, and HEAD was at `head` when that began.
+    pub fn are_pending_at(&self, head: Option<ObjectId>) -> bool {
+        self.are_pending() && parse(&self.pending) == head
+    }
+
+    /// Which of the hooks of `target` have to run for `commit`. All of them, if they have not succeeded for it, or if one
+    /// is pending; else those that were added or changed since.
+    pub fn due(&self, target: &Target, commit: ObjectId) -> Vec<usize> {
+        if !self.have_succeeded_for(commit) {
+            return (0..target.hooks.len()).collect();
+        }
+        let mut succeeded = self.succeeded.clone();
+        let digests = digests(&target.hooks);
+        let added = digests.iter().enumerate().filter(|(_, digest)| {
+            let found = succeeded.iter().position(|known| known == *digest);
+            found.map(|at| succeeded.swap_remove(at)).is_none()
+        });
+        added.map(|(hook, _)| hook).collect()
+    }
+}
+
+impl State {
+    /// The state of the repository at `git_dir`.
+    pub fn read(git_dir: &Path) -> Self {
+        let text = bounded::read(&file(git_dir), MAX_BYTES).unwrap_or_default();
+        let mut state: Self = serde_json::from_slice(&text).unwrap_or_default();
+        if state.version == 0 {
+            state.inherited = state.hooks_succeeded_for.take();
+        }
+        state
+    }
+
+    /// How the hooks of `target` are.
+    pub fn hooks(&self, target: &Target) -> Hooks {
+        match (self.triggers.get(target.trigger.as_str()), &self.inherited) {
+            (Some(hooks), _) => hooks.clone(),
+            (None, Some(commit)) => Hooks {
+                succeeded_for: Some(commit.clone()),
+                succeeded: digests(&target.hooks),
+                pending: None,
+            },
+            (None, None) => Hooks::default(),
+        }
+    }
+
+    /// Whether a hook of `target` has not yet succeeded for `commit`, which is deployed.
+    pub fn owes(&self, target: &Target, commit: ObjectId) -> bool {
+        !self.hooks(target).due(target, commit).is_empty()
+    }
+
+    /// The commits that hooks last succeeded for: the lists of changed files begin there.
+    pub fn commits(&self) -> Vec<ObjectId> {
+        let inherited = parse(&self.inherited).into_iter();
+        let known = self.triggers.values().filter_map(Hooks::succeeded_for);
+        inherited.chain(known).collect()
+    }
+
+    /// Whether all hooks of `target` are known one by one, so that another one can be told from them.
+    pub fn knows(&self, target: &Target) -> bool {
+        self.triggers.contains_key(target.trigger.as_str()) || self.inherited.is_none()
+    }
+
+    /// Remember what the version before had written as the state of `target`, with its hooks as they are configured now.
+    pub fn adopt(self, git_dir: &Path, target: &Target) -> Result<(), Error> {
+        let hooks = self.hooks(target);
+        self.put(git_dir, target, hooks)
+    }
+
+    /// All hooks of `target` have succeeded for `commit`.
+    pub fn succeeded(self, git_dir: &Path, target: &Target, commit: ObjectId) -> Result<(), Error> {
+        let hooks = Hooks {
+            succeeded_for: Some(commit.to_string()),
+            succeeded: digests(&target.hooks),
+            pending: None,
+        };
+        self.put(git_dir, target, hooks)
+    }
+
+    /// A run of `trigger` was broken off, or a hook of it failed, while HEAD was at `head`.
+    pub fn left_pending(
+        mut self,
+        git_dir: &Path,
+        target: &Target,
+        trigger: &str,
+        head: Option<ObjectId>,
+    ) -> Result<(), Error> {
+        let inherited = self.inherited.clone();
+        let mut hooks = match self.triggers.entry(trigger.to_owned()) {
+            btree_map::Entry::Occupied(entry) => entry.remove(),
+            btree_map::Entry::Vacant(_) => Hooks {
+                succeeded_for: inherited,
+                ..Hooks::default()
+            },
+        };
+        hooks.pending = Some(head.map(|id| id.to_string()).unwrap_or_default());
+        self.put_as(git_dir, target, trigger, hooks)
+    }
+
+    fn put(self, git_dir: &Path, target: &Target, hooks: Hooks) -> Result<(), Error> {
+        self.put_as(git_dir, target, target.trigger.as_str(), hooks)
+    }
+
+    fn put_as(mut self, git_dir: &Path, target: &Target, trigger: &str, hooks: Hooks) -> Result<(), Error> {
+        let commit = hooks.succeeded_for.clone();
+        if self.version == VERSION && self.triggers.get(trigger) == Some(&hooks) {
+            return Ok(());
+        }
+        self.version = VERSION;
+        self.triggers.insert(trigger.into(), hooks);
+        self.hooks_succeeded_for = self.for_the_version_before(commit);
+        let path = file(git_dir);
+        let written = self.text().and_then(|text| match text.len() as u64 > MAX_BYTES {
+            // Triggers that are no more, most likely: those that are run their hooks once too often.
+            true => {
+                self.triggers.retain(|name, _| name == trigger);
+                self.inherited = None;
+                self.text()
+            }
+            false => Ok(text),
+        });
+        let written = written.and_then(|text| write(git_dir, &path, &text, target.site.fsync));
+        written.map_err(|source| Error { path, source })
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// What that version takes for "hooks are pending" is a commit that is not HEAD's, or none.
+    fn for_the_version_before(&self, commit: Option<String>) -> Option<String> {
+        let mut pending = self.triggers.values().filter(|hooks| hooks.pending.is_some());
+        match pending.next() {
+            None => commit,
+            Some(hooks) if self.triggers.len() == 1 => {
+                commit.filter(|_| hooks.pending != hooks.succeeded_for)
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+fn file(git_dir: &Path) -> PathBuf {
+    git_dir.join(DIR).join("state.json")
+}
+
+fn parse(hex: &Option<String>) -> Option<ObjectId> {
+    ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok()
+}
+
+/// What each of `hooks` runs, as a digest: the file is to hold no secret of a hook's arguments or environment.
+fn digests(hooks: &[Hook]) -> Vec<String> {
+    hooks.iter().map(digest).collect()
+}
+
+fn digest(hook: &Hook) -> String {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut add = |text: &str| {
+        // Its length, so that no two hooks are the same text.
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    match hook {
+        Hook::Exec { run, user_env, .. } => {
+            run.iter().for_each(|word| add(word));
+            add("");
+            user_env
+                .iter()
+                .flat_map(|(name, value)| [name, value])
+                .for_each(|word| add(word));
+        }
+        // Git's hook may be another one at any time; as with git, it runs at the next checkout.
+        Hook::PostCheckout => add("post-checkout"),
+    }
+    let digest = hash.finish();
+    digest.as_ref()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Write the file at `path` whole, for nobody else to read: what a digest is of may be easy to guess.
+fn write(git_dir: &Path, path: &Path, text: &[u8], fsync: bool) -> io::Result<()> {
+    let dir = make(git_dir)?;
+    let temporary = path.with_extension("json.tmp");
+    let mut file = create(&temporary)?;
+    file.write_all(text)?;
+    if fsync {
+        file.sync_all()?;
+    }
+    fs::rename(&temporary, path)?;
+    match fsync {
+        true => durable::dir(&dir),
+        false => Ok(()),
+    }
+}
+
+/// Make the directory. Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.
+fn make(git_dir: &Path) -> io::Result<PathBuf> {
+    let dir = git_dir.join(DIR);
+    match fs::create_dir(&dir) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
+        _ => Ok(dir),
+    }
+}
+
+/// Open `path` to write it from its beginning, whatever stands there.
+fn create(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

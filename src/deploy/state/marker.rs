@@ -1,0 +1,205 @@
+//! `run.json`: the run that is under way, from before its first write to its end.
+//!
+//! It is written by a run that holds the target's lock. So whoever holds the lock and finds it knows that a run was
+//! interrupted: by a kill, a power cut or a fault. What is younger than the file may be that run's.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DIR, Error, create, make};
+use crate::{
+    base::{
+        bounded, durable,
+        event::now,
+        name::{RunId, TriggerName},
+    },
+    config::Target,
+    git::tidy,
+};
+
+/// A run that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The run.
+    pub run: RunId,
+    /// Whose run it is.
+    pub trigger: TriggerName,
+    /// Who asked for it.
+    pub peer: String,
+    /// When it began, in seconds since 1970-01-01 UTC.
+    pub began: u64,
+    /// Its process.
+    pub pid: u32,
+    /// It may take that long, in seconds.
+    pub limit: u64,
+    /// It was to change nothing: so there is nothing to finish.
+    pub dry_run: bool,
+}
+
+/// What is left of a run that was interrupted.
+#[derive(Debug)]
+pub struct Left {
+    /// The run, if that can be read: it was killed while it wrote it, or the disk lost it.
+    pub marker: Option<Marker>,
+    /// Files written by it are not older than that, by the clock of their filesystem, and not younger.
+    pub span: (SystemTime, SystemTime),
+}
+
+/// How much later the last file may be written than a run has to end: hooks get some seconds to end.
+const SLACK: Duration = Duration::from_secs(60);
+/// How long a run may have taken of which nothing is known.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a run left that was interrupted in the repository at `git_dir`. The caller holds the target's lock, or only wants
+/// to know whether to look closer.
+pub fn left(git_dir: &Path) -> Option<Left> {
+    let path = file(git_dir);
+    let since = match fs::symlink_metadata(&path) {
+        Ok(meta) => meta.modified().unwrap_or_else(|_| SystemTime::now()),
+        Err(_) => return None,
+    };
+    let text = bounded::read(&path, bounded::LINE).unwrap_or_default();
+    let marker: Option<Marker> = serde_json::from_slice(&text).ok();
+    let limit = marker.as_ref().map(|marker| Duration::from_secs(marker.limit));
+    let limit = limit.unwrap_or(LONGEST).min(10 * LONGEST);
+    Some(Left {
+        marker,
+        span: (since, since + limit + SLACK),
+    })
+}
+
+/// Forget what [`left`] found.
+pub fn forget(git_dir: &Path) -> Result<(), Error> {
+    let path = file(git_dir);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
+        _ => Ok(()),
+    }
+}
+
+fn file(git_dir: &Path) -> PathBuf {
+    git_dir.join(DIR).join("run.json")
+}
+
+/// A run, which is marked once it begins to write. One that does not costs nothing.
+#[derive(Debug)]
+pub struct Run {
+    git_dir: PathBuf,
+    marker: Marker,
+    fsync: bool,
+    progress: Mutex<Advance>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Advance {
+    Nothing,
+    /// It is marked.
+    Begun,
+    /// The mark survives a power cut.
+    Settled,
+}
+
+impl Run {
+    /// The run `run` of `target`, asked for by `peer`, in the repository at `git_dir`.
+    pub fn new(git_dir: &Path, target: &Target, run: &RunId, peer: &str, dry_run: bool) -> Self {
+        Self {
+            git_dir: git_dir.into(),
+            marker: Marker {
+                run: run.clone(),
+                trigger: target.trigger.clone(),
+                peer: peer.into(),
+                began: now(),
+                pid: std::process::id(),
+                limit: target.run_timeout.as_secs(),
+                dry_run,
+            },
+            fsync: target.site.fsync,
+            progress: Mutex::new(Advance::Nothing),
+        }
+    }
+
+    /// The same, marked already.
+    pub fn has_settled(mut self) -> Self {
+        self.progress = Mutex::new(Advance::Settled);
+        self
+    }
+
+    /// Where its repository is.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// Mark it, before it writes something.
+    pub fn begin(&self) -> Result<(), Error> {
+        self.advance(Advance::Begun)
+    }
+
+    /// Mark it, so that not even a power cut makes that forgotten: hooks are about to run, or objects to come.
+    pub fn settle(&self) -> Result<(), Error> {
+        let to = if self.fsync {
+            Advance::Settled
+        } else {
+            Advance::Begun
+        };
+        self.advance(to)
+    }
+
+    fn advance(&self, to: Advance) -> Result<(), Error> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if *progress >= to {
+            return Ok(());
+        }
+        let path = file(&self.git_dir);
+        let written = match *progress {
+            Advance::Nothing => self.write(&path, to == Advance::Settled),
+            _ => durable::files([path.as_path()]),
+        };
+        written.map_err(|source| Error { path, source })?;
+        *progress = to;
+        Ok(())
+    }
+
+    /// Not by a rename: what is not whole says as much, that a run was interrupted.
+    fn write(&self, path: &Path, settled: bool) -> io::Result<()> {
+        let dir = make(&self.git_dir)?;
+        let mut file = create(path)?;
+        file.write_all(&serde_json::to_vec(&self.marker)?)?;
+        if settled {
+            file.sync_all()?;
+            durable::dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is marked.
+    pub fn has_begun(&self) -> bool {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) > Advance::Nothing
+    }
+
+    /// It is over, well or not.
+    pub fn end(&self) -> Result<(), Error> {
+        match self.has_begun() {
+            true => forget(&self.git_dir),
+            false => Ok(()),
+        }
+    }
+}
+
+/// While packs are swapped, the repository is marked as one that a run writes to.
+impl tidy::Mark for Run {
+    fn begin(&self) -> io::Result<()> {
+        Self::begin(self).map_err(|err| io::Error::other(err.to_string()))
+    }
+
+    fn end(&self) {
+        // If it stays, the next run looks closer than it had to.
+        Self::end(self).ok();
+    }
+}

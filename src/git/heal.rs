@@ -1,0 +1,308 @@
+//! Brings back objects that are missing or damaged in a target's own repository, within the run that meets them.
+//!
+//! Everything is fetched again, into a repository without objects: the usual negotiation would offer what is damaged, and
+//! ask for nothing where the tip exists. What came is looked through, and only then appears beside the rest. Damaged packs
+//! are moved aside, with what of them refs need and nobody else has kept; a ref that needs what is lost goes, by name.
+//!
+//! All of it is in `gitsocket/heal` below the git directory: as long as that says not that it is settled, the next run
+//! begins again, so that a kill anywhere does no harm. It goes when a run has succeeded.
+
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use gix::ObjectId;
+
+use crate::{
+    base::{
+        durable,
+        fault::{Blame, Kind, kind_of_io},
+        report::Reporter,
+    },
+    git::{
+        fetch::{self, complete},
+        origin::Origin,
+        repository,
+    },
+};
+
+mod packs;
+mod rescue;
+mod text;
+
+/// A repository could not be healed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// Something could not be written, moved or read.
+    #[error("cannot {doing} {path} to heal the repository: {source}")]
+    #[diagnostic(help(
+        "free space, or make the git directory writable for the user that gitsocket runs as; the next run goes on"
+    ))]
+    Io {
+        /// What was to be done.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The index of a pack could not be written again.
+    #[error("cannot write the index of {path} again: {reason}")]
+    #[diagnostic(help("free space; the next run goes on"))]
+    Index {
+        /// The pack.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It could not be opened.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Repository(#[from] repository::Error),
+    /// The remote did not give what is missing.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] fetch::Error),
+}
+
+impl Error {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => kind_of_io(source),
+            Self::Index { .. } => Kind::Repository,
+            Self::Repository(err) => err.kind(),
+            Self::Fetch(err) => err.kind(),
+        }
+    }
+}
+
+/// Where healing happens, and what it has put aside.
+struct Site {
+    git_dir: PathBuf,
+    dir: PathBuf,
+}
+
+impl Site {
+    fn of(git_dir: &Path) -> Self {
+        Self {
+            git_dir: git_dir.into(),
+            dir: git_dir.join("gitsocket/heal"),
+        }
+    }
+
+    /// What was damaged, until a run has succeeded.
+    fn aside(&self) -> PathBuf {
+        self.dir.join("damaged")
+    }
+
+    /// The repository that is fetched into.
+    fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+
+    /// Tells that nothing is left to be done here.
+    fn settled(&self) -> PathBuf {
+        self.dir.join("settled")
+    }
+
+    fn pack_dir(&self) -> PathBuf {
+        self.git_dir.join("objects/pack")
+    }
+
+    /// Move what is damaged aside.
+    fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
+        fs::rename(path, self.aside().join(name)).map_err(Error::io("move aside", path))
+    }
+}
+
+/// Whether an earlier run began to heal the repository at `git_dir`, and was killed.
+pub fn is_begun(git_dir: &Path) -> bool {
+    let site = Site::of(git_dir);
+    fs::symlink_metadata(&site.dir).is_ok() && fs::symlink_metadata(site.settled()).is_err()
+}
+
+/// Remove what healing has left. A run has succeeded.
+pub fn finish(git_dir: &Path) {
+    let site = Site::of(git_dir);
+    if fs::symlink_metadata(&site.dir).is_ok() {
+        // What cannot be removed now is removed after the next run.
+        drop(remove(&site.dir));
+    }
+}
+
+/// Whether what the refs of the repository at `git_dir` lead to is here, and its packs are as they were written.
+pub fn is_sound(git_dir: &Path) -> bool {
+    let Ok(repo) = repository::open(git_dir) else {
+        return false;
+    };
+    let tips = repo.references().ok().and_then(|refs| {
+        let refs = refs.all().ok()?.collect::<Result<Vec<_>, _>>().ok()?;
+        Some(
+            refs.iter()
+                .filter_map(|r| r.target().try_id().map(ToOwned::to_owned))
+                .collect::<Vec<_>>(),
+        )
+    });
+    repo.shallow_commits().is_ok()
+        && packs::are_sound(git_dir, repo.object_hash())
+        && tips.is_some_and(|tips| complete::check(&repo, &tips, &[]).is_ok())
+}
+
+/// Heal the repository at `git_dir`. `fetch` is given a repository without objects, and the depth to fetch with.
+///
+/// What is deployed next is what `fetch` has found, which may be newer than what was to be deployed.
+pub fn heal(
+    git_dir: &Path,
+    (origin, fsync): (&Origin, bool),
+    report: &Reporter,
+    fetch: impl FnOnce(&gix::Repository, Option<NonZeroU32>) -> Result<fetch::Outcome, fetch::Error>,
+) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    if !git_dir.join("objects").is_dir() {
+        // That was no repository of anybody's.
+        repository::open(git_dir)?;
+    }
+    let site = Site::of(git_dir);
+    begin(&site)?;
+    let is_shallow = git_dir.join("shallow").exists();
+    for damage in text::mend(&site, origin)? {
+        report.warn(damage);
+    }
+    let repo = repository::open(git_dir)?;
+    let is_partial = is_partial(&repo);
+    let scratch = Scratch::new(&site, repo.object_hash())?;
+    let fetched = fetch(&scratch.0, origin.depth.filter(|_| is_shallow))?;
+    install(&site, &scratch, &fetched, fsync, is_shallow)?;
+    drop((scratch, repo));
+
+    packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
+    let repo = repository::open(git_dir)?;
+    let lost = match is_partial {
+        // What is missing there is missing on purpose.
+        true => Vec::new(),
+        false => rescue::rescue(&site, &repo, fetched.commit, fsync)?,
+    };
+    for lost in lost {
+        report.warn(lost);
+    }
+    settle(&site)?;
+    report.warn("objects of the repository were missing or damaged: they were fetched again");
+    let fetched = fetch::Outcome {
+        keep: None,
+        ..fetched
+    };
+    Ok((repository::open(git_dir)?, fetched))
+}
+
+/// From here on, a run that is killed is begun again.
+fn begin(site: &Site) -> Result<(), Error> {
+    let aside = site.aside();
+    fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
+    match fs::remove_file(site.settled()) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &site.settled())(err)),
+        _ => Ok(()),
+    }
+}
+
+fn settle(site: &Site) -> Result<(), Error> {
+    let settled = site.settled();
+    fs::write(&settled, "").map_err(Error::io("write", &settled))
+}
+
+/// A repository without objects.
+struct Scratch(gix::Repository);
+
+impl Scratch {
+    fn new(site: &Site, hash: gix::hash::Kind) -> Result<Self, Error> {
+        let dir = site.scratch();
+        remove(&dir)?;
+        let config = match hash {
+            gix::hash::Kind::Sha1 => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned(),
+            other => format!(
+                "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = {other}\n"
+            ),
+        };
+        Ok(Self(repository::init(&dir, &config)?))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        drop(remove(self.0.git_dir()));
+    }
+}
+
+/// Let the pack that was fetched appear: its index last, which makes it count. Then the boundary of history.
+fn install(
+    site: &Site,
+    scratch: &Scratch,
+    fetched: &fetch::Outcome,
+    fsync: bool,
+    is_shallow: bool,
+) -> Result<(), Error> {
+    let pack_dir = site.pack_dir();
+    fs::create_dir_all(&pack_dir).map_err(Error::io("create", &pack_dir))?;
+    if let Some(keep) = &fetched.keep {
+        let parts = ["pack", "idx"].map(|extension| keep.with_extension(extension));
+        if fsync {
+            durable::files(parts.iter().map(PathBuf::as_path))
+                .map_err(Error::io("write to the disk", keep))?;
+        }
+        for part in &parts {
+            // One of the same name has the same content, or had.
+            let to = pack_dir.join(part.file_name().unwrap_or_default());
+            fs::rename(part, &to).map_err(Error::io("create", &to))?;
+        }
+        if fsync {
+            fs::File::open(&pack_dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(Error::io("write to the disk", &pack_dir))?;
+        }
+    }
+    match is_shallow {
+        true => text::add_cuts(site, &text::cuts(&scratch.0.git_dir().join("shallow"))),
+        false => Ok(()),
+    }
+}
+
+/// Whether objects are missing on purpose: a partial clone, see gitrepository-layout(5) and partial-clone.
+fn is_partial(repo: &gix::Repository) -> bool {
+    let config = repo.config_snapshot();
+    let promised = config
+        .plumbing()
+        .sections_by_name("remote")
+        .into_iter()
+        .flatten()
+        .any(|section| section.value("promisor").is_some());
+    promised || config.string("extensions.partialClone").is_some()
+}
+
+/// Remove a directory, if it is there.
+fn remove(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir)(err)),
+        _ => Ok(()),
+    }
+}
+
+/// Put `content` in the place of the file `path`, at once.
+fn replace(site: &Site, path: &Path, content: &[u8]) -> Result<(), Error> {
+    let new = site.dir.join("new");
+    fs::write(&new, content).map_err(Error::io("write", &new))?;
+    durable::files([new.as_path()]).map_err(Error::io("write to the disk", &new))?;
+    fs::rename(&new, path).map_err(Error::io("write", path))
+}
+
+/// The id that a line begins with.
+fn id_of(word: &[u8]) -> Option<ObjectId> {
+    ObjectId::from_hex(word).ok()
+}

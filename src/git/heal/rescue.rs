@@ -1,0 +1,306 @@
+//! What refs need, and only a damaged pack has, is written again. A ref that needs what is lost goes, and is named.
+
+use std::{fs, path::PathBuf};
+
+use gix::{
+    ObjectId,
+    bstr::ByteSlice as _,
+    hashtable::HashSet,
+    objs::{Exists as _, Kind, TreeRefIter, Write as _, commit::ref_iter::Token},
+    refs::transaction::{Change, PreviousValue, RefEdit, RefLog},
+};
+use gix_pack::Find as _;
+
+use super::{Error, Site, id_of, replace, text};
+use crate::base::{bounded, durable};
+
+/// Bytes of unpacked objects that are kept while trees are read.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Rescue what can be rescued; what was lost.
+pub(super) fn rescue(
+    site: &Site,
+    repo: &gix::Repository,
+    tip: ObjectId,
+    fsync: bool,
+) -> Result<Vec<String>, Error> {
+    let mut rescue = Rescue::new(site, repo);
+    drop(rescue.follow(tip));
+    let mut said = Vec::new();
+    let mut going = Vec::new();
+    for (name, id) in refs(repo) {
+        if let Err(lost) = rescue.follow(id) {
+            said.push(format!(
+                "{name} was at {id}, which needs {lost}: that is lost, neither here nor in the remote; the ref is gone"
+            ));
+            going.push(name);
+        }
+    }
+    if let Ok(head) = repo.head()
+        && head.is_detached()
+        && let Some(id) = head.id()
+        && let Err(lost) = rescue.follow(id.detach())
+    {
+        said.push(format!(
+            "HEAD was at {id}, which needs {lost}: that is lost, neither here nor in the remote"
+        ));
+    }
+    for id in indexed(repo) {
+        // It stands for what somebody has staged, or is about to go.
+        drop(rescue.follow(id));
+    }
+    let dropped = rescue.reflogs()?;
+    if dropped > 0 {
+        said.push(format!(
+            "{dropped} lines of reflogs named what is lost, and are gone"
+        ));
+    }
+    rescue.store(fsync)?;
+    for name in going {
+        delete(repo, name)?;
+    }
+    Ok(said)
+}
+
+/// The refs, and what they point to.
+fn refs(repo: &gix::Repository) -> Vec<(gix::refs::FullName, ObjectId)> {
+    let Ok(refs) = repo.references() else {
+        return Vec::new();
+    };
+    let Ok(refs) = refs.all() else {
+        return Vec::new();
+    };
+    refs.filter_map(Result::ok)
+        .filter_map(|r| Some((r.name().to_owned(), r.target().try_id()?.to_owned())))
+        .collect()
+}
+
+/// What the index names. One that cannot be read names nothing.
+fn indexed(repo: &gix::Repository) -> Vec<ObjectId> {
+    let Ok(index) = repo.open_index() else {
+        return Vec::new();
+    };
+    let entries = index.entries().iter();
+    entries
+        .filter(|entry| !entry.mode.is_submodule())
+        .map(|entry| entry.id)
+        .collect()
+}
+
+fn delete(repo: &gix::Repository, name: gix::refs::FullName) -> Result<(), Error> {
+    let path = repo.git_dir().join(name.to_string());
+    let edit = RefEdit {
+        change: Change::Delete {
+            expected: PreviousValue::Any,
+            log: RefLog::AndReference,
+        },
+        name,
+        deref: false,
+    };
+    crate::git::repository::edit_ref(repo, edit).map_err(|err| {
+        Error::io("remove", &path)(std::io::Error::other(crate::git::repository::reason(&err)))
+    })
+}
+
+/// What is lost.
+struct Lost(ObjectId);
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the object {}", self.0)
+    }
+}
+
+struct Rescue<'a> {
+    site: &'a Site,
+    repo: &'a gix::Repository,
+    db: gix::odb::HandleArc,
+    /// The packs that were moved aside and whose index can be read.
+    damaged: Vec<gix_pack::Bundle>,
+    /// What is here with all it leads to; and what is being looked at.
+    met: HashSet,
+    /// Commits whose parents do not count.
+    cut: HashSet,
+    /// Such that were found.
+    new_cuts: Vec<ObjectId>,
+    rescued: Vec<ObjectId>,
+}
+
+impl<'a> Rescue<'a> {
+    fn new(site: &'a Site, repo: &'a gix::Repository) -> Self {
+        let mut objects = repo.objects.clone();
+        objects.ignore_replacements = true;
+        objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
+        let aside = fs::read_dir(site.aside())
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        let damaged = aside
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ext| ext == "idx"))
+            .filter_map(|path| gix_pack::Bundle::at(path, repo.object_hash()).ok())
+            .collect();
+        Self {
+            site,
+            repo,
+            db: objects.into_inner(),
+            damaged,
+            met: HashSet::default(),
+            cut: text::cuts(&site.git_dir.join("shallow")).into_iter().collect(),
+            new_cuts: Vec::new(),
+            rescued: Vec::new(),
+        }
+    }
+
+    /// Meet `root` and all it leads to, unless something of it is lost.
+    fn follow(&mut self, root: ObjectId) -> Result<(), Lost> {
+        let (mut fresh, mut stack) = (Vec::new(), vec![(root, false)]);
+        while let Some((id, is_blob)) = stack.pop() {
+            if !self.met.insert(id) {
+                continue;
+            }
+            fresh.push(id);
+            let found = match is_blob {
+                true => self.has(&id),
+                false => self.expand(&id, &mut stack),
+            };
+            if !found {
+                for id in fresh {
+                    self.met.remove(&id);
+                }
+                return Err(Lost(id));
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&mut self, id: &ObjectId) -> bool {
+        self.db.exists(id) || self.bring_back(id).is_some()
+    }
+
+    /// Add what `id` refers to; whether it is there.
+    fn expand(&mut self, id: &ObjectId, stack: &mut Vec<(ObjectId, bool)>) -> bool {
+        let mut buf = Vec::new();
+        let here = match self.db.try_find(id, &mut buf) {
+            Ok(Some((data, _))) => Some((data.kind, data.data.to_vec())),
+            _ => None,
+        };
+        let Some((kind, buf)) = here.or_else(|| self.bring_back(id)) else {
+            return false;
+        };
+        match kind {
+            Kind::Blob => true,
+            Kind::Tree => {
+                let mut entries = TreeRefIter::from_bytes(&buf, id.kind());
+                entries
+                    .try_for_each(|entry| {
+                        let entry = entry.ok()?;
+                        if !entry.mode.is_commit() {
+                            stack.push((entry.oid.to_owned(), !entry.mode.is_tree()));
+                        }
+                        Some(())
+                    })
+                    .is_some()
+            }
+            Kind::Commit => self.expand_commit(id, &buf, stack),
+            Kind::Tag => match gix::objs::TagRefIter::from_bytes(&buf, id.kind()).target_id() {
+                Ok(target) => {
+                    stack.push((target, false));
+                    true
+                }
+                Err(_) => false,
+            },
+        }
+    }
+
+    fn expand_commit(&mut self, id: &ObjectId, data: &[u8], stack: &mut Vec<(ObjectId, bool)>) -> bool {
+        let mut parents = Vec::new();
+        for token in gix::objs::CommitRefIter::from_bytes(data, id.kind()) {
+            match token {
+                Ok(Token::Tree { id }) => stack.push((id, false)),
+                Ok(Token::Parent { id }) => parents.push(id),
+                Ok(_) => break,
+                Err(_) => return false,
+            }
+        }
+        if self.cut.contains(id) {
+            return true;
+        }
+        // Where history is cut already, it is cut here rather than lost.
+        if !self.cut.is_empty()
+            && !parents
+                .iter()
+                .all(|parent| self.met.contains(parent) || self.has(parent))
+        {
+            self.cut.insert(*id);
+            self.new_cuts.push(*id);
+            return true;
+        }
+        stack.extend(parents.into_iter().map(|parent| (parent, false)));
+        true
+    }
+
+    /// Write an object again that only a damaged pack has.
+    fn bring_back(&mut self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        let (kind, data) = self.damaged.iter().find_map(|bundle| read(bundle, id))?;
+        self.repo.objects.write_buf(kind, &data).ok()?;
+        self.rescued.push(*id);
+        Some((kind, data))
+    }
+
+    /// Have what was written on the disk.
+    fn store(&self, fsync: bool) -> Result<(), Error> {
+        text::add_cuts(self.site, &self.new_cuts)?;
+        let objects = self.site.git_dir.join("objects");
+        let paths = self.rescued.iter().map(|id| {
+            let hex = id.to_string();
+            objects.join(&hex[..2]).join(&hex[2..])
+        });
+        let paths: Vec<PathBuf> = paths.filter(|_| fsync).collect();
+        durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("write to the disk", &objects))
+    }
+
+    /// Keep what reflogs name; drop the lines of what is lost. How many these are.
+    fn reflogs(&mut self) -> Result<usize, Error> {
+        let (mut dirs, mut dropped) = (vec![self.site.git_dir.join("logs")], 0);
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
+                    Ok(kind) if kind.is_file() => dropped += self.reflog(&entry.path())?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn reflog(&mut self, path: &std::path::Path) -> Result<usize, Error> {
+        let Ok(text) = bounded::read(path, bounded::LIST) else {
+            return Ok(0);
+        };
+        let (mut kept, mut dropped) = (Vec::with_capacity(text.len()), 0);
+        for line in text.lines_with_terminator() {
+            let mut ids = line.splitn(3, |byte| *byte == b' ').take(2).map(id_of);
+            match ids.all(|id| id.is_some_and(|id| id.is_null() || self.follow(id).is_ok())) {
+                true => kept.extend_from_slice(line),
+                false => dropped += 1,
+            }
+        }
+        if dropped > 0 {
+            replace(self.site, path, &kept)?;
+        }
+        Ok(dropped)
+    }
+}
+
+/// The object, if the damage has spared it.
+fn read(bundle: &gix_pack::Bundle, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+    bundle.index.lookup(id)?;
+    let (mut buf, mut inflate) = (Vec::new(), gix::zlib::Inflate::default());
+    let mut cache = gix_pack::cache::Never;
+    let (data, _) = bundle.find(id, &mut buf, &mut inflate, &mut cache).ok()??;
+    let kind = data.kind;
+    let found = gix::objs::compute_hash(id.kind(), kind, data.data).ok()?;
+    (found == *id).then(|| (kind, data.data.to_vec()))
+}

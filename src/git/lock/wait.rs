@@ -1,0 +1,96 @@
+//! Waiting for a lock that another process holds, no longer than there is time.
+//!
+//! Nothing ends a flock(2) that blocks but a signal. So it is a thread of its own that blocks, and is left alone by a run
+//! whose time is over; the next run that waits for the same directory finds it again.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::base::watch::{Early, Watch};
+
+/// Why there is no lock.
+pub(super) enum Failed {
+    Early(Early),
+    Io(io::Error),
+}
+
+/// A thread that waits for the lock on a directory.
+struct Waiter {
+    device_and_inode: (u64, u64),
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Somebody waits for it.
+    Wanted(Watch),
+    /// Nobody does.
+    Left,
+    /// It has come to an end, with or without the lock.
+    Ended(io::Result<File>),
+}
+
+/// Those that wait for a lock now. A directory has as many as there are runs in this process that wait for it at a time.
+static WAITERS: Mutex<Vec<Arc<Waiter>>> = Mutex::new(Vec::new());
+
+/// Lock `dir`. The file that holds the lock may be another one of the same directory.
+pub(super) fn lock(dir: File, watch: &Watch) -> Result<File, Failed> {
+    let waiter = find(dir, watch).map_err(Failed::Io)?;
+    let has_ended = || matches!(*lock_of(&waiter.state), State::Ended(_));
+    let waited = watch.wait_for(has_ended);
+    let state = std::mem::replace(&mut *lock_of(&waiter.state), State::Left);
+    match (waited, state) {
+        (Ok(()), State::Ended(locked)) => locked.map_err(Failed::Io),
+        (waited, _) => Err(Failed::Early(waited.err().unwrap_or(Early::Over))),
+    }
+}
+
+/// A waiter that was left, or a new one.
+fn find(dir: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
+    let meta = dir.metadata()?;
+    let device_and_inode = (meta.dev(), meta.ino());
+    let mut waiters = lock_of(&WAITERS);
+    for waiter in waiters.iter() {
+        let mut state = lock_of(&waiter.state);
+        if waiter.device_and_inode == device_and_inode && matches!(*state, State::Left) {
+            *state = State::Wanted(watch.clone());
+            drop(state);
+            return Ok(waiter.clone());
+        }
+    }
+    let waiter = Arc::new(Waiter {
+        device_and_inode,
+        state: Mutex::new(State::Wanted(watch.clone())),
+    });
+    let thread = thread::Builder::new().name("lock".into());
+    let waits = waiter.clone();
+    thread.spawn(move || block(&waits, dir))?;
+    waiters.push(waiter.clone());
+    Ok(waiter)
+}
+
+fn block(waiter: &Arc<Waiter>, dir: File) {
+    let locked = rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive));
+    // In this order, as `find` does: so that nobody finds one that has ended.
+    let mut waiters = lock_of(&WAITERS);
+    waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+    let mut state = lock_of(&waiter.state);
+    drop(waiters);
+    if let State::Wanted(watch) = &*state {
+        let watch = watch.clone();
+        *state = State::Ended(locked.map(|()| dir).map_err(Into::into));
+        drop(state);
+        watch.ring();
+    }
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while one of these is held leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,146 @@
+//! Where a target's commits come from: the repository, what of it, how to log in, and the bounds of a fetch.
+
+use std::{num::NonZeroU32, path::Path, time::Duration};
+
+use gix::ObjectId;
+
+use crate::base::name::{AbsPath, RefName, RemoteName, RepoUrl};
+
+/// A remote repository, and what is wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The repository to fetch from.
+    pub repo: RepoUrl,
+    /// What of it to deploy.
+    pub revision: Revision,
+    /// The name under `refs/remotes/`.
+    pub remote: RemoteName,
+    /// How much history to fetch; default: all.
+    pub depth: Option<NonZeroU32>,
+    /// How to authenticate.
+    pub auth: Auth,
+    /// How to trust.
+    pub tls: Tls,
+    /// One attempt to fetch must be over by then.
+    pub timeout: Duration,
+    /// How many more attempts there are after faults that pass.
+    pub retries: u32,
+    /// The largest blob, in bytes.
+    pub max_blob: u64,
+    /// What one fetch may bring at most, packed, in bytes.
+    pub max_pack: u64,
+}
+
+/// What of a repository is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revision {
+    /// The branch that the remote's HEAD is on.
+    RemoteHead,
+    /// A branch.
+    Branch(RefName),
+    /// A tag.
+    Tag(RefName),
+    /// A commit.
+    Commit(ObjectId),
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RemoteHead => Ok(()),
+            Self::Branch(name) | Self::Tag(name) => f.write_str(name.short()),
+            Self::Commit(id) => id.fmt(f),
+        }
+    }
+}
+
+/// How to authenticate to the remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all, or with what the URL holds.
+    None,
+    /// User and password (RFC 7617).
+    Basic {
+        /// The user.
+        user: String,
+        /// The file that holds the password.
+        password_file: AbsPath,
+    },
+    /// A token (RFC 6750).
+    Bearer {
+        /// The file that holds the token.
+        token_file: AbsPath,
+    },
+    /// Over SSH.
+    Ssh(Ssh),
+}
+
+/// How to log in over SSH, and whom to trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// The file that holds the key.
+    pub key: Option<AbsPath>,
+    /// The file that holds the key's passphrase.
+    pub passphrase_file: Option<AbsPath>,
+    /// The hosts that are known; default: OpenSSH's files.
+    pub known_hosts: Option<AbsPath>,
+    /// Use the keys of the agent, too; if there is no key, always true.
+    pub agent: bool,
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self {
+            key: None,
+            passphrase_file: None,
+            known_hosts: None,
+            agent: true,
+        }
+    }
+}
+
+/// Which certificates to trust, and which to show.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The roots of trust.
+    pub roots: Roots,
+    /// The certificate to show to a server that asks for one.
+    pub client: Option<ClientCertificate>,
+    /// Send credentials over `http://`, where everybody on the way can read them.
+    pub allow_plain_credentials: bool,
+}
+
+impl Tls {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let roots = match &self.roots {
+            Roots::File(path) => Some(path.as_path()),
+            Roots::Mozilla | Roots::System => None,
+        };
+        let client = self.client.iter();
+        roots
+            .into_iter()
+            .chain(client.flat_map(|client| [client.cert_file.as_path(), client.key_file.as_path()]))
+    }
+}
+
+/// A certificate of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The PEM file of the certificate, and of those between it and its root.
+    pub cert_file: AbsPath,
+    /// The PEM file of its private key.
+    pub key_file: AbsPath,
+}
+
+/// The roots of trust for TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Roots {
+    /// Mozilla's, which are part of this program.
+    #[default]
+    Mozilla,
+    /// The system's certificate files.
+    System,
+    /// Those of one PEM file, and no others.
+    File(AbsPath),
+}

@@ -1,0 +1,231 @@
+//! Opens and makes repositories so that nothing but their own data counts.
+//!
+//! No system, global or environment configuration is read, no program that a configuration names is
+//! ever run, and what a hostile `.git/config` could redirect (worktree, hooks, alternates of
+//! configuration) is overridden. Everything that opens a repository goes through here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gix::error::ErrorExt as _;
+
+use crate::{
+    base::fault::{Blame, Kind, kind_of_io},
+    git::large::LARGE,
+};
+
+mod edit;
+mod look;
+
+pub use edit::edit_ref;
+use look::Layout;
+pub use look::Trap;
+
+/// A repository could not be opened or made.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// There is something, but git would not call it a repository.
+    #[error("{path} is not a usable git repository: {reason}")]
+    #[diagnostic(help(
+        "repair it with git; or move it away together with the files that were deployed from it, and the next run clones again"
+    ))]
+    Open {
+        /// The git directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What is under one of git's names was put there by no git.
+    #[error("{git_dir} is not a usable git repository: {trap}")]
+    #[diagnostic(help(
+        "see who put it there, and remove it or restore it from a backup; \
+         where the whole target is moved away, the next run clones it"
+    ))]
+    Trap {
+        /// The git directory.
+        git_dir: PathBuf,
+        /// What is there.
+        trap: Trap,
+    },
+    /// A new one could not be made.
+    #[error("cannot create a git repository at {path}: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
+    Init {
+        /// The git directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Open { .. } | Self::Trap { .. } => Kind::Repository,
+            Self::Init { source, .. } => kind_of_io(source),
+        }
+    }
+}
+
+/// Settings that no repository may change: they are read after its own configuration.
+const OVERRIDES: [&str; 14] = [
+    "committer.name=gitsocket",
+    "committer.email=gitsocket@localhost",
+    "core.logAllRefUpdates=true",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "core.fsmonitor=false",
+    "core.fileMode=true",
+    "core.symlinks=true",
+    "core.ignoreCase=false",
+    "core.precomposeUnicode=false",
+    // What git writes to save time may be damaged, or a trap, and says nothing that is not said elsewhere.
+    "core.commitGraph=false",
+    "core.multiPackIndex=false",
+    "index.skipHash=false",
+    "gitoxide.userAgent=git/gitsocket",
+];
+
+/// How repositories are opened: isolated, and trusted as far as reading them goes.
+fn options() -> gix::open::Options {
+    gix::open::Options::isolated()
+        .with(gix::sec::Trust::Full)
+        .strict_config(false)
+        .config_overrides(
+            OVERRIDES
+                .map(str::to_owned)
+                .into_iter()
+                // Whatever is larger is read by `large`.
+                .chain([format!("gitoxide.objects.allocLimit={LARGE}")]),
+        )
+}
+
+/// Open the repository whose git directory is exactly `git_dir`: nothing is searched for.
+pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
+    let failed = |reason: String| Error::Open {
+        path: git_dir.into(),
+        reason,
+    };
+    Layout::of(git_dir)
+        .and_then(|layout| layout.look())
+        .map_err(|trap| Error::Trap {
+            git_dir: git_dir.into(),
+            trap,
+        })?;
+    let repo: gix::Repository = options()
+        .object_store_slots(slots())
+        .open_path_as_is(true)
+        .open(git_dir)
+        .map(Into::into)
+        .map_err(|err| failed(reason(&err)))?;
+    // gitoxide would only stumble over the first ref that it reads.
+    match repo.config_snapshot().string("extensions.refStorage") {
+        Some(format) if format.as_slice() != b"files" => Err(failed(format!(
+            "it stores its refs as {format:?}, which is not supported"
+        ))),
+        _ => Ok(repo),
+    }
+}
+
+/// Look at the reflog that a change of the ref `name` is written to, before gitoxide opens it; if it is followed
+/// (`deref`), at that of the ref that it leads to, too.
+pub fn look_at_logs(repo: &gix::Repository, name: &str, deref: bool) -> Result<(), Trap> {
+    let leads_to = match deref.then(|| repo.refs.try_find(name)) {
+        Some(Ok(Some(found))) => found.target.try_name().map(|name| name.as_bstr().to_string()),
+        _ => None,
+    };
+    let names = [Some(name), leads_to.as_deref()];
+    names.into_iter().flatten().try_for_each(|name| {
+        let dir = match name {
+            "HEAD" => repo.git_dir(),
+            _ => repo.common_dir(),
+        };
+        look::log(&dir.join("logs").join(name))
+    })
+}
+
+/// The names in a git directory that make it one, see gitrepository-layout(5).
+const LAYOUT: [&str; 6] = [
+    "objects/info",
+    "objects/pack",
+    "refs/heads",
+    "refs/tags",
+    "info",
+    "hooks",
+];
+
+/// Make an empty repository at `git_dir`, with `config` as its configuration.
+///
+/// No template is used, so it holds no sample hooks.
+pub fn init(git_dir: &Path, config: &str) -> Result<gix::Repository, Error> {
+    let failed = |source: std::io::Error| Error::Init {
+        path: git_dir.into(),
+        source,
+    };
+    for dir in LAYOUT {
+        fs::create_dir_all(git_dir.join(dir)).map_err(failed)?;
+    }
+    fs::write(git_dir.join("config"), config).map_err(failed)?;
+    // HEAD last: without it, this is no repository.
+    fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n").map_err(failed)?;
+    open(git_dir)
+}
+
+/// All messages of an error of gitoxide's, the outermost first, none twice.
+pub fn reason(err: &gix::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for text in err.iter_errors().map(ToString::to_string) {
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+/// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
+/// Nothing is searched for above it, and it may be anybody's. What is a [`Trap`] is an error that holds one.
+pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
+    let path = entrance(path);
+    Layout::of(&path)
+        .and_then(|layout| layout.look())
+        .map_err(Trap::raise)?;
+    options()
+        .object_store_slots(slots())
+        .open_path_as_is(true)
+        .open(path)
+        .map(Into::into)
+}
+
+/// The `.git` of the worktree at `path`, or `path` itself if there is none in it.
+fn entrance(path: &Path) -> PathBuf {
+    let dot_git = path.join(".git");
+    match !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
+        true => dot_git,
+        false => path.into(),
+    }
+}
+
+/// The directories that data of the repository at `path` is in, beside `path` itself: those of a `.git` file, of a linked
+/// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none, and holds up
+/// nobody: the run that needs it says what is wrong.
+pub fn storage(path: &Path) -> Vec<PathBuf> {
+    let Ok(layout) = Layout::of(&entrance(path)) else {
+        return Vec::new();
+    };
+    let Layout {
+        git_dir,
+        common,
+        alternates,
+    } = layout;
+    [git_dir].into_iter().chain(common).chain(alternates).collect()
+}
+
+/// Room for packs that appear while a repository is read: gix fails once its slots are used up.
+fn slots() -> gix::odb::store::init::Slots {
+    gix::odb::store::init::Slots::AsNeededByDiskState {
+        multiplier: 1.5,
+        minimum: 256,
+    }
+}

@@ -1,0 +1,306 @@
+//! Keeps a repository from filling up: packs are put together, and what nothing refers to any more goes.
+//!
+//! [`tidy`] comes after a run and does nothing most of the time. When many packs have come together, the small ones
+//! become one, with all they hold. When packs have grown to twice what was alive in them, what is alive becomes
+//! one pack, and the rest goes. Both read and write without the target's lock, which is only taken to
+//! swap the packs, after a look at what has happened meanwhile.
+//!
+//! Invariant: what is not dropped has everything it refers to, at every moment. Nothing is dropped that refs, HEADs,
+//! indices or reflogs lead to, or that somebody has touched within the grace. This room does not know what a run is.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use gix::ObjectId;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    base::{
+        descent,
+        name::AbsPath,
+        report::Reporter,
+        watch::{Stop, Watch},
+    },
+    git::{lock, repository},
+};
+
+mod collect;
+mod delta;
+mod error;
+mod leave;
+mod memory;
+mod merge;
+mod output;
+mod reach;
+mod reflog;
+mod roots;
+mod similar;
+mod stock;
+mod swap;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use leave::Reason;
+
+use memory::Memory;
+use stock::{Pack, Stock, Work};
+
+/// What is younger is not dropped, whoever wrote it: a git at work writes objects, or finds that they are there,
+/// some time before a ref or the index names them.
+pub const GRACE: Duration = Duration::from_secs(3600);
+
+/// Below `objects`, so that a rename leads from here to `objects/pack`; `git prune` would remove it as well.
+const TEMPORARY: &str = "tmp_gitsocket-tidy";
+
+/// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
+pub trait Mark {
+    /// The swap begins.
+    fn begin(&self) -> std::io::Result<()>;
+    /// It is over.
+    fn end(&self);
+}
+
+/// What to tidy.
+pub struct Options<'a> {
+    /// The target's path: what runs lock.
+    pub path: &'a AbsPath,
+    /// Its git directory.
+    pub git_dir: &'a Path,
+    /// Whether history is bounded by `depth`: then the reflog of a shallow repository keeps no deploy alive.
+    pub is_bounded: bool,
+    /// What is younger than that is not dropped; see [`GRACE`].
+    pub grace: Duration,
+    /// Commits that must stay though no ref names them, as they are when this is called.
+    pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
+    /// Told of the swap.
+    pub mark: Option<&'a dyn Mark>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    NotDue,
+    /// Somebody is at it already.
+    Busy,
+    /// Somebody changed what it was about; the next time may have more luck.
+    Overtaken,
+    /// There was something to do, but not for us.
+    LeftAlone(Reason),
+    /// Small packs are one now.
+    Merged(Change),
+    /// Garbage is gone.
+    Collected(Change),
+}
+
+/// Packs before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// How many there were, and are.
+    pub packs: (usize, usize),
+    /// Their bytes.
+    pub bytes: (u64, u64),
+}
+
+/// Tidy if that is due. Waits for nobody, but for the target's lock at the end.
+pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
+    let now = SystemTime::now();
+    let objects = options.git_dir.join("objects");
+    if !objects.join("pack").is_dir() {
+        // No repository, whatever it is: the run has said so.
+        return Ok(Outcome::NotDue);
+    }
+    let stock = Stock::read(&objects)?;
+    let memory = Memory::read(options.git_dir);
+    let has_rest = objects.join(TEMPORARY).exists();
+    if let Some(memory) = &memory
+        && !has_rest
+        && (memory.is_paused(now) || stock.work(memory, now, options.grace) == Work::Nothing)
+    {
+        return Ok(Outcome::NotDue);
+    }
+    let Some(alone) = Alone::new(&objects)? else {
+        return Ok(Outcome::Busy);
+    };
+    let memory = memory.unwrap_or(Memory {
+        alive_bytes: stock.free_bytes(),
+        loose: stock.loose,
+        cuts: stock.cuts,
+        paused_until: 0,
+    });
+    let outcome = Tidying {
+        options,
+        objects: &objects,
+        now,
+        memory: &memory,
+        temporary: &alone.temporary,
+    }
+    .run();
+    match &outcome {
+        Ok(Outcome::NotDue) => memory.write(options.git_dir)?,
+        // It may be the same for every run, and costs each of them a while.
+        // If that cannot be written either, the first error says more.
+        Err(_) | Ok(Outcome::LeftAlone(_)) => drop(memory.paused(now).write(options.git_dir)),
+        Ok(_) => {}
+    }
+    outcome
+}
+
+/// The only one to tidy a repository: a lock on `objects/pack`, which dies with its holder; and a directory
+/// for what is being written.
+struct Alone {
+    lock: File,
+    temporary: PathBuf,
+}
+
+impl Alone {
+    fn new(objects: &Path) -> Result<Option<Self>, Error> {
+        let pack_dir = objects.join("pack");
+        let failed = |err| Error::io("lock", &pack_dir, err);
+        let lock = File::open(&pack_dir).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let temporary = objects.join(TEMPORARY);
+        clear(&temporary)?;
+        Ok(Some(Self { lock, temporary }))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed the next time.
+        drop(clear(&self.temporary));
+        // Closing would not do: a hook that is about to be started elsewhere has a copy of it until then.
+        flock(&self.lock, FlockOperation::Unlock).ok();
+    }
+}
+
+fn clear(dir: &Path) -> Result<(), Error> {
+    match descent::remove_all(dir) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, err)),
+        _ => Ok(()),
+    }
+}
+
+struct Tidying<'a> {
+    options: &'a Options<'a>,
+    objects: &'a Path,
+    now: SystemTime,
+    memory: &'a Memory,
+    temporary: &'a Path,
+}
+
+impl Tidying<'_> {
+    fn run(&self) -> Result<Outcome, Error> {
+        // Anew: whoever held the lock may have done it.
+        let stock = Stock::read(self.objects)?;
+        let work = stock.work(self.memory, self.now, self.options.grace);
+        let packs = match &work {
+            Work::Nothing => return Ok(Outcome::NotDue),
+            Work::Merge(packs) | Work::Collect(packs) => packs,
+        };
+        let mut repo = repository::open(self.options.git_dir)?;
+        if let Some(reason) = leave::reason(&repo, self.now)? {
+            return Ok(Outcome::LeftAlone(reason));
+        }
+        if !self.has_room(packs)? {
+            return Ok(Outcome::LeftAlone(Reason::Space));
+        }
+        // What is replaced is needed as much as what replaces it.
+        repo.objects.ignore_replacements = true;
+        repo.objects
+            .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
+        fs::create_dir(self.temporary).map_err(|err| Error::io("create", self.temporary, err))?;
+        match &work {
+            Work::Collect(packs) => self.collect(&repo, &stock, packs),
+            _ => self.merge(&repo, &stock, packs),
+        }
+    }
+
+    /// Put `packs` together.
+    fn merge(&self, repo: &gix::Repository, stock: &Stock, packs: &[Pack]) -> Result<Outcome, Error> {
+        let db = repo.objects.clone().into_inner();
+        let Some(merged) = merge::merge(
+            &db,
+            repo.object_hash(),
+            packs,
+            &[],
+            &|_| true,
+            true,
+            self.temporary,
+        )?
+        else {
+            return Ok(Outcome::NotDue);
+        };
+        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _mark = self.mark()?;
+        if !swap::are_there(packs, false)? || leave::reason(repo, self.now)?.is_some() {
+            return Ok(Outcome::Overtaken);
+        }
+        swap::age(&merged, packs)?;
+        swap::install(&merged, &self.pack_dir())?;
+        swap::remove_packs(packs, Some(&merged.name), &self.pack_dir())?;
+        self.change(stock).map(Outcome::Merged)
+    }
+
+    /// Whether a second copy of `packs` fits, and leaves some room to the runs.
+    fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
+        let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        let room = rustix::fs::statvfs(self.objects)
+            .map_err(|errno| Error::io("look at the room left at", self.objects, errno.into()))?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize) > bytes + bytes / 4 + (1 << 20))
+    }
+
+    /// Mark the target, whose lock is held, until the value is dropped.
+    fn mark(&self) -> Result<Marked<'_>, Error> {
+        if let Some(run) = self.options.mark {
+            run.begin()
+                .map_err(|err| Error::io("mark", self.options.git_dir, err))?;
+        }
+        Ok(Marked(self.options.mark))
+    }
+
+    /// How long a run of the target is waited for.
+    fn patience(&self) -> Watch {
+        Watch::new(PATIENCE, Stop::default(), None)
+    }
+
+    fn pack_dir(&self) -> PathBuf {
+        self.objects.join("pack")
+    }
+
+    fn change(&self, before: &Stock) -> Result<Change, Error> {
+        let after = Stock::read(self.objects)?;
+        let bytes = |stock: &Stock| stock.packs.iter().map(|pack| pack.bytes).sum();
+        Ok(Change {
+            packs: (before.packs.len(), after.packs.len()),
+            bytes: (bytes(before), bytes(&after)),
+        })
+    }
+}
+
+/// Ends with the swap, before the lock.
+struct Marked<'a>(Option<&'a dyn Mark>);
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0 {
+            run.end();
+        }
+    }
+}
+
+/// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
+/// longer, what was tidied is overtaken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many bytes of unpacked objects are kept while trees are read.
+const CACHE_BYTES: usize = 32 << 20;

@@ -1,0 +1,227 @@
+//! Finds what is alive in packs, puts it together, and drops the rest.
+//!
+//! The order under the lock: reflogs that name what goes are rewritten, the new pack appears, the old ones go, and
+//! then cuts of history at commits that are gone. Whatever is done twice does no harm.
+
+use std::path::Path;
+
+use gix::ObjectId;
+
+use super::{
+    Error, Outcome, Reason, Tidying, leave,
+    memory::Memory,
+    merge,
+    output::Merged,
+    reach::{Reach, Worth},
+    reflog::{self, Policy},
+    roots::{self, Roots},
+    stock::{self, Pack, Stock},
+    swap,
+};
+use crate::{
+    base::report::Reporter,
+    git::{lock, repository},
+};
+
+impl Tidying<'_> {
+    /// Put together what is alive in `packs`, and drop the rest.
+    pub(super) fn collect(
+        &self,
+        repo: &gix::Repository,
+        stock: &Stock,
+        packs: &[Pack],
+    ) -> Result<Outcome, Error> {
+        let db = repo.objects.clone().into_inner();
+        let shallow = swap::shallow(self.options.git_dir)?;
+        let policy = Policy::of(repo, self.now, self.options.is_bounded && !shallow.is_empty());
+        let others: Vec<Pack> = stock
+            .packs
+            .iter()
+            .filter(|pack| !packs.contains(pack))
+            .cloned()
+            .collect();
+        let spared = Indices::open(&others, repo.object_hash())?;
+
+        let mut reach = Reach::new(&db, shallow);
+        let Some(roots) = self.follow(repo, policy, &mut reach, None)? else {
+            return Ok(Outcome::LeftAlone(Reason::Index));
+        };
+        let loose = self.old_loose(repo, &reach)?;
+        // These stay, and so does all they refer to.
+        self.follow_loose(repo, &mut reach)?;
+        spared.each(|id| reach.follow(id, Worth::Kept))?;
+        let wanted = |id: &ObjectId| reach.has(id) && !spared.have(id);
+        let merged = merge::merge(
+            &db,
+            repo.object_hash(),
+            packs,
+            &loose,
+            &wanted,
+            false,
+            self.temporary,
+        )?;
+
+        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _mark = self.mark()?;
+        if !swap::are_there(packs, true)?
+            || !swap::are_there(&others, false)?
+            || leave::reason(repo, self.now)?.is_some()
+            || !self.catch_up(
+                repo,
+                policy,
+                (&roots, &mut reach),
+                (packs, &others),
+                merged.as_ref(),
+            )?
+            || !self.expire_reflogs(policy, &reach)?
+        {
+            return Ok(Outcome::Overtaken);
+        }
+        let new = merged.as_ref().map(|merged| merged.name.as_str());
+        if let Some(merged) = &merged {
+            swap::install(merged, &self.pack_dir())?;
+        }
+        if Indices::open(packs, repo.object_hash())?.any(|id| !reach.has(id)) {
+            swap::remove_commit_graph(self.objects)?;
+        }
+        swap::remove_packs(packs, new, &self.pack_dir())?;
+        // Not by `db`, which remembers packs that are gone.
+        let repo = repository::open(self.options.git_dir)?;
+        let last = reach.beginning().filter(|_| self.options.is_bounded);
+        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
+        self.prune_loose(&repo)?;
+        let left = Stock::read(self.objects)?;
+        let memory = Memory {
+            alive_bytes: merged.map_or(0, |merged| merged.bytes),
+            loose: left.loose,
+            cuts: left.cuts,
+            paused_until: 0,
+        };
+        memory.write(self.options.git_dir)?;
+        self.change(stock).map(Outcome::Collected)
+    }
+
+    /// Follow all that keeps objects alive, as it is now, but for what was read `before`. `None`: an index is not
+    /// understood.
+    fn follow(
+        &self,
+        repo: &gix::Repository,
+        policy: Policy,
+        reach: &mut Reach<'_>,
+        before: Option<&Roots>,
+    ) -> Result<Option<Roots>, Error> {
+        let Some(roots) = Roots::read(repo, policy, before)? else {
+            return Ok(None);
+        };
+        roots.follow(reach)?;
+        for id in (self.options.pinned)() {
+            reach.follow(id, Worth::Kept)?;
+        }
+        Ok(Some(roots))
+    }
+
+    /// Nobody but git writes loose objects here: they stay, whatever they are for, until git prunes them.
+    fn follow_loose(&self, repo: &gix::Repository, reach: &mut Reach<'_>) -> Result<(), Error> {
+        for (id, _) in swap::loose(self.objects, repo.object_hash()) {
+            reach.follow(id, Worth::Kept)?;
+        }
+        Ok(())
+    }
+
+    /// Follow what has come meanwhile. Whether all that needs is in the new pack, or in one that stays.
+    fn catch_up(
+        &self,
+        repo: &gix::Repository,
+        policy: Policy,
+        (roots, reach): (&Roots, &mut Reach<'_>),
+        (packs, others): (&[Pack], &[Pack]),
+        merged: Option<&Merged>,
+    ) -> Result<bool, Error> {
+        if !reach.begin_again(swap::shallow(self.options.git_dir)?)
+            || self.follow(repo, policy, reach, Some(roots))?.is_none()
+        {
+            return Ok(false);
+        }
+        self.follow_loose(repo, reach)?;
+        let is_known = |pack: &Pack| packs.iter().chain(others).any(|other| other.path == pack.path);
+        let mut come = Stock::read(self.objects)?.packs;
+        come.retain(|pack| !is_known(pack));
+        Indices::open(&come, repo.object_hash())?.each(|id| reach.follow(id, Worth::Kept))?;
+        let going = Indices::open(packs, repo.object_hash())?;
+        let mut new = Vec::new();
+        if let Some(merged) = merged {
+            new.push(merge::open_index(&merged.index, repo.object_hash())?);
+        }
+        let new = Indices(new);
+        Ok(reach.fresh().iter().all(|id| !going.have(id) || new.have(id)))
+    }
+
+    /// Drop the lines of reflogs that refer to what goes; whether that could be done.
+    fn expire_reflogs(&self, policy: Policy, reach: &Reach<'_>) -> Result<bool, Error> {
+        for dir in roots::admin_dirs(self.options.git_dir)? {
+            for log in reflog::all(&dir)? {
+                if !log.expire(policy, self.options.git_dir, &|id| reach.has(id))? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Loose objects that are alive and older than the grace.
+    fn old_loose(&self, repo: &gix::Repository, reach: &Reach<'_>) -> Result<Vec<ObjectId>, Error> {
+        let mut old = Vec::new();
+        for (id, path) in swap::loose(self.objects, repo.object_hash()) {
+            if reach.has(&id) && self.is_old(&path)? {
+                old.push(id);
+            }
+        }
+        Ok(old)
+    }
+
+    /// Remove loose objects that are packed as well, as `git prune-packed` does.
+    fn prune_loose(&self, repo: &gix::Repository) -> Result<(), Error> {
+        let packs = Stock::read(self.objects)?.packs;
+        let packed = Indices::open(&packs, repo.object_hash())?;
+        for (id, path) in swap::loose(self.objects, repo.object_hash()) {
+            if packed.have(&id) && self.is_old(&path)? {
+                swap::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, path: &Path) -> Result<bool, Error> {
+        let meta = stock::metadata(path)?;
+        Ok(meta.is_some_and(|meta| stock::is_older(stock::modified(&meta), self.now, self.options.grace)))
+    }
+}
+
+/// Which objects are in some packs.
+struct Indices(Vec<gix_pack::index::File>);
+
+impl Indices {
+    fn open(packs: &[Pack], hash: gix::hash::Kind) -> Result<Self, Error> {
+        let open = |pack: &Pack| merge::open_index(&pack.path.with_extension("idx"), hash);
+        packs.iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn have(&self, id: &ObjectId) -> bool {
+        self.0.iter().any(|index| index.lookup(id).is_some())
+    }
+
+    fn any(&self, mut f: impl FnMut(&ObjectId) -> bool) -> bool {
+        self.0
+            .iter()
+            .any(|index| (0..index.num_objects()).any(|at| f(&index.oid_at_index(at).to_owned())))
+    }
+
+    fn each(&self, mut f: impl FnMut(ObjectId) -> Result<(), Error>) -> Result<(), Error> {
+        for index in &self.0 {
+            for at in 0..index.num_objects() {
+                f(index.oid_at_index(at).to_owned())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Why a repository could not be tidied.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use gix::ObjectId;
+
+use crate::{
+    base::fault::{Blame, Kind, kind_of_io},
+    git::{lock, repository},
+};
+
+/// A repository could not be tidied. It is as usable as before.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The target could not be locked.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
+    /// The repository could not be opened.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Open(#[from] repository::Error),
+    /// A file could not be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to read and write the git directory"))]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A part of the repository cannot be understood.
+    #[error("cannot read {what}: {reason}")]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
+    Repository {
+        /// The part.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something needed is not there.
+    #[error("object {id} is missing")]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
+    Missing {
+        /// The object.
+        id: ObjectId,
+    },
+    /// A pack is damaged.
+    #[error("object {id} in {path} is damaged")]
+    #[diagnostic(help(
+        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+    ))]
+    Corrupt {
+        /// The pack.
+        path: PathBuf,
+        /// The object.
+        id: ObjectId,
+    },
+    /// What was written is not what was to be written.
+    #[error("the new pack's index {path} does not hold what it should; nothing was replaced")]
+    #[diagnostic(help("if it happens again, look at the machine's memory and disk"))]
+    Unequal {
+        /// The index.
+        path: PathBuf,
+    },
+    /// A pack counts its objects in 32 bits.
+    #[error("there are more objects than a pack can hold")]
+    #[diagnostic(help("set gc.auto to 0 in it, and tidy it with git"))]
+    TooMany,
+}
+
+impl Error {
+    pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.into();
+        Self::Io { doing, path, source }
+    }
+
+    pub(super) fn object(id: &gix::oid, err: &gix::Error) -> Self {
+        Self::repository(&format!("object {id}"), err)
+    }
+
+    pub(super) fn pack(path: &Path, err: &gix::Error) -> Self {
+        Self::repository(&path.display().to_string(), err)
+    }
+
+    pub(super) fn repository(what: &str, err: &gix::Error) -> Self {
+        Self::Repository {
+            what: what.into(),
+            reason: repository::reason(err),
+        }
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Lock(err) => err.kind(),
+            Self::Open(err) => err.kind(),
+            Self::Io { source, .. } => kind_of_io(source),
+            _ => Kind::Repository,
+        }
+    }
+}

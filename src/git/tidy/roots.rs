@@ -1,0 +1,197 @@
+//! Where everything that is alive begins: refs, HEADs, indices and reflogs, of linked worktrees, too.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use gix::{ObjectId, bstr::ByteSlice as _};
+
+use super::{
+    Error,
+    reach::{Reach, Worth},
+    reflog::{self, Policy},
+    stock,
+};
+use crate::base::bounded::{self, LIST};
+
+/// The roots of a repository at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    /// What refs and HEADs point to.
+    needed: Vec<ObjectId>,
+    /// What indices, reflogs and the like name.
+    kept: Vec<ObjectId>,
+    /// The indices that were read.
+    indices: Vec<(PathBuf, Stamp)>,
+}
+
+/// A file is the same as long as this is: inode, size, and the times of its last changes. git replaces an index
+/// by a rename.
+type Stamp = (u64, u64, i64, i64, i64, i64);
+
+fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
+    Ok(stock::metadata(path)?.map(|meta| {
+        let (modified, changed) = (
+            (meta.mtime(), meta.mtime_nsec()),
+            (meta.ctime(), meta.ctime_nsec()),
+        );
+        (
+            meta.ino(),
+            meta.len(),
+            modified.0,
+            modified.1,
+            changed.0,
+            changed.1,
+        )
+    }))
+}
+
+impl Roots {
+    /// Read them anew, except indices that have not changed since `before`. `None`: an index holds what is not
+    /// understood.
+    pub(super) fn read(
+        repo: &gix::Repository,
+        policy: Policy,
+        before: Option<&Self>,
+    ) -> Result<Option<Self>, Error> {
+        let mut roots = Self::default();
+        roots.refs(repo)?;
+        for dir in admin_dirs(repo.git_dir())? {
+            roots.heads(&dir, repo.object_hash())?;
+            if dir != repo.git_dir() {
+                roots.private_refs(&dir.join("refs"))?;
+            }
+            for log in reflog::all(&dir)? {
+                log.held(policy, &mut roots.kept)?;
+            }
+            let path = dir.join("index");
+            let Some(now) = stamp(&path)? else { continue };
+            let index = (path, now);
+            if before.is_none_or(|before| !before.indices.contains(&index))
+                && !roots.index(&index.0, repo.object_hash())
+            {
+                return Ok(None);
+            }
+            roots.indices.push(index);
+        }
+        Ok(Some(roots))
+    }
+
+    /// Follow all of them.
+    pub(super) fn follow(&self, reach: &mut Reach<'_>) -> Result<(), Error> {
+        for id in &self.needed {
+            reach.follow(*id, Worth::Needed)?;
+        }
+        for id in &self.kept {
+            reach.follow(*id, Worth::Kept)?;
+        }
+        Ok(())
+    }
+
+    fn refs(&mut self, repo: &gix::Repository) -> Result<(), Error> {
+        let failed = |err: gix::Error| Error::repository("the refs", &err);
+        let refs = repo.references().map_err(failed)?;
+        for reference in refs.all().map_err(failed)? {
+            let reference =
+                reference.map_err(|err| Error::repository("a ref", &gix::Error::from_error(err)))?;
+            self.needed
+                .extend(reference.target().try_id().map(ToOwned::to_owned));
+        }
+        Ok(())
+    }
+
+    /// `HEAD` if it is detached, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD` and the like.
+    fn heads(&mut self, dir: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
+        for path in stock::list(dir)? {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            let is_head =
+                name.ends_with(b"HEAD") && name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
+            if !is_head || !path.is_file() {
+                continue;
+            }
+            let into = match name {
+                b"HEAD" => &mut self.needed,
+                _ => &mut self.kept,
+            };
+            into.extend(ids(&path, hash)?);
+        }
+        Ok(())
+    }
+
+    /// The refs that a linked worktree has for itself: of bisecting and rebasing.
+    fn private_refs(&mut self, dir: &Path) -> Result<(), Error> {
+        for path in stock::list(dir)? {
+            // A link may lead up again.
+            match stock::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
+                true => self.private_refs(&path)?,
+                false => self.kept.extend(
+                    ids(&path, gix::hash::Kind::Sha1)?
+                        .into_iter()
+                        .chain(ids(&path, gix::hash::Kind::Sha256)?),
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the index names: entries, and the trees it remembers. Whether it is understood.
+    fn index(&mut self, path: &Path, hash: gix::hash::Kind) -> bool {
+        let options = gix::index::decode::Options {
+            thread_limit: Some(1),
+            ..Default::default()
+        };
+        // Mapped, and so waited for if it is a fifo.
+        if bounded::look(rustix::fs::CWD, path, LIST).is_err() {
+            return false;
+        }
+        let Ok(index) = gix::index::File::at(path, hash, false, options) else {
+            return false;
+        };
+        if index.resolve_undo().is_some() {
+            return false;
+        }
+        let entries = index.entries().iter();
+        self.kept.extend(
+            entries
+                .filter(|entry| !entry.mode.is_submodule())
+                .map(|entry| entry.id),
+        );
+        if let Some(tree) = index.tree() {
+            cached(tree, &mut self.kept);
+        }
+        true
+    }
+}
+
+/// The git directory, and those of linked worktrees in it.
+pub(super) fn admin_dirs(git_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut dirs = stock::list(&git_dir.join("worktrees"))?;
+    dirs.retain(|dir| dir.is_dir());
+    dirs.insert(0, git_dir.into());
+    Ok(dirs)
+}
+
+/// The ids that lines of a file begin with.
+fn ids(path: &Path, hash: gix::hash::Kind) -> Result<Vec<ObjectId>, Error> {
+    let text = match bounded::read(path, LIST) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(Error::io("read", path, err)),
+    };
+    Ok(text
+        .lines()
+        .filter_map(|line| line.fields().next())
+        .filter(|word| word.len() == hash.len_in_hex())
+        .filter_map(|word| ObjectId::from_hex(word).ok())
+        .collect())
+}
+
+fn cached(tree: &gix::index::extension::Tree, ids: &mut Vec<ObjectId>) {
+    if tree.num_entries.is_some() {
+        ids.push(tree.id);
+    }
+    for child in &tree.children {
+        cached(child, ids);
+    }
+}

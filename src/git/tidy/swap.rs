@@ -1,0 +1,181 @@
+//! The short part, under the target's lock: the new pack appears, and those it replaces go.
+//!
+//! A kill before the new index is renamed leaves garbage that recovery knows; one after that leaves objects that
+//! are there twice, and the next time finishes the work. No object is ever missing in between.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use gix::{ObjectId, bstr::ByteSlice as _, hashtable::HashSet};
+
+use super::{
+    Error,
+    output::Merged,
+    reflog::Guard,
+    stock::{self, Pack},
+};
+use crate::base::bounded::{self, LIST};
+
+/// Whether `packs` are all there as they were. With `untouched`, git must not have found anything in them either.
+pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> {
+    for pack in packs {
+        let Some(meta) = stock::metadata(&pack.path)? else {
+            return Ok(false);
+        };
+        if meta.len() != pack.bytes
+            || !pack.path.with_extension("idx").exists()
+            || (!pack.held && pack.path.with_extension("keep").exists())
+            || (untouched && stock::modified(&meta) != pack.modified)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Let the new pack be as old as the youngest of `packs` is now: git may have touched them meanwhile.
+pub(super) fn age(merged: &Merged, packs: &[Pack]) -> Result<(), Error> {
+    let mut youngest = None;
+    for pack in packs {
+        youngest = youngest.max(stock::metadata(&pack.path)?.map(|meta| stock::modified(&meta)));
+    }
+    let failed = |err| Error::io("set the time of", &merged.pack, err);
+    match youngest {
+        Some(time) => File::open(&merged.pack)
+            .and_then(|file| file.set_modified(time))
+            .map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Let the new pack appear: its index last, which makes git see it.
+pub(super) fn install(merged: &Merged, pack_dir: &Path) -> Result<(), Error> {
+    let pack = pack_dir.join(&merged.name);
+    let index = pack.with_extension("idx");
+    // The name is the content's hash: it would be the same file.
+    if !index.exists() {
+        for (from, to) in [(&merged.pack, &pack), (&merged.index, &index)] {
+            fs::rename(from, to).map_err(|err| Error::io("create", to, err))?;
+        }
+    }
+    sync(pack_dir)
+}
+
+fn sync(dir: &Path) -> Result<(), Error> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|err| Error::io("sync", dir, err))
+}
+
+/// Remove `packs`, except the one named `new`. What speeds up their reading goes first, and the index before
+/// the pack: a pack without one is garbage that recovery knows.
+pub(super) fn remove_packs(packs: &[Pack], new: Option<&str>, pack_dir: &Path) -> Result<(), Error> {
+    let is_new = |pack: &Pack| pack.path.file_name().and_then(|name| name.to_str()) == new && new.is_some();
+    let old: Vec<_> = packs.iter().filter(|pack| !is_new(pack)).collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    // It names packs that go; without it git looks into each index.
+    for path in stock::list(pack_dir)? {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name == b"multi-pack-index" || name.starts_with(b"multi-pack-index-") {
+            remove(&path)?;
+        }
+    }
+    for pack in old {
+        for extension in ["bitmap", "rev", "idx", "pack"] {
+            remove(&pack.path.with_extension(extension))?;
+        }
+    }
+    Ok(())
+}
+
+/// Remove the commit-graph, which git rewrites at will: it may name commits that go.
+pub(super) fn remove_commit_graph(objects: &Path) -> Result<(), Error> {
+    let chain = objects.join("info/commit-graphs");
+    remove(&chain.join("commit-graph-chain"))?;
+    for path in stock::list(&chain)? {
+        remove(&path)?;
+    }
+    remove(&objects.join("info/commit-graph"))
+}
+
+/// The commits at which history is cut.
+pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
+    let path = git_dir.join("shallow");
+    match bounded::read(&path, LIST) {
+        Ok(text) => text
+            .lines()
+            .map(|line| ObjectId::from_hex(line.trim_ascii_end()))
+            .collect::<Result<_, _>>()
+            .map_err(|err| Error::io("read", &path, io::Error::other(err.to_string()))),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(HashSet::default()),
+        Err(err) => Err(Error::io("read", &path, err)),
+    }
+}
+
+/// Forget cuts at commits that are gone, as `git prune` does. After the packs: the other way round, a kill would
+/// leave a commit whose parents are missing. If none is left, `last` is one that cuts nothing off: without any, the
+/// repository would not be shallow any more, and the next fetch would bring all of the history.
+pub(super) fn prune_shallow(
+    git_dir: &Path,
+    is_there: &dyn Fn(&ObjectId) -> bool,
+    last: Option<ObjectId>,
+) -> Result<(), Error> {
+    let all = shallow(git_dir)?;
+    let mut left: Vec<_> = all.iter().filter(|id| is_there(id)).collect();
+    if left.len() == all.len() {
+        return Ok(());
+    }
+    let Some(_guard) = Guard::take(git_dir.join("shallow.lock"))? else {
+        return Ok(());
+    };
+    if left.is_empty() {
+        left.extend(last.as_ref());
+    }
+    left.sort();
+    let path = git_dir.join("shallow");
+    let failed = |err| Error::io("rewrite", &path, err);
+    if left.is_empty() {
+        return remove(&path);
+    }
+    let text: String = left.iter().map(|id| format!("{id}\n")).collect();
+    replace(git_dir, &path, text.as_bytes()).map_err(failed)
+}
+
+/// Put `content` in the place of the file `path`. The caller holds the target's lock, and recovery removes what a
+/// kill leaves.
+pub(super) fn replace(git_dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = git_dir.join("gitsocket");
+    fs::create_dir_all(&dir)?;
+    let temporary = dir.join("tidy.tmp");
+    fs::write(&temporary, content)?;
+    let file = File::open(&temporary)?;
+    file.set_permissions(fs::metadata(path)?.permissions())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Loose objects, and when they were written.
+pub(super) fn loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBuf)> {
+    gix::odb::loose::Store::at(objects, hash)
+        .iter()
+        // What is no object does not count; what cannot be read is not removed.
+        .filter_map(Result::ok)
+        .map(|id| {
+            let hex = id.to_string();
+            (id, objects.join(&hex[..2]).join(&hex[2..]))
+        })
+        .collect()
+}
+
+/// Remove a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, err)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,445 @@
+//! A repository on this machine, served by a thread of this process: no git, and the same code as for the rest.
+//!
+//! The thread lives as long as the connection: once that is dropped, it stops at the next object. The repository is
+//! opened and read by that thread alone: whatever holds it up there (a fifo, a file system that does not answer), the
+//! run goes on at its deadline, and leaves the thread behind. [`Threads`] knows those.
+//! What is said is the business of `upload_pack`.
+
+use std::{
+    fs::Metadata,
+    io::{self, Read},
+    os::unix::{ffi::OsStrExt, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use gix_transport::{
+    Protocol,
+    client::git::{ConnectMode, blocking_io::Connection},
+};
+
+use super::{Deadline, Timed, Transport};
+use crate::{
+    base::{
+        fault::{Blame, Kind, kind_of_io},
+        name::AbsPath,
+    },
+    git::{large::Scratch, repository, upload_pack},
+};
+
+/// A local repository cannot be fetched from.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// There is nothing.
+    #[error("there is no repository at {path}: no such file or directory")]
+    #[diagnostic(help("correct `repo`, or create the repository"))]
+    Absent {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It may not be read.
+    #[error("the repository at {path} may not be read: permission denied")]
+    #[diagnostic(help("the user that gitsocket runs as must be able to read all of it"))]
+    Denied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// There is a file.
+    #[error("{path} is a file, not a repository")]
+    #[diagnostic(help("`repo` must name a worktree, a bare repository or a .git directory"))]
+    File {
+        /// Where.
+        path: PathBuf,
+    },
+    /// There is something else.
+    #[error("{path} is not a usable git repository: {reason}")]
+    #[diagnostic(help(
+        "`repo` must name a worktree, a bare repository or a .git directory; none is searched for above it"
+    ))]
+    NotRepository {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It, or what it borrows from, holds what git would not put there.
+    #[error("{path} is not a usable git repository: {trap}")]
+    #[diagnostic(help("see who put it there, and remove it, or let `repo` name another repository"))]
+    Trap {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        trap: String,
+    },
+    /// It does not let itself be opened.
+    #[error("the repository at {path} could not be opened in {}", humantime::format_duration(*after))]
+    #[diagnostic(help(
+        "see whether its file system answers, and that no file in it is a fifo or a device; \
+         if it is only slow, raise the trigger's `timeout`"
+    ))]
+    Slow {
+        /// Where.
+        path: PathBuf,
+        /// The whole time allowed.
+        after: Duration,
+    },
+    /// Earlier fetches from it were given up, but their threads cannot be.
+    #[error("{MAX_LEFT} earlier fetches from {path} still hang in reading it")]
+    #[diagnostic(help(
+        "see whether its file system answers, and that no file in it is a fifo or a device; \
+         then restart the daemon, if they do not end by themselves"
+    ))]
+    Hanging {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Its refs are kept in a way that is not known here.
+    #[error("the repository at {path} stores its refs as {format:?}, which is not supported")]
+    #[diagnostic(help("convert it with `git refs migrate --ref-format=files`"))]
+    RefFormat {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        format: String,
+    },
+    /// The system has no thread or socket left.
+    #[error("cannot serve the repository at {path}")]
+    #[diagnostic(help("the limits on processes, threads or open files may be reached"))]
+    Serve {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Serve { source, .. } => match kind_of_io(source) {
+                Kind::Path => Kind::Resources,
+                kind => kind,
+            },
+            Self::Slow { .. } => Kind::Timeout,
+            _ => Kind::Remote,
+        }
+    }
+}
+
+/// So many threads may be left behind in reading one source; another fetch from it waits for the end of one of them.
+/// A thread that nothing holds up ends a moment after its client.
+const MAX_LEFT: usize = 3;
+
+/// The threads that serve. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Threads(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    all: Mutex<Vec<Serving>>,
+    ended: Condvar,
+}
+
+/// One of them, until it has ended.
+#[derive(Debug)]
+struct Serving {
+    path: PathBuf,
+    /// Set once its client has gone.
+    stop: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Have a place for another thread that reads `path`, before `deadline`.
+    fn enter(&self, path: &Path, stop: &Arc<AtomicBool>, deadline: Deadline) -> Option<Entered> {
+        let full = |all: &mut Vec<Serving>| {
+            let left = |one: &&Serving| one.path == path && one.stop.load(Ordering::Relaxed);
+            all.iter().filter(left).count() >= MAX_LEFT
+        };
+        let patience = deadline.left().unwrap_or_default();
+        let waited = self.0.ended.wait_timeout_while(lock(&self.0.all), patience, full);
+        let (mut all, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
+        }
+        all.push(Serving {
+            path: path.into(),
+            stop: stop.clone(),
+        });
+        Some(Entered {
+            threads: self.clone(),
+            stop: stop.clone(),
+        })
+    }
+}
+
+/// A thread's entry in the list.
+struct Entered {
+    threads: Threads,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&self.threads.0.all).retain(|one| !Arc::ptr_eq(&one.stop, &self.stop));
+        self.threads.0.ended.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A list is never half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serve the repository at `path` to the transport that is returned.
+pub(super) fn connect(
+    path: &AbsPath,
+    deadline: Deadline,
+    scratch: &Path,
+    threads: &Threads,
+) -> Result<Box<dyn Transport + Send>, Error> {
+    serve(path, deadline, scratch, threads).map(|(transport, _)| transport)
+}
+
+/// What the thread that serves comes to; nothing if it could not open the repository.
+type Served = JoinHandle<Option<Result<(), upload_pack::Error>>>;
+
+fn serve(
+    path: &AbsPath,
+    deadline: Deadline,
+    scratch: &Path,
+    threads: &Threads,
+) -> Result<(Box<dyn Transport + Send>, Served), Error> {
+    let scratch = Scratch::new(scratch);
+    let failed = |source| Error::Serve {
+        path: path.as_path().into(),
+        source,
+    };
+    let (theirs, ours) = UnixStream::pair().map_err(failed)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let socket = Timed::new(theirs, deadline);
+    let client = Client {
+        socket: socket.clone(),
+        stop: stop.clone(),
+    };
+    let Some(entered) = threads.enter(path.as_path(), &stop, deadline) else {
+        return Err(Error::Hanging {
+            path: path.as_path().into(),
+        });
+    };
+    let (say, opened) = mpsc::sync_channel(1);
+    let source = path.clone();
+    let served = thread::Builder::new()
+        .name("upload-pack".into())
+        .spawn(move || {
+            let _entered = entered;
+            let repo = match open(&source) {
+                Ok(repo) => repo,
+                Err(err) => {
+                    say.send(Err(err)).ok();
+                    return None;
+                }
+            };
+            say.send(Ok(())).ok();
+            let served = upload_pack::serve(repo, &ours, &ours, scratch, &stop);
+            if let Err(err) = &served {
+                // The client was told, if it is still there.
+                tracing::debug!("upload-pack: {err}");
+            }
+            Some(served)
+        })
+        .map_err(failed)?;
+    match opened.recv_timeout(deadline.left().unwrap_or_default()) {
+        Ok(opened) => opened?,
+        Err(RecvTimeoutError::Timeout) => {
+            return Err(Error::Slow {
+                path: path.as_path().into(),
+                after: deadline.after(),
+            });
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            return Err(failed(io::Error::other("the thread that opens it has panicked")));
+        }
+    }
+    let connection = Connection::new(
+        client,
+        socket,
+        Protocol::V2,
+        path.as_path().as_os_str().as_bytes(),
+        None::<(&str, _)>,
+        ConnectMode::Process,
+        false,
+    );
+    Ok((Box::new(connection), served))
+}
+
+/// Open what is at `path`, or say what is there instead.
+fn open(path: &AbsPath) -> Result<gix::Repository, Error> {
+    let path = path.as_path();
+    let meta = std::fs::metadata(path).map_err(|err| unreadable(path, &err))?;
+    let repo = repository::open_source(path).map_err(|err| explain(path, &meta, &err))?;
+    match repo.config_snapshot().string("extensions.refStorage") {
+        Some(format) if format.to_ascii_lowercase() != b"files" => Err(Error::RefFormat {
+            path: path.into(),
+            format: format.to_string(),
+        }),
+        _ => Ok(repo),
+    }
+}
+
+fn unreadable(path: &Path, err: &io::Error) -> Error {
+    let path = path.to_owned();
+    match err.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Absent { path },
+        io::ErrorKind::PermissionDenied => Error::Denied { path },
+        _ => Error::NotRepository {
+            path,
+            reason: err.to_string(),
+        },
+    }
+}
+
+/// Why a path that exists is not a repository.
+fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
+    if let Some(trap) = err.downcast_any_ref::<repository::Trap>() {
+        return Error::Trap {
+            path: path.into(),
+            trap: trap.to_string(),
+        };
+    }
+    let denied =
+        |path: &Path| std::fs::metadata(path).is_err_and(|err| err.kind() == io::ErrorKind::PermissionDenied);
+    let path = path.to_owned();
+    if err.is_permission_denied() || denied(&path.join(".git")) || denied(&path.join("HEAD")) {
+        Error::Denied { path }
+    } else if meta.is_file() && !path.ends_with(".git") {
+        Error::File { path }
+    } else {
+        let reason = err.to_string();
+        Error::NotRepository { path, reason }
+    }
+}
+
+/// The client's end: the thread need not wait for the next byte it writes to learn that nobody listens.
+struct Client {
+    socket: Timed<UnixStream>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Read for Client {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(buf)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use gix_transport::{
+        Service,
+        client::blocking_io::{Transport as _, TransportV2Ext},
+    };
+
+    use super::*;
+
+    fn path(path: &Path) -> AbsPath {
+        AbsPath::resolve(Path::new("/"), path).unwrap()
+    }
+
+    fn deadline() -> Deadline {
+        Deadline::new(Duration::from_secs(60))
+    }
+
+    /// A repository with a blob that no socket's buffer holds, and the id of that.
+    fn large() -> (tempfile::TempDir, gix::ObjectId) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let repo = gix::init_bare(dir.path()).unwrap();
+        let mut bytes = vec![0; 4 << 20];
+        fastrand::Rng::with_seed(1).fill(&mut bytes);
+        let id = repo.write_blob(bytes).unwrap().detach();
+        (dir, id)
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_connection() {
+        let (dir, id) = large();
+        let threads = Threads::default();
+        // Before anything was said.
+        let (transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
+        drop(transport);
+        served.join().unwrap().unwrap().ok();
+
+        // After the handshake.
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
+        transport.handshake(Service::UploadPack, &[]).unwrap();
+        drop(transport);
+        served.join().unwrap().unwrap().ok();
+
+        // In the middle of a pack that nobody reads.
+        let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
+        transport.handshake(Service::UploadPack, &[]).unwrap();
+        let arguments = [format!("want {id}").into(), "done".into()];
+        let mut answer = transport
+            .invoke(
+                "fetch",
+                std::iter::empty::<(&str, Option<&str>)>(),
+                Some(arguments.into_iter()),
+                false,
+            )
+            .unwrap();
+        let mut line = String::new();
+        answer.readline_str(&mut line).unwrap();
+        assert_eq!(line, "packfile\n");
+        drop(answer);
+        drop(transport);
+        let err = served.join().unwrap().unwrap().unwrap_err();
+        assert!(
+            matches!(err, upload_pack::Error::Gone(_) | upload_pack::Error::Stopped),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_repository_is_said() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| path(&dir.path().join(name));
+        let said = |name: &str| open(&at(name)).unwrap_err();
+        assert!(matches!(said("nothing"), Error::Absent { .. }));
+
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(matches!(said("file"), Error::File { .. }));
+        assert!(matches!(said("file/below"), Error::Absent { .. }));
+
+        // A directory inside a repository is not one.
+        gix::init(dir.path().join("repo")).unwrap();
+        std::fs::create_dir(dir.path().join("repo/sub")).unwrap();
+        let err = said("repo/sub");
+        assert!(matches!(err, Error::NotRepository { .. }), "{err}");
+        assert_eq!(err.kind(), Kind::Remote);
+        open(&at("repo")).unwrap();
+        open(&at("repo/.git")).unwrap();
+
+        let config = dir.path().join("repo/.git/config");
+        std::fs::write(
+            config,
+            "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n",
+        )
+        .unwrap();
+        let err = said("repo");
+        assert!(matches!(err, Error::RefFormat { .. }), "{err}");
+    }
+}

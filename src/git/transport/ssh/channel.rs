@@ -1,0 +1,333 @@
+//! One command on the host: its input and output go through a socket pair, its other words to whoever is interested,
+//! and how it ended is kept for the moment when that is asked.
+//!
+//! Invariant: the [`Ending`] is known before our end of the socket pair is closed.
+
+use std::{
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+    time::Duration,
+};
+
+use russh::{ChannelMsg, ChannelOpenFailure, ChannelReadHalf, client::Handle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::UnixStream as Socket,
+    sync::watch,
+    time::timeout,
+};
+
+use super::{
+    Error,
+    guard::{Ended, Guard},
+    remote::Remote,
+    session,
+};
+use crate::{
+    base::{
+        fault::one_line,
+        report::{Report, Reporter},
+    },
+    git::transport::tcp,
+};
+
+/// A command to run.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Our end of the socket pair, non-blocking.
+    pub(super) socket: UnixStream,
+    /// The command, for the host's shell.
+    pub(super) command: String,
+    /// What it says besides its output.
+    pub(super) words: Words,
+    /// Told when the host has opened a channel; dropped if it does not, once the end is written down.
+    pub(super) opened: SyncSender<()>,
+    /// Where its end is written down.
+    pub(super) ending: Arc<Ending>,
+}
+
+/// Serve `request` over a new channel.
+pub(super) async fn serve(
+    handle: Arc<Handle<Guard>>,
+    request: Request,
+    mut end: watch::Receiver<Option<Ended>>,
+) {
+    let Request {
+        socket,
+        command,
+        mut words,
+        opened,
+        ending,
+    } = request;
+    let Ok(socket) = Socket::from_std(socket) else {
+        return;
+    };
+    let (mut input, mut output) = socket.into_split();
+    let mut state = State::default();
+    let talk = async {
+        let channel = handle.channel_open_session().await?;
+        // There is room for the one message, so this does not block.
+        opened.send(()).ok();
+        // A host that does not accept it speaks an older protocol; an answer to it is not waited for.
+        channel.set_env(false, "GIT_PROTOCOL", "version=2").await?;
+        channel.exec(true, command).await?;
+        let (mut from, to) = channel.split();
+        let pass = async {
+            let mut buf = vec![0; 32 * 1024];
+            while let Ok(length @ 1..) = input.read(&mut buf).await {
+                if to.data_bytes(buf[..length].to_vec()).await.is_err() {
+                    // The other half knows why.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let over = tokio::select! {
+            () = pass => Some(Outcome::Dropped),
+            over = listen(&mut from, &mut output, &mut words, &mut state) => over,
+        };
+        // First this: what still comes would wait for somebody to listen.
+        drop(from);
+        to.close().await.ok();
+        Ok::<_, russh::Error>(over)
+    };
+    let outcome = match talk.await {
+        Ok(Some(outcome)) => outcome,
+        Err(russh::Error::ChannelOpenFailure(why)) => Outcome::NoChannel(why),
+        Ok(None) | Err(_) => match timeout(EXIT, session::ended(&mut end)).await {
+            Ok(Ended::Said(why)) if !why.is_empty() => Outcome::Lost(format!("the host closed it: {why}")),
+            Ok(Ended::Lost(why)) => Outcome::Lost(why),
+            _ => Outcome::Lost("the host closed it".into()),
+        },
+    };
+    words.finish();
+    ending.set(End {
+        outcome,
+        started: state.started,
+        said: words.said(),
+    });
+}
+
+/// What the command did so far.
+#[derive(Debug, Default)]
+struct State {
+    /// Output came that may be git's protocol.
+    started: bool,
+    /// Output came that is not.
+    strange: bool,
+    /// The input was closed by the host.
+    eof: bool,
+    status: Option<String>,
+}
+
+/// How long a host may take from the end of the output to the exit status, or to say more when it began strangely.
+const EXIT: Duration = Duration::from_secs(2);
+
+/// Pass the command's output on until it ends; nothing if the connection ended.
+async fn listen(
+    from: &mut ChannelReadHalf,
+    output: &mut (impl AsyncWrite + Unpin),
+    words: &mut Words,
+    state: &mut State,
+) -> Option<Outcome> {
+    loop {
+        let message = match state.eof || state.strange {
+            false => from.wait().await,
+            // After words that are not git's, git may well run, and wait for us as we would for it.
+            true => timeout(EXIT, from.wait())
+                .await
+                .unwrap_or(Some(ChannelMsg::Close)),
+        };
+        match message? {
+            ChannelMsg::Data { data } => {
+                // Each of git's packets begins with its length in hexadecimal.
+                if !state.started && !data.iter().take(4).all(u8::is_ascii_hexdigit) {
+                    state.strange = true;
+                }
+                if state.strange {
+                    words.hear(&data);
+                } else {
+                    state.started = true;
+                    if output.write_all(&data).await.is_err() {
+                        return Some(Outcome::Dropped);
+                    }
+                }
+            }
+            ChannelMsg::ExtendedData { data, .. } => words.hear(&data),
+            ChannelMsg::ExitStatus { exit_status } => {
+                state.status = Some(format!("exit status {exit_status}"))
+            }
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                state.status = Some(format!("signal {signal_name:?}"));
+            }
+            // Nothing else was asked for that can fail.
+            ChannelMsg::Failure => return Some(Outcome::NoExec),
+            ChannelMsg::Eof => state.eof = true,
+            ChannelMsg::Close => {
+                return Some(match state.strange {
+                    true => Outcome::Strange,
+                    false => Outcome::Exited(state.status.take()),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a host says for people, on its standard error or before the login: each line is reported as it comes,
+/// and remembered up to a limit.
+#[derive(Debug)]
+pub(super) struct Words {
+    report: Reporter,
+    line: Vec<u8>,
+    said: String,
+    lines: usize,
+}
+
+impl Words {
+    /// A longer line is cut, in bytes.
+    const MAX_LINE: usize = 1000;
+    /// What is said after that many lines is not reported.
+    const MAX_LINES: usize = 200;
+    /// As much is remembered, in bytes.
+    const MAX_SAID: usize = 1000;
+
+    pub(super) fn new(report: Reporter) -> Self {
+        Self {
+            report,
+            line: Vec::new(),
+            said: String::new(),
+            lines: 0,
+        }
+    }
+
+    /// Hear `bytes`, which may end anywhere in a line.
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' | b'\r' => self.finish(),
+                _ if self.line.len() < Self::MAX_LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    /// A line ends here.
+    pub(super) fn finish(&mut self) {
+        let line = one_line(&String::from_utf8_lossy(&std::mem::take(&mut self.line)));
+        let text = line.trim_end();
+        if text.is_empty() {
+            return;
+        }
+        self.lines += 1;
+        if self.said.len() < Self::MAX_SAID {
+            let gap = if self.said.is_empty() { "" } else { " " };
+            self.said.push_str(gap);
+            self.said.push_str(text.trim_start());
+        }
+        if self.lines <= Self::MAX_LINES {
+            self.report.emit(Report::Remote { line: text.into() });
+        }
+    }
+
+    /// All that was said, in one line.
+    fn said(&self) -> String {
+        self.said[..self.said.floor_char_boundary(Self::MAX_SAID)].into()
+    }
+}
+
+/// How a command ended, once that is known.
+#[derive(Debug)]
+pub(super) struct Ending {
+    remote: Remote,
+    end: Mutex<Option<End>>,
+}
+
+#[derive(Debug)]
+struct End {
+    outcome: Outcome,
+    /// git's protocol was spoken.
+    started: bool,
+    said: String,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// The command ended, with this status.
+    Exited(Option<String>),
+    /// What it printed was not git's protocol.
+    Strange,
+    /// The host did not open a channel.
+    NoChannel(ChannelOpenFailure),
+    /// The host did not run it.
+    NoExec,
+    /// The connection ended.
+    Lost(String),
+    /// Nobody listens any more.
+    Dropped,
+}
+
+impl Ending {
+    pub(super) fn new(remote: Remote) -> Self {
+        Self {
+            remote,
+            end: Mutex::new(None),
+        }
+    }
+
+    fn set(&self, end: End) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// The remote that it is about.
+    pub(super) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// What went wrong, if the end was not a good one.
+    pub(super) fn error(&self) -> Option<Error> {
+        let Remote { peer, command, .. } = &self.remote;
+        let (url, host) = (peer.url.clone(), peer.host.clone());
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |why: &str| {
+            tcp::Error::Lost {
+                peer: Box::new(peer.clone()),
+                source: std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why.to_owned()),
+            }
+            .into()
+        };
+        let Some(End {
+            outcome,
+            started,
+            said,
+        }) = &*end
+        else {
+            return Some(lost("its thread ended"));
+        };
+        let said = said.clone();
+        Some(match outcome {
+            Outcome::Dropped => return None,
+            // What is missing then, git's protocol knows better.
+            Outcome::Exited(Some(status)) if *started && status == "exit status 0" => return None,
+            Outcome::Exited(status) => {
+                let status = status.clone().unwrap_or_else(|| "it hung up".into());
+                match started {
+                    true => Error::BrokenOff { url, status, said },
+                    false => Error::NotServed { url, status, said },
+                }
+            }
+            Outcome::Strange => Error::NotGit { url, said },
+            Outcome::NoChannel(ChannelOpenFailure::ResourceShortage | ChannelOpenFailure::ConnectFailed) => {
+                lost("the host opens no more channels")
+            }
+            Outcome::NoChannel(_) => Error::Exec {
+                host,
+                command: command.clone(),
+            },
+            Outcome::NoExec => Error::Exec {
+                host,
+                command: command.clone(),
+            },
+            Outcome::Lost(why) => lost(why),
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! What can go wrong over SSH, in words that never hold a secret.
+
+use std::{io, path::PathBuf};
+
+use super::known_hosts::Line;
+use crate::{
+    base::{
+        fault::{Blame, Kind, kind_of_io},
+        name::AbsPath,
+        secret,
+    },
+    git::transport::tcp,
+};
+
+/// The key that a host offers.
+#[derive(Debug)]
+pub struct Offer {
+    /// The host.
+    pub host: String,
+    /// The kind of the key.
+    pub algorithm: String,
+    /// The key's fingerprint.
+    pub fingerprint: String,
+    /// The line of a file that makes it known.
+    pub line: String,
+}
+
+impl std::fmt::Display for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the {} key {}", self.algorithm, self.fingerprint)
+    }
+}
+
+/// A repository could not be read over SSH.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The host could not be reached, was lost, or was too slow.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Network(#[from] tcp::Error),
+    /// The file of the key or of its passphrase could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
+    /// The URL cannot be used.
+    #[error("{url} cannot be used: {reason}")]
+    #[diagnostic(help("correct `repo`"))]
+    Url {
+        /// The URL.
+        url: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The URL names no user; who runs this program is nobody the host knows.
+    #[error("{url} names no user to log in as")]
+    #[diagnostic(help("write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH"))]
+    NoUser {
+        /// The URL.
+        url: String,
+    },
+    /// A file of known hosts could not be read.
+    #[error("cannot read the known hosts in {}: {source}", .path.display())]
+    #[diagnostic(help("it must exist and be readable for the user that gitsocket runs as"))]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key's file does not hold a usable key.
+    #[error("the key in {path} cannot be used: {reason}")]
+    #[diagnostic(help("{help}"))]
+    Key {
+        /// The file.
+        path: AbsPath,
+        /// Why.
+        reason: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The key is encrypted, and nobody said how to open it.
+    #[error("the key in {path} is encrypted")]
+    #[diagnostic(help(
+        "write its passphrase into a file, and name that: auth: Ssh(…, passphrase_file: \"…\")"
+    ))]
+    Encrypted {
+        /// The file.
+        path: AbsPath,
+    },
+    /// The passphrase does not open the key.
+    #[error("the passphrase in {passphrase_file} does not open the key in {key}")]
+    #[diagnostic(help("write the key's passphrase alone on the first line of {passphrase_file}"))]
+    Passphrase {
+        /// The key's file.
+        key: AbsPath,
+        /// The passphrase's file.
+        passphrase_file: AbsPath,
+    },
+    /// There is no agent to ask.
+    #[error(
+        "there is no key for {host}: `auth` names none, and no SSH agent is there ($SSH_AUTH_SOCK is not set)"
+    )]
+    #[diagnostic(help("name a key that the host accepts: auth: Ssh(key: \"/etc/gitsocket/key\")"))]
+    NoAgent {
+        /// The host.
+        host: String,
+    },
+    /// The agent does not answer as it should.
+    #[error("the SSH agent at {} cannot be used: {reason}", .socket.display())]
+    #[diagnostic(help("start it, or correct $SSH_AUTH_SOCK; or name a key with auth: Ssh(key: \"…\")"))]
+    Agent {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The agent holds nothing.
+    #[error("the SSH agent at {} holds no keys", .socket.display())]
+    #[diagnostic(help(
+        "add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: \"…\")"
+    ))]
+    AgentEmpty {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// No file knows the host.
+    #[error("the host {} is not known; it offers {offer}{}", .offer.host, and_skipped(.skipped))]
+    #[diagnostic(help(
+        "ask whoever runs the host whether {} is its key's fingerprint; if so, add to {}: {}",
+        .offer.fingerprint,
+        .file.display(),
+        .offer.line
+    ))]
+    UnknownHost {
+        /// Its key.
+        offer: Box<Offer>,
+        /// The file to add it to.
+        file: PathBuf,
+        /// A line that was not understood, and why.
+        skipped: Option<(Line, &'static str)>,
+    },
+    /// The host is known by another key.
+    #[error("the host {} offers {offer}, but another one stands in {known}", .offer.host)]
+    #[diagnostic(help(
+        "somebody may be between; or the host has a new key: ask whoever runs it whether {} is right, \
+         and only then replace that line by: {}",
+        .offer.fingerprint,
+        .offer.line
+    ))]
+    ChangedHost {
+        /// Its key.
+        offer: Box<Offer>,
+        /// Where another key stands.
+        known: Line,
+    },
+    /// The host's key must not be used any more.
+    #[error("the host {} offers {offer}, which is revoked by {by}", .offer.host)]
+    #[diagnostic(help(
+        "somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered"
+    ))]
+    RevokedHost {
+        /// Its key.
+        offer: Box<Offer>,
+        /// Where that stands.
+        by: Line,
+    },
+    /// The host's certificate is signed by an authority that is trusted, but not valid.
+    #[error("the certificate of the host {host} is not valid: {reason}")]
+    #[diagnostic(help(
+        "whoever runs the host must have its certificate renewed, for the name that `repo` uses"
+    ))]
+    HostCertificate {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// Host and client have no method in common.
+    #[error("no secure connection to {host}: it offers nothing but {theirs} for the {what}")]
+    #[diagnostic(help("the host's SSH server is too old or too strictly configured; have it updated"))]
+    NoCommonAlgorithm {
+        /// The host.
+        host: String,
+        /// What for.
+        what: &'static str,
+        /// What it offers.
+        theirs: String,
+    },
+    /// Something else than SSH answered.
+    #[error("{host} does not speak SSH")]
+    #[diagnostic(help("check the port in `repo`; that of SSH is usually 22"))]
+    NotSsh {
+        /// The host.
+        host: String,
+    },
+    /// The host does not keep to the protocol, or somebody is between.
+    #[error("the SSH connection to {host} failed: {reason}")]
+    #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
+    Protocol {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// No key was good enough.
+    #[error("{host} does not let the user {user:?} in with {}{}", tried.join(", "), .remarks)]
+    #[diagnostic(help("{}", if *.half {
+        "the key was accepted, but the host asks for a second proof, which is not supported"
+    } else {
+        "the public half of the key must be a deploy key of the repository, or stand in the user's authorized_keys"
+    }))]
+    Refused {
+        /// The host.
+        host: String,
+        /// The user.
+        user: String,
+        /// Fingerprints of the keys, and where they are from.
+        tried: Vec<String>,
+        /// A key was right, but not enough.
+        half: bool,
+        /// What the host said to that, as the end of a sentence.
+        remarks: String,
+    },
+    /// The host runs no commands for this user.
+    #[error("{host} refuses to run {command}")]
+    #[diagnostic(help(
+        "the account must be allowed to run git-upload-pack; it may be for file transfer only"
+    ))]
+    Exec {
+        /// The host.
+        host: String,
+        /// The command.
+        command: String,
+    },
+    /// The host has nothing to give, in its own words.
+    #[error("{url} cannot be fetched from: {}", words(.said, .status))]
+    #[diagnostic(help("see whether the repository is there, and whether the key may read it"))]
+    NotServed {
+        /// The URL.
+        url: String,
+        /// How the command ended.
+        status: String,
+        /// Its words.
+        said: String,
+    },
+    /// The host's side ended in the middle.
+    #[error("{url} broke off: {}", words(.said, .status))]
+    #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
+    BrokenOff {
+        /// The URL.
+        url: String,
+        /// How the command ended.
+        status: String,
+        /// Its words.
+        said: String,
+    },
+    /// A shell or a message answered instead of git.
+    #[error("{url} answers what is not git's protocol: {said:?}")]
+    #[diagnostic(help(
+        "whatever the account's login scripts print must go to standard error; or it is not allowed to run git"
+    ))]
+    NotGit {
+        /// The URL.
+        url: String,
+        /// What it answered.
+        said: String,
+    },
+    /// The system has no thread or socket left.
+    #[error("cannot start an SSH connection to {host}: {source}")]
+    #[diagnostic(help(
+        "a limit on processes, threads or open files is reached; raise it: TasksMax and LimitNOFILE in a systemd unit"
+    ))]
+    Start {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Network(err) => err.kind(),
+            Self::Secret(err) => err.kind(),
+            Self::Url { .. }
+            | Self::NoUser { .. }
+            | Self::KnownHosts { .. }
+            | Self::Key { .. }
+            | Self::Encrypted { .. }
+            | Self::Passphrase { .. }
+            | Self::NoAgent { .. }
+            | Self::Agent { .. }
+            | Self::AgentEmpty { .. } => Kind::Config,
+            Self::UnknownHost { .. }
+            | Self::ChangedHost { .. }
+            | Self::RevokedHost { .. }
+            | Self::HostCertificate { .. }
+            | Self::NoCommonAlgorithm { .. }
+            | Self::NotSsh { .. }
+            | Self::Refused { .. }
+            | Self::Exec { .. }
+            | Self::NotServed { .. }
+            | Self::NotGit { .. } => Kind::Remote,
+            Self::Protocol { .. } | Self::BrokenOff { .. } => Kind::Unreachable,
+            Self::Start { source, .. } => match kind_of_io(source) {
+                Kind::Path => Kind::Resources,
+                kind => kind,
+            },
+        }
+    }
+}
+
+fn and_skipped(skipped: &Option<(Line, &'static str)>) -> String {
+    match skipped {
+        Some((at, why)) => format!(" ({at} was skipped: {why})"),
+        None => String::new(),
+    }
+}
+
+fn words(said: &str, status: &str) -> String {
+    match said {
+        "" => format!("{status}, without a word"),
+        said => said.into(),
+    }
+}

@@ -1,0 +1,382 @@
+//! Tracked files that differ are written, several at a time.
+//!
+//! Nothing here decides what is to be done: `plan` and `scan` did.
+
+use std::{io, ops::Range, os::fd::BorrowedFd, sync::Mutex, time::Duration};
+
+use gix::{
+    bstr::BStr,
+    index::entry::{Mode, Stat},
+};
+
+use super::{
+    Context, Error, Options, Throttle,
+    attributes::{AttributeFiles, attribute_files},
+    bulk,
+    content::{Bytes, Content},
+    dirs::{self, Dirs, Kind, Meta},
+    file,
+    left::{self, Left},
+    notice::{Notice, Notices},
+    outside,
+    stored::Stored,
+    threads::{self, Shares},
+    walk::{Check, Found},
+};
+use crate::{base::report::Action, git::large::LARGE};
+
+/// What writing came to.
+pub(super) struct Written {
+    /// How many files were written.
+    pub(super) count: u64,
+    /// Entries whose files have other stat data than the index says.
+    pub(super) stats: Vec<(usize, Stat)>,
+}
+
+/// Fewer files than this are not worth another thread.
+const FILES_PER_THREAD: usize = 8;
+
+/// Bring every file that was found to differ to what a checkout of `new` makes of it.
+pub(super) fn write(
+    cx: &mut Context<'_>,
+    found: &Found,
+    old: &Stored,
+    new: &gix::index::State,
+    attributes: &outside::Rules,
+    left: &mut Left,
+) -> Written {
+    let mut notices = Notices::default();
+    for submodule in &found.submodules {
+        notices.note(Notice::Submodule, new.entries()[*submodule].path(new));
+    }
+    let threads = match cx.options.dry_run {
+        // In order.
+        true => 1,
+        false => threads::count(found.checks.len(), FILES_PER_THREAD),
+    };
+    let job = Job::new(cx.options, found, old, new, attributes, threads);
+    if left.is_given_up() {
+        job.leave(job.shares.stop(), left);
+    }
+    let mut inputs = Vec::new();
+    if !found.checks.is_empty() {
+        for _ in 0..threads {
+            match cx.dirs.again() {
+                Ok(dirs) => inputs.push((cx.repo.clone(), dirs)),
+                // One thread can do it all.
+                Err(_) if !inputs.is_empty() => break,
+                Err(err) => {
+                    left.refused("read", "".into(), err);
+                    job.leave(job.shares.stop(), left);
+                }
+            }
+        }
+    }
+    let mut written = Written {
+        count: 0,
+        stats: Vec::new(),
+    };
+    for done in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
+        written.count += done.count;
+        written.stats.extend(done.stats);
+        notices.add(done.notices);
+        left.add(done.left);
+    }
+    // A path may have been taken for a directory's.
+    cx.dirs.forget_all();
+    notices.report(cx.options.report);
+    written
+}
+
+/// Which of `checks`, by their place in what was found, have files that are not what a checkout makes of them.
+/// Nothing is changed.
+pub(super) fn differing(
+    cx: &Context<'_>,
+    checks: &[usize],
+    found: &Found,
+    old: &Stored,
+    new: &gix::index::State,
+    attributes: &outside::Rules,
+) -> Result<Vec<usize>, Error> {
+    let job = Job::new(cx.options, found, old, new, attributes, 1);
+    let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
+    let mut worker = Worker::new(&job, cx.repo, dirs);
+    let mut differing = Vec::new();
+    for check in checks {
+        let file = job.tracked(&found.checks[*check]);
+        let is_different = match worker.difference(&file, &mut Notices::default()) {
+            Ok(bytes) => bytes.is_some(),
+            // It is too large for memory; or damaged, which writing it finds out.
+            Err(_) => !bulk::is_blob(&mut worker, &file),
+        };
+        if is_different {
+            differing.push(*check);
+        }
+    }
+    Ok(differing)
+}
+
+/// What all threads know.
+pub(super) struct Job<'a> {
+    pub(super) options: &'a Options<'a>,
+    checks: &'a [Check],
+    old: &'a Stored,
+    new: &'a gix::index::State,
+    files: AttributeFiles,
+    attributes: &'a outside::Rules,
+    shares: Shares,
+    progress: Mutex<Throttle>,
+}
+
+/// What one thread has done.
+#[derive(Default)]
+struct Done {
+    count: u64,
+    stats: Vec<(usize, Stat)>,
+    notices: Notices,
+    left: Left,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        options: &'a Options<'a>,
+        found: &'a Found,
+        old: &'a Stored,
+        new: &'a gix::index::State,
+        attributes: &'a outside::Rules,
+        threads: usize,
+    ) -> Self {
+        let paths = found
+            .checks
+            .iter()
+            .map(|check| new.entries()[check.entry].path(new));
+        Self {
+            options,
+            checks: &found.checks,
+            old,
+            new,
+            files: attribute_files(new, paths),
+            attributes,
+            shares: Shares::new(found.checks.len(), threads),
+            progress: Mutex::new(Throttle::default()),
+        }
+    }
+
+    fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
+        let mut done = Done::default();
+        let mut worker = Worker::new(self, repo, dirs);
+        while let Some(share) = self.shares.take() {
+            if let Ok(mut progress) = self.progress.try_lock() {
+                progress.report(self.options, self.shares.taken(), self.checks.len());
+            }
+            for at in share.clone() {
+                let Err(err) = worker.check(&self.checks[at], &mut done) else {
+                    continue;
+                };
+                let Check { entry, .. } = self.checks[at];
+                let path = self.new.entries()[entry].path(self.new).to_owned();
+                let is_final = match err {
+                    Error::File { source, .. } => {
+                        let is_final = left::is_final(&source);
+                        done.left.unwritten(entry, path, source);
+                        is_final
+                    }
+                    err => {
+                        done.left.unreadable(entry, path, err);
+                        true
+                    }
+                };
+                if is_final {
+                    self.leave(at + 1..share.end, &mut done.left);
+                    self.leave(self.shares.stop(), &mut done.left);
+                    return done;
+                }
+            }
+        }
+        done
+    }
+
+    /// These of the checks are not tried.
+    fn leave(&self, checks: Range<usize>, left: &mut Left) {
+        for check in &self.checks[checks] {
+            let entry = &self.new.entries()[check.entry];
+            left.untried_entry(check.entry, entry.path(self.new).into());
+        }
+    }
+
+    fn tracked<'c>(&'c self, check: &'c Check) -> Tracked<'c> {
+        let entry = &self.new.entries()[check.entry];
+        Tracked {
+            id: entry.id,
+            mode: entry.mode,
+            path: entry.path(self.new),
+            there: check.there.as_deref(),
+        }
+    }
+}
+
+pub(super) struct Worker<'w> {
+    pub(super) job: &'w Job<'w>,
+    pub(super) repo: &'w gix::Repository,
+    pub(super) dirs: Dirs,
+    pub(super) content: Content<'w>,
+    /// As the old index had it.
+    before: Option<Content<'w>>,
+}
+
+/// An entry of the new index, and what is in its place.
+pub(super) struct Tracked<'a> {
+    pub(super) id: gix::ObjectId,
+    pub(super) mode: Mode,
+    pub(super) path: &'a BStr,
+    pub(super) there: Option<&'a Meta>,
+}
+
+impl<'w> Worker<'w> {
+    fn new(job: &'w Job<'w>, repo: &'w gix::Repository, dirs: Dirs) -> Self {
+        Self {
+            job,
+            repo,
+            dirs,
+            content: Content::new(repo, job.files.clone(), job.attributes),
+            before: None,
+        }
+    }
+
+    fn check(&mut self, check: &Check, done: &mut Done) -> Result<(), Error> {
+        let entry = &self.job.new.entries()[check.entry];
+        let file = self.job.tracked(check);
+        if check.racy && self.is_unchanged(&file) {
+            return Ok(());
+        }
+        let (stat, is_written) = self.bring(&file, &mut done.notices)?;
+        done.count += u64::from(is_written);
+        if let Some(stat) = stat.filter(|stat| *stat != entry.stat) {
+            done.stats.push((check.entry, stat));
+        }
+        Ok(())
+    }
+
+    /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
+    /// the blob, or what attributes made of it then. As for git, such a file is left alone.
+    fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
+        if file.there.is_some_and(|there| there.size > LARGE) {
+            return bulk::is_blob(self, file);
+        }
+        let Some(bytes) = self.read(file) else {
+            return false;
+        };
+        let hash = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
+        if hash.is_ok_and(|id| id == file.id) {
+            return true;
+        }
+        let Job {
+            checks,
+            old,
+            new,
+            attributes,
+            ..
+        } = self.job;
+        let before = match &mut self.before {
+            Some(before) => before,
+            before => {
+                let racy = checks.iter().filter(|check| check.racy);
+                let paths = racy.map(|check| new.entries()[check.entry].path(new));
+                let files = attribute_files(&old.index, paths);
+                before.insert(Content::new(self.repo, files, attributes))
+            }
+        };
+        let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
+        then.is_ok_and(|then| *then == *bytes)
+    }
+
+    /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
+    fn bring(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<(Option<Stat>, bool), Error> {
+        let options = self.job.options;
+        let failed = |err| options.failed("write", file.path, err);
+        if file.mode == Mode::COMMIT {
+            if !options.dry_run {
+                self.dirs.make(file.path).map(drop).map_err(failed)?;
+            }
+            return Ok((None, false));
+        }
+        let bytes = match self.difference(file, notices) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok((file.there.map(|there| there.stat), false)),
+            Err(err) => return bulk::bring(self, file, err, notices),
+        };
+        if options.dry_run {
+            options.would(Action::Write, file.path);
+            return Ok((None, true));
+        }
+        let stat = self.replace(file, &bytes).map_err(failed)?;
+        Ok((Some(stat), true))
+    }
+
+    /// What `file` should hold, unless it does.
+    fn difference(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Option<Bytes>, Error> {
+        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
+        let is_right = file.there.is_some_and(|there| self.is_right(file, there, &bytes));
+        Ok((!is_right).then_some(bytes))
+    }
+
+    /// Whether what is there could not be told from what would be written, but for its age.
+    fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
+        self.is_alike(file, there, bytes.len() as u64) && self.read(file).is_some_and(|now| now == bytes)
+    }
+
+    /// As far as that can be told without reading it.
+    pub(super) fn is_alike(&self, file: &Tracked<'_>, there: &Meta, size: u64) -> bool {
+        let is_alike = match there.kind {
+            Kind::Symlink => file.mode == Mode::SYMLINK,
+            Kind::File => {
+                file.mode != Mode::SYMLINK
+                    && there.permissions == file::permissions(file.mode, self.job.options.umask)
+                    && there.links == 1
+            }
+            Kind::Dir | Kind::Other => false,
+        };
+        is_alike && there.uid == rustix::process::geteuid().as_raw() && there.size == size
+    }
+
+    fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
+        let (dir, name) = dirs::split(file.path);
+        file::read(self.dirs.get(dir).ok()??, name, file.there?)
+    }
+
+    fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
+        let umask = self.job.options.umask;
+        let (dir, name) = self.place(file)?;
+        file::write(dir, name, file.mode, umask, bytes)
+    }
+
+    /// The directory and the name of `file`, where there is no directory of that name any more.
+    pub(super) fn place<'s>(&'s mut self, file: &Tracked<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
+        let (dir, name) = dirs::split(file.path);
+        let dir = self.dirs.make(dir)?;
+        // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.
+        if file.there.is_some_and(|there| there.kind == Kind::Dir)
+            && dirs::meta(dir, name)?.is_some_and(|there| there.kind == Kind::Dir)
+        {
+            dirs::remove_tree(dir, name)?;
+        }
+        Ok((dir, name))
+    }
+}
+
+/// The kernel's clock for files moves in steps of up to 10 ms.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
+
+fn age(stat: &Stat, now: Duration) -> Duration {
+    now.saturating_sub(Duration::new(stat.mtime.secs.into(), stat.mtime.nsecs))
+}
+
+/// Whether writing the same index again, now, would make files trustworthy that were too young before.
+pub(super) fn settles_races(found: &Found, old: &Stored, new: &gix::index::State) -> bool {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let racy = found.checks.iter().filter(|check| check.racy);
+    racy.map(|check| &new.entries()[check.entry].stat)
+        .any(|stat| old.is_racy(stat) && age(stat, now) > CLOCK_TICK)
+}

@@ -1,0 +1,176 @@
+//! Files too large for memory: written, and compared, piece by piece.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+};
+
+use gix::{
+    bstr::BStr,
+    index::entry::{Mode, Stat},
+    objs::{Kind, encode::loose_header},
+};
+
+use super::{
+    Error,
+    apply::{Tracked, Worker},
+    content::Conversion,
+    dirs, file,
+    notice::Notices,
+};
+use crate::{
+    base::report::Action,
+    git::large::{self, Scratch, copied},
+};
+
+/// The longest target of a symlink, which Linux bounds as paths; in bytes.
+const MAX_TARGET: u64 = 4095;
+
+/// An error for a blob that is larger than `max_blob`.
+pub(super) fn check(path: &BStr, size: u64, max_blob: u64) -> Result<(), Error> {
+    match size > max_blob {
+        true => Err(Error::TooLarge {
+            path: path.to_string(),
+            size,
+            limit: max_blob,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Write `file` unless it is right, if all that is `wrong` with its blob is that memory does not hold it.
+pub(super) fn bring(
+    worker: &mut Worker<'_>,
+    file: &Tracked<'_>,
+    wrong: Error,
+    notices: &mut Notices,
+) -> Result<(Option<Stat>, bool), Error> {
+    let size = match worker.repo.find_header(file.id) {
+        Ok(header) if header.kind() == Kind::Blob => header.size(),
+        _ => return Err(wrong),
+    };
+    let options = worker.job.options;
+    check(file.path, size, options.max_blob)?;
+    if matches!(wrong, Error::Convert { .. }) || (file.mode == Mode::SYMLINK && size > MAX_TARGET) {
+        return Err(wrong);
+    }
+    let conversion = worker.content.conversion(file.mode, file.path, notices)?;
+    if let Some(there) = file.there
+        && worker.is_alike(file, there, size)
+        && is_same(worker, file)
+    {
+        return Ok((Some(there.stat), false));
+    }
+    if options.dry_run {
+        options.would(Action::Write, file.path);
+        return Ok((None, true));
+    }
+    let (repo, umask) = (worker.repo, options.umask);
+    let failed = |err| options.failed("write", file.path, err);
+    let (dir, name) = worker.place(file).map_err(failed)?;
+    let mut convert = false;
+    let written = file::write_by(dir, name, file.mode, umask, |out| {
+        let out = Watched {
+            inner: out,
+            has_nul: false,
+        };
+        let out = blob(repo, file, |_| Ok(out))?;
+        // What is binary is not converted where that is for us to say.
+        convert = match conversion {
+            Conversion::None => false,
+            Conversion::Text => !out.has_nul,
+            Conversion::Always => true,
+        };
+        match convert {
+            true => Err(io::ErrorKind::Unsupported.into()),
+            false => Ok(()),
+        }
+    });
+    match written {
+        _ if convert => Err(Error::Convert {
+            path: file.path.to_string(),
+            size,
+            limit: large::LARGE,
+        }),
+        Ok(stat) => Ok((Some(stat), true)),
+        // Not the system's.
+        Err(err) if err.raw_os_error().is_none() => Err(Error::Object {
+            id: file.id,
+            path: file.path.to_string(),
+            reason: err.to_string(),
+        }),
+        Err(err) => Err(failed(err)),
+    }
+}
+
+fn blob<W: Write>(
+    repo: &gix::Repository,
+    file: &Tracked<'_>,
+    open: impl FnOnce(u64) -> io::Result<W>,
+) -> io::Result<W> {
+    let store = repo.objects.store_ref();
+    large::blob(store, &Scratch::new(&store.path().join("pack")), &file.id, open)
+}
+
+/// Whether the file that is there has the content of the blob.
+fn is_same(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+    let repo = worker.repo;
+    let Some(there) = there(worker, file) else {
+        return false;
+    };
+    blob(repo, file, |_| Ok(Same(there))).is_ok()
+}
+
+/// Whether the file that is there hashes to the blob's id.
+pub(super) fn is_blob(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+    let hash = worker.repo.object_hash();
+    let Some((mut there, size)) = there(worker, file).and_then(|there| {
+        let size = there.metadata().ok()?.len();
+        Some((there, size))
+    }) else {
+        return false;
+    };
+    let mut out = gix::hash::io::Write::new(io::sink(), hash);
+    out.hash.update(&loose_header(Kind::Blob, size));
+    copied(&mut there, &mut out, size).is_ok() && out.hash.try_finalize().is_ok_and(|id| id == file.id)
+}
+
+fn there(worker: &mut Worker<'_>, file: &Tracked<'_>) -> Option<File> {
+    let (dir, name) = dirs::split(file.path);
+    dirs::open_file(worker.dirs.get(dir).ok()??, name).ok()
+}
+
+/// Sees whether what is written is text.
+struct Watched<W> {
+    inner: W,
+    has_nul: bool,
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.has_nul |= bytes.contains(&0);
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Fails once something else is written than what the file holds.
+struct Same(File);
+
+impl Write for Same {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut there = vec![0; bytes.len()];
+        self.0.read_exact(&mut there)?;
+        match there == bytes {
+            true => Ok(bytes.len()),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,537 @@
+//! Untracked files: what `git clean -df` would remove is removed, by its rules to the letter.
+//!
+//! Ignored and kept files stay, with all directories above them. Repositories of their own stay.
+//! Fifos, sockets and stray `.git`s are neither tracked nor untracked to git: they go only with a directory that goes.
+//! Which names are untracked in directories of the tree, `walk` has found; untracked directories are entered here.
+//! A `.gitignore` is only read above something untracked.
+//! What cannot be removed does not stop it; the first such error is reported at its end.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use gix::{
+    bstr::{BStr, BString, ByteSlice},
+    index::entry::Mode,
+};
+
+use super::{
+    Context, Error,
+    dirs::{self, Kind, Meta},
+    file, nested,
+    stored::{self, Stored, Tracked},
+    walk::Untracked,
+};
+use crate::{
+    base::{bounded, descent::Descent, report::Action},
+    git::worktree::Clean,
+};
+
+/// Remove what is neither in `new`, nor ignored, nor to be kept, of what the walk found to be untracked.
+/// Says how many files and directories, and what went wrong.
+pub(super) fn clean(
+    cx: &mut Context<'_>,
+    untracked: &[Untracked],
+    old: &Stored,
+    new: &gix::index::State,
+) -> (u64, Option<Error>) {
+    let mut walk = Walk {
+        cx,
+        old,
+        new,
+        chain: Vec::new(),
+        path: BString::default(),
+        removed: Removed::default(),
+        sealed: None,
+        trouble: None,
+    };
+    for Untracked { dir, names } in untracked {
+        if let Err(err) = walk.tracked_directory(dir.as_bstr(), names) {
+            walk.fail("read", dir.as_bstr(), err);
+        }
+    }
+    let Walk {
+        mut removed,
+        trouble,
+        sealed,
+        ..
+    } = walk;
+    removed.paths.sort();
+    for path in &removed.paths {
+        cx.options.would(Action::Clean, path.as_bstr());
+    }
+    if let Some((path, reason, more)) = sealed {
+        let more = match more {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        cx.options.report.warn(format!(
+            "nothing is removed where a .gitignore cannot be read: {path}: {reason}{more}"
+        ));
+    }
+    (removed.count, trouble)
+}
+
+struct Walk<'w, 'a> {
+    cx: &'w mut Context<'a>,
+    old: &'w Stored,
+    new: &'w gix::index::State,
+    /// The tracked directory at hand and those above it, the root first.
+    chain: Vec<Chained>,
+    /// Of what is at hand.
+    path: BString,
+    removed: Removed,
+    /// The first `.gitignore` that could not be read, why, and how many more there are.
+    sealed: Option<(BString, io::Error, u64)>,
+    trouble: Option<Error>,
+}
+
+struct Chained {
+    path: BString,
+    /// A rule excludes it, or its own rules cannot be read.
+    excluded: bool,
+    /// Its rules have been entered.
+    has_rules: bool,
+}
+
+/// What was removed. Outermost first: a directory stands for all that was in it.
+#[derive(Default)]
+struct Removed {
+    count: u64,
+    /// In a dry run: their names.
+    paths: Vec<BString>,
+}
+
+/// What is known of a directory before it is entered.
+#[derive(Clone, Copy)]
+struct Place {
+    /// There are tracked files in it.
+    tracked: bool,
+    /// A rule excludes it, and with it all that is untracked in it.
+    excluded: bool,
+}
+
+/// What is left in a directory.
+#[derive(Default, Clone, Copy)]
+struct Left {
+    /// Something, so that it cannot be removed.
+    anything: bool,
+    /// Ignored or kept files: what git does not list stays with them.
+    ignored: bool,
+    /// There was something that git does not list.
+    unlisted: bool,
+    /// In a dry run: a directory in it would have gone with its tracked files before.
+    deleted: bool,
+}
+
+/// A directory that is being cleaned: what recursion would have on the stack, which has no room for any depth.
+struct Frame {
+    /// How long its path is.
+    path: usize,
+    place: Place,
+    /// Its rules have been entered.
+    has_rules: bool,
+    /// What is still to be looked at.
+    names: std::vec::IntoIter<BString>,
+    left: Left,
+    unlisted: Vec<BString>,
+    /// What had been removed before.
+    mark: (u64, usize),
+}
+
+impl Walk<'_, '_> {
+    /// Clean away those of `names`, none of them tracked, that are to go, in a directory with tracked files.
+    fn tracked_directory(&mut self, path: &BStr, names: &[BString]) -> io::Result<()> {
+        let excluded = self.enter(path)?;
+        let Some(fd) = self.cx.dirs.get(path)?.map(|dir| dirs::open_dir(dir, ".".into())) else {
+            return Ok(());
+        };
+        let place = Place {
+            tracked: true,
+            excluded,
+        };
+        self.path = path.into();
+        let first = self.frame(place, names.to_vec());
+        self.descend(Descent::new(fd?), first);
+        Ok(())
+    }
+
+    /// Let the rules of `path` hold and of all directories above it. Says whether it is excluded itself.
+    fn enter(&mut self, path: &BStr) -> io::Result<bool> {
+        while self
+            .chain
+            .last()
+            .is_some_and(|last| !is_in(path, last.path.as_bstr()))
+        {
+            if let Some(Chained { has_rules: true, .. }) = self.chain.pop() {
+                self.cx.rules.leave();
+            }
+        }
+        let mut missing: Vec<&BStr> = std::iter::once(path)
+            .chain(dirs::parents(path))
+            .chain([BStr::new("")])
+            .take_while(|dir| self.chain.last().is_none_or(|last| last.path != **dir))
+            .collect();
+        // Both ends of the root's own chain are the root.
+        missing.dedup();
+        for dir in missing.into_iter().rev() {
+            let mut excluded = match self.chain.last() {
+                None => false,
+                Some(last) => last.excluded || self.cx.rules.excludes(dir, true),
+            };
+            let mut has_rules = false;
+            if !excluded {
+                let fd = self.cx.dirs.get(dir)?.map(|fd| dirs::open_dir(fd, ".".into()));
+                if let Some(fd) = fd.transpose()? {
+                    self.path = dir.into();
+                    (has_rules, excluded) = self.enter_rules(fd.as_fd());
+                }
+            }
+            self.chain.push(Chained {
+                path: dir.into(),
+                excluded,
+                has_rules,
+            });
+        }
+        Ok(self.chain.last().is_some_and(|last| last.excluded))
+    }
+
+    /// Let the rules of the directory at hand hold. Says whether it has any, and whether all in it is excluded because
+    /// nobody knows what they are.
+    fn enter_rules(&mut self, fd: BorrowedFd<'_>) -> (bool, bool) {
+        match self.ignore_file(fd) {
+            Ok(text) if text.is_empty() => (false, false),
+            Ok(text) => {
+                // Where only patterns of names count, it does not matter where they are from.
+                let dir = self.path.len() <= dirs::MAX_PATH;
+                let dir = if dir { self.path.as_bstr() } else { "".into() };
+                self.cx.rules.enter(dir, &text);
+                (true, false)
+            }
+            Err(err) => {
+                match &mut self.sealed {
+                    Some((_, _, more)) => *more += 1,
+                    none => *none = Some((dirs::shown(self.path.as_bstr()), err, 0)),
+                }
+                (false, true)
+            }
+        }
+    }
+
+    /// The directory at hand, with `names` in it.
+    fn frame(&self, place: Place, names: Vec<BString>) -> Frame {
+        Frame {
+            path: self.path.len(),
+            place,
+            has_rules: false,
+            names: names.into_iter(),
+            left: Left::default(),
+            unlisted: Vec::new(),
+            mark: self.removed.mark(),
+        }
+    }
+
+    /// Clean the directory where `way` begins, and go down from it as far as there is something to clean.
+    fn descend(&mut self, mut way: Descent<OwnedFd>, first: Frame) {
+        let mut frames = vec![first];
+        while let Some(frame) = frames.last_mut() {
+            self.path.truncate(frame.path);
+            if let Some(name) = frame.names.next() {
+                dirs::push(&mut self.path, name.as_bstr());
+                match self.child(way.here(), name.as_bstr(), frame) {
+                    Ok(None) => {}
+                    Ok(Some(excluded)) => {
+                        let below = self.untracked_directory(&mut way, name.as_bstr(), excluded, frame);
+                        frames.extend(below);
+                    }
+                    Err(err) => self.stays(frame, "remove", err),
+                }
+                continue;
+            }
+            self.unlisted(way.here(), frame);
+            if frame.has_rules {
+                self.cx.rules.leave();
+            }
+            let Some(Frame { left, mark, .. }) = frames.pop() else {
+                return;
+            };
+            match way.leave() {
+                Ok(()) => {
+                    if let Some(above) = frames.last_mut() {
+                        self.end(way.here(), left, mark, above);
+                    }
+                }
+                Err(err) => self.lost(&mut frames, err),
+            }
+        }
+    }
+
+    /// What is at hand stays, in the directory of `frame`.
+    fn stays(&mut self, frame: &mut Frame, action: &'static str, err: io::Error) {
+        frame.left.anything = true;
+        if self.trouble.is_none() {
+            let path = dirs::shown(self.path.as_bstr());
+            self.fail(action, path.as_bstr(), err);
+        }
+    }
+
+    /// There is no way back up but to the first of `frames`.
+    fn lost(&mut self, frames: &mut Vec<Frame>, err: io::Error) {
+        for frame in frames.drain(1.min(frames.len())..) {
+            if frame.has_rules {
+                self.cx.rules.leave();
+            }
+        }
+        if let Some(first) = frames.first_mut() {
+            self.stays(first, "clean", err);
+        }
+    }
+
+    /// Remove `name`, which is at hand, unless it stays. Says whether it is a directory to be entered, and then whether
+    /// that is excluded.
+    fn child(&mut self, dir: BorrowedFd<'_>, name: &BStr, frame: &mut Frame) -> io::Result<Option<bool>> {
+        let Some(meta) = dirs::meta(dir, name)? else {
+            return Ok(None);
+        };
+        let left = &mut frame.left;
+        if name == ".git" || self.cx.protected.contains(&meta.inode) {
+            match self.cx.protected.contains(&meta.inode) {
+                true => left.anything = true,
+                false => frame.unlisted.push(name.into()),
+            }
+            return Ok(None);
+        }
+        if is_leftover(name, &meta) {
+            if !self.cx.options.dry_run {
+                dirs::unlink(dir, name)?;
+            }
+            return Ok(None);
+        }
+        let path = self.path.as_bstr();
+        if self.is_to_be_deleted(path, &meta) {
+            return Ok(None);
+        }
+        let is_dir = meta.kind == Kind::Dir;
+        let excluded = frame.place.excluded || self.cx.rules.excludes(path, is_dir);
+        match meta.kind {
+            _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
+            Kind::Dir if nested::is_repository(dir, name) => left.anything = true,
+            // In a dry run it may be about to be emptied.
+            Kind::Dir if !excluded || (self.cx.options.dry_run && self.was_tracked(path)) => {
+                return Ok(Some(excluded));
+            }
+            Kind::Dir | Kind::File | Kind::Symlink if excluded => {
+                left.anything = true;
+                left.ignored = true;
+            }
+            Kind::Dir | Kind::File | Kind::Symlink => {
+                if !self.cx.options.dry_run {
+                    self.cx.begin()?;
+                    dirs::unlink(dir, name)?;
+                }
+                self.removed.add(path, self.cx.options.dry_run);
+            }
+            Kind::Other => frame.unlisted.push(name.into()),
+        }
+        Ok(None)
+    }
+
+    /// Enter the untracked directory `name`, which is at hand, in that of `frame`. Gives what is to be done in it.
+    fn untracked_directory(
+        &mut self,
+        way: &mut Descent<OwnedFd>,
+        name: &BStr,
+        excluded: bool,
+        frame: &mut Frame,
+    ) -> Option<Frame> {
+        if let Err(err) = way.enter(name) {
+            // An empty directory goes even if it cannot be read.
+            match self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
+                true => self.stays(frame, "remove", err),
+                false => self.removed.add(self.path.as_bstr(), false),
+            }
+            return None;
+        }
+        let place = Place {
+            tracked: false,
+            excluded,
+        };
+        let names = match dirs::entries(way.here()) {
+            Ok(names) => names,
+            Err(err) => {
+                let mut below = self.frame(place, Vec::new());
+                self.stays(&mut below, "read", err);
+                return Some(below);
+            }
+        };
+        let mut below = self.frame(place, names);
+        if !excluded {
+            (below.has_rules, below.place.excluded) = self.enter_rules(way.here());
+        }
+        Some(below)
+    }
+
+    /// The directory at hand has been cleaned, but for what is `left` in it. If that is nothing, it goes, too.
+    /// It is in that of `above`, which is `dir`.
+    fn end(&mut self, dir: BorrowedFd<'_>, inside: Left, mark: (u64, usize), above: &mut Frame) {
+        let left = &mut above.left;
+        left.ignored |= inside.ignored;
+        left.anything |= inside.anything;
+        if inside.anything {
+            return;
+        }
+        let path = self.path.as_bstr();
+        if self.cx.options.dry_run {
+            let is_deleted = self.removed.mark() == mark
+                && !inside.unlisted
+                && (inside.deleted || self.held_tracked(path));
+            if is_deleted {
+                left.deleted = true;
+                return;
+            }
+        } else if let Err(err) = dirs::remove_dir(dir, dirs::split(path).1) {
+            return self.stays(above, "remove", err);
+        }
+        self.removed.go_back_to(mark);
+        self.removed.add(self.path.as_bstr(), self.cx.options.dry_run);
+    }
+
+    /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
+    fn unlisted(&mut self, dir: BorrowedFd<'_>, frame: &mut Frame) {
+        let names = std::mem::take(&mut frame.unlisted);
+        frame.left.unlisted = !names.is_empty();
+        for name in &names {
+            let name = name.as_bstr();
+            let place = frame.place;
+            if place.tracked
+                || place.excluded
+                || frame.left.ignored
+                || self.cx.options.clean == Clean::Nothing
+            {
+                frame.left.anything = true;
+            } else if !self.cx.options.dry_run {
+                let result = match dirs::meta(dir, name) {
+                    Ok(Some(meta)) if meta.kind == Kind::Dir => dirs::remove_tree(dir, name),
+                    Ok(Some(_)) => dirs::unlink(dir, name).map(drop),
+                    Ok(None) => Ok(()),
+                    Err(err) => Err(err),
+                };
+                if let Err(err) = result {
+                    dirs::push(&mut self.path, name);
+                    self.stays(frame, "remove", err);
+                    self.path.truncate(frame.path);
+                }
+            }
+        }
+    }
+
+    /// Whether a directory held tracked files or a submodule until now. If nothing else is in it, it goes with them.
+    fn was_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        stored::tracked(old, path) == Tracked::Directory
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
+    /// Whether tracked files were in the directory itself, or it was a submodule: what makes git remove it when it is empty.
+    fn held_tracked(&self, path: &BStr) -> bool {
+        let old = &self.old.index;
+        let below = dirs::join(path, "".into());
+        let files = old.prefixed_entries(below.as_bstr()).unwrap_or_default();
+        files
+            .iter()
+            .any(|entry| !entry.path(old)[below.len()..].contains(&b'/'))
+            || old
+                .entry_by_path(path)
+                .is_some_and(|entry| entry.mode == Mode::COMMIT)
+    }
+
+    /// In a dry run: the update would have deleted this before.
+    fn is_to_be_deleted(&self, path: &BStr, meta: &Meta) -> bool {
+        self.cx.options.dry_run
+            && meta.kind != Kind::Dir
+            && stored::tracked(&self.old.index, path) == Tracked::File
+    }
+
+    /// The text of the `.gitignore` of the directory at hand; nothing if there is no file of that name, as for git.
+    fn ignore_file(&self, dir: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        if self.cx.options.clean == Clean::All {
+            return Ok(Vec::new());
+        }
+        let name = BStr::new(".gitignore");
+        // In a dry run the file may not be there yet, or still be there.
+        if self.cx.options.dry_run && self.path.len() <= dirs::MAX_PATH {
+            let path = dirs::join(self.path.as_bstr(), name);
+            let entry = self.new.entry_by_path(path.as_bstr());
+            if let Some(entry) =
+                entry.filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
+            {
+                return self.ignore_blob(entry.id);
+            }
+            if entry.is_none() && stored::tracked(&self.old.index, path.as_bstr()) == Tracked::File {
+                return Ok(Vec::new());
+            }
+        }
+        match bounded::open_in(dir, name) {
+            Ok(file) => bounded::content(file, bounded::RULES),
+            // Nothing, or a link, which git does not follow here.
+            Err(err) if dirs::is_absent(&err) => Ok(Vec::new()),
+            Err(err) => match err.kind() {
+                // A fifo or device.
+                io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => Ok(Vec::new()),
+                _ => Err(err),
+            },
+        }
+    }
+
+    fn ignore_blob(&self, id: gix::ObjectId) -> io::Result<Vec<u8>> {
+        let size = self.cx.repo.find_header(id).map_err(io::Error::other)?.size();
+        if size > bounded::RULES {
+            return Err(io::Error::other("it is too large"));
+        }
+        let blob = self.cx.repo.find_object(id).map_err(io::Error::other)?;
+        Ok(blob.detach().data)
+    }
+
+    fn fail(&mut self, action: &'static str, path: &BStr, err: io::Error) {
+        if self.trouble.is_none() {
+            self.trouble = Some(self.cx.failed(action, path, err));
+        }
+    }
+}
+
+impl Removed {
+    /// How much it is.
+    fn mark(&self) -> (u64, usize) {
+        (self.count, self.paths.len())
+    }
+
+    fn go_back_to(&mut self, (count, paths): (u64, usize)) {
+        self.count = count;
+        self.paths.truncate(paths);
+    }
+
+    fn add(&mut self, path: &BStr, by_name: bool) {
+        self.count += 1;
+        if by_name {
+            let path = dirs::shown(path);
+            // All that is too deep to be shown is one.
+            if self.paths.last() != Some(&path) {
+                self.paths.push(path);
+            }
+        }
+    }
+}
+
+/// Whether `path` is `dir` or below it.
+fn is_in(path: &BStr, dir: &BStr) -> bool {
+    let rest = path.strip_prefix(dir.as_bytes());
+    dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// A temporary file of a run that was killed.
+fn is_leftover(name: &BStr, meta: &Meta) -> bool {
+    name.starts_with_str(file::TEMPORARY) && matches!(meta.kind, Kind::File | Kind::Symlink)
+}

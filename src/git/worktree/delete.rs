@@ -1,0 +1,124 @@
+//! Tracked files that left the tree are unlinked, and the directories that this leaves empty.
+//!
+//! Nothing here decides what is to be done: `plan` did.
+
+use std::io;
+
+use gix::bstr::{BStr, ByteSlice};
+
+use super::{
+    Context,
+    dirs::{self, Kind},
+    left::{self, Left},
+    plan::Delete,
+};
+use crate::base::report::Action;
+
+/// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
+pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete], left: &mut Left) -> u64 {
+    let mut deleted = 0;
+    let mut emptied = BStr::new("");
+    for gone in delete {
+        let path = gone.path.as_bstr();
+        if left.is_given_up() {
+            left.untried_deletion(path.into());
+            continue;
+        }
+        match delete_one(cx, gone, emptied) {
+            Ok(Gone { is_file, is_gone }) => {
+                deleted += u64::from(is_file);
+                if is_gone {
+                    emptied = dirs::split(path).0;
+                }
+            }
+            Err(err) => {
+                let is_final = left::is_final(&err);
+                left.undeleted(path.into(), err);
+                if is_final {
+                    left.give_up();
+                }
+            }
+        }
+    }
+    if let Err(err) = remove_emptied(cx, emptied, "".into()) {
+        left.refused("delete", emptied.into(), err);
+    }
+    deleted
+}
+
+/// What came of a deletion.
+#[derive(Default)]
+struct Gone {
+    /// A file was there.
+    is_file: bool,
+    /// Its place is empty now.
+    is_gone: bool,
+}
+
+fn delete_one(cx: &mut Context<'_>, gone: &Delete, emptied: &BStr) -> io::Result<Gone> {
+    let path = gone.path.as_bstr();
+    let Some(is_file) = is_deletable(cx, path, gone.is_submodule)? else {
+        return Ok(Gone::default());
+    };
+    let mut is_gone = false;
+    if !cx.options.dry_run {
+        remove_emptied(cx, emptied, path)?;
+        is_gone = remove(cx, path, gone.is_submodule)?;
+    } else if is_file {
+        cx.options.would(Action::Delete, path);
+    }
+    Ok(Gone { is_file, is_gone })
+}
+
+/// As git: only what is reached through directories, and no directory with something in it.
+/// Says whether there is a file; if there is nothing, its empty parents go nevertheless.
+pub(super) fn is_deletable(
+    cx: &mut Context<'_>,
+    path: &BStr,
+    is_submodule: bool,
+) -> io::Result<Option<bool>> {
+    let (dir, name) = dirs::split(path);
+    let Some(dir) = cx.dirs.get(dir)? else {
+        return Ok(None);
+    };
+    Ok(match dirs::meta(dir, name)? {
+        Some(meta) if meta.kind == Kind::Dir => is_submodule.then_some(false),
+        Some(_) => (!is_submodule).then_some(true),
+        None => Some(false),
+    })
+}
+
+/// Unlink `path`. Says whether it is gone.
+fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<bool> {
+    let (dir, name) = dirs::split(path);
+    if is_submodule {
+        cx.dirs.forget(path);
+    }
+    let Some(dir) = cx.dirs.get(dir)? else {
+        return Ok(true);
+    };
+    match is_submodule {
+        true => Ok(dirs::remove_dir(dir, name).is_ok()),
+        false => dirs::unlink(dir, name).map(|_| true),
+    }
+}
+
+/// Remove `dir` and its parents as far as they are empty, but none that `next` is in: that one's turn comes.
+fn remove_emptied(cx: &mut Context<'_>, dir: &BStr, next: &BStr) -> io::Result<()> {
+    let is_next_in = |dir: &BStr| {
+        let below = next.strip_prefix(dir.as_bytes());
+        below.is_some_and(|below| below.starts_with(b"/"))
+    };
+    for empty in std::iter::once(dir).chain(dirs::parents(dir)) {
+        if empty.is_empty() || is_next_in(empty) {
+            break;
+        }
+        let (dir, name) = dirs::split(empty);
+        cx.dirs.forget(empty);
+        let Some(dir) = cx.dirs.get(dir)? else { break };
+        if dirs::remove_dir(dir, name).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

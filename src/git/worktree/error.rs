@@ -1,0 +1,219 @@
+//! Why a worktree could not be updated.
+
+use std::{io, path::PathBuf};
+
+use bytesize::ByteSize;
+use rustix::io::Errno;
+
+use crate::base::fault::{Blame, Kind, kind_of_io};
+
+/// The worktree could not be updated.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The commit holds a path that must not be written.
+    #[error("{commit} cannot be checked out: {path:?}: {reason}; nothing was written")]
+    #[diagnostic(help("no git would make such a tree by accident: find out who pushed it"))]
+    Tree {
+        /// The commit.
+        commit: gix::ObjectId,
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An object is missing or damaged.
+    #[error("object {id} (at {path:?}) cannot be read from the repository: {reason}")]
+    #[diagnostic(help(
+        "the next run fetches it again; if it stays, look at the disk, and at repositories that objects/info/alternates names"
+    ))]
+    Object {
+        /// The object.
+        id: gix::ObjectId,
+        /// Where in the tree it is; empty for the root and the commit.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file is larger than `max_blob`.
+    #[error("{path:?} has {}, more than `max_blob`, which is {}; nothing was written", ByteSize(*size), ByteSize(*limit))]
+    #[diagnostic(help("raise `max_blob` of the trigger, or take the file out of the branch"))]
+    TooLarge {
+        /// The path.
+        path: String,
+        /// The size of its blob, in bytes.
+        size: u64,
+        /// `max_blob`, in bytes.
+        limit: u64,
+    },
+    /// A file is too large for what its attributes ask for.
+    #[error("{path:?} has {}, and its attributes ask to convert it: more than {} are not converted", ByteSize(*size), ByteSize(*limit))]
+    #[diagnostic(help(
+        "let its line in .gitattributes say `-text -ident -working-tree-encoding`, and it is written as it is"
+    ))]
+    Convert {
+        /// The path.
+        path: String,
+        /// The size of its blob, in bytes.
+        size: u64,
+        /// The most that is converted, in bytes.
+        limit: u64,
+    },
+    /// The new tree needs the place of something that must be kept.
+    #[error("{path:?} cannot be written: {kept:?} is in its way and must be kept; nothing was written")]
+    #[diagnostic(help("move {kept:?} elsewhere, or take its pattern out of `keep`"))]
+    Kept {
+        /// The path of the new tree.
+        path: String,
+        /// What is in its way.
+        kept: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    File {
+        /// What was to be done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: &'static str,
+    },
+    /// The commit holds a link that cannot be made.
+    #[error("{path:?} cannot be written: {reason}; nothing was changed")]
+    #[diagnostic(help("take the link out of the branch, or let it point somewhere, and push that"))]
+    Link {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing can be written to, or deleted from, directories in which something has to be.
+    #[error("{what}; nothing was changed")]
+    Closed {
+        /// Which, and for what.
+        what: String,
+        /// The first of the errors.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: &'static str,
+    },
+    /// The system refused some of what was to be done. All else is done.
+    #[error("{what}")]
+    Unfinished {
+        /// What is left.
+        what: String,
+        /// The error that the rest is judged by.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// The index could not be written. The files are right already.
+    #[error("cannot write the index {path}: {reason}", path = path.display())]
+    #[diagnostic(help(
+        "make room, or let gitsocket's user write there; the next run tries again, and until then git shows the new files as modified"
+    ))]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What it amounts to.
+        kind: Kind,
+        /// Why.
+        reason: String,
+    },
+    /// A file with attributes or ignore rules outside the worktree could not be read.
+    #[error("cannot read {path}{named}: {source}; nothing was changed", path = path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        named: String,
+        /// Why not.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// A setting of the repository's own configuration cannot be followed.
+    #[error(
+        "cannot use {setting} ({value:?}) of the repository's own configuration: {reason}; nothing was changed"
+    )]
+    #[diagnostic(help(
+        "write a whole path, or one that begins at the top of the worktree; or take the setting out of `config` in the git directory"
+    ))]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The run's time was over before anything was changed.
+    #[error("the files were still being compared; nothing was written")]
+    Over,
+}
+
+impl Error {
+    /// The system refused to `action` `path`.
+    pub(super) fn file(action: &'static str, path: PathBuf, source: io::Error) -> Self {
+        let help = help(&source);
+        Self::File {
+            action,
+            path,
+            source,
+            help,
+        }
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Tree { .. } | Self::Object { .. } | Self::TooLarge { .. } | Self::Convert { .. } => {
+                Kind::Repository
+            }
+            Self::Index { kind, .. } => *kind,
+            Self::Over => Kind::Timeout,
+            Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
+            Self::File { source, .. }
+            | Self::Rules { source, .. }
+            | Self::Closed { source, .. }
+            | Self::Unfinished { source, .. } => kind_of_io(source),
+        }
+    }
+}
+
+/// What to do about an error of the system's: a clause that another one can follow.
+pub(super) fn help(error: &io::Error) -> &'static str {
+    use io::ErrorKind as E;
+    match error.kind() {
+        E::StorageFull => "the disk is full: make room",
+        E::QuotaExceeded => "the disk quota is used up: make room",
+        E::PermissionDenied if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            "it is immutable (see lsattr and chattr -i), or belongs to another user in a sticky directory (chown it), \
+             or the file system cannot have such a file"
+        }
+        E::PermissionDenied => {
+            "let the user that gitsocket runs as read and write that directory, by chown or chmod"
+        }
+        E::ReadOnlyFilesystem => "the file system is mounted read-only: mount it so that it can be written",
+        E::FileTooLarge => {
+            "the file is larger than the file system takes, or than a limit lets it be (ulimit -f)"
+        }
+        E::ResourceBusy => "something is mounted there: unmount it, or take the path out of the branch",
+        E::InvalidFilename => {
+            "the file system does not take a name this long: shorten it in the branch, or deploy to another file system"
+        }
+        E::NotFound | E::NotADirectory | E::DirectoryNotEmpty => {
+            "something else changes the worktree at the same time: stop it if this comes again"
+        }
+        _ if kind_of_io(error) == Kind::Resources => {
+            "the system's resources are used up: see its limits (ulimit -a)"
+        }
+        _ => "see what the system's log says of that disk if this comes again",
+    }
+}
