@@ -21,6 +21,7 @@ mod help;
 mod history;
 mod hooks;
 mod hostile;
+mod house;
 mod incomplete;
 mod interrupted;
 mod limits;

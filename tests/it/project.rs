@@ -1,93 +1,12 @@
 //! Rules of the project itself.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// The rooms, from the ground up: each imports only rooms above it in this list, and those in one line
-/// do not import each other.
-const ROOMS: [&[&str]; 16] = [
-    &["name"],
-    &["address", "bounded", "descent", "fault", "control"],
-    &["report", "large"],
-    &["event"],
-    &["config"],
-    &["wire", "reload", "peer"],
-    &["durable", "repository", "watch"],
-    &["upload_pack", "state"],
-    &[
-        "transport",
-        "lock",
-        "place",
-        "hook",
-        "changes",
-        "worktree",
-        "journal",
-    ],
-    &["intake"],
-    &["fetch", "tidy", "sandbox"],
-    &["publish", "heal"],
-    &["run", "history"],
-    &["queue", "listen", "client"],
-    &["server"],
-    &["supervisor"],
-];
-
-#[test]
-fn imports_go_one_way() {
-    let floor: BTreeMap<&str, usize> = ROOMS
-        .iter()
-        .enumerate()
-        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor)))
-        .chain([("cli", ROOMS.len())])
-        .collect();
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut checked = 0;
-    for file in sources(&src) {
-        let relative = file.strip_prefix(&src).unwrap();
-        let room = relative
-            .components()
-            .next()
-            .unwrap()
-            .as_os_str()
-            .to_str()
-            .unwrap();
-        let room = room.trim_end_matches(".rs");
-        // The last one is not part of the house: it looks into every room.
-        if ["lib", "main", "fuzzing"].contains(&room) {
-            continue;
-        }
-        let own = *floor.get(room).unwrap_or_else(|| panic!("{room} is in no floor"));
-        // Tests may use what they need.
-        let text = fs::read_to_string(&file).unwrap();
-        let text = text.split("#[cfg(test)]").next().unwrap();
-        if relative.to_str().unwrap().contains("tests") {
-            continue;
-        }
-        for (other, theirs) in &floor {
-            if imports(text, other) && *other != room {
-                checked += 1;
-                assert!(*theirs < own, "{} imports {other}", relative.display());
-            }
-        }
-    }
-    assert!(checked > 40, "only {checked} imports were found");
-}
-
-/// Whether `text` names `crate::room`, alone or in a braced `use`.
-fn imports(text: &str, room: &str) -> bool {
-    let in_list = text.split("use crate::{").skip(1).any(|rest| {
-        let list = rest.split("};").next().unwrap_or_default();
-        list.split(['\n', ',', '{', ' '])
-            .any(|word| word.trim() == room || word.trim().starts_with(&format!("{room}::")))
-    });
-    in_list || text.contains(&format!("crate::{room}::")) || text.contains(&format!("crate::{room};"))
-}
-
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
