@@ -77,23 +77,25 @@ fn text(status: &Status, now: u64) -> String {
         hooks_owed,
         mixed,
     } = &status.standing;
-    let ago = |then: u64| duration(Duration::from_secs(now.saturating_sub(then)));
-    let at = |then: u64| format!("{}, {} ago", time(then), ago(then));
     let commit = commit.as_deref().map_or("-", short);
     let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
     if let Some(since) = since {
-        lines[0] += &format!(" since {}", at(*since));
+        lines[0] += &format!(" since {}", at(*since, now));
     }
     if let Some(Stuck { since, step, run }) = &status.stuck {
         let step = step.as_str();
         lines.push(format!(
             "stuck     since {}: the run {run}, in the step {step}",
-            at(*since)
+            at(*since, now)
         ));
     }
     if let Some(failing) = failing {
         let Failing { since, failure, .. } = failing;
-        lines.push(format!("failing   since {}, {}", at(*since), failing.times()));
+        lines.push(format!(
+            "failing   since {}, {}",
+            at(*since, now),
+            failing.times()
+        ));
         lines.push(format!(
             "error     {}: {}",
             failure.kind.as_str(),
@@ -109,6 +111,13 @@ fn text(status: &Status, now: u64) -> String {
     if let Some(mixed) = mixed {
         lines.push(format!("mixed     {}; the next run does it", mixed.line()));
     }
+    lines.extend(runs(status, now));
+    lines.join("\n  ")
+}
+
+/// The runs that go on or wait, and the last one that ended, a line each.
+fn runs(status: &Status, now: u64) -> Vec<String> {
+    let mut lines = Vec::new();
     for Current { run, going_on } in &status.runs {
         let (what, since) = match going_on.began {
             Some(began) => ("running ", began),
@@ -123,7 +132,7 @@ fn text(status: &Status, now: u64) -> String {
         lines.push(format!(
             "{what}  {run} by {}, for {}{overdue}",
             going_on.peer,
-            ago(since)
+            ago(since, now)
         ));
     }
     if let Some(Last { run, past }) = &status.last {
@@ -136,10 +145,18 @@ fn text(status: &Status, now: u64) -> String {
         lines.push(format!(
             "last run  {run} by {}, {}, took {took}: {how}",
             past.peer,
-            at(past.ended)
+            at(past.ended, now)
         ));
     }
-    lines.join("\n  ")
+    lines
+}
+
+fn ago(then: u64, now: u64) -> String {
+    duration(Duration::from_secs(now.saturating_sub(then)))
+}
+
+fn at(then: u64, now: u64) -> String {
+    format!("{}, {} ago", time(then), ago(then, now))
 }
 
 #[cfg(test)]

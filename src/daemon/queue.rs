@@ -9,17 +9,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use event_listener::Event as Bell;
 
 use crate::{
     base::{
-        event::{self, Done, Event, Last, Past, Sink, Standing},
+        event::{self, Done, Event, Sink},
         fault::{Failure, Kind},
         name::{RunId, TriggerName},
         watch::{self, Stop, Watch},
@@ -35,9 +35,10 @@ use crate::{
         run::{self, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, tidy, transport::Connections, worktree::Memory},
+    git::{lock::Recovered, transport::Connections, worktree::Memory},
 };
 
+mod after;
 mod ages;
 mod late;
 mod recall;
@@ -330,122 +331,8 @@ impl Scheduler {
         })
     }
 
-    /// The run has ended: remember it, free its target, then tell its followers. So whoever has seen the end of a
-    /// run finds it in the log, and if it triggers again, gets a run that starts afterwards.
-    ///
-    /// Says whether a run follows.
-    fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
-        log(run, &done);
-        self.remember(name, run, &done, true);
-        let follows = self.queue().finished(name);
-        // A run that has the lock may be waiting for the job.
-        self.stop.wake();
-        run.journal.write(Event::Done(done));
-        self.changed.notify(usize::MAX);
-        follows
-    }
-
-    /// The same for a run whose target is not free.
-    fn tell(&self, name: &TriggerName, run: &Run, done: Done) {
-        log(run, &done);
-        self.remember(name, run, &done, false);
-        run.journal.write(Event::Done(done));
-        self.changed.notify(usize::MAX);
-    }
-
-    /// For how long the trigger has been failing since `since`; `None`: the clock was set back.
-    fn failing_for(&self, name: &TriggerName, since: u64) -> Option<Duration> {
-        lock(&self.ages).of(name, since, event::now(), Instant::now())
-    }
-
-    /// `looks`: whether the target may be looked at; one that is stuck would hold this thread, too.
-    fn remember(&self, name: &TriggerName, run: &Run, done: &Done, looks: bool) {
-        let (lost, mut events) = run.journal.kept();
-        events.push(Event::Done(done.clone()));
-        let ended = event::now();
-        let past = Past {
-            peer: run.peer.to_string(),
-            accepted: run.accepted,
-            began: run.began.get().copied().unwrap_or(ended),
-            ended,
-            done: done.clone(),
-        };
-        let ended = history::Ended {
-            last: Last {
-                run: run.journal.run().clone(),
-                past,
-            },
-            events: &events,
-            lost,
-        };
-        let target = &self.targets[name];
-        self.history.keep(target, ended, looks);
-        if done.failure.is_some()
-            && let (
-                _,
-                Standing {
-                    failing: Some(failing),
-                    ..
-                },
-            ) = self.history.newest(target, looks)
-        {
-            // From now on whatever the clock says.
-            self.failing_for(name, failing.since);
-        }
-    }
-
-    /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
-    fn tidy(&self, name: &TriggerName) {
-        let _alone = match self.tidying.try_lock() {
-            Ok(alone) => alone,
-            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let trigger = name.as_str();
-        match catch_unwind(AssertUnwindSafe(|| {
-            run::tidy(&self.targets[name], &self.process.sandbox)
-        })) {
-            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
-            Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
-            Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
-            Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
-        }
-    }
-
     fn queue(&self) -> MutexGuard<'_, Queue<Run>> {
         lock(&self.queue)
-    }
-}
-
-/// One line a run.
-fn log(run: &Run, done: &Done) {
-    let Done {
-        trigger,
-        old,
-        new,
-        changed,
-        ms,
-        ..
-    } = done;
-    let [old, new] = [old, new].map(|id| id.as_deref().unwrap_or("-"));
-    let (id, peer) = (run.journal.run().as_str(), &*run.peer);
-    match &done.failure {
-        None => tracing::info!(run = id, peer, trigger, old, new, changed, ms, "{}", done.line()),
-        Some(failure) => {
-            let kind = failure.kind.as_str();
-            tracing::error!(
-                run = id,
-                peer,
-                trigger,
-                old,
-                new,
-                changed,
-                ms,
-                kind,
-                "{}",
-                done.line()
-            );
-        }
     }
 }
 

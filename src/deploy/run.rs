@@ -2,41 +2,38 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{fs, io, sync::Arc, time::Instant};
+use std::{fs, sync::Arc, time::Instant};
 
 use gix::ObjectId;
 
+mod clone;
+mod error;
 mod hooks;
 mod retry;
 mod under_way;
 mod whole;
 
+pub use error::Error;
 pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     base::{
         event::{Done, Event, Outcome, Sink, Step},
-        fault::{Blame, Failure, Kind},
+        fault::Failure,
         name::RunId,
-        watch::{self, Watch},
+        watch::Watch,
     },
     config::Target,
     deploy::{
         hook,
         place::{self, Place},
-        sandbox::{self, Sandbox},
+        sandbox::Sandbox,
         state::{self, State},
     },
-    git::{
-        begin::Begin,
-        fetch, heal, lock,
-        origin::Revision,
-        refs::{self, Tip},
-        repository, tidy,
-        transport::Connections,
-        worktree,
-    },
+    git::{begin::Begin, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
 };
+use clone::{clone, rehearse_clone};
+use error::{SHUT_OUT, in_time, is_denial};
 use hooks::run_hooks;
 use under_way::UnderWay;
 
@@ -69,91 +66,6 @@ pub struct Context {
     pub interrupted: Interrupted,
     /// Where events go.
     pub events: Sink,
-}
-
-/// A run failed.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// The target could not be locked or recovered.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Lock(#[from] lock::Error),
-    /// It could not be shut in.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Sandbox(#[from] sandbox::Error),
-    /// Its path cannot be used.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Place(#[from] place::Error),
-    /// Its repository cannot be used.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Repository(#[from] repository::Error),
-    /// What was missing or damaged in it could not be had again.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Heal(#[from] heal::Error),
-    /// The remote's newest commit could not be had.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(#[from] fetch::Error),
-    /// The files could not be updated.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Worktree(#[from] worktree::Error),
-    /// Refs or state could not be written.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Refs(#[from] refs::Error),
-    /// There was no time left for a step.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Over(#[from] watch::Over),
-    /// It was not over in time.
-    #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
-    Late {
-        /// How long it could take.
-        limit: String,
-        /// What it was at.
-        step: Step,
-        /// What ended it.
-        source: Box<Self>,
-        /// What to do.
-        #[help]
-        help: String,
-    },
-    /// What is to be remembered could not be written.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    State(#[from] state::Error),
-    /// A hook failed, after the update.
-    #[error("{source}; the worktree is at {at}")]
-    #[diagnostic(forward(source))]
-    Hook {
-        /// Why.
-        source: hook::Error,
-        /// The commit that is deployed.
-        at: String,
-    },
-}
-
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Lock(err) => err.kind(),
-            Self::Sandbox(err) => err.kind(),
-            Self::Place(err) => err.kind(),
-            Self::Repository(err) => err.kind(),
-            Self::Heal(err) => err.kind(),
-            Self::Fetch(err) => err.kind(),
-            Self::Worktree(err) => err.kind(),
-            Self::Refs(err) => err.kind(),
-            Self::State(err) => err.kind(),
-            Self::Hook { source, .. } => source.kind(),
-            Self::Over(_) | Self::Late { .. } => Kind::Timeout,
-        }
-    }
 }
 
 /// Bring `target` to the newest commit and run its hooks. The last event emitted is the value returned.
@@ -190,40 +102,6 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     };
     context.events.emit(Event::Done(done.clone()));
     done
-}
-
-/// `err`; if the run's time is over, that is why, whatever it led to.
-fn in_time(err: Error, watch: &Watch) -> Error {
-    if !watch.is_over() {
-        return err;
-    }
-    let help = match &err {
-        Error::Lock(_) => miette::Diagnostic::help(&err).map(|help| help.to_string()),
-        _ => None,
-    };
-    Error::Late {
-        limit: humantime::format_duration(watch.limit()).to_string(),
-        step: watch.step(),
-        help: help.unwrap_or_else(|| LATE.into()),
-        source: Box::new(err),
-    }
-}
-
-/// What to do about a run that takes too long.
-const LATE: &str =
-    "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
-
-/// What somebody may want to know whose user may do what was denied.
-const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
-                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
-
-/// Whether the system said that something is not permitted.
-fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|error| {
-        let error = error.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-    })
 }
 
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
@@ -343,62 +221,6 @@ fn finish(
 
 /// What is written goes again, or is marked as a whole.
 const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
-
-/// The repository of a new clone, with everything fetched and no files yet.
-fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
-    let (building, fetched) = build_clone(target, context)?;
-    hold(building.repo(), target, &fetched)?;
-    if target.origin.depth.is_some() {
-        refs::bound(building.repo(), fetched.commit)?;
-    }
-    let branch = match &fetched.tip {
-        Tip::Branch(branch) => Some(branch),
-        Tip::Tag(..) | Tip::Detached => None,
-    };
-    let repo = building.finish(branch)?;
-    Ok((repo, fetched))
-}
-
-/// Say what a clone would write. What was fetched for that is removed again.
-fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
-    let (building, fetched) = build_clone(target, context)?;
-    let options = update_options(target, context, NO_MARK);
-    let updated = worktree::update(building.repo(), fetched.commit, &options)?;
-    reached.new = Some(fetched.commit);
-    reached.changed = updated.written;
-    Ok(())
-}
-
-/// Fetch into a new git directory, with the hash that the remote turns out to use.
-fn build_clone<'a>(
-    target: &'a Target,
-    context: &Context,
-) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
-    let hash = match target.origin.revision {
-        Revision::Commit(id) => id.kind(),
-        _ => gix::hash::Kind::Sha1,
-    };
-    let build = |hash| -> Result<place::Building<'a>, Error> {
-        let building = place::build(target, hash)?;
-        let git_dir = building.repo().git_dir();
-        let mark = state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run);
-        mark.settle()?;
-        Ok(building)
-    };
-    let onto = whole::Onto::nothing(target.origin.depth);
-    let fetch =
-        |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
-    let building = build(hash)?;
-    let theirs = match fetch(&building) {
-        Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
-        fetched => return Ok((building, fetched?)),
-    };
-    // The first removes its directory as it goes, and the second is built in the same place.
-    drop(building);
-    let building = build(theirs)?;
-    let fetched = fetch(&building)?;
-    Ok((building, fetched))
-}
 
 fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
     worktree::Options {

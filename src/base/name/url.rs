@@ -31,22 +31,7 @@ pub enum Scheme {
 impl RepoUrl {
     /// Read `text` as git does: a URL, `user@host:path`, or a path, which is taken relative to `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Self, Invalid> {
-        if text.is_empty() {
-            return Err(Invalid::new("it is empty"));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(Invalid::new("it contains a control character"));
-        }
-        if let Some(scheme) = one_slash(text) {
-            return Err(Invalid::new(format!("{scheme}: takes two slashes, {scheme}://…")));
-        }
-        // gix splits these at the wrong colon, see git-fetch(1) for what they mean.
-        let is_bracketed = text.starts_with('[') || text.contains("@[");
-        if is_bracketed && text.contains("]:") && !text.contains("://") {
-            return Err(Invalid::new(
-                "an address or a port in brackets needs the form ssh://USER@[ADDRESS]:PORT/PATH",
-            ));
-        }
+        readable(text)?;
         let parsed = gix::url::parse(text).map_err(|err| Invalid::new(reason(&err)))?;
         // From here on, it overwrites its secrets whatever happens.
         let mut this = Self {
@@ -62,22 +47,7 @@ impl RepoUrl {
         }
         match url.scheme {
             gix::url::Scheme::File => {
-                if url.host().is_some_and(|host| !host.is_empty()) {
-                    return Err(Invalid::new(
-                        "a file:// URL names no host; write file:///absolute/path",
-                    ));
-                }
-                // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
-                let path: Vec<u8> = match text
-                    .get(..7)
-                    .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
-                {
-                    true => percent_encoding::percent_decode(&url.path).collect(),
-                    false => url.path.to_vec(),
-                };
-                if path.iter().any(u8::is_ascii_control) {
-                    return Err(Invalid::new("it contains a control character"));
-                }
+                let path = local_path(text, url)?;
                 let path = std::ffi::OsStr::from_bytes(&path);
                 this.local = Some(AbsPath::resolve(base, Path::new(path))?);
             }
@@ -213,6 +183,48 @@ impl fmt::Debug for RepoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RepoUrl({self})")
     }
+}
+
+/// Refuse what git would read as something else than its writer meant.
+fn readable(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new("it is empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Invalid::new("it contains a control character"));
+    }
+    if let Some(scheme) = one_slash(text) {
+        return Err(Invalid::new(format!("{scheme}: takes two slashes, {scheme}://…")));
+    }
+    // gix splits these at the wrong colon, see git-fetch(1) for what they mean.
+    let is_bracketed = text.starts_with('[') || text.contains("@[");
+    if is_bracketed && text.contains("]:") && !text.contains("://") {
+        return Err(Invalid::new(
+            "an address or a port in brackets needs the form ssh://USER@[ADDRESS]:PORT/PATH",
+        ));
+    }
+    Ok(())
+}
+
+/// The path that a `file://` URL, or a path, stands for.
+fn local_path(text: &str, url: &gix::Url) -> Result<Vec<u8>, Invalid> {
+    if url.host().is_some_and(|host| !host.is_empty()) {
+        return Err(Invalid::new(
+            "a file:// URL names no host; write file:///absolute/path",
+        ));
+    }
+    // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
+    let path: Vec<u8> = match text
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
+    {
+        true => percent_encoding::percent_decode(&url.path).collect(),
+        false => url.path.to_vec(),
+    };
+    if path.iter().any(u8::is_ascii_control) {
+        return Err(Invalid::new("it contains a control character"));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]

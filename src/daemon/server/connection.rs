@@ -68,72 +68,17 @@ pub(super) async fn answer<S: Stream>(
         stream,
         unread: Vec::new(),
     };
-    let request = match timeout(REQUEST_TIMEOUT, client.request()).await {
-        Ok(Ok(request)) => request,
-        Ok(Err(Trouble::Gone)) => return,
-        Ok(Err(Trouble::Bad(failure, format))) => {
-            client.refuse("-", failure, format, &peer).await;
-            return client.hear_out().await;
-        }
-        Err(_) => {
-            let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
-            let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
-            return client.refuse("-", failure, Format::Text, &peer).await;
-        }
+    let Some(asked) = client.hear(&peer).await else {
+        return;
     };
-    let Asked {
-        request,
-        format,
-        token,
-    } = request;
     // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
     if let Some(file) = token_file {
-        match check_token(file, token).await {
+        match check_token(file, asked.token).await {
             Ok(()) => peer.has_said_token(),
-            Err(failure) => return client.refuse("-", failure, format, &peer).await,
+            Err(failure) => return client.refuse("-", failure, asked.format, &peer).await,
         }
     }
-    match request {
-        Request::Ping => {
-            let done = Done::answered("-", Outcome::Answered);
-            client.say(vec![Event::Pong, Event::Done(done)], format).await;
-        }
-        Request::Status { name } => {
-            let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
-            match recall(scheduler, &peer, move |scheduler, peer| {
-                scheduler.status(peer, name.as_ref())
-            })
-            .await
-            {
-                Ok(all) => {
-                    let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
-                    events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
-                    client.say(events, format).await;
-                }
-                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
-            }
-        }
-        Request::Log { name, run } => {
-            let shown = name.as_str().to_owned();
-            match recall(scheduler, &peer, move |scheduler, peer| {
-                scheduler.log(peer, &name, run.as_ref())
-            })
-            .await
-            {
-                Ok(Found::GoingOn(journal)) => client.follow(&journal, format).await,
-                Ok(Found::Whole(records)) => client.tell(records, format).await,
-                Err(failure) => client.refuse(&shown, failure, format, &peer).await,
-            }
-        }
-        Request::Trigger { name, wait } => match scheduler.trigger(&peer, &name) {
-            Ok(journal) if wait => client.follow(&journal, format).await,
-            Ok(journal) => {
-                let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
-                client.say_of(journal.run(), vec![done], format).await;
-            }
-            Err(failure) => client.refuse(name.as_str(), failure, format, &peer).await,
-        },
-    }
+    client.serve(asked.request, asked.format, &peer, scheduler).await;
 }
 
 /// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
@@ -181,6 +126,69 @@ struct Client<S> {
 }
 
 impl<S: Stream> Client<S> {
+    /// The request. A client without one has been told what is wrong with it.
+    async fn hear(&mut self, peer: &Peer) -> Option<Asked> {
+        match timeout(REQUEST_TIMEOUT, self.request()).await {
+            Ok(Ok(asked)) => return Some(asked),
+            Ok(Err(Trouble::Gone)) => {}
+            Ok(Err(Trouble::Bad(failure, format))) => {
+                self.refuse("-", failure, format, peer).await;
+                self.hear_out().await;
+            }
+            Err(_) => {
+                let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
+                let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
+                self.refuse("-", failure, Format::Text, peer).await;
+            }
+        }
+        None
+    }
+
+    /// Do what `peer` asks for, and tell it what comes of it.
+    async fn serve(&mut self, request: Request, format: Format, peer: &Peer, scheduler: &Arc<Scheduler>) {
+        match request {
+            Request::Ping => {
+                let done = Done::answered("-", Outcome::Answered);
+                self.say(vec![Event::Pong, Event::Done(done)], format).await;
+            }
+            Request::Status { name } => {
+                let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+                match recall(scheduler, peer, move |scheduler, peer| {
+                    scheduler.status(peer, name.as_ref())
+                })
+                .await
+                {
+                    Ok(all) => {
+                        let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
+                        events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
+                        self.say(events, format).await;
+                    }
+                    Err(failure) => self.refuse(&shown, failure, format, peer).await,
+                }
+            }
+            Request::Log { name, run } => {
+                let shown = name.as_str().to_owned();
+                match recall(scheduler, peer, move |scheduler, peer| {
+                    scheduler.log(peer, &name, run.as_ref())
+                })
+                .await
+                {
+                    Ok(Found::GoingOn(journal)) => self.follow(&journal, format).await,
+                    Ok(Found::Whole(records)) => self.tell(records, format).await,
+                    Err(failure) => self.refuse(&shown, failure, format, peer).await,
+                }
+            }
+            Request::Trigger { name, wait } => match scheduler.trigger(peer, &name) {
+                Ok(journal) if wait => self.follow(&journal, format).await,
+                Ok(journal) => {
+                    let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
+                    self.say_of(journal.run(), vec![done], format).await;
+                }
+                Err(failure) => self.refuse(name.as_str(), failure, format, peer).await,
+            },
+        }
+    }
+
     /// The request, and the token that came before or in it.
     async fn request(&mut self) -> Result<Asked, Trouble> {
         let mut token = None;

@@ -1,0 +1,110 @@
+//! What is started for a hook: the program, its arguments and its environment.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{Options, owner};
+use crate::config::{Hook, Target};
+
+/// Whether a run of `target` may start a hook.
+pub fn may_run(target: &Target, git_dir: &Path) -> bool {
+    target.hooks.iter().any(|hook| match hook {
+        Hook::Exec { .. } => true,
+        Hook::PostCheckout => post_checkout(git_dir).exists(),
+    })
+}
+
+fn post_checkout(git_dir: &Path) -> PathBuf {
+    git_dir.join("hooks/post-checkout")
+}
+
+/// The variables of a hook's environment that do not depend on the run.
+pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
+    let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
+        ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
+        ("GITSOCKET_REPO", target.origin.repo.to_string().into()),
+        ("GITSOCKET_PATH", target.site.path.as_path().into()),
+    ]);
+    if let Some(git_dir) = &target.site.git_dir {
+        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
+        env.insert("GIT_DIR", git_dir.as_path().into());
+        env.insert("GIT_WORK_TREE", target.site.path.as_path().into());
+    }
+    env.into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
+}
+
+/// The command that the hook number `hook` of `target` is; `None` if it has not so many, or must not run it. `env` and `old_new` are those
+/// of [`Options`].
+pub fn command(
+    target: &Target,
+    hook: usize,
+    git_dir: &Path,
+    env: &BTreeMap<String, OsString>,
+    old_new: &(String, String),
+) -> Option<Command> {
+    let mut command = match target.hooks.get(hook)? {
+        Hook::Exec { run, user_env, .. } => {
+            let (program, args) = run.split_first()?;
+            let mut command = Command::new(program);
+            command.args(args).envs(user_env);
+            command
+        }
+        // Looked at here as well: this may be the supervisor, which does not rely on its worker.
+        Hook::PostCheckout if owner::foreign(target, git_dir).is_err() => return None,
+        Hook::PostCheckout => {
+            let (old, new) = old_new;
+            let mut command = Command::new(post_checkout(git_dir));
+            command.args([old, new, "1"]);
+            command
+        }
+    };
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(&target.site.path)
+        .envs(env)
+        .env("PWD", target.site.path.as_path())
+        .stdin(Stdio::null())
+        .process_group(0);
+    Some(command)
+}
+
+/// As git does, a hook that is not executable is passed over with a hint; and one that may be another user's.
+pub(super) fn is_usable(options: &Options<'_>) -> bool {
+    let file = post_checkout(options.git_dir);
+    match std::fs::metadata(&file) {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
+            let foreign = owner::foreign(options.target, options.git_dir);
+            if let Err(foreign) = &foreign {
+                options.events.warn(foreign.to_string());
+            }
+            foreign.is_ok()
+        }
+        Ok(_) => {
+            options.events.warn(format!(
+                "{} is not executable and was passed over; type: chmod +x {0}",
+                file.display()
+            ));
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Variables that systemd gave to the daemon, and a hook must not take for its own.
+const NOT_INHERITED: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];

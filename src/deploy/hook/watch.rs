@@ -1,0 +1,227 @@
+//! A hook from its start to its end: its lines become events, and a group that outlives its time is killed whole.
+
+use std::{
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read},
+    process::{Child, ExitStatus},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::{Options, Starter, command::command};
+use crate::base::{
+    control,
+    event::{Event, Stream},
+    fault::one_line,
+};
+
+/// How often, and in what time, to try a program that is being written.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How its end is heard of.
+pub(super) enum End {
+    Child(Child),
+    Supervisor(control::Started),
+}
+
+impl End {
+    fn wait(self) -> Option<ExitStatus> {
+        match self {
+            Self::Child(mut child) => child.wait().ok(),
+            Self::Supervisor(started) => started.wait(),
+        }
+    }
+}
+
+/// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
+/// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
+pub(super) fn start(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
+    for _ in 0..BUSY_TRIES {
+        match start_once(hook, outputs, options) {
+            Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::park_timeout(BUSY_PAUSE);
+            }
+            started => return started,
+        }
+    }
+    start_once(hook, outputs, options)
+}
+
+fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
+    let [stdout, stderr] = outputs;
+    let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
+    let Options {
+        target,
+        git_dir,
+        env,
+        old_new,
+        ..
+    } = *options;
+    Ok(match options.starter {
+        Starter::Here => {
+            let mut command =
+                command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
+            let child = command.stdout(stdout).stderr(stderr).spawn()?;
+            let group = Pid::from_child(&child);
+            options.groups.guard(group);
+            (group, End::Child(child))
+        }
+        Starter::Supervisor(link) => {
+            let start = control::Start {
+                id: 0,
+                trigger: target.trigger.clone(),
+                hook,
+                env: env.clone(),
+                old_new: old_new.clone(),
+            };
+            let started = link.start(start, [stdout.into(), stderr.into()])?;
+            (started.pid, End::Supervisor(started))
+        }
+    })
+}
+
+/// What a supervisor waits for.
+enum Signs {
+    Line(Stream, String),
+    EndOfOutput,
+    Exited(ExitStatus),
+}
+
+/// How long to wait for the output's end once the hook itself has ended: a daemon that it started may
+/// hold the pipe for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long a group may take between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Those who watch a hook: its lines are read, and its end is waited for, on threads of their own.
+pub(super) struct Watch {
+    /// What the hook is to write to.
+    pub(super) outputs: [PipeWriter; 2],
+    /// Takes how the hook's end is heard of.
+    waiter: mpsc::Sender<End>,
+    signs: mpsc::Receiver<Signs>,
+}
+
+impl Watch {
+    pub(super) fn new() -> io::Result<Self> {
+        let (sender, signs) = mpsc::sync_channel(256);
+        let (out, stdout) = io::pipe()?;
+        let (err, stderr) = io::pipe()?;
+        read_lines(out, Stream::Stdout, sender.clone())?;
+        read_lines(err, Stream::Stderr, sender.clone())?;
+        let (waiter, ends) = mpsc::channel::<End>();
+        thread::Builder::new().name("hook".into()).spawn(move || {
+            // Without an answer the supervisor is gone, and so is this process in a moment.
+            if let Some(status) = ends.recv().ok().and_then(End::wait) {
+                sender.send(Signs::Exited(status)).ok();
+            }
+        })?;
+        Ok(Self {
+            outputs: [stdout, stderr],
+            waiter,
+            signs,
+        })
+    }
+}
+
+/// Pass on the hook's lines until it has ended, or kill it: `None`.
+pub(super) fn supervise(
+    group: Pid,
+    end: End,
+    watch: Watch,
+    timeout: Duration,
+    options: &Options<'_>,
+) -> Option<ExitStatus> {
+    options.groups.add(group);
+    let Watch {
+        outputs,
+        waiter,
+        signs,
+    } = watch;
+    let mut open = outputs.len();
+    // The hook's copies are the last ones.
+    drop(outputs);
+    waiter.send(end).ok();
+    let mut status = None;
+    let mut killed = Killed::No;
+    let mut until = options.until.min(Instant::now() + timeout);
+    while status.is_none() || open > 0 {
+        // A group that prints without end must not outlive its timeout either.
+        let left = until.saturating_duration_since(Instant::now());
+        let sign = if left.is_zero() {
+            None
+        } else {
+            signs.recv_timeout(left).ok()
+        };
+        match sign {
+            Some(Signs::Line(stream, line)) => options.events.emit(Event::HookLine { stream, line }),
+            Some(Signs::EndOfOutput) => open -= 1,
+            Some(Signs::Exited(code)) => {
+                status = Some(code);
+                until = Instant::now() + DRAIN;
+            }
+            None if status.is_some() => break,
+            None => {
+                killed = killed.escalate(group);
+                until = Instant::now() + GRACE;
+            }
+        }
+    }
+    // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
+    if killed != Killed::No {
+        kill_process_group(group, Signal::KILL).ok();
+    }
+    options.groups.remove(group);
+    status.filter(|_| killed == Killed::No)
+}
+
+/// How far the killing of a group has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    No,
+    Term,
+    Kill,
+}
+
+impl Killed {
+    fn escalate(self, group: Pid) -> Self {
+        let (signal, next) = match self {
+            Self::No => (Signal::TERM, Self::Term),
+            Self::Term | Self::Kill => (Signal::KILL, Self::Kill),
+        };
+        kill_process_group(group, signal).ok();
+        next
+    }
+}
+
+/// The longest line passed on whole, in bytes; longer ones are broken.
+const MAX_LINE: u64 = 8 * 1024;
+
+/// Read lines on a thread of their own. It ends with the pipe, or with its listener.
+fn read_lines(pipe: PipeReader, stream: Stream, signs: mpsc::SyncSender<Signs>) -> io::Result<()> {
+    let read = move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match (&mut pipe).take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            if signs.send(Signs::Line(stream, one_line(text))).is_err() {
+                return;
+            }
+        }
+        signs.send(Signs::EndOfOutput).ok();
+    };
+    thread::Builder::new()
+        .name("hook's lines".into())
+        .spawn(read)
+        .map(drop)
+}

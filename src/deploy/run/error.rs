@@ -1,0 +1,132 @@
+//! Why a run failed, and what to do.
+
+use std::io;
+
+use crate::{
+    base::{
+        fault::{Blame, Kind},
+        report::Step,
+        watch::{self, Watch},
+    },
+    deploy::{hook, place, sandbox, state},
+    git::{fetch, heal, lock, refs, repository, worktree},
+};
+
+/// A run failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The target could not be locked or recovered.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] lock::Error),
+    /// It could not be shut in.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// Its path cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Place(#[from] place::Error),
+    /// Its repository cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Repository(#[from] repository::Error),
+    /// What was missing or damaged in it could not be had again.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Heal(#[from] heal::Error),
+    /// The remote's newest commit could not be had.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// The files could not be updated.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Worktree(#[from] worktree::Error),
+    /// Refs or state could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Refs(#[from] refs::Error),
+    /// There was no time left for a step.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Over(#[from] watch::Over),
+    /// It was not over in time.
+    #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
+    Late {
+        /// How long it could take.
+        limit: String,
+        /// What it was at.
+        step: Step,
+        /// What ended it.
+        source: Box<Self>,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// What is to be remembered could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] state::Error),
+    /// A hook failed, after the update.
+    #[error("{source}; the worktree is at {at}")]
+    #[diagnostic(forward(source))]
+    Hook {
+        /// Why.
+        source: hook::Error,
+        /// The commit that is deployed.
+        at: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Lock(err) => err.kind(),
+            Self::Sandbox(err) => err.kind(),
+            Self::Place(err) => err.kind(),
+            Self::Repository(err) => err.kind(),
+            Self::Heal(err) => err.kind(),
+            Self::Fetch(err) => err.kind(),
+            Self::Worktree(err) => err.kind(),
+            Self::Refs(err) => err.kind(),
+            Self::State(err) => err.kind(),
+            Self::Hook { source, .. } => source.kind(),
+            Self::Over(_) | Self::Late { .. } => Kind::Timeout,
+        }
+    }
+}
+
+/// `err`; if the run's time is over, that is why, whatever it led to.
+pub(super) fn in_time(err: Error, watch: &Watch) -> Error {
+    if !watch.is_over() {
+        return err;
+    }
+    let help = match &err {
+        Error::Lock(_) => miette::Diagnostic::help(&err).map(|help| help.to_string()),
+        _ => None,
+    };
+    Error::Late {
+        limit: humantime::format_duration(watch.limit()).to_string(),
+        step: watch.step(),
+        help: help.unwrap_or_else(|| LATE.into()),
+        source: Box::new(err),
+    }
+}
+
+/// What to do about a run that takes too long.
+const LATE: &str =
+    "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
+
+/// What somebody may want to know whose user may do what was denied.
+pub(super) const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
+                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
+
+/// Whether the system said that something is not permitted.
+pub(super) fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
