@@ -25,6 +25,7 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use needs::Needs;
 pub use pool::MAX_KEEP_ALIVE;
 
 use crate::{
@@ -38,6 +39,7 @@ use crate::{
 
 mod bounded;
 mod local;
+mod needs;
 mod old;
 
 /// How long a kept connection may take at most to show that it is alive; after that another one is opened.

@@ -6,15 +6,14 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
 use super::Files;
 use crate::{
-    base::name::Scheme,
-    config::{Allow, Auth, Config, Hook, HookPlace, Listener, Roots, Target},
-    git::repository,
+    config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    git::{repository, transport::Needs},
 };
 
 /// Paths by what is allowed beneath them. What is not there is passed over.
@@ -42,12 +41,6 @@ const PROGRAMS: [&str; 10] = [
 const SYSTEM: &str = "/etc";
 /// How many processors a container may use, see cgroups(7).
 const PROCESSORS: [&str; 2] = ["/proc/self/cgroup", "/sys/fs/cgroup"];
-/// Where the system's certificates are, if not below [`SYSTEM`].
-const CERTIFICATES: [&str; 3] = [
-    "/usr/share/ca-certificates",
-    "/usr/local/share/ca-certificates",
-    "/usr/lib/ssl",
-];
 /// Name servers, over TCP.
 const DNS: u16 = 53;
 
@@ -122,8 +115,10 @@ impl Policy {
             self.read.insert(source.as_path().into());
             self.read.extend(repository::storage(source.as_path()));
         }
-        self.secrets(target, lasts);
-        self.remote(target);
+        let needs = Needs::of(&target.origin);
+        needs.files.iter().for_each(|file| self.file(file, lasts));
+        self.read.extend(needs.directories);
+        self.ports.extend(needs.ports);
     }
 
     /// What hooks inside need: programs, and what most of them look at.
@@ -143,33 +138,6 @@ impl Policy {
             .extend(devices.map(|name| Path::new("/dev").join(name)));
     }
 
-    fn secrets(&mut self, target: &Target, lasts: Lasts) {
-        let mut files: Vec<PathBuf> = target.origin.tls.files().map(Into::into).collect();
-        match &target.origin.auth {
-            Auth::None => {}
-            Auth::Basic { password_file, .. } => files.push(password_file.as_path().into()),
-            Auth::Bearer { token_file } => files.push(token_file.as_path().into()),
-            Auth::Ssh(ssh) => {
-                let named = [&ssh.key, &ssh.passphrase_file, &ssh.known_hosts];
-                files.extend(named.into_iter().flatten().map(|path| path.as_path().into()));
-                if ssh.known_hosts.is_none() {
-                    let home = env::var_os("HOME").map(PathBuf::from);
-                    files.extend(home.map(|home| home.join(".ssh/known_hosts")));
-                }
-            }
-        }
-        for file in &files {
-            self.file(file, lasts);
-        }
-        if target.origin.tls.roots == Roots::System {
-            self.read.extend(CERTIFICATES.map(PathBuf::from));
-            let file = env::var_os("SSL_CERT_FILE");
-            file.iter().for_each(|file| self.file(Path::new(file), lasts));
-            let dirs = env::var_os("SSL_CERT_DIR").unwrap_or_default();
-            self.read.extend(env::split_paths(&dirs));
-        }
-    }
-
     /// A file that is read, and may be replaced.
     fn file(&mut self, file: &Path, lasts: Lasts) {
         let real = file.canonicalize().ok();
@@ -181,38 +149,6 @@ impl Policy {
             };
         }
     }
-
-    /// The ports of the remote, of those it may redirect to, and of proxies.
-    fn remote(&mut self, target: &Target) {
-        let default: &[u16] = match target.origin.repo.scheme() {
-            Scheme::Local => return,
-            Scheme::Git => &[9418],
-            Scheme::Ssh => &[22],
-            Scheme::Http | Scheme::Https => &[80, 443],
-        };
-        self.ports.extend(default);
-        self.ports.extend(target.origin.repo.without_secrets().port);
-        if matches!(target.origin.repo.scheme(), Scheme::Http | Scheme::Https) {
-            let proxies = [
-                "http_proxy",
-                "https_proxy",
-                "HTTPS_PROXY",
-                "all_proxy",
-                "ALL_PROXY",
-            ];
-            let proxies = proxies.into_iter().filter_map(|name| env::var(name).ok());
-            self.ports.extend(proxies.filter_map(|url| proxy_port(&url)));
-        }
-    }
-}
-
-/// The port of a proxy as curl takes it: with or without a scheme.
-fn proxy_port(url: &str) -> Option<u16> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let authority = rest.split('/').next()?;
-    let host = authority.rsplit('@').next()?;
-    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    Some(port.unwrap_or(if scheme == "https" { 443 } else { 1080 }))
 }
 
 /// Where `dir` is, or will be made.
@@ -306,18 +242,6 @@ mod tests {
                 assert_eq!(places(Path::new(path), lasts), BTreeSet::from([path.into()]));
             }
             assert_ne!(existing(Path::new(path)).as_deref(), Some(Path::new("/")));
-        }
-    }
-
-    #[test]
-    fn proxies() {
-        for (url, port) in [
-            ("http://u:p@proxy:3128/", 3128),
-            ("proxy:8080", 8080),
-            ("https://proxy", 443),
-            ("http://proxy", 1080),
-        ] {
-            assert_eq!(proxy_port(url), Some(port), "{url}");
         }
     }
 }
