@@ -206,11 +206,11 @@ fn untracked_directories_of_any_depth() {
 }
 
 #[test]
-fn a_hundred_thousand_untracked_directories() {
+fn tens_of_thousands_of_untracked_directories() {
     // Without the daemon's sandbox, in which the kernel looks at all directories above for each one.
     let deep = Deep::new("");
     deep.world.deploy();
-    for depth in [20_000, 100_000] {
+    for depth in [5_000, 40_000] {
         touch(&dig(&deep.site(""), depth), "file");
         let output = limited(&deep.world, FEW, &["once", "site"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
