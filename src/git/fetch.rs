@@ -109,7 +109,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     }
     let received = context.receive(prepared, &intake)?;
     context
-        .check(&found, received.is_pack())
+        .check(&found, Some(&received))
         .inspect_err(|_| received.discard())?;
     let commit = context.peel(&found).inspect_err(|_| received.discard())?;
     Ok(Outcome {

@@ -30,10 +30,13 @@ use crate::{
 };
 
 mod index;
+mod names;
 mod resolve;
 mod stream;
 mod transport;
 
+use names::Names;
+pub use names::Whole;
 pub use transport::Receiving;
 
 /// Objects in one pack. Each takes some 50 bytes while the pack is indexed: 200 MB in all.
@@ -162,12 +165,21 @@ pub struct Limits {
     pub deadline: Deadline,
 }
 
+/// What has come.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The pack's `.keep`, if a pack has come and it is new.
+    pub keep: Option<PathBuf>,
+    /// The pack, if it is new and lacks nothing.
+    pub whole: Option<Whole>,
+}
+
 /// Takes in the pack of one fetch.
 pub struct Intake {
     repo: Mutex<gix::Repository>,
     limits: Limits,
     report: Reporter,
-    outcome: Mutex<Option<Result<Option<PathBuf>, Error>>>,
+    outcome: Mutex<Option<Result<Taken, Error>>>,
 }
 
 impl Intake {
@@ -181,10 +193,10 @@ impl Intake {
         }
     }
 
-    /// The `.keep` of the pack that has come, if one has and it is new; or why none could be taken in.
-    pub fn outcome(&self) -> Result<Option<PathBuf>, Error> {
+    /// What has come, or why it could not be taken in.
+    pub fn outcome(&self) -> Result<Taken, Error> {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        outcome.take().unwrap_or(Ok(None))
+        outcome.take().unwrap_or(Ok(Taken::default()))
     }
 
     /// Take in the pack that `from` is at the beginning of. Gives the hash it is known by.
@@ -193,7 +205,7 @@ impl Intake {
         let outcome = match self.receive(&repo, from) {
             Err(Fail::Connection(err)) => return Err(err),
             Err(Fail::Ours(err)) => Err(err),
-            Ok(keep) => Ok(keep),
+            Ok(taken) => Ok(taken),
         };
         let failed = outcome.is_err();
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
@@ -203,28 +215,30 @@ impl Intake {
         }
     }
 
-    fn receive(&self, repo: &gix::Repository, from: &mut dyn BufRead) -> Result<Option<PathBuf>, Fail> {
+    fn receive(&self, repo: &gix::Repository, from: &mut dyn BufRead) -> Result<Taken, Fail> {
         let dir = repo.objects.store_ref().path().join("pack");
         let store = Store {
             hash: repo.object_hash(),
             scratch: Scratch::new(&dir),
             dir: &dir,
             limits: self.limits,
+            names: Names::new(),
         };
         let mut pack = Temporary::new(&dir, "pack")?;
         let progress = Progress::new(&self.report, Phase::Fetch);
         let mut table = stream::read(from, &mut pack.file, &store, Some(progress))?;
         if table.offsets.is_empty() {
-            return Ok(None);
+            return Ok(Taken::default());
         }
         let progress = Progress::new(&self.report, Phase::Index);
         resolve::all(Some(repo), &mut table, &mut pack.file, &store, Some(&progress))?;
         let mut index = Temporary::new(&dir, "idx")?;
         index::write(&table, &mut index.file).map_err(|err| store.failed(err))?;
         let path = dir.join(format!("pack-{}.pack", table.checksum));
-        store
-            .place(&path, pack, index)
-            .map_err(|err| store.failed(err).into())
+        let keep = store.place(&path, pack, index).map_err(|err| store.failed(err))?;
+        // One that was here may be damaged since.
+        let whole = keep.as_ref().and_then(|_| store.names.whole(&mut table));
+        Ok(Taken { keep, whole })
     }
 }
 
@@ -240,6 +254,7 @@ pub fn index(path: &Path, index: &Path, hash: gix::hash::Kind) -> io::Result<(Ob
             max_blob: u64::MAX,
             deadline: Deadline::new(Duration::from_secs(u32::MAX.into())),
         },
+        names: Names::none(),
     };
     let failed = |fail| match fail {
         Fail::Connection(err) => err,
@@ -259,6 +274,7 @@ struct Store<'a> {
     scratch: Scratch,
     dir: &'a Path,
     limits: Limits,
+    names: Names,
 }
 
 impl Store<'_> {

@@ -102,6 +102,14 @@ impl Content {
         }
     }
 
+    /// All of them, if they are in memory.
+    pub fn memory(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(bytes) => Some(bytes),
+            Self::File { .. } => None,
+        }
+    }
+
     /// How many of them are in memory.
     pub fn held(&self) -> u64 {
         match self {

@@ -1,6 +1,7 @@
 //! Whether everything that a commit leads to is here: a ref may hold it only then.
 //!
-//! Commits are walked from the new ones back to those that are known to be complete, or to where history is cut; of each,
+//! A pack that holds all that its objects name ([`Whole`]) needs no more. Otherwise
+//! commits are walked from the new ones back to those that are known to be complete, or to where history is cut; of each,
 //! the tree is compared with its parent's, and only what differs is looked at. Trees are read once, blobs are looked up:
 //! their content was hashed when their pack was indexed. Nothing recurses, and memory grows with the number of objects.
 
@@ -14,7 +15,7 @@ use gix::{
 };
 use gix_pack::Find as _;
 
-use crate::git::repository;
+use crate::git::{intake::Whole, repository};
 
 mod trees;
 mod walk;
@@ -55,16 +56,28 @@ impl fmt::Display for Missing {
     }
 }
 
+/// Whether `tip` and all that it leads to is in the pack that came.
+pub fn is_in(repo: &gix::Repository, tip: ObjectId, pack: &Whole) -> bool {
+    pack.has(&tip)
+        && (pack.cut().is_empty() || {
+            let cut = cut(repo);
+            pack.cut().iter().all(|id| cut.contains(id))
+        })
+}
+
+/// Commits whose parents are not to be here.
+fn cut(repo: &gix::Repository) -> HashSet {
+    let cut = repo.shallow_commits().ok().flatten();
+    cut.iter().flat_map(|cut| cut.iter().copied()).collect()
+}
+
 /// Whether all that `tips` lead to is here, as far as `known` do not lead there already.
 pub fn check(repo: &gix::Repository, tips: &[ObjectId], known: &[ObjectId]) -> Result<(), Box<Missing>> {
     let mut objects = repo.objects.clone();
     objects.ignore_replacements = true;
     objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
     let objects = Objects(objects.into_inner());
-    let cut = repo.shallow_commits().ok().flatten();
-    let cut: HashSet = cut.iter().flat_map(|cut| cut.iter().copied()).collect();
-
-    let mut walk = Walk::new(&objects, cut);
+    let mut walk = Walk::new(&objects, cut(repo));
     for id in known {
         walk.know(*id);
     }

@@ -25,7 +25,7 @@ impl Context<'_> {
     pub(super) fn known(&self, found: Found) -> Result<Outcome, Error> {
         let commit = self.peel(&found);
         if !matches!(commit, Ok(commit) if self.options.deployed == Some(commit)) {
-            self.check(&found, false)?;
+            self.check(&found, None)?;
         }
         Ok(Outcome {
             commit: commit?,
@@ -51,17 +51,17 @@ impl Context<'_> {
         // It says more than gitoxide, which was told only that there is no pack.
         let received = match intake.outcome() {
             Err(err) => Err(self.not_taken_in(&err)),
-            Ok(keep) => received
+            Ok(taken) => received
                 .map_err(
                     |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
                         Some(said) => self.refused(said),
                         None => self.failed(&err),
                     },
                 )
-                .map(|outcome| (outcome.status, keep)),
+                .map(|outcome| (outcome.status, taken)),
         };
         match received.inspect_err(|_| before.discard())? {
-            (fetch::Status::Change { .. }, keep) => Ok(before.and(keep)),
+            (fetch::Status::Change { .. }, taken) => Ok(before.and(taken)),
             (fetch::Status::NoPackReceived { .. }, _) => Ok(before),
         }
     }
@@ -90,7 +90,11 @@ impl Context<'_> {
     }
 
     /// Whether everything that the found object leads to is here.
-    pub(super) fn check(&self, found: &Found, received: bool) -> Result<(), Error> {
+    pub(super) fn check(&self, found: &Found, received: Option<&Received>) -> Result<(), Error> {
+        let whole = received.and_then(|received| received.whole.as_ref());
+        if whole.is_some_and(|whole| complete::is_in(self.repo, found.object, whole)) {
+            return Ok(());
+        }
         // The other refs are many, as a rule, and tell nothing more.
         let known = match self.options.deployed {
             Some(deployed) => vec![deployed],
@@ -99,7 +103,7 @@ impl Context<'_> {
         complete::check(self.repo, &[found.object], &known).map_err(|missing| Error::Incomplete {
             repo: self.url(),
             missing,
-            received,
+            received: received.is_some_and(|received| received.is_pack),
         })
     }
 }
@@ -109,6 +113,9 @@ impl Context<'_> {
 pub(super) struct Received {
     /// The pack's `.keep`, if it is a new one.
     pub(super) keep: Option<PathBuf>,
+    /// The pack, if it lacks nothing.
+    whole: Option<intake::Whole>,
+    /// Whether the remote sent a pack, be it one that was here already.
     is_pack: bool,
     shallow: PathBuf,
     /// The boundary's content; without, there was none.
@@ -121,23 +128,20 @@ impl Received {
         let shallow = repo.common_dir().join("shallow");
         Self {
             keep: None,
+            whole: None,
             is_pack: false,
             before: bounded::read(&shallow, bounded::LIST).ok(),
             shallow,
         }
     }
 
-    pub(super) fn and(self, keep: Option<PathBuf>) -> Self {
+    pub(super) fn and(self, intake::Taken { keep, whole }: intake::Taken) -> Self {
         Self {
             is_pack: true,
             keep,
+            whole,
             ..self
         }
-    }
-
-    /// Whether the remote sent a pack, be it one that was here already.
-    pub(super) fn is_pack(&self) -> bool {
-        self.is_pack
     }
 
     /// Remove all of it. The index first: a kill leaves a pack without one, which recovery removes. What cannot be removed

@@ -73,6 +73,7 @@ pub(super) fn all(
     if let Some(repo) = repo
         && table.refs.iter().any(is_open)
     {
+        store.names.give_up();
         complete(repo, table, file, store, progress, &children)?;
     }
     match table.kinds.iter().all(Option::is_some) {
@@ -308,6 +309,7 @@ impl<'w> Worker<'w> {
             let id = hash(self.work.table.hash, kind, &content)
                 .map_err(|err| Fail::from(self.work.store.failed(err)))?;
             self.know(at, kind, &id);
+            self.work.store.names.note(kind, &id, content.memory());
             let children = self.work.children(at, &id);
             if !children.is_empty() {
                 bases.push(Base { content, children });

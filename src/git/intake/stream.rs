@@ -13,7 +13,7 @@ use gix::{
 };
 use gix_pack::data::{self, Entry, entry::Header};
 
-use super::{BETWEEN_LOOKS, Error, Fail, MAX_OBJECTS, Progress, Store};
+use super::{BETWEEN_LOOKS, Error, Fail, IN_MEMORY, MAX_OBJECTS, Progress, Store, names};
 use crate::git::large::{Content, LARGE};
 
 /// What is inflated at once, in bytes.
@@ -43,7 +43,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn new(hash: gix::hash::Kind) -> Self {
+    pub(super) fn new(hash: gix::hash::Kind) -> Self {
         Self {
             hash,
             offsets: Vec::new(),
@@ -97,6 +97,9 @@ pub(super) fn read(
     let (_, count) = data::header::decode(&header).map_err(|err| damaged(&err.to_string()))?;
     if count > MAX_OBJECTS {
         return Err(Error::Objects { count }.into());
+    }
+    if count as usize > names::MAX_NAMES {
+        store.names.give_up();
     }
     let mut table = Table::new(hash);
     for done in 0..count as usize {
@@ -196,8 +199,17 @@ impl Incoming<'_> {
         check(kind, size)?;
         let mut hasher = gix::hash::hasher(hash);
         hasher.update(&loose_header(kind, size));
-        self.inflate(size, |bytes| hasher.update(bytes))?;
-        Ok(hasher.try_finalize().map_err(|err| damaged(&err.to_string()))?)
+        let names = &self.store.names;
+        let mut content = (size <= IN_MEMORY && names.want(kind)).then(Vec::new);
+        self.inflate(size, |bytes| {
+            hasher.update(bytes);
+            if let Some(content) = &mut content {
+                content.extend_from_slice(bytes);
+            }
+        })?;
+        let id = hasher.try_finalize().map_err(|err| damaged(&err.to_string()))?;
+        names.note(kind, &id, content.as_deref());
+        Ok(id)
     }
 
     /// Read a delta, and refuse one that comes to too much.
