@@ -99,11 +99,14 @@ pub enum Error {
         #[source]
         source: gix::Error,
     },
-    /// A pack counts its objects in 32 bits.
-    #[error("{count} objects are more than a pack can hold")]
+    /// More objects than fit into memory. The client is told no more than this line.
+    #[error(
+        "the source has more than {limit} objects to look through for one fetch: fetch less of the history, set `depth`, \
+         for example to 1"
+    )]
     TooMany {
-        /// How many there are.
-        count: usize,
+        /// How many are allowed.
+        limit: usize,
     },
 }
 
@@ -183,6 +186,9 @@ fn tell(err: &Error, write: &mut impl Write) {
     let _ = encode::error_to_write(err.text().as_bytes(), &mut *write).and_then(|_| write.flush());
 }
 
+/// Objects that are looked through for one fetch, the parents of commits included: as many as a fetch takes in. Each
+/// takes some 200 bytes.
+const MAX_OBJECTS: usize = 4_000_000;
 /// How many bytes of unpacked objects are kept.
 const PACK_CACHE_BYTES: usize = 64 << 20;
 
@@ -192,6 +198,7 @@ struct Source<'a> {
     objects: Objects,
     scratch: Scratch,
     stop: &'a AtomicBool,
+    max_objects: usize,
 }
 
 impl<'a> Source<'a> {
@@ -208,6 +215,7 @@ impl<'a> Source<'a> {
             objects,
             scratch,
             stop,
+            max_objects: MAX_OBJECTS,
         })
     }
 
@@ -226,6 +234,15 @@ impl<'a> Source<'a> {
         match self.stop.load(Ordering::Relaxed) {
             true => Err(Error::Stopped),
             false => Ok(()),
+        }
+    }
+
+    /// Fail if nobody is interested any more, or if `count` objects are too many.
+    fn check_count(&self, count: usize) -> Result<(), Error> {
+        let limit = self.max_objects;
+        match count > limit {
+            true => Err(Error::TooMany { limit }),
+            false => self.check(),
         }
     }
 

@@ -107,14 +107,16 @@ fn descend(
     let mut children = HashMap::<ObjectId, Vec<ObjectId>>::default();
     let mut stack: Vec<_> = tips.collect();
     let mut seen: HashSet = stack.iter().copied().collect();
+    let mut links = 0;
     while let Some(id) = stack.pop() {
-        source.check()?;
+        source.check_count(links)?;
         if known.contains(&id) {
             continue;
         }
         let Some(commit) = source.objects.commit(&id)?.filter(|commit| commit.time >= oldest) else {
             continue;
         };
+        links += 1 + commit.parents.len();
         for parent in commit.parents {
             children.entry(parent).or_default().push(id);
             if seen.insert(parent) {

@@ -39,7 +39,9 @@ pub(super) fn write<W: Write>(
     ids: Vec<ObjectId>,
     bands: &mut Bands<'_, W>,
 ) -> Result<(), Error> {
-    let total = u32::try_from(ids.len()).map_err(|_| Error::TooMany { count: ids.len() })?;
+    let total = u32::try_from(ids.len()).map_err(|_| Error::TooMany {
+        limit: source.max_objects,
+    })?;
     let counts = locate(source, ids)?;
     let mut pack = gix::hash::io::Write::new(&mut *bands, source.objects.format);
     let header = gix_pack::data::header::encode(Version::V2, total);

@@ -93,7 +93,7 @@ impl Boundary {
         let mut seen: HashSet = tips.iter().copied().collect();
         // Breadth first: each commit is met at its least depth.
         while let Some((id, at)) = queue.pop_front() {
-            source.check()?;
+            source.check_count(seen.len())?;
             let commit = source.objects.commit(&id)?.ok_or(Error::Missing { id })?;
             if !commit.parents.is_empty() && (at >= depth || self.ours.contains(&id)) {
                 self.shallow.push(id);
@@ -119,7 +119,7 @@ impl Boundary {
         let mut seen: HashSet = stack.iter().copied().collect();
         let mut out = Vec::new();
         while let Some(id) = stack.pop() {
-            source.check()?;
+            source.check_count(seen.len())?;
             if self.client.contains(&id) {
                 out.push(id);
             }

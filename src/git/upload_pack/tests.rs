@@ -355,3 +355,62 @@ fn errors_are_told() {
     );
     told(&["command=\u{7f}evil", "-"], "unexpected line");
 }
+
+/// Histories, what is between a client's commits and them, and trees: none of them fills memory.
+#[test]
+fn too_much_to_look_through() {
+    let source = Fixture::new();
+    let repo = source.open();
+    let (mut commits, mut names) = (vec![source.commit(&[], 1)], Vec::new());
+    for n in 2..=10 {
+        commits.push(source.commit(&commits[commits.len() - 1..], n));
+        names.extend(format!("100644 {n}\0").into_bytes());
+        names.extend(source.blob(&n.to_string()).as_slice());
+    }
+    let tree = repo.write_buf(gix::objs::Kind::Tree, &names).unwrap();
+    let (first, last) = (commits[0], commits[9]);
+    let depth = |depth: u32| Some(Depth::FromTip(depth.try_into().unwrap()));
+    let all = Fetch {
+        wants: vec![last],
+        done: true,
+        ..Fetch::default()
+    };
+    let asking = Fetch {
+        haves: vec![first],
+        done: false,
+        ..all.clone()
+    };
+    let deep = Fetch {
+        depth: depth(20),
+        ..all.clone()
+    };
+    let wide = Fetch {
+        wants: vec![tree],
+        ..all.clone()
+    };
+    let cut = Fetch {
+        depth: depth(1),
+        ..all.clone()
+    };
+    for (request, limit, fits) in [
+        (&all, 5, false),
+        (&asking, 5, false),
+        (&deep, 5, false),
+        (&wide, 5, false),
+        (&cut, 5, true),
+        (&all, 20, true),
+        (&asking, 20, true),
+        (&deep, 20, true),
+        (&wide, 20, true),
+    ] {
+        let stop = AtomicBool::new(false);
+        let mut served = super::Source::new(source.open(), Scratch::new(Path::new("/")), &stop).unwrap();
+        served.max_objects = limit;
+        let answer = super::fetch::run(&served, request, &mut Vec::new());
+        match answer {
+            Ok(_) => assert!(fits, "{request:?}"),
+            Err(super::Error::TooMany { limit: 5 }) => assert!(!fits, "{request:?}"),
+            Err(err) => panic!("{request:?}: {err}"),
+        }
+    }
+}

@@ -118,7 +118,8 @@ impl<'a> Collector<'a> {
                 continue;
             }
             let entries = self.source.objects.tree(&id)?.ok_or(Error::Missing { id })?;
-            let mut bases = self.subtrees(&bases);
+            let mut bases = self.subtrees(&bases)?;
+            self.source.check_count(stack.len())?;
             for entry in entries {
                 if entry.mode.is_tree() {
                     if !self.seen.contains(&entry.id) {
@@ -133,7 +134,10 @@ impl<'a> Collector<'a> {
     }
 
     /// Mark what is in the trees `bases` as seen, and return their directories by name.
-    fn subtrees(&mut self, bases: &[ObjectId]) -> std::collections::HashMap<BString, Vec<ObjectId>> {
+    fn subtrees(
+        &mut self,
+        bases: &[ObjectId],
+    ) -> Result<std::collections::HashMap<BString, Vec<ObjectId>>, Error> {
         let mut out = std::collections::HashMap::<_, Vec<_>>::new();
         for base in bases {
             // A base saves bytes, no more: it may be missing here.
@@ -154,15 +158,16 @@ impl<'a> Collector<'a> {
                     out.entry(entry.name).or_default().push(entry.id);
                 }
             }
+            self.source.check_count(self.seen.len())?;
         }
-        out
+        Ok(out)
     }
 
     /// Add one object; whether it is new.
     fn add(&mut self, id: ObjectId) -> Result<bool, Error> {
         let new = self.seen.insert(id);
         if new {
-            self.source.check()?;
+            self.source.check_count(self.seen.len())?;
             self.found.push(id);
             (self.progress)(self.found.len())?;
         }

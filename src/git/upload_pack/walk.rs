@@ -54,6 +54,7 @@ pub(super) fn select(
         nodes: HashMap::default(),
         queue: BinaryHeap::new(),
         waiting: 0,
+        links: 0,
     };
     for id in haves {
         walk.hide(*id)?;
@@ -78,6 +79,8 @@ struct Walk<'a> {
     queue: BinaryHeap<(i64, ObjectId)>,
     /// How many of them are not hidden.
     waiting: usize,
+    /// Commits that were met, and parents of theirs.
+    links: usize,
 }
 
 impl Walk<'_> {
@@ -159,6 +162,8 @@ impl Walk<'_> {
             true => Vec::new(),
             false => commit.parents,
         };
+        self.links += 1 + parents.len();
+        self.source.check_count(self.links)?;
         self.queue.push((commit.time, id));
         let node = Node {
             tree: commit.tree,
