@@ -72,10 +72,14 @@ pub enum Error {
         /// The index.
         path: PathBuf,
     },
-    /// A pack counts its objects in 32 bits.
-    #[error("there are more objects than a pack can hold")]
-    #[diagnostic(help("set gc.auto to 0 in it, and tidy it with git"))]
-    TooMany,
+    /// More objects than fit into memory. The log has no more than this line.
+    #[error(
+        "there are more than {limit} objects: run `git gc` in the repository now and then, and set gc.auto to 0 in it"
+    )]
+    TooMany {
+        /// How many are allowed.
+        limit: usize,
+    },
 }
 
 impl Error {

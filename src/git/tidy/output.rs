@@ -200,7 +200,9 @@ impl<'a> Output<'a> {
 
     /// Number and hash the pack, write its index from what is in it, and bring both to disk.
     pub(super) fn finish(mut self, dir: &Path, modified: SystemTime, mode: u32) -> Result<Merged, Error> {
-        let count = u32::try_from(self.written.len()).map_err(|_| Error::TooMany)?;
+        let count = u32::try_from(self.written.len()).map_err(|_| Error::TooMany {
+            limit: u32::MAX as usize,
+        })?;
         let header = data::header::encode(Version::V2, count);
         let failed = |err| Error::io("write", &self.path, err);
         self.file.flush().map_err(failed)?;

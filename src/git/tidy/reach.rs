@@ -12,6 +12,9 @@ use gix_pack::Find as _;
 
 use super::Error;
 
+/// Objects that are met: each takes 70 bytes, and as many again while what is alive is written.
+const MAX_OBJECTS: usize = 1_800_000;
+
 /// The objects met so far.
 pub(super) struct Reach<'a> {
     db: &'a gix::odb::HandleArc,
@@ -22,6 +25,8 @@ pub(super) struct Reach<'a> {
     shallow: HashSet,
     /// A commit without parents that is needed.
     beginning: Option<ObjectId>,
+    /// How many objects may be met.
+    limit: usize,
 }
 
 /// What a root is worth.
@@ -41,6 +46,7 @@ impl<'a> Reach<'a> {
             fresh: Vec::new(),
             shallow,
             beginning: None,
+            limit: MAX_OBJECTS,
         }
     }
 
@@ -73,7 +79,12 @@ impl<'a> Reach<'a> {
         self.meet(root, &mut stack);
         let mut buf = Vec::new();
         while let Some(id) = stack.pop() {
-            if !self.expand(&id, worth, &mut buf, &mut stack)? {
+            let is_there = self.expand(&id, worth, &mut buf, &mut stack)?;
+            let limit = self.limit;
+            if self.met.len() > limit {
+                return Err(Error::TooMany { limit });
+            }
+            if !is_there {
                 // It may come with a later fetch, and has to be followed then.
                 self.met.remove(&id);
                 if worth == Worth::Needed {
@@ -154,5 +165,33 @@ impl<'a> Reach<'a> {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = gix::init_bare(dir.path()).unwrap();
+        let mut tree = gix::objs::Tree::empty();
+        for name in 0..10 {
+            tree.entries.push(gix::objs::tree::Entry {
+                mode: gix::objs::tree::EntryKind::Blob.into(),
+                filename: name.to_string().into(),
+                oid: repo.write_blob(name.to_string()).unwrap().detach(),
+            });
+        }
+        let root = repo.write_object(&tree).unwrap().detach();
+        let db = repo.objects.clone().into_inner();
+        for (limit, fits) in [(10, false), (11, true)] {
+            let mut reach = Reach::new(&db, HashSet::default());
+            reach.limit = limit;
+            let followed = reach.follow(root, Worth::Needed);
+            assert_eq!(followed.is_ok(), fits, "{followed:?}");
+        }
     }
 }
