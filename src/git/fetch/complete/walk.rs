@@ -10,6 +10,9 @@ use gix::{
 
 use super::{Missing, Objects, Root};
 
+/// Parents of all commits that are met: more would be no history, but a trap. Each takes 33 bytes.
+const MAX_PARENTS: usize = 8_000_000;
+
 /// Finds the commits that are new, the newest first. One that is found too many, as clocks were wrong, only costs time.
 pub(super) struct Walk<'a> {
     objects: &'a Objects,
@@ -21,6 +24,8 @@ pub(super) struct Walk<'a> {
     waiting: usize,
     /// The tree of the first commit that is known: one without parents may be like it.
     usual: Option<ObjectId>,
+    /// How many parents all commits have that were met.
+    parents: usize,
     buf: Vec<u8>,
 }
 
@@ -41,6 +46,7 @@ impl<'a> Walk<'a> {
             queue: BinaryHeap::new(),
             waiting: 0,
             usual: None,
+            parents: 0,
             buf: Vec::new(),
         }
     }
@@ -79,6 +85,16 @@ impl<'a> Walk<'a> {
             true => Vec::new(),
             false => commit.parents,
         };
+        self.parents += parents.len();
+        if self.parents > MAX_PARENTS {
+            return Err(Box::new(Missing {
+                id,
+                kind: Kind::Commit,
+                of: None,
+                path: None,
+                reason: Some(format!("its history has more than {MAX_PARENTS} parents")),
+            }));
+        }
         self.queue.push((commit.time, id));
         self.met.insert(
             id,
