@@ -3,12 +3,14 @@
 //! That is what a clone gets. Anything else is no error here: it is looked through by those who want to know.
 
 use std::{
+    cmp::Ordering,
     collections::{HashSet, hash_map::RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use gix::{
     ObjectId,
+    bstr::ByteSlice as _,
     objs::{CommitRefIter, Kind, TagRef, TreeRefIter, commit::ref_iter::Token},
 };
 
@@ -71,11 +73,16 @@ impl Names {
         kind != Kind::Blob && self.noted().is_some()
     }
 
-    /// Note what the object `id` names. Without its bytes, nothing is known of the pack.
-    pub(super) fn note(&self, kind: Kind, id: &ObjectId, bytes: Option<&[u8]>) {
+    /// Note what the object `id` names, and `base`, of which that is noted, does not. Without its bytes, nothing is known of
+    /// the pack.
+    pub(super) fn note(&self, kind: Kind, id: &ObjectId, bytes: Option<&[u8]>, base: Option<&[u8]>) {
         if !self.want(kind) {
             return;
         }
+        let bytes = match (kind, bytes, base) {
+            (Kind::Tree, Some(bytes), Some(base)) => Some(differing(base, bytes, id.kind().len_in_bytes())),
+            (_, bytes, _) => bytes,
+        };
         let names = bytes.and_then(|bytes| names(kind, id, bytes).ok());
         let mut noted = self.noted();
         let is_noted = match (names, &mut *noted) {
@@ -164,6 +171,58 @@ fn names(kind: Kind, id: &ObjectId, bytes: &[u8]) -> gix::Result<Named> {
     Ok(named)
 }
 
+/// What of `tree` is not in the tree `base` as well: whole entries. Most entries are: to compare bytes is much faster than to
+/// note names.
+fn differing<'t>(base: &[u8], tree: &'t [u8], id_length: usize) -> &'t [u8] {
+    let next = |bytes: &[u8], at: usize| {
+        let next = at + bytes[at..].find_byte(0)? + 1 + id_length;
+        (next <= bytes.len()).then_some(next)
+    };
+    let mut start = 0;
+    let same = same_at_begin(base, tree);
+    while let Some(end) = next(tree, start).filter(|end| *end <= same) {
+        start = end;
+    }
+    let same = same_at_end(&base[start..], &tree[start..]);
+    // An entry has to begin in both where they become the same: the same bytes may mean something else otherwise.
+    let (mut old, mut new) = (start, start);
+    loop {
+        let left = (base.len() - old, tree.len() - new);
+        if left.0 == left.1 && left.1 <= same {
+            return &tree[start..new];
+        }
+        let (old_next, new_next) = match left.0.cmp(&left.1) {
+            Ordering::Greater => (next(base, old), Some(new)),
+            Ordering::Less => (Some(old), next(tree, new)),
+            Ordering::Equal => (next(base, old), next(tree, new)),
+        };
+        let (Some(old_next), Some(new_next)) = (old_next, new_next) else {
+            return &tree[start..];
+        };
+        (old, new) = (old_next, new_next);
+    }
+}
+
+/// Bytes that are compared at once.
+const CHUNK: usize = 64;
+
+fn same_at_begin(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.chunks_exact(CHUNK).zip(b.chunks_exact(CHUNK));
+    let same = chunks.take_while(|(a, b)| a == b).count() * CHUNK;
+    let rest = a[same..].iter().zip(&b[same..]);
+    same + rest.take_while(|(a, b)| a == b).count()
+}
+
+fn same_at_end(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.rchunks_exact(CHUNK).zip(b.rchunks_exact(CHUNK));
+    let same = chunks.take_while(|(a, b)| a == b).count() * CHUNK;
+    let rest = a[..a.len() - same]
+        .iter()
+        .rev()
+        .zip(b[..b.len() - same].iter().rev());
+    same + rest.take_while(|(a, b)| a == b).count()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -194,7 +253,7 @@ mod tests {
     fn whole<'a>(objects: impl IntoIterator<Item = &'a (Kind, ObjectId, Vec<u8>)>) -> Option<Whole> {
         let (names, mut table) = (Names::new(), Table::new(gix::hash::Kind::Sha1));
         for (kind, id, bytes) in objects {
-            names.note(*kind, id, Some(bytes));
+            names.note(*kind, id, Some(bytes), None);
             table.push(0, 0, Some((*kind, *id)), NONE);
         }
         names.whole(&mut table)
@@ -252,7 +311,7 @@ mod tests {
         let (all, _) = history();
         for bytes in [None, Some(&b"100644 rubbish"[..])] {
             let (names, mut table) = (Names::new(), Table::new(gix::hash::Kind::Sha1));
-            names.note(Kind::Tree, &all[2].1, bytes);
+            names.note(Kind::Tree, &all[2].1, bytes, None);
             assert!(names.whole(&mut table).is_none());
         }
         let mut noted = Noted::default();
@@ -264,5 +323,53 @@ mod tests {
         assert!(noted.add(std::mem::take(&mut named)));
         named.objects.push((Kind::Blob, id));
         assert!(!noted.add(named));
+    }
+
+    fn entries(tree: &[u8]) -> HashSet<Vec<u8>> {
+        let entries = TreeRefIter::from_bytes(tree, gix::hash::Kind::Sha1).map(Result::unwrap);
+        let bytes = |entry: gix::objs::tree::EntryRef<'_>| [entry.filename, entry.oid.as_bytes()].concat();
+        entries.map(bytes).collect()
+    }
+
+    /// Whatever is changed, what is passed over is in the base, and it is most of what is there.
+    #[test]
+    fn trees_that_are_nearly_the_same() {
+        let random = &mut fastrand::Rng::with_seed(7);
+        let entry = |random: &mut fastrand::Rng| {
+            // Few different bytes, so that the same come at other places.
+            let id: Vec<u8> = (0..20).map(|_| random.u8(0..2)).collect();
+            let name = "f".repeat(random.usize(1..4));
+            [format!("100644 {name}\0").as_bytes(), &id].concat()
+        };
+        let mut noted = 0;
+        for _ in 0..2_000 {
+            let base: Vec<_> = (0..random.usize(0..40)).map(|_| entry(random)).collect();
+            let mut tree = base.clone();
+            for _ in 0..random.usize(0..3) {
+                let at = random.usize(0..=tree.len());
+                match random.u8(0..3) {
+                    0 => tree.insert(at, entry(random)),
+                    1 if at < tree.len() => drop(tree.remove(at)),
+                    _ if at < tree.len() => tree[at] = entry(random),
+                    _ => {}
+                }
+            }
+            let (base, tree) = (base.concat(), tree.concat());
+            let differing = differing(&base, &tree, 20);
+            let all: HashSet<_> = entries(&base).union(&entries(differing)).cloned().collect();
+            assert!(entries(&tree).is_subset(&all));
+            noted += entries(differing).len();
+        }
+        assert!(noted < 2_000 * 20, "{noted}");
+    }
+
+    /// Of two trees that end alike, one has an entry `x` whose id is a part of a name in the other.
+    #[test]
+    fn the_same_bytes_elsewhere() {
+        let tail = b"100644 x\0100644 yyyyyyyyyyyyy100644 z\0uuuuuuuuuuuuuuuuuuuu";
+        let base = [b"100644 a\0aaaaaaaaaaa", &tail[..]].concat();
+        let tree = [b"100644 b\0bbbbbbbbbbbbbbbbbbbb", &tail[..]].concat();
+        assert_eq!((entries(&base).len(), entries(&tree).len()), (2, 3));
+        assert_eq!(differing(&base, &tree, 20), tree);
     }
 }

@@ -294,22 +294,22 @@ impl<'w> Worker<'w> {
         let mut bases = vec![Base { content, children }];
         while let Some(base) = bases.last_mut() {
             self.work.store.look_at_time()?;
-            let Some(at) = base.children.pop() else {
+            let Some(at) = base.children.pop().map(|at| at as usize) else {
                 bases.pop();
                 continue;
             };
-            let at = at as usize;
             if self.work.found().kinds[at].is_some() {
                 continue;
             }
             let content = self.undo(kind, &base.content, at)?;
-            if base.children.is_empty() {
-                bases.pop();
-            }
             let id = hash(self.work.table.hash, kind, &content)
                 .map_err(|err| Fail::from(self.work.store.failed(err)))?;
             self.know(at, kind, &id);
-            self.work.store.names.note(kind, &id, content.memory());
+            let names = &self.work.store.names;
+            names.note(kind, &id, content.memory(), base.content.memory());
+            if base.children.is_empty() {
+                bases.pop();
+            }
             let children = self.work.children(at, &id);
             if !children.is_empty() {
                 bases.push(Base { content, children });
@@ -375,8 +375,7 @@ impl<'w> Worker<'w> {
         let (entry, is_small) = self.entry(at).map_err(failed)?;
         let mut packed = std::mem::take(&mut self.delta);
         if is_small {
-            self.inflate(&entry, &mut packed)
-                .map_err(|err| Fail::from(self.work.store.failed(err)))?;
+            self.inflate(&entry, &mut packed).map_err(failed)?;
             let content = self.applied(kind, base, &mut packed.as_slice())?;
             self.delta = packed;
             return Ok(content);

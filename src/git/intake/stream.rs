@@ -208,7 +208,7 @@ impl Incoming<'_> {
             }
         })?;
         let id = hasher.try_finalize().map_err(|err| damaged(&err.to_string()))?;
-        names.note(kind, &id, content.as_deref());
+        names.note(kind, &id, content.as_deref(), None);
         Ok(id)
     }
 
