@@ -366,7 +366,7 @@ mod tests {
     /// Of two trees that end alike, one has an entry `x` whose id is a part of a name in the other.
     #[test]
     fn the_same_bytes_elsewhere() {
-        let tail = b"100644 x\0100644 yyyyyyyyyyyyy100644 z\0uuuuuuuuuuuuuuuuuuuu";
+        let tail = b"100644 x\x00100644 yyyyyyyyyyyyy100644 z\0uuuuuuuuuuuuuuuuuuuu";
         let base = [b"100644 a\0aaaaaaaaaaa", &tail[..]].concat();
         let tree = [b"100644 b\0bbbbbbbbbbbbbbbbbbbb", &tail[..]].concat();
         assert_eq!((entries(&base).len(), entries(&tree).len()), (2, 3));
