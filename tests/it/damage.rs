@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     source::{Entry, Source, file},
-    world::{Ended, World, git, have, last_line, tree},
+    world::{Ended, World, copy, git, have, last_line, tree},
 };
 
 /// What a run says that has healed.
@@ -53,18 +53,6 @@ fn check(world: &World, round: u32, what: &str) {
     git(&site, &["fsck", "--strict", "--no-dangling"]);
     assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
     assert!(!site.join(".git/gitsocket/heal").exists(), "{what}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 /// Files below `dir` with one of these extensions, in order.

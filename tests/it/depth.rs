@@ -358,6 +358,46 @@ fn a_tree_as_deep_as_a_path_can_be() {
     assert!(!deep.site("d").exists() && !deep.site("c").exists());
 }
 
+/// The index of such a path can be read again, by git and by the next run, which writes nothing else; of a longer one it could
+/// not be.
+#[test]
+fn the_longest_path() {
+    let mut deep = Deep::new("");
+    let daemon = deep.daemon(None);
+    let dir = "d".repeat(203);
+    let commit = |deep: &mut Deep, length: usize| {
+        deep.commits += 1;
+        let source = &deep.source;
+        let (kept, rules) = (source.blob(b"the same"), source.blob(b"*.log\n"));
+        let name = "f".repeat(length - 20 * (dir.len() + 1));
+        let mut tree = source.raw_tree(&[("100644", name.as_bytes(), kept)]);
+        for _ in 1..20 {
+            tree = source.raw_tree(&[("40000", dir.as_bytes(), tree), ("100644", b"z", kept)]);
+        }
+        let tree = source.raw_tree(&[
+            ("100644", b".gitignore", rules),
+            ("100644", b"a", source.blob(deep.commits.to_string().as_bytes())),
+            ("40000", dir.as_bytes(), tree),
+            ("100644", b"z", kept),
+        ]);
+        deep.source.commit_tree("refs/heads/main", None, tree);
+    };
+    for written in ["23 written", "1 written"] {
+        commit(&mut deep, 4094);
+        let answer = deep.deploy(&daemon);
+        assert!(answer.contains(written), "{answer}");
+    }
+    commit(&mut deep, 4095);
+    let answer = ask(&daemon, "trigger site\n");
+    let last = last_line(&answer);
+    assert!(
+        last.starts_with("error site repository: ") && last.contains("longer than 4094 bytes"),
+        "{answer}"
+    );
+    commit(&mut deep, 4000);
+    deep.deploy(&daemon);
+}
+
 /// A hook that failed left it; or it is one of somebody else's.
 #[test]
 fn what_hooks_leave_in_their_temporary_directory() {

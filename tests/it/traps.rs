@@ -16,7 +16,7 @@ use rustix::{
 
 use super::{
     source::{Source, file},
-    world::{Daemon, Ended, World, git, have, last_line},
+    world::{Daemon, Ended, World, copy, git, have, last_line},
 };
 
 /// What is under a name where git keeps a file of a few bytes.
@@ -65,18 +65,6 @@ const NAMES: [(&str, &[Trap]); 9] = [
     ("refs/heads/deep/er", &[Fifo, Zero, Giant]),
     ("refs/replace/x", &[Fifo, Zero, Giant]),
 ];
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
-}
 
 /// Directories in each other, deeper than any path can say.
 fn nest(dir: &Path, depth: usize) {

@@ -188,6 +188,20 @@ pub fn tree(dir: &Path) -> BTreeMap<String, Entry> {
     out
 }
 
+/// Copy the directory `from`, and all that is in it, to `to`.
+#[allow(dead_code, reason = "not every test binary copies")]
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 /// A running daemon; it is killed when this is dropped.
 pub struct Daemon {
     pub child: Child,

@@ -82,10 +82,7 @@ fn update_once(
     let UnderWay { target, context, .. } = *under_way;
     let begin = || under_way.changes();
     if reached.old != Some(fetched.commit) && !context.dry_run {
-        begin().map_err(|source| refs::Error::Sync {
-            path: repo.git_dir().into(),
-            source,
-        })?;
+        begin().map_err(unmarked(repo.git_dir()))?;
         if let Tip::Branch(branch) = &fetched.tip {
             under_way.moves(&[branch.as_str()])?;
         }
@@ -111,13 +108,18 @@ pub(super) fn list_changes(
     }
 }
 
+/// The run could not be marked.
+fn unmarked(git_dir: &Path) -> impl FnOnce(io::Error) -> refs::Error {
+    |source| refs::Error::Sync {
+        path: git_dir.into(),
+        source,
+    }
+}
+
 fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
-    under_way.fetches().map_err(|source| refs::Error::Sync {
-        path: git_dir.into(),
-        source,
-    })?;
+    under_way.fetches().map_err(unmarked(git_dir))?;
     let (repo, fetched) = heal::heal(
         git_dir,
         (&target.origin, target.site.fsync),

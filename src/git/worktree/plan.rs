@@ -22,8 +22,9 @@ use super::{
     stored::{self, Stored},
 };
 
-/// The longest path that Linux takes, without the NUL; git could not use a longer one.
-const MAX_PATH_BYTES: usize = 4095;
+/// The longest path that an index tells the length of; in bytes. Linux and git take one byte more, but what gitoxide writes
+/// of such a path it cannot read again: it does not pass over the NULs that fill up the entry.
+const MAX_PATH_BYTES: usize = 4094;
 /// The longest file name.
 const MAX_NAME_BYTES: usize = 255;
 /// Files and directories of a commit. A tree of a few objects can stand for more than any disk can hold. Each file takes
