@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod policy;
+mod sources;
 use policy::Policy;
 
 /// The rights that are taken away but for the paths of a policy. Connecting to Unix sockets is not among them: hooks

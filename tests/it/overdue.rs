@@ -370,6 +370,105 @@ fn what_the_kernel_holds_is_given_up_on() {
     assert_eq!(super::world::tree(&world.path("disk/site"))["a"], file("3"));
 }
 
+/// A file system that nothing answers for: the thread that looks at a name in it is held by the kernel.
+struct Hung {
+    /// Where the kernel's questions could be read. Once this is closed, all who wait get an error.
+    _questions: File,
+    _unmount: Unmount,
+}
+
+impl Hung {
+    /// Nothing where none can be made.
+    fn mount(dir: &Path) -> Option<Self> {
+        if !machine::is_root() || !have("mount") {
+            return None;
+        }
+        let mounted = || -> std::io::Result<Self> {
+            let questions = File::options().read(true).write(true).open("/dev/fuse")?;
+            let args = [
+                "-i",
+                "-t",
+                "fuse",
+                "-o",
+                "fd=0,rootmode=40000,user_id=0,group_id=0",
+                "hung",
+            ];
+            let mut mount = Command::new("mount");
+            mount.args(args).arg(dir).stdin(questions.try_clone()?);
+            match mount.stderr(Stdio::null()).status()?.success() {
+                true => Ok(Self {
+                    _questions: questions,
+                    _unmount: Unmount(dir.into()),
+                }),
+                false => Err(std::io::ErrorKind::Unsupported.into()),
+            }
+        };
+        let mounted = mounted().ok();
+        if mounted.is_none() {
+            machine::skipped("no FUSE can be mounted here");
+        }
+        mounted
+    }
+}
+
+/// Nothing that somebody can put into a source holds the thread that serves it (`traps`): each name is looked at before it
+/// is opened. The file system can, and nothing interrupts who asks it; a job is held for as long as the trigger's `timeout`
+/// says, and no other trigger is held up by it, neither when the daemon starts.
+#[test]
+fn a_source_that_does_not_answer_is_in_nobodys_way() {
+    let world = world();
+    let text = "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: { \
+         \"hung\": (repo: \"hung/repo.git\", branch: \"main\", path: \"site\", timeout: \"1s\", retries: 0), \
+         \"more\": (repo: \"hung/repo.git\", branch: \"main\", path: \"more\", timeout: \"1s\", retries: 0), \
+         \"other\": (repo: \"repo.git\", branch: \"main\", path: \"other\") })";
+    world.write("config.ron", text);
+    let hung = world.path("hung");
+    fs::create_dir(&hung).unwrap();
+    super::world::copy(&world.path("repo.git"), &world.path("hung/repo.git"));
+    let does_not_answer = |daemon: &Daemon, name: &str| {
+        let answer = daemon.say(format!("{name}\n"));
+        let last = last_line(&answer);
+        assert!(last.starts_with(&format!("error {name} ")), "{answer}");
+        assert!(last.contains("see whether its file system answers"), "{last}");
+    };
+    let deploys = |daemon: &Daemon, name: &str| {
+        let answer = daemon.say(format!("{name}\n"));
+        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+    };
+
+    let mut daemon = start(&world);
+    deploys(&daemon, "hung");
+    // It hangs while the daemon is there; then from the start.
+    for from_the_start in [false, true] {
+        let Some(mount) = Hung::mount(&hung) else { return };
+        if from_the_start {
+            daemon = start(&world);
+        }
+        // One more than threads are left behind, once.
+        let names: &[&str] = if from_the_start {
+            &["hung"]
+        } else {
+            &["hung", "more", "hung", "more"]
+        };
+        for name in names.iter().copied() {
+            does_not_answer(&daemon, name);
+            deploys(&daemon, "other");
+        }
+        // One SIGTERM ends it, while a run waits.
+        let (client, _) = trigger(&daemon, "hung", "deploying ");
+        daemon.signal(Signal::TERM);
+        let (status, log) = daemon.wait();
+        assert!(status.success(), "{log}");
+        assert!(last_line(&rest(client)).starts_with("error hung "));
+        drop(mount);
+    }
+    // When it answers again, all is well.
+    let daemon = start(&world);
+    for name in ["hung", "more", "other"] {
+        deploys(&daemon, name);
+    }
+}
+
 /// Whatever is killed, its hooks do not go on beside those of the next run.
 #[test]
 fn hooks_die_with_whoever_was_killed() {

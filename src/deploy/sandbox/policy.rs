@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Files;
+use super::{Files, sources};
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
     git::{repository, transport::Needs},
@@ -61,6 +61,7 @@ impl Policy {
         for target in config.triggers.values() {
             policy.target(target, config.sandbox.hooks, Lasts::Long);
         }
+        policy.sources(config.triggers.values().map(AsRef::as_ref));
         for listener in &config.listen {
             if let Listener::Tcp { token_file, .. } = listener {
                 let tokens = token_file.iter();
@@ -87,7 +88,15 @@ impl Policy {
         let mut policy = Self::default();
         policy.system();
         policy.target(target, hooks, Lasts::Short);
+        policy.sources([target]);
         policy
+    }
+
+    fn sources<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>) {
+        let local = targets.into_iter().filter_map(|target| target.repo.local_path());
+        self.read.extend(sources::storage(
+            local.map(|path| path.as_path().into()).collect(),
+        ));
     }
 
     fn system(&mut self) {
@@ -111,10 +120,6 @@ impl Policy {
             self.write.extend(written);
         }
         self.read.extend(repository::storage(&git_dir));
-        if let Some(source) = target.origin.repo.local_path() {
-            self.read.insert(source.as_path().into());
-            self.read.extend(repository::storage(source.as_path()));
-        }
         let needs = Needs::of(&target.origin);
         needs.files.iter().for_each(|file| self.file(file, lasts));
         self.read.extend(needs.directories);
