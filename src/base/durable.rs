@@ -44,6 +44,25 @@ pub fn tree(dir: &Path) -> io::Result<()> {
     dirs.iter().rev().try_for_each(|dir| sync(dir))
 }
 
+/// What a disk has room for, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What this user can still write.
+    pub left: u64,
+    /// All that it holds.
+    pub total: u64,
+}
+
+/// The room on the disk that `path` is on; none if its file system does not say, as tmpfs without a size.
+pub fn room(path: &Path) -> io::Result<Option<Room>> {
+    let disk = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok((disk.f_blocks > 0).then(|| Room {
+        left: bytes(disk.f_bavail),
+        total: bytes(disk.f_blocks),
+    }))
+}
+
 /// Have the names in `dir` on the disk.
 pub fn dir(dir: &Path) -> io::Result<()> {
     sync(dir)

@@ -20,6 +20,7 @@ use gix::ObjectId;
 
 use crate::{
     base::{
+        durable::{self, Room},
         fault::{Blame, Kind, kind_of_io},
         report::{Phase, Report, Reporter, Unit},
     },
@@ -106,13 +107,19 @@ pub enum Error {
         id: ObjectId,
     },
     /// The disk is nearly full.
-    #[error("the disk that {path} is on is nearly full: {} are left", ByteSize(*left))]
+    #[error(
+        "the disk that {path} is on has space for {}, and {} are needed for what comes and to be left to others",
+        ByteSize(*left),
+        ByteSize(*needed)
+    )]
     #[diagnostic(help("free space; `max_pack` bounds what one fetch may bring"))]
     Space {
         /// The directory.
         path: PathBuf,
         /// How much can still be written, in bytes.
         left: u64,
+        /// How much has to be, in bytes.
+        needed: u64,
     },
     /// The system refused.
     #[error("cannot store the objects fetched into {path}: {source}")]
@@ -294,13 +301,15 @@ impl Store<'_> {
 
     /// An error if others would have no room once `more` bytes are written.
     fn look_at_space(&self, more: u64) -> Result<(), Error> {
-        let disk = rustix::fs::statvfs(self.dir).map_err(|err| self.failed(err.into()))?;
-        let left = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let reserve = RESERVE.max(disk.f_blocks.saturating_mul(disk.f_frsize) / 100);
-        match left.saturating_sub(more) < reserve {
+        let Some(Room { left, total }) = durable::room(self.dir).map_err(|err| self.failed(err))? else {
+            return Ok(());
+        };
+        let needed = more.saturating_add(RESERVE.max(total / 100));
+        match left < needed {
             true => Err(Error::Space {
                 path: self.dir.into(),
                 left,
+                needed,
             }),
             false => Ok(()),
         }

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     base::{
-        descent,
+        descent, durable,
         name::AbsPath,
         report::Reporter,
         watch::{Stop, Watch},
@@ -254,9 +254,9 @@ impl Tidying<'_> {
     /// Whether a second copy of `packs` fits, and leaves some room to the runs.
     fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
         let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
-        let room = rustix::fs::statvfs(self.objects)
-            .map_err(|errno| Error::io("look at the room left at", self.objects, errno.into()))?;
-        Ok(room.f_bavail.saturating_mul(room.f_frsize) > bytes + bytes / 4 + (1 << 20))
+        let room = durable::room(self.objects)
+            .map_err(|err| Error::io("look at the room left at", self.objects, err))?;
+        Ok(room.is_none_or(|room| room.left > bytes + bytes / 4 + (1 << 20)))
     }
 
     /// Mark the target, whose lock is held, until the value is dropped.

@@ -55,6 +55,7 @@ mod obstacles;
 mod outline;
 mod outside;
 mod plan;
+mod room;
 mod rules;
 mod scan;
 mod stored;
@@ -149,7 +150,8 @@ pub fn update(
     let plan = plan::tree(repo, commit, &old)?;
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
-    let found = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
+    let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
+    needed.check(&cx, &plan, &old)?;
     let attributes = match found.checks.is_empty() {
         true => outside::Rules::default(),
         false => outside::Rules::read(repo, root, &outside::ATTRIBUTES)?,

@@ -93,9 +93,17 @@ fn an_update_that_does_not_fit() {
         "what came stays there: {before} KiB, then {after}"
     );
 
-    // There is room for the pack, but not for the file.
+    // There is room for the pack, but not for the file: that is known before a file changes.
     disk.resize(disk.used() + 1200);
-    assert!(is_full(&world).contains("disk/site"));
+    for _ in 0..2 {
+        let last = is_full(&world);
+        assert!(
+            last.contains("disk/site") && last.contains("the new files need 878.9 KiB"),
+            "{last}"
+        );
+        assert!(last.contains("nothing was written"), "{last}");
+        assert_eq!(tree(&world.path("disk/site")), files([("a", file("1"))]));
+    }
 
     disk.resize(20 * 1024);
     let ended = world.deploy();
@@ -104,6 +112,49 @@ fn an_update_that_does_not_fit() {
         "{ended:?}"
     );
     check(&world, &files([("a", file("2")), ("b", big)]), "an update");
+}
+
+/// A pack ends before it has filled the disk: others have room left, too.
+#[test]
+fn a_pack_that_would_fill_the_disk() {
+    let Some((world, mut source, disk)) = world(72 << 10) else {
+        return;
+    };
+    world.deploy();
+    let before = disk.free();
+    let big = big(17 << 20);
+    source.commit([("a", file("2")), ("b", big.clone())]);
+    let last = is_full(&world);
+    assert!(
+        last.contains("has space for 5") && last.contains("64.0 MiB are needed"),
+        "{last}"
+    );
+    check(&world, &files([("a", file("1"))]), "nothing has changed");
+    let after = disk.free();
+    assert!(
+        after + 64 > before,
+        "what came stays there: {before} KiB, then {after}"
+    );
+
+    disk.resize(160 << 10);
+    world.deploy();
+    check(&world, &files([("a", file("2")), ("b", big)]), "there is room");
+}
+
+/// What the new files replace makes room for them.
+#[test]
+fn an_update_that_fits_as_it_replaces() {
+    let Some((world, mut source, disk)) = world(20 << 10) else {
+        return;
+    };
+    source.commit([("a", file("1")), ("b", big(1_000_000)), ("c", big(1_000_001))]);
+    world.deploy();
+    // For the pack there is room, and then for nothing of that size until `c` has gone.
+    let other = big(1_000_002);
+    source.commit([("a", file("2")), ("b", other.clone())]);
+    disk.resize(disk.used() + 1_500);
+    world.deploy();
+    check(&world, &files([("a", file("2")), ("b", other)]), "it fits");
 }
 
 /// Wherever a run meets the end of the disk, in pack, files, index, refs or state: the next one needs only room.

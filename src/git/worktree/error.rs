@@ -67,6 +67,17 @@ pub enum Error {
         /// What is in its way.
         kept: String,
     },
+    /// The files would not fit.
+    #[error("the disk that {path} is on has space for {left}, and the new files need {needed}; nothing was written", path = path.display())]
+    #[diagnostic(help("make room there, and trigger again"))]
+    Room {
+        /// The worktree.
+        path: PathBuf,
+        /// What the new files need, beyond what they replace.
+        needed: ByteSize,
+        /// What can still be written.
+        left: ByteSize,
+    },
     /// The system refused.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     File {
@@ -178,6 +189,7 @@ impl Blame for Error {
             }
             Self::Index { kind, .. } => *kind,
             Self::Over => Kind::Timeout,
+            Self::Room { .. } => Kind::Resources,
             Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
             Self::File { source, .. }
             | Self::Rules { source, .. }

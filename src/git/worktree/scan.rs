@@ -13,6 +13,7 @@ use super::{
     Context, Error, bulk,
     dirs::{self, Kind, Meta},
     memory::Tidy,
+    room::Needed,
     stored::{self, Stored, Tracked},
     walk::{self, Found, Stop, Why},
 };
@@ -24,17 +25,18 @@ pub(super) fn compare(
     old: &Stored,
     new: &gix::index::State,
     tidy: &Tidy,
-) -> Result<Found, Error> {
+) -> Result<(Found, Needed), Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
     let found =
         walk::walk(root, old, new, &cx.elsewhere, tidy, cx.options.over).map_err(|stop| stopped(cx, stop))?;
+    let mut needed = Needed::default();
     for check in found.checks.iter().filter(|check| !check.racy) {
         let entry = &new.entries()[check.entry];
         let path = entry.path(new);
         check_place(cx, old, path, entry.mode, check.there.as_deref())?;
-        check_object(cx, entry, path)?;
+        needed.add(check_object(cx, entry, path)?, check.there.as_deref());
     }
-    Ok(found)
+    Ok((found, needed))
 }
 
 fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
@@ -48,10 +50,10 @@ fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
     }
 }
 
-/// A missing object, and one that is too large, stops the update while nothing has been changed.
-fn check_object(cx: &Context<'_>, entry: &Entry, path: &BStr) -> Result<(), Error> {
+/// A missing object, and one that is too large, stops the update while nothing has been changed. Gives its size.
+fn check_object(cx: &Context<'_>, entry: &Entry, path: &BStr) -> Result<u64, Error> {
     if entry.mode == Mode::COMMIT {
-        return Ok(());
+        return Ok(0);
     }
     let unreadable = |reason: String| Error::Object {
         id: entry.id,
@@ -64,7 +66,7 @@ fn check_object(cx: &Context<'_>, entry: &Entry, path: &BStr) -> Result<(), Erro
         .try_find_header(entry.id)
         .map_err(|err| unreadable(err.to_string()))?;
     let size = header.ok_or_else(|| unreadable("it is missing".into()))?.size();
-    bulk::check(path, size, cx.options.max_blob)
+    bulk::check(path, size, cx.options.max_blob).map(|()| size)
 }
 
 /// What stands in the place of `path` or of its parents may be removed, unless it is to be kept.
