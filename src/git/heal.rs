@@ -85,6 +85,8 @@ impl Blame for Error {
     }
 }
 
+const ALTERNATES: &str = "alternates";
+
 /// Where healing happens, and what it has put aside.
 struct Site {
     git_dir: PathBuf,
@@ -118,6 +120,11 @@ impl Site {
         self.git_dir.join("objects/pack")
     }
 
+    /// Tells which object directories are borrowed from.
+    fn alternates(&self) -> PathBuf {
+        self.git_dir.join("objects/info").join(ALTERNATES)
+    }
+
     /// Move what is damaged aside.
     fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
         fs::rename(path, self.aside().join(name)).map_err(Error::io("move aside", path))
@@ -141,9 +148,10 @@ pub fn finish(git_dir: &Path) {
 
 /// Whether what the refs of the repository at `git_dir` lead to is here, and its packs are as they were written.
 pub fn is_sound(git_dir: &Path) -> bool {
-    let Ok(repo) = repository::open(git_dir) else {
-        return false;
-    };
+    repository::open(git_dir).is_ok_and(|repo| is_whole(&repo) && damaged_lenders(&repo).is_empty())
+}
+
+fn is_whole(repo: &gix::Repository) -> bool {
     let tips = repo.references().ok().and_then(|refs| {
         let refs = refs.all().ok()?.collect::<Result<Vec<_>, _>>().ok()?;
         Some(
@@ -153,8 +161,8 @@ pub fn is_sound(git_dir: &Path) -> bool {
         )
     });
     repo.shallow_commits().is_ok()
-        && packs::are_sound(git_dir, repo.object_hash())
-        && tips.is_some_and(|tips| complete::check(&repo, &tips, &[]).is_ok())
+        && packs::are_sound(&repo.git_dir().join("objects"), repo.object_hash())
+        && tips.is_some_and(|tips| complete::check(repo, &tips, &[]).is_ok())
 }
 
 /// Heal the repository at `git_dir`. `fetch` is given a repository without objects, and the depth to fetch with.
@@ -184,14 +192,13 @@ pub fn heal(
     drop((scratch, repo));
 
     packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
-    let repo = repository::open(git_dir)?;
-    let lost = match is_partial {
-        // What is missing there is missing on purpose.
-        true => Vec::new(),
-        false => rescue::rescue(&site, &repo, fetched.commit, fsync)?,
-    };
-    for lost in lost {
-        report.warn(lost);
+    // In a partial clone, what is missing is missing on purpose.
+    if !is_partial {
+        let lenders = stop_borrowing(&site, report)?;
+        let repo = repository::open(git_dir)?;
+        for lost in rescue::rescue(&site, &repo, &lenders, fetched.commit, fsync)? {
+            report.warn(lost);
+        }
     }
     settle(&site)?;
     report.warn("objects of the repository were missing or damaged: they were fetched again");
@@ -206,6 +213,11 @@ pub fn heal(
 fn begin(site: &Site) -> Result<(), Error> {
     let aside = site.aside();
     fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
+    let (alternates, kept) = (site.alternates(), aside.join(ALTERNATES));
+    if fs::symlink_metadata(&kept).is_ok() && fs::symlink_metadata(&alternates).is_err() {
+        // Not all that it borrows may have been copied.
+        fs::rename(&kept, &alternates).map_err(Error::io("create", &alternates))?;
+    }
     match fs::remove_file(site.settled()) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &site.settled())(err)),
         _ => Ok(()),
@@ -215,6 +227,38 @@ fn begin(site: &Site) -> Result<(), Error> {
 fn settle(site: &Site) -> Result<(), Error> {
     let settled = site.settled();
     fs::write(&settled, "").map_err(Error::io("write", &settled))
+}
+
+/// The object directories that `repo` borrows from and in which something is not as it was written, or is missing to the
+/// refs beside them: a fetch reads those, too.
+fn damaged_lenders(repo: &gix::Repository) -> Vec<PathBuf> {
+    let mut lenders = repository::lenders(repo.git_dir());
+    lenders.retain(|objects| {
+        let lender = objects
+            .parent()
+            .and_then(|git_dir| repository::open(git_dir).ok());
+        match lender {
+            Some(lender) => !is_whole(&lender),
+            None => !packs::are_sound(objects, repo.object_hash()),
+        }
+    });
+    lenders
+}
+
+/// Let the repository borrow no more if a lender is damaged: what is damaged there would be read rather than what was
+/// fetched, and can be mended by its owner only. Gives the lenders, from which what refs need is then copied.
+fn stop_borrowing(site: &Site, report: &Reporter) -> Result<Vec<PathBuf>, Error> {
+    let damaged = damaged_lenders(&repository::open(&site.git_dir)?);
+    let Some(first) = damaged.first() else {
+        return Ok(Vec::new());
+    };
+    let lenders = repository::lenders(&site.git_dir);
+    site.put_aside(&site.alternates(), ALTERNATES)?;
+    report.warn(format!(
+        "objects in {}, which this repository borrowed, are missing or damaged: what it needs was copied, and it borrows no more",
+        first.display()
+    ));
+    Ok(lenders)
 }
 
 /// A repository without objects.

@@ -109,7 +109,7 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         reason,
     };
     Layout::of(git_dir)
-        .and_then(|layout| layout.look())
+        .and_then(|layout| layout.look().and_then(|()| layout.look_at_lenders()))
         .map_err(|trap| Error::Trap {
             git_dir: git_dir.into(),
             trap,
@@ -220,6 +220,11 @@ pub fn storage(path: &Path) -> Vec<PathBuf> {
         alternates,
     } = layout;
     [git_dir].into_iter().chain(common).chain(alternates).collect()
+}
+
+/// The object directories that the repository at `git_dir` borrows from.
+pub fn lenders(git_dir: &Path) -> Vec<PathBuf> {
+    Layout::of(git_dir).map_or(Vec::new(), |layout| layout.alternates)
 }
 
 /// Room for packs that appear while a repository is read: gix fails once its slots are used up.

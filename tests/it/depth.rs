@@ -394,7 +394,7 @@ fn the_longest_path() {
         last.starts_with("error site repository: ") && last.contains("longer than 4094 bytes"),
         "{answer}"
     );
-    commit(&mut deep, 4000);
+    commit(&mut deep, 4090);
     deep.deploy(&daemon);
 }
 

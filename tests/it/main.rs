@@ -6,6 +6,7 @@
 
 mod access;
 mod beside_git;
+mod borrowed;
 mod completions;
 mod content;
 mod daemon;

@@ -24,11 +24,11 @@ enum State {
     Damaged,
 }
 
-/// Whether all packs are as they were written, and loose objects can be read.
-pub(super) fn are_sound(git_dir: &Path, hash: gix::hash::Kind) -> bool {
-    let packs = packs(&git_dir.join("objects/pack"));
+/// Whether all packs in the directory `objects` are as they were written, and its loose objects can be read.
+pub(super) fn are_sound(objects: &Path, hash: gix::hash::Kind) -> bool {
+    let packs = packs(&objects.join("pack"));
     packs.is_ok_and(|packs| packs.iter().all(|pack| state(pack, hash) == State::Sound))
-        && damaged_loose(git_dir, hash).is_empty()
+        && damaged_loose(objects, hash).is_empty()
 }
 
 /// Move aside what is damaged.
@@ -57,7 +57,7 @@ pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error>
             }
         }
     }
-    for (id, path) in damaged_loose(&site.git_dir, hash) {
+    for (id, path) in damaged_loose(&site.git_dir.join("objects"), hash) {
         site.put_aside(&path, &id.to_string())?;
     }
     Ok(())
@@ -128,9 +128,8 @@ fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Er
 }
 
 /// Loose objects whose content is not what their name says.
-fn damaged_loose(git_dir: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBuf)> {
-    let objects = git_dir.join("objects");
-    let store = gix::odb::loose::Store::at(&objects, hash);
+fn damaged_loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBuf)> {
+    let store = gix::odb::loose::Store::at(objects, hash);
     let mut buf = Vec::new();
     let mut is_damaged = |id: &ObjectId| match store.try_find(id, &mut buf) {
         Ok(Some(object)) => {

@@ -1,4 +1,4 @@
-//! What refs need, and only a damaged pack has, is written again. A ref that needs what is lost goes, and is named.
+//! What refs need, and only a damaged pack or lender has, is written again. A ref that needs what is lost goes, and is named.
 
 use std::{fs, path::PathBuf};
 
@@ -17,14 +17,15 @@ use crate::base::{bounded, durable};
 /// Bytes of unpacked objects that are kept while trees are read.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Rescue what can be rescued; what was lost.
+/// Rescue what can be rescued, also from `lenders`, object directories that are borrowed from no more; what was lost.
 pub(super) fn rescue(
     site: &Site,
     repo: &gix::Repository,
+    lenders: &[PathBuf],
     tip: ObjectId,
     fsync: bool,
 ) -> Result<Vec<String>, Error> {
-    let mut rescue = Rescue::new(site, repo);
+    let mut rescue = Rescue::new(site, repo, lenders);
     drop(rescue.follow(tip));
     let mut said = Vec::new();
     let mut going = Vec::new();
@@ -115,8 +116,10 @@ struct Rescue<'a> {
     site: &'a Site,
     repo: &'a gix::Repository,
     db: gix::odb::HandleArc,
-    /// The packs that were moved aside and whose index can be read.
+    /// The packs that were moved aside, or are lenders', and whose index can be read.
     damaged: Vec<gix_pack::Bundle>,
+    /// Loose objects of lenders.
+    loose: Vec<gix::odb::loose::Store>,
     /// What is here with all it leads to; and what is being looked at.
     met: HashSet,
     /// Commits whose parents do not count.
@@ -127,16 +130,15 @@ struct Rescue<'a> {
 }
 
 impl<'a> Rescue<'a> {
-    fn new(site: &'a Site, repo: &'a gix::Repository) -> Self {
+    fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Self {
         let mut objects = repo.objects.clone();
         objects.ignore_replacements = true;
         objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
-        let aside = fs::read_dir(site.aside())
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok);
-        let damaged = aside
-            .map(|entry| entry.path())
+        let dirs = lenders.iter().map(|objects| objects.join("pack"));
+        let damaged = dirs
+            .chain([site.aside()])
+            .flat_map(|dir| fs::read_dir(dir).into_iter().flatten())
+            .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|ext| ext == "idx"))
             .filter_map(|path| gix_pack::Bundle::at(path, repo.object_hash()).ok())
             .collect();
@@ -145,6 +147,10 @@ impl<'a> Rescue<'a> {
             repo,
             db: objects.into_inner(),
             damaged,
+            loose: lenders
+                .iter()
+                .map(|objects| gix::odb::loose::Store::at(objects, repo.object_hash()))
+                .collect(),
             met: HashSet::default(),
             cut: text::cuts(&site.git_dir.join("shallow")).into_iter().collect(),
             new_cuts: Vec::new(),
@@ -240,9 +246,10 @@ impl<'a> Rescue<'a> {
         true
     }
 
-    /// Write an object again that only a damaged pack has.
+    /// Write an object again that only a damaged pack or a lender has.
     fn bring_back(&mut self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
-        let (kind, data) = self.damaged.iter().find_map(|bundle| read(bundle, id))?;
+        let packed = self.damaged.iter().find_map(|bundle| read(bundle, id));
+        let (kind, data) = packed.or_else(|| self.loose.iter().find_map(|store| read_loose(store, id)))?;
         self.repo.objects.write_buf(kind, &data).ok()?;
         self.rescued.push(*id);
         Some((kind, data))
@@ -303,4 +310,14 @@ fn read(bundle: &gix_pack::Bundle, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
     let kind = data.kind;
     let found = gix::objs::compute_hash(id.kind(), kind, data.data).ok()?;
     (found == *id).then(|| (kind, data.data.to_vec()))
+}
+
+fn read_loose(store: &gix::odb::loose::Store, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+    let mut buf = Vec::new();
+    let (kind, data) = store
+        .try_find(id, &mut buf)
+        .ok()?
+        .map(|found| (found.kind, found.data))?;
+    let found = gix::objs::compute_hash(id.kind(), kind, data).ok()?;
+    (found == *id).then(|| (kind, data.to_vec()))
 }

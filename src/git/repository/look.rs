@@ -118,6 +118,12 @@ impl Layout {
         self.common.as_deref().unwrap_or(&self.git_dir)
     }
 
+    /// Look at the repositories that it borrows from: a fetch reads their refs, too.
+    pub(super) fn look_at_lenders(&self) -> Result<(), Trap> {
+        let mut git_dirs = self.alternates.iter().filter_map(|objects| objects.parent());
+        git_dirs.try_for_each(|git_dir| Self::of(git_dir)?.look())
+    }
+
     /// Look at all that will be read.
     pub(super) fn look(&self) -> Result<(), Trap> {
         let Some(own) = open_dir(CWD, &self.git_dir) else {
