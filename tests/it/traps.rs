@@ -126,7 +126,7 @@ fn deploys(daemon: &Daemon, name: &str) {
 fn triggers(names: impl IntoIterator<Item = (String, PathBuf)>) -> String {
     let one = |(name, repo): (String, PathBuf)| {
         format!(
-            "\"{name}\": (repo: {repo:?}, branch: \"main\", path: \"to-{name}\", timeout: \"3s\", retries: 0),"
+            "\"{name}\": (repo: {repo:?}, branch: \"main\", path: \"to-{name}\", timeout: \"1m\", retries: 0),"
         )
     };
     names.into_iter().map(one).collect()

@@ -93,7 +93,9 @@ impl Policy {
     }
 
     fn sources<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>) {
-        let local = targets.into_iter().filter_map(|target| target.repo.local_path());
+        let local = targets
+            .into_iter()
+            .filter_map(|target| target.origin.repo.local_path());
         self.read.extend(sources::storage(
             local.map(|path| path.as_path().into()).collect(),
         ));
