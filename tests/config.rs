@@ -10,7 +10,7 @@ use std::{
 
 use gitsocket::{
     base::fault::{Blame as _, Kind},
-    config::{Config, Error, Hook, Source},
+    config::{Config, Error, Hook, Problem, Source},
 };
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
@@ -177,6 +177,118 @@ fn floods_of_errors() {
             format!("(triggers: {{{inner}}})"),
         ] {
             check_spans(&text, &parse(&text).unwrap_err());
+        }
+    }
+}
+
+/// The fields in docs/configuration.md are those that are read. `GITSOCKET_REFERENCE=write` writes them.
+#[test]
+fn the_reference_is_the_readers() {
+    const MARK: &str = "<!-- What follows is made from the declarations in src/config/check. -->\n";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (prose, tables) = text.split_once(MARK).expect("the mark is there");
+    let example = prose
+        .split("```ron\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    parse(example).unwrap_or_else(|err| panic!("{}", render(&err)));
+    let reference = gitsocket::config::reference();
+    if std::env::var_os("GITSOCKET_REFERENCE").is_some_and(|how| how == "write") {
+        fs::write(&file, format!("{prose}{MARK}{reference}")).unwrap();
+    } else {
+        assert_eq!(
+            tables, reference,
+            "GITSOCKET_REFERENCE=write cargo test --test config writes it"
+        );
+    }
+}
+
+/// The groups of the reference: title, a configuration around the group's fields, and the fields that it needs.
+const GROUPS: [(&str, &str, &str); 10] = [
+    (
+        "The configuration",
+        "(FIELDS)",
+        r#"triggers: {"a": (repo: "x.git", path: "y")},"#,
+    ),
+    ("`sandbox`", "(TRIGGER)}, sandbox: (FIELDS))", ""),
+    ("`Unix`", "(TRIGGER)}, listen: [Unix(FIELDS)])", r#"path: "s","#),
+    ("`Tcp`", "(TRIGGER)}, listen: [Tcp(FIELDS)])", r#"addr: "1","#),
+    (
+        "A trigger",
+        r#"(triggers: {"a": (FIELDS)})"#,
+        r#"repo: "https://h/x", path: "y","#,
+    ),
+    (
+        "`Basic`",
+        "(TRIGGER auth: Basic(FIELDS))})",
+        r#"user: "u", password_file: "p","#,
+    ),
+    (
+        "`Bearer`",
+        "(TRIGGER auth: Bearer(FIELDS))})",
+        r#"token_file: "t","#,
+    ),
+    ("`Ssh`", "(TRIGGER auth: Ssh(FIELDS))})", ""),
+    ("`tls`", "(TRIGGER tls: (FIELDS))})", ""),
+    ("`Exec`", "(TRIGGER hooks: [Exec(FIELDS)])})", r#"run: ["x"],"#),
+];
+
+/// Each field of the reference is read: a value that no field has is an error there, and underlined. And what it calls
+/// the default makes no difference.
+#[test]
+fn every_declared_field_is_read() {
+    let reference = gitsocket::config::reference();
+    let sections: Vec<_> = reference.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), GROUPS.len());
+    let mut defaults = 0;
+    for (section, (title, around, needed)) in sections.into_iter().zip(GROUPS) {
+        assert_eq!(section.lines().next(), Some(title));
+        let around = around.replace("TRIGGER", r#"triggers: {"a": (repo: "https://h/x", path: "y","#);
+        let around = |fields: &str| around.replace("FIELDS", fields);
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.trim_matches(['|', ' ']).split(" | ").collect();
+            let [name, _, default, _] = cells.as_slice() else {
+                panic!("{row}");
+            };
+            assert!(cells.iter().all(|cell| !cell.trim().is_empty()), "{row}");
+            let name = name.trim_matches('`');
+            let text = around(&format!("{name}: 'x'"));
+            let at = text.find("'x'").unwrap();
+            let err = parse(&text).unwrap_err();
+            let mut spans = problems(&err).problems().iter().flat_map(Problem::spans);
+            assert!(spans.any(|span| span == (at..at + 3)), "{title}: {name}");
+            let code = default.strip_prefix('`').and_then(|code| code.strip_suffix('`'));
+            if let Some(code) = code.filter(|code| !code.contains('`')) {
+                let written = parse(&around(&format!("{needed} {name}: {code}"))).unwrap();
+                assert_eq!(written, parse(&around(needed)).unwrap(), "{title}: {name}");
+                defaults += 1;
+            }
+        }
+    }
+    assert!(defaults > 15, "only {defaults} defaults were found");
+}
+
+/// What knows no field's name serves every file: it takes nothing from the rooms of one.
+#[test]
+fn forms_import_nothing_of_a_configuration() {
+    let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/form")];
+    let mut files = vec![dirs[0].with_extension("rs")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { &mut dirs } else { &mut files }.push(path);
+        }
+    }
+    assert!(files.len() > 8, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.replace("crate::config::form::", "");
+        for foreign in ["config::", "super::super", "super::check"] {
+            assert!(!text.contains(foreign), "{}: {foreign}", file.display());
         }
     }
 }

@@ -145,6 +145,13 @@ impl RemoteName {
     }
 }
 
+/// What git calls the remote that it clones from.
+impl Default for RemoteName {
+    fn default() -> Self {
+        Self("origin".into())
+    }
+}
+
 /// An absolute path without `.` and `..`; symlinks in it are not resolved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AbsPath(PathBuf);

@@ -6,7 +6,7 @@ use std::{
     string::FromUtf8Error,
 };
 
-use super::report::{Invalid, position};
+use super::form::{Invalid, position};
 use crate::base::fault::{Blame, Kind};
 
 /// A configuration could not be used.

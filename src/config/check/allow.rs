@@ -1,46 +1,56 @@
 //! Who may use a trigger.
 
-use super::{Check, choice::variant, field::Fields, value::filled};
 use crate::config::{
     Account, Allow,
-    raw::{Shape, Value},
-    report::Problem,
+    form::{Form, Given, Problem, Shape, Value, filled, variant},
 };
 
 const EXAMPLE: &str = r#"write allow: [User("www-data"), Group("deploy"), Token]"#;
 /// -1 stands for "no change" in chown(2) and its like: nobody has it.
 const MAX_ID: u32 = u32::MAX - 1;
 
-impl Check<'_> {
-    /// Nothing: whoever can open the listener.
-    pub(super) fn allow(&mut self, fields: &Fields<'_>) -> Option<Vec<Allow>> {
-        let list = self.optional(fields, "allow", |value| {
-            let list = value.list().map_err(|problem| problem.help(EXAMPLE))?;
-            match list.is_empty() {
-                true => Err(Problem::at(
-                    value.head(),
-                    "`allow` names nobody: this trigger could never be used",
-                )
-                .help(format!(
-                    "{EXAMPLE}, or remove the field: then whoever can open the listener may use it"
-                ))),
-                false => Ok(list),
-            }
-        })?;
-        Some(list.into_iter().filter_map(|value| self.rule(value)).collect())
-    }
+/// Nothing: whoever can open the listener. A `Token` is of no use if it is certain that no listener has one: `no_token`.
+pub(super) fn allow(form: &mut Form<'_>, given: &Given<'_, ()>, no_token: bool) -> Option<Vec<Allow>> {
+    let value = given.raw?;
+    let list = form.keep(filled_list(value))?;
+    Some(
+        list.into_iter()
+            .filter_map(|value| checked(form, value, no_token))
+            .collect(),
+    )
+}
 
-    fn rule(&mut self, value: Value<'_>) -> Option<Allow> {
-        let rule = rule(value);
-        let rule = self.keep(rule)?;
-        if rule == Allow::Token && self.no_token {
-            let problem = Problem::at(value.head(), "no listener has a token that somebody could say");
-            self.problems
-                .push(problem.help(r#"add Tcp(addr: "…", token_file: "…") to `listen`, or remove `Token`"#));
-        }
-        Some(rule)
+fn filled_list(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
+    let list = value.list().map_err(|problem| problem.help(EXAMPLE))?;
+    match list.is_empty() {
+        true => Err(Problem::at(
+            value.head(),
+            "`allow` names nobody: this trigger could never be used",
+        )
+        .help(format!(
+            "{EXAMPLE}, or remove the field: then whoever can open the listener may use it"
+        ))),
+        false => Ok(list),
     }
 }
+
+fn checked(form: &mut Form<'_>, value: Value<'_>, no_token: bool) -> Option<Allow> {
+    let rule = form.keep(rule(value))?;
+    if rule == Allow::Token && no_token {
+        let problem = Problem::at(value.head(), "no listener has a token that somebody could say");
+        form.problems
+            .push(problem.help(r#"add Tcp(addr: "…", token_file: "…") to `listen`, or remove `Token`"#));
+    }
+    Some(rule)
+}
+
+/// Reads a rule that is written in one way.
+type Rule = fn(Value<'_>) -> Result<Allow, Problem>;
+const RULES: [(&str, bool, Rule); 3] = [
+    ("User", true, |value| account(value, "user").map(Allow::User)),
+    ("Group", true, |value| account(value, "group").map(Allow::Group)),
+    ("Token", false, |_| Ok(Allow::Token)),
+];
 
 fn rule(value: Value<'_>) -> Result<Allow, Problem> {
     if let (Shape::String, Ok(name)) = (value.shape(), value.string()) {
@@ -55,12 +65,8 @@ fn rule(value: Value<'_>) -> Result<Allow, Problem> {
             )),
         );
     }
-    let known = [("User", true), ("Group", true), ("Token", false)];
-    Ok(match variant(value, "a rule of `allow`", &known)? {
-        "User" => Allow::User(account(value, "user")?),
-        "Group" => Allow::Group(account(value, "group")?),
-        _ => Allow::Token,
-    })
+    let read = variant(value, "a rule of `allow`", &RULES)?;
+    read(value)
 }
 
 /// The name or number in `User(…)`. Digits in quotes are a number, as for chown(1): passwd(5) has no such names.

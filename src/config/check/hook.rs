@@ -1,88 +1,108 @@
 //! Hooks.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use super::{
-    Check,
-    choice::variant,
-    field::{EXEC, Fields},
-    value::{NO_NUL, duration, filled, invalid, literal},
-};
 use crate::{
     base::name::AbsPath,
-    config::{DEFAULT_HOOK_TIMEOUT, Hook, When, mask::mask, raw::Value, report::Problem},
+    config::{
+        DEFAULT_HOOK_TIMEOUT, Hook, When,
+        form::{
+            Choice, DURATION, Form, Kind, Problem, Read, Value, argument, code, fields, filled, invalid,
+            literal, mask,
+        },
+    },
 };
+
+fields! {
+    /// A program that is started after an update, in the worktree and without a shell.
+    pub(super) struct ExecFields: "`Exec`" {
+        /// Program and arguments. The program is a path, or a bare name that is found on PATH.
+        run ("command", "cmd"): Vec<String> = COMMAND, required r#"["/usr/bin/make", "install"]"#;
+        /// `Changed`: when the run changed the worktree, or the hooks have not yet succeeded for its commit;
+        /// `Always`: on every run.
+        when: When = Kind::choice(), or When::Changed;
+        /// It is killed after that long.
+        timeout: Duration = DURATION, or DEFAULT_HOOK_TIMEOUT;
+        /// Variables that are added to its environment. No name begins with `GITSOCKET_`.
+        user_env ("env"): BTreeMap<String, String> = VARIABLES, without "none";
+    }
+}
+
+/// What runs after an update.
+pub(super) const HOOKS: Kind<Vec<Hook>> =
+    Kind::many("list of `Exec(…)` and `PostCheckout`", hooks).shown(|hooks| code(format_args!("{hooks:?}")));
+const COMMAND: Kind<Vec<String>> = Kind::many("list of strings", |form, value| {
+    let list = form.keep(command(value))?;
+    words(form, list)
+});
+const VARIABLES: Kind<BTreeMap<String, String>> = Kind::many("map of names to values", |form, value| {
+    let pairs = form.keep(value.map())?;
+    Some(user_env(form, pairs))
+});
 
 /// What gitsocket itself tells hooks by their environment.
 const OWN_VARIABLES: &str = "GITSOCKET_";
 
-impl Check<'_> {
-    pub(super) fn hooks(&mut self, fields: &Fields<'_>) -> Vec<Hook> {
-        let example = r#"write hooks: [Exec(run: ["/usr/bin/make", "install"]), PostCheckout]"#;
-        if !fields.has("hooks") {
-            return vec![Hook::PostCheckout];
-        }
-        let list = self.optional(fields, "hooks", |value| value.list().map_err(|p| p.help(example)));
-        list.unwrap_or_default()
-            .into_iter()
-            .filter_map(|value| self.hook(value))
-            .collect()
-    }
+const KINDS: [(&str, bool, Read<Hook>); 2] = [
+    ("Exec", true, exec),
+    ("PostCheckout", false, |_, _| Some(Hook::PostCheckout)),
+];
 
-    fn hook(&mut self, value: Value<'_>) -> Option<Hook> {
-        let which = variant(value, "a hook", &[("Exec", true), ("PostCheckout", false)]);
-        match self.keep(which)? {
-            "Exec" => self.exec(value),
-            _ => Some(Hook::PostCheckout),
-        }
-    }
+impl Choice for When {
+    const WHAT: &'static str = "a time to run a hook";
+    const WORDS: &'static [(&'static str, Self)] = &[("Changed", Self::Changed), ("Always", Self::Always)];
+}
 
-    fn exec(&mut self, value: Value<'_>) -> Option<Hook> {
-        let fields = self.fields(value, &EXEC)?;
-        let run = self.required(&fields, "run", r#"["/usr/bin/make", "install"]"#, command);
-        let run = run.and_then(|run| self.words(run));
-        let when = self.optional(&fields, "when", when);
-        let timeout = self.optional(&fields, "timeout", duration);
-        let pairs = self.optional(&fields, "user_env", Value::map);
-        let user_env = self.user_env(pairs.unwrap_or_default());
-        Some(Hook::Exec {
-            run: run?,
-            when: when.unwrap_or(When::Changed),
-            timeout: timeout.unwrap_or(DEFAULT_HOOK_TIMEOUT),
-            user_env,
-        })
-    }
+fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Hook>> {
+    let example = r#"write hooks: [Exec(run: ["/usr/bin/make", "install"]), PostCheckout]"#;
+    let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
+    let hooks = list.into_iter();
+    Some(
+        hooks
+            .filter_map(|value| form.one_of(value, "a hook", &KINDS))
+            .collect(),
+    )
+}
 
-    /// The program and its arguments.
-    fn words(&mut self, list: Vec<Value<'_>>) -> Option<Vec<String>> {
-        let mut out = Vec::with_capacity(list.len());
-        for (n, value) in list.into_iter().enumerate() {
-            let word = if n == 0 {
-                program(value, self.around.base)
-            } else {
-                argument(value)
-            };
-            out.extend(self.keep(word));
-        }
-        (!out.is_empty()).then_some(out)
-    }
+fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
+    let fields: ExecFields<'_> = form.fields(value)?;
+    Some(Hook::Exec {
+        run: fields.run.value?,
+        when: fields.when.value?,
+        timeout: fields.timeout.value?,
+        user_env: fields.user_env.value.unwrap_or_default(),
+    })
+}
 
-    fn user_env(&mut self, pairs: Vec<(Value<'_>, Value<'_>)>) -> BTreeMap<String, String> {
-        let mut out = BTreeMap::new();
-        for (key, value) in pairs {
-            let name = self.keep(variable(key));
-            let text = self.keep(argument(value));
-            let (Some(name), Some(text)) = (name, text) else {
-                continue;
-            };
-            if out.contains_key(&name) {
-                let problem = Problem::at(key.head(), format!("the variable {} is given twice", key.shown()));
-                self.problems.push(problem.help("remove one of them"));
-            }
-            out.insert(name, text);
-        }
-        out
+/// The program and its arguments.
+fn words(form: &mut Form<'_>, list: Vec<Value<'_>>) -> Option<Vec<String>> {
+    let mut out = Vec::with_capacity(list.len());
+    for (n, value) in list.into_iter().enumerate() {
+        let word = if n == 0 {
+            program(value, form.around.base)
+        } else {
+            argument(value)
+        };
+        out.extend(form.keep(word));
     }
+    (!out.is_empty()).then_some(out)
+}
+
+fn user_env(form: &mut Form<'_>, pairs: Vec<(Value<'_>, Value<'_>)>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for (key, value) in pairs {
+        let name = form.keep(variable(key));
+        let text = form.keep(argument(value));
+        let (Some(name), Some(text)) = (name, text) else {
+            continue;
+        };
+        if out.contains_key(&name) {
+            let problem = Problem::at(key.head(), format!("the variable {} is given twice", key.shown()));
+            form.problems.push(problem.help("remove one of them"));
+        }
+        out.insert(name, text);
+    }
+    out
 }
 
 /// A list that is not empty.
@@ -135,25 +155,6 @@ fn is_command_line(text: &str) -> bool {
 fn split(line: &str) -> String {
     let words: Vec<_> = line.split_whitespace().collect();
     mask(&format!("{words:?}"))
-}
-
-fn argument(value: Value<'_>) -> Result<String, Problem> {
-    let text = value.string()?;
-    match text.contains('\0') {
-        true => Err(Problem::at(value.head(), "this contains a NUL character").help(NO_NUL)),
-        false => Ok(text),
-    }
-}
-
-fn when(value: Value<'_>) -> Result<When, Problem> {
-    match variant(
-        value,
-        "a time to run a hook",
-        &[("Changed", false), ("Always", false)],
-    )? {
-        "Changed" => Ok(When::Changed),
-        _ => Ok(When::Always),
-    }
 }
 
 fn variable(value: Value<'_>) -> Result<String, Problem> {

@@ -2,92 +2,103 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{
-    Check,
-    choice::variant,
-    field::{Fields, TCP, UNIX},
-    value::{filled, mode},
-};
 use crate::{
     base::{address::TcpAddr, name::AbsPath},
-    config::{Listener, raw::Value, report::Problem},
+    config::{
+        Listener,
+        form::{Form, Kind, MODE, Problem, Read, SECRET, TEXT, Value, fields},
+    },
 };
+
+fields! {
+    /// A Unix socket.
+    pub(super) struct UnixFields: "`Unix`" {
+        /// Where the socket is; at most 107 bytes in full.
+        path ("dir", "directory", "target", "worktree"): AbsPath = SOCKET, required r#""gitsocket.sock""#;
+        /// Permissions of the socket: whoever may write to it may use the daemon.
+        mode: u32 = MODE, or 0o600;
+        /// The socket's group, by name or number.
+        group: String = TEXT, without "the daemon's";
+    }
+}
+
+fields! {
+    /// A TCP socket.
+    pub(super) struct TcpFields: "`Tcp`" {
+        /// Where to listen.
+        addr ("address"): TcpAddr = ADDRESS, required r#""127.0.0.1:9418""#;
+        /// The file that holds the token which clients must say first.
+        token_file: AbsPath = SECRET, without "none; required off the loopback interface";
+    }
+}
+
+/// Where the daemon listens.
+pub(super) const LISTENERS: Kind<Vec<Listener>> = Kind::many("list of `Unix(…)` and `Tcp(…)`", listeners);
+const SOCKET: Kind<AbsPath> = Kind::new("path", |value, around| short_enough(value, around.path(value)?));
+const ADDRESS: Kind<TcpAddr> = Kind::new(
+    r#"`"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1"#,
+    |value, _| tcp_addr(value),
+);
 
 /// The longest path of a Unix socket: unix(7), `sockaddr_un.sun_path` without its NUL.
 const MAX_SOCKET_PATH: usize = 107;
-/// The mode of a Unix socket if the configuration does not say.
-const DEFAULT_MODE: u32 = 0o600;
 
-impl Check<'_> {
-    pub(super) fn listeners(&mut self, fields: &Fields<'_>) -> Vec<Listener> {
-        let example = r#"write listen: [Unix(path: "gitsocket.sock")]"#;
-        let list = self.optional(fields, "listen", |value| {
-            value.list().map_err(|p| p.help(example))
-        });
-        let mut seen = BTreeMap::<String, Range<usize>>::new();
-        let mut out = Vec::new();
-        for value in list.unwrap_or_default() {
-            let Some((listener, at)) = self.listener(value) else {
-                continue;
-            };
-            let address = listener.address().to_string();
-            // Of port 0 the system makes another port each time.
-            let twice = seen.get(&address).filter(|_| !address.ends_with(":0"));
-            if let Some(first) = twice {
-                let problem = Problem::at(at, format!("two listeners have the address {address}"))
-                    .label("the second one")
-                    .also(first.clone(), "the first one")
-                    .help("remove or change one of them");
-                self.problems.push(problem);
-            } else {
-                seen.insert(address, at);
-            }
-            out.push(listener);
+fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Listener>> {
+    let example = r#"write listen: [Unix(path: "gitsocket.sock")]"#;
+    let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
+    let mut seen = BTreeMap::<String, Range<usize>>::new();
+    let mut out = Vec::new();
+    for value in list {
+        let Some((listener, at)) = form.one_of(value, "a listener", &KINDS) else {
+            continue;
+        };
+        let address = listener.address().to_string();
+        // Of port 0 the system makes another port each time.
+        let twice = seen.get(&address).filter(|_| !address.ends_with(":0"));
+        if let Some(first) = twice {
+            let problem = Problem::at(at, format!("two listeners have the address {address}"))
+                .label("the second one")
+                .also(first.clone(), "the first one")
+                .help("remove or change one of them");
+            form.problems.push(problem);
+        } else {
+            seen.insert(address, at);
         }
-        out
+        out.push(listener);
     }
+    Some(out)
+}
 
-    /// A listener, and where its address stands.
-    fn listener(&mut self, value: Value<'_>) -> Option<(Listener, Range<usize>)> {
-        let which = variant(value, "a listener", &[("Unix", true), ("Tcp", true)]);
-        match self.keep(which)? {
-            "Unix" => self.unix(value),
-            _ => self.tcp(value),
-        }
-    }
+/// A listener, and where its address stands.
+type Placed = (Listener, Range<usize>);
+const KINDS: [(&str, bool, Read<Placed>); 2] = [("Unix", true, unix), ("Tcp", true, tcp)];
 
-    fn unix(&mut self, value: Value<'_>) -> Option<(Listener, Range<usize>)> {
-        let fields = self.fields(value, &UNIX)?;
-        let around = self.around;
-        let path = self.required(&fields, "path", r#""gitsocket.sock""#, |value| {
-            let path = around.path(value)?;
-            Ok((short_enough(value, path)?, value.head()))
-        });
-        let mode = self.optional(&fields, "mode", mode);
-        let group = self.optional(&fields, "group", filled);
-        let (path, at) = path?;
-        let mode = mode.unwrap_or(DEFAULT_MODE);
-        Some((Listener::Unix { path, mode, group }, at))
-    }
+fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+    let fields: UnixFields<'_> = form.fields(value)?;
+    let at = fields.path.at();
+    let listener = Listener::Unix {
+        path: fields.path.value?,
+        mode: fields.mode.value?,
+        group: fields.group.value,
+    };
+    Some((listener, at))
+}
 
-    fn tcp(&mut self, value: Value<'_>) -> Option<(Listener, Range<usize>)> {
-        let fields = self.fields(value, &TCP)?;
-        let addr = self.required(&fields, "addr", r#""127.0.0.1:9418""#, tcp_addr);
-        let around = self.around;
-        let token_file = self.optional(&fields, "token_file", |value| around.secret_path(value));
-        let at = fields.get("addr")?.head();
-        let addr = addr?;
-        if !addr.loopback && !fields.has("token_file") {
-            let problem = Problem::at(
-                at.clone(),
-                format!("anybody who reaches {} could start runs", addr.addr),
-            )
-            .label("not on the loopback interface")
-            .help(r#"add token_file: "…", or listen on 127.0.0.1, [::1] or localhost"#);
-            self.problems.push(problem);
-        }
-        Some((Listener::Tcp { addr, token_file }, at))
+fn tcp(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+    let fields: TcpFields<'_> = form.fields(value)?;
+    let at = fields.addr.at();
+    let addr = fields.addr.value?;
+    if !addr.loopback && !fields.token_file.is_there() {
+        let problem = Problem::at(
+            at.clone(),
+            format!("anybody who reaches {} could start runs", addr.addr),
+        )
+        .label("not on the loopback interface")
+        .help(r#"add token_file: "…", or listen on 127.0.0.1, [::1] or localhost"#);
+        form.problems.push(problem);
     }
+    let token_file = fields.token_file.value;
+    Some((Listener::Tcp { addr, token_file }, at))
 }
 
 fn short_enough(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {

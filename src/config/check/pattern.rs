@@ -2,21 +2,19 @@
 
 use std::path::Path;
 
-use super::{Check, field::Fields};
 use crate::{
     base::name::AbsPath,
-    config::{raw::Value, report::Problem},
+    config::form::{Form, Given, Problem, Value},
 };
 
-impl Check<'_> {
-    pub(super) fn keep_patterns(&mut self, fields: &Fields<'_>, path: Option<&AbsPath>) -> Vec<String> {
-        let example = r#"write keep: ["uploads/", "*.local"]"#;
-        let list = self.optional(fields, "keep", |value| value.list().map_err(|p| p.help(example)));
-        let patterns = list.unwrap_or_default().into_iter();
-        patterns
-            .filter_map(|value| self.keep(pattern(value, path)))
-            .collect()
-    }
+/// The patterns of a trigger whose path is `path`.
+pub(super) fn keep(form: &mut Form<'_>, given: &Given<'_, ()>, path: Option<&AbsPath>) -> Vec<String> {
+    let example = r#"write keep: ["uploads/", "*.local"]"#;
+    let list = given.raw.map(|value| value.list().map_err(|p| p.help(example)));
+    let list = list.and_then(|list| form.keep(list)).unwrap_or_default();
+    list.into_iter()
+        .filter_map(|value| form.keep(pattern(value, path)))
+        .collect()
 }
 
 /// A gitignore pattern that can match: gitignore(5) and wildmatch silently ignore the others.

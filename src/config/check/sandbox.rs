@@ -1,53 +1,53 @@
 //! The sandbox: a word for its mode, or fields.
 
-use super::{
-    Check,
-    choice::variant,
-    field::{Fields, SANDBOX},
-};
 use crate::config::{
     HookPlace, Sandbox, SandboxMode,
-    raw::{Shape, Value},
-    report::Problem,
+    form::{Choice, Form, Kind, Shape, Value, choice, fields, word_of},
 };
 
-impl Check<'_> {
-    /// Whoever writes a word means hooks too.
-    pub(super) fn sandbox(&mut self, fields: &Fields<'_>) -> Option<Sandbox> {
-        let value = fields.get("sandbox")?;
-        if value.shape() != Shape::Fields {
-            let mode = self.keep(mode(value))?;
-            return Some(Sandbox {
-                mode,
-                hooks: HookPlace::Inside,
-            });
-        }
-        let fields = self.fields(value, &SANDBOX)?;
-        let mode = self.optional(&fields, "mode", mode);
-        let hooks = self.optional(&fields, "hooks", hooks);
-        Some(Sandbox {
-            mode: mode.unwrap_or(SandboxMode::BestEffort),
-            hooks: hooks.unwrap_or(HookPlace::Inside),
-        })
+fields! {
+    /// In `( )`, instead of a word. What the sandbox holds: [operation.md](operation.md#the-sandbox).
+    pub(super) struct SandboxFields: "`sandbox`" {
+        /// `BestEffort`: as much of a sandbox as the kernel can make; `Required`: all of it, or the daemon does not
+        /// start; `Off`: none.
+        mode: SandboxMode = Kind::choice(), or Sandbox::default().mode;
+        /// Where hooks run: in the sandbox of their run, or outside of it.
+        hooks ("hook"): HookPlace = Kind::choice(), or HookPlace::Inside;
     }
 }
 
-fn mode(value: Value<'_>) -> Result<SandboxMode, Problem> {
-    let known = [("Off", false), ("BestEffort", false), ("Required", false)];
-    match variant(value, "a mode of the sandbox", &known)? {
-        "Off" => Ok(SandboxMode::Off),
-        "BestEffort" => Ok(SandboxMode::BestEffort),
-        _ => Ok(SandboxMode::Required),
+/// The sandbox.
+pub(super) const SANDBOX: Kind<Sandbox> = Kind::many("`BestEffort`, `Required`, `Off`, or `(…)`", sandbox)
+    .shown(|sandbox| {
+        let (mode, hooks) = (word_of(&sandbox.mode), word_of(&sandbox.hooks));
+        format!("`(mode: {mode}, hooks: {hooks})`")
+    });
+
+/// Whoever writes a word means hooks too.
+fn sandbox(form: &mut Form<'_>, value: Value<'_>) -> Option<Sandbox> {
+    if value.shape() != Shape::Fields {
+        return Some(Sandbox {
+            mode: form.keep(choice(value))?,
+            hooks: HookPlace::Inside,
+        });
     }
+    let fields: SandboxFields<'_> = form.fields(value)?;
+    Some(Sandbox {
+        mode: fields.mode.value?,
+        hooks: fields.hooks.value?,
+    })
 }
 
-fn hooks(value: Value<'_>) -> Result<HookPlace, Problem> {
-    match variant(
-        value,
-        "a place for hooks",
-        &[("Inside", false), ("Outside", false)],
-    )? {
-        "Inside" => Ok(HookPlace::Inside),
-        _ => Ok(HookPlace::Outside),
-    }
+impl Choice for SandboxMode {
+    const WHAT: &'static str = "a mode of the sandbox";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("Off", Self::Off),
+        ("BestEffort", Self::BestEffort),
+        ("Required", Self::Required),
+    ];
+}
+
+impl Choice for HookPlace {
+    const WHAT: &'static str = "a place for hooks";
+    const WORDS: &'static [(&'static str, Self)] = &[("Inside", Self::Inside), ("Outside", Self::Outside)];
 }

@@ -1,161 +1,210 @@
 //! What a trigger's name stands for.
 
-use std::{ffi::OsStr, num::NonZeroU32};
+use std::{ffi::OsStr, num::NonZeroU32, ops::Range, time::Duration};
 
 use gix::ObjectId;
 use zeroize::Zeroizing;
 
 use super::{
-    Check, Placed,
-    choice::variant,
-    field::{Fields, TRIGGER},
-    value::{duration, filled, invalid, literal, retries, size, umask},
+    allow::allow,
+    auth::{AUTH, CERTIFICATES, credentials_fit},
+    hook::HOOKS,
+    pattern::keep,
 };
 use crate::{
     base::name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
-        DEFAULT_RUN_TIMEOUT, Revision, Site, Target, mask::redact, raw::Value, report::Problem,
+        DEFAULT_RUN_TIMEOUT, Hook, Revision, Site, Target, Tls,
+        form::{
+            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, fields, filled,
+            invalid, literal, mode, quoted, redact,
+        },
     },
     git::origin::Origin,
 };
 
+fields! {
+    /// What is deployed where, and what happens then.
+    pub(super) struct TriggerFields: "a trigger" {
+        /// The repository to fetch from. An SSH URL names its user.
+        repo ("url", "repository", "source"): RepoUrl = REPO, required r#""https://example.com/site.git""#;
+        /// The branch to deploy. At most one of `branch`, `tag` and `rev` is there.
+        branch ("ref"): RefName = Kind::new("name, short or in full", |value, _| branch(value)),
+            without "the branch that the remote's HEAD is on";
+        /// The tag to deploy.
+        tag: RefName = Kind::new("name, short or in full", |value, _| tag(value)), without "none";
+        /// The commit to deploy.
+        rev: ObjectId = Kind::new("full id of a commit", |value, _| full_id(value)), without "none";
+        /// The directory to deploy to.
+        path ("dir", "directory", "target", "worktree"): AbsPath = WORKTREE, required r#""/srv/site""#;
+        /// Where the git directory is, outside of `path`: the worktree then holds nothing of git's.
+        git_dir: AbsPath = PATH, without "`.git` in `path`";
+        /// The name under `refs/remotes/`.
+        remote: RemoteName = REMOTE, or RemoteName::default();
+        /// How many commits of history are fetched.
+        depth: NonZeroU32 = Kind::new("number from 1", |value, _| depth(value)), without "all";
+        /// What is removed besides tracked files that vanished. `Untracked`: untracked files, as by `git clean -df`;
+        /// `All`: ignored ones too; `Nothing`: nothing.
+        clean: Clean = Kind::choice(), or Clean::Untracked;
+        /// Untracked files that `clean` never removes.
+        keep ("exclude", "ignore"): () = Kind::later("list of gitignore patterns"), without "none";
+        /// How to authenticate.
+        auth: Auth = AUTH, without "`None`; for SSH URLs `Ssh()`";
+        /// Which certificates to trust, and which to show.
+        tls: Tls = CERTIFICATES, without "`(roots: Mozilla)`";
+        /// What runs after an update, in this order. `PostCheckout` is the repository's own `hooks/post-checkout`, if it is
+        /// there and executable.
+        hooks ("hook"): Vec<Hook> = HOOKS, or vec![Hook::PostCheckout];
+        /// Permission bits that files and directories of the worktree do not get.
+        umask: u32 = UMASK, without "the process's";
+        /// Each attempt to fetch must be over by then, however silent or slow the remote is.
+        timeout: Duration = DURATION, or DEFAULT_FETCH_TIMEOUT;
+        /// A whole run must be over by then, with its hooks.
+        run_timeout: Duration = DURATION, or DEFAULT_RUN_TIMEOUT;
+        /// The largest file that is deployed.
+        max_blob: u64 = SIZE, or DEFAULT_MAX_BLOB;
+        /// What one fetch may bring, packed.
+        max_pack: u64 = SIZE, or DEFAULT_MAX_PACK;
+        /// How many times a fetch is tried again after a fault that passes.
+        retries: u32 = RETRIES, or DEFAULT_RETRIES;
+        /// `false`: do not wait for the disk; a power cut may then lose a deploy, or a new clone.
+        fsync: bool = BOOL, or true;
+        /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
+        /// listener that has one.
+        allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
+    }
+}
+
+const REPO: Kind<RepoUrl> = Kind::new(
+    "`https://`, `ssh://`, `http://`, `git://` or `file://` URL, `USER@HOST:PATH`, or a path",
+    repo,
+);
+const WORKTREE: Kind<AbsPath> = Kind::new("path", |value, around| worktree(value, around.path(value)?));
+const REMOTE: Kind<RemoteName> =
+    Kind::new("name", |value, _| remote(value)).shown(|name| quoted(name.as_str()));
+const UMASK: Kind<u32> = Kind::new(r#"octal digits in quotes, `"0000"` to `"0077"`"#, |value, _| {
+    umask(value)
+});
+const RETRIES: Kind<u32> =
+    Kind::new("number from 0 to 10", |value, _| retries(value)).shown(|number| code(number));
+
 /// git takes this and more for "all".
 const MAX_DEPTH: u32 = i32::MAX as u32 - 1;
 
-impl Check<'_> {
-    pub(super) fn target(
-        &mut self,
-        key: Value<'_>,
-        trigger: Option<TriggerName>,
-        value: Value<'_>,
-    ) -> Option<Placed> {
-        let fields = self.fields(value, &TRIGGER)?.placed_at(key.span());
-        let around = self.around;
-        let repo = self.required(&fields, "repo", r#""https://example.com/site.git""#, |value| {
-            repo(value, around.base)
-        });
-        let path = self.required(&fields, "path", r#""/srv/site""#, |value| {
-            worktree(value, around.path(value)?)
-        });
-        let git_dir = self.optional(&fields, "git_dir", |value| around.path(value));
-        let revision = self.revision(&fields);
-        let remote = self.optional(&fields, "remote", remote);
-        let depth = self.optional(&fields, "depth", |value| {
-            value.number(1..=MAX_DEPTH).map_err(|problem| {
-                problem.help("write how many commits to fetch, or remove the field for the full history")
-            })
-        });
-        let clean = self.optional(&fields, "clean", clean);
-        let keep = self.keep_patterns(&fields, path.as_ref());
-        let auth = self.auth(&fields);
-        let tls = self.tls(&fields);
-        let hooks = self.hooks(&fields);
-        let timeout = self.optional(&fields, "timeout", duration);
-        let run_timeout = self.optional(&fields, "run_timeout", duration);
-        let max_blob = self.optional(&fields, "max_blob", size);
-        let max_pack = self.optional(&fields, "max_pack", size);
-        let umask = self.optional(&fields, "umask", umask);
-        let retries = self.optional(&fields, "retries", retries);
-        let fsync = self.optional(&fields, "fsync", Value::bool);
-        let allow = self.allow(&fields);
-        if let Some(repo) = &repo {
-            self.credentials_fit(&fields, repo, tls.as_ref());
-            self.not_itself(&fields, repo, path.as_ref(), git_dir.as_ref());
-        }
-        let origin = Origin {
-            repo: repo?,
-            revision,
-            remote: remote.or_else(|| RemoteName::new("origin").ok())?,
-            depth: depth.and_then(NonZeroU32::new),
-            auth: auth.unwrap_or(Auth::None),
-            tls: tls.unwrap_or_default(),
-            timeout: timeout.unwrap_or(DEFAULT_FETCH_TIMEOUT),
-            retries: retries.unwrap_or(DEFAULT_RETRIES),
-            max_blob: max_blob.unwrap_or(DEFAULT_MAX_BLOB),
-            max_pack: max_pack.unwrap_or(DEFAULT_MAX_PACK),
-        };
-        let site = Site {
-            path: path?,
-            git_dir,
-            clean: clean.unwrap_or(Clean::Untracked),
-            keep,
-            umask,
-            fsync: fsync.unwrap_or(true),
-        };
-        let target = Target {
-            trigger: trigger?,
-            origin,
-            site,
-            hooks,
-            run_timeout: run_timeout.unwrap_or(DEFAULT_RUN_TIMEOUT),
-            allow,
-        };
-        let path_at = fields.get("path")?.head();
-        let git_dir_at = fields.get("git_dir").map(Value::head).unwrap_or_default();
-        Some(Placed {
-            target,
-            path_at,
-            git_dir_at,
-        })
-    }
+impl Choice for Clean {
+    const WHAT: &'static str = "a way to clean";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("Untracked", Self::Untracked),
+        ("All", Self::All),
+        ("Nothing", Self::Nothing),
+    ];
+}
 
-    fn revision(&mut self, fields: &Fields<'_>) -> Revision {
-        let branch = self.optional(fields, "branch", |value| {
-            ref_name(value, "branch", RefName::branch)
-        });
-        let tag = self.optional(fields, "tag", |value| ref_name(value, "tag", RefName::tag));
-        let rev = self.optional(fields, "rev", full_id);
-        let given: Vec<_> = [("tag", "a tag"), ("rev", "a commit"), ("branch", "a branch")]
-            .into_iter()
-            .filter(|(name, _)| fields.has(name))
-            .collect();
-        if let [(one, what), others @ ..] = given.as_slice()
-            && !others.is_empty()
-        {
-            let problem = Problem::at(
-                fields.name_span(one),
-                "a trigger has either a branch, a tag or a rev",
-            )
-            .label(*what);
-            let problem = others.iter().fold(problem, |problem, (name, what)| {
-                problem.also(fields.name_span(name), format!("and {what}"))
-            });
-            self.problems.push(problem.help("leave one of them"));
-        }
-        match (branch, tag, rev) {
-            (Some(branch), ..) => Revision::Branch(branch),
-            (None, Some(tag), _) => Revision::Tag(tag),
-            (None, None, Some(id)) => Revision::Commit(id),
-            (None, None, None) => Revision::RemoteHead,
-        }
-    }
+/// A target, and where in the file it is described.
+pub(super) struct Placed {
+    pub(super) target: Target,
+    pub(super) path_at: Range<usize>,
+    pub(super) git_dir_at: Range<usize>,
+}
 
-    /// A repository cannot be deployed onto itself.
-    fn not_itself(
-        &mut self,
-        fields: &Fields<'_>,
-        repo: &RepoUrl,
-        path: Option<&AbsPath>,
-        git_dir: Option<&AbsPath>,
-    ) {
-        let (Some(local), Some(path)) = (repo.local_path(), path) else {
-            return;
-        };
-        let at = |name| fields.get(name).map(Value::head).unwrap_or_default();
-        let itself = |name: &'static str, help: &'static str| {
-            Problem::at(at(name), "this is the repository itself")
-                .also(at("repo"), "the repository")
-                .help(help)
-        };
-        if local == path || local.as_path() == path.as_path().join(".git") {
-            let problem = itself("path", "give the directory to deploy to as `path`");
-            self.problems.push(problem);
-        }
-        if git_dir == Some(local) {
-            let problem = itself("git_dir", "name a place for the git directory of the clone");
-            self.problems.push(problem);
-        }
+/// The target that is described by `value`, below `key`. `no_token`: it is certain that no listener has a token.
+pub(super) fn target(
+    form: &mut Form<'_>,
+    (key, value): (Value<'_>, Value<'_>),
+    trigger: Option<TriggerName>,
+    no_token: bool,
+) -> Option<Placed> {
+    let fields: TriggerFields<'_> = form.fields_placed(value, key.span())?;
+    let revision = revision(form, &fields);
+    let keep = keep(form, &fields.keep, fields.path.value.as_ref());
+    let allow = allow(form, &fields.allow, no_token);
+    credentials_fit(form, &fields.repo, &fields.auth, &fields.tls);
+    not_itself(form, &fields);
+    let (path_at, git_dir_at) = (fields.path.at(), fields.git_dir.at());
+    let origin = Origin {
+        repo: fields.repo.value?,
+        revision,
+        remote: fields.remote.value?,
+        depth: fields.depth.value,
+        auth: fields.auth.value.unwrap_or(Auth::None),
+        tls: fields.tls.value.unwrap_or_default(),
+        timeout: fields.timeout.value?,
+        retries: fields.retries.value?,
+        max_blob: fields.max_blob.value?,
+        max_pack: fields.max_pack.value?,
+    };
+    let site = Site {
+        path: fields.path.value?,
+        git_dir: fields.git_dir.value,
+        clean: fields.clean.value?,
+        keep,
+        umask: fields.umask.value,
+        fsync: fields.fsync.value?,
+    };
+    let target = Target {
+        trigger: trigger?,
+        origin,
+        site,
+        hooks: fields.hooks.value?,
+        run_timeout: fields.run_timeout.value?,
+        allow,
+    };
+    Some(Placed {
+        target,
+        path_at,
+        git_dir_at,
+    })
+}
+
+fn revision(form: &mut Form<'_>, fields: &TriggerFields<'_>) -> Revision {
+    let (branch, tag, rev) = (&fields.branch, &fields.tag, &fields.rev);
+    let given: Vec<_> = [
+        (tag.is_there(), tag.name_at.clone(), "a tag"),
+        (rev.is_there(), rev.name_at.clone(), "a commit"),
+        (branch.is_there(), branch.name_at.clone(), "a branch"),
+    ]
+    .into_iter()
+    .filter(|(is_there, ..)| *is_there)
+    .collect();
+    if let [(_, one, what), others @ ..] = given.as_slice()
+        && !others.is_empty()
+    {
+        let problem = Problem::at(one.clone(), "a trigger has either a branch, a tag or a rev").label(*what);
+        let problem = others.iter().fold(problem, |problem, (_, at, what)| {
+            problem.also(at.clone(), format!("and {what}"))
+        });
+        form.problems.push(problem.help("leave one of them"));
+    }
+    match (&branch.value, &tag.value, &rev.value) {
+        (Some(branch), ..) => Revision::Branch(branch.clone()),
+        (None, Some(tag), _) => Revision::Tag(tag.clone()),
+        (None, None, Some(id)) => Revision::Commit(*id),
+        (None, None, None) => Revision::RemoteHead,
+    }
+}
+
+/// A repository cannot be deployed onto itself.
+fn not_itself(form: &mut Form<'_>, fields: &TriggerFields<'_>) {
+    let local = fields.repo.value.as_ref().and_then(RepoUrl::local_path);
+    let (Some(local), Some(path)) = (local, &fields.path.value) else {
+        return;
+    };
+    let itself = |at, help: &'static str| {
+        Problem::at(at, "this is the repository itself")
+            .also(fields.repo.at(), "the repository")
+            .help(help)
+    };
+    if local == path || local.as_path() == path.as_path().join(".git") {
+        let problem = itself(fields.path.at(), "give the directory to deploy to as `path`");
+        form.problems.push(problem);
+    }
+    if fields.git_dir.value.as_ref() == Some(local) {
+        let problem = itself(
+            fields.git_dir.at(),
+            "name a place for the git directory of the clone",
+        );
+        form.problems.push(problem);
     }
 }
 
@@ -171,10 +220,10 @@ fn full_id(value: Value<'_>) -> Result<ObjectId, Problem> {
     })
 }
 
-fn repo(value: Value<'_>, base: &std::path::Path) -> Result<RepoUrl, Problem> {
+fn repo(value: Value<'_>, around: Around<'_>) -> Result<RepoUrl, Problem> {
     let text = Zeroizing::new(filled(value)?);
     literal(value, &text)?;
-    RepoUrl::parse(&text, base).map_err(|err| {
+    RepoUrl::parse(&text, around.base).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.
         let reason = redact(&err.to_string(), &text);
         Problem::at(
@@ -200,18 +249,25 @@ fn worktree(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
     Err(Problem::at(value.head(), problem).help(r#"give the directory to deploy to, such as "/srv/site""#))
 }
 
+fn branch(value: Value<'_>) -> Result<RefName, Problem> {
+    let help =
+        r#"write it as `git branch` shows it, such as "main"; remove the field for the remote's default"#;
+    ref_name(value, "name of a branch", help, RefName::branch)
+}
+
+fn tag(value: Value<'_>) -> Result<RefName, Problem> {
+    let help = r#"write it as `git tag` shows it, such as "v1.2""#;
+    ref_name(value, "name of a tag", help, RefName::tag)
+}
+
 fn ref_name(
     value: Value<'_>,
     what: &str,
+    help: &str,
     new: fn(&str) -> Result<RefName, Invalid>,
 ) -> Result<RefName, Problem> {
     let text = value.string()?;
-    new(&text).map_err(|err| {
-        invalid(value, &format!("name of a {what}"), &err).help(match what {
-            "tag" => r#"write it as `git tag` shows it, such as "v1.2""#,
-            _ => r#"write it as `git branch` shows it, such as "main"; remove the field for the remote's default"#,
-        })
-    })
+    new(&text).map_err(|err| invalid(value, what, &err).help(help))
 }
 
 fn remote(value: Value<'_>) -> Result<RemoteName, Problem> {
@@ -222,11 +278,30 @@ fn remote(value: Value<'_>) -> Result<RemoteName, Problem> {
     })
 }
 
-fn clean(value: Value<'_>) -> Result<Clean, Problem> {
-    let known = [("Untracked", false), ("All", false), ("Nothing", false)];
-    match variant(value, "a way to clean", &known)? {
-        "Untracked" => Ok(Clean::Untracked),
-        "All" => Ok(Clean::All),
-        _ => Ok(Clean::Nothing),
+fn depth(value: Value<'_>) -> Result<NonZeroU32, Problem> {
+    let number = value.number(1..=MAX_DEPTH).map_err(|problem| {
+        problem.help("write how many commits to fetch, or remove the field for the full history")
+    })?;
+    Ok(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
+}
+
+/// Permission bits that are not given; the owner keeps all.
+fn umask(value: Value<'_>) -> Result<u32, Problem> {
+    let bits = mode(value)?;
+    match bits & 0o700 {
+        0 => Ok(bits),
+        _ => Err(Problem::at(
+            value.head(),
+            format!("{} would take files away from gitsocket itself", value.shown()),
+        )
+        .help(r#"write what others do not get, such as "0022" or "0027""#)),
     }
+}
+
+/// How many times a fetch is tried again.
+fn retries(value: Value<'_>) -> Result<u32, Problem> {
+    let number = value.number(0..=10);
+    number.map_err(|problem| {
+        problem.help("write how many times a fetch is tried again after a fault that passes")
+    })
 }

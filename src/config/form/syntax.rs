@@ -8,12 +8,13 @@ use ron::error::{Error as Code, Position, SpannedError};
 
 use super::{mask::mask, report::Problem};
 
-/// What `error`, which ron found in `text`, the end of `file`, means for the person who wrote it.
-pub(super) fn explain(file: &str, text: &str, error: &SpannedError) -> Problem {
+/// What `error`, which ron found in `text`, the end of `file`, means for the person who wrote it. A file without
+/// anything is told what there must be at `least`.
+pub(crate) fn explain(file: &str, text: &str, least: &str, error: &SpannedError) -> Problem {
     let skipped = file.len() - text.len();
     if holds_nothing(text) {
         return Problem::at(skipped..skipped, "the configuration is empty")
-            .help(r#"it needs at least: (triggers: {"site": (repo: "https://…", path: "/srv/site")})"#);
+            .help(format!("it needs at least: {least}"));
     }
     let at = match error.code {
         Code::UnclosedBlockComment => Outline::of(text).open_comment,

@@ -6,21 +6,17 @@ use std::{
     time::Duration,
 };
 
-use super::Around;
-use crate::{
-    base::name::{AbsPath, Invalid},
-    config::{raw::Value, report::Problem},
-    git::transport::MAX_KEEP_ALIVE,
-};
+use super::{Around, Problem, Value};
+use crate::base::name::{AbsPath, Invalid};
 
 /// Longer than any fetch or hook; a `Duration` that can be added to any `Instant`.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What to do about a NUL.
-pub(super) const NO_NUL: &str = "remove it; the system cannot pass it on";
+pub(crate) const NO_NUL: &str = "remove it; the system cannot pass it on";
 
 /// That `value` is not a valid `what`.
-pub(super) fn invalid(value: Value<'_>, what: &str, err: &Invalid) -> Problem {
+pub(crate) fn invalid(value: Value<'_>, what: &str, err: &Invalid) -> Problem {
     Problem::at(
         value.head(),
         format!("{} is not a valid {what}: {err}", value.shown()),
@@ -28,7 +24,7 @@ pub(super) fn invalid(value: Value<'_>, what: &str, err: &Invalid) -> Problem {
 }
 
 /// A string that is not empty.
-pub(super) fn filled(value: Value<'_>) -> Result<String, Problem> {
+pub(crate) fn filled(value: Value<'_>) -> Result<String, Problem> {
     let text = value.string()?;
     let problem = |message| Err(Problem::at(value.head(), message));
     match text.as_str() {
@@ -42,8 +38,17 @@ pub(super) fn filled(value: Value<'_>) -> Result<String, Problem> {
     }
 }
 
+/// A string, which may be empty.
+pub(crate) fn argument(value: Value<'_>) -> Result<String, Problem> {
+    let text = value.string()?;
+    match text.contains('\0') {
+        true => Err(Problem::at(value.head(), "this contains a NUL character").help(NO_NUL)),
+        false => Ok(text),
+    }
+}
+
 /// A duration as people write it, which is not zero.
-pub(super) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
+pub(crate) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;
     if duration.is_zero() {
         let problem = unusable_duration(value, "nothing would ever be in time");
@@ -56,23 +61,15 @@ pub(super) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
     Ok(duration)
 }
 
-/// How long connections are kept.
-pub(super) fn keep_alive(value: Value<'_>) -> Result<Duration, Problem> {
-    let duration = span_of_time(value)?;
-    if duration > MAX_KEEP_ALIVE {
-        let problem = unusable_duration(value, "connections are opened anew after an hour at the latest");
-        return Err(problem.help("write a shorter one, or remove the field"));
-    }
-    Ok(duration)
-}
-
-fn span_of_time(value: Value<'_>) -> Result<Duration, Problem> {
+/// A duration as people write it.
+pub(crate) fn span_of_time(value: Value<'_>) -> Result<Duration, Problem> {
     const HELP: &str = r#"write a number and a unit, in quotes: "90s", "5m", "1h 30m""#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;
     humantime::parse_duration(&text).map_err(|err| unusable_duration(value, &err.to_string()).help(HELP))
 }
 
-fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
+/// That a duration cannot be used.
+pub(crate) fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
     Problem::at(
         value.head(),
         format!("{} is not a usable duration: {why}", value.shown()),
@@ -80,7 +77,7 @@ fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
 }
 
 /// A number of bytes as people write it, which is not zero.
-pub(super) fn size(value: Value<'_>) -> Result<u64, Problem> {
+pub(crate) fn size(value: Value<'_>) -> Result<u64, Problem> {
     const HELP: &str = r#"write a number and a unit, in quotes: "512KiB", "256MiB", "20GiB""#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;
     let unusable = |why: &str| {
@@ -94,29 +91,8 @@ pub(super) fn size(value: Value<'_>) -> Result<u64, Problem> {
     }
 }
 
-/// Permission bits that are not given; the owner keeps all.
-pub(super) fn umask(value: Value<'_>) -> Result<u32, Problem> {
-    let bits = mode(value)?;
-    match bits & 0o700 {
-        0 => Ok(bits),
-        _ => Err(Problem::at(
-            value.head(),
-            format!("{} would take files away from gitsocket itself", value.shown()),
-        )
-        .help(r#"write what others do not get, such as "0022" or "0027""#)),
-    }
-}
-
-/// How many times a fetch is tried again.
-pub(super) fn retries(value: Value<'_>) -> Result<u32, Problem> {
-    let number = value.number(0..=10);
-    number.map_err(|problem| {
-        problem.help("write how many times a fetch is tried again after a fault that passes")
-    })
-}
-
 /// Permission bits in octal.
-pub(super) fn mode(value: Value<'_>) -> Result<u32, Problem> {
+pub(crate) fn mode(value: Value<'_>) -> Result<u32, Problem> {
     const HELP: &str = r#"write octal digits in quotes: "0660""#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;
     let digits = text.strip_prefix("0o").unwrap_or(&text);
@@ -134,14 +110,14 @@ pub(super) fn mode(value: Value<'_>) -> Result<u32, Problem> {
 
 impl Around<'_> {
     /// A path, relative to the configuration.
-    pub(super) fn path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
+    pub(crate) fn path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
         let text = filled(value)?;
         literal(value, &text)?;
         AbsPath::resolve(self.base, Path::new(&text)).map_err(|err| invalid(value, "path", &err))
     }
 
     /// The path of a secret or a certificate: `$NAME` and `${NAME}` in it stand for the environment's.
-    pub(super) fn secret_path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
+    pub(crate) fn secret_path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
         let text = filled(value)?;
         if text.starts_with('~') {
             literal(value, &text)?;
@@ -199,7 +175,7 @@ fn unset(value: Value<'_>, name: &str) -> Problem {
 }
 
 /// Refuse what a shell would expand: it would silently become a directory of that name.
-pub(super) fn literal(value: Value<'_>, text: &str) -> Result<(), Problem> {
+pub(crate) fn literal(value: Value<'_>, text: &str) -> Result<(), Problem> {
     let problem = match text.chars().next() {
         Some('~') => "`~` is not expanded here",
         Some('$') => "variables are only expanded in the paths of secrets and certificates",

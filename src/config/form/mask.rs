@@ -13,7 +13,7 @@ const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "s
 const USER: &str = "user";
 
 /// The RON `text` with secrets as asterisks, and without control characters that a terminal would obey.
-pub(super) fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let end = match ron::from_str::<serde::de::IgnoredAny>(text) {
         Ok(_) => End::Quote,
@@ -40,7 +40,7 @@ enum End {
 }
 
 /// `message` about `url`, without any of its user and password.
-pub(super) fn redact(message: &str, url: &str) -> String {
+pub(crate) fn redact(message: &str, url: &str) -> String {
     let mut message = Zeroizing::new(message.to_owned());
     for range in userinfo(url, End::Line) {
         let whole = &url[range];

@@ -36,7 +36,7 @@ pub struct Problem {
 
 impl Invalid {
     /// The problems of `text`, which is called `file`.
-    pub(super) fn new(file: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(Problem::offset);
         problems.dedup();
         let found = problems.len();
@@ -75,7 +75,7 @@ impl Invalid {
 
 impl Problem {
     /// `message`, about the text at `span`.
-    pub(super) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             help: None,
@@ -84,7 +84,7 @@ impl Problem {
     }
 
     /// What stands below the underlined text.
-    pub(super) fn label(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, text: impl Into<String>) -> Self {
         if let Some(first) = self.labels.first_mut() {
             first.set_label(Some(text.into()));
         }
@@ -92,14 +92,14 @@ impl Problem {
     }
 
     /// Another place that has to do with it.
-    pub(super) fn also(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
+    pub(crate) fn also(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
         self.labels
             .push(LabeledSpan::new_with_span(Some(text.into()), span));
         self
     }
 
     /// What to do.
-    pub(super) fn help(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
         self
     }
@@ -125,7 +125,7 @@ fn count(problems: usize) -> String {
 }
 
 /// Line and column of the byte at `offset`, both from 1; the column in characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     (

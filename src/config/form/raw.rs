@@ -16,21 +16,21 @@ use super::{mask::mask, report::Problem, syntax};
 
 /// A value, without the white space and comments around it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     file: &'a str,
     text: &'a str,
 }
 
 /// A field's name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
+pub(crate) struct Name<'a> {
     file: &'a str,
-    pub(super) text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 /// What a value looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     /// `"…"`, `r"…"`.
     String,
     /// `b"…"`, `'…'`: nothing here is written like that.
@@ -50,12 +50,12 @@ pub(super) enum Shape<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value that is the whole of `file`, or the first error in its syntax.
-    pub(super) fn whole(file: &'a str) -> Result<Self, Problem> {
+    /// The value that is the whole of `file`, or the first error in its syntax; `least` is the least there can be.
+    pub(crate) fn whole(file: &'a str, least: &str) -> Result<Self, Problem> {
         let text = file.strip_prefix('\u{feff}').unwrap_or(file);
         let raw: &RawValue = match ron::from_str(text) {
             Ok(raw) => raw,
-            Err(err) => return Err(syntax::explain(file, text, &err)),
+            Err(err) => return Err(syntax::explain(file, text, least, &err)),
         };
         Ok(Self::of(file, raw))
     }
@@ -68,12 +68,12 @@ impl<'a> Value<'a> {
     }
 
     /// Where it stands.
-    pub(super) fn span(self) -> Range<usize> {
+    pub(crate) fn span(self) -> Range<usize> {
         span(self.file, self.text)
     }
 
     /// Where its first line stands, or its name, if it has one: enough to underline.
-    pub(super) fn head(self) -> Range<usize> {
+    pub(crate) fn head(self) -> Range<usize> {
         let text = match self.shape() {
             Shape::Named(name) => {
                 &self.text[..name.len() + self.text.len() - self.text.trim_start_matches("r#").len()]
@@ -84,17 +84,17 @@ impl<'a> Value<'a> {
     }
 
     /// As written.
-    pub(super) fn text(self) -> &'a str {
+    pub(crate) fn text(self) -> &'a str {
         self.text
     }
 
     /// As it may be shown.
-    pub(super) fn shown(self) -> String {
+    pub(crate) fn shown(self) -> String {
         mask(self.text)
     }
 
     /// What it looks like.
-    pub(super) fn shape(self) -> Shape<'a> {
+    pub(crate) fn shape(self) -> Shape<'a> {
         let text = self.text;
         let is_string = |text: &str| text.trim_start_matches('#').starts_with('"');
         match text.chars().next() {
@@ -124,7 +124,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value inside `Some(…)`, nothing for `None`, and every other value itself.
-    pub(super) fn given(self) -> Result<Option<Self>, Problem> {
+    pub(crate) fn given(self) -> Result<Option<Self>, Problem> {
         match self.shape() {
             Shape::Word("None") => Ok(None),
             Shape::Named("Some") => {
@@ -136,7 +136,7 @@ impl<'a> Value<'a> {
     }
 
     /// The fields of `(name: value, …)` or `Name(name: value, …)`, which are those of `what`.
-    pub(super) fn fields(self, what: &str) -> Result<Vec<(Name<'a>, Self)>, Problem> {
+    pub(crate) fn fields(self, what: &str) -> Result<Vec<(Name<'a>, Self)>, Problem> {
         let body = match self.shape() {
             Shape::Named(_) => self.split_name().1,
             Shape::Fields => self.text,
@@ -161,14 +161,14 @@ impl<'a> Value<'a> {
     }
 
     /// The one value in `Name(value)`.
-    pub(super) fn argument(self) -> Result<Self, Problem> {
+    pub(crate) fn argument(self) -> Result<Self, Problem> {
         let one = ron::from_str::<(&RawValue,)>(self.split_name().1);
         one.map(|(raw,)| Self::of(self.file, raw))
             .map_err(|_| Problem::at(self.head(), "expected one value in these parentheses"))
     }
 
     /// The entries of `{key: value, …}`.
-    pub(super) fn map(self) -> Result<Vec<(Self, Self)>, Problem> {
+    pub(crate) fn map(self) -> Result<Vec<(Self, Self)>, Problem> {
         if self.shape() != Shape::Map {
             return Err(self.unexpected("a map").help(r#"write { "name": …, }"#));
         }
@@ -181,7 +181,7 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of `[value, …]`.
-    pub(super) fn list(self) -> Result<Vec<Self>, Problem> {
+    pub(crate) fn list(self) -> Result<Vec<Self>, Problem> {
         if self.shape() != Shape::List {
             return Err(self
                 .unexpected("a list")
@@ -192,7 +192,7 @@ impl<'a> Value<'a> {
     }
 
     /// The text of `"…"`.
-    pub(super) fn string(self) -> Result<String, Problem> {
+    pub(crate) fn string(self) -> Result<String, Problem> {
         match self.shape() {
             Shape::String => self.read(ron::from_str(self.text)),
             Shape::Number | Shape::Word(_) => {
@@ -203,7 +203,7 @@ impl<'a> Value<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn bool(self) -> Result<bool, Problem> {
+    pub(crate) fn bool(self) -> Result<bool, Problem> {
         match self.shape() {
             Shape::Word("true") => Ok(true),
             Shape::Word("false") => Ok(false),
@@ -214,7 +214,7 @@ impl<'a> Value<'a> {
     }
 
     /// A whole number in `range`.
-    pub(super) fn number(self, range: std::ops::RangeInclusive<u32>) -> Result<u32, Problem> {
+    pub(crate) fn number(self, range: std::ops::RangeInclusive<u32>) -> Result<u32, Problem> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         ron::from_str(self.text)
             .ok()
@@ -229,7 +229,7 @@ impl<'a> Value<'a> {
     }
 
     /// That it is not what was `expected`.
-    pub(super) fn unexpected(self, expected: &str) -> Problem {
+    pub(crate) fn unexpected(self, expected: &str) -> Problem {
         Problem::at(
             self.head(),
             format!("expected {expected}, found {}", self.shape().describe()),
@@ -244,7 +244,7 @@ impl<'a> Value<'a> {
 
 impl Name<'_> {
     /// Where it stands.
-    pub(super) fn span(self) -> Range<usize> {
+    pub(crate) fn span(self) -> Range<usize> {
         span(self.file, self.text)
     }
 }

@@ -1,0 +1,143 @@
+//! Triggers must not damage each other: whose path may be the same as another's, or inside it.
+
+use std::{collections::BTreeMap, os::unix::ffi::OsStrExt as _, path::Path};
+
+use gix::bstr::ByteSlice as _;
+
+use super::target::Placed;
+use crate::{
+    base::name::AbsPath,
+    config::form::{Form, Problem},
+};
+
+/// What is wrong with the paths of all triggers.
+pub(super) fn paths(form: &mut Form<'_>, placed: &[Placed]) {
+    shared_paths(form, placed);
+    git_dirs(form, placed);
+}
+
+/// Targets must not damage each other. Runs exclude each other by path, so two triggers may deploy different
+/// revisions of one repository to the same path; but what one of them keeps the other must not remove.
+/// A path inside another target's worktree must be kept by that.
+fn shared_paths(form: &mut Form<'_>, placed: &[Placed]) {
+    let mut by_path = BTreeMap::<&Path, &Placed>::new();
+    for this in placed {
+        if let Some(first) = by_path.get(this.target.site.path.as_path()) {
+            form.problems.extend(same_path(first, this));
+        } else {
+            by_path.insert(this.target.site.path.as_path(), this);
+        }
+    }
+    for inner in placed {
+        let parents = inner.target.site.path.as_path().ancestors().skip(1);
+        let outer = parents
+            .filter_map(|path| by_path.get(path))
+            .filter(|outer| !keeps(outer, inner));
+        form.problems.extend(outer.map(|outer| nested(outer, inner)));
+    }
+}
+/// A git directory has one worktree, and is in none.
+fn git_dirs(form: &mut Form<'_>, placed: &[Placed]) {
+    for this in placed {
+        let Some(git_dir) = &this.target.site.git_dir else {
+            continue;
+        };
+        for other in placed {
+            let path = &other.target.site.path;
+            let is_other = path != &this.target.site.path;
+            let inside = |a: &AbsPath, b: &AbsPath| a.as_path().starts_with(b.as_path());
+            let what = if inside(git_dir, path) || inside(path, git_dir) {
+                "a git directory and a worktree cannot lie inside each other"
+            } else if is_other && other.target.site.git_dir.as_ref() == Some(git_dir) {
+                "two worktrees cannot share a git directory"
+            } else {
+                continue;
+            };
+            let problem = Problem::at(this.git_dir_at.clone(), what)
+                .also(
+                    other.path_at.clone(),
+                    format!("the path of `{}`", other.target.trigger),
+                )
+                .help("let `git_dir` name a place of its own, outside of every trigger's path");
+            form.problems.push(problem);
+            break;
+        }
+    }
+}
+
+fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
+    let (a, b) = (&first.target, &second.target);
+    let differs = if a.origin.repo != b.origin.repo {
+        "repo"
+    } else if a.site.git_dir != b.site.git_dir {
+        "git_dir"
+    } else if a.origin.remote != b.origin.remote {
+        "remote"
+    } else if a.site.clean != b.site.clean {
+        "clean"
+    } else if a.site.keep != b.site.keep {
+        "keep"
+    } else {
+        return None;
+    };
+    let message = format!(
+        "the triggers `{}` and `{}` have the same path, but not the same `{differs}`",
+        a.trigger, b.trigger
+    );
+    let problem = Problem::at(second.path_at.clone(), message)
+        .label("the same path again")
+        .also(first.path_at.clone(), format!("the path of `{}`", a.trigger));
+    Some(problem.help(
+        "give one another path; or give both the same repo, git_dir, remote, clean and keep: \
+         then they deploy different revisions of one repository, one at a time",
+    ))
+}
+
+/// Whether the patterns that `outer` keeps match the path of `inner`, or a directory above it.
+fn keeps(outer: &Placed, inner: &Placed) -> bool {
+    let Some(below) = below(outer, inner) else {
+        return true;
+    };
+    let patterns = outer.target.site.keep.iter();
+    let search = gix::ignore::Search::from_overrides(patterns, gix::ignore::search::Ignore::default());
+    below
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .any(|path| {
+            search
+                .pattern_matching_relative_path(
+                    path.as_os_str().as_bytes().as_bstr(),
+                    Some(true),
+                    gix::glob::pattern::Case::Sensitive,
+                )
+                .is_some_and(|found| !found.pattern.is_negative())
+        })
+}
+
+fn below<'a>(outer: &Placed, inner: &'a Placed) -> Option<&'a Path> {
+    inner
+        .target
+        .site
+        .path
+        .as_path()
+        .strip_prefix(outer.target.site.path.as_path())
+        .ok()
+}
+
+fn nested(outer: &Placed, inner: &Placed) -> Problem {
+    let (out, inn) = (&outer.target, &inner.target);
+    let message = format!(
+        "the path of `{}` lies inside the path of `{}`, which would overwrite and clean it",
+        inn.trigger, out.trigger
+    );
+    let pattern = below(outer, inner)
+        .map(|path| format!("/{}/", path.display()))
+        .unwrap_or_default();
+    Problem::at(inner.path_at.clone(), message)
+        .label("inside that")
+        .also(outer.path_at.clone(), format!("the path of `{}`", out.trigger))
+        .help(format!(
+            "move one of them, or write keep: [{pattern:?}] into `{}`",
+            out.trigger
+        ))
+}

@@ -1,0 +1,245 @@
+//! Fields: each is declared once, by `fields!`; its declaration reads it, and says what there is to say about it.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{
+    Form, Kind, Problem, Shape, Value,
+    group::{Declared, Entry, Group, not_known, was_meant},
+    raw::Name,
+};
+
+/// A field of values that are read as `T`.
+pub(crate) struct Field<T: 'static> {
+    pub(crate) entry: Entry,
+    pub(crate) kind: Kind<T>,
+    pub(crate) absent: Absent<T>,
+}
+
+/// What holds where a field is not there.
+pub(crate) enum Absent<T> {
+    /// It must be there; this is how it may be written.
+    Required(&'static str),
+    /// What this sentence says.
+    Without(&'static str),
+    /// This value.
+    Or(fn() -> T),
+}
+
+impl<T> Declared for Field<T> {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn is_secret(&self) -> bool {
+        self.kind.is_secret
+    }
+
+    fn syntax(&self) -> String {
+        self.kind.syntax()
+    }
+
+    fn default(&self) -> String {
+        match self.absent {
+            Absent::Required(_) => "required".into(),
+            Absent::Without(text) => text.into(),
+            Absent::Or(value) => (self.kind.show)(&value()),
+        }
+    }
+}
+
+/// The values of a group's fields; made by `fields!`.
+pub(crate) trait Fields<'v>: Sized {
+    /// Their declarations.
+    const GROUP: &'static Group;
+
+    /// Read each.
+    fn read(form: &mut Form<'_>, written: &Written<'v>) -> Self;
+}
+
+/// A field as it stands in the file.
+pub(crate) struct Given<'v, T> {
+    /// What was read, or else the default.
+    pub(crate) value: Option<T>,
+    /// Whether there was no problem with the value.
+    pub(crate) is_right: bool,
+    /// Whether it is missing because something unknown was meant to be it: then one error is enough.
+    pub(crate) is_misspelt: bool,
+    /// Its value as written, unless that is `None`.
+    pub(crate) raw: Option<Value<'v>>,
+    /// Where its name stands, or where it should.
+    pub(crate) name_at: Range<usize>,
+    /// Where to point if something is missing in its group.
+    pub(crate) place: Range<usize>,
+}
+
+impl<T> Given<'_, T> {
+    /// Whether it was written, with another value than `None`.
+    pub(crate) fn is_there(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// Where its value stands.
+    pub(crate) fn at(&self) -> Range<usize> {
+        self.raw.map(Value::head).unwrap_or_default()
+    }
+}
+
+/// What stands in the file for a group.
+pub(crate) struct Written<'v> {
+    group: &'static Group,
+    /// Where to point if something is missing.
+    place: Range<usize>,
+    fields: BTreeMap<&'v str, (Name<'v>, Option<Value<'v>>)>,
+}
+
+impl Form<'_> {
+    /// The fields of `value`.
+    pub(crate) fn fields<'v, F: Fields<'v>>(&mut self, value: Value<'v>) -> Option<F> {
+        let open = value.text().find('(').map_or(1, |at| at + 1);
+        let start = value.span().start;
+        self.fields_placed(value, start..start + open)
+    }
+
+    /// The fields of `value`. What is missing is shown at `place`.
+    pub(crate) fn fields_placed<'v, F: Fields<'v>>(
+        &mut self,
+        value: Value<'v>,
+        place: Range<usize>,
+    ) -> Option<F> {
+        let written = self.written(value, F::GROUP, place)?;
+        Some(F::read(self, &written))
+    }
+
+    /// The values of known fields; others are put on the list.
+    fn written<'v>(
+        &mut self,
+        value: Value<'v>,
+        group: &'static Group,
+        place: Range<usize>,
+    ) -> Option<Written<'v>> {
+        debug_assert!(self.groups.iter().any(|known| known.what == group.what));
+        let what = group.what;
+        let pairs = value.fields(what).map_err(|problem| match group.names().next() {
+            Some(first) if value.shape() != Shape::Fields => {
+                problem.help(format!("{what} is written in ( ): ({first}: …, …)"))
+            }
+            _ => problem,
+        });
+        let mut fields = BTreeMap::<_, (Name<'v>, _)>::new();
+        for (name, value) in self.keep(pairs)? {
+            if let Some((first, _)) = fields.get(name.text) {
+                let problem = Problem::at(name.span(), format!("the field `{}` is given twice", name.text))
+                    .label("the second time")
+                    .also(first.span(), "the first time")
+                    .help("remove one of them");
+                self.problems.push(problem);
+                continue;
+            }
+            let value = if group.has(name.text) {
+                self.keep(value.given()).flatten()
+            } else {
+                self.problems.push(not_known(name, group, self.groups));
+                // Its value is of no interest, but a second one is.
+                None
+            };
+            fields.insert(name.text, (name, value));
+        }
+        Some(Written { group, place, fields })
+    }
+
+    /// The field that `field` declares, of those that were `written`.
+    pub(crate) fn field<'v, T>(&mut self, written: &Written<'v>, field: &Field<T>) -> Given<'v, T> {
+        let name = field.entry.name;
+        let found = written.fields.get(name);
+        let raw = found.and_then(|(_, value)| *value);
+        let is_misspelt = raw.is_none() && written.misspells(name);
+        if let (None, false, Absent::Required(example)) = (raw, is_misspelt, &field.absent) {
+            let message = format!("{} needs `{name}`", written.group.what);
+            self.problems
+                .push(Problem::at(written.place.clone(), message).help(format!("add {name}: {example}")));
+        }
+        let before = self.problems.len();
+        let value = raw.and_then(|raw| field.kind.read(self, raw));
+        Given {
+            is_right: self.problems.len() == before,
+            value: match field.absent {
+                Absent::Or(default) => value.or_else(|| Some(default())),
+                _ => value,
+            },
+            is_misspelt,
+            raw,
+            name_at: found.map_or_else(|| written.place.clone(), |(name, _)| name.span()),
+            place: written.place.clone(),
+        }
+    }
+}
+
+impl Written<'_> {
+    fn misspells(&self, name: &str) -> bool {
+        let mut unknown = self.fields.keys().filter(|given| !self.group.has(given));
+        unknown.any(|given| was_meant(given, self.group) == Some(name))
+    }
+}
+
+/// Declares a group of fields. What is declared is a struct with a [`Given`] for each of them, so that the compiler
+/// warns of a field that nothing uses:
+///
+/// ```text
+/// fields! {
+///     /// What the group is for.
+///     struct Name: "what it is in a sentence" {
+///         /// What the field is for.
+///         name ("what other programs call it"): Type = KIND, or DEFAULT;
+///     }
+/// }
+/// ```
+///
+/// Instead of `or DEFAULT` there may be `required EXAMPLE` and `without SENTENCE`.
+macro_rules! fields {
+    ($(#[doc = $group_about:literal])+ $vis:vis struct $Group:ident: $what:literal {
+        $($(#[doc = $about:literal])+
+        $name:ident $(($($word:literal),+))?: $T:ty = $kind:expr, $absent:ident $value:expr;)+
+    }) => {
+        $(#[doc = $group_about])+
+        $vis struct $Group<'v> {
+            $($(#[doc = $about])+ $vis $name: $crate::config::form::Given<'v, $T>,)+
+        }
+
+        impl<'v> $crate::config::form::Fields<'v> for $Group<'v> {
+            const GROUP: &'static $crate::config::form::Group = &$crate::config::form::Group {
+                what: $what,
+                about: concat!($($group_about),+),
+                fields: &[$($crate::config::form::fields!(
+                    @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                )),+],
+            };
+
+            fn read(
+                form: &mut $crate::config::form::Form<'_>,
+                written: &$crate::config::form::Written<'v>,
+            ) -> Self {
+                Self {$(
+                    $name: form.field(written, $crate::config::form::fields!(
+                        @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                    )),
+                )+}
+            }
+        }
+    };
+    (@field $name:ident [$($word:literal),*] $T:ty, $kind:expr, $absent:ident $value:expr, $about:expr) => {
+        const { &$crate::config::form::Field::<$T> {
+            entry: $crate::config::form::Entry {
+                name: stringify!($name),
+                other_words: &[$($word),*],
+                about: $about,
+            },
+            kind: $kind,
+            absent: $crate::config::form::fields!(@$absent $value),
+        } }
+    };
+    (@required $example:expr) => { $crate::config::form::Absent::Required($example) };
+    (@without $sentence:expr) => { $crate::config::form::Absent::Without($sentence) };
+    (@or $value:expr) => { $crate::config::form::Absent::Or(|| $value) };
+}
+
+pub(crate) use fields;

@@ -1,0 +1,29 @@
+//! The reference of a file's fields, as Markdown.
+
+use super::{Declared, Group};
+
+/// A section for each of `groups`, with a table of its fields.
+pub(crate) fn reference(groups: &[&Group]) -> String {
+    groups.iter().map(|group| section(group)).collect()
+}
+
+fn section(group: &Group) -> String {
+    let rows: String = group.fields.iter().map(|field| row(*field)).collect();
+    format!(
+        "\n## {}\n\n{}\n\n| field | value | default | |\n|---|---|---|---|\n{rows}",
+        capital(group.what),
+        group.about.trim_start()
+    )
+}
+
+fn row(field: &dyn Declared) -> String {
+    let entry = field.entry();
+    let (value, default, about) = (field.syntax(), field.default(), entry.about.trim_start());
+    format!("| `{}` | {value} | {default} | {about} |\n", entry.name)
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}

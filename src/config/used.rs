@@ -1,0 +1,216 @@
+//! A configuration as used: everything in it is right, and every default filled in.
+
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use super::{Allow, Site};
+use crate::{
+    base::{
+        address::{Address, TcpAddr},
+        fault::{Failure, Kind},
+        name::{AbsPath, TriggerName},
+    },
+    git::origin::Origin,
+};
+
+/// A configuration as used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the daemon listens.
+    pub listen: Vec<Listener>,
+    /// Runs at a time.
+    pub jobs: NonZeroUsize,
+    /// Connections to remotes are kept for that long when nobody uses them; not at all if it is zero.
+    pub keep_alive: Duration,
+    /// What the daemon shuts itself out of.
+    pub sandbox: Sandbox,
+    /// What can be triggered.
+    pub triggers: BTreeMap<TriggerName, Arc<Target>>,
+}
+
+/// The sandbox of the daemon, see landlock(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether there is one.
+    pub mode: SandboxMode,
+    /// Where hooks run.
+    pub hooks: HookPlace,
+}
+
+/// The daemon reads what strangers send, hooks are the administrator's own programs: a newer kernel must not break them.
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            mode: SandboxMode::BestEffort,
+            hooks: HookPlace::Outside,
+        }
+    }
+}
+
+/// Whether there is a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// No.
+    Off,
+    /// As much of one as the kernel can make.
+    BestEffort,
+    /// Yes, or the daemon does not start.
+    Required,
+}
+
+/// Where hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookPlace {
+    /// In the sandbox of their run.
+    Inside,
+    /// Outside of it.
+    Outside,
+}
+
+/// The failure for a name that none of the triggers `names` has.
+pub fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerName>) -> Failure {
+    let near = names
+        .map(|other| (strsim::damerau_levenshtein(name, other.as_str()), other))
+        .filter(|(distance, _)| *distance <= 2)
+        .min();
+    let help = match near {
+        Some((_, other)) => format!("did you mean {other}?"),
+        None => "see `gitsocket status` for those there are".into(),
+    };
+    Failure::new(
+        Kind::UnknownTrigger,
+        format!("there is no trigger {name:?}"),
+        Some(&help),
+    )
+}
+
+/// Where the daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// A Unix socket.
+    Unix {
+        /// Its path.
+        path: AbsPath,
+        /// Its mode; default 0600.
+        mode: u32,
+        /// Its group, by name or number; default: the daemon's.
+        group: Option<String>,
+    },
+    /// A TCP socket.
+    Tcp {
+        /// `HOST:PORT`; HOST is an address or a name.
+        addr: TcpAddr,
+        /// The file that holds the token clients must say first.
+        token_file: Option<AbsPath>,
+    },
+}
+
+impl Listener {
+    /// Its address.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
+            Self::Tcp { addr, .. } => Address::Tcp(addr.clone()),
+        }
+    }
+
+    /// Whether `other` is at the same place, and so can take over its socket. Of port 0 the system makes another port
+    /// each time: there, both must be the same in everything.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let address = self.address();
+        address == other.address() && (self == other || !address.to_string().ends_with(":0"))
+    }
+}
+
+/// What a trigger's name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The trigger's name.
+    pub trigger: TriggerName,
+    /// Where its commits come from.
+    pub origin: Origin,
+    /// Where they go.
+    pub site: Site,
+    /// What runs after an update.
+    pub hooks: Vec<Hook>,
+    /// A run must be over by then, with its hooks.
+    pub run_timeout: Duration,
+    /// Who may use the trigger; nothing: whoever can open the listener.
+    pub allow: Option<Vec<Allow>>,
+}
+
+/// A program that runs after an update.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// A program with its arguments; no shell is involved.
+    Exec {
+        /// The program and its arguments; never empty.
+        run: Vec<String>,
+        /// On which runs.
+        when: When,
+        /// It is killed after that long.
+        timeout: Duration,
+        /// Added to its environment.
+        user_env: BTreeMap<String, String>,
+    },
+    /// The repository's own `hooks/post-checkout`, if it is there and executable.
+    PostCheckout,
+}
+
+impl Hook {
+    /// Whether it runs even if nothing has changed.
+    pub fn is_for_every_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Exec {
+                when: When::Always,
+                ..
+            }
+        )
+    }
+}
+
+/// The values of `user_env` are not shown: somebody may keep a secret there.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec {
+                run,
+                when,
+                timeout,
+                user_env,
+            } => f
+                .debug_struct("Exec")
+                .field("run", run)
+                .field("when", when)
+                .field("timeout", timeout)
+                .field("user_env", &user_env.keys())
+                .finish(),
+            Self::PostCheckout => f.write_str("PostCheckout"),
+        }
+    }
+}
+
+/// On which runs a hook is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// When the run changed the worktree, or the hooks have not yet succeeded for its commit.
+    Changed,
+    /// On every run.
+    Always,
+}
+
+/// How long a hook may take if the configuration does not say.
+pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long a fetch may take if the configuration does not say.
+pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long a run may take if the configuration does not say.
+pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// The largest blob, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_BLOB: u64 = 256 << 20;
+/// What a fetch may bring at most, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_PACK: u64 = 20 << 30;
+
+/// How many times a fetch is tried again if the configuration does not say.
+pub const DEFAULT_RETRIES: u32 = 2;
+/// How long connections are kept if the configuration does not say.
+pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
