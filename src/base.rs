@@ -3,6 +3,8 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
+//! | [`identity`] | which file something is, and whether it has changed |
+//! | [`mutex`] | a mutex whose poison does not matter |
 //! | [`fault`] | whose fault an error is |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`descent`] | directories of any depth are gone through, and removed |
@@ -21,6 +23,8 @@ pub mod descent;
 pub mod durable;
 pub mod event;
 pub mod fault;
+pub mod identity;
+pub mod mutex;
 pub mod name;
 pub mod report;
 pub mod secret;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::base::name::TriggerName;
 
 mod link;
-pub use link::{Level, Link, Started};
+pub use link::{Link, Started};
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,6 +83,21 @@ pub enum Order {
         /// The status.
         status: i32,
     },
+}
+
+/// How far a worker is in its life: it never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Not yet: the worker before it still accepts connections.
+    Prepare,
+    /// All of its work.
+    Serve,
+    /// Another worker has taken over: no new connections; accepted runs go on as if nothing had happened.
+    Drain,
+    /// The daemon stops: no new connections; accepted runs end as soon as they can do so well.
+    Stop,
+    /// At once.
+    Abort,
 }
 
 /// One end of the socket pair.

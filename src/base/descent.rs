@@ -20,19 +20,18 @@ use rustix::{
     io::Errno,
 };
 
+use crate::base::identity::Identity;
+
 /// How many directories of one way down are open at a time, besides its beginning; in descriptors. Trees that are not
 /// deeper than this cost no system call more. Each thread that writes files has a way of its own.
 const OPEN: usize = 16;
-
-/// Device and inode: what a file is, whatever it is called.
-pub type Inode = (u64, u64);
 
 /// A way down from a directory.
 #[derive(Debug)]
 pub struct Descent<D> {
     base: D,
     /// The directories below the base that are closed, the uppermost first.
-    closed: Vec<Inode>,
+    closed: Vec<Identity>,
     /// Those below them. None is closed while there are few.
     open: VecDeque<OwnedFd>,
 }
@@ -73,7 +72,7 @@ impl<D: AsFd> Descent<D> {
         if self.open.len() >= OPEN
             && let Some(first) = self.open.front()
         {
-            self.closed.push(inode(first.as_fd())?);
+            self.closed.push(identity(first.as_fd())?);
             self.open.pop_front();
         }
         self.open.push_back(fd);
@@ -85,9 +84,9 @@ impl<D: AsFd> Descent<D> {
         let left = self.open.pop_back();
         if self.open.is_empty()
             && let Some(left) = left
-            && let Some(inode) = self.closed.pop()
+            && let Some(identity) = self.closed.pop()
         {
-            match reopen(left.as_fd(), inode) {
+            match reopen(left.as_fd(), identity) {
                 Ok(fd) => self.open.push_back(fd),
                 Err(err) => {
                     self.restart();
@@ -105,12 +104,12 @@ impl<D: AsFd> Descent<D> {
     }
 }
 
-/// The directory above `dir`, if it is still `inode`.
-fn reopen(dir: BorrowedFd<'_>, inode: Inode) -> io::Result<OwnedFd> {
+/// The directory above `dir`, if it is still the one with this `identity`.
+fn reopen(dir: BorrowedFd<'_>, identity: Identity) -> io::Result<OwnedFd> {
     // Its list has been read, so it need not be readable any more.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, "..", flags, Mode::empty())?;
-    match self::inode(fd.as_fd())? == inode {
+    match self::identity(fd.as_fd())? == identity {
         true => Ok(fd),
         false => Err(io::Error::other(
             "a directory was moved elsewhere while it was being looked through",
@@ -118,11 +117,8 @@ fn reopen(dir: BorrowedFd<'_>, inode: Inode) -> io::Result<OwnedFd> {
     }
 }
 
-fn inode(fd: BorrowedFd<'_>) -> io::Result<Inode> {
-    let stat = rustix::fs::fstat(fd)?;
-    // The widths of these fields differ between platforms.
-    #[allow(clippy::unnecessary_cast)]
-    Ok((stat.st_dev as u64, stat.st_ino as u64))
+fn identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
+    Ok(Identity::of_stat(&rustix::fs::fstat(fd)?))
 }
 
 /// Open the directory `name`, not following a link.

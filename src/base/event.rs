@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod done;
 mod line;
 mod past;
 mod status;
 
 pub use crate::base::name::short;
 pub use crate::base::report::{Action, Mixed, Phase, Step, Unit};
+pub use done::{Done, Outcome};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Standing, State, Status, Stuck};
 
 use crate::base::{
-    fault::{Failure, Kind},
     name::{RunId, TriggerName},
     report::{Report, Reporter},
 };
@@ -129,44 +130,6 @@ pub enum Event {
     Done(Done),
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
-    /// The trigger.
-    pub trigger: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The commit that was deployed before.
-    pub old: Option<String>,
-    /// The commit that is deployed now, if this run found it out.
-    pub new: Option<String>,
-    /// Files written, deleted and cleaned.
-    pub changed: u64,
-    /// The exit status that `client` gives.
-    pub exit: u8,
-    /// Why it failed.
-    #[serde(flatten)]
-    pub failure: Option<Failure>,
-    /// How long it took, in milliseconds.
-    pub ms: u64,
-}
-
-/// How a run ended, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// The commit was deployed already. Local changes, if there were any, are undone.
-    UpToDate,
-    /// Another commit is deployed now.
-    Updated,
-    /// It failed; `kind`, `message` and `help` say why.
-    Failed,
-    /// The run was accepted; the client did not want to wait for its end.
-    Accepted,
-    /// The question was answered.
-    Answered,
-}
-
 /// Where a hook printed a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -196,36 +159,6 @@ impl Record {
                 Some(format!("{} {line}", self.run))
             }
             event => event.line(),
-        }
-    }
-}
-
-impl Done {
-    /// The end of an answer that is not the end of a run.
-    pub fn answered(trigger: impl Into<String>, outcome: Outcome) -> Self {
-        Self {
-            trigger: trigger.into(),
-            outcome,
-            old: None,
-            new: None,
-            changed: 0,
-            exit: 0,
-            failure: None,
-            ms: 0,
-        }
-    }
-
-    /// What went wrong, if anything did.
-    pub fn kind(&self) -> Option<Kind> {
-        self.failure.as_ref().map(|failure| failure.kind)
-    }
-
-    /// The end of a request that never became a run, or of a run that failed before it learned anything.
-    pub fn failed(trigger: impl Into<String>, failure: Failure) -> Self {
-        Self {
-            exit: failure.kind.exit(),
-            failure: Some(failure),
-            ..Self::answered(trigger, Outcome::Failed)
         }
     }
 }
@@ -295,6 +228,7 @@ impl std::fmt::Debug for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::{Failure, Kind};
 
     #[test]
     fn records_survive_json() {

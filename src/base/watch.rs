@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use std::{
 
 use crate::base::{
     fault::{Failure, Kind},
+    mutex,
     name::AbsPath,
     report::Step,
 };
@@ -72,7 +73,7 @@ impl Watch {
 
     /// Begin `step`, if any time is left.
     pub fn enter(&self, step: Step) -> Result<(), Over> {
-        *lock(&self.0.step) = step;
+        *mutex::lock(&self.0.step) = step;
         match self.is_over() {
             true => Err(Over),
             false => Ok(()),
@@ -81,7 +82,7 @@ impl Watch {
 
     /// The step that the run is in.
     pub fn step(&self) -> Step {
-        *lock(&self.0.step)
+        *mutex::lock(&self.0.step)
     }
 
     /// How long the run may take in all.
@@ -177,13 +178,13 @@ pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
 impl Stop {
     /// Whether the process is stopping.
     pub fn is_set(&self) -> bool {
-        *lock(&self.0.0)
+        *mutex::lock(&self.0.0)
     }
 
     /// The process is stopping.
     pub fn set(&self) {
         let (stopping, bell) = &*self.0;
-        *lock(stopping) = true;
+        *mutex::lock(stopping) = true;
         bell.notify_all();
     }
 
@@ -191,7 +192,7 @@ impl Stop {
     pub fn wait(&self, time: Duration) -> bool {
         let (stopping, bell) = &*self.0;
         let (stopping, _) = bell
-            .wait_timeout_while(lock(stopping), time, |stopping| !*stopping)
+            .wait_timeout_while(mutex::lock(stopping), time, |stopping| !*stopping)
             .unwrap_or_else(PoisonError::into_inner);
         *stopping
     }
@@ -199,7 +200,7 @@ impl Stop {
     /// Wait until `is_there`, which [`Self::wake`] says to look at again.
     fn wait_until(&self, until: Instant, is_there: impl Fn() -> bool) -> Result<(), Early> {
         let (stopping, bell) = &*self.0;
-        let mut stopping = lock(stopping);
+        let mut stopping = mutex::lock(stopping);
         loop {
             if is_there() {
                 return Ok(());
@@ -220,14 +221,9 @@ impl Stop {
     pub fn wake(&self) {
         let (stopping, bell) = &*self.0;
         // Not between a look and the wait that follows it.
-        drop(lock(stopping));
+        drop(mutex::lock(stopping));
         bell.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these is held leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -271,7 +267,7 @@ mod tests {
 
     impl Job for Place {
         fn lend(&self) {
-            lock(&self.0).push("lent");
+            mutex::lock(&self.0).push("lent");
         }
         fn take_back(&self) -> bool {
             self.1.load(Ordering::Relaxed)
@@ -284,12 +280,12 @@ mod tests {
         let stop = Stop::default();
         let watch = Watch::new(LONG, stop.clone(), Some(place.clone()));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| watch.wait_for(|| !lock(&place.0).is_empty()));
+            let waiting = scope.spawn(|| watch.wait_for(|| !mutex::lock(&place.0).is_empty()));
             place.1.store(true, Ordering::Relaxed);
             watch.ring();
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
-        assert_eq!(*lock(&place.0), ["lent"]);
+        assert_eq!(*mutex::lock(&place.0), ["lent"]);
         place.1.store(false, Ordering::Relaxed);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| watch.wait_for(|| true));

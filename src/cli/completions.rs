@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use super::{address, client::default_daemon, load, print, usage};
 use crate::{
@@ -18,8 +18,11 @@ use crate::{
 };
 
 mod bash;
+mod command;
 mod fish;
 mod zsh;
+
+use command::commands;
 
 /// print a script that completes commands, options and the names of triggers
 #[derive(FromArgs, ArgsInfo)]
@@ -60,11 +63,11 @@ impl argh::FromArgValue for Shell {
     }
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitCode {
     if arguments.shell != Shell::Triggers && !arguments.words.is_empty() {
         return usage("name one shell only");
     }
-    let commands = commands();
+    let commands = commands(program);
     match arguments.shell {
         Shell::Bash => print(&bash::script(&commands)),
         Shell::Zsh => print(&zsh::script(&commands)),
@@ -72,99 +75,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Shell::Triggers => triggers(&arguments.words).iter().for_each(|name| print(name)),
     }
     ExitCode::SUCCESS
-}
-
-/// A command, as the scripts need it.
-struct Command<'a> {
-    /// Its name; the program's own is empty.
-    name: &'a str,
-    about: &'a str,
-    options: Vec<Flag<'a>>,
-    positionals: Vec<Positional<'a>>,
-}
-
-struct Flag<'a> {
-    /// `--config`, and `-c` before it if there is one.
-    forms: Vec<String>,
-    about: &'a str,
-    /// What stands behind it.
-    value: Option<Value<'a>>,
-}
-
-struct Positional<'a> {
-    name: &'a str,
-    value: Value<'a>,
-    repeats: bool,
-}
-
-/// What a word of the command line may be; known by how the help calls it.
-#[derive(Clone)]
-enum Value<'a> {
-    /// `a|b`: one of these.
-    Words(Vec<&'a str>),
-    Trigger,
-    File,
-    Dir,
-    Other,
-}
-
-impl<'a> Value<'a> {
-    fn of(name: &'a str) -> Self {
-        match name {
-            "NAME" => Self::Trigger,
-            "FILE" | "ADDR" => Self::File,
-            "DIR" => Self::Dir,
-            _ if name.contains('|') => Self::Words(name.split('|').collect()),
-            _ => Self::Other,
-        }
-    }
-}
-
-/// The program's commands, and before them the program itself.
-fn commands() -> Vec<Command<'static>> {
-    let program = super::Arguments::get_args_info();
-    let own = Command {
-        name: "",
-        ..command(&program)
-    };
-    std::iter::once(own)
-        .chain(program.commands.iter().map(|sub| command(&sub.command)))
-        .collect()
-}
-
-fn command(info: &CommandInfoWithArgs) -> Command<'static> {
-    Command {
-        name: info.name,
-        about: about(info.description),
-        options: info.flags.iter().filter(|flag| !flag.hidden).map(flag).collect(),
-        positionals: info
-            .positionals
-            .iter()
-            .filter(|positional| !positional.hidden)
-            .map(|positional| Positional {
-                name: positional.name,
-                value: Value::of(positional.name),
-                repeats: positional.optionality == Optionality::Repeating,
-            })
-            .collect(),
-    }
-}
-
-fn flag(info: &FlagInfo<'static>) -> Flag<'static> {
-    let short = info.short.map(|short| format!("-{short}"));
-    Flag {
-        forms: short.into_iter().chain([info.long.to_owned()]).collect(),
-        about: about(info.description),
-        value: match info.kind {
-            FlagInfoKind::Switch => None,
-            FlagInfoKind::Option { arg_name } => Some(Value::of(arg_name)),
-        },
-    }
-}
-
-/// What a list of options has room for: the rest, on defaults, is in the help.
-fn about(description: &str) -> &str {
-    description.split("; ").next().unwrap_or(description)
 }
 
 /// The names of the triggers, if the configuration can be read, or else a daemon answers. Of what is wrong

@@ -4,12 +4,12 @@
 
 use std::process::ExitCode;
 
-use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfoKind, FromArgs as _};
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfoKind, FromArgs};
 
-use super::{Arguments, print, usage};
+use super::say::{print, usage};
 
 /// The arguments; or else the exit status, when all has been said.
-pub(super) fn parse() -> Result<Arguments, ExitCode> {
+pub(super) fn parse<Arguments: FromArgs + ArgsInfo>() -> Result<Arguments, ExitCode> {
     let mut words = Vec::new();
     for word in std::env::args_os().skip(1) {
         match word.into_string() {
@@ -30,13 +30,16 @@ pub(super) fn parse() -> Result<Arguments, ExitCode> {
             print(exit.output.trim_end());
             ExitCode::SUCCESS
         }
-        Err(()) => usage(&remark(&words, exit.output.trim_end())),
+        Err(()) => usage(&remark(
+            &Arguments::get_args_info(),
+            &words,
+            exit.output.trim_end(),
+        )),
     })
 }
 
 /// What to say if no command is given.
-pub(super) fn no_command() -> String {
-    let program = Arguments::get_args_info();
+pub(super) fn no_command(program: &CommandInfoWithArgs) -> String {
     let mut text = String::from("a command is missing\n\nUsage: gitsocket COMMAND …\n\n");
     for command in &program.commands {
         text += &format!("  {:<12} {}\n", command.name, command.command.description);
@@ -45,14 +48,13 @@ pub(super) fn no_command() -> String {
 }
 
 /// What is wrong with `words`, by what argh says of them.
-fn remark(words: &[&str], error: &str) -> String {
-    let program = Arguments::get_args_info();
+fn remark(program: &CommandInfoWithArgs, words: &[&str], error: &str) -> String {
     let command = program
         .commands
         .iter()
         .find(|command| Some(&command.name) == words.first())
         .map(|command| &command.command);
-    let of = command.unwrap_or(&program);
+    let of = command.unwrap_or(program);
     let shown = command.map_or_else(
         || "gitsocket".into(),
         |command| format!("gitsocket {}", command.name),

@@ -1,15 +1,13 @@
 //! Events for the one who typed the command: bars on a terminal, plain lines elsewhere, JSON Lines on request.
 
-use std::{
-    io::IsTerminal as _,
-    sync::{Mutex, PoisonError},
-};
+use std::{io::IsTerminal as _, sync::Mutex};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     base::{
         event::{Event, Phase, Record, Unit},
+        mutex,
         name::RunId,
     },
     daemon::wire::{self, Format},
@@ -102,7 +100,7 @@ impl Show {
     }
 
     fn bar(&self, phase: Phase, done: u64, total: Option<u64>, unit: Unit) {
-        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = mutex::lock(&self.bar);
         let bar = match &*shown {
             Some((before, bar)) if *before == phase => bar,
             _ => {
@@ -119,7 +117,7 @@ impl Show {
     }
 
     fn clear(&self) {
-        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = mutex::lock(&self.bar);
         if let Some((_, bar)) = shown.take() {
             bar.finish_and_clear();
         }

@@ -8,7 +8,7 @@ use std::{
     env, fs, io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -17,6 +17,7 @@ use std::{
 use crate::{
     base::{
         event::{Event, Last, Standing},
+        mutex,
         name::RunId,
     },
     config::Target,
@@ -28,15 +29,13 @@ mod disk;
 mod memory;
 mod text;
 
+pub use disk::KEPT;
+use disk::MAX_BYTES;
 use memory::Memory;
 use text::Head;
-pub use text::Replay;
+pub use text::{Ended, Replay};
 
-/// How many runs of a trigger are remembered.
-pub const KEPT: usize = 50;
-/// How many bytes of events of a run are kept in a file, the newest ones; and in memory where there is no
-/// directory.
-const MAX_BYTES: usize = 256 * 1024;
+/// As [`MAX_BYTES`], in memory where there is no directory.
 const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
 
 /// Where runs are remembered: below `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`,
@@ -72,17 +71,6 @@ pub struct History {
     newest: Mutex<BTreeMap<String, (Head, Option<SystemTime>)>>,
     /// Whether the last run could not be written: said once, until one can.
     failing: AtomicBool,
-}
-
-/// A run that has ended, as it is to be remembered.
-#[derive(Debug)]
-pub struct Ended<'a> {
-    /// The run.
-    pub last: Last,
-    /// Its events, without progress.
-    pub events: &'a [Event],
-    /// How many events before these are lost.
-    pub lost: u64,
 }
 
 impl History {
@@ -140,7 +128,7 @@ impl History {
             None => self.keep_in_memory(&key, &head, &ended),
         }
         let age = self.age(&key);
-        lock(&self.newest).insert(key, (head, age));
+        mutex::lock(&self.newest).insert(key, (head, age));
     }
 
     /// Remember a run that was interrupted, unless it is remembered already.
@@ -160,7 +148,7 @@ impl History {
     /// The runs of `target` that are remembered, the newest first.
     pub fn list(&self, target: &Target) -> Vec<Last> {
         let key = key(target);
-        let mut heads = lock(&self.memory).heads(&key);
+        let mut heads = mutex::lock(&self.memory).heads(&key);
         let at_once = heads.is_empty();
         if let Some(dir) = &self.dir {
             heads.extend(disk::heads(&dir.join(&key)));
@@ -177,7 +165,7 @@ impl History {
     /// What the clients of `run` got. `None`: it is not remembered, or not any more.
     pub fn replay(&self, target: &Target, run: &RunId) -> Option<Replay> {
         let key = key(target);
-        let text = lock(&self.memory).find(&key, run);
+        let text = mutex::lock(&self.memory).find(&key, run);
         let text = text.or_else(|| disk::find(&self.dir.as_ref()?.join(&key), run))?;
         Replay::new(text)
     }
@@ -185,7 +173,7 @@ impl History {
     fn head(&self, target: &Target, looks: bool) -> Head {
         let key = key(target);
         let age = self.age(&key);
-        let known = lock(&self.newest).get(&key).cloned();
+        let known = mutex::lock(&self.newest).get(&key).cloned();
         if let Some((head, then)) = &known
             && *then == age
         {
@@ -196,7 +184,7 @@ impl History {
         if known.is_none() && looks {
             correct(&mut head.standing, target);
         }
-        let mut newest = lock(&self.newest);
+        let mut newest = mutex::lock(&self.newest);
         // Whoever was faster may know of a newer run.
         if newest.get(&key).map(|(_, then)| then) == known.as_ref().map(|(_, then)| then) {
             newest.insert(key, (head.clone(), age));
@@ -213,7 +201,7 @@ impl History {
 
     fn keep_in_memory(&self, key: &str, head: &Head, ended: &Ended<'_>) {
         let text = text::write(head, ended, MAX_BYTES_IN_MEMORY);
-        lock(&self.memory).keep(key, ended.last.run.clone(), text);
+        mutex::lock(&self.memory).keep(key, ended.last.run.clone(), text);
     }
 
     fn cannot_write(&self, dir: &Path, err: &io::Error) {
@@ -257,9 +245,4 @@ fn key(target: &Target) -> String {
         key += &format!("{byte:02x}");
     }
     key
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these is held leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

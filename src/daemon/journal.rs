@@ -5,13 +5,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use event_listener::Event as Bell;
 
 use crate::base::{
     event::{Done, Event, Record},
+    mutex,
     name::RunId,
 };
 
@@ -91,7 +92,7 @@ impl Journal {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.pages)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use crate::{
     base::{
         event::{self, Done, Event, Sink},
         fault::{Failure, Kind},
+        mutex,
         name::{RunId, TriggerName},
         watch::{self, Stop, Watch},
     },
@@ -40,10 +41,12 @@ use crate::{
 
 mod after;
 mod ages;
+mod alarm;
 mod late;
 mod recall;
 mod resume;
 mod slots;
+mod stuck;
 pub use recall::Found;
 pub use slots::Queue;
 
@@ -67,7 +70,7 @@ pub struct Scheduler {
     /// A run was accepted, started or ended.
     changed: Bell,
     tidying: Mutex<()>,
-    alarm: late::Alarm,
+    alarm: alarm::Alarm,
     ages: Mutex<ages::Ages>,
     work: Work,
     /// How long a run may take to end once its time is over.
@@ -130,7 +133,7 @@ impl Scheduler {
             recovered: Recovered::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),
-            alarm: late::Alarm::default(),
+            alarm: alarm::Alarm::default(),
             ages: Mutex::default(),
             work,
             grace,
@@ -195,7 +198,7 @@ impl Scheduler {
                 ended: Arc::default(),
             }
         });
-        let run = accepted.map_err(|stuck| late::refusal(&self.targets[name], name, &stuck))?;
+        let run = accepted.map_err(|stuck| stuck::refusal(&self.targets[name], name, &stuck))?;
         self.changed.notify(usize::MAX);
         self.start();
         Ok(run.journal)
@@ -332,11 +335,6 @@ impl Scheduler {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<Run>> {
-        lock(&self.queue)
+        mutex::lock(&self.queue)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these is held leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

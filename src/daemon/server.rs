@@ -37,16 +37,12 @@ use crate::{
 
 mod connection;
 mod room;
+pub use connection::{REQUEST_TIMEOUT, WRITE_TIMEOUT};
+pub use room::MAX_CONNECTIONS;
 use room::Room;
 
-/// Connections that may wait at a time; the next one is told `busy`.
-pub const MAX_CONNECTIONS: usize = 256;
 /// How long a connection waits for a place before it is told `busy`.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How long a client may take to send its request.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may take to receive what was written to it.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long clients get, once all runs have ended, to receive the end of their answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 

@@ -5,7 +5,7 @@
 //! replaced while the daemon runs. What has been closed is never opened again: another configuration needs
 //! another process. Beneath a layer, hooks included, nobody gains privileges (`no_new_privs`, prctl(2)).
 
-use std::{collections::BTreeSet, fmt, io, path::Path, thread};
+use std::{collections::BTreeSet, fmt, io, thread};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, NetPort,
@@ -19,6 +19,7 @@ use crate::{
 
 mod policy;
 mod sources;
+pub use policy::Files;
 use policy::Policy;
 
 /// The rights that are taken away but for the paths of a policy. Connecting to Unix sockets is not among them: hooks
@@ -75,15 +76,6 @@ enum Held {
     Off,
     Missing(String),
     Closed { abi: ABI, ports: BTreeSet<u16> },
-}
-
-/// What the worker reads and writes besides what its configuration names.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Files<'a> {
-    /// The directory that past runs are kept in.
-    pub history: Option<&'a Path>,
-    /// The log.
-    pub log: Option<&'a Path>,
 }
 
 impl Sandbox {

@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, btree_map},
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
-        bounded, durable,
+        bounded,
+        durable::{Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
     },
     config::{Hook, Target},
@@ -279,18 +280,9 @@ fn digest(hook: &Hook) -> String {
 
 /// Write the file at `path` whole, for nobody else to read: what a digest is of may be easy to guess.
 fn write(git_dir: &Path, path: &Path, text: &[u8], fsync: bool) -> io::Result<()> {
-    let dir = make(git_dir)?;
-    let temporary = path.with_extension("json.tmp");
-    let mut file = create(&temporary)?;
-    file.write_all(text)?;
-    if fsync {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)?;
-    match fsync {
-        true => durable::dir(&dir),
-        false => Ok(()),
-    }
+    make(git_dir)?;
+    let flush = if fsync { Flush::Name } else { Flush::Nothing };
+    Replace::by(&path.with_extension("json.tmp"), Access::Private, flush).write(path, text)
 }
 
 /// Make the directory. Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.

@@ -13,14 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gix::ObjectId;
-
 use crate::{
-    base::{
-        durable,
-        fault::{Blame, Kind, kind_of_io},
-        report::Reporter,
-    },
+    base::{durable, report::Reporter},
     git::{
         fetch::{self, complete},
         origin::Origin,
@@ -28,108 +22,14 @@ use crate::{
     },
 };
 
+mod error;
 mod packs;
 mod rescue;
+mod site;
 mod text;
 
-/// A repository could not be healed.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// Something could not be written, moved or read.
-    #[error("cannot {doing} {path} to heal the repository: {source}")]
-    #[diagnostic(help(
-        "free space, or make the git directory writable for the user that gitsocket runs as; the next run goes on"
-    ))]
-    Io {
-        /// What was to be done.
-        doing: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The index of a pack could not be written again.
-    #[error("cannot write the index of {path} again: {reason}")]
-    #[diagnostic(help("free space; the next run goes on"))]
-    Index {
-        /// The pack.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// It could not be opened.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Repository(#[from] repository::Error),
-    /// The remote did not give what is missing.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(#[from] fetch::Error),
-}
-
-impl Error {
-    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { doing, path, source }
-    }
-}
-
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Io { source, .. } => kind_of_io(source),
-            Self::Index { .. } => Kind::Repository,
-            Self::Repository(err) => err.kind(),
-            Self::Fetch(err) => err.kind(),
-        }
-    }
-}
-
-const ALTERNATES: &str = "alternates";
-
-/// Where healing happens, and what it has put aside.
-struct Site {
-    git_dir: PathBuf,
-    dir: PathBuf,
-}
-
-impl Site {
-    fn of(git_dir: &Path) -> Self {
-        Self {
-            git_dir: git_dir.into(),
-            dir: git_dir.join("gitsocket/heal"),
-        }
-    }
-
-    /// What was damaged, until a run has succeeded.
-    fn aside(&self) -> PathBuf {
-        self.dir.join("damaged")
-    }
-
-    /// The repository that is fetched into.
-    fn scratch(&self) -> PathBuf {
-        self.dir.join("scratch")
-    }
-
-    /// Tells that nothing is left to be done here.
-    fn settled(&self) -> PathBuf {
-        self.dir.join("settled")
-    }
-
-    fn pack_dir(&self) -> PathBuf {
-        self.git_dir.join("objects/pack")
-    }
-
-    /// Tells which object directories are borrowed from.
-    fn alternates(&self) -> PathBuf {
-        self.git_dir.join("objects/info").join(ALTERNATES)
-    }
-
-    /// Move what is damaged aside.
-    fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
-        fs::rename(path, self.aside().join(name)).map_err(Error::io("move aside", path))
-    }
-}
+pub use error::Error;
+use site::{ALTERNATES, Site};
 
 /// Whether an earlier run began to heal the repository at `git_dir`, and was killed.
 pub fn is_begun(git_dir: &Path) -> bool {
@@ -336,17 +236,4 @@ fn remove(dir: &Path) -> Result<(), Error> {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir)(err)),
         _ => Ok(()),
     }
-}
-
-/// Put `content` in the place of the file `path`, at once.
-fn replace(site: &Site, path: &Path, content: &[u8]) -> Result<(), Error> {
-    let new = site.dir.join("new");
-    fs::write(&new, content).map_err(Error::io("write", &new))?;
-    durable::files([new.as_path()]).map_err(Error::io("write to the disk", &new))?;
-    fs::rename(&new, path).map_err(Error::io("write", path))
-}
-
-/// The id that a line begins with.
-fn id_of(word: &[u8]) -> Option<ObjectId> {
-    ObjectId::from_hex(word).ok()
 }

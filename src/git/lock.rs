@@ -6,9 +6,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rustix::{
@@ -17,106 +16,19 @@ use rustix::{
 };
 
 use crate::base::{
-    fault::{Blame, Kind, kind_of_io},
+    identity::Identity,
     name::AbsPath,
     report::{Report, Reporter},
     watch::{Early, Watch},
 };
 
+mod error;
 mod foreign;
 mod recovery;
 mod wait;
+pub use error::Error;
 pub use foreign::wait_for;
 pub use recovery::{Recovered, clear, recover};
-
-/// A target could not be locked or recovered.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// There is something else in its place.
-    #[error("the path {path} is not a directory")]
-    #[diagnostic(help("move it away, or let the trigger's `path` name another place"))]
-    NotADirectory {
-        /// The target's path.
-        path: PathBuf,
-    },
-    /// There is a symlink in its place, and nothing at its end.
-    #[error("the path {path} is a symlink that leads nowhere")]
-    #[diagnostic(help("make the directory that it should lead to, or remove the symlink"))]
-    Dangling {
-        /// The symlink.
-        path: PathBuf,
-    },
-    /// It could not be made.
-    #[error("cannot create the directory {path}: {source}")]
-    #[diagnostic(help("the user that gitsocket runs as must be able to write in {}", parent(path)))]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It could not be opened or locked.
-    #[error("cannot lock {path}: {source}")]
-    #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
-    Lock {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process had it for as long as the run could wait.
-    #[error("{path} is locked by another process")]
-    #[diagnostic(help(
-        "see which one it is: lslocks; another `gitsocket once` or daemon ends by itself, and the next trigger tries again"
-    ))]
-    Held {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The process stops, and another one had it.
-    #[error("{path} is locked by another process, and the daemon stops")]
-    #[diagnostic(help("trigger again once the daemon has been started"))]
-    Stopping {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file that must be written is locked by another program.
-    #[error("{path} has been held by another program for {}", humantime::format_duration(*held_for))]
-    #[diagnostic(help(
-        "wait for the git that is at work there, and trigger again; if none is, delete that file, or wait: \
-         a run removes it once it is {} old",
-        humantime::format_duration(recovery::OLD_LOCK)
-    ))]
-    Foreign {
-        /// The lock file.
-        path: PathBuf,
-        /// For how long it has been there.
-        held_for: Duration,
-    },
-    /// A left-over file could not be removed.
-    #[error("cannot remove {path}, which an interrupted run left: {source}")]
-    #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
-    Recover {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NotADirectory { .. } | Self::Dangling { .. } => Kind::Path,
-            Self::Held { .. } => Kind::Timeout,
-            Self::Stopping { .. } => Kind::Stopping,
-            Self::Foreign { .. } => Kind::Repository,
-            Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
-                kind_of_io(source)
-            }
-        }
-    }
-}
 
 /// The lock on a target. Dropping it releases the lock, and removes the directories that were made for
 /// the target if nothing was put into them.
@@ -196,7 +108,7 @@ fn lock(path: &Path, watch: &Watch, report: &Reporter) -> Result<Option<File>, E
     };
     let held = dir.metadata().map_err(failed)?;
     Ok(match fs::metadata(path) {
-        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Some(dir),
+        Ok(now) if Identity::of(&now) == Identity::of(&held) => Some(dir),
         _ => None,
     })
 }
@@ -228,10 +140,6 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn parent(path: &Path) -> String {
-    path.parent().unwrap_or(path).display().to_string()
 }
 
 #[cfg(test)]

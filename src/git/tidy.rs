@@ -15,22 +15,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gix::ObjectId;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    base::{
-        descent, durable,
-        name::AbsPath,
-        report::Reporter,
-        watch::{Stop, Watch},
-    },
+    base::{descent, report::Reporter},
     git::{lock, repository},
 };
 
 mod collect;
 mod delta;
 mod error;
+mod files;
 mod leave;
 mod memory;
 mod merge;
@@ -41,14 +36,17 @@ mod roots;
 mod similar;
 mod stock;
 mod swap;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
 pub use leave::Reason;
+pub use task::{Change, Mark, Options, Outcome};
 
 use memory::Memory;
 use stock::{Pack, Stock, Work};
+use task::Tidying;
 
 /// What is younger is not dropped, whoever wrote it: a git at work writes objects, or finds that they are there,
 /// some time before a ref or the index names them.
@@ -56,56 +54,6 @@ pub const GRACE: Duration = Duration::from_secs(3600);
 
 /// Below `objects`, so that a rename leads from here to `objects/pack`; `git prune` would remove it as well.
 const TEMPORARY: &str = "tmp_gitsocket-tidy";
-
-/// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
-pub trait Mark {
-    /// The swap begins.
-    fn begin(&self) -> std::io::Result<()>;
-    /// It is over.
-    fn end(&self);
-}
-
-/// What to tidy.
-pub struct Options<'a> {
-    /// The target's path: what runs lock.
-    pub path: &'a AbsPath,
-    /// Its git directory.
-    pub git_dir: &'a Path,
-    /// Whether history is bounded by `depth`: then the reflog of a shallow repository keeps no deploy alive.
-    pub is_bounded: bool,
-    /// What is younger than that is not dropped; see [`GRACE`].
-    pub grace: Duration,
-    /// Commits that must stay though no ref names them, as they are when this is called.
-    pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
-    /// Told of the swap.
-    pub mark: Option<&'a dyn Mark>,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// There was nothing to do.
-    NotDue,
-    /// Somebody is at it already.
-    Busy,
-    /// Somebody changed what it was about; the next time may have more luck.
-    Overtaken,
-    /// There was something to do, but not for us.
-    LeftAlone(Reason),
-    /// Small packs are one now.
-    Merged(Change),
-    /// Garbage is gone.
-    Collected(Change),
-}
-
-/// Packs before and after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// How many there were, and are.
-    pub packs: (usize, usize),
-    /// Their bytes.
-    pub bytes: (u64, u64),
-}
 
 /// Tidy if that is due. Waits for nobody, but for the target's lock at the end.
 pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
@@ -190,14 +138,6 @@ fn clear(dir: &Path) -> Result<(), Error> {
     }
 }
 
-struct Tidying<'a> {
-    options: &'a Options<'a>,
-    objects: &'a Path,
-    now: SystemTime,
-    memory: &'a Memory,
-    temporary: &'a Path,
-}
-
 impl Tidying<'_> {
     fn run(&self) -> Result<Outcome, Error> {
         // Anew: whoever held the lock may have done it.
@@ -250,57 +190,7 @@ impl Tidying<'_> {
         swap::remove_packs(packs, Some(&merged.name), &self.pack_dir())?;
         self.change(stock).map(Outcome::Merged)
     }
-
-    /// Whether a second copy of `packs` fits, and leaves some room to the runs.
-    fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
-        let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
-        let room = durable::room(self.objects)
-            .map_err(|err| Error::io("look at the room left at", self.objects, err))?;
-        Ok(room.is_none_or(|room| room.left > bytes + bytes / 4 + (1 << 20)))
-    }
-
-    /// Mark the target, whose lock is held, until the value is dropped.
-    fn mark(&self) -> Result<Marked<'_>, Error> {
-        if let Some(run) = self.options.mark {
-            run.begin()
-                .map_err(|err| Error::io("mark", self.options.git_dir, err))?;
-        }
-        Ok(Marked(self.options.mark))
-    }
-
-    /// How long a run of the target is waited for.
-    fn patience(&self) -> Watch {
-        Watch::new(PATIENCE, Stop::default(), None)
-    }
-
-    fn pack_dir(&self) -> PathBuf {
-        self.objects.join("pack")
-    }
-
-    fn change(&self, before: &Stock) -> Result<Change, Error> {
-        let after = Stock::read(self.objects)?;
-        let bytes = |stock: &Stock| stock.packs.iter().map(|pack| pack.bytes).sum();
-        Ok(Change {
-            packs: (before.packs.len(), after.packs.len()),
-            bytes: (bytes(before), bytes(&after)),
-        })
-    }
 }
-
-/// Ends with the swap, before the lock.
-struct Marked<'a>(Option<&'a dyn Mark>);
-
-impl Drop for Marked<'_> {
-    fn drop(&mut self) {
-        if let Some(run) = self.0 {
-            run.end();
-        }
-    }
-}
-
-/// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
-/// longer, what was tidied is overtaken.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many bytes of unpacked objects are kept while trees are read.
 const CACHE_BYTES: usize = 32 << 20;

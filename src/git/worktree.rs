@@ -15,40 +15,31 @@
 //! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
 //! - External filters never run, not even those of the repository's own configuration.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::Ordering;
 
-use gix::bstr::{BStr, ByteSlice};
+use gix::{bstr::ByteSlice, index::entry::Stat};
 
-use self::{left::Left, memory::Remembered};
-use crate::{
-    base::{
-        name::AbsPath,
-        report::{Action, Mixed, Phase, Report, Reporter, Unit},
-    },
-    git::begin::Begin,
-};
+use self::{context::Context, left::Left, memory::Remembered, plan::Plan, stored::Stored, walk::Found};
+use crate::base::report::Mixed;
 
 mod apply;
 mod attributes;
 mod bulk;
 mod clean;
 mod content;
+mod context;
 mod delete;
 mod dirs;
 mod encoding;
 mod error;
 mod file;
 mod ident;
+mod ignored;
 mod left;
 mod listing;
 mod memory;
 mod mixed;
+mod names;
 mod nested;
 mod notice;
 mod obstacles;
@@ -61,7 +52,9 @@ mod scan;
 mod stored;
 mod threads;
 mod walk;
+mod worker;
 
+pub use context::Options;
 pub use error::Error;
 pub use memory::Memory;
 pub use mixed::mixed;
@@ -75,49 +68,6 @@ pub enum Clean {
     All,
     /// Nothing.
     Nothing,
-}
-
-/// How to update.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// The worktree.
-    pub root: &'a AbsPath,
-    /// What to remove besides tracked files.
-    pub clean: Clean,
-    /// gitignore patterns of what is never removed.
-    pub keep: &'a [String],
-    /// The largest file, in bytes.
-    pub max_blob: u64,
-    /// Permission bits that new files and directories do not get.
-    pub umask: u32,
-    /// Report what would be done, and do nothing.
-    pub dry_run: bool,
-    /// What this process knows of worktrees. Nothing of it is needed.
-    pub memory: &'a Memory,
-    /// Called before anything is changed.
-    pub begin: Begin<'a>,
-    /// Progress, warnings, and the changes of a dry run.
-    pub report: &'a Reporter,
-    /// Set when the run's time is over: an update that has not changed anything by then does not begin to.
-    pub over: &'a AtomicBool,
-}
-
-impl Options<'_> {
-    fn path(&self, path: &BStr) -> PathBuf {
-        self.root.as_path().join(OsStr::from_bytes(path))
-    }
-
-    fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
-        Error::file(action, self.path(path), err)
-    }
-
-    /// In a dry run: say what would be done.
-    fn would(&self, action: Action, path: &BStr) {
-        self.report.emit(Report::Change {
-            action,
-            path: path.to_string(),
-        });
-    }
 }
 
 /// What was done.
@@ -146,7 +96,7 @@ pub fn update(
         true => Remembered::default(),
         false => options.memory.take(root, &repo.index_path()),
     };
-    let old = known.index.take().unwrap_or_else(|| stored::Stored::read(repo));
+    let old = known.index.take().unwrap_or_else(|| Stored::read(repo));
     let plan = plan::tree(repo, commit, &old)?;
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
@@ -167,41 +117,21 @@ pub fn update(
     }
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
-    let mut left = Left::default();
-    let mut done = Outcome {
-        deleted: delete::delete(&mut cx, &plan.delete, &mut left),
-        ..Outcome::default()
-    };
-    let written = apply::write(&mut cx, &found, &old, &plan.index, &attributes, &mut left);
-    done.written = written.count;
-    if !left.lacks_rules() {
-        let (cleaned, trouble) = clean::clean(&mut cx, &found.untracked, &old, &plan.index);
-        done.cleaned = cleaned;
-        if let Some(err) = trouble {
-            left.not_cleaned(root, err)?;
-        }
+    let (mut done, stats, left) = change(&mut cx, &plan, &found, &old, &attributes)?;
+    if options.dry_run {
+        return left.into_error(commit, options).map_or(Ok(done), Err);
     }
     let is_stale = plan.is_new()
-        || !written.stats.is_empty()
+        || !stats.is_empty()
         || !left.is_empty()
         || apply::settles_races(&found, &old, &plan.index);
-    let index = match is_stale && !options.dry_run {
-        true => {
-            let mut index = plan.index.into_owned();
-            for (entry, stat) in written.stats {
-                index.entries_mut()[entry].stat = stat;
-            }
-            left.mark(&old, &mut index);
-            stored::write(repo, index)
-        }
+    let index = match is_stale {
+        true => write_index(repo, plan, stats, &left, &old),
         false => {
             drop(plan);
             Ok(old)
         }
     };
-    if options.dry_run {
-        return left.into_error(commit, options).map_or(Ok(done), Err);
-    }
     let names = left.names();
     match (left.into_error(commit, options), index) {
         (None, Ok(index)) => {
@@ -219,6 +149,50 @@ pub fn update(
     }
 }
 
+/// Stat data that entries of the new index get.
+type Stats = Vec<(usize, Stat)>;
+
+/// Delete, write and clean. What cannot be done is left, and does not stop the rest.
+fn change(
+    cx: &mut Context<'_>,
+    plan: &Plan<'_>,
+    found: &Found,
+    old: &Stored,
+    attributes: &outside::Rules,
+) -> Result<(Outcome, Stats, Left), Error> {
+    let mut left = Left::default();
+    let mut done = Outcome {
+        deleted: delete::delete(cx, &plan.delete, &mut left),
+        ..Outcome::default()
+    };
+    let written = apply::write(cx, found, old, &plan.index, attributes, &mut left);
+    done.written = written.count;
+    if !left.lacks_rules() {
+        let (cleaned, trouble) = clean::clean(cx, &found.untracked, old, &plan.index);
+        done.cleaned = cleaned;
+        if let Some(err) = trouble {
+            left.not_cleaned(cx.options.root.as_path(), err)?;
+        }
+    }
+    Ok((done, written.stats, left))
+}
+
+/// Write the index that was planned, with what is known of the files now.
+fn write_index(
+    repo: &gix::Repository,
+    plan: Plan<'_>,
+    stats: Stats,
+    left: &Left,
+    old: &Stored,
+) -> Result<Stored, Error> {
+    let mut index = plan.index.into_owned();
+    for (entry, stat) in stats {
+        index.entries_mut()[entry].stat = stat;
+    }
+    left.mark(old, &mut index);
+    stored::write(repo, index)
+}
+
 /// Let it be known that the files are not those of any one commit, or are not yet known to be.
 fn mark_mixed(
     repo: &gix::Repository,
@@ -230,84 +204,6 @@ fn mark_mixed(
     if let Err(err) = mixed::mark(repo.git_dir(), &Mixed { commit, left, more }) {
         let what = "cannot mark the worktree as half updated, for `gitsocket status`";
         options.report.warn(format!("{what}: {err}"));
-    }
-}
-
-/// What all steps of one update share.
-struct Context<'a> {
-    repo: &'a gix::Repository,
-    options: &'a Options<'a>,
-    dirs: dirs::Dirs,
-    rules: rules::Rules,
-    /// The git directory, wherever it is: never removed.
-    protected: Vec<dirs::Inode>,
-    /// Those of them that are not `.git` in the root, which no tree has a path into.
-    elsewhere: Vec<dirs::Inode>,
-}
-
-impl<'a> Context<'a> {
-    fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Result<Self, Error> {
-        let root = options.root.as_path();
-        let mut dirs = dirs::Dirs::open(root, options.umask)
-            .map_err(|err| Error::file("open the worktree", root.into(), err))?;
-        let mut protected = Vec::new();
-        for git_dir in [repo.git_dir(), repo.common_dir()] {
-            protected.extend(dirs::inode(git_dir));
-        }
-        let dot_git = dirs
-            .get("".into())
-            .and_then(|root| root.map_or(Ok(None), |root| dirs::meta(root, ".git".into())));
-        let dot_git = dot_git.ok().flatten().map(|meta| meta.inode);
-        let elsewhere = protected.iter().copied().filter(|inode| Some(*inode) != dot_git);
-        let elsewhere = elsewhere.collect();
-        protected.extend(dot_git);
-        Ok(Self {
-            repo,
-            options,
-            dirs,
-            rules: rules::Rules::new(repo, root, options.clean, options.keep)?,
-            protected,
-            elsewhere,
-        })
-    }
-
-    /// Before a change, as often as one likes.
-    fn begin(&self) -> std::io::Result<()> {
-        match self.options.dry_run {
-            true => Ok(()),
-            false => self.options.begin.begin(),
-        }
-    }
-
-    fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
-        self.options.failed(action, path, err)
-    }
-}
-
-/// Lets an event pass ten times a second.
-#[derive(Default)]
-struct Throttle(Option<Instant>);
-
-impl Throttle {
-    fn report(&mut self, options: &Options<'_>, done: usize, total: usize) {
-        if self.is_due() {
-            options.report.emit(Report::Progress {
-                phase: Phase::Checkout,
-                done: done as u64,
-                total: Some(total as u64),
-                unit: Unit::Files,
-            });
-        }
-    }
-
-    fn is_due(&mut self) -> bool {
-        let is_due = self
-            .0
-            .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
-        if is_due {
-            self.0 = Some(Instant::now());
-        }
-        is_due
     }
 }
 

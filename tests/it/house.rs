@@ -83,7 +83,10 @@ impl Reader<'_> {
         }
         let alias = rename.or_else(|| whole.last().cloned()).unwrap_or_default();
         if let Some(target) = self.resolve(&whole) {
-            self.found.used.insert(target.clone());
+            // A module alone is no use of it: code then names what is in it.
+            if !self.modules.contains(&target) {
+                self.found.used.insert(target.clone());
+            }
             self.found.aliases.insert(alias, target);
         }
     }

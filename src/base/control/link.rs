@@ -8,7 +8,7 @@ use std::{
         unix::process::ExitStatusExt as _,
     },
     process::ExitStatus,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
 };
 
 use event_listener::Event as Bell;
@@ -16,24 +16,9 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown, shutdown},
     process::Pid,
 };
-use serde::{Deserialize, Serialize};
 
-use super::{Channel, Order, Report, Start};
-
-/// How far a worker is in its life: it never goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Level {
-    /// Not yet: the worker before it still accepts connections.
-    Prepare,
-    /// All of its work.
-    Serve,
-    /// Another worker has taken over: no new connections; accepted runs go on as if nothing had happened.
-    Drain,
-    /// The daemon stops: no new connections; accepted runs end as soon as they can do so well.
-    Stop,
-    /// At once.
-    Abort,
-}
+use super::{Channel, Level, Order, Report, Start};
+use crate::base::mutex;
 
 /// The worker's end of the channel to its supervisor.
 #[derive(Debug)]
@@ -99,18 +84,18 @@ impl Link {
                 Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
             }
         }
-        lock(&self.starts).waiting.clear();
+        mutex::lock(&self.starts).waiting.clear();
     }
 
     fn advance(&self, to: Level) {
-        let mut level = lock(&self.level);
+        let mut level = mutex::lock(&self.level);
         *level = to.max(*level);
         drop(level);
         self.bell.notify(usize::MAX);
     }
 
     fn pass_on(&self, id: u64, order: Order, is_last: bool) {
-        let mut starts = lock(&self.starts);
+        let mut starts = mutex::lock(&self.starts);
         if let Some(waiting) = starts.waiting.get(&id) {
             // Who no longer waits does not want to know.
             waiting.send(order).ok();
@@ -124,7 +109,7 @@ impl Link {
     pub async fn beyond(&self, level: Level) -> Level {
         loop {
             let listener = self.bell.listen();
-            let now = *lock(&self.level);
+            let now = *mutex::lock(&self.level);
             if now > level {
                 return now;
             }
@@ -145,7 +130,7 @@ impl Link {
     /// Have a hook started; its output goes to `outputs`. The `id` of `start` is set here.
     pub fn start(&self, mut start: Start, outputs: [OwnedFd; 2]) -> io::Result<Started> {
         let (sender, answers) = mpsc::channel();
-        let mut starts = lock(&self.starts);
+        let mut starts = mutex::lock(&self.starts);
         starts.next += 1;
         start.id = starts.next;
         starts.waiting.insert(start.id, sender);
@@ -157,7 +142,7 @@ impl Link {
             .channel
             .send(&Report::Start(start), &outputs, SendFlags::empty())
         {
-            lock(&self.starts).waiting.remove(&id);
+            mutex::lock(&self.starts).waiting.remove(&id);
             return Err(err);
         }
         match answers.recv() {
@@ -169,11 +154,6 @@ impl Link {
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these is held leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
-use super::{Action, Done, Event, Outcome, short};
+use super::{
+    Action, Event,
+    done::{Done, Outcome},
+};
 use crate::base::fault::Failure;
+use crate::base::name::short;
 
 impl Event {
     /// The event as a line for people, or nothing where a bar says it better.

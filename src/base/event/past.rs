@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Done;
+use super::done::Done;
 use crate::base::name::RunId;
 
 /// A run that waits or goes on.

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Current, Last, Mixed, Step, past::time, short};
+use super::past::{Current, Last, time};
 use crate::base::{
     fault::{Failure, Kind},
-    name::{RunId, TriggerName},
+    name::{RunId, TriggerName, short},
+    report::{Mixed, Step},
 };
 
 /// How a trigger is.

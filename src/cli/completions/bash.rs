@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Command, Value};
+use super::command::{Command, Value};
 
 /// The script. It is sourced, and completes what is called `gitsocket`.
 pub(super) fn script(commands: &[Command<'_>]) -> String {

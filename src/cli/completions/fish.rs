@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Command, Value};
+use super::command::{Command, Value};
 
 /// The script: a file in `~/.config/fish/completions`.
 pub(super) fn script(commands: &[Command<'_>]) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Command, Flag, Value};
+use super::command::{Command, Flag, Value};
 
 /// The script. It is sourced, or is the file `_gitsocket` in a directory of `$fpath`.
 pub(super) fn script(commands: &[Command<'_>]) -> String {

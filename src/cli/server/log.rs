@@ -7,14 +7,17 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cli::{current_dir, usage};
+use crate::{
+    base::mutex,
+    cli::{current_dir, usage},
+};
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +68,7 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.file)
     }
 }
 

@@ -5,17 +5,23 @@
 //! the names that are there.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File},
+    io::{self, BufRead as _, BufReader, Read as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
-use super::{
-    KEPT, MAX_BYTES,
-    text::{self, Head},
+use super::text::{self, Head};
+use crate::base::{
+    bounded,
+    durable::{Access, Flush, Replace},
+    name::RunId,
 };
-use crate::base::{bounded, name::RunId};
+
+/// How many runs of a trigger are remembered.
+pub const KEPT: usize = 50;
+/// How many bytes of events of a run are kept in a file, the newest ones.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
 
 const EXTENSION: &str = "jsonl";
 /// Ends the name of a file that is being written.
@@ -34,20 +40,8 @@ pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
     let (mut files, leftovers) = look(dir)?;
     let number = files.last().map_or(0, |file| file.number.saturating_add(1));
     let temporary = dir.join(run.as_str()).with_extension(NEW);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
     let path = dir.join(format!("{number:010}-{run}")).with_extension(EXTENSION);
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| fs::rename(&temporary, &path));
-    if written.is_err() {
-        fs::remove_file(&temporary).ok();
-        return written;
-    }
+    Replace::by(&temporary, Access::Private, Flush::Nothing).write(&path, text.as_bytes())?;
     let beyond = (files.len() + 1).saturating_sub(KEPT);
     for path in files.drain(..beyond).map(|file| file.path).chain(leftovers) {
         fs::remove_file(path).ok();
@@ -74,8 +68,7 @@ pub(super) fn newest(dir: &Path) -> Option<Head> {
 pub(super) fn find(dir: &Path, run: &RunId) -> Option<String> {
     let (files, _) = look(dir).ok()?;
     let file = files.into_iter().find(|file| file.run == *run)?;
-    let mut bytes = Vec::new();
-    open(&file.path).ok()?.read_to_end(&mut bytes).ok()?;
+    let bytes = bounded::read(&file.path, MAX_FILE).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    KEPT,
+    disk::KEPT,
     text::{self, Head},
 };
 use crate::base::name::RunId;

@@ -5,11 +5,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Ended;
 use crate::{
     base::event::{Event, Last, Record, Standing},
     daemon::wire::{self, Format},
 };
+
+/// A run that has ended, as it is to be remembered.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// The run.
+    pub last: Last,
+    /// Its events, without progress.
+    pub events: &'a [Event],
+    /// How many events before these are lost.
+    pub lost: u64,
+}
 
 /// The first line: a run, and how things stand since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,16 +3,14 @@
 //! Names are looked up in /etc/passwd and /etc/group, by this process itself and anew for each request: a static
 //! binary has no name services, and who leaves a group is out at once. A name that is not there fits nobody.
 
-use std::{
-    cell::OnceCell,
-    collections::BTreeSet,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::{cell::OnceCell, collections::BTreeSet, path::Path, sync::Mutex};
 
 use super::{Credentials, Peer};
 use crate::{
-    base::bounded::{self, LIST},
+    base::{
+        bounded::{self, LIST},
+        mutex,
+    },
     config::{Account, Allow},
 };
 
@@ -37,7 +35,7 @@ impl Accounts {
     }
 
     fn miss(&self, file: &'static str, name: &str) {
-        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missed = mutex::lock(&self.missed);
         if missed.insert((file, name.to_owned())) {
             tracing::warn!("`allow` names {name:?}, which is not in {file}: that rule fits nobody");
         }

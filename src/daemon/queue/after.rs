@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Run, Scheduler, lock};
+use super::{Run, Scheduler};
 use crate::{
     base::{
         event::{self, Done, Event, Last, Past, Standing},
+        mutex,
         name::TriggerName,
     },
     daemon::history,
@@ -43,7 +44,7 @@ impl Scheduler {
 
     /// For how long the trigger has been failing since `since`; `None`: the clock was set back.
     pub(super) fn failing_for(&self, name: &TriggerName, since: u64) -> Option<Duration> {
-        lock(&self.ages).of(name, since, event::now(), Instant::now())
+        mutex::lock(&self.ages).of(name, since, event::now(), Instant::now())
     }
 
     /// `looks`: whether the target may be looked at; one that is stuck would hold this thread, too.

@@ -5,52 +5,21 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Run, Scheduler, lock};
+use super::{Run, Scheduler, stuck::refusal};
 use crate::{
     base::{
         event::{self, Done, Stuck},
-        fault::{Failure, Kind},
+        fault::Failure,
         name::TriggerName,
         watch::{self, Watch},
     },
     config::Target,
 };
-
-/// When to look at runs next. `None`: when one begins.
-#[derive(Debug, Default)]
-pub(super) struct Alarm {
-    at: Mutex<Option<Instant>>,
-    changed: Condvar,
-}
-
-impl Alarm {
-    /// Look at `time`, too.
-    pub(super) fn set(&self, time: Instant) {
-        let mut at = lock(&self.at);
-        if at.is_none_or(|at| time < at) {
-            *at = Some(time);
-            self.changed.notify_all();
-        }
-    }
-
-    /// Wait until it is time, after a look that began when the alarm was cleared.
-    fn wait(&self, next: Option<Instant>) {
-        next.into_iter().for_each(|next| self.set(next));
-        let at = lock(&self.at);
-        match at.map(|at| at.saturating_duration_since(Instant::now())) {
-            None => drop(self.changed.wait(at).unwrap_or_else(PoisonError::into_inner)),
-            Some(left) => {
-                let woken = self.changed.wait_timeout(at, left);
-                drop(woken.unwrap_or_else(PoisonError::into_inner));
-            }
-        }
-    }
-}
 
 /// A run's place in `jobs`.
 struct Place {
@@ -94,7 +63,7 @@ impl Scheduler {
         let thread = thread::Builder::new().name("watch".into());
         thread.spawn(move || {
             loop {
-                *lock(&scheduler.alarm.at) = None;
+                scheduler.alarm.clear();
                 let next = scheduler.look();
                 scheduler.alarm.wait(next);
             }
@@ -187,22 +156,6 @@ impl Scheduler {
 /// How long to wait where there is no thread to give up on a run.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why `target` cannot be updated: the run of `holder` is stuck.
-pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> Failure {
-    let message = format!(
-        "{} is held by the run {} of {holder}, which is stuck since {} in the step {}",
-        target.site.path,
-        stuck.run,
-        event::time(stuck.since),
-        stuck.step.as_str()
-    );
-    Failure::new(
-        Kind::Resources,
-        message,
-        Some(&watch::held_by_the_kernel(&target.site.path)),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -211,7 +164,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        base::event::{Outcome, State},
+        base::{
+            event::{Outcome, State},
+            fault::Kind,
+        },
         config::{self, Config},
         daemon::{journal::Journal, peer::Peer, queue::Process},
         deploy::{

@@ -3,7 +3,7 @@
 //! It is looked for beside the work, so that nobody waits: a filesystem that hangs holds up its own targets alone.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use crate::{
     base::{
         event::{self, Done, Last, Past},
         fault::{Failure, Kind},
+        mutex,
     },
     config::Target,
     deploy::{run, state::Marker},
@@ -43,7 +44,7 @@ impl Scheduler {
         let (sender, looked) = mpsc::channel();
         let (scheduler, targets) = (self.clone(), targets.clone());
         let look = move || {
-            let next = || targets.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = || mutex::lock(&targets).next();
             while let Some(target) = next() {
                 if !scheduler.stop.is_set() && scheduler.is_unfinished(&target) {
                     scheduler.finish_unfinished(&target);

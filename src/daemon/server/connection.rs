@@ -13,6 +13,7 @@ use rustix::{
     net::sockopt,
 };
 
+use super::room::MAX_CONNECTIONS;
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
@@ -24,10 +25,14 @@ use crate::{
         journal::Journal,
         peer::Peer,
         queue::{Found, Scheduler},
-        server::{MAX_CONNECTIONS, REQUEST_TIMEOUT, WRITE_TIMEOUT},
         wire::{self, Format, Line, Request},
     },
 };
+
+/// How long a client may take to send its request.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to receive what was written to it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection's two directions.
 pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}

@@ -7,6 +7,9 @@ use std::sync::{
 
 use event_listener::Event as Bell;
 
+/// Connections that may wait at a time; the next one is told `busy`.
+pub const MAX_CONNECTIONS: usize = 256;
+
 /// Places, of which so many are taken.
 #[derive(Debug)]
 pub(super) struct Room {

@@ -1,10 +1,11 @@
 //! The process groups of running hooks: all of them can be killed at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Guard;
+use crate::base::mutex;
 
 /// The process groups of running hooks.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,6 @@ impl Groups {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.running)
     }
 }

@@ -5,18 +5,22 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, fchmod, mkdirat, openat, renameat, unlinkat},
+    fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, mkdirat, openat},
     io::Errno,
 };
 
 use crate::base::{
     bounded::{self, RULES},
+    durable::{self, Flush, Replace},
     fault::{Blame, Kind, kind_of_io},
     name::RunId,
 };
@@ -140,22 +144,15 @@ impl Hooks {
     /// A kill before the rename leaves `hooks/post-checkout.ID.tmp`, which nobody ever starts.
     pub fn write(&self, content: &[u8]) -> Result<(), Error> {
         let temporary = format!("{NAME}.{}.tmp", RunId::new());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file: File = openat(&self.dir, &temporary, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| self.failed("write", errno.into()))?
-            .into();
-        let written = file
-            .write_all(content)
-            .and_then(|()| Ok(fchmod(&file, Mode::from_raw_mode(0o755))?))
-            .and_then(|()| file.sync_all())
-            // A file that is open for writing cannot be started.
-            .map(|()| drop(file))
-            .and_then(|()| Ok(renameat(&self.dir, &temporary, &self.dir, NAME)?));
-        written.map_err(|err| {
-            // What is left is harmless.
-            unlinkat(&self.dir, &temporary, AtFlags::empty()).ok();
-            self.failed("write", err)
-        })
+        let replace = Replace {
+            dir: self.dir.as_fd(),
+            temporary: Path::new(&temporary),
+            access: durable::Access::Program,
+            flush: Flush::Content,
+        };
+        replace
+            .write(Path::new(NAME), content)
+            .map_err(|err| self.failed("write", err))
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> Error {

@@ -4,14 +4,14 @@ use std::{
     fmt, io,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use super::{Context, Error};
 use crate::{
-    base::event,
+    base::{event, mutex},
     config::Target,
     deploy::{
         place,
@@ -150,7 +150,7 @@ impl<'a> UnderWay<'a> {
         let begun = self.begin(mark);
         begun.map_err(|err| {
             let message = err.to_string();
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
+            *mutex::lock(&self.failed) = Some(err);
             io::Error::other(message)
         })
     }
@@ -211,7 +211,7 @@ impl<'a> UnderWay<'a> {
     }
 
     fn why(&self, ended: Result<(), Error>) -> Result<(), Error> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = mutex::lock(&self.failed).take();
         match (ended, failed) {
             (Err(_), Some(why)) => Err(why),
             (ended, _) => ended,

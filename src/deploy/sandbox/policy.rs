@@ -10,11 +10,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Files, sources};
+use super::sources;
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
     git::{repository, transport::Needs},
 };
+
+/// What the worker reads and writes besides what its configuration names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files<'a> {
+    /// The directory that past runs are kept in.
+    pub history: Option<&'a Path>,
+    /// The log.
+    pub log: Option<&'a Path>,
+}
 
 /// Paths by what is allowed beneath them. What is not there is passed over.
 #[derive(Debug, Default, PartialEq, Eq)]

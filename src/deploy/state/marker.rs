@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +18,7 @@ use crate::{
     base::{
         bounded, durable,
         event::now,
+        mutex,
         name::{RunId, TriggerName},
     },
     config::Target,
@@ -152,7 +153,7 @@ impl Run {
     }
 
     fn advance(&self, to: Advance) -> Result<(), Error> {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = mutex::lock(&self.progress);
         if *progress >= to {
             return Ok(());
         }
@@ -180,7 +181,7 @@ impl Run {
 
     /// Whether it is marked.
     pub fn has_begun(&self) -> bool {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) > Advance::Nothing
+        *mutex::lock(&self.progress) > Advance::Nothing
     }
 
     /// It is over, well or not.

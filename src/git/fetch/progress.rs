@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -10,7 +10,10 @@ use std::{
 
 use gix::progress::{Count, Id, MessageLevel, NestedProgress, Step, StepShared, Unit};
 
-use crate::base::report::{Phase, Report, Reporter, Unit as Counted};
+use crate::base::{
+    mutex,
+    report::{Phase, Report, Reporter, Unit as Counted},
+};
 
 /// At most one event of a phase in this time.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -63,7 +66,7 @@ impl Progress {
         let done = self.step.load(Ordering::Relaxed) as u64;
         let total = self.max.map(|max| max as u64);
         {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = mutex::lock(&self.last);
             let complete = total == Some(done);
             if !complete && last.is_some_and(|last| last.elapsed() < PERIOD) {
                 return;
@@ -141,7 +144,7 @@ impl gix::Progress for Progress {
     fn message(&self, level: MessageLevel, message: String) {
         if level == MessageLevel::Failure && matches!(self.shown, Some((Phase::Remote, _))) {
             let line = crate::base::fault::one_line(message.trim());
-            *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+            *mutex::lock(&self.fatal) = Some(line);
         }
     }
 }

@@ -3,14 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::PoisonError,
 };
 
 use gix::{ObjectId, remote::fetch};
 
 use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, of_room, progress::Progress};
 use crate::{
-    base::bounded,
+    base::{
+        bounded,
+        durable::{Access, Flush, Replace},
+        mutex,
+    },
     git::{
         intake::{self, Intake, Receiving},
         transport,
@@ -52,12 +55,10 @@ impl Context<'_> {
         let received = match intake.outcome() {
             Err(err) => Err(self.not_taken_in(&err)),
             Ok(taken) => received
-                .map_err(
-                    |err| match fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                        Some(said) => self.refused(said),
-                        None => self.failed(&err),
-                    },
-                )
+                .map_err(|err| match mutex::lock(&fatal).take() {
+                    Some(said) => self.refused(said),
+                    None => self.failed(&err),
+                })
                 .map(|outcome| (outcome.status, taken)),
         };
         match received.inspect_err(|_| before.discard())? {
@@ -163,7 +164,5 @@ fn restore(shallow: &Path, before: Option<&[u8]>) -> std::io::Result<()> {
     if bounded::read(shallow, bounded::LIST).is_ok_and(|now| now == before) {
         return Ok(());
     }
-    let lock = shallow.with_extension("lock");
-    fs::write(&lock, before)?;
-    fs::rename(lock, shallow)
+    Replace::by(&shallow.with_extension("lock"), Access::Usual, Flush::Nothing).write(shallow, before)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, Site};
+use super::{Error, site::Site};
 use crate::{base::bounded, git::intake};
 
 /// Bytes that are read at once.

@@ -11,7 +11,11 @@ use gix::{
 };
 use gix_pack::Find as _;
 
-use super::{Error, Site, id_of, replace, text};
+use super::{
+    Error,
+    site::{Site, id_of, replace},
+    text,
+};
 use crate::base::{bounded, durable};
 
 /// Bytes of unpacked objects that are kept while trees are read.

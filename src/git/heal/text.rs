@@ -9,7 +9,10 @@ use std::{
 
 use gix::{ObjectId, bstr::ByteSlice as _, refs::FullName};
 
-use super::{Error, Site, id_of, replace};
+use super::{
+    Error,
+    site::{Site, id_of, replace},
+};
 use crate::{
     base::bounded,
     git::origin::{Origin, Revision},

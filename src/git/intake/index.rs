@@ -5,7 +5,7 @@ use std::{
     io::{self, BufWriter, Write as _},
 };
 
-use super::stream::Table;
+use super::table::Table;
 
 /// Offsets from here on are in a table of their own.
 const FAR: u64 = 1 << 31;

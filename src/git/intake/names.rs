@@ -14,7 +14,7 @@ use gix::{
     objs::{CommitRefIter, Kind, TagRef, TreeRefIter, commit::ref_iter::Token},
 };
 
-use super::stream::Table;
+use super::table::Table;
 
 /// Names that are noted for one pack, and the objects of a pack that they are noted for: 100 MB at most.
 pub(super) const MAX_NAMES: usize = 900_000;
@@ -226,7 +226,7 @@ fn same_at_end(a: &[u8], b: &[u8]) -> usize {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{super::stream::NONE, *};
+    use super::{super::table::NONE, *};
 
     type Objects = Vec<(Kind, ObjectId, Vec<u8>)>;
 

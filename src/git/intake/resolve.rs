@@ -22,10 +22,15 @@ use gix::{
 use gix_pack::data::Entry;
 
 use super::{
-    Error, Fail, IN_MEMORY, Progress, Store,
-    stream::{self, NONE, Table, check, damaged},
+    error::{Error, Fail},
+    store::{IN_MEMORY, Progress, Store},
+    stream::{self, check, damaged},
+    table::{NONE, Table},
 };
-use crate::git::large::{self, Content, Inflated, LARGE, Section, copied};
+use crate::{
+    base::mutex,
+    git::large::{self, Content, Inflated, LARGE, Section, copied},
+};
 
 /// More threads would read the disk in more places, and each needs memory.
 const MAX_THREADS: usize = 4;
@@ -210,7 +215,7 @@ struct Found {
 
 impl Work<'_> {
     fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.found)
     }
 
     fn run(&self) -> Result<(), Fail> {

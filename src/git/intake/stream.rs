@@ -13,65 +13,18 @@ use gix::{
 };
 use gix_pack::data::{self, Entry, entry::Header};
 
-use super::{BETWEEN_LOOKS, Error, Fail, IN_MEMORY, MAX_OBJECTS, Progress, Store, names};
+use super::{
+    error::{Error, Fail, MAX_OBJECTS},
+    names,
+    store::{BETWEEN_LOOKS, IN_MEMORY, Progress, Store},
+    table::{NONE, Table},
+};
 use crate::git::large::{Content, LARGE};
 
 /// What is inflated at once, in bytes.
 const PIECE: usize = 64 << 10;
 /// Of a delta: its beginning, with the sizes of base and result.
 const HEAD: usize = 20;
-/// No parent.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// What is known of a pack's objects, in their order.
-pub(super) struct Table {
-    pub(super) hash: gix::hash::Kind,
-    pub(super) offsets: Vec<u64>,
-    pub(super) crcs: Vec<u32>,
-    /// One after the other, without anything between them.
-    pub(super) ids: Vec<u8>,
-    /// Nothing for a delta that is not undone yet.
-    pub(super) kinds: Vec<Option<Kind>>,
-    /// Which object a delta is based on, if that is given by its place.
-    pub(super) parents: Vec<u32>,
-    /// Deltas whose base is given by its id.
-    pub(super) refs: Vec<(ObjectId, u32)>,
-    /// Where entries end.
-    pub(super) end: u64,
-    /// What the pack ends with.
-    pub(super) checksum: ObjectId,
-}
-
-impl Table {
-    pub(super) fn new(hash: gix::hash::Kind) -> Self {
-        Self {
-            hash,
-            offsets: Vec::new(),
-            crcs: Vec::new(),
-            ids: Vec::new(),
-            kinds: Vec::new(),
-            parents: Vec::new(),
-            refs: Vec::new(),
-            end: 0,
-            checksum: hash.null(),
-        }
-    }
-
-    pub(super) fn push(&mut self, offset: u64, crc: u32, whole: Option<(Kind, ObjectId)>, parent: u32) {
-        self.offsets.push(offset);
-        self.crcs.push(crc);
-        let id = whole.map_or(self.hash.null(), |(_, id)| id);
-        self.ids.extend_from_slice(id.as_slice());
-        self.kinds.push(whole.map(|(kind, _)| kind));
-        self.parents.push(parent);
-    }
-
-    /// Where the entry of the object `at` is.
-    pub(super) fn range(&self, at: usize) -> std::ops::Range<u64> {
-        self.offsets[at]..self.offsets.get(at + 1).copied().unwrap_or(self.end)
-    }
-}
-
 /// Read a pack from `from` into `file`.
 pub(super) fn read(
     from: &mut dyn BufRead,

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 
-use super::{Content, copied, corrupt};
+use super::content::{Content, copied, corrupt};
 
 /// The length of a copy that gives none.
 const DEFAULT_COPY: u64 = 0x10000;

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     Error,
-    recovery::{OLD_LOCK, age, remove},
+    error::OLD_LOCK,
+    recovery::{age, remove},
 };
 use crate::base::report::{Report, Reporter};
 

@@ -15,15 +15,13 @@ use std::{
     io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use super::Error;
-use crate::base::bounded;
+use super::error::{Error, OLD_LOCK};
+use crate::base::{bounded, mutex};
 
-/// A lock file that is older is nobody's: git holds one while it writes an index or a ref, for seconds. In time.
-pub(super) const OLD_LOCK: Duration = Duration::from_secs(10 * 60);
 /// A pack without index, or a temporary file of git's, that is older is nobody's: `git repack` may take hours. In time.
 const OLD_PACK: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -74,7 +72,7 @@ pub fn clear(git_dir: &Path) -> Result<(), Error> {
 impl Recovered {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         // A panic while it is held leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.0)
     }
 }
 

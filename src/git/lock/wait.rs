@@ -6,14 +6,17 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::base::watch::{Early, Watch};
+use crate::base::{
+    identity::Identity,
+    mutex,
+    watch::{Early, Watch},
+};
 
 /// Why there is no lock.
 pub(super) enum Failed {
@@ -23,7 +26,7 @@ pub(super) enum Failed {
 
 /// A thread that waits for the lock on a directory.
 struct Waiter {
-    device_and_inode: (u64, u64),
+    dir: Identity,
     state: Mutex<State>,
 }
 
@@ -42,9 +45,9 @@ static WAITERS: Mutex<Vec<Arc<Waiter>>> = Mutex::new(Vec::new());
 /// Lock `dir`. The file that holds the lock may be another one of the same directory.
 pub(super) fn lock(dir: File, watch: &Watch) -> Result<File, Failed> {
     let waiter = find(dir, watch).map_err(Failed::Io)?;
-    let has_ended = || matches!(*lock_of(&waiter.state), State::Ended(_));
+    let has_ended = || matches!(*mutex::lock(&waiter.state), State::Ended(_));
     let waited = watch.wait_for(has_ended);
-    let state = std::mem::replace(&mut *lock_of(&waiter.state), State::Left);
+    let state = std::mem::replace(&mut *mutex::lock(&waiter.state), State::Left);
     match (waited, state) {
         (Ok(()), State::Ended(locked)) => locked.map_err(Failed::Io),
         (waited, _) => Err(Failed::Early(waited.err().unwrap_or(Early::Over))),
@@ -53,19 +56,18 @@ pub(super) fn lock(dir: File, watch: &Watch) -> Result<File, Failed> {
 
 /// A waiter that was left, or a new one.
 fn find(dir: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
-    let meta = dir.metadata()?;
-    let device_and_inode = (meta.dev(), meta.ino());
-    let mut waiters = lock_of(&WAITERS);
+    let identity = Identity::of(&dir.metadata()?);
+    let mut waiters = mutex::lock(&WAITERS);
     for waiter in waiters.iter() {
-        let mut state = lock_of(&waiter.state);
-        if waiter.device_and_inode == device_and_inode && matches!(*state, State::Left) {
+        let mut state = mutex::lock(&waiter.state);
+        if waiter.dir == identity && matches!(*state, State::Left) {
             *state = State::Wanted(watch.clone());
             drop(state);
             return Ok(waiter.clone());
         }
     }
     let waiter = Arc::new(Waiter {
-        device_and_inode,
+        dir: identity,
         state: Mutex::new(State::Wanted(watch.clone())),
     });
     let thread = thread::Builder::new().name("lock".into());
@@ -78,9 +80,9 @@ fn find(dir: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
 fn block(waiter: &Arc<Waiter>, dir: File) {
     let locked = rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive));
     // In this order, as `find` does: so that nobody finds one that has ended.
-    let mut waiters = lock_of(&WAITERS);
+    let mut waiters = mutex::lock(&WAITERS);
     waiters.retain(|other| !Arc::ptr_eq(other, waiter));
-    let mut state = lock_of(&waiter.state);
+    let mut state = mutex::lock(&waiter.state);
     drop(waiters);
     if let State::Wanted(watch) = &*state {
         let watch = watch.clone();
@@ -88,9 +90,4 @@ fn block(waiter: &Arc<Waiter>, dir: File) {
         drop(state);
         watch.ring();
     }
-}
-
-fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while one of these is held leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,13 @@
 //! One edit of a ref, which leaves no lock file behind even where the disk refuses to remove one.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use gix::{
     lock::acquire::Fail,
     refs::transaction::{Change, RefEdit},
 };
+
+use crate::base::identity::Identity;
 
 /// How long an edit waits for the lock file of a ref, and for that of `packed-refs`: git's defaults.
 const REF_PATIENCE: Fail = Fail::AfterDurationWithBackoff(Duration::from_millis(100));
@@ -23,7 +20,7 @@ const PACKED_REFS_PATIENCE: Fail = Fail::AfterDurationWithBackoff(Duration::from
 pub fn edit_ref(repo: &gix::Repository, edit: RefEdit) -> Result<(), gix::Error> {
     let locks: Vec<PathBuf> = locked_by(repo, &edit)
         .into_iter()
-        .filter(|path| identity(path).is_none())
+        .filter(|path| Identity::at(path).is_err())
         .collect();
     let committer = repo.committer().transpose()?;
     let transaction = repo
@@ -32,11 +29,11 @@ pub fn edit_ref(repo: &gix::Repository, edit: RefEdit) -> Result<(), gix::Error>
         .prepare(Some(edit), REF_PATIENCE, PACKED_REFS_PATIENCE)?;
     let held = locks
         .into_iter()
-        .filter_map(|path| Some((identity(&path)?, path)));
+        .filter_map(|path| Some((Identity::at(&path).ok()?, path)));
     let held: Vec<_> = held.collect();
     let edited = transaction.commit(committer);
     for (file, path) in held {
-        if identity(&path) == Some(file) {
+        if Identity::at(&path).is_ok_and(|now| now == file) {
             // If it fails again, the next run waits for it, and names it.
             fs::remove_file(path).ok();
         }
@@ -62,9 +59,4 @@ fn locked_by(repo: &gix::Repository, edit: &RefEdit) -> Vec<PathBuf> {
         .iter()
         .map(|name| dir.join(format!("{name}.lock")))
         .collect()
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let meta = fs::symlink_metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use gix::ObjectId;
 
 use super::{
-    Error, Outcome, Reason, Tidying, leave,
+    Error, Outcome, Reason, files, leave,
     memory::Memory,
     merge,
     output::Merged,
@@ -17,6 +17,7 @@ use super::{
     roots::{self, Roots},
     stock::{self, Pack, Stock},
     swap,
+    task::Tidying,
 };
 use crate::{
     base::report::Reporter,
@@ -77,19 +78,7 @@ impl Tidying<'_> {
         {
             return Ok(Outcome::Overtaken);
         }
-        let new = merged.as_ref().map(|merged| merged.name.as_str());
-        if let Some(merged) = &merged {
-            swap::install(merged, &self.pack_dir())?;
-        }
-        if Indices::open(packs, repo.object_hash())?.any(|id| !reach.has(id)) {
-            swap::remove_commit_graph(self.objects)?;
-        }
-        swap::remove_packs(packs, new, &self.pack_dir())?;
-        // Not by `db`, which remembers packs that are gone.
-        let repo = repository::open(self.options.git_dir)?;
-        let last = reach.beginning().filter(|_| self.options.is_bounded);
-        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
-        self.prune_loose(&repo)?;
+        self.swap(repo, packs, merged.as_ref(), &reach)?;
         let left = Stock::read(self.objects)?;
         let memory = Memory {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),
@@ -99,6 +88,30 @@ impl Tidying<'_> {
         };
         memory.write(self.options.git_dir)?;
         self.change(stock).map(Outcome::Collected)
+    }
+
+    /// Let `merged` take the place of `packs`, and drop what else names or repeats objects of these.
+    fn swap(
+        &self,
+        repo: &gix::Repository,
+        packs: &[Pack],
+        merged: Option<&Merged>,
+        reach: &Reach<'_>,
+    ) -> Result<(), Error> {
+        if let Some(merged) = merged {
+            swap::install(merged, &self.pack_dir())?;
+        }
+        let going = Indices::open(packs, repo.object_hash())?;
+        if going.any(|id| !reach.has(id)) {
+            swap::remove_commit_graph(self.objects)?;
+        }
+        let new = merged.map(|merged| merged.name.as_str());
+        swap::remove_packs(packs, new, &self.pack_dir())?;
+        // Opened now: the one that was read from remembers packs that are gone.
+        let repo = repository::open(self.options.git_dir)?;
+        let last = reach.beginning().filter(|_| self.options.is_bounded);
+        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
+        self.prune_loose(&repo)
     }
 
     /// Follow all that keeps objects alive, as it is now, but for what was read `before`. `None`: an index is not
@@ -150,7 +163,7 @@ impl Tidying<'_> {
         let going = Indices::open(packs, repo.object_hash())?;
         let mut new = Vec::new();
         if let Some(merged) = merged {
-            new.push(merge::open_index(&merged.index, repo.object_hash())?);
+            new.push(stock::open_index(&merged.index, repo.object_hash())?);
         }
         let new = Indices(new);
         Ok(reach.fresh().iter().all(|id| !going.have(id) || new.have(id)))
@@ -185,14 +198,14 @@ impl Tidying<'_> {
         let packed = Indices::open(&packs, repo.object_hash())?;
         for (id, path) in swap::loose(self.objects, repo.object_hash()) {
             if packed.have(&id) && self.is_old(&path)? {
-                swap::remove(&path)?;
+                files::remove(&path)?;
             }
         }
         Ok(())
     }
 
     fn is_old(&self, path: &Path) -> Result<bool, Error> {
-        let meta = stock::metadata(path)?;
+        let meta = files::metadata(path)?;
         Ok(meta.is_some_and(|meta| stock::is_older(stock::modified(&meta), self.now, self.options.grace)))
     }
 }
@@ -202,7 +215,7 @@ struct Indices(Vec<gix_pack::index::File>);
 
 impl Indices {
     fn open(packs: &[Pack], hash: gix::hash::Kind) -> Result<Self, Error> {
-        let open = |pack: &Pack| merge::open_index(&pack.path.with_extension("idx"), hash);
+        let open = |pack: &Pack| stock::open_index(&pack.path.with_extension("idx"), hash);
         packs.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Error, stock};
+use super::{Error, files, stock};
 
 /// A lock file of git's own maintenance older than this is of a process that died (as git itself sees it).
 const STALE: Duration = Duration::from_secs(12 * 3600);
@@ -71,7 +71,7 @@ pub(super) fn reason(repo: &gix::Repository, now: SystemTime) -> Result<Option<R
         return Ok(Some(Reason::Grafts));
     }
     for name in LOCKS {
-        let meta = stock::metadata(&git_dir.join(name))?;
+        let meta = files::metadata(&git_dir.join(name))?;
         if meta.is_some_and(|meta| !stock::is_older(stock::modified(&meta), now, STALE)) {
             return Ok(Some(Reason::GitAtWork(name)));
         }
@@ -81,7 +81,7 @@ pub(super) fn reason(repo: &gix::Repository, now: SystemTime) -> Result<Option<R
         return Ok(Some(Reason::MultiPackIndexChain));
     }
     let is_promisor = |path: &Path| path.extension().is_some_and(|ext| ext == "promisor");
-    match stock::list(&pack_dir)?.iter().any(|path| is_promisor(path)) {
+    match files::list(&pack_dir)?.iter().any(|path| is_promisor(path)) {
         true => Ok(Some(Reason::Partial)),
         false => Ok(None),
     }

@@ -11,7 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::base::bounded::{self, RULES};
+use crate::base::{
+    bounded::{self, RULES},
+    durable::{Access, Flush, Replace},
+};
 
 /// After a failure, nothing is tried for so long: its cause may be there for every run.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -47,9 +50,9 @@ impl Memory {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
             _ => {}
         }
-        let temporary = path.with_extension("json.new");
-        fs::write(&temporary, text).map_err(failed)?;
-        fs::rename(&temporary, &path).map_err(failed)
+        Replace::by(&path.with_extension("json.new"), Access::Usual, Flush::Nothing)
+            .write(&path, &text)
+            .map_err(failed)
     }
 
     /// The same, but try nothing for a while.

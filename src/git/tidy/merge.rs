@@ -16,7 +16,7 @@ use super::{
     Error,
     output::{MAX_DELTA_BYTES, MAX_DEPTH, Merged, Output},
     similar,
-    stock::Pack,
+    stock::{Pack, open_index},
 };
 
 /// Write what `wanted` picks from `packs`, the oldest first, and the objects `loose`, into `dir`. `None`: that is
@@ -57,11 +57,6 @@ pub(super) fn merge(
         .fold(0o444, |all, mode| all & mode);
     out.finish(dir, modified.unwrap_or_else(SystemTime::now), mode | 0o400)
         .map(Some)
-}
-
-/// Open the index of a pack.
-pub(super) fn open_index(path: &Path, hash: gix::hash::Kind) -> Result<index::File, Error> {
-    index::File::at(path, hash).map_err(|err| Error::pack(path, &err))
 }
 
 /// A pack to copy from.

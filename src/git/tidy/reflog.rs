@@ -5,14 +5,17 @@
 //! deploy would keep the one before alive.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use gix::{ObjectId, bstr::ByteSlice as _};
 
-use super::{Error, stock, swap};
+use super::{
+    Error,
+    files::{self, Guard},
+    stock,
+};
 use crate::base::bounded;
 
 /// A reflog, in bytes: one of hundreds of thousands of lines. It is in memory twice while it is shortened.
@@ -77,10 +80,10 @@ pub(super) fn all(dir: &Path) -> Result<Vec<Log>, Error> {
 }
 
 fn below(logs: &Path, refs: &Path, found: &mut Vec<Log>) -> Result<(), Error> {
-    for path in stock::list(logs)? {
+    for path in files::list(logs)? {
         let Some(name) = path.file_name() else { continue };
         let reference = refs.join(name);
-        match stock::metadata(&path)? {
+        match files::metadata(&path)? {
             Some(meta) if meta.is_dir() => below(&path, &reference, found)?,
             Some(meta) if meta.is_file() => found.push(Log {
                 is_stash: reference.ends_with("refs/stash"),
@@ -127,7 +130,7 @@ impl Log {
         let Some(text) = self.expired(policy, is_alive)? else {
             return Ok(true);
         };
-        swap::replace(git_dir, &self.path, &text)
+        files::replace(git_dir, &self.path, &text)
             .map(|()| true)
             .map_err(|err| Error::io("rewrite", &self.path, err))
     }
@@ -198,33 +201,10 @@ fn parse(bytes: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// A lock file of git's, removed again when this is dropped.
-pub(super) struct Guard(PathBuf);
-
-impl Guard {
-    /// Take the lock, unless somebody has it.
-    pub(super) fn take(path: PathBuf) -> Result<Option<Self>, Error> {
-        // A ref that is packed has no directory of its own.
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|err| Error::io("create", parent, err))?;
-        }
-        match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(_) => Ok(Some(Self(path))),
-            Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
-            Err(err) => Err(Error::io("lock", &path, err)),
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Recovery removes it otherwise.
-        drop(fs::remove_file(&self.0));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const DAY: u64 = 24 * 3600;

@@ -1,19 +1,18 @@
 //! Where everything that is alive begins: refs, HEADs, indices and reflogs, of linked worktrees, too.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use gix::{ObjectId, bstr::ByteSlice as _};
 
 use super::{
-    Error,
+    Error, files,
     reach::{Reach, Worth},
     reflog::{self, Policy},
-    stock,
 };
-use crate::base::bounded::{self, LIST};
+use crate::base::{
+    bounded::{self, LIST},
+    identity::Stamp,
+};
 
 /// The roots of a repository at one moment.
 #[derive(Debug, Default)]
@@ -26,25 +25,9 @@ pub(super) struct Roots {
     indices: Vec<(PathBuf, Stamp)>,
 }
 
-/// A file is the same as long as this is: inode, size, and the times of its last changes. git replaces an index
-/// by a rename.
-type Stamp = (u64, u64, i64, i64, i64, i64);
-
+/// git replaces an index by a rename.
 fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
-    Ok(stock::metadata(path)?.map(|meta| {
-        let (modified, changed) = (
-            (meta.mtime(), meta.mtime_nsec()),
-            (meta.ctime(), meta.ctime_nsec()),
-        );
-        (
-            meta.ino(),
-            meta.len(),
-            modified.0,
-            modified.1,
-            changed.0,
-            changed.1,
-        )
-    }))
+    Ok(files::metadata(path)?.as_ref().map(Stamp::of))
 }
 
 impl Roots {
@@ -103,7 +86,7 @@ impl Roots {
 
     /// `HEAD` if it is detached, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD` and the like.
     fn heads(&mut self, dir: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
-        for path in stock::list(dir)? {
+        for path in files::list(dir)? {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             let is_head =
                 name.ends_with(b"HEAD") && name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
@@ -121,9 +104,9 @@ impl Roots {
 
     /// The refs that a linked worktree has for itself: of bisecting and rebasing.
     fn private_refs(&mut self, dir: &Path) -> Result<(), Error> {
-        for path in stock::list(dir)? {
+        for path in files::list(dir)? {
             // A link may lead up again.
-            match stock::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
+            match files::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
                 true => self.private_refs(&path)?,
                 false => self.kept.extend(
                     ids(&path, gix::hash::Kind::Sha1)?
@@ -166,7 +149,7 @@ impl Roots {
 
 /// The git directory, and those of linked worktrees in it.
 pub(super) fn admin_dirs(git_dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut dirs = stock::list(&git_dir.join("worktrees"))?;
+    let mut dirs = files::list(&git_dir.join("worktrees"))?;
     dirs.retain(|dir| dir.is_dir());
     dirs.insert(0, git_dir.into());
     Ok(dirs)

@@ -1,13 +1,15 @@
 //! What `objects/pack` holds, and what of it is due: pure but for the listing.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use super::{Error, memory::Memory};
+use gix_pack::index;
+
+use super::{Error, files, memory::Memory};
 
 /// So many packs are put together: every look-up of an object may have to look into each of them.
 pub(super) const MAX_PACKS: usize = 32;
@@ -38,6 +40,11 @@ pub(super) struct Pack {
     pub(super) held: bool,
 }
 
+/// Open the index of a pack.
+pub(super) fn open_index(path: &Path, hash: gix::hash::Kind) -> Result<index::File, Error> {
+    index::File::at(path, hash).map_err(|err| Error::pack(path, &err))
+}
+
 /// All packs, and about how many loose objects and cuts of history (`shallow`) there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Stock {
@@ -61,11 +68,13 @@ impl Stock {
     pub(super) fn read(objects: &Path) -> Result<Self, Error> {
         let dir = objects.join("pack");
         let mut packs = Vec::new();
-        for path in list(&dir)? {
+        for path in files::list(&dir)? {
             if path.extension().is_none_or(|ext| ext != "pack") || !path.with_extension("idx").exists() {
                 continue;
             }
-            let Some(meta) = metadata(&path)? else { continue };
+            let Some(meta) = files::metadata(&path)? else {
+                continue;
+            };
             let held = ["keep", "mtimes"]
                 .iter()
                 .any(|ext| path.with_extension(ext).exists());
@@ -80,8 +89,8 @@ impl Stock {
         // The oldest first: what comes later is a change of what came before.
         packs.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
         // As git does it for gc.auto: ids are spread evenly, so one directory of 256 tells.
-        let loose = list(&objects.join("17"))?.len() as u64 * 256;
-        let shallow = metadata(&objects.with_file_name("shallow"))?;
+        let loose = files::list(&objects.join("17"))?.len() as u64 * 256;
+        let shallow = files::metadata(&objects.with_file_name("shallow"))?;
         let cuts = shallow.map_or(0, |meta| meta.len() / 41);
         Ok(Self { packs, loose, cuts })
     }
@@ -137,27 +146,6 @@ fn smallest(mut packs: Vec<Pack>) -> Vec<Pack> {
 /// Whether a file modified at `modified` is older than `grace`; one of the future is not.
 pub(super) fn is_older(modified: SystemTime, now: SystemTime, grace: Duration) -> bool {
     now.duration_since(modified).is_ok_and(|age| age >= grace)
-}
-
-/// The paths in `dir`, none if it is not there.
-pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |source| Error::io("list", dir, source);
-    match fs::read_dir(dir) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-            .collect(),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(err) => Err(failed(err)),
-    }
-}
-
-/// The metadata of `path`, unless it is not there.
-pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(Error::io("look at", path, err)),
-    }
 }
 
 /// When a file was modified. Its nanoseconds count: see [`Pack::modified`].

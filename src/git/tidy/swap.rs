@@ -13,8 +13,8 @@ use gix::{ObjectId, bstr::ByteSlice as _, hashtable::HashSet};
 
 use super::{
     Error,
+    files::{self, Guard, remove, replace},
     output::Merged,
-    reflog::Guard,
     stock::{self, Pack},
 };
 use crate::base::bounded::{self, LIST};
@@ -22,7 +22,7 @@ use crate::base::bounded::{self, LIST};
 /// Whether `packs` are all there as they were. With `untouched`, git must not have found anything in them either.
 pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> {
     for pack in packs {
-        let Some(meta) = stock::metadata(&pack.path)? else {
+        let Some(meta) = files::metadata(&pack.path)? else {
             return Ok(false);
         };
         if meta.len() != pack.bytes
@@ -40,7 +40,7 @@ pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> 
 pub(super) fn age(merged: &Merged, packs: &[Pack]) -> Result<(), Error> {
     let mut youngest = None;
     for pack in packs {
-        youngest = youngest.max(stock::metadata(&pack.path)?.map(|meta| stock::modified(&meta)));
+        youngest = youngest.max(files::metadata(&pack.path)?.map(|meta| stock::modified(&meta)));
     }
     let failed = |err| Error::io("set the time of", &merged.pack, err);
     match youngest {
@@ -79,7 +79,7 @@ pub(super) fn remove_packs(packs: &[Pack], new: Option<&str>, pack_dir: &Path) -
         return Ok(());
     }
     // It names packs that go; without it git looks into each index.
-    for path in stock::list(pack_dir)? {
+    for path in files::list(pack_dir)? {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if name == b"multi-pack-index" || name.starts_with(b"multi-pack-index-") {
             remove(&path)?;
@@ -97,7 +97,7 @@ pub(super) fn remove_packs(packs: &[Pack], new: Option<&str>, pack_dir: &Path) -
 pub(super) fn remove_commit_graph(objects: &Path) -> Result<(), Error> {
     let chain = objects.join("info/commit-graphs");
     remove(&chain.join("commit-graph-chain"))?;
-    for path in stock::list(&chain)? {
+    for path in files::list(&chain)? {
         remove(&path)?;
     }
     remove(&objects.join("info/commit-graph"))
@@ -146,19 +146,6 @@ pub(super) fn prune_shallow(
     replace(git_dir, &path, text.as_bytes()).map_err(failed)
 }
 
-/// Put `content` in the place of the file `path`. The caller holds the target's lock, and recovery removes what a
-/// kill leaves.
-pub(super) fn replace(git_dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = git_dir.join("gitsocket");
-    fs::create_dir_all(&dir)?;
-    let temporary = dir.join("tidy.tmp");
-    fs::write(&temporary, content)?;
-    let file = File::open(&temporary)?;
-    file.set_permissions(fs::metadata(path)?.permissions())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 /// Loose objects, and when they were written.
 pub(super) fn loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBuf)> {
     gix::odb::loose::Store::at(objects, hash)
@@ -170,12 +157,4 @@ pub(super) fn loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, Pat
             (id, objects.join(&hex[..2]).join(&hex[2..]))
         })
         .collect()
-}
-
-/// Remove a file, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, err)),
-        _ => Ok(()),
-    }
 }

@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeSet, process::Command};
 
+use gix::ObjectId;
+
 use super::*;
+use crate::base::name::AbsPath;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -96,8 +99,8 @@ impl Clone {
     fn age(&self, age: Duration) {
         let time = self.born - age;
         let objects = self.path(".git/objects");
-        for dir in stock::list(&objects).unwrap().iter().filter(|dir| dir.is_dir()) {
-            for file in stock::list(dir).unwrap().iter().filter(|file| file.is_file()) {
+        for dir in files::list(&objects).unwrap().iter().filter(|dir| dir.is_dir()) {
+            for file in files::list(dir).unwrap().iter().filter(|file| file.is_file()) {
                 File::open(file).unwrap().set_modified(time).unwrap();
             }
         }
@@ -171,7 +174,7 @@ impl Clone {
         let counted = self.git(&["count-objects", "-v"]);
         assert!(counted.contains("garbage: 0"), "{counted}");
         assert!(!self.path(".git/objects").join(TEMPORARY).exists());
-        for path in stock::list(&self.path(".git/gitsocket")).unwrap() {
+        for path in files::list(&self.path(".git/gitsocket")).unwrap() {
             assert_eq!(path.file_name().unwrap(), "tidy.json");
         }
     }
@@ -448,11 +451,11 @@ fn kept_packs_and_alternates_are_not_ours() {
         }
     }
     clone.commit("b", "on top of what was lent");
-    let lent_before = stock::list(&lent_objects.join("pack")).unwrap().len();
+    let lent_before = files::list(&lent_objects.join("pack")).unwrap().len();
     clone.collect();
     clone.check();
     assert_eq!(
-        stock::list(&lent_objects.join("pack")).unwrap().len(),
+        files::list(&lent_objects.join("pack")).unwrap().len(),
         lent_before
     );
     clone.git(&["log", "--stat"]);
@@ -583,10 +586,10 @@ fn some_repositories_are_left_alone() {
         clone.commit("a", "1");
         clone.make_due();
         clone.age(2 * HOUR);
-        let before = stock::list(&clone.path(".git/objects/pack")).unwrap().len();
+        let before = files::list(&clone.path(".git/objects/pack")).unwrap().len();
         prepare(&clone);
         assert_eq!(clone.tidy(), Outcome::LeftAlone(reason.clone()));
-        let after = stock::list(&clone.path(".git/objects/pack")).unwrap();
+        let after = files::list(&clone.path(".git/objects/pack")).unwrap();
         let ours = |path: &PathBuf| {
             path.extension()
                 .is_some_and(|ext| ext != "promisor" && ext != "d")
@@ -617,7 +620,7 @@ fn what_names_packs_and_commits_goes_with_them() {
     clone.git(&["multi-pack-index", "write"]);
     clone.collect();
     clone.check();
-    let left = stock::list(&clone.path(".git/objects/pack")).unwrap();
+    let left = files::list(&clone.path(".git/objects/pack")).unwrap();
     assert_eq!(left.len(), 2, "{left:?}");
     clone.git(&["commit-graph", "verify"]);
 }

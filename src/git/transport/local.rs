@@ -11,7 +11,7 @@ use std::{
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -28,6 +28,7 @@ use super::{Deadline, Timed, Transport};
 use crate::{
     base::{
         fault::{Blame, Kind, kind_of_io},
+        mutex,
         name::AbsPath,
     },
     git::{large::Scratch, repository, upload_pack},
@@ -163,7 +164,10 @@ impl Threads {
             all.iter().filter(left).count() >= MAX_LEFT
         };
         let patience = deadline.left().unwrap_or_default();
-        let waited = self.0.ended.wait_timeout_while(lock(&self.0.all), patience, full);
+        let waited = self
+            .0
+            .ended
+            .wait_timeout_while(mutex::lock(&self.0.all), patience, full);
         let (mut all, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return None;
@@ -187,14 +191,9 @@ struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        lock(&self.threads.0.all).retain(|one| !Arc::ptr_eq(&one.stop, &self.stop));
+        mutex::lock(&self.threads.0.all).retain(|one| !Arc::ptr_eq(&one.stop, &self.stop));
         self.threads.0.ended.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A list is never half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serve the repository at `path` to the transport that is returned.

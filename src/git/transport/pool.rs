@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::base::mutex;
+
 /// No connection lives longer: addresses change, and keys are withdrawn.
 pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
@@ -128,7 +130,7 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
 impl<K: Send + 'static, V: Send + 'static> Shelf<K, V> {
     fn state(&self) -> MutexGuard<'_, State<K, V>> {
         // A panic while it is held leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.state)
     }
 
     /// Have a thread close what is over its time; false if there can be none.

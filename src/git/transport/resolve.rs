@@ -13,9 +13,12 @@ use std::{
     time::Duration,
 };
 
-use domain::base::{Name, Rtype};
+use domain::base::Rtype;
 
-use self::{question::Question, servers::Servers};
+use self::{
+    question::Question,
+    servers::{Fqdn, Servers},
+};
 use super::Deadline;
 use crate::base::bounded::{self, LIST};
 
@@ -24,9 +27,6 @@ mod servers;
 
 #[cfg(test)]
 mod tests;
-
-/// A name as it is asked for.
-type Fqdn = Name<Vec<u8>>;
 
 /// When one family of addresses is known, as long is waited for the other: some servers never answer for one of them.
 const OTHER_FAMILY: Duration = Duration::from_secs(1);

@@ -6,22 +6,26 @@
 //! What is said over it is the business of `fetch`.
 
 mod channel;
+mod end;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
+mod kept;
 mod key;
 mod known_hosts;
+mod link;
 mod login;
 mod remote;
 mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
-    io::{self, BufReader, BufWriter, Read as _},
-    path::{Path, PathBuf},
+    io::{self, BufReader, BufWriter},
+    path::Path,
 };
 
 use gix_transport::{
@@ -29,12 +33,15 @@ use gix_transport::{
     client::git::{ConnectMode, blocking_io::Connection},
 };
 
+pub(super) use self::session::Sessions;
 pub use self::{
     error::{Error, Offer},
+    kept::Surroundings,
     known_hosts::Line,
 };
 use self::{
     guard::Trust,
+    kept::Key,
     known_hosts::{KnownHosts, Source},
     login::Login,
     remote::Remote,
@@ -44,8 +51,6 @@ use self::{
 use super::{
     Options,
     bounded::{Bounded, Opening},
-    pool::Pool,
-    stamp::Stamps,
 };
 use crate::{
     base::{
@@ -54,48 +59,6 @@ use crate::{
     },
     git::origin::{Auth, Ssh},
 };
-
-/// Where OpenSSH keeps what is not named in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The home directory, if there is one.
-    pub home: Option<PathBuf>,
-    /// The socket of the agent, if there is one.
-    pub agent: Option<PathBuf>,
-    /// The hosts that all users of the system know.
-    pub system_known_hosts: PathBuf,
-}
-
-impl Surroundings {
-    /// As the environment says: `$HOME` and `$SSH_AUTH_SOCK`. The system's list of users is not asked.
-    pub fn from_env() -> Self {
-        let path = |name| std::env::var_os(name).map(PathBuf::from);
-        Self {
-            home: path("HOME").filter(|home| home.is_absolute()),
-            agent: path("SSH_AUTH_SOCK").filter(|socket| !socket.as_os_str().is_empty()),
-            system_known_hosts: "/etc/ssh/ssh_known_hosts".into(),
-        }
-    }
-
-    /// The hosts that the user of the home directory knows.
-    fn own_known_hosts(&self) -> Option<PathBuf> {
-        self.home.as_ref().map(|home| home.join(".ssh/known_hosts"))
-    }
-}
-
-/// What makes two connections the same: then the second need not be opened.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    host: String,
-    port: u16,
-    user: String,
-    ssh: Ssh,
-    around: Surroundings,
-    files: Stamps,
-}
-
-/// Connections that are logged in.
-pub(super) type Sessions = Pool<Key, Session>;
 
 /// A conversation with upload-pack on a host.
 pub type Conversation = Bounded<Connection<BufReader<Opening<Stream>>, BufWriter<Stream>>>;
@@ -124,17 +87,11 @@ fn start(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Resul
         Auth::Ssh(ssh) => ssh,
         _ => &default,
     };
-    let key = Key {
-        host: remote.host.clone(),
-        port: remote.port,
-        user: remote.user.clone(),
-        ssh: ssh.clone(),
-        around: around.clone(),
-        files: stamps(ssh, around),
-    };
+    let key = Key::new(remote, ssh, around);
     let sessions = &options.connections.ssh;
+    let (deadline, report) = (options.deadline, options.report);
     if let Some(kept) = sessions.borrow(&key) {
-        match session::run(kept, remote, options, Some(options.deadline.patience())) {
+        match Stream::open(kept, remote, deadline, report, Some(deadline.patience())) {
             Ok(stream) => return Ok(stream),
             Err(err) => tracing::debug!("another connection is opened, as the one kept is dead: {err}"),
         }
@@ -142,20 +99,8 @@ fn start(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Resul
     // All files are read before the network is used.
     let login = Login::read(ssh, remote, around)?;
     let trust = trust(ssh.known_hosts.as_ref(), around)?;
-    let session = Session::open(remote.clone(), login, trust, options)?;
-    session::run(sessions.lend(key, session), remote, options, None)
-}
-
-/// Those of all files that a connection depends on.
-fn stamps(ssh: &Ssh, around: &Surroundings) -> Stamps {
-    let named = [&ssh.key, &ssh.passphrase_file, &ssh.known_hosts];
-    let own = around.own_known_hosts();
-    let named = named.into_iter().flatten().map(AbsPath::as_path);
-    Stamps::of(
-        named
-            .chain(own.as_deref())
-            .chain([around.system_known_hosts.as_path()]),
-    )
+    let session = Session::open(remote.clone(), login, trust, deadline, report.clone())?;
+    Stream::open(sessions.lend(key, session), remote, deadline, report, None)
 }
 
 /// Read the file that is named, or else those of OpenSSH, as far as they are there.
@@ -196,10 +141,7 @@ fn is_absence(err: &io::Error) -> bool {
 const MAX_KNOWN_HOSTS: u64 = 64 * 1024 * 1024;
 
 fn source(path: &Path) -> io::Result<Source> {
-    let mut bytes = Vec::new();
-    bounded::Given::open(path)?
-        .take(MAX_KNOWN_HOSTS)
-        .read_to_end(&mut bytes)?;
+    let bytes = bounded::read_given(path, MAX_KNOWN_HOSTS)?;
     Ok(Source {
         file: path.into(),
         text: String::from_utf8_lossy(&bytes).into_owned(),

@@ -1,38 +1,22 @@
 //! When files last changed: what was made from their content is right as long as their stamps are the same.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, path::Path};
+
+use crate::base::identity::Stamp;
 
 /// The state of some files; to be taken before they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamps(Vec<Option<Stamp>>);
 
-/// The change time tells of every change and cannot be set back, see inode(7); the rest is for changes within
-/// the few milliseconds that are one moment to some kernels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    mode: u32,
-    size: u64,
-    changed: (i64, i64),
-}
-
 impl Stamps {
     /// Those of the files at `paths`, there or not.
     pub(super) fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        Self(paths.into_iter().map(Stamp::of).collect())
+        Self(paths.into_iter().map(stamp).collect())
     }
 }
 
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Self {
-            file: (meta.dev(), meta.ino()),
-            mode: meta.mode(),
-            size: meta.size(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
+fn stamp(path: &Path) -> Option<Stamp> {
+    Some(Stamp::of(&fs::metadata(path).ok()?))
 }
 
 #[cfg(test)]

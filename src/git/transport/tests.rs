@@ -10,7 +10,13 @@ use gix::remote::{Direction, fetch::Shallow};
 
 use self::git_servers::{Origin, daemon, http_backend};
 use super::*;
-use crate::base::fault::Failure;
+use crate::{
+    base::{
+        fault::{Blame as _, Failure, Kind},
+        report::Reporter,
+    },
+    git::origin::{Auth, Tls},
+};
 
 /// Fetch `main` from `url` into the bare repository at `dir`, which is made if it is not there.
 fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Failure> {

@@ -9,15 +9,24 @@ use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 use gix_transport::packetline::blocking_io::encode;
 
 use super::{
-    Answer, Error, Source, negotiate,
+    Error, negotiate,
     objects::Peeled,
     pack::{self, Bands},
     refs,
     request::{self, Fetch},
     shallow::Boundary,
+    source::Source,
     trees::Collector,
     walk::{self, Selection},
 };
+
+/// What a request was answered with.
+pub(super) enum Answer {
+    /// The client has nothing more to ask.
+    None,
+    Short,
+    Pack,
+}
 
 /// Answer `fetch` (gitprotocol-v2, "fetch").
 pub(super) fn run(source: &Source<'_>, request: &Fetch, write: &mut impl Write) -> Result<Answer, Error> {

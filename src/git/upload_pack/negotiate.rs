@@ -9,7 +9,7 @@ use gix::{
 };
 use gix_transport::packetline::blocking_io::encode;
 
-use super::{Error, Source, objects::Peeled, request::Fetch};
+use super::{Error, objects::Peeled, request::Fetch, source::Source};
 
 /// What the client has that is known here.
 pub(super) struct Common {

@@ -23,7 +23,7 @@ use gix_pack::{
 };
 use gix_transport::packetline::{Channel, blocking_io::encode};
 
-use super::{Error, Source, objects::unreadable};
+use super::{Error, objects::unreadable, source::Source};
 use crate::git::large;
 
 /// The largest packet (gitprotocol-common, "pkt-line Format").

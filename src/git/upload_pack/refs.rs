@@ -9,7 +9,7 @@ use gix::{
 };
 use gix_transport::packetline::blocking_io::encode;
 
-use super::{Error, Source, request::LsRefs};
+use super::{Error, request::LsRefs, source::Source};
 
 /// Say what this server can do (gitprotocol-v2, "Capability Advertisement").
 pub(super) fn advertise(source: &Source<'_>, write: &mut impl Write) -> Result<(), Error> {

@@ -8,8 +8,9 @@ use gix::{ObjectId, hashtable::HashSet};
 use gix_transport::packetline::blocking_io::encode;
 
 use super::{
-    Error, Source,
+    Error,
     request::{Depth, Fetch},
+    source::Source,
     walk::Selection,
 };
 

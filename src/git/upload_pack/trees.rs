@@ -5,7 +5,7 @@
 
 use gix::{ObjectId, bstr::BString, hashtable::HashSet, objs::Kind};
 
-use super::{Error, Source, objects::Peeled, walk::Selection};
+use super::{Error, objects::Peeled, source::Source, walk::Selection};
 
 /// Up to so many commits of the client stand in as a base for commits that have none.
 const MAX_BASES: usize = 8;

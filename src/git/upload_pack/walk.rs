@@ -11,7 +11,7 @@ use gix::{
     hashtable::{HashMap, HashSet},
 };
 
-use super::{Error, Source};
+use super::{Error, source::Source};
 
 /// How many commits older than the oldest wanted one are looked at, in case clocks were wrong.
 const SLOP: usize = 16;

@@ -2,26 +2,24 @@
 //!
 //! Nothing here decides what is to be done: `plan` and `scan` did.
 
-use std::{io, ops::Range, os::fd::BorrowedFd, sync::Mutex, time::Duration};
+use std::{ops::Range, sync::Mutex, time::Duration};
 
-use gix::{
-    bstr::BStr,
-    index::entry::{Mode, Stat},
-};
+use gix::index::entry::{Mode, Stat};
 
 use super::{
-    Context, Error, Options, Throttle,
+    Error,
     attributes::{AttributeFiles, attribute_files},
     bulk,
-    content::{Bytes, Content},
-    dirs::{self, Dirs, Kind, Meta},
-    file,
+    content::Content,
+    context::{Context, Options, Throttle},
+    dirs::Dirs,
     left::{self, Left},
     notice::{Notice, Notices},
     outside,
     stored::Stored,
     threads::{self, Shares},
     walk::{Check, Found},
+    worker::{Tracked, Worker},
 };
 use crate::{base::report::Action, git::large::LARGE};
 
@@ -100,7 +98,7 @@ pub(super) fn differing(
 ) -> Result<Vec<usize>, Error> {
     let job = Job::new(cx.options, found, old, new, attributes, 1);
     let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
-    let mut worker = Worker::new(&job, cx.repo, dirs);
+    let mut worker = job.worker(cx.repo, dirs);
     let mut differing = Vec::new();
     for check in checks {
         let file = job.tracked(&found.checks[*check]);
@@ -117,8 +115,8 @@ pub(super) fn differing(
 }
 
 /// What all threads know.
-pub(super) struct Job<'a> {
-    pub(super) options: &'a Options<'a>,
+struct Job<'a> {
+    options: &'a Options<'a>,
     checks: &'a [Check],
     old: &'a Stored,
     new: &'a gix::index::State,
@@ -162,15 +160,24 @@ impl<'a> Job<'a> {
         }
     }
 
+    fn worker<'w>(&'w self, repo: &'w gix::Repository, dirs: Dirs) -> Worker<'w> {
+        Worker {
+            options: self.options,
+            repo,
+            dirs,
+            content: Content::new(repo, self.files.clone(), self.attributes),
+        }
+    }
+
     fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
         let mut done = Done::default();
-        let mut worker = Worker::new(self, repo, dirs);
+        let mut writer = Writer::new(self, repo, dirs);
         while let Some(share) = self.shares.take() {
             if let Ok(mut progress) = self.progress.try_lock() {
                 progress.report(self.options, self.shares.taken(), self.checks.len());
             }
             for at in share.clone() {
-                let Err(err) = worker.check(&self.checks[at], &mut done) else {
+                let Err(err) = writer.check(&self.checks[at], &mut done) else {
                     continue;
                 };
                 let Check { entry, .. } = self.checks[at];
@@ -215,30 +222,19 @@ impl<'a> Job<'a> {
     }
 }
 
-pub(super) struct Worker<'w> {
-    pub(super) job: &'w Job<'w>,
-    pub(super) repo: &'w gix::Repository,
-    pub(super) dirs: Dirs,
-    pub(super) content: Content<'w>,
-    /// As the old index had it.
+/// One thread that writes.
+struct Writer<'w> {
+    job: &'w Job<'w>,
+    worker: Worker<'w>,
+    /// Content as the old index had it.
     before: Option<Content<'w>>,
 }
 
-/// An entry of the new index, and what is in its place.
-pub(super) struct Tracked<'a> {
-    pub(super) id: gix::ObjectId,
-    pub(super) mode: Mode,
-    pub(super) path: &'a BStr,
-    pub(super) there: Option<&'a Meta>,
-}
-
-impl<'w> Worker<'w> {
+impl<'w> Writer<'w> {
     fn new(job: &'w Job<'w>, repo: &'w gix::Repository, dirs: Dirs) -> Self {
         Self {
             job,
-            repo,
-            dirs,
-            content: Content::new(repo, job.files.clone(), job.attributes),
+            worker: job.worker(repo, dirs),
             before: None,
         }
     }
@@ -261,12 +257,12 @@ impl<'w> Worker<'w> {
     /// the blob, or what attributes made of it then. As for git, such a file is left alone.
     fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
         if file.there.is_some_and(|there| there.size > LARGE) {
-            return bulk::is_blob(self, file);
+            return bulk::is_blob(&mut self.worker, file);
         }
-        let Some(bytes) = self.read(file) else {
+        let Some(bytes) = self.worker.read(file) else {
             return false;
         };
-        let hash = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
+        let hash = gix::objs::compute_hash(self.worker.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
         if hash.is_ok_and(|id| id == file.id) {
             return true;
         }
@@ -283,7 +279,7 @@ impl<'w> Worker<'w> {
                 let racy = checks.iter().filter(|check| check.racy);
                 let paths = racy.map(|check| new.entries()[check.entry].path(new));
                 let files = attribute_files(&old.index, paths);
-                before.insert(Content::new(self.repo, files, attributes))
+                before.insert(Content::new(self.worker.repo, files, attributes))
             }
         };
         let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
@@ -296,71 +292,21 @@ impl<'w> Worker<'w> {
         let failed = |err| options.failed("write", file.path, err);
         if file.mode == Mode::COMMIT {
             if !options.dry_run {
-                self.dirs.make(file.path).map(drop).map_err(failed)?;
+                self.worker.dirs.make(file.path).map(drop).map_err(failed)?;
             }
             return Ok((None, false));
         }
-        let bytes = match self.difference(file, notices) {
+        let bytes = match self.worker.difference(file, notices) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok((file.there.map(|there| there.stat), false)),
-            Err(err) => return bulk::bring(self, file, err, notices),
+            Err(err) => return bulk::bring(&mut self.worker, file, err, notices),
         };
         if options.dry_run {
             options.would(Action::Write, file.path);
             return Ok((None, true));
         }
-        let stat = self.replace(file, &bytes).map_err(failed)?;
+        let stat = self.worker.replace(file, &bytes).map_err(failed)?;
         Ok((Some(stat), true))
-    }
-
-    /// What `file` should hold, unless it does.
-    fn difference(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Option<Bytes>, Error> {
-        let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
-        let is_right = file.there.is_some_and(|there| self.is_right(file, there, &bytes));
-        Ok((!is_right).then_some(bytes))
-    }
-
-    /// Whether what is there could not be told from what would be written, but for its age.
-    fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
-        self.is_alike(file, there, bytes.len() as u64) && self.read(file).is_some_and(|now| now == bytes)
-    }
-
-    /// As far as that can be told without reading it.
-    pub(super) fn is_alike(&self, file: &Tracked<'_>, there: &Meta, size: u64) -> bool {
-        let is_alike = match there.kind {
-            Kind::Symlink => file.mode == Mode::SYMLINK,
-            Kind::File => {
-                file.mode != Mode::SYMLINK
-                    && there.permissions == file::permissions(file.mode, self.job.options.umask)
-                    && there.links == 1
-            }
-            Kind::Dir | Kind::Other => false,
-        };
-        is_alike && there.uid == rustix::process::geteuid().as_raw() && there.size == size
-    }
-
-    fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
-        let (dir, name) = dirs::split(file.path);
-        file::read(self.dirs.get(dir).ok()??, name, file.there?)
-    }
-
-    fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
-        let umask = self.job.options.umask;
-        let (dir, name) = self.place(file)?;
-        file::write(dir, name, file.mode, umask, bytes)
-    }
-
-    /// The directory and the name of `file`, where there is no directory of that name any more.
-    pub(super) fn place<'s>(&'s mut self, file: &Tracked<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
-        let (dir, name) = dirs::split(file.path);
-        let dir = self.dirs.make(dir)?;
-        // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.
-        if file.there.is_some_and(|there| there.kind == Kind::Dir)
-            && dirs::meta(dir, name)?.is_some_and(|there| there.kind == Kind::Dir)
-        {
-            dirs::remove_tree(dir, name)?;
-        }
-        Ok((dir, name))
     }
 }
 

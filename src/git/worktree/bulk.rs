@@ -13,10 +13,10 @@ use gix::{
 
 use super::{
     Error,
-    apply::{Tracked, Worker},
     content::Conversion,
     dirs, file,
     notice::Notices,
+    worker::{Tracked, Worker},
 };
 use crate::{
     base::report::Action,
@@ -49,7 +49,7 @@ pub(super) fn bring(
         Ok(header) if header.kind() == Kind::Blob => header.size(),
         _ => return Err(wrong),
     };
-    let options = worker.job.options;
+    let options = worker.options;
     check(file.path, size, options.max_blob)?;
     if matches!(wrong, Error::Convert { .. }) || (file.mode == Mode::SYMLINK && size > MAX_TARGET) {
         return Err(wrong);

@@ -3,12 +3,12 @@
 //! Ignored and kept files stay, with all directories above them. Repositories of their own stay.
 //! Fifos, sockets and stray `.git`s are neither tracked nor untracked to git: they go only with a directory that goes.
 //! Which names are untracked in directories of the tree, `walk` has found; untracked directories are entered here.
-//! A `.gitignore` is only read above something untracked.
+//! A `.gitignore` is only read above something untracked, by `ignored`.
 //! What cannot be removed does not stop it; the first such error is reported at its end.
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
 };
 
 use gix::{
@@ -17,14 +17,17 @@ use gix::{
 };
 
 use super::{
-    Context, Error,
+    Error,
+    context::Context,
     dirs::{self, Kind, Meta},
-    file, nested,
+    file,
+    ignored::Ignored,
+    nested,
     stored::{self, Stored, Tracked},
     walk::Untracked,
 };
 use crate::{
-    base::{bounded, descent::Descent, report::Action},
+    base::{descent::Descent, report::Action},
     git::worktree::Clean,
 };
 
@@ -39,11 +42,9 @@ pub(super) fn clean(
     let mut walk = Walk {
         cx,
         old,
-        new,
-        chain: Vec::new(),
+        ignored: Ignored::new(old, new),
         path: BString::default(),
         removed: Removed::default(),
-        sealed: None,
         trouble: None,
     };
     for Untracked { dir, names } in untracked {
@@ -54,45 +55,25 @@ pub(super) fn clean(
     let Walk {
         mut removed,
         trouble,
-        sealed,
+        ignored,
         ..
     } = walk;
     removed.paths.sort();
     for path in &removed.paths {
         cx.options.would(Action::Clean, path.as_bstr());
     }
-    if let Some((path, reason, more)) = sealed {
-        let more = match more {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        cx.options.report.warn(format!(
-            "nothing is removed where a .gitignore cannot be read: {path}: {reason}{more}"
-        ));
-    }
+    ignored.report(cx);
     (removed.count, trouble)
 }
 
-struct Walk<'w, 'a> {
+struct Walk<'w, 'i, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
-    new: &'w gix::index::State,
-    /// The tracked directory at hand and those above it, the root first.
-    chain: Vec<Chained>,
+    ignored: Ignored<'i>,
     /// Of what is at hand.
     path: BString,
     removed: Removed,
-    /// The first `.gitignore` that could not be read, why, and how many more there are.
-    sealed: Option<(BString, io::Error, u64)>,
     trouble: Option<Error>,
-}
-
-struct Chained {
-    path: BString,
-    /// A rule excludes it, or its own rules cannot be read.
-    excluded: bool,
-    /// Its rules have been entered.
-    has_rules: bool,
 }
 
 /// What was removed. Outermost first: a directory stands for all that was in it.
@@ -140,10 +121,10 @@ struct Frame {
     mark: (u64, usize),
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Clean away those of `names`, none of them tracked, that are to go, in a directory with tracked files.
     fn tracked_directory(&mut self, path: &BStr, names: &[BString]) -> io::Result<()> {
-        let excluded = self.enter(path)?;
+        let excluded = self.ignored.enter(self.cx, path)?;
         let Some(fd) = self.cx.dirs.get(path)?.map(|dir| dirs::open_dir(dir, ".".into())) else {
             return Ok(());
         };
@@ -155,68 +136,6 @@ impl Walk<'_, '_> {
         let first = self.frame(place, names.to_vec());
         self.descend(Descent::new(fd?), first);
         Ok(())
-    }
-
-    /// Let the rules of `path` hold and of all directories above it. Says whether it is excluded itself.
-    fn enter(&mut self, path: &BStr) -> io::Result<bool> {
-        while self
-            .chain
-            .last()
-            .is_some_and(|last| !is_in(path, last.path.as_bstr()))
-        {
-            if let Some(Chained { has_rules: true, .. }) = self.chain.pop() {
-                self.cx.rules.leave();
-            }
-        }
-        let mut missing: Vec<&BStr> = std::iter::once(path)
-            .chain(dirs::parents(path))
-            .chain([BStr::new("")])
-            .take_while(|dir| self.chain.last().is_none_or(|last| last.path != **dir))
-            .collect();
-        // Both ends of the root's own chain are the root.
-        missing.dedup();
-        for dir in missing.into_iter().rev() {
-            let mut excluded = match self.chain.last() {
-                None => false,
-                Some(last) => last.excluded || self.cx.rules.excludes(dir, true),
-            };
-            let mut has_rules = false;
-            if !excluded {
-                let fd = self.cx.dirs.get(dir)?.map(|fd| dirs::open_dir(fd, ".".into()));
-                if let Some(fd) = fd.transpose()? {
-                    self.path = dir.into();
-                    (has_rules, excluded) = self.enter_rules(fd.as_fd());
-                }
-            }
-            self.chain.push(Chained {
-                path: dir.into(),
-                excluded,
-                has_rules,
-            });
-        }
-        Ok(self.chain.last().is_some_and(|last| last.excluded))
-    }
-
-    /// Let the rules of the directory at hand hold. Says whether it has any, and whether all in it is excluded because
-    /// nobody knows what they are.
-    fn enter_rules(&mut self, fd: BorrowedFd<'_>) -> (bool, bool) {
-        match self.ignore_file(fd) {
-            Ok(text) if text.is_empty() => (false, false),
-            Ok(text) => {
-                // Where only patterns of names count, it does not matter where they are from.
-                let dir = self.path.len() <= dirs::MAX_PATH;
-                let dir = if dir { self.path.as_bstr() } else { "".into() };
-                self.cx.rules.enter(dir, &text);
-                (true, false)
-            }
-            Err(err) => {
-                match &mut self.sealed {
-                    Some((_, _, more)) => *more += 1,
-                    none => *none = Some((dirs::shown(self.path.as_bstr()), err, 0)),
-                }
-                (false, true)
-            }
-        }
     }
 
     /// The directory at hand, with `names` in it.
@@ -295,8 +214,8 @@ impl Walk<'_, '_> {
             return Ok(None);
         };
         let left = &mut frame.left;
-        if name == ".git" || self.cx.protected.contains(&meta.inode) {
-            match self.cx.protected.contains(&meta.inode) {
+        if name == ".git" || self.cx.protected.contains(&meta.identity) {
+            match self.cx.protected.contains(&meta.identity) {
                 true => left.anything = true,
                 false => frame.unlisted.push(name.into()),
             }
@@ -367,7 +286,8 @@ impl Walk<'_, '_> {
         };
         let mut below = self.frame(place, names);
         if !excluded {
-            (below.has_rules, below.place.excluded) = self.enter_rules(way.here());
+            (below.has_rules, below.place.excluded) =
+                self.ignored.enter_rules(self.cx, self.path.as_bstr(), way.here());
         }
         Some(below)
     }
@@ -455,46 +375,6 @@ impl Walk<'_, '_> {
             && stored::tracked(&self.old.index, path) == Tracked::File
     }
 
-    /// The text of the `.gitignore` of the directory at hand; nothing if there is no file of that name, as for git.
-    fn ignore_file(&self, dir: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-        if self.cx.options.clean == Clean::All {
-            return Ok(Vec::new());
-        }
-        let name = BStr::new(".gitignore");
-        // In a dry run the file may not be there yet, or still be there.
-        if self.cx.options.dry_run && self.path.len() <= dirs::MAX_PATH {
-            let path = dirs::join(self.path.as_bstr(), name);
-            let entry = self.new.entry_by_path(path.as_bstr());
-            if let Some(entry) =
-                entry.filter(|entry| matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE))
-            {
-                return self.ignore_blob(entry.id);
-            }
-            if entry.is_none() && stored::tracked(&self.old.index, path.as_bstr()) == Tracked::File {
-                return Ok(Vec::new());
-            }
-        }
-        match bounded::open_in(dir, name) {
-            Ok(file) => bounded::content(file, bounded::RULES),
-            // Nothing, or a link, which git does not follow here.
-            Err(err) if dirs::is_absent(&err) => Ok(Vec::new()),
-            Err(err) => match err.kind() {
-                // A fifo or device.
-                io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => Ok(Vec::new()),
-                _ => Err(err),
-            },
-        }
-    }
-
-    fn ignore_blob(&self, id: gix::ObjectId) -> io::Result<Vec<u8>> {
-        let size = self.cx.repo.find_header(id).map_err(io::Error::other)?.size();
-        if size > bounded::RULES {
-            return Err(io::Error::other("it is too large"));
-        }
-        let blob = self.cx.repo.find_object(id).map_err(io::Error::other)?;
-        Ok(blob.detach().data)
-    }
-
     fn fail(&mut self, action: &'static str, path: &BStr, err: io::Error) {
         if self.trouble.is_none() {
             self.trouble = Some(self.cx.failed(action, path, err));
@@ -523,12 +403,6 @@ impl Removed {
             }
         }
     }
-}
-
-/// Whether `path` is `dir` or below it.
-fn is_in(path: &BStr, dir: &BStr) -> bool {
-    let rest = path.strip_prefix(dir.as_bytes());
-    dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// A temporary file of a run that was killed.

@@ -3,7 +3,7 @@
 //! Attributes come from the index that is checked out and from outside of it (`attributes`). External filters do not exist
 //! here: nothing in this room could start a program.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use gix::{
     attrs::StateRef,
@@ -19,7 +19,7 @@ use super::{
     notice::{Notice, Notices},
     outside,
 };
-use crate::git::large::LARGE;
+use crate::{base::mutex, git::large::LARGE};
 
 /// Makes the content of files of one index.
 pub(super) struct Content<'r> {
@@ -139,7 +139,7 @@ impl<'r> Content<'r> {
         if wanted.conversion(self.eol) == Conversion::None {
             return Ok(blob.into());
         }
-        let turn = (blob.len() > ALONE).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let turn = (blob.len() > ALONE).then(|| mutex::lock(&TURN));
         let too_large = |size| Error::Convert {
             path: path.to_string(),
             size,

@@ -7,7 +7,7 @@ use std::io;
 use gix::bstr::{BStr, ByteSlice};
 
 use super::{
-    Context,
+    context::Context,
     dirs::{self, Kind},
     left::{self, Left},
     plan::Delete,

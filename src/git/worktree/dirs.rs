@@ -19,8 +19,11 @@ use rustix::{
     io::Errno,
 };
 
-use crate::base::descent::{self, Descent};
-pub(super) use crate::base::descent::{Inode, remove_tree};
+pub(super) use crate::base::descent::remove_tree;
+use crate::base::{
+    descent::{self, Descent},
+    identity::Identity,
+};
 
 /// The directories of the worktree. The way to the last one used is kept, with some of it open: paths come sorted.
 pub(super) struct Dirs {
@@ -39,7 +42,7 @@ pub(super) struct Meta {
     pub(super) uid: u32,
     pub(super) links: u64,
     pub(super) size: u64,
-    pub(super) inode: Inode,
+    pub(super) identity: Identity,
     /// What git's index remembers.
     pub(super) stat: entry::Stat,
 }
@@ -327,7 +330,7 @@ impl From<rustix::fs::Stat> for Meta {
             uid: stat.st_uid as u32,
             links: stat.st_nlink as u64,
             size: stat.st_size as u64,
-            inode: (stat.st_dev as u64, stat.st_ino as u64),
+            identity: Identity::of_stat(&stat),
             stat: entry::Stat {
                 mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
                 ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
@@ -342,7 +345,6 @@ impl From<rustix::fs::Stat> for Meta {
 }
 
 /// What the file at the absolute `path` is, links followed.
-pub(super) fn inode(path: &Path) -> Option<Inode> {
-    let stat = rustix::fs::stat(path).ok()?;
-    Some(Meta::from(stat).inode)
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    Some(Identity::of_stat(&rustix::fs::stat(path).ok()?))
 }

@@ -8,7 +8,9 @@ use gix::{
 };
 
 use super::{
-    Error, Options, dirs,
+    Error,
+    context::Options,
+    dirs,
     stored::{self, Stored, Tracked},
 };
 use crate::base::fault::{Kind, kind_of_io};

@@ -8,9 +8,8 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -19,6 +18,10 @@ use gix::bstr::{BStr, BString};
 use super::{
     dirs::{self, Meta},
     stored::Stored,
+};
+use crate::base::{
+    identity::{Identity, Stamp},
+    mutex,
 };
 
 /// What is remembered of all worktrees is no more than this.
@@ -50,32 +53,19 @@ pub(super) struct Remembered {
 }
 
 /// The directories in which every name was tracked, and what they were like then.
-pub(super) type Tidy = HashMap<BString, Stamp>;
-
-/// Device, inode, size and times of the last change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity([u64; 3], [i64; 4]);
-
-impl Identity {
-    pub(super) fn of(meta: &fs::Metadata) -> Self {
-        Self(
-            [meta.dev(), meta.ino(), meta.size()],
-            [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()],
-        )
-    }
-}
+pub(super) type Tidy = HashMap<BString, Names>;
 
 /// What changes with the names in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    inode: (u64, u64),
+pub(super) struct Names {
+    dir: Identity,
     times: [gix::index::entry::stat::Time; 2],
 }
 
-impl Stamp {
+impl Names {
     pub(super) fn of(dir: &Meta) -> Self {
         Self {
-            inode: dir.inode,
+            dir: dir.identity,
             times: [dir.stat.mtime, dir.stat.ctime],
         }
     }
@@ -94,7 +84,7 @@ impl Memory {
     /// What is known of the worktree at `root`, if its index is still the same file.
     pub(super) fn take(&self, root: &Path, index: &Path) -> Remembered {
         let known = self.lock().remove(root).unwrap_or_default();
-        let now = fs::metadata(index).ok().map(|meta| Identity::of(&meta));
+        let now = fs::metadata(index).ok().map(|meta| Stamp::of(&meta));
         match now.is_some() && now == known.file() {
             true => known,
             false => Remembered::default(),
@@ -122,8 +112,8 @@ impl Memory {
         self.lock().values().map(|known| known.tidy.len()).sum()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Remembered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Remembered>> {
+        mutex::lock(&self.0)
     }
 }
 
@@ -138,7 +128,7 @@ impl Remembered {
         }
     }
 
-    fn file(&self) -> Option<Identity> {
+    fn file(&self) -> Option<Stamp> {
         self.index.as_ref()?.file
     }
 
@@ -146,6 +136,6 @@ impl Remembered {
     fn bytes(&self) -> usize {
         let index = self.index.as_ref().map_or(0, Stored::bytes);
         let paths: usize = self.tidy.keys().map(|path| path.len()).sum();
-        index + paths + self.tidy.capacity() * (size_of::<(BString, Stamp)>() + 1)
+        index + paths + self.tidy.capacity() * (size_of::<(BString, Names)>() + 1)
     }
 }

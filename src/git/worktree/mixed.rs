@@ -5,7 +5,11 @@
 
 use std::{fs, io, path::Path};
 
-use crate::base::{bounded, report::Mixed};
+use crate::base::{
+    bounded,
+    durable::{Access, Flush, Replace},
+    report::Mixed,
+};
 
 const FILE: &str = "gitsocket/mixed.json";
 /// Ten paths of 4,095 bytes, each byte written as `\u001f`, and some; in bytes.
@@ -20,20 +24,11 @@ pub fn mixed(git_dir: &Path) -> Option<Mixed> {
 /// Leave the mark, in place of any other.
 pub(super) fn mark(git_dir: &Path, mixed: &Mixed) -> io::Result<()> {
     let (path, text) = (git_dir.join(FILE), serde_json::to_vec(mixed)?);
-    let temporary = path.with_extension("json.tmp");
     match fs::create_dir(git_dir.join("gitsocket")) {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
         _ => {}
     }
-    // What a run left that was killed here may be anything: it is not written through.
-    fs::remove_file(&temporary).ok();
-    let written =
-        fs::File::create_new(&temporary).and_then(|mut file| io::Write::write_all(&mut file, &text));
-    let written = written.and_then(|()| fs::rename(&temporary, &path));
-    if written.is_err() {
-        fs::remove_file(&temporary).ok();
-    }
-    written
+    Replace::by(&path.with_extension("json.tmp"), Access::Usual, Flush::Nothing).write(&path, &text)
 }
 
 /// Remove the mark. Says whether there was one.

@@ -15,7 +15,9 @@ use rustix::{
 };
 
 use super::{
-    Context, Error, apply, delete,
+    Error, apply,
+    context::Context,
+    delete,
     dirs::{self, Kind},
     left::NAMED,
     outside,

@@ -14,19 +14,16 @@ use gix::{
         extension::Tree,
     },
     objs::tree::{EntryKind, EntryRef},
-    validate::path::component,
 };
 
 use super::{
-    Error, outline,
+    Error, names, outline,
     stored::{self, Stored},
 };
 
 /// The longest path that an index tells the length of; in bytes. Linux and git take one byte more, but what gitoxide writes
 /// of such a path it cannot read again: it does not pass over the NULs that fill up the entry.
 const MAX_PATH_BYTES: usize = 4094;
-/// The longest file name.
-const MAX_NAME_BYTES: usize = 255;
 /// Files and directories of a commit. A tree of a few objects can stand for more than any disk can hold. Each file takes
 /// 730 bytes at most, where an update replaces all of them: 220 MB. Linux has 90,000.
 const MAX_ENTRIES: usize = 300_000;
@@ -127,36 +124,6 @@ fn expand<'o>(
         index: Cow::Owned(builder.index),
         delete: builder.delete,
     })
-}
-
-/// Whether `name` may be a component of a path in a worktree: not `..`, not `.git` in any spelling.
-pub(super) fn check_name(name: &BStr, is_symlink: bool) -> Result<(), String> {
-    // As git with core.protectHFS and core.protectNTFS; other names that only Windows forbids are fine here.
-    const OPTIONS: component::Options = component::Options {
-        protect_windows: false,
-        protect_hfs: true,
-        protect_ntfs: true,
-    };
-    // Nothing to look into in most names. Only those that begin with a dot or a `g` can come to `.git`, or to
-    // another name of it, unless there are characters in them that some file systems overlook.
-    if name.is_ascii()
-        && !name.contains(&0)
-        && !name.contains(&b'/')
-        && (1..=MAX_NAME_BYTES).contains(&name.len())
-        && !matches!(name[0], b'.' | b'g' | b'G')
-    {
-        return Ok(());
-    }
-    if name.len() > MAX_NAME_BYTES {
-        return Err(format!("its name is longer than {MAX_NAME_BYTES} bytes"));
-    }
-    if name.contains(&0) {
-        return Err("its name contains a NUL byte".into());
-    }
-    let mode = is_symlink.then_some(component::Mode::Symlink);
-    component(name, mode, OPTIONS)
-        .map(drop)
-        .map_err(|err| err.to_string())
 }
 
 /// What has been met.
@@ -344,7 +311,7 @@ impl Builder<'_> {
         files: &[&BStr],
     ) -> Result<(), Error> {
         let is_symlink = entry.mode.kind() == EntryKind::Link;
-        check_name(entry.filename, is_symlink).map_err(|reason| self.refuse(reason))?;
+        names::check(entry.filename, is_symlink).map_err(|reason| self.refuse(reason))?;
         if self.path.len() > MAX_PATH_BYTES {
             return Err(self.refuse(format!("it is longer than {MAX_PATH_BYTES} bytes")));
         }
@@ -375,7 +342,7 @@ fn forget(entry: &Entry, old: &Stored, delete: &mut Vec<Delete>) {
     let path = entry.path(&old.index);
     let is_safe = path
         .split_str("/")
-        .all(|name| check_name(name.as_bstr(), false).is_ok());
+        .all(|name| names::check(name.as_bstr(), false).is_ok());
     let is_repeated = delete.last().is_some_and(|last| last.path == path);
     if is_safe && !is_repeated && !entry.mode.is_sparse() {
         delete.push(Delete {

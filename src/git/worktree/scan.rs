@@ -10,7 +10,8 @@ use gix::{
 };
 
 use super::{
-    Context, Error, bulk,
+    Error, bulk,
+    context::Context,
     dirs::{self, Kind, Meta},
     memory::Tidy,
     room::Needed,
@@ -110,7 +111,7 @@ fn kept_above(cx: &mut Context<'_>, old: &Stored, path: &BStr) -> io::Result<Opt
 
 /// Something in the directory `path` that must be kept: by its pattern, or because it is the repository.
 fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> io::Result<Option<BString>> {
-    if cx.protected.contains(&meta.inode)
+    if cx.protected.contains(&meta.identity)
         || (stored::tracked(&old.index, path) == Tracked::No && cx.rules.is_kept(path, true))
     {
         return Ok(Some(path.into()));
@@ -140,7 +141,7 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
         let is_dir = meta.kind == Kind::Dir;
         let is_kept = dir.is_kept || cx.rules.keeps(path.as_bstr(), is_dir);
         if (is_kept && stored::tracked(&old.index, path.as_bstr()) == Tracked::No)
-            || (is_dir && cx.protected.contains(&meta.inode))
+            || (is_dir && cx.protected.contains(&meta.identity))
         {
             return Ok(Some(dirs::shown(path.as_bstr())));
         }

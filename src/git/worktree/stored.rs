@@ -14,15 +14,15 @@ use gix::{
 };
 
 use super::{
-    Error, dirs,
-    memory::Identity,
+    Error, dirs, names,
     outline::{self, Outline},
-    plan, threads,
+    threads,
 };
 use crate::{
     base::{
         bounded,
         fault::{Kind, kind_of_io},
+        identity::Stamp,
     },
     git::repository::reason,
 };
@@ -35,7 +35,7 @@ pub(super) struct Stored {
     /// Its cached tree can be believed.
     is_proof: bool,
     /// The file that it was read from.
-    pub(super) file: Option<Identity>,
+    pub(super) file: Option<Stamp>,
 }
 
 /// What an entry cannot have that simply stands for a file of the tree.
@@ -114,7 +114,7 @@ const BYTES_PER_THREAD: usize = 100_000;
 
 /// The index, and whether its checksum is right. One that is wrong is as bad as no index; there may be none.
 /// As gix reads it, but it is verified while it is decoded, and read once.
-fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Identity)> {
+fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Stamp)> {
     let path = repo.index_path();
     let hash = repo.object_hash();
     let file = bounded::open(&path).ok()?;
@@ -153,7 +153,7 @@ fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Identity)> {
         }
         None => gix::index::File::from_state(state, path),
     };
-    Some((index, !checksum.is_null(), Identity::of(&meta)))
+    Some((index, !checksum.is_null(), Stamp::of(&meta)))
 }
 
 /// Whether gitoxide may decode the other half of a split index, which is in a file of its own.
@@ -214,7 +214,7 @@ pub(super) fn write(repo: &gix::Repository, mut new: gix::index::State) -> Resul
         index: gix::index::File::from_state(new, path),
         is_plain: true,
         is_proof: true,
-        file: file.as_ref().map(Identity::of),
+        file: file.as_ref().map(Stamp::of),
     })
 }
 
@@ -300,7 +300,7 @@ fn examine_part(index: &gix::index::State, part: Range<usize>) -> Nature {
         let is_symlink = entry.mode == Mode::SYMLINK;
         nature.is_safe &= path[new..]
             .split_str("/")
-            .all(|name| plan::check_name(name.as_bstr(), is_symlink).is_ok());
+            .all(|name| names::check(name.as_bstr(), is_symlink).is_ok());
         previous = Some(entry);
     }
     nature

@@ -11,8 +11,12 @@ use gix::objs::{Write, tree::EntryKind};
 
 use super::*;
 use crate::{
-    base::event::Event,
-    git::{repository, worktree::Clean},
+    base::{
+        event::Event,
+        name::AbsPath,
+        report::{Report, Reporter},
+    },
+    git::{begin::Begin, repository, worktree::Clean},
 };
 
 /// A worktree `tree` in a directory that must not be touched otherwise.

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use crate::base::mutex;
+
 /// How many threads are worth their start for `work` pieces, if one should do at least `each` of them.
 /// Without optimization there are as many as can be, so that tests of a few files are tests of several threads.
 pub(super) fn count(work: usize, each: usize) -> usize {
@@ -122,7 +124,7 @@ impl<T> Tasks<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.state)
     }
 }
 

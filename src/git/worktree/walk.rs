@@ -20,12 +20,13 @@ use gix::{
 };
 
 use super::{
-    dirs::{self, Inode, Kind, Meta},
+    dirs::{self, Kind, Meta},
     listing::{Listed, Listing},
-    memory::{Stamp, Tidy},
+    memory::{Names, Tidy},
     stored::{self, Stored},
     threads::{self, Tasks},
 };
+use crate::base::{identity::Identity, mutex};
 
 /// What differs from the index, in its order.
 #[derive(Default)]
@@ -37,7 +38,7 @@ pub(super) struct Found {
     /// Entries that are submodules.
     pub(super) submodules: Vec<usize>,
     /// Directories without anything untracked, as they were when they were listed.
-    pub(super) tidy: Vec<(BString, Stamp)>,
+    pub(super) tidy: Vec<(BString, Names)>,
 }
 
 pub(super) struct Check {
@@ -76,7 +77,7 @@ pub(super) fn walk(
     root: OwnedFd,
     old: &Stored,
     new: &gix::index::State,
-    protected: &[Inode],
+    protected: &[Identity],
     tidy: &Tidy,
     over: &AtomicBool,
 ) -> Result<Found, Stop> {
@@ -103,7 +104,7 @@ pub(super) fn walk(
         let mut listing = Listing::default();
         tasks.work(|task, more| {
             if let Err(stop) = walk.directory(task, &mut listing, &mut found, more) {
-                let mut first = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut first = mutex::lock(&stopped);
                 if first.as_ref().is_none_or(|first| stop.path < first.path) {
                     *first = Some(stop);
                 }
@@ -134,7 +135,7 @@ fn merge(parts: Vec<Found>) -> Found {
 struct Walk<'w> {
     old: &'w Stored,
     new: &'w gix::index::State,
-    protected: &'w [Inode],
+    protected: &'w [Identity],
     /// Directories that need not be listed if they have not changed.
     tidy: &'w Tidy,
     over: &'w AtomicBool,
@@ -178,6 +179,35 @@ impl Task {
     }
 }
 
+/// A directory that has been opened, and what is known of it.
+struct Opened<'l> {
+    fd: Arc<OwnedFd>,
+    stamp: Names,
+    /// It has the same names as when there was nothing untracked in it.
+    is_tidy: bool,
+    /// Its names, unless it is tidy.
+    listing: &'l mut Listing,
+}
+
+impl Opened<'_> {
+    fn may_have(&mut self, name: &BStr) -> bool {
+        self.is_tidy || self.listing.see(name).is_some()
+    }
+
+    fn may_have_dir(&mut self, name: &BStr) -> bool {
+        self.is_tidy || self.listing.see(name).is_some_and(Listed::may_be_dir)
+    }
+
+    /// What is there and no entry has asked for.
+    fn untracked(&self) -> Vec<BString> {
+        if self.is_tidy {
+            return Vec::new();
+        }
+        let unseen = self.listing.unseen().filter(|name| *name != ".git");
+        unseen.map(ToOwned::to_owned).collect()
+    }
+}
+
 impl Walk<'_> {
     fn directory(
         &self,
@@ -190,27 +220,57 @@ impl Walk<'_> {
             path: task.path.strip_suffix(b"/").unwrap_or_default().into(),
             why,
         };
-        if self.over.load(Ordering::Relaxed) {
-            return Err(stop(Why::Over));
-        }
-        let fd = match task.open() {
-            Ok(Some(fd)) => fd,
-            Ok(None) => {
-                self.missing(task.entries, found);
-                return Ok(());
-            }
-            Err(err) => return Err(stop(Why::Io(err))),
+        let Some(mut dir) = self.open(&task, listing).map_err(stop)? else {
+            self.missing(task.entries, found);
+            return Ok(());
         };
-        let here = dirs::meta_of(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
-        if !task.path.is_empty() && self.protected.contains(&here.inode) {
-            return Err(stop(Why::Protected));
+        self.entries(&task, &mut dir, found, more)?;
+        let names = dir.untracked();
+        if !names.is_empty() {
+            found.untracked.push(Untracked {
+                dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
+                names,
+            });
+        } else if dir.is_tidy || dir.stamp.is_settled(self.now) {
+            found.tidy.push((task.path, dir.stamp));
         }
-        let stamp = Stamp::of(&here);
+        Ok(())
+    }
+
+    /// Open the directory of `task`, if it is there, and list it unless that is known to be needless.
+    fn open<'l>(&self, task: &Task, listing: &'l mut Listing) -> Result<Option<Opened<'l>>, Why> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(Why::Over);
+        }
+        let Some(fd) = task.open().map_err(Why::Io)? else {
+            return Ok(None);
+        };
+        let here = dirs::meta_of(fd.as_fd()).map_err(Why::Io)?;
+        if !task.path.is_empty() && self.protected.contains(&here.identity) {
+            return Err(Why::Protected);
+        }
+        let stamp = Names::of(&here);
         let is_tidy = self.tidy.get(&task.path) == Some(&stamp);
         if !is_tidy {
-            listing.read(fd.as_fd()).map_err(|err| stop(Why::Io(err)))?;
+            listing.read(fd.as_fd()).map_err(Why::Io)?;
         }
-        let fd = Arc::new(fd);
+        Ok(Some(Opened {
+            fd: Arc::new(fd),
+            stamp,
+            is_tidy,
+            listing,
+        }))
+    }
+
+    /// Compare the files of `task` that are in `dir` itself. Each directory in it is one more task.
+    fn entries(
+        &self,
+        task: &Task,
+        dir: &mut Opened<'_>,
+        found: &mut Found,
+        more: &mut Vec<Task>,
+    ) -> Result<(), Stop> {
+        let fd = dir.fd.clone();
         // Far down, only some directories are open while those below wait for their turn.
         let (from, above) = match task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
             true => (&fd, task.path.len()),
@@ -222,8 +282,7 @@ impl Walk<'_> {
             let (path, depth) = (self.path(at), task.path.len());
             let name = path.get(depth..).unwrap_or_default().as_bstr();
             let Some(len) = name.find_byte(b'/') else {
-                let may_be_there = is_tidy || listing.see(name).is_some();
-                self.file(fd.as_fd(), at, name, may_be_there, found)
+                self.file(fd.as_fd(), at, name, dir.may_have(name), found)
                     .map_err(|err| Stop {
                         path: path.into(),
                         why: Why::Io(err),
@@ -233,8 +292,7 @@ impl Walk<'_> {
             };
             let below = &path[..depth + len + 1];
             let end = self.end(at..task.entries.end, below);
-            let listed = |listing: &mut Listing| listing.see(name[..len].as_bstr());
-            match is_tidy || listed(listing).is_some_and(Listed::may_be_dir) {
+            match dir.may_have_dir(name[..len].as_bstr()) {
                 true => more.push(Task {
                     from: from.clone(),
                     above,
@@ -248,19 +306,6 @@ impl Walk<'_> {
         }
         // The last is the first to be done.
         more[first..].reverse();
-        let mut names: Vec<BString> = Vec::new();
-        if !is_tidy {
-            let unseen = listing.unseen().filter(|name| *name != ".git");
-            names.extend(unseen.map(ToOwned::to_owned));
-        }
-        if !names.is_empty() {
-            found.untracked.push(Untracked {
-                dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
-                names,
-            });
-        } else if is_tidy || stamp.is_settled(self.now) {
-            found.tidy.push((task.path, stamp));
-        }
         Ok(())
     }
 

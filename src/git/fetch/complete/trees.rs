@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -14,7 +14,8 @@ use gix::{
     objs::{Exists as _, Kind, TreeRefIter, tree::EntryRef},
 };
 
-use super::{Missing, Objects, Root};
+use super::objects::{Missing, Objects, Root};
+use crate::base::mutex;
 
 /// Parts of the set of objects that were met, each with its lock; a power of two.
 const SHARDS: usize = 64;
@@ -107,7 +108,7 @@ impl<'a> Trees<'a> {
         match base {
             None => meet(&self.trees, id),
             Some(base) => {
-                let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut pairs = mutex::lock(&self.pairs);
                 pairs.insert((id.to_owned(), base))
             }
         }
@@ -117,7 +118,7 @@ impl<'a> Trees<'a> {
 /// Whether `id` is met for the first time.
 fn meet(met: &[Mutex<HashSet>], id: &gix::oid) -> bool {
     let met = &met[usize::from(id.first_byte()) % SHARDS];
-    let mut met = met.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut met = mutex::lock(met);
     met.insert(id.to_owned())
 }
 

@@ -8,7 +8,7 @@ use gix::{
     objs::Kind,
 };
 
-use super::{Missing, Objects, Root};
+use super::objects::{Missing, Objects, Root};
 
 /// Parents of all commits that are met: more would be no history, but a trap. Each takes 33 bytes.
 const MAX_PARENTS: usize = 8_000_000;

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,7 +25,7 @@ use super::{
     proxy::{self, Proxies, Route},
 };
 use crate::{
-    base::{fault::one_line, name::RepoUrl},
+    base::{fault::one_line, mutex, name::RepoUrl},
     git::{
         origin::Tls,
         transport::{
@@ -185,7 +185,7 @@ impl Caller {
     }
 
     fn warm(&self) -> MutexGuard<'_, Loan<Key, Warm>> {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.warm)
     }
 
     /// The body of `response`, if it is what git asked for.

@@ -6,7 +6,7 @@
 use std::{
     io::{self, BufRead, BufReader, Cursor, Read, Write},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use ureq::{
@@ -15,7 +15,7 @@ use ureq::{
 };
 
 use super::{Error, answer::content_type, caller::Caller, location};
-use crate::git::transport::bounded::Budget;
+use crate::{base::mutex, git::transport::bounded::Budget};
 
 /// An answer that is git's.
 pub(super) struct Answer {
@@ -70,7 +70,7 @@ impl Exchange {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.0.state)
     }
 
     /// Send the request, if that has not been done.

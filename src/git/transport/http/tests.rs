@@ -889,7 +889,7 @@ fn every_refusal_is_shown() {
         include_str!("tests/client_certificates.rs"),
     ];
     assert_all_are_shown(include_str!("error.rs"), "", &["Network", "Secret"], &tests);
-    assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
+    assert_all_are_shown(include_str!("../tcp/error.rs"), "Network::", &[], &tests);
     let secrets = include_str!("../../../base/secret.rs");
     assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }

@@ -15,7 +15,7 @@ use domain::{
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::{Fqdn, servers::Servers};
+use super::servers::{Fqdn, Servers};
 use crate::git::transport::{Deadline, Timed};
 
 /// No answer without EDNS is longer, over UDP.

@@ -11,8 +11,10 @@ use domain::base::Name;
 use resolv_conf::{Config, ScopedIp};
 use rustix::net::{AddressFamily, SocketType, netdevice};
 
-use super::Fqdn;
 use crate::base::bounded::{self, RULES};
+
+/// A name as it is asked for.
+pub(super) type Fqdn = Name<Vec<u8>>;
 
 /// As many does glibc use.
 const MAX_SERVERS: usize = 3;
@@ -62,7 +64,7 @@ impl Servers {
 
     /// The names that `host` may stand for, the likeliest first. What is no name of a host is none of them.
     pub(super) fn names(&self, host: &str) -> Vec<Fqdn> {
-        let fqdn = |text: &str| text.parse::<Name<Vec<u8>>>().ok();
+        let fqdn = |text: &str| text.parse::<Fqdn>().ok();
         let whole = fqdn(host);
         if host.ends_with('.') || whole.is_none() {
             return whole.into_iter().collect();

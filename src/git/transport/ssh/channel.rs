@@ -5,7 +5,7 @@
 
 use std::{
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+    sync::{Arc, Mutex, mpsc::SyncSender},
     time::Duration,
 };
 
@@ -13,23 +13,17 @@ use russh::{ChannelMsg, ChannelOpenFailure, ChannelReadHalf, client::Handle};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::UnixStream as Socket,
-    sync::watch,
     time::timeout,
 };
 
 use super::{
     Error,
-    guard::{Ended, Guard},
+    end::{self, Ended},
+    guard::Guard,
     remote::Remote,
-    session,
+    words::Words,
 };
-use crate::{
-    base::{
-        fault::one_line,
-        report::{Report, Reporter},
-    },
-    git::transport::tcp,
-};
+use crate::base::mutex;
 
 /// A command to run.
 #[derive(Debug)]
@@ -47,11 +41,7 @@ pub(super) struct Request {
 }
 
 /// Serve `request` over a new channel.
-pub(super) async fn serve(
-    handle: Arc<Handle<Guard>>,
-    request: Request,
-    mut end: watch::Receiver<Option<Ended>>,
-) {
+pub(super) async fn serve(handle: Arc<Handle<Guard>>, request: Request, mut end: end::Receiver) {
     let Request {
         socket,
         command,
@@ -93,7 +83,7 @@ pub(super) async fn serve(
     let outcome = match talk.await {
         Ok(Some(outcome)) => outcome,
         Err(russh::Error::ChannelOpenFailure(why)) => Outcome::NoChannel(why),
-        Ok(None) | Err(_) => match timeout(EXIT, session::ended(&mut end)).await {
+        Ok(None) | Err(_) => match timeout(EXIT, end::ended(&mut end)).await {
             Ok(Ended::Said(why)) if !why.is_empty() => Outcome::Lost(format!("the host closed it: {why}")),
             Ok(Ended::Lost(why)) => Outcome::Lost(why),
             _ => Outcome::Lost("the host closed it".into()),
@@ -173,68 +163,6 @@ async fn listen(
     }
 }
 
-/// What a host says for people, on its standard error or before the login: each line is reported as it comes,
-/// and remembered up to a limit.
-#[derive(Debug)]
-pub(super) struct Words {
-    report: Reporter,
-    line: Vec<u8>,
-    said: String,
-    lines: usize,
-}
-
-impl Words {
-    /// A longer line is cut, in bytes.
-    const MAX_LINE: usize = 1000;
-    /// What is said after that many lines is not reported.
-    const MAX_LINES: usize = 200;
-    /// As much is remembered, in bytes.
-    const MAX_SAID: usize = 1000;
-
-    pub(super) fn new(report: Reporter) -> Self {
-        Self {
-            report,
-            line: Vec::new(),
-            said: String::new(),
-            lines: 0,
-        }
-    }
-
-    /// Hear `bytes`, which may end anywhere in a line.
-    pub(super) fn hear(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                b'\n' | b'\r' => self.finish(),
-                _ if self.line.len() < Self::MAX_LINE => self.line.push(*byte),
-                _ => {}
-            }
-        }
-    }
-
-    /// A line ends here.
-    pub(super) fn finish(&mut self) {
-        let line = one_line(&String::from_utf8_lossy(&std::mem::take(&mut self.line)));
-        let text = line.trim_end();
-        if text.is_empty() {
-            return;
-        }
-        self.lines += 1;
-        if self.said.len() < Self::MAX_SAID {
-            let gap = if self.said.is_empty() { "" } else { " " };
-            self.said.push_str(gap);
-            self.said.push_str(text.trim_start());
-        }
-        if self.lines <= Self::MAX_LINES {
-            self.report.emit(Report::Remote { line: text.into() });
-        }
-    }
-
-    /// All that was said, in one line.
-    fn said(&self) -> String {
-        self.said[..self.said.floor_char_boundary(Self::MAX_SAID)].into()
-    }
-}
-
 /// How a command ended, once that is known.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -275,7 +203,7 @@ impl Ending {
     }
 
     fn set(&self, end: End) {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        *mutex::lock(&self.end) = Some(end);
     }
 
     /// The remote that it is about.
@@ -287,14 +215,8 @@ impl Ending {
     pub(super) fn error(&self) -> Option<Error> {
         let Remote { peer, command, .. } = &self.remote;
         let (url, host) = (peer.url.clone(), peer.host.clone());
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = |why: &str| {
-            tcp::Error::Lost {
-                peer: Box::new(peer.clone()),
-                source: std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why.to_owned()),
-            }
-            .into()
-        };
+        let end = mutex::lock(&self.end);
+        let lost = |why: &str| end::lost(&self.remote, why);
         let Some(End {
             outcome,
             started,

@@ -5,7 +5,7 @@
 use std::{
     borrow::Cow,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,16 +14,16 @@ use russh::{
     client::{DisconnectReason, Handler, Session},
     keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate},
 };
-use tokio::sync::watch;
 
 use super::{
     Error,
-    channel::Words,
+    end::{self, Ended},
     error::Offer,
     known_hosts::{Host, KnownHosts, Verdict},
     remote::Remote,
+    words::Words,
 };
-use crate::base::fault::one_line;
+use crate::base::{fault::one_line, mutex};
 
 /// Which keys hosts are known by.
 #[derive(Debug)]
@@ -111,16 +111,7 @@ pub(super) struct Guard {
     /// What the host says to everybody who logs in; nothing after the login.
     pub(super) banner: Arc<Mutex<Option<Words>>>,
     /// Why the connection ended.
-    pub(super) end: watch::Sender<Option<Ended>>,
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone)]
-pub(super) enum Ended {
-    /// The host said goodbye, with these words.
-    Said(String),
-    /// It broke, for that reason.
-    Lost(String),
+    pub(super) end: end::Sender,
 }
 
 /// Why a connection did not come about.
@@ -149,7 +140,7 @@ impl Handler for Guard {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut Session) -> Result<(), Broken> {
-        let mut words = self.banner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut words = mutex::lock(&self.banner);
         if let Some(words) = &mut *words {
             words.hear(banner.as_bytes());
             words.finish();

@@ -11,10 +11,10 @@ use russh::{
 };
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Error, Surroundings, guard::Ended, key, remote::Remote, session::Link};
+use super::{Error, end::Ended, kept::Surroundings, key, link::Link, remote::Remote};
 use crate::{
     base::name::AbsPath,
-    git::{origin::Ssh, transport::PATIENCE},
+    git::{origin::Ssh, transport::deadline::PATIENCE},
 };
 
 /// What to log in with; there is at least one.

@@ -10,34 +10,30 @@ use std::{
     net::TcpStream,
     os::unix::net::UnixStream,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         mpsc::{self as std_mpsc, RecvTimeoutError},
     },
     thread,
     time::Duration,
 };
 
-use russh::{
-    Disconnect, SshId,
-    client::{self, Handle},
-};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use russh::{Disconnect, SshId, client};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
-    Error, Key,
-    channel::{self, Ending, Request, Words},
-    guard::{Broken, Ended, Guard, Trust},
+    Error,
+    channel::{self, Ending, Request},
+    end::{self, ended, lost},
+    guard::{Broken, Guard, Trust},
+    kept::Key,
+    link::Link,
     login::Login,
     remote::Remote,
-    stream::Stream,
+    words::Words,
 };
 use crate::{
-    base::report::Reporter,
-    git::transport::{Deadline, Options, Timed, pool::Loan, tcp},
+    base::{mutex, report::Reporter},
+    git::transport::{Deadline, pool::Pool, tcp},
 };
 
 /// The interest in a connection.
@@ -45,6 +41,9 @@ use crate::{
 pub(in crate::git::transport) struct Session {
     requests: mpsc::UnboundedSender<Request>,
 }
+
+/// Connections that are logged in.
+pub(in crate::git::transport) type Sessions = Pool<Key, Session>;
 
 /// How often a silent host is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -57,9 +56,9 @@ impl Session {
         remote: Remote,
         login: Login,
         trust: Trust,
-        options: &Options<'_>,
+        deadline: Deadline,
+        report: Reporter,
     ) -> Result<Self, Error> {
-        let (deadline, report) = (options.deadline, options.report.clone());
         let host = remote.peer.host.clone();
         let socket = tcp::dial(&remote.host, remote.port, &remote.peer, deadline)?;
         let (requests, incoming) = mpsc::unbounded_channel();
@@ -93,10 +92,13 @@ impl Session {
         }
     }
 
-    fn open_channel(
+    /// Run the command of `remote`. Gives our end of the socket pair it speaks through, and where its end will be
+    /// written down. The host must open a channel within `patience`, or else by the deadline.
+    pub(super) fn open_channel(
         &self,
         remote: &Remote,
-        options: &Options<'_>,
+        deadline: Deadline,
+        report: &Reporter,
         patience: Option<Duration>,
     ) -> Result<(UnixStream, Arc<Ending>), Error> {
         let start = |source| Error::Start {
@@ -110,15 +112,15 @@ impl Session {
         let request = Request {
             socket: theirs,
             command: remote.command.clone(),
-            words: Words::new(options.report.clone()),
+            words: Words::new(report.clone()),
             opened,
             ending: ending.clone(),
         };
         if self.requests.send(request).is_err() {
             return Err(lost(remote, "it was closed"));
         }
-        let timed_out = || tcp::Error::timeout(&remote.peer, options.deadline).into();
-        let left = options.deadline.left().map_err(|_| timed_out())?;
+        let timed_out = || tcp::Error::timeout(&remote.peer, deadline).into();
+        let left = deadline.left().map_err(|_| timed_out())?;
         match wait.recv_timeout(patience.map_or(left, |patience| left.min(patience))) {
             Ok(()) => Ok((ours, ending)),
             Err(RecvTimeoutError::Timeout) => Err(timed_out()),
@@ -127,31 +129,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Run the command of `remote` over `session`, and speak with it through what is returned. The host must open a
-/// channel within `patience`, or else by the deadline.
-pub(super) fn run(
-    session: Loan<Key, Session>,
-    remote: &Remote,
-    options: &Options<'_>,
-    patience: Option<Duration>,
-) -> Result<Stream, Error> {
-    match session.open_channel(remote, options, patience) {
-        Ok((socket, ending)) => Ok(Stream::new(Timed::new(socket, options.deadline), ending, session)),
-        Err(err) => {
-            session.spoil();
-            Err(err)
-        }
-    }
-}
-
-fn lost(remote: &Remote, why: &str) -> Error {
-    tcp::Error::Lost {
-        peer: Box::new(remote.peer.clone()),
-        source: io::Error::new(io::ErrorKind::ConnectionAborted, why.to_owned()),
-    }
-    .into()
 }
 
 /// What it takes to log in.
@@ -189,19 +166,12 @@ fn live(
         match timeout(left, establish(socket, start)).await {
             Ok(Ok(link)) => {
                 tell(Ok(()));
-                link.serve(requests).await;
+                serve(link, requests).await;
             }
             Ok(Err(err)) => tell(Err(err)),
             Err(_) => tell(Err(tcp::Error::timeout(&remote.peer, deadline).into())),
         }
     });
-}
-
-/// An open connection, seen from its thread.
-pub(super) struct Link {
-    pub(super) handle: Handle<Guard>,
-    pub(super) remote: Remote,
-    end: watch::Receiver<Option<Ended>>,
 }
 
 async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
@@ -223,7 +193,7 @@ async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
         keepalive_interval: Some(KEEPALIVE),
         ..client::Config::default()
     };
-    let (sender, end) = watch::channel(None);
+    let (sender, end) = end::channel();
     let banner = Arc::new(Mutex::new(Some(Words::new(report))));
     let guard = Guard {
         trust,
@@ -239,59 +209,39 @@ async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
     let mut link = Link { handle, remote, end };
     login.perform(&mut link).await?;
     // Whoever asked for the connection need not hear of it any more.
-    *banner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *mutex::lock(&banner) = None;
     Ok(link)
 }
 
-impl Link {
-    /// How it ended; waits for that.
-    pub(super) async fn ended(&mut self) -> Ended {
-        ended(&mut self.end).await
-    }
-
-    /// The error of having lost it.
-    pub(super) fn lost(&self, why: String) -> Error {
-        lost(&self.remote, &why)
-    }
-
-    /// Open a channel for each request, until nobody has an interest or the host is gone.
-    async fn serve(self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        let Self { handle, mut end, .. } = self;
-        let handle = Arc::new(handle);
-        let mut channels = JoinSet::new();
-        loop {
-            tokio::select! {
-                request = requests.recv() => match request {
-                    Some(request) => {
-                        channels.spawn(channel::serve(handle.clone(), request, end.clone()));
-                    }
-                    None => break,
-                },
-                _ = ended(&mut end) => {
-                    // From now on, a request is an error; those under way learn what happened.
-                    requests.close();
-                    while let Some(request) = requests.recv().await {
-                        channels.spawn(channel::serve(handle.clone(), request, end.clone()));
-                    }
-                    let _slow = timeout(GOODBYE, async { while channels.join_next().await.is_some() {} }).await;
-                    return;
+/// Open a channel for each request, until nobody has an interest or the host is gone.
+async fn serve(link: Link, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let Link { handle, mut end, .. } = link;
+    let handle = Arc::new(handle);
+    let mut channels = JoinSet::new();
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => {
+                    channels.spawn(channel::serve(handle.clone(), request, end.clone()));
                 }
+                None => break,
+            },
+            _ = ended(&mut end) => {
+                // From now on, a request is an error; those under way learn what happened.
+                requests.close();
+                while let Some(request) = requests.recv().await {
+                    channels.spawn(channel::serve(handle.clone(), request, end.clone()));
+                }
+                let _slow = timeout(GOODBYE, async { while channels.join_next().await.is_some() {} }).await;
+                return;
             }
         }
-        let _gone = timeout(GOODBYE, async {
-            handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
-            ended(&mut end).await
-        })
-        .await;
     }
-}
-
-/// How a connection ended; waits for that.
-pub(super) async fn ended(end: &mut watch::Receiver<Option<Ended>>) -> Ended {
-    let known = end.wait_for(Option::is_some).await.ok();
-    known
-        .and_then(|end| end.clone())
-        .unwrap_or_else(|| Ended::Lost("the host closed it".into()))
+    let _gone = timeout(GOODBYE, async {
+        handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
+        ended(&mut end).await
+    })
+    .await;
 }
 
 /// The error that an error of russh's amounts to, before the login.

@@ -4,10 +4,14 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     sync::Arc,
+    time::Duration,
 };
 
-use super::{Key, channel::Ending, session::Session};
-use crate::git::transport::{Error, Timed, pool::Loan, tcp};
+use super::{channel::Ending, kept::Key, remote::Remote, session::Session};
+use crate::{
+    base::report::Reporter,
+    git::transport::{Deadline, Error, Timed, pool::Loan, tcp},
+};
 
 /// A channel whose errors are [`Error`]s, in the guise of [`io::Error`]s. Clones share it; the last one dropped closes
 /// the channel, and gives its connection back, unless there was an error.
@@ -20,11 +24,25 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(timed: Timed<UnixStream>, ending: Arc<Ending>, session: Loan<Key, Session>) -> Self {
-        Self {
-            timed,
-            ending,
-            session: Arc::new(session),
+    /// Run the command of `remote` over `session`, and speak with it. The host must open a channel within `patience`, or
+    /// else by the deadline.
+    pub(super) fn open(
+        session: Loan<Key, Session>,
+        remote: &Remote,
+        deadline: Deadline,
+        report: &Reporter,
+        patience: Option<Duration>,
+    ) -> Result<Self, super::Error> {
+        match session.open_channel(remote, deadline, report, patience) {
+            Ok((socket, ending)) => Ok(Self {
+                timed: Timed::new(socket, deadline),
+                ending,
+                session: Arc::new(session),
+            }),
+            Err(err) => {
+                session.spoil();
+                Err(err)
+            }
         }
     }
 

@@ -954,7 +954,7 @@ fn something_else_than_ssh() {
 fn every_refusal_is_shown() {
     let (code, tests) = (include_str!("error.rs"), [include_str!("tests.rs")]);
     assert_all_are_shown(code, "", &["Network", "Secret"], &tests);
-    assert_all_are_shown(include_str!("../tcp.rs"), "Network::", &[], &tests);
+    assert_all_are_shown(include_str!("../tcp/error.rs"), "Network::", &[], &tests);
     let secrets = include_str!("../../../base/secret.rs");
     assert_all_are_shown(secrets, "Secret::", &[], &tests);
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::git::transport::PATIENCE;
+use crate::git::transport::deadline::PATIENCE;
 
 fn ask() -> Ask {
     Ask {

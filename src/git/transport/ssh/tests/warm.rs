@@ -6,8 +6,10 @@ use std::{
     thread,
 };
 
+use std::io::Read as _;
+
 use super::*;
-use crate::git::transport::PATIENCE;
+use crate::git::transport::deadline::PATIENCE;
 
 fn world() -> World {
     World {

@@ -1,0 +1,90 @@
+//! What the command line names: a trigger, a configuration, an address; and what is said where there is none.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use super::{say::usage, show::Show};
+use crate::{
+    base::{
+        address::Address,
+        event::{Done, Event, Record},
+        fault::{Failure, Kind},
+        name::{RunId, TriggerName},
+    },
+    config::{self, Config},
+};
+
+/// End with a failure that belongs to a trigger's name, in the form that a run's failure has.
+pub(super) fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode {
+    let done = Done::failed(name, failure);
+    let exit = done.exit;
+    show.record(&Record {
+        run: RunId::none(),
+        event: Event::Done(done),
+    });
+    ExitCode::from(exit)
+}
+
+/// A trigger's name. What cannot be one is not shown in its place: it could hold anything.
+pub(super) fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitCode> {
+    TriggerName::new(text).map_err(|why| {
+        let message = format!("{text:?} is no name of a trigger: {why}");
+        fail_named(show, "-", Failure::new(Kind::BadRequest, message, None))
+    })
+}
+
+/// That the configuration has no trigger `name`, and which it has: who can read it may know.
+pub(super) fn unknown_trigger(name: &str, config: &Config) -> Failure {
+    let mut failure = config::unknown_trigger(name, config.triggers.keys());
+    let near = failure
+        .help
+        .as_deref()
+        .is_some_and(|help| help.starts_with("did you mean"));
+    if !near {
+        failure.help = Some(format!("there are: {}", names(config)));
+    }
+    failure
+}
+
+/// The names of the triggers, as a list for people.
+pub(super) fn names(config: &Config) -> String {
+    const SHOWN: usize = 10;
+    let count = config.triggers.len();
+    let names = config.triggers.keys().take(SHOWN).map(ToString::to_string);
+    let mut list = names.collect::<Vec<_>>().join(", ");
+    if count > SHOWN {
+        list += &format!(" and {} more", count - SHOWN);
+    }
+    list
+}
+
+/// Which configuration to read: `-c`, else `$GITSOCKET_CONFIG`, else `./config.ron`, else
+/// `/etc/gitsocket/config.ron`.
+pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
+    const LOCAL: &str = "config.ron";
+    const SYSTEM: &str = "/etc/gitsocket/config.ron";
+    if let Some(file) = given {
+        return file.clone();
+    }
+    match std::env::var_os("GITSOCKET_CONFIG") {
+        Some(file) if !file.is_empty() => file.into(),
+        _ if Path::new(LOCAL).exists() || !Path::new(SYSTEM).exists() => LOCAL.into(),
+        _ => SYSTEM.into(),
+    }
+}
+
+pub(super) fn load(given: Option<&PathBuf>) -> Result<Config, config::Error> {
+    Config::load(&config_file(given))
+}
+
+/// The directory that relative addresses on the command line are relative to.
+pub(super) fn current_dir() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| "/".into())
+}
+
+/// An address on the command line.
+pub(super) fn address(text: &str) -> Result<Address, ExitCode> {
+    Address::parse(text, &current_dir()).map_err(|why| usage(&format!("{text:?} is not an address: {why}")))
+}

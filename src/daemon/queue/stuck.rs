@@ -1,0 +1,27 @@
+//! What is said to those who want a target that a stuck run holds.
+
+use crate::{
+    base::{
+        event::{self, Stuck},
+        fault::{Failure, Kind},
+        name::TriggerName,
+        watch,
+    },
+    config::Target,
+};
+
+/// Why `target` cannot be updated: the run of `holder` is stuck.
+pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> Failure {
+    let message = format!(
+        "{} is held by the run {} of {holder}, which is stuck since {} in the step {}",
+        target.site.path,
+        stuck.run,
+        event::time(stuck.since),
+        stuck.step.as_str()
+    );
+    Failure::new(
+        Kind::Resources,
+        message,
+        Some(&watch::held_by_the_kernel(&target.site.path)),
+    )
+}

@@ -1,0 +1,69 @@
+//! Where healing happens, and how it changes files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gix::ObjectId;
+
+use super::Error;
+use crate::base::durable::{Access, Flush, Replace};
+
+pub(super) const ALTERNATES: &str = "alternates";
+
+/// Where healing happens, and what it has put aside.
+pub(super) struct Site {
+    pub(super) git_dir: PathBuf,
+    pub(super) dir: PathBuf,
+}
+
+impl Site {
+    pub(super) fn of(git_dir: &Path) -> Self {
+        Self {
+            git_dir: git_dir.into(),
+            dir: git_dir.join("gitsocket/heal"),
+        }
+    }
+
+    /// What was damaged, until a run has succeeded.
+    pub(super) fn aside(&self) -> PathBuf {
+        self.dir.join("damaged")
+    }
+
+    /// The repository that is fetched into.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+
+    /// Tells that nothing is left to be done here.
+    pub(super) fn settled(&self) -> PathBuf {
+        self.dir.join("settled")
+    }
+
+    pub(super) fn pack_dir(&self) -> PathBuf {
+        self.git_dir.join("objects/pack")
+    }
+
+    /// Tells which object directories are borrowed from.
+    pub(super) fn alternates(&self) -> PathBuf {
+        self.git_dir.join("objects/info").join(ALTERNATES)
+    }
+
+    /// Move what is damaged aside.
+    pub(super) fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
+        fs::rename(path, self.aside().join(name)).map_err(Error::io("move aside", path))
+    }
+}
+
+/// Put `content` in the place of the file `path`, at once.
+pub(super) fn replace(site: &Site, path: &Path, content: &[u8]) -> Result<(), Error> {
+    Replace::by(&site.dir.join("new"), Access::Usual, Flush::Content)
+        .write(path, content)
+        .map_err(Error::io("write", path))
+}
+
+/// The id that a line begins with.
+pub(super) fn id_of(word: &[u8]) -> Option<ObjectId> {
+    ObjectId::from_hex(word).ok()
+}

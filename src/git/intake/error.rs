@@ -1,0 +1,126 @@
+//! A pack could not be taken in.
+
+use std::{io, path::PathBuf};
+
+use bytesize::ByteSize;
+use gix::ObjectId;
+
+use crate::{
+    base::fault::{Blame, Kind, kind_of_io},
+    git::large::LARGE,
+};
+
+/// Objects in one pack. Each takes some 50 bytes while the pack is indexed: 200 MB in all.
+pub(super) const MAX_OBJECTS: u32 = 4_000_000;
+
+/// A pack could not be taken in.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It has more objects than fit into memory.
+    #[error("the remote sends {count} objects at once, more than {MAX_OBJECTS}")]
+    #[diagnostic(help("fetch less of the history: set `depth`, for example to 1"))]
+    Objects {
+        /// How many it says there are.
+        count: u32,
+    },
+    /// It is larger than `max_pack`.
+    #[error("the remote sends more than `max_pack`, which is {}", ByteSize(*limit))]
+    #[diagnostic(help(
+        "raise `max_pack` if the repository is that large, or set `depth` to fetch less of it"
+    ))]
+    Pack {
+        /// `max_pack`, in bytes.
+        limit: u64,
+    },
+    /// A commit, a tree or a tag is larger than any that is meant well.
+    #[error("the remote sends a {kind} of {}, more than {}", ByteSize(*size), ByteSize(LARGE))]
+    #[diagnostic(help("only files may be that large: find out who made it, and how"))]
+    Object {
+        /// What it is.
+        kind: gix::objs::Kind,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A delta comes to more than `max_blob`.
+    #[error("the remote sends a delta that comes to {}, more than `max_blob`, which is {}", ByteSize(*size), ByteSize(*limit))]
+    #[diagnostic(help(
+        "raise `max_blob` if the repository has files that large, or set `depth` to fetch less of its history"
+    ))]
+    Delta {
+        /// What it comes to, in bytes.
+        size: u64,
+        /// `max_blob`, in bytes.
+        limit: u64,
+    },
+    /// Deltas are stacked as no git stacks them.
+    #[error("the remote sends deltas that are based on each other too deeply")]
+    #[diagnostic(help("let `git repack -adf` be run where the repository is"))]
+    Depth,
+    /// It is not a pack, or not all of one.
+    #[error("the remote sends a damaged pack: {reason}")]
+    #[diagnostic(help("trigger again; if it stays, let `git fsck` be run where the repository is"))]
+    Damaged {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An object that is neither in the pack nor here.
+    #[error("the remote sends a pack with a delta of {id}, which is neither in it nor here")]
+    #[diagnostic(help("trigger again; if it stays, let `git fsck` be run where the repository is"))]
+    Base {
+        /// The object.
+        id: ObjectId,
+    },
+    /// The disk is nearly full.
+    #[error(
+        "the disk that {path} is on has space for {}, and {} are needed for what comes and to be left to others",
+        ByteSize(*left),
+        ByteSize(*needed)
+    )]
+    #[diagnostic(help("free space; `max_pack` bounds what one fetch may bring"))]
+    Space {
+        /// The directory.
+        path: PathBuf,
+        /// How much can still be written, in bytes.
+        left: u64,
+        /// How much has to be, in bytes.
+        needed: u64,
+    },
+    /// The system refused.
+    #[error("cannot store the objects fetched into {path}: {source}")]
+    #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Objects { .. }
+            | Self::Pack { .. }
+            | Self::Object { .. }
+            | Self::Delta { .. }
+            | Self::Depth
+            | Self::Base { .. } => Kind::Remote,
+            Self::Damaged { .. } => Kind::Unreachable,
+            Self::Space { .. } => Kind::Resources,
+            Self::Store { source, .. } => kind_of_io(source),
+        }
+    }
+}
+
+/// Why no pack was taken in.
+pub(super) enum Fail {
+    /// The connection broke: whoever asked knows more of it.
+    Connection(io::Error),
+    Ours(Error),
+}
+
+impl From<Error> for Fail {
+    fn from(err: Error) -> Self {
+        Self::Ours(err)
+    }
+}

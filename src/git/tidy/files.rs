@@ -1,0 +1,71 @@
+//! Files of a git directory: listed, looked at, locked as git does, replaced and removed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::Error;
+use crate::base::durable::{Access, Flush, Replace};
+
+/// The paths in `dir`, none if it is not there.
+pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::io("list", dir, source);
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect(),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(err) => Err(failed(err)),
+    }
+}
+
+/// The metadata of `path`, unless it is not there.
+pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(Error::io("look at", path, err)),
+    }
+}
+
+/// Remove a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, err)),
+        _ => Ok(()),
+    }
+}
+
+/// Put `content` in the place of the file `path`. The caller holds the target's lock, and recovery removes what a
+/// kill leaves.
+pub(super) fn replace(git_dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = git_dir.join("gitsocket");
+    fs::create_dir_all(&dir)?;
+    Replace::by(&dir.join("tidy.tmp"), Access::Same, Flush::Content).write(path, content)
+}
+
+/// A lock file of git's, removed again when this is dropped.
+pub(super) struct Guard(PathBuf);
+
+impl Guard {
+    /// Take the lock, unless somebody has it.
+    pub(super) fn take(path: PathBuf) -> Result<Option<Self>, Error> {
+        // A ref that is packed has no directory of its own.
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|err| Error::io("create", parent, err))?;
+        }
+        match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(_) => Ok(Some(Self(path))),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(err) => Err(Error::io("lock", &path, err)),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Recovery removes it otherwise.
+        drop(fs::remove_file(&self.0));
+    }
+}

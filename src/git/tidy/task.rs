@@ -1,0 +1,130 @@
+//! One time of tidying: what it is given, what comes of it, and what its two kinds share.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use gix::ObjectId;
+
+use super::{
+    Error, Reason,
+    memory::Memory,
+    stock::{Pack, Stock},
+};
+use crate::base::{
+    durable,
+    name::AbsPath,
+    watch::{Stop, Watch},
+};
+
+/// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
+/// longer, what was tidied is overtaken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
+pub trait Mark {
+    /// The swap begins.
+    fn begin(&self) -> std::io::Result<()>;
+    /// It is over.
+    fn end(&self);
+}
+
+/// What to tidy.
+pub struct Options<'a> {
+    /// The target's path: what runs lock.
+    pub path: &'a AbsPath,
+    /// Its git directory.
+    pub git_dir: &'a Path,
+    /// Whether history is bounded by `depth`: then the reflog of a shallow repository keeps no deploy alive.
+    pub is_bounded: bool,
+    /// What is younger than that is not dropped; see [`GRACE`](super::GRACE).
+    pub grace: Duration,
+    /// Commits that must stay though no ref names them, as they are when this is called.
+    pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
+    /// Told of the swap.
+    pub mark: Option<&'a dyn Mark>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    NotDue,
+    /// Somebody is at it already.
+    Busy,
+    /// Somebody changed what it was about; the next time may have more luck.
+    Overtaken,
+    /// There was something to do, but not for us.
+    LeftAlone(Reason),
+    /// Small packs are one now.
+    Merged(Change),
+    /// Garbage is gone.
+    Collected(Change),
+}
+
+/// Packs before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// How many there were, and are.
+    pub packs: (usize, usize),
+    /// Their bytes.
+    pub bytes: (u64, u64),
+}
+
+/// One time of tidying: what its two kinds share.
+pub(super) struct Tidying<'a> {
+    pub(super) options: &'a Options<'a>,
+    pub(super) objects: &'a Path,
+    pub(super) now: SystemTime,
+    pub(super) memory: &'a Memory,
+    pub(super) temporary: &'a Path,
+}
+
+impl Tidying<'_> {
+    /// Whether a second copy of `packs` fits, and leaves some room to the runs.
+    pub(super) fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
+        let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        let room = durable::room(self.objects)
+            .map_err(|err| Error::io("look at the room left at", self.objects, err))?;
+        Ok(room.is_none_or(|room| room.left > bytes + bytes / 4 + (1 << 20)))
+    }
+
+    /// Mark the target, whose lock is held, until the value is dropped.
+    pub(super) fn mark(&self) -> Result<Marked<'_>, Error> {
+        if let Some(run) = self.options.mark {
+            run.begin()
+                .map_err(|err| Error::io("mark", self.options.git_dir, err))?;
+        }
+        Ok(Marked(self.options.mark))
+    }
+
+    /// How long a run of the target is waited for.
+    pub(super) fn patience(&self) -> Watch {
+        Watch::new(PATIENCE, Stop::default(), None)
+    }
+
+    pub(super) fn pack_dir(&self) -> PathBuf {
+        self.objects.join("pack")
+    }
+
+    pub(super) fn change(&self, before: &Stock) -> Result<Change, Error> {
+        let after = Stock::read(self.objects)?;
+        let bytes = |stock: &Stock| stock.packs.iter().map(|pack| pack.bytes).sum();
+        Ok(Change {
+            packs: (before.packs.len(), after.packs.len()),
+            bytes: (bytes(before), bytes(&after)),
+        })
+    }
+}
+
+/// Ends with the swap, before the lock.
+pub(super) struct Marked<'a>(Option<&'a dyn Mark>);
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0 {
+            run.end();
+        }
+    }
+}

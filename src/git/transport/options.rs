@@ -1,0 +1,45 @@
+//! What a connection needs to know besides the URL, and what is left of earlier ones.
+
+use std::{path::Path, time::Duration};
+
+use super::{Deadline, http, local, ssh};
+use crate::{
+    base::report::Reporter,
+    git::origin::{Auth, Tls},
+};
+
+/// What a connection needs to know besides the URL.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// When to give up.
+    pub deadline: Deadline,
+    /// How to authenticate.
+    pub auth: &'a Auth,
+    /// Whom to trust.
+    pub tls: &'a Tls,
+    /// Where lines go that the remote says for people.
+    pub report: &'a Reporter,
+    /// What is left of earlier connections.
+    pub connections: &'a Connections,
+    /// Where a local repository's large objects are put together.
+    pub scratch: &'a Path,
+}
+
+/// Connections that are kept alive between fetches, and threads that outlived theirs. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    pub(super) http: http::Agents,
+    pub(super) ssh: ssh::Sessions,
+    pub(super) local: local::Threads,
+}
+
+impl Connections {
+    /// Keep what a fetch leaves alive for `keep_alive`; nothing if that is zero.
+    pub fn new(keep_alive: Duration) -> Self {
+        Self {
+            http: http::Agents::new(keep_alive),
+            ssh: ssh::Sessions::new(keep_alive),
+            local: local::Threads::default(),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Why a peer could not be reached, or was lost.
+
+use std::{io, time::Duration};
+
+use crate::{
+    base::fault::{Blame, Kind},
+    git::transport::Deadline,
+};
+
+/// The other end, as errors name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name or address, with the port where that is not the usual one.
+    pub host: String,
+    /// What is asked for there, without secrets.
+    pub url: String,
+}
+
+/// A peer could not be reached, or was lost.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// Its name has no address.
+    #[error("cannot find the address of {} for {}: {source}", .peer.host, .peer.url)]
+    #[diagnostic(help("check the host's spelling, and the name servers in /etc/resolv.conf"))]
+    Resolve {
+        /// Who.
+        peer: Box<Peer>,
+        /// Why.
+        source: io::Error,
+    },
+    /// It could not be connected to.
+    #[error("cannot connect to {} for {}: {source}", .peer.host, .peer.url)]
+    #[diagnostic(help("check the host and the port, and that no firewall is between"))]
+    Connect {
+        /// Who.
+        peer: Box<Peer>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection was lost.
+    #[error("the connection to {} for {} was lost: {source}", .peer.host, .peer.url)]
+    #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
+    Lost {
+        /// Who.
+        peer: Box<Peer>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The deadline passed.
+    #[error("{} did not deliver {} within {}", .peer.host, .peer.url, humantime::format_duration(*.after))]
+    #[diagnostic(help("raise `timeout` if that is too short, or find out why the server is slow"))]
+    Timeout {
+        /// Who.
+        peer: Box<Peer>,
+        /// How long the whole was allowed to take.
+        after: Duration,
+    },
+}
+
+impl Error {
+    /// What `source` means that ended the resolution of `peer`'s name.
+    pub(in crate::git::transport) fn resolving(peer: &Peer, deadline: Deadline, source: io::Error) -> Self {
+        Self::of(peer, deadline, source, |peer, source| Self::Resolve {
+            peer,
+            source,
+        })
+    }
+
+    /// What `source` means that ended the attempt to connect to `peer`.
+    pub(in crate::git::transport) fn connecting(peer: &Peer, deadline: Deadline, source: io::Error) -> Self {
+        Self::of(peer, deadline, source, |peer, source| Self::Connect {
+            peer,
+            source,
+        })
+    }
+
+    /// What `source` means that ended the conversation with `peer`.
+    pub(in crate::git::transport) fn talking(peer: &Peer, deadline: Deadline, source: io::Error) -> Self {
+        Self::of(peer, deadline, source, |peer, source| Self::Lost { peer, source })
+    }
+
+    /// The deadline of a conversation with `peer` passed.
+    pub(in crate::git::transport) fn timeout(peer: &Peer, deadline: Deadline) -> Self {
+        Self::Timeout {
+            peer: Box::new(peer.clone()),
+            after: deadline.after(),
+        }
+    }
+
+    fn of(
+        peer: &Peer,
+        deadline: Deadline,
+        source: io::Error,
+        make: impl FnOnce(Box<Peer>, io::Error) -> Self,
+    ) -> Self {
+        // The system's own ETIMEDOUT may come long before the deadline, and is a lost connection.
+        if deadline.passed() || (source.kind() == io::ErrorKind::TimedOut && source.raw_os_error().is_none())
+        {
+            return Self::timeout(peer, deadline);
+        }
+        make(Box::new(peer.clone()), source)
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Lost { .. } => Kind::Unreachable,
+            Self::Timeout { .. } => Kind::Timeout,
+        }
+    }
+}

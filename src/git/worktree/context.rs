@@ -1,0 +1,142 @@
+//! What all steps of one update share: what was asked for, the repository, and the way to its files.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+
+use gix::bstr::BStr;
+
+use super::{Error, Memory, dirs, rules};
+use crate::{
+    base::{
+        identity::Identity,
+        name::AbsPath,
+        report::{Action, Phase, Report, Reporter, Unit},
+    },
+    git::{begin::Begin, worktree::Clean},
+};
+
+/// How to update.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The worktree.
+    pub root: &'a AbsPath,
+    /// What to remove besides tracked files.
+    pub clean: Clean,
+    /// gitignore patterns of what is never removed.
+    pub keep: &'a [String],
+    /// The largest file, in bytes.
+    pub max_blob: u64,
+    /// Permission bits that new files and directories do not get.
+    pub umask: u32,
+    /// Report what would be done, and do nothing.
+    pub dry_run: bool,
+    /// What this process knows of worktrees. Nothing of it is needed.
+    pub memory: &'a Memory,
+    /// Called before anything is changed.
+    pub begin: Begin<'a>,
+    /// Progress, warnings, and the changes of a dry run.
+    pub report: &'a Reporter,
+    /// Set when the run's time is over: an update that has not changed anything by then does not begin to.
+    pub over: &'a AtomicBool,
+}
+
+impl Options<'_> {
+    pub(super) fn path(&self, path: &BStr) -> PathBuf {
+        self.root.as_path().join(OsStr::from_bytes(path))
+    }
+
+    pub(super) fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
+        Error::file(action, self.path(path), err)
+    }
+
+    /// In a dry run: say what would be done.
+    pub(super) fn would(&self, action: Action, path: &BStr) {
+        self.report.emit(Report::Change {
+            action,
+            path: path.to_string(),
+        });
+    }
+}
+
+/// What all steps of one update share.
+pub(super) struct Context<'a> {
+    pub(super) repo: &'a gix::Repository,
+    pub(super) options: &'a Options<'a>,
+    pub(super) dirs: dirs::Dirs,
+    pub(super) rules: rules::Rules,
+    /// The git directory, wherever it is: never removed.
+    pub(super) protected: Vec<Identity>,
+    /// Those of them that are not `.git` in the root, which no tree has a path into.
+    pub(super) elsewhere: Vec<Identity>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Result<Self, Error> {
+        let root = options.root.as_path();
+        let mut dirs = dirs::Dirs::open(root, options.umask)
+            .map_err(|err| Error::file("open the worktree", root.into(), err))?;
+        let mut protected = Vec::new();
+        for git_dir in [repo.git_dir(), repo.common_dir()] {
+            protected.extend(dirs::identity(git_dir));
+        }
+        let dot_git = dirs
+            .get("".into())
+            .and_then(|root| root.map_or(Ok(None), |root| dirs::meta(root, ".git".into())));
+        let dot_git = dot_git.ok().flatten().map(|meta| meta.identity);
+        let elsewhere = protected.iter().copied().filter(|id| Some(*id) != dot_git);
+        let elsewhere = elsewhere.collect();
+        protected.extend(dot_git);
+        Ok(Self {
+            repo,
+            options,
+            dirs,
+            rules: rules::Rules::new(repo, root, options.clean, options.keep)?,
+            protected,
+            elsewhere,
+        })
+    }
+
+    /// Before a change, as often as one likes.
+    pub(super) fn begin(&self) -> std::io::Result<()> {
+        match self.options.dry_run {
+            true => Ok(()),
+            false => self.options.begin.begin(),
+        }
+    }
+
+    pub(super) fn failed(&self, action: &'static str, path: &BStr, err: std::io::Error) -> Error {
+        self.options.failed(action, path, err)
+    }
+}
+
+/// Lets an event pass ten times a second.
+#[derive(Default)]
+pub(super) struct Throttle(Option<Instant>);
+
+impl Throttle {
+    pub(super) fn report(&mut self, options: &Options<'_>, done: usize, total: usize) {
+        if self.is_due() {
+            options.report.emit(Report::Progress {
+                phase: Phase::Checkout,
+                done: done as u64,
+                total: Some(total as u64),
+                unit: Unit::Files,
+            });
+        }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self
+            .0
+            .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
