@@ -14,7 +14,7 @@ use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gitsocket::{
     base::{
-        event::{Outcome, Reporter},
+        event::{Outcome, Sink},
         name::RunId,
         watch::{Stop, Watch},
     },
@@ -63,7 +63,7 @@ fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &
         memory: memory.clone(),
         recovered: recovered.clone(),
         interrupted: Interrupted::new(|_| {}),
-        report: Reporter::new(|event| {
+        events: Sink::new(|event| {
             black_box(event);
         }),
     };

@@ -2,7 +2,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`place`] | what is at the target's path; a clone's git directory appears whole |
+//! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |

@@ -50,7 +50,8 @@
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`](git::transport::Deadline).
 //! - **Refs are ours to write.** gix is asked to fetch objects only; [`refs`](git::refs) writes refs in an order from
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
-//! - **The lock is a `flock` on the target's directory.** No lock file can be left behind.
+//! - **The lock is a `flock` on a file that no other user can open**, in the git directory: a user who may only read a
+//!   target holds up no run. It dies with its holder, and its file need not be removed. A clone appears beside it, entry by entry, `HEAD` last.
 //! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
 //! - **One walk** of a worktree, by several threads, finds what differs from the index and what is untracked. The daemon
 //!   remembers index and quiet directories between runs ([`worktree::Memory`](git::worktree::Memory)); they count only while nothing has changed.

@@ -141,6 +141,22 @@ impl Watch {
         waited.and_then(|()| stop.wait_until(*until, || job.take_back()))
     }
 
+    /// Wait until `is_there`, which is looked at after every `pause`, without a place in `jobs`: for what
+    /// rings no bell.
+    pub fn look_every(&self, pause: Duration, is_there: impl Fn() -> bool) -> Result<(), Early> {
+        let Inner { stop, until, job, .. } = &*self.0;
+        if let Some(job) = job {
+            job.lend();
+        }
+        while !is_there() {
+            self.pause(pause)?;
+        }
+        match job {
+            Some(job) => stop.wait_until(*until, || job.take_back()),
+            None => Ok(()),
+        }
+    }
+
     /// Let whoever waits look again.
     pub fn ring(&self) {
         self.0.stop.wake();

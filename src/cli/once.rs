@@ -224,7 +224,7 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
             exit
         }
         Err(RecvTimeoutError::Timeout) => {
-            fail_run(show, run, target, watch::stuck(&watch, &target.site.path))
+            fail_run(show, run, target, watch::stuck(&watch, target.site.root()))
         }
         Err(RecvTimeoutError::Disconnected) => {
             let message = "the run stopped at a fault of gitsocket itself";

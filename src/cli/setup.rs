@@ -143,9 +143,7 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
 
 /// The git directory of the clone, which has to be there: made by halves, it would look like a repository.
 fn git_dir(target: &Target, arguments: &Arguments) -> Result<PathBuf, ExitCode> {
-    if target.site.path.as_path().exists()
-        && let Place::Worktree(git_dir) = place::find(target).map_err(fail)?
-    {
+    if let Place::Worktree(git_dir) = place::find(target).map_err(fail)? {
         return Ok(git_dir);
     }
     Err(fail(Error::NotDeployed {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{base::name::AbsPath, git::worktree::Clean};
+use crate::{
+    base::name::AbsPath,
+    git::{lock, worktree::Clean},
+};
 
 /// Where a trigger's files go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,5 +36,15 @@ impl Site {
             Some(apart) => apart.as_path().into(),
             None => self.path.as_path().join(".git"),
         }
+    }
+
+    /// The file that runs lock: one at a time is at work here.
+    pub fn lock_file(&self) -> PathBuf {
+        lock::file(&self.git_dir())
+    }
+
+    /// What tells this site from all others: triggers with the same key share it.
+    pub fn key(&self) -> &AbsPath {
+        &self.path
     }
 }

@@ -238,7 +238,7 @@ fn correct(standing: &mut Standing, target: &Target) {
 /// account do not mix.
 fn key(target: &Target) -> String {
     use std::os::unix::ffi::OsStrExt as _;
-    let path = target.site.path.as_path().as_os_str().as_bytes();
+    let path = target.site.key().as_path().as_os_str().as_bytes();
     let digest = ring::digest::digest(&ring::digest::SHA256, path);
     let mut key = format!("{}-", target.trigger);
     for byte in &digest.as_ref()[..8] {

@@ -1,14 +1,13 @@
 //! What is at a target's path: nothing yet, a worktree to adopt, or something that is not ours; and where its git
 //! directory is.
 //!
-//! A clone's git directory appears whole: it is built under another name and renamed once its objects
-//! are there. A run killed before leaves only that other name, which the next run removes.
+//! A git directory that holds nothing but what gitsocket keeps there, in `gitsocket/`, counts as absent: the lock is in it.
 //!
 //! A git directory outside of the worktree says in its `core.worktree` whose it is, so that none is taken for
 //! another's. Nothing of git is in the worktree then.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -16,16 +15,19 @@ use std::{
 
 use crate::{
     base::{
-        descent, durable,
         fault::{Blame, Kind, kind_of_io},
-        name::{AbsPath, RefName},
+        name::AbsPath,
     },
     config::Target,
     git::repository,
 };
 
-/// Ends the name under which a clone's git directory is built.
-const NEW: &str = ".gitsocket-new";
+mod building;
+use building::Content;
+pub use building::{Building, build, sweep};
+
+/// Ends the name under which the version before built a clone's git directory.
+const OLD: &str = ".gitsocket-new";
 
 /// What is at a target's path.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +55,17 @@ pub enum Error {
         git_dir: Option<AbsPath>,
         /// One of the names in it.
         example: String,
+    },
+    /// Its git directory holds something beside what a killed clone has left.
+    #[error(
+        "{git_dir} holds files, such as {example:?}, beside what a clone that was interrupted has left; nothing was touched"
+    )]
+    #[diagnostic(help("move them away, or let the trigger's `path` name another place"))]
+    Beside {
+        /// The git directory.
+        git_dir: PathBuf,
+        /// One of the names in it.
+        example: PathBuf,
     },
     /// Its `.git` is a file or a symlink.
     #[error("{path} is a {what}: the git directory is elsewhere; nothing was touched")]
@@ -119,6 +132,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Occupied { .. }
+            | Self::Beside { .. }
             | Self::Elsewhere { .. }
             | Self::NotADirectory { .. }
             | Self::Foreign { .. }
@@ -135,65 +149,87 @@ fn owner(worktree: &Option<PathBuf>) -> String {
         .map_or_else(|| "no worktree".into(), |path| path.display().to_string())
 }
 
-/// Beside a git directory, where it is built: on the same filesystem.
-pub fn building_site(git_dir: &Path) -> PathBuf {
+/// Beside a git directory, where the version before built it.
+pub fn old_site(git_dir: &Path) -> PathBuf {
     let mut path = git_dir.as_os_str().to_owned();
-    path.push(NEW);
+    path.push(OLD);
     path.into()
+}
+
+/// Remove what a clone of the version before has left that was killed. The caller holds the target's lock, and nothing keeps
+/// it from writing beside the git directory.
+pub fn clear_old(target: &Target) -> Result<(), Error> {
+    let old = old_site(&target.site.git_dir());
+    match fs::symlink_metadata(&old) {
+        Ok(_) => building::remove(&old),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a run of `target` may lock it: what is made for that is made in no directory that is not ours.
+pub fn look(target: &Target) -> Result<(), Error> {
+    match is_there(&target.site.git_dir()) {
+        Ok(Some(kind)) if kind.is_dir() => Ok(()),
+        _ => match find(target) {
+            // Who locks it says it better.
+            Ok(_) | Err(Error::Io { .. }) => Ok(()),
+            Err(err) => Err(err),
+        },
+    }
 }
 
 /// Look at the path of `target`, and remove what a killed clone left. The caller holds the target's lock.
 pub fn inspect(target: &Target) -> Result<Place, Error> {
-    remove(&building_site(&target.site.git_dir()))?;
-    find(target)
+    let place = find(target)?;
+    if place == Place::Empty {
+        building::clear(&target.site.git_dir())?;
+    }
+    Ok(place)
 }
 
-/// Look at the path of `target`, which is there, and change nothing.
+/// Look at the path of `target`, and change nothing.
 pub fn find(target: &Target) -> Result<Place, Error> {
-    let path = target.site.path.as_path();
+    let root = target.site.root();
     let git_dir = target.site.git_dir();
-    let dot_git = path.join(".git");
-    match (is_there(&dot_git)?, &target.site.git_dir) {
-        (None, None) => {}
-        (Some(kind), None) if kind.is_dir() => return Ok(Place::Worktree(git_dir)),
-        (Some(kind), None) => {
-            return Err(Error::Elsewhere {
-                path: dot_git,
-                what: what(kind),
-            });
-        }
-        (Some(_), Some(apart)) => {
-            return Err(Error::Two {
-                path: target.site.path.clone(),
-                git_dir: apart.clone(),
-            });
-        }
-        (None, Some(apart)) => match is_there(&git_dir)? {
-            Some(kind) if !kind.is_dir() => {
-                return Err(Error::NotADirectory {
-                    path: git_dir,
-                    what: what(kind),
-                });
-            }
-            Some(_) if !is_empty_dir(&git_dir) => {
-                return owned(apart, target).map(|()| Place::Worktree(git_dir));
-            }
-            _ => {}
-        },
+    let apart = target.site.git_dir.as_ref();
+    if let Some(apart) = apart
+        && is_there(&root.as_path().join(".git"))?.is_some()
+    {
+        return Err(Error::Two {
+            path: root.clone(),
+            git_dir: apart.clone(),
+        });
     }
-    let failed = |source| Error::Io {
-        doing: "list",
-        path: path.into(),
-        source,
-    };
-    match fs::read_dir(path).map_err(failed)?.next() {
+    let kind = is_there(&git_dir)?;
+    if let Some(kind) = kind.filter(|kind| !kind.is_dir()) {
+        let (path, what) = (git_dir, what(kind));
+        return Err(match apart {
+            Some(_) => Error::NotADirectory { path, what },
+            None => Error::Elsewhere { path, what },
+        });
+    }
+    if kind.is_some() && building::content(&git_dir)? == Content::Something {
+        apart.map_or(Ok(()), |apart| owned(apart, target))?;
+        return Ok(Place::Worktree(git_dir));
+    }
+    match occupant(target)? {
         None => Ok(Place::Empty),
-        Some(entry) => Err(Error::Occupied {
-            path: path.into(),
+        Some(name) => Err(Error::Occupied {
+            path: root.as_path().into(),
             git_dir: target.site.git_dir.clone(),
-            example: entry.map_err(failed)?.file_name().to_string_lossy().into_owned(),
+            example: name.to_string_lossy().into_owned(),
         }),
     }
+}
+
+/// One of the names at the path of `target` that are not of gitsocket's making.
+fn occupant(target: &Target) -> Result<Option<OsString>, Error> {
+    let is_ours = |name: &OsString| {
+        target.site.git_dir.is_none()
+            && (name == ".git" || name.as_bytes() == [".git", OLD].concat().as_bytes())
+    };
+    let mut names = building::entries(target.site.root().as_path())?.into_iter();
+    Ok(names.find(|name| !is_ours(name)))
 }
 
 fn is_there(path: &Path) -> Result<Option<fs::FileType>, Error> {
@@ -212,144 +248,23 @@ fn what(kind: fs::FileType) -> &'static str {
     if kind.is_symlink() { "symlink" } else { "file" }
 }
 
-fn is_empty_dir(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
-}
-
 /// Whether the git directory `apart` is that of the worktree of `target`.
 fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
     let repo = repository::open(apart.as_path())?;
     let worktree = repo.config_snapshot().string("core.worktree");
     let worktree = worktree.map(|path| apart.as_path().join(OsStr::from_bytes(&path)));
     let same = |found: &Path| {
-        let [a, b] = [found, target.site.path.as_path()].map(|path| fs::canonicalize(path).ok());
+        let [a, b] = [found, target.site.root().as_path()].map(|path| fs::canonicalize(path).ok());
         a.is_some() && a == b
     };
     match worktree {
         Some(found) if same(&found) => Ok(()),
         worktree => Err(Error::Foreign {
             git_dir: apart.clone(),
-            path: target.site.path.clone(),
+            path: target.site.root().clone(),
             worktree,
         }),
     }
-}
-
-/// A clone's git directory while it is built; it is removed again if it is dropped.
-#[derive(Debug)]
-pub struct Building<'a> {
-    target: &'a Target,
-    /// Where it is built.
-    new: PathBuf,
-    repo: gix::Repository,
-    done: bool,
-}
-
-/// Begin a clone for `target`, whose path is empty.
-pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Error> {
-    let new = building_site(&target.site.git_dir());
-    remove(&new)?;
-    let config = core_config(target, hash);
-    let repo = repository::init(&new, &config).inspect_err(|_| drop(remove(&new)))?;
-    Ok(Building {
-        target,
-        new,
-        repo,
-        done: false,
-    })
-}
-
-impl Building<'_> {
-    /// The repository as it is so far.
-    pub fn repo(&self) -> &gix::Repository {
-        &self.repo
-    }
-
-    /// Let it appear under its name, configured as `git clone` would have.
-    pub fn finish(mut self, branch: Option<&RefName>) -> Result<gix::Repository, Error> {
-        let Self {
-            target, new, repo, ..
-        } = &self;
-        let git_dir = target.site.git_dir();
-        let failed = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { doing, path, source }
-        };
-        let config = core_config(target, repo.object_hash()) + &remote_config(target, branch);
-        fs::write(new.join("config"), config).map_err(failed("write the configuration of", new))?;
-        if target.site.fsync {
-            durable::tree(new).map_err(failed("have on the disk", new))?;
-        }
-        fs::rename(new, &git_dir).map_err(failed("give its name to", &git_dir))?;
-        if target.site.fsync {
-            // The worktree's name, too: this may be its first run.
-            durable::files([git_dir.as_path(), target.site.path.as_path()])
-                .map_err(failed("have on the disk", &git_dir))?;
-        }
-        self.done = true;
-        Ok(repository::open(&git_dir)?)
-    }
-}
-
-impl Drop for Building<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            // What cannot be removed now is removed by the next run.
-            drop(remove(&self.new));
-        }
-    }
-}
-
-fn remove(dir: &Path) -> Result<(), Error> {
-    match descent::remove_all(dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io {
-            doing: "remove",
-            path: dir.into(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// What `git init` writes.
-fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
-    let (version, extension) = match hash {
-        gix::hash::Kind::Sha1 => (0, String::new()),
-        other => (1, format!("[extensions]\n\tobjectFormat = {other}\n")),
-    };
-    let worktree = match target.site.git_dir {
-        Some(_) => format!("\tworktree = {}\n", quoted(&target.site.path.to_string())),
-        None => String::new(),
-    };
-    format!(
-        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\
-         \tlogallrefupdates = true\n{worktree}{extension}"
-    )
-}
-
-/// What `git clone` adds. Never a password.
-fn remote_config(target: &Target, branch: Option<&RefName>) -> String {
-    let url = target.origin.repo.to_string();
-    let name = &target.origin.remote;
-    let mut out = format!(
-        "[remote {}]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/{name}/*\n",
-        quoted(name.as_str()),
-        quoted(&url)
-    );
-    if let Some(branch) = branch {
-        out += &format!(
-            "[branch {}]\n\tremote = {}\n\tmerge = {}\n",
-            quoted(branch.short()),
-            quoted(name.as_str()),
-            quoted(branch.as_str())
-        );
-    }
-    out
-}
-
-/// A value or subsection in the syntax of git-config(1).
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -374,26 +289,64 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = target(dir.path(), "");
         let at = |name: &str| dir.path().join("site").join(name);
-        assert_eq!(inspect(&target).unwrap(), Place::Empty);
-        let new = at(".git.gitsocket-new");
-        fs::create_dir_all(new.join("objects")).unwrap();
+        assert_eq!(find(&target).unwrap(), Place::Empty);
+        let old = at(".git.gitsocket-new");
+        fs::create_dir_all(old.join("objects")).unwrap();
         assert_eq!(
-            inspect(&target).unwrap(),
+            find(&target).unwrap(),
             Place::Empty,
             "a killed clone's rest is nothing"
         );
-        assert!(!new.exists());
+        clear_old(&target).unwrap();
+        assert!(!old.exists());
 
         fs::write(at("mine"), "").unwrap();
-        assert!(matches!(inspect(&target), Err(Error::Occupied { .. })));
+        assert!(matches!(find(&target), Err(Error::Occupied { .. })));
         fs::write(at(".git"), "gitdir: /elsewhere").unwrap();
-        assert!(matches!(inspect(&target), Err(Error::Elsewhere { .. })));
+        assert!(matches!(find(&target), Err(Error::Elsewhere { .. })));
         fs::remove_file(at(".git")).unwrap();
         std::os::unix::fs::symlink("/", at(".git")).unwrap();
-        assert!(matches!(inspect(&target), Err(Error::Elsewhere { .. })));
+        assert!(matches!(find(&target), Err(Error::Elsewhere { .. })));
         fs::remove_file(at(".git")).unwrap();
-        fs::create_dir(at(".git")).unwrap();
-        assert_eq!(inspect(&target).unwrap(), Place::Worktree(at(".git")));
+        for name in ["", "gitsocket"] {
+            fs::create_dir(at(".git").join(name)).unwrap();
+            assert!(matches!(find(&target), Err(Error::Occupied { .. })));
+        }
+        fs::create_dir(at(".git/objects")).unwrap();
+        assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
+        fs::write(at(".git/HEAD"), "").unwrap();
+        assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
+        fs::remove_dir_all(dir.path().join("site")).unwrap();
+        assert_eq!(find(&target).unwrap(), Place::Empty);
+    }
+
+    /// What a kill leaves between two renames goes; what is not ours stays, and all with it.
+    #[test]
+    fn an_unfinished_clone() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(dir.path(), "");
+        let at = |name: &str| dir.path().join("site/.git").join(name);
+        let leave = || {
+            for name in ["gitsocket/clone/refs", "objects/pack", "hooks", "info", "logs"] {
+                fs::create_dir_all(at(name)).unwrap();
+            }
+            for name in ["gitsocket/clone/HEAD", "gitsocket/lock", "config", "packed-refs"] {
+                fs::write(at(name), "").unwrap();
+            }
+        };
+        for (strange, there) in [("mine", "mine"), ("hooks/mine", "hooks"), ("index", "index")] {
+            leave();
+            fs::write(at(strange), "").unwrap();
+            let err = inspect(&target).unwrap_err();
+            assert!(matches!(err, Error::Beside { .. }), "{err}");
+            assert!(err.to_string().contains(&format!("{strange:?}")), "{err}");
+            assert!(at("objects/pack").exists() && at(strange).exists() && at(there).exists());
+            fs::remove_file(at(strange)).unwrap();
+        }
+        leave();
+        assert_eq!(inspect(&target).unwrap(), Place::Empty);
+        assert_eq!(fs::read_dir(at("")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(at("gitsocket")).unwrap().count(), 1, "the lock");
     }
 
     #[test]
@@ -408,6 +361,7 @@ mod tests {
             .unwrap();
         assert_eq!(repo.git_dir(), git_dir);
         assert_eq!(fs::read_dir(dir.path().join("lib")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(git_dir.join("gitsocket")).unwrap().count(), 0);
         assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
         // The files are there, or they have all gone.
         let mine = dir.path().join("site/mine");
@@ -454,7 +408,8 @@ mod tests {
             let building = build(&target, hash).unwrap();
             assert_eq!(building.repo().object_hash(), hash);
             drop(building);
-            assert_eq!(fs::read_dir(dir.path().join("site")).unwrap().count(), 0);
+            let left = fs::read_dir(dir.path().join("site/.git/gitsocket")).unwrap();
+            assert_eq!(left.count(), 0);
         }
     }
 }

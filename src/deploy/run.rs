@@ -2,7 +2,7 @@
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use gix::ObjectId;
 
@@ -107,15 +107,16 @@ pub fn execute(target: &Target, context: &Context) -> Done {
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
 pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure> {
     let git_dir = target.site.git_dir();
-    let is_dir = fs::symlink_metadata(&git_dir).is_ok_and(|meta| meta.is_dir());
-    if !is_dir {
+    let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    // What was no place for a lock is none for what tidying remembers.
+    if !is_dir(&git_dir) || !target.site.lock_file().parent().is_some_and(is_dir) {
         return Ok(tidy::Outcome::NotDue);
     }
     // No run, whose interruption would be told: what it leaves is all that counts.
     let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
         tidy::tidy(&tidy::Options {
-            path: &target.site.path,
+            root: target.site.root().as_path(),
             git_dir: &git_dir,
             is_bounded: target.origin.depth.is_some(),
             grace: tidy::GRACE,
@@ -141,9 +142,16 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
-    let _lock = lock::acquire(&target.site.path, &context.watch, context.events.reporter())?;
-    // Out here, since the history is out of the reach of what follows.
+    place::look(target)?;
+    let _lock = lock::acquire(
+        &target.site.lock_file(),
+        target.site.root().as_path(),
+        &context.watch,
+        context.events.reporter(),
+    )?;
+    // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
     let left = under_way::find(target, context);
+    place::clear_old(target)?;
     // Only now is it settled which directory is the target.
     context
         .sandbox
@@ -157,24 +165,20 @@ fn deploy_locked(
     reached: &mut Reached,
 ) -> Result<(), Error> {
     context.watch.enter(Step::Fetch)?;
-    let (under_way, cloned) = match place::inspect(target)? {
-        Place::Worktree(git_dir) => {
-            lock::recover(&git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
-            if let Some(left) = &left {
-                under_way::pass_on(&git_dir, target, left)?;
-            }
-            (UnderWay::new(&git_dir, target, context), None)
+    let place = place::inspect(target)?;
+    if let Place::Worktree(git_dir) = &place {
+        lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
+        if let Some(left) = &left {
+            place::sweep(git_dir)?;
+            under_way::pass_on(git_dir, target, left)?;
         }
-        Place::Empty if context.dry_run => return rehearse_clone(target, context, reached),
-        Place::Empty => {
-            let cloned = clone(target, context)?;
-            (
-                UnderWay::cloned(cloned.0.git_dir(), target, context),
-                Some(cloned),
-            )
-        }
+    }
+    let under_way = UnderWay::new(&target.site.git_dir(), target, context);
+    let ended = match place {
+        Place::Worktree(_) => finish(&under_way, None, reached),
+        Place::Empty if context.dry_run => rehearse_clone(&under_way, reached),
+        Place::Empty => clone(&under_way).and_then(|cloned| finish(&under_way, Some(cloned), reached)),
     };
-    let ended = finish(&under_way, cloned, reached);
     under_way.end(ended)
 }
 
@@ -224,7 +228,7 @@ const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
 fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
     worktree::Options {
-        root: &target.site.path,
+        root: target.site.root(),
         clean: target.site.clean,
         keep: &target.site.keep,
         max_blob: target.origin.max_blob,

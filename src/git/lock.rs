@@ -1,150 +1,134 @@
 //! One run at a time per target, across processes; and the recovery of what a dead run left.
 //!
-//! The lock is a `flock` on the target's directory itself: it needs no file, dies with its holder,
-//! and nobody ever has to remove it. Hooks do not inherit it.
+//! The lock is a `flock` on a file in the git directory that no other user may open (see `file`). It dies with its holder,
+//! and the file need not be removed. Hooks do not inherit it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags, flock},
+    fs::{FlockOperation, flock},
     io::Errno,
 };
 
 use crate::base::{
-    identity::Identity,
-    name::AbsPath,
     report::{Report, Reporter},
-    watch::{Early, Watch},
+    watch::Watch,
 };
 
+mod before;
 mod error;
+mod file;
 mod foreign;
+mod made;
 mod recovery;
 mod wait;
 pub use error::Error;
+pub use file::file;
 pub use foreign::wait_for;
+use made::Made;
 pub use recovery::{Recovered, clear, recover};
 
-/// The lock on a target. Dropping it releases the lock, and removes the directories that were made for
-/// the target if nothing was put into them.
+/// The lock on a target. Dropping it releases the lock, and removes what was made for the target if nothing was put into it.
 #[derive(Debug)]
 pub struct Lock {
-    _dir: File,
-    made: Vec<PathBuf>,
+    path: PathBuf,
+    // Before the lock: in this order they go.
+    made: Made,
+    _held: File,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Only ever removes empty directories. A run that waits for this one sees that its directory
-        // is gone, and makes it anew.
-        for dir in self.made.iter().rev() {
-            if fs::remove_dir(dir).is_err() {
-                break;
+        if self.made.is_empty() || !is_alone(&self.path) {
+            return;
+        }
+        // While it is held: a run that waits for it sees that it is another file's by then. The directories follow.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Whether the lock file at `path` is all that there is of a git directory.
+fn is_alone(path: &Path) -> bool {
+    let Some(dir) = path.parent() else { return false };
+    let is_repository = fs::symlink_metadata(dir.with_file_name("HEAD")).is_ok();
+    !is_repository && fs::read_dir(dir).is_ok_and(|entries| entries.count() == 1)
+}
+
+/// Lock the target whose lock file is at `path`, and whose files are in `root`. What is missing is made: the root, the git
+/// directory, and the file. While another run holds it, this one waits, for as long as its `watch` allows.
+pub fn acquire(path: &Path, root: &Path, watch: &Watch, report: &Reporter) -> Result<Lock, Error> {
+    let mut made = Made::default();
+    let held = loop {
+        if let Some(file) = file::open(path, &mut made)? {
+            let held = lock(file, (path, root), watch, report)?;
+            if file::is_at(&held, path).map_err(failed(path))? {
+                if !path.starts_with(root) {
+                    made.make(root)?;
+                }
+                break held;
             }
         }
-    }
-}
-
-/// Lock the directory `path`, which is made if it is missing. While another run holds it, this one waits, for as long as
-/// its `watch` allows.
-pub fn acquire(path: &AbsPath, watch: &Watch, report: &Reporter) -> Result<Lock, Error> {
-    let path = path.as_path();
-    let mut made = Vec::new();
-    loop {
-        make(path, &mut made)?;
-        if let Some(dir) = lock(path, watch, report)? {
-            return Ok(Lock { _dir: dir, made });
+        made.make(root)?;
+        // A clone of the version before would not get its place.
+        before::wait(root, watch, report)?;
+        if let Some(git_dir) = path.parent().and_then(Path::parent) {
+            made.make(git_dir)?;
         }
-    }
+    };
+    let lock = Lock {
+        path: path.into(),
+        made,
+        _held: held,
+    };
+    before::wait(root, watch, report)?;
+    Ok(lock)
 }
 
-/// Whether a run holds the lock on the directory `path`. To be asked by somebody who then leaves it to a run to wait.
-pub fn is_held(path: &AbsPath) -> bool {
-    let flags = (OFlags::DIRECTORY | OFlags::NONBLOCK).bits() as i32;
-    let dir = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path.as_path());
-    let locked = dir.map(|dir| flock(&dir, FlockOperation::NonBlockingLockShared));
-    matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
+/// Whether a run holds the lock of the target whose lock file is at `path`, and whose files are in `root`. To be asked by
+/// somebody who then leaves it to a run to wait.
+pub fn is_held(path: &Path, root: &Path) -> bool {
+    let locked = file::peek(path).map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
+    matches!(locked, Some(Err(Errno::WOULDBLOCK))) || before::is_held(root)
 }
 
-/// Lock the directory that `path` is now; `None` if it was replaced or removed meanwhile.
-fn lock(path: &Path, watch: &Watch, report: &Reporter) -> Result<Option<File>, Error> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotADirectory => Error::NotADirectory { path: path.into() },
-        _ => Error::Lock {
-            path: path.into(),
-            source,
-        },
-    };
-    let dir = match OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::DIRECTORY.bits() as i32)
-        .open(path)
-    {
-        Ok(dir) => dir,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(failed(err)),
-    };
-    let dir = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => dir,
+/// Lock `file`, which was at `path` a moment ago.
+fn lock(file: File, (path, root): (&Path, &Path), watch: &Watch, report: &Reporter) -> Result<File, Error> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => {
             report.emit(Report::Waiting {
-                on: format!("another process that is updating {}", path.display()),
+                on: format!("another process that is updating {}", root.display()),
             });
-            wait::lock(dir, watch).map_err(|err| match err {
-                wait::Failed::Early(Early::Over) => Error::Held { path: path.into() },
-                wait::Failed::Early(Early::Stopping) => Error::Stopping { path: path.into() },
-                wait::Failed::Io(source) => failed(source),
-            })?
+            wait::lock(file, watch).map_err(|err| match err {
+                wait::Failed::Early(early) => Error::early(early, path),
+                wait::Failed::Io(source) => failed(path)(source),
+            })
         }
-        Err(errno) => return Err(failed(errno.into())),
-    };
-    let held = dir.metadata().map_err(failed)?;
-    Ok(match fs::metadata(path) {
-        Ok(now) if Identity::of(&now) == Identity::of(&held) => Some(dir),
-        _ => None,
-    })
+        Err(errno) => Err(failed(path)(errno.into())),
+    }
 }
 
-/// Make `path` and its parents, and remember in `made` which of them were not there.
-fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return Ok(()),
-        Ok(_) => return Err(Error::NotADirectory { path: path.into() }),
-        Err(_) => {}
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Lock {
+        path: path.into(),
+        source,
     }
-    if let Some(parent) = path.parent() {
-        make(parent, made)?;
-    }
-    match fs::create_dir(path) {
-        Ok(()) => made.push(path.into()),
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-            // Another process made it just now; or else it will never be there, however often we try.
-            let is_symlink = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
-            if is_symlink && !path.exists() {
-                return Err(Error::Dangling { path: path.into() });
-            }
-        }
-        Err(source) => {
-            return Err(Error::Create {
-                path: path.into(),
-                source,
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+        sync::mpsc,
+        time::Duration,
+    };
+
+    use rustix::fs::{FileType, Mode};
 
     use super::*;
     use crate::base::watch::Stop;
@@ -157,36 +141,49 @@ mod tests {
         Watch::new(std::time::Duration::from_secs(60), Stop::default(), None)
     }
 
-    fn abs(path: &Path) -> AbsPath {
-        AbsPath::resolve(Path::new("/"), path).unwrap()
+    /// The lock of the target at `root`, in place.
+    fn take(root: &Path, watch: &Watch, report: &Reporter) -> Result<Lock, Error> {
+        acquire(&at(root), root, watch, report)
+    }
+
+    fn at(root: &Path) -> PathBuf {
+        file(&root.join(".git"))
     }
 
     #[test]
-    fn directories_made_for_nothing_go_away() {
+    fn what_was_made_for_nothing_goes_away() {
         let dir = tempfile::tempdir().unwrap();
-        let path = abs(&dir.path().join("a/b/c"));
-        let lock = acquire(&path, &patient(), &silent()).unwrap();
-        assert!(path.as_path().is_dir());
-        drop(lock);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let root = dir.path().join("a/b/c");
+        let apart = file(&dir.path().join("lib/c.git"));
+        for path in [at(&root), apart] {
+            let lock = acquire(&path, &root, &patient(), &silent()).unwrap();
+            assert!(root.is_dir() && path.is_file() && is_held(&path, &root));
+            drop(lock);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+            assert!(!is_held(&path, &root));
+        }
 
-        let lock = acquire(&path, &patient(), &silent()).unwrap();
-        fs::write(path.as_path().join("x"), "").unwrap();
+        let lock = take(&root, &patient(), &silent()).unwrap();
+        fs::write(root.join("x"), "").unwrap();
         drop(lock);
-        assert!(path.as_path().join("x").exists());
+        assert!(root.join("x").exists() && !root.join(".git").exists());
+        // What was there stays, and so does the lock of a repository.
+        fs::create_dir(root.join(".git")).unwrap();
+        drop(take(&root, &patient(), &silent()).unwrap());
+        assert!(root.join(".git").exists() && !root.join(".git/gitsocket").exists());
+        fs::write(root.join(".git/HEAD"), "").unwrap();
+        drop(take(&root, &patient(), &silent()).unwrap());
+        assert!(at(&root).exists());
     }
 
     #[test]
     fn a_symlink_that_leads_nowhere_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
-        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        symlink("nowhere", dir.path().join("link")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
         for path in ["link", "link/below", "loop"] {
-            let path = abs(&dir.path().join(path));
-            assert!(
-                matches!(acquire(&path, &patient(), &silent()), Err(Error::Dangling { .. })),
-                "{path}"
-            );
+            let taken = take(&dir.path().join(path), &patient(), &silent());
+            assert!(matches!(taken, Err(Error::Dangling { .. })), "{path}: {taken:?}");
         }
     }
 
@@ -196,51 +193,103 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         for path in [file.clone(), file.join("below")] {
-            assert!(matches!(
-                acquire(&abs(&path), &patient(), &silent()),
-                Err(Error::NotADirectory { .. })
-            ));
+            let taken = take(&path, &patient(), &silent());
+            assert!(matches!(taken, Err(Error::NotADirectory { .. })), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_in_its_place_is_refused_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir_all(elsewhere.join("gitsocket")).unwrap();
+        fs::write(elsewhere.join("lock"), "").unwrap();
+        let root = dir.path().join("site");
+        fs::create_dir(&root).unwrap();
+        let names = [".git", ".git/gitsocket", ".git/gitsocket/lock"];
+        for (n, name) in names.into_iter().enumerate() {
+            let name = root.join(name);
+            for target in [
+                "../elsewhere",
+                "../../elsewhere",
+                "../../../elsewhere/lock",
+                "nowhere",
+            ] {
+                symlink(target, &name).unwrap();
+                let taken = take(&root, &patient(), &silent());
+                assert!(
+                    matches!(taken, Err(Error::Odd { what: "symlink", .. })),
+                    "{name:?}: {taken:?}"
+                );
+                assert!(!is_held(&at(&root), &root));
+                fs::remove_file(&name).unwrap();
+            }
+            if n < 2 {
+                fs::create_dir(&name).unwrap();
+            }
+        }
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(elsewhere.join("gitsocket")).unwrap().count(), 0);
+        rustix::fs::mknodat(rustix::fs::CWD, at(&root), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let err = take(&root, &patient(), &silent()).unwrap_err();
+        assert!(matches!(err, Error::Odd { wanted: "file", .. }), "{err}");
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(at(dir.path())).unwrap().mode() & 0o7777;
+        fs::create_dir(dir.path().join(".git")).unwrap();
+        fs::write(dir.path().join(".git/HEAD"), "").unwrap();
+        for wrong in [None, Some(0o666), Some(0), Some(0o600)] {
+            if let Some(wrong) = wrong {
+                fs::set_permissions(at(dir.path()), fs::Permissions::from_mode(wrong)).unwrap();
+            }
+            let _lock = take(dir.path(), &patient(), &silent()).unwrap();
+            assert_eq!(mode(), 0o600);
         }
     }
 
     #[test]
     fn the_second_waits_for_the_first_even_if_the_directory_was_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = abs(&dir.path().join("site"));
-        let first = acquire(&path, &patient(), &silent()).unwrap();
+        let root = dir.path().join("site");
+        let first = take(&root, &patient(), &silent()).unwrap();
         let (waiting, waits) = mpsc::channel();
         let second = std::thread::spawn({
-            let path = path.clone();
+            let root = root.clone();
             let report = Reporter::new(move |event| waiting.send(event).unwrap());
-            move || acquire(&path, &patient(), &report).unwrap()
+            move || take(&root, &patient(), &report).unwrap()
         });
         assert!(matches!(waits.recv().unwrap(), Report::Waiting { .. }));
         drop(first);
         let second = second.join().unwrap();
-        assert!(path.as_path().is_dir(), "the second has made it anew");
+        assert!(at(&root).is_file(), "the second has made it again");
         drop(second);
+        assert!(!root.exists());
     }
 
     #[test]
     fn no_lock_is_waited_for_longer_than_there_is_time() {
         let dir = tempfile::tempdir().unwrap();
-        let path = abs(dir.path());
-        let stranger = File::open(dir.path()).unwrap();
+        drop(take(dir.path(), &patient(), &silent()).unwrap());
+        fs::create_dir_all(dir.path().join(".git/gitsocket")).unwrap();
+        let stranger = File::create(at(dir.path())).unwrap();
         flock(&stranger, FlockOperation::LockExclusive).unwrap();
-        let impatient = || Watch::new(std::time::Duration::from_millis(20), Stop::default(), None);
+        let impatient = || Watch::new(Duration::from_millis(20), Stop::default(), None);
         // The second one finds the thread that the first one left.
         for _ in 0..2 {
-            let err = acquire(&path, &impatient(), &silent()).unwrap_err();
+            let err = take(dir.path(), &impatient(), &silent()).unwrap_err();
             assert!(matches!(err, Error::Held { .. }), "{err}");
         }
         let stop = Stop::default();
-        let watch = Watch::new(std::time::Duration::from_secs(60), stop.clone(), None);
+        let watch = Watch::new(Duration::from_secs(60), stop.clone(), None);
         stop.set();
-        let err = acquire(&path, &watch, &silent()).unwrap_err();
+        let err = take(dir.path(), &watch, &silent()).unwrap_err();
         assert!(matches!(err, Error::Stopping { .. }), "{err}");
         // Whether the thread that was left or this one is first: it does not keep the lock.
         drop(stranger);
-        drop(acquire(&path, &patient(), &silent()).unwrap());
-        drop(acquire(&path, &patient(), &silent()).unwrap());
+        drop(take(dir.path(), &patient(), &silent()).unwrap());
+        drop(take(dir.path(), &patient(), &silent()).unwrap());
     }
 }

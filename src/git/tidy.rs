@@ -17,10 +17,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{
-    base::{descent, report::Reporter},
-    git::{lock, repository},
-};
+use crate::{base::descent, git::repository};
 
 mod collect;
 mod delta;
@@ -180,7 +177,7 @@ impl Tidying<'_> {
         else {
             return Ok(Outcome::NotDue);
         };
-        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _lock = self.lock()?;
         let _mark = self.mark()?;
         if !swap::are_there(packs, false)? || leave::reason(repo, self.now)?.is_some() {
             return Ok(Outcome::Overtaken);

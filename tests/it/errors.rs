@@ -112,12 +112,15 @@ fn the_path() {
     world.write("site/.git", "gitdir: ../elsewhere\n");
     fails(&world, 1, &["site/.git is a file"]);
     fs::remove_file(world.path("site/.git")).unwrap();
-    fs::create_dir(world.path("site/.git")).unwrap();
+    world.write("site/.git/mine", "precious");
     fails(
         &world,
         1,
         &["not a usable git repository", "the next run clones again"],
     );
+    // An empty one is what a run leaves that was killed before it had its lock.
+    fs::remove_file(world.path("site/.git/mine")).unwrap();
+    world.deploy();
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Daemon {
     fn tidy(&self, grace: Duration) -> tidy::Outcome {
         let git_dir = self.git_dir();
         tidy::tidy(&tidy::Options {
-            path: &self.target.site.path,
+            root: self.target.site.root().as_path(),
             git_dir: &git_dir,
             is_bounded: self.target.origin.depth.is_some(),
             grace,

@@ -41,11 +41,14 @@ fn left_overs_of_a_dead_run_are_removed() {
     world.deploy();
     assert_eq!(world.site().len(), 1, "{:?}", world.site());
     assert!(!world.path("site/.git/index.lock").exists());
-    world.write("site/.git.gitsocket-new/HEAD", "half a clone");
-    fs::remove_dir_all(world.path("site/.git")).unwrap();
-    fs::remove_dir_all(world.path("site/d")).unwrap();
-    world.deploy();
-    assert!(!world.path("site/.git.gitsocket-new").exists());
+    // Half a clone, of the version before and of this one.
+    for half in ["site/.git.gitsocket-new", "site/.git/gitsocket/clone"] {
+        fs::remove_dir_all(world.path("site/.git")).unwrap();
+        fs::remove_dir_all(world.path("site/d")).unwrap();
+        world.write(&format!("{half}/HEAD"), "half a clone");
+        world.deploy();
+        assert!(!world.path(half).exists());
+    }
 }
 
 /// Kill the program at the events it reports, again and again, and let it finish then.

@@ -166,8 +166,8 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
         world.write("config.ron", &text);
     };
     configure("1h");
-    fs::create_dir(world.path("held")).unwrap();
-    let stranger = File::open(world.path("held")).unwrap();
+    let lock = world.write("held/.git/gitsocket/lock", "");
+    let stranger = File::open(&lock).unwrap();
     flock(&stranger, FlockOperation::LockExclusive).unwrap();
     let mut daemon = start(&world);
     let (held, _) = trigger(&daemon, "held", "waiting for ");
@@ -197,7 +197,8 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
             "{answer}"
         );
         assert!(
-            last.contains("is locked by another process") && last.contains("lslocks"),
+            last.contains("/held/.git/gitsocket/lock is locked by another process")
+                && last.contains("lslocks"),
             "{last}"
         );
     }

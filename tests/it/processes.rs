@@ -89,7 +89,7 @@ fn the_disk_is_waited_for_in_order() {
         world.config(more);
         traced(&world, calls)
     };
-    // In a clone all but the state is there before the git directory has its name.
+    // In a clone all but the state is there before HEAD makes the git directory a repository.
     let Some(clone) = run("") else { return };
     let at = |trace: &str, what: &[&str]| {
         let found = trace
@@ -97,7 +97,10 @@ fn the_disk_is_waited_for_in_order() {
             .position(|line| what.iter().all(|what| line.contains(what)));
         found.unwrap_or_else(|| panic!("no {what:?} in\n{trace}"))
     };
-    let named = at(&clone, &["rename", ".git.gitsocket-new\", ", "/.git\""]);
+    let named = at(
+        &clone,
+        &["rename", ".git/gitsocket/clone/HEAD\", ", "/.git/HEAD\""],
+    );
     for what in [
         ".pack>",
         ".idx>",
@@ -106,9 +109,13 @@ fn the_disk_is_waited_for_in_order() {
         "/refs/remotes/origin/main>",
     ] {
         assert!(
-            at(&clone, &["fsync(", ".git.gitsocket-new/", what]) < named,
+            at(&clone, &["fsync(", ".git/gitsocket/clone/", what]) < named,
             "{what}\n{clone}"
         );
+    }
+    for name in ["objects", "refs", "config"] {
+        let to = format!("/.git/{name}\"");
+        assert!(at(&clone, &["rename", "clone/", &to]) < named, "{name}\n{clone}");
     }
 
     source.commit_on("main", [("a", file("2"))]);

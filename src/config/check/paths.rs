@@ -22,10 +22,10 @@ pub(super) fn paths(form: &mut Form<'_>, placed: &[Placed]) {
 fn shared_paths(form: &mut Form<'_>, placed: &[Placed]) {
     let mut by_path = BTreeMap::<&Path, &Placed>::new();
     for this in placed {
-        if let Some(first) = by_path.get(this.target.site.path.as_path()) {
+        if let Some(first) = by_path.get(this.target.site.key().as_path()) {
             form.problems.extend(same_path(first, this));
         } else {
-            by_path.insert(this.target.site.path.as_path(), this);
+            by_path.insert(this.target.site.key().as_path(), this);
         }
     }
     for inner in placed {

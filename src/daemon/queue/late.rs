@@ -122,7 +122,7 @@ impl Scheduler {
         let taken = watch.limit() + watch.late().unwrap_or_default();
         let done = Done {
             ms: u64::try_from(taken.as_millis()).unwrap_or(u64::MAX),
-            ..Done::failed(name.as_str(), watch::stuck(watch, &target.site.path))
+            ..Done::failed(name.as_str(), watch::stuck(watch, target.site.root()))
         };
         self.tell(name, run, done);
         if let Some(next) = next {
@@ -148,7 +148,7 @@ impl Scheduler {
         let queue = self.queue();
         let mut stuck = queue.all_stuck();
         let (holder, stuck) =
-            stuck.find(|(holder, _)| self.targets[*holder].site.path == target.site.path)?;
+            stuck.find(|(holder, _)| self.targets[*holder].site.key() == target.site.key())?;
         Some(refusal(target, holder, stuck))
     }
 }
@@ -185,7 +185,7 @@ mod tests {
 
     /// Reads the fifo that is the target, whatever the run's time is.
     fn read(target: &Target, _: &run::Context) -> Done {
-        let outcome = match fs::read(target.site.path.as_path()) {
+        let outcome = match fs::read(target.site.root().as_path()) {
             Ok(_) => Outcome::UpToDate,
             Err(_) => Outcome::Updated,
         };

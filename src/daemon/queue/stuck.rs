@@ -22,6 +22,6 @@ pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> F
     Failure::new(
         Kind::Resources,
         message,
-        Some(&watch::held_by_the_kernel(&target.site.path)),
+        Some(&watch::held_by_the_kernel(target.site.root())),
     )
 }

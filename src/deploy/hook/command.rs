@@ -28,12 +28,12 @@ pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
     let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_REPO", target.origin.repo.to_string().into()),
-        ("GITSOCKET_PATH", target.site.path.as_path().into()),
+        ("GITSOCKET_PATH", target.site.root().as_path().into()),
     ]);
     if let Some(git_dir) = &target.site.git_dir {
         // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
         env.insert("GIT_DIR", git_dir.as_path().into());
-        env.insert("GIT_WORK_TREE", target.site.path.as_path().into());
+        env.insert("GIT_WORK_TREE", target.site.root().as_path().into());
     }
     env.into_iter()
         .map(|(name, value)| (name.into(), value))
@@ -69,9 +69,9 @@ pub fn command(
         command.env_remove(name);
     }
     command
-        .current_dir(&target.site.path)
+        .current_dir(target.site.root())
         .envs(env)
-        .env("PWD", target.site.path.as_path())
+        .env("PWD", target.site.root().as_path())
         .stdin(Stdio::null())
         .process_group(0);
     Some(command)

@@ -48,7 +48,7 @@ pub(super) fn foreign(target: &Target, git_dir: &Path) -> Result<(), Foreign> {
         owner if owner == we => Ok(()),
         owner => Err(Foreign { path, owner, we }),
     };
-    let worktree = target.site.path.as_path();
+    let worktree = target.site.root().as_path();
     if let Ok(stat) = open(CWD, worktree, OFlags::empty()).and_then(fstat) {
         ours(worktree.into(), stat)?;
     }

@@ -1,9 +1,8 @@
 //! The first run of a target: its repository is built apart, and appears whole.
 
-use super::{Context, Error, NO_MARK, Reached, hold, update_options, whole};
+use super::{Error, NO_MARK, Reached, hold, under_way::UnderWay, update_options, whole};
 use crate::{
-    config::Target,
-    deploy::{place, state},
+    deploy::place,
     git::{
         fetch,
         origin::Revision,
@@ -13,8 +12,9 @@ use crate::{
 };
 
 /// The repository of a new clone, with everything fetched and no files yet.
-pub(super) fn clone(target: &Target, context: &Context) -> Result<(gix::Repository, fetch::Outcome), Error> {
-    let (building, fetched) = build_clone(target, context)?;
+pub(super) fn clone(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
+    let target = under_way.target;
+    let (building, fetched) = build_clone(under_way)?;
     hold(building.repo(), target, &fetched)?;
     if target.origin.depth.is_some() {
         refs::bound(building.repo(), fetched.commit)?;
@@ -28,9 +28,9 @@ pub(super) fn clone(target: &Target, context: &Context) -> Result<(gix::Reposito
 }
 
 /// Say what a clone would write. What was fetched for that is removed again.
-pub(super) fn rehearse_clone(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
-    let (building, fetched) = build_clone(target, context)?;
-    let options = update_options(target, context, NO_MARK);
+pub(super) fn rehearse_clone(under_way: &UnderWay<'_>, reached: &mut Reached) -> Result<(), Error> {
+    let (building, fetched) = build_clone(under_way)?;
+    let options = update_options(under_way.target, under_way.context, NO_MARK);
     let updated = worktree::update(building.repo(), fetched.commit, &options)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written;
@@ -38,32 +38,24 @@ pub(super) fn rehearse_clone(target: &Target, context: &Context, reached: &mut R
 }
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
-fn build_clone<'a>(
-    target: &'a Target,
-    context: &Context,
-) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
+fn build_clone<'a>(under_way: &UnderWay<'a>) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
+    let UnderWay { target, context, .. } = *under_way;
     let hash = match target.origin.revision {
         Revision::Commit(id) => id.kind(),
         _ => gix::hash::Kind::Sha1,
     };
-    let build = |hash| -> Result<place::Building<'a>, Error> {
-        let building = place::build(target, hash)?;
-        let git_dir = building.repo().git_dir();
-        let mark = state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run);
-        mark.settle()?;
-        Ok(building)
-    };
+    under_way.settles()?;
     let onto = whole::Onto::nothing(target.origin.depth);
     let fetch =
         |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
-    let building = build(hash)?;
+    let building = place::build(target, hash)?;
     let theirs = match fetch(&building) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
     // The first removes its directory as it goes, and the second is built in the same place.
     drop(building);
-    let building = build(theirs)?;
+    let building = place::build(target, theirs)?;
     let fetched = fetch(&building)?;
     Ok((building, fetched))
 }

@@ -58,8 +58,8 @@ pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
 
 fn look(target: &Target) -> Option<Left> {
     let git_dir = target.site.git_dir();
-    // A clone is built beside it.
-    state::left(&git_dir).or_else(|| state::left(&place::building_site(&git_dir)))
+    // The version before built a clone beside it.
+    state::left(&git_dir).or_else(|| state::left(&place::old_site(&git_dir)))
 }
 
 /// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are owed.
@@ -78,7 +78,7 @@ pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<()
 /// Whether a run of `target` was interrupted, or a hook of it failed, and nothing has finished that since. `is_owner` is
 /// asked whether a run of that trigger is the business of `target`; `None`: nobody knows whose it was.
 pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> bool) -> bool {
-    if lock::is_held(&target.site.path) {
+    if lock::is_held(&target.site.lock_file(), target.site.root().as_path()) {
         // It is not over, or another process finishes it.
         return false;
     }
@@ -123,13 +123,6 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// That of a clone, which was marked where it was built.
-    pub(super) fn cloned(git_dir: &Path, target: &'a Target, context: &'a Context) -> Self {
-        let mut under_way = Self::new(git_dir, target, context);
-        under_way.run = under_way.run.has_settled();
-        under_way
-    }
-
     /// The git directory that it is in.
     pub(super) fn git_dir(&self) -> &Path {
         self.run.git_dir()
@@ -138,6 +131,11 @@ impl<'a> UnderWay<'a> {
     /// Before objects come.
     pub(super) fn fetches(&self) -> io::Result<()> {
         self.begins(state::Run::settle)
+    }
+
+    /// Before a clone is built.
+    pub(super) fn settles(&self) -> Result<(), Error> {
+        self.begin(state::Run::settle)
     }
 
     /// Before files change.
@@ -167,7 +165,7 @@ impl<'a> UnderWay<'a> {
         match owed {
             true => {
                 self.changes.store(true, Ordering::Relaxed);
-                self.begin(state::Run::settle)
+                self.settles()
             }
             false => self.begin(state::Run::begin),
         }

@@ -50,6 +50,8 @@ const PROGRAMS: [&str; 10] = [
 const SYSTEM: &str = "/etc";
 /// How many processors a container may use, see cgroups(7).
 const PROCESSORS: [&str; 2] = ["/proc/self/cgroup", "/sys/fs/cgroup"];
+/// Who holds which locks, see proc_locks(5).
+const LOCKS: &str = "/proc/locks";
 /// Name servers, over TCP.
 const DNS: u16 = 53;
 
@@ -113,6 +115,7 @@ impl Policy {
     fn system(&mut self) {
         self.read.insert(SYSTEM.into());
         self.read.extend(PROCESSORS.map(PathBuf::from));
+        self.read.insert(LOCKS.into());
         // It may be a symlink to where a resolver's daemon writes it.
         self.file(Path::new("/etc/resolv.conf"), Lasts::Long);
         self.devices.insert("/dev/null".into());
@@ -122,7 +125,7 @@ impl Policy {
     fn target(&mut self, target: &Target, hooks: HookPlace, lasts: Lasts) {
         let git_dir = target.site.git_dir();
         let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
-        let written = [target.site.path.as_path(), git_dir.as_path()];
+        let written = [target.site.root().as_path(), git_dir.as_path()];
         let written = written.into_iter().flat_map(|dir| places(dir, lasts));
         if builds {
             self.build.extend(written);

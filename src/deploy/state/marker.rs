@@ -126,12 +126,6 @@ impl Run {
         }
     }
 
-    /// The same, marked already.
-    pub fn has_settled(mut self) -> Self {
-        self.progress = Mutex::new(Advance::Settled);
-        self
-    }
-
     /// Where its repository is.
     pub fn git_dir(&self) -> &Path {
         &self.git_dir

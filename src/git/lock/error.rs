@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::base::fault::{Blame, Kind, kind_of_io};
+use crate::base::{
+    fault::{Blame, Kind, kind_of_io},
+    watch::Early,
+};
 
 /// A lock file that is older is nobody's: git holds one while it writes an index or a ref, for seconds. In time.
 pub(super) const OLD_LOCK: Duration = Duration::from_secs(10 * 60);
@@ -41,10 +44,37 @@ pub enum Error {
     #[error("cannot lock {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
     Lock {
-        /// The directory.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Something else has its name.
+    #[error("{path} is a {what}, not the {wanted} that gitsocket makes there to lock it")]
+    #[diagnostic(help("see who put it there, and remove it: the next run makes the {wanted}"))]
+    Odd {
+        /// The name.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Another user could hold up every run.
+    #[error("the lock file {path} belongs to the user {owner}, and gitsocket runs as the user {us}")]
+    #[diagnostic(help(
+        "run gitsocket as that user; or give the directory to this one, as root: chown -R {us} {}",
+        dir.display()
+    ))]
+    Owned {
+        /// The lock file.
+        path: PathBuf,
+        /// The directory that it is in.
+        dir: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who would use it.
+        us: u32,
     },
     /// Another process had it for as long as the run could wait.
     #[error("{path} is locked by another process")]
@@ -52,14 +82,14 @@ pub enum Error {
         "see which one it is: lslocks; another `gitsocket once` or daemon ends by itself, and the next trigger tries again"
     ))]
     Held {
-        /// The directory.
+        /// The lock file, or the directory that the version before locks.
         path: PathBuf,
     },
     /// The process stops, and another one had it.
     #[error("{path} is locked by another process, and the daemon stops")]
     #[diagnostic(help("trigger again once the daemon has been started"))]
     Stopping {
-        /// The directory.
+        /// The lock file, or the directory that the version before locks.
         path: PathBuf,
     },
     /// A file that must be written is locked by another program.
@@ -89,13 +119,24 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotADirectory { .. } | Self::Dangling { .. } => Kind::Path,
+            Self::NotADirectory { .. } | Self::Dangling { .. } | Self::Odd { .. } | Self::Owned { .. } => {
+                Kind::Path
+            }
             Self::Held { .. } => Kind::Timeout,
             Self::Stopping { .. } => Kind::Stopping,
             Self::Foreign { .. } => Kind::Repository,
             Self::Create { source, .. } | Self::Lock { source, .. } | Self::Recover { source, .. } => {
                 kind_of_io(source)
             }
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn early(early: Early, path: &Path) -> Self {
+        match early {
+            Early::Over => Self::Held { path: path.into() },
+            Early::Stopping => Self::Stopping { path: path.into() },
         }
     }
 }

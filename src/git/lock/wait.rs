@@ -1,7 +1,7 @@
 //! Waiting for a lock that another process holds, no longer than there is time.
 //!
 //! Nothing ends a flock(2) that blocks but a signal. So it is a thread of its own that blocks, and is left alone by a run
-//! whose time is over; the next run that waits for the same directory finds it again.
+//! whose time is over; the next run that waits for the same file finds it again.
 
 use std::{
     fs::File,
@@ -24,9 +24,9 @@ pub(super) enum Failed {
     Io(io::Error),
 }
 
-/// A thread that waits for the lock on a directory.
+/// A thread that waits for the lock on a file.
 struct Waiter {
-    dir: Identity,
+    file: Identity,
     state: Mutex<State>,
 }
 
@@ -39,12 +39,12 @@ enum State {
     Ended(io::Result<File>),
 }
 
-/// Those that wait for a lock now. A directory has as many as there are runs in this process that wait for it at a time.
+/// Those that wait for a lock now. A file has as many as there are runs in this process that wait for it at a time.
 static WAITERS: Mutex<Vec<Arc<Waiter>>> = Mutex::new(Vec::new());
 
-/// Lock `dir`. The file that holds the lock may be another one of the same directory.
-pub(super) fn lock(dir: File, watch: &Watch) -> Result<File, Failed> {
-    let waiter = find(dir, watch).map_err(Failed::Io)?;
+/// Lock `file`. What holds the lock may be another descriptor of the same file.
+pub(super) fn lock(file: File, watch: &Watch) -> Result<File, Failed> {
+    let waiter = find(file, watch).map_err(Failed::Io)?;
     let has_ended = || matches!(*mutex::lock(&waiter.state), State::Ended(_));
     let waited = watch.wait_for(has_ended);
     let state = std::mem::replace(&mut *mutex::lock(&waiter.state), State::Left);
@@ -55,30 +55,30 @@ pub(super) fn lock(dir: File, watch: &Watch) -> Result<File, Failed> {
 }
 
 /// A waiter that was left, or a new one.
-fn find(dir: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
-    let identity = Identity::of(&dir.metadata()?);
+fn find(file: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
+    let identity = Identity::of(&file.metadata()?);
     let mut waiters = mutex::lock(&WAITERS);
     for waiter in waiters.iter() {
         let mut state = mutex::lock(&waiter.state);
-        if waiter.dir == identity && matches!(*state, State::Left) {
+        if waiter.file == identity && matches!(*state, State::Left) {
             *state = State::Wanted(watch.clone());
             drop(state);
             return Ok(waiter.clone());
         }
     }
     let waiter = Arc::new(Waiter {
-        dir: identity,
+        file: identity,
         state: Mutex::new(State::Wanted(watch.clone())),
     });
     let thread = thread::Builder::new().name("lock".into());
     let waits = waiter.clone();
-    thread.spawn(move || block(&waits, dir))?;
+    thread.spawn(move || block(&waits, file))?;
     waiters.push(waiter.clone());
     Ok(waiter)
 }
 
-fn block(waiter: &Arc<Waiter>, dir: File) {
-    let locked = rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive));
+fn block(waiter: &Arc<Waiter>, file: File) {
+    let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
     // In this order, as `find` does: so that nobody finds one that has ended.
     let mut waiters = mutex::lock(&WAITERS);
     waiters.retain(|other| !Arc::ptr_eq(other, waiter));
@@ -86,7 +86,7 @@ fn block(waiter: &Arc<Waiter>, dir: File) {
     drop(waiters);
     if let State::Wanted(watch) = &*state {
         let watch = watch.clone();
-        *state = State::Ended(locked.map(|()| dir).map_err(Into::into));
+        *state = State::Ended(locked.map(|()| file).map_err(Into::into));
         drop(state);
         watch.ring();
     }

@@ -19,10 +19,7 @@ use super::{
     swap,
     task::Tidying,
 };
-use crate::{
-    base::report::Reporter,
-    git::{lock, repository},
-};
+use crate::git::repository;
 
 impl Tidying<'_> {
     /// Put together what is alive in `packs`, and drop the rest.
@@ -62,7 +59,7 @@ impl Tidying<'_> {
             self.temporary,
         )?;
 
-        let _lock = lock::acquire(self.options.path, &self.patience(), &Reporter::new(|_| {}))?;
+        let _lock = self.lock()?;
         let _mark = self.mark()?;
         if !swap::are_there(packs, true)?
             || !swap::are_there(&others, false)?

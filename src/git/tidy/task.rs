@@ -12,10 +12,13 @@ use super::{
     memory::Memory,
     stock::{Pack, Stock},
 };
-use crate::base::{
-    durable,
-    name::AbsPath,
-    watch::{Stop, Watch},
+use crate::{
+    base::{
+        durable,
+        report::Reporter,
+        watch::{Stop, Watch},
+    },
+    git::lock,
 };
 
 /// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
@@ -32,8 +35,8 @@ pub trait Mark {
 
 /// What to tidy.
 pub struct Options<'a> {
-    /// The target's path: what runs lock.
-    pub path: &'a AbsPath,
+    /// The root of the target's worktree.
+    pub root: &'a Path,
     /// Its git directory.
     pub git_dir: &'a Path,
     /// Whether history is bounded by `depth`: then the reflog of a shallow repository keeps no deploy alive.
@@ -99,9 +102,13 @@ impl Tidying<'_> {
         Ok(Marked(self.options.mark))
     }
 
-    /// How long a run of the target is waited for.
-    pub(super) fn patience(&self) -> Watch {
-        Watch::new(PATIENCE, Stop::default(), None)
+    /// Lock the target: no run is at work then.
+    pub(super) fn lock(&self) -> Result<lock::Lock, Error> {
+        let Options { git_dir, root, .. } = *self.options;
+        // How long a run of the target is waited for.
+        let patience = Watch::new(PATIENCE, Stop::default(), None);
+        let silent = Reporter::new(|_| {});
+        Ok(lock::acquire(&lock::file(git_dir), root, &patience, &silent)?)
     }
 
     pub(super) fn pack_dir(&self) -> PathBuf {

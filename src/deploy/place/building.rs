@@ -1,0 +1,276 @@
+//! A clone's git directory while it is built, inside the directory that it will be, which is locked by then.
+//!
+//! It is built whole in `gitsocket/clone` there. Then its entries get their places one by one, `HEAD` last: without that
+//! git sees no repository. A run that is killed in between leaves a `gitsocket/clone` and no `HEAD`; so the next one knows
+//! whose the other entries are, removes them, and clones again.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::Error;
+use crate::{
+    base::{descent, durable, name::RefName},
+    config::Target,
+    git::{lock, repository},
+};
+
+/// Where it is built.
+const SITE: &str = "gitsocket/clone";
+/// Makes it a repository.
+const HEAD: &str = "HEAD";
+/// What else a clone may hold when it gets its place: only that is ours in a git directory without `HEAD`.
+const NAMES: [&str; 9] = [
+    "config",
+    "objects",
+    "refs",
+    "logs",
+    "shallow",
+    "packed-refs",
+    "info",
+    "hooks",
+    "gitsocket",
+];
+/// Those that a clone leaves empty: what is in them is another program's or a user's.
+const EMPTY: [&str; 2] = ["info", "hooks"];
+
+/// What is in a directory that may be a git directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Nothing, or nothing but what gitsocket keeps there.
+    Nothing,
+    /// What a clone has left that was killed.
+    Unfinished,
+    /// Something of git's or a user's.
+    Something,
+}
+
+/// What is in the directory `git_dir`.
+pub(super) fn content(git_dir: &Path) -> Result<Content, Error> {
+    if is_there(&git_dir.join(HEAD)) {
+        return Ok(Content::Something);
+    }
+    if is_there(&git_dir.join(SITE)) {
+        return Ok(Content::Unfinished);
+    }
+    let is_empty = entries(git_dir)?.iter().all(|name| name == "gitsocket");
+    Ok(if is_empty {
+        Content::Nothing
+    } else {
+        Content::Something
+    })
+}
+
+/// Remove what a killed clone has left in `git_dir`.
+pub(super) fn clear(git_dir: &Path) -> Result<(), Error> {
+    let names = entries(git_dir)?;
+    if let Some(example) = strange(git_dir, &names)? {
+        return Err(Error::Beside {
+            git_dir: git_dir.into(),
+            example,
+        });
+    }
+    for name in names.iter().filter(|name| *name != "gitsocket") {
+        remove(&git_dir.join(name))?;
+    }
+    // Last: it says whose the others are.
+    sweep(git_dir)
+}
+
+/// Remove where the repository at `git_dir` was built, if a kill has left that.
+pub fn sweep(git_dir: &Path) -> Result<(), Error> {
+    remove(&git_dir.join(SITE))
+}
+
+/// One of `names` in `git_dir`, or a name below, that no clone of ours has put there.
+fn strange(git_dir: &Path, names: &[OsString]) -> Result<Option<PathBuf>, Error> {
+    for name in names {
+        if !NAMES.iter().any(|ours| name == ours) {
+            return Ok(Some(name.into()));
+        }
+        if EMPTY.iter().any(|empty| name == empty)
+            && let Some(first) = entries(&git_dir.join(name))?.first()
+        {
+            return Ok(Some(Path::new(name).join(first)));
+        }
+    }
+    Ok(None)
+}
+
+/// A clone that is being built; it is removed again if it is dropped.
+#[derive(Debug)]
+pub struct Building<'a> {
+    target: &'a Target,
+    git_dir: PathBuf,
+    repo: gix::Repository,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Built,
+    /// Some of it is in its place.
+    Appears,
+    Done,
+}
+
+/// Begin a clone for `target`, whose path is empty. The caller holds the lock.
+pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Error> {
+    let git_dir = target.site.git_dir();
+    forget(&git_dir)?;
+    let new = git_dir.join(SITE);
+    let config = core_config(target, hash);
+    let repo = repository::init(&new, &config).inspect_err(|_| drop(remove(&new)))?;
+    Ok(Building {
+        target,
+        git_dir,
+        repo,
+        progress: Progress::Built,
+    })
+}
+
+/// Remove what is remembered of a repository that was here before; not the lock, nor the mark of the run.
+fn forget(git_dir: &Path) -> Result<(), Error> {
+    let lock = lock::file(git_dir);
+    let Some(dir) = lock.parent() else { return Ok(()) };
+    for name in entries(dir)? {
+        if name != "lock" && name != "run.json" {
+            remove(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+impl Building<'_> {
+    /// The repository as it is so far.
+    pub fn repo(&self) -> &gix::Repository {
+        &self.repo
+    }
+
+    /// Let it appear in its place, configured as `git clone` would have.
+    pub fn finish(mut self, branch: Option<&RefName>) -> Result<gix::Repository, Error> {
+        let new = self.git_dir.join(SITE);
+        let fsync = self.target.site.fsync;
+        let config = core_config(self.target, self.repo.object_hash()) + &remote_config(self.target, branch);
+        fs::write(new.join("config"), config).map_err(failed("write the configuration of", &new))?;
+        if fsync {
+            durable::tree(&new)
+                .and_then(|()| durable::files([new.as_path()]))
+                .map_err(failed("have on the disk", &new))?;
+        }
+        // A user may have put something there meanwhile.
+        let there = entries(&self.git_dir)?;
+        if let Some(name) = there.into_iter().find(|name| name != "gitsocket") {
+            return Err(Error::Beside {
+                git_dir: self.git_dir.clone(),
+                example: name.into(),
+            });
+        }
+        self.progress = Progress::Appears;
+        let git_dir = &self.git_dir.clone();
+        let appear = |name: &OsStr| {
+            let to = git_dir.join(name);
+            fs::rename(new.join(name), &to).map_err(failed("give its name to", &to))
+        };
+        let names = entries(&new)?;
+        names
+            .iter()
+            .filter(|name| *name != HEAD)
+            .try_for_each(|name| appear(name))?;
+        if fsync {
+            durable::dir(git_dir).map_err(failed("have on the disk", git_dir))?;
+        }
+        appear(OsStr::new(HEAD))?;
+        self.progress = Progress::Done;
+        if fsync {
+            // The worktree's name, too: this may be its first run.
+            durable::files([git_dir.as_path(), self.target.site.root().as_path()])
+                .map_err(failed("have on the disk", git_dir))?;
+        }
+        // If it stays, the next run that looks for what was left removes it.
+        fs::remove_dir(&new).ok();
+        Ok(repository::open(git_dir)?)
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        drop(match self.progress {
+            Progress::Built => sweep(&self.git_dir),
+            Progress::Appears => clear(&self.git_dir),
+            Progress::Done => Ok(()),
+        });
+    }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The names in `dir`; none if it is no directory.
+pub(super) fn entries(dir: &Path) -> Result<Vec<OsString>, Error> {
+    let listed = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    match listed {
+        Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        other => other.map_err(failed("list", dir)),
+    }
+}
+
+/// Remove what is at `path`, and all in it; if anything is.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match descent::remove_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(source)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { doing, path, source }
+}
+
+/// What `git init` writes.
+fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
+    let (version, extension) = match hash {
+        gix::hash::Kind::Sha1 => (0, String::new()),
+        other => (1, format!("[extensions]\n\tobjectFormat = {other}\n")),
+    };
+    let worktree = match target.site.git_dir {
+        Some(_) => format!("\tworktree = {}\n", quoted(&target.site.root().to_string())),
+        None => String::new(),
+    };
+    format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\
+         \tlogallrefupdates = true\n{worktree}{extension}"
+    )
+}
+
+/// What `git clone` adds. Never a password.
+fn remote_config(target: &Target, branch: Option<&RefName>) -> String {
+    let url = target.origin.repo.to_string();
+    let name = &target.origin.remote;
+    let mut out = format!(
+        "[remote {}]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/{name}/*\n",
+        quoted(name.as_str()),
+        quoted(&url)
+    );
+    if let Some(branch) = branch {
+        out += &format!(
+            "[branch {}]\n\tremote = {}\n\tmerge = {}\n",
+            quoted(branch.short()),
+            quoted(name.as_str()),
+            quoted(branch.as_str())
+        );
+    }
+    out
+}
+
+/// A value or subsection in the syntax of git-config(1).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
