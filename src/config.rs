@@ -24,7 +24,10 @@ use std::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use crate::git::{
-    origin::{Auth, ClientCertificate, Revision, Roots, Ssh, Tls},
+    origin::{
+        Auth, ClientCertificate, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
+        Revision, Roots, Ssh, Tls,
+    },
     worktree::Clean,
 };
 pub use allow::{Account, Allow};
@@ -32,9 +35,8 @@ pub use error::Error;
 pub use form::{Invalid, Problem};
 pub use site::Site;
 pub use used::{
-    Config, DEFAULT_FETCH_TIMEOUT, DEFAULT_HOOK_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_MAX_BLOB,
-    DEFAULT_MAX_PACK, DEFAULT_RETRIES, DEFAULT_RUN_TIMEOUT, Hook, HookPlace, Listener, Sandbox, SandboxMode,
-    Target, When, unknown_trigger,
+    Config, DEFAULT_HOOK_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, Hook, HookPlace, Listener,
+    Sandbox, SandboxMode, Target, When, unknown_trigger,
 };
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a

@@ -2,6 +2,74 @@
 //!
 //! It takes an [`Origin`](origin::Origin) and paths, and reports through a [`Reporter`](crate::base::report::Reporter).
 //!
+//! Clone a repository into a directory, and then update it:
+//!
+//! ```
+//! use std::{path::Path, sync::atomic::AtomicBool, time::Duration};
+//!
+//! use gitsocket::{
+//!     base::{
+//!         name::{AbsPath, RepoUrl},
+//!         report::Reporter,
+//!     },
+//!     git::{
+//!         begin::Begin,
+//!         fetch,
+//!         origin::Origin,
+//!         refs, repository,
+//!         transport::{Connections, Deadline},
+//!         worktree::{self, Clean, Memory},
+//!     },
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/repos/demo.git");
+//! # let dir = tempfile::tempdir()?;
+//! let origin = Origin::new(RepoUrl::parse(source, Path::new("/"))?);
+//! let root = AbsPath::resolve(Path::new("/"), dir.path())?;
+//! let repo = repository::init(&dir.path().join(".git"), "[core]\n\tbare = false\n")?;
+//! let report = Reporter::new(|report| println!("{report:?}"));
+//! let (over, begin) = (AtomicBool::new(false), Begin(&|| Ok(())));
+//! let (connections, memory) = (Connections::new(Duration::ZERO), Memory::default());
+//! let log = refs::Options {
+//!     remote: &origin.remote,
+//!     writer: "example",
+//!     fsync: false,
+//! };
+//! for expected in ["clone", "update"] {
+//!     let options = fetch::Options {
+//!         origin: &origin,
+//!         deadline: Deadline::new(origin.timeout),
+//!         deployed: refs::head(&repo),
+//!         depth: origin.depth,
+//!         report: &report,
+//!         connections: &connections,
+//!         over: &over,
+//!         begin,
+//!     };
+//!     let fetched = fetch::fetch(&repo, &options)?;
+//!     refs::fetched(&repo, (&fetched.tip, fetched.commit), fetched.keep.as_deref(), log)?;
+//!     let options = worktree::Options {
+//!         root: &root,
+//!         clean: Clean::Untracked,
+//!         keep: &[],
+//!         max_blob: origin.max_blob,
+//!         umask: 0o022,
+//!         dry_run: false,
+//!         memory: &memory,
+//!         begin,
+//!         report: &report,
+//!         over: &over,
+//!     };
+//!     let outcome = worktree::update(&repo, fetched.commit, &options)?;
+//!     refs::deployed(&repo, &fetched.tip, fetched.commit, log)?;
+//!     println!("{expected}: {outcome:?}");
+//!     assert_eq!(outcome.written > 0, expected == "clone");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | room | what it is for |
 //! |---|---|
 //! | [`large`] | objects that are too large for memory |

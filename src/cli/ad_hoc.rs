@@ -11,7 +11,7 @@ use crate::{
     },
     config::{self, Config, Hook, Site, Target},
     git::{
-        origin::{Auth, Origin, Revision, Tls},
+        origin::{Origin, Revision},
         repository,
         worktree::Clean,
     },
@@ -118,16 +118,9 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     let repo = repository::open(&git_dir).map_err(|err| no_clone(err.to_string()))?;
     let trigger = TriggerName::new("default").map_err(invalid("the trigger", "default"))?;
     let origin = Origin {
-        repo: remote_url(&repo, options.remote, &dir)?,
         revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
         remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
-        depth: None,
-        auth: Auth::None,
-        tls: Tls::default(),
-        timeout: config::DEFAULT_FETCH_TIMEOUT,
-        retries: config::DEFAULT_RETRIES,
-        max_blob: config::DEFAULT_MAX_BLOB,
-        max_pack: config::DEFAULT_MAX_PACK,
+        ..Origin::new(remote_url(&repo, options.remote, &dir)?)
     };
     let site = Site {
         path: dir,

@@ -201,16 +201,8 @@ pub enum When {
 
 /// How long a hook may take if the configuration does not say.
 pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// How long a fetch may take if the configuration does not say.
-pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a run may take if the configuration does not say.
 pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// The largest blob, in bytes, if the configuration does not say.
-pub const DEFAULT_MAX_BLOB: u64 = 256 << 20;
-/// What a fetch may bring at most, in bytes, if the configuration does not say.
-pub const DEFAULT_MAX_PACK: u64 = 20 << 30;
 
-/// How many times a fetch is tried again if the configuration does not say.
-pub const DEFAULT_RETRIES: u32 = 2;
 /// How long connections are kept if the configuration does not say.
 pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);

@@ -6,6 +6,15 @@ use gix::ObjectId;
 
 use crate::base::name::{AbsPath, RefName, RemoteName, RepoUrl};
 
+/// How long a fetch may take if the configuration does not say.
+pub const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// The largest blob, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_BLOB: u64 = 256 << 20;
+/// What a fetch may bring at most, in bytes, if the configuration does not say.
+pub const DEFAULT_MAX_PACK: u64 = 20 << 30;
+/// How many times a fetch is tried again if the configuration does not say.
+pub const DEFAULT_RETRIES: u32 = 2;
+
 /// A remote repository, and what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -29,6 +38,24 @@ pub struct Origin {
     pub max_blob: u64,
     /// What one fetch may bring at most, packed, in bytes.
     pub max_pack: u64,
+}
+
+impl Origin {
+    /// All of the branch that the remote's HEAD is on, by what needs no login.
+    pub fn new(repo: RepoUrl) -> Self {
+        Self {
+            repo,
+            revision: Revision::RemoteHead,
+            remote: RemoteName::default(),
+            depth: None,
+            auth: Auth::None,
+            tls: Tls::default(),
+            timeout: DEFAULT_FETCH_TIMEOUT,
+            retries: DEFAULT_RETRIES,
+            max_blob: DEFAULT_MAX_BLOB,
+            max_pack: DEFAULT_MAX_PACK,
+        }
+    }
 }
 
 /// What of a repository is deployed.

@@ -56,7 +56,7 @@ pub(super) fn all(
         return Ok(());
     }
     table.refs.sort_unstable();
-    let children = children(table);
+    let children = table.children();
     let total = table.offsets.len();
     let threads = thread::available_parallelism()
         .map_or(1, Into::into)
@@ -85,21 +85,6 @@ pub(super) fn all(
         true => Ok(()),
         false => Err(damaged("a delta is based on itself").into()),
     }
-}
-
-/// The objects that are deltas of another one whose place they give: by it, and the one that most is based on first.
-fn children(table: &Table) -> Vec<u32> {
-    let mut weights = vec![1_u32; table.parents.len()];
-    let mut children = Vec::new();
-    for (at, parent) in table.parents.iter().enumerate().rev() {
-        if *parent != NONE {
-            weights[*parent as usize] = weights[*parent as usize].saturating_add(weights[at]);
-            children.push(u32::try_from(at).unwrap_or(NONE));
-        }
-    }
-    let key = |at: &u32| (table.parents[*at as usize], u32::MAX - weights[*at as usize]);
-    children.sort_unstable_by_key(key);
-    children
 }
 
 /// Thin packs have deltas of objects that are here. These are put behind the others.

@@ -52,4 +52,19 @@ impl Table {
     pub(super) fn range(&self, at: usize) -> std::ops::Range<u64> {
         self.offsets[at]..self.offsets.get(at + 1).copied().unwrap_or(self.end)
     }
+
+    /// The objects that are deltas of another one whose place they give: by it, and the one that most is based on first.
+    pub(super) fn children(&self) -> Vec<u32> {
+        let mut weights = vec![1_u32; self.parents.len()];
+        let mut children = Vec::new();
+        for (at, parent) in self.parents.iter().enumerate().rev() {
+            if *parent != NONE {
+                weights[*parent as usize] = weights[*parent as usize].saturating_add(weights[at]);
+                children.push(u32::try_from(at).unwrap_or(NONE));
+            }
+        }
+        let key = |at: &u32| (self.parents[*at as usize], u32::MAX - weights[*at as usize]);
+        children.sort_unstable_by_key(key);
+        children
+    }
 }
