@@ -3,7 +3,7 @@
 //! A [`Config`] that exists is right: every name is valid, every path absolute, every combination allowed.
 //! It never holds a secret, only the names of files that do.
 //!
-//! Each field is declared once, in `check`; `docs/configuration.md` is made from that ([`reference`]).
+//! Each field is declared once, in `check`; `docs/configuration.md` is made from that ([`reference()`]).
 
 mod allow;
 mod check;
