@@ -3,6 +3,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
+//! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
@@ -14,4 +15,5 @@ pub mod hook;
 pub mod place;
 pub mod run;
 pub mod sandbox;
+pub mod stage;
 pub mod state;

@@ -51,6 +51,7 @@
 //!     refs::fetched(&repo, (&fetched.tip, fetched.commit), fetched.keep.as_deref(), log)?;
 //!     let options = worktree::Options {
 //!         root: &root,
+//!         index: &repo.index_path(),
 //!         clean: Clean::Untracked,
 //!         keep: &[],
 //!         max_blob: origin.max_blob,

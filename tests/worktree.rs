@@ -339,6 +339,7 @@ impl Pair {
             commit.parse().unwrap(),
             &Options {
                 root: &root,
+                index: &repo.index_path(),
                 clean,
                 keep,
                 max_blob: u64::MAX,

@@ -205,7 +205,8 @@ fn finish(
     if context.dry_run {
         return Ok(());
     }
-    // The files are there: however late it is, what says so is written, too.
+    // The files are there: however late it is, they become live, and what says so is written, too.
+    under_way.stage.switch();
     context.watch.enter(Step::Publish).ok();
     refs::deployed(
         &repo,
@@ -226,9 +227,16 @@ fn finish(
 /// What is written goes again, or is marked as a whole.
 const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
-fn update_options<'a>(target: &'a Target, context: &'a Context, begin: Begin<'a>) -> worktree::Options<'a> {
+fn update_options<'a>(under_way: &'a UnderWay<'_>, begin: Begin<'a>) -> worktree::Options<'a> {
+    let UnderWay {
+        target,
+        context,
+        stage,
+        ..
+    } = under_way;
     worktree::Options {
-        root: target.site.root(),
+        root: stage.root(),
+        index: stage.index(),
         clean: target.site.clean,
         keep: &target.site.keep,
         max_blob: target.origin.max_blob,

@@ -162,17 +162,17 @@ pub fn fetched(
 }
 
 /// Flush index and refs: after a power cut, a state file must not claim a deploy that they lack.
-pub fn settle(repo: &gix::Repository, tip: &Tip, options: Options<'_>) -> Result<(), Error> {
+pub fn settle(repo: &gix::Repository, tip: &Tip, index: &Path, options: Options<'_>) -> Result<(), Error> {
     let at = |name: &str| repo.common_dir().join(name);
     let branch = match tip {
         Tip::Branch(branch) => branch.as_str(),
         Tip::Tag(..) | Tip::Detached => "HEAD",
     };
-    let (index, head) = (repo.index_path(), repo.git_dir().join("HEAD"));
+    let head = repo.git_dir().join("HEAD");
     sync(
         repo,
         options.fsync,
-        &[&index, &head, &at(branch), &at(&holding_ref(options.remote, tip))],
+        &[index, &head, &at(branch), &at(&holding_ref(options.remote, tip))],
     )
 }
 

@@ -15,7 +15,7 @@
 //! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
 //! - External filters never run, not even those of the repository's own configuration.
 
-use std::sync::atomic::Ordering;
+use std::{path::Path, sync::atomic::Ordering};
 
 use gix::{bstr::ByteSlice, index::entry::Stat};
 
@@ -94,9 +94,12 @@ pub fn update(
     let root = options.root.as_path();
     let mut known = match options.dry_run {
         true => Remembered::default(),
-        false => options.memory.take(root, &repo.index_path()),
+        false => options.memory.take(root, options.index),
     };
-    let old = known.index.take().unwrap_or_else(|| Stored::read(repo));
+    let old = known
+        .index
+        .take()
+        .unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));
     let plan = plan::tree(repo, commit, &old)?;
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
@@ -126,7 +129,7 @@ pub fn update(
         || !left.is_empty()
         || apply::settles_races(&found, &old, &plan.index);
     let index = match is_stale {
-        true => write_index(repo, plan, stats, &left, &old),
+        true => write_index(options.index, plan, stats, &left, &old),
         false => {
             drop(plan);
             Ok(old)
@@ -179,7 +182,7 @@ fn change(
 
 /// Write the index that was planned, with what is known of the files now.
 fn write_index(
-    repo: &gix::Repository,
+    path: &Path,
     plan: Plan<'_>,
     stats: Stats,
     left: &Left,
@@ -190,7 +193,7 @@ fn write_index(
         index.entries_mut()[entry].stat = stat;
     }
     left.mark(old, &mut index);
-    stored::write(repo, index)
+    stored::write(path, index)
 }
 
 /// Let it be known that the files are not those of any one commit, or are not yet known to be.

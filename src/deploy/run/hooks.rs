@@ -38,7 +38,12 @@ pub(super) fn run_hooks(
         under_way.starts_hooks(is_owed)?;
     }
     if is_owed {
-        refs::settle(repo, &fetched.tip, refs_options(target, &writer(target)))?;
+        refs::settle(
+            repo,
+            &fetched.tip,
+            under_way.stage.index(),
+            refs_options(target, &writer(target)),
+        )?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.

@@ -15,6 +15,7 @@ use crate::{
     config::Target,
     deploy::{
         place,
+        stage::Stage,
         state::{self, Left, Marker, State},
     },
     git::{lock, refs, repository},
@@ -105,6 +106,7 @@ fn head(git_dir: &Path) -> Option<gix::ObjectId> {
 pub(super) struct UnderWay<'a> {
     pub(super) target: &'a Target,
     pub(super) context: &'a Context,
+    pub(super) stage: Stage<'a>,
     run: state::Run,
     /// Why it could not begin: what called it knows nothing of that.
     failed: Mutex<Option<Error>>,
@@ -117,6 +119,7 @@ impl<'a> UnderWay<'a> {
         Self {
             target,
             context,
+            stage: Stage::of(&target.site),
             run: state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run),
             failed: Mutex::default(),
             changes: AtomicBool::new(false),

@@ -79,7 +79,7 @@ fn update_once(
     under_way: &UnderWay<'_>,
     reached: &Reached,
 ) -> Result<worktree::Outcome, Error> {
-    let UnderWay { target, context, .. } = *under_way;
+    let UnderWay { context, .. } = *under_way;
     let begin = || under_way.changes();
     if reached.old != Some(fetched.commit) && !context.dry_run {
         begin().map_err(unmarked(repo.git_dir()))?;
@@ -87,7 +87,7 @@ fn update_once(
             under_way.moves(&[branch.as_str()])?;
         }
     }
-    let options = update_options(target, context, Begin(&begin));
+    let options = update_options(under_way, Begin(&begin));
     Ok(worktree::update(repo, fetched.commit, &options)?)
 }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -25,6 +25,8 @@ use crate::{
 pub struct Options<'a> {
     /// The worktree.
     pub root: &'a AbsPath,
+    /// Its index.
+    pub index: &'a Path,
     /// What to remove besides tracked files.
     pub clean: Clean,
     /// gitignore patterns of what is never removed.

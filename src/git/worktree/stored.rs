@@ -1,6 +1,6 @@
 //! The index as git knows it: read at the beginning of an update, written at its end.
 
-use std::{cmp::Ordering, io::Write, ops::Range, thread};
+use std::{cmp::Ordering, io::Write, ops::Range, path::Path, thread};
 
 use filetime::FileTime;
 use gix::{
@@ -56,8 +56,8 @@ const STAT: stat::Options = stat::Options {
 
 impl Stored {
     /// Read the index. A missing or damaged one is the same as an empty one: every file is looked at then.
-    pub(super) fn read(repo: &gix::Repository) -> Self {
-        if let Some((index, is_verified, file)) = load(repo) {
+    pub(super) fn read(path: &Path, hash: gix::hash::Kind) -> Self {
+        if let Some((index, is_verified, file)) = load(path, hash) {
             let nature = examine(&index);
             if nature.is_sorted {
                 return Self {
@@ -69,9 +69,9 @@ impl Stored {
                 };
             }
         }
-        let empty = gix::index::State::new(repo.object_hash());
+        let empty = gix::index::State::new(hash);
         Self {
-            index: gix::index::File::from_state(empty, repo.index_path()),
+            index: gix::index::File::from_state(empty, path),
             is_plain: true,
             is_proof: false,
             file: None,
@@ -114,10 +114,8 @@ const BYTES_PER_THREAD: usize = 100_000;
 
 /// The index, and whether its checksum is right. One that is wrong is as bad as no index; there may be none.
 /// As gix reads it, but it is verified while it is decoded, and read once.
-fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Stamp)> {
-    let path = repo.index_path();
-    let hash = repo.object_hash();
-    let file = bounded::open(&path).ok()?;
+fn load(path: &Path, hash: gix::hash::Kind) -> Option<(gix::index::File, bool, Stamp)> {
+    let file = bounded::open(path).ok()?;
     let meta = file.metadata().ok()?;
     let mut bytes = bounded::content(file, outline::MAX_BYTES).ok()?;
     let outline = Outline::of(&bytes, hash.len_in_bytes())?;
@@ -148,8 +146,9 @@ fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Stamp)> {
     let index = match state.link() {
         Some(link) => {
             let other = link.shared_index_checksum;
-            let is_harmless = outline.is_harmless() && is_other_harmless(repo, other);
-            is_harmless.then(|| repo.open_index().ok()).flatten()?
+            let is_harmless = outline.is_harmless() && is_other_harmless(path, other);
+            let whole = || gix::index::File::at(path, hash, false, Default::default()).ok();
+            is_harmless.then(whole).flatten()?
         }
         None => gix::index::File::from_state(state, path),
     };
@@ -157,9 +156,9 @@ fn load(repo: &gix::Repository) -> Option<(gix::index::File, bool, Stamp)> {
 }
 
 /// Whether gitoxide may decode the other half of a split index, which is in a file of its own.
-fn is_other_harmless(repo: &gix::Repository, checksum: gix::ObjectId) -> bool {
+fn is_other_harmless(index: &Path, checksum: gix::ObjectId) -> bool {
     let name = format!("sharedindex.{checksum}");
-    let bytes = bounded::read(&repo.index_path().with_file_name(name), outline::MAX_BYTES);
+    let bytes = bounded::read(&index.with_file_name(name), outline::MAX_BYTES);
     let outline = bytes
         .ok()
         .and_then(|bytes| Outline::of(&bytes, checksum.as_bytes().len()));
@@ -181,10 +180,9 @@ pub(super) fn empty(old: &Stored) -> gix::index::State {
 
 /// Replace the index by `new`. Its cached tree goes along; other extensions (split index, …) do not: they would
 /// describe the old one. Gives it as [`Stored::read`] would.
-pub(super) fn write(repo: &gix::Repository, mut new: gix::index::State) -> Result<Stored, Error> {
-    let path = repo.index_path();
+pub(super) fn write(path: &Path, mut new: gix::index::State) -> Result<Stored, Error> {
     let failed = |kind, reason| Error::Index {
-        path: path.clone(),
+        path: path.into(),
         kind,
         reason,
     };
@@ -192,11 +190,11 @@ pub(super) fn write(repo: &gix::Repository, mut new: gix::index::State) -> Resul
     // What an entry takes, but for its path, and some for the cached tree.
     let mut bytes = Vec::with_capacity(new.entries().len() * 80 + new.path_backing().len() * 5 / 4);
     new.write_to(&mut bytes, Default::default()).map_err(damaged)?;
-    let mut hasher = gix::hash::hasher(repo.object_hash());
+    let mut hasher = gix::hash::hasher(new.object_hash());
     hasher.update(&bytes);
     bytes.extend_from_slice(hasher.try_finalize().map_err(damaged)?.as_slice());
 
-    let lock = gix::lock::File::acquire_to_update_resource(&path, Fail::Immediately, None, 0);
+    let lock = gix::lock::File::acquire_to_update_resource(path, Fail::Immediately, None, 0);
     let mut lock = lock.map_err(|err| {
         let kind = err.downcast_any_ref::<std::io::Error>();
         failed(kind.map_or(Kind::Repository, kind_of_io), reason(&err))

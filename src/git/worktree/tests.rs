@@ -122,6 +122,7 @@ impl Place {
             commit,
             &Options {
                 root: &AbsPath::resolve(self.tmp.path(), "tree".as_ref()).unwrap(),
+                index: &self.repo.index_path(),
                 clean: self.clean,
                 keep: &self.keep,
                 max_blob: u64::MAX,
@@ -284,7 +285,7 @@ fn nothing_to_do_leaves_even_the_index_alone() {
     // Files of the index's own moment are looked at until they are older.
     while place.update(commit).is_ok() && {
         let index = place.index();
-        let old = stored::Stored::read(&place.repo);
+        let old = stored::Stored::read(&place.repo.index_path(), place.repo.object_hash());
         index.entries().iter().any(|entry| old.is_racy(&entry.stat))
     } {}
     let before = fs::metadata(place.at(".git/index")).unwrap();
@@ -434,7 +435,7 @@ fn an_index_with_hostile_paths_deletes_nothing_outside() {
     index.sort_entries();
     symlink("../outside", place.at("link")).unwrap();
     fs::create_dir(place.at("a")).unwrap();
-    drop(stored::write(&place.repo, index).unwrap());
+    drop(stored::write(&place.repo.index_path(), index).unwrap());
     place.update(place.commit(&[("b", "1")])).unwrap();
     assert!(place.exists(".git/HEAD"));
 }
@@ -682,6 +683,7 @@ fn errors_name_the_path_and_say_what_to_do() {
     let err = place.commit(&[("a", "1")]);
     let options = Options {
         root: &AbsPath::resolve(place.tmp.path(), "nowhere".as_ref()).unwrap(),
+        index: Path::new("/nowhere/index"),
         clean: Clean::Nothing,
         keep: &[],
         max_blob: u64::MAX,
