@@ -1,4 +1,4 @@
-//! Secrets: read from their file at each use, never stored, masked in `Debug`, zeroized when dropped.
+//! Secrets: read from their file at each use, compared in constant time, masked in `Debug`, zeroized when dropped.
 
 use std::{io::Read as _, os::unix::fs::MetadataExt as _};
 

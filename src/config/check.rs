@@ -1,4 +1,4 @@
-//! A configuration as written becomes a [`Config`] as used, or the list of all that is wrong with it.
+//! The fields of the file itself; and how it becomes a [`Config`] as used, or the list of all that is wrong with it.
 //!
 //! Each field is declared once, by `fields!`, beside what reads it. Nothing is looked up on the system here: whether
 //! files and hosts exist is found out by runs.

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel says: never as the peer itself says, but for its token.
+//! Who is at the other end of a connection, as the kernel says, and which triggers it may use.
 //!
 //! What a peer may do is decided in `accounts`, by the rules of `allow`.
 

@@ -1,4 +1,4 @@
-//! What a trigger's name stands for.
+//! The fields of a trigger, with their defaults: what its name stands for.
 
 use std::{ffi::OsStr, num::NonZeroU32, ops::Range, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Trying again: how long to wait before.
+//! How long to wait before a failed fetch is tried again.
 
 use std::time::Duration;
 

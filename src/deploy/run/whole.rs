@@ -1,4 +1,4 @@
-//! Fetching and updating; where objects are missing or damaged, they are fetched again, and the work is done once more.
+//! Fetching, again after a fault that passes, and updating; once more where objects turn out to be missing or damaged.
 
 use std::{io, num::NonZeroU32, path::Path};
 

@@ -1,4 +1,4 @@
-//! Where everything that is alive begins: refs, HEADs, indices and reflogs, of linked worktrees, too.
+//! What holds objects, so that they are not dropped: refs, HEADs, indices and reflogs, of linked worktrees, too.
 
 use std::path::{Path, PathBuf};
 
