@@ -748,7 +748,13 @@ fn damage(mut rng: fastrand::Rng) {
         let repo = gix::open_opts(client.path(), isolated()).unwrap();
         let is_complete = || {
             let tip = client.id("refs/remotes/origin/main");
-            gitsocket::git::fetch::complete::check(&repo, &[tip], &[]).is_ok()
+            gitsocket::git::fetch::complete::check(
+                &repo,
+                &[tip],
+                &[],
+                &std::sync::atomic::AtomicBool::new(false),
+            )
+            .is_ok()
         };
         match fetched.is_ok() && is_complete() {
             true => drop(client.closure()),

@@ -11,6 +11,7 @@ use std::{
     fs, io,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use crate::{
@@ -62,7 +63,7 @@ fn is_whole(repo: &gix::Repository) -> bool {
     });
     repo.shallow_commits().is_ok()
         && packs::are_sound(&repo.git_dir().join("objects"), repo.object_hash())
-        && tips.is_some_and(|tips| complete::check(repo, &tips, &[]).is_ok())
+        && tips.is_some_and(|tips| complete::check(repo, &tips, &[], &AtomicBool::new(false)).is_ok())
 }
 
 /// Heal the repository at `git_dir`. `fetch` is given a repository without objects, and the depth to fetch with.

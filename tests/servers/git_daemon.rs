@@ -3,9 +3,11 @@
 use std::process::Command;
 
 use super::{
+    configure,
     daily::{Remote, life},
     foreign::{Server, find},
     snapshot,
+    source::file,
     world::World,
 };
 
@@ -51,4 +53,36 @@ fn a_site_from_git_daemon() {
     });
     let text = format!("{branch}\n{repository}");
     snapshot(&world, &[daemon.port], "git-daemon", &text);
+}
+
+/// A large file of which a line changes comes as a delta of what is here: git can read what becomes of that.
+#[test]
+fn a_thin_pack_is_whole_for_git() {
+    let world = World::new();
+    let Some(daemon) = GitDaemon::start(&world) else {
+        return;
+    };
+    let mut source = world.source();
+    configure(&world, &format!("{}/repo.git", daemon.base()), "");
+    let mut lines: Vec<String> = (0..20_000).map(|n| format!("line {n} {}", n * 7919)).collect();
+    for round in 0..3 {
+        lines[round * 5000] = format!("round {round}");
+        source.commit([
+            ("large", file(&lines.join("\n"))),
+            ("b", file(&round.to_string())),
+        ]);
+        world.deploy();
+        let git = |args: &[&str]| {
+            let output = Command::new("git")
+                .arg("-C")
+                .arg(world.path("site"))
+                .args(["-c", "safe.directory=*"])
+                .args(args)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{round}: {output:?}");
+        };
+        git(&["fsck", "--full", "--strict"]);
+        git(&["status"]);
+    }
 }

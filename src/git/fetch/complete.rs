@@ -5,6 +5,8 @@
 //! the tree is compared with its parent's, and only what differs is looked at. Trees are read once, blobs are looked up:
 //! their content was hashed when their pack was indexed. Nothing recurses, and memory grows with the number of objects.
 
+use std::sync::atomic::AtomicBool;
+
 use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 
 use crate::git::intake::Whole;
@@ -35,8 +37,14 @@ fn cut(repo: &gix::Repository) -> HashSet {
     cut.iter().flat_map(|cut| cut.iter().copied()).collect()
 }
 
-/// Whether all that `tips` lead to is here, as far as `known` do not lead there already.
-pub fn check(repo: &gix::Repository, tips: &[ObjectId], known: &[ObjectId]) -> Result<(), Box<Missing>> {
+/// Whether all that `tips` lead to is here, as far as `known` do not lead there already. Ends early, with an error, once
+/// `over` is set.
+pub fn check(
+    repo: &gix::Repository,
+    tips: &[ObjectId],
+    known: &[ObjectId],
+    over: &AtomicBool,
+) -> Result<(), Box<Missing>> {
     let mut objects = repo.objects.clone();
     objects.ignore_replacements = true;
     objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
@@ -58,7 +66,7 @@ pub fn check(repo: &gix::Repository, tips: &[ObjectId], known: &[ObjectId]) -> R
         }
     }
     roots.extend(walk.run()?);
-    Trees::new(&roots).check(&objects).map_err(|mut missing| {
+    Trees::new(&roots, over).check(&objects).map_err(|mut missing| {
         missing.path = missing.of.and_then(|of| objects.path(of, missing.id));
         missing
     })

@@ -1,11 +1,8 @@
 //! Objects are received, looked through, and taken out again if they turn out to be incomplete.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, fs, io, path::PathBuf};
 
-use gix::{ObjectId, remote::fetch};
+use gix::{ObjectId, bstr::ByteSlice as _, remote::fetch};
 
 use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, of_room, progress::Progress};
 use crate::{
@@ -61,6 +58,10 @@ impl Context<'_> {
                 })
                 .map(|outcome| (outcome.status, taken)),
         };
+        if self.options.depth.is_none() && self.options.deployed.is_some() && before.has_no_bound() {
+            // A remote that has lost its history does not cut off ours; whether all came is looked at next.
+            drop(fs::remove_file(&before.shallow));
+        }
         match received.inspect_err(|_| before.discard())? {
             (fetch::Status::Change { .. }, taken) => Ok(before.and(taken)),
             (fetch::Status::NoPackReceived { .. }, _) => Ok(before),
@@ -98,13 +99,17 @@ impl Context<'_> {
         }
         // The other refs are many, as a rule, and tell nothing more.
         let known = match self.options.deployed {
+            // What was complete within the old bound of history may not be within a new one.
+            _ if received.is_some_and(Received::lifts_the_bound) => Vec::new(),
             Some(deployed) => vec![deployed],
             None => self.others(&found.tip),
         };
-        complete::check(self.repo, &[found.object], &known).map_err(|missing| Error::Incomplete {
-            repo: self.url(),
-            missing,
-            received: received.is_some_and(|received| received.is_pack),
+        complete::check(self.repo, &[found.object], &known, self.options.over).map_err(|missing| {
+            Error::Incomplete {
+                repo: self.url(),
+                missing,
+                received: received.is_some_and(|received| received.is_pack),
+            }
         })
     }
 }
@@ -119,8 +124,18 @@ pub(super) struct Received {
     /// Whether the remote sent a pack, be it one that was here already.
     is_pack: bool,
     shallow: PathBuf,
-    /// The boundary's content; without, there was none.
-    before: Option<Vec<u8>>,
+    /// Where the boundary is written before it gets its name.
+    temporary: PathBuf,
+    before: Before,
+}
+
+/// The boundary of history before a fetch.
+#[derive(Debug, PartialEq, Eq)]
+enum Before {
+    None,
+    Lines(Vec<u8>),
+    /// It could not be read: it stays as it is.
+    Unknown,
 }
 
 impl Received {
@@ -131,7 +146,12 @@ impl Received {
             keep: None,
             whole: None,
             is_pack: false,
-            before: bounded::read(&shallow, bounded::LIST).ok(),
+            before: match bounded::read(&shallow, bounded::LIST) {
+                Ok(lines) => Before::Lines(lines),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => Before::None,
+                Err(_) => Before::Unknown,
+            },
+            temporary: repo.common_dir().join("gitsocket/shallow.tmp"),
             shallow,
         }
     }
@@ -148,21 +168,41 @@ impl Received {
     /// Remove all of it. The index first: a kill leaves a pack without one, which recovery removes. What cannot be removed
     /// does no harm: no ref leads to it, and whoever finds it there looks whether it is complete.
     pub(super) fn discard(&self) {
+        // First: without the pack, the old boundary is the only one that holds.
+        drop(self.restore());
         if let Some(keep) = &self.keep {
             for extension in ["idx", "pack", "keep"] {
                 drop(fs::remove_file(keep.with_extension(extension)));
             }
         }
-        drop(restore(&self.shallow, self.before.as_deref()));
     }
-}
 
-fn restore(shallow: &Path, before: Option<&[u8]>) -> std::io::Result<()> {
-    let Some(before) = before else {
-        return fs::remove_file(shallow);
-    };
-    if bounded::read(shallow, bounded::LIST).is_ok_and(|now| now == before) {
-        return Ok(());
+    fn restore(&self) -> io::Result<()> {
+        match &self.before {
+            Before::None => fs::remove_file(&self.shallow),
+            Before::Lines(lines)
+                if bounded::read(&self.shallow, bounded::LIST).is_ok_and(|now| now == *lines) =>
+            {
+                Ok(())
+            }
+            Before::Lines(lines) => {
+                Replace::by(&self.temporary, Access::Usual, Flush::Nothing).write(&self.shallow, lines)
+            }
+            Before::Unknown => Ok(()),
+        }
     }
-    Replace::by(&shallow.with_extension("lock"), Access::Usual, Flush::Nothing).write(shallow, before)
+
+    fn has_no_bound(&self) -> bool {
+        self.before == Before::None
+    }
+
+    /// Whether a commit whose parents were not here is no longer said to lack them.
+    fn lifts_the_bound(&self) -> bool {
+        let Before::Lines(before) = &self.before else {
+            return false;
+        };
+        let now = bounded::read(&self.shallow, bounded::LIST).unwrap_or_default();
+        let now: HashSet<&[u8]> = now.lines().collect();
+        before.lines().any(|line| !now.contains(line))
+    }
 }

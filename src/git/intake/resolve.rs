@@ -107,7 +107,12 @@ fn complete(
             absent = Some(id);
             continue;
         };
+        store.look_at_space(content.size())?;
         let at = stream::append(table, file, kind, id, &content).map_err(|err| store.failed(err))?;
+        let limit = store.limits.max_pack;
+        if table.end > limit {
+            return Err(Error::Pack { limit }.into());
+        }
         with(table, file, store, progress, children, |work| {
             let children = work.children(at, &id);
             Worker::new(work).tree(kind, content, children)
@@ -123,25 +128,27 @@ fn complete(
     stream::seal(table, file).map_err(|err| store.failed(err).into())
 }
 
-/// An object that was here before.
+/// An object that was here before, if it is as its id says: what is stored in the pack is read by that id.
 fn known(repo: &gix::Repository, store: &Store<'_>, id: ObjectId) -> Result<Option<(Kind, Content)>, Error> {
     let damaged = |err: gix::Error| damaged(&err.to_string());
     let Some(header) = repo.try_find_header(id).map_err(damaged)? else {
         return Ok(None);
     };
-    if header.size() <= LARGE
-        && let Ok(object) = repo.find_object(id)
-    {
-        return Ok(Some((object.kind, Content::Memory(object.detach().data))));
-    }
-    let mut file = store.scratch.file().map_err(|err| store.failed(err))?;
-    let mut size = 0;
-    large::blob(repo.objects.store_ref(), &store.scratch, &id, |all| {
-        size = all;
-        Ok(&mut file)
-    })
-    .map_err(|err| store.failed(err))?;
-    Ok(Some((Kind::Blob, Content::File { file, size })))
+    let (kind, content) = match repo.find_object(id) {
+        Ok(object) if header.size() <= LARGE => (object.kind, Content::Memory(object.detach().data)),
+        _ => {
+            let mut file = store.scratch.file().map_err(|err| store.failed(err))?;
+            let mut size = 0;
+            large::blob(repo.objects.store_ref(), &store.scratch, &id, |all| {
+                size = all;
+                Ok(&mut file)
+            })
+            .map_err(|err| store.failed(err))?;
+            (Kind::Blob, Content::File { file, size })
+        }
+    };
+    let is_as_named = hash(id.kind(), kind, &content).map_err(|err| store.failed(err))? == id;
+    Ok(is_as_named.then_some((kind, content)))
 }
 
 /// Do `work` while kinds and ids are taken out of `table`, and put back what has come of them.

@@ -295,7 +295,7 @@ pub(super) fn append(
     Ok(table.offsets.len() - 1)
 }
 
-/// Number and hash a pack to which objects were added.
+/// Number and hash a pack to which objects were added, and end it with its hash.
 pub(super) fn seal(table: &mut Table, file: &mut File) -> io::Result<()> {
     use std::os::unix::fs::FileExt as _;
     let count = u32::try_from(table.offsets.len()).map_err(io::Error::other)?;
@@ -304,7 +304,8 @@ pub(super) fn seal(table: &mut Table, file: &mut File) -> io::Result<()> {
     let mut hasher = gix::hash::io::Write::new(io::sink(), table.hash);
     crate::git::large::copied(&mut *file, &mut hasher, table.end)?;
     table.checksum = hasher.hash.try_finalize().map_err(io::Error::other)?;
-    Ok(())
+    file.write_all_at(table.checksum.as_slice(), table.end)?;
+    file.set_len(table.end + table.checksum.as_slice().len() as u64)
 }
 
 /// Counts and sums up what is written.

@@ -76,7 +76,9 @@ impl Repo {
     /// What is found to be missing.
     fn check(&self, tip: ObjectId, known: &[ObjectId]) -> Option<ObjectId> {
         let repo = gix::open(self.dir.path()).unwrap();
-        check(&repo, &[tip], known).err().map(|missing| missing.id)
+        check(&repo, &[tip], known, &AtomicBool::new(false))
+            .err()
+            .map(|missing| missing.id)
     }
 }
 
@@ -127,10 +129,16 @@ fn holes_are_found_wherever_they_are() {
         assert_eq!(missed.is_some(), new.contains(&id) || id == first, "{id}");
         std::fs::write(&path, bytes).unwrap();
     }
-    let missing = check(&repo.repo, &[second], &[]);
+    let missing = check(&repo.repo, &[second], &[], &AtomicBool::new(false));
     assert_eq!(missing, Ok(()));
     repo.lose(a);
-    let missing = check(&gix::open(repo.dir.path()).unwrap(), &[second], &[]).unwrap_err();
+    let missing = check(
+        &gix::open(repo.dir.path()).unwrap(),
+        &[second],
+        &[],
+        &AtomicBool::new(false),
+    )
+    .unwrap_err();
     assert_eq!(
         missing.to_string(),
         format!(

@@ -21,6 +21,8 @@ use crate::base::mutex;
 const SHARDS: usize = 64;
 /// As many threads at most; they wait for each other and for memory beyond that.
 const MAX_THREADS: usize = 4;
+/// Trees, each beside one that it is compared with: history can have any number of them, of few objects. They take 100 bytes.
+const MAX_PAIRS: usize = 500_000;
 /// No thread is worth starting for fewer commits.
 const BLOCK_COMMITS: usize = 64;
 /// Looks through trees, with several threads if there are many.
@@ -34,10 +36,11 @@ pub(super) struct Trees<'a> {
     blobs: Vec<Mutex<HashSet>>,
     pairs: Mutex<std::collections::HashSet<(ObjectId, ObjectId)>>,
     stop: AtomicBool,
+    over: &'a AtomicBool,
 }
 
 impl<'a> Trees<'a> {
-    pub(super) fn new(roots: &'a [Root]) -> Self {
+    pub(super) fn new(roots: &'a [Root], over: &'a AtomicBool) -> Self {
         Self {
             roots,
             next: AtomicUsize::new(0),
@@ -45,6 +48,7 @@ impl<'a> Trees<'a> {
             blobs: (0..SHARDS).map(|_| Mutex::default()).collect(),
             pairs: Mutex::default(),
             stop: AtomicBool::new(false),
+            over,
         }
     }
 
@@ -136,13 +140,27 @@ impl Reader<'_, '_> {
     fn root(&mut self, root: &Root) -> Result<(), Box<Missing>> {
         self.push(root.tree, root.base);
         while let Some((id, base)) = self.stack.pop() {
+            if self.trees.over.load(Ordering::Relaxed) {
+                return Err(Box::new(Missing {
+                    id,
+                    kind: Kind::Tree,
+                    of: None,
+                    path: None,
+                    reason: Some("no time was left for it".into()),
+                }));
+            }
             self.tree(&id, base)?;
         }
         Ok(())
     }
 
     fn push(&mut self, id: ObjectId, base: Option<ObjectId>) {
-        if base != Some(id) && self.trees.meet_tree(&id, base) {
+        if base == Some(id) {
+            return;
+        }
+        // Beyond that, a tree is read once, and whole.
+        let base = base.filter(|_| mutex::lock(&self.trees.pairs).len() < MAX_PAIRS);
+        if self.trees.meet_tree(&id, base) {
             self.stack.push((id, base));
         }
     }
