@@ -9,7 +9,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -150,26 +150,34 @@ fn owner(worktree: &Option<PathBuf>) -> String {
 }
 
 /// Beside a git directory, where the version before built it.
-pub fn old_site(git_dir: &Path) -> PathBuf {
+fn old_site(git_dir: &Path) -> PathBuf {
     let mut path = git_dir.as_os_str().to_owned();
     path.push(OLD);
     path.into()
 }
 
-/// Remove what a clone of the version before has left that was killed. The caller holds the target's lock, and nothing keeps
-/// it from writing beside the git directory.
-pub fn clear_old(target: &Target) -> Result<(), Error> {
+/// What a clone of the version before has left beside the git directory of `target`, if it was killed. In a directory that
+/// others may write to, what bears that name may be anybody's; and where something is deployed, there is nothing left.
+pub fn old_clone(target: &Target) -> Option<PathBuf> {
     let old = old_site(&target.site.git_dir());
-    match fs::symlink_metadata(&old) {
-        Ok(_) => building::remove(&old),
-        Err(_) => Ok(()),
+    let meta = fs::symlink_metadata(&old).ok()?;
+    let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
+    (is_ours && find(target).is_ok_and(|place| place == Place::Empty)).then_some(old)
+}
+
+/// Remove [`old_clone`]. The caller holds the target's lock, and nothing keeps it from writing beside the git directory.
+pub fn clear_old(target: &Target) -> Result<(), Error> {
+    match old_clone(target) {
+        Some(old) => building::remove(&old),
+        None => Ok(()),
     }
 }
 
 /// Whether a run of `target` may lock it: what is made for that is made in no directory that is not ours.
 pub fn look(target: &Target) -> Result<(), Error> {
+    let is_locked_before = is_there(&target.site.lock_file()).is_ok_and(|kind| kind.is_some());
     match is_there(&target.site.git_dir()) {
-        Ok(Some(kind)) if kind.is_dir() => Ok(()),
+        Ok(Some(kind)) if kind.is_dir() && (target.site.git_dir.is_none() || is_locked_before) => Ok(()),
         _ => match find(target) {
             // Who locks it says it better.
             Ok(_) | Err(Error::Io { .. }) => Ok(()),

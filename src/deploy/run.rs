@@ -112,6 +112,10 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
     if !is_dir(&git_dir) || !target.site.lock_file().parent().is_some_and(is_dir) {
         return Ok(tidy::Outcome::NotDue);
     }
+    if !place::find(target).is_ok_and(|place| matches!(place, Place::Worktree(_))) {
+        // The run has said whose it is.
+        return Ok(tidy::Outcome::NotDue);
+    }
     // No run, whose interruption would be told: what it leaves is all that counts.
     let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
@@ -151,7 +155,9 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     )?;
     // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
     let left = under_way::find(target, context);
-    place::clear_old(target)?;
+    if !context.dry_run {
+        place::clear_old(target)?;
+    }
     // Only now is it settled which directory is the target.
     context
         .sandbox
@@ -168,8 +174,11 @@ fn deploy_locked(
     let place = place::inspect(target)?;
     if let Place::Worktree(git_dir) = &place {
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
-        if let Some(left) = &left {
+        if !context.dry_run {
+            // Whoever has finished it: the version before knows nothing of it.
             place::sweep(git_dir)?;
+        }
+        if let Some(left) = &left {
             under_way::pass_on(git_dir, target, left)?;
         }
     }

@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::base::{
     report::{Report, Reporter},
-    watch::Watch,
+    watch::{Early, Watch},
 };
 
 mod before;
@@ -39,6 +39,8 @@ pub struct Lock {
     // Before the lock: in this order they go.
     made: Made,
     _held: File,
+    /// What a run of the version before would lock.
+    _before: Option<File>,
 }
 
 impl Drop for Lock {
@@ -63,6 +65,9 @@ fn is_alone(path: &Path) -> bool {
 pub fn acquire(path: &Path, root: &Path, watch: &Watch, report: &Reporter) -> Result<Lock, Error> {
     let mut made = Made::default();
     let held = loop {
+        if watch.is_over() {
+            return Err(Error::early(Early::Over, path));
+        }
         if let Some(file) = file::open(path, &mut made)? {
             let held = lock(file, (path, root), watch, report)?;
             if file::is_at(&held, path).map_err(failed(path))? {
@@ -79,12 +84,14 @@ pub fn acquire(path: &Path, root: &Path, watch: &Watch, report: &Reporter) -> Re
             made.make(git_dir)?;
         }
     };
-    let lock = Lock {
+    let mut lock = Lock {
         path: path.into(),
         made,
         _held: held,
+        _before: None,
     };
     before::wait(root, watch, report)?;
+    lock._before = before::hold(root);
     Ok(lock)
 }
 

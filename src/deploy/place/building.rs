@@ -14,7 +14,7 @@ use super::Error;
 use crate::{
     base::{descent, durable, name::RefName},
     config::Target,
-    git::{lock, repository},
+    git::repository,
 };
 
 /// Where it is built.
@@ -36,6 +36,25 @@ const NAMES: [&str; 9] = [
 /// Those that a clone leaves empty: what is in them is another program's or a user's.
 const EMPTY: [&str; 2] = ["info", "hooks"];
 
+/// What gitsocket keeps in its own directory there. Whatever else is in it is a user's.
+const KEPT: [&str; 13] = [
+    "lock",
+    "clone",
+    "run.json",
+    "state.json",
+    "state.json.tmp",
+    "tidy.json",
+    "tidy.json.new",
+    "mixed.json",
+    "mixed.json.tmp",
+    "shallow.tmp",
+    "changed-files",
+    "heal",
+    "tmp",
+];
+/// Those of them that go on while a clone gets its place.
+const STAYS: [&str; 3] = ["lock", "clone", "run.json"];
+
 /// What is in a directory that may be a git directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
@@ -56,11 +75,14 @@ pub(super) fn content(git_dir: &Path) -> Result<Content, Error> {
         return Ok(Content::Unfinished);
     }
     let is_empty = entries(git_dir)?.iter().all(|name| name == "gitsocket");
-    Ok(if is_empty {
-        Content::Nothing
-    } else {
-        Content::Something
-    })
+    let is_kept = |name: &OsString| KEPT.iter().any(|kept| name == kept);
+    Ok(
+        if is_empty && entries(&git_dir.join("gitsocket"))?.iter().all(is_kept) {
+            Content::Nothing
+        } else {
+            Content::Something
+        },
+    )
 }
 
 /// Remove what a killed clone has left in `git_dir`.
@@ -90,10 +112,20 @@ fn strange(git_dir: &Path, names: &[OsString]) -> Result<Option<PathBuf>, Error>
         if !NAMES.iter().any(|ours| name == ours) {
             return Ok(Some(name.into()));
         }
-        if EMPTY.iter().any(|empty| name == empty)
-            && let Some(first) = entries(&git_dir.join(name))?.first()
-        {
-            return Ok(Some(Path::new(name).join(first)));
+        if EMPTY.iter().any(|empty| name == empty) {
+            let path = git_dir.join(name);
+            if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+                return Ok(Some(name.into()));
+            }
+            if let Some(first) = entries(&path)?.first() {
+                return Ok(Some(Path::new(name).join(first)));
+            }
+        }
+    }
+    // A clone gets its branches once it is a repository. What has some has been one.
+    for dir in ["refs/heads", "logs/refs/heads"] {
+        if let Some(first) = entries(&git_dir.join(dir))?.first() {
+            return Ok(Some(Path::new(dir).join(first)));
         }
     }
     Ok(None)
@@ -119,8 +151,8 @@ enum Progress {
 /// Begin a clone for `target`, whose path is empty. The caller holds the lock.
 pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Error> {
     let git_dir = target.site.git_dir();
-    forget(&git_dir)?;
     let new = git_dir.join(SITE);
+    remove(&new)?;
     let config = core_config(target, hash);
     let repo = repository::init(&new, &config).inspect_err(|_| drop(remove(&new)))?;
     Ok(Building {
@@ -131,16 +163,11 @@ pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Err
     })
 }
 
-/// Remove what is remembered of a repository that was here before; not the lock, nor the mark of the run.
+/// Remove what is remembered of a repository that was here before.
 fn forget(git_dir: &Path) -> Result<(), Error> {
-    let lock = lock::file(git_dir);
-    let Some(dir) = lock.parent() else { return Ok(()) };
-    for name in entries(dir)? {
-        if name != "lock" && name != "run.json" {
-            remove(&dir.join(name))?;
-        }
-    }
-    Ok(())
+    let kept = KEPT.iter().filter(|name| !STAYS.contains(name));
+    kept.map(|name| git_dir.join("gitsocket").join(name))
+        .try_for_each(|path| remove(&path))
 }
 
 impl Building<'_> {
@@ -168,6 +195,7 @@ impl Building<'_> {
                 example: name.into(),
             });
         }
+        forget(&self.git_dir)?;
         self.progress = Progress::Appears;
         let git_dir = &self.git_dir.clone();
         let appear = |name: &OsStr| {

@@ -60,7 +60,7 @@ pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
 fn look(target: &Target) -> Option<Left> {
     let git_dir = target.site.git_dir();
     // The version before built a clone beside it.
-    state::left(&git_dir).or_else(|| state::left(&place::old_site(&git_dir)))
+    state::left(&git_dir).or_else(|| state::left(&place::old_clone(target)?))
 }
 
 /// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are owed.

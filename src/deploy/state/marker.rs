@@ -156,6 +156,10 @@ impl Run {
             Advance::Nothing => self.write(&path, to == Advance::Settled),
             _ => durable::files([path.as_path()]),
         };
+        if written.is_err() && *progress == Advance::Nothing {
+            // Half a mark would count as a run of a day.
+            fs::remove_file(&path).ok();
+        }
         written.map_err(|source| Error { path, source })?;
         *progress = to;
         Ok(())

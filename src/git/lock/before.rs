@@ -26,6 +26,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What is read of the list of all locks, in bytes: some fifty thousand of them. What is longer tells nothing.
 const LOCKS: u64 = 4 << 20;
 
+/// Let runs of the version before wait for this one, as far as `root` can be locked: it is held as long as the value lives.
+pub(super) fn hold(root: &Path) -> Option<File> {
+    let dir = open(root).ok()?;
+    flock(&dir, FlockOperation::NonBlockingLockShared).ok()?;
+    Some(dir)
+}
+
+fn open(root: &Path) -> std::io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(root)
+}
+
 /// Wait until no run of the version before holds the lock on `root`.
 pub(super) fn wait(root: &Path, watch: &Watch, report: &Reporter) -> Result<(), Error> {
     if !is_held(root) {
@@ -43,13 +58,8 @@ pub(super) fn wait(root: &Path, watch: &Watch, report: &Reporter) -> Result<(), 
 
 /// Whether a run of the version before holds the lock on `root`.
 pub(super) fn is_held(root: &Path) -> bool {
-    let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
-    let dir = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(root);
     // What cannot be opened is not locked by our own user either; the run says what is wrong with it.
-    dir.is_ok_and(|dir| match flock(&dir, FlockOperation::NonBlockingLockShared) {
+    open(root).is_ok_and(|dir| match flock(&dir, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {
             // Closing would not do: a hook that is about to be started has a copy of it until then.
             flock(&dir, FlockOperation::Unlock).ok();
@@ -61,14 +71,16 @@ pub(super) fn is_held(root: &Path) -> bool {
 }
 
 fn is_held_by_us(dir: &File) -> bool {
-    let Ok(inode) = dir.metadata().map(|meta| meta.ino()) else {
+    let Ok(meta) = dir.metadata() else {
         return false;
     };
     let list = bounded::read(Path::new("/proc/locks"), LOCKS).unwrap_or_default();
     let list = String::from_utf8_lossy(&list);
     let us = rustix::process::geteuid().as_raw();
-    let is_ours = |pid: u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == us);
-    holders(&list, inode).any(|pid| pid != std::process::id() && is_ours(pid))
+    // Root may take part in anything; and root, in the runs of the user that the worktree belongs to.
+    let counts = |uid: u32| uid == us || uid == 0 || (us == 0 && uid == meta.uid());
+    let is_ours = |pid: u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| counts(meta.uid()));
+    holders(&list, meta.ino()).any(|pid| pid != std::process::id() && is_ours(pid))
 }
 
 /// The processes that hold an exclusive flock(2) on `inode`, as /proc/locks has them: proc_locks(5).

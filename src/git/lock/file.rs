@@ -127,7 +127,11 @@ impl<'a> Place<'a> {
     /// A file that was there before.
     fn checked(&self, fd: OwnedFd) -> Result<File, Error> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed(errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        // There is never anything in it, nor has it another name: such a file is one that was moved here.
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+            || stat.st_size > 0
+            || stat.st_nlink > 1
+        {
             return Err(self.odd(stat));
         }
         if !self.may_be_used(stat)? {
@@ -200,9 +204,23 @@ impl<'a> Place<'a> {
 fn new_dir(git_dir: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::mkdirat(git_dir, DIR, Mode::RWXU | Mode::RWXG | Mode::RWXO)?;
     if let Some((uid, gid)) = heir(git_dir)? {
-        rustix::fs::chownat(git_dir, DIR, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).ok();
+        // What bears the name now may be something else of root's, put there by the owner of the git directory.
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(git_dir, DIR, flags, Mode::empty())?;
+        if is_new(&dir)? {
+            rustix::fs::fchown(&dir, Some(uid), Some(gid)).ok();
+        }
     }
     Ok(())
+}
+
+/// Whether there is nothing in a directory of root's.
+fn is_new(dir: &OwnedFd) -> Result<bool, Errno> {
+    let is_roots = rustix::fs::fstat(dir)?.st_uid == 0;
+    let mut names = rustix::fs::Dir::read_from(dir)?;
+    let is_empty =
+        names.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
+    Ok(is_roots && is_empty)
 }
 
 /// Whom something new in `dir` is for, if root makes it for another user: a command that was typed once as root must not
@@ -241,7 +259,7 @@ fn kind(stat: Stat) -> &'static str {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => "symlink",
         FileType::Directory => "directory",
-        FileType::RegularFile => "file",
+        FileType::RegularFile => "file that holds something or has another name",
         _ => "fifo, socket or device",
     }
 }
