@@ -269,6 +269,21 @@ fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Re
     )
 }
 
+/// Flush what was deployed, before anything says so.
+fn settle(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    fetched: &fetch::Outcome,
+) -> Result<(), refs::Error> {
+    let UnderWay { target, stage, .. } = under_way;
+    refs::settle(
+        repo,
+        &fetched.tip,
+        stage.index(),
+        refs_options(target, &writer(target)),
+    )
+}
+
 /// Who writes refs, for reflogs.
 fn writer(target: &Target) -> String {
     format!("gitsocket {}", target.trigger)

@@ -4,14 +4,11 @@ use std::{collections::BTreeMap, ffi::OsString, fs};
 
 use gix::ObjectId;
 
-use super::{Error, Reached, UnderWay, refs_options, whole, writer};
+use super::{Error, Reached, UnderWay, settle, whole};
 use crate::{
     base::{descent, event::Step},
     deploy::{hook, state::State},
-    git::{
-        fetch,
-        refs::{self, Tip},
-    },
+    git::{fetch, refs::Tip},
 };
 
 /// Run the hooks that are due. One that fails ends the run; all of them run again at the next trigger.
@@ -38,12 +35,7 @@ pub(super) fn run_hooks(
         under_way.starts_hooks(is_owed)?;
     }
     if is_owed {
-        refs::settle(
-            repo,
-            &fetched.tip,
-            under_way.stage.index(),
-            refs_options(target, &writer(target)),
-        )?;
+        settle(repo, under_way, fetched)?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.
