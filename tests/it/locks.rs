@@ -426,6 +426,67 @@ fn a_clone_is_killed_at_each_rename() {
     }
 }
 
+/// A directory called `gitsocket` may be a user's.
+#[test]
+fn files_of_a_user_beside_the_lock_stay() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", git_dir: \"opt\"),");
+    fs::create_dir_all(world.path("opt/gitsocket/src")).unwrap();
+    world.write("opt/gitsocket/src/main.rs", "work");
+    for arguments in [&["once", "--dry-run", "site"][..], &["once", "site"]] {
+        let ended = world.run(arguments.iter().copied());
+        assert_eq!(ended.exit, 1, "{ended:?}");
+        assert_eq!(
+            fs::read(world.path("opt/gitsocket/src/main.rs")).unwrap(),
+            b"work"
+        );
+    }
+}
+
+/// Where a clone was built goes with the next run, also if the version before has finished what was killed.
+#[test]
+fn where_a_clone_was_built_does_not_stay() {
+    let world = world(&["site"], "");
+    world.deploy();
+    fs::create_dir_all(world.path("site/.git/gitsocket/clone/refs")).unwrap();
+    world.deploy();
+    assert!(!world.path("site/.git/gitsocket/clone").exists());
+    // What has a branch has been a repository, whatever it lacks now.
+    fs::create_dir_all(world.path("site/.git/gitsocket/clone")).unwrap();
+    fs::remove_file(world.path("site/a")).unwrap();
+    for name in ["HEAD", "index"] {
+        fs::remove_file(world.path("site/.git").join(name)).unwrap();
+    }
+    let ended = world.run(["once", "site"]);
+    assert!(
+        ended.exit == 1 && ended.err.contains("refs/heads/main"),
+        "{ended:?}"
+    );
+    assert!(world.path("site/.git/refs/heads/main").exists());
+}
+
+/// What bears the name of an older version's clone is looked at only where nothing is deployed, and if it is ours.
+#[test]
+fn what_only_bears_the_name_of_an_older_clone_stays() {
+    let world = world(&["site"], "");
+    world.deploy();
+    let old = world.path("site/.git.gitsocket-new");
+    fs::create_dir_all(old.join("gitsocket")).unwrap();
+    fs::write(old.join("gitsocket/run.json"), "{}").unwrap();
+    configure(&world, &["site"], "keep: [\"/.git.gitsocket-new/\"]");
+    let ended = world.deploy();
+    assert!(!ended.err.contains("interrupted"), "{ended:?}");
+    assert!(old.join("gitsocket/run.json").exists());
+    if machine::is_root() {
+        fs::remove_dir_all(world.path("site")).unwrap();
+        fs::create_dir_all(old.join("x")).unwrap();
+        chown(&old, Some(STRANGER), Some(STRANGER)).unwrap();
+        let ended = world.deploy();
+        assert!(!ended.err.contains("interrupted"), "{ended:?}");
+    }
+}
+
 /// Kill a run at its rename `n`; whether it came to its end. Nothing where strace cannot trace.
 fn killed(world: &World, strace: &PathBuf, n: usize) -> Option<bool> {
     let inject = format!("inject=rename,renameat,renameat2:signal=KILL:when={n}");
