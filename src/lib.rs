@@ -24,7 +24,7 @@
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! The page of a wing lists its rooms, from the ground up in the same way. A test holds the code to these lists
-//! (`tests/it/project.rs`).
+//! (`tests/it/house.rs`).
 //!
 //! # Two processes
 //!

@@ -26,13 +26,13 @@ pub struct Replace<'a> {
     /// What the new file is called until it is whole. Whatever a killed process left there is removed, and not written
     /// through. The caller makes sure that no other writes there.
     pub temporary: &'a Path,
-    /// Who may do what with it.
+    /// Its permissions.
     pub access: Access,
     /// What of it a power cut must not take.
     pub flush: Flush,
 }
 
-/// Who may do what with a new file.
+/// The permissions of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// What the umask leaves.

@@ -35,7 +35,7 @@ pub(super) fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitC
     })
 }
 
-/// That the configuration has no trigger `name`, and which it has: who can read it may know.
+/// That the configuration has no trigger `name`, and which it has: a user who can read it may know.
 pub(super) fn unknown_trigger(name: &str, config: &Config) -> Failure {
     let mut failure = config::unknown_trigger(name, config.triggers.keys());
     let near = failure

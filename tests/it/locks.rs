@@ -2,10 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
-        net::UnixStream,
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use rustix::{
 
 use super::{
     history::start,
+    overdue::{rest, trigger},
     source::file,
     world::{
         Daemon, Ended, World, have, last_line,
@@ -119,27 +119,6 @@ fn who_may_only_read_stops_nothing() {
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(world.run(["once", "a"]).exit, 0);
     assert!(Stranger::lock(&lock).is_none());
-}
-
-/// Say `name`, and read up to the line that begins with `wanted`.
-fn trigger(daemon: &Daemon, name: &str, wanted: &str) -> (BufReader<UnixStream>, String) {
-    let mut client = BufReader::new(daemon.connect());
-    client
-        .get_mut()
-        .write_all(format!("{name}\n").as_bytes())
-        .unwrap();
-    let mut line = String::new();
-    while !line.starts_with(wanted) {
-        line.clear();
-        assert_ne!(client.read_line(&mut line).unwrap(), 0, "no {wanted:?}");
-    }
-    (client, line)
-}
-
-fn rest(mut client: BufReader<UnixStream>) -> String {
-    let mut rest = String::new();
-    client.read_to_string(&mut rest).unwrap();
-    rest
 }
 
 /// It locked the worktree's directory; its process is our own user's.

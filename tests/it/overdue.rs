@@ -44,7 +44,7 @@ fn hanging_hook(world: &World) -> String {
 }
 
 /// Say `name`, and read up to the line that begins with `wanted`.
-fn trigger(daemon: &Daemon, name: &str, wanted: &str) -> (BufReader<UnixStream>, String) {
+pub fn trigger(daemon: &Daemon, name: &str, wanted: &str) -> (BufReader<UnixStream>, String) {
     let mut client = BufReader::new(daemon.connect());
     client
         .get_mut()
@@ -58,7 +58,8 @@ fn trigger(daemon: &Daemon, name: &str, wanted: &str) -> (BufReader<UnixStream>,
     (client, line)
 }
 
-fn rest(mut client: BufReader<UnixStream>) -> String {
+/// What is left of an answer.
+pub fn rest(mut client: BufReader<UnixStream>) -> String {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     rest
