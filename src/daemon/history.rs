@@ -180,7 +180,10 @@ impl History {
             return head.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
-        let mut head = self.dir.as_ref().and_then(on_disk).unwrap_or_default();
+        // What is known counts where nothing is there yet: its directory is made before its first file.
+        let before = || known.as_ref().map(|(head, _)| head.clone());
+        let found = self.dir.as_ref().and_then(on_disk).or_else(before);
+        let mut head = found.unwrap_or_default();
         if known.is_none() && looks {
             correct(&mut head.standing, target);
         }
