@@ -107,6 +107,7 @@ impl History {
     pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
         let mut standing = self.head(target, looks).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
+        standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
         if looks {
             standing.mixed = worktree::mixed(&target.site.git_dir());
         }
@@ -230,6 +231,7 @@ fn correct(standing: &mut Standing, target: &Target) {
     };
     standing.mixed = worktree::mixed(&git_dir);
     standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
+    standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
     let commit = commit.map(|commit| commit.to_string());
     if standing.commit != commit {
         standing.commit = commit;
