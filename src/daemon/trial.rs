@@ -1,0 +1,113 @@
+//! What a daemon of a configuration needs of this machine, tried before it is started or reloaded: nothing is written,
+//! locked or sent. So the user that it is tried by should be the daemon's.
+//!
+//! What is named may be on a file system that does not answer, and nothing interrupts the thread that asks it: threads of
+//! their own ask, and are left behind.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::listen;
+use crate::{
+    base::{
+        fault::{Failure, Kind},
+        mutex,
+    },
+    config::{Config, Listener, Target},
+    deploy::trial,
+    git::transport::Unusable,
+};
+
+/// How long all may take together. Local disks need microseconds; a key with a passphrase, half a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many threads ask: some may hang.
+const THREADS: usize = 16;
+
+/// Something that cannot be used.
+#[derive(Debug)]
+pub struct Finding {
+    /// Whose it is: a trigger's name, or nothing for listeners.
+    pub trigger: Option<String>,
+    /// The field that names it.
+    pub field: &'static str,
+    /// Why.
+    pub failure: Failure,
+}
+
+#[derive(Clone)]
+enum Subject {
+    Listener(Listener),
+    Target(Arc<Target>),
+}
+
+impl Subject {
+    fn look(&self) -> Vec<Unusable> {
+        match self {
+            Self::Listener(listener) => listen::unusable(listener),
+            Self::Target(target) => trial::unusable(target),
+        }
+    }
+
+    fn finding(&self, (field, failure): Unusable) -> Finding {
+        let trigger = match self {
+            Self::Listener(_) => None,
+            Self::Target(target) => Some(target.trigger.to_string()),
+        };
+        Finding {
+            trigger,
+            field,
+            failure,
+        }
+    }
+
+    /// There was no answer.
+    fn silence(&self) -> Unusable {
+        let field = match self {
+            Self::Listener(_) => "path",
+            Self::Target(_) => "path, repo or auth",
+        };
+        let patience = humantime::format_duration(PATIENCE);
+        let message = format!("a file or directory did not answer within {patience}");
+        let help = "see whether a file system hangs (NFS, FUSE)";
+        (field, Failure::new(Kind::Timeout, message, Some(help)))
+    }
+}
+
+/// All that a daemon of `config`, started by the user of this process, could not use.
+pub fn findings(config: &Config) -> Vec<Finding> {
+    let until = Instant::now() + PATIENCE;
+    let listeners = config.listen.iter().cloned().map(Subject::Listener);
+    let targets = config.triggers.values().cloned().map(Subject::Target);
+    let subjects: Vec<_> = listeners.chain(targets).collect();
+    let left = Arc::new(Mutex::new(subjects.clone().into_iter().enumerate()));
+    let (sender, heard) = mpsc::channel();
+    for _ in 0..THREADS.min(subjects.len()) {
+        let (sender, left) = (sender.clone(), left.clone());
+        let look = move || {
+            let next = || mutex::lock(&left).next();
+            while let Some((at, subject)) = next() {
+                if sender.send((at, subject.look())).is_err() {
+                    return;
+                }
+            }
+        };
+        // One is enough where there cannot be more; without any, nothing answers.
+        thread::Builder::new().name("trial".into()).spawn(look).ok();
+    }
+    drop(sender);
+    let mut answers: Vec<_> = subjects.iter().map(|_| None).collect();
+    let patience = || until.saturating_duration_since(Instant::now());
+    for (at, found) in std::iter::from_fn(|| heard.recv_timeout(patience()).ok()) {
+        answers[at] = Some(found);
+    }
+    let answered = subjects.iter().zip(answers);
+    answered
+        .flat_map(|(subject, found)| {
+            let found = found.unwrap_or_else(|| vec![subject.silence()]);
+            found.into_iter().map(|unusable| subject.finding(unusable))
+        })
+        .collect()
+}
