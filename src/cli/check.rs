@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// ask every remote for what is to be deployed, too; nothing is fetched
+    /// ask every remote for its branch too; nothing is fetched
     #[argh(switch)]
     remote: bool,
 }

@@ -21,6 +21,7 @@ fn check(world: &World, args: &[&str]) -> Ended {
         true => world.command_as(machine::STRANGER, args),
         false => world.command(args),
     };
+    command.env("CREDENTIALS_DIRECTORY", world.path("hidden"));
     command.output().unwrap().into()
 }
 
@@ -167,13 +168,16 @@ fn what_can_be_used_is_right() {
     mode(&world, "closed", 0o755);
     drop(std::os::unix::net::UnixListener::bind(world.path("closed/s.sock")).unwrap());
     mode(&world, "closed", 0o555);
+    fs::create_dir(world.path("hidden")).unwrap();
+    mode(&world, "hidden", 0);
     world.fifo("open/pipe");
     mode(&world, "open/pipe", 0o666);
     let triggers = format!(
         r#""a": ({SSH}, path: "open/new/a", auth: Ssh(key: "key", known_hosts: "known_hosts")),
         "b": ({WEB}, path: "open/b", git_dir: "open/new/b.git", auth: Bearer(token_file: "token")),
         "c": (repo: "repo.git", path: "open/c", hooks: [Exec(run: ["./hook"]), Exec(run: ["hook"], user_env: {{"PATH": {:?}}})]),
-        "d": ({WEB}, path: "open/d", auth: Bearer(token_file: "open/pipe")),"#,
+        "d": ({WEB}, path: "open/d", auth: Bearer(token_file: "open/pipe")),
+        "e": ({WEB}, path: "open/e", auth: Bearer(token_file: "$CREDENTIALS_DIRECTORY/token")),"#,
         world.path(".")
     );
     let text = format!(
@@ -189,7 +193,7 @@ fn what_can_be_used_is_right() {
     world.write("config.ron", &text);
     let ended = check(&world, &[]);
     assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
-    assert_eq!(ended.out, "config.ron is right: 4 trigger(s), 4 listener(s)\n");
+    assert_eq!(ended.out, "config.ron is right: 5 trigger(s), 4 listener(s)\n");
 }
 
 /// No permission stops root, and a key that it shares with the daemon's group is not for root.

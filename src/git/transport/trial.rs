@@ -1,10 +1,15 @@
 //! The files that a fetch from an origin reads, tried before there is a fetch, and by the same readers.
 
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::{
+    env, fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
 
 use super::{http, ssh};
 use crate::{
     base::{
+        access,
         fault::{Blame, Failure},
         name::AbsPath,
         secret::Secret,
@@ -55,9 +60,13 @@ fn of_ssh(ssh: &Ssh) -> Vec<Unusable> {
 
 /// Whether the file at `path` may be read here. Not a pipe: what is in it would be gone. Not by root what belongs to root
 /// and a group: it is for a daemon of that group, which may read it, where root itself would have to keep it from others.
-fn is_tried(path: &std::path::Path) -> bool {
-    let Ok(meta) = std::fs::metadata(path) else {
-        return true;
+/// Nor a credential where they are all hidden: systemd may show them to a unit's main process alone, and not to the check
+/// before its reload.
+fn is_tried(path: &Path) -> bool {
+    let Ok(meta) = fs::metadata(path) else {
+        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let is_hidden = |dir: PathBuf| path.starts_with(&dir) && access::list(&dir).is_err();
+        return !credentials.is_some_and(is_hidden);
     };
     let is_shared = rustix::process::geteuid().is_root() && meta.uid() == 0 && meta.mode() & 0o077 == 0o040;
     !meta.file_type().is_fifo() && !is_shared
