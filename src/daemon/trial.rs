@@ -7,7 +7,7 @@
 use std::{
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::listen;
@@ -21,10 +21,10 @@ use crate::{
     git::transport::Unusable,
 };
 
-/// How long all may take together. Local disks need microseconds; a key with a passphrase, half a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing may answer. Local disks need microseconds; a key with a passphrase, half a second of a processor.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many threads ask: some may hang.
-const THREADS: usize = 16;
+const THREADS: usize = 8;
 
 /// Something that cannot be used.
 #[derive(Debug)]
@@ -78,7 +78,6 @@ impl Subject {
 
 /// All that a daemon of `config`, started by the user of this process, could not use.
 pub fn findings(config: &Config) -> Vec<Finding> {
-    let until = Instant::now() + PATIENCE;
     let listeners = config.listen.iter().cloned().map(Subject::Listener);
     let targets = config.triggers.values().cloned().map(Subject::Target);
     let subjects: Vec<_> = listeners.chain(targets).collect();
@@ -99,8 +98,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     }
     drop(sender);
     let mut answers: Vec<_> = subjects.iter().map(|_| None).collect();
-    let patience = || until.saturating_duration_since(Instant::now());
-    for (at, found) in std::iter::from_fn(|| heard.recv_timeout(patience()).ok()) {
+    for (at, found) in std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok()) {
         answers[at] = Some(found);
     }
     let answered = subjects.iter().zip(answers);
