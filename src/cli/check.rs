@@ -133,7 +133,7 @@ fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
         let mut of_it = findings
             .iter()
             .filter(|finding| finding.trigger.as_deref() == Some(name));
-        of_it.all(|finding| OWN.contains(&finding.field))
+        of_it.all(|finding| OWN.contains(&finding.field.as_str()))
     };
     let asked = config.triggers.values().filter(is_sound);
     let exits: Vec<u8> = asked.map(|target| ask(target, &connections)).collect();

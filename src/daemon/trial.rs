@@ -2,13 +2,17 @@
 //! locked or sent. So the user that it is tried by should be the daemon's.
 //!
 //! What is named may be on a file system that does not answer, and nothing interrupts the thread that asks it: threads of
-//! their own ask, and are left behind.
+//! another process ask, and are left behind with it. One that the kernel holds could not even end.
 
 use std::{
+    io::{self, Read as _, Write as _},
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 
 use super::listen;
 use crate::{
@@ -26,13 +30,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// So many threads ask: some may hang.
 const THREADS: usize = 8;
 
+/// The longest answer of that process, in bytes: for each name in a configuration, which has 1 MiB at most, a few lines.
+const MAX_ANSWER: u64 = 64 << 20;
+
 /// Something that cannot be used.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Finding {
     /// Whose it is: a trigger's name, or nothing for listeners.
     pub trigger: Option<String>,
     /// The field that names it.
-    pub field: &'static str,
+    pub field: String,
     /// Why.
     pub failure: Failure,
 }
@@ -58,7 +65,7 @@ impl Subject {
         };
         Finding {
             trigger,
-            field,
+            field: field.into(),
             failure,
         }
     }
@@ -78,6 +85,36 @@ impl Subject {
 
 /// All that a daemon of `config`, started by the user of this process, could not use.
 pub fn findings(config: &Config) -> Vec<Finding> {
+    // Where there can be no other process, this one does it.
+    elsewhere(config).unwrap_or_else(|_| look(config))
+}
+
+fn elsewhere(config: &Config) -> io::Result<Vec<Finding>> {
+    let (reader, mut writer) = io::pipe()?;
+    match fork::fork()? {
+        fork::Fork::Child => {
+            drop(reader);
+            // Whoever waits for the end of what is printed does not wait for this process.
+            fork::redirect_stdio().ok();
+            let text = serde_json::to_vec(&look(config)).unwrap_or_default();
+            writer.write_all(&text).ok();
+            drop(writer);
+            std::process::exit(0);
+        }
+        fork::Fork::Parent(child) => {
+            drop(writer);
+            let mut text = Vec::new();
+            reader.take(MAX_ANSWER).read_to_end(&mut text)?;
+            // If it has not ended, it does when the kernel lets it.
+            let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
+            kill_process(child, Signal::KILL).ok();
+            fork::waitpid_nohang(child.as_raw_nonzero().get()).ok();
+            Ok(serde_json::from_slice(&text)?)
+        }
+    }
+}
+
+fn look(config: &Config) -> Vec<Finding> {
     let listeners = config.listen.iter().cloned().map(Subject::Listener);
     let targets = config.triggers.values().cloned().map(Subject::Target);
     let subjects: Vec<_> = listeners.chain(targets).collect();
