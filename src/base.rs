@@ -6,6 +6,7 @@
 //! | [`identity`] | which file something is, and whether it has changed |
 //! | [`mutex`] | a mutex whose poison does not matter |
 //! | [`fault`] | whose fault an error is |
+//! | [`access`] | what this process may do with a path |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`descent`] | directories of any depth are gone through, and removed |
 //! | [`durable`] | what survives a power cut |
@@ -16,6 +17,7 @@
 //! | [`watch`] | a run's time, and what ends its waits |
 //! | [`control`] | what the supervisor and its worker say to each other |
 
+pub mod access;
 pub mod address;
 pub mod bounded;
 pub mod control;

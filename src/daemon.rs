@@ -8,6 +8,7 @@
 //! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`] | which run is next |
 //! | [`listen`] | listening sockets |
+//! | [`trial`] | what a daemon needs of this machine, tried before there is one |
 //! | [`client`] | one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
 //! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
@@ -20,4 +21,5 @@ pub mod peer;
 pub mod queue;
 pub mod server;
 pub mod supervisor;
+pub mod trial;
 pub mod wire;

@@ -7,6 +7,7 @@
 //! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
+//! | [`trial`] | what a run needs of this machine, tried before there is one |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`run`] | the pipeline above: one execution of a trigger |
 
@@ -17,3 +18,4 @@ pub mod run;
 pub mod sandbox;
 pub mod stage;
 pub mod state;
+pub mod trial;

@@ -18,10 +18,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::base::name::TriggerName;
+use crate::base::{event::Refused, name::TriggerName};
 
 mod link;
-pub use link::{Link, Started};
+pub use link::{Link, Refusal, Started};
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +62,8 @@ pub enum Order {
     Level(Level),
     /// Its log is to be opened anew.
     ReopenLog,
+    /// A reload was refused: its configuration stays in force.
+    Refused(Refused),
     /// A hook was started, as a process group of this number.
     Started {
         /// Which start this answers.

@@ -1,18 +1,25 @@
-//! `gitsocket check`: is the configuration right, and can its remotes be reached?
+//! `gitsocket check`: is the configuration right, can this user do what it says, and can its remotes be reached?
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::{config_file, fail, print, say};
+use super::{config_file, current_dir, fail, print, say};
 use crate::{
-    base::{fault::Failure, name::RunId, report::Reporter},
-    config::{Config, Target},
+    base::{
+        bounded::{self, LIST},
+        fault::{Failure, Kind, one_line},
+        name::RunId,
+        report::Reporter,
+    },
+    config::{Config, Revision, Target},
+    daemon::trial::{self, Finding},
     git::{
         begin::Begin,
         fetch,
@@ -24,7 +31,16 @@ use crate::{
 
 /// check the configuration
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "check")]
+#[argh(
+    subcommand,
+    name = "check",
+    note = "Keys, secrets and certificates are read, directories, repositories by path and\n\
+            hooks looked at, as this user may, so be the daemon's. Nothing is changed.",
+    error_code(0, "it is right, and this user can do what it says"),
+    error_code(1, "a remote has not got what is to be deployed, or cannot be reached"),
+    error_code(2, "it is wrong, or this user cannot"),
+    error_code(6, "a remote does not answer in time")
+)]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
@@ -40,21 +56,88 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
+    let findings = trial::findings(&config);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
-    print(&format!(
-        "{} is right: {triggers} trigger(s), {listeners} listener(s)",
-        file.display()
-    ));
-    if !arguments.remote {
-        return ExitCode::SUCCESS;
+    let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
+    if findings.is_empty() {
+        print(&format!("{} is right: {parts}", file.display()));
     }
-    let connections = Connections::new(config.keep_alive);
-    let exits: Vec<u8> = config
+    findings.iter().for_each(|finding| say(&line(finding)));
+    let exit = match arguments.remote {
+        true => ask_all(&config, &findings),
+        false => 0,
+    };
+    if rustix::process::geteuid().is_root() {
+        let hangs = findings
+            .iter()
+            .any(|finding| finding.failure.kind == Kind::Timeout);
+        let owner = (!hangs).then(|| owner(&config)).flatten();
+        say(&as_the_daemon(owner.as_deref().unwrap_or("gitsocket"), &file));
+    }
+    if findings.is_empty() {
+        return ExitCode::from(exit);
+    }
+    say(&format!(
+        "{} can be read ({parts}), but not all that it names can be used: {} fault(s)",
+        file.display(),
+        findings.len()
+    ));
+    ExitCode::from(Kind::Config.exit())
+}
+
+/// `site: key: cannot read …: … (what to do)`
+fn line(finding: &Finding) -> String {
+    let Failure { message, help, .. } = &finding.failure;
+    let of = finding.trigger.as_deref().unwrap_or("listen");
+    let help = help.as_ref().map(|help| format!(" ({help})"));
+    one_line(&format!(
+        "{of}: {}: {message}{}",
+        finding.field,
+        help.unwrap_or_default()
+    ))
+}
+
+/// What root is told, whom no permission stops.
+fn as_the_daemon(user: &str, file: &Path) -> String {
+    let file = current_dir().join(file);
+    format!(
+        "this was tried as root, which may do everything; as the daemon's user, type: \
+         runuser -u {user} -- gitsocket check -c {}",
+        file.display()
+    )
+}
+
+/// The user to whom the first target belongs, unless that is root; or the directory that it will be made in.
+fn owner(config: &Config) -> Option<String> {
+    let roots = config
         .triggers
         .values()
-        .map(|target| ask(target, &connections))
-        .collect();
-    ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+        .map(|target| target.site.root().as_path());
+    let owners = roots.filter_map(|root| root.ancestors().find_map(|path| fs::metadata(path).ok()));
+    let uid = owners.map(|meta| meta.uid()).find(|uid| *uid != 0)?.to_string();
+    let passwd = bounded::read(Path::new("/etc/passwd"), LIST).ok()?;
+    let passwd = String::from_utf8_lossy(&passwd);
+    let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let user = users.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+    Some(user[0].to_owned())
+}
+
+/// What is the machine's own affair: the remote can be asked all the same.
+const OWN: [&str; 3] = ["path", "git_dir", "hooks"];
+
+/// Ask the remotes of triggers whose fetches would begin, and give the exit status.
+fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
+    let connections = Connections::new(config.keep_alive);
+    let is_sound = |target: &&Arc<Target>| {
+        let name = target.trigger.as_str();
+        let mut of_it = findings
+            .iter()
+            .filter(|finding| finding.trigger.as_deref() == Some(name));
+        of_it.all(|finding| OWN.contains(&finding.field.as_str()))
+    };
+    let asked = config.triggers.values().filter(is_sound);
+    let exits: Vec<u8> = asked.map(|target| ask(target, &connections)).collect();
+    exits.into_iter().find(|exit| *exit != 0).unwrap_or(0)
 }
 
 /// Ask one remote, and give the exit status.
@@ -112,11 +195,18 @@ fn scratch(target: &Target) -> Result<(Scratch, gix::Repository), repository::Er
         .as_path();
     let init = |dir: &Path| {
         let scratch = Scratch(dir.join(format!("gitsocket-check-{}", RunId::new())));
-        let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+        let config = match target.origin.revision {
+            // It could not even be named in a repository of SHA-1.
+            Revision::Commit(id) if id.kind() == gix::hash::Kind::Sha256 => SHA256,
+            _ => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+        };
         repository::init(&scratch.0, config).map(|repo| (scratch, repo))
     };
     init(&std::env::temp_dir()).or_else(|err| own.parent().and_then(|dir| init(dir).ok()).ok_or(err))
 }
+
+const SHA256: &str =
+    "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n";
 
 struct Scratch(PathBuf);
 

@@ -1,4 +1,7 @@
 //! `gitsocket healthcheck`: whether a daemon answers and its triggers work, as an exit status for supervisors.
+//!
+//! Whoever runs it may restart the daemon where it fails. So it fails only for what a restart may mend, or what has been
+//! wrong for long; a configuration that was refused, which a restart would not survive, is said with exit status 0.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -7,10 +10,10 @@ use argh::{ArgsInfo, FromArgs};
 use super::{
     Show,
     client::{self, Asked},
-    say, usage,
+    print, say, usage,
 };
 use crate::{
-    base::event::{Current, Event, Record, Status, Stuck, age, duration, now, time},
+    base::event::{Current, Event, Record, Refused, Status, Stuck, age, duration, now, short, time},
     daemon::wire::Request,
 };
 
@@ -70,16 +73,28 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let show = Show::new(false, true);
     let mut ill = false;
+    let mut refused = None;
     let each = |record: &Record| match &record.event {
         Event::Status(status) => {
-            let complaint = complaint(status, bound, now());
-            ill |= complaint.is_some();
-            complaint.iter().for_each(|line| say(line));
+            refused.clone_from(&status.reload_refused);
+            match complaint(status, bound, now()) {
+                Some(complaint) => {
+                    ill = true;
+                    say(&complaint);
+                }
+                None => remark(status).iter().for_each(|line| print(line)),
+            }
         }
         Event::Done(done) if done.failure.is_none() => {}
         _ => show.record(record),
     };
-    match client::ask(&asked, each) {
+    let answer = client::ask(&asked, each);
+    refused
+        .as_ref()
+        .map(Refused::line)
+        .iter()
+        .for_each(|line| print(line));
+    match answer {
         Ok(done) if done.exit != 0 => ExitCode::from(done.exit),
         Ok(_) if ill => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
@@ -116,11 +131,34 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
         None => format!("since {}, which the clock says is to come", time(failing.since)),
     };
     let failure = &failing.failure;
+    let owed = owed(status).map(|owed| format!("; {owed}"));
     Some(format!(
-        "{trigger} has been failing {long}: {}: {}",
+        "{trigger} has been failing {long}: {}: {}{}",
         failure.kind.as_str(),
-        failure.message
+        failure.message,
+        owed.unwrap_or_default()
     ))
+}
+
+/// What is no fault of a trigger, or not for long enough, but should be known.
+fn remark(status: &Status) -> Option<String> {
+    let trigger = &status.trigger;
+    if status.is_never_deployed() {
+        return Some(format!("{trigger} has not been deployed yet"));
+    }
+    Some(format!("{trigger}: {}", owed(status)?))
+}
+
+fn owed(status: &Status) -> Option<String> {
+    let standing = &status.standing;
+    if !standing.hooks_owed {
+        return None;
+    }
+    let commit = standing.commit.as_deref().map_or("-", short);
+    let since = standing
+        .hooks_since
+        .map(|since| format!(" since {}", time(since)));
+    Some(format!("hooks are owed to {commit}{}", since.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -179,5 +217,21 @@ mod tests {
             said.ends_with("the run 0198c0ffee0001, which is longer than its run_timeout by 0ms"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn what_is_no_fault_is_remarked() {
+        let remark = |more: &str| {
+            let status = format!(r#"{{"trigger":"site","state":"idle","runs":[],{more}}}"#);
+            remark(&serde_json::from_str(&status).unwrap())
+        };
+        let never = remark(r#""hooks_owed":false"#);
+        assert_eq!(never.as_deref(), Some("site has not been deployed yet"));
+        assert_eq!(remark(r#""hooks_owed":false,"commit":"5d6e7f8a""#), None);
+        let owed = remark(&format!(
+            r#""hooks_owed":true,"hooks_since":{NOW},"commit":"5d6e7f8a""#
+        ));
+        let expected = "site: hooks are owed to 5d6e7f8 since 2025-11-25T02:10:00Z";
+        assert_eq!(owed.as_deref(), Some(expected));
     }
 }

@@ -161,6 +161,7 @@ fn serve(
             sandbox,
             starter,
             guard: guard.clone(),
+            refusal: link.refusal(),
         },
         link: link.clone(),
         watchdog,

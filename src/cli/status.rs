@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     base::{
-        event::{Current, Event, Failing, Last, Record, Standing, Status, Stuck, duration, now, short, time},
+        event::{
+            Current, Event, Failing, Last, Record, Refused, Standing, Status, Stuck, duration, now, short,
+            time,
+        },
         name::TriggerName,
     },
     daemon::wire::Request,
@@ -56,13 +59,24 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         request: &Request::Status { name },
         timeout: Some(timeout),
     };
+    let mut refused = None;
     let each = |record: &Record| match &record.event {
-        Event::Status(status) if !arguments.json => print(&text(status, now())),
+        Event::Status(status) if !arguments.json => {
+            print(&text(status, now()));
+            refused.clone_from(&status.reload_refused);
+        }
         // The end of a good answer says nothing that is not there.
         Event::Done(done) if !arguments.json && done.failure.is_none() => {}
         _ => show.record(record),
     };
-    match client::ask(&asked, each) {
+    let answer = client::ask(&asked, each);
+    // It is the daemon's, not a trigger's.
+    refused
+        .as_ref()
+        .map(Refused::line)
+        .iter()
+        .for_each(|line| print(line));
+    match answer {
         Ok(done) => ExitCode::from(done.exit),
         Err(ended) => ended.show(&show, &shown),
     }
@@ -75,12 +89,22 @@ fn text(status: &Status, now: u64) -> String {
         since,
         failing,
         hooks_owed,
+        hooks_since,
         mixed,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
     let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
     if let Some(since) = since {
         lines[0] += &format!(" since {}", at(*since, now));
+    }
+    lines.extend(
+        status
+            .follows
+            .iter()
+            .map(|follows| format!("follows   {follows}")),
+    );
+    if status.is_never_deployed() {
+        lines.push("deployed  never".into());
     }
     if let Some(Stuck { since, step, run }) = &status.stuck {
         let step = step.as_str();
@@ -104,8 +128,10 @@ fn text(status: &Status, now: u64) -> String {
         lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
     }
     if *hooks_owed {
+        let since = hooks_since.map(|since| format!(" since {}", at(since, now)));
         lines.push(format!(
-            "hooks     owed to {commit}: they run at the next trigger"
+            "hooks     owed to {commit}{}: they run at the next trigger",
+            since.unwrap_or_default()
         ));
     }
     if let Some(mixed) = mixed {
@@ -173,12 +199,13 @@ mod tests {
     #[test]
     fn a_good_one() {
         let status = format!(
-            r#"{{"trigger":"site","state":"idle","runs":[],"commit":"5d6e7f8a","since":1764036602,
-            "failing":null,"hooks_owed":false,
+            r#"{{"trigger":"site","state":"idle","follows":"branch main","runs":[],"commit":"5d6e7f8a",
+            "since":1764036602,"failing":null,"hooks_owed":false,
             "last":{{{RUN},"outcome":"updated","new":"5d6e7f8a","exit":0}}}}"#
         );
         insta::assert_snapshot!(shown(&status), @r"
         site idle 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
+          follows   branch main
           last run  0198c0ffee0001 by uid=33 pid=7, 2025-11-25T02:10:02Z, 1h 49m ago, took 1.2s: ok site 1a2b3c4..5d6e7f8
         ");
     }
@@ -189,7 +216,7 @@ mod tests {
         let status = format!(
             r#"{{"trigger":"site","state":"running-then-queued","commit":"5d6e7f8a","since":1764036602,
             "failing":{{"since":1763950000,"runs":3,"run":"0198c0ffee0001","ended":1764036602,{failure}}},
-            "hooks_owed":true,"mixed":{{"commit":"6e7f8a9b","left":["a","b/c"],"more":2}},
+            "hooks_owed":true,"hooks_since":1763950000,"mixed":{{"commit":"6e7f8a9b","left":["a","b/c"],"more":2}},
             "runs":[{{"run":"0198c0ffee0002","peer":"uid=0 pid=1","accepted":1764043190,"began":1764043195}},
                     {{"run":"0198c0ffee0003","peer":"uid=0 pid=2","accepted":1764043199,"began":null}}],
             "last":{{{RUN},"outcome":"failed","new":"5d6e7f8a","exit":5,{failure}}}}}"#
@@ -199,7 +226,7 @@ mod tests {
           failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
           error     hook: hook make: exit status 1
           help      see its lines
-          hooks     owed to 5d6e7f8: they run at the next trigger
+          hooks     owed to 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago: they run at the next trigger
           mixed     left of 6e7f8a9: a, b/c and 2 more; the next run does it
           running   0198c0ffee0002 by uid=0 pid=1, for 5s
           waiting   0198c0ffee0003 by uid=0 pid=2, for 1s
@@ -211,6 +238,6 @@ mod tests {
     fn one_that_never_ran() {
         let status = r#"{"trigger":"site","state":"idle","runs":[],"last":null,"commit":null,"since":null,
             "failing":null,"hooks_owed":false}"#;
-        assert_eq!(shown(status), "site idle -");
+        assert_eq!(shown(status), "site idle -\n  deployed  never");
     }
 }

@@ -1,7 +1,7 @@
 //! The fields of the file itself; and how it becomes a [`Config`] as used, or the list of all that is wrong with it.
 //!
 //! Each field is declared once, by `fields!`, beside what reads it. Nothing is looked up on the system here: whether
-//! files and hosts exist is found out by runs.
+//! files and hosts exist is found out by runs, and before them by `gitsocket check`.
 
 mod allow;
 mod auth;

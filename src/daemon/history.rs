@@ -107,6 +107,7 @@ impl History {
     pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
         let mut standing = self.head(target, looks).standing.after(&ended.last);
         standing.hooks_owed &= !target.hooks.is_empty();
+        standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
         if looks {
             standing.mixed = worktree::mixed(&target.site.git_dir());
         }
@@ -180,7 +181,10 @@ impl History {
             return head.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
-        let mut head = self.dir.as_ref().and_then(on_disk).unwrap_or_default();
+        // What is known counts where nothing is there yet: its directory is made before its first file.
+        let before = || known.as_ref().map(|(head, _)| head.clone());
+        let found = self.dir.as_ref().and_then(on_disk).or_else(before);
+        let mut head = found.unwrap_or_default();
         if known.is_none() && looks {
             correct(&mut head.standing, target);
         }
@@ -227,6 +231,7 @@ fn correct(standing: &mut Standing, target: &Target) {
     };
     standing.mixed = worktree::mixed(&git_dir);
     standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
+    standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
     let commit = commit.map(|commit| commit.to_string());
     if standing.commit != commit {
         standing.commit = commit;

@@ -12,8 +12,10 @@ use crate::{
 };
 
 mod inherited;
+mod trial;
 mod unix;
 pub use inherited::{inherited, mention};
+pub use trial::unusable;
 pub use unix::SocketFile;
 
 use unix::{bind_unix, set_permissions};

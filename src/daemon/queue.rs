@@ -19,6 +19,7 @@ use event_listener::Event as Bell;
 
 use crate::{
     base::{
+        control::Refusal,
         event::{self, Done, Event, Sink},
         fault::{Failure, Kind},
         mutex,
@@ -91,6 +92,8 @@ pub struct Process {
     pub starter: Starter,
     /// Who kills them if this process is killed.
     pub guard: Guard,
+    /// The reload that was refused last.
+    pub refusal: Refusal,
 }
 
 /// A run that has been accepted.

@@ -25,6 +25,7 @@ use rustix::{
 use crate::{
     base::{
         control::{Channel, Level, Order, Report, Start},
+        event::Refused,
         fault::{Blame, Kind},
     },
     config::{Config, Listener},
@@ -119,6 +120,7 @@ pub fn supervise(
         in_force: None,
         is_ready: false,
         reload_again: false,
+        refused: None,
         exit: 0,
     };
     supervisor.begin(Arc::new(config))?;
@@ -149,6 +151,8 @@ struct Supervisor<'a> {
     is_ready: bool,
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
+    /// The reload that was refused last, with none since that was not.
+    refused: Option<Refused>,
     exit: u8,
 }
 

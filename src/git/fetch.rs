@@ -119,7 +119,8 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     })
 }
 
-/// Ask the remote for the tip of the target's revision, and fetch nothing.
+/// Ask the remote for the tip of the target's revision, and fetch nothing. Whether a commit is there, it says only by
+/// beginning to send it.
 pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, ObjectId), Error> {
     let context = Context { repo, options };
     let specs = refspecs(&options.origin.revision);
@@ -130,6 +131,9 @@ pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, Obje
         found => found,
     }
     .map_err(|err| context.with_names(err))?;
+    if let Revision::Commit(id) = options.origin.revision {
+        context.ask_for(id).map_err(|err| context.with_names(err))?;
+    }
     Ok((found.tip, found.object))
 }
 
@@ -218,6 +222,7 @@ impl Context<'_> {
                 return Err(Error::NoCommit {
                     repo: self.url(),
                     id: *id,
+                    others: Vec::new(),
                     reason: format!("it names its objects by {}", refs.object_hash),
                 });
             }
@@ -249,16 +254,26 @@ impl Context<'_> {
     /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
     /// the wanted name was listed.
     fn with_names(&self, err: Error) -> Error {
-        let Error::Missing { repo, what, .. } = err else {
+        let missing = matches!(err, Error::Missing { .. } | Error::NoCommit { .. });
+        let Some(names) = missing.then(|| self.list()) else {
             return err;
         };
-        match self.list() {
-            Ok(others) if others.is_empty() => Error::Empty { repo },
-            others => Error::Missing {
+        match (err, names) {
+            (Error::Missing { repo, .. } | Error::NoCommit { repo, .. }, Ok(names)) if names.is_empty() => {
+                Error::Empty { repo }
+            }
+            (Error::Missing { repo, what, .. }, names) => Error::Missing {
                 repo,
                 what,
-                others: others.unwrap_or_default(),
+                others: names.unwrap_or_default(),
             },
+            (Error::NoCommit { repo, id, reason, .. }, names) => Error::NoCommit {
+                repo,
+                id,
+                reason,
+                others: names.unwrap_or_default(),
+            },
+            (err, _) => err,
         }
     }
 
@@ -318,6 +333,7 @@ impl Context<'_> {
                 repo,
                 id,
                 reason: said,
+                others: Vec::new(),
             },
             _ => Error::Refused { repo, said },
         }

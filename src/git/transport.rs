@@ -19,6 +19,7 @@ pub mod resolve;
 pub mod ssh;
 mod stamp;
 pub mod tcp;
+mod trial;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use self::{
     needs::Needs,
     options::{Connections, Options},
     pool::MAX_KEEP_ALIVE,
+    trial::{Unusable, secret as unusable_secret, unusable},
 };
 use crate::base::name::{RepoUrl, Scheme};
 

@@ -7,6 +7,7 @@
 mod access;
 mod beside_git;
 mod borrowed;
+mod check;
 mod completions;
 mod content;
 mod daemon;

@@ -456,6 +456,24 @@ fn a_source_that_does_not_answer_is_in_nobodys_way() {
             does_not_answer(&daemon, name);
             deploys(&daemon, "other");
         }
+        if from_the_start {
+            // Nor does it hold up a check.
+            let ended = world.run(["check"]);
+            assert_eq!(ended.exit, 2, "{ended:?}");
+            let found: Vec<_> = ended
+                .err
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .collect();
+            assert_eq!(found[0].0, "hung", "{ended:?}");
+            assert_eq!(found[1].0, "more", "{ended:?}");
+            assert_eq!(
+                ended.err.matches("did not answer within 5s").count(),
+                2,
+                "{ended:?}"
+            );
+            assert!(!ended.err.contains("other: "), "{ended:?}");
+        }
         // One SIGTERM ends it, while a run waits.
         let (client, _) = trigger(&daemon, "hung", "deploying ");
         daemon.signal(Signal::TERM);

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::{
     history::{hold, holding_hook, id, json, restart, start, status, trigger, world},
     source::file,
+    supervisor::wait_until,
     world::{Daemon, Ended, World, last_line},
 };
 
@@ -125,6 +126,101 @@ fn healthcheck() {
     }
 }
 
+/// What is no fault of the daemon's, or not for long: a check of its health that failed would have it started again.
+#[test]
+fn what_should_be_known_is_told_and_makes_nothing_ill() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.script("hook", "exit 7");
+    let site =
+        "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", hooks: [Exec(run: [\"./hook\"])]),";
+    let new = "\"new\": (repo: \"repo.git\", path: \"new\"),";
+    let rev = "\"rev\": (repo: \"repo.git\", tag: \"v1.2\", path: \"rev\"),";
+    world.config_of(&[site, new, rev].concat());
+    let mut daemon = start(&world);
+    trigger(&daemon);
+    let ended = world.run(["healthcheck"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    let commit = status(&daemon)["commit"].as_str().unwrap()[..7].to_owned();
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["new has not been deployed yet", "rev has not been deployed yet"]
+    );
+    assert!(
+        lines[2].starts_with(&format!("site: hooks are owed to {commit} since 2")),
+        "{ended:?}"
+    );
+    assert_eq!(lines.len(), 3, "{ended:?}");
+    let ended = world.run(["healthcheck", "--failing-for", "0s"]);
+    assert!(
+        ended.exit == 1 && ended.err.contains("; hooks are owed to "),
+        "{ended:?}"
+    );
+    let ended = world.run(["status"]);
+    for word in [
+        "\n  follows   branch main\n",
+        "\nnew idle -\n  follows   the remote's default branch\n  deployed  never\n",
+        "\n  follows   tag v1.2\n  deployed  never\n",
+        &format!("\n  hooks     owed to {commit} since 2"),
+    ] {
+        assert!(
+            format!("\n{}", ended.out).contains(word),
+            "{word:?}: {}",
+            ended.out
+        );
+    }
+    let now = status(&daemon);
+    assert_eq!(now["follows"], "branch main");
+    assert!(
+        now["hooks_since"].is_u64() && now["reload_refused"].is_null(),
+        "{now}"
+    );
+
+    // A reload is refused, for two reasons; and another one. The last one counts.
+    world.config_of(&[site, "\"new\": (pth: \"x\")"].concat());
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the old one is");
+    world.write("in-the-way", "");
+    let triggers = [site, new].concat();
+    let text =
+        format!("(listen: [Unix(path: \"s.sock\"), Unix(path: \"in-the-way\")], triggers: {{ {triggers} }})");
+    world.write("config.ron", &text);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the old one is");
+    // The worker is told beside its clients.
+    wait_until(|| {
+        let refused = status(&daemon)["reload_refused"]["message"].clone();
+        refused.as_str().is_some_and(|why| why.contains("in-the-way"))
+    });
+    let said = "in-the-way is there and is not a socket\n";
+    for command in ["status", "healthcheck"] {
+        let ended = world.run([command]);
+        assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+        let last = last_line(&ended.out).to_owned() + "\n";
+        assert!(
+            last.starts_with("the reload of 2") && last.ends_with(said),
+            "{ended:?}"
+        );
+        assert_eq!(ended.out.matches("the reload of").count(), 1, "{ended:?}");
+    }
+    assert!(daemon.say("status site\n").contains("; reload refused 2"));
+
+    // To a peer that may not use all of the triggers, it may name one that is none of its business.
+    let hidden = "\"hidden\": (repo: \"repo.git\", path: \"hidden\", allow: [User(54321)]),";
+    world.config_of(&[site, hidden].concat());
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=2");
+    assert!(status(&daemon)["reload_refused"].is_null());
+    world.write("config.ron", "(triggers: {\"hidden\": 7})");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the old one is");
+    wait_until(|| !status(&daemon)["reload_refused"].is_null());
+    let now = status(&daemon);
+    assert!(now["reload_refused"]["since"].is_u64(), "{now}");
+    assert!(now["reload_refused"]["message"].is_null(), "{now}");
+}
+
 #[test]
 fn questions_want_the_token_too() {
     let world = world();
@@ -226,7 +322,7 @@ fn status_on_the_command_line() {
         assert!(ended.out.contains(word), "{word:?}: {}", ended.out);
     }
     let ended = world.run(["status", "good"]);
-    assert_eq!(ended.out.lines().count(), 2, "{ended:?}");
+    assert_eq!(ended.out.lines().count(), 3, "{ended:?}");
     let ended = world.run(["status", "--json", "bad"]);
     let records = json(&ended.out);
     for field in [
@@ -236,6 +332,9 @@ fn status_on_the_command_line() {
         "since",
         "failing",
         "hooks_owed",
+        "hooks_since",
+        "follows",
+        "reload_refused",
         "runs",
         "last",
     ] {

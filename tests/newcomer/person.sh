@@ -63,6 +63,17 @@ echo three >"$forge/work/index.html" && commit three
 gitsocket client site
 [ "$(cat /srv/site/index.html)" = three ]
 
+# A reload begins with a check, by the user of the unit and with its credentials; what cannot be used fails it there.
+systemctl reload gitsocket.service
+cp /etc/gitsocket/config.ron "$dir/config.good"
+sed -i 's|path: "/srv/site"|path: "/usr/site"|' /etc/gitsocket/config.ron
+systemctl reload gitsocket.service && { echo "a target that cannot be written was not found"; exit 1; }
+systemctl is-active gitsocket.service
+gitsocket client site
+gitsocket healthcheck | grep refused && { echo "the daemon was to hear nothing of it"; exit 1; }
+cp "$dir/config.good" /etc/gitsocket/config.ron
+systemctl reload gitsocket.service
+
 systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.service
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]

@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{Channel, Level, Order, Report, Start};
-use crate::base::mutex;
+use crate::base::{event::Refused, mutex};
 
 /// The worker's end of the channel to its supervisor.
 #[derive(Debug)]
@@ -27,6 +27,18 @@ pub struct Link {
     level: Mutex<Level>,
     bell: Bell,
     starts: Mutex<Starts>,
+    refused: Refusal,
+}
+
+/// The reload that was refused last: told by the supervisor, for those who ask.
+#[derive(Debug, Clone, Default)]
+pub struct Refusal(Arc<Mutex<Option<Refused>>>);
+
+impl Refusal {
+    /// What is known now.
+    pub fn get(&self) -> Option<Refused> {
+        mutex::lock(&self.0).clone()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +78,7 @@ impl Link {
             level: Mutex::new(Level::Prepare),
             bell: Bell::new(),
             starts: Mutex::default(),
+            refused: Refusal::default(),
         });
         let listening = link.clone();
         std::thread::Builder::new().name("orders".into()).spawn(move || {
@@ -80,6 +93,7 @@ impl Link {
             match order {
                 Order::Level(level) => self.advance(level),
                 Order::ReopenLog => reopen(),
+                Order::Refused(refused) => *mutex::lock(&self.refused.0) = Some(refused),
                 Order::Started { id, .. } => self.pass_on(id, order, false),
                 Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
             }
@@ -115,6 +129,11 @@ impl Link {
             }
             listener.await;
         }
+    }
+
+    /// The reload that was refused last, whenever that is.
+    pub fn refusal(&self) -> Refusal {
+        self.refused.clone()
     }
 
     /// Tell the supervisor something that it need not answer. If it is gone, so are we in a moment.

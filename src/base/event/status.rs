@@ -16,6 +16,9 @@ pub struct Status {
     pub trigger: TriggerName,
     /// What its target does.
     pub state: State,
+    /// What of its repository is deployed: a branch, a tag or a commit. A daemon of the version before does not say it.
+    #[serde(default)]
+    pub follows: Option<String>,
     /// What is stuck, if it is.
     #[serde(default)]
     pub stuck: Option<Stuck>,
@@ -29,6 +32,18 @@ pub struct Status {
     /// For how many seconds it has been failing, if it is and that is known: the clock may have been set since.
     #[serde(default)]
     pub failing_for: Option<u64>,
+    /// That the daemon has not taken over the configuration as it is by now: the same for each of its triggers.
+    #[serde(default)]
+    pub reload_refused: Option<Refused>,
+}
+
+/// A reload of the daemon's configuration that was refused, with none since that was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// When.
+    pub since: u64,
+    /// Why; nothing for a peer that may not use all triggers: it may name one of the others.
+    pub message: Option<String>,
 }
 
 /// What a target does.
@@ -69,6 +84,9 @@ pub struct Standing {
     pub failing: Option<Failing>,
     /// Whether hooks have not yet succeeded for what is deployed. They run at the next trigger.
     pub hooks_owed: bool,
+    /// When the first run ended, of which that is known, since which they have not; if they have not.
+    #[serde(default)]
+    pub hooks_since: Option<u64>,
     /// What a run has left undone in the worktree. The next one does it.
     #[serde(default)]
     pub mixed: Option<Mixed>,
@@ -128,11 +146,14 @@ impl Standing {
             None => false,
             Some(failure) => failure.kind == Kind::Hook || done.new.is_some() || self.hooks_owed,
         };
+        // Where they were found to be owed, and nobody knows since when, it is since this run at the latest.
+        let hooks_since = self.hooks_since.or(Some(past.ended));
         Self {
             commit,
             since,
             failing,
             hooks_owed,
+            hooks_since: hooks_since.filter(|_| hooks_owed),
             mixed: self.mixed.clone(),
         }
     }
@@ -148,7 +169,25 @@ impl Failing {
     }
 }
 
+impl Refused {
+    /// One line.
+    pub fn line(&self) -> String {
+        let why = self.message.as_ref().map(|why| format!(": {why}"));
+        format!(
+            "the reload of {} was refused, and the configuration from before it is in force{}",
+            time(self.since),
+            why.unwrap_or_default()
+        )
+    }
+}
+
 impl Status {
+    /// Whether no run has deployed anything, as far as is known.
+    pub fn is_never_deployed(&self) -> bool {
+        // Of what is stuck nothing is known.
+        self.standing.commit.is_none() && self.stuck.is_none()
+    }
+
     /// One line, which begins with name, state and commit.
     pub fn line(&self) -> String {
         let standing = &self.standing;
@@ -156,6 +195,9 @@ impl Status {
         let mut line = format!("{} {} {commit}", self.trigger, self.state.as_str());
         if let Some(since) = standing.since {
             line += &format!(" since {}", time(since));
+        }
+        if let Some(follows) = &self.follows {
+            line += &format!("; follows {follows}");
         }
         if let Some(Stuck { since, step, run }) = &self.stuck {
             line += &format!(
@@ -172,6 +214,9 @@ impl Status {
         }
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());
+        }
+        if let Some(refused) = &self.reload_refused {
+            line += &format!("; reload refused {}", time(refused.since));
         }
         for Current { run, going_on } in &self.runs {
             line += &format!("; run {run} {}", going_on.line());
@@ -215,53 +260,50 @@ mod tests {
     /// Run after run: what is deployed since when, failing since when and how often, hooks owed.
     #[test]
     fn standings() {
-        type Expected = (Option<&'static str>, Option<u64>, Option<(u64, u64)>, bool);
+        type Expected = (Option<&'static str>, Option<u64>, Option<(u64, u64)>, Option<u64>);
         let story: [(Last, Expected); 11] = [
             (
                 last(10, None, None, Some(Kind::Remote)),
-                (None, None, Some((10, 1)), false),
+                (None, None, Some((10, 1)), None),
             ),
             (
                 last(20, None, None, Some(Kind::Timeout)),
-                (None, None, Some((10, 2)), false),
+                (None, None, Some((10, 2)), None),
             ),
-            (
-                last(30, None, Some("a"), None),
-                (Some("a"), Some(30), None, false),
-            ),
+            (last(30, None, Some("a"), None), (Some("a"), Some(30), None, None)),
             (
                 last(40, Some("a"), Some("a"), None),
-                (Some("a"), Some(30), None, false),
+                (Some("a"), Some(30), None, None),
             ),
             (
                 last(50, Some("a"), Some("b"), Some(Kind::Hook)),
-                (Some("b"), Some(50), Some((50, 1)), true),
+                (Some("b"), Some(50), Some((50, 1)), Some(50)),
             ),
             (
                 last(60, Some("b"), None, Some(Kind::Unreachable)),
-                (Some("b"), Some(50), Some((50, 2)), true),
+                (Some("b"), Some(50), Some((50, 2)), Some(50)),
             ),
             (
                 last(70, Some("b"), Some("b"), None),
-                (Some("b"), Some(50), None, false),
+                (Some("b"), Some(50), None, None),
             ),
             (
                 last(80, Some("b"), None, Some(Kind::Unreachable)),
-                (Some("b"), Some(50), Some((80, 1)), false),
+                (Some("b"), Some(50), Some((80, 1)), None),
             ),
             // The files are at `c`, but the rest could not be written: the hooks have not seen it.
             (
                 last(90, Some("b"), Some("c"), Some(Kind::Resources)),
-                (Some("c"), Some(90), Some((80, 2)), true),
+                (Some("c"), Some(90), Some((80, 2)), Some(90)),
             ),
             (
                 last(95, Some("c"), Some("c"), None),
-                (Some("c"), Some(90), None, false),
+                (Some("c"), Some(90), None, None),
             ),
             // Somebody else has deployed `d`, nobody knows when.
             (
                 last(99, Some("d"), Some("d"), None),
-                (Some("d"), None, None, false),
+                (Some("d"), None, None, None),
             ),
         ];
         let mut standing = Standing::default();
@@ -274,10 +316,11 @@ mod tests {
             let commit = standing.commit.as_deref();
             let at = last.past.ended;
             assert_eq!(
-                (commit, standing.since, failing, standing.hooks_owed),
+                (commit, standing.since, failing, standing.hooks_since),
                 expected,
                 "{at}"
             );
+            assert_eq!(standing.hooks_owed, standing.hooks_since.is_some(), "{at}");
         }
     }
 
@@ -292,6 +335,7 @@ mod tests {
             since: Some(1_764_000_000),
             failing: None,
             hooks_owed: true,
+            hooks_since: Some(1_764_000_000),
             mixed: Some(Mixed {
                 commit: "5d6e7f8a9b".into(),
                 left: vec!["a\nb".into(), "c".into()],
@@ -301,16 +345,23 @@ mod tests {
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),
             state: State::Idle,
+            follows: None,
             stuck: None,
             runs: Vec::new(),
             last: None,
             standing: Standing::default(),
             failing_for: None,
+            reload_refused: None,
         };
         assert_eq!(status.line(), "site idle -");
         status.standing = standing.after(&failed);
         status.last = Some(failed.clone());
-        insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
+        status.follows = Some("branch main".into());
+        status.reload_refused = Some(Refused {
+            since: 1_764_036_632,
+            message: Some("it is wrong".into()),
+        });
+        insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
         status.state = State::Running;
         let going_on = super::super::GoingOn {
             peer: "uid=0 pid=1".into(),
@@ -323,7 +374,7 @@ mod tests {
             going_on,
         }];
         status.last = None;
-        insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
+        insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
         let text = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
     }

@@ -189,7 +189,7 @@ pub(super) fn set_permissions(file: &Path, path: &Path, mode: u32, group: Option
 }
 
 /// The number of a group, from its number or from group(5). No name service is asked: a static binary has none.
-fn group_id(group: &str) -> Option<u32> {
+pub(super) fn group_id(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| {
         let text = bounded::read(Path::new("/etc/group"), LIST).ok()?;
         let text = String::from_utf8_lossy(&text);

@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         base::{
+            control::Refusal,
             event::{Outcome, State},
             fault::Kind,
         },
@@ -204,6 +205,7 @@ mod tests {
             sandbox: Sandbox::off(),
             starter: Starter::Here,
             guard: Guard::default(),
+            refusal: Refusal::default(),
         };
         let grace = Duration::from_millis(20);
         Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))

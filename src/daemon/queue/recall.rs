@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::{Run, Scheduler};
 use crate::{
     base::{
-        event::{Current, Done, Event, GoingOn, Last, Outcome, Record, Status},
+        event::{Current, Done, Event, GoingOn, Last, Outcome, Record, Refused, Status},
         fault::{Failure, Kind},
         name::{RunId, TriggerName},
         watch::Watch,
     },
-    config::Target,
+    config::{Revision, Target},
     daemon::{journal::Journal, peer::Peer, wire::Which},
 };
 
@@ -27,17 +27,25 @@ pub enum Found {
 impl Scheduler {
     /// How the trigger `name` is, or all that `peer` may use.
     pub fn status(&self, peer: &Peer, name: Option<&TriggerName>) -> Result<Vec<Box<Status>>, Failure> {
+        let permitted = self.permitted_to(peer);
+        let mut refused = self.process.refusal.get();
+        if let Some(refused) = &mut refused
+            && permitted.len() < self.targets.len()
+        {
+            refused.message = None;
+        }
         Ok(match name {
-            Some(name) => vec![self.status_of(self.permitted(peer, name)?)],
+            Some(name) => vec![self.status_of(self.permitted(peer, name)?, refused)],
             None => {
-                let permitted = self.permitted_to(peer);
                 let targets = permitted.into_iter().map(|name| &self.targets[name]);
-                targets.map(|target| self.status_of(target)).collect()
+                targets
+                    .map(|target| self.status_of(target, refused.clone()))
+                    .collect()
             }
         })
     }
 
-    fn status_of(&self, target: &Target) -> Box<Status> {
+    fn status_of(&self, target: &Target, reload_refused: Option<Refused>) -> Box<Status> {
         let name = &target.trigger;
         // In this order: a run that ends in between is seen twice rather than not at all.
         let (state, stuck, runs) = {
@@ -56,11 +64,13 @@ impl Scheduler {
         Box::new(Status {
             trigger: name.clone(),
             state,
+            follows: Some(follows(&target.origin.revision)),
             stuck,
             runs,
             last,
             standing,
             failing_for: failing_for.map(|age| age.as_secs()),
+            reload_refused,
         })
     }
 
@@ -131,6 +141,16 @@ impl Run {
                 overdue: self.watch.get().and_then(Watch::late).map(|late| late.as_secs()),
             },
         }
+    }
+}
+
+/// What of the repository is deployed, as the configuration says it.
+fn follows(revision: &Revision) -> String {
+    match revision {
+        Revision::RemoteHead => "the remote's default branch".into(),
+        Revision::Branch(name) => format!("branch {}", name.short()),
+        Revision::Tag(name) => format!("tag {}", name.short()),
+        Revision::Commit(id) => format!("rev {id}"),
     }
 }
 

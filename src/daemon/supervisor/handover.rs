@@ -14,7 +14,8 @@ use super::{
 use crate::{
     base::{
         control::{Level, Order},
-        fault::Failure,
+        event::{self, Refused},
+        fault::{Failure, Kind},
     },
     config::reload,
     daemon::listen,
@@ -74,6 +75,16 @@ impl Supervisor<'_> {
                 tracing::error!("{}", Failure::of(&err).message);
             }
             self.listeners.push((wanted.clone(), socket));
+        }
+        if self
+            .in_force
+            .as_ref()
+            .is_some_and(|old| Arc::ptr_eq(old, &config))
+        {
+            // It has taken the place of one that was to be, and is not.
+            self.tell_refused();
+        } else {
+            self.refused = None;
         }
         self.in_force = Some(config);
         if self.level == Level::Serve {
@@ -136,7 +147,22 @@ impl Supervisor<'_> {
             tracing::error!("{line}");
         }
         tracing::error!("the new configuration is not in force; the old one is");
+        // The first line says where it is wrong, with what is to be done; as long as other messages, whatever it quotes.
+        let why = because.first().map_or("see the log", String::as_str);
+        self.refused = Some(Refused {
+            since: event::now(),
+            message: Some(Failure::new(Kind::Config, why, None).message),
+        });
+        self.tell_refused();
         systemd::ready();
         systemd::status("the new configuration is not in force, see the log");
+    }
+
+    fn tell_refused(&self) {
+        if let Some(refused) = &self.refused {
+            for worker in &self.workers {
+                order(worker, Order::Refused(refused.clone()));
+            }
+        }
     }
 }

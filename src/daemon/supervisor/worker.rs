@@ -53,10 +53,14 @@ impl Worker {
 }
 
 /// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. To open the
-/// log anew once is enough.
+/// log anew once is enough, and of reloads that were refused the last one counts.
 pub(super) fn order(worker: &Worker, order: Order) {
     let mut unsent = worker.unsent.borrow_mut();
     let is_reopening = |order: &Order| matches!(order, Order::ReopenLog);
+    let is_refusal = |order: &Order| matches!(order, Order::Refused(_));
+    if is_refusal(&order) {
+        unsent.retain(|order| !is_refusal(order));
+    }
     if !is_reopening(&order) || !unsent.iter().any(is_reopening) {
         unsent.push_back(order);
     }

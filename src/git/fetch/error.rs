@@ -67,9 +67,7 @@ pub enum Error {
     },
     /// The remote does not give the commit that `rev` names.
     #[error("{repo} gives no commit {id}: {reason}")]
-    #[diagnostic(help(
-        "`rev` must be the full id of a commit that is in the repository; push it, or correct `rev`"
-    ))]
+    #[diagnostic(help("{}", help_commit(others)))]
     NoCommit {
         /// The repository, without secrets.
         repo: String,
@@ -77,6 +75,8 @@ pub enum Error {
         id: gix::ObjectId,
         /// Why.
         reason: String,
+        /// The names that are there, if it was asked for them.
+        others: Vec<String>,
     },
     /// The tag or HEAD is not a commit.
     #[error("{what} of {repo} is not a commit, but a {found}")]
@@ -181,8 +181,21 @@ impl Blame for Error {
     }
 }
 
-fn help_missing(what: &str, others: &[String]) -> String {
+fn it_has(names: &[String]) -> String {
     const SHOWN: usize = 8;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("it has {}{more}", names[..names.len().min(SHOWN)].join(", "))
+}
+
+fn help_commit(others: &[String]) -> String {
+    let help = "`rev` must be the full id of a commit that is in the repository; push it, or correct `rev`";
+    match others {
+        [] => help.into(),
+        others => format!("{help}; {}", it_has(others)),
+    }
+}
+
+fn help_missing(what: &str, others: &[String]) -> String {
     let wanted = what.split('"').nth(1).unwrap_or_default();
     let near = others
         .iter()
@@ -191,10 +204,6 @@ fn help_missing(what: &str, others: &[String]) -> String {
     match (near, others) {
         (Some(near), _) => format!("did you mean {near:?}?"),
         (None, []) => "name a branch or tag that is there".into(),
-        (None, others) => format!(
-            "it has {}{}",
-            others[..others.len().min(SHOWN)].join(", "),
-            if others.len() > SHOWN { ", …" } else { "" }
-        ),
+        (None, others) => it_has(others),
     }
 }

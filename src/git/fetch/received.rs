@@ -1,8 +1,12 @@
 //! Objects are received, looked through, and taken out again if they turn out to be incomplete.
 
-use std::{collections::HashSet, fs, io, path::PathBuf};
+use std::{collections::HashSet, fs, io, num::NonZeroU32, path::PathBuf, sync::Arc};
 
-use gix::{ObjectId, bstr::ByteSlice as _, remote::fetch};
+use gix::{
+    ObjectId,
+    bstr::ByteSlice as _,
+    remote::{fetch, ref_map},
+};
 
 use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, of_room, progress::Progress};
 use crate::{
@@ -65,6 +69,38 @@ impl Context<'_> {
         match received.inspect_err(|_| before.discard())? {
             (fetch::Status::Change { .. }, taken) => Ok(before.and(taken)),
             (fetch::Status::NoPackReceived { .. }, _) => Ok(before),
+        }
+    }
+
+    /// Whether the remote gives the commit `id`: asked as a fetch asks, up to the beginning of its pack.
+    pub(super) fn ask_for(&self, id: ObjectId) -> Result<(), Error> {
+        let limits = intake::Limits {
+            // A pack has a header at least, which is more.
+            max_pack: 0,
+            max_blob: 0,
+            deadline: self.options.deadline,
+        };
+        let intake = Arc::new(Intake::new(self.repo, limits, self.options.report));
+        let spec = id.to_string();
+        let prepared = self
+            .remote([spec.as_str().into()])?
+            .to_connection_with_transport(Receiving::new(self.connect()?, intake.clone()))
+            .with_credentials(|_| Ok(None))
+            .prepare_fetch(Progress::new(self.options.report), ref_map::Options::default())
+            .map_err(|err| self.failed(&err))?;
+        let progress = Progress::new(self.options.report);
+        let fatal = progress.fatal();
+        let shallow = fetch::Shallow::DepthAtRemote(NonZeroU32::MIN);
+        let received = prepared
+            .with_shallow(shallow)
+            .receive(progress, self.options.over);
+        match (intake.outcome(), received) {
+            (Err(intake::Error::Pack { .. }), _) | (Ok(_), Ok(_)) => Ok(()),
+            (Err(err), _) => Err(self.not_taken_in(&err)),
+            (Ok(_), Err(err)) => Err(match mutex::lock(&fatal).take() {
+                Some(said) => self.refused(said),
+                None => self.failed(&err),
+            }),
         }
     }
 

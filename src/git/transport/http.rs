@@ -23,7 +23,10 @@ mod tests;
 
 use gix_transport::{Protocol, client::blocking_io::http};
 
-pub(super) use self::agent::Agents;
+pub(super) use self::{
+    agent::Agents,
+    tls::{try_client, try_roots},
+};
 pub use self::{client::Client, error::Error, proxy::Proxies};
 use super::{Options, bounded::Bounded};
 use crate::base::name::RepoUrl;

@@ -80,6 +80,19 @@ pub fn connect(url: &RepoUrl, options: &Options<'_>, around: &Surroundings) -> R
     }))
 }
 
+/// Whether the key of `ssh` can be used, if it names one.
+pub(super) fn try_key(ssh: &Ssh) -> Result<(), Error> {
+    match &ssh.key {
+        Some(path) => key::read(path, ssh.passphrase_file.as_ref()).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Whether the known hosts of `ssh` can be read.
+pub(super) fn try_known_hosts(ssh: &Ssh, around: &Surroundings) -> Result<(), Error> {
+    trust(ssh.known_hosts.as_ref(), around).map(drop)
+}
+
 /// Run the command of `remote`, over a connection that is still there if possible.
 fn start(remote: &Remote, options: &Options<'_>, around: &Surroundings) -> Result<Stream, Error> {
     let default = Ssh::default();

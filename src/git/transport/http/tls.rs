@@ -70,6 +70,21 @@ pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
     })
 }
 
+/// Whether the file that says whom `tls` trusts can be used, if there is one.
+pub(in crate::git::transport) fn try_roots(tls: &Tls) -> Result<(), Error> {
+    match &tls.roots {
+        Roots::File(path) => file(path).map(drop),
+        Roots::Mozilla | Roots::System => Ok(()),
+    }
+}
+
+/// Whether our certificate and its key can be used, if there is one.
+pub(in crate::git::transport) fn try_client(tls: &Tls) -> Result<(), Error> {
+    tls.client
+        .as_ref()
+        .map_or(Ok(()), |client| certificate::read(client).map(drop))
+}
+
 pub(super) fn system(found: CertificateResult) -> Result<RootCerts, Error> {
     if found.certs.is_empty() {
         let reason = found

@@ -1,0 +1,79 @@
+//! Whether a listener could be listened on, tried without doing it.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+};
+
+use rustix::process::{getegid, geteuid, getgroups};
+
+use super::{Error, unix::group_id};
+use crate::{
+    base::{access, fault::Failure},
+    config::Listener,
+    git::transport::{self, Unusable},
+};
+
+/// What of `listener` a daemon of this user could not use.
+pub fn unusable(listener: &Listener) -> Vec<Unusable> {
+    match listener {
+        Listener::Unix { path, group, .. } => {
+            let path = path.as_path();
+            let place = place(path).err().map(|err| ("path", err));
+            let group = group.as_ref().and_then(|group| give(path, group).err());
+            let found = place.into_iter().chain(group.map(|err| ("group", err)));
+            found.map(|(field, err)| (field, Failure::of(&err))).collect()
+        }
+        Listener::Tcp { token_file, .. } => {
+            let file = token_file.as_ref();
+            let found = file.and_then(|file| transport::unusable_secret("token_file", file));
+            found.into_iter().collect()
+        }
+    }
+}
+
+/// Where directories are made by what starts the daemon: one that is missing may be there by then.
+const RUN: [&str; 2] = ["/run", "/var/run"];
+
+/// Whether a socket could be made at `path`. Where one is in a directory that cannot be written, systemd has made it.
+fn place(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Bind {
+        addr: path.display().to_string(),
+        source,
+    };
+    let is_there = match fs::symlink_metadata(path) {
+        Ok(meta) if !meta.file_type().is_socket() => return Err(Error::NotASocket { path: path.into() }),
+        meta => meta.is_ok(),
+    };
+    let dir = path.parent().unwrap_or(path);
+    match access::fill(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound && RUN.iter().any(|run| dir.starts_with(run)) => {
+            Ok(())
+        }
+        Err(err) if !is_there => Err(failed(err)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the socket at `path` could be given to `group`.
+fn give(path: &Path, group: &str) -> Result<(), Error> {
+    let gid = group_id(group).ok_or_else(|| Error::Group {
+        path: path.into(),
+        group: group.into(),
+    })?;
+    let meta = fs::symlink_metadata(path).ok();
+    let dir = path.parent().unwrap_or(path);
+    // It has been, or systemd, which has made it, sees to that.
+    let is_settled = meta.is_some_and(|meta| meta.gid() == gid || access::fill(dir).is_err());
+    let is_in = getegid().as_raw() == gid
+        || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.as_raw() == gid));
+    match geteuid().is_root() || is_in || is_settled {
+        true => Ok(()),
+        false => Err(Error::Permissions {
+            what: "the group",
+            path: path.into(),
+            source: rustix::io::Errno::PERM.into(),
+        }),
+    }
+}

@@ -1,0 +1,148 @@
+//! What a daemon of a configuration needs of this machine, tried before it is started or reloaded: nothing is written,
+//! locked or sent. So the user that it is tried by should be the daemon's.
+//!
+//! What is named may be on a file system that does not answer, and nothing interrupts the thread that asks it: threads of
+//! another process ask, and are left behind with it. One that the kernel holds could not even end.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::listen;
+use crate::{
+    base::{
+        fault::{Failure, Kind},
+        mutex,
+    },
+    config::{Config, Listener, Target},
+    deploy::trial,
+    git::transport::Unusable,
+};
+
+/// How long nothing may answer. Local disks need microseconds; a key with a passphrase, half a second of a processor.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So many threads ask: some may hang.
+const THREADS: usize = 8;
+
+/// The longest answer of that process, in bytes: for each name in a configuration, which has 1 MiB at most, a few lines.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// Something that cannot be used.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// Whose it is: a trigger's name, or nothing for listeners.
+    pub trigger: Option<String>,
+    /// The field that names it.
+    pub field: String,
+    /// Why.
+    pub failure: Failure,
+}
+
+#[derive(Clone)]
+enum Subject {
+    Listener(Listener),
+    Target(Arc<Target>),
+}
+
+impl Subject {
+    fn look(&self) -> Vec<Unusable> {
+        match self {
+            Self::Listener(listener) => listen::unusable(listener),
+            Self::Target(target) => trial::unusable(target),
+        }
+    }
+
+    fn finding(&self, (field, failure): Unusable) -> Finding {
+        let trigger = match self {
+            Self::Listener(_) => None,
+            Self::Target(target) => Some(target.trigger.to_string()),
+        };
+        Finding {
+            trigger,
+            field: field.into(),
+            failure,
+        }
+    }
+
+    /// There was no answer.
+    fn silence(&self) -> Unusable {
+        let field = match self {
+            Self::Listener(_) => "path",
+            Self::Target(_) => "path, repo or auth",
+        };
+        let patience = humantime::format_duration(PATIENCE);
+        let message = format!("a file or directory did not answer within {patience}");
+        let help = "see whether a file system hangs (NFS, FUSE)";
+        (field, Failure::new(Kind::Timeout, message, Some(help)))
+    }
+}
+
+/// All that a daemon of `config`, started by the user of this process, could not use.
+pub fn findings(config: &Config) -> Vec<Finding> {
+    // Where there can be no other process, this one does it.
+    elsewhere(config).unwrap_or_else(|_| look(config))
+}
+
+fn elsewhere(config: &Config) -> io::Result<Vec<Finding>> {
+    let (reader, mut writer) = io::pipe()?;
+    match fork::fork()? {
+        fork::Fork::Child => {
+            drop(reader);
+            // Whoever waits for the end of what is printed does not wait for this process.
+            fork::redirect_stdio().ok();
+            let text = serde_json::to_vec(&look(config)).unwrap_or_default();
+            writer.write_all(&text).ok();
+            drop(writer);
+            std::process::exit(0);
+        }
+        fork::Fork::Parent(child) => {
+            drop(writer);
+            let mut text = Vec::new();
+            reader.take(MAX_ANSWER).read_to_end(&mut text)?;
+            // If it has not ended, it does when the kernel lets it.
+            let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
+            kill_process(child, Signal::KILL).ok();
+            fork::waitpid_nohang(child.as_raw_nonzero().get()).ok();
+            Ok(serde_json::from_slice(&text)?)
+        }
+    }
+}
+
+fn look(config: &Config) -> Vec<Finding> {
+    let listeners = config.listen.iter().cloned().map(Subject::Listener);
+    let targets = config.triggers.values().cloned().map(Subject::Target);
+    let subjects: Vec<_> = listeners.chain(targets).collect();
+    let left = Arc::new(Mutex::new(subjects.clone().into_iter().enumerate()));
+    let (sender, heard) = mpsc::channel();
+    for _ in 0..THREADS.min(subjects.len()) {
+        let (sender, left) = (sender.clone(), left.clone());
+        let look = move || {
+            let next = || mutex::lock(&left).next();
+            while let Some((at, subject)) = next() {
+                if sender.send((at, subject.look())).is_err() {
+                    return;
+                }
+            }
+        };
+        // One is enough where there cannot be more; without any, nothing answers.
+        thread::Builder::new().name("trial".into()).spawn(look).ok();
+    }
+    drop(sender);
+    let mut answers: Vec<_> = subjects.iter().map(|_| None).collect();
+    for (at, found) in std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok()) {
+        answers[at] = Some(found);
+    }
+    let answered = subjects.iter().zip(answers);
+    answered
+        .flat_map(|(subject, found)| {
+            let found = found.unwrap_or_else(|| vec![subject.silence()]);
+            found.into_iter().map(|unusable| subject.finding(unusable))
+        })
+        .collect()
+}

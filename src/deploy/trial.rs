@@ -1,0 +1,189 @@
+//! What a run of a trigger needs of this machine, tried before there is a run: nothing is written, locked or sent.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{hook, place};
+use crate::{
+    base::{
+        access,
+        fault::{Blame, Failure, Kind, one_line},
+    },
+    config::{Hook, Site, Target},
+    git::transport::{self, Unusable},
+};
+
+/// A path of a trigger cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum Error {
+    /// It is there, but cannot be written.
+    #[error("{path} cannot be written: {source}")]
+    #[diagnostic(help("{}", help_write(source)))]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not there, and cannot be made.
+    #[error("{path} is not there, and cannot be made in {above}: {source}")]
+    #[diagnostic(help("{}", help_write(source)))]
+    Make {
+        /// The directory.
+        path: PathBuf,
+        /// The one above it that is there.
+        above: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be looked at.
+    #[error("cannot look at {path}: {source}")]
+    #[diagnostic(help(
+        "the user that gitsocket runs as must be able to enter the directories that it is in"
+    ))]
+    Look {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The repository to fetch from cannot be read.
+    #[error("the repository {path} cannot be read: {source}")]
+    #[diagnostic(help("it must be there, and readable for the user that gitsocket runs as"))]
+    Source {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Source { .. } => Kind::Remote,
+            _ => Kind::Path,
+        }
+    }
+}
+
+fn help_write(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount its file system to be written; in a unit of systemd's, name it in ReadWritePaths="
+        }
+        _ => "make it, and let it belong to the user that gitsocket runs as",
+    }
+}
+
+/// What a run of `target` by this process could not use.
+pub fn unusable(target: &Target) -> Vec<Unusable> {
+    let mut found = transport::unusable(&target.origin);
+    found.extend(source(target).map(|failure| ("repo", failure)));
+    found.extend(of_site(target));
+    let hooks = target.hooks.iter();
+    found.extend(hooks.filter_map(|hook| Some(("hooks", program(hook, target)?))));
+    found
+}
+
+fn source(target: &Target) -> Option<Failure> {
+    let path = target.origin.repo.local_path()?.as_path();
+    let source = access::list(path).err()?;
+    let path = path.into();
+    Some(Failure::of(&Error::Source { path, source }))
+}
+
+fn of_site(target: &Target) -> Vec<Unusable> {
+    let site = &target.site;
+    let mut found = Vec::new();
+    let mut add = |field, tried: Result<(), Error>| {
+        found.extend(tried.err().map(|err| (field, Failure::of(&err))));
+    };
+    add("path", directory(site.root().as_path()));
+    let field = if site.git_dir.is_some() { "git_dir" } else { "path" };
+    let git_dir = site.git_dir();
+    if site.git_dir.is_some() || git_dir.exists() {
+        add(field, directory(&git_dir));
+    }
+    add(field, lock(site));
+    if found.is_empty()
+        && let Err(err) = place::find(target)
+    {
+        found.push((field, Failure::of(&err)));
+    }
+    found
+}
+
+/// Whether the directory `path` can be written, or made.
+fn directory(path: &Path) -> Result<(), Error> {
+    let mut above = path;
+    let meta = loop {
+        match (fs::metadata(above), above.parent()) {
+            (Ok(meta), _) => break meta,
+            (Err(err), Some(parent)) if err.kind() == io::ErrorKind::NotFound => above = parent,
+            (Err(source), _) => {
+                let path = path.into();
+                return Err(Error::Look { path, source });
+            }
+        }
+    };
+    match access::fill(above) {
+        // What else it is, `place` says.
+        _ if !meta.is_dir() => Ok(()),
+        Ok(()) => Ok(()),
+        Err(source) if above == path => Err(Error::Write {
+            path: path.into(),
+            source,
+        }),
+        Err(source) => Err(Error::Make {
+            path: path.into(),
+            above: above.into(),
+            source,
+        }),
+    }
+}
+
+/// A lock that another user has left, by a run by mistake, is in the way of each run.
+fn lock(site: &Site) -> Result<(), Error> {
+    let path = site.lock_file();
+    match access::edit(&path) {
+        Err(source) if path.exists() => Err(Error::Write { path, source }),
+        _ => Ok(()),
+    }
+}
+
+/// Why the program of `hook` cannot be started, as far as that can be seen.
+fn program(hook: &Hook, target: &Target) -> Option<Failure> {
+    let Hook::Exec { run, user_env, .. } = hook else {
+        return None;
+    };
+    let name = run.first()?;
+    let source = match name.contains('/') {
+        true => access::execute(name.as_ref()).err()?,
+        false => find(name, user_env.get("PATH").map(OsString::from)).err()?,
+    };
+    // A deploy brings it.
+    if source.kind() == io::ErrorKind::NotFound && Path::new(name).starts_with(target.site.root().as_path()) {
+        return None;
+    }
+    let hook = one_line(name);
+    Some(Failure::of(&hook::Error::Start { hook, source }))
+}
+
+/// Where programs are where no PATH says it, see execvp(3).
+const PATH: &str = "/bin:/usr/bin";
+
+fn find(name: &str, path: Option<OsString>) -> io::Result<()> {
+    let path = path
+        .or_else(|| env::var_os("PATH"))
+        .unwrap_or_else(|| PATH.into());
+    let mut found = env::split_paths(&path).map(|dir| access::execute(&dir.join(name)));
+    match found.any(|tried| tried.is_ok()) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
