@@ -13,6 +13,7 @@ use super::{config_file, fail, print, say};
 use crate::{
     base::{fault::Failure, name::RunId, report::Reporter},
     config::{Config, Target},
+    deploy::neighbours,
     git::{
         begin::Begin,
         fetch,
@@ -40,6 +41,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
+    if let Err(err) = neighbours::look(&config) {
+        return fail(err);
+    }
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     print(&format!(
         "{} is right: {triggers} trigger(s), {listeners} listener(s)",

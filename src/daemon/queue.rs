@@ -36,7 +36,11 @@ use crate::{
         run::{self, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, transport::Connections, worktree::Memory},
+    git::{
+        lock::Recovered,
+        transport::Connections,
+        worktree::{Memory, Others},
+    },
 };
 
 mod after;
@@ -91,6 +95,8 @@ pub struct Process {
     pub starter: Starter,
     /// Who kills them if this process is killed.
     pub guard: Guard,
+    /// Where the targets are.
+    pub others: Others,
 }
 
 /// A run that has been accepted.
@@ -126,10 +132,10 @@ impl Scheduler {
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
+            memory: Memory::beside(process.others.clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
-            memory: Memory::default(),
             recovered: Recovered::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),

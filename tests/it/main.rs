@@ -31,6 +31,7 @@ mod manual;
 mod mistakes;
 mod mixed;
 mod mortal;
+mod neighbours;
 mod once;
 mod outside;
 mod overdue;

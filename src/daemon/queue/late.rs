@@ -175,6 +175,7 @@ mod tests {
             run,
             sandbox::Sandbox,
         },
+        git::worktree::Others,
     };
 
     const TRIGGERS: &str = r#"(jobs: 1, triggers: {
@@ -204,6 +205,7 @@ mod tests {
             sandbox: Sandbox::off(),
             starter: Starter::Here,
             guard: Guard::default(),
+            others: Others::default(),
         };
         let grace = Duration::from_millis(20);
         Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))
