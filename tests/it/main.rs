@@ -26,6 +26,7 @@ mod house;
 mod incomplete;
 mod interrupted;
 mod limits;
+mod listeners;
 mod locks;
 mod manual;
 mod mistakes;
