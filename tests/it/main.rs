@@ -44,6 +44,7 @@ mod setup;
 mod soak;
 mod source;
 mod status;
+mod strangers;
 mod stress;
 mod supervisor;
 mod traps;
