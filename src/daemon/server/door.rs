@@ -90,7 +90,7 @@ impl Size {
         let left = open - RESERVE.min(open / 2);
         let each = usize::try_from(left).unwrap_or(usize::MAX) / listeners.max(1);
         Self {
-            inside: (each * 2 / 3).clamp(1, MAX_CONNECTIONS),
+            inside: (each.saturating_mul(2) / 3).clamp(1, MAX_CONNECTIONS),
             lobby: (each / 3).clamp(1, MAX_STRANGERS),
         }
     }

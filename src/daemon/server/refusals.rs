@@ -1,4 +1,5 @@
 //! Refusals in the log: whoever can open a listener can be refused as often as it likes, and must not fill the log by it.
+//! The daemon's own user and root could do that anyway, and look there for what went wrong: all of theirs are logged.
 
 use std::{
     sync::{
@@ -40,7 +41,7 @@ impl Refusals {
 
     /// `peer` is refused. The failure of our own that is the `cause`, if there is one, the peer is not told.
     pub(super) fn log(self: &Arc<Self>, peer: &Peer, failure: &Failure, cause: Option<&str>) {
-        if self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
+        if peer.is_own() || self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
             let peer = peer.to_string();
             if let Some(cause) = cause {
                 tracing::error!("{cause}");
