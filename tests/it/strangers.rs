@@ -51,7 +51,7 @@ fn room() -> usize {
 }
 
 #[test]
-fn silence_takes_nobodys_place() {
+fn silent_connections_take_no_place() {
     let world = world("hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"echo started; read line < ../go\"])]");
     world.fifo("go");
     let (mut daemon, addresses) = with_tcp(&world, &[]);

@@ -1,5 +1,5 @@
-//! Seats in front of the places of a listener. Where anybody may sit down, the one that has been there longest makes way
-//! for the next: so silence takes nothing from those that have something to say.
+//! Seats in front of the places of a listener. Where any connection may sit down, the one that has sat longest makes way
+//! for the next: so silent ones take nothing from those that have something to say.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ pub(super) struct Seat {
     lobby: Arc<Lobby>,
     number: u64,
     bell: EventListener,
-    /// Dropped last: whoever sits down next finds no bell of this one.
+    /// Dropped last, after the bell: the next connection to sit down finds none of this one.
     _place: Place,
 }
 
@@ -44,7 +44,7 @@ impl Lobby {
         })
     }
 
-    /// A seat that nobody is called away from, as soon as one is free.
+    /// A seat that is kept until the connection leaves it, as soon as one is free.
     pub(super) async fn wait(&self) -> Place {
         self.seats.wait().await
     }
@@ -76,7 +76,7 @@ impl Lobby {
         }
     }
 
-    /// Ends when somebody leaves from now on.
+    /// Ends when a connection leaves from now on.
     pub(super) fn left(&self) -> impl Future<Output = ()> + use<> {
         self.seats.left()
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_seat_calls_nobody_away() {
+    fn waiting_for_a_seat_calls_none_away() {
         let lobby = Lobby::new(1);
         block_on(async {
             let mut first = lobby.enter().await;

@@ -1,4 +1,4 @@
-//! Refusals in the log: whoever can open a listener can be refused as often as it likes, and must not fill the log by it.
+//! Refusals in the log: a client can be refused as often as it likes, and must not fill the log by it.
 //! The daemon's own user and root could do that anyway, and look there for what went wrong: all of theirs are logged.
 
 use std::{
@@ -14,7 +14,7 @@ use async_std::task;
 use super::pace::Pace;
 use crate::{base::fault::Failure, daemon::peer::Peer};
 
-/// Refusals of one listener that are logged at once: as many as somebody reads who looks for what is wrong.
+/// Refusals of one listener that are logged at once: as many as an administrator reads who looks for what is wrong.
 const LOGGED: u32 = 120;
 /// Beyond that, one in each span of this is logged: 20 a minute.
 const LOG_EVERY: Duration = Duration::from_secs(3);

@@ -1,5 +1,5 @@
-//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; who says the
-//! right one waits for none of that.
+//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; the
+//! client that says the right one waits for no answer of theirs.
 
 use std::{
     sync::Arc,

@@ -24,7 +24,7 @@ impl Supervisor<'_> {
     /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
     /// a reload must meet the old configuration.
     pub(super) fn prepared(&mut self, pid: Pid) {
-        // Not before: until here the new worker may end, and whoever had connected would have to be turned away.
+        // Not before: a worker that ends before this would leave connections that no worker accepts.
         for (listener, socket) in &self.opened {
             if let Err(err) = listen::listen(socket) {
                 tracing::error!("cannot listen on {}: {err}", listener.address());
@@ -54,7 +54,7 @@ impl Supervisor<'_> {
         }
         let next = self.workers.iter().find(|worker| worker.phase == Phase::Prepared);
         if let Some(next) = next {
-            // Nobody accepts what comes by the others any more, where it could have come by one that overlaps.
+            // No worker accepts what comes by the others any more, where it could have come by one that overlaps.
             let stays = |open: &Listener| next.config.listen.iter().any(|wanted| wanted.is_at(open));
             self.listeners.retain(|(open, _)| stays(open));
             order(next, Order::Level(Level::Serve));
