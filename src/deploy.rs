@@ -2,6 +2,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`neighbours`] | where all targets are, so that none gets in the way of another |
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
@@ -13,6 +14,7 @@
 
 pub mod changes;
 pub mod hook;
+pub mod neighbours;
 pub mod place;
 pub mod run;
 pub mod sandbox;

@@ -5,7 +5,7 @@ use std::{fs::Metadata, io, os::unix::fs::MetadataExt as _, path::Path};
 use rustix::fs::Stat;
 
 /// Device and inode: what a file is as long as it exists or is open. After that, another one may get them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     device: u64,
     inode: u64,

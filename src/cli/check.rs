@@ -20,6 +20,7 @@ use crate::{
     },
     config::{Config, Revision, Target},
     daemon::trial::{self, Finding},
+    deploy::neighbours,
     git::{
         begin::Begin,
         fetch,
@@ -56,6 +57,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
+    if let Err(err) = neighbours::look(&config) {
+        return fail(err);
+    }
     let findings = trial::findings(&config);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     let parts = format!("{triggers} trigger(s), {listeners} listener(s)");

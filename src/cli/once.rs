@@ -27,6 +27,7 @@ use crate::{
     config::{Config, Target},
     deploy::{
         hook::{self, Groups, Guard, Starter},
+        neighbours,
         run::{self, Context, Interrupted},
         sandbox::Sandbox,
     },
@@ -77,9 +78,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     let chosen = config.and_then(|config| {
         let targets = choose(arguments, &config, &show)?;
-        Ok((targets, Connections::new(config.keep_alive)))
+        let others = neighbours::look(&config).map_err(fail)?;
+        Ok((targets, Connections::new(config.keep_alive), others))
     });
-    let (targets, connections) = match chosen {
+    let (targets, connections, others) = match chosen {
         Ok(chosen) => chosen,
         Err(code) => return code,
     };
@@ -98,7 +100,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         sandbox: Sandbox::off(),
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        memory: Memory::default(),
+        memory: Memory::beside(others),
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|_| {}),

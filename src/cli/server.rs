@@ -12,7 +12,7 @@ use crate::{
     base::{
         address::Address,
         control::Link,
-        fault::{Failure, Kind},
+        fault::{Blame, Failure, Kind},
         name::AbsPath,
     },
     config::{self, Config, Listener},
@@ -24,6 +24,7 @@ use crate::{
     },
     deploy::{
         hook::{Guard, Starter},
+        neighbours,
         sandbox::{self, Sandbox},
     },
 };
@@ -132,13 +133,13 @@ fn serve(
         history: history.as_deref(),
         log: log.as_ref().map(Log::path),
     };
+    let others = match neighbours::look(&config) {
+        Ok(others) => others,
+        Err(err) => return unusable(err),
+    };
     let sandbox = match Sandbox::close(&config, files) {
         Ok(sandbox) => sandbox,
-        Err(err) => {
-            tracing::error!("{}", Failure::of(&err).message);
-            fail(err);
-            return Kind::Config.exit();
-        }
+        Err(err) => return unusable(err),
     };
     tracing::info!("sandbox: {sandbox}");
     let reopen = move || log.iter().for_each(Log::reopen);
@@ -162,6 +163,7 @@ fn serve(
             starter,
             guard: guard.clone(),
             refusal: link.refusal(),
+            others,
         },
         link: link.clone(),
         watchdog,
@@ -175,6 +177,17 @@ fn serve(
         Outcome::Stopped => 0,
         Outcome::Aborted => 1,
     }
+}
+
+/// The configuration cannot be served: say why, and give the exit status.
+fn unusable(err: impl Blame + Send + Sync + 'static) -> u8 {
+    let failure = Failure::of(&err);
+    match failure.help {
+        Some(help) => tracing::error!("{} ({help})", failure.message),
+        None => tracing::error!("{}", failure.message),
+    }
+    fail(err);
+    Kind::Config.exit()
 }
 
 /// Where the configuration comes from, each time that it is read.

@@ -1,6 +1,11 @@
 //! Where a trigger's files are: each of the roles that its `path` plays, by a name of its own.
 
-use std::path::PathBuf;
+use std::{
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use gix::bstr::ByteSlice as _;
 
 use crate::{
     base::name::AbsPath,
@@ -41,6 +46,24 @@ impl Site {
     /// The file that runs lock: one at a time is at work here.
     pub fn lock_file(&self) -> PathBuf {
         lock::file(&self.git_dir())
+    }
+
+    /// Whether what is at `below` in it is kept: a pattern matches that directory, or one above it.
+    pub fn keeps(&self, below: &Path) -> bool {
+        let search =
+            gix::ignore::Search::from_overrides(self.keep.iter(), gix::ignore::search::Ignore::default());
+        below
+            .ancestors()
+            .filter(|path| !path.as_os_str().is_empty())
+            .any(|path| {
+                search
+                    .pattern_matching_relative_path(
+                        path.as_os_str().as_bytes().as_bstr(),
+                        Some(true),
+                        gix::glob::pattern::Case::Sensitive,
+                    )
+                    .is_some_and(|found| !found.pattern.is_negative())
+            })
     }
 
     /// What tells this site from all others: triggers with the same key share it.

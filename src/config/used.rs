@@ -138,6 +138,26 @@ pub struct Target {
     pub allow: Option<Vec<Allow>>,
 }
 
+impl Target {
+    /// In which field this and `other`, which have the same path, must be the same and are not. Whether they have the same
+    /// git directory, the caller knows.
+    pub fn disagrees(&self, other: &Self, same_git_dir: bool) -> Option<&'static str> {
+        if self.origin.repo != other.origin.repo {
+            Some("repo")
+        } else if !same_git_dir {
+            Some("git_dir")
+        } else if self.origin.remote != other.origin.remote {
+            Some("remote")
+        } else if self.site.clean != other.site.clean {
+            Some("clean")
+        } else if self.site.keep != other.site.keep {
+            Some("keep")
+        } else {
+            None
+        }
+    }
+}
+
 /// A program that runs after an update.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Hook {

@@ -11,9 +11,11 @@ use crate::{
     git::transport::{Deadline, resolve::resolve},
 };
 
+mod beside;
 mod inherited;
 mod trial;
 mod unix;
+pub use beside::{alone, listen};
 pub use inherited::{inherited, mention};
 pub use trial::unusable;
 pub use unix::SocketFile;
@@ -22,6 +24,10 @@ use unix::{bind_unix, set_permissions};
 
 /// As long may name servers take to find the address to listen on.
 const FIND: Duration = Duration::from_secs(30);
+
+/// Connections that wait to be accepted. Where it is full, Linux answers a new one only when that asks again, after a second:
+/// so a burst of strangers must fit in.
+const BACKLOG: i32 = 1024;
 
 /// A socket could not be listened on.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -113,8 +119,12 @@ impl Socket {
     }
 }
 
-/// Listen as the configuration says.
-pub fn bind(listener: &Listener) -> Result<Socket, Error> {
+/// Listen as the configuration says. Where the address overlaps that of a TCP socket among those that are `open`, and that
+/// is about to be closed, the new one gets it, but must still be told to [`listen`].
+pub fn bind<'s>(
+    listener: &Listener,
+    open: impl Iterator<Item = &'s Socket> + Clone,
+) -> Result<Socket, Error> {
     match listener {
         Listener::Unix { path, mode, group } => {
             let (socket, file) = bind_unix(path.as_path(), *mode, group.as_deref())?;
@@ -122,9 +132,17 @@ pub fn bind(listener: &Listener) -> Result<Socket, Error> {
         }
         Listener::Tcp { addr, token_file } => {
             let (host, port) = addr.host_and_port();
-            let listener = resolve(host, port, Deadline::new(FIND))
-                .and_then(|addrs| TcpListener::bind(addrs.as_slice()));
-            listener
+            let bound = resolve(host, port, Deadline::new(FIND)).and_then(|addrs| {
+                match TcpListener::bind(addrs.as_slice()) {
+                    Ok(listener) => {
+                        rustix::net::listen(&listener, BACKLOG)?;
+                        Ok(listener)
+                    }
+                    Err(err) if err.kind() == io::ErrorKind::AddrInUse => beside::bind_beside(&addrs, open),
+                    Err(err) => Err(err),
+                }
+            });
+            bound
                 .map(|listener| Socket::Tcp(listener, token_file.clone()))
                 .map_err(|source| Error::Bind {
                     addr: addr.addr.clone(),
@@ -153,8 +171,8 @@ fn help_bind(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "another program listens there; stop it, or listen elsewhere with -l",
         io::ErrorKind::NotFound => "make the directory first",
-        io::ErrorKind::WouldBlock => {
-            "see `lslocks` for who that is, or listen in a directory that others cannot open"
+        io::ErrorKind::ResourceBusy => {
+            "another process replaces what is there again and again: listen in a directory that others cannot write"
         }
         io::ErrorKind::PermissionDenied => {
             "the user that gitsocket runs as must be able to write the directory, or to use the port"

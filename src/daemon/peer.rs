@@ -70,6 +70,14 @@ impl Peer {
         Self::Tcp { addr, token: false }
     }
 
+    /// Whether it is root's, or of the user that the daemon runs as: no stranger.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Unix(peer) => peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw(),
+            Self::Tcp { .. } | Self::Unknown => false,
+        }
+    }
+
     /// It has said the token of its listener.
     pub fn has_said_token(&mut self) {
         if let Self::Tcp { token, .. } = self {

@@ -37,7 +37,11 @@ use crate::{
         run::{self, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, transport::Connections, worktree::Memory},
+    git::{
+        lock::Recovered,
+        transport::Connections,
+        worktree::{Memory, Others},
+    },
 };
 
 mod after;
@@ -94,6 +98,8 @@ pub struct Process {
     pub guard: Guard,
     /// The reload that was refused last.
     pub refusal: Refusal,
+    /// Where the targets are.
+    pub others: Others,
 }
 
 /// A run that has been accepted.
@@ -129,10 +135,10 @@ impl Scheduler {
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
+            memory: Memory::beside(process.others.clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
-            memory: Memory::default(),
             recovered: Recovered::default(),
             changed: Bell::new(),
             tidying: Mutex::default(),

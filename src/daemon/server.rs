@@ -4,29 +4,18 @@
 //! hold up the accepting, another client or a run: each has a task of its own, and each step a limit.
 //! When to stop, the supervisor says ([`Level`]); signals are its business.
 
-use std::{
-    future::Future,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use async_std::{
     future::timeout,
-    net::TcpListener,
-    os::unix::net::UnixListener,
+    net::{TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
     task::{self, JoinHandle},
 };
 use futures_lite::FutureExt as _;
 
 use crate::{
-    base::{
-        control::{Level, Link, Report},
-        name::AbsPath,
-    },
+    base::control::{Level, Link, Report},
     config::Config,
     daemon::{
         listen::Socket,
@@ -36,13 +25,17 @@ use crate::{
 };
 
 mod connection;
+mod door;
+mod lobby;
+mod pace;
+mod refusals;
 mod room;
+mod token;
+use connection::{Client, PATIENCE};
 pub use connection::{REQUEST_TIMEOUT, WRITE_TIMEOUT};
-pub use room::MAX_CONNECTIONS;
-use room::Room;
+use door::{Door, Size};
+pub use door::{MAX_CONNECTIONS, MAX_STRANGERS};
 
-/// How long a connection waits for a place before it is told `busy`.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// How long clients get, once all runs have ended, to receive the end of their answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -80,23 +73,22 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         is_first,
     } = options;
     task::block_on(async {
-        let house = Arc::new(House {
-            scheduler: Scheduler::new(config, process),
-            inside: Room::new(MAX_CONNECTIONS),
-            lobby: Room::new(MAX_CONNECTIONS),
-            full: AtomicBool::new(false),
-        });
+        let scheduler = Scheduler::new(config, process);
+        let size = Size::of_each(sockets.len());
+        let doors: Vec<_> = sockets.iter().map(|socket| Door::of(socket, &size)).collect();
         link.report(&Report::Prepared);
         let mut level = link.beyond(Level::Prepare).await;
         if level == Level::Serve {
-            let listening: Vec<_> = sockets.into_iter().map(|socket| listen(socket, &house)).collect();
+            let listening: Vec<_> = std::iter::zip(sockets, &doors)
+                .map(|(socket, door)| listen(socket, door, &scheduler))
+                .collect();
             let triggers = config.triggers.len();
             link.report(&Report::Ready);
             tracing::info!(triggers, jobs = config.jobs, "ready");
             if is_first {
-                house.scheduler.resume();
+                scheduler.resume();
             }
-            task::spawn(tell_status(house.clone(), link.clone()));
+            task::spawn(tell_status(scheduler.clone(), link.clone()));
             if let Some(every) = watchdog {
                 task::spawn(tell_life(every, link.clone()));
             }
@@ -111,11 +103,16 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         }
         let ended = async {
             loop {
-                house.scheduler.drained().await;
+                scheduler.drained().await;
                 // Who does not read the end of its answer by now goes without.
-                timeout(FAREWELL, house.inside.emptied()).await.ok();
+                let emptied = async {
+                    for door in &doors {
+                        door.emptied().await;
+                    }
+                };
+                timeout(FAREWELL, emptied).await.ok();
                 // Who connected before the end of the listening may have said a name since: it is owed a run.
-                if house.scheduler.is_idle() {
+                if scheduler.is_idle() {
                     return Outcome::Stopped;
                 }
             }
@@ -123,23 +120,25 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         let aborted = async {
             while level < Level::Abort {
                 if level == Level::Stop {
-                    house.scheduler.stop();
+                    scheduler.stop();
                 }
                 level = link.beyond(level).await;
             }
-            house.scheduler.kill_hooks();
+            scheduler.kill_hooks();
             Outcome::Aborted
         };
-        ended.or(aborted).await
+        let outcome = ended.or(aborted).await;
+        doors.iter().for_each(|door| door.refusals.count());
+        outcome
     })
 }
 
 /// Tell the supervisor what goes on, whenever that changes.
-async fn tell_status(house: Arc<House>, link: Arc<Link>) {
+async fn tell_status(scheduler: Arc<Scheduler>, link: Arc<Link>) {
     let mut told = String::new();
     loop {
-        let changed = house.scheduler.changed();
-        let status = house.scheduler.summary();
+        let changed = scheduler.changed();
+        let status = scheduler.summary();
         if status != told {
             link.report(&Report::Status(status.clone()));
             told = status;
@@ -156,98 +155,76 @@ async fn tell_life(every: Duration, link: Arc<Link>) {
     }
 }
 
-/// What all connections share.
-#[derive(Debug)]
-struct House {
-    scheduler: Arc<Scheduler>,
-    /// Connections that are open.
-    inside: Arc<Room>,
-    /// Connections that wait a moment for a place, so that a burst of dead ones turns nobody away.
-    lobby: Arc<Room>,
-    /// Whether somebody was turned away since somebody last entered: said once in the log, not each time.
-    full: AtomicBool,
-}
-
 /// Accept connections on `socket` until cancelled.
-fn listen(socket: Socket, house: &Arc<House>) -> JoinHandle<()> {
+fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinHandle<()> {
     let address = socket.address();
-    let house = house.clone();
+    let (door, scheduler) = (door.clone(), scheduler.clone());
     match socket {
         Socket::Unix(listener, file) => {
             let listener = UnixListener::from(listener);
             task::spawn(async move {
                 let _file = file;
-                accept(&house, &address, async || {
-                    let (stream, _) = listener.accept().await?;
-                    let peer = Peer::of_unix(&stream);
-                    Ok((stream, peer, None))
-                })
-                .await;
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => admit(stream, &door, &scheduler).await,
+                        Err(err) => not_accepted(&address, &err, &door).await,
+                    }
+                }
             })
         }
-        Socket::Tcp(listener, token_file) => {
+        Socket::Tcp(listener, _) => {
             let listener = TcpListener::from(listener);
             task::spawn(async move {
-                accept(&house, &address, async || {
-                    let (stream, addr) = listener.accept().await?;
-                    connection::tune(&stream)?;
-                    Ok((stream, Peer::of_tcp(addr), token_file.clone()))
-                })
-                .await;
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, addr)) => seat(stream, Peer::of_tcp(addr), &door, &scheduler).await,
+                        Err(err) => not_accepted(&address, &err, &door).await,
+                    }
+                }
             })
         }
     }
 }
 
-/// The accept loop: never waits for a client, only for the next one.
-async fn accept<S, F>(house: &Arc<House>, address: &str, mut next: impl FnMut() -> F)
-where
-    S: connection::Stream,
-    F: Future<Output = io::Result<(S, Peer, Option<AbsPath>)>>,
-{
-    loop {
-        match next().await {
-            Ok((stream, peer, token_file)) => admit(house, stream, peer, token_file).await,
-            Err(err) => {
-                tracing::warn!(address, "cannot accept a connection: {err}");
-                // Out of descriptors, most likely: one is free when a connection ends.
-                timeout(Duration::from_secs(1), house.inside.left()).await.ok();
-            }
-        }
-    }
+async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
+    tracing::warn!(address, "cannot accept a connection: {err}");
+    // Out of descriptors, most likely: one is free when a connection ends.
+    let left = door.inside.left().or(door.lobby.left());
+    timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection a task of its own, and a place if there is one soon. Waits for a seat in the lobby at
-/// most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
-async fn admit<S: connection::Stream>(
-    house: &Arc<House>,
-    stream: S,
-    peer: Peer,
-    token_file: Option<AbsPath>,
-) {
-    let (place, seat) = match house.inside.enter() {
+/// Give a connection over a Unix socket, which its mode lets in, a task of its own, and a place if there is one soon. Waits
+/// for a seat in the lobby at most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
+async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
+    let peer = Peer::of_unix(&stream);
+    let (place, seat) = match door.inside.enter() {
         Some(place) => (Some(place), None),
-        None => (None, Some(house.lobby.wait().await)),
+        None => (None, Some(door.lobby.wait().await)),
     };
-    let house = house.clone();
+    let (door, scheduler) = (door.clone(), scheduler.clone());
     task::spawn(async move {
+        let mut client = Client::new(stream, peer, &door);
         let place = match place {
             Some(place) => Some(place),
-            None => timeout(PATIENCE, house.inside.wait()).await.ok(),
+            None => timeout(PATIENCE, door.inside.wait()).await.ok(),
         };
         drop(seat);
         match place {
-            Some(place) => {
-                house.full.store(false, Ordering::Release);
-                connection::answer(stream, peer, token_file, &house.scheduler).await;
-                drop(place);
-            }
-            None => {
-                if !house.full.swap(true, Ordering::AcqRel) {
-                    tracing::warn!("busy: {MAX_CONNECTIONS} connections are open, more are turned away");
-                }
-                connection::refuse_busy(stream).await;
-            }
+            Some(_place) => client.answer(&scheduler).await,
+            None => client.turn_away().await,
         }
+    });
+}
+
+/// Give a connection over TCP, which anybody may have made, a task of its own and a seat in the lobby: it gets a place when
+/// it has said its request, and the token if there is one. Waits only for the one that makes way.
+async fn seat(stream: TcpStream, peer: Peer, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
+    // What has gone by now says nothing, either.
+    connection::tune(&stream).ok();
+    let seat = door.lobby.enter().await;
+    let (door, scheduler) = (door.clone(), scheduler.clone());
+    task::spawn(async move {
+        let client = Client::new(stream, peer, &door);
+        client.answer_stranger(seat, &scheduler).await;
     });
 }

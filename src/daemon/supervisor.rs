@@ -214,7 +214,9 @@ impl Supervisor<'_> {
     fn begin(&mut self, config: Arc<Config>) -> Result<(), Error> {
         for listener in &config.listen {
             if !self.listeners.iter().any(|(open, _)| open.is_at(listener)) {
-                match listen::bind(listener) {
+                let going = |open: &&(Listener, Socket)| !config.listen.iter().any(|new| open.0.is_at(new));
+                let going = self.listeners.iter().filter(going).map(|(_, socket)| socket);
+                match listen::bind(listener, going) {
                     Ok(socket) => {
                         tracing::info!(address = socket.address(), "listening");
                         self.opened.push((listener.clone(), socket));

@@ -25,7 +25,7 @@ use crate::{
     },
     config::Target,
     deploy::{
-        hook,
+        hook, neighbours,
         place::{self, Place},
         sandbox::Sandbox,
         state::{self, State},
@@ -78,7 +78,9 @@ pub fn execute(target: &Target, context: &Context) -> Done {
         path: target.site.path.to_string(),
     });
     let mut reached = Reached::default();
-    let failure = deploy(target, context, &mut reached).err().map(|err| {
+    let ended = deploy(target, context, &mut reached);
+    neighbours::note(context.memory.others(), target);
+    let failure = ended.err().map(|err| {
         let err = in_time(err, &context.watch);
         if context.sandbox.is_closed() && is_denial(&err) {
             context.events.warn(SHUT_OUT);

@@ -43,6 +43,7 @@ mod names;
 mod nested;
 mod notice;
 mod obstacles;
+mod others;
 mod outline;
 mod outside;
 mod plan;
@@ -58,6 +59,7 @@ pub use context::Options;
 pub use error::Error;
 pub use memory::Memory;
 pub use mixed::mixed;
+pub use others::Others;
 
 /// What is removed besides the tracked files that vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,7 @@
-//! Triggers must not damage each other: whose path may be the same as another's, or inside it.
+//! Triggers must not damage each other: whose path may be the same as another's, or inside it. Paths count as they are
+//! written here; where links lead, `deploy::neighbours` looks at.
 
-use std::{collections::BTreeMap, os::unix::ffi::OsStrExt as _, path::Path};
-
-use gix::bstr::ByteSlice as _;
+use std::{collections::BTreeMap, path::Path};
 
 use super::target::Placed;
 use crate::{
@@ -67,19 +66,7 @@ fn git_dirs(form: &mut Form<'_>, placed: &[Placed]) {
 
 fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
     let (a, b) = (&first.target, &second.target);
-    let differs = if a.origin.repo != b.origin.repo {
-        "repo"
-    } else if a.site.git_dir != b.site.git_dir {
-        "git_dir"
-    } else if a.origin.remote != b.origin.remote {
-        "remote"
-    } else if a.site.clean != b.site.clean {
-        "clean"
-    } else if a.site.keep != b.site.keep {
-        "keep"
-    } else {
-        return None;
-    };
+    let differs = a.disagrees(b, a.site.git_dir == b.site.git_dir)?;
     let message = format!(
         "the triggers `{}` and `{}` have the same path, but not the same `{differs}`",
         a.trigger, b.trigger
@@ -95,23 +82,7 @@ fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
 
 /// Whether the patterns that `outer` keeps match the path of `inner`, or a directory above it.
 fn keeps(outer: &Placed, inner: &Placed) -> bool {
-    let Some(below) = below(outer, inner) else {
-        return true;
-    };
-    let patterns = outer.target.site.keep.iter();
-    let search = gix::ignore::Search::from_overrides(patterns, gix::ignore::search::Ignore::default());
-    below
-        .ancestors()
-        .filter(|path| !path.as_os_str().is_empty())
-        .any(|path| {
-            search
-                .pattern_matching_relative_path(
-                    path.as_os_str().as_bytes().as_bstr(),
-                    Some(true),
-                    gix::glob::pattern::Case::Sensitive,
-                )
-                .is_some_and(|found| !found.pattern.is_negative())
-        })
+    below(outer, inner).is_none_or(|below| outer.target.site.keeps(below))
 }
 
 fn below<'a>(outer: &Placed, inner: &'a Placed) -> Option<&'a Path> {

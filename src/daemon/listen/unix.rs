@@ -15,32 +15,40 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{CWD, FlockOperation, RenameFlags, flock},
     io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
 };
 
 use super::Error;
-use crate::base::bounded::{self, LIST};
+use crate::base::{
+    bounded::{self, LIST},
+    identity::Identity,
+};
 
 /// The file of a Unix socket. Dropping it removes the file, if it is still the same one; but not in a process that was
 /// forked from the one that made it.
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,
-    id: (u64, u64),
+    id: Identity,
     maker: u32,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.maker == std::process::id() && identity(&self.path).is_ok_and(|id| id == self.id) {
+        if self.maker == std::process::id() && Identity::at(&self.path).is_ok_and(|id| id == self.id) {
             fs::remove_file(&self.path).ok();
         }
     }
 }
 
-/// The socket is made in a directory that only this user can enter, and renamed once its permissions are right: until
-/// then they are what the umask leaves. Two daemons that start at once take turns by a lock on the directory.
+/// The socket is made in a directory that only this user can enter, and gets its name once its permissions are right:
+/// until then they are what the umask leaves.
+///
+/// Daemons that start at once take turns by a lock on the directory, as those of the version before do. But any user who
+/// may read the directory can hold that lock: so it is not waited for without end, and what makes sure that a daemon
+/// takes the name from no other is [`publish`].
 pub(super) fn bind_unix(
     path: &Path,
     mode: u32,
@@ -50,59 +58,92 @@ pub(super) fn bind_unix(
         addr: path.display().to_string(),
         source,
     };
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let turn = File::open(dir).map_err(failed)?;
-    take_turn(&turn).map_err(failed)?;
-    refuse_live(path)?;
     // A longer path can be renamed to, but nobody could connect to it.
     SocketAddr::from_pathname(path).map_err(failed)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let turn = File::open(dir).map_err(failed)?;
+    take_turn(&turn);
+    refuse_live(path)?;
 
-    let private = Private::new(dir.join(format!(".gitsocket-{}", std::process::id()))).map_err(failed)?;
+    let private = Private::new(dir).map_err(failed)?;
     let new = private.socket();
     // The temporary name may be too long where the final one is not: by way of /proc it is short.
-    let short = format!(
-        "/proc/self/fd/{}/.gitsocket-{}/{}",
-        turn.as_raw_fd(),
-        std::process::id(),
-        Private::NAME
-    );
+    let short = Path::new("/proc/self/fd")
+        .join(turn.as_raw_fd().to_string())
+        .join(new.strip_prefix(dir).unwrap_or(&new));
     let at = SocketAddr::from_pathname(&new).or_else(|_| SocketAddr::from_pathname(short));
     let listener = at.and_then(|at| UnixListener::bind_addr(&at)).map_err(failed)?;
-    let publish = || {
-        set_permissions(&new, path, mode, group)?;
-        let id = identity(&new).map_err(failed)?;
-        fs::rename(&new, path).map_err(failed)?;
-        Ok(id)
-    };
-    match publish() {
-        Ok(id) => Ok((
-            listener,
-            SocketFile {
-                path: path.into(),
-                id,
-                maker: std::process::id(),
-            },
-        )),
-        Err(err) => Err(err),
-    }
+    set_permissions(&new, path, mode, group)?;
+    let id = Identity::at(&new).map_err(failed)?;
+    publish(&new, path)?;
+    Ok((
+        listener,
+        SocketFile {
+            path: path.into(),
+            id,
+            maker: std::process::id(),
+        },
+    ))
 }
 
-/// How often, and in what time, to try whether it is our turn.
-const TURN_TRIES: u32 = 100;
+/// How often, and in what time, to try whether it is our turn: a daemon of the version before holds its lock for as long
+/// as it waits for a sign from a socket.
+const TURN_TRIES: u32 = 200;
 const TURN_PAUSE: Duration = Duration::from_millis(10);
 
-/// Lock the directory, but not for ever: whoever can open it can hold the lock, and the daemon has signals to hear.
-fn take_turn(dir: &File) -> io::Result<()> {
+/// Lock the directory, if that can be had.
+fn take_turn(dir: &File) {
     for _ in 0..TURN_TRIES {
         match flock(dir, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::park_timeout(TURN_PAUSE),
-            locked => return Ok(locked?),
+            _ => return,
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::WouldBlock,
-        "another process holds a lock on its directory (flock)",
-    ))
+    tracing::warn!(
+        "another process holds a lock (flock) on the socket's directory; it is waited for no longer, see `lslocks`"
+    );
+}
+
+/// How often another may put something at the path while we look at what is there.
+const REPLACED: u32 = 16;
+
+/// Give the socket `new` the name `path`. What is there makes way only if it is what was found to be stale: both change
+/// their places in one step, and if it is something else, such as the socket of a daemon that has started meanwhile, they
+/// change back.
+fn publish(new: &Path, path: &Path) -> Result<(), Error> {
+    let failed = |errno: Errno| Error::Bind {
+        addr: path.display().to_string(),
+        source: errno.into(),
+    };
+    for _ in 0..REPLACED {
+        let stale = match Identity::at(path) {
+            Ok(stale) => stale,
+            Err(_) => match rename(new, path, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => continue,
+                // This file system cannot do it.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    return rename(new, path, RenameFlags::empty()).map_err(failed);
+                }
+                Err(errno) => return Err(failed(errno)),
+            },
+        };
+        refuse_live(path)?;
+        match rename(new, path, RenameFlags::EXCHANGE) {
+            Ok(()) if Identity::at(new).is_ok_and(|old| old == stale) => return Ok(()),
+            Ok(()) => rename(new, path, RenameFlags::EXCHANGE).map_err(failed)?,
+            Err(Errno::NOENT) => {}
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                return rename(new, path, RenameFlags::empty()).map_err(failed);
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Err(failed(Errno::BUSY))
+}
+
+fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
+    rustix::fs::renameat_with(CWD, from, CWD, to, flags)
 }
 
 /// A directory for one socket, which goes with all that is left in it.
@@ -110,28 +151,47 @@ struct Private(PathBuf);
 
 impl Private {
     const NAME: &str = "s";
+    /// Names that others may have taken, where they may write.
+    const TRIES: u32 = 16;
 
-    fn new(path: PathBuf) -> io::Result<Self> {
-        // Of a process of this number that was killed in the middle.
-        let private = Self(path);
-        private.remove();
-        fs::DirBuilder::new().mode(0o700).create(&private.0)?;
-        Ok(private)
+    /// In `dir`.
+    fn new(dir: &Path) -> io::Result<Self> {
+        let name = format!(".gitsocket-{}", std::process::id());
+        let make = |name: &str| {
+            let path = dir.join(name);
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map(|()| Self(path))
+        };
+        // Of a process of this number that was killed in the middle; not what others have put there.
+        let old = dir.join(&name);
+        let us = rustix::process::geteuid().as_raw();
+        if fs::symlink_metadata(&old).is_ok_and(|meta| meta.is_dir() && meta.uid() == us) {
+            drop(Self(old));
+        }
+        let mut made = make(&name);
+        for _ in 0..Self::TRIES {
+            if !made
+                .as_ref()
+                .is_err_and(|err| err.kind() == io::ErrorKind::AlreadyExists)
+            {
+                break;
+            }
+            made = make(&format!("{name}-{:08x}", fastrand::u32(..)));
+        }
+        made
     }
 
     fn socket(&self) -> PathBuf {
         self.0.join(Self::NAME)
     }
-
-    fn remove(&self) {
-        fs::remove_file(self.socket()).ok();
-        fs::remove_dir(&self.0).ok();
-    }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        self.remove();
+        fs::remove_file(self.socket()).ok();
+        fs::remove_dir(&self.0).ok();
     }
 }
 
@@ -140,17 +200,29 @@ fn refuse_live(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(_) => Ok(()),
         Ok(meta) if !meta.file_type().is_socket() => Err(Error::NotASocket { path: path.into() }),
-        Ok(_) => match UnixStream::connect(path).and_then(is_live) {
+        Ok(_) => match connect(path).and_then(is_live) {
             Ok(false) => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
             Ok(true) => Err(Error::Live { path: path.into() }),
+            // So many wait there that there is no room for more.
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Err(Error::Live { path: path.into() }),
             Err(source) => Err(Error::Bind {
                 addr: path.display().to_string(),
                 source,
             }),
         },
     }
+}
+
+/// A connection, if there is one at once.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// How long to wait for a sign from whoever holds the socket.
@@ -200,13 +272,50 @@ pub(super) fn group_id(group: &str) -> Option<u32> {
     })
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A socket at `path`, and the listener behind it.
+    fn live(path: &Path) -> (UnixListener, Identity) {
+        let listener = UnixListener::bind(path).unwrap();
+        (listener, Identity::at(path).unwrap())
+    }
+
+    #[test]
+    fn the_name_is_taken_from_no_other_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, first, second] = ["s", "first", "second"].map(|name| dir.path().join(name));
+        let (listener, id) = live(&first);
+        publish(&first, &path).unwrap();
+        assert_eq!(Identity::at(&path).unwrap(), id);
+        let (_other, other) = live(&second);
+        assert!(matches!(publish(&second, &path), Err(Error::Live { .. })));
+        assert_eq!(Identity::at(&path).unwrap(), id);
+        drop(listener);
+        publish(&second, &path).unwrap();
+        assert_eq!(Identity::at(&path).unwrap(), other);
+        assert_eq!(Identity::at(&second).unwrap(), id, "the stale one");
+        fs::remove_file(&second).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        let _third = live(&second);
+        assert!(matches!(publish(&second, &path), Err(Error::NotASocket { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_name_that_others_have_taken_is_not_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join(format!(".gitsocket-{}", std::process::id()));
+        let [theirs, path] = ["theirs", "s"].map(|name| dir.path().join(name));
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join(Private::NAME), "").unwrap();
+        std::os::unix::fs::symlink(&theirs, &taken).unwrap();
+        let _socket = bind_unix(&path, 0o600, None).unwrap();
+        assert!(theirs.join(Private::NAME).exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
 
     #[test]
     fn stale_sockets_are_replaced_and_live_ones_are_not() {

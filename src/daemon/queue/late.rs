@@ -176,6 +176,7 @@ mod tests {
             run,
             sandbox::Sandbox,
         },
+        git::worktree::Others,
     };
 
     const TRIGGERS: &str = r#"(jobs: 1, triggers: {
@@ -206,6 +207,7 @@ mod tests {
             starter: Starter::Here,
             guard: Guard::default(),
             refusal: Refusal::default(),
+            others: Others::default(),
         };
         let grace = Duration::from_millis(20);
         Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))

@@ -8,18 +8,18 @@ use async_std::{
     net::TcpStream,
     task,
 };
+use futures_lite::future::poll_once;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::sockopt,
 };
 
-use super::room::MAX_CONNECTIONS;
+use super::{door::Door, lobby::Seat, token::Refused};
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
         fault::{Failure, Kind},
-        name::{AbsPath, RunId, TriggerName},
-        secret::Secret,
+        name::{RunId, TriggerName},
     },
     daemon::{
         journal::Journal,
@@ -33,6 +33,9 @@ use crate::{
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection waits for a place before it is told `busy`.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A connection's two directions.
 pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
@@ -62,30 +65,6 @@ fn hung_up(stream: &impl AsFd) -> bool {
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Answer a client.
-pub(super) async fn answer<S: Stream>(
-    stream: S,
-    mut peer: Peer,
-    token_file: Option<AbsPath>,
-    scheduler: &Arc<Scheduler>,
-) {
-    let mut client = Client {
-        stream,
-        unread: Vec::new(),
-    };
-    let Some(asked) = client.hear(&peer).await else {
-        return;
-    };
-    // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
-    if let Some(file) = token_file {
-        match check_token(file, asked.token).await {
-            Ok(()) => peer.has_said_token(),
-            Err(failure) => return client.refuse("-", failure, asked.format, &peer).await,
-        }
-    }
-    client.serve(asked.request, asked.format, &peer, scheduler).await;
-}
-
 /// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
 async fn recall<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
@@ -94,19 +73,6 @@ async fn recall<T: Send + 'static>(
 ) -> T {
     let (scheduler, peer) = (scheduler.clone(), peer.clone());
     task::spawn_blocking(move || question(&scheduler, &peer)).await
-}
-
-/// Tell a client that all places are taken.
-pub(super) async fn refuse_busy<S: Stream>(mut stream: S) {
-    let failure = Failure::new(
-        Kind::Busy,
-        format!("{MAX_CONNECTIONS} connections are open already"),
-        Some("try again in a few seconds"),
-    );
-    let line = format!("{}\n", Done::failed("-", failure).line());
-    // A line fits into any socket's buffer: a client that does not read it is not waited for.
-    let saying = stream.write_all(line.as_bytes());
-    timeout(std::time::Duration::from_secs(1), saying).await.ok();
 }
 
 /// A request as it was asked.
@@ -124,33 +90,112 @@ enum Trouble {
     Bad(Failure, Format),
 }
 
-struct Client<S> {
+/// The other end of a connection.
+pub(super) struct Client<'d, S> {
     stream: S,
+    peer: Peer,
+    door: &'d Door,
     /// Bytes that were received behind the last line.
     unread: Vec<u8>,
 }
 
-impl<S: Stream> Client<S> {
+impl<'d, S: Stream> Client<'d, S> {
+    /// One that has come in by `door`.
+    pub(super) fn new(stream: S, peer: Peer, door: &'d Door) -> Self {
+        Self {
+            stream,
+            peer,
+            door,
+            unread: Vec::new(),
+        }
+    }
+
+    /// Answer a client that has a place.
+    pub(super) async fn answer(&mut self, scheduler: &Arc<Scheduler>) {
+        if let Some(asked) = self.hear().await {
+            self.serve(asked, scheduler).await;
+        }
+    }
+
+    /// Answer one that may be anybody, and has a seat until it is known for what it wants.
+    pub(super) async fn answer_stranger(mut self, mut seat: Seat, scheduler: &Arc<Scheduler>) {
+        let Some(heard) = seat.unless_called(self.hear()).await else {
+            return self.make_way().await;
+        };
+        let Some(mut asked) = heard else { return };
+        // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
+        if let Some(token) = &self.door.token {
+            if let Err(refused) = token.check(asked.token.take()).await {
+                let refusal = self.refuse_token(refused, asked.format);
+                seat.unless_called(refusal).await;
+                return;
+            }
+            self.peer.has_said_token();
+        }
+        let Ok(_place) = timeout(PATIENCE, self.door.inside.wait()).await else {
+            return self.turn_away().await;
+        };
+        drop(seat);
+        self.serve(asked, scheduler).await;
+    }
+
+    /// Tell a client that all places are taken.
+    pub(super) async fn turn_away(&mut self) {
+        let places = self.door.inside.places();
+        self.say_busy(
+            format!("{places} connections are open already"),
+            "try again in a few seconds",
+        )
+        .await;
+    }
+
+    /// Tell a stranger that another has got its seat.
+    async fn make_way(&mut self) {
+        let message =
+            "others came before its request was there, and there is no room for more that say nothing";
+        self.say_busy(message.into(), "say the token and the request at once")
+            .await;
+    }
+
+    async fn say_busy(&mut self, message: String, help: &str) {
+        let failure = Failure::new(Kind::Busy, message, Some(help));
+        self.door.refusals.log(&self.peer, &failure, None);
+        let line = format!("{}\n", Done::failed("-", failure).line());
+        // A line fits into any socket's buffer: a client that does not read it is not waited for.
+        poll_once(self.stream.write_all(line.as_bytes())).await;
+    }
+
+    async fn refuse_token(&mut self, refused: Refused, format: Format) {
+        let Refused { failure, cause, wait } = refused;
+        self.door.refusals.log(&self.peer, &failure, cause.as_deref());
+        if let Some(wait) = wait {
+            task::sleep(wait).await;
+            self.end("-", failure, format).await;
+        }
+    }
+
     /// The request. A client without one has been told what is wrong with it.
-    async fn hear(&mut self, peer: &Peer) -> Option<Asked> {
+    async fn hear(&mut self) -> Option<Asked> {
         match timeout(REQUEST_TIMEOUT, self.request()).await {
             Ok(Ok(asked)) => return Some(asked),
             Ok(Err(Trouble::Gone)) => {}
             Ok(Err(Trouble::Bad(failure, format))) => {
-                self.refuse("-", failure, format, peer).await;
+                self.refuse("-", failure, format).await;
                 self.hear_out().await;
             }
             Err(_) => {
                 let message = format!("no request came within {} s", REQUEST_TIMEOUT.as_secs());
                 let failure = Failure::new(Kind::BadRequest, message, Some("send a line and its end"));
-                self.refuse("-", failure, Format::Text, peer).await;
+                self.refuse("-", failure, Format::Text).await;
             }
         }
         None
     }
 
-    /// Do what `peer` asks for, and tell it what comes of it.
-    async fn serve(&mut self, request: Request, format: Format, peer: &Peer, scheduler: &Arc<Scheduler>) {
+    /// Do what is asked for, and tell what comes of it.
+    async fn serve(&mut self, asked: Asked, scheduler: &Arc<Scheduler>) {
+        let Asked { request, format, .. } = asked;
+        let peer = &self.peer.clone();
         match request {
             Request::Ping => {
                 let done = Done::answered("-", Outcome::Answered);
@@ -168,7 +213,7 @@ impl<S: Stream> Client<S> {
                         events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
                         self.say(events, format).await;
                     }
-                    Err(failure) => self.refuse(&shown, failure, format, peer).await,
+                    Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
             Request::Log { name, run } => {
@@ -180,7 +225,7 @@ impl<S: Stream> Client<S> {
                 {
                     Ok(Found::GoingOn(journal)) => self.follow(&journal, format).await,
                     Ok(Found::Whole(records)) => self.tell(records, format).await,
-                    Err(failure) => self.refuse(&shown, failure, format, peer).await,
+                    Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
             Request::Trigger { name, wait } => match scheduler.trigger(peer, &name) {
@@ -189,7 +234,7 @@ impl<S: Stream> Client<S> {
                     let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
                     self.say_of(journal.run(), vec![done], format).await;
                 }
-                Err(failure) => self.refuse(name.as_str(), failure, format, peer).await,
+                Err(failure) => self.refuse(name.as_str(), failure, format).await,
             },
         }
     }
@@ -300,36 +345,14 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    async fn refuse(&mut self, name: &str, failure: Failure, format: Format, peer: &Peer) {
-        let peer = peer.to_string();
-        tracing::warn!(peer, kind = failure.kind.as_str(), "refused: {}", failure.message);
+    async fn refuse(&mut self, name: &str, failure: Failure, format: Format) {
+        self.door.refusals.log(&self.peer, &failure, None);
+        self.end(name, failure, format).await;
+    }
+
+    /// The last and only line: what went wrong.
+    async fn end(&mut self, name: &str, failure: Failure, format: Format) {
         self.say(vec![Event::Done(Done::failed(name, failure))], format)
             .await;
-    }
-}
-
-/// Compare what a client said with the token in `file`, which is read anew each time.
-async fn check_token(file: AbsPath, said: Option<String>) -> Result<(), Failure> {
-    let refused = |message| {
-        Err(Failure::new(
-            Kind::NotAllowed,
-            message,
-            Some("say the listener's token first"),
-        ))
-    };
-    let secret = task::spawn_blocking(move || Secret::read(&file)).await;
-    match (secret, said) {
-        (Ok(_), None) => refused("this listener wants a token"),
-        (Ok(secret), Some(said)) if secret.is(&said) => Ok(()),
-        (Ok(_), Some(_)) => refused("the token is wrong"),
-        (Err(err), _) => {
-            // The stranger does not learn what is wrong with our files; the log does.
-            tracing::error!("{}", Failure::of(&err).message);
-            Err(Failure::new(
-                Kind::NotAllowed,
-                "the token cannot be checked",
-                Some("see the daemon's log"),
-            ))
-        }
     }
 }

@@ -7,9 +7,6 @@ use std::sync::{
 
 use event_listener::Event as Bell;
 
-/// Connections that may wait at a time; the next one is told `busy`.
-pub const MAX_CONNECTIONS: usize = 256;
-
 /// Places, of which so many are taken.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -29,6 +26,11 @@ impl Room {
             taken: AtomicUsize::new(0),
             left: Bell::new(),
         })
+    }
+
+    /// How many places there are.
+    pub(super) fn places(&self) -> usize {
+        self.places
     }
 
     /// A place, or nothing if all are taken.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Supervisor, systemd,
@@ -17,7 +17,7 @@ use crate::{
         event::{self, Refused},
         fault::{Failure, Kind},
     },
-    config::reload,
+    config::{Listener, reload},
     daemon::listen,
 };
 
@@ -25,6 +25,15 @@ impl Supervisor<'_> {
     /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
     /// a reload must meet the old configuration.
     pub(super) fn prepared(&mut self, pid: Pid) {
+        // Not before: a worker that ends before this would leave connections that no worker accepts.
+        for (listener, socket) in &self.opened {
+            if let Err(err) = listen::listen(socket) {
+                tracing::error!("cannot listen on {}: {err}", listener.address());
+                // The old one serves on: see `ended`.
+                kill_process(pid, Signal::KILL).ok();
+                return;
+            }
+        }
         for worker in &mut self.workers {
             match worker.phase {
                 Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
@@ -39,14 +48,17 @@ impl Supervisor<'_> {
     }
 
     /// Let the next worker serve, if none does.
-    pub(super) fn hand_over(&self) {
+    pub(super) fn hand_over(&mut self) {
         let accepts = |worker: &Worker| matches!(worker.phase, Phase::Serving | Phase::Closing);
-        if self.level == Level::Serve && !self.workers.iter().any(accepts) {
-            let next = self
-                .workers
-                .iter()
-                .filter(|worker| worker.phase == Phase::Prepared);
-            next.for_each(|worker| order(worker, Order::Level(Level::Serve)));
+        if self.level != Level::Serve || self.workers.iter().any(accepts) {
+            return;
+        }
+        let next = self.workers.iter().find(|worker| worker.phase == Phase::Prepared);
+        if let Some(next) = next {
+            // No worker accepts what comes by the others any more, where it could have come by one that overlaps.
+            let stays = |open: &Listener| next.config.listen.iter().any(|wanted| wanted.is_at(open));
+            self.listeners.retain(|(open, _)| stays(open));
+            order(next, Order::Level(Level::Serve));
         }
     }
 
@@ -76,6 +88,9 @@ impl Supervisor<'_> {
             }
             self.listeners.push((wanted.clone(), socket));
         }
+        self.listeners
+            .iter()
+            .for_each(|(_, socket)| listen::alone(socket));
         if self
             .in_force
             .as_ref()
@@ -143,6 +158,9 @@ impl Supervisor<'_> {
     /// The old configuration stays in force.
     pub(super) fn keep(&mut self, because: &[String]) {
         self.opened.clear();
+        self.listeners
+            .iter()
+            .for_each(|(_, socket)| listen::alone(socket));
         for line in because {
             tracing::error!("{line}");
         }

@@ -214,8 +214,9 @@ impl Walk<'_, '_, '_> {
             return Ok(None);
         };
         let left = &mut frame.left;
-        if name == ".git" || self.cx.protected.contains(&meta.identity) {
-            match self.cx.protected.contains(&meta.identity) {
+        let is_protected = self.cx.is_protected(&meta.identity);
+        if name == ".git" || is_protected {
+            match is_protected {
                 true => left.anything = true,
                 false => frame.unlisted.push(name.into()),
             }

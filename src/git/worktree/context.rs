@@ -4,13 +4,13 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use gix::bstr::BStr;
 
-use super::{Error, Memory, dirs, rules};
+use super::{Error, Memory, dirs, others::Known, rules};
 use crate::{
     base::{
         identity::Identity,
@@ -75,6 +75,8 @@ pub(super) struct Context<'a> {
     pub(super) protected: Vec<Identity>,
     /// Those of them that are not `.git` in the root, which no tree has a path into.
     pub(super) elsewhere: Vec<Identity>,
+    /// Where others are at work: never written to, nor removed.
+    pub(super) others: Arc<Known>,
 }
 
 impl<'a> Context<'a> {
@@ -100,7 +102,13 @@ impl<'a> Context<'a> {
             rules: rules::Rules::new(repo, root, options.clean, options.keep)?,
             protected,
             elsewhere,
+            others: options.memory.others().known(),
         })
+    }
+
+    /// Whether a directory is the git directory, or where others are at work.
+    pub(super) fn is_protected(&self, dir: &Identity) -> bool {
+        self.protected.contains(dir) || self.others.has(dir)
     }
 
     /// Before a change, as often as one likes.

@@ -67,6 +67,15 @@ pub enum Error {
         /// What is in its way.
         kept: String,
     },
+    /// Another target is where the new tree has files.
+    #[error("{} is where another trigger deploys to, or has its git directory; nothing was written", path.display())]
+    #[diagnostic(help(
+        "let the `path` of one of them name another place, or take that directory out of the commit"
+    ))]
+    Others {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The files would not fit.
     #[error("the disk that {path} is on has space for {left}, and the new files need {needed}; nothing was written", path = path.display())]
     #[diagnostic(help("make room there, and trigger again"))]
@@ -190,7 +199,7 @@ impl Blame for Error {
             Self::Index { kind, .. } => *kind,
             Self::Over => Kind::Timeout,
             Self::Room { .. } => Kind::Resources,
-            Self::Kept { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
+            Self::Kept { .. } | Self::Others { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
             Self::File { source, .. }
             | Self::Rules { source, .. }
             | Self::Closed { source, .. }

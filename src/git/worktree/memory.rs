@@ -16,6 +16,7 @@ use std::{
 use gix::bstr::{BStr, BString};
 
 use super::{
+    Others,
     dirs::{self, Meta},
     stored::Stored,
 };
@@ -36,7 +37,10 @@ const SETTLED: Duration = match cfg!(debug_assertions) {
 
 /// What is remembered of the worktrees of one process. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<HashMap<PathBuf, Remembered>>>);
+pub struct Memory {
+    worktrees: Arc<Mutex<HashMap<PathBuf, Remembered>>>,
+    others: Others,
+}
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,6 +85,19 @@ impl Names {
 }
 
 impl Memory {
+    /// Nothing yet, but where other targets are.
+    pub fn beside(others: Others) -> Self {
+        Self {
+            others,
+            ..Self::default()
+        }
+    }
+
+    /// Where other targets are.
+    pub fn others(&self) -> &Others {
+        &self.others
+    }
+
     /// What is known of the worktree at `root`, if its index is still the same file.
     pub(super) fn take(&self, root: &Path, index: &Path) -> Remembered {
         let known = self.lock().remove(root).unwrap_or_default();
@@ -113,7 +130,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Remembered>> {
-        mutex::lock(&self.0)
+        mutex::lock(&self.worktrees)
     }
 }
 

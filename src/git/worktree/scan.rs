@@ -28,8 +28,9 @@ pub(super) fn compare(
     tidy: &Tidy,
 ) -> Result<(Found, Needed), Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
+    let not_ours = (cx.elsewhere.as_slice(), &*cx.others);
     let found =
-        walk::walk(root, old, new, &cx.elsewhere, tidy, cx.options.over).map_err(|stop| stopped(cx, stop))?;
+        walk::walk(root, old, new, not_ours, tidy, cx.options.over).map_err(|stop| stopped(cx, stop))?;
     let mut needed = Needed::default();
     for check in found.checks.iter().filter(|check| !check.racy) {
         let entry = &new.entries()[check.entry];
@@ -44,6 +45,9 @@ fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
     match why {
         Why::Io(err) => cx.failed("read", path.as_bstr(), err),
         Why::Over => Error::Over,
+        Why::Others => Error::Others {
+            path: cx.options.path(path.as_bstr()),
+        },
         Why::Protected => Error::Kept {
             path: path.to_string(),
             kept: path.to_string(),
@@ -111,7 +115,7 @@ fn kept_above(cx: &mut Context<'_>, old: &Stored, path: &BStr) -> io::Result<Opt
 
 /// Something in the directory `path` that must be kept: by its pattern, or because it is the repository.
 fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> io::Result<Option<BString>> {
-    if cx.protected.contains(&meta.identity)
+    if cx.is_protected(&meta.identity)
         || (stored::tracked(&old.index, path) == Tracked::No && cx.rules.is_kept(path, true))
     {
         return Ok(Some(path.into()));
@@ -141,7 +145,7 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
         let is_dir = meta.kind == Kind::Dir;
         let is_kept = dir.is_kept || cx.rules.keeps(path.as_bstr(), is_dir);
         if (is_kept && stored::tracked(&old.index, path.as_bstr()) == Tracked::No)
-            || (is_dir && cx.protected.contains(&meta.identity))
+            || (is_dir && cx.is_protected(&meta.identity))
         {
             return Ok(Some(dirs::shown(path.as_bstr())));
         }

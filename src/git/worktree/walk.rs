@@ -23,6 +23,7 @@ use super::{
     dirs::{self, Kind, Meta},
     listing::{Listed, Listing},
     memory::{Names, Tidy},
+    others::Known,
     stored::{self, Stored},
     threads::{self, Tasks},
 };
@@ -65,6 +66,8 @@ pub(super) enum Why {
     Io(io::Error),
     /// The tree has files where the repository is.
     Protected,
+    /// The tree has files where others are at work.
+    Others,
     /// The run's time is over.
     Over,
 }
@@ -72,12 +75,12 @@ pub(super) enum Why {
 /// Fewer entries than this are not worth another thread.
 const ENTRIES_PER_THREAD: usize = 1000;
 
-/// Compare `new` with the files below `root`. No directory of the tree may be one of `protected`.
+/// Compare `new` with the files below `root`. No directory of the tree may be one of `protected`, or of `others`.
 pub(super) fn walk(
     root: OwnedFd,
     old: &Stored,
     new: &gix::index::State,
-    protected: &[Identity],
+    (protected, others): (&[Identity], &Known),
     tidy: &Tidy,
     over: &AtomicBool,
 ) -> Result<Found, Stop> {
@@ -85,6 +88,7 @@ pub(super) fn walk(
         old,
         new,
         protected,
+        others,
         tidy,
         over,
         now: SystemTime::now(),
@@ -136,6 +140,7 @@ struct Walk<'w> {
     old: &'w Stored,
     new: &'w gix::index::State,
     protected: &'w [Identity],
+    others: &'w Known,
     /// Directories that need not be listed if they have not changed.
     tidy: &'w Tidy,
     over: &'w AtomicBool,
@@ -248,6 +253,9 @@ impl Walk<'_> {
         let here = dirs::meta_of(fd.as_fd()).map_err(Why::Io)?;
         if !task.path.is_empty() && self.protected.contains(&here.identity) {
             return Err(Why::Protected);
+        }
+        if !task.path.is_empty() && self.others.has(&here.identity) {
+            return Err(Why::Others);
         }
         let stamp = Names::of(&here);
         let is_tidy = self.tidy.get(&task.path) == Some(&stamp);

@@ -1,0 +1,121 @@
+//! What the connections of one listener share: their places, the seats in front of these, and how they are refused.
+//! Nothing of it is shared with another listener, so strangers on one take nothing from the clients of others.
+
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{lobby::Lobby, refusals::Refusals, room::Room, token::Token};
+use crate::daemon::listen::Socket;
+
+/// Connections of one listener that are served at a time; the next one is told `busy`.
+pub const MAX_CONNECTIONS: usize = 256;
+/// Connections of one listener beyond those: over TCP, strangers that have not yet said their request and the token. One
+/// that speaks at once is outrun only by as many others in the moment that this takes.
+pub const MAX_STRANGERS: usize = 128;
+/// Descriptors for all else: runs, hooks, connections to remotes.
+const RESERVE: u64 = 512;
+
+/// A listener, as its connections see it.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// Connections that are served.
+    pub(super) inside: Arc<Room>,
+    /// Connections in front of these places.
+    pub(super) lobby: Arc<Lobby>,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) token: Option<Token>,
+}
+
+impl Door {
+    pub(super) fn of(socket: &Socket, size: &Size) -> Arc<Self> {
+        let file = match socket {
+            Socket::Tcp(_, file) => file.clone(),
+            Socket::Unix(..) => None,
+        };
+        Arc::new(Self {
+            inside: Room::new(size.inside),
+            lobby: Lobby::new(size.lobby),
+            refusals: Refusals::new(socket.address()),
+            token: file.map(Token::new),
+        })
+    }
+
+    /// Ends when all connections have.
+    pub(super) async fn emptied(&self) {
+        self.lobby.emptied().await;
+        self.inside.emptied().await;
+    }
+}
+
+/// How many connections each listener has room for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    inside: usize,
+    lobby: usize,
+}
+
+impl Size {
+    /// For `listeners`, each with room for as many as there may be: the limit of open files is raised for that, if it may
+    /// be. If not, there are fewer, so that runs find descriptors whatever strangers do.
+    pub(super) fn of_each(listeners: usize) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let needed = RESERVE + (listeners * (MAX_CONNECTIONS + MAX_STRANGERS)) as u64;
+        let Some(now) = limit.current.filter(|now| *now < needed) else {
+            return Self::within(needed, listeners);
+        };
+        let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
+        let raised = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                ..limit
+            },
+        );
+        let open = raised.map_or(now, |()| wanted);
+        let size = Self::within(open, listeners);
+        if open < needed {
+            tracing::warn!(
+                limit = open,
+                "the limit of open files leaves room for {} connections of each listener, not {MAX_CONNECTIONS}; \
+                 raise it to {needed}: LimitNOFILE in a systemd unit",
+                size.inside
+            );
+        }
+        size
+    }
+
+    /// For each of `listeners`, where `open` files may be open.
+    fn within(open: u64, listeners: usize) -> Self {
+        let left = open - RESERVE.min(open / 2);
+        let each = usize::try_from(left).unwrap_or(usize::MAX) / listeners.max(1);
+        Self {
+            inside: (each.saturating_mul(2) / 3).clamp(1, MAX_CONNECTIONS),
+            lobby: (each / 3).clamp(1, MAX_STRANGERS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_into_the_limit() {
+        for (open, listeners, inside, lobby) in [
+            (896, 1, 256, 128),
+            (100_000, 1, 256, 128),
+            (u64::MAX, 0, 256, 128),
+            (1280, 2, 256, 128),
+            (1024, 2, 170, 85),
+            (1024, 4, 85, 42),
+            (256, 1, 85, 42),
+            (0, 3, 1, 1),
+        ] {
+            let size = Size::within(open, listeners);
+            assert_eq!(size, Size { inside, lobby }, "{open} {listeners}");
+            let all = listeners * (inside + lobby);
+            assert!(open < 8 || all as u64 <= open.max(RESERVE), "{open} {listeners}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; the
+//! client that says the right one waits for no answer of theirs.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_std::{future::timeout, sync::Mutex, task};
+
+use super::pace::Pace;
+use crate::base::{
+    fault::{Failure, Kind},
+    name::AbsPath,
+    secret::Secret,
+};
+
+/// Wrong tokens of one listener that are answered at once: scripts with an old token, after it was changed.
+const WRONG: u32 = 100;
+/// Beyond that, one in each span of this is answered: 20 a second.
+const WRONG_EVERY: Duration = Duration::from_millis(50);
+/// A wrong token whose turn does not come by then is not answered.
+const WRONG_PATIENCE: Duration = Duration::from_secs(5);
+/// How long reading the token's file, and waiting for those before, may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The token that clients of a listener must say.
+#[derive(Debug)]
+pub(super) struct Token {
+    file: AbsPath,
+    /// Held while one is tried: by the thread that reads the file, which may hang.
+    trial: Arc<Mutex<()>>,
+    wrong: Pace,
+}
+
+/// Why a client is refused.
+pub(super) struct Refused {
+    /// What it is told.
+    pub(super) failure: Failure,
+    /// What it is not told, but the log is.
+    pub(super) cause: Option<String>,
+    /// How long it waits for its answer; without, it gets none.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Token {
+    /// The one in `file`, which is read for each trial.
+    pub(super) fn new(file: AbsPath) -> Self {
+        Self {
+            file,
+            trial: Arc::default(),
+            wrong: Pace::new(WRONG, WRONG_EVERY),
+        }
+    }
+
+    /// Compare what a client said with the token.
+    pub(super) async fn check(&self, said: Option<String>) -> Result<(), Refused> {
+        const HELP: &str = "say the listener's token first";
+        let Some(said) = said else {
+            return Err(refused("this listener wants a token", HELP));
+        };
+        let file = self.file.clone();
+        let trial = async {
+            let held = self.trial.lock_arc().await;
+            task::spawn_blocking(move || {
+                let _held = held;
+                Secret::read(&file).map(|secret| secret.is(&said))
+            })
+            .await
+        };
+        let cause = match timeout(CHECK_TIMEOUT, trial).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => {
+                return Err(Refused {
+                    wait: self.wrong.turn(Instant::now(), WRONG_PATIENCE),
+                    ..refused("the token is wrong", HELP)
+                });
+            }
+            Ok(Err(err)) => Failure::of(&err).message,
+            Err(_) => format!(
+                "cannot read the secret in {}: it takes longer than {} s",
+                self.file,
+                CHECK_TIMEOUT.as_secs()
+            ),
+        };
+        // The stranger does not learn what is wrong with our files; the log does.
+        Err(Refused {
+            cause: Some(cause),
+            ..refused("the token cannot be checked", "see the daemon's log")
+        })
+    }
+}
+
+fn refused(message: &str, help: &str) -> Refused {
+    Refused {
+        failure: Failure::new(Kind::NotAllowed, message, Some(help)),
+        cause: None,
+        wait: Some(Duration::ZERO),
+    }
+}

@@ -1,0 +1,352 @@
+//! Targets must not damage each other, whatever links lead to them. That a configuration's paths as they are written do
+//! not overlap, `config` has seen to; here their real paths are compared, and the directories made known to runs, which leave
+//! those of others alone.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    base::{
+        fault::{Blame, Kind},
+        identity::Identity,
+        mutex,
+        name::TriggerName,
+    },
+    config::{Config, Target},
+    git::worktree::Others,
+};
+
+/// How long the targets' file systems may take to answer, all together. What has not is taken as it is written.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// One that takes longer than this is left to its thread, and another looks at the others.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Two targets are in each other's way.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// One is inside the other.
+    #[error("the path of {inner} lies inside the path of {outer}, which would overwrite and clean it")]
+    #[diagnostic(help(
+        "move one of them, or write keep: [{pattern:?}] into `{}`", outer.trigger
+    ))]
+    Inside {
+        /// The inner one.
+        inner: Box<Named>,
+        /// The outer one.
+        outer: Box<Named>,
+        /// What would keep the inner one.
+        pattern: String,
+    },
+    /// Both are the same directory.
+    #[error("the triggers {first} and {second} have the same path, but not the same `{differs}`")]
+    #[diagnostic(help(
+        "give one another path; or give both the same repo, git_dir, remote, clean and keep: \
+         then they deploy different revisions of one repository, one at a time"
+    ))]
+    Same {
+        /// One of them.
+        first: Box<Named>,
+        /// The other one.
+        second: Box<Named>,
+        /// The field in which they differ.
+        differs: &'static str,
+    },
+    /// A git directory is where it must not be.
+    #[error("{what}: the git directory of {of}, and the {role} of {other}")]
+    #[diagnostic(help("let `git_dir` name a place of its own, outside of every trigger's path"))]
+    GitDir {
+        /// What must not be.
+        what: &'static str,
+        /// Whose git directory it is.
+        of: Box<Named>,
+        /// Path or git directory.
+        role: &'static str,
+        /// The other one.
+        other: Box<Named>,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
+}
+
+/// A path of a trigger: as it is written, and where that leads.
+#[derive(Debug)]
+pub struct Named {
+    trigger: TriggerName,
+    written: PathBuf,
+    real: PathBuf,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({}", self.trigger, self.written.display())?;
+        if self.written != self.real {
+            write!(f, ", which is {}", self.real.display())?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Where all targets of `config` are; an error if two are in each other's way.
+pub fn look(config: &Config) -> Result<Others, Error> {
+    let targets: Vec<_> = config.triggers.values().cloned().collect();
+    match targets.as_slice() {
+        [] => return Ok(Others::default()),
+        [alone] if alone.site.git_dir.is_none() => return Ok(Others::default()),
+        _ => {}
+    }
+    let found = look_at(targets);
+    check(&found)?;
+    let dirs = found.into_iter().flat_map(|found| {
+        let paths = [
+            found.target.site.root().as_path().to_owned(),
+            found.target.site.git_dir(),
+        ];
+        std::iter::zip(paths, found.identities)
+    });
+    Ok(Others::new(
+        dirs.filter_map(|(path, identity)| Some((path, identity?))),
+    ))
+}
+
+/// Look where `target` is now.
+pub fn note(others: &Others, target: &Target) {
+    others.note(target.site.root().as_path());
+    others.note(&target.site.git_dir());
+}
+
+/// A target, and where its paths lead.
+struct Found {
+    target: Arc<Target>,
+    root: PathBuf,
+    git_dir: PathBuf,
+    /// Of both, if they are there.
+    identities: [Option<Identity>; 2],
+}
+
+impl Found {
+    fn of(target: Arc<Target>) -> Self {
+        let (root, git_dir) = (target.site.root().as_path(), target.site.git_dir());
+        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
+        Self {
+            root: real(root),
+            identities: [identity(root), identity(&git_dir)],
+            git_dir: real(&git_dir),
+            target,
+        }
+    }
+
+    fn path(&self) -> Box<Named> {
+        Box::new(Named {
+            trigger: self.target.trigger.clone(),
+            written: self.target.site.root().as_path().into(),
+            real: self.root.clone(),
+        })
+    }
+
+    fn git_dir(&self) -> Box<Named> {
+        Box::new(Named {
+            trigger: self.target.trigger.clone(),
+            written: self.target.site.git_dir(),
+            real: self.git_dir.clone(),
+        })
+    }
+}
+
+/// Where `path` leads, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(there), path.strip_prefix(there)) {
+            return match rest.as_os_str().is_empty() {
+                true => real,
+                false => real.join(rest),
+            };
+        }
+    }
+    path.into()
+}
+
+/// Look at those that answer in time, on threads of their own: nothing interrupts one that a dead file system holds.
+fn look_at(targets: Vec<Arc<Target>>) -> Vec<Found> {
+    let until = Instant::now() + PATIENCE;
+    let mut found = Vec::with_capacity(targets.len());
+    let rest = Arc::new(Mutex::new(targets.into_iter()));
+    let (say, heard) = mpsc::channel();
+    while Instant::now() < until {
+        let thread = thread::Builder::new().name("targets".into()).spawn({
+            let (rest, say) = (rest.clone(), say.clone());
+            move || {
+                let next = || mutex::lock(&rest).next();
+                while let Some(target) = next() {
+                    if say.send(Some(Found::of(target))).is_err() {
+                        return;
+                    }
+                }
+                say.send(None).ok();
+            }
+        });
+        if thread.is_err() {
+            break;
+        }
+        loop {
+            match heard.recv_timeout(STEP) {
+                Ok(Some(one)) => found.push(one),
+                // All have been looked at, but those that hang.
+                Ok(None) => return found,
+                Err(_) => break,
+            }
+        }
+    }
+    found
+}
+
+fn check(all: &[Found]) -> Result<(), Error> {
+    let mut roots = BTreeMap::<&Path, &Found>::new();
+    for this in all {
+        let Some(first) = roots.get(this.root.as_path()) else {
+            roots.insert(&this.root, this);
+            continue;
+        };
+        if let Some(differs) = first
+            .target
+            .disagrees(&this.target, first.git_dir == this.git_dir)
+        {
+            return Err(Error::Same {
+                first: first.path(),
+                second: this.path(),
+                differs,
+            });
+        }
+    }
+    for inner in all {
+        for (above, below) in above(&inner.root).filter(|(_, below)| !below.as_os_str().is_empty()) {
+            if let Some(outer) = roots.get(above)
+                && !outer.target.site.keeps(below)
+            {
+                return Err(Error::Inside {
+                    inner: inner.path(),
+                    outer: outer.path(),
+                    pattern: format!("/{}/", below.display()),
+                });
+            }
+        }
+    }
+    check_git_dirs(all, &roots)
+}
+
+/// A git directory has one worktree, and is in none but as its `.git`.
+fn check_git_dirs(all: &[Found], roots: &BTreeMap<&Path, &Found>) -> Result<(), Error> {
+    const APART: &str = "a git directory and a worktree cannot lie inside each other";
+    let error = |what, of: &Found, role, other| {
+        Err(Error::GitDir {
+            what,
+            of: of.git_dir(),
+            role,
+            other,
+        })
+    };
+    let mut git_dirs = BTreeMap::<&Path, &Found>::new();
+    for this in all {
+        if let Some(other) = git_dirs.insert(&this.git_dir, this)
+            && other.root != this.root
+        {
+            let what = "two worktrees cannot share a git directory";
+            return error(what, this, "git directory", other.git_dir());
+        }
+        if this.target.site.git_dir.is_some()
+            && let Some(other) = above(&this.git_dir).find_map(|(above, _)| roots.get(above))
+        {
+            return error(APART, this, "path", other.path());
+        }
+    }
+    for this in all {
+        if let Some(other) = above(&this.root).find_map(|(above, _)| git_dirs.get(above)) {
+            return error(APART, other, "path", this.path());
+        }
+    }
+    Ok(())
+}
+
+/// `path` and the directories above it, each with the way from there.
+fn above(path: &Path) -> impl Iterator<Item = (&Path, &Path)> {
+    path.ancestors()
+        .filter_map(move |above| Some((above, path.strip_prefix(above).ok()?)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn links_hide_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(base.join("a/sub")).unwrap();
+        fs::create_dir_all(base.join("a/.git")).unwrap();
+        fs::create_dir_all(base.join("other")).unwrap();
+        symlink("a/sub", base.join("sub")).unwrap();
+        symlink("a", base.join("same")).unwrap();
+        symlink("a/.git", base.join("git")).unwrap();
+        for (triggers, expected) in [
+            (r#"path: "a"), "y": (repo: "r", path: "other/y""#, None),
+            (
+                r#"path: "a"), "y": (repo: "r", path: "sub/y""#,
+                Some("BASE/sub/y, which is BASE/a/sub/y) lies inside the path of `x` (BASE/a)"),
+            ),
+            (
+                r#"path: "a", keep: ["/sub/"]), "y": (repo: "r", path: "sub/y""#,
+                None,
+            ),
+            (r#"path: "a"), "y": (repo: "r", path: "same""#, None),
+            (
+                r#"path: "a"), "y": (repo: "q", path: "same""#,
+                Some("`y` (BASE/same, which is BASE/a) have the same path, but not the same `repo`"),
+            ),
+            (
+                r#"path: "a"), "y": (repo: "r", path: "same", git_dir: "g""#,
+                Some("the same `git_dir`"),
+            ),
+            (
+                r#"path: "a"), "y": (repo: "r", path: "o", git_dir: "sub/g""#,
+                Some("of `y` (BASE/sub/g, which is BASE/a/sub/g), and the path of `x` (BASE/a)"),
+            ),
+            (
+                r#"path: "a", git_dir: "sub/g"), "y": (repo: "r", path: "o""#,
+                Some("cannot lie inside each other"),
+            ),
+            (r#"path: "a"), "y": (repo: "r", path: "git/o""#, Some("inside")),
+            (
+                r#"path: "p", git_dir: "g"), "y": (repo: "r", path: "o", git_dir: "sub/../g""#,
+                Some("share"),
+            ),
+        ] {
+            let text = format!("(triggers: {{\"x\": (repo: \"r\", {triggers}) }})");
+            let file = base.join("config.ron");
+            let config = Config::parse(&Source { file, text });
+            let found = match &config {
+                Ok(config) => look(config).err().map(|err| err.to_string()),
+                // As it is written, too.
+                Err(err) => Some(format!("{err:?}")),
+            };
+            let expected = expected.map(|text| text.replace("BASE", base.to_str().unwrap()));
+            match (&found, &expected) {
+                (None, None) => {}
+                (Some(found), Some(expected)) => assert!(found.contains(expected), "{triggers}: {found}"),
+                _ => panic!("{triggers}: {found:?}"),
+            }
+        }
+    }
+}

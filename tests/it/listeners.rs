@@ -1,0 +1,120 @@
+//! Listeners are opened in spite of what others do, and change in a reload that is all or nothing.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixListener,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Signal,
+};
+
+use super::{
+    access::say,
+    source::file,
+    world::{Daemon, World, last_line},
+};
+
+fn world() -> World {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world
+}
+
+/// Any user may lock a directory that it can read.
+#[test]
+fn a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting() {
+    let world = world();
+    world.config("");
+    let dir = File::open(world.path("")).unwrap();
+    flock(&dir, FlockOperation::LockShared).unwrap();
+    // Nor do two share a socket then: not even if one that was killed has left it.
+    drop(UnixListener::bind(world.path("s.sock")).unwrap());
+    let mut daemons: Vec<_> = (0..4).map(|_| Daemon::spawn(&world, &[], &[])).collect();
+    let mut ready = 0;
+    for daemon in &mut daemons {
+        if daemon.says("ready triggers") {
+            ready += 1;
+        } else {
+            assert_eq!(daemon.child.wait().unwrap().code(), Some(2));
+        }
+    }
+    assert_eq!(ready, 1);
+    assert!(last_line(&daemons[0].say("site\n")).starts_with("ok site "));
+    drop(daemons);
+    fs::remove_file(world.path("s.sock")).unwrap();
+    let left: Vec<_> = fs::read_dir(world.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_str().unwrap().contains("gitsocket"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A configuration that listens on `s.sock`, on `tcp` and on `more`.
+fn configure(world: &World, tcp: &str, more: &str) {
+    let text = format!(
+        "(listen: [Unix(path: \"s.sock\"), Tcp(addr: \"{tcp}\", token_file: \"token\"), {more}],
+          triggers: {{ \"site\": (repo: \"repo.git\", path: \"site\",
+            hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"echo started; read line < ../go\"])]) }})"
+    );
+    world.write("config.ron", &text);
+}
+
+#[test]
+fn a_listener_is_narrowed_and_widened() {
+    let world = world();
+    world.secret("token", "s3cret\n");
+    world.fifo("go");
+    let port = TcpListener::bind("0.0.0.0:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let pings = |host: &str| say(&format!("{host}:{port}"), "token s3cret\nping\n") == "pong\nok -\n";
+    let refuses = |host: &str| TcpStream::connect((host, port)).is_err();
+    configure(&world, &format!("0.0.0.0:{port}"), "");
+    let mut daemon = world.daemon();
+    assert!(pings("127.0.0.1") && pings("127.0.0.2"));
+    // One that has been accepted follows its run through all that comes.
+    let mut follower = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    follower.get_mut().write_all(b"token s3cret\nsite\n").unwrap();
+    let mut line = String::new();
+    while line != "| started\n" {
+        line.clear();
+        assert_ne!(follower.read_line(&mut line).unwrap(), 0);
+    }
+    // All or nothing: with something that cannot be had, the old one stays.
+    world.write("in-the-way", "");
+    for narrow in ["127.0.0.1", "127.0.0.2"] {
+        configure(&world, &format!("{narrow}:{port}"), "Unix(path: \"in-the-way\")");
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("is not a socket");
+        daemon.wait_for("the old one is");
+        assert!(pings("127.0.0.1") && pings("127.0.0.2"));
+    }
+    for (host, other_works) in [("127.0.0.1", false), ("0.0.0.0", true), ("127.0.0.1", false)] {
+        configure(&world, &format!("{host}:{port}"), "");
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("ready triggers=1");
+        assert!(pings("127.0.0.1"), "{host}");
+        assert!(daemon.say("ping\n").starts_with("pong"));
+        match other_works {
+            true => assert!(pings("127.0.0.2")),
+            false => super::supervisor::wait_until(|| refuses("127.0.0.2")),
+        }
+    }
+    // No other daemon takes half of the connections.
+    let second = world.run(["server", "-l", &format!("127.0.0.1:{port}")]);
+    assert_eq!(second.exit, 2, "{second:?}");
+    assert!(second.err.contains("another program listens there"), "{second:?}");
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    follower.read_to_string(&mut rest).unwrap();
+    assert!(last_line(&rest).starts_with("ok site "), "{rest}");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().0.success());
+}

@@ -1,0 +1,106 @@
+//! Triggers whose targets lie in each other by way of links: refused as far as that can be known, and never harmed.
+
+use std::{fs, os::unix::fs::symlink};
+
+use rustix::process::Signal;
+
+use super::{
+    source::file,
+    world::{World, last_line},
+};
+
+/// The trigger `outer`, which cleans all, and `inner` with `path` and `git_dir`.
+fn configure(world: &World, path: &str, git_dir: &str) {
+    world.config_of(&format!(
+        "\"outer\": (repo: \"repo.git\", path: \"outer\", clean: All),
+         \"inner\": (repo: \"repo.git\", path: {path:?}, git_dir: {git_dir:?}),"
+    ));
+}
+
+#[test]
+fn paths_that_are_nested_by_a_link_are_refused() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    configure(&world, "inner", "inner.git");
+    assert_eq!(world.run(["once", "outer"]).exit, 0);
+    configure(&world, "link/inner", "inner.git");
+    fs::create_dir_all(world.path("outer/sub")).unwrap();
+    symlink("outer/sub", world.path("link")).unwrap();
+    let [written, real] = ["link/inner", "outer/sub/inner"].map(|path| world.path(path));
+    let real = fs::canonicalize(world.path(""))
+        .unwrap()
+        .join(real.strip_prefix(world.path("")).unwrap());
+    let named = format!("`inner` ({}, which is {})", written.display(), real.display());
+    for args in [&["check"][..], &["once", "outer"], &["server"]] {
+        let ended = world.run(args);
+        assert_eq!(ended.exit, 2, "{args:?}: {ended:?}");
+        let said = ended.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("lies inside the path of"), "{args:?}: {ended:?}");
+        assert!(said.contains("/sub/inner/"), "{args:?}: {ended:?}");
+    }
+    assert!(world.path("outer/sub").exists(), "nothing was cleaned");
+
+    // A reload changes nothing then; and what is wrong is in the log.
+    configure(&world, "inner", "inner.git");
+    let mut daemon = world.daemon();
+    configure(&world, "fine", "link/inner.git");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("cannot lie inside each other");
+    daemon.wait_for("the old one is");
+    configure(&world, "link/inner", "inner.git");
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for("lies inside the path of");
+    assert!(line.contains(&named), "{line}");
+    daemon.wait_for("the old one is");
+    assert!(last_line(&daemon.say("inner\n")).starts_with("ok inner "));
+    assert!(world.path("inner/a").exists());
+
+    // What the error says helps.
+    let text = fs::read_to_string(world.path("config.ron")).unwrap();
+    let text = text.replace("clean: All", "clean: All, keep: [\"/sub/inner/\"]");
+    world.write("config.ron", &text);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready triggers=2");
+    fs::remove_dir_all(world.path("inner.git")).unwrap();
+    for name in ["inner", "outer", "outer"] {
+        let answer = daemon.say(format!("{name}\n"));
+        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+    }
+    assert!(world.path("outer/sub/inner/a").exists());
+}
+
+/// Links change while the daemon runs.
+#[test]
+fn a_target_that_a_link_brings_inside_later_is_left_alone() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    configure(&world, "link/inner", "store/inner.git");
+    fs::create_dir(world.path("store")).unwrap();
+    symlink("store", world.path("link")).unwrap();
+    let daemon = world.daemon();
+    let run = |name: &str| daemon.say(format!("{name}\n"));
+    for name in ["outer", "inner"] {
+        assert!(last_line(&run(name)).starts_with(&format!("ok {name} ")));
+    }
+    fs::rename(world.path("store"), world.path("outer/store")).unwrap();
+    for link in ["link", "store"] {
+        fs::remove_file(world.path(link)).ok();
+        symlink("outer/store", world.path(link)).unwrap();
+    }
+    fs::write(world.path("outer/stray"), "").unwrap();
+    let answer = run("outer");
+    assert!(last_line(&answer).starts_with("ok outer "), "{answer}");
+    assert!(!world.path("outer/stray").exists(), "{answer}");
+    assert!(world.path("outer/store/inner/a").exists(), "{answer}");
+    assert!(world.path("outer/store/inner.git/HEAD").exists(), "{answer}");
+    assert!(last_line(&run("inner")).starts_with("ok inner "));
+
+    // Nor is anything written there.
+    source.commit([("a", file("2")), ("store/inner/b", file("2"))]);
+    let answer = run("outer");
+    assert!(last_line(&answer).starts_with("error outer path: "), "{answer}");
+    assert!(answer.contains("is where another trigger deploys to"), "{answer}");
+    assert_eq!(fs::read(world.path("outer/a")).unwrap(), b"1");
+    assert!(!world.path("outer/store/inner/b").exists());
+}
