@@ -39,10 +39,12 @@ use crate::{
 pub enum Error {
     /// There is nothing.
     #[error("there is no repository at {path}: no such file or directory")]
-    #[diagnostic(help("correct `repo`, or create the repository"))]
+    #[diagnostic(help("{help}"))]
     Absent {
         /// Where.
         path: PathBuf,
+        /// What to do.
+        help: String,
     },
     /// It may not be read.
     #[error("the repository at {path} may not be read: permission denied")]
@@ -100,14 +102,19 @@ pub enum Error {
         /// Where.
         path: PathBuf,
     },
-    /// Its refs are kept in a way that is not known here.
-    #[error("the repository at {path} stores its refs as {format:?}, which is not supported")]
-    #[diagnostic(help("convert it with `git refs migrate --ref-format=files`"))]
-    RefFormat {
+    /// git has written it in a way that is not known here.
+    #[error("the repository at {path} cannot be fetched from as a directory: {unsupported}")]
+    #[diagnostic(help(
+        "{}",
+        unsupported.advice(
+            "let its own git serve it: write an ssh:// or https:// URL; or let the git that wrote it undo that"
+        )
+    ))]
+    Format {
         /// Where.
         path: PathBuf,
-        /// How.
-        format: String,
+        /// What is not known.
+        unsupported: repository::Unsupported,
     },
     /// The system has no thread or socket left.
     #[error("cannot serve the repository at {path}")]
@@ -282,20 +289,30 @@ fn serve(
 fn open(path: &AbsPath) -> Result<gix::Repository, Error> {
     let path = path.as_path();
     let meta = std::fs::metadata(path).map_err(|err| unreadable(path, &err))?;
-    let repo = repository::open_source(path).map_err(|err| explain(path, &meta, &err))?;
-    match repo.config_snapshot().string("extensions.refStorage") {
-        Some(format) if format.to_ascii_lowercase() != b"files" => Err(Error::RefFormat {
-            path: path.into(),
-            format: format.to_string(),
-        }),
-        _ => Ok(repo),
+    repository::open_source(path).map_err(|err| explain(path, &meta, &err))
+}
+
+/// What to do where there is nothing at `path`. git would take what has `.git` at its end besides; a sandbox lets only be
+/// read what the configuration names.
+fn absent(path: &Path) -> String {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(".git");
+    match Path::new(&longer).exists() {
+        true => format!(
+            "there is one at {}: write that, git alone adds the end",
+            longer.display()
+        ),
+        false => "correct `repo`, or create the repository".to_owned(),
     }
 }
 
 fn unreadable(path: &Path, err: &io::Error) -> Error {
     let path = path.to_owned();
     match err.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Absent { path },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Absent {
+            help: absent(&path),
+            path,
+        },
         io::ErrorKind::PermissionDenied => Error::Denied { path },
         _ => Error::NotRepository {
             path,
@@ -310,6 +327,12 @@ fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
         return Error::Trap {
             path: path.into(),
             trap: trap.to_string(),
+        };
+    }
+    if let Some(unsupported) = err.downcast_any_ref::<repository::Unsupported>() {
+        return Error::Format {
+            path: path.into(),
+            unsupported: unsupported.clone(),
         };
     }
     let denied =
@@ -439,6 +462,6 @@ mod tests {
         )
         .unwrap();
         let err = said("repo");
-        assert!(matches!(err, Error::RefFormat { .. }), "{err}");
+        assert!(matches!(err, Error::Format { .. }), "{err}");
     }
 }
