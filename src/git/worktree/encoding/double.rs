@@ -90,7 +90,7 @@ pub(super) static ALL: [Double; 11] = [
     Double {
         names: "CP1255 MS-HEBR WINDOWS-1255",
         encoding: web::WINDOWS_1255,
-        is_same: |c, _| !matches!(c, '\u{80}'..='\u{9f}'),
+        is_same: |c, _| !matches!(c, '\u{80}'..='\u{9f}' | '\u{5ba}'),
     },
     Double {
         names: "CP1258 WINDOWS-1258",
