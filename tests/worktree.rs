@@ -125,6 +125,80 @@ impl History {
     }
 }
 
+/// Thousands of small files in one checkout, with all that may be converted in them.
+#[test]
+fn converts_what_git_converts() {
+    let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+    if !machine::have("git") {
+        return;
+    }
+    let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("GITSOCKET_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let tmp = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(tmp.path(), &mut rng, None);
+    let mut attributes = String::new();
+    for (at, wanted) in CONVERSIONS.iter().enumerate() {
+        attributes += &format!("*.{at} {wanted}\n");
+    }
+    // A byte order mark is part of a pattern in a blob, and not in a file.
+    pair.put(".gitattributes".into(), Node::File(attributes.into(), false));
+    let marked = "\u{feff}*.x ident\n*.y ident\n";
+    pair.put("bom/.gitattributes".into(), Node::File(marked.into(), false));
+    for side in [GIT, OURS] {
+        fs::create_dir_all(pair.root(side).join(".git/info")).unwrap();
+        fs::write(
+            pair.root(side).join(".git/info/attributes"),
+            "\u{feff}*.z ident\n",
+        )
+        .unwrap();
+    }
+    for name in ["bom/a.x", "bom/a.y", "bom/a.z", "bom/\u{feff}a.x"] {
+        pair.put(name.into(), Node::File(b"$Id$".to_vec(), false));
+    }
+    for at in 0..5000 {
+        let path = format!("{at}.{}", at % CONVERSIONS.len());
+        pair.tree.insert(path, Node::File(keywords(&mut rng), false));
+    }
+    let commit = pair.commit_tree();
+    pair.update(&commit, Clean::Nothing, &[]).unwrap();
+    pair.git(GIT, &["reset", "-q", "--hard", &commit]);
+    let (theirs, ours) = (snapshot(&pair.root(GIT)), snapshot(&pair.root(OURS)));
+    same(&theirs, &ours, &format!("seed {seed}"));
+}
+
+/// What attributes ask for.
+const CONVERSIONS: [&str; 16] = [
+    "ident",
+    "ident -text",
+    "ident text",
+    "ident text eol=crlf",
+    "ident text eol=lf",
+    "ident text=auto",
+    "ident text=auto eol=crlf",
+    "ident text=auto eol=lf",
+    "ident working-tree-encoding=UTF-16",
+    "ident working-tree-encoding=utf8",
+    "ident text eol=crlf working-tree-encoding=UTF-16LE-BOM",
+    "working-tree-encoding=cp437",
+    "working-tree-encoding=ISO8859-9",
+    "working-tree-encoding=UCS-4",
+    "working-tree-encoding=unheard-of",
+    "working-tree-encoding=latin-1",
+];
+
+/// Text made of what matters to keywords, and some that only few encodings have.
+fn keywords(rng: &mut Rng) -> Vec<u8> {
+    const PARTS: [&str; 19] = [
+        "$", "$", "$", "Id", "Id", "Id", ":", ":", " ", "\t", "\n", "\r\n", "\0", "x", "I", "d", "é", "€",
+        "$Id$",
+    ];
+    (0..rng.usize(..16))
+        .map(|_| PARTS[rng.usize(..PARTS.len())])
+        .collect::<String>()
+        .into()
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -437,6 +511,10 @@ impl Pair {
                 _ => self.put(path(rng), Node::File(content(rng), rng.u8(..5) == 0)),
             }
         }
+        self.commit_tree()
+    }
+
+    fn commit_tree(&mut self) -> String {
         let mut id = None;
         for side in [GIT, OURS] {
             let repo = repository::open(&self.root(side).join(".git")).unwrap();
@@ -698,6 +776,7 @@ const ATTRIBUTES: &[&str] = &[
     "b crlf=input",
     "*.o working-tree-encoding=UTF-32BE",
     "a working-tree-encoding=nonsense",
+    "*.c working-tree-encoding=IBM850",
     "* text",
     "/b/* text=auto eol=crlf",
     "* !text",
@@ -740,8 +819,10 @@ fn lines(rng: &mut Rng, from: &[&str]) -> Vec<u8> {
 }
 
 fn content(rng: &mut Rng) -> Vec<u8> {
-    const PARTS: [&str; 12] = [
+    const PARTS: [&str; 14] = [
         "a",
+        "$$Id$",
+        "$Id:x y$",
         "line\n",
         "dos\r\n",
         "$Id$",

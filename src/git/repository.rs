@@ -17,9 +17,11 @@ use crate::{
 };
 
 mod edit;
+mod format;
 mod look;
 
 pub use edit::edit_ref;
+pub use format::Unsupported;
 use look::Layout;
 pub use look::Trap;
 
@@ -36,6 +38,21 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// git has written it in a way that is not known here.
+    #[error("the git repository at {path} cannot be worked with: {unsupported}")]
+    #[diagnostic(help(
+        "{}",
+        unsupported.advice(
+            "let the git that wrote it undo that; \
+             or move it away together with the files that were deployed from it, and the next run clones again"
+        )
+    ))]
+    Format {
+        /// The git directory.
+        path: PathBuf,
+        /// What is not known.
+        unsupported: Unsupported,
     },
     /// What is under one of git's names was put there by no git.
     #[error("{git_dir} is not a usable git repository: {trap}")]
@@ -63,7 +80,7 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Open { .. } | Self::Trap { .. } => Kind::Repository,
+            Self::Open { .. } | Self::Format { .. } | Self::Trap { .. } => Kind::Repository,
             Self::Init { source, .. } => kind_of_io(source),
         }
     }
@@ -104,29 +121,47 @@ fn options() -> gix::open::Options {
 
 /// Open the repository whose git directory is exactly `git_dir`: nothing is searched for.
 pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
-    let failed = |reason: String| Error::Open {
-        path: git_dir.into(),
-        reason,
-    };
-    Layout::of(git_dir)
-        .and_then(|layout| layout.look().and_then(|()| layout.look_at_lenders()))
+    let layout = Layout::of(git_dir)
+        .and_then(|layout| {
+            layout.look()?;
+            layout.look_at_lenders()?;
+            Ok(layout)
+        })
         .map_err(|trap| Error::Trap {
             git_dir: git_dir.into(),
             trap,
         })?;
-    let repo: gix::Repository = options()
+    let path = || git_dir.into();
+    open_known(git_dir, &layout)
+        .map_err(|unsupported| Error::Format {
+            path: path(),
+            unsupported,
+        })?
+        .map_err(|err| Error::Open {
+            path: path(),
+            reason: reason(&err),
+        })
+}
+
+/// Open the repository at `path`, unless it is of a format that is not known.
+fn open_known(path: &Path, layout: &Layout) -> Result<Result<gix::Repository, gix::Error>, Unsupported> {
+    let opened = options()
         .object_store_slots(slots())
         .open_path_as_is(true)
-        .open(git_dir)
-        .map(Into::into)
-        .map_err(|err| failed(reason(&err)))?;
-    // gitoxide would only stumble over the first ref that it reads.
-    match repo.config_snapshot().string("extensions.refStorage") {
-        Some(format) if format.as_slice() != b"files" => Err(failed(format!(
-            "it stores its refs as {format:?}, which is not supported"
-        ))),
-        _ => Ok(repo),
-    }
+        .open(path);
+    let repo: gix::Repository = match opened {
+        Ok(repo) => repo.into(),
+        // The format may be why.
+        Err(err) => {
+            let config = layout.common().join("config");
+            if let Ok(config) = gix::config::File::from_path_no_includes(config, gix::config::Source::Local) {
+                format::check(&config)?;
+            }
+            return Ok(Err(err));
+        }
+    };
+    format::check(repo.config_snapshot().plumbing())?;
+    Ok(Ok(repo))
 }
 
 /// Look at the reflog that a change of the ref `name` is written to, before gitoxide opens it; if it is followed
@@ -185,17 +220,13 @@ pub fn reason(err: &gix::Error) -> String {
 }
 
 /// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.
-/// Nothing is searched for above it, and it may be anybody's. What is a [`Trap`] is an error that holds one.
+/// Nothing is searched for above it, and it may be anybody's. An error that is a [`Trap`], or says that it is
+/// [`Unsupported`], holds that.
 pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
     let path = entrance(path);
-    Layout::of(&path)
-        .and_then(|layout| layout.look())
-        .map_err(Trap::raise)?;
-    options()
-        .object_store_slots(slots())
-        .open_path_as_is(true)
-        .open(path)
-        .map(Into::into)
+    let layout = Layout::of(&path).and_then(|layout| layout.look().map(|()| layout));
+    let layout = layout.map_err(Trap::raise)?;
+    open_known(&path, &layout).map_err(Unsupported::raise)?
 }
 
 /// The `.git` of the worktree at `path`, or `path` itself if there is none in it.

@@ -14,12 +14,18 @@
 //! - Bits that make git overlook files (assume-unchanged, skip-worktree) do not survive: every file is written.
 //! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
 //! - External filters never run, not even those of the repository's own configuration.
+//! - An encoding that git knows and `encoding` does not, or a character that the two may encode differently, is refused.
+//! - `core.ignoreCase` counts as false, `core.protectHFS` and `core.protectNTFS` as true.
+//! - `keep` is read as a line of a `.gitignore`: blanks at its end do not count, as they would for `git clean -e`.
 
 use std::{path::Path, sync::atomic::Ordering};
 
 use gix::{bstr::ByteSlice, index::entry::Stat};
 
-use self::{context::Context, left::Left, memory::Remembered, plan::Plan, stored::Stored, walk::Found};
+use self::{
+    attributes::Sources, context::Context, left::Left, memory::Remembered, plan::Plan, stored::Stored,
+    walk::Found,
+};
 use crate::base::report::Mixed;
 
 mod apply;
@@ -108,8 +114,11 @@ pub fn update(
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
     let attributes = match found.checks.is_empty() {
-        true => outside::Rules::default(),
-        false => outside::Rules::read(repo, root, &outside::ATTRIBUTES)?,
+        true => Sources::default(),
+        false => {
+            let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
+            Sources::of(&plan.index, found.paths(&plan.index), outside)
+        }
     };
     obstacles::check(&mut cx, &plan, &found, &old, &attributes)?;
     if options.over.load(Ordering::Relaxed) {
@@ -163,7 +172,7 @@ fn change(
     plan: &Plan<'_>,
     found: &Found,
     old: &Stored,
-    attributes: &outside::Rules,
+    attributes: &Sources,
 ) -> Result<(Outcome, Stats, Left), Error> {
     let mut left = Left::default();
     let mut done = Outcome {

@@ -1,4 +1,4 @@
-//! Somebody's git is at work in a target: what it holds is left to it.
+//! Somebody's git is at work in a target: what it holds is left to it. What only git knows is refused.
 
 use std::{
     fs,
@@ -155,4 +155,145 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
     assert!(seen.contains("\"outcome\":\"updated\""), "{seen}");
     assert!(child.wait().unwrap().success());
     assert_eq!(world.site()["a"], file("3"));
+}
+
+/// `once site` fails with `exit` and a last line that begins with `begin`, and says each of `parts`.
+fn refused(world: &World, begin: &str, parts: &[&str]) {
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with(begin), "{last}");
+    for part in parts {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+}
+
+#[test]
+fn encodings_that_only_git_knows_are_refused_before_anything_is_written() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    let before = world.site();
+    for (name, text) in [
+        ("UTF-7", "a"),
+        ("IBM037", "a"),
+        ("ASCII//TRANSLIT", "ä"),
+        ("BIG5", "か"),
+        ("ISO-2022-JP", "a"),
+    ] {
+        source.rewrite([
+            (
+                ".gitattributes",
+                file(&format!("*.txt working-tree-encoding={name}\n")),
+            ),
+            ("a", file("2")),
+            ("z/b.txt", file(text)),
+        ]);
+        refused(
+            &world,
+            "error site repository: ",
+            &["\"z/b.txt\"", name, "nothing was written"],
+        );
+        assert_eq!(world.site(), before, "{name}");
+    }
+    // What git knows by another name, has no code for, or has never heard of, is as git leaves it.
+    for (name, text, bytes) in [
+        ("cp437", "é", &b"\x82"[..]),
+        ("UCS-4LE", "a", b"a\0\0\0"),
+        ("ISO8859-9", "€", "€".as_bytes()),
+        ("unheard-of", "é", "é".as_bytes()),
+    ] {
+        source.rewrite([
+            (
+                ".gitattributes",
+                file(&format!("*.txt working-tree-encoding={name}\n")),
+            ),
+            ("a", file(name)),
+            ("b.txt", file(text)),
+        ]);
+        let ended = world.deploy();
+        assert_eq!(world.site()["b.txt"], Entry::File(bytes.to_vec()), "{name}");
+        let is_left = bytes == text.as_bytes();
+        assert_eq!(
+            ended.err.contains("working-tree-encoding"),
+            is_left,
+            "{name}: {ended:?}"
+        );
+    }
+}
+
+/// The configuration `text` at `path`, and `more` at its end.
+fn extend(path: &Path, more: &str) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    fs::write(path, format!("{text}{more}")).unwrap();
+    text
+}
+
+#[test]
+fn formats_that_only_git_knows_are_refused() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    source.commit([("a", file("2"))]);
+    let version = |version: &str| format!("[core]\n\trepositoryformatversion = {version}\n");
+    let cases = [
+        (
+            version("1") + "[extensions]\n\tfuture = true\n",
+            "extensions.future",
+        ),
+        (
+            version("1") + "[extensions]\n\tcompatObjectFormat = sha256\n",
+            "extensions.compatobjectformat",
+        ),
+        (
+            version("1") + "[extensions]\n\trefStorage = reftable\n",
+            "git refs migrate",
+        ),
+        (
+            version("0") + "[extensions]\n\trefStorage = files\n",
+            "repositoryformatversion is 0",
+        ),
+        (version("2"), "repositoryformatversion is 2"),
+    ];
+    let (clone, theirs) = (world.path("site/.git/config"), world.path("repo.git/config"));
+    for (more, part) in &cases {
+        let text = extend(&clone, more);
+        refused(&world, "error site repository: ", &[part, "site/.git"]);
+        fs::write(&clone, text).unwrap();
+        let text = extend(&theirs, more);
+        refused(&world, "error site remote: ", &[part, "repo.git"]);
+        fs::write(&theirs, text).unwrap();
+    }
+    assert_eq!(world.site()["a"], file("1"));
+    // What git passes over, and what is known.
+    let known =
+        version("1") + "[extensions]\n\tpreciousObjects = true\n\tworktreeConfig = true\n\tnoop-v1 = x\n";
+    extend(&theirs, &known);
+    extend(&clone, &(version("0") + "[extensions]\n\tfuture = true\n"));
+    world.deploy();
+    assert_eq!(world.site()["a"], file("2"));
+}
+
+#[test]
+fn a_path_without_its_end_is_told_of_it() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    world.deploy();
+    let whole = world.path("repo.git");
+    fs::rename(&whole, world.path("bare.git")).unwrap();
+    let repo = world.path("bare");
+    world.config_of(&format!(
+        "\"site\": (repo: {repo:?}, path: \"site\", retries: 0),"
+    ));
+    refused(
+        &world,
+        "error site remote: ",
+        &["no repository at", "there is one at", "bare.git: write that"],
+    );
 }

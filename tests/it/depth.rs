@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::{
     source::{Source, file},
-    world::{Daemon, World, git, have, last_line},
+    world::{Daemon, World, git, have, last_line, machine},
 };
 
 /// What the tests give a daemon. It has a few dozen open without any run.
@@ -411,7 +411,7 @@ fn what_hooks_leave_in_their_temporary_directory() {
     deep.deploy(&daemon);
     if scratch.join("d").exists() {
         // Without a sandbox for its hooks, the daemon has none of its own.
-        eprintln!("SKIPPED: hooks have no temporary directory here");
+        machine::skipped("hooks have no temporary directory here");
         descent::remove_all(&scratch).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Names that no checkout may write, see fsck's list in git-fsck(1) and CVE-2014-9390.
-const NAMES: [&[u8]; 14] = [
+const NAMES: [&[u8]; 17] = [
     b"..",
     b".",
     b".git",
@@ -21,6 +21,9 @@ const NAMES: [&[u8]; 14] = [
     b".git::$INDEX_ALLOCATION",
     ".g\u{200c}it".as_bytes(),
     ".gi\u{feff}t".as_bytes(),
+    br".git\x",
+    br"GIT~1\x",
+    br"a\.git\x",
     b"a/b",
     b"../../escape",
 ];

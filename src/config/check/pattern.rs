@@ -30,6 +30,10 @@ fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> 
     if bare.trim().is_empty() {
         return wrong("it is empty", "remove it");
     }
+    // Blanks at the end do not count, as in a .gitignore.
+    if bare.trim_end_matches(' ').trim_matches('/').is_empty() {
+        return wrong("it is nothing but slashes", "write what is below: \"/uploads/\"");
+    }
     if text.contains(['\0', '\n', '\r']) {
         return wrong("it contains a line break or NUL", "write one pattern a string");
     }

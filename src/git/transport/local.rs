@@ -16,7 +16,6 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use gix_transport::{
@@ -26,117 +25,14 @@ use gix_transport::{
 
 use super::{Deadline, Timed, Transport};
 use crate::{
-    base::{
-        fault::{Blame, Kind, kind_of_io},
-        mutex,
-        name::AbsPath,
-    },
+    base::{mutex, name::AbsPath},
     git::{large::Scratch, repository, upload_pack},
 };
 
-/// A local repository cannot be fetched from.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum Error {
-    /// There is nothing.
-    #[error("there is no repository at {path}: no such file or directory")]
-    #[diagnostic(help("correct `repo`, or create the repository"))]
-    Absent {
-        /// Where.
-        path: PathBuf,
-    },
-    /// It may not be read.
-    #[error("the repository at {path} may not be read: permission denied")]
-    #[diagnostic(help("the user that gitsocket runs as must be able to read all of it"))]
-    Denied {
-        /// Where.
-        path: PathBuf,
-    },
-    /// There is a file.
-    #[error("{path} is a file, not a repository")]
-    #[diagnostic(help("`repo` must name a worktree, a bare repository or a .git directory"))]
-    File {
-        /// Where.
-        path: PathBuf,
-    },
-    /// There is something else.
-    #[error("{path} is not a usable git repository: {reason}")]
-    #[diagnostic(help(
-        "`repo` must name a worktree, a bare repository or a .git directory; none is searched for above it"
-    ))]
-    NotRepository {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// It, or what it borrows from, holds what git would not put there.
-    #[error("{path} is not a usable git repository: {trap}")]
-    #[diagnostic(help("see who put it there, and remove it, or let `repo` name another repository"))]
-    Trap {
-        /// Where.
-        path: PathBuf,
-        /// What is there.
-        trap: String,
-    },
-    /// It does not let itself be opened.
-    #[error("the repository at {path} could not be opened in {}", humantime::format_duration(*after))]
-    #[diagnostic(help(
-        "see whether its file system answers, and that no file in it is a fifo or a device; \
-         if it is only slow, raise the trigger's `timeout`"
-    ))]
-    Slow {
-        /// Where.
-        path: PathBuf,
-        /// The whole time allowed.
-        after: Duration,
-    },
-    /// Earlier fetches from it were given up, but their threads cannot be.
-    #[error("{MAX_LEFT} earlier fetches from {path} still hang in reading it")]
-    #[diagnostic(help(
-        "see whether its file system answers, and that no file in it is a fifo or a device; \
-         then restart the daemon, if they do not end by themselves"
-    ))]
-    Hanging {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Its refs are kept in a way that is not known here.
-    #[error("the repository at {path} stores its refs as {format:?}, which is not supported")]
-    #[diagnostic(help("convert it with `git refs migrate --ref-format=files`"))]
-    RefFormat {
-        /// Where.
-        path: PathBuf,
-        /// How.
-        format: String,
-    },
-    /// The system has no thread or socket left.
-    #[error("cannot serve the repository at {path}")]
-    #[diagnostic(help("the limits on processes, threads or open files may be reached"))]
-    Serve {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
+mod error;
 
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Serve { source, .. } => match kind_of_io(source) {
-                Kind::Path => Kind::Resources,
-                kind => kind,
-            },
-            Self::Slow { .. } => Kind::Timeout,
-            _ => Kind::Remote,
-        }
-    }
-}
-
-/// So many threads may be left behind in reading one source; another fetch from it waits for the end of one of them.
-/// A thread that nothing holds up ends a moment after its client.
-const MAX_LEFT: usize = 3;
+pub(super) use error::Error;
+use error::MAX_LEFT;
 
 /// The threads that serve. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -282,20 +178,30 @@ fn serve(
 fn open(path: &AbsPath) -> Result<gix::Repository, Error> {
     let path = path.as_path();
     let meta = std::fs::metadata(path).map_err(|err| unreadable(path, &err))?;
-    let repo = repository::open_source(path).map_err(|err| explain(path, &meta, &err))?;
-    match repo.config_snapshot().string("extensions.refStorage") {
-        Some(format) if format.to_ascii_lowercase() != b"files" => Err(Error::RefFormat {
-            path: path.into(),
-            format: format.to_string(),
-        }),
-        _ => Ok(repo),
+    repository::open_source(path).map_err(|err| explain(path, &meta, &err))
+}
+
+/// What to do where there is nothing at `path`. git would take what has `.git` at its end besides; a sandbox lets only be
+/// read what the configuration names.
+fn absent(path: &Path) -> String {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(".git");
+    match Path::new(&longer).exists() {
+        true => format!(
+            "there is one at {}: write that, git alone adds the end",
+            longer.display()
+        ),
+        false => "correct `repo`, or create the repository".to_owned(),
     }
 }
 
 fn unreadable(path: &Path, err: &io::Error) -> Error {
     let path = path.to_owned();
     match err.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Absent { path },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Absent {
+            help: absent(&path),
+            path,
+        },
         io::ErrorKind::PermissionDenied => Error::Denied { path },
         _ => Error::NotRepository {
             path,
@@ -310,6 +216,12 @@ fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
         return Error::Trap {
             path: path.into(),
             trap: trap.to_string(),
+        };
+    }
+    if let Some(unsupported) = err.downcast_any_ref::<repository::Unsupported>() {
+        return Error::Format {
+            path: path.into(),
+            unsupported: unsupported.clone(),
         };
     }
     let denied =
@@ -354,6 +266,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::base::fault::{Blame as _, Kind};
 
     fn path(path: &Path) -> AbsPath {
         AbsPath::resolve(Path::new("/"), path).unwrap()
@@ -439,6 +352,6 @@ mod tests {
         )
         .unwrap();
         let err = said("repo");
-        assert!(matches!(err, Error::RefFormat { .. }), "{err}");
+        assert!(matches!(err, Error::Format { .. }), "{err}");
     }
 }

@@ -8,14 +8,13 @@ use gix::index::entry::{Mode, Stat};
 
 use super::{
     Error,
-    attributes::{AttributeFiles, attribute_files},
+    attributes::Sources,
     bulk,
     content::Content,
     context::{Context, Options, Throttle},
     dirs::Dirs,
     left::{self, Left},
     notice::{Notice, Notices},
-    outside,
     stored::Stored,
     threads::{self, Shares},
     walk::{Check, Found},
@@ -40,7 +39,7 @@ pub(super) fn write(
     found: &Found,
     old: &Stored,
     new: &gix::index::State,
-    attributes: &outside::Rules,
+    attributes: &Sources,
     left: &mut Left,
 ) -> Written {
     let mut notices = Notices::default();
@@ -94,7 +93,7 @@ pub(super) fn differing(
     found: &Found,
     old: &Stored,
     new: &gix::index::State,
-    attributes: &outside::Rules,
+    attributes: &Sources,
 ) -> Result<Vec<usize>, Error> {
     let job = Job::new(cx.options, found, old, new, attributes, 1);
     let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
@@ -120,8 +119,7 @@ struct Job<'a> {
     checks: &'a [Check],
     old: &'a Stored,
     new: &'a gix::index::State,
-    files: AttributeFiles,
-    attributes: &'a outside::Rules,
+    attributes: &'a Sources,
     shares: Shares,
     progress: Mutex<Throttle>,
 }
@@ -141,19 +139,14 @@ impl<'a> Job<'a> {
         found: &'a Found,
         old: &'a Stored,
         new: &'a gix::index::State,
-        attributes: &'a outside::Rules,
+        attributes: &'a Sources,
         threads: usize,
     ) -> Self {
-        let paths = found
-            .checks
-            .iter()
-            .map(|check| new.entries()[check.entry].path(new));
         Self {
             options,
             checks: &found.checks,
             old,
             new,
-            files: attribute_files(new, paths),
             attributes,
             shares: Shares::new(found.checks.len(), threads),
             progress: Mutex::new(Throttle::default()),
@@ -165,7 +158,7 @@ impl<'a> Job<'a> {
             options: self.options,
             repo,
             dirs,
-            content: Content::new(repo, self.files.clone(), self.attributes),
+            content: Content::new(repo, self.attributes),
         }
     }
 
@@ -278,8 +271,8 @@ impl<'w> Writer<'w> {
             before => {
                 let racy = checks.iter().filter(|check| check.racy);
                 let paths = racy.map(|check| new.entries()[check.entry].path(new));
-                let files = attribute_files(&old.index, paths);
-                before.insert(Content::new(self.worker.repo, files, attributes))
+                let then = Sources::of(&old.index, paths, attributes.outside.clone());
+                before.insert(Content::new(self.worker.repo, &then))
             }
         };
         let then = before.of(file.id, file.mode, file.path, &mut Notices::default());

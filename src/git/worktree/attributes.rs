@@ -3,7 +3,7 @@
 //!
 //! gix's own stack takes `info/attributes` for less than the `.gitattributes` of a subdirectory; git does not.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use gix::{
     attrs::{
@@ -18,13 +18,53 @@ use gix::{
 use super::{Error, dirs, outside};
 
 /// Where each `.gitattributes` is, in ascending order, and what it is.
-pub(super) type AttributeFiles = Vec<(BString, gix::ObjectId)>;
+type AttributeFiles = Vec<(BString, gix::ObjectId)>;
+
+/// Where attributes come from.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) files: AttributeFiles,
+    pub(super) outside: outside::Rules,
+}
+
+impl Sources {
+    /// Those for the files of `index` at `paths`, which are sorted.
+    pub(super) fn of<'p>(
+        index: &gix::index::State,
+        paths: impl Iterator<Item = &'p BStr>,
+        outside: outside::Rules,
+    ) -> Self {
+        let files = attribute_files(index, paths);
+        Self { files, outside }
+    }
+
+    /// Whether `word` is in any of them.
+    pub(super) fn mention(&self, repo: &gix::Repository, word: &str) -> Result<bool, Error> {
+        let outside::Rules { info, configured } = &self.outside;
+        if info.contains_str(word) || configured.contains_str(word) {
+            return Ok(true);
+        }
+        for (path, id) in &self.files {
+            if blob(repo, path, *id)?.contains_str(word) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn blob(repo: &gix::Repository, path: &BString, id: gix::ObjectId) -> Result<Vec<u8>, Error> {
+    let blob = repo.find_object(id).and_then(gix::Object::try_into_blob);
+    let blob = blob.map_err(|err| Error::Object {
+        id,
+        path: path.to_string(),
+        reason: err.to_string(),
+    })?;
+    Ok(blob.detach().data)
+}
 
 /// Every `.gitattributes` of `index` that has a say in the attributes of `paths`, which are sorted.
-pub(super) fn attribute_files<'p>(
-    index: &gix::index::State,
-    paths: impl Iterator<Item = &'p BStr>,
-) -> AttributeFiles {
+fn attribute_files<'p>(index: &gix::index::State, paths: impl Iterator<Item = &'p BStr>) -> AttributeFiles {
     let mut files = BTreeMap::new();
     let mut last = None;
     for dir in paths.map(|path| dirs::split(path).0) {
@@ -65,13 +105,9 @@ pub(super) struct Attributes<'r> {
 }
 
 impl<'r> Attributes<'r> {
-    /// Those called `wanted`, as `files` and `outside` say.
-    pub(super) fn new(
-        repo: &'r gix::Repository,
-        files: AttributeFiles,
-        outside: &outside::Rules,
-        wanted: &[&str],
-    ) -> Self {
+    /// Those called `wanted`, as `sources` say.
+    pub(super) fn new(repo: &'r gix::Repository, sources: &Sources, wanted: &[&str]) -> Self {
+        let Sources { files, outside } = sources;
         let mut names = MetadataCollection::default();
         let mut search = |texts: &[&[u8]]| {
             let mut search = Search::default();
@@ -81,13 +117,14 @@ impl<'r> Attributes<'r> {
             search
         };
         // What git has built in.
-        let globals = search(&[b"[attr]binary -diff -merge -text", &outside.configured]);
-        let info = search(&[&outside.info]);
+        let configured = text_of_file(&outside.configured);
+        let globals = search(&[b"[attr]binary -diff -merge -text", &configured]);
+        let info = search(&[&text_of_file(&outside.info)]);
         let mut found = Outcome::default();
         found.initialize_with_selection(&names, wanted);
         Self {
             repo,
-            files,
+            files: files.clone(),
             globals,
             directories: Search::default(),
             info,
@@ -130,16 +167,10 @@ impl<'r> Attributes<'r> {
             let Ok(at) = self.files.binary_search_by(|(have, _)| have.cmp(&path)) else {
                 continue;
             };
-            let id = self.files[at].1;
-            let blob = self.repo.find_object(id).and_then(gix::Object::try_into_blob);
-            let blob = blob.map_err(|err| Error::Object {
-                id,
-                path: path.to_string(),
-                reason: err.to_string(),
-            })?;
+            let text = as_it_is(&blob(self.repo, &path, self.files[at].1)?).into_owned();
             add(
                 &mut self.directories,
-                &blob.data,
+                &text,
                 path,
                 &mut self.names,
                 dir.is_empty(),
@@ -147,6 +178,20 @@ impl<'r> Attributes<'r> {
             self.entered.push(dir.into());
         }
         Ok(())
+    }
+}
+
+/// git overlooks a byte order mark of UTF-8 in a file.
+fn text_of_file(text: &[u8]) -> Cow<'_, [u8]> {
+    as_it_is(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text))
+}
+
+/// For git, a byte order mark is part of the first pattern: of any in a file, and in a blob of UTF-8's, too. gix would
+/// overlook it, where it is at the very beginning.
+fn as_it_is(text: &[u8]) -> Cow<'_, [u8]> {
+    match text.first() {
+        Some(first) if !first.is_ascii() || matches!(first, 0 | 0x0e | b'+') => [b"\n", text].concat().into(),
+        _ => text.into(),
     }
 }
 

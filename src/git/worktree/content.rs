@@ -14,10 +14,10 @@ use gix::{
 
 use super::{
     Error,
-    attributes::{AttributeFiles, Attributes},
-    encoding, ident,
+    attributes::{Attributes, Sources},
+    encoding::{self, Unencoded},
+    ident,
     notice::{Notice, Notices},
-    outside,
 };
 use crate::{base::mutex, git::large::LARGE};
 
@@ -60,6 +60,8 @@ impl std::ops::Deref for Bytes {
 enum Wrong {
     /// There is too much to convert: so many bytes.
     Large(u64),
+    /// git can encode it, and this program cannot: the encoding, and why.
+    Encoding(String, String),
     Other(String),
 }
 
@@ -88,6 +90,12 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Whether git converts the content while it reads it, as `classify_conv_attrs` in its convert.c has it.
+    fn is_streamed(&self) -> bool {
+        use AttributesDigest as D;
+        self.encoding.is_none() && !matches!(self.digest, D::TextAuto | D::TextAutoCrlf)
+    }
+
     fn conversion(&self, config: eol::Configuration) -> Conversion {
         use AttributesDigest as D;
         match self.digest {
@@ -100,10 +108,10 @@ impl Wanted {
 }
 
 impl<'r> Content<'r> {
-    /// For files whose attributes are in `files` and `outside`.
-    pub(super) fn new(repo: &'r gix::Repository, files: AttributeFiles, outside: &outside::Rules) -> Self {
+    /// For files whose attributes are in `sources`.
+    pub(super) fn new(repo: &'r gix::Repository, sources: &Sources) -> Self {
         Self {
-            attributes: Attributes::new(repo, files, outside, &ATTRIBUTES),
+            attributes: Attributes::new(repo, sources, &ATTRIBUTES),
             eol: configured_eol(repo),
             repo,
         }
@@ -146,12 +154,29 @@ impl<'r> Content<'r> {
             limit: LARGE,
         };
         let bytes = self
-            .convert(blob, &wanted, path, notices)
+            .convert((id, blob), &wanted, path, notices)
             .map_err(|wrong| match wrong {
                 Wrong::Large(size) => too_large(size),
+                Wrong::Encoding(name, reason) => Error::Encoding {
+                    path: path.to_string(),
+                    name,
+                    reason,
+                },
                 Wrong::Other(reason) => failed(reason),
             })?;
         Ok(Bytes { bytes, _turn: turn })
+    }
+
+    /// Refuse an encoding that git can make of the blob `id` at `path`, and this program cannot. What else may be wrong
+    /// with it shows when it is written.
+    pub(super) fn check_encoding(&mut self, id: gix::ObjectId, mode: Mode, path: &BStr) -> Result<(), Error> {
+        if !matches!(mode, Mode::FILE | Mode::FILE_EXECUTABLE) || self.wanted(path)?.encoding.is_none() {
+            return Ok(());
+        }
+        match self.of(id, mode, path, &mut Notices::default()) {
+            Err(err @ Error::Encoding { .. }) => Err(err),
+            _ => Ok(()),
+        }
     }
 
     /// What is to be converted in a file that is not held in memory.
@@ -174,16 +199,17 @@ impl<'r> Content<'r> {
     /// The order is git's: ident, line endings, encoding.
     fn convert(
         &self,
-        mut content: Vec<u8>,
+        (id, mut content): (gix::ObjectId, Vec<u8>),
         wanted: &Wanted,
         path: &BStr,
         notices: &mut Notices,
     ) -> Result<Vec<u8>, Wrong> {
-        if wanted.ident
-            && let Some(expanded) = ident::expand(&content, self.repo.object_hash())
-        {
-            content = expanded;
-        }
+        let expanded = match wanted.ident {
+            true if wanted.is_streamed() => ident::expand_streamed(&content, &id),
+            true => ident::expand(&content, &id),
+            false => None,
+        };
+        content = expanded.unwrap_or(content);
         if wanted.digest.to_eol(self.eol) == Some(eol::Mode::CrLf) {
             bounded(&content)?;
         }
@@ -196,10 +222,9 @@ impl<'r> Content<'r> {
         if let Some(name) = &wanted.encoding {
             bounded(&content)?;
             match encoding::encode(&content, name) {
-                Ok(Some(encoded)) => content = encoded,
-                Ok(None) => {}
-                // git says so and writes what it has, too.
-                Err(_) => notices.note(Notice::Encoding, path),
+                Ok(encoded) => content = encoded,
+                Err(Unencoded::Left) => notices.note(Notice::Encoding, path),
+                Err(Unencoded::Refused(reason)) => return Err(Wrong::Encoding(name.clone(), reason)),
             }
         }
         Ok(content)
@@ -214,7 +239,9 @@ impl<'r> Content<'r> {
             digest: digest(text_digest(text).or_else(|| text_digest(crlf)), eol, self.eol),
             ident: ident.is_set(),
             filter: value(filter).is_some(),
-            encoding: value(encoding).map(|name| name.to_str_lossy().into_owned()),
+            encoding: value(encoding)
+                .map(|name| name.to_str_lossy().into_owned())
+                .filter(|name| !name.is_empty() && !encoding::is_utf8(name)),
         })
     }
 }

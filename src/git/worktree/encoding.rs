@@ -1,103 +1,192 @@
 //! The `working-tree-encoding` attribute: text leaves the repository as UTF-8 and arrives in another encoding.
 //!
-//! UTF-16, UTF-32 and Latin-1 are written here, as git does with glibc's iconv: the encoders of the web's
-//! standard, which gix-filter uses, write UTF-8 where UTF-16 is asked for, and windows-1252 for Latin-1.
+//! git asks iconv, and here glibc's counts: its names, and its codes. What git can encode and this program cannot is an
+//! error; what git cannot encode either stays as it is, and git says so, too. Never are there other bytes without a word.
 
-use gix::filter::plumbing::{encoding::Encoding, worktree::encode_to_worktree};
+mod double;
+mod others;
+mod tables;
 
-/// `content` in the encoding `name`, nothing if that is UTF-8 anyway, or why that cannot be.
-pub(super) fn encode(content: &[u8], name: &str) -> Result<Option<Vec<u8>>, String> {
-    if content.is_empty() || unicode(name).is_some_and(|rest| rest == "8") {
-        return Ok(None);
-    }
-    let text = || std::str::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned());
-    if let Some(encoded) = unicode(name).map(|rest| encode_unicode(text()?, &rest)) {
-        return encoded.map(Some);
-    }
-    if let Some(limit) = single_byte(name) {
-        return text()?
-            .chars()
-            .map(|c| u8::try_from(c).ok().filter(|byte| *byte <= limit))
-            .collect::<Option<_>>()
-            .map(Some)
-            .ok_or_else(|| format!("{name} has no code for one of its characters"));
-    }
-    let encoding = Encoding::for_label(name.as_bytes()).ok_or_else(|| format!("{name} is not known"))?;
-    let mut out = Vec::new();
-    encode_to_worktree(content, encoding, &mut out)
-        .map(|()| Some(out))
-        .map_err(|err| err.to_string())
+/// Why text was not encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unencoded {
+    /// git cannot do it either, and writes what is in the repository.
+    Left,
+    /// git can, or may, for this reason.
+    Refused(String),
 }
 
-/// What follows `UTF` or `UTF-`, in capitals.
-fn unicode(name: &str) -> Option<String> {
-    let name = name.to_ascii_uppercase();
-    let rest = name.strip_prefix("UTF")?;
-    Some(rest.strip_prefix('-').unwrap_or(rest).into())
+/// An encoding that git, or glibc, has a name for.
+#[derive(Clone, Copy)]
+enum Encoding {
+    Unicode(Form),
+    /// Its characters above ASCII, see [`tables::TABLES`].
+    Single(&'static str),
+    Double(&'static double::Double),
+    /// It is not known here.
+    Other,
 }
 
-/// `UTF-16` and `UTF-32` without an order of bytes: little-endian after a byte order mark.
-fn encode_unicode(text: &str, form: &str) -> Result<Vec<u8>, String> {
-    let (mark, little, wide) = match form {
-        "16" | "16LE-BOM" => (true, true, false),
-        "16BE-BOM" => (true, false, false),
-        "16LE" => (false, true, false),
-        "16BE" => (false, false, false),
-        "32" => (true, true, true),
-        "32LE" => (false, true, true),
-        "32BE" => (false, false, true),
-        _ => return Err(format!("UTF-{form} is not known")),
+/// How Unicode's characters become bytes.
+#[derive(Clone, Copy)]
+struct Form {
+    /// A byte order mark comes first.
+    mark: bool,
+    little: bool,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Utf16,
+    /// As UTF-16, without pairs of units.
+    Ucs2,
+    Utf32,
+}
+
+/// Whether `name` is what text is encoded in anyway, as `same_encoding` in git's utf8.c.
+pub(super) fn is_utf8(name: &str) -> bool {
+    matches!(name.to_ascii_uppercase().as_str(), "UTF-8" | "UTF8")
+}
+
+/// `content` in the encoding `name`.
+pub(super) fn encode(content: &[u8], name: &str) -> Result<Vec<u8>, Unencoded> {
+    let encoding = find(name).ok_or(Unencoded::Left)?;
+    let text = std::str::from_utf8(content).map_err(|_| Unencoded::Left)?;
+    match encoding {
+        _ if text.is_empty() => Ok(Vec::new()),
+        Encoding::Unicode(form) => form.encode(text).ok_or(Unencoded::Left),
+        Encoding::Single(chars) => single(text, chars).ok_or(Unencoded::Left),
+        Encoding::Double(double) => double.encode(text).map_err(|c| {
+            Unencoded::Refused(format!(
+                "gitsocket and git may differ in the code of {c:?} (U+{:04X})",
+                u32::from(c)
+            ))
+        }),
+        Encoding::Other => Err(Unencoded::Refused("gitsocket does not know this encoding".into())),
+    }
+}
+
+/// The encoding `name`; nothing if glibc does not know it.
+fn find(name: &str) -> Option<Encoding> {
+    let known = name.to_ascii_uppercase();
+    let marked = match known.strip_prefix("UTF").map(|rest| rest.trim_start_matches('-')) {
+        // git's own.
+        Some("16LE-BOM") => Some(true),
+        Some("16BE-BOM") => Some(false),
+        _ => None,
     };
-    let mut out = Vec::with_capacity(text.len() * 2);
-    for c in mark.then_some('\u{feff}').into_iter().chain(text.chars()) {
-        match wide {
-            true if little => out.extend(u32::from(c).to_le_bytes()),
-            true => out.extend(u32::from(c).to_be_bytes()),
-            false => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.extend(if little {
-                        unit.to_le_bytes()
-                    } else {
-                        unit.to_be_bytes()
-                    });
+    if let Some(little) = marked {
+        return Some(Encoding::Unicode(Form::new(true, little, Unit::Utf16)));
+    }
+    // glibc overlooks other signs than these, and takes what follows a slash for a wish (`//TRANSLIT`).
+    let is_sign = |c: &char| c.is_ascii_alphanumeric() || "_-.,:/".contains(*c);
+    let plain: String = known.chars().filter(is_sign).collect();
+    let base = plain.split('/').next().unwrap_or_default();
+    let found = find_plain(base)?;
+    Some(if base == known { found } else { Encoding::Other })
+}
+
+fn find_plain(name: &str) -> Option<Encoding> {
+    // The locale's.
+    if name.is_empty() {
+        return Some(Encoding::Other);
+    }
+    if let Some(form) = Form::of(name) {
+        return Some(Encoding::Unicode(form));
+    }
+    let has = |names: &str| names.split(' ').any(|known| known == name);
+    // git tries another spelling of this one.
+    let single = tables::TABLES
+        .iter()
+        .find(|(names, _)| has(names) || (name == "LATIN-1" && names.starts_with("ISO-8859-1 ")));
+    if let Some((_, chars)) = single {
+        return Some(Encoding::Single(chars));
+    }
+    let double = double::ALL.iter().find(|double| has(double.names));
+    let other = || has(others::OTHERS).then_some(Encoding::Other);
+    double.map(Encoding::Double).or_else(other)
+}
+
+impl Form {
+    const fn new(mark: bool, little: bool, unit: Unit) -> Self {
+        Self { mark, little, unit }
+    }
+
+    /// What glibc means by `name` on machines whose bytes are in ascending order.
+    fn of(name: &str) -> Option<Self> {
+        use Unit::{Ucs2, Utf16, Utf32};
+        Some(match name {
+            "UTF-16" | "UTF16" => Self::new(true, true, Utf16),
+            "UTF-16LE" | "UTF16LE" => Self::new(false, true, Utf16),
+            "UTF-16BE" | "UTF16BE" => Self::new(false, false, Utf16),
+            "UTF-32" | "UTF32" => Self::new(true, true, Utf32),
+            "UTF-32LE" | "UTF32LE" | "UCS-4LE" => Self::new(false, true, Utf32),
+            "UTF-32BE" | "UTF32BE" | "UCS-4BE" | "UCS-4" | "UCS4" => Self::new(false, false, Utf32),
+            "UCS-2" | "UCS2" | "UCS-2LE" => Self::new(false, true, Ucs2),
+            "UCS-2BE" => Self::new(false, false, Ucs2),
+            _ => return None,
+        })
+    }
+
+    fn encode(self, text: &str) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(text.len() * 2);
+        for c in self.mark.then_some('\u{feff}').into_iter().chain(text.chars()) {
+            if self.unit == Unit::Utf32 {
+                let code = u32::from(c);
+                out.extend(if self.little {
+                    code.to_le_bytes()
+                } else {
+                    code.to_be_bytes()
+                });
+                continue;
+            }
+            let mut units = [0; 2];
+            match c.encode_utf16(&mut units) {
+                [_, _] if self.unit == Unit::Ucs2 && is_tag(c) => {}
+                [_, _] if self.unit == Unit::Ucs2 => return None,
+                units => {
+                    for unit in units {
+                        out.extend(if self.little {
+                            unit.to_le_bytes()
+                        } else {
+                            unit.to_be_bytes()
+                        });
+                    }
                 }
             }
         }
+        Some(out)
     }
-    Ok(out)
 }
 
-/// The highest code of an encoding whose codes are Unicode's.
-fn single_byte(name: &str) -> Option<u8> {
-    match name.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
-        "iso88591" | "latin1" | "l1" => Some(0xff),
-        "ascii" | "usascii" => Some(0x7f),
-        _ => None,
+/// `text` in an encoding of one byte a character.
+fn single(text: &str, chars: &str) -> Option<Vec<u8>> {
+    let first: u8 = if chars.chars().count() == 96 { 0xa0 } else { 0x80 };
+    let mut codes: Vec<(char, u8)> = (0x80..first)
+        .map(|code| (char::from(code), code))
+        .chain(chars.chars().zip(first..=0xff))
+        .filter(|(c, _)| *c != char::REPLACEMENT_CHARACTER)
+        .collect();
+    codes.sort_unstable();
+    let mut out = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c as u8);
+        } else if let Ok(at) = codes.binary_search_by_key(&c, |(c, _)| *c) {
+            out.push(codes[at].1);
+        } else if !is_tag(c) {
+            return None;
+        }
     }
+    Some(out)
+}
+
+/// Characters that glibc leaves out where an encoding has none for them.
+fn is_tag(c: char) -> bool {
+    matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn as_git_encodes() {
-        let encode = |text: &str, name| encode(text.as_bytes(), name).map_err(|_| ());
-        assert_eq!(
-            encode("aä", "UTF-16"),
-            Ok(Some(vec![0xff, 0xfe, b'a', 0, 0xe4, 0]))
-        );
-        assert_eq!(encode("a", "utf16be"), Ok(Some(vec![0, b'a'])));
-        assert_eq!(encode("a", "UTF-16LE-BOM"), Ok(Some(vec![0xff, 0xfe, b'a', 0])));
-        assert_eq!(encode("a", "UTF-32BE"), Ok(Some(vec![0, 0, 0, b'a'])));
-        assert_eq!(encode("ä\u{85}", "ISO-8859-1"), Ok(Some(vec![0xe4, 0x85])));
-        assert_eq!(encode("€", "windows-1252"), Ok(Some(vec![0x80])));
-        assert_eq!(encode("ä", "UTF-8"), Ok(None));
-        assert_eq!(encode("", "UTF-16"), Ok(None));
-        assert_eq!(encode("€", "latin-1"), Err(()));
-        assert_eq!(encode("a", "UTF-5"), Err(()));
-        assert_eq!(encode("a", "no-such"), Err(()));
-        assert!(super::encode(&[0xff], "UTF-16").is_err());
-    }
-}
+mod tests;

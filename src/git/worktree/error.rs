@@ -48,7 +48,7 @@ pub enum Error {
     /// A file is too large for what its attributes ask for.
     #[error("{path:?} has {}, and its attributes ask to convert it: more than {} are not converted", ByteSize(*size), ByteSize(*limit))]
     #[diagnostic(help(
-        "let its line in .gitattributes say `-text -ident -working-tree-encoding`, and it is written as it is"
+        "let its line in .gitattributes say `-text -ident !working-tree-encoding`, and it is written as it is"
     ))]
     Convert {
         /// The path.
@@ -57,6 +57,21 @@ pub enum Error {
         size: u64,
         /// The most that is converted, in bytes.
         limit: u64,
+    },
+    /// git can encode a file as its attributes ask for, and this program cannot.
+    #[error(
+        "{path:?} cannot be written in the working-tree-encoding {name:?} of its attributes: {reason}; nothing was written"
+    )]
+    #[diagnostic(help(
+        "let .gitattributes say another one, as UTF-16LE-BOM or windows-1252; or, where it may stay UTF-8, `!working-tree-encoding`"
+    ))]
+    Encoding {
+        /// The path.
+        path: String,
+        /// The encoding.
+        name: String,
+        /// Why not.
+        reason: String,
     },
     /// The new tree needs the place of something that must be kept.
     #[error("{path:?} cannot be written: {kept:?} is in its way and must be kept; nothing was written")]
@@ -193,9 +208,11 @@ impl Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Tree { .. } | Self::Object { .. } | Self::TooLarge { .. } | Self::Convert { .. } => {
-                Kind::Repository
-            }
+            Self::Tree { .. }
+            | Self::Object { .. }
+            | Self::TooLarge { .. }
+            | Self::Convert { .. }
+            | Self::Encoding { .. } => Kind::Repository,
             Self::Index { kind, .. } => *kind,
             Self::Over => Kind::Timeout,
             Self::Room { .. } => Kind::Resources,

@@ -1,30 +1,27 @@
 //! The `ident` attribute: `$Id$` becomes `$Id: <blob> $`, as git's convert.c writes it.
 //!
-//! gix-filter leaves out the blank before the last dollar and does not replace an expansion that was committed.
+//! git has two ways to do it, which differ in what is nearly a keyword. It takes the one or the other by what else is to
+//! be converted in a file.
 
 use gix::bstr::ByteSlice;
 
-/// `content` with its keywords expanded, or nothing if there are none.
-pub(super) fn expand(content: &[u8], hash: gix::hash::Kind) -> Option<Vec<u8>> {
+/// `content`, which is the blob `id`, with its keywords expanded as `ident_to_worktree` in git's convert.c does it: where
+/// git looks at the whole content. Nothing if there are none.
+pub(super) fn expand(content: &[u8], id: &gix::oid) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let mut id = None;
+    let mut has_keyword = false;
     let mut rest = content;
     while let Some(dollar) = rest.find_byte(b'$') {
         let (before, after) = rest.split_at(dollar + 1);
         out.extend_from_slice(before);
         rest = after;
         let Some(len) = keyword(rest) else { continue };
-        if id.is_none() {
-            id = Some(gix::objs::compute_hash(hash, gix::objs::Kind::Blob, content).ok()?);
-        }
-        if let Some(id) = id {
-            out.extend_from_slice(format!("Id: {id} $").as_bytes());
-        }
+        has_keyword = true;
+        out.extend_from_slice(format!("Id: {id} $").as_bytes());
         rest = &rest[len..];
     }
-    id?;
     out.extend_from_slice(rest);
-    Some(out)
+    has_keyword.then_some(out)
 }
 
 /// How many bytes after a dollar make `Id$` or `Id: … $`, if they do.
@@ -43,31 +40,121 @@ fn keyword(text: &[u8]) -> Option<usize> {
     (!value.contains(&b'\n') && !foreign).then_some(3 + end + 1)
 }
 
+/// What a keyword begins with. git compares with the NUL at its end, too.
+const HEAD: [u8; 4] = *b"$Id\0";
+
+/// How far a keyword has been seen.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// So much of [`HEAD`].
+    Head(usize),
+    /// What is after a colon.
+    Value,
+}
+
+/// The same as `ident_filter_fn` in git's convert.c does it, step by step: where git reads a blob piece by piece.
+pub(super) fn expand_streamed(content: &[u8], id: &gix::oid) -> Option<Vec<u8>> {
+    content.find(&HEAD[..3])?;
+    let expansion = format!(": {id} $");
+    let mut out = Vec::with_capacity(content.len());
+    // What may yet be replaced. Where a keyword does not come about, git goes on with it.
+    let mut held = Vec::new();
+    let mut seen = Seen::Head(0);
+    for byte in content.iter().copied() {
+        seen = match seen {
+            Seen::Value => {
+                held.push(byte);
+                if byte != b'\n' && byte != b'$' {
+                    continue;
+                }
+                if byte == b'$' && !is_foreign(&held) {
+                    held.truncate(3);
+                    held.extend_from_slice(expansion.as_bytes());
+                }
+                out.append(&mut held);
+                Seen::Head(0)
+            }
+            Seen::Head(len) if HEAD.get(len) == Some(&byte) => Seen::Head(len + 1),
+            Seen::Head(len) => {
+                held.extend_from_slice(&HEAD[..len]);
+                if len == 3 && byte == b'$' {
+                    held.extend_from_slice(expansion.as_bytes());
+                } else {
+                    held.push(byte);
+                }
+                match (len, byte) {
+                    (3, b':') => Seen::Value,
+                    (3, _) if byte != b'$' => Seen::Head(0),
+                    _ => {
+                        out.append(&mut held);
+                        Seen::Head(0)
+                    }
+                }
+            }
+        };
+    }
+    out.append(&mut held);
+    if let Seen::Head(len) = seen {
+        out.extend_from_slice(&HEAD[..len]);
+    }
+    Some(out)
+}
+
+/// As `is_foreign_ident` in git's convert.c, which looks at `held` up to a NUL.
+fn is_foreign(held: &[u8]) -> bool {
+    let Some(value) = held.strip_prefix(b"$Id: ") else {
+        return false;
+    };
+    let end = value.find_byte(0).unwrap_or(value.len());
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    (0..end).any(|at| is_space(value[at]) && value.get(at + 1) != Some(&b'$'))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    /// Of each text: what git makes of it where it reads all of it, and where it reads it piece by piece.
     #[test]
     fn as_git_expands_it() {
-        let expand = |text: &str| {
-            let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, text.as_bytes())
-                .unwrap()
-                .to_string();
-            expand(text.as_bytes(), gix::hash::Kind::Sha1)
-                .map(|out| String::from_utf8(out).unwrap().replace(&id, "ID"))
+        let id = gix::ObjectId::empty_blob(gix::hash::Kind::Sha1);
+        let shown = |out: Option<Vec<u8>>, text: &str| {
+            let out = out.map_or(text.to_owned(), |out| String::from_utf8(out).unwrap());
+            out.replace(&id.to_string(), "ID")
         };
-        for (text, want) in [
-            ("a $Id$ b $Id$", Some("a $Id: ID $ b $Id: ID $")),
-            ("$Id: 0123 $", Some("$Id: ID $")),
-            ("$Id:$", Some("$Id: ID $")),
-            ("$$Id$$", Some("$$Id: ID $$")),
-            ("$Id: file,v 1.2 me $", None),
-            ("$Id: \n$", None),
-            ("$Id", None),
-            ("$id$ none", None),
+        for (text, whole, streamed) in [
+            (
+                "a $Id$ b $Id$",
+                "a $Id: ID $ b $Id: ID $",
+                "a $Id: ID $ b $Id: ID $",
+            ),
+            ("$Id: 0123 $", "$Id: ID $", "$Id: ID $"),
+            ("$Id:$", "$Id: ID $", "$Id: ID $"),
+            ("$$Id$$", "$$Id: ID $$", "$$Id$$"),
+            ("$$$Id$", "$$$Id: ID $", "$$$Id: ID $"),
+            ("$Id:x y$", "$Id:x y$", "$Id: ID $"),
+            ("$Id: x\ty $", "$Id: ID $", "$Id: x\ty $"),
+            ("$Idx$Id$", "$Idx$Id: ID $", "$Idx$Id: ID $"),
+            // So it is: four bytes are lost.
+            ("$Idx$Id: y $", "$Idx$Id: ID $", "$Id: ID $"),
+            ("$Id\0$Id$", "$Id\0$Id: ID $", "$Id\0$Id$"),
+            (
+                "$Id: file,v 1.2 me $",
+                "$Id: file,v 1.2 me $",
+                "$Id: file,v 1.2 me $",
+            ),
+            ("$Id: \n$Id$", "$Id: \n$Id: ID $", "$Id: \n$Id: ID $"),
+            ("$Id", "$Id", "$Id"),
+            ("$Id: x", "$Id: x", "$Id: x"),
+            ("$id$ none", "$id$ none", "$id$ none"),
         ] {
-            assert_eq!(expand(text).as_deref(), want, "{text:?}");
+            assert_eq!(shown(expand(text.as_bytes(), &id), text), whole, "{text:?}");
+            assert_eq!(
+                shown(expand_streamed(text.as_bytes(), &id), text),
+                streamed,
+                "{text:?}"
+            );
         }
     }
 }

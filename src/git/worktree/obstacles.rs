@@ -16,11 +16,12 @@ use rustix::{
 
 use super::{
     Error, apply,
+    attributes::Sources,
+    content::Content,
     context::Context,
     delete,
     dirs::{self, Kind},
     left::NAMED,
-    outside,
     plan::Plan,
     stored::Stored,
     walk::{Check, Found},
@@ -35,7 +36,7 @@ pub(super) fn check(
     plan: &Plan<'_>,
     found: &Found,
     old: &Stored,
-    attributes: &outside::Rules,
+    attributes: &Sources,
 ) -> Result<(), Error> {
     let new = &*plan.index;
     // Racy ones are there, and most are right.
@@ -45,6 +46,13 @@ pub(super) fn check(
         let entry = &new.entries()[check.entry];
         if entry.mode == Mode::SYMLINK {
             check_target(cx.repo, entry.id, path(check))?;
+        }
+    }
+    if attributes.mention(cx.repo, "working-tree-encoding")? {
+        let mut content = Content::new(cx.repo, attributes);
+        for (_, check) in checks() {
+            let entry = &new.entries()[check.entry];
+            content.check_encoding(entry.id, entry.mode, path(check))?;
         }
     }
     let mut places = Places::default();

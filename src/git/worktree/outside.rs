@@ -37,7 +37,7 @@ pub(super) const ATTRIBUTES: Source = Source {
 };
 
 /// The text of both files; empty for one that is not there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     pub(super) info: Vec<u8>,
     pub(super) configured: Vec<u8>,

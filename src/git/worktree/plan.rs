@@ -17,7 +17,7 @@ use gix::{
 };
 
 use super::{
-    Error, names, outline,
+    Error, dirs, names, outline,
     stored::{self, Stored},
 };
 
@@ -312,6 +312,11 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let is_symlink = entry.mode.kind() == EntryKind::Link;
         names::check(entry.filename, is_symlink).map_err(|reason| self.refuse(reason))?;
+        // For git, a link's name is each in its path.
+        let mut parents = dirs::parents(self.path.as_bstr()).filter(|_| is_symlink);
+        parents
+            .try_for_each(|dir| names::check(dirs::split(dir).1, true))
+            .map_err(|reason| self.refuse(reason))?;
         if self.path.len() > MAX_PATH_BYTES {
             return Err(self.refuse(format!("it is longer than {MAX_PATH_BYTES} bytes")));
         }

@@ -42,6 +42,14 @@ pub(super) struct Found {
     pub(super) tidy: Vec<(BString, Names)>,
 }
 
+impl Found {
+    /// The paths of what is to be checked, in ascending order.
+    pub(super) fn paths<'i>(&self, index: &'i gix::index::State) -> impl Iterator<Item = &'i BStr> {
+        let entries = self.checks.iter().map(|check| &index.entries()[check.entry]);
+        entries.map(|entry| entry.path(index))
+    }
+}
+
 pub(super) struct Check {
     /// Where in the index it is.
     pub(super) entry: usize,
