@@ -2,9 +2,9 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
-//! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |

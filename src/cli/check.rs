@@ -13,6 +13,7 @@ use super::{config_file, fail, print, say};
 use crate::{
     base::{fault::Failure, name::RunId, report::Reporter},
     config::{Config, Target},
+    deploy::state::State,
     git::{
         begin::Begin,
         fetch,
@@ -45,6 +46,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         "{} is right: {triggers} trigger(s), {listeners} listener(s)",
         file.display()
     ));
+    config
+        .triggers
+        .values()
+        .filter_map(|target| spent(target))
+        .for_each(|line| print(&line));
     if !arguments.remote {
         return ExitCode::SUCCESS;
     }
@@ -55,6 +61,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         .map(|target| ask(target, &connections))
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// That the trigger's `adopt` does nothing any more, if so.
+fn spent(target: &Target) -> Option<String> {
+    let is_spent = target.adopt && State::read(&target.site.git_dir()).is_ours();
+    is_spent.then(|| {
+        format!(
+            "{}: `adopt` does nothing any more, as {} is gitsocket's by now: take it out",
+            target.trigger, target.site.path
+        )
+    })
 }
 
 /// Ask one remote, and give the exit status.
