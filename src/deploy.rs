@@ -3,9 +3,9 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`neighbours`] | where all targets are, so that none gets in the way of another |
+//! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
-//! | [`state`] | what a repository remembers of its hooks, and of the run that is under way |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
 //! | [`trial`] | what a run needs of this machine, tried before there is one |

@@ -81,6 +81,7 @@
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
 //! | [`intake`] | a pack comes in, whatever it holds |
 //! | [`refs`] | refs and reflogs, in an order from which every crash converges |
+//! | [`dropped`] | commits that a branch no longer leads to |
 //! | [`fetch`] | the remote's newest commit and its objects come here |
 //! | [`lock`] | one run at a time per target; recovery of what a dead run left |
 //! | [`worktree`] | a commit becomes files and index |
@@ -88,6 +89,7 @@
 //! | [`heal`] | objects that are missing or damaged here are fetched again |
 
 pub mod begin;
+pub mod dropped;
 pub mod fetch;
 pub mod heal;
 pub mod intake;

@@ -13,7 +13,7 @@ mod past;
 mod status;
 
 pub use crate::base::name::short;
-pub use crate::base::report::{Action, Mixed, Phase, Step, Unit};
+pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
 pub use done::{Done, Outcome};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Refused, Standing, State, Status, Stuck};
@@ -70,6 +70,12 @@ pub enum Event {
         old: Option<String>,
         /// The newest commit.
         new: String,
+        /// The newest commit does not contain what was deployed: the branch was rewound, as by a forced push.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rewound: bool,
+        /// The commits that are no longer in it.
+        #[serde(default, skip_serializing_if = "Named::is_empty")]
+        dropped: Named,
     },
     /// In a dry run: what would be done to a path.
     Change {
@@ -77,6 +83,9 @@ pub enum Event {
         action: Action,
         /// The path, relative to the worktree.
         path: String,
+        /// What is there and nowhere else, if anything is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        local: Option<Local>,
     },
     /// The worktree equals the commit.
     Updated {
@@ -86,6 +95,12 @@ pub enum Event {
         deleted: u64,
         /// Untracked files and directories removed.
         cleaned: u64,
+        /// Tracked files that somebody had changed, and whose changes are gone.
+        #[serde(default, skip_serializing_if = "Named::is_empty")]
+        edited: Named,
+        /// Files that were not tracked and are gone, and directories with such files.
+        #[serde(default, skip_serializing_if = "Named::is_empty")]
+        untracked: Named,
     },
     /// Something that does not stop the run, but that somebody should look at.
     Warning {
@@ -128,6 +143,19 @@ pub enum Event {
     Pong,
     /// The run has ended, or the question is answered. Always the last event.
     Done(Done),
+}
+
+impl Event {
+    /// Whether something has gone, or is about to go, that may be nowhere else: edits, untracked files, commits.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Fetched { rewound, .. } => *rewound,
+            Self::Updated {
+                edited, untracked, ..
+            } => !edited.is_empty() || !untracked.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 /// Where a hook printed a line.
@@ -179,7 +207,7 @@ impl From<Report> for Event {
                 unit,
             },
             Report::Remote { line } => Self::Remote { line },
-            Report::Change { action, path } => Self::Change { action, path },
+            Report::Change { action, path, local } => Self::Change { action, path, local },
             Report::Warning { message } => Self::Warning { message },
         }
     }
@@ -246,6 +274,15 @@ mod tests {
                 total: None,
                 unit: Unit::Objects,
             },
+            Event::Fetched {
+                old: Some("1a2b".into()),
+                new: "3c4d".into(),
+                rewound: true,
+                dropped: Named {
+                    names: vec!["1a2b old".into()],
+                    more: 1,
+                },
+            },
             Event::Done(done),
         ] {
             let record = Record {
@@ -255,5 +292,16 @@ mod tests {
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
         }
+    }
+
+    /// A daemon of the version before knows less.
+    #[test]
+    fn what_the_version_before_does_not_say_is_nothing() {
+        let text = r#"{"event":"updated","written":1,"deleted":2,"cleaned":3}"#;
+        let event: Event = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&event).unwrap(), text);
+        let text = r#"{"event":"fetched","old":null,"new":"3c4d"}"#;
+        let event: Event = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&event).unwrap(), text);
     }
 }

@@ -34,6 +34,8 @@ pub enum Report {
         action: Action,
         /// The path, relative to the worktree.
         path: String,
+        /// What is there and nowhere else, if anything is.
+        local: Option<Local>,
     },
     /// Something that does not stop the work, and that a person should look at.
     Warning {
@@ -109,6 +111,111 @@ pub enum Action {
     Delete,
     /// An untracked file or directory is removed.
     Clean,
+}
+
+/// Why a file is more than a copy of what the repository has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Local {
+    /// It is tracked, and somebody has changed it.
+    Edited,
+    /// It is not tracked.
+    Untracked,
+}
+
+/// The first names of many, and how many more there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The first ones.
+    pub names: Vec<String>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Named {
+    /// How many names are told; the rest is counted.
+    pub const MAX: usize = 10;
+    /// The longest name that is told in full, in characters: all of them go into one line of the log.
+    const LONGEST: usize = 300;
+
+    /// One more.
+    pub fn note(&mut self, name: impl ToString) {
+        if self.names.len() >= Self::MAX {
+            self.more += 1;
+            return;
+        }
+        let mut name = name.to_string();
+        if let Some((end, _)) = name.char_indices().nth(Self::LONGEST) {
+            name.truncate(end);
+            name.push('…');
+        }
+        self.names.push(name);
+    }
+
+    /// What was met elsewhere; the first of all are told, in alphabetical order.
+    pub fn add(&mut self, other: Self) {
+        self.names.extend(other.names);
+        self.names.sort();
+        self.more += other.more + self.names.len().saturating_sub(Self::MAX) as u64;
+        self.names.truncate(Self::MAX);
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.more == 0
+    }
+
+    /// All of them, in words, on one line.
+    pub fn line(&self) -> String {
+        let names = self.names.join(", ");
+        let line = match self.more {
+            0 => names,
+            more => format!("{names} and {more} more"),
+        };
+        crate::base::fault::one_line(&line)
+    }
+}
+
+/// What an update takes, or would take, that is nowhere else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Tracked files that somebody had changed.
+    pub edited: Named,
+    /// Files that were not tracked, and directories with such files.
+    pub untracked: Named,
+}
+
+impl Lost {
+    /// One more file.
+    pub fn note(&mut self, local: Local, path: impl ToString) {
+        match local {
+            Local::Edited => self.edited.note(path),
+            Local::Untracked => self.untracked.note(path),
+        }
+    }
+
+    /// What was met elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.edited.add(other.edited);
+        self.untracked.add(other.untracked);
+    }
+
+    /// There is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.edited.is_empty() && self.untracked.is_empty()
+    }
+
+    /// The end of a line that says what was done; nothing if there is nothing.
+    pub fn line(&self) -> String {
+        [
+            ("edits undone in", &self.edited),
+            ("untracked files gone", &self.untracked),
+        ]
+        .iter()
+        .filter(|(_, named)| !named.is_empty())
+        .map(|(what, named)| format!("; {what}: {}", named.line()))
+        .collect()
+    }
 }
 
 /// What a run is at.

@@ -35,7 +35,7 @@ pub enum Error {
         path: AbsPath,
         /// Its permissions.
         mode: u32,
-        /// Whether it belongs to the user that gitsocket runs as.
+        /// Whether it is for one user alone.
         owned: bool,
     },
     /// It does not hold a usable secret.
@@ -103,7 +103,8 @@ impl std::fmt::Debug for Secret {
 /// Read all of the secret file `path`, up to 64 KiB.
 ///
 /// The file is refused if others can read it. As OpenSSH does, the group counts among the others
-/// where the file is our own; a file of root's may be shared with us through its group.
+/// where the file is our own; a file of root's may be shared with the daemon's user through its group, and is then for
+/// that group whoever reads it, root too.
 pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Read {
         path: path.clone(),
@@ -111,7 +112,8 @@ pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
     };
     let file = Given::open(path.as_path()).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
-    let owned = meta.uid() == rustix::process::geteuid().as_raw();
+    let is_shared = meta.uid() == 0 && meta.gid() != 0;
+    let owned = meta.uid() == rustix::process::geteuid().as_raw() && !is_shared;
     if meta.mode() & if owned { 0o077 } else { 0o007 } != 0 {
         return Err(Error::Exposed {
             path: path.clone(),

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use gix::bstr::ByteSlice as _;
 
+use super::given::typed;
 use crate::{
     base::{
         fault::{Blame, Kind},
@@ -17,12 +18,16 @@ use crate::{
     },
 };
 
+/// The remote without `-r`.
+const DEFAULT_REMOTE: &str = "origin";
+
 /// What was given on the command line.
 #[derive(Debug)]
 pub(super) struct Options<'a> {
     dir: &'a PathBuf,
     remote: &'a str,
     branch: Option<&'a str>,
+    adopt: bool,
 }
 
 /// The clone does not say what to do.
@@ -78,6 +83,7 @@ impl<'a> Options<'a> {
         dir: &'a Option<PathBuf>,
         remote: &'a Option<String>,
         branch: &'a Option<String>,
+        adopt: bool,
         config: &Option<PathBuf>,
     ) -> Result<Option<Self>, &'static str> {
         match dir {
@@ -86,8 +92,9 @@ impl<'a> Options<'a> {
             }
             Some(dir) => Ok(Some(Self {
                 dir,
-                remote: remote.as_deref().unwrap_or("origin"),
+                remote: remote.as_deref().unwrap_or(DEFAULT_REMOTE),
                 branch: branch.as_deref(),
+                adopt,
             })),
             None if remote.is_some() || branch.is_some() => Err("-r and -b need -g DIR"),
             None => Ok(None),
@@ -105,6 +112,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
             why: why.to_string(),
         }
     };
+    let given = given(options);
     let shown = options.dir.display().to_string();
     let dir = AbsPath::resolve(&super::current_dir(), options.dir).map_err(invalid("the path", &shown))?;
     let no_clone = |reason: String| Error::NoClone {
@@ -137,6 +145,8 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         hooks: vec![Hook::PostCheckout],
         run_timeout: config::DEFAULT_RUN_TIMEOUT,
         allow: None,
+        adopt: options.adopt,
+        given: Some(given),
     };
     Ok(Config {
         listen: Vec::new(),
@@ -145,6 +155,21 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         sandbox: config::Sandbox::default(),
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })
+}
+
+/// The options as they were typed.
+fn given(options: &Options<'_>) -> String {
+    let mut words = vec!["-g".into(), options.dir.display().to_string()];
+    if options.remote != DEFAULT_REMOTE {
+        words.extend(["-r".into(), options.remote.into()]);
+    }
+    words.extend(
+        options
+            .branch
+            .iter()
+            .flat_map(|branch| ["-b".into(), (*branch).into()]),
+    );
+    typed(words)
 }
 
 fn remote_url(repo: &gix::Repository, remote: &str, dir: &AbsPath) -> Result<RepoUrl, Error> {

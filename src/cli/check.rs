@@ -20,7 +20,7 @@ use crate::{
     },
     config::{Config, Revision, Target},
     daemon::trial::{self, Finding},
-    deploy::neighbours,
+    deploy::{neighbours, state::State},
     git::{
         begin::Begin,
         fetch,
@@ -64,6 +64,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
     if findings.is_empty() {
+        let spent = config.triggers.values().filter_map(|target| spent(target));
+        spent.for_each(|line| print(&line));
         print(&format!("{} is right: {parts}", file.display()));
     }
     findings.iter().for_each(|finding| say(&line(finding)));
@@ -142,6 +144,17 @@ fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
     let asked = config.triggers.values().filter(is_sound);
     let exits: Vec<u8> = asked.map(|target| ask(target, &connections)).collect();
     exits.into_iter().find(|exit| *exit != 0).unwrap_or(0)
+}
+
+/// That the trigger's `adopt` does nothing any more, if so.
+fn spent(target: &Target) -> Option<String> {
+    let is_spent = target.adopt && State::read(&target.site.git_dir()).is_ours();
+    is_spent.then(|| {
+        format!(
+            "{}: `adopt` does nothing any more, as {} is gitsocket's by now: take it out",
+            target.trigger, target.site.path
+        )
+    })
 }
 
 /// Ask one remote, and give the exit status.

@@ -34,6 +34,8 @@ use crate::{
     git::{lock::Recovered, transport::Connections, worktree::Memory},
 };
 
+mod root;
+
 /// run triggers here and now, without a daemon
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "once")]
@@ -50,6 +52,12 @@ pub(super) struct Arguments {
     /// fetch, say what would be written, deleted and cleaned, and change nothing in the worktree
     #[argh(switch)]
     dry_run: bool,
+    /// let the first run take what is edited, untracked or never pushed in a worktree that gitsocket has not made
+    #[argh(switch)]
+    adopt: bool,
+    /// as root: go on where the files or the repository belong to another user
+    #[argh(switch)]
+    as_root: bool,
     /// print every event as a line of JSON
     #[argh(switch)]
     json: bool,
@@ -65,11 +73,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
-    let show = Arc::new(Show::new(arguments.json, false));
+    let show = Arc::new(match arguments.dry_run {
+        true => Show::rehearsal(arguments.json),
+        false => Show::new(arguments.json, false),
+    });
     let config = match ad_hoc::Options::from(
         &arguments.git,
         &arguments.remote,
         &arguments.branch,
+        arguments.adopt,
         &arguments.config,
     ) {
         Ok(None) => load(arguments.config.as_ref()).map_err(fail),
@@ -113,7 +125,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     // The first that fails gives the exit status, but the others are run all the same.
     let exits: Vec<u8> = targets
         .iter()
-        .map(|target| run_one(target, &context, &show))
+        .map(|target| match root::refused(target, arguments) {
+            Some(failure) => fail_run(&show, RunId::new(), target, failure),
+            None => run_one(target, &context, &show),
+        })
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
 }
@@ -151,7 +166,10 @@ fn stop_with_signals(groups: Groups) -> io::Result<()> {
 
 /// The targets to run. No run begins if one of the names is unknown.
 fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc<Target>>, ExitCode> {
-    let all = || config.triggers.values().cloned().collect();
+    let all = || {
+        let all = config.triggers.values();
+        all.map(|target| adopted(target, arguments.adopt)).collect()
+    };
     match (
         arguments.all || arguments.git.is_some(),
         arguments.names.as_slice(),
@@ -169,10 +187,22 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
             .iter()
             .map(|name| {
                 let name = trigger_name(show, name)?;
-                let target = config.triggers.get(&name).cloned();
+                let target = config.triggers.get(&name);
+                let target = target.map(|target| adopted(target, arguments.adopt));
                 target.ok_or_else(|| fail_named(show, name.as_str(), unknown_trigger(name.as_str(), config)))
             })
             .collect(),
+    }
+}
+
+/// `target`, which may `adopt` its worktree even if the configuration does not say so.
+fn adopted(target: &Arc<Target>, adopt: bool) -> Arc<Target> {
+    match adopt && !target.adopt {
+        true => Arc::new(Target {
+            adopt,
+            ..Target::clone(target)
+        }),
+        false => target.clone(),
     }
 }
 

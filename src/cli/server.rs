@@ -68,6 +68,9 @@ pub(super) struct Arguments {
     /// with -g: the branch; default: the one that HEAD is on
     #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
+    /// with -g: let the first run take what is edited, untracked or never pushed there
+    #[argh(switch)]
+    adopt: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
@@ -218,9 +221,15 @@ impl<'a> Chosen<'a> {
             &arguments.git,
             &arguments.remote,
             &arguments.branch,
+            arguments.adopt,
             &arguments.config,
         )
         .map_err(usage)?;
+        if arguments.adopt && ad_hoc.is_none() {
+            return Err(usage(
+                "--adopt needs -g DIR; in a configuration, write adopt: true into the trigger",
+            ));
+        }
         Ok(Self {
             file: config_file(arguments.config.as_ref()),
             ad_hoc,

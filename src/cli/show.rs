@@ -3,6 +3,7 @@
 use std::{io::IsTerminal as _, sync::Mutex};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::{
     base::{
@@ -32,7 +33,17 @@ enum Style {
 #[derive(Debug)]
 pub(super) struct Show {
     style: Style,
+    /// Nothing is done.
+    dry_run: bool,
     bar: Mutex<Option<(Phase, ProgressBar)>>,
+}
+
+/// A record of a dry run.
+#[derive(Serialize)]
+struct Rehearsed<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    dry_run: bool,
 }
 
 impl Show {
@@ -45,7 +56,16 @@ impl Show {
         };
         Self {
             style,
+            dry_run: false,
             bar: Mutex::default(),
+        }
+    }
+
+    /// For what only says what would be done.
+    pub(super) fn rehearsal(json: bool) -> Self {
+        Self {
+            dry_run: true,
+            ..Self::new(json, false)
         }
     }
 
@@ -53,12 +73,20 @@ impl Show {
     pub(super) fn replay(json: bool) -> Self {
         Self {
             style: if json { Style::Json } else { Style::Results },
+            dry_run: false,
             bar: Mutex::default(),
         }
     }
 
     /// Show one event. The last one is the result: on stdout if it is good.
     pub(super) fn record(&self, record: &Record) {
+        if self.style == Style::Json && self.dry_run {
+            let dry_run = true;
+            if let Ok(line) = serde_json::to_string(&Rehearsed { record, dry_run }) {
+                super::print(&line);
+            }
+            return;
+        }
         if self.style == Style::Json {
             if let Some(line) = wire::render(record, Format::Json) {
                 super::print(line.trim_end());

@@ -136,6 +136,10 @@ pub struct Target {
     pub run_timeout: Duration,
     /// Who may use the trigger; nothing: whoever can open the listener.
     pub allow: Option<Vec<Allow>>,
+    /// Whether the first run takes a worktree that is not ours, with what it loses there.
+    pub adopt: bool,
+    /// The words of the command line that it is made from, if no configuration has it: `-g DIR`.
+    pub given: Option<String>,
 }
 
 impl Target {

@@ -328,9 +328,15 @@ impl Scheduler {
                 move |marker| scheduler.was_interrupted(&target, marker)
             }),
             // The run's own last event is held back until the target is free again, see `finish`.
-            events: Sink::new(move |event| match event {
-                Event::Done(_) => {}
-                event => journal.write(event),
+            events: Sink::new({
+                let trigger = name.clone();
+                move |event| match event {
+                    Event::Done(_) => {}
+                    event => {
+                        after::log_loss(&journal, &trigger, &event);
+                        journal.write(event);
+                    }
+                }
             }),
         };
         catch_unwind(AssertUnwindSafe(|| (self.work)(target, &context))).unwrap_or_else(|_| {

@@ -19,6 +19,7 @@ use crate::{
         name::AbsPath,
     },
     config::Target,
+    deploy::state,
     git::repository,
 };
 
@@ -126,6 +127,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
+    /// That a clone is ours could not be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] state::Error),
 }
 
 impl Blame for Error {
@@ -139,6 +144,7 @@ impl Blame for Error {
             | Self::Two { .. } => Kind::Path,
             Self::Io { source, .. } => kind_of_io(source),
             Self::Repository(err) => err.kind(),
+            Self::State(err) => err.kind(),
         }
     }
 }
@@ -369,7 +375,9 @@ mod tests {
             .unwrap();
         assert_eq!(repo.git_dir(), git_dir);
         assert_eq!(fs::read_dir(dir.path().join("lib")).unwrap().count(), 1);
-        assert_eq!(fs::read_dir(git_dir.join("gitsocket")).unwrap().count(), 0);
+        let names = fs::read_dir(git_dir.join("gitsocket")).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["state.json"]);
         assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
         // The files are there, or they have all gone.
         let mine = dir.path().join("site/mine");

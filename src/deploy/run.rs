@@ -6,9 +6,11 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use gix::ObjectId;
 
+mod adopt;
 mod clone;
 mod error;
 mod hooks;
+mod owner;
 mod retry;
 mod under_way;
 mod whole;
@@ -18,7 +20,7 @@ pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     base::{
-        event::{Done, Event, Outcome, Sink, Step},
+        event::{Done, Event, Named, Outcome, Sink, Step},
         fault::Failure,
         name::RunId,
         watch::Watch,
@@ -30,8 +32,15 @@ use crate::{
         sandbox::Sandbox,
         state::{self, State},
     },
-    git::{begin::Begin, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
+    git::{
+        begin::Begin,
+        dropped::{self, Dropped},
+        fetch, heal, lock, refs, tidy,
+        transport::Connections,
+        worktree,
+    },
 };
+use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
 use hooks::run_hooks;
@@ -81,7 +90,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     let ended = deploy(target, context, &mut reached);
     neighbours::note(context.memory.others(), target);
     let failure = ended.err().map(|err| {
-        let err = in_time(err, &context.watch);
+        let err = in_time(owner::blame(err, target), &context.watch);
         if context.sandbox.is_closed() && is_denial(&err) {
             context.events.warn(SHUT_OUT);
         }
@@ -118,6 +127,11 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
         // The run has said whose it is.
         return Ok(tidy::Outcome::NotDue);
     }
+    let state = State::read(&git_dir);
+    if !state.is_ours() {
+        // Its owner has not let it go.
+        return Ok(tidy::Outcome::NotDue);
+    }
     // No run, whose interruption would be told: what it leaves is all that counts.
     let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
@@ -127,7 +141,7 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
             is_bounded: target.origin.depth.is_some(),
             grace: tidy::GRACE,
             // The lists of changed files begin there.
-            pinned: &|| State::read(&git_dir).commits(),
+            pinned: &|| state.commits(),
             mark: Some(&mark),
         })
         .map_err(|err| Failure::of(&err))
@@ -200,21 +214,19 @@ fn finish(
     reached: &mut Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
+    let mut claim = Claim::of(under_way.git_dir());
     let (repo, fetched) = match cloned {
         Some(cloned) => cloned,
-        None => whole::fetch_into(under_way, reached)?,
+        None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
-    context.events.emit(Event::Fetched {
-        old: reached.old.map(|id| id.to_string()),
-        new: fetched.commit.to_string(),
-    });
+    tell_fetched(&repo, &fetched, reached, context);
     context.watch.enter(Step::Worktree)?;
-    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, reached)?;
+    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, &mut claim, reached)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     reached.finished_another = updated.finished_another;
     if context.dry_run {
-        return Ok(());
+        return claim.rehearsed();
     }
     // The files are there: however late it is, they become live, and what says so is written, too.
     under_way.stage.switch();
@@ -229,10 +241,33 @@ fn finish(
         written: updated.written,
         deleted: updated.deleted,
         cleaned: updated.cleaned,
+        edited: updated.lost.edited,
+        untracked: updated.lost.untracked,
     });
-    run_hooks(&repo, under_way, &fetched, reached)?;
+    run_hooks(&repo, under_way, &fetched, claim, reached)?;
     heal::finish(repo.git_dir());
     Ok(())
+}
+
+/// Say what was fetched, and whether the branch was rewound. In a history that is cut, nobody can tell.
+fn tell_fetched(repo: &gix::Repository, fetched: &fetch::Outcome, reached: &Reached, context: &Context) {
+    let dropped = match reached.old {
+        Some(old) if old != fetched.commit => {
+            let moving = refs::moving(repo, &fetched.tip);
+            dropped::dropped(repo, &moving, &[fetched.commit], context.watch.over())
+        }
+        _ => Dropped::default(),
+    };
+    let dropped = match dropped.is_cut {
+        true => Named::default(),
+        false => dropped.commits,
+    };
+    context.events.emit(Event::Fetched {
+        old: reached.old.map(|id| id.to_string()),
+        new: fetched.commit.to_string(),
+        rewound: !dropped.is_empty(),
+        dropped,
+    });
 }
 
 /// What is written goes again, or is marked as a whole.

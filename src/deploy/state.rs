@@ -1,5 +1,5 @@
-//! What a repository remembers of its deploys, in `gitsocket/` below its git directory: for which commit, and which of
-//! them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see `marker`).
+//! What a repository remembers of its deploys, in `gitsocket/` below its git directory: that its worktree is ours, for which
+//! commit, and which of them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see `marker`).
 //!
 //! Triggers of one path share a repository, but each has hooks of its own: each has an entry here. The file is written
 //! under the target's lock. One that is missing, damaged or too large counts as empty: hooks then run once too often,
@@ -61,6 +61,8 @@ impl Blame for Error {
 #[serde(default)]
 pub struct State {
     version: u32,
+    /// This program has written what is in the worktree, and may take what is not in the repository.
+    ours: bool,
     /// What the version before reads: the hooks succeeded for that commit, and none are pending for it.
     hooks_succeeded_for: Option<String>,
     /// What the version before had written; for triggers that have no entry yet.
@@ -119,6 +121,11 @@ impl Hooks {
     }
 }
 
+/// The repository at `git_dir`, which is being made, is ours from its first moment.
+pub fn begin(git_dir: &Path, fsync: bool) -> Result<(), Error> {
+    State::default().claim(git_dir, fsync)
+}
+
 impl State {
     /// The state of the repository at `git_dir`.
     pub fn read(git_dir: &Path) -> Self {
@@ -128,6 +135,20 @@ impl State {
             state.inherited = state.hooks_succeeded_for.take();
         }
         state
+    }
+
+    /// Whether the worktree is ours. The version before did not say so, but remembered commits that it had deployed.
+    pub fn is_ours(&self) -> bool {
+        self.ours || !self.commits().is_empty()
+    }
+
+    /// Let the worktree be ours.
+    pub fn claim(&mut self, git_dir: &Path, fsync: bool) -> Result<(), Error> {
+        self.version = VERSION;
+        self.ours = true;
+        let path = file(git_dir);
+        let written = self.text().and_then(|text| write(git_dir, &path, &text, fsync));
+        written.map_err(|source| Error { path, source })
     }
 
     /// How the hooks of `target` are.
@@ -161,7 +182,7 @@ impl State {
     }
 
     /// Remember what the version before had written as the state of `target`, with its hooks as they are configured now.
-    pub fn adopt(self, git_dir: &Path, target: &Target) -> Result<(), Error> {
+    pub fn inherit(self, git_dir: &Path, target: &Target) -> Result<(), Error> {
         let hooks = self.hooks(target);
         self.put(git_dir, target, hooks)
     }
@@ -206,6 +227,7 @@ impl State {
             return Ok(());
         }
         self.version = VERSION;
+        self.ours = self.is_ours();
         self.triggers.insert(trigger.into(), hooks);
         self.hooks_succeeded_for = self.for_the_version_before(commit);
         let path = file(git_dir);

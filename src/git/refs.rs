@@ -11,6 +11,7 @@ use std::{
 
 use gix::{
     ObjectId,
+    bstr::ByteSlice as _,
     refs::{
         FullName, Target as RefTarget,
         transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog},
@@ -18,7 +19,7 @@ use gix::{
 };
 
 use crate::base::{
-    durable,
+    bounded, durable,
     fault::{Blame, Kind, kind_of_io},
     name::{RefName, RemoteName},
 };
@@ -218,6 +219,82 @@ pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
         }
     }
     None
+}
+
+/// The commits that no ref of theirs holds any more once [`deployed`] has let HEAD be at `tip`: that of a branch that moves,
+/// and that of a HEAD which is on none.
+pub fn moving(repo: &gix::Repository, tip: &Tip) -> Vec<ObjectId> {
+    let branch = match tip {
+        Tip::Branch(branch) => repo.try_find_reference(branch.as_str()).ok().flatten(),
+        Tip::Tag(..) | Tip::Detached => None,
+    };
+    let branch = branch.and_then(|branch| branch.target().try_id().map(ToOwned::to_owned));
+    let detached = match repo.head() {
+        Ok(at) if at.is_detached() => at.id().map(gix::Id::detach),
+        _ => None,
+    };
+    branch.into_iter().chain(detached).collect()
+}
+
+/// The commits that refs are at which a move of HEAD to `tip` leaves alone.
+pub fn staying(repo: &gix::Repository, tip: &Tip) -> Vec<ObjectId> {
+    let moving = match tip {
+        Tip::Branch(branch) => branch.as_str(),
+        Tip::Tag(..) | Tip::Detached => "HEAD",
+    };
+    let Ok(refs) = repo.references() else {
+        return Vec::new();
+    };
+    let refs = refs.all().into_iter().flatten().filter_map(Result::ok);
+    let refs = refs.filter(|reference| reference.name().as_bstr() != moving);
+    refs.filter_map(|mut reference| Some(reference.peel_to_id().ok()?.detach()))
+        .collect()
+}
+
+/// How every reflog line of ours goes on behind the two ids, and what a deploy says there, see [`deployed`].
+const WRITER: &[u8] = b" gitsocket <gitsocket@localhost> ";
+const DEPLOY: &[u8] = b": deploy";
+/// The largest reflog that is read to find a line of ours, in bytes: of one run a minute, that is two months.
+const MAX_LOG: u64 = 16 << 20;
+/// How many reflogs of remote-tracking refs are looked at. A clone of ours has one.
+const MAX_LOGS: usize = 1000;
+
+/// Whether the reflogs of the repository at `git_dir` tell that this program has deployed from it; or has cloned it, and
+/// HEAD has never been anywhere.
+pub fn is_deployed(git_dir: &Path, remote: &RemoteName) -> bool {
+    let logs = git_dir.join("logs");
+    match bounded::read(&logs.join("HEAD"), MAX_LOG) {
+        Ok(text) => text.lines().any(|line| is_ours(line) && line.ends_with(DEPLOY)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            is_cloned(&logs.join("refs/remotes").join(remote.as_str()))
+        }
+        Err(_) => false,
+    }
+}
+
+fn is_cloned(dir: &Path) -> bool {
+    let mut dirs = vec![dir.to_owned()];
+    let mut seen = 0;
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            seen += 1;
+            match entry.file_type() {
+                _ if seen > MAX_LOGS => return false,
+                Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
+                _ => {
+                    let text = bounded::read(&entry.path(), MAX_LOG).unwrap_or_default();
+                    if !text.is_empty() && text.lines().all(is_ours) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+    false
+}
+
+fn is_ours(line: &[u8]) -> bool {
+    line.find(WRITER).is_some_and(|at| !line[..at].contains(&b'<'))
 }
 
 /// Move HEAD, and the branch it is on, to `commit`. Files and index are there already.

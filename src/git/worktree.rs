@@ -2,7 +2,8 @@
 //!
 //! Straight on: the tree is checked and compared with the index (`plan`), that with the files, in one walk of several
 //! threads (`scan`, `walk`), what cannot succeed is refused (`obstacles`), and only then is anything changed: deletions
-//! (`delete`), files (`apply`, `file`), untracked files (`clean`), the index (`stored`). A run that is killed anywhere is
+//! (`delete`), files (`apply`, `file`), untracked files (`clean`), the index (`stored`). What goes and is nowhere else is
+//! named (`local`). A run that is killed anywhere is
 //! finished by the next one, because the index is last and is not believed where files differ. What cannot be done in
 //! spite of all does not stop the rest: it is `left`, the index says so, and the update is an error.
 //!
@@ -18,15 +19,22 @@
 //! - `core.ignoreCase` counts as false, `core.protectHFS` and `core.protectNTFS` as true.
 //! - `keep` is read as a line of a `.gitignore`: blanks at its end do not count, as they would for `git clean -e`.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    borrow::Cow,
+    path::Path,
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
 use gix::{bstr::ByteSlice, index::entry::Stat};
 
 use self::{
-    attributes::Sources, context::Context, left::Left, memory::Remembered, plan::Plan, stored::Stored,
-    walk::Found,
+    attributes::Sources, context::Context, left::Left, local::Base, memory::Remembered, plan::Plan,
+    stored::Stored, walk::Found,
 };
-use crate::base::report::Mixed;
+use crate::base::{
+    mutex,
+    report::{Lost, Mixed, Report, Reporter},
+};
 
 mod apply;
 mod attributes;
@@ -41,8 +49,10 @@ mod error;
 mod file;
 mod ident;
 mod ignored;
+mod keep;
 mod left;
 mod listing;
+mod local;
 mod memory;
 mod mixed;
 mod names;
@@ -79,7 +89,7 @@ pub enum Clean {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Files written.
     pub written: u64,
@@ -89,6 +99,8 @@ pub struct Outcome {
     pub cleaned: u64,
     /// An earlier update had left the worktree half done.
     pub finished_another: bool,
+    /// What of it was nowhere else.
+    pub lost: Lost,
 }
 
 /// Make the worktree and the index equal to the tree of `commit`.
@@ -97,6 +109,52 @@ pub struct Outcome {
 pub fn update(
     repo: &gix::Repository,
     commit: gix::ObjectId,
+    options: &Options<'_>,
+) -> Result<Outcome, Error> {
+    update_from(repo, (commit, Whose::Ours), options)
+}
+
+/// What an update to `commit` would take that is nowhere else, where others than this program have been at work, on top of
+/// `head`. Nothing is changed.
+pub fn losses(
+    repo: &gix::Repository,
+    (head, commit): (Option<gix::ObjectId>, gix::ObjectId),
+    options: &Options<'_>,
+) -> Result<Lost, Error> {
+    let met = Arc::new(Mutex::new(Lost::default()));
+    let report = Reporter::new({
+        let met = met.clone();
+        move |report| {
+            if let Report::Change {
+                path,
+                local: Some(local),
+                ..
+            } = report
+            {
+                mutex::lock(&met).note(local, path);
+            }
+        }
+    });
+    let options = Options {
+        dry_run: true,
+        report: &report,
+        ..*options
+    };
+    update_from(repo, (commit, Whose::Others(head)), &options)?;
+    let met = std::mem::take(&mut *mutex::lock(&met));
+    Ok(met)
+}
+
+/// Who has written files and index, as far as that is known.
+enum Whose {
+    Ours,
+    /// Others, on top of that commit.
+    Others(Option<gix::ObjectId>),
+}
+
+fn update_from(
+    repo: &gix::Repository,
+    (commit, whose): (gix::ObjectId, Whose),
     options: &Options<'_>,
 ) -> Result<Outcome, Error> {
     let root = options.root.as_path();
@@ -113,14 +171,24 @@ pub fn update(
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
-    let attributes = match found.checks.is_empty() {
+    let head = match whose {
+        Whose::Ours => Cow::Borrowed(&*old.index),
+        Whose::Others(None) => Cow::Owned(stored::empty(&old)),
+        Whose::Others(Some(head)) => plan::tree(repo, head, &old)?.index,
+    };
+    let base = Base {
+        index: &head,
+        old: &old,
+        is_foreign: matches!(whose, Whose::Others(_)),
+    };
+    let attributes = match found.checks.is_empty() && plan.delete.is_empty() {
         true => Sources::default(),
         false => {
             let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
             Sources::of(&plan.index, found.paths(&plan.index), outside)
         }
     };
-    obstacles::check(&mut cx, &plan, &found, &old, &attributes)?;
+    obstacles::check(&mut cx, &plan, &found, &base, &attributes)?;
     if options.over.load(Ordering::Relaxed) {
         return Err(Error::Over);
     }
@@ -131,7 +199,8 @@ pub fn update(
     }
     // From here on files change. Until the index is written, it tells of files as they were:
     // a run killed here leaves files that the next one finds different, and looks at.
-    let (mut done, stats, left) = change(&mut cx, &plan, &found, &old, &attributes)?;
+    let (mut done, stats, left) = change(&mut cx, &plan, &found, &base, &attributes)?;
+    drop(head);
     if options.dry_run {
         return left.into_error(commit, options).map_or(Ok(done), Err);
     }
@@ -158,7 +227,7 @@ pub fn update(
         // A disk that is full has no room for an index either.
         (Some(err), _) | (None, Err(err)) => {
             mark_mixed(repo, commit, names, options);
-            Err(err)
+            Err(err.with(&done.lost))
         }
     }
 }
@@ -171,21 +240,25 @@ fn change(
     cx: &mut Context<'_>,
     plan: &Plan<'_>,
     found: &Found,
-    old: &Stored,
+    base: &Base<'_>,
     attributes: &Sources,
 ) -> Result<(Outcome, Stats, Left), Error> {
     let mut left = Left::default();
+    let (deleted, lost) = delete::delete(cx, &plan.delete, (base, &attributes.outside), &mut left);
     let mut done = Outcome {
-        deleted: delete::delete(cx, &plan.delete, &mut left),
+        deleted,
+        lost,
         ..Outcome::default()
     };
-    let written = apply::write(cx, found, old, &plan.index, attributes, &mut left);
+    let written = apply::write(cx, found, (base, &plan.index), attributes, &mut left);
     done.written = written.count;
+    done.lost.add(written.lost);
     if !left.lacks_rules() {
-        let (cleaned, trouble) = clean::clean(cx, &found.untracked, old, &plan.index);
-        done.cleaned = cleaned;
-        if let Some(err) = trouble {
-            left.not_cleaned(cx.options.root.as_path(), err)?;
+        let cleaned = clean::clean(cx, &found.untracked, base.old, &plan.index);
+        done.cleaned = cleaned.count;
+        done.lost.untracked.add(cleaned.lost);
+        if let Some((err, keep)) = cleaned.trouble {
+            left.not_cleaned(cx.options.root.as_path(), err, keep)?;
         }
     }
     Ok((done, written.stats, left))

@@ -228,7 +228,7 @@ fn post_checkout_of_somebody_elses_clone_does_not_run() {
     ] {
         give(path, 12345);
         source.commit([("a", file(path))]);
-        let ended = world.run(["once", "-g", "site"]);
+        let ended = world.run(["once", "--as-root", "-g", "site"]);
         assert_eq!(ended.exit, 0, "{ended:?}");
         let warnings = ended
             .err

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 mod access;
+mod adopt;
 mod beside_git;
 mod borrowed;
 mod check;

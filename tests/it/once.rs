@@ -247,7 +247,10 @@ fn an_existing_clone_is_adopted_and_its_history_kept() {
     let local = git(&site, &["rev-parse", "HEAD"]);
     source.commit([("a", file("2"))]);
     world.config("");
-    world.deploy();
+    // The commit is in no remote.
+    assert_eq!(world.run(["once", "site"]).exit, 1);
+    assert_eq!(git(&site, &["rev-parse", "HEAD"]), local);
+    assert_eq!(world.run(["once", "--adopt", "site"]).exit, 0);
     assert_eq!(world.site(), expected(&[("a", file("2"))]));
     git(&site, &["cat-file", "-e", local.trim()]);
     assert_eq!(git(&site, &["status", "--porcelain"]), "");

@@ -1,11 +1,12 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
 use super::{
-    Action, Event,
+    Action, Event, Local,
     done::{Done, Outcome},
 };
 use crate::base::fault::Failure;
 use crate::base::name::short;
+use crate::base::report::Lost;
 
 impl Event {
     /// The event as a line for people, or nothing where a bar says it better.
@@ -23,26 +24,51 @@ impl Event {
             Self::Waiting { on } => format!("waiting for {on}"),
             Self::Progress { .. } => return None,
             Self::Remote { line } => format!("remote: {line}"),
-            Self::Fetched { old, new } => match old {
-                Some(old) if old == new => format!("nothing new: {}", short(new)),
-                Some(old) => format!("fetched {}..{}", short(old), short(new)),
-                None => format!("fetched {}", short(new)),
-            },
-            Self::Change { action, path } => match action {
-                Action::Write => format!("would write {path}"),
-                Action::Delete => format!("would delete {path}"),
-                Action::Clean => format!("would clean {path}"),
+            Self::Fetched {
+                old,
+                new,
+                rewound,
+                dropped,
+            } => {
+                let rewound = match (rewound, dropped.is_empty()) {
+                    (false, _) => String::new(),
+                    (true, true) => ", rewound".into(),
+                    (true, false) => format!(", rewound: it no longer contains {}", dropped.line()),
+                };
+                match old {
+                    Some(old) if old == new => format!("nothing new: {}", short(new)),
+                    Some(old) => format!("fetched {}..{}{rewound}", short(old), short(new)),
+                    None => format!("fetched {}{rewound}", short(new)),
+                }
+            }
+            Self::Change { action, path, local } => match (action, local) {
+                (Action::Write, None) => format!("would write {path}"),
+                (Action::Write, Some(Local::Edited)) => format!("would write {path} (edited here)"),
+                (Action::Write, Some(Local::Untracked)) => format!("would write {path} (untracked here)"),
+                (Action::Delete, None) => format!("would delete {path}"),
+                (Action::Delete, Some(_)) => format!("would delete {path} (edited here)"),
+                (Action::Clean, _) => format!("would clean {path}"),
             },
             Self::Updated {
                 written: 0,
                 deleted: 0,
                 cleaned: 0,
+                ..
             } => return None,
             Self::Updated {
                 written,
                 deleted,
                 cleaned,
-            } => format!("worktree updated: {written} written, {deleted} deleted, {cleaned} cleaned"),
+                edited,
+                untracked,
+            } => {
+                let counts = format!("{written} written, {deleted} deleted, {cleaned} cleaned");
+                let lost = Lost {
+                    edited: edited.clone(),
+                    untracked: untracked.clone(),
+                };
+                format!("worktree updated: {counts}{}", lost.line())
+            }
             Self::Warning { message } => format!("warning: {message}"),
             Self::HookStarted { hook } => format!("hook {hook}"),
             Self::HookLine { line, .. } => format!("| {line}"),

@@ -70,6 +70,9 @@ fields! {
         retries: u32 = RETRIES, or DEFAULT_RETRIES;
         /// `false`: do not wait for the disk; a power cut may then lose a deploy, or a new clone.
         fsync: bool = BOOL, or true;
+        /// `true`: the first run takes a worktree that gitsocket has not made, with all that it loses there: edited and
+        /// untracked files, and commits that were never pushed. Without, it stops and names them. Later it does nothing.
+        adopt: bool = BOOL, or false;
         /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
         /// listener that has one.
         allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
@@ -149,6 +152,8 @@ pub(super) fn target(
         hooks: fields.hooks.value?,
         run_timeout: fields.run_timeout.value?,
         allow,
+        adopt: fields.adopt.value?,
+        given: None,
     };
     Some(Placed {
         target,

@@ -13,7 +13,7 @@ use crate::{
         mutex,
         name::TriggerName,
     },
-    daemon::history,
+    daemon::{history, journal::Journal},
     deploy::run,
     git::tidy,
 };
@@ -99,6 +99,15 @@ impl Scheduler {
             Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
             Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
         }
+    }
+}
+
+/// What is nowhere else any more is worth a line of its own.
+pub(super) fn log_loss(journal: &Journal, trigger: &TriggerName, event: &Event) {
+    if event.is_loss()
+        && let Some(line) = event.line()
+    {
+        tracing::warn!(run = journal.run().as_str(), trigger = trigger.as_str(), "{line}");
     }
 }
 

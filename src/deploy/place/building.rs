@@ -14,6 +14,7 @@ use super::Error;
 use crate::{
     base::{descent, durable, name::RefName},
     config::Target,
+    deploy::state,
     git::repository,
 };
 
@@ -97,6 +98,7 @@ pub(super) fn clear(git_dir: &Path) -> Result<(), Error> {
     for name in names.iter().filter(|name| *name != "gitsocket") {
         remove(&git_dir.join(name))?;
     }
+    forget(git_dir)?;
     // Last: it says whose the others are.
     sweep(git_dir)
 }
@@ -196,6 +198,7 @@ impl Building<'_> {
             });
         }
         forget(&self.git_dir)?;
+        state::begin(&self.git_dir, fsync)?;
         self.progress = Progress::Appears;
         let git_dir = &self.git_dir.clone();
         let appear = |name: &OsStr| {

@@ -47,6 +47,25 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Refs(#[from] refs::Error),
+    /// Its worktree is not ours.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NotOurs(#[from] Refused),
+    /// Something in its repository belongs to another user.
+    #[error("{source}; {path} belongs to {}, and gitsocket runs as the user {us}", user(*owner))]
+    #[diagnostic(help("as root, type: chown -R {us} {git_dir}; and let no other user deploy there"))]
+    Owned {
+        /// What that led to.
+        source: Box<Self>,
+        /// The file or directory.
+        path: String,
+        /// Its owner.
+        owner: u32,
+        /// Who would use it.
+        us: u32,
+        /// The git directory.
+        git_dir: String,
+    },
     /// There was no time left for a step.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -91,9 +110,57 @@ impl Blame for Error {
             Self::Worktree(err) => err.kind(),
             Self::Refs(err) => err.kind(),
             Self::State(err) => err.kind(),
+            Self::NotOurs(err) => err.kind(),
+            Self::Owned { .. } => Kind::Path,
             Self::Hook { source, .. } => source.kind(),
             Self::Over(_) | Self::Late { .. } => Kind::Timeout,
         }
+    }
+}
+
+/// A run has stopped at a worktree that is not ours.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Refused {
+    /// It would lose something.
+    #[error(
+        "{path} is not gitsocket's yet, and a run would lose what is nowhere else: {what}; nothing was changed"
+    )]
+    Loses {
+        /// The worktree.
+        path: String,
+        /// What would be lost.
+        what: String,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// Its repository is damaged. To mend it deletes refs that need what is lost.
+    #[error(
+        "{path} is not gitsocket's yet, and objects of its repository are missing or damaged; nothing was changed"
+    )]
+    Damaged {
+        /// The worktree.
+        path: String,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+}
+
+impl Blame for Refused {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Loses { .. } => Kind::Path,
+            Self::Damaged { .. } => Kind::Repository,
+        }
+    }
+}
+
+/// The user `number`, in words.
+pub(super) fn user(number: u32) -> String {
+    match number {
+        0 => "root".into(),
+        number => format!("the user {number}"),
     }
 }
 

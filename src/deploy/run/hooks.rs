@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, ffi::OsString, fs};
 
 use gix::ObjectId;
 
-use super::{Error, Reached, UnderWay, settle, whole};
+use super::{Error, Reached, UnderWay, adopt::Claim, settle, whole};
 use crate::{
     base::{descent, event::Step},
-    deploy::{hook, state::State},
+    deploy::hook,
     git::{fetch, refs::Tip},
 };
 
@@ -16,13 +16,13 @@ pub(super) fn run_hooks(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
     fetched: &fetch::Outcome,
+    mut claim: Claim,
     reached: &Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
     let has_changed = reached.changed > 0 || reached.finished_another;
     let git_dir = repo.git_dir();
-    let state = State::read(git_dir);
-    let known = state.hooks(target);
+    let known = claim.state.hooks(target);
     let due = match has_changed {
         false => known.due(target, fetched.commit),
         true => (0..target.hooks.len()).collect(),
@@ -40,7 +40,7 @@ pub(super) fn run_hooks(
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.
         let old = known.succeeded_for().or(reached.old);
-        let env = environment(repo, under_way, fetched, old);
+        let env = environment(repo, (under_way, &mut claim), fetched, old);
         let hex = |id: Option<ObjectId>| id.unwrap_or(repo.object_hash().null()).to_string();
         let options = hook::Options {
             target,
@@ -72,9 +72,9 @@ pub(super) fn run_hooks(
         }
     }
     if is_owed {
-        state.succeeded(git_dir, target, fetched.commit)?;
-    } else if !state.knows(target) {
-        state.adopt(git_dir, target)?;
+        claim.state.succeeded(git_dir, target, fetched.commit)?;
+    } else if !claim.state.knows(target) {
+        claim.state.inherit(git_dir, target)?;
     }
     Ok(())
 }
@@ -89,13 +89,13 @@ const CONFINED: &str = "hooks run in the sandbox: they may write to the target a
 /// `GITSOCKET_*`, see the README.
 fn environment(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, claim): (&UnderWay<'_>, &mut Claim),
     fetched: &fetch::Outcome,
     old: Option<ObjectId>,
 ) -> BTreeMap<String, OsString> {
     let UnderWay { target, context, .. } = *under_way;
     let changed = hook::changed_files(repo.git_dir());
-    if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, under_way) {
+    if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, (under_way, claim)) {
         context
             .events
             .warn(format!("cannot list the changed files for the hooks: {err}"));

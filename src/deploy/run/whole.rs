@@ -4,7 +4,9 @@ use std::{io, num::NonZeroU32, path::Path};
 
 use gix::ObjectId;
 
-use super::{Context, Error, NO_MARK, Reached, UnderWay, retry::Backoff, update_options};
+use super::{
+    Context, Error, NO_MARK, Reached, UnderWay, adopt::Claim, owner, retry::Backoff, update_options,
+};
 use crate::{
     base::fault::Blame as _,
     config::Target,
@@ -22,6 +24,7 @@ use crate::{
 /// The repository of the run, and what was fetched into it; a ref holds that.
 pub(super) fn fetch_into(
     under_way: &UnderWay<'_>,
+    claim: &mut Claim,
     reached: &mut Reached,
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
@@ -41,17 +44,25 @@ pub(super) fn fetch_into(
                 Err(fetch::Error::Unsound { .. }) => {}
                 fetched => {
                     let fetched = fetched?;
-                    hold(&repo, under_way, &fetched)?;
+                    hold(&repo, under_way, claim, &fetched)?;
                     return Ok((repo, fetched));
                 }
             }
         }
     }
-    heal(under_way)
+    heal(under_way, claim)
 }
 
-/// Let a ref hold what was fetched.
-fn hold(repo: &gix::Repository, under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
+/// Let a ref hold what was fetched, once the worktree is ours.
+fn hold(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    claim: &mut Claim,
+    fetched: &fetch::Outcome,
+) -> Result<(), Error> {
+    if !claim.admit(repo, fetched, under_way)? {
+        return Ok(());
+    }
     under_way.moves(&[&refs::holding_ref(&under_way.target.origin.remote, &fetched.tip)])?;
     Ok(super::hold(repo, under_way.target, fetched)?)
 }
@@ -61,6 +72,7 @@ pub(super) fn update(
     repo: gix::Repository,
     fetched: fetch::Outcome,
     under_way: &UnderWay<'_>,
+    claim: &mut Claim,
     reached: &Reached,
 ) -> Result<(gix::Repository, fetch::Outcome, worktree::Outcome), Error> {
     match update_once(&repo, &fetched, under_way, reached) {
@@ -68,7 +80,7 @@ pub(super) fn update(
         updated => return Ok((repo, fetched, updated?)),
     }
     drop(repo);
-    let (repo, fetched) = heal(under_way)?;
+    let (repo, fetched) = heal(under_way, claim)?;
     let updated = update_once(&repo, &fetched, under_way, reached)?;
     Ok((repo, fetched, updated))
 }
@@ -96,11 +108,11 @@ pub(super) fn list_changes(
     repo: &gix::Repository,
     (old, new): (Option<ObjectId>, ObjectId),
     file: &Path,
-    under_way: &UnderWay<'_>,
+    (under_way, claim): (&UnderWay<'_>, &mut Claim),
 ) -> io::Result<()> {
     match changes::write(repo, old, new, file) {
         // Not the system's: an object.
-        Err(err) if err.kind() == io::ErrorKind::Other => match heal(under_way) {
+        Err(err) if err.kind() == io::ErrorKind::Other => match heal(under_way, claim) {
             Ok((repo, _)) => changes::write(&repo, old, new, file),
             Err(_) => Err(err),
         },
@@ -116,8 +128,12 @@ fn unmarked(git_dir: &Path) -> impl FnOnce(io::Error) -> refs::Error {
     }
 }
 
-fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), Error> {
+fn heal(under_way: &UnderWay<'_>, claim: &mut Claim) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
+    claim.may_mend(under_way)?;
+    if let Some(why) = owner::remark(target) {
+        context.events.warn(why);
+    }
     let git_dir = under_way.git_dir();
     under_way.fetches().map_err(unmarked(git_dir))?;
     let (repo, fetched) = heal::heal(
@@ -126,7 +142,7 @@ fn heal(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch::Outcome), E
         context.events.reporter(),
         |scratch, depth| fetch(scratch, target, context, Onto::nothing(depth), NO_MARK),
     )?;
-    hold(&repo, under_way, &fetched)?;
+    hold(&repo, under_way, claim, &fetched)?;
     Ok((repo, fetched))
 }
 

@@ -102,7 +102,7 @@ fn the_version_before_and_back() {
     let due = |target: &Target| State::read(dir).hooks(target).due(target, id(1));
     assert_eq!((due(&a), due(&b)), (vec![], vec![]));
     assert!(!State::read(dir).knows(&a));
-    State::read(dir).adopt(dir, &a).unwrap();
+    State::read(dir).inherit(dir, &a).unwrap();
     assert_eq!(before(dir), id(1).to_string());
     assert!(State::read(dir).knows(&a) && !State::read(dir).knows(&b));
     assert_eq!((due(&a), due(&b)), (vec![], vec![]));
@@ -171,4 +171,37 @@ fn a_run_is_marked_once_it_begins() {
     assert!(left(dir).unwrap().marker.is_none());
     forget(dir).unwrap();
     assert!(left(dir).is_none());
+}
+
+/// A run that failed on a worktree which is not ours does not make it ours.
+#[test]
+fn whose_the_worktree_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join(DIR)).unwrap();
+    let a = target("a", ONE);
+    let is_ours = || State::read(dir).is_ours();
+    assert!(!is_ours());
+    State::read(dir).left_pending(dir, &a, "a", Some(id(1))).unwrap();
+    assert!(!is_ours());
+    State::read(dir).claim(dir, false).unwrap();
+    assert!(is_ours() && State::read(dir).hooks(&a).are_pending());
+    State::read(dir).left_pending(dir, &a, "a", Some(id(2))).unwrap();
+    assert!(is_ours());
+
+    // The version before: one that has deployed, and one that never came so far.
+    for (text, expected) in [
+        (format!("{{\"hooks_succeeded_for\":\"{}\"}}", id(1)), true),
+        (r#"{"hooks_succeeded_for":null}"#.into(), false),
+        (r#"{"version":1,"triggers":{"a":{"pending":""}}}"#.into(), false),
+    ] {
+        fs::write(file(dir), &text).unwrap();
+        assert_eq!(is_ours(), expected, "{text}");
+    }
+    fs::write(file(dir), format!("{{\"hooks_succeeded_for\":\"{}\"}}", id(1))).unwrap();
+    State::read(dir).left_pending(dir, &a, "a", None).unwrap();
+    assert!(is_ours());
+    fs::remove_file(file(dir)).unwrap();
+    begin(dir, false).unwrap();
+    assert!(is_ours());
 }

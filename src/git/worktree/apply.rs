@@ -4,7 +4,10 @@
 
 use std::{ops::Range, sync::Mutex, time::Duration};
 
-use gix::index::entry::{Mode, Stat};
+use gix::{
+    bstr::{BString, ByteSlice},
+    index::entry::{Mode, Stat},
+};
 
 use super::{
     Error,
@@ -12,15 +15,16 @@ use super::{
     bulk,
     content::Content,
     context::{Context, Options, Throttle},
-    dirs::Dirs,
+    dirs::{Dirs, Kind},
     left::{self, Left},
+    local::{self, Base},
     notice::{Notice, Notices},
     stored::Stored,
     threads::{self, Shares},
     walk::{Check, Found},
     worker::{Tracked, Worker},
 };
-use crate::{base::report::Action, git::large::LARGE};
+use crate::base::report::{Action, Local, Lost};
 
 /// What writing came to.
 pub(super) struct Written {
@@ -28,6 +32,8 @@ pub(super) struct Written {
     pub(super) count: u64,
     /// Entries whose files have other stat data than the index says.
     pub(super) stats: Vec<(usize, Stat)>,
+    /// What they have replaced that is nowhere else.
+    pub(super) lost: Lost,
 }
 
 /// Fewer files than this are not worth another thread.
@@ -37,8 +43,7 @@ const FILES_PER_THREAD: usize = 8;
 pub(super) fn write(
     cx: &mut Context<'_>,
     found: &Found,
-    old: &Stored,
-    new: &gix::index::State,
+    (base, new): (&Base<'_>, &gix::index::State),
     attributes: &Sources,
     left: &mut Left,
 ) -> Written {
@@ -51,7 +56,7 @@ pub(super) fn write(
         true => 1,
         false => threads::count(found.checks.len(), FILES_PER_THREAD),
     };
-    let job = Job::new(cx.options, found, old, new, attributes, threads);
+    let job = Job::new(cx.options, found, (base, new), attributes, threads);
     if left.is_given_up() {
         job.leave(job.shares.stop(), left);
     }
@@ -72,10 +77,12 @@ pub(super) fn write(
     let mut written = Written {
         count: 0,
         stats: Vec::new(),
+        lost: Lost::default(),
     };
     for done in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
         written.count += done.count;
         written.stats.extend(done.stats);
+        written.lost.add(done.lost);
         notices.add(done.notices);
         left.add(done.left);
     }
@@ -91,11 +98,10 @@ pub(super) fn differing(
     cx: &Context<'_>,
     checks: &[usize],
     found: &Found,
-    old: &Stored,
-    new: &gix::index::State,
+    (base, new): (&Base<'_>, &gix::index::State),
     attributes: &Sources,
 ) -> Result<Vec<usize>, Error> {
-    let job = Job::new(cx.options, found, old, new, attributes, 1);
+    let job = Job::new(cx.options, found, (base, new), attributes, 1);
     let dirs = cx.dirs.again().map_err(|err| cx.failed("read", "".into(), err))?;
     let mut worker = job.worker(cx.repo, dirs);
     let mut differing = Vec::new();
@@ -117,7 +123,7 @@ pub(super) fn differing(
 struct Job<'a> {
     options: &'a Options<'a>,
     checks: &'a [Check],
-    old: &'a Stored,
+    base: &'a Base<'a>,
     new: &'a gix::index::State,
     attributes: &'a Sources,
     shares: Shares,
@@ -129,6 +135,7 @@ struct Job<'a> {
 struct Done {
     count: u64,
     stats: Vec<(usize, Stat)>,
+    lost: Lost,
     notices: Notices,
     left: Left,
 }
@@ -137,15 +144,14 @@ impl<'a> Job<'a> {
     fn new(
         options: &'a Options<'a>,
         found: &'a Found,
-        old: &'a Stored,
-        new: &'a gix::index::State,
+        (base, new): (&'a Base<'a>, &'a gix::index::State),
         attributes: &'a Sources,
         threads: usize,
     ) -> Self {
         Self {
             options,
             checks: &found.checks,
-            old,
+            base,
             new,
             attributes,
             shares: Shares::new(found.checks.len(), threads),
@@ -165,12 +171,18 @@ impl<'a> Job<'a> {
     fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
         let mut done = Done::default();
         let mut writer = Writer::new(self, repo, dirs);
+        self.work_with(&mut writer, &mut done);
+        done.lost.untracked.add(writer.worker.dirs.displaced());
+        done
+    }
+
+    fn work_with(&self, writer: &mut Writer<'_>, done: &mut Done) {
         while let Some(share) = self.shares.take() {
             if let Ok(mut progress) = self.progress.try_lock() {
                 progress.report(self.options, self.shares.taken(), self.checks.len());
             }
             for at in share.clone() {
-                let Err(err) = writer.check(&self.checks[at], &mut done) else {
+                let Err(err) = writer.check(&self.checks[at], done) else {
                     continue;
                 };
                 let Check { entry, .. } = self.checks[at];
@@ -189,11 +201,10 @@ impl<'a> Job<'a> {
                 if is_final {
                     self.leave(at + 1..share.end, &mut done.left);
                     self.leave(self.shares.stop(), &mut done.left);
-                    return done;
+                    return;
                 }
             }
         }
-        done
     }
 
     /// These of the checks are not tried.
@@ -221,6 +232,28 @@ struct Writer<'w> {
     worker: Worker<'w>,
     /// Content as the old index had it.
     before: Option<Content<'w>>,
+    /// In a dry run: what was last said to be in the way of a directory.
+    in_the_way: Option<BString>,
+}
+
+/// What has become of a file.
+struct Brought {
+    /// Its stat data, if they are known.
+    stat: Option<Stat>,
+    /// It was, or in a dry run would be, written.
+    is_written: bool,
+    /// What was there before, if it is nowhere else.
+    local: Option<Local>,
+}
+
+impl Brought {
+    fn right(stat: Option<Stat>) -> Self {
+        Self {
+            stat,
+            is_written: false,
+            local: None,
+        }
+    }
 }
 
 impl<'w> Writer<'w> {
@@ -229,6 +262,7 @@ impl<'w> Writer<'w> {
             job,
             worker: job.worker(repo, dirs),
             before: None,
+            in_the_way: None,
         }
     }
 
@@ -238,68 +272,99 @@ impl<'w> Writer<'w> {
         if check.racy && self.is_unchanged(&file) {
             return Ok(());
         }
-        let (stat, is_written) = self.bring(&file, &mut done.notices)?;
-        done.count += u64::from(is_written);
+        let Brought {
+            stat,
+            is_written,
+            local,
+        } = self.bring(&file, &mut done.notices)?;
+        if is_written {
+            done.count += 1;
+            if self.job.options.dry_run {
+                self.job.options.would(Action::Write, file.path, local);
+            }
+            if let Some(local) = local {
+                done.lost.note(local, file.path);
+            }
+        }
         if let Some(stat) = stat.filter(|stat| *stat != entry.stat) {
             done.stats.push((check.entry, stat));
         }
         Ok(())
     }
 
-    /// Whether a file whose stat data match, but cannot be trusted, holds what was checked out once:
-    /// the blob, or what attributes made of it then. As for git, such a file is left alone.
+    /// Whether a file that looks unchanged, or may be, holds what was checked out once: the blob, or what attributes made of
+    /// it then. As for git, such a file is left alone if its stat data match.
     fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
-        if file.there.is_some_and(|there| there.size > LARGE) {
-            return bulk::is_blob(&mut self.worker, file);
-        }
-        let Some(bytes) = self.worker.read(file) else {
-            return false;
-        };
-        let hash = gix::objs::compute_hash(self.worker.repo.object_hash(), gix::objs::Kind::Blob, &bytes);
-        if hash.is_ok_and(|id| id == file.id) {
-            return true;
-        }
-        let Job {
-            checks,
-            old,
-            new,
-            attributes,
-            ..
-        } = self.job;
-        let before = match &mut self.before {
-            Some(before) => before,
-            before => {
-                let racy = checks.iter().filter(|check| check.racy);
-                let paths = racy.map(|check| new.entries()[check.entry].path(new));
-                let then = Sources::of(&old.index, paths, attributes.outside.clone());
-                before.insert(Content::new(self.worker.repo, &then))
-            }
-        };
-        let then = before.of(file.id, file.mode, file.path, &mut Notices::default());
-        then.is_ok_and(|then| *then == *bytes)
+        let Self {
+            job, worker, before, ..
+        } = self;
+        let before = before.get_or_insert_with(|| {
+            let Job {
+                checks,
+                base,
+                new,
+                attributes,
+                ..
+            } = job;
+            let paths = checks.iter().map(|check| new.entries()[check.entry].path(new));
+            Content::new(
+                worker.repo,
+                &Sources::of(&base.old.index, paths, attributes.outside.clone()),
+            )
+        });
+        local::is_checked_out(worker, before, file)
     }
 
-    /// Write `file` unless it is right. Gives its stat data, and whether it was, or in a dry run would be, written.
-    fn bring(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<(Option<Stat>, bool), Error> {
+    /// What is there in the place of `file`, which is about to be written, and nowhere else.
+    fn local(&mut self, file: &Tracked<'_>) -> Option<Local> {
+        let base = self.job.base;
+        match file.there {
+            Some(there) if there.kind == Kind::Dir => {
+                local::is_in(&mut self.worker.dirs, base.old, file.path).then_some(Local::Untracked)
+            }
+            Some(there) => local::of(base, file.path, there, |file| self.is_unchanged(file)),
+            None if self.job.options.dry_run => {
+                let above = local::above(&mut self.worker.dirs, base, file.path)?;
+                if self.in_the_way.as_ref() != Some(&above) {
+                    let local = Some(Local::Untracked);
+                    self.job.options.would(Action::Clean, above.as_bstr(), local);
+                    self.in_the_way = Some(above);
+                }
+                None
+            }
+            // What is in the way of its directory is noted when that is made.
+            None => None,
+        }
+    }
+
+    /// Write `file` unless it is right.
+    fn bring(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Brought, Error> {
         let options = self.job.options;
         let failed = |err| options.failed("write", file.path, err);
         if file.mode == Mode::COMMIT {
             if !options.dry_run {
                 self.worker.dirs.make(file.path).map(drop).map_err(failed)?;
             }
-            return Ok((None, false));
+            return Ok(Brought::right(None));
         }
-        let bytes = match self.worker.difference(file, notices) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok((file.there.map(|there| there.stat), false)),
-            Err(err) => return bulk::bring(&mut self.worker, file, err, notices),
+        let difference = self.worker.difference(file, notices);
+        if let Ok(None) = difference {
+            return Ok(Brought::right(file.there.map(|there| there.stat)));
+        }
+        let local = self.local(file);
+        let (stat, is_written) = match difference {
+            Err(err) => bulk::bring(&mut self.worker, file, err, notices)?,
+            Ok(_) if options.dry_run => (None, true),
+            Ok(bytes) => {
+                let bytes = bytes.as_deref().unwrap_or_default();
+                (Some(self.worker.replace(file, bytes).map_err(failed)?), true)
+            }
         };
-        if options.dry_run {
-            options.would(Action::Write, file.path);
-            return Ok((None, true));
-        }
-        let stat = self.worker.replace(file, &bytes).map_err(failed)?;
-        Ok((Some(stat), true))
+        Ok(Brought {
+            stat,
+            is_written,
+            local,
+        })
     }
 }
 

@@ -18,10 +18,7 @@ use super::{
     notice::Notices,
     worker::{Tracked, Worker},
 };
-use crate::{
-    base::report::Action,
-    git::large::{self, Scratch, copied},
-};
+use crate::git::large::{self, Scratch, copied};
 
 /// The longest target of a symlink, which Linux bounds as paths; in bytes.
 const MAX_TARGET: u64 = 4095;
@@ -38,7 +35,7 @@ pub(super) fn check(path: &BStr, size: u64, max_blob: u64) -> Result<(), Error> 
     }
 }
 
-/// Write `file` unless it is right, if all that is `wrong` with its blob is that memory does not hold it.
+/// Write `file` unless it is right, or this is a dry run, if all that is `wrong` with its blob is that memory does not hold it.
 pub(super) fn bring(
     worker: &mut Worker<'_>,
     file: &Tracked<'_>,
@@ -62,7 +59,6 @@ pub(super) fn bring(
         return Ok((Some(there.stat), false));
     }
     if options.dry_run {
-        options.would(Action::Write, file.path);
         return Ok((None, true));
     }
     let (repo, umask) = (worker.repo, options.umask);

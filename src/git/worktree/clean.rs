@@ -22,30 +22,41 @@ use super::{
     dirs::{self, Kind, Meta},
     file,
     ignored::Ignored,
+    keep::Keep,
     nested,
     stored::{self, Stored, Tracked},
     walk::Untracked,
 };
 use crate::{
-    base::{descent::Descent, report::Action},
+    base::{
+        descent::Descent,
+        report::{Action, Local, Named},
+    },
     git::worktree::Clean,
 };
 
 /// Remove what is neither in `new`, nor ignored, nor to be kept, of what the walk found to be untracked.
-/// Says how many files and directories, and what went wrong.
 pub(super) fn clean(
     cx: &mut Context<'_>,
     untracked: &[Untracked],
     old: &Stored,
     new: &gix::index::State,
-) -> (u64, Option<Error>) {
+) -> Cleaned {
+    let removed = Removed {
+        limit: match cx.options.dry_run {
+            true => usize::MAX,
+            false => Named::MAX,
+        },
+        ..Removed::default()
+    };
     let mut walk = Walk {
         cx,
         old,
         ignored: Ignored::new(old, new),
         path: BString::default(),
-        removed: Removed::default(),
+        removed,
         trouble: None,
+        keep: Keep::default(),
     };
     for Untracked { dir, names } in untracked {
         if let Err(err) = walk.tracked_directory(dir.as_bstr(), names) {
@@ -56,14 +67,30 @@ pub(super) fn clean(
         mut removed,
         trouble,
         ignored,
+        keep,
         ..
     } = walk;
     removed.paths.sort();
-    for path in &removed.paths {
-        cx.options.would(Action::Clean, path.as_bstr());
+    for (path, has_files) in removed.paths.iter().filter(|_| cx.options.dry_run) {
+        let local = has_files.then_some(Local::Untracked);
+        cx.options.would(Action::Clean, path.as_bstr(), local);
     }
     ignored.report(cx);
-    (removed.count, trouble)
+    Cleaned {
+        count: removed.marked.count,
+        lost: removed.lost(),
+        trouble: trouble.map(|err| (err, keep)),
+    }
+}
+
+/// What was removed.
+pub(super) struct Cleaned {
+    /// How many files and directories.
+    pub(super) count: u64,
+    /// Those of them that are, or hold, files.
+    pub(super) lost: Named,
+    /// What went wrong first, and what would keep all of that from being tried.
+    pub(super) trouble: Option<(Error, Keep)>,
 }
 
 struct Walk<'w, 'i, 'a> {
@@ -74,14 +101,28 @@ struct Walk<'w, 'i, 'a> {
     path: BString,
     removed: Removed,
     trouble: Option<Error>,
+    /// What could not be removed.
+    keep: Keep,
 }
 
 /// What was removed. Outermost first: a directory stands for all that was in it.
 #[derive(Default)]
 struct Removed {
+    marked: Mark,
+    /// The first names, and whether files were there. Those of empty directories only in a dry run.
+    paths: Vec<(BString, bool)>,
+    /// How many names are kept.
+    limit: usize,
+    /// How many files there were, in directories that went with them or not.
+    files: u64,
+}
+
+/// How much was removed.
+#[derive(Clone, Copy, Default)]
+struct Mark {
     count: u64,
-    /// In a dry run: their names.
-    paths: Vec<BString>,
+    /// Without empty directories.
+    lost: u64,
 }
 
 /// What is known of a directory before it is entered.
@@ -118,7 +159,15 @@ struct Frame {
     left: Left,
     unlisted: Vec<BString>,
     /// What had been removed before.
-    mark: (u64, usize),
+    before: Before,
+}
+
+/// What had been removed when a directory was entered.
+#[derive(Clone, Copy)]
+struct Before {
+    marked: Mark,
+    paths: usize,
+    files: u64,
 }
 
 impl Walk<'_, '_, '_> {
@@ -147,7 +196,7 @@ impl Walk<'_, '_, '_> {
             names: names.into_iter(),
             left: Left::default(),
             unlisted: Vec::new(),
-            mark: self.removed.mark(),
+            before: self.removed.before(),
         }
     }
 
@@ -172,13 +221,13 @@ impl Walk<'_, '_, '_> {
             if frame.has_rules {
                 self.cx.rules.leave();
             }
-            let Some(Frame { left, mark, .. }) = frames.pop() else {
+            let Some(Frame { left, before, .. }) = frames.pop() else {
                 return;
             };
             match way.leave() {
                 Ok(()) => {
                     if let Some(above) = frames.last_mut() {
-                        self.end(way.here(), left, mark, above);
+                        self.end(way.here(), left, before, above);
                     }
                 }
                 Err(err) => self.lost(&mut frames, err),
@@ -189,6 +238,9 @@ impl Walk<'_, '_, '_> {
     /// What is at hand stays, in the directory of `frame`.
     fn stays(&mut self, frame: &mut Frame, action: &'static str, err: io::Error) {
         frame.left.anything = true;
+        if err.kind() == io::ErrorKind::PermissionDenied {
+            self.keep.note(self.cx, self.old, self.path.as_bstr());
+        }
         if self.trouble.is_none() {
             let path = dirs::shown(self.path.as_bstr());
             self.fail(action, path.as_bstr(), err);
@@ -250,7 +302,8 @@ impl Walk<'_, '_, '_> {
                     self.cx.begin()?;
                     dirs::unlink(dir, name)?;
                 }
-                self.removed.add(path, self.cx.options.dry_run);
+                self.removed.files += 1;
+                self.removed.add(path, true);
             }
             Kind::Other => frame.unlisted.push(name.into()),
         }
@@ -295,7 +348,7 @@ impl Walk<'_, '_, '_> {
 
     /// The directory at hand has been cleaned, but for what is `left` in it. If that is nothing, it goes, too.
     /// It is in that of `above`, which is `dir`.
-    fn end(&mut self, dir: BorrowedFd<'_>, inside: Left, mark: (u64, usize), above: &mut Frame) {
+    fn end(&mut self, dir: BorrowedFd<'_>, inside: Left, before: Before, above: &mut Frame) {
         let left = &mut above.left;
         left.ignored |= inside.ignored;
         left.anything |= inside.anything;
@@ -304,7 +357,7 @@ impl Walk<'_, '_, '_> {
         }
         let path = self.path.as_bstr();
         if self.cx.options.dry_run {
-            let is_deleted = self.removed.mark() == mark
+            let is_deleted = self.removed.marked.count == before.marked.count
                 && !inside.unlisted
                 && (inside.deleted || self.held_tracked(path));
             if is_deleted {
@@ -314,8 +367,9 @@ impl Walk<'_, '_, '_> {
         } else if let Err(err) = dirs::remove_dir(dir, dirs::split(path).1) {
             return self.stays(above, "remove", err);
         }
-        self.removed.go_back_to(mark);
-        self.removed.add(self.path.as_bstr(), self.cx.options.dry_run);
+        let has_files = self.removed.files > before.files;
+        self.removed.go_back_to(before);
+        self.removed.add(self.path.as_bstr(), has_files);
     }
 
     /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.
@@ -384,25 +438,38 @@ impl Walk<'_, '_, '_> {
 }
 
 impl Removed {
-    /// How much it is.
-    fn mark(&self) -> (u64, usize) {
-        (self.count, self.paths.len())
+    fn before(&self) -> Before {
+        Before {
+            marked: self.marked,
+            paths: self.paths.len(),
+            files: self.files,
+        }
     }
 
-    fn go_back_to(&mut self, (count, paths): (u64, usize)) {
-        self.count = count;
-        self.paths.truncate(paths);
+    fn go_back_to(&mut self, before: Before) {
+        self.marked = before.marked;
+        self.paths.truncate(before.paths);
     }
 
-    fn add(&mut self, path: &BStr, by_name: bool) {
-        self.count += 1;
-        if by_name {
+    fn add(&mut self, path: &BStr, has_files: bool) {
+        self.marked.count += 1;
+        self.marked.lost += u64::from(has_files);
+        let is_told = has_files || self.limit == usize::MAX;
+        if is_told && self.paths.len() < self.limit {
             let path = dirs::shown(path);
             // All that is too deep to be shown is one.
-            if self.paths.last() != Some(&path) {
-                self.paths.push(path);
+            if self.paths.last().is_none_or(|(last, _)| *last != path) {
+                self.paths.push((path, has_files));
             }
         }
+    }
+
+    /// What was, or held, files.
+    fn lost(&self) -> Named {
+        let names = self.paths.iter().filter(|(_, has_files)| *has_files);
+        let names: Vec<String> = names.take(Named::MAX).map(|(path, _)| path.to_string()).collect();
+        let more = self.marked.lost.saturating_sub(names.len() as u64);
+        Named { names, more }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     base::{
         identity::Identity,
         name::AbsPath,
-        report::{Action, Phase, Report, Reporter, Unit},
+        report::{Action, Local, Phase, Report, Reporter, Unit},
     },
     git::{begin::Begin, worktree::Clean},
 };
@@ -57,10 +57,11 @@ impl Options<'_> {
     }
 
     /// In a dry run: say what would be done.
-    pub(super) fn would(&self, action: Action, path: &BStr) {
+    pub(super) fn would(&self, action: Action, path: &BStr, local: Option<Local>) {
         self.report.emit(Report::Change {
             action,
             path: path.to_string(),
+            local,
         });
     }
 }

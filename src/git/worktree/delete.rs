@@ -8,15 +8,24 @@ use gix::bstr::{BStr, ByteSlice};
 
 use super::{
     context::Context,
-    dirs::{self, Kind},
+    dirs::{self, Kind, Meta},
     left::{self, Left},
+    local::{self, Base},
+    outside,
     plan::Delete,
 };
-use crate::base::report::Action;
+use crate::base::report::{Action, Local, Lost};
 
-/// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files.
-pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete], left: &mut Left) -> u64 {
+/// Unlink what is no longer tracked, and the directories that this leaves empty. Says how many files, and which of them are
+/// nowhere else.
+pub(super) fn delete(
+    cx: &mut Context<'_>,
+    delete: &[Delete],
+    (base, attributes): (&Base<'_>, &outside::Rules),
+    left: &mut Left,
+) -> (u64, Lost) {
     let mut deleted = 0;
+    let mut lost = Lost::default();
     let mut emptied = BStr::new("");
     for gone in delete {
         let path = gone.path.as_bstr();
@@ -24,9 +33,16 @@ pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete], left: &mut Left) -
             left.untried_deletion(path.into());
             continue;
         }
-        match delete_one(cx, gone, emptied) {
-            Ok(Gone { is_file, is_gone }) => {
+        match delete_one(cx, gone, emptied, (base, attributes)) {
+            Ok(Gone {
+                is_file,
+                is_gone,
+                local,
+            }) => {
                 deleted += u64::from(is_file);
+                if let Some(local) = local {
+                    lost.note(local, path);
+                }
                 if is_gone {
                     emptied = dirs::split(path).0;
                 }
@@ -43,7 +59,7 @@ pub(super) fn delete(cx: &mut Context<'_>, delete: &[Delete], left: &mut Left) -
     if let Err(err) = remove_emptied(cx, emptied, "".into()) {
         left.refused("delete", emptied.into(), err);
     }
-    deleted
+    (deleted, lost)
 }
 
 /// What came of a deletion.
@@ -53,38 +69,53 @@ struct Gone {
     is_file: bool,
     /// Its place is empty now.
     is_gone: bool,
+    /// What it was, if it is nowhere else.
+    local: Option<Local>,
 }
 
-fn delete_one(cx: &mut Context<'_>, gone: &Delete, emptied: &BStr) -> io::Result<Gone> {
+fn delete_one(
+    cx: &mut Context<'_>,
+    gone: &Delete,
+    emptied: &BStr,
+    (base, attributes): (&Base<'_>, &outside::Rules),
+) -> io::Result<Gone> {
     let path = gone.path.as_bstr();
-    let Some(is_file) = is_deletable(cx, path, gone.is_submodule)? else {
+    let Some(file) = deletable(cx, path, gone.is_submodule)? else {
         return Ok(Gone::default());
     };
+    let local = file
+        .as_ref()
+        .and_then(|there| local::of_deleted(cx, base, attributes, (path, there)));
     let mut is_gone = false;
     if !cx.options.dry_run {
         remove_emptied(cx, emptied, path)?;
         is_gone = remove(cx, path, gone.is_submodule)?;
-    } else if is_file {
-        cx.options.would(Action::Delete, path);
+    } else if file.is_some() {
+        cx.options.would(Action::Delete, path, local);
     }
-    Ok(Gone { is_file, is_gone })
+    Ok(Gone {
+        is_file: file.is_some(),
+        is_gone,
+        local,
+    })
+}
+
+/// Whether there is a file at `path` that would be deleted.
+pub(super) fn is_deletable(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<bool> {
+    Ok(matches!(deletable(cx, path, is_submodule)?, Some(Some(_))))
 }
 
 /// As git: only what is reached through directories, and no directory with something in it.
-/// Says whether there is a file; if there is nothing, its empty parents go nevertheless.
-pub(super) fn is_deletable(
-    cx: &mut Context<'_>,
-    path: &BStr,
-    is_submodule: bool,
-) -> io::Result<Option<bool>> {
+/// Gives the file; if there is nothing, its empty parents go nevertheless.
+fn deletable(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<Option<Option<Meta>>> {
     let (dir, name) = dirs::split(path);
     let Some(dir) = cx.dirs.get(dir)? else {
         return Ok(None);
     };
     Ok(match dirs::meta(dir, name)? {
-        Some(meta) if meta.kind == Kind::Dir => is_submodule.then_some(false),
-        Some(_) => (!is_submodule).then_some(true),
-        None => Some(false),
+        Some(meta) if meta.kind == Kind::Dir => is_submodule.then_some(None),
+        Some(meta) => (!is_submodule).then_some(Some(meta)),
+        None => Some(None),
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) use crate::base::descent::remove_tree;
 use crate::base::{
     descent::{self, Descent},
     identity::Identity,
+    report::Named,
 };
 
 /// The directories of the worktree. The way to the last one used is kept, with some of it open: paths come sorted.
@@ -31,6 +32,8 @@ pub(super) struct Dirs {
     /// The names on the way.
     names: Vec<BString>,
     umask: u32,
+    /// What was unlinked as a directory had to be in its place.
+    displaced: Named,
 }
 
 /// What is there in place of a name.
@@ -76,6 +79,7 @@ impl Dirs {
             way: Descent::new(root),
             names: Vec::new(),
             umask,
+            displaced: Named::default(),
         }
     }
 
@@ -107,11 +111,25 @@ impl Dirs {
         for name in components(dir).skip(kept) {
             let fd = match open_dir_if_there(self.way.here(), name)? {
                 Some(fd) => fd,
-                None => make_dir(self.way.here(), name, self.umask)?,
+                None => {
+                    let (fd, displaced) = make_dir(self.way.here(), name, self.umask)?;
+                    if displaced {
+                        let mut path = BString::default();
+                        let above = self.names.iter().map(|name| name.as_bstr());
+                        above.chain([name]).for_each(|name| push(&mut path, name));
+                        self.displaced.note(path);
+                    }
+                    fd
+                }
             };
             self.enter(fd, name)?;
         }
         Ok(self.way.here())
+    }
+
+    /// What [`Self::make`] has unlinked.
+    pub(super) fn displaced(&mut self) -> Named {
+        std::mem::take(&mut self.displaced)
     }
 
     /// The directory `path` is about to be removed or replaced.
@@ -266,17 +284,20 @@ pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
 }
 
-/// Make the directory `name`, in place of a file or link if there is one. Another thread may do so, too.
-fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<OwnedFd> {
+/// Make the directory `name`, in place of a file or link if there is one; says whether there was. Another thread may do so,
+/// too.
+fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<(OwnedFd, bool)> {
+    let mut displaced = false;
     while let Err(err) = rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777)) {
         if err != Errno::EXIST {
             return Err(err.into());
         }
         if let Some(fd) = open_dir_if_there(parent, name)? {
-            return Ok(fd);
+            return Ok((fd, displaced));
         }
         match rustix::fs::unlinkat(parent, name.as_bytes(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+            Ok(()) => displaced = true,
+            Err(Errno::NOENT | Errno::ISDIR) => {}
             Err(err) => return Err(err.into()),
         }
     }
@@ -287,7 +308,7 @@ fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<Owned
     if now != want {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
     }
-    Ok(fd)
+    Ok((fd, displaced))
 }
 
 fn components(path: &BStr) -> impl Iterator<Item = &BStr> {

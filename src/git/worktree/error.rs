@@ -5,7 +5,10 @@ use std::{io, path::PathBuf};
 use bytesize::ByteSize;
 use rustix::io::Errno;
 
-use crate::base::fault::{Blame, Kind, kind_of_io};
+use crate::base::{
+    fault::{Blame, Kind, kind_of_io},
+    report::Lost,
+};
 
 /// The worktree could not be updated.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -202,6 +205,16 @@ impl Error {
             source,
             help,
         }
+    }
+}
+
+impl Error {
+    /// The error, and what has gone all the same and is nowhere else.
+    pub(super) fn with(mut self, lost: &Lost) -> Self {
+        if let Self::Unfinished { what, .. } | Self::Index { reason: what, .. } = &mut self {
+            what.push_str(&lost.line());
+        }
+        self
     }
 }
 

@@ -11,9 +11,13 @@ use super::{
     Error,
     context::Options,
     dirs,
+    keep::Keep,
     stored::{self, Stored, Tracked},
 };
-use crate::base::fault::{Kind, kind_of_io};
+use crate::base::{
+    fault::{Kind, kind_of_io},
+    report::Named,
+};
 
 /// What is left to do, in no order.
 #[derive(Default)]
@@ -30,15 +34,19 @@ pub(super) struct Left {
     object: Option<(usize, Error)>,
     /// Nothing more of this kind need be tried.
     is_given_up: bool,
+    /// What may not be removed.
+    keep: Keep,
 }
 
 struct Refused {
     action: &'static str,
     source: io::Error,
+    /// It is not tracked, so that it may stay.
+    may_stay: bool,
 }
 
 /// How many names of what is left are told; the rest is counted.
-pub(super) const NAMED: usize = 10;
+pub(super) const NAMED: usize = Named::MAX;
 
 impl Left {
     /// The system refused to write the file of an entry.
@@ -55,11 +63,18 @@ impl Left {
 
     /// The system refused to `action` `path`, which is not tracked.
     pub(super) fn refused(&mut self, action: &'static str, path: BString, source: io::Error) {
-        self.refused.push((path, Refused { action, source }));
+        self.refused.push((
+            path,
+            Refused {
+                action,
+                source,
+                may_stay: false,
+            },
+        ));
     }
 
-    /// `clean` met `err`.
-    pub(super) fn not_cleaned(&mut self, root: &Path, err: Error) -> Result<(), Error> {
+    /// `clean` met `err`; `keep` would have kept it from that.
+    pub(super) fn not_cleaned(&mut self, root: &Path, err: Error, keep: Keep) -> Result<(), Error> {
         let Error::File {
             action, path, source, ..
         } = err
@@ -70,7 +85,14 @@ impl Left {
         let path = BString::from(path.as_os_str().as_bytes());
         // What could not be deleted is no longer tracked.
         if !self.undeleted.contains(&path) {
-            self.refused(action, path, source);
+            let may_stay = source.kind() == io::ErrorKind::PermissionDenied;
+            let refused = Refused {
+                action,
+                source,
+                may_stay,
+            };
+            self.refused.push((path, refused));
+            self.keep = keep;
         }
         Ok(())
     }
@@ -172,13 +194,14 @@ impl Left {
         let (mut what, mut help) = (String::new(), String::new());
         for (at, (path, refused)) in self.refused.iter().enumerate() {
             if at < NAMED {
-                let Refused { action, source } = refused;
+                let Refused { action, source, .. } = refused;
                 let path = options.path(path.as_bstr());
                 write!(what, "cannot {action} {}: {source}; ", path.display()).ok();
             }
-            let advice = super::error::help(&refused.source);
-            if !help.contains(advice) {
-                help += advice;
+            let keep = self.keep.advice(options).filter(|_| refused.may_stay);
+            let advice = keep.unwrap_or_else(|| super::error::help(&refused.source).into());
+            if !help.contains(&advice) {
+                help += &advice;
                 help += "; ";
             }
         }

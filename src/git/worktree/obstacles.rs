@@ -22,8 +22,8 @@ use super::{
     delete,
     dirs::{self, Kind},
     left::NAMED,
+    local::Base,
     plan::Plan,
-    stored::Stored,
     walk::{Check, Found},
 };
 
@@ -35,7 +35,7 @@ pub(super) fn check(
     cx: &mut Context<'_>,
     plan: &Plan<'_>,
     found: &Found,
-    old: &Stored,
+    base: &Base<'_>,
     attributes: &Sources,
 ) -> Result<(), Error> {
     let new = &*plan.index;
@@ -59,7 +59,7 @@ pub(super) fn check(
     for gone in &plan.delete {
         let path = gone.path.as_bstr();
         if let Some(place) = places.closed(cx, path)?
-            && delete::is_deletable(cx, path, gone.is_submodule).is_ok_and(|is_file| is_file == Some(true))
+            && delete::is_deletable(cx, path, gone.is_submodule).unwrap_or(false)
         {
             places.note(&place, path);
         }
@@ -83,7 +83,7 @@ pub(super) fn check(
     }
     if !doubtful.is_empty() {
         let all: Vec<usize> = doubtful.iter().map(|(at, _)| *at).collect();
-        let differing = apply::differing(cx, &all, found, old, new, attributes)?;
+        let differing = apply::differing(cx, &all, found, (base, new), attributes)?;
         for (at, place) in &doubtful {
             if differing.binary_search(at).is_ok() {
                 places.note(place, path(&found.checks[*at]));

@@ -115,6 +115,7 @@ impl Place {
             .unwrap()
     }
 
+    /// What was done, without what was nowhere else: that is tried from outside.
     fn update(&self, commit: gix::ObjectId) -> Result<Outcome, Error> {
         let events = self.events.clone();
         update(
@@ -134,6 +135,10 @@ impl Place {
                 over: &std::sync::atomic::AtomicBool::new(false),
             },
         )
+        .map(|done| Outcome {
+            lost: Lost::default(),
+            ..done
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -163,6 +168,7 @@ fn done(written: u64, deleted: u64, cleaned: u64) -> Outcome {
         deleted,
         cleaned,
         finished_another: false,
+        lost: Lost::default(),
     }
 }
 

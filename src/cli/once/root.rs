@@ -1,0 +1,79 @@
+//! Root, who deploys where another user does: what is written would be root's, and that user's runs fail at it.
+
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::Path,
+};
+
+use super::Arguments;
+use crate::{
+    base::{
+        bounded,
+        fault::{Failure, Kind},
+    },
+    cli::given::{config_file, typed},
+    config::Target,
+};
+
+const PASSWD: &str = "/etc/passwd";
+
+/// Why root is not to run `target`, with what to type instead; nothing if it may.
+pub(super) fn refused(target: &Target, arguments: &Arguments) -> Option<Failure> {
+    if arguments.as_root || !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let git_dir = target.site.git_dir();
+    // What is in the git directory is what would be the others' to use.
+    let paths = [git_dir.as_path(), target.site.root().as_path()];
+    let (path, owner) = paths.into_iter().find_map(|path| {
+        let meta = fs::metadata(path).ok()?;
+        (meta.uid() != 0).then(|| (path, (meta.uid(), meta.gid())))
+    })?;
+    let name = name_of(owner.0);
+    let user = name.clone().unwrap_or_else(|| format!("the user {}", owner.0));
+    let message = format!(
+        "{} belongs to {user}, who could not use what root writes there; nothing was done",
+        path.display()
+    );
+    let help = format!(
+        "type: {} {}; or, if root is to write there, add --as-root",
+        become_user(owner, name),
+        command(arguments)
+    );
+    Some(Failure::new(Kind::Path, message, Some(&help)))
+}
+
+/// What begins a command of another user.
+fn become_user((uid, gid): (u32, u32), name: Option<String>) -> String {
+    match name {
+        Some(name) => format!("runuser -u {} --", typed([name])),
+        // runuser takes only names.
+        None => format!("setpriv --reuid={uid} --regid={gid} --clear-groups --"),
+    }
+}
+
+/// This command, as it was typed; with the configuration that was found, as that user may find another one.
+fn command(arguments: &Arguments) -> String {
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
+    let mut words: Vec<String> = ["gitsocket".to_owned()].into_iter().chain(words).collect();
+    if arguments.config.is_none() && arguments.git.is_none() {
+        let file = config_file(None);
+        let file = std::path::absolute(&file).unwrap_or(file);
+        words.extend(["-c".to_owned(), file.display().to_string()]);
+    }
+    typed(words)
+}
+
+/// The name of the user `uid`, by /etc/passwd.
+fn name_of(uid: u32) -> Option<String> {
+    let text = bounded::read(Path::new(PASSWD), bounded::LIST).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        let number = fields.nth(1)?.parse::<u32>().ok()?;
+        (number == uid).then(|| name.to_owned())
+    })
+}

@@ -1,0 +1,148 @@
+//! Whose a worktree is. One that this program has not made may hold what is nowhere else: the first run stops before it takes
+//! that, unless it was told to go on.
+
+use std::{fs, path::Path};
+
+use super::{Error, NO_MARK, UnderWay, error::Refused, update_options};
+use crate::{
+    base::report::{Lost, Named},
+    config::Target,
+    deploy::state::State,
+    git::{dropped, fetch, heal, refs, repository, worktree},
+};
+
+/// Whose the worktree of a run is, as far as that is known, and what else is remembered of it.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) state: State,
+    /// Why the run would stop, if it were not a dry run.
+    refused: Option<Refused>,
+}
+
+impl Claim {
+    /// On the worktree of the repository at `git_dir`.
+    pub(super) fn of(git_dir: &Path) -> Self {
+        Self {
+            state: State::read(git_dir),
+            refused: None,
+        }
+    }
+
+    /// Let the worktree be ours, unless it was someone else's so far and loses something by what was `fetched`. Says whether it
+    /// is: in a dry run, one that was not ours is not, whatever it loses.
+    pub(super) fn admit(
+        &mut self,
+        repo: &gix::Repository,
+        fetched: &fetch::Outcome,
+        under_way: &UnderWay<'_>,
+    ) -> Result<bool, Error> {
+        if self.state.is_ours() {
+            return Ok(true);
+        }
+        let UnderWay { target, context, .. } = *under_way;
+        if !target.adopt
+            && !is_known(repo.git_dir(), target)
+            && let Some(refused) = losses(repo, fetched, under_way)?
+        {
+            match context.dry_run {
+                true => self.refused = Some(refused),
+                false => return Err(refused.into()),
+            }
+        }
+        if context.dry_run {
+            // Recovery would remove it, too.
+            fetched.keep.iter().for_each(|keep| drop(fs::remove_file(keep)));
+            return Ok(false);
+        }
+        self.state.claim(repo.git_dir(), target.site.fsync)?;
+        Ok(true)
+    }
+
+    /// Whether the repository may be mended: if it is not ours, it is for its owner to do.
+    pub(super) fn may_mend(&self, under_way: &UnderWay<'_>) -> Result<(), Error> {
+        let (target, git_dir) = (under_way.target, under_way.git_dir());
+        if self.state.is_ours() || heal::is_begun(git_dir) || is_known(git_dir, target) || target.adopt {
+            return Ok(());
+        }
+        // What is no repository at all says that better.
+        repository::open(git_dir)?;
+        Err(damaged(target).into())
+    }
+
+    /// What a dry run has to say at its end.
+    pub(super) fn rehearsed(self) -> Result<(), Error> {
+        self.refused.map_or(Ok(()), |refused| Err(refused.into()))
+    }
+}
+
+/// Whether a version that did not write it down has deployed here.
+fn is_known(git_dir: &Path, target: &Target) -> bool {
+    refs::is_deployed(git_dir, &target.origin.remote)
+}
+
+/// What a run that brings what was `fetched` would lose.
+fn losses(
+    repo: &gix::Repository,
+    fetched: &fetch::Outcome,
+    under_way: &UnderWay<'_>,
+) -> Result<Option<Refused>, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let mut held = refs::staying(repo, &fetched.tip);
+    held.push(fetched.commit);
+    let tips = refs::moving(repo, &fetched.tip);
+    let commits = dropped::dropped(repo, &tips, &held, context.watch.over()).commits;
+    let options = update_options(under_way, NO_MARK);
+    let files = match worktree::losses(repo, (refs::head(repo), fetched.commit), &options) {
+        // Objects that are not here, as in a partial clone, do not matter where there is no file to compare with them.
+        Err(worktree::Error::Object { .. }) if has_no_files(target.site.root().as_path()) => Lost::default(),
+        Err(worktree::Error::Object { .. }) => return Ok(Some(damaged(target))),
+        files => files?,
+    };
+    if commits.is_empty() && files.is_empty() {
+        return Ok(None);
+    }
+    let Lost { edited, untracked } = &files;
+    let what = [
+        ("edited files", edited),
+        ("untracked files", untracked),
+        ("commits in no remote", &commits),
+    ];
+    let what = what.iter().filter(|(_, named)| !named.is_empty());
+    let what: Vec<String> = what
+        .map(|(what, named): &(&str, &Named)| format!("{what}: {}", named.line()))
+        .collect();
+    Ok(Some(Refused::Loses {
+        path: target.site.path.to_string(),
+        what: what.join("; "),
+        help: format!(
+            "push or copy away what is needed, or name what is to stay in `keep`; then {}",
+            how(target)
+        ),
+    }))
+}
+
+fn damaged(target: &Target) -> Refused {
+    Refused::Damaged {
+        path: target.site.path.to_string(),
+        help: format!("see git fsck; or, to have them fetched again, {}", how(target)),
+    }
+}
+
+/// Whether a worktree holds nothing but its repository.
+fn has_no_files(root: &Path) -> bool {
+    fs::read_dir(root)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".git")))
+}
+
+/// How a run is told to go on.
+fn how(target: &Target) -> String {
+    match &target.given {
+        Some(words) => format!(
+            "type: gitsocket once {words} --adopt; or, for a daemon: gitsocket server {words} --adopt"
+        ),
+        None => format!(
+            "type: gitsocket once --adopt {}; or write adopt: true into the trigger",
+            target.trigger
+        ),
+    }
+}

@@ -1,0 +1,598 @@
+//! Worktrees that gitsocket has not made: what a run would lose there is named before anything changes, and whoever wants
+//! that says so. What goes later is named, too.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    mortal::Mortal,
+    source::{Source, file},
+    world::{
+        Ended, World, git, have,
+        machine::{self, STRANGER},
+        tree,
+    },
+};
+
+/// A clone by git at `site`, and its source.
+fn cloned(files: &[(&str, &str)]) -> Option<(World, Source, PathBuf)> {
+    if !have("git") {
+        return None;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit(files.iter().map(|(path, text)| (*path, file(text))));
+    let site = clone(&world, &[]);
+    world.config("");
+    Some((world, source, site))
+}
+
+/// Clone `repo.git` to `site`, as an administrator would.
+fn clone(world: &World, more: &[&str]) -> PathBuf {
+    let url = format!("file://{}", world.path("repo.git").display());
+    let args: Vec<&str> = ["clone", "-q"]
+        .into_iter()
+        .chain(more.iter().copied())
+        .chain([url.as_str(), "site"])
+        .collect();
+    git(&world.path("."), &args);
+    let site = world.path("site");
+    git(&site, &["config", "user.name", "Me"]);
+    git(&site, &["config", "user.email", "me@example.com"]);
+    site
+}
+
+/// All that a run must leave alone: files, index, HEAD and refs.
+fn standing(site: &Path) -> Vec<String> {
+    let mut all = vec![format!("{:?}", tree(site))];
+    for args in [
+        ["show-ref", "--head"].as_slice(),
+        &["ls-files", "--stage", "--debug"],
+        &["symbolic-ref", "-q", "HEAD"],
+        &["reflog"],
+    ] {
+        all.push(git(site, args));
+    }
+    all.push(fs::read_to_string(site.join(".git/config")).unwrap());
+    all
+}
+
+fn refused(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let line = ended.err.lines().find(|line| line.starts_with("error "));
+    let line = line.unwrap_or_else(|| panic!("{ended:?}"));
+    assert!(
+        line.contains(" path: ") && line.contains("nothing was changed"),
+        "{line}"
+    );
+    for word in words {
+        assert!(line.contains(word), "{word:?}: {line}");
+    }
+}
+
+#[test]
+fn what_would_be_lost_is_named_and_stays() {
+    let Some((world, mut source, site)) = cloned(&[
+        ("edited", "1"),
+        ("staged", "1"),
+        ("same", "1"),
+        ("gone", "1"),
+        ("touched", "1"),
+        (".gitignore", "*.log\n"),
+    ]) else {
+        return;
+    };
+    for at in 0..12 {
+        world.write(&format!("site/many/{at:02}"), "x");
+        world.write(&format!("site/new-{at:02}"), "x");
+    }
+    world.write("site/edited", "2");
+    world.write("site/staged", "2");
+    world.write("site/added", "2");
+    git(&site, &["add", "staged", "added"]);
+    world.write("site/config.local.php", "secret");
+    world.write("site/error.log", "ignored");
+    fs::create_dir_all(site.join("empty/er")).unwrap();
+    fs::remove_file(site.join("gone")).unwrap();
+    git(&site, &["commit", "-q", "--allow-empty", "-m", "never pushed"]);
+    // What is as in the new commit is not lost.
+    world.write("site/same", "3");
+    filetime::set_file_mtime(site.join("touched"), filetime::FileTime::from_unix_time(1, 0)).unwrap();
+    source.commit([
+        ("edited", file("4")),
+        ("staged", file("4")),
+        ("same", file("3")),
+        ("gone", file("4")),
+        ("touched", file("4")),
+        ("config.local.php", file("sample")),
+        (".gitignore", file("*.log\n")),
+    ]);
+    // The index is committed with what was staged.
+    let words = [
+        "edited files: edited;",
+        "untracked files: ",
+        "config.local.php",
+        "many",
+        "new-00",
+        "and 4 more",
+        "commits in no remote: ",
+        "never pushed",
+        "gitsocket once --adopt site",
+        "adopt: true",
+    ];
+    let before = standing(&site);
+    let ended = world.run(["once", "site"]);
+    refused(&ended, &words);
+    for word in ["same", "touched", "gone", "error.log", "empty"] {
+        assert!(!ended.err.contains(&format!(" {word}")), "{word}: {ended:?}");
+    }
+    assert_eq!(standing(&site), before);
+    assert!(!site.join(".git/gitsocket/state.json").exists());
+
+    // A dry run says it, with what it would do, and does as little.
+    let ended = world.run(["once", "--dry-run", "--json", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let records = json(&ended.out);
+    assert!(
+        records.iter().all(|record| record["dry_run"] == true),
+        "{ended:?}"
+    );
+    let local = |path: &str| {
+        let found = records.iter().find(|record| record["path"] == path);
+        found.unwrap_or_else(|| panic!("{path}: {}", ended.out))["local"].clone()
+    };
+    assert_eq!(local("edited"), "edited");
+    assert_eq!(local("config.local.php"), "untracked");
+    assert_eq!(local("gone"), serde_json::Value::Null);
+    let done = records.last().unwrap();
+    assert_eq!((&done["event"], &done["kind"]), (&"done".into(), &"path".into()));
+    let ended = world.run(["once", "--dry-run", "site"]);
+    refused(&ended, &words);
+    for line in ["would write edited (edited here)\n", "would clean new-00\n"] {
+        assert!(ended.out.contains(line), "{ended:?}");
+    }
+    assert!(ended.err.contains("rewound: it no longer contains"), "{ended:?}");
+    assert_eq!(standing(&site), before);
+
+    // What the help says, and from then on it is gitsocket's.
+    let ended = world.run(["once", "--adopt", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    for word in [
+        "edits undone in: edited",
+        "config.local.php",
+        "never pushed",
+        "and 4 more",
+    ] {
+        assert!(ended.err.contains(word), "{word}: {ended:?}");
+    }
+    assert_eq!(world.site()["error.log"], file("ignored"));
+    assert_eq!(world.site().len(), 8);
+    world.write("site/edited", "5");
+    let ended = world.deploy();
+    assert!(ended.err.contains("; edits undone in: edited\n"), "{ended:?}");
+    assert_eq!(world.site()["edited"], file("4"));
+}
+
+fn json(out: &str) -> Vec<serde_json::Value> {
+    out.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Clean clones are taken as they are, and so is what nothing takes.
+#[test]
+fn where_nothing_is_lost_nothing_is_asked() {
+    let Some((world, mut source, site)) = cloned(&[("a", "1"), (".gitignore", "*.log\n")]) else {
+        return;
+    };
+    let files = [("a", file("2")), (".gitignore", file("*.log\n"))];
+    world.write("site/error.log", "ignored");
+    world.write("site/uploads/photo", "kept");
+    git(&site, &["branch", "work"]);
+    git(&site, &["checkout", "-q", "work"]);
+    git(
+        &site,
+        &["commit", "-q", "--allow-empty", "-m", "stays on its branch"],
+    );
+    world.config("keep: [\"/uploads/\"]");
+    source.commit(files.clone());
+    world.deploy();
+    assert_eq!(world.site()["a"], file("2"));
+    assert_eq!(world.site().len(), 4);
+    assert!(git(&site, &["log", "--format=%s", "work"]).contains("stays on its branch"));
+    // It is gitsocket's by now.
+    world.write("site/mine", "");
+    let ended = world.deploy();
+    assert!(ended.err.contains("untracked files gone: mine\n"), "{ended:?}");
+
+    for (clone_args, more) in [
+        (&["--depth", "1"][..], ""),
+        (&["--depth", "1"], "depth: 1"),
+        (&[], "clean: Nothing"),
+    ] {
+        fs::remove_dir_all(&site).unwrap();
+        clone(&world, clone_args);
+        if more.starts_with("clean") {
+            world.write("site/mine", "");
+        }
+        world.config(more);
+        source.commit(files.clone());
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 0, "{more}: {ended:?}");
+        assert!(!ended.err.contains("gone"), "{ended:?}");
+    }
+    // Of a shallow clone, a commit is one that was never pushed, too.
+    fs::remove_dir_all(&site).unwrap();
+    clone(&world, &["--depth", "1"]);
+    git(&site, &["commit", "-q", "--allow-empty", "-m", "never pushed"]);
+    world.config("depth: 1");
+    source.commit(files);
+    refused(
+        &world.run(["once", "site"]),
+        &["commits in no remote: ", "never pushed"],
+    );
+}
+
+#[test]
+fn a_daemon_and_a_clone_without_a_configuration() {
+    let Some((world, mut source, site)) = cloned(&[("a", "1"), ("b", "1")]) else {
+        return;
+    };
+    source.commit([("a", file("2")), ("b", file("1"))]);
+    world.write("site/a", "edited");
+    let daemon = world.daemon();
+    let before = standing(&site);
+    for _ in 0..2 {
+        refused(
+            &world.run(["client", "site"]),
+            &["edited files: a", "once --adopt site"],
+        );
+        assert_eq!(standing(&site), before);
+    }
+    drop(daemon);
+    let ended = world.run(["once", "-g", "site"]);
+    refused(
+        &ended,
+        &[
+            "gitsocket once -g site --adopt",
+            "gitsocket server -g site --adopt",
+        ],
+    );
+    assert_eq!(standing(&site), before);
+    let ended = world.run(["server", "--adopt"]);
+    assert_eq!(ended.exit, 2, "{ended:?}");
+    assert!(ended.err.contains("adopt: true"), "{ended:?}");
+
+    let daemon = super::world::Daemon::start(&world, &["-g", "site", "--adopt", "-l", "./s.sock"]);
+    let ended = world.run(["client", "-s", "./s.sock", "default"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(ended.err.contains("edits undone in: a"), "{ended:?}");
+    drop(daemon);
+
+    fs::remove_dir_all(&site).unwrap();
+    clone(&world, &[]);
+    world.write("site/b", "edited");
+    let ended = world.run(["once", "-g", "site", "--adopt"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(world.site()["b"], file("1"));
+
+    fs::remove_dir_all(&site).unwrap();
+    clone(&world, &[]);
+    world.write("site/b", "edited");
+    world.config("adopt: true");
+    assert!(!world.run(["check"]).out.contains("does nothing"));
+    world.deploy();
+    let ended = world.run(["check"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(
+        ended.out.contains("site: `adopt` does nothing any more"),
+        "{ended:?}"
+    );
+}
+
+/// As the version before left them: recognised by what it has written into reflogs.
+#[test]
+fn what_the_version_before_deployed_is_known() {
+    let Some((world, mut source, site)) = cloned(&[("a", "1")]) else {
+        return;
+    };
+    let head = git(&site, &["rev-parse", "HEAD"]);
+    let line = |what: &str| {
+        let zeros = "0".repeat(40);
+        format!(
+            "{zeros} {} gitsocket <gitsocket@localhost> 1795670091 +0000\tgitsocket site: {what}\n",
+            head.trim()
+        )
+    };
+    let clone_line = fs::read_to_string(site.join(".git/logs/HEAD")).unwrap();
+    let edit = |text: &str| drop(world.write("site/a", text));
+    edit("edited");
+    // It had fetched there, and then failed.
+    fs::create_dir_all(site.join(".git/logs/refs/remotes/origin")).unwrap();
+    world.write("site/.git/logs/refs/remotes/origin/main", &line("fetch"));
+    refused(&world.run(["once", "site"]), &["edited files: a"]);
+    // It had deployed, and a user went on.
+    world.write("site/.git/logs/HEAD", &format!("{}{clone_line}", line("deploy")));
+    world.deploy();
+    assert_eq!(world.site()["a"], file("1"));
+
+    // Its state file, with reflogs that were expired.
+    fs::remove_file(site.join(".git/gitsocket/state.json")).unwrap();
+    world.write("site/.git/logs/HEAD", "");
+    edit("edited");
+    refused(&world.run(["once", "site"]), &["edited files: a"]);
+    world.write(
+        "site/.git/gitsocket/state.json",
+        &format!("{{\"hooks_succeeded_for\":\"{}\"}}", head.trim()),
+    );
+    world.deploy();
+    assert_eq!(world.site()["a"], file("1"));
+
+    // A clone that was killed before its files were there.
+    fs::remove_dir_all(site.join(".git/gitsocket")).unwrap();
+    for name in ["index", "refs/heads/main", "logs/HEAD"] {
+        fs::remove_file(site.join(".git").join(name)).unwrap();
+    }
+    edit("half");
+    let commit = source.commit([("a", file("2"))]);
+    let ended = world.deploy();
+    assert!(
+        ended.out.contains(&commit.to_hex_with_len(7).to_string()),
+        "{ended:?}"
+    );
+    assert_eq!(world.site()["a"], file("2"));
+}
+
+#[test]
+fn a_rewind_is_called_one() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let second = source.commit([("a", file("2"))]);
+    world.config("");
+    world.deploy();
+    source.commit([("a", file("3"))]);
+    let ended = world.deploy();
+    assert!(!ended.err.contains("rewound"), "{ended:?}");
+    let mut daemon = world.daemon();
+    source.point("refs/heads/main", second);
+    let ended = world.run(["client", "--json", "site"]);
+    let fetched = json(&ended.out)
+        .into_iter()
+        .find(|record| record["event"] == "fetched");
+    let fetched = fetched.unwrap();
+    assert_eq!(fetched["rewound"], true);
+    assert!(
+        fetched["dropped"]["names"][0]
+            .as_str()
+            .unwrap()
+            .contains("commit at")
+    );
+    daemon.wait_for(", rewound: it no longer contains ");
+    source.commit([("a", file("4"))]);
+    assert!(!world.run(["client", "site"]).err.contains("rewound"));
+    source.rewrite([("a", file("5"))]);
+    let ended = world.run(["client", "site"]);
+    assert!(
+        ended.err.contains(", rewound: it no longer contains "),
+        "{ended:?}"
+    );
+    // Another branch is no rewind.
+    drop(daemon);
+    source.commit_on("next", [("a", file("6"))]);
+    world.config_of("\"site\": (repo: \"repo.git\", branch: \"next\", path: \"site\"),");
+    assert!(!world.deploy().err.contains("rewound"));
+}
+
+/// Each way in which a file can go, in worktrees of our own.
+#[test]
+fn whatever_goes_is_named() {
+    let world = World::new();
+    let mut source = world.source();
+    let all = ["changed", "dropped", "same", "d/a"];
+    source.commit(all.map(|path| (path, file("1"))));
+    world.config("");
+    world.deploy();
+    let names = |ended: &Ended, what: &str| -> Vec<String> {
+        let line = ended
+            .err
+            .lines()
+            .find(|line| line.starts_with("worktree updated: "))
+            .unwrap();
+        let part = line.split("; ").find_map(|part| part.strip_prefix(what));
+        let mut names: Vec<_> = part.unwrap_or_default().split(", ").map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    for path in ["changed", "dropped", "same"] {
+        world.write(&format!("site/{path}"), "edited");
+    }
+    world.write("site/n", "a file where a directory comes");
+    world.write("site/m/x/y", "a directory where a file comes");
+    world.write("site/fresh", "untracked where a file comes");
+    world.write("site/other/x", "untracked");
+    fs::create_dir(world.path("site/void")).unwrap();
+    let second = ["changed", "same", "n/a", "m", "fresh"];
+    let text = |path: &str| file(if path == "same" { "1" } else { "2" });
+    source.commit(second.map(|path| (path, text(path))));
+    let dry = world.run(["once", "--dry-run", "site"]);
+    for line in [
+        "would write changed (edited here)",
+        "would write same (edited here)",
+        "would delete dropped (edited here)",
+        "would delete d/a",
+        "would write m (untracked here)",
+        "would write fresh (untracked here)",
+        "would clean n",
+        "would clean other",
+        "would write n/a",
+    ] {
+        assert!(dry.out.lines().any(|said| said == line), "{line}: {dry:?}");
+    }
+    let ended = world.deploy();
+    assert_eq!(names(&ended, "edits undone in: "), ["changed", "dropped", "same"]);
+    assert_eq!(
+        names(&ended, "untracked files gone: "),
+        ["fresh", "m", "n", "other"]
+    );
+    // Touched, and replaced: nothing is lost of that.
+    let past = filetime::FileTime::from_unix_time(1, 0);
+    filetime::set_file_mtime(world.path("site/changed"), past).unwrap();
+    source.commit([("changed", file("3"))]);
+    let ended = world.deploy();
+    assert!(ended.err.contains("deleted, 0 cleaned\n"), "{ended:?}");
+}
+
+/// Uploads of another user: what the message says first is to keep them, and it works.
+#[test]
+fn uploads_of_another_user_stay_by_what_the_message_says() {
+    if !machine::is_root() {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1")), ("media/.gitkeep", file(""))]);
+    world.config("keep: [\"/cache/\"]");
+    let mortal = Mortal::new(world);
+    let world = &mortal.world;
+    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    let other = STRANGER + 1;
+    for dir in ["up loads/2026", "media"] {
+        for name in ["1.jpg", "2.jpg"] {
+            world.write(&format!("site/{dir}/{name}"), "photo");
+        }
+    }
+    for path in ["up loads", "up loads/2026", "up loads/2026/1.jpg", "media"] {
+        chown(world.path("site").join(path), Some(other), Some(other)).unwrap();
+    }
+    let ended = mortal.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let keep = r#"keep: ["/cache/", "/media/", "/up\\ loads/"]"#;
+    let first = ended.err.find(keep).unwrap_or_else(|| panic!("{ended:?}"));
+    assert!(first < ended.err.find("chown or chmod").unwrap(), "{ended:?}");
+    world.config(keep);
+    let ended = mortal.run(["once", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    let site = world.site();
+    for path in [
+        "up loads/2026/1.jpg",
+        "up loads/2026/2.jpg",
+        "media/1.jpg",
+        "media/2.jpg",
+    ] {
+        assert!(site.contains_key(path), "{path}");
+    }
+    // The other way: they go.
+    world.config("");
+    mortal.give(&world.path("site"));
+    let ended = mortal.run(["once", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(ended.err.contains("untracked files gone: "), "{ended:?}");
+    assert_eq!(world.site().len(), 2);
+}
+
+#[test]
+fn root_does_not_deploy_where_another_user_does() {
+    if !machine::is_root() {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    let mortal = Mortal::new(world);
+    let world = &mortal.world;
+    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    source.commit([("a", file("2"))]);
+    mortal.give(&source.path);
+    let config = fs::canonicalize(world.path("config.ron")).unwrap();
+    let typed = format!("gitsocket once site -c {}", config.display());
+    let become_user = format!("setpriv --reuid={STRANGER} --regid={STRANGER} --clear-groups -- ");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(ended.err.starts_with("error site path: "), "{ended:?}");
+    assert!(ended.err.contains(&format!("{become_user}{typed};")), "{ended:?}");
+    assert_eq!(world.site()["a"], file("1"));
+    let ended = world.run(["once", "--json", "-c", "config.ron", "--all"]);
+    assert_eq!((ended.exit, &json(&ended.out)[0]["kind"]), (1, &"path".into()));
+    assert!(
+        ended.out.contains("gitsocket once --json -c config.ron --all;"),
+        "{ended:?}"
+    );
+    // A user who has a name; and the repository alone.
+    if fs::read_to_string("/etc/passwd").is_ok_and(|text| text.contains("\nnobody:")) {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let line = passwd.lines().find(|line| line.starts_with("nobody:")).unwrap();
+        let uid = line.split(':').nth(2).unwrap().parse().unwrap();
+        chown(world.path("site"), Some(0), Some(0)).unwrap();
+        chown(world.path("site/.git"), Some(uid), None).unwrap();
+        let ended = world.run(["once", "site"]);
+        assert!(
+            ended.err.contains(&format!("runuser -u nobody -- {typed};")),
+            "{ended:?}"
+        );
+        mortal.give(&world.path("site"));
+    }
+    // Nothing was left that would be in that user's way.
+    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    assert_eq!(world.site()["a"], file("2"));
+
+    let third = source.commit([("a", file("3"))]);
+    let ended = world.run(["once", "--as-root", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(world.site()["a"], file("3"));
+    // What root has left: it is said whose it is, and what helps.
+    let hex = third.to_string();
+    assert!(
+        fs::read_to_string(world.path("site/.git/refs/heads/main"))
+            .unwrap()
+            .contains(&hex)
+    );
+    for path in ["site/.git/refs/heads/main", "site/.git/refs/heads"] {
+        fs::set_permissions(world.path(path), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    chown(world.path("site/.git/refs/heads"), Some(0), Some(0)).unwrap();
+    source.commit([("a", file("4"))]);
+    mortal.give(&source.path);
+    let ended = mortal.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    let last = ended.err.lines().next_back().unwrap();
+    assert!(last.starts_with("error site path: "), "{last}");
+    let git_dir = fs::canonicalize(world.path("site")).unwrap().join(".git");
+    for words in [
+        "belongs to root, and gitsocket runs as",
+        &format!("chown -R {STRANGER} {}", git_dir.display()),
+    ] {
+        assert!(last.contains(words), "{words}: {last}");
+    }
+    mortal.give(&world.path("site/.git"));
+    let ended = mortal.run(["once", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(world.site()["a"], file("4"));
+}
+
+/// As README installs it: root's, and for the group of the daemon.
+#[test]
+fn a_key_that_is_the_daemons_groups_is_one_for_root_too() {
+    if !machine::is_root() {
+        return;
+    }
+    let world = World::new();
+    world.secret("token", "s3cret\n");
+    world.write(
+        "config.ron",
+        "(triggers: {\"site\": (repo: \"https://127.0.0.1:1/x.git\", path: \"site\", retries: 0, \
+         auth: Basic(user: \"me\", password_file: \"token\"))})",
+    );
+    let try_as = |gid: u32, mode: u32| {
+        chown(world.path("token"), Some(0), Some(gid)).unwrap();
+        fs::set_permissions(world.path("token"), fs::Permissions::from_mode(mode)).unwrap();
+        world.run(["once", "site"]).err
+    };
+    assert!(!try_as(STRANGER, 0o640).contains("chmod"));
+    assert!(try_as(STRANGER, 0o644).contains("chmod o= "));
+    assert!(try_as(0, 0o640).contains("chmod 600 "));
+}
