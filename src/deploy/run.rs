@@ -30,7 +30,15 @@ use crate::{
         sandbox::Sandbox,
         state::{self, State},
     },
-    git::{begin::Begin, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
+    git::{
+        begin::Begin,
+        fetch, heal, lock,
+        refs::{self, Tip},
+        repository::{Sharing, Upstream},
+        tidy,
+        transport::Connections,
+        worktree,
+    },
 };
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
@@ -122,7 +130,7 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
         tidy::tidy(&tidy::Options {
             root: target.site.root().as_path(),
             git_dir: &git_dir,
-            is_bounded: target.origin.depth.is_some(),
+            depth: target.origin.depth,
             grace: tidy::GRACE,
             // The lists of changed files begin there.
             pinned: &|| State::read(&git_dir).commits(),
@@ -223,6 +231,7 @@ fn finish(
         fetched.commit,
         refs_options(target, &writer(target)),
     )?;
+    record(&repo, under_way, &fetched.tip);
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -267,6 +276,27 @@ fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Re
         keep,
         refs_options(target, &writer(target)),
     )
+}
+
+/// Let the repository say what it was deployed from, and let those read what was written who may.
+fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
+    let UnderWay { target, stage, .. } = under_way;
+    Sharing::of(repo).path(stage.index());
+    let upstream = Upstream {
+        remote: &target.origin.remote,
+        repo: &target.origin.repo,
+        branch: match tip {
+            Tip::Branch(branch) => Some(branch),
+            Tip::Tag(..) | Tip::Detached => None,
+        },
+    };
+    if let Err(err) = upstream.record(repo) {
+        // What is deployed is right; it is for those who type git there.
+        under_way.context.events.warn(format!(
+            "cannot write the remote and its branch into {}: {err}; the next run tries again",
+            repo.common_dir().join("config").display()
+        ));
+    }
 }
 
 /// Flush what was deployed, before anything says so.

@@ -18,10 +18,14 @@ use crate::{
 
 mod edit;
 mod look;
+mod sharing;
+mod upstream;
 
 pub use edit::edit_ref;
 use look::Layout;
 pub use look::Trap;
+pub use sharing::Sharing;
+pub use upstream::Upstream;
 
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
