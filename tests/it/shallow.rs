@@ -1,6 +1,6 @@
 //! How much history a target has, and how much `.git/shallow` says of it.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::SystemTime};
 
 use super::{
     source::{Source, file},
@@ -216,15 +216,26 @@ fn cuts_that_nothing_leads_to_are_forgotten() {
         // Work of a user's own: its history is cut where it was.
         git(&site, &["branch", "mine"]);
         let first = git(&site, &["rev-parse", "HEAD"]);
+        let memory = site.join(".git/gitsocket/tidy.json");
+        let remember = |name: &str, value: u64| {
+            let text = fs::read_to_string(&memory).unwrap();
+            let mut text: serde_json::Value = serde_json::from_str(&text).unwrap();
+            text[name] = value.into();
+            fs::write(&memory, text.to_string()).unwrap();
+        };
+        // However long that takes, nothing is tidied meanwhile.
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        remember("paused_until", now + 3000);
         let mut daemon = world.daemon();
-        for n in 4..40 {
+        for n in 4..50 {
             commits(&mut source, n..n + 1);
             let answer = daemon.say("site\n");
             assert!(last_line(&answer).starts_with("ok site "), "{answer}");
         }
         daemon.signal(rustix::process::Signal::TERM);
         daemon.wait();
-        commits(&mut source, 40..41);
+        remember("paused_until", 0);
+        commits(&mut source, 50..51);
         world.deploy();
         // They were looked at, as `once` tidies before it ends. A git that is at work has not written its ref since.
         assert!(site.join(".git/gitsocket/cuts").exists());
@@ -235,12 +246,8 @@ fn cuts_that_nothing_leads_to_are_forgotten() {
             &site,
             &["fetch", "-q", "--depth=1", "--no-write-fetch-head", &url, "other"],
         );
-        let memory = site.join(".git/gitsocket/tidy.json");
-        let text = fs::read_to_string(&memory).unwrap();
-        let mut text: serde_json::Value = serde_json::from_str(&text).unwrap();
-        text["looked"] = 0.into();
-        fs::write(&memory, text.to_string()).unwrap();
-        commits(&mut source, 41..42);
+        remember("looked", 0);
+        commits(&mut source, 51..52);
         world.deploy();
 
         let cuts = fs::read_to_string(site.join(".git/shallow")).unwrap();
