@@ -181,10 +181,10 @@ pub fn kind_of_io(error: &std::io::Error) -> Kind {
     }
 }
 
-/// `EMFILE` and `ENFILE`, which std gives no kind of their own.
+/// `EMFILE` and `ENFILE`, which std gives no kind of their own, and `EAGAIN`: there is no thread or process left.
 fn is_exhaustion(code: i32) -> bool {
     use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE]
+    [Errno::MFILE, Errno::NFILE, Errno::AGAIN]
         .iter()
         .any(|errno| errno.raw_os_error() == code)
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     config::{self, Config, Hook, Site, Target},
     git::{
-        origin::{Origin, Revision},
+        origin::{Depth, Origin, Revision},
         repository,
         worktree::Clean,
     },
@@ -128,6 +128,8 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
     let origin = Origin {
         revision: Revision::Branch(branch(&repo, options.branch, &dir)?),
         remote: RemoteName::new(options.remote).map_err(invalid("the remote", options.remote))?,
+        // As `git pull` leaves it: there is no configuration to say another.
+        depth: Depth::Same,
         ..Origin::new(remote_url(&repo, options.remote, &dir)?)
     };
     let site = Site {

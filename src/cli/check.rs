@@ -24,6 +24,7 @@ use crate::{
     git::{
         begin::Begin,
         fetch,
+        origin::Depth,
         refs::Tip,
         repository,
         transport::{Connections, Deadline},
@@ -183,7 +184,7 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
         origin: &target.origin,
         deployed: None,
         deadline: Deadline::new(target.origin.timeout),
-        depth: None,
+        depth: Depth::All,
         report: &Reporter::new(|_| {}),
         connections,
         over: &AtomicBool::new(false),

@@ -153,6 +153,7 @@ fn triggers(
         placed.extend(target(form, (key, value), name, no_token));
     }
     paths::paths(form, &placed);
+    paths::share_depth(&mut placed);
     let targets = placed.into_iter().map(|placed| placed.target);
     Some(
         targets

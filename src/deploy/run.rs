@@ -35,7 +35,10 @@ use crate::{
     git::{
         begin::Begin,
         dropped::{self, Dropped},
-        fetch, heal, lock, refs, tidy,
+        fetch, heal, lock,
+        refs::{self, Tip},
+        repository::{Sharing, Upstream},
+        tidy,
         transport::Connections,
         worktree,
     },
@@ -138,7 +141,7 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
         tidy::tidy(&tidy::Options {
             root: target.site.root().as_path(),
             git_dir: &git_dir,
-            is_bounded: target.origin.depth.is_some(),
+            depth: target.origin.depth,
             grace: tidy::GRACE,
             // The lists of changed files begin there.
             pinned: &|| state.commits(),
@@ -237,6 +240,7 @@ fn finish(
         fetched.commit,
         refs_options(target, &writer(target)),
     )?;
+    record(&repo, under_way, &fetched.tip);
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -304,6 +308,27 @@ fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Re
         keep,
         refs_options(target, &writer(target)),
     )
+}
+
+/// Let the repository say what it was deployed from, and let those read what was written who may.
+fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
+    let UnderWay { target, stage, .. } = under_way;
+    Sharing::of(repo).path(stage.index());
+    let upstream = Upstream {
+        remote: &target.origin.remote,
+        repo: &target.origin.repo,
+        branch: match tip {
+            Tip::Branch(branch) => Some(branch),
+            Tip::Tag(..) | Tip::Detached => None,
+        },
+    };
+    if let Err(err) = upstream.record(repo) {
+        // What is deployed is right; it is for those who type git there.
+        under_way.context.events.warn(format!(
+            "cannot write the remote and its branch into {}: {err}; the next run tries again",
+            repo.common_dir().join("config").display()
+        ));
+    }
 }
 
 /// Flush what was deployed, before anything says so.

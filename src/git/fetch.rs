@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -26,7 +25,7 @@ use crate::{
     git::{
         begin::Begin,
         intake::{Intake, Limits, Receiving},
-        origin::{Origin, Revision},
+        origin::{Depth, Origin, Revision},
         refs::{Tip, holding_ref},
         repository,
         transport::{self, Connections, Deadline},
@@ -34,6 +33,7 @@ use crate::{
 };
 
 pub mod complete;
+pub mod depth;
 mod error;
 mod progress;
 mod received;
@@ -49,8 +49,8 @@ pub struct Options<'a> {
     pub deadline: Deadline,
     /// The commit that was deployed last: all of it was here.
     pub deployed: Option<ObjectId>,
-    /// How much history to fetch; `None` leaves the history's bound where it is.
-    pub depth: Option<NonZeroU32>,
+    /// How much history there is to be.
+    pub depth: Depth,
     /// Progress, and what the remote says.
     pub report: &'a Reporter,
     /// Connections that earlier fetches left alive.
@@ -77,7 +77,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     let context = Context { repo, options };
     if let Revision::Commit(id) = options.origin.revision {
         let found = Found::commit(id);
-        if is_complete(repo, options.origin, &found) {
+        if context.has(&found) {
             // It will never be another one.
             return context.known(found);
         }
@@ -104,7 +104,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         }
     };
 
-    if is_complete(repo, options.origin, &found) {
+    if context.has(&found) {
         return context.known(found);
     }
     let received = context.receive(prepared, &intake)?;
@@ -112,6 +112,7 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
         .check(&found, Some(&received))
         .inspect_err(|_| received.discard())?;
     let commit = context.peel(&found).inspect_err(|_| received.discard())?;
+    depth::remember(repo, options.depth, found.object);
     Ok(Outcome {
         commit,
         tip: found.tip,
@@ -156,15 +157,6 @@ impl Found {
     }
 }
 
-/// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
-/// That the object alone exists proves nothing, see gix's negotiation.
-fn is_complete(repo: &gix::Repository, origin: &Origin, found: &Found) -> bool {
-    let held_by = holding_ref(&origin.remote, &found.tip);
-    let reference = repo.try_find_reference(held_by.as_str()).ok().flatten();
-    reference.is_some_and(|reference| reference.target().try_id() == Some(found.object.as_ref()))
-        && repo.has_object(found.object)
-}
-
 /// What to ask for. No refspec has a destination: `refs` writes them.
 fn refspecs(revision: &Revision) -> Vec<BString> {
     vec![match revision {
@@ -196,6 +188,16 @@ impl Context<'_> {
             scratch: &self.repo.objects.store_ref().path().join("pack"),
         };
         transport::connect(&origin.repo, &options).map_err(|err| of_room(&err))
+    }
+
+    /// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
+    /// That the object alone exists proves nothing, see gix's negotiation.
+    fn has(&self, found: &Found) -> bool {
+        let held_by = holding_ref(&self.options.origin.remote, &found.tip);
+        let reference = self.repo.try_find_reference(held_by.as_str()).ok().flatten();
+        reference.is_some_and(|reference| reference.target().try_id() == Some(found.object.as_ref()))
+            && self.repo.has_object(found.object)
+            && depth::is_right(self.repo, self.options.depth, found.object)
     }
 
     /// Find the tip of the target's revision among the remote's refs.

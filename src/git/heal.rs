@@ -9,7 +9,6 @@
 
 use std::{
     fs, io,
-    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -19,7 +18,7 @@ use crate::{
     git::{
         fetch::{self, complete},
         origin::Origin,
-        repository,
+        repository::{self, Sharing},
     },
 };
 
@@ -66,14 +65,14 @@ fn is_whole(repo: &gix::Repository) -> bool {
         && tips.is_some_and(|tips| complete::check(repo, &tips, &[], &AtomicBool::new(false)).is_ok())
 }
 
-/// Heal the repository at `git_dir`. `fetch` is given a repository without objects, and the depth to fetch with.
+/// Heal the repository at `git_dir`. `fetch` is given a repository without objects.
 ///
 /// What is deployed next is what `fetch` has found, which may be newer than what was to be deployed.
 pub fn heal(
     git_dir: &Path,
     (origin, fsync): (&Origin, bool),
     report: &Reporter,
-    fetch: impl FnOnce(&gix::Repository, Option<NonZeroU32>) -> Result<fetch::Outcome, fetch::Error>,
+    fetch: impl FnOnce(&gix::Repository) -> Result<fetch::Outcome, fetch::Error>,
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
     if !git_dir.join("objects").is_dir() {
         // That was no repository of anybody's.
@@ -81,15 +80,14 @@ pub fn heal(
     }
     let site = Site::of(git_dir);
     begin(&site)?;
-    let is_shallow = git_dir.join("shallow").exists();
     for damage in text::mend(&site, origin)? {
         report.warn(damage);
     }
     let repo = repository::open(git_dir)?;
     let is_partial = is_partial(&repo);
     let scratch = Scratch::new(&site, repo.object_hash())?;
-    let fetched = fetch(&scratch.0, origin.depth.filter(|_| is_shallow))?;
-    install(&site, &scratch, &fetched, fsync, is_shallow)?;
+    let fetched = fetch(&scratch.0)?;
+    install(&site, &scratch, &fetched, fsync)?;
     drop((scratch, repo));
 
     packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
@@ -107,7 +105,12 @@ pub fn heal(
         keep: None,
         ..fetched
     };
-    Ok((repository::open(git_dir)?, fetched))
+    let repo = repository::open(git_dir)?;
+    let sharing = Sharing::of(&repo);
+    for name in text::FILES.iter().filter(|name| site.aside().join(name).exists()) {
+        sharing.path(&git_dir.join(name));
+    }
+    Ok((repo, fetched))
 }
 
 /// From here on, a run that is killed is begun again.
@@ -187,13 +190,7 @@ impl Drop for Scratch {
 }
 
 /// Let the pack that was fetched appear: its index last, which makes it count. Then the boundary of history.
-fn install(
-    site: &Site,
-    scratch: &Scratch,
-    fetched: &fetch::Outcome,
-    fsync: bool,
-    is_shallow: bool,
-) -> Result<(), Error> {
+fn install(site: &Site, scratch: &Scratch, fetched: &fetch::Outcome, fsync: bool) -> Result<(), Error> {
     let pack_dir = site.pack_dir();
     fs::create_dir_all(&pack_dir).map_err(Error::io("create", &pack_dir))?;
     if let Some(keep) = &fetched.keep {
@@ -202,7 +199,9 @@ fn install(
             durable::files(parts.iter().map(PathBuf::as_path))
                 .map_err(Error::io("write to the disk", keep))?;
         }
+        let sharing = Sharing::of(&repository::open(&site.git_dir)?);
         for part in &parts {
+            sharing.path(part);
             // One of the same name has the same content, or had.
             let to = pack_dir.join(part.file_name().unwrap_or_default());
             fs::rename(part, &to).map_err(Error::io("create", &to))?;
@@ -213,10 +212,7 @@ fn install(
                 .map_err(Error::io("write to the disk", &pack_dir))?;
         }
     }
-    match is_shallow {
-        true => text::add_cuts(site, &text::cuts(&scratch.0.git_dir().join("shallow"))),
-        false => Ok(()),
-    }
+    text::add_cuts(site, &text::cuts(&scratch.0.git_dir().join("shallow")))
 }
 
 /// Whether objects are missing on purpose: a partial clone, see gitrepository-layout(5) and partial-clone.

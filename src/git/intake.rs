@@ -10,6 +10,7 @@
 use std::{
     fs::File,
     io::{self, BufRead},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -22,7 +23,7 @@ use crate::{
         mutex,
         report::{Phase, Reporter},
     },
-    git::{large::Scratch, transport::Deadline},
+    git::{large::Scratch, repository::Sharing, transport::Deadline},
 };
 
 mod error;
@@ -103,6 +104,7 @@ impl Intake {
             dir: &dir,
             limits: self.limits,
             names: Names::new(),
+            sharing: Sharing::of(repo),
         };
         let mut pack = Temporary::new(&dir, "pack")?;
         let progress = Progress::new(&self.report, Phase::Fetch);
@@ -135,6 +137,7 @@ pub fn index(path: &Path, index: &Path, hash: gix::hash::Kind) -> io::Result<(Ob
             deadline: Deadline::new(Duration::from_secs(u32::MAX.into())),
         },
         names: Names::none(),
+        sharing: Sharing::default(),
     };
     let failed = |fail| match fail {
         Fail::Connection(err) => err,
@@ -144,6 +147,8 @@ pub fn index(path: &Path, index: &Path, hash: gix::hash::Kind) -> io::Result<(Ob
     let mut from = io::BufReader::with_capacity(1 << 16, file.try_clone()?);
     let mut table = stream::read(&mut from, &mut io::sink(), &store, None).map_err(failed)?;
     resolve::all(None, &mut table, &mut file, &store, None).map_err(failed)?;
-    index::write(&table, &mut File::create_new(index)?)?;
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(store::PACK_MODE);
+    index::write(&table, &mut options.open(index)?)?;
     Ok((table.checksum, table.offsets.len()))
 }

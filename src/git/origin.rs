@@ -24,8 +24,8 @@ pub struct Origin {
     pub revision: Revision,
     /// The name under `refs/remotes/`.
     pub remote: RemoteName,
-    /// How much history to fetch; default: all.
-    pub depth: Option<NonZeroU32>,
+    /// How much history there is to be.
+    pub depth: Depth,
     /// How to authenticate.
     pub auth: Auth,
     /// How to trust.
@@ -47,7 +47,7 @@ impl Origin {
             repo,
             revision: Revision::RemoteHead,
             remote: RemoteName::default(),
-            depth: None,
+            depth: Depth::All,
             auth: Auth::None,
             tls: Tls::default(),
             timeout: DEFAULT_FETCH_TIMEOUT,
@@ -55,6 +55,24 @@ impl Origin {
             max_blob: DEFAULT_MAX_BLOB,
             max_pack: DEFAULT_MAX_PACK,
         }
+    }
+}
+
+/// How much history there is to be; the most last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// As much as there is, and what comes on top of it.
+    Same,
+    /// So many commits.
+    Commits(NonZeroU32),
+    /// All that the remote has.
+    All,
+}
+
+impl Depth {
+    /// Whether what is older than it goes.
+    pub fn is_bounded(self) -> bool {
+        matches!(self, Self::Commits(_))
     }
 }
 

@@ -187,22 +187,6 @@ fn sync(repo: &gix::Repository, fsync: bool, paths: &[&Path]) -> Result<(), Erro
     })
 }
 
-/// Mark a new clone as one whose history is bounded, even if all of it is within the bound by now: only a shallow
-/// repository is kept at its depth. A cut at the first commit cuts nothing off.
-pub fn bound(repo: &gix::Repository, tip: ObjectId) -> Result<(), Error> {
-    if repo.is_shallow().unwrap_or(true) {
-        return Ok(());
-    }
-    let mut first = tip;
-    while let Ok(commit) = repo.find_commit(first)
-        && let Some(parent) = commit.parent_ids().next()
-    {
-        first = parent.detach();
-    }
-    let path = repo.git_dir().join("shallow");
-    fs::write(&path, format!("{first}\n")).map_err(|source| Error::State { path, source })
-}
-
 /// The commit that HEAD is at.
 pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
     let mut name = FullName::try_from("HEAD").ok()?;
@@ -307,29 +291,39 @@ pub fn deployed(
     commit: ObjectId,
     options: Options<'_>,
 ) -> Result<(), Error> {
-    move_head(repo, tip, commit, options.writer)?;
+    let message = format!("{}: deploy", options.writer);
+    let old = head(repo);
+    if let Some(old) = old.filter(|old| *old != commit) {
+        // As `git reset` and `git merge`: the way back.
+        update(repo, "ORIG_HEAD", RefTarget::Object(old), &message, false)?;
+    }
+    move_head(repo, tip, (old, commit), &message)?;
     end_merge(repo.git_dir())
 }
 
-fn move_head(repo: &gix::Repository, tip: &Tip, commit: ObjectId, writer: &str) -> Result<(), Error> {
-    let message = format!("{writer}: deploy");
+fn move_head(
+    repo: &gix::Repository,
+    tip: &Tip,
+    (old, commit): (Option<ObjectId>, ObjectId),
+    message: &str,
+) -> Result<(), Error> {
     let Tip::Branch(branch) = tip else {
         return match repo.head() {
-            Ok(at) if at.is_detached() && at.id().map(gix::Id::detach) == Some(commit) => Ok(()),
-            _ => update(repo, "HEAD", RefTarget::Object(commit), &message, false),
+            Ok(at) if at.is_detached() && old == Some(commit) => Ok(()),
+            _ => update(repo, "HEAD", RefTarget::Object(commit), message, false),
         };
     };
-    if head(repo) != Some(commit) || !is_on(repo, branch) {
+    if old != Some(commit) || !is_on(repo, branch) {
         make_way(repo, branch.as_str())?;
     }
     if !is_on(repo, branch) {
         let name = full_name(branch.as_str())?;
-        update(repo, "HEAD", RefTarget::Symbolic(name), &message, false)?;
+        update(repo, "HEAD", RefTarget::Symbolic(name), message, false)?;
     }
     match head(repo) {
         Some(at) if at == commit => Ok(()),
         // Through HEAD, so that both reflogs get their line.
-        _ => update(repo, "HEAD", RefTarget::Object(commit), &message, true),
+        _ => update(repo, "HEAD", RefTarget::Object(commit), message, true),
     }
 }
 

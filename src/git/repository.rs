@@ -19,11 +19,15 @@ use crate::{
 mod edit;
 mod format;
 mod look;
+mod sharing;
+mod upstream;
 
 pub use edit::edit_ref;
 pub use format::Unsupported;
 use look::Layout;
 pub use look::Trap;
+pub use sharing::Sharing;
+pub use upstream::Upstream;
 
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -17,9 +17,16 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{base::descent, git::repository};
+use crate::{
+    base::descent,
+    git::{
+        fetch::depth,
+        repository::{self, Sharing},
+    },
+};
 
 mod collect;
+mod cuts;
 mod delta;
 mod error;
 mod files;
@@ -61,7 +68,7 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
         return Ok(Outcome::NotDue);
     }
     let stock = Stock::read(&objects)?;
-    let memory = Memory::read(options.git_dir);
+    let memory = Memory::read(options.git_dir).map(|memory| memory.bounded_by(options.depth));
     let has_rest = objects.join(TEMPORARY).exists();
     if let Some(memory) = &memory
         && !has_rest
@@ -72,11 +79,16 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     let Some(alone) = Alone::new(&objects)? else {
         return Ok(Outcome::Busy);
     };
-    let memory = memory.unwrap_or(Memory {
-        alive_bytes: stock.free_bytes(),
-        loose: stock.loose,
-        cuts: stock.cuts,
-        paused_until: 0,
+    let memory = memory.unwrap_or_else(|| {
+        let first = Memory {
+            alive_bytes: stock.free_bytes(),
+            loose: stock.loose,
+            cuts: 0,
+            looked: 0,
+            depth: task::bound(options.depth).filter(|_| !depth::has_changed(options.git_dir)),
+            paused_until: 0,
+        };
+        first.bounded_by(options.depth)
     });
     let outcome = Tidying {
         options,
@@ -142,6 +154,7 @@ impl Tidying<'_> {
         let work = stock.work(self.memory, self.now, self.options.grace);
         let packs = match &work {
             Work::Nothing => return Ok(Outcome::NotDue),
+            Work::Cuts => &Vec::new(),
             Work::Merge(packs) | Work::Collect(packs) => packs,
         };
         let mut repo = repository::open(self.options.git_dir)?;
@@ -150,6 +163,9 @@ impl Tidying<'_> {
         }
         if !self.has_room(packs)? {
             return Ok(Outcome::LeftAlone(Reason::Space));
+        }
+        if work == Work::Cuts {
+            return self.uncut(&repo, &stock);
         }
         // What is replaced is needed as much as what replaces it.
         repo.objects.ignore_replacements = true;
@@ -183,7 +199,7 @@ impl Tidying<'_> {
             return Ok(Outcome::Overtaken);
         }
         swap::age(&merged, packs)?;
-        swap::install(&merged, &self.pack_dir())?;
+        swap::install(&merged, &self.pack_dir(), Sharing::of(repo))?;
         swap::remove_packs(packs, Some(&merged.name), &self.pack_dir())?;
         self.change(stock).map(Outcome::Merged)
     }

@@ -176,6 +176,29 @@ fn small_files_of_git_that_are_rubbish() {
     }
 }
 
+/// Even where the remote has nothing new.
+#[test]
+fn small_files_of_git_that_are_rubbish_while_nothing_is_new() {
+    if !have("git") {
+        return;
+    }
+    for (name, depth) in [
+        ("packed-refs", ""),
+        ("packed-refs", "depth: 1"),
+        ("shallow", ""),
+        ("shallow", "depth: 1"),
+    ] {
+        let (world, _) = deployed(2, depth);
+        for rubbish in ["rubbish\n", "\u{1}\u{2}", "0123456789 refs/heads/main\n"] {
+            fs::write(world.path("site/.git").join(name), rubbish).unwrap();
+            let ended = world.deploy();
+            assert!(ended.err.contains(HEALED), "{name} {rubbish:?}: {ended:?}");
+            check(&world, 2, name);
+            assert!(!world.deploy().err.contains(HEALED), "{name} {rubbish:?}");
+        }
+    }
+}
+
 /// Each run either succeeds, or says whose fault it is; once the source is as it was, all is well.
 #[test]
 fn flips_in_a_source() {

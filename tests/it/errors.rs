@@ -169,3 +169,45 @@ fn a_damaged_index_or_object_heals_or_says_so() {
     world.deploy();
     assert_eq!(world.site()["a"], file("1"));
 }
+
+/// Where the system has no more threads or processes, the run does with those it has, or says so.
+#[test]
+fn a_limit_of_threads() {
+    if !super::world::machine::is_root() || !super::world::have("prlimit") {
+        return;
+    }
+    const USER: u32 = 54_329;
+    let world = World::new();
+    let mut source = world.source();
+    for n in 0..70 {
+        let names: Vec<String> = (0..20).map(|i| format!("d{i}/{n}")).collect();
+        source.commit(names.iter().map(|name| (name.as_str(), file(name))));
+    }
+    world.config("");
+    let mut endings = Vec::new();
+    for limit in 2..12 {
+        fs::remove_dir_all(world.path("site")).ok();
+        fs::create_dir(world.path("site")).unwrap();
+        std::os::unix::fs::chown(world.path("site"), Some(USER), Some(USER)).unwrap();
+        let plain = world.command_as(USER, ["once", "site"]);
+        let mut command = std::process::Command::new("prlimit");
+        command
+            .arg(format!("--nproc={limit}"))
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command.env_clear().current_dir(world.path(""));
+        std::os::unix::process::CommandExt::uid(&mut command, USER);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().next_back().unwrap_or_default();
+        match output.status.code() {
+            Some(0) => endings.push(true),
+            Some(1) => {
+                assert!(last.starts_with("error site resources: "), "{limit}: {said}");
+                endings.push(false);
+            }
+            other => panic!("{limit}: {other:?}: {said}"),
+        }
+    }
+    assert!(endings.contains(&true) && endings.contains(&false), "{endings:?}");
+}

@@ -15,6 +15,23 @@ pub(super) fn paths(form: &mut Form<'_>, placed: &[Placed]) {
     git_dirs(form, placed);
 }
 
+/// Triggers of one path share a clone, which has as much history as any of them wants: if each run made it another one's,
+/// all of it would be fetched again and again.
+pub(super) fn share_depth(placed: &mut [Placed]) {
+    let mut most = BTreeMap::new();
+    for this in placed.iter() {
+        let depth = this.target.origin.depth;
+        let most = most
+            .entry(this.target.site.key().as_path().to_owned())
+            .or_insert(depth);
+        *most = depth.max(*most);
+    }
+    for this in placed {
+        let most = most.get(this.target.site.key().as_path());
+        this.target.origin.depth = most.copied().unwrap_or(this.target.origin.depth);
+    }
+}
+
 /// Targets must not damage each other. Runs exclude each other by path, so two triggers may deploy different
 /// revisions of one repository to the same path; but what one of them keeps the other must not remove.
 /// A path inside another target's worktree must be kept by that.

@@ -21,7 +21,7 @@ use crate::{
             invalid, literal, mode, quoted, redact,
         },
     },
-    git::origin::Origin,
+    git::origin::{Depth, Origin},
 };
 
 fields! {
@@ -42,7 +42,7 @@ fields! {
         git_dir: AbsPath = PATH, without "`.git` in `path`";
         /// The name under `refs/remotes/`.
         remote: RemoteName = REMOTE, or RemoteName::default();
-        /// How many commits of history are fetched.
+        /// How many commits of history there are; another number counts at the next run.
         depth: NonZeroU32 = Kind::new("number from 1", |value, _| depth(value)), without "all";
         /// What is removed besides tracked files that vanished. `Untracked`: untracked files, as by `git clean -df`;
         /// `All`: ignored ones too; `Nothing`: nothing.
@@ -129,7 +129,7 @@ pub(super) fn target(
         repo: fields.repo.value?,
         revision,
         remote: fields.remote.value?,
-        depth: fields.depth.value,
+        depth: fields.depth.value.map_or(Depth::All, Depth::Commits),
         auth: fields.auth.value.unwrap_or(Auth::None),
         tls: fields.tls.value.unwrap_or_default(),
         timeout: fields.timeout.value?,

@@ -94,7 +94,7 @@ impl Scheduler {
         match catch_unwind(AssertUnwindSafe(|| {
             run::tidy(&self.targets[name], &self.process.sandbox)
         })) {
-            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy)) => {}
+            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy | tidy::Outcome::Uncut(0))) => {}
             Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
             Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
             Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),

@@ -38,7 +38,7 @@ const NAMES: [&str; 9] = [
 const EMPTY: [&str; 2] = ["info", "hooks"];
 
 /// What gitsocket keeps in its own directory there. Whatever else is in it is a user's.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 17] = [
     "lock",
     "clone",
     "run.json",
@@ -49,6 +49,10 @@ const KEPT: [&str; 13] = [
     "mixed.json",
     "mixed.json.tmp",
     "shallow.tmp",
+    "depth",
+    "depth.tmp",
+    "cuts",
+    "cuts.tmp",
     "changed-files",
     "heal",
     "tmp",

@@ -3,12 +3,7 @@
 use super::{Error, NO_MARK, Reached, hold, under_way::UnderWay, update_options, whole};
 use crate::{
     deploy::place,
-    git::{
-        fetch,
-        origin::Revision,
-        refs::{self, Tip},
-        worktree,
-    },
+    git::{fetch, origin::Revision, refs::Tip, worktree},
 };
 
 /// The repository of a new clone, with everything fetched and no files yet.
@@ -16,9 +11,6 @@ pub(super) fn clone(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch:
     let target = under_way.target;
     let (building, fetched) = build_clone(under_way)?;
     hold(building.repo(), target, &fetched)?;
-    if target.origin.depth.is_some() {
-        refs::bound(building.repo(), fetched.commit)?;
-    }
     let branch = match &fetched.tip {
         Tip::Branch(branch) => Some(branch),
         Tip::Tag(..) | Tip::Detached => None,

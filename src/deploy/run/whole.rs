@@ -1,6 +1,6 @@
 //! Fetching, again after a fault that passes, and updating; once more where objects turn out to be missing or damaged.
 
-use std::{io, num::NonZeroU32, path::Path};
+use std::{io, path::Path};
 
 use gix::ObjectId;
 
@@ -14,6 +14,7 @@ use crate::{
     git::{
         begin::Begin,
         fetch, heal,
+        origin::Depth,
         refs::{self, Tip},
         repository,
         transport::Deadline,
@@ -34,18 +35,21 @@ pub(super) fn fetch_into(
         if !heal::is_begun(git_dir) {
             let onto = Onto {
                 deployed: reached.old,
-                // An adopted repository keeps its whole history; a shallow one is kept at the depth asked for.
-                depth: target
-                    .origin
-                    .depth
-                    .filter(|_| reached.old.is_none() || repo.is_shallow().unwrap_or(false)),
+                // How much history there is stays as it is until a run is meant.
+                depth: match context.dry_run && reached.old.is_some() {
+                    true => Depth::Same,
+                    false => target.origin.depth,
+                },
             };
             match fetch(&repo, target, context, onto, Begin(&|| under_way.fetches())) {
                 Err(fetch::Error::Unsound { .. }) => {}
                 fetched => {
                     let fetched = fetched?;
-                    hold(&repo, under_way, claim, &fetched)?;
-                    return Ok((repo, fetched));
+                    match hold(&repo, under_way, claim, &fetched) {
+                        // Not one ref is wrong, but what all of them are in.
+                        Err(Error::Refs(refs::Error::Ref { .. })) if !heal::is_sound(git_dir) => {}
+                        held => return held.map(|()| (repo, fetched)),
+                    }
                 }
             }
         }
@@ -140,7 +144,15 @@ fn heal(under_way: &UnderWay<'_>, claim: &mut Claim) -> Result<(gix::Repository,
         git_dir,
         (&target.origin, target.site.fsync),
         context.events.reporter(),
-        |scratch, depth| fetch(scratch, target, context, Onto::nothing(depth), NO_MARK),
+        |scratch| {
+            fetch(
+                scratch,
+                target,
+                context,
+                Onto::nothing(target.origin.depth),
+                NO_MARK,
+            )
+        },
     )?;
     hold(&repo, under_way, claim, &fetched)?;
     Ok((repo, fetched))
@@ -151,13 +163,13 @@ fn heal(under_way: &UnderWay<'_>, claim: &mut Claim) -> Result<(gix::Repository,
 pub(super) struct Onto {
     /// The commit that was deployed last.
     deployed: Option<ObjectId>,
-    /// How much history is fetched.
-    depth: Option<NonZeroU32>,
+    /// How much history there is to be.
+    depth: Depth,
 }
 
 impl Onto {
     /// Nothing.
-    pub(super) fn nothing(depth: Option<NonZeroU32>) -> Self {
+    pub(super) fn nothing(depth: Depth) -> Self {
         Self {
             deployed: None,
             depth,

@@ -8,7 +8,7 @@ use gix::{
     remote::{fetch, ref_map},
 };
 
-use super::{Context, Error, Found, Outcome, Tip, complete, holding_ref, of_room, progress::Progress};
+use super::{Context, Error, Found, Outcome, Tip, complete, depth, holding_ref, of_room, progress::Progress};
 use crate::{
     base::{
         bounded,
@@ -17,6 +17,7 @@ use crate::{
     },
     git::{
         intake::{self, Intake, Receiving},
+        repository::Sharing,
         transport,
     },
 };
@@ -45,9 +46,7 @@ impl Context<'_> {
             path: self.repo.git_dir().into(),
             source,
         })?;
-        let shallow = options
-            .depth
-            .map_or(fetch::Shallow::NoChange, fetch::Shallow::DepthAtRemote);
+        let shallow = depth::wanted(self.repo, options.depth);
         let progress = Progress::new(options.report);
         let fatal = progress.fatal();
         let before = Received::before(self.repo);
@@ -62,10 +61,11 @@ impl Context<'_> {
                 })
                 .map(|outcome| (outcome.status, taken)),
         };
-        if self.options.depth.is_none() && self.options.deployed.is_some() && before.has_no_bound() {
+        if !self.options.depth.is_bounded() && self.options.deployed.is_some() && before.has_no_bound() {
             // A remote that has lost its history does not cut off ours; whether all came is looked at next.
             drop(fs::remove_file(&before.shallow));
         }
+        Sharing::of(self.repo).path(&before.shallow);
         match received.inspect_err(|_| before.discard())? {
             (fetch::Status::Change { .. }, taken) => Ok(before.and(taken)),
             (fetch::Status::NoPackReceived { .. }, _) => Ok(before),

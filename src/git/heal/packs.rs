@@ -10,7 +10,13 @@ use std::{
 use gix::ObjectId;
 
 use super::{Error, site::Site};
-use crate::{base::bounded, git::intake};
+use crate::{
+    base::bounded,
+    git::{
+        intake,
+        repository::{self, Sharing},
+    },
+};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -120,6 +126,7 @@ fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Er
     File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(Error::io("write to the disk", &new))?;
+    Sharing::of(&repository::open(&site.git_dir)?).path(&new);
     let index = pack.with_extension("idx");
     fs::rename(&new, &index).map_err(Error::io("write", &index))?;
     // It was made from the index.

@@ -16,7 +16,10 @@ use super::{
     site::{Site, id_of, replace},
     text,
 };
-use crate::base::{bounded, durable};
+use crate::{
+    base::{bounded, durable},
+    git::repository::Sharing,
+};
 
 /// Bytes of unpacked objects that are kept while trees are read.
 const CACHE_BYTES: usize = 32 << 20;
@@ -267,7 +270,13 @@ impl<'a> Rescue<'a> {
             let hex = id.to_string();
             objects.join(&hex[..2]).join(&hex[2..])
         });
-        let paths: Vec<PathBuf> = paths.filter(|_| fsync).collect();
+        let sharing = Sharing::of(self.repo);
+        let paths: Vec<PathBuf> = paths.collect();
+        for path in &paths {
+            sharing.path(path.parent().unwrap_or(path));
+            sharing.path(path);
+        }
+        let paths: Vec<PathBuf> = paths.into_iter().filter(|_| fsync).collect();
         durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("write to the disk", &objects))
     }
 

@@ -58,7 +58,11 @@ impl Site {
 
 /// Put `content` in the place of the file `path`, at once.
 pub(super) fn replace(site: &Site, path: &Path, content: &[u8]) -> Result<(), Error> {
-    Replace::by(&site.dir.join("new"), Access::Usual, Flush::Content)
+    let access = match fs::symlink_metadata(path) {
+        Ok(_) => Access::Same,
+        Err(_) => Access::Usual,
+    };
+    Replace::by(&site.dir.join("new"), access, Flush::Content)
         .write(path, content)
         .map_err(Error::io("write", path))
 }

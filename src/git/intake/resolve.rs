@@ -64,7 +64,9 @@ pub(super) fn all(
     let threads = threads.min(total);
     with(table, file, store, progress, &children, |work| {
         let ended: Vec<Result<(), Fail>> = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| work.run())).collect();
+            // Where the system has no more threads, those there are do it.
+            let spawn = || thread::Builder::new().spawn_scoped(scope, || work.run());
+            let others: Vec<_> = (1..threads).filter_map(|_| spawn().ok()).collect();
             let first = work.run();
             let others = others.into_iter().map(|other| match other.join() {
                 Ok(ended) => ended,

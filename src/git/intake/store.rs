@@ -18,7 +18,7 @@ use crate::{
         mutex,
         report::{Phase, Report, Reporter, Unit},
     },
-    git::{large::Scratch, transport::Deadline},
+    git::{large::Scratch, repository::Sharing, transport::Deadline},
 };
 
 /// Objects of this size and more are in files while deltas of them are undone, in bytes.
@@ -27,6 +27,9 @@ pub(super) const IN_MEMORY: u64 = 4 << 20;
 pub(super) const BETWEEN_LOOKS: u64 = 16 << 20;
 /// So many bytes of the disk are left to others, or a hundredth of it if that is more.
 pub(super) const RESERVE: u64 = 64 << 20;
+
+/// The permissions of a pack and its index, less the umask: as git has them, nobody writes to them again.
+pub(super) const PACK_MODE: u32 = 0o444;
 
 /// What may come in.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +49,7 @@ pub(super) struct Store<'a> {
     pub(super) dir: &'a Path,
     pub(super) limits: Limits,
     pub(super) names: Names,
+    pub(super) sharing: Sharing,
 }
 
 impl Store<'_> {
@@ -99,6 +103,8 @@ impl Store<'_> {
             return Ok(None);
         }
         fs::write(&keep, b"")?;
+        self.sharing.file(&pack.file)?;
+        self.sharing.file(&index.file)?;
         pack.rename(path)?;
         index.rename(&index_path)?;
         Ok(Some(keep))
@@ -116,7 +122,7 @@ impl Temporary {
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = dir.join(format!(".tmp{:016x}.{extension}", fastrand::u64(..)));
         let mut options = File::options();
-        options.read(true).write(true).create_new(true).mode(0o600);
+        options.read(true).write(true).create_new(true).mode(PACK_MODE);
         match options.open(&path) {
             Ok(file) => Ok(Self {
                 path: Some(path),

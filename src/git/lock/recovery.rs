@@ -113,6 +113,7 @@ impl Look {
         let names = [
             "index.lock",
             "HEAD.lock",
+            "ORIG_HEAD.lock",
             "config.lock",
             "shallow.lock",
             "packed-refs.lock",
@@ -250,9 +251,10 @@ mod tests {
         "gitsocket/state.json.tmp",
     ];
     /// Locks have git's names.
-    const LOCKS: [&str; 6] = [
+    const LOCKS: [&str; 7] = [
         "index.lock",
         "HEAD.lock",
+        "ORIG_HEAD.lock",
         "shallow.lock",
         "packed-refs.lock",
         "refs/heads/a/b.lock",
@@ -310,7 +312,11 @@ mod tests {
             let dir = dir.path();
             recover(dir, None, &Recovered::default()).unwrap();
             assert_eq!(left(dir, &OURS), [""; 0], "{age:?}");
-            assert_eq!(left(dir, &LOCKS).len(), if locks { 6 } else { 0 }, "{age:?}");
+            assert_eq!(
+                left(dir, &LOCKS).len(),
+                if locks { LOCKS.len() } else { 0 },
+                "{age:?}"
+            );
             assert_eq!(left(dir, &[PACK]).len(), usize::from(packs), "{age:?}");
             assert_eq!(left(dir, &GITS).len(), if packs { 3 } else { 0 }, "{age:?}");
             assert_eq!(left(dir, &STAYS), STAYS, "{age:?}");

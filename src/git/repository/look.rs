@@ -31,7 +31,7 @@ use crate::base::bounded::{self, LINE};
 
 /// A `config`, in bytes: one of five thousand branches. gitoxide takes 260 times as much memory for one that holds nothing
 /// but sections.
-const CONFIG: u64 = 512 << 10;
+pub(super) const CONFIG: u64 = 512 << 10;
 /// `packed-refs` and `shallow`, in bytes: a million refs. A client reads half as much in an answer.
 const REFS: u64 = 64 << 20;
 /// An `objects/info/alternates`, in bytes: as many lines as are followed, of the longest path each.

@@ -17,9 +17,9 @@ use super::{
     roots::{self, Roots},
     stock::{self, Pack, Stock},
     swap,
-    task::Tidying,
+    task::{self, Tidying},
 };
-use crate::git::repository;
+use crate::git::repository::{self, Sharing};
 
 impl Tidying<'_> {
     /// Put together what is alive in `packs`, and drop the rest.
@@ -31,7 +31,7 @@ impl Tidying<'_> {
     ) -> Result<Outcome, Error> {
         let db = repo.objects.clone().into_inner();
         let shallow = swap::shallow(self.options.git_dir)?;
-        let policy = Policy::of(repo, self.now, self.options.is_bounded && !shallow.is_empty());
+        let policy = Policy::of(repo, self.now, self.options.depth.is_bounded());
         let others: Vec<Pack> = stock
             .packs
             .iter()
@@ -81,7 +81,9 @@ impl Tidying<'_> {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),
             loose: left.loose,
             cuts: left.cuts,
+            depth: task::bound(self.options.depth),
             paused_until: 0,
+            ..self.memory.clone()
         };
         memory.write(self.options.git_dir)?;
         self.change(stock).map(Outcome::Collected)
@@ -96,7 +98,7 @@ impl Tidying<'_> {
         reach: &Reach<'_>,
     ) -> Result<(), Error> {
         if let Some(merged) = merged {
-            swap::install(merged, &self.pack_dir())?;
+            swap::install(merged, &self.pack_dir(), Sharing::of(repo))?;
         }
         let going = Indices::open(packs, repo.object_hash())?;
         if going.any(|id| !reach.has(id)) {
@@ -106,8 +108,7 @@ impl Tidying<'_> {
         swap::remove_packs(packs, new, &self.pack_dir())?;
         // Opened now: the one that was read from remembers packs that are gone.
         let repo = repository::open(self.options.git_dir)?;
-        let last = reach.beginning().filter(|_| self.options.is_bounded);
-        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id), last)?;
+        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id))?;
         self.prune_loose(&repo)
     }
 
@@ -167,7 +168,7 @@ impl Tidying<'_> {
     }
 
     /// Drop the lines of reflogs that refer to what goes; whether that could be done.
-    fn expire_reflogs(&self, policy: Policy, reach: &Reach<'_>) -> Result<bool, Error> {
+    pub(super) fn expire_reflogs(&self, policy: Policy, reach: &Reach<'_>) -> Result<bool, Error> {
         for dir in roots::admin_dirs(self.options.git_dir)? {
             for log in reflog::all(&dir)? {
                 if !log.expire(policy, self.options.git_dir, &|id| reach.has(id))? {

@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -11,13 +12,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::base::{
-    bounded::{self, RULES},
-    durable::{Access, Flush, Replace},
+use crate::{
+    base::{
+        bounded::{self, RULES},
+        durable::{Access, Flush, Replace},
+    },
+    git::origin::Depth,
 };
 
 /// After a failure, nothing is tried for so long: its cause may be there for every run.
 const PAUSE: Duration = Duration::from_secs(3600);
+
+/// Cuts of history are looked at no more often: a git that has made one writes its ref meanwhile.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 /// What was seen last time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +33,15 @@ pub(super) struct Memory {
     pub(super) alive_bytes: u64,
     /// About how many loose objects there were then.
     pub(super) loose: u64,
-    /// How many cuts of history.
+    /// How many cuts of history were needed when these were last looked at.
     #[serde(default)]
     pub(super) cuts: u64,
+    /// When that was, in seconds since the epoch.
+    #[serde(default)]
+    pub(super) looked: u64,
+    /// The most commits of history that may be here, as it was then; none: all.
+    #[serde(default)]
+    pub(super) depth: Option<NonZeroU32>,
     /// Until then (seconds since the epoch) nothing is tried.
     #[serde(default)]
     pub(super) paused_until: u64,
@@ -55,12 +68,32 @@ impl Memory {
             .map_err(failed)
     }
 
+    /// The same, for a repository whose history is to be as long as `depth` says: if that is less than it was, what was
+    /// alive tells nothing of what is.
+    pub(super) fn bounded_by(self, depth: Depth) -> Self {
+        let Depth::Commits(depth) = depth else {
+            return self;
+        };
+        match self.depth {
+            Some(before) if before <= depth => self,
+            _ => Self {
+                alive_bytes: 0,
+                ..self
+            },
+        }
+    }
+
     /// The same, but try nothing for a while.
     pub(super) fn paused(self, now: SystemTime) -> Self {
         Self {
             paused_until: seconds(now + PAUSE),
             ..self
         }
+    }
+
+    /// Whether cuts of history were looked at long enough ago, or by a clock that was wrong.
+    pub(super) fn may_look(&self, now: SystemTime) -> bool {
+        seconds(now).abs_diff(self.looked) >= BETWEEN_LOOKS.as_secs()
     }
 
     /// Whether the last failure is too fresh.
@@ -75,7 +108,7 @@ fn file(git_dir: &Path) -> PathBuf {
     git_dir.join("gitsocket/tidy.json")
 }
 
-fn seconds(time: SystemTime) -> u64 {
+pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
@@ -94,6 +127,8 @@ mod tests {
             alive_bytes: 5,
             loose: 256,
             cuts: 1,
+            looked: 0,
+            depth: None,
             paused_until: 0,
         }
         .paused(now);

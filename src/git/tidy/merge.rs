@@ -49,13 +49,9 @@ pub(super) fn merge(
     if out.written.is_empty() {
         return Ok(None);
     }
-    // As old as the youngest in it, so that garbage does not become young again; and read by whom they were.
+    // As old as the youngest in it, so that garbage does not become young again.
     let modified = packs.iter().map(|pack| pack.modified).max();
-    let mode = packs
-        .iter()
-        .map(|pack| pack.mode)
-        .fold(0o444, |all, mode| all & mode);
-    out.finish(dir, modified.unwrap_or_else(SystemTime::now), mode | 0o400)
+    out.finish(dir, modified.unwrap_or_else(SystemTime::now))
         .map(Some)
 }
 

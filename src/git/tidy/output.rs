@@ -1,9 +1,9 @@
 //! A pack while it is written, and its index, which comes of what can be read from it.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufReader, BufWriter, Seek as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -73,6 +73,7 @@ impl<'a> Output<'a> {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(0o444)
             .open(&path)
             .map_err(|err| Error::io("create", &path, err))?;
         let mut out = Self {
@@ -199,7 +200,7 @@ impl<'a> Output<'a> {
     }
 
     /// Number and hash the pack, write its index from what is in it, and bring both to disk.
-    pub(super) fn finish(mut self, dir: &Path, modified: SystemTime, mode: u32) -> Result<Merged, Error> {
+    pub(super) fn finish(mut self, dir: &Path, modified: SystemTime) -> Result<Merged, Error> {
         let count = u32::try_from(self.written.len()).map_err(|_| Error::TooMany {
             limit: u32::MAX as usize,
         })?;
@@ -218,8 +219,6 @@ impl<'a> Output<'a> {
         for path in [&self.path, &index] {
             let failed = |err| Error::io("write", path, err);
             let file = File::open(path).map_err(failed)?;
-            file.set_permissions(fs::Permissions::from_mode(mode))
-                .map_err(failed)?;
             file.set_modified(modified).map_err(failed)?;
             file.sync_all().map_err(failed)?;
         }

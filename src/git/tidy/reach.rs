@@ -23,8 +23,8 @@ pub(super) struct Reach<'a> {
     fresh: Vec<ObjectId>,
     /// Commits whose parents do not count.
     shallow: HashSet,
-    /// A commit without parents that is needed.
-    beginning: Option<ObjectId>,
+    /// Whether trees count, and all in them.
+    with_trees: bool,
     /// How many objects may be met.
     limit: usize,
 }
@@ -45,14 +45,17 @@ impl<'a> Reach<'a> {
             met: HashSet::default(),
             fresh: Vec::new(),
             shallow,
-            beginning: None,
+            with_trees: true,
             limit: MAX_OBJECTS,
         }
     }
 
-    /// A commit without parents, if one was met that is needed.
-    pub(super) fn beginning(&self) -> Option<ObjectId> {
-        self.beginning
+    /// Of commits and tags alone.
+    pub(super) fn of_history(db: &'a gix::odb::HandleArc, shallow: HashSet) -> Self {
+        Self {
+            with_trees: false,
+            ..Self::new(db, shallow)
+        }
     }
 
     pub(super) fn has(&self, id: &ObjectId) -> bool {
@@ -79,7 +82,7 @@ impl<'a> Reach<'a> {
         self.meet(root, &mut stack);
         let mut buf = Vec::new();
         while let Some(id) = stack.pop() {
-            let is_there = self.expand(&id, worth, &mut buf, &mut stack)?;
+            let is_there = self.expand(&id, &mut buf, &mut stack)?;
             let limit = self.limit;
             if self.met.len() > limit {
                 return Err(Error::TooMany { limit });
@@ -110,13 +113,7 @@ impl<'a> Reach<'a> {
     }
 
     /// Meet what `id` refers to; whether it is there.
-    fn expand(
-        &mut self,
-        id: &ObjectId,
-        worth: Worth,
-        buf: &mut Vec<u8>,
-        stack: &mut Vec<ObjectId>,
-    ) -> Result<bool, Error> {
+    fn expand(&mut self, id: &ObjectId, buf: &mut Vec<u8>, stack: &mut Vec<ObjectId>) -> Result<bool, Error> {
         let failed = |source: gix::Error| Error::object(id, &source);
         // The kind alone spares inflating blobs that are roots.
         match self.db.try_header(id).map_err(failed)? {
@@ -129,6 +126,7 @@ impl<'a> Reach<'a> {
         };
         match data.kind {
             Kind::Blob => {}
+            Kind::Tree if !self.with_trees => {}
             Kind::Tree => {
                 for entry in gix::objs::TreeRefIter::from_bytes(data.data, id.kind()) {
                     let entry = entry.map_err(failed)?;
@@ -142,21 +140,13 @@ impl<'a> Reach<'a> {
             }
             Kind::Commit => {
                 let is_cut = self.shallow.contains(id);
-                let mut has_parents = false;
                 for token in gix::objs::CommitRefIter::from_bytes(data.data, id.kind()) {
                     match token.map_err(failed)? {
-                        Token::Tree { id } => self.meet(id, stack),
-                        Token::Parent { id } => {
-                            has_parents = true;
-                            if !is_cut {
-                                self.meet(id, stack);
-                            }
-                        }
+                        Token::Tree { id } if self.with_trees => self.meet(id, stack),
+                        Token::Parent { id } if !is_cut => self.meet(id, stack),
+                        Token::Tree { .. } | Token::Parent { .. } => {}
                         _ => break,
                     }
-                }
-                if !has_parents && worth == Worth::Needed {
-                    self.beginning = Some(*id);
                 }
             }
             Kind::Tag => {

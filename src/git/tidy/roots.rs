@@ -14,6 +14,9 @@ use crate::base::{
     identity::Stamp,
 };
 
+/// Where HEAD was before the last deploy.
+const ORIG_HEAD: &str = "ORIG_HEAD";
+
 /// The roots of a repository at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Roots {
@@ -38,16 +41,10 @@ impl Roots {
         policy: Policy,
         before: Option<&Self>,
     ) -> Result<Option<Self>, Error> {
-        let mut roots = Self::default();
-        roots.refs(repo)?;
+        // With a bound, it would keep a whole deploy, as reflogs would.
+        let passed_over = policy.is_bounded.then_some(ORIG_HEAD);
+        let mut roots = Self::of_commits(repo, policy, passed_over)?;
         for dir in admin_dirs(repo.git_dir())? {
-            roots.heads(&dir, repo.object_hash())?;
-            if dir != repo.git_dir() {
-                roots.private_refs(&dir.join("refs"))?;
-            }
-            for log in reflog::all(&dir)? {
-                log.held(policy, &mut roots.kept)?;
-            }
             let path = dir.join("index");
             let Some(now) = stamp(&path)? else { continue };
             let index = (path, now);
@@ -59,6 +56,26 @@ impl Roots {
             roots.indices.push(index);
         }
         Ok(Some(roots))
+    }
+
+    /// Those that are commits: all but what indices name.
+    pub(super) fn of_history(repo: &gix::Repository, policy: Policy) -> Result<Self, Error> {
+        Self::of_commits(repo, policy, None)
+    }
+
+    fn of_commits(repo: &gix::Repository, policy: Policy, passed_over: Option<&str>) -> Result<Self, Error> {
+        let mut roots = Self::default();
+        roots.refs(repo)?;
+        for dir in admin_dirs(repo.git_dir())? {
+            roots.heads(&dir, repo.object_hash(), passed_over)?;
+            if dir != repo.git_dir() {
+                roots.private_refs(&dir.join("refs"))?;
+            }
+            for log in reflog::all(&dir)? {
+                log.held(policy, &mut roots.kept)?;
+            }
+        }
+        Ok(roots)
     }
 
     /// Follow all of them.
@@ -85,12 +102,13 @@ impl Roots {
     }
 
     /// `HEAD` if it is detached, `ORIG_HEAD`, `FETCH_HEAD`, `MERGE_HEAD` and the like.
-    fn heads(&mut self, dir: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
+    fn heads(&mut self, dir: &Path, hash: gix::hash::Kind, passed_over: Option<&str>) -> Result<(), Error> {
         for path in files::list(dir)? {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             let is_head =
                 name.ends_with(b"HEAD") && name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
-            if !is_head || !path.is_file() {
+            let is_passed_over = passed_over.is_some_and(|other| other.as_bytes() == name);
+            if !is_head || is_passed_over || !path.is_file() {
                 continue;
             }
             let into = match name {

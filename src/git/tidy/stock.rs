@@ -23,8 +23,8 @@ const SLACK_BYTES: u64 = 1 << 20;
 /// As [`GROWTH`] and [`SLACK_BYTES`], for loose objects.
 const SLACK_LOOSE: u64 = 2048;
 
-/// What a cut of history is worth, as garbage: every fetch tells the remote of each.
-const CUT_BYTES: u64 = 16 << 10;
+/// As [`GROWTH`] and [`SLACK_BYTES`], for cuts of history: every fetch tells the remote of each.
+const SLACK_CUTS: u64 = 32;
 
 /// A pack with its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,6 @@ pub(super) struct Pack {
     pub(super) bytes: u64,
     /// git sets it to now when it finds an object here that it was about to write.
     pub(super) modified: SystemTime,
-    /// Its permission bits.
-    pub(super) mode: u32,
     /// Somebody holds on to it: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
     pub(super) held: bool,
 }
@@ -57,6 +55,8 @@ pub(super) struct Stock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Work {
     Nothing,
+    /// Forget cuts of history that nothing leads to.
+    Cuts,
     /// Put these together, with all they hold.
     Merge(Vec<Pack>),
     /// Put together what is alive in these, and drop the rest.
@@ -81,7 +81,6 @@ impl Stock {
             packs.push(Pack {
                 bytes: meta.len(),
                 modified: modified(&meta),
-                mode: meta.mode() & 0o777,
                 held,
                 path,
             });
@@ -106,14 +105,16 @@ impl Stock {
 
     /// What is due at `now`. What is younger than `grace` is not looked through: somebody may be about to refer to it.
     pub(super) fn work(&self, memory: &Memory, now: SystemTime, grace: Duration) -> Work {
+        if self.cuts > memory.cuts * GROWTH + SLACK_CUTS && memory.may_look(now) {
+            return Work::Cuts;
+        }
         let old: Vec<Pack> = self
             .free()
             .filter(|pack| is_older(pack.modified, now, grace))
             .cloned()
             .collect();
         let old_bytes: u64 = old.iter().map(|pack| pack.bytes).sum();
-        let cuts = self.cuts.saturating_sub(memory.cuts) * CUT_BYTES;
-        if old_bytes + cuts > memory.alive_bytes * GROWTH + SLACK_BYTES
+        if old_bytes > memory.alive_bytes * GROWTH + SLACK_BYTES
             || self.loose > memory.loose * GROWTH + SLACK_LOOSE
         {
             return Work::Collect(old);
@@ -170,7 +171,6 @@ mod tests {
             path: format!("pack-{name}.pack").into(),
             bytes,
             modified: at(0),
-            mode: 0o444,
             held: false,
         }
     }
@@ -268,9 +268,9 @@ mod tests {
             cuts: 200,
             ..stock(&[1])
         };
-        assert!(matches!(work(&cut, &alive(1)), Work::Collect(_)));
+        assert_eq!(work(&cut, &alive(1)), Work::Cuts);
         let known = Memory {
-            cuts: 150,
+            cuts: 100,
             ..alive(1)
         };
         assert_eq!(
@@ -278,6 +278,10 @@ mod tests {
             Work::Nothing,
             "they could not go the last time"
         );
+        for (looked, due) in [(9_990, true), (9_998, false), (20_000, true)] {
+            let known = Memory { looked, ..alive(1) };
+            assert_eq!(work(&cut, &known) == Work::Cuts, due, "{looked}");
+        }
         let known = Memory {
             loose: 2304,
             ..alive(1)

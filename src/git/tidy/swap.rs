@@ -17,7 +17,10 @@ use super::{
     output::Merged,
     stock::{self, Pack},
 };
-use crate::base::bounded::{self, LIST};
+use crate::{
+    base::bounded::{self, LIST},
+    git::repository::Sharing,
+};
 
 /// Whether `packs` are all there as they were. With `untouched`, git must not have found anything in them either.
 pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> {
@@ -52,12 +55,13 @@ pub(super) fn age(merged: &Merged, packs: &[Pack]) -> Result<(), Error> {
 }
 
 /// Let the new pack appear: its index last, which makes git see it.
-pub(super) fn install(merged: &Merged, pack_dir: &Path) -> Result<(), Error> {
+pub(super) fn install(merged: &Merged, pack_dir: &Path, sharing: Sharing) -> Result<(), Error> {
     let pack = pack_dir.join(&merged.name);
     let index = pack.with_extension("idx");
     // The name is the content's hash: it would be the same file.
     if !index.exists() {
         for (from, to) in [(&merged.pack, &pack), (&merged.index, &index)] {
+            sharing.path(from);
             fs::rename(from, to).map_err(|err| Error::io("create", to, err))?;
         }
     }
@@ -105,37 +109,33 @@ pub(super) fn remove_commit_graph(objects: &Path) -> Result<(), Error> {
 
 /// The commits at which history is cut.
 pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
-    let path = git_dir.join("shallow");
-    match bounded::read(&path, LIST) {
+    cuts(&git_dir.join("shallow"))
+}
+
+/// The ids in a file, one a line; none if it is not there.
+pub(super) fn cuts(path: &Path) -> Result<HashSet, Error> {
+    match bounded::read(path, LIST) {
         Ok(text) => text
             .lines()
             .map(|line| ObjectId::from_hex(line.trim_ascii_end()))
             .collect::<Result<_, _>>()
-            .map_err(|err| Error::io("read", &path, io::Error::other(err.to_string()))),
+            .map_err(|err| Error::io("read", path, io::Error::other(err.to_string()))),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(HashSet::default()),
-        Err(err) => Err(Error::io("read", &path, err)),
+        Err(err) => Err(Error::io("read", path, err)),
     }
 }
 
-/// Forget cuts at commits that are gone, as `git prune` does. After the packs: the other way round, a kill would
-/// leave a commit whose parents are missing. If none is left, `last` is one that cuts nothing off: without any, the
-/// repository would not be shallow any more, and the next fetch would bring all of the history.
-pub(super) fn prune_shallow(
-    git_dir: &Path,
-    is_there: &dyn Fn(&ObjectId) -> bool,
-    last: Option<ObjectId>,
-) -> Result<(), Error> {
+/// Forget cuts at commits that do not count, as `git prune` does. After the packs: the other way round, a kill would
+/// leave a commit whose parents are missing.
+pub(super) fn prune_shallow(git_dir: &Path, counts: &dyn Fn(&ObjectId) -> bool) -> Result<(), Error> {
     let all = shallow(git_dir)?;
-    let mut left: Vec<_> = all.iter().filter(|id| is_there(id)).collect();
+    let mut left: Vec<_> = all.iter().filter(|id| counts(id)).collect();
     if left.len() == all.len() {
         return Ok(());
     }
     let Some(_guard) = Guard::take(git_dir.join("shallow.lock"))? else {
         return Ok(());
     };
-    if left.is_empty() {
-        left.extend(last.as_ref());
-    }
     left.sort();
     let path = git_dir.join("shallow");
     let failed = |err| Error::io("rewrite", &path, err);

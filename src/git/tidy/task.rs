@@ -1,6 +1,7 @@
-//! One time of tidying: what it is given, what comes of it, and what its two kinds share.
+//! One time of tidying: what it is given, what comes of it, and what its kinds share.
 
 use std::{
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -18,7 +19,7 @@ use crate::{
         report::Reporter,
         watch::{Stop, Watch},
     },
-    git::lock,
+    git::{lock, origin::Depth},
 };
 
 /// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
@@ -39,8 +40,8 @@ pub struct Options<'a> {
     pub root: &'a Path,
     /// Its git directory.
     pub git_dir: &'a Path,
-    /// Whether history is bounded by `depth`: then the reflog of a shallow repository keeps no deploy alive.
-    pub is_bounded: bool,
+    /// How much history there is to be: if that is bounded, reflogs keep no deploy alive.
+    pub depth: Depth,
     /// What is younger than that is not dropped; see [`GRACE`](super::GRACE).
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
@@ -64,6 +65,8 @@ pub enum Outcome {
     Merged(Change),
     /// Garbage is gone.
     Collected(Change),
+    /// History is cut at so many commits no more.
+    Uncut(u64),
 }
 
 /// Packs before and after.
@@ -75,7 +78,15 @@ pub struct Change {
     pub bytes: (u64, u64),
 }
 
-/// One time of tidying: what its two kinds share.
+/// The most commits of history that may be here.
+pub(super) fn bound(depth: Depth) -> Option<NonZeroU32> {
+    match depth {
+        Depth::Commits(depth) => Some(depth),
+        Depth::Same | Depth::All => None,
+    }
+}
+
+/// One time of tidying: what its kinds share.
 pub(super) struct Tidying<'a> {
     pub(super) options: &'a Options<'a>,
     pub(super) objects: &'a Path,

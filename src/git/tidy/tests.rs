@@ -7,12 +7,16 @@ use std::{collections::BTreeSet, process::Command};
 use gix::ObjectId;
 
 use super::*;
+use crate::git::origin::Depth;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A bound of history.
+const ONE: Depth = Depth::Commits(std::num::NonZeroU32::MIN);
+
 /// What of [`Options`] differs from test to test.
 struct Wish<'a> {
-    is_bounded: bool,
+    depth: Depth,
     pinned: &'a dyn Fn() -> Vec<ObjectId>,
 }
 
@@ -108,14 +112,14 @@ impl Clone {
     fn tidy_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Result<Outcome, Error> {
         let git_dir = self.path(".git");
         let mut wish = Wish {
-            is_bounded: false,
+            depth: Depth::All,
             pinned: &Vec::new,
         };
         change(&mut wish);
         tidy(&Options {
             root: self.dir.path(),
             git_dir: &git_dir,
-            is_bounded: wish.is_bounded,
+            depth: wish.depth,
             grace: HOUR,
             pinned: wish.pinned,
             mark: None,
@@ -361,8 +365,8 @@ fn reflogs_hold_unless_history_is_bounded() {
     clone.collect();
     clone.check();
     assert!(clone.has(&old), "the reflog leads to it");
-    // Bounded, but not shallow: an adopted repository keeps its history.
-    clone.collect_with(|wish| wish.is_bounded = true);
+    // Only lines that gitsocket wrote count for nothing.
+    clone.collect_with(|wish| wish.depth = ONE);
     assert!(clone.has(&old));
 
     // A stash is one more reflog.
@@ -388,7 +392,7 @@ fn reflogs_hold_unless_history_is_bounded() {
     assert!(clone.has(&old), "in a full clone, they count as any others");
     let root = clone.git(&["rev-list", "--max-parents=0", "HEAD"]);
     fs::write(clone.path(".git/shallow"), format!("{root}\n{old}\n")).unwrap();
-    clone.collect_with(|wish| wish.is_bounded = true);
+    clone.collect_with(|wish| wish.depth = ONE);
     assert!(!clone.has(&old));
     assert!(clone.has(&first), "the stash is somebody's work");
     clone.check();
@@ -771,7 +775,7 @@ fn what_comes_meanwhile_is_seen() {
         let outcome = tidy(&Options {
             root: clone.dir.path(),
             git_dir: &clone.path(".git"),
-            is_bounded: false,
+            depth: Depth::All,
             grace: HOUR,
             pinned: &pinned,
             mark: None,

@@ -137,9 +137,13 @@ fn load(path: &Path, hash: gix::hash::Kind) -> Option<(gix::index::File, bool, S
         _ if checksum.is_null() => (true, decode(&bytes)),
         1 => (is_right(&bytes), decode(&bytes)),
         _ => thread::scope(|scope| {
-            let verified = scope.spawn(|| is_right(&bytes));
+            let verified = thread::Builder::new().spawn_scoped(scope, || is_right(&bytes));
             let decoded = decode(&bytes);
-            (verified.join().unwrap_or(false), decoded)
+            let is_right = match verified {
+                Ok(verified) => verified.join().unwrap_or(false),
+                Err(_) => is_right(&bytes),
+            };
+            (is_right, decoded)
         }),
     };
     let (state, _) = decoded.filter(|_| is_right)?;

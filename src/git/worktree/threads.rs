@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -19,19 +19,32 @@ pub(super) fn count(work: usize, each: usize) -> usize {
     (work / each).clamp(1, processors)
 }
 
-/// Run `work` once for each of `inputs`, at the same time, and give the results in their order.
+/// Run `work` once for each of `inputs`, and give the results in their order: at the same time, as far as the system has
+/// threads.
 pub(super) fn run<I: Send, R: Send>(inputs: Vec<I>, work: impl Fn(I) -> R + Sync) -> Vec<R> {
     let mut inputs = inputs.into_iter();
     let Some(first) = inputs.next() else {
         return Vec::new();
     };
+    let work = &work;
     thread::scope(|scope| {
-        let others: Vec<_> = inputs.map(|input| scope.spawn(|| work(input))).collect();
+        let others: Vec<_> = inputs
+            .map(|input| {
+                let input = Arc::new(Mutex::new(Some(input)));
+                let theirs = input.clone();
+                let run = move || mutex::lock(&theirs).take().map(work);
+                (input, thread::Builder::new().spawn_scoped(scope, run))
+            })
+            .collect();
         let first = work(first);
-        let others = others.into_iter().map(|other| match other.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
+        let others =
+            others
+                .into_iter()
+                .filter_map(|(input, thread)| match thread.map(|thread| thread.join()) {
+                    Ok(Ok(result)) => result,
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    Err(_) => mutex::lock(&input).take().map(work),
+                });
         std::iter::once(first).chain(others).collect()
     })
 }

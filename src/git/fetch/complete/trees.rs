@@ -60,9 +60,11 @@ impl<'a> Trees<'a> {
         }
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
-                .map(|_| {
+                .filter_map(|_| {
                     let objects = Objects(objects.0.clone());
-                    scope.spawn(move || self.work(&objects))
+                    // Where the system has no more threads, those there are do it.
+                    let thread = thread::Builder::new();
+                    thread.spawn_scoped(scope, move || self.work(&objects)).ok()
                 })
                 .collect();
             let mut result = self.work(objects);
