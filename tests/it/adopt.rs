@@ -131,6 +131,12 @@ fn what_would_be_lost_is_named_and_stays() {
     }
     assert_eq!(standing(&site), before);
     assert!(!site.join(".git/gitsocket/state.json").exists());
+    // Nor is its history cut.
+    world.config("depth: 1");
+    refused(&world.run(["once", "site"]), &words);
+    assert_eq!(standing(&site), before);
+    assert!(!site.join(".git/shallow").exists());
+    world.config("");
 
     // A dry run says it, with what it would do, and does as little.
     let ended = world.run(["once", "--dry-run", "--json", "site"]);

@@ -58,10 +58,16 @@ impl Claim {
         Ok(true)
     }
 
+    /// Whether that is settled before anything is fetched: the worktree is ours, or has been given to us.
+    pub(super) fn is_settled(&self, under_way: &UnderWay<'_>) -> bool {
+        let UnderWay { target, .. } = *under_way;
+        self.state.is_ours() || target.adopt || is_known(under_way.git_dir(), target)
+    }
+
     /// Whether the repository may be mended: if it is not ours, it is for its owner to do.
     pub(super) fn may_mend(&self, under_way: &UnderWay<'_>) -> Result<(), Error> {
         let (target, git_dir) = (under_way.target, under_way.git_dir());
-        if self.state.is_ours() || heal::is_begun(git_dir) || is_known(git_dir, target) || target.adopt {
+        if heal::is_begun(git_dir) || self.is_settled(under_way) {
             return Ok(());
         }
         // What is no repository at all says that better.

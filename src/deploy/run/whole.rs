@@ -30,31 +30,47 @@ pub(super) fn fetch_into(
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
-    if let Ok(repo) = repository::open(git_dir) {
-        reached.old = refs::head(&repo);
-        if !heal::is_begun(git_dir) {
-            let onto = Onto {
-                deployed: reached.old,
-                // How much history there is stays as it is until a run is meant.
-                depth: match context.dry_run && reached.old.is_some() {
-                    true => Depth::Same,
-                    false => target.origin.depth,
-                },
-            };
-            match fetch(&repo, target, context, onto, Begin(&|| under_way.fetches())) {
-                Err(fetch::Error::Unsound { .. }) => {}
-                fetched => {
-                    let fetched = fetched?;
-                    match hold(&repo, under_way, claim, &fetched) {
-                        // Not one ref is wrong, but what all of them are in.
-                        Err(Error::Refs(refs::Error::Ref { .. })) if !heal::is_sound(git_dir) => {}
-                        held => return held.map(|()| (repo, fetched)),
-                    }
-                }
-            }
-        }
+    let Ok(repo) = repository::open(git_dir) else {
+        return heal(under_way, claim);
+    };
+    reached.old = refs::head(&repo);
+    if heal::is_begun(git_dir) {
+        return heal(under_way, claim);
     }
-    heal(under_way, claim)
+    // How much history there is stays as it is until a run is meant, and the repository is ours.
+    let is_settled = claim.is_settled(under_way);
+    let depth = match reached.old {
+        Some(_) if context.dry_run || !is_settled => Depth::Same,
+        _ => target.origin.depth,
+    };
+    let mut fetched = fetch_onto(&repo, under_way, claim, (reached.old, depth))?;
+    if fetched.is_some() && !is_settled && !context.dry_run {
+        fetched = fetch_onto(&repo, under_way, claim, (reached.old, target.origin.depth))?;
+    }
+    match fetched {
+        Some(fetched) => Ok((repo, fetched)),
+        None => heal(under_way, claim),
+    }
+}
+
+/// What was fetched beside what is deployed, and a ref holds it; `None` if what is here must be healed first.
+fn fetch_onto(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    claim: &mut Claim,
+    (deployed, depth): (Option<ObjectId>, Depth),
+) -> Result<Option<fetch::Outcome>, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let onto = Onto { deployed, depth };
+    let fetched = match fetch(repo, target, context, onto, Begin(&|| under_way.fetches())) {
+        Err(fetch::Error::Unsound { .. }) => return Ok(None),
+        fetched => fetched?,
+    };
+    match hold(repo, under_way, claim, &fetched) {
+        // Not one ref is wrong, but what all of them are in.
+        Err(Error::Refs(refs::Error::Ref { .. })) if !heal::is_sound(under_way.git_dir()) => Ok(None),
+        held => held.map(|()| Some(fetched)),
+    }
 }
 
 /// Let a ref hold what was fetched, once the worktree is ours.
