@@ -34,6 +34,7 @@ mod mortal;
 mod once;
 mod outside;
 mod overdue;
+mod planted;
 mod processes;
 mod project;
 mod remotes;
