@@ -34,7 +34,7 @@ pub(super) fn restart(world: &World, mut daemon: Daemon) -> Daemon {
 }
 
 /// Have the sandbox closed around what is there now.
-fn reload(daemon: &mut Daemon) {
+pub(super) fn reload(daemon: &mut Daemon) {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready");
 }

@@ -230,6 +230,7 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
 /// Is the hook of the test above, and what that leaves running.
 #[test]
 #[ignore = "is a hook"]
+#[allow(clippy::zombie_processes, reason = "what it leaves running outlives it")]
 fn the_hook_that_swaps() {
     let Some(root) = std::env::var_os("GITSOCKET_PATH").map(PathBuf::from) else {
         return;
