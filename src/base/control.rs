@@ -1,5 +1,5 @@
 //! What the supervisor and its worker say to each other: whole messages over a socket pair (unix(7), `SOCK_SEQPACKET`),
-//! as JSON, with the ends of a hook's pipes beside them.
+//! as JSON, with the ends of a hook's pipes, or the log, beside them.
 //!
 //! The worker is the one that strangers speak to, so what it says is data: it can have those hooks started that its
 //! configuration names, and nothing else.
@@ -28,6 +28,13 @@ pub use link::{Link, Refusal, Started};
 pub enum Report {
     /// It could serve.
     Prepared,
+    /// Its sandbox holds on to what is there, and nothing else if that is replaced.
+    Holds {
+        /// Where.
+        path: OsString,
+        /// Its device and inode; `None`: nothing is there.
+        identity: Option<(u64, u64)>,
+    },
     /// It serves.
     Ready,
     /// It accepts no more connections.
@@ -38,6 +45,13 @@ pub enum Report {
     Alive,
     /// A hook is to be started, with its standard output and standard error.
     Start(Start),
+    /// The process group of a hook that was started is to end.
+    Kill {
+        /// Which start it came from.
+        id: u64,
+        /// By SIGKILL, instead of SIGTERM. This is said for each that was asked to end, last.
+        at_once: bool,
+    },
 }
 
 /// A hook that is to be started.
@@ -60,7 +74,7 @@ pub struct Start {
 pub enum Order {
     /// How far it is to be in its life.
     Level(Level),
-    /// Its log is to be opened anew.
+    /// Its log was opened anew, and is beside this.
     ReopenLog,
     /// A reload was refused: its configuration stays in force.
     Refused(Refused),

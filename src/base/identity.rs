@@ -36,6 +36,19 @@ impl Identity {
     }
 }
 
+/// As device and inode.
+impl From<(u64, u64)> for Identity {
+    fn from((device, inode): (u64, u64)) -> Self {
+        Self { device, inode }
+    }
+}
+
+impl From<Identity> for (u64, u64) {
+    fn from(Identity { device, inode }: Identity) -> Self {
+        (device, inode)
+    }
+}
+
 /// A file as it is: its content is the same as long as this is.
 ///
 /// The change time tells of every change and cannot be set back, see inode(7); the rest is for changes within the few

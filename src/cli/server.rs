@@ -1,6 +1,7 @@
 //! `gitsocket server`: the daemon.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,8 +12,9 @@ use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
 use crate::{
     base::{
         address::Address,
-        control::Link,
+        control::{Link, Report},
         fault::{Blame, Failure, Kind},
+        identity::Identity,
         name::AbsPath,
     },
     config::{self, Config, Listener},
@@ -98,10 +100,13 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
         false => None,
     };
     log::start(log.clone(), arguments.log_format);
-    let reopen_log = || log.iter().for_each(Log::reopen);
+    let reopen_log = || log.as_ref().and_then(Log::reopen);
     let options = supervisor::Options {
         load: &|| chosen.load().map_err(Unusable::lines),
-        work: &|work| serve(work, umask, &guard, log.clone(), detached.as_ref()),
+        work: &|work| {
+            let file = chosen.ad_hoc.is_none().then_some(chosen.file.as_path());
+            serve(work, file, umask, &guard, log.clone(), detached.as_ref())
+        },
         guard: &guard,
         reopen_log: &reopen_log,
         listening: &|| pidfile.iter().try_for_each(Pidfile::write),
@@ -119,6 +124,7 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
 /// A worker: shut in, then at work.
 fn serve(
     work: supervisor::Work,
+    file: Option<&Path>,
     umask: u32,
     guard: &Guard,
     log: Option<Log>,
@@ -133,8 +139,8 @@ fn serve(
     } = work;
     let history = history::made_dir();
     let files = sandbox::Files {
+        config: file,
         history: history.as_deref(),
-        log: log.as_ref().map(Log::path),
     };
     let others = match neighbours::look(&config) {
         Ok(others) => others,
@@ -145,7 +151,11 @@ fn serve(
         Err(err) => return unusable(err),
     };
     tracing::info!("sandbox: {sandbox}");
-    let reopen = move || log.iter().for_each(Log::reopen);
+    let reopen = move |opened| {
+        if let Some(log) = &log {
+            log.take(opened);
+        }
+    };
     // This process is being killed, too, and hooks are by their guard; the next run sees to what they owe.
     let alone = || std::process::exit(1);
     let link = match Link::new(channel, reopen, alone) {
@@ -155,6 +165,11 @@ fn serve(
             return Kind::Resources.exit();
         }
     };
+    for path in sandbox.alone() {
+        let identity = fs::metadata(path).ok().map(|meta| Identity::of(&meta).into());
+        let path = path.clone().into_os_string();
+        link.report(&Report::Holds { path, identity });
+    }
     let starter = match sandbox.hooks_are_outside() {
         true => Starter::Supervisor(link.clone()),
         false => Starter::Here,

@@ -8,10 +8,11 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     process::ExitStatus,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +25,7 @@ use rustix::{
 
 use crate::{
     base::{
-        control::{Channel, Level, Order, Report, Start},
+        control::{Channel, Level, Order, Report},
         event::Refused,
         fault::{Blame, Kind},
     },
@@ -36,12 +37,13 @@ use crate::{
 mod ending;
 mod handover;
 mod hooks;
+mod renewal;
 mod signals;
 mod systemd;
 mod worker;
-use hooks::{Started, spawn};
+use hooks::Started;
 use signals::{Signals, Wish};
-use worker::{Phase, Worker, order, send};
+use worker::{Phase, Worker, order, pass_on, send};
 
 /// What the supervisor is given to do its work with.
 pub struct Options<'a> {
@@ -51,8 +53,8 @@ pub struct Options<'a> {
     pub work: &'a dyn Fn(Work) -> u8,
     /// Kills hooks if this process is killed.
     pub guard: &'a Guard,
-    /// Opens the log anew.
-    pub reopen_log: &'a dyn Fn(),
+    /// Opens the log anew, and gives it for the workers: where it is, they may not write.
+    pub reopen_log: &'a dyn Fn() -> Option<OwnedFd>,
     /// Told once, when it listens and before anybody is answered. The error is the exit status.
     pub listening: &'a dyn Fn() -> Result<(), u8>,
     /// Told once, when the first worker serves.
@@ -114,7 +116,9 @@ pub fn supervise(
         listeners: inherited,
         opened: Vec::new(),
         workers: Vec::new(),
+        watch: renewal::Watch::default(),
         hooks: BTreeMap::new(),
+        left: HashMap::new(),
         level: Level::Serve,
         gone_by: None,
         in_force: None,
@@ -141,8 +145,11 @@ struct Supervisor<'a> {
     /// Those that were opened for the one that is to be.
     opened: Vec<(Listener, Socket)>,
     workers: Vec<Worker>,
+    watch: renewal::Watch,
     /// Hooks that were started for a worker, by their processes.
     hooks: BTreeMap<i32, Started>,
+    /// The groups of those that were asked to end, until their worker says the last of them: their leaders may be gone before.
+    left: HashMap<Started, i32>,
     level: Level,
     /// When it ends, whatever still goes on: once it was told to stop.
     gone_by: Option<Instant>,
@@ -178,6 +185,7 @@ impl Supervisor<'_> {
             }
             self.workers.iter().for_each(send);
             self.reap();
+            self.look_after();
             self.leave_behind();
         }
         if self.level > Level::Serve {
@@ -201,6 +209,11 @@ impl Supervisor<'_> {
                 };
                 PollFd::new(&worker.channel, PollFlags::IN | room)
             }))
+            .chain(
+                self.watch
+                    .wakes()
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            )
             .collect();
         // A signal interrupts it; whatever the reason is, everything is looked at.
         let ends = self.workers.iter().filter_map(Worker::gone_at);
@@ -245,6 +258,7 @@ impl Supervisor<'_> {
                     channel: ours,
                     config,
                     phase: Phase::Starting,
+                    held: Vec::new(),
                     silent: None,
                     unsent: RefCell::default(),
                 });
@@ -263,6 +277,7 @@ impl Supervisor<'_> {
         }
         // From here on signals mean nothing to this process: a terminal sends them to both.
         self.signals = None;
+        self.watch = renewal::Watch::default();
         self.workers.clear();
         let mut open = std::mem::take(&mut self.listeners);
         open.append(&mut self.opened);
@@ -291,6 +306,7 @@ impl Supervisor<'_> {
             };
             let is_serving = worker.phase == Phase::Serving;
             match worker.channel.receive(RecvFlags::DONTWAIT) {
+                Ok(Some((Report::Holds { path, identity }, _))) => self.hold(pid, path, identity),
                 Ok(Some((Report::Prepared, _))) => self.prepared(pid),
                 Ok(Some((Report::Ready, _))) => self.take_over(pid),
                 Ok(Some((Report::Closed, _))) => self.closed(pid),
@@ -298,6 +314,9 @@ impl Supervisor<'_> {
                 Ok(Some((Report::Alive, _))) if is_serving => systemd::alive(),
                 Ok(Some((Report::Status(_) | Report::Alive, _))) => {}
                 Ok(Some((Report::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
+                Ok(Some((Report::Kill { id, at_once }, _))) => {
+                    self.kill_hook(Started { worker: pid, id }, at_once);
+                }
                 // It has ended, or is about to: its wait status says how.
                 Ok(None) => {
                     worker.silent.get_or_insert_with(Instant::now);
@@ -345,34 +364,9 @@ impl Supervisor<'_> {
 
     /// SIGUSR1.
     fn reopen_log(&mut self) {
-        (self.options.reopen_log)();
-        for worker in &self.workers {
-            order(worker, Order::ReopenLog);
+        if let Some(log) = (self.options.reopen_log)().map(Rc::new) {
+            self.workers.iter().for_each(|worker| pass_on(worker, &log));
         }
-    }
-
-    /// Start a hook for the worker `pid`, if its configuration has that hook.
-    fn start_hook(&mut self, pid: Pid, start: &Start, outputs: Vec<std::os::fd::OwnedFd>) {
-        let Some(worker) = self.workers.iter().find(|worker| worker.pid == pid) else {
-            return;
-        };
-        let id = start.id;
-        let answer = match spawn(&worker.config, start, outputs) {
-            Ok(child) => {
-                Pid::from_raw(child)
-                    .into_iter()
-                    .for_each(|group| self.options.guard.add(group));
-                self.hooks.insert(child, Started { worker: pid, id });
-                Order::Started { id, pid: child }
-            }
-            Err(err) => Order::NotStarted {
-                id,
-                errno: err
-                    .raw_os_error()
-                    .unwrap_or(rustix::io::Errno::INVAL.raw_os_error()),
-            },
-        };
-        order(worker, answer);
     }
 
     /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
@@ -406,6 +400,7 @@ impl Supervisor<'_> {
             self.options.guard.remove(group);
         }
         self.hooks.retain(|_, hook| hook.worker != worker.pid);
+        self.left.retain(|hook, _| hook.worker != worker.pid);
         // Those that it had started itself.
         self.options.guard.end_of(worker.pid);
         self.hand_over();

@@ -96,7 +96,7 @@ fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) ->
     let watch = Watch::new().map_err(failed)?;
     let (group, end) = start(hook, &watch.outputs, options).map_err(failed)?;
     options.events.emit(Event::HookStarted { hook: name.into() });
-    let ended = supervise(group, end, watch, timeout, options);
+    let ended = supervise(&group, end, watch, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),

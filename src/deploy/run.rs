@@ -165,6 +165,7 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
+    context.sandbox.look(target)?;
     place::look(target)?;
     let _lock = lock::acquire(
         &target.site.lock_file(),
@@ -192,6 +193,7 @@ fn deploy_locked(
     context.watch.enter(Step::Fetch)?;
     let place = place::inspect(target)?;
     if let Place::Worktree(git_dir) = &place {
+        context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
         if !context.dry_run {
             // Whoever has finished it: the version before knows nothing of it.

@@ -5,26 +5,47 @@
 //! replaced while the daemon runs. What has been closed is never opened again: another configuration needs
 //! another process. Beneath a layer, hooks included, nobody gains privileges (`no_new_privs`, prctl(2)).
 
-use std::{collections::BTreeSet, fmt, io, thread};
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, NetPort,
-    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, path_beneath_rules,
+    PathBeneath, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
 };
+use rustix::fs::{FileType, fstat};
 
 use crate::{
     base::fault::{Blame, Kind},
     config::{Config, HookPlace, SandboxMode, Target},
+    git::repository,
 };
 
+mod calls;
 mod policy;
 mod sources;
-pub use policy::Files;
+mod ways;
 use policy::Policy;
+use ways::{Planted, Ways};
+
+/// What the daemon was started with, besides its configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files<'a> {
+    /// The file that the configuration was read from.
+    pub config: Option<&'a Path>,
+    /// The directory that past runs are kept in.
+    pub history: Option<&'a Path>,
+}
 
 /// The rights that are taken away but for the paths of a policy. Connecting to Unix sockets is not among them: hooks
 /// and SSH need the agent's, and others.
 const HANDLED: ABI = ABI::V5;
+/// Signals to processes outside, and their sockets that have no path.
+const SCOPED: ABI = ABI::V6;
 /// Below that, no file could be renamed into another directory: as good as no Landlock.
 const OLDEST: ABI = ABI::V2;
 
@@ -45,6 +66,30 @@ pub enum Error {
     #[error("cannot start a thread for the run: {0}")]
     #[diagnostic(help("raise the daemon's limit of tasks, or lower `jobs`"))]
     Thread(#[source] io::Error),
+    /// What is to be opened may be where a hook wants it to be.
+    #[error("{} is a symlink in a target, where a hook may have put it; nothing was touched", link.display())]
+    #[diagnostic(help(
+        "remove it; or let the trigger's `path` and `git_dir` name the directories that it leads to"
+    ))]
+    Planted {
+        /// The link.
+        link: PathBuf,
+    },
+    /// A target borrows from a repository that is not its source.
+    #[error(
+        "{} borrows objects from {}, which the daemon's sandbox does not open for it; nothing was touched",
+        git_dir.display(), lender.display()
+    )]
+    #[diagnostic(help(
+        "let it have them itself: git --git-dir={0} repack -a -d && rm {0}/objects/info/alternates; or write sandbox: Off",
+        git_dir.display()
+    ))]
+    Borrows {
+        /// The git directory.
+        git_dir: PathBuf,
+        /// The directory of objects.
+        lender: PathBuf,
+    },
     /// It has one, but it failed.
     #[error("cannot close the sandbox: {reason}")]
     #[diagnostic(help("write sandbox: Off to go without, and report this with the kernel's version"))]
@@ -59,6 +104,8 @@ impl Blame for Error {
         match self {
             Self::Missing { .. } => Kind::Config,
             Self::Thread(_) => Kind::Resources,
+            Self::Planted { .. } => Kind::Path,
+            Self::Borrows { .. } => Kind::Repository,
             Self::Failed { .. } => Kind::Internal,
         }
     }
@@ -75,7 +122,14 @@ pub struct Sandbox {
 enum Held {
     Off,
     Missing(String),
-    Closed { abi: ABI, ports: BTreeSet<u16> },
+    Closed {
+        abi: ABI,
+        ports: BTreeSet<u16>,
+        ways: Arc<Ways>,
+        alone: Vec<PathBuf>,
+        /// Why what Landlock does not look at is not refused, if it is not.
+        unrefused: Option<String>,
+    },
 }
 
 impl Sandbox {
@@ -85,11 +139,15 @@ impl Sandbox {
         let held = match config.sandbox.mode {
             SandboxMode::Off => Held::Off,
             mode => {
-                let policy = Policy::of_worker(config, files);
+                let ways = Arc::new(Ways::of(config, files.config));
+                let policy = Policy::of_worker(config, files.history, &ways);
                 match restrict(&policy) {
                     Ok(abi) => Held::Closed {
                         abi,
                         ports: policy.ports,
+                        ways,
+                        alone: policy.held.into_iter().collect(),
+                        unrefused: calls::refuse().err().map(|err| err.to_string()),
                     },
                     Err(Error::Missing { reason }) if mode == SandboxMode::BestEffort => {
                         Held::Missing(reason)
@@ -112,10 +170,13 @@ impl Sandbox {
     /// Do some `work` for `target`, limited to what that needs: on a thread that ends with it, since there is no way
     /// out. The target's directory must be there. A panic goes on to the caller.
     pub fn confine<T: Send>(&self, target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        if !self.is_closed() {
+        let Held::Closed { ways, .. } = &self.held else {
             return Ok(work());
-        }
-        let confined = || restrict(&Policy::of_run(target, self.hooks)).map(|_| work());
+        };
+        let confined = || {
+            let policy = Policy::of_run(target, self.hooks, ways)?;
+            restrict(&policy).map(|_| work())
+        };
         let ended = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("in {}", target.trigger));
             let spawned = thread.spawn_scoped(scope, confined);
@@ -125,6 +186,42 @@ impl Sandbox {
             Ok(Ok(done)) => done,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(err) => Err(Error::Thread(err)),
+        }
+    }
+
+    /// Look whether the directories of `target` are where an administrator has put them.
+    pub fn look(&self, target: &Target) -> Result<(), Error> {
+        let Held::Closed { ways, .. } = &self.held else {
+            return Ok(());
+        };
+        let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
+        let mut dirs = dirs.into_iter().flatten();
+        Ok(dirs.try_for_each(|dir| ways.lead(dir.as_path()).map(drop))?)
+    }
+
+    /// Look whether this run may read what the repository at `git_dir` borrows. What is not there is another matter.
+    pub fn look_at_lenders(&self, git_dir: &Path) -> Result<(), Error> {
+        if !self.is_closed() {
+            return Ok(());
+        }
+        let is_denied = |dir: &PathBuf| {
+            let opened = fs::read_dir(dir);
+            opened.is_err_and(|err| err.kind() == io::ErrorKind::PermissionDenied)
+        };
+        match repository::lenders(git_dir).into_iter().find(is_denied) {
+            None => Ok(()),
+            Some(lender) => Err(Error::Borrows {
+                git_dir: git_dir.into(),
+                lender,
+            }),
+        }
+    }
+
+    /// Paths of which it holds on to what was there when it was closed: if that is replaced, another is needed.
+    pub fn alone(&self) -> &[PathBuf] {
+        match &self.held {
+            Held::Closed { alone, .. } => alone,
+            Held::Off | Held::Missing(_) => &[],
         }
     }
 
@@ -150,7 +247,7 @@ impl fmt::Display for Sandbox {
         match &self.held {
             Held::Off => return f.write_str("off, as the configuration says"),
             Held::Missing(reason) => return write!(f, "none: {reason}"),
-            Held::Closed { abi, ports } if *abi >= ABI::V4 => {
+            Held::Closed { abi, ports, .. } if *abi >= ABI::V4 => {
                 write!(f, "files as configured, TCP to ports")?;
                 for (n, port) in ports.iter().enumerate() {
                     write!(f, "{} {port}", if n == 0 { "" } else { "," })?;
@@ -160,10 +257,26 @@ impl fmt::Display for Sandbox {
                 f.write_str("files as configured; this kernel cannot limit TCP (that needs Linux 6.7)")?;
             }
         }
+        if let Held::Closed {
+            unrefused: Some(reason),
+            ..
+        } = &self.held
+        {
+            write!(f, "; MPTCP and TCP Fast Open lead past that: {reason}")?;
+        }
+        if matches!(&self.held, Held::Closed { abi, .. } if *abi < ABI::V6) {
+            f.write_str("; this kernel cannot limit signals (that needs Linux 6.12)")?;
+        }
         match self.hooks {
             HookPlace::Inside => f.write_str("; hooks are inside"),
             HookPlace::Outside => f.write_str("; hooks are outside"),
         }
+    }
+}
+
+impl From<Planted> for Error {
+    fn from(Planted(link): Planted) -> Self {
+        Self::Planted { link }
     }
 }
 
@@ -177,14 +290,21 @@ fn restrict(policy: &Policy) -> Result<ABI, Error> {
     let created = base
         .handle_access(AccessFs::from_all(HANDLED))
         .and_then(|rules| rules.handle_access(AccessNet::from_all(HANDLED)))
+        .and_then(|rules| rules.scope(Scope::from_all(SCOPED)))
         .and_then(Ruleset::create)
         .map_err(failed)?;
+    let beneath = [
+        (&policy.read, read()),
+        (&policy.execute, read() | AccessFs::Execute),
+        (&policy.write, write()),
+        (&policy.build, write() | AccessFs::Execute),
+        (&policy.devices, device()),
+    ];
+    let rules = beneath
+        .into_iter()
+        .flat_map(|(paths, access)| paths.iter().filter_map(move |path| rule(path, access)));
     let closed = created
-        .add_rules(path_beneath_rules(&policy.read, read()))
-        .and_then(|rules| rules.add_rules(path_beneath_rules(&policy.execute, read() | AccessFs::Execute)))
-        .and_then(|rules| rules.add_rules(path_beneath_rules(&policy.write, write())))
-        .and_then(|rules| rules.add_rules(path_beneath_rules(&policy.build, write() | AccessFs::Execute)))
-        .and_then(|rules| rules.add_rules(path_beneath_rules(&policy.devices, device())))
+        .add_rules(rules.map(Ok::<_, RulesetError>))
         .and_then(|rules| {
             let port = |port: &u16| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp));
             rules.add_rules(policy.ports.iter().map(port))
@@ -197,6 +317,18 @@ fn restrict(policy: &Policy) -> Result<ABI, Error> {
             reason: format!("{status:?}"),
         }),
     }
+}
+
+/// The rule for what is at `path`, a path without links; none if that is not there by now.
+fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<std::os::fd::OwnedFd>> {
+    let fd = ways::open(path).ok()?;
+    let is_dir = FileType::from_raw_mode(fstat(&fd).ok()?.st_mode) == FileType::Directory;
+    let access = if is_dir {
+        access
+    } else {
+        access & AccessFs::from_file(HANDLED)
+    };
+    Some(PathBeneath::new(fd, access))
 }
 
 fn read() -> BitFlags<AccessFs> {

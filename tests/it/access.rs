@@ -65,7 +65,7 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
          (see `gitsocket status` for those it may use)\n"
     );
     assert_eq!(daemon.say("secret\n"), refusal);
-    assert!(!world.path("secret").exists());
+    assert!(!world.path("secret/.git").exists());
     let ended = world.run(["client", "secret"]);
     assert_eq!(ended.exit, 4, "{ended:?}");
 

@@ -160,7 +160,10 @@ fn bad_requests_get_a_clear_answer() {
     }
     let endless = vec![b'x'; 100_000];
     assert!(daemon.say(&endless).contains("longer than 8192 bytes"));
-    assert!(!world.path("site").exists(), "none of these deploys anything");
+    assert!(
+        !world.path("site/.git").exists(),
+        "none of these deploys anything"
+    );
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
 }
 

@@ -33,6 +33,12 @@ pub(super) fn restart(world: &World, mut daemon: Daemon) -> Daemon {
     start(world)
 }
 
+/// Have the sandbox closed around what is there now.
+pub(super) fn reload(daemon: &mut Daemon) {
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+}
+
 pub(super) fn trigger(daemon: &Daemon) -> Vec<Value> {
     json(&daemon.say("{\"op\":\"trigger\",\"name\":\"site\"}\n"))
 }
@@ -189,8 +195,8 @@ fn a_failed_first_clone_is_remembered() {
     let daemon = start(&world);
     let failed = trigger(&daemon);
     assert_eq!(failed.last().unwrap()["outcome"], "failed");
-    assert!(!world.path("site").exists());
-    let daemon = restart(&world, daemon);
+    assert!(!world.path("site/.git").exists());
+    let mut daemon = restart(&world, daemon);
     let now = status(&daemon);
     assert_eq!(now["commit"], Value::Null);
     assert_eq!(now["failing"]["runs"], 1);
@@ -202,6 +208,7 @@ fn a_failed_first_clone_is_remembered() {
     assert_eq!(status(&daemon)["failing"]["since"], now["failing"]["since"]);
 
     world.source().commit([("a", file("1"))]);
+    reload(&mut daemon);
     trigger(&daemon);
     let good = status(&daemon);
     assert_eq!(
@@ -346,9 +353,10 @@ fn a_directory_that_cannot_be_written_stops_nothing() {
     assert!(last_line(&daemon.say(format!("log site {}\n", runs[0]))).starts_with("ok site "));
     // It can be mended while the daemon runs.
     fs::remove_file(world.path("state")).unwrap();
+    reload(&mut daemon);
     let third = id(&trigger(&daemon));
     assert_eq!(files(&world).len(), 1);
-    assert_eq!(daemon.say("log site\n").lines().count(), 4);
+    assert_eq!(daemon.say("log site\n").lines().count(), 2);
     daemon.signal(Signal::TERM);
     let (_, log) = daemon.wait();
     assert!(!log.contains("cannot write"), "said once: {log}");

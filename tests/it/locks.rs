@@ -94,7 +94,7 @@ fn who_may_only_read_stops_nothing() {
     // Before there is a clone, and then.
     let mut held = Vec::new();
     for name in ["a", "b"] {
-        fs::create_dir(world.path(name)).unwrap();
+        fs::create_dir_all(world.path(name)).unwrap();
         held.extend(Stranger::lock(&world.path(name)));
     }
     assert_eq!(held.len(), 2);

@@ -40,6 +40,7 @@ mod neighbours;
 mod once;
 mod outside;
 mod overdue;
+mod planted;
 mod processes;
 mod project;
 mod remotes;

@@ -1,6 +1,12 @@
 //! The sandbox: what is closed to the daemon, its runs and its hooks, and what must not be.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+};
+
+use rustix::net::{AddressFamily, SendFlags, SocketType, connect, ipproto, sendto, socket};
 
 use super::{
     source::file,
@@ -45,6 +51,9 @@ fn hooks_inside_reach_their_target_and_nothing_else() {
         (echo x > ../other/file) 2>/dev/null; echo other $?
         (read line < ../other/secret) 2>/dev/null; echo secret $?
         (echo x > ../beside) 2>/dev/null; echo beside $?
+        (read line < ../config.ron) 2>/dev/null; echo config $?
+        (read line < /etc/passwd); echo passwd $?
+        (read line < /etc/shadow) 2>/dev/null; echo shadow $?
         /bin/ls / > /dev/null 2>&1; echo root $?",
     );
     let triggers = format!(
@@ -57,7 +66,8 @@ fn hooks_inside_reach_their_target_and_nothing_else() {
     let answer = daemon.say("site\n");
     assert!(last_line(&answer).starts_with("ok site "), "{answer}");
     for line in [
-        "target 0", "null 0", "tmp 0", "other 2", "secret 2", "beside 2", "root 2",
+        "target 0", "null 0", "tmp 0", "other 2", "secret 2", "beside 2", "config 2", "passwd 0", "shadow 2",
+        "root 2",
     ] {
         assert!(answer.contains(&format!("| {line}\n")), "{line}: {answer}");
     }
@@ -125,9 +135,9 @@ fn hooks_outside_are_free() {
 #[test]
 fn targets_may_be_removed_and_made_anew() {
     let world = world();
-    let triggers = "\"site\": (repo: \"repo.git\", path: \"site\"),
+    let triggers = "\"site\": (repo: \"repo.git\", path: \"in/site\"),
         \"deep\": (repo: \"repo.git\", path: \"not/there/yet\"),
-        \"apart\": (repo: \"repo.git\", path: \"apart\", git_dir: \"git/apart.git\"),";
+        \"apart\": (repo: \"repo.git\", path: \"in/apart\", git_dir: \"git/apart.git\"),";
     let Some(daemon) = daemon(&world, "sandbox: Required,", triggers) else {
         return;
     };
@@ -139,10 +149,39 @@ fn targets_may_be_removed_and_made_anew() {
                 "{round}: {answer}"
             );
         }
-        for dir in ["site", "not/there/yet", "apart", "git/apart.git"] {
+        for dir in ["in/site", "not/there/yet", "in/apart", "git/apart.git"] {
             fs::remove_dir_all(world.path(dir)).unwrap();
         }
     }
+}
+
+/// The directory of the configuration is closed to the worker: so what it has there is the target alone.
+#[test]
+fn a_target_beside_the_configuration_may_be_replaced_as_well() {
+    let world = world();
+    let Some(mut daemon) = daemon(&world, "", "\"site\": (repo: \"repo.git\", path: \"site\"),") else {
+        return;
+    };
+    let worker = daemon.workers();
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    for _ in 0..2 {
+        fs::remove_dir_all(world.path("site")).unwrap();
+        let line = daemon.wait_for("was replaced");
+        assert!(line.contains(world.path("site").to_str().unwrap()), "{line}");
+        daemon.wait_for("ready");
+        let answer = daemon.say("site\n");
+        assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    }
+    assert_ne!(daemon.workers(), worker);
+    // Another directory of that name is as well.
+    fs::rename(world.path("site"), world.path("before")).unwrap();
+    daemon.wait_for("was replaced");
+    daemon.wait_for("ready");
+    fs::remove_dir(world.path("site")).unwrap();
+    fs::rename(world.path("before"), world.path("site")).unwrap();
+    daemon.wait_for("was replaced");
+    daemon.wait_for("ready");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site up-to-date "));
 }
 
 #[test]
@@ -210,6 +249,95 @@ fn ports_that_no_remote_has_are_closed() {
     // The one that listens never answers, so a connection that is made ends at the timeout.
     // Before Linux 6.7 the kernel cannot do that, and the daemon says so.
     assert!(answer.contains(&refused) || !limits_tcp(), "{answer}");
+}
+
+#[test]
+fn a_port_that_a_redirect_leads_to_is_closed_and_the_error_says_what_opens_it() {
+    if !limits_tcp() {
+        return machine::skipped("this kernel cannot limit TCP");
+    }
+    let world = world();
+    let [listener, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [port, closed] = [&listener, &other].map(|listener| listener.local_addr().unwrap().port());
+    let trigger = format!("\"site\": (repo: \"http://127.0.0.1:{port}/x.git\", path: \"site\", retries: 0),");
+    let Some(daemon) = daemon(&world, "", &trigger) else {
+        return;
+    };
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(client.try_clone().unwrap()).lines();
+        while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let there = format!("http://127.0.0.1:{closed}/x.git/info/refs?service=git-upload-pack");
+        let answer = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close";
+        write!(client, "{answer}\r\nLocation: {there}\r\n\r\n").unwrap();
+    });
+    let answer = daemon.say("site\n");
+    server.join().unwrap();
+    let last = last_line(&answer);
+    assert!(last.starts_with("error site unreachable: "), "{answer}");
+    for word in [
+        &format!("127.0.0.1:{closed}"),
+        "the trigger's `repo` names",
+        "redirect",
+    ] {
+        assert!(last.contains(word), "{word}: {last}");
+    }
+    other.set_nonblocking(true).unwrap();
+    assert!(other.accept().is_err());
+}
+
+/// Ports are closed to what connects without connect(2), too.
+#[test]
+fn no_other_way_leads_to_a_port() {
+    let world = world();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let exe = std::env::current_exe().unwrap();
+    let trigger = format!(
+        "\"site\": (repo: \"repo.git\", path: \"site\", hooks: [
+            Exec(run: [{exe:?}, \"--exact\", \"sandbox::the_hook_that_connects\", \"--ignored\", \"--nocapture\"],
+                user_env: {{\"PORT\": \"{port}\"}})]),"
+    );
+    let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
+        return;
+    };
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    for refused in [
+        "mptcp: Protocol not supported",
+        "fast open: Operation not supported",
+    ] {
+        assert!(answer.contains(&format!("| {refused}")), "{answer}");
+    }
+    assert!(answer.contains("| udp: sent"), "{answer}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err());
+}
+
+/// Is the hook of the test above.
+#[test]
+#[ignore = "is a hook"]
+fn the_hook_that_connects() {
+    let Some(port) = std::env::var("PORT").ok().and_then(|port| port.parse().ok()) else {
+        return;
+    };
+    let at = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
+    let mptcp = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
+    match mptcp.and_then(|socket| connect(&socket, &at)) {
+        Ok(()) => println!("mptcp: connected"),
+        Err(err) => println!("mptcp: {}", std::io::Error::from(err)),
+    }
+    let fast_open = SendFlags::from_bits_retain(0x2000_0000);
+    for (name, kind, flags) in [
+        ("fast open", SocketType::STREAM, fast_open),
+        ("udp", SocketType::DGRAM, SendFlags::empty()),
+    ] {
+        let socket = socket(AddressFamily::INET, kind, None).unwrap();
+        match sendto(&socket, b"x", flags, &at) {
+            Ok(_) => println!("{name}: sent"),
+            Err(err) => println!("{name}: {}", std::io::Error::from(err)),
+        }
+    }
 }
 
 fn limits_tcp() -> bool {

@@ -52,6 +52,8 @@ struct Starts {
 pub struct Started {
     /// Its process, and the group it leads.
     pub pid: Pid,
+    /// What the supervisor calls it.
+    pub id: u64,
     answers: mpsc::Receiver<Order>,
 }
 
@@ -66,11 +68,11 @@ impl Started {
 }
 
 impl Link {
-    /// Follow the orders on `channel`, on a thread of their own; `reopen` opens the log anew, and `alone` is called when
-    /// the supervisor is gone.
+    /// Follow the orders on `channel`, on a thread of their own; `reopen` takes the log that was opened anew, and `alone` is
+    /// called when the supervisor is gone.
     pub fn new(
         channel: Channel,
-        reopen: impl Fn() + Send + 'static,
+        reopen: impl Fn(OwnedFd) + Send + 'static,
         alone: impl FnOnce() + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let link = Arc::new(Self {
@@ -88,11 +90,11 @@ impl Link {
         Ok(link)
     }
 
-    fn listen(&self, reopen: &impl Fn()) {
-        while let Ok(Some((order, _))) = self.channel.receive(RecvFlags::empty()) {
+    fn listen(&self, reopen: &impl Fn(OwnedFd)) {
+        while let Ok(Some((order, beside))) = self.channel.receive(RecvFlags::empty()) {
             match order {
                 Order::Level(level) => self.advance(level),
-                Order::ReopenLog => reopen(),
+                Order::ReopenLog => beside.into_iter().take(1).for_each(reopen),
                 Order::Refused(refused) => *mutex::lock(&self.refused.0) = Some(refused),
                 Order::Started { id, .. } => self.pass_on(id, order, false),
                 Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
@@ -167,7 +169,7 @@ impl Link {
         match answers.recv() {
             Ok(Order::Started { pid, .. }) => {
                 let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-                Ok(Started { pid, answers })
+                Ok(Started { pid, id, answers })
             }
             Ok(Order::NotStarted { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
@@ -184,7 +186,7 @@ mod tests {
 
     fn link() -> (Channel, Arc<Link>) {
         let (supervisor, worker) = Channel::pair().unwrap();
-        (supervisor, Link::new(worker, || {}, || {}).unwrap())
+        (supervisor, Link::new(worker, |_| {}, || {}).unwrap())
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
     fn a_vanished_supervisor_is_noticed() {
         let (supervisor, worker) = Channel::pair().unwrap();
         let (sender, alone) = mpsc::channel();
-        let _link = Link::new(worker, || {}, move || sender.send(()).unwrap()).unwrap();
+        let _link = Link::new(worker, |_| {}, move || sender.send(()).unwrap()).unwrap();
         drop(supervisor);
         alone.recv().unwrap();
     }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, IsTerminal as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -55,16 +55,24 @@ impl Log {
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Open it anew: the old one has been moved away. If that fails, the old one is gone on with.
+    pub(super) fn reopen(&self) -> Option<OwnedFd> {
+        let opened = append(&self.path).and_then(|file| Ok((file.try_clone()?, file)));
+        match opened {
+            Ok((ours, theirs)) => {
+                self.take(ours.into());
+                Some(theirs.into())
+            }
+            Err(err) => {
+                tracing::error!("cannot open the log {} anew: {err}", self.path.display());
+                None
+            }
+        }
     }
 
-    /// Open it anew: the old one has been moved away. If that fails, the old one is gone on with.
-    pub(super) fn reopen(&self) {
-        match append(&self.path) {
-            Ok(file) => *self.lock() = file,
-            Err(err) => tracing::error!("cannot open the log {} anew: {err}", self.path.display()),
-        }
+    /// Go on with `file`, which another process has opened.
+    pub(super) fn take(&self, file: OwnedFd) {
+        *self.lock() = file.into();
     }
 
     fn lock(&self) -> MutexGuard<'_, File> {

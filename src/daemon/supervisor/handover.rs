@@ -111,6 +111,7 @@ impl Supervisor<'_> {
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
+        self.renew();
     }
 
     /// SIGHUP: another worker with the configuration as it is now, if that is right.

@@ -2,18 +2,65 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{base::control::Start, config::Config, deploy::hook};
+use super::{Supervisor, worker::order};
+use crate::{
+    base::control::{Order, Start},
+    config::Config,
+    deploy::hook,
+};
 
 /// A hook that was started for the worker `worker`, which calls it `id`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Started {
     pub(super) worker: Pid,
     pub(super) id: u64,
 }
 
+impl Supervisor<'_> {
+    /// Start a hook for the worker `pid`, if its configuration has that hook.
+    pub(super) fn start_hook(&mut self, pid: Pid, start: &Start, outputs: Vec<OwnedFd>) {
+        let Some(worker) = self.workers.iter().find(|worker| worker.pid == pid) else {
+            return;
+        };
+        let id = start.id;
+        let answer = match spawn(&worker.config, start, outputs) {
+            Ok(child) => {
+                Pid::from_raw(child)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.add(group));
+                self.hooks.insert(child, Started { worker: pid, id });
+                Order::Started { id, pid: child }
+            }
+            Err(err) => Order::NotStarted {
+                id,
+                errno: err
+                    .raw_os_error()
+                    .unwrap_or(rustix::io::Errno::INVAL.raw_os_error()),
+            },
+        };
+        order(worker, answer);
+    }
+
+    /// The worker wants the process group of its hook to end. It may not signal what is outside of its sandbox itself.
+    pub(super) fn kill_hook(&mut self, hook: Started, at_once: bool) {
+        let mut running = self.hooks.iter();
+        let running = running.find_map(|(group, started)| (*started == hook).then_some(*group));
+        // The last that is said of one that was asked to end: what its leader has left behind.
+        let left = if at_once { self.left.remove(&hook) } else { None };
+        let signal = if at_once { Signal::KILL } else { Signal::TERM };
+        if let Some(group) = running.or(left).and_then(Pid::from_raw) {
+            kill_process_group(group, signal).ok();
+        }
+        if let (Some(group), false) = (running, at_once) {
+            self.left.insert(hook, group);
+        }
+    }
+}
+
 /// Start the hook, and give its process. What the worker says chooses among what the configuration has.
-pub(super) fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
+fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;

@@ -3,7 +3,10 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    io,
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,9 +14,15 @@ use std::{
 use rustix::{net::SendFlags, process::Pid};
 
 use crate::{
-    base::control::{Channel, Order},
+    base::{
+        control::{Channel, Order},
+        identity::Identity,
+    },
     config::Config,
 };
+
+/// Something that a worker's sandbox was closed around, and which one it was; `None`: nothing was there.
+type Held = (PathBuf, Option<Identity>);
 
 /// A process that does, or will do, or has done the work.
 pub(super) struct Worker {
@@ -21,10 +30,12 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     pub(super) config: Arc<Config>,
     pub(super) phase: Phase,
+    /// What its sandbox rests on.
+    pub(super) held: Vec<Held>,
     /// Since when its end of the channel is closed.
     pub(super) silent: Option<Instant>,
-    /// Orders that it has no room for yet.
-    pub(super) unsent: RefCell<VecDeque<Order>>,
+    /// Orders that it has no room for yet, and what is sent beside them.
+    pub(super) unsent: RefCell<VecDeque<(Order, Option<Rc<OwnedFd>>)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +61,32 @@ impl Worker {
     pub(super) fn gone_at(&self) -> Option<Instant> {
         self.silent.map(|since| since + LAST_MOMENT)
     }
+
+    /// The first of what its sandbox rests on that has been replaced.
+    pub(super) fn has_lost(&self) -> Option<&Path> {
+        let now = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
+        let mut held = self.held.iter();
+        held.find_map(|(path, then)| (now(path) != *then).then_some(path.as_path()))
+    }
 }
 
-/// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. To open the
-/// log anew once is enough, and of reloads that were refused the last one counts.
+/// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. Of reloads that were
+/// refused the last one counts.
 pub(super) fn order(worker: &Worker, order: Order) {
     let mut unsent = worker.unsent.borrow_mut();
-    let is_reopening = |order: &Order| matches!(order, Order::ReopenLog);
-    let is_refusal = |order: &Order| matches!(order, Order::Refused(_));
-    if is_refusal(&order) {
-        unsent.retain(|order| !is_refusal(order));
+    if matches!(order, Order::Refused(_)) {
+        unsent.retain(|(order, _)| !matches!(order, Order::Refused(_)));
     }
-    if !is_reopening(&order) || !unsent.iter().any(is_reopening) {
-        unsent.push_back(order);
-    }
+    unsent.push_back((order, None));
+    drop(unsent);
+    send(worker);
+}
+
+/// The same, of the log that was opened anew: the last one is enough.
+pub(super) fn pass_on(worker: &Worker, log: &Rc<OwnedFd>) {
+    let mut unsent = worker.unsent.borrow_mut();
+    unsent.retain(|(order, _)| !matches!(order, Order::ReopenLog));
+    unsent.push_back((Order::ReopenLog, Some(log.clone())));
     drop(unsent);
     send(worker);
 }
@@ -72,8 +95,9 @@ pub(super) fn order(worker: &Worker, order: Order) {
 /// `reap`.
 pub(super) fn send(worker: &Worker) {
     let mut unsent = worker.unsent.borrow_mut();
-    while let Some(order) = unsent.front() {
-        match worker.channel.send(order, &[], SendFlags::DONTWAIT) {
+    while let Some((order, beside)) = unsent.front() {
+        let beside: Vec<_> = beside.iter().map(|fd| fd.as_fd()).collect();
+        match worker.channel.send(order, &beside, SendFlags::DONTWAIT) {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
             _ => drop(unsent.pop_front()),
         }

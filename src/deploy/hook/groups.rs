@@ -1,16 +1,42 @@
-//! The process groups of running hooks: all of them can be killed at once.
+//! The process groups of running hooks: all of them can be killed at once. Those that the supervisor has started are out of
+//! this process's reach: it is asked to.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Guard;
-use crate::base::mutex;
+use crate::base::{
+    control::{Link, Report},
+    mutex,
+};
+
+/// The process group of a hook.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// Its number.
+    pub(super) pid: Pid,
+    /// The supervisor, if that has started it, and what it calls it.
+    pub(super) outside: Option<(Arc<Link>, u64)>,
+}
+
+impl Group {
+    /// Let it end: by SIGKILL, or so that it can see to what it has to. One that has just ended is no error.
+    pub(super) fn end(&self, at_once: bool) {
+        match &self.outside {
+            Some((link, id)) => link.report(&Report::Kill { id: *id, at_once }),
+            None => {
+                let signal = if at_once { Signal::KILL } else { Signal::TERM };
+                kill_process_group(self.pid, signal).ok();
+            }
+        }
+    }
+}
 
 /// The process groups of running hooks.
 #[derive(Debug, Clone, Default)]
 pub struct Groups {
-    running: Arc<Mutex<Vec<Pid>>>,
+    running: Arc<Mutex<Vec<Group>>>,
     guard: Guard,
 }
 
@@ -25,19 +51,16 @@ impl Groups {
 
     /// Kill all of them.
     pub fn kill(&self) {
-        for pid in self.lock().iter() {
-            // A group that has just ended is no error.
-            kill_process_group(*pid, Signal::KILL).ok();
-        }
+        self.lock().iter().for_each(|group| group.end(true));
     }
 
-    pub(super) fn add(&self, group: Pid) {
-        self.lock().push(group);
+    pub(super) fn add(&self, group: &Group) {
+        self.lock().push(group.clone());
     }
 
-    pub(super) fn remove(&self, group: Pid) {
-        self.lock().retain(|pid| *pid != group);
-        self.guard.remove(group);
+    pub(super) fn remove(&self, group: &Group) {
+        self.lock().retain(|running| running.pid != group.pid);
+        self.guard.remove(group.pid);
     }
 
     /// This process has started `group` itself.
@@ -45,7 +68,7 @@ impl Groups {
         self.guard.add(group);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Group>> {
         mutex::lock(&self.running)
     }
 }

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Pid;
 
-use super::{Options, Starter, command::command};
+use super::{Options, Starter, command::command, groups::Group};
 use crate::base::{
     control,
     event::{Event, Stream},
@@ -38,7 +38,11 @@ impl End {
 
 /// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
 /// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
-pub(super) fn start(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
+pub(super) fn start(
+    hook: usize,
+    outputs: &[PipeWriter; 2],
+    options: &Options<'_>,
+) -> io::Result<(Group, End)> {
     for _ in 0..BUSY_TRIES {
         match start_once(hook, outputs, options) {
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
@@ -50,7 +54,7 @@ pub(super) fn start(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_
     start_once(hook, outputs, options)
 }
 
-fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Pid, End)> {
+fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Group, End)> {
     let [stdout, stderr] = outputs;
     let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
     let Options {
@@ -65,9 +69,9 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
             let mut command =
                 command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
             let child = command.stdout(stdout).stderr(stderr).spawn()?;
-            let group = Pid::from_child(&child);
-            options.groups.guard(group);
-            (group, End::Child(child))
+            let pid = Pid::from_child(&child);
+            options.groups.guard(pid);
+            (Group { pid, outside: None }, End::Child(child))
         }
         Starter::Supervisor(link) => {
             let start = control::Start {
@@ -78,7 +82,11 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
                 old_new: old_new.clone(),
             };
             let started = link.start(start, [stdout.into(), stderr.into()])?;
-            (started.pid, End::Supervisor(started))
+            let group = Group {
+                pid: started.pid,
+                outside: Some((link.clone(), started.id)),
+            };
+            (group, End::Supervisor(started))
         }
     })
 }
@@ -129,7 +137,7 @@ impl Watch {
 
 /// Pass on the hook's lines until it has ended, or kill it: `None`.
 pub(super) fn supervise(
-    group: Pid,
+    group: &Group,
     end: End,
     watch: Watch,
     timeout: Duration,
@@ -172,7 +180,7 @@ pub(super) fn supervise(
     }
     // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
     if killed != Killed::No {
-        kill_process_group(group, Signal::KILL).ok();
+        group.end(true);
     }
     options.groups.remove(group);
     status.filter(|_| killed == Killed::No)
@@ -187,12 +195,12 @@ enum Killed {
 }
 
 impl Killed {
-    fn escalate(self, group: Pid) -> Self {
-        let (signal, next) = match self {
-            Self::No => (Signal::TERM, Self::Term),
-            Self::Term | Self::Kill => (Signal::KILL, Self::Kill),
+    fn escalate(self, group: &Group) -> Self {
+        let next = match self {
+            Self::No => Self::Term,
+            Self::Term | Self::Kill => Self::Kill,
         };
-        kill_process_group(group, signal).ok();
+        group.end(next == Self::Kill);
         next
     }
 }

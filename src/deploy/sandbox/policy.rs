@@ -1,31 +1,27 @@
-//! Which paths and ports a worker, or a run, needs: a list, made from the configuration.
+//! Which paths and ports a worker, or a run, needs: a list, made from the configuration alone. What is in a target has no say
+//! in it: hooks write there.
 //!
-//! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts, resolv.conf,
-//! this daemon's own configuration), and targets are removed and cloned anew: so the worker gets the directories that
-//! such things are in, and a run, which does not last, the things themselves.
+//! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts), and targets are
+//! removed and cloned anew: so the worker gets the directories that such things are in, unless the configuration, or a file
+//! that it names, is in there as well; and a run, which does not last, gets the things themselves.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::sources;
+use super::{
+    sources,
+    ways::{Planted, Ways},
+};
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
-    git::{repository, transport::Needs},
+    git::transport::Needs,
 };
 
-/// What the worker reads and writes besides what its configuration names.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Files<'a> {
-    /// The directory that past runs are kept in.
-    pub history: Option<&'a Path>,
-    /// The log.
-    pub log: Option<&'a Path>,
-}
-
-/// Paths by what is allowed beneath them. What is not there is passed over.
+/// Paths without links, by what is allowed beneath them. What is not there is passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     /// To read.
@@ -40,18 +36,14 @@ pub(super) struct Policy {
     pub(super) devices: BTreeSet<PathBuf>,
     /// TCP ports to connect to.
     pub(super) ports: BTreeSet<u16>,
+    /// What a worker gets alone, and loses if it is replaced: the directory that it is in stays closed.
+    pub(super) held: BTreeSet<PathBuf>,
 }
 
 /// Where a system's programs are, and what they read.
 const PROGRAMS: [&str; 10] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu",
 ];
-/// Hosts, name servers, users, groups, and certificates.
-const SYSTEM: &str = "/etc";
-/// How many processors a container may use, see cgroups(7).
-const PROCESSORS: [&str; 2] = ["/proc/self/cgroup", "/sys/fs/cgroup"];
-/// Who holds which locks, see proc_locks(5).
-const LOCKS: &str = "/proc/locks";
 /// Name servers, over TCP.
 const DNS: u16 = 53;
 
@@ -65,18 +57,21 @@ enum Lasts {
 }
 
 impl Policy {
-    /// What the worker needs for all triggers of `config`.
-    pub(super) fn of_worker(config: &Config, files: Files<'_>) -> Self {
+    /// What the worker needs for all triggers of `config`, and to write in the directory `history`.
+    pub(super) fn of_worker(config: &Config, history: Option<&Path>, ways: &Arc<Ways>) -> Self {
         let mut policy = Self::default();
-        policy.system();
+        policy.system(ways);
         for target in config.triggers.values() {
-            policy.target(target, config.sandbox.hooks, Lasts::Long);
+            // One that leads through a link that a hook may have made gets nothing: its runs say why.
+            policy
+                .target(target, config.sandbox.hooks, (Lasts::Long, ways))
+                .ok();
         }
-        policy.sources(config.triggers.values().map(AsRef::as_ref));
+        policy.sources(config.triggers.values().map(AsRef::as_ref), ways);
         for listener in &config.listen {
             if let Listener::Tcp { token_file, .. } = listener {
                 let tokens = token_file.iter();
-                tokens.for_each(|file| policy.file(file.as_path(), Lasts::Long));
+                tokens.for_each(|file| policy.file(file.as_path(), (Lasts::Long, ways)));
             }
         }
         // `peer` reads there in which groups a client is. What belongs to it alone, Landlock keeps from us all the same.
@@ -87,70 +82,90 @@ impl Policy {
         if rules.any(|rule| matches!(rule, Allow::Group(_))) {
             policy.read.insert("/proc".into());
         }
-        policy.write.extend(files.history.map(Into::into));
-        policy
-            .write
-            .extend(files.log.and_then(Path::parent).map(Into::into));
+        policy.write.extend(history.and_then(|dir| ways.lead(dir).ok()));
         policy
     }
 
     /// What a run of `target` needs.
-    pub(super) fn of_run(target: &Target, hooks: HookPlace) -> Self {
+    pub(super) fn of_run(target: &Target, hooks: HookPlace, ways: &Arc<Ways>) -> Result<Self, Planted> {
         let mut policy = Self::default();
-        policy.system();
-        policy.target(target, hooks, Lasts::Short);
-        policy.sources([target]);
-        policy
+        policy.system(ways);
+        policy.target(target, hooks, (Lasts::Short, ways))?;
+        policy.sources([target], ways);
+        Ok(policy)
     }
 
-    fn sources<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>) {
+    fn sources<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>, ways: &Arc<Ways>) {
         let local = targets
             .into_iter()
             .filter_map(|target| target.origin.repo.local_path());
-        self.read.extend(sources::storage(
-            local.map(|path| path.as_path().into()).collect(),
-        ));
+        let local = local.map(|path| path.as_path().into()).collect();
+        self.read.extend(sources::storage(local, ways));
     }
 
-    fn system(&mut self) {
-        self.read.insert(SYSTEM.into());
-        self.read.extend(PROCESSORS.map(PathBuf::from));
-        self.read.insert(LOCKS.into());
-        // It may be a symlink to where a resolver's daemon writes it.
-        self.file(Path::new("/etc/resolv.conf"), Lasts::Long);
+    fn system(&mut self, ways: &Ways) {
+        self.read.extend(ways.system.iter().cloned());
+        self.held.extend(ways.alone.iter().cloned());
         self.devices.insert("/dev/null".into());
         self.ports.insert(DNS);
     }
 
-    fn target(&mut self, target: &Target, hooks: HookPlace, lasts: Lasts) {
-        let git_dir = target.site.git_dir();
+    fn target(
+        &mut self,
+        target: &Target,
+        hooks: HookPlace,
+        (lasts, ways): (Lasts, &Ways),
+    ) -> Result<(), Planted> {
         let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
-        let written = [target.site.root().as_path(), git_dir.as_path()];
-        let written = written.into_iter().flat_map(|dir| places(dir, lasts));
+        // A `.git` in the worktree is beneath that, or it is none.
+        let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
+        let mut written = Vec::new();
+        for dir in dirs.into_iter().flatten() {
+            let real = ways.lead(dir.as_path())?;
+            if lasts == Lasts::Short {
+                written.push(real);
+                continue;
+            }
+            let kept = place(&real, ways);
+            if kept == real {
+                self.held.insert(real);
+            }
+            written.push(kept);
+        }
         if builds {
             self.build.extend(written);
-            self.hooks(target);
+            self.hooks(target, ways);
         } else {
             self.write.extend(written);
         }
-        self.read.extend(repository::storage(&git_dir));
         let needs = Needs::of(&target.origin);
-        needs.files.iter().for_each(|file| self.file(file, lasts));
-        self.read.extend(needs.directories);
+        let files = needs.files.iter();
+        files.for_each(|file| self.file(file, (lasts, ways)));
+        let read = needs.system.iter().filter_map(|path| ways.lead(path).ok());
+        self.read.extend(read.flat_map(|real| ways.around(&real)));
         self.ports.extend(needs.ports);
+        Ok(())
     }
 
     /// What hooks inside need: programs, and what most of them look at.
-    fn hooks(&mut self, target: &Target) {
-        self.execute.extend(PROGRAMS.map(PathBuf::from));
+    fn hooks(&mut self, target: &Target, ways: &Ways) {
+        let programs = PROGRAMS.iter().filter_map(|dir| ways.lead(Path::new(dir)).ok());
+        self.execute.extend(programs.flat_map(|dir| ways.around(&dir)));
         for hook in &target.hooks {
             if let Hook::Exec { run, .. } = hook
                 && let Some(program) = run.first().map(Path::new)
                 && program.is_absolute()
+                && let Ok(real) = ways.lead(program)
             {
-                self.execute.extend(program.parent().map(Into::into));
+                // What belongs to it is beside it: all of that, unless a key is, too.
+                let beside = [Some(real.as_path()), program.parent(), real.parent()];
+                let beside = beside.into_iter().flatten().filter_map(|dir| ways.lead(dir).ok());
+                self.execute.extend(
+                    beside.filter(|dir| *dir == real || dir.parent().is_some() && !ways.holds_named(dir)),
+                );
             }
         }
+        self.read.extend(ways.public.iter().cloned());
         self.read.insert("/proc".into());
         let devices = ["zero", "full", "random", "urandom", "tty"];
         self.devices
@@ -158,48 +173,36 @@ impl Policy {
     }
 
     /// A file that is read, and may be replaced.
-    fn file(&mut self, file: &Path, lasts: Lasts) {
-        let real = file.canonicalize().ok();
-        for file in [Some(file), real.as_deref()].into_iter().flatten() {
-            let dir = file.parent().filter(|dir| dir.parent().is_some());
-            match (lasts, dir) {
-                (Lasts::Long, Some(dir)) => self.read.insert(dir.into()),
-                _ => self.read.insert(file.into()),
-            };
+    fn file(&mut self, file: &Path, (lasts, ways): (Lasts, &Ways)) {
+        match lasts {
+            Lasts::Long => self.read.extend(ways.beside(file)),
+            Lasts::Short => self.read.extend(ways.lead(file).ok()),
         }
     }
 }
 
-/// Where `dir` is, or will be made.
+/// What of the way to `dir` a worker may write to.
 ///
-/// A run needs the directory itself. In a worker's life it may be removed and made anew, for which the worker needs
-/// the directory that it is in; but the root of the file system is never that: there, `dir` is made now.
-fn places(dir: &Path, lasts: Lasts) -> BTreeSet<PathBuf> {
-    let real = dir.canonicalize().unwrap_or_else(|_| dir.into());
-    [dir, &real]
-        .into_iter()
-        .map(|dir| match (lasts, dir.parent()) {
-            (Lasts::Short, _) if dir.exists() => dir.into(),
-            (_, Some(parent)) => match existing(parent) {
-                Some(found) => found,
-                None => {
-                    let kept = if parent.parent().is_some() { parent } else { dir };
-                    // If that fails, the run says why.
-                    fs::create_dir_all(kept).ok();
-                    kept.into()
-                }
-            },
-            (_, None) => dir.into(),
-        })
-        .collect()
-}
-
-/// `dir`, or the first directory above it that exists, but for the root.
-fn existing(dir: &Path) -> Option<PathBuf> {
-    dir.ancestors()
-        .filter(|dir| dir.parent().is_some())
-        .find(|dir| dir.exists())
-        .map(Into::into)
+/// In its life, `dir` may be removed and made anew, for which it needs the directory that it is in. But never one with the
+/// configuration in it, or a file that this names: then it is `dir` itself, made now if it is missing, and cannot be
+/// removed. The root of the file system is the same.
+fn place(dir: &Path, ways: &Ways) -> PathBuf {
+    let Some(parent) = dir.parent() else {
+        return dir.into();
+    };
+    let is_fit = |dir: &Path| dir.parent().is_some() && !ways.holds_named(dir);
+    let above: Vec<&Path> = parent.ancestors().collect();
+    // The lowest one that is there; below that, whatever is to be made.
+    let there = above
+        .iter()
+        .position(|dir| dir.parent().is_some() && dir.exists());
+    let candidates = above[..=there.unwrap_or(0)].iter().rev().copied();
+    let kept = candidates.into_iter().find(|dir| is_fit(dir)).unwrap_or(dir);
+    if !ways.is_written(kept.parent().unwrap_or(kept)) {
+        // If that fails, the run says why.
+        fs::create_dir_all(kept).ok();
+    }
+    kept.into()
 }
 
 #[cfg(test)]
@@ -219,6 +222,10 @@ mod tests {
         .unwrap()
     }
 
+    fn ways(config: &Config, dir: &Path) -> Arc<Ways> {
+        Arc::new(Ways::of(config, Some(&dir.join("config.ron"))))
+    }
+
     #[test]
     fn a_run_gets_its_own_target_and_the_worker_what_they_are_in() {
         let dir = tempfile::tempdir().unwrap();
@@ -227,7 +234,8 @@ mod tests {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         let config = config(&dir, "");
-        let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Outside);
+        let ways = ways(&config, &dir);
+        let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Outside, &ways).unwrap();
         let (a, b) = (run("a"), run("b"));
         assert!(a.write.contains(&dir.join("in/a")) && !a.write.contains(&dir.join("in")));
         assert!(a.read.contains(&dir.join("source")) && !a.read.contains(&dir.join("keys")));
@@ -237,30 +245,85 @@ mod tests {
         assert!(b.ports.contains(&8443));
         assert!(a.execute.is_empty() && a.build.is_empty());
 
-        let worker = Policy::of_worker(&config, Files::default());
+        let worker = Policy::of_worker(&config, None, &ways);
         assert!(worker.write.contains(&dir.join("in")) && worker.read.contains(&dir.join("keys")));
         assert!(!worker.write.contains(&dir), "{worker:?}");
+        for policy in [&a, &b, &worker] {
+            assert!(!policy.read.contains(Path::new("/etc")), "{policy:?}");
+        }
     }
 
     #[test]
     fn hooks_inside_may_execute() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("in/a")).unwrap();
-        let config = config(dir.path(), "hooks: [Exec(run: [\"/srv/tools/hook\"])]");
-        let policy = Policy::of_run(&config.triggers["a"], HookPlace::Inside);
-        assert!(policy.build.contains(&dir.path().join("in/a")));
-        assert!(
-            policy.execute.contains(Path::new("/srv/tools")) && policy.execute.contains(Path::new("/usr"))
-        );
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a", "tools", "config.ron"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let hooks = |program: &str| {
+            let program = dir.join(program);
+            fs::write(&program, "").unwrap();
+            let config = config(&dir, &format!("hooks: [Exec(run: [{program:?}])]"));
+            Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways(&config, &dir)).unwrap()
+        };
+        let policy = hooks("tools/hook");
+        assert!(policy.build.contains(&dir.join("in/a")) && policy.execute.contains(Path::new("/usr")));
+        assert!(policy.execute.contains(&dir.join("tools")));
+        let policy = hooks("hook");
+        assert!(policy.execute.contains(&dir.join("hook")) && !policy.execute.contains(&dir));
+    }
+
+    #[test]
+    fn what_is_beside_the_configuration_does_not_open_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let config = config(&dir, "git_dir: \"a.git\"");
+        let ways = ways(&config, &dir);
+        for (path, kept) in [
+            ("site", "site"),
+            ("in/a", "in"),
+            ("keys/site", "keys/site"),
+            ("new/deep/site", "new"),
+            ("", ""),
+        ] {
+            assert_eq!(place(&dir.join(path), &ways), dir.join(kept), "{path}");
+            assert!(dir.join(kept).is_dir());
+        }
+        let worker = Policy::of_worker(&config, Some(&dir.join("runs")), &ways);
+        let written: Vec<_> = ["a.git", "in", "runs"].map(|name| dir.join(name)).into();
+        assert_eq!(worker.write.into_iter().collect::<Vec<_>>(), written);
+    }
+
+    #[test]
+    fn a_link_in_a_target_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a/.git", "in/b", "secret/.git"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let config = config(&dir, "");
+        fs::remove_dir(dir.join("in/a/.git")).unwrap();
+        std::os::unix::fs::symlink(dir.join("secret/.git"), dir.join("in/a/.git")).unwrap();
+        let ways = ways(&config, &dir);
+        let of_secret = |policy: &Policy| {
+            let all = [&policy.read, &policy.write, &policy.build, &policy.execute];
+            let mut all = all.into_iter().flatten();
+            all.any(|path| path.starts_with(dir.join("secret")) || *path == dir)
+        };
+        let a = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        assert!(!of_secret(&a), "{a:?}");
+        let worker = Policy::of_worker(&config, None, &ways);
+        assert!(!of_secret(&worker), "{worker:?}");
     }
 
     #[test]
     fn the_root_is_never_a_place() {
-        for (path, lasts) in [("/no-such-target", Lasts::Short), ("/tmp", Lasts::Long)] {
-            if lasts == Lasts::Long {
-                assert_eq!(places(Path::new(path), lasts), BTreeSet::from([path.into()]));
-            }
-            assert_ne!(existing(Path::new(path)).as_deref(), Some(Path::new("/")));
+        for (path, kept) in [
+            ("/tmp", "/tmp"),
+            ("/usr/no-such-target", "/usr"),
+            ("/usr/no/such", "/usr"),
+        ] {
+            assert_eq!(place(Path::new(path), &Ways::default()), Path::new(kept));
         }
     }
 }

@@ -2,17 +2,21 @@
 //! whose program hangs), and nothing interrupts the thread that asks it: so threads of their own ask, and are left behind.
 //!
 //! A source that has not answered is as one that is not there: the sandbox denies it, and all else goes on.
+//!
+//! What a source says of other directories (a `.git` file, a linked worktree, alternates) was written by those who may write
+//! to it. So that counts only for directories of the same owner that nothing else here has to do with; and not at all where
+//! the source is, or is in, a target: there hooks write.
 
 use std::{
     collections::BTreeSet,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::fs::{CWD, Mode, OFlags};
-
+use super::ways::{self, Ways};
 use crate::git::repository;
 
 /// How long sources may take to answer, all together. Local disks need microseconds.
@@ -23,8 +27,8 @@ static ASKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// One of them has answered.
 static ANSWERED: Condvar = Condvar::new();
 
-/// `sources`, and the directories that data of the repositories there are in; those that answer.
-pub(super) fn storage(sources: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+/// Where `sources` are, and the directories that data of the repositories there are in; those that answer.
+pub(super) fn storage(sources: BTreeSet<PathBuf>, ways: &Arc<Ways>) -> Vec<PathBuf> {
     let until = Instant::now() + PATIENCE;
     let left = || until.saturating_duration_since(Instant::now());
     let (say, heard) = mpsc::channel();
@@ -32,10 +36,10 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>) -> Vec<PathBuf> {
         let Some(asked) = Asked::enter(source, left()) else {
             continue;
         };
-        let say = say.clone();
+        let (say, ways) = (say.clone(), ways.clone());
         let thread = thread::Builder::new().name("source".into());
         // Without a thread, nothing is known of it.
-        thread.spawn(move || say.send(ask(&asked.0)).ok()).ok();
+        thread.spawn(move || say.send(ask(&asked.0, &ways)).ok()).ok();
     }
     drop(say);
     std::iter::from_fn(|| heard.recv_timeout(left()).ok())
@@ -43,14 +47,33 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>) -> Vec<PathBuf> {
         .collect()
 }
 
-fn ask(source: &Path) -> Vec<PathBuf> {
-    let mut dirs = vec![source.to_owned()];
-    dirs.extend(repository::storage(source));
+fn ask(source: &Path, ways: &Ways) -> Vec<PathBuf> {
+    let Ok(real) = ways.lead(source) else {
+        return Vec::new();
+    };
+    let mut dirs = vec![real.clone()];
+    if !ways.is_written(&real) {
+        let named = repository::storage(&real).into_iter();
+        let named = named.filter_map(|dir| ways.lead(&dir).ok());
+        dirs.extend(named.filter(|dir| !dir.starts_with(&real) && may_lend(dir, &real, ways)));
+    }
     for dir in &dirs {
         // As it is opened for its rule, which must not be what hangs.
-        rustix::fs::openat(CWD, dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+        ways::open(dir).ok();
     }
     dirs
+}
+
+/// Whether the repository `source` may have data in `dir`, both without links. A repository's directory holds objects and
+/// `HEAD`; what is borrowed from is a directory of objects.
+fn may_lend(dir: &Path, source: &Path, ways: &Ways) -> bool {
+    let owner = |path: &Path| path.symlink_metadata().ok().map(|meta| meta.uid());
+    let is_one = dir.ends_with("objects") || (dir.join("HEAD").is_file() && dir.join("objects").is_dir());
+    let is_linked = dir.join("commondir").is_file() && dir.join("HEAD").is_file();
+    (is_one || is_linked)
+        && owner(dir).is_some_and(|uid| owner(source) == Some(uid))
+        && !ways.holds_named(dir)
+        && !ways.is_anothers(dir, source)
 }
 
 /// A source that is being asked, until this is dropped.

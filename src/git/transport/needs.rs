@@ -12,18 +12,27 @@ use crate::{
 pub struct Needs {
     /// Files that may be replaced at any time: secrets, keys, known hosts, certificates.
     pub files: Vec<PathBuf>,
-    /// Directories of certificates.
-    pub directories: Vec<PathBuf>,
+    /// The system's certificates and known hosts: files and directories.
+    pub system: Vec<PathBuf>,
     /// TCP ports to connect to: of the remote, of those it may redirect to, and of proxies.
     pub ports: Vec<u16>,
 }
 
-/// Where the system's certificates are, if not in `/etc`.
-const CERTIFICATES: [&str; 3] = [
+/// Where the system's certificates are, and what links there lead to: as `rustls-native-certs` looks for them.
+const CERTIFICATES: [&str; 10] = [
+    "/etc/ssl/certs",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates",
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
     "/usr/lib/ssl",
 ];
+/// The keys of hosts that this machine knows, see sshd(8).
+const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
 /// Variables that name proxies for HTTP.
 const PROXIES: [&str; 5] = [
     "http_proxy",
@@ -59,6 +68,7 @@ impl Needs {
                 if known_hosts.is_none() {
                     let home = env::var_os("HOME").map(PathBuf::from);
                     self.files.extend(home.map(|home| home.join(".ssh/known_hosts")));
+                    self.system.push(KNOWN_HOSTS.into());
                 }
             }
         }
@@ -67,10 +77,10 @@ impl Needs {
     fn tls(&mut self, tls: &Tls) {
         self.files.extend(tls.files().map(Into::into));
         if tls.roots == Roots::System {
-            self.directories.extend(CERTIFICATES.map(PathBuf::from));
+            self.system.extend(CERTIFICATES.map(PathBuf::from));
             self.files.extend(env::var_os("SSL_CERT_FILE").map(PathBuf::from));
             let dirs = env::var_os("SSL_CERT_DIR").unwrap_or_default();
-            self.directories.extend(env::split_paths(&dirs));
+            self.system.extend(env::split_paths(&dirs));
         }
     }
 

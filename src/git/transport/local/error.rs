@@ -25,7 +25,10 @@ pub enum Error {
     },
     /// It may not be read.
     #[error("the repository at {path} may not be read: permission denied")]
-    #[diagnostic(help("the user that gitsocket runs as must be able to read all of it"))]
+    #[diagnostic(help(
+        "the user that gitsocket runs as must be able to read all of it; \
+         what was made after the daemon's start is open to it after a reload (SIGHUP)"
+    ))]
     Denied {
         /// Where.
         path: PathBuf,

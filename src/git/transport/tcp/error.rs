@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// It could not be connected to.
     #[error("cannot connect to {} for {}: {source}", .peer.host, .peer.url)]
-    #[diagnostic(help("check the host and the port, and that no firewall is between"))]
+    #[diagnostic(help("{}", connecting(source)))]
     Connect {
         /// Who.
         peer: Box<Peer>,
@@ -57,6 +57,19 @@ pub enum Error {
     },
 }
 
+/// What to do if it could not be connected.
+fn connecting(source: &io::Error) -> &'static str {
+    match source.kind() {
+        // What Landlock says; firewalls say EPERM, which looks the same.
+        io::ErrorKind::PermissionDenied => {
+            "the daemon's sandbox opens the port that the trigger's `repo` names, 80 and 443 if that is HTTP, and those of the \
+             proxies in its environment: where a redirect leads to another port, let `repo` name the place that it leads to; \
+             else see whether a firewall is between, or write sandbox: Off"
+        }
+        _ => "check the host and the port, and that no firewall is between",
+    }
+}
+
 impl Error {
     /// What `source` means that ended the resolution of `peer`'s name.
     pub(in crate::git::transport) fn resolving(peer: &Peer, deadline: Deadline, source: io::Error) -> Self {
@@ -76,7 +89,11 @@ impl Error {
 
     /// What `source` means that ended the conversation with `peer`.
     pub(in crate::git::transport) fn talking(peer: &Peer, deadline: Deadline, source: io::Error) -> Self {
-        Self::of(peer, deadline, source, |peer, source| Self::Lost { peer, source })
+        Self::of(peer, deadline, source, |peer, source| match source.kind() {
+            // A redirect led to a port that is closed: what is connected is not denied.
+            io::ErrorKind::PermissionDenied => Self::Connect { peer, source },
+            _ => Self::Lost { peer, source },
+        })
     }
 
     /// The deadline of a conversation with `peer` passed.

@@ -1,0 +1,336 @@
+//! Where the paths of a configuration lead. A link is followed where only an administrator can have put it, and refused
+//! below a target, where hooks write.
+//!
+//! What comes out is a path without links. Whoever opens it follows none (`RESOLVE_NO_SYMLINKS`, openat2(2)): so what is
+//! exchanged for a link in between is not there.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ffi::OsString,
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::{self, Component, Path, PathBuf},
+};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+use crate::{
+    config::{Config, HookPlace, Listener, Target},
+    git::transport::Needs,
+};
+
+/// How many links one path may lead through; Linux has the same bound.
+const MAX_LINKS: usize = 40;
+/// How many files and directories of `/etc` are looked at for hooks that are inside. A system has two thousand; what comes
+/// behind is closed to them.
+const MAX_SYSTEM: usize = 50_000;
+
+/// What decides where a path may lead, and what may be opened whole.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    /// Directories that hooks write to: those of all targets, as the configuration calls them, and as they are.
+    written: BTreeSet<PathBuf>,
+    /// Files that the configuration names, and itself: the same.
+    named: BTreeSet<PathBuf>,
+    /// What each process reads of the system.
+    pub(super) system: Vec<PathBuf>,
+    /// What of that is a file, and may be replaced.
+    pub(super) alone: Vec<PathBuf>,
+    /// What everybody may read of [`ETC`], but what is `named`; only if hooks are inside.
+    pub(super) public: Vec<PathBuf>,
+}
+
+/// Name servers and hosts; users and groups, which `allow` and listeners name.
+const FILES: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/group"];
+/// Where these are. It is never opened as a whole: keys are in it as well.
+const ETC: &str = "/etc";
+/// How many processors a container may use, see cgroups(7); and who holds which locks, see proc_locks(5).
+const KERNEL: [&str; 3] = ["/proc/self/cgroup", "/sys/fs/cgroup", "/proc/locks"];
+
+/// A link in a target is on the way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Planted(pub(super) PathBuf);
+
+impl Ways {
+    /// Those of `config`, which was read from `file`.
+    pub(super) fn of(config: &Config, file: Option<&Path>) -> Self {
+        let mut ways = Self::default();
+        // A name server's file may be a link to where a resolver's daemon writes it.
+        let files = FILES.iter().flat_map(|file| ways.beside(Path::new(file)));
+        let kernel = KERNEL.iter().filter_map(|path| ways.lead(Path::new(path)).ok());
+        ways.system = files.chain(kernel).collect();
+        ways.alone = FILES.map(PathBuf::from).into();
+        let mut named: Vec<PathBuf> = file
+            .and_then(|file| path::absolute(file).ok())
+            .into_iter()
+            .collect();
+        for listener in &config.listen {
+            if let Listener::Tcp { token_file, .. } = listener {
+                named.extend(token_file.iter().map(|file| file.as_path().into()));
+            }
+        }
+        for target in config.triggers.values() {
+            ways.written.extend(dirs(target));
+            named.extend(Needs::of(&target.origin).files);
+        }
+        // Now that it is known where links do not count.
+        let real: Vec<PathBuf> = ways
+            .written
+            .iter()
+            .filter_map(|dir| ways.lead(dir).ok())
+            .collect();
+        ways.written.extend(real);
+        let real: Vec<PathBuf> = named.iter().filter_map(|file| ways.lead(file).ok()).collect();
+        ways.named.extend(named);
+        ways.named.extend(real);
+        let is_inside = config.sandbox.hooks == HookPlace::Inside;
+        if is_inside && config.triggers.values().any(|target| !target.hooks.is_empty()) {
+            ways.look_at(Path::new(ETC));
+        }
+        ways
+    }
+
+    /// Find what hooks may read of the directory `system`.
+    fn look_at(&mut self, system: &Path) {
+        let (mut left, mut public) = (MAX_SYSTEM, Vec::new());
+        if self.is_public(system, &mut left, &mut public) {
+            public = vec![system.into()];
+        }
+        self.public = public;
+    }
+
+    /// Whether everybody may read all of `dir`, and nothing in it is named; else what of it is like that goes to `found`.
+    fn is_public(&self, dir: &Path, left: &mut usize, found: &mut Vec<PathBuf>) -> bool {
+        let Ok(entries) = fs::read_dir(dir) else {
+            return false;
+        };
+        let (mut whole, mut below) = (true, Vec::new());
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(meta) = entry.metadata() else {
+                whole = false;
+                continue;
+            };
+            if meta.is_symlink() {
+                // What it leads to has rules of its own.
+                continue;
+            }
+            let Some(fewer) = left.checked_sub(1) else {
+                whole = false;
+                break;
+            };
+            *left = fewer;
+            let wanted = if meta.is_dir() { 0o005 } else { 0o004 };
+            let is_open = meta.mode() & wanted == wanted && !self.is_named(&path);
+            match is_open && (!meta.is_dir() || self.is_public(&path, left, &mut below)) {
+                true => below.push(path),
+                false => whole = false,
+            }
+        }
+        if !whole {
+            found.append(&mut below);
+        }
+        whole
+    }
+
+    /// Whether `real` is a file that the configuration names, or the directory of one.
+    fn is_named(&self, real: &Path) -> bool {
+        let mut named = self.named.iter();
+        named.any(|file| file == real || file.parent() == Some(real))
+    }
+
+    /// The path without links that `path` leads to. What is missing at its end stays as it is.
+    pub(super) fn lead(&self, path: &Path) -> Result<PathBuf, Planted> {
+        let is_plain = !path.components().any(|part| part == Component::ParentDir);
+        if is_plain && open(path).is_ok() {
+            return Ok(path.into());
+        }
+        let mut left: VecDeque<OsString> = parts(path).collect();
+        let mut real = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&part);
+            let Ok(link) = fs::read_link(&next) else {
+                real = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS || self.is_written(&real) {
+                return Err(Planted(next));
+            }
+            if link.is_absolute() {
+                real = "/".into();
+            }
+            for part in parts(&link).collect::<Vec<_>>().into_iter().rev() {
+                left.push_front(part);
+            }
+        }
+        Ok(real)
+    }
+
+    /// What a process needs that lasts, and reads `file`, which may be replaced: the directory that it is in, and the one that
+    /// it leads to; of [`ETC`] and the root, the file alone.
+    pub(super) fn beside(&self, file: &Path) -> Vec<PathBuf> {
+        let Ok(real) = self.lead(file) else {
+            return Vec::new();
+        };
+        let dirs = [
+            file.parent().and_then(|dir| self.lead(dir).ok()),
+            real.parent().map(Into::into),
+        ];
+        let own = |dir: PathBuf| match dir.parent().is_some() && dir != Path::new(ETC) {
+            true => dir,
+            false => real.clone(),
+        };
+        dirs.into_iter().flatten().map(own).collect()
+    }
+
+    /// Whether hooks may write to `real`, a path without links.
+    pub(super) fn is_written(&self, real: &Path) -> bool {
+        self.written.iter().any(|dir| real.starts_with(dir))
+    }
+
+    /// Whether hooks of another target than `target` may write to `real`, or it is above such a place.
+    pub(super) fn is_anothers(&self, real: &Path, own: &Path) -> bool {
+        let others = self.written.iter().filter(|dir| !own.starts_with(dir));
+        let mut others = others.map(PathBuf::as_path);
+        others.any(|dir| real.starts_with(dir) || dir.starts_with(real))
+    }
+
+    /// Whether `real` is, or holds, a file that the configuration names.
+    pub(super) fn holds_named(&self, real: &Path) -> bool {
+        self.named.iter().any(|file| file.starts_with(real))
+    }
+
+    /// `real`; or, if that holds a file that the configuration names, all in it that does not.
+    pub(super) fn around(&self, real: &Path) -> Vec<PathBuf> {
+        if !self.holds_named(real) {
+            return vec![real.into()];
+        }
+        let entries = fs::read_dir(real).into_iter().flatten().flatten();
+        let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        entries
+            .filter(|entry| !is_link(entry))
+            .flat_map(|entry| self.around(&entry.path()))
+            .collect()
+    }
+}
+
+/// The directories of `target` that hooks write to.
+fn dirs(target: &Target) -> impl Iterator<Item = PathBuf> {
+    let apart = target.site.git_dir.as_ref();
+    [Some(&target.site.path), apart]
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.as_path().into())
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.into()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+/// What is at `real`, if there is no link in it.
+pub(super) fn open(real: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(openat2(
+        CWD,
+        real,
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    )?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn ways(written: &[PathBuf], named: &[PathBuf]) -> Ways {
+        Ways {
+            written: written.iter().cloned().collect(),
+            named: named.iter().cloned().collect(),
+            ..Ways::default()
+        }
+    }
+
+    #[test]
+    fn links_count_where_hooks_do_not_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let at = |name: &str| dir.join(name);
+        fs::create_dir_all(at("data/a/sub")).unwrap();
+        symlink("data", at("srv")).unwrap();
+        symlink(at("data/a"), at("direct")).unwrap();
+        symlink("..", at("data/a/up")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let ways = ways(&[at("data/a")], &[]);
+        for (path, real) in [
+            ("data/a/sub", "data/a/sub"),
+            ("srv/a/sub", "data/a/sub"),
+            ("direct/sub/new/too", "data/a/sub/new/too"),
+            ("srv/missing", "data/missing"),
+            ("srv/../srv/b", "data/b"),
+        ] {
+            assert_eq!(ways.lead(&at(path)), Ok(at(real)), "{path}");
+        }
+        for path in ["data/a/up", "srv/a/up/b", "direct/up"] {
+            assert_eq!(ways.lead(&at(path)), Err(Planted(at("data/a/up"))), "{path}");
+        }
+        assert_eq!(ways.lead(&at("loop")), Err(Planted(at("loop"))));
+        assert!(open(&at("data/a/sub")).is_ok() && open(&at("srv/a")).is_err());
+        assert!(ways.is_written(&at("data/a")) && !ways.is_written(&at("data")));
+        assert!(ways.is_anothers(&at("data"), &at("srv")) && !ways.is_anothers(&at("data"), &at("data/a/x")));
+    }
+
+    #[test]
+    fn named_files_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let at = |name: &str| dir.join(name);
+        for name in [
+            "gs/keys/site",
+            "gs/config.ron",
+            "ssl/certs/ca",
+            "ssl/private/key",
+            "hosts",
+            "shadow",
+        ] {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), "").unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        for name in ["", "gs", "gs/keys", "ssl", "ssl/certs", "ssl/private"] {
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::set_permissions(at("shadow"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("gs/keys/site", at("link")).unwrap();
+        let sorted = |mut paths: Vec<PathBuf>| {
+            paths.sort();
+            paths
+        };
+        let mut ways = ways(&[], &[at("gs/keys/site"), at("gs/config.ron")]);
+        ways.look_at(&dir);
+        assert_eq!(
+            sorted(ways.public.clone()),
+            [at("hosts"), at("ssl")],
+            "the directory of a file that is named has nothing for hooks"
+        );
+        fs::set_permissions(at("ssl/private"), fs::Permissions::from_mode(0o710)).unwrap();
+        ways.look_at(&dir);
+        assert_eq!(sorted(ways.public.clone()), [at("hosts"), at("ssl/certs")]);
+        assert_eq!(ways.around(&at("ssl")), [at("ssl")]);
+        assert_eq!(sorted(ways.around(&dir)), [at("hosts"), at("shadow"), at("ssl")]);
+        assert!(ways.holds_named(&at("gs")) && !ways.holds_named(&at("ssl")));
+    }
+}

@@ -1,0 +1,277 @@
+//! A hook inside the sandbox writes what it likes to its target: nothing of it opens anything else, now or after a reload.
+
+use std::{
+    fs,
+    os::unix::{fs::symlink, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{
+    CWD, RenameFlags,
+    inotify::{self, CreateFlags, WatchFlags},
+    renameat_with,
+};
+
+use super::{
+    source::{Source, file},
+    world::{Daemon, World, last_line, machine},
+};
+
+/// A world with a configuration and keys in `etc`, targets in `srv`, and a source.
+fn world() -> (World, Source) {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.secret("etc/keys/other", "s3cret");
+    fs::create_dir(world.path("srv")).unwrap();
+    (world, source)
+}
+
+/// A daemon for `triggers`, whose hooks are inside; nothing where the kernel has no sandbox.
+fn daemon(world: &World, triggers: &str) -> Option<Daemon> {
+    let listen = format!("listen: [Unix(path: {:?})]", world.path("s.sock"));
+    let sandbox = "sandbox: (mode: BestEffort, hooks: Inside)";
+    world.write(
+        "etc/config.ron",
+        &format!("({listen}, {sandbox}, triggers: {{ {triggers} }})"),
+    );
+    let child = world
+        .command(["server", "-c", "etc/config.ron"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon::of(child, world.path("s.sock"));
+    let line = daemon.wait_for("sandbox: ");
+    if line.contains("sandbox: none") {
+        machine::skipped(&line);
+        return None;
+    }
+    daemon.wait_for("ready");
+    Some(daemon)
+}
+
+fn reload(daemon: &mut Daemon) {
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for("ready");
+}
+
+/// Everything below `dir`, git directories as well.
+fn all(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    let mut next = vec![dir.to_owned()];
+    while let Some(dir) = next.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            found.push((path.clone(), meta.is_file().then(|| fs::read(&path).unwrap())));
+            if meta.is_dir() {
+                next.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_a_target_borrows_opens_nothing() {
+    let (world, mut source) = world();
+    world.write("srv/other/secret", "s3cret");
+    Source::new(&world.path("secret.git")).commit([("secret", file("s3cret"))]);
+    let hook = world.script(
+        "tools/hook",
+        "cd ../..
+        for file in etc/config.ron etc/keys/other srv/other/secret secret.git/HEAD; do
+            (read line < $file) 2> /dev/null; echo read $file $?
+            (echo x >> $file) 2> /dev/null; echo write $file $?
+        done
+        cd srv/site
+        for dir in etc etc/keys srv/other secret.git; do echo ../../../../$dir; done > .git/objects/info/alternates
+        test -e inner || /bin/ln -s ../../secret.git inner",
+    );
+    let Some(mut daemon) = daemon(
+        &world,
+        &format!(
+            "\"site\": (repo: \"../repo.git\", path: \"../srv/site\", hooks: [Exec(run: [{hook:?}])]),
+             \"copy\": (repo: \"../srv/site/inner\", path: \"../srv/copy\"),
+             \"other\": (repo: \"https://localhost:1/x\", path: \"../srv/other\",
+                auth: Basic(user: \"x\", password_file: \"keys/other\")),"
+        ),
+    ) else {
+        return;
+    };
+    let files = [
+        "etc/config.ron",
+        "etc/keys/other",
+        "srv/other/secret",
+        "secret.git/HEAD",
+    ];
+    let is_shut_in = |answer: &str| {
+        for file in files {
+            for what in ["read", "write"] {
+                assert!(!answer.contains(&format!("| {what} {file} 0\n")), "{answer}");
+            }
+        }
+    };
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    assert!(answer.contains("| read etc/keys/other "), "{answer}");
+    is_shut_in(&answer);
+    let alternates = world.path("srv/site/.git/objects/info/alternates");
+    for round in 0..2 {
+        source.commit([("a", file(&format!("then {round}")))]);
+        assert!(alternates.exists());
+        let answer = daemon.say("site\n");
+        let last = last_line(&answer);
+        assert!(last.starts_with("error site repository: "), "{answer}");
+        assert!(
+            last.contains("borrows objects from ") && last.contains("repack -a -d"),
+            "{last}"
+        );
+        is_shut_in(&answer);
+        let answer = daemon.say("copy\n");
+        assert!(last_line(&answer).starts_with("error copy "), "{answer}");
+        assert!(!world.path("srv/copy/secret").exists());
+        // As the help says.
+        fs::remove_file(&alternates).unwrap();
+        fs::remove_file(world.path("srv/site/inner")).ok();
+        let answer = daemon.say("site\n");
+        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        is_shut_in(&answer);
+        reload(&mut daemon);
+    }
+}
+
+/// What it borrows from its own source is readable anyhow.
+#[test]
+fn a_target_may_borrow_from_its_source() {
+    if !super::world::have("git") {
+        return;
+    }
+    let (world, mut source) = world();
+    super::world::git(
+        &world.path("srv"),
+        &["clone", "-q", "--shared", "../repo.git", "site"],
+    );
+    let trigger = "\"site\": (repo: \"../repo.git\", branch: \"main\", path: \"../srv/site\"),";
+    let Some(daemon) = daemon(&world, trigger) else {
+        return;
+    };
+    for text in ["2", "3"] {
+        source.commit([("a", file(text))]);
+        let answer = daemon.say("site\n");
+        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        assert_eq!(fs::read_to_string(world.path("srv/site/a")).unwrap(), text);
+    }
+}
+
+/// How often `.git` is swapped at least.
+const SWAPS: u64 = 50;
+
+#[test]
+fn a_git_directory_that_becomes_a_link_leads_nowhere() {
+    let (world, mut source) = world();
+    let exe = std::env::current_exe().unwrap();
+    let Some(mut daemon) = daemon(
+        &world,
+        &format!(
+            "\"site\": (repo: \"../repo.git\", path: \"../srv/site\", keep: [\"/stop\", \"/ended\", \"/link*\"], retries: 0,
+                hooks: [Exec(run: [{exe:?}, \"--exact\", \"planted::the_hook_that_swaps\", \"--ignored\"])]),
+             \"other\": (repo: \"../repo.git\", path: \"../srv/other\"),"
+        ),
+    ) else {
+        return;
+    };
+    // The daemon would see to packs after its answer.
+    let ended = world.run(["once", "-c", "etc/config.ron", "other"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    let before = ["etc", "srv/other"].map(|dir| (dir, all(&world.path(dir))));
+    let check = |answer: &str| {
+        for (dir, before) in &before {
+            let now = all(&world.path(dir));
+            let new = now.iter().find(|file| !before.contains(file));
+            let gone = before.iter().find(|file| !now.contains(file));
+            assert!(
+                new.is_none() && gone.is_none(),
+                "{new:?} instead of {gone:?}, by {answer}"
+            );
+        }
+    };
+    for round in 0..20 {
+        source.commit([("a", file(&format!("then {round}")))]);
+        check(&daemon.say("site\n"));
+        if round % 10 == 9 {
+            reload(&mut daemon);
+        }
+    }
+    world.fifo("srv/site/ended");
+    fs::write(world.path("srv/site/stop"), "").unwrap();
+    while fs::File::open(world.path("srv/site/.git/gitsocket/lock")).is_err() {
+        // It has just been swapped.
+        std::thread::yield_now();
+    }
+    let swaps: u64 = fs::read_to_string(world.path("srv/site/ended"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(swaps >= SWAPS, "{swaps}");
+    check("at the end");
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    assert!(
+        fs::symlink_metadata(world.path("srv/site/.git"))
+            .unwrap()
+            .is_dir()
+    );
+}
+
+/// Is the hook of the test above, and what that leaves running.
+#[test]
+#[ignore = "is a hook"]
+#[allow(clippy::zombie_processes, reason = "what it leaves running outlives it")]
+fn the_hook_that_swaps() {
+    let Some(root) = std::env::var_os("GITSOCKET_PATH").map(PathBuf::from) else {
+        return;
+    };
+    let links = ["link to other", "link to etc"].map(|name| root.join(name));
+    let git = root.join(".git");
+    if std::env::var_os("IS_LEFT").is_none() {
+        if links[0].is_symlink() {
+            return;
+        }
+        symlink("../other/.git", &links[0]).unwrap();
+        symlink("../../etc", &links[1]).unwrap();
+        let mut left = Command::new(std::env::current_exe().unwrap());
+        left.args(std::env::args_os().skip(1))
+            .env("IS_LEFT", "")
+            .process_group(0);
+        left.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        return;
+    }
+    // Each run opens it, before it shuts itself in.
+    let opened = inotify::init(CreateFlags::CLOEXEC).unwrap();
+    inotify::add_watch(&opened, git.join("gitsocket/lock"), WatchFlags::OPEN).unwrap();
+    let wait = |micros: u64| {
+        let until = Instant::now() + Duration::from_micros(fastrand::u64(..micros));
+        while Instant::now() < until {}
+    };
+    let swap =
+        |link: &Path| (0..100).any(|_| renameat_with(CWD, link, CWD, &git, RenameFlags::EXCHANGE).is_ok());
+    let mut swaps: u64 = 0;
+    while links[0].is_symlink() && !root.join("stop").exists() {
+        rustix::io::read(&opened, &mut [0; 4096]).unwrap();
+        let link = &links[usize::from(fastrand::u8(..4) == 0)];
+        // Once while the run shuts itself in, and once while it writes.
+        for micros in [400, 4000] {
+            wait(micros);
+            if swap(link) {
+                wait(micros);
+                assert!(swap(link));
+                swaps += 2;
+            }
+        }
+    }
+    fs::write(root.join("ended"), swaps.to_string()).unwrap();
+}
