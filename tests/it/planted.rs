@@ -268,8 +268,7 @@ fn the_hook_that_swaps() {
             wait(micros);
             if swap(link) {
                 wait(micros);
-                assert!(swap(link));
-                swaps += 2;
+                swaps += 1 + u64::from(swap(link));
             }
         }
     }
