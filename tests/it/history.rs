@@ -34,7 +34,7 @@ pub(super) fn restart(world: &World, mut daemon: Daemon) -> Daemon {
 }
 
 /// Have the sandbox closed around what is there now.
-pub(super) fn reload(daemon: &mut Daemon) {
+fn reload(daemon: &mut Daemon) {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready");
 }
@@ -196,7 +196,7 @@ fn a_failed_first_clone_is_remembered() {
     let failed = trigger(&daemon);
     assert_eq!(failed.last().unwrap()["outcome"], "failed");
     assert!(!world.path("site/.git").exists());
-    let mut daemon = restart(&world, daemon);
+    let daemon = restart(&world, daemon);
     let now = status(&daemon);
     assert_eq!(now["commit"], Value::Null);
     assert_eq!(now["failing"]["runs"], 1);
@@ -208,7 +208,6 @@ fn a_failed_first_clone_is_remembered() {
     assert_eq!(status(&daemon)["failing"]["since"], now["failing"]["since"]);
 
     world.source().commit([("a", file("1"))]);
-    reload(&mut daemon);
     trigger(&daemon);
     let good = status(&daemon);
     assert_eq!(

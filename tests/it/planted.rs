@@ -2,16 +2,20 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::fs::{
-    CWD, RenameFlags,
-    inotify::{self, CreateFlags, WatchFlags},
-    renameat_with,
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{
+        CWD, RenameFlags,
+        inotify::{self, CreateFlags, WatchFlags},
+        renameat_with,
+    },
 };
 
 use super::{
@@ -212,10 +216,7 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
         // It has just been swapped.
         std::thread::yield_now();
     }
-    let swaps: u64 = fs::read_to_string(world.path("srv/site/ended"))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let swaps = number(&world.path("srv/site/ended"));
     assert!(swaps >= SWAPS, "{swaps}");
     check("at the end");
     let answer = daemon.say("site\n");
@@ -225,6 +226,24 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
             .unwrap()
             .is_dir()
     );
+}
+
+/// What is written into the fifo at `path`, in a minute at most: who writes it may be no more.
+fn number(path: &Path) -> u64 {
+    let mut fifo = fs::File::options().read(true).write(true).open(path).unwrap();
+    let ready = &mut [PollFd::new(&fifo, PollFlags::IN)];
+    let minute = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        poll(ready, Some(&minute)).unwrap(),
+        1,
+        "nobody writes into {path:?}"
+    );
+    let mut text = [0; 20];
+    let length = fifo.read(&mut text).unwrap();
+    std::str::from_utf8(&text[..length]).unwrap().parse().unwrap()
 }
 
 /// Is the hook of the test above, and what that leaves running.

@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    history::{hold, holding_hook, id, json, reload, restart, start, status, trigger, world},
+    history::{hold, holding_hook, id, json, restart, start, status, trigger, world},
     source::file,
     supervisor::wait_until,
     world::{Daemon, Ended, World, last_line},
@@ -116,10 +116,9 @@ fn healthcheck() {
     assert!(ended.err.starts_with("site has been failing for "), "{ended:?}");
     assert!(ended.err.contains("repo.git"), "{ended:?}");
     // After a restart as well.
-    let mut daemon = restart(&world, daemon);
+    let daemon = restart(&world, daemon);
     assert_eq!(check(&["--failing-for", "0s"]).exit, 1);
     world.source().commit([("a", file("1"))]);
-    reload(&mut daemon);
     trigger(&daemon);
     assert_eq!(check(&["--failing-for", "0s"]).exit, 0);
     for args in [&["--failing-for", "long"][..], &["--timeout", "soon"]] {

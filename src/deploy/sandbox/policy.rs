@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     sources,
-    ways::{Planted, Ways},
+    ways::{Lasts, Planted, Ways},
 };
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
@@ -47,15 +47,6 @@ const PROGRAMS: [&str; 10] = [
 /// Name servers, over TCP.
 const DNS: u16 = 53;
 
-/// Whether the policy outlives what is at the paths.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lasts {
-    /// A worker's.
-    Long,
-    /// A run's.
-    Short,
-}
-
 impl Policy {
     /// What the worker needs for all triggers of `config`, and to write in the directory `history`.
     pub(super) fn of_worker(config: &Config, history: Option<&Path>, ways: &Arc<Ways>) -> Self {
@@ -67,7 +58,8 @@ impl Policy {
                 .target(target, config.sandbox.hooks, (Lasts::Long, ways))
                 .ok();
         }
-        policy.sources(config.triggers.values().map(AsRef::as_ref), ways);
+        let targets = config.triggers.values().map(AsRef::as_ref);
+        policy.sources(targets, (Lasts::Long, ways));
         for listener in &config.listen {
             if let Listener::Tcp { token_file, .. } = listener {
                 let tokens = token_file.iter();
@@ -91,16 +83,20 @@ impl Policy {
         let mut policy = Self::default();
         policy.system(ways);
         policy.target(target, hooks, (Lasts::Short, ways))?;
-        policy.sources([target], ways);
+        policy.sources([target], (Lasts::Short, ways));
         Ok(policy)
     }
 
-    fn sources<'t>(&mut self, targets: impl IntoIterator<Item = &'t Target>, ways: &Arc<Ways>) {
+    fn sources<'t>(
+        &mut self,
+        targets: impl IntoIterator<Item = &'t Target>,
+        (lasts, ways): (Lasts, &Arc<Ways>),
+    ) {
         let local = targets
             .into_iter()
             .filter_map(|target| target.origin.repo.local_path());
         let local = local.map(|path| path.as_path().into()).collect();
-        self.read.extend(sources::storage(local, ways));
+        self.read.extend(sources::storage(local, (lasts, ways)));
     }
 
     fn system(&mut self, ways: &Ways) {

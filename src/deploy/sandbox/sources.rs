@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ways::{self, Ways};
+use super::ways::{self, Lasts, Ways};
 use crate::git::repository;
 
 /// How long sources may take to answer, all together. Local disks need microseconds.
@@ -28,7 +28,7 @@ static ASKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static ANSWERED: Condvar = Condvar::new();
 
 /// Where `sources` are, and the directories that data of the repositories there are in; those that answer.
-pub(super) fn storage(sources: BTreeSet<PathBuf>, ways: &Arc<Ways>) -> Vec<PathBuf> {
+pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Ways>)) -> Vec<PathBuf> {
     let until = Instant::now() + PATIENCE;
     let left = || until.saturating_duration_since(Instant::now());
     let (say, heard) = mpsc::channel();
@@ -39,7 +39,9 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, ways: &Arc<Ways>) -> Vec<PathB
         let (say, ways) = (say.clone(), ways.clone());
         let thread = thread::Builder::new().name("source".into());
         // Without a thread, nothing is known of it.
-        thread.spawn(move || say.send(ask(&asked.0, &ways)).ok()).ok();
+        thread
+            .spawn(move || say.send(ask(&asked.0, (lasts, &ways))).ok())
+            .ok();
     }
     drop(say);
     std::iter::from_fn(|| heard.recv_timeout(left()).ok())
@@ -47,10 +49,14 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, ways: &Arc<Ways>) -> Vec<PathB
         .collect()
 }
 
-fn ask(source: &Path, ways: &Ways) -> Vec<PathBuf> {
+fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
     let Ok(real) = ways.lead(source) else {
         return Vec::new();
     };
+    if lasts == Lasts::Long && !real.exists() {
+        // It may be made later.
+        return ways.beside(source);
+    }
     let mut dirs = vec![real.clone()];
     if !ways.is_written(&real) {
         let named = repository::storage(&real).into_iter();

@@ -47,6 +47,15 @@ const ETC: &str = "/etc";
 /// How many processors a container may use, see cgroups(7); and who holds which locks, see proc_locks(5).
 const KERNEL: [&str; 3] = ["/proc/self/cgroup", "/sys/fs/cgroup", "/proc/locks"];
 
+/// Whether the policy outlives what is at the paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasts {
+    /// A worker's.
+    Long,
+    /// A run's.
+    Short,
+}
+
 /// A link in a target is on the way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Planted(pub(super) PathBuf);
