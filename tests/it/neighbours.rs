@@ -21,9 +21,9 @@ fn configure(world: &World, path: &str, git_dir: &str) {
 fn paths_that_are_nested_by_a_link_are_refused() {
     let world = World::new();
     world.source().commit([("a", file("1"))]);
-    configure(&world, "inner", "inner.git");
+    configure(&world, "inner", "lib/inner.git");
     assert_eq!(world.run(["once", "outer"]).exit, 0);
-    configure(&world, "link/inner", "inner.git");
+    configure(&world, "link/inner", "lib/inner.git");
     fs::create_dir_all(world.path("outer/sub")).unwrap();
     symlink("outer/sub", world.path("link")).unwrap();
     let [written, real] = ["link/inner", "outer/sub/inner"].map(|path| world.path(path));
@@ -41,13 +41,13 @@ fn paths_that_are_nested_by_a_link_are_refused() {
     assert!(world.path("outer/sub").exists(), "nothing was cleaned");
 
     // A reload changes nothing then; and what is wrong is in the log.
-    configure(&world, "inner", "inner.git");
+    configure(&world, "inner", "lib/inner.git");
     let mut daemon = world.daemon();
     configure(&world, "fine", "link/inner.git");
     daemon.signal(Signal::HUP);
     daemon.wait_for("cannot lie inside each other");
     daemon.wait_for("the old one is");
-    configure(&world, "link/inner", "inner.git");
+    configure(&world, "link/inner", "lib/inner.git");
     daemon.signal(Signal::HUP);
     let line = daemon.wait_for("lies inside the path of");
     assert!(line.contains(&named), "{line}");
@@ -61,7 +61,7 @@ fn paths_that_are_nested_by_a_link_are_refused() {
     world.write("config.ron", &text);
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
-    fs::remove_dir_all(world.path("inner.git")).unwrap();
+    fs::remove_dir_all(world.path("lib/inner.git")).unwrap();
     for name in ["inner", "outer", "outer"] {
         let answer = daemon.say(format!("{name}\n"));
         assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
