@@ -55,8 +55,8 @@ pub enum Error {
     /// The kernel has none, and the configuration requires one.
     #[error("this kernel cannot make the sandbox that the configuration requires: {reason}")]
     #[diagnostic(help(
-        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm); \
-         or write sandbox: BestEffort"
+        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and leave to call \
+         seccomp(2), which a unit of systemd gives by SystemCallFilter=seccomp; or write sandbox: BestEffort"
     ))]
     Missing {
         /// What the kernel says.
@@ -141,13 +141,13 @@ impl Sandbox {
             mode => {
                 let ways = Arc::new(Ways::of(config, files.config));
                 let policy = Policy::of_worker(config, files.history, &ways);
-                match restrict(&policy) {
-                    Ok(abi) => Held::Closed {
+                match restrict(&policy).and_then(|abi| Ok((abi, refuse(mode)?))) {
+                    Ok((abi, unrefused)) => Held::Closed {
                         abi,
                         ports: policy.ports,
                         ways,
                         alone: policy.held.into_iter().collect(),
-                        unrefused: calls::refuse().err().map(|err| err.to_string()),
+                        unrefused,
                     },
                     Err(Error::Missing { reason }) if mode == SandboxMode::BestEffort => {
                         Held::Missing(reason)
@@ -277,6 +277,15 @@ impl fmt::Display for Sandbox {
 impl From<Planted> for Error {
     fn from(Planted(link): Planted) -> Self {
         Self::Planted { link }
+    }
+}
+
+/// Refuse what Landlock does not look at; or say why that is not refused, if it need not be.
+fn refuse(mode: SandboxMode) -> Result<Option<String>, Error> {
+    match calls::refuse().map_err(|err| err.to_string()) {
+        Ok(()) => Ok(None),
+        Err(reason) if mode == SandboxMode::Required => Err(Error::Missing { reason }),
+        Err(reason) => Ok(Some(reason)),
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     net::TcpListener,
 };
 
-use rustix::net::{AddressFamily, SendFlags, SocketType, connect, ipproto, sendto, socket};
+use rustix::{
+    net::{AddressFamily, SendFlags, SocketType, connect, ipproto, sendto, socket},
+    process::{Resource, getppid, getrlimit, prlimit},
+};
 
 use super::{
     source::file,
@@ -310,6 +313,11 @@ fn no_other_way_leads_to_a_port() {
         assert!(answer.contains(&format!("| {refused}")), "{answer}");
     }
     assert!(answer.contains("| udp: sent"), "{answer}");
+    // Nor to the limits of the daemon.
+    assert!(
+        answer.contains("| limits: Operation not permitted") && answer.contains("| own limits: set"),
+        "{answer}"
+    );
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err());
 }
@@ -326,6 +334,13 @@ fn the_hook_that_connects() {
     match mptcp.and_then(|socket| connect(&socket, &at)) {
         Ok(()) => println!("mptcp: connected"),
         Err(err) => println!("mptcp: {}", std::io::Error::from(err)),
+    }
+    let limit = getrlimit(Resource::Core);
+    for (name, process) in [("limits", getppid()), ("own limits", None)] {
+        match prlimit(process, Resource::Core, limit.clone()) {
+            Ok(_) => println!("{name}: set"),
+            Err(err) => println!("{name}: {}", std::io::Error::from(err)),
+        }
     }
     let fast_open = SendFlags::from_bits_retain(0x2000_0000);
     for (name, kind, flags) in [

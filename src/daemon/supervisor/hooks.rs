@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::{Supervisor, worker::order};
 use crate::{
     base::control::{Order, Start},
-    config::Config,
+    config::{Config, HookPlace},
     deploy::hook,
 };
 
@@ -62,6 +62,10 @@ impl Supervisor<'_> {
 /// Start the hook, and give its process. What the worker says chooses among what the configuration has.
 fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
+    if config.sandbox.hooks != HookPlace::Outside {
+        // A worker that asks for that has been taken over.
+        return Err(refused());
+    }
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
     let git_dir = target.site.git_dir();
@@ -74,4 +78,35 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
     let child = command.stdout(out).stderr(err).spawn()?;
     // It is waited for in `reap`, with all others.
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn hooks_that_are_to_be_inside_are_not_started_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        for (sandbox, starts) in [("sandbox: Required,", false), ("", true)] {
+            let text = format!(
+                "({sandbox} triggers: {{\"a\": (repo: \"r\", path: \"a\", hooks: [Exec(run: [\"/none\"])])}})"
+            );
+            let file = dir.path().join("config.ron");
+            let config = Config::parse(&Source { file, text }).unwrap();
+            let start = Start {
+                id: 0,
+                trigger: config.triggers["a"].trigger.clone(),
+                hook: 0,
+                env: Default::default(),
+                old_new: Default::default(),
+            };
+            let outputs = [std::io::pipe().unwrap(), std::io::pipe().unwrap()];
+            let outputs = outputs.map(|(_, writer)| OwnedFd::from(writer)).into();
+            // There is no such program.
+            let found = spawn(&config, &start, outputs).unwrap_err().kind();
+            assert_eq!(found != io::ErrorKind::PermissionDenied, starts, "{found}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
-//! System calls that lead past Landlock, refused by seccomp(2): its rules for ports know connect(2) of plain TCP only.
+//! System calls that lead past Landlock, refused by seccomp(2): its rules for ports know connect(2) of plain TCP only, and it
+//! has none for the limits and priorities of other processes, nor for what is typed into a terminal.
 //!
-//! What is refused looks as if the kernel had not been built with it, so programs go on without.
+//! Another way to a port looks as if the kernel had not been built with it, so programs go on without.
 
 use std::{collections::BTreeMap, env::consts::ARCH};
 
@@ -17,33 +18,62 @@ const PROTOCOLS: [i32; 2] = [libc::IPPROTO_MPTCP, 256];
 const FAMILY: i32 = 43;
 /// Connects while it sends (TCP Fast Open).
 const FASTOPEN: i32 = libc::MSG_FASTOPEN;
+/// `TIOCSTI` and `TIOCLINUX`, see ioctl_tty(2).
+const TYPING: [i32; 2] = [0x5412, 0x541c];
 /// A second table of system calls that x86-64 has: the same, with 32-bit pointers. A few have other numbers there.
 const X32: i64 = 0x4000_0000;
 const X32_SENDMSG: i64 = 518;
 const X32_SENDMMSG: i64 = 538;
 
-/// A system call, an argument of it, and the bits of that which are looked at, and are refused if they are the value.
-type Call = (i64, Option<(u8, u64, i32)>);
+const X32_IOCTL: i64 = 514;
+/// All bits of an argument that is an int.
+const ALL: u64 = u32::MAX as u64;
+
+/// A system call, and an argument of it with which it is refused; without one, it always is.
+type Call = (i64, Option<(u8, Argument)>);
+
+/// What an argument is.
+#[derive(Clone, Copy)]
+enum Argument {
+    /// These bits of it are this value.
+    Is(u64, i32),
+    /// It names a process, or a group of them, and not the one that calls.
+    Another,
+}
+use Argument::{Another, Is};
 
 /// Refuse them to this thread, and all that it starts. It must not be able to gain privileges.
 pub(super) fn refuse() -> Result<(), seccompiler::Error> {
-    let all = u64::from(u32::MAX);
-    let protocols = PROTOCOLS.map(|protocol| (libc::SYS_socket, Some((2, all, protocol))));
-    let family = [(libc::SYS_socket, Some((0, all, FAMILY)))];
+    let protocols = PROTOCOLS.map(|protocol| (libc::SYS_socket, Some((2, Is(ALL, protocol)))));
+    let family = [(libc::SYS_socket, Some((0, Is(ALL, FAMILY))))];
     let fast_open = u64::from(FASTOPEN.unsigned_abs());
     let sends = [
         (libc::SYS_sendto, 3),
         (libc::SYS_sendmsg, 2),
         (libc::SYS_sendmmsg, 3),
     ];
-    let sends = sends.map(|(call, flags)| (call, Some((flags, fast_open, FASTOPEN))));
+    let sends = sends.map(|(call, flags)| (call, Some((flags, Is(fast_open, FASTOPEN)))));
     // It does what other calls do, where no filter looks.
     let ring = [(libc::SYS_io_uring_setup, None)];
+    let others = [
+        (libc::SYS_prlimit64, 0),
+        (libc::SYS_setpriority, 1),
+        (libc::SYS_ioprio_set, 1),
+        (libc::SYS_sched_setaffinity, 0),
+        (libc::SYS_sched_setattr, 0),
+        (libc::SYS_sched_setparam, 0),
+        (libc::SYS_sched_setscheduler, 0),
+    ];
+    let others = others.map(|(call, process)| (call, Some((process, Another))));
+    // Types for whoever reads the terminal next.
+    let typing = TYPING.map(|request| (libc::SYS_ioctl, Some((1, Is(ALL, request)))));
     for (errno, calls) in [
         (libc::EPROTONOSUPPORT, &protocols[..]),
         (libc::EAFNOSUPPORT, &family),
         (libc::EOPNOTSUPP, &sends),
         (libc::ENOSYS, &ring),
+        (libc::EPERM, &others),
+        (libc::EPERM, &typing),
     ] {
         apply_filter(&filter(errno, calls)?)?;
     }
@@ -54,14 +84,12 @@ pub(super) fn refuse() -> Result<(), seccompiler::Error> {
 fn filter(errno: i32, calls: &[Call]) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for (call, argument) in calls {
-        let condition = argument.map(|(index, mask, value)| {
-            let masked = SeccompCmpOp::MaskedEq(mask);
-            SeccompCondition::new(
-                index,
-                SeccompCmpArgLen::Dword,
-                masked,
-                u64::from(value.unsigned_abs()),
-            )
+        let condition = argument.map(|(index, argument)| {
+            let (operator, value) = match argument {
+                Is(mask, value) => (SeccompCmpOp::MaskedEq(mask), u64::from(value.unsigned_abs())),
+                Another => (SeccompCmpOp::Ne, 0),
+            };
+            SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
         });
         let condition = condition.transpose()?;
         for number in numbers(*call) {
@@ -81,6 +109,7 @@ fn numbers(call: i64) -> Vec<i64> {
         _ if !cfg!(target_arch = "x86_64") => return vec![call],
         libc::SYS_sendmsg => X32_SENDMSG,
         libc::SYS_sendmmsg => X32_SENDMMSG,
+        libc::SYS_ioctl => X32_IOCTL,
         other => other,
     };
     vec![call, again | X32]

@@ -153,12 +153,14 @@ impl Policy {
                 && program.is_absolute()
                 && let Ok(real) = ways.lead(program)
             {
-                // What belongs to it is beside it: all of that, unless a key is, too.
+                // What belongs to it is beside it: all of that, unless a key or a target is, too.
                 let beside = [Some(real.as_path()), program.parent(), real.parent()];
                 let beside = beside.into_iter().flatten().filter_map(|dir| ways.lead(dir).ok());
-                self.execute.extend(
-                    beside.filter(|dir| *dir == real || dir.parent().is_some() && !ways.holds_named(dir)),
-                );
+                self.execute.extend(beside.filter(|dir| {
+                    let is_fit =
+                        || !ways.holds_named(dir) && !ways.is_anothers(dir, target.site.root().as_path());
+                    *dir == real || dir.parent().is_some() && is_fit()
+                }));
             }
         }
         self.read.extend(ways.public.iter().cloned());
@@ -171,7 +173,13 @@ impl Policy {
     /// A file that is read, and may be replaced.
     fn file(&mut self, file: &Path, (lasts, ways): (Lasts, &Ways)) {
         match lasts {
-            Lasts::Long => self.read.extend(ways.beside(file)),
+            Lasts::Long => {
+                let beside = ways.beside(file);
+                // One that is opened alone: it may be replaced.
+                self.held
+                    .extend(beside.iter().filter(|path| path.is_file()).cloned());
+                self.read.extend(beside);
+            }
             Lasts::Short => self.read.extend(ways.lead(file).ok()),
         }
     }
@@ -265,8 +273,13 @@ mod tests {
         let policy = hooks("tools/hook");
         assert!(policy.build.contains(&dir.join("in/a")) && policy.execute.contains(Path::new("/usr")));
         assert!(policy.execute.contains(&dir.join("tools")));
-        let policy = hooks("hook");
-        assert!(policy.execute.contains(&dir.join("hook")) && !policy.execute.contains(&dir));
+        // Beside the configuration, and beside another target.
+        for program in ["hook", "in/hook"] {
+            let program = dir.join(program);
+            let policy = hooks(program.to_str().unwrap());
+            assert!(policy.execute.contains(&program), "{policy:?}");
+            assert!(!policy.execute.contains(program.parent().unwrap()), "{policy:?}");
+        }
     }
 
     #[test]
@@ -291,10 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn a_source_with_the_configuration_in_it_is_opened_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a", "source/.git", "source/gs", "source/more"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let file = dir.join("source/gs/config.ron");
+        let text = "(triggers: {\"a\": (repo: \"../../source\", path: \"../../in/a\")})";
+        fs::write(&file, text).unwrap();
+        let source = Source {
+            file: file.clone(),
+            text: text.into(),
+        };
+        let config = Config::parse(&source).unwrap();
+        let ways = Arc::new(Ways::of(&config, Some(&file)));
+        let run = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        let of_source: Vec<_> = run
+            .read
+            .iter()
+            .filter(|path| path.starts_with(dir.join("source")))
+            .collect();
+        assert_eq!(of_source, [&dir.join("source/.git"), &dir.join("source/more")]);
+    }
+
+    #[test]
     fn a_link_in_a_target_leads_nowhere() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
-        for name in ["in/a/.git", "in/b", "secret/.git"] {
+        for name in ["in/a/.git", "in/b", "secret/.git", "source"] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         let config = config(&dir, "");

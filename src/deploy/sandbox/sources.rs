@@ -57,7 +57,8 @@ fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
         // It may be made later.
         return ways.beside(source);
     }
-    let mut dirs = vec![real.clone()];
+    // A worktree may hold what the configuration names.
+    let mut dirs = ways.around(&real);
     if !ways.is_written(&real) {
         let named = repository::storage(&real).into_iter();
         let named = named.filter_map(|dir| ways.lead(&dir).ok());
