@@ -16,6 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    io::Errno,
+};
+
 use super::ways::{self, Lasts, Ways};
 use crate::git::repository;
 
@@ -32,7 +37,12 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Wa
     let until = Instant::now() + PATIENCE;
     let left = || until.saturating_duration_since(Instant::now());
     let (say, heard) = mpsc::channel();
+    let mut near = Vec::new();
     for source in sources {
+        if lasts == Lasts::Short && is_near(&source, ways).is_ok_and(|is| is) {
+            near.extend(ways.around(&source));
+            continue;
+        }
         let Some(asked) = Asked::enter(source, left()) else {
             continue;
         };
@@ -44,9 +54,33 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Wa
             .ok();
     }
     drop(say);
-    std::iter::from_fn(|| heard.recv_timeout(left()).ok())
-        .flatten()
-        .collect()
+    let far = std::iter::from_fn(|| heard.recv_timeout(left()).ok()).flatten();
+    near.into_iter().chain(far).collect()
+}
+
+/// What names other directories, in a repository or a worktree.
+const NAMING: [&str; 4] = [
+    "commondir",
+    "objects/info/alternates",
+    ".git/commondir",
+    ".git/objects/info/alternates",
+];
+
+/// Whether `source` need not be asked: it is on the disk of a target, which a run waits for anyhow, and names no other
+/// place. Nothing here waits for a file system: what is not in the kernel's memory is an error.
+fn is_near(source: &Path, ways: &Ways) -> Result<bool, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let alone = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
+    let dir = openat2(CWD, source, flags | OFlags::DIRECTORY, Mode::empty(), alone)?;
+    if !ways.is_on_a_targets_disk(&dir)? {
+        return Ok(false);
+    }
+    let below = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let is_absent = |name: &str| {
+        let opened = openat2(&dir, name, flags, Mode::empty(), below);
+        matches!(opened, Err(Errno::NOENT))
+    };
+    Ok(NAMING.iter().all(|name| is_absent(name)))
 }
 
 fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {

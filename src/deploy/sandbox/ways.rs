@@ -12,7 +12,10 @@ use std::{
     path::{self, Component, Path, PathBuf},
 };
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx},
+    io::Errno,
+};
 
 use crate::{
     config::{Config, HookPlace, Listener, Target},
@@ -32,6 +35,8 @@ pub(super) struct Ways {
     written: BTreeSet<PathBuf>,
     /// Files that the configuration names, and itself: the same.
     named: BTreeSet<PathBuf>,
+    /// The disks that these are on, or will be.
+    disks: BTreeSet<(u32, u32)>,
     /// What each process reads of the system.
     pub(super) system: Vec<PathBuf>,
     /// What of that is a file, and may be replaced.
@@ -88,6 +93,8 @@ impl Ways {
             .iter()
             .filter_map(|dir| ways.lead(dir).ok())
             .collect();
+        let there = |dir: &PathBuf| dir.ancestors().find_map(|dir| open(dir).ok());
+        ways.disks = real.iter().filter_map(|dir| disk(&there(dir)?).ok()).collect();
         ways.written.extend(real);
         let real: Vec<PathBuf> = named.iter().filter_map(|file| ways.lead(file).ok()).collect();
         ways.named.extend(named);
@@ -198,6 +205,11 @@ impl Ways {
         dirs.into_iter().flatten().map(own).collect()
     }
 
+    /// Whether the directory `dir` is on the disk of a target; as far as is known without a look at that disk.
+    pub(super) fn is_on_a_targets_disk(&self, dir: &OwnedFd) -> Result<bool, Errno> {
+        Ok(self.disks.contains(&disk(dir)?))
+    }
+
     /// Whether hooks may write to `real`, a path without links.
     pub(super) fn is_written(&self, real: &Path) -> bool {
         self.written.iter().any(|dir| real.starts_with(dir))
@@ -244,6 +256,13 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
         Component::ParentDir => Some("..".into()),
         _ => None,
     })
+}
+
+/// The disk that a file is on: no file system has to be asked for that.
+fn disk(file: &OwnedFd) -> Result<(u32, u32), Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(file, "", flags, StatxFlags::TYPE)?;
+    Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
 /// What is at `real`, if there is no link in it.
