@@ -337,7 +337,7 @@ fn the_hook_that_connects() {
     }
     let limit = getrlimit(Resource::Core);
     for (name, process) in [("limits", getppid()), ("own limits", None)] {
-        match prlimit(process, Resource::Core, limit.clone()) {
+        match prlimit(process, Resource::Core, limit) {
             Ok(_) => println!("{name}: set"),
             Err(err) => println!("{name}: {}", std::io::Error::from(err)),
         }
