@@ -29,6 +29,8 @@ const MAX_HELD: usize = 10_000;
 /// Bytes of events that are read at a time. What they say does not matter.
 const EVENTS: usize = 4096;
 
+/// What is replaced within this time is replaced together: a program that adds a user does so with several files.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// How often there is another worker because of what was replaced, at most: any user may have a file of `/etc` replaced.
 const PACE: Duration = Duration::from_secs(1);
 /// When another worker is tried that could not be made, or did not come to serve, if nothing happens before.
@@ -58,8 +60,10 @@ impl Watch {
 
     /// Let it be looked at, as soon as may be.
     pub(super) fn plan(&mut self) {
-        let now = Instant::now();
-        self.due = Some(self.not_before.map_or(now, |then| then.max(now)));
+        let soon = Instant::now() + TOGETHER;
+        let soon = self.not_before.map_or(soon, |then| then.max(soon));
+        // What goes on happening does not put it off.
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     /// Watch the directory of `path`. Where that is not possible, a reload has to be asked for.
