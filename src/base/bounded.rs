@@ -42,6 +42,15 @@ pub fn read_at(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<Vec<u
     content(open_at(dir, path)?, limit)
 }
 
+/// The content of the file `name` in the directory `below` of `dir`, which has at most `limit` bytes. A symlink is an error,
+/// wherever in these three it is: for what only this program writes, where others may write as well.
+pub fn read_own(dir: &Path, [below, name]: [&str; 2], limit: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
+    let below = rustix::fs::openat(&dir, below, flags, Mode::empty())?;
+    read_in(below.as_fd(), name.as_bytes(), limit)
+}
+
 /// Open the regular file at `path` for reading. Symlinks are followed.
 pub fn open(path: &Path) -> io::Result<File> {
     open_at(CWD, path)
@@ -215,6 +224,12 @@ mod tests {
         let link = read_in(fd.as_fd(), b"link", 4).unwrap_err();
         assert_eq!(link.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
         assert!(read_in(fd.as_fd(), b"fifo", 4).is_err());
+        fs::write(at("dir/own"), "text").unwrap();
+        symlink("own", at("dir/link")).unwrap();
+        symlink("dir", at("linked")).unwrap();
+        assert_eq!(read_own(dir.path(), ["dir", "own"], 4).unwrap(), b"text");
+        assert!(read_own(dir.path(), ["dir", "link"], 4).is_err());
+        assert!(read_own(dir.path(), ["linked", "own"], 4).is_err());
         let fd = fd.as_fd();
         for (name, kind) in [
             ("file", Some(io::ErrorKind::InvalidData)),

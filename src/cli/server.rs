@@ -1,7 +1,6 @@
 //! `gitsocket server`: the daemon.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -14,7 +13,6 @@ use crate::{
         address::Address,
         control::{Link, Report},
         fault::{Blame, Failure, Kind},
-        identity::Identity,
         name::AbsPath,
     },
     config::{self, Config, Listener},
@@ -165,8 +163,8 @@ fn serve(
             return Kind::Resources.exit();
         }
     };
-    for path in sandbox.alone() {
-        let identity = fs::metadata(path).ok().map(|meta| Identity::of(&meta).into());
+    for (path, identity) in sandbox.alone() {
+        let identity = identity.map(Into::into);
         let path = path.clone().into_os_string();
         link.report(&Report::Holds { path, identity });
     }

@@ -21,7 +21,7 @@ use crate::{
         name::RunId,
     },
     config::Target,
-    deploy::state::State,
+    deploy::{sandbox::Sandbox, state::State},
     git::{refs, repository, worktree},
 };
 
@@ -65,6 +65,7 @@ pub fn made_dir() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct History {
     dir: Option<PathBuf>,
+    sandbox: Sandbox,
     memory: Mutex<Memory>,
     /// The newest run of each trigger that somebody has asked for, and how things stand since; with the age of its
     /// directory then. Another process may write there: the worker before this one finishes its runs.
@@ -75,9 +76,11 @@ pub struct History {
 
 impl History {
     /// Remember in `dir`, see [`dir`], which is made if it is missing; or in memory until the process ends.
-    pub fn new(dir: Option<PathBuf>) -> Self {
+    /// What is at a target is looked at in the `sandbox` that its runs have.
+    pub fn new(dir: Option<PathBuf>, sandbox: Sandbox) -> Self {
         let history = Self {
             dir,
+            sandbox,
             memory: Mutex::default(),
             newest: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -186,7 +189,9 @@ impl History {
         let found = self.dir.as_ref().and_then(on_disk).or_else(before);
         let mut head = found.unwrap_or_default();
         if known.is_none() && looks {
-            correct(&mut head.standing, target);
+            let correct = || correct(&mut head.standing, target);
+            // Without a thread, what is remembered has to do.
+            self.sandbox.confine(target, correct).ok();
         }
         let mut newest = mutex::lock(&self.newest);
         // Whoever was faster may know of a newer run.

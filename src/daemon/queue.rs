@@ -131,7 +131,7 @@ impl Scheduler {
     ) -> Arc<Self> {
         let scheduler = Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
-            history: History::new(dir),
+            history: History::new(dir, process.sandbox.clone()),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),

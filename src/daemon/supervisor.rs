@@ -125,6 +125,7 @@ pub fn supervise(
         is_ready: false,
         reload_again: false,
         refused: None,
+        is_renewal_refused: false,
         exit: 0,
     };
     supervisor.begin(Arc::new(config))?;
@@ -160,6 +161,8 @@ struct Supervisor<'a> {
     reload_again: bool,
     /// The reload that was refused last, with none since that was not.
     refused: Option<Refused>,
+    /// It was no reload, but another worker for the configuration that is in force.
+    is_renewal_refused: bool,
     exit: u8,
 }
 
@@ -217,7 +220,7 @@ impl Supervisor<'_> {
             .collect();
         // A signal interrupts it; whatever the reason is, everything is looked at.
         let ends = self.workers.iter().filter_map(Worker::gone_at);
-        let until = ends.chain(self.gone_by).min();
+        let until = ends.chain(self.gone_by).chain(self.watch.due()).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         poll(&mut fds, left.as_ref()).ok();
@@ -411,12 +414,18 @@ impl Supervisor<'_> {
                 tracing::debug!("the runs of the old configuration have ended")
             }
             (Phase::Starting | Phase::Prepared, _) if self.is_ready && self.level == Level::Serve => {
-                self.keep(&[format!(
-                    "the worker for the new configuration ended with {status}"
-                )]);
                 let is_new = |old: &Arc<Config>| !Arc::ptr_eq(old, &worker.config);
-                if worker.phase == Phase::Prepared && self.in_force.as_ref().is_some_and(is_new) {
-                    self.begin_again();
+                if self.in_force.as_ref().is_some_and(is_new) {
+                    self.keep(&[format!(
+                        "the worker for the new configuration ended with {status}"
+                    )]);
+                    if worker.phase == Phase::Prepared {
+                        self.begin_again();
+                    }
+                } else {
+                    self.not_renewed(&format!(
+                        "the worker for the same configuration ended with {status}"
+                    ));
                 }
                 if std::mem::take(&mut self.reload_again) {
                     self.reload();
@@ -428,6 +437,10 @@ impl Supervisor<'_> {
                 }
                 self.exit = code.filter(|code| *code != 0).unwrap_or(1);
             }
+        }
+        if matches!(worker.phase, Phase::Closing | Phase::Leaving) {
+            // There may be room for another one now.
+            self.watch.plan();
         }
         let may_serve =
             |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared | Phase::Serving);

@@ -168,7 +168,7 @@ pub fn old_clone(target: &Target) -> Option<PathBuf> {
     let old = old_site(&target.site.git_dir());
     let meta = fs::symlink_metadata(&old).ok()?;
     let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
-    (is_ours && find(target).is_ok_and(|place| place == Place::Empty)).then_some(old)
+    (is_ours && outline(target).is_ok_and(|place| place == Place::Empty)).then_some(old)
 }
 
 /// Remove [`old_clone`]. The caller holds the target's lock, and nothing keeps it from writing beside the git directory.
@@ -179,16 +179,20 @@ pub fn clear_old(target: &Target) -> Result<(), Error> {
     }
 }
 
-/// Whether a run of `target` may lock it: what is made for that is made in no directory that is not ours.
-pub fn look(target: &Target) -> Result<(), Error> {
+/// Whether it is plain that a run of `target` may lock it. No file is read for that.
+pub fn is_known(target: &Target) -> bool {
     let is_locked_before = is_there(&target.site.lock_file()).is_ok_and(|kind| kind.is_some());
-    match is_there(&target.site.git_dir()) {
-        Ok(Some(kind)) if kind.is_dir() && (target.site.git_dir.is_none() || is_locked_before) => Ok(()),
-        _ => match find(target) {
-            // Who locks it says it better.
-            Ok(_) | Err(Error::Io { .. }) => Ok(()),
-            Err(err) => Err(err),
-        },
+    let is_dir = is_there(&target.site.git_dir()).is_ok_and(|kind| kind.is_some_and(|kind| kind.is_dir()));
+    is_dir && (target.site.git_dir.is_none() || is_locked_before)
+}
+
+/// Whether a run of `target` may lock it: what is made for that is made in no directory that is not ours. To be asked inside of
+/// what the run is limited to, since the repository is opened.
+pub fn look(target: &Target) -> Result<(), Error> {
+    match find(target) {
+        // Who locks it says it better.
+        Ok(_) | Err(Error::Io { .. }) => Ok(()),
+        Err(err) => Err(err),
     }
 }
 
@@ -203,6 +207,15 @@ pub fn inspect(target: &Target) -> Result<Place, Error> {
 
 /// Look at the path of `target`, and change nothing.
 pub fn find(target: &Target) -> Result<Place, Error> {
+    let place = outline(target)?;
+    if let (Place::Worktree(_), Some(apart)) = (&place, &target.site.git_dir) {
+        owned(apart, target)?;
+    }
+    Ok(place)
+}
+
+/// What its directories say, whose names are all that is looked at. A git directory that is apart may be that of another worktree.
+fn outline(target: &Target) -> Result<Place, Error> {
     let root = target.site.root();
     let git_dir = target.site.git_dir();
     let apart = target.site.git_dir.as_ref();
@@ -223,7 +236,6 @@ pub fn find(target: &Target) -> Result<Place, Error> {
         });
     }
     if kind.is_some() && building::content(&git_dir)? == Content::Something {
-        apart.map_or(Ok(()), |apart| owned(apart, target))?;
         return Ok(Place::Worktree(git_dir));
     }
     match occupant(target)? {

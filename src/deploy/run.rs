@@ -126,18 +126,18 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
     if !is_dir(&git_dir) || !target.site.lock_file().parent().is_some_and(is_dir) {
         return Ok(tidy::Outcome::NotDue);
     }
-    if !place::find(target).is_ok_and(|place| matches!(place, Place::Worktree(_))) {
-        // The run has said whose it is.
-        return Ok(tidy::Outcome::NotDue);
-    }
-    let state = State::read(&git_dir);
-    if !state.is_ours() {
-        // Its owner has not let it go.
-        return Ok(tidy::Outcome::NotDue);
-    }
-    // No run, whose interruption would be told: what it leaves is all that counts.
-    let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
     let tidied = sandbox.confine(target, || {
+        if !place::find(target).is_ok_and(|place| matches!(place, Place::Worktree(_))) {
+            // The run has said whose it is.
+            return Ok(tidy::Outcome::NotDue);
+        }
+        let state = State::read(&git_dir);
+        if !state.is_ours() {
+            // Its owner has not let it go.
+            return Ok(tidy::Outcome::NotDue);
+        }
+        // No run, whose interruption would be told: what it leaves is all that counts.
+        let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
         tidy::tidy(&tidy::Options {
             root: target.site.root().as_path(),
             git_dir: &git_dir,
@@ -166,7 +166,10 @@ struct Reached {
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
     context.sandbox.look(target)?;
-    place::look(target)?;
+    // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
+    if !place::is_known(target) {
+        context.sandbox.confine(target, || place::look(target))??;
+    }
     let _lock = lock::acquire(
         &target.site.lock_file(),
         target.site.root().as_path(),

@@ -20,7 +20,10 @@ use landlock::{
 use rustix::fs::{FileType, fstat};
 
 use crate::{
-    base::fault::{Blame, Kind},
+    base::{
+        fault::{Blame, Kind},
+        identity::Identity,
+    },
     config::{Config, HookPlace, SandboxMode, Target},
     git::repository,
 };
@@ -126,7 +129,7 @@ enum Held {
         abi: ABI,
         ports: BTreeSet<u16>,
         ways: Arc<Ways>,
-        alone: Vec<PathBuf>,
+        alone: Vec<(PathBuf, Option<Identity>)>,
         /// Why what Landlock does not look at is not refused, if it is not.
         unrefused: Option<String>,
     },
@@ -141,12 +144,16 @@ impl Sandbox {
             mode => {
                 let ways = Arc::new(Ways::of(config, files.config));
                 let policy = Policy::of_worker(config, files.history, &ways);
+                // Before they are opened: what is replaced in between is seen to have been.
+                let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
+                let held = policy.held.iter();
+                let alone = held.map(|path| (path.clone(), identity(path))).collect();
                 match restrict(&policy).and_then(|abi| Ok((abi, refuse(mode)?))) {
                     Ok((abi, unrefused)) => Held::Closed {
                         abi,
                         ports: policy.ports,
                         ways,
-                        alone: policy.held.into_iter().collect(),
+                        alone,
                         unrefused,
                     },
                     Err(Error::Missing { reason }) if mode == SandboxMode::BestEffort => {
@@ -217,8 +224,9 @@ impl Sandbox {
         }
     }
 
-    /// Paths of which it holds on to what was there when it was closed: if that is replaced, another is needed.
-    pub fn alone(&self) -> &[PathBuf] {
+    /// Paths of which it holds on to what was there when it was closed, and what that was: if it is replaced, another sandbox
+    /// is needed.
+    pub fn alone(&self) -> &[(PathBuf, Option<Identity>)] {
         match &self.held {
             Held::Closed { alone, .. } => alone,
             Held::Off | Held::Missing(_) => &[],

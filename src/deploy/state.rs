@@ -38,6 +38,8 @@ const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 1 << 20;
 /// The directory below the git directory.
 const DIR: &str = "gitsocket";
+/// The file in it.
+const NAME: &str = "state.json";
 
 /// What is remembered could not be written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -129,7 +131,7 @@ pub fn begin(git_dir: &Path, fsync: bool) -> Result<(), Error> {
 impl State {
     /// The state of the repository at `git_dir`.
     pub fn read(git_dir: &Path) -> Self {
-        let text = bounded::read(&file(git_dir), MAX_BYTES).unwrap_or_default();
+        let text = bounded::read_own(git_dir, [DIR, NAME], MAX_BYTES).unwrap_or_default();
         let mut state: Self = serde_json::from_slice(&text).unwrap_or_default();
         if state.version == 0 {
             state.inherited = state.hooks_succeeded_for.take();
@@ -262,7 +264,7 @@ impl State {
 }
 
 fn file(git_dir: &Path) -> PathBuf {
-    git_dir.join(DIR).join("state.json")
+    git_dir.join(DIR).join(NAME)
 }
 
 fn parse(hex: &Option<String>) -> Option<ObjectId> {

@@ -12,7 +12,10 @@ use std::{
 use gix::error::ErrorExt as _;
 
 use crate::{
-    base::fault::{Blame, Kind, kind_of_io},
+    base::{
+        bounded,
+        fault::{Blame, Kind, kind_of_io},
+    },
     git::large::LARGE,
 };
 
@@ -143,8 +146,26 @@ pub fn open(git_dir: &Path) -> Result<gix::Repository, Error> {
         })?
         .map_err(|err| Error::Open {
             path: path(),
-            reason: reason(&err),
+            reason: malformed(&layout).unwrap_or_else(|| reason(&err)),
         })
+}
+
+/// The configuration that git would not understand, if there is one: gitoxide would show what is in it, and that may be anything.
+fn malformed(layout: &Layout) -> Option<String> {
+    let files = [
+        layout.common().join("config"),
+        layout.git_dir.join("config.worktree"),
+    ];
+    let is_malformed = |file: &&PathBuf| {
+        let text = bounded::read(file, look::CONFIG).unwrap_or_default();
+        let meta = gix::config::file::Metadata::from(gix::config::Source::Local);
+        gix::config::File::from_bytes_no_includes(&text, meta, Default::default()).is_err()
+    };
+    let file = files.iter().find(is_malformed)?;
+    Some(format!(
+        "{} is not in the syntax of git-config(1)",
+        file.display()
+    ))
 }
 
 /// Open the repository at `path`, unless it is of a format that is not known.

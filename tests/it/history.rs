@@ -5,7 +5,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::Signal;
@@ -308,7 +309,26 @@ fn damaged_files_are_passed_over() {
     let text = fs::read_to_string(&files[2]).unwrap();
     fs::write(&files[2], &text[..text.len() - 100]).unwrap();
     fs::write(&files[1], b"\xff\xfe{\"run\":").unwrap();
-    fs::write(dir.join("0198c0ffee0001.new"), "half").unwrap();
+    let mut gone = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
+        .arg("--help")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    gone.wait().unwrap();
+    let half = |end: &str| dir.join(format!("0198c0ffee0001.{end}new"));
+    let killed = half(&format!("{}.", gone.id()));
+    // Another worker may be at it, such as one of the version before. After an hour, none is.
+    let [alive, before, old] = [half(&format!("{}.", std::process::id())), half(""), half("x.")];
+    for path in [&killed, &alive, &before, &old] {
+        fs::write(path, "half").unwrap();
+    }
+    let then = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    fs::File::options()
+        .write(true)
+        .open(&old)
+        .unwrap()
+        .set_modified(then)
+        .unwrap();
     fs::write(dir.join("README.jsonl"), "hello").unwrap();
     fs::create_dir(dir.join("9999999999-0198c0ffee0001.jsonl")).unwrap();
     let daemon = restart(&world, daemon);
@@ -327,7 +347,8 @@ fn damaged_files_are_passed_over() {
     assert_eq!(status(&daemon)["last"]["run"], runs[2]);
     let new = id(&trigger(&daemon));
     assert!(daemon.say("log site\n").starts_with(&new));
-    assert!(!dir.join("0198c0ffee0001.new").exists());
+    assert!(!killed.exists() && !old.exists());
+    assert!(alive.exists() && before.exists());
 }
 
 #[test]

@@ -293,3 +293,70 @@ fn the_hook_that_swaps() {
     }
     fs::write(root.join("ended"), swaps.to_string()).unwrap();
 }
+
+/// What a run reads before it holds the lock is read in no other place than what it does then.
+#[test]
+fn a_key_does_not_appear_in_a_message() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    // A password, and a configuration that git would take.
+    world.write("etc/keys/other", "[core]\n\tworktree = s3cret\n");
+    let hook = world.script(
+        "tools/hook",
+        "cd $GIT_DIR
+        /bin/rm gitsocket/lock
+        /bin/ln -s ../../etc/keys/other commondir",
+    );
+    let Some(daemon) = daemon(
+        &world,
+        &format!(
+            "\"site\": (repo: \"../repo.git\", path: \"../srv/site\", git_dir: \"../git/site\",
+                hooks: [Exec(run: [{hook:?}])]),
+             \"other\": (repo: \"https://localhost:1/x\", path: \"../srv/other\",
+                auth: Basic(user: \"x\", password_file: \"keys/other\")),"
+        ),
+    ) else {
+        return;
+    };
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    let key = world.path("etc/keys/other");
+    let at = |name: &str| world.path("git/site").join(name);
+    assert!(!at("gitsocket/lock").exists() && at("commondir").is_symlink());
+    let refused = |why: &str| {
+        let answer = daemon.say("site\n");
+        assert!(
+            last_line(&answer).starts_with("error site repository: "),
+            "{answer}"
+        );
+        assert!(last_line(&answer).contains(why), "{answer}");
+        for answer in [answer, daemon.say("status\n"), daemon.say("log site\n")] {
+            assert!(!answer.contains("s3cret"), "{answer}");
+        }
+        fs::remove_file(at("gitsocket/lock")).ok();
+    };
+    refused("commondir: it is a symlink");
+    // Its text, as a hook may write that down elsewhere.
+    fs::remove_file(at("commondir")).unwrap();
+    fs::write(at("commondir"), "s3cret\nof a key\n").unwrap();
+    refused("commondir: it names no repository");
+    fs::remove_file(at("commondir")).unwrap();
+    let [head, config] = ["HEAD", "config"].map(|name| fs::read_to_string(at(name)).unwrap());
+    fs::remove_file(at("HEAD")).unwrap();
+    symlink(&key, at("HEAD")).unwrap();
+    refused("HEAD: it is a symlink");
+    fs::remove_file(at("HEAD")).unwrap();
+    fs::write(at("HEAD"), head).unwrap();
+    fs::write(at("config"), "[s3cret").unwrap();
+    refused("not in the syntax of git-config(1)");
+    // A link that others may have there is followed where the key is closed: so it is not told what that names.
+    fs::remove_file(at("config")).unwrap();
+    symlink(&key, at("config")).unwrap();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    assert!(!answer.contains("s3cret"), "{answer}");
+    fs::remove_file(at("config")).unwrap();
+    fs::write(at("config"), config).unwrap();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+}

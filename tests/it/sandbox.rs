@@ -4,9 +4,11 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    time::{Duration, Instant},
 };
 
 use rustix::{
+    fs::{CWD, RenameFlags},
     net::{AddressFamily, SendFlags, SocketType, connect, ipproto, sendto, socket},
     process::{Resource, getppid, getrlimit, prlimit},
 };
@@ -167,24 +169,53 @@ fn a_target_beside_the_configuration_may_be_replaced_as_well() {
     };
     let worker = daemon.workers();
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
-    for _ in 0..2 {
-        fs::remove_dir_all(world.path("site")).unwrap();
-        let line = daemon.wait_for("was replaced");
-        assert!(line.contains(world.path("site").to_str().unwrap()), "{line}");
-        daemon.wait_for("ready");
-        let answer = daemon.say("site\n");
-        assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
-    }
+    fs::remove_dir_all(world.path("site")).unwrap();
+    let began = Instant::now();
+    let line = daemon.wait_for("was replaced");
+    assert!(line.contains(world.path("site").to_str().unwrap()), "{line}");
+    daemon.wait_for("ready");
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
     assert_ne!(daemon.workers(), worker);
     // Another directory of that name is as well.
     fs::rename(world.path("site"), world.path("before")).unwrap();
     daemon.wait_for("was replaced");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "another worker a second, at most"
+    );
     daemon.wait_for("ready");
     fs::remove_dir(world.path("site")).unwrap();
     fs::rename(world.path("before"), world.path("site")).unwrap();
     daemon.wait_for("was replaced");
     daemon.wait_for("ready");
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site up-to-date "));
+}
+
+/// It is no reload, and is told as one no longer than it lasts.
+#[test]
+fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
+    let world = world();
+    let triggers =
+        "\"site\": (repo: \"repo.git\", path: \"site\"), \"other\": (repo: \"else.git\", path: \"other\"),";
+    let Some(mut daemon) = daemon(&world, "", triggers) else {
+        return;
+    };
+    std::os::unix::fs::symlink("site", world.path("link")).unwrap();
+    let exchange = || {
+        let [a, b] = [world.path("link"), world.path("other")];
+        rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
+    };
+    exchange();
+    daemon.wait_for("was replaced");
+    daemon.wait_for("the worker for the same configuration ended");
+    daemon.wait_for("that is tried again");
+    assert!(daemon.say("status\n").contains("reload refused"));
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    exchange();
+    daemon.wait_for("ready");
+    let status = daemon.say("status\n");
+    assert!(!status.contains("reload refused"), "{status}");
 }
 
 #[test]

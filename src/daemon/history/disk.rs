@@ -9,6 +9,12 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
 };
 
 use super::text::{self, Head};
@@ -26,6 +32,8 @@ pub(super) const MAX_BYTES: usize = 256 * 1024;
 const EXTENSION: &str = "jsonl";
 /// Ends the name of a file that is being written.
 const NEW: &str = "new";
+/// How long the writing of a file may take, at most. In time.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// No file of ours is longer.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
 
@@ -39,7 +47,7 @@ pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
     make(dir)?;
     let (mut files, leftovers) = look(dir)?;
     let number = files.last().map_or(0, |file| file.number.saturating_add(1));
-    let temporary = dir.join(run.as_str()).with_extension(NEW);
+    let temporary = dir.join(format!("{run}.{}.{NEW}", std::process::id()));
     let path = dir.join(format!("{number:010}-{run}")).with_extension(EXTENSION);
     Replace::by(&temporary, Access::Private, Flush::Nothing).write(&path, text.as_bytes())?;
     let beyond = (files.len() + 1).saturating_sub(KEPT);
@@ -89,12 +97,27 @@ fn look(dir: &Path) -> io::Result<(Vec<Found>, Vec<PathBuf>)> {
         let path = entry?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some(EXTENSION) => files.extend(found(path)),
-            Some(NEW) => leftovers.push(path),
+            Some(NEW) if is_left(&path) => leftovers.push(path),
             _ => {}
         }
     }
     files.sort_by_key(|file| file.number);
     Ok((files, leftovers))
+}
+
+/// Whether a process that is no more has left `path`: another worker may be writing it. Where a process cannot be told, or
+/// its number belongs to another one by now, [`LONGEST`] counts.
+fn is_left(path: &Path) -> bool {
+    let pid = path.file_stem().and_then(|stem| Path::new(stem).extension());
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?));
+    let is_gone = pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+    let age = || {
+        fs::symlink_metadata(path)?
+            .modified()?
+            .elapsed()
+            .map_err(io::Error::other)
+    };
+    is_gone || age().is_ok_and(|age| age > LONGEST)
 }
 
 fn found(path: PathBuf) -> Option<Found> {

@@ -77,7 +77,7 @@ impl Scheduler {
     }
 
     fn is_unfinished(&self, target: &Target) -> bool {
-        run::is_unfinished(target, |marker| {
+        run::is_unfinished(target, &self.process.sandbox, |marker| {
             marker.is_some_and(|marker| marker.trigger == target.trigger)
                 || (self.owner(target, marker).is_none() && self.is_first_at_its_place(target))
         })

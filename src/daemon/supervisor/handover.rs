@@ -9,13 +9,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Supervisor, systemd,
-    worker::{Phase, Worker, order},
+    worker::{Phase, Worker, order, refused},
 };
 use crate::{
     base::{
         control::{Level, Order},
-        event::{self, Refused},
-        fault::{Failure, Kind},
+        fault::Failure,
     },
     config::{Listener, reload},
     daemon::listen,
@@ -96,10 +95,14 @@ impl Supervisor<'_> {
             .as_ref()
             .is_some_and(|old| Arc::ptr_eq(old, &config))
         {
+            if std::mem::take(&mut self.is_renewal_refused) {
+                self.refused = None;
+            }
             // It has taken the place of one that was to be, and is not.
             self.tell_refused();
         } else {
             self.refused = None;
+            self.is_renewal_refused = false;
         }
         self.in_force = Some(config);
         if self.level == Level::Serve {
@@ -111,7 +114,8 @@ impl Supervisor<'_> {
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
-        self.renew();
+        // What it holds may have been replaced before it was watched.
+        self.watch.plan();
     }
 
     /// SIGHUP: another worker with the configuration as it is now, if that is right.
@@ -166,18 +170,15 @@ impl Supervisor<'_> {
             tracing::error!("{line}");
         }
         tracing::error!("the new configuration is not in force; the old one is");
-        // The first line says where it is wrong, with what is to be done; as long as other messages, whatever it quotes.
-        let why = because.first().map_or("see the log", String::as_str);
-        self.refused = Some(Refused {
-            since: event::now(),
-            message: Some(Failure::new(Kind::Config, why, None).message),
-        });
+        // The first line says where it is wrong, with what is to be done.
+        self.refused = Some(refused(because.first().map_or("see the log", String::as_str)));
+        self.is_renewal_refused = false;
         self.tell_refused();
         systemd::ready();
         systemd::status("the new configuration is not in force, see the log");
     }
 
-    fn tell_refused(&self) {
+    pub(super) fn tell_refused(&self) {
         if let Some(refused) = &self.refused {
             for worker in &self.workers {
                 order(worker, Order::Refused(refused.clone()));

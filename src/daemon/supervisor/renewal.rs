@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -18,9 +19,9 @@ use rustix::{
 
 use super::{
     Supervisor,
-    worker::{Phase, Worker},
+    worker::{Phase, Worker, refused},
 };
-use crate::base::{fault::Failure, identity::Identity};
+use crate::base::{control::Level, fault::Failure, identity::Identity};
 
 /// How many files and directories of one worker are watched: as many as there can be triggers in a configuration of a size
 /// that is read, by far.
@@ -28,21 +29,49 @@ const MAX_HELD: usize = 10_000;
 /// Bytes of events that are read at a time. What they say does not matter.
 const EVENTS: usize = 4096;
 
-/// Tells that something has come into, or has left, a directory that is watched.
+/// What is replaced within this time is replaced together: a program that adds a user does so with several files.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// How often there is another worker because of what was replaced, at most: any user may have a file of `/etc` replaced.
+const PACE: Duration = Duration::from_secs(1);
+/// When another worker is tried that could not be made, or did not come to serve, if nothing happens before.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How many workers may be left that finish their runs. While there are as many, the one that serves stays.
+const MAX_LEAVING: usize = 4;
+
+/// Tells that something has come into, or has left, a directory that is watched, and when that is to be looked at.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Option<OwnedFd>);
+pub(super) struct Watch {
+    events: Option<OwnedFd>,
+    /// When it is looked at, if it is to be.
+    due: Option<Instant>,
+    /// Not before, since a worker was made.
+    not_before: Option<Instant>,
+}
 
 impl Watch {
     pub(super) fn wakes(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(|fd| fd.as_fd())
+        self.events.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// When it wakes by itself.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Let it be looked at, as soon as may be.
+    pub(super) fn plan(&mut self) {
+        let soon = Instant::now() + TOGETHER;
+        let soon = self.not_before.map_or(soon, |then| then.max(soon));
+        // What goes on happening does not put it off.
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     /// Watch the directory of `path`. Where that is not possible, a reload has to be asked for.
     fn add(&mut self, path: &Path) {
-        if self.0.is_none() {
-            self.0 = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
+        if self.events.is_none() {
+            self.events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         }
-        if let (Some(fd), Some(dir)) = (&self.0, path.parent()) {
+        if let (Some(fd), Some(dir)) = (&self.events, path.parent()) {
             let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
             inotify::add_watch(fd, dir, flags).ok();
         }
@@ -53,7 +82,7 @@ impl Watch {
         let mut events = [0; EVENTS];
         let mut read = || {
             matches!(
-                self.0.as_ref().map(|fd| rustix::io::read(fd, &mut events)),
+                self.events.as_ref().map(|fd| rustix::io::read(fd, &mut events)),
                 Some(Ok(_))
             )
         };
@@ -79,28 +108,53 @@ impl Supervisor<'_> {
     /// Look whether another worker is needed, if something has happened.
     pub(super) fn look_after(&mut self) {
         if self.watch.has_changed() {
+            self.watch.plan();
+        }
+        if self.watch.due.is_some_and(|due| due <= Instant::now()) {
+            self.watch.due = None;
             self.renew();
         }
     }
 
     /// Start another worker for the same configuration, if what the sandbox of this one rests on has been replaced.
-    pub(super) fn renew(&mut self) {
+    fn renew(&mut self) {
         let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
-        // One that is on its way is looked at when it serves.
-        if self.level > crate::base::control::Level::Serve || self.workers.iter().any(is_next) {
+        let is_leaving = |worker: &&Worker| matches!(worker.phase, Phase::Closing | Phase::Leaving);
+        // One that is on its way is looked at when it serves, and the one that serves when another has left.
+        if self.level > Level::Serve
+            || self.workers.iter().any(is_next)
+            || self.workers.iter().filter(is_leaving).count() >= MAX_LEAVING
+        {
             return;
         }
         let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
-        let Some((worker, path)) = serving.and_then(|worker| Some((worker, worker.has_lost()?))) else {
-            return;
-        };
-        tracing::info!(
-            "{} was replaced: the sandbox is closed around what is there now",
-            path.display()
-        );
+        let Some(worker) = serving else { return };
+        match worker.has_lost() {
+            Some(path) => tracing::info!(
+                "{} was replaced: the sandbox is closed around what is there now",
+                path.display()
+            ),
+            // It is back in its place; that there was no other worker is still told.
+            None if self.is_renewal_refused => {}
+            None => return,
+        }
         let config = Arc::clone(&worker.config);
+        self.watch.not_before = Some(Instant::now() + PACE);
         if let Err(err) = self.begin(config) {
-            tracing::error!("{}", Failure::of(&err).message);
+            self.not_renewed(&Failure::of(&err).message);
+        }
+    }
+
+    /// No worker takes the place of the one that serves, which goes on: because of `why`. That is told like a reload that was
+    /// refused, until there is one.
+    pub(super) fn not_renewed(&mut self, why: &str) {
+        tracing::error!("{why}");
+        tracing::error!("the sandbox is still closed around what was replaced; that is tried again");
+        self.watch.due = Some(Instant::now() + AGAIN);
+        if self.refused.is_none() {
+            self.refused = Some(refused(why));
+            self.is_renewal_refused = true;
+            self.tell_refused();
         }
     }
 }

@@ -16,6 +16,8 @@ use rustix::{net::SendFlags, process::Pid};
 use crate::{
     base::{
         control::{Channel, Order},
+        event::{self, Refused},
+        fault::{Failure, Kind},
         identity::Identity,
     },
     config::Config,
@@ -67,6 +69,14 @@ impl Worker {
         let now = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
         let mut held = self.held.iter();
         held.find_map(|(path, then)| (now(path) != *then).then_some(path.as_path()))
+    }
+}
+
+/// That no worker took over, because of `why`: as long as other messages, whatever it quotes.
+pub(super) fn refused(why: &str) -> Refused {
+    Refused {
+        since: event::now(),
+        message: Some(Failure::new(Kind::Config, why, None).message),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     config::Target,
     deploy::{
         place,
+        sandbox::Sandbox,
         stage::Stage,
         state::{self, Left, Marker, State},
     },
@@ -77,8 +78,13 @@ pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<()
 }
 
 /// Whether a run of `target` was interrupted, or a hook of it failed, and nothing has finished that since. `is_owner` is
-/// asked whether a run of that trigger is the business of `target`; `None`: nobody knows whose it was.
-pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> bool) -> bool {
+/// asked whether a run of that trigger is the business of `target`; `None`: nobody knows whose it was. The repository is
+/// opened in the `sandbox` that a run of it has.
+pub fn is_unfinished(
+    target: &Target,
+    sandbox: &Sandbox,
+    is_owner: impl FnOnce(Option<&Marker>) -> bool,
+) -> bool {
     if lock::is_held(&target.site.lock_file(), target.site.root().as_path()) {
         // It is not over, or another process finishes it.
         return false;
@@ -92,7 +98,8 @@ pub fn is_unfinished(target: &Target, is_owner: impl FnOnce(Option<&Marker>) -> 
             let git_dir = target.site.git_dir();
             let hooks = State::read(&git_dir).hooks(target);
             // Another trigger may have deployed another revision since.
-            hooks.are_pending() && hooks.are_pending_at(head(&git_dir))
+            let is_at_head = || hooks.are_pending_at(head(&git_dir));
+            hooks.are_pending() && sandbox.confine(target, is_at_head).unwrap_or_default()
         }
     }
 }

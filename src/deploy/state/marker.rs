@@ -25,6 +25,9 @@ use crate::{
     git::tidy,
 };
 
+/// The file.
+const NAME: &str = "run.json";
+
 /// A run that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -66,7 +69,7 @@ pub fn left(git_dir: &Path) -> Option<Left> {
         Ok(meta) => meta.modified().unwrap_or_else(|_| SystemTime::now()),
         Err(_) => return None,
     };
-    let text = bounded::read(&path, bounded::LINE).unwrap_or_default();
+    let text = bounded::read_own(git_dir, [DIR, NAME], bounded::LINE).unwrap_or_default();
     let marker: Option<Marker> = serde_json::from_slice(&text).ok();
     let limit = marker.as_ref().map(|marker| Duration::from_secs(marker.limit));
     let limit = limit.unwrap_or(LONGEST).min(10 * LONGEST);
@@ -86,7 +89,7 @@ pub fn forget(git_dir: &Path) -> Result<(), Error> {
 }
 
 fn file(git_dir: &Path) -> PathBuf {
-    git_dir.join(DIR).join("run.json")
+    git_dir.join(DIR).join(NAME)
 }
 
 /// A run, which is marked once it begins to write. One that does not costs nothing.

@@ -17,12 +17,12 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
-    io,
+    fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
@@ -105,9 +105,15 @@ impl Layout {
                 return Ok(layout);
             }
         }
-        if let Some(text) = read(&layout.git_dir.join("commondir"), LINE)? {
-            let named = OsStr::from_bytes(text.trim_ascii_end());
-            layout.common = Some(layout.git_dir.join(named));
+        let file = layout.git_dir.join("commondir");
+        direct(&file)?;
+        if let Some(text) = read(&file, LINE)? {
+            let common = layout.git_dir.join(OsStr::from_bytes(text.trim_ascii_end()));
+            if !["objects", "refs"].iter().all(|name| common.join(name).is_dir()) {
+                // gitoxide would show what is in it, and that may be anything.
+                return Err(Trap::new(file, io::Error::other("it names no repository")));
+            }
+            layout.common = Some(common);
         }
         layout.alternates = alternates(layout.common().join("objects"))?;
         Ok(layout)
@@ -129,11 +135,13 @@ impl Layout {
         let Some(own) = open_dir(CWD, &self.git_dir) else {
             return Ok(());
         };
+        direct(&self.git_dir.join("HEAD"))?;
         files(&self.git_dir, own.as_fd(), &OWN)?;
         refs(&self.git_dir, own.as_fd())?;
         match &self.common {
             None => files(&self.git_dir, own.as_fd(), &COMMON),
             Some(common) => {
+                direct(&self.git_dir.join("gitdir"))?;
                 files(&self.git_dir, own.as_fd(), &LINKED)?;
                 let Some(dir) = open_dir(CWD, common) else {
                     return Ok(());
@@ -149,6 +157,20 @@ fn files(path: &Path, dir: BorrowedFd<'_>, names: &[(&str, u64)]) -> Result<(), 
     names.iter().try_for_each(|(name, limit)| {
         trapped(bounded::look(dir, Path::new(name), *limit), || path.join(name)).map(drop)
     })
+}
+
+/// Look that `path` is no symlink: git makes none there, and what one leads to would be read as a name. Only a branch is what
+/// `HEAD` may lead to, as it did once.
+fn direct(path: &Path) -> Result<(), Trap> {
+    match fs::read_link(path) {
+        Ok(to) if path.ends_with("HEAD") && is_ref(&to) => Ok(()),
+        Ok(_) => Err(Trap::new(path, io::Error::other("it is a symlink"))),
+        Err(_) => Ok(()),
+    }
+}
+
+fn is_ref(path: &Path) -> bool {
+    path.starts_with("refs") && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The content of the file at `path`; none if there is none, or it may not be read.

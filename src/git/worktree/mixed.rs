@@ -12,12 +12,13 @@ use crate::base::{
 };
 
 const FILE: &str = "gitsocket/mixed.json";
+const PARTS: [&str; 2] = ["gitsocket", "mixed.json"];
 /// Ten paths of 4,095 bytes, each byte written as `\u001f`, and some; in bytes.
 const LIMIT: u64 = 256 << 10;
 
 /// What an update has left undone in the worktree of `git_dir`, if anything. A mark that cannot be read is none.
 pub fn mixed(git_dir: &Path) -> Option<Mixed> {
-    let text = bounded::read(&git_dir.join(FILE), LIMIT).ok()?;
+    let text = bounded::read_own(git_dir, PARTS, LIMIT).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
