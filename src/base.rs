@@ -3,6 +3,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
+//! | [`words`] | words as they can be typed in a shell |
 //! | [`identity`] | which file something is, and whether it has changed |
 //! | [`mutex`] | a mutex whose poison does not matter |
 //! | [`fault`] | whose fault an error is |
@@ -31,3 +32,4 @@ pub mod name;
 pub mod report;
 pub mod secret;
 pub mod watch;
+pub mod words;

@@ -19,6 +19,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use zeroize::{Zeroize as _, Zeroizing};
@@ -112,7 +113,11 @@ impl Config {
         text.push_str(source.text.trim_end_matches('\n'));
         text.push('\n');
         let base = source.file.parent().unwrap_or(Path::new("/"));
-        check::config(&text, base, env)
-            .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&source.file, &text, problems))))
+        let mut config = check::config(&text, base, env)
+            .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&source.file, &text, problems))))?;
+        for target in config.triggers.values_mut() {
+            Arc::make_mut(target).file = Some(source.file.clone());
+        }
+        Ok(config)
     }
 }

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use gix::bstr::ByteSlice as _;
 
-use super::given::typed;
 use crate::{
     base::{
         fault::{Blame, Kind},
         name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
+        words::typed,
     },
     config::{self, Config, Hook, Site, Target},
     git::{
@@ -148,6 +148,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         run_timeout: config::DEFAULT_RUN_TIMEOUT,
         allow: None,
         adopt: options.adopt,
+        file: None,
         given: Some(given),
     };
     Ok(Config {

@@ -1,6 +1,6 @@
 //! A configuration as used: everything in it is right, and every default filled in.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Allow, Site};
 use crate::{
@@ -138,6 +138,8 @@ pub struct Target {
     pub allow: Option<Vec<Allow>>,
     /// Whether the first run takes a worktree that is not ours, with what it loses there.
     pub adopt: bool,
+    /// The configuration that has it.
+    pub file: Option<PathBuf>,
     /// The words of the command line that it is made from, if no configuration has it: `-g DIR`.
     pub given: Option<String>,
 }

@@ -34,8 +34,7 @@ use crate::{
     },
     git::{
         begin::Begin,
-        dropped::{self, Dropped},
-        fetch, heal, lock,
+        dropped, fetch, heal, lock,
         refs::{self, Tip},
         repository::{Sharing, Upstream},
         tidy,
@@ -227,7 +226,7 @@ fn finish(
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
-    tell_fetched(&repo, &fetched, reached, context);
+    tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) = whole::update(repo, fetched, under_way, &mut claim, reached)?;
     reached.new = Some(fetched.commit);
@@ -258,18 +257,19 @@ fn finish(
     Ok(())
 }
 
-/// Say what was fetched, and whether the branch was rewound. In a history that is cut, nobody can tell.
-fn tell_fetched(repo: &gix::Repository, fetched: &fetch::Outcome, reached: &Reached, context: &Context) {
+/// Say what was fetched, where something was before, and whether the branch was rewound.
+fn tell_fetched(
+    repo: &gix::Repository,
+    (before, fetched): (Option<ObjectId>, &fetch::Outcome),
+    reached: &Reached,
+    context: &Context,
+) {
     let dropped = match reached.old {
         Some(old) if old != fetched.commit => {
             let moving = refs::moving(repo, &fetched.tip);
-            dropped::dropped(repo, &moving, &[fetched.commit], context.watch.over())
+            dropped::replaced(repo, &moving, (before, fetched.commit), context.watch.over())
         }
-        _ => Dropped::default(),
-    };
-    let dropped = match dropped.is_cut {
-        true => Named::default(),
-        false => dropped.commits,
+        _ => Named::default(),
     };
     context.events.emit(Event::Fetched {
         old: reached.old.map(|id| id.to_string()),
@@ -305,7 +305,11 @@ fn update_options<'a>(under_way: &'a UnderWay<'_>, begin: Begin<'a>) -> worktree
 }
 
 /// Let a ref hold what was fetched.
-fn hold(repo: &gix::Repository, target: &Target, fetched: &fetch::Outcome) -> Result<(), refs::Error> {
+fn hold(
+    repo: &gix::Repository,
+    target: &Target,
+    fetched: &fetch::Outcome,
+) -> Result<Option<ObjectId>, refs::Error> {
     let keep = fetched.keep.as_deref();
     refs::fetched(
         repo,

@@ -27,6 +27,28 @@ pub struct Dropped {
     pub commits: Named,
     /// History ends in between, as in a shallow clone: they may be in what replaces them all the same.
     pub is_cut: bool,
+    /// It ends at one of them.
+    ends: bool,
+}
+
+/// The commits that `tips` lead to and `new` does not. Where history is cut, that is known only of those that `old` does not
+/// lead to either, which the remote had before: they are the ones that were never pushed.
+pub fn replaced(
+    repo: &gix::Repository,
+    tips: &[ObjectId],
+    (old, new): (Option<ObjectId>, ObjectId),
+    over: &AtomicBool,
+) -> Named {
+    let found = dropped(repo, tips, &[new], over);
+    if !found.is_cut {
+        return found.commits;
+    }
+    let held: Vec<ObjectId> = old.into_iter().chain([new]).collect();
+    let found = dropped(repo, tips, &held, over);
+    match found.ends {
+        true => Named::default(),
+        false => found.commits,
+    }
 }
 
 /// The commits that `tips` lead to and `held` do not.
@@ -44,9 +66,13 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
         is_cut: false,
     };
     held.iter().for_each(|id| walk.hold(*id));
-    tips.iter().for_each(|id| walk.meet(*id));
+    for id in tips {
+        walk.meet(*id);
+    }
     let mut commits = walk.run(over);
     commits.retain(|id| walk.nodes.get(id).is_some_and(|node| !node.is_held));
+    let ends = |id| walk.nodes.get(id).is_some_and(|node: &Node| node.is_end);
+    let ends = commits.iter().any(ends);
     let mut named = Named::default();
     for id in commits {
         let subject = repo.find_commit(id).ok().and_then(|commit| {
@@ -62,6 +88,7 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
     Dropped {
         commits: named,
         is_cut: walk.is_cut,
+        ends,
     }
 }
 
@@ -82,6 +109,8 @@ struct Node {
     is_held: bool,
     /// Its parents have been met.
     is_expanded: bool,
+    /// Not all of its parents are here.
+    is_end: bool,
 }
 
 impl Walk<'_> {
@@ -100,9 +129,15 @@ impl Walk<'_> {
                 commits.push(id);
             }
             for parent in parents {
-                match is_held {
-                    true => self.hold(parent),
+                let is_here = match is_held {
+                    true => {
+                        self.hold(parent);
+                        true
+                    }
                     false => self.meet(parent),
+                };
+                if !is_here && let Some(node) = self.nodes.get_mut(&id) {
+                    node.is_end = true;
                 }
             }
             match self.waiting {
@@ -117,10 +152,14 @@ impl Walk<'_> {
         commits
     }
 
-    fn meet(&mut self, id: ObjectId) {
-        if !self.nodes.contains_key(&id) && self.load(id, false) {
-            self.waiting += 1;
+    /// Whether it is there.
+    fn meet(&mut self, id: ObjectId) -> bool {
+        if self.nodes.contains_key(&id) {
+            return true;
         }
+        let is_here = self.load(id, false);
+        self.waiting += usize::from(is_here);
+        is_here
     }
 
     /// `id` is held, and all that it leads to.
@@ -163,6 +202,7 @@ impl Walk<'_> {
                 parents,
                 is_held,
                 is_expanded: false,
+                is_end: is_cut,
             },
         );
         true

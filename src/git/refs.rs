@@ -107,6 +107,16 @@ pub enum Tip {
     Detached,
 }
 
+impl Tip {
+    /// The ref of a user's that a deploy moves.
+    fn moves(&self) -> Option<&str> {
+        match self {
+            Self::Branch(name) | Self::Tag(name, _) => Some(name.as_str()),
+            Self::Detached => None,
+        }
+    }
+}
+
 /// The ref that is to hold what was fetched: a remote-tracking ref such as `refs/remotes/origin/main`, or the tag.
 pub fn holding_ref(remote: &RemoteName, tip: &Tip) -> String {
     match tip {
@@ -127,7 +137,8 @@ pub struct Options<'a> {
     pub fsync: bool,
 }
 
-/// Let the remote-tracking ref, or the tag, hold the fetched `commit`; then the pack needs no `.keep`.
+/// Let the remote-tracking ref, or the tag, hold the fetched `commit`; then the pack needs no `.keep`. Gives what it held
+/// before.
 ///
 /// A kill before leaves a `.keep`, which recovery removes, and the fetch is repeated.
 pub fn fetched(
@@ -135,7 +146,7 @@ pub fn fetched(
     (tip, commit): (&Tip, ObjectId),
     keep: Option<&Path>,
     options: Options<'_>,
-) -> Result<(), Error> {
+) -> Result<Option<ObjectId>, Error> {
     if let Some(keep) = keep {
         let [pack, index] = ["pack", "idx"].map(|extension| keep.with_extension(extension));
         sync(
@@ -150,7 +161,8 @@ pub fn fetched(
         Tip::Branch(_) | Tip::Detached => commit,
     };
     let reference = repo.try_find_reference(name.as_str()).ok().flatten();
-    if reference.is_none_or(|reference| reference.target().try_id() != Some(object.as_ref())) {
+    let old = reference.and_then(|reference| reference.target().try_id().map(ToOwned::to_owned));
+    if old != Some(object) {
         make_way(repo, &name)?;
         let message = format!("{}: fetch", options.writer);
         update(repo, &name, RefTarget::Object(object), &message, false)?;
@@ -159,7 +171,7 @@ pub fn fetched(
         // Harmless if it stays: recovery removes it before the next run.
         drop(fs::remove_file(keep));
     }
-    Ok(())
+    Ok(old)
 }
 
 /// Flush index and refs: after a power cut, a state file must not claim a deploy that they lack.
@@ -205,32 +217,26 @@ pub fn head(repo: &gix::Repository) -> Option<ObjectId> {
     None
 }
 
-/// The commits that no ref of theirs holds any more once [`deployed`] has let HEAD be at `tip`: that of a branch that moves,
-/// and that of a HEAD which is on none.
+/// The commits that no ref of theirs holds any more once [`deployed`] has let HEAD be at `tip`: that of a branch or tag that
+/// moves, and that of a HEAD which is on no branch.
 pub fn moving(repo: &gix::Repository, tip: &Tip) -> Vec<ObjectId> {
-    let branch = match tip {
-        Tip::Branch(branch) => repo.try_find_reference(branch.as_str()).ok().flatten(),
-        Tip::Tag(..) | Tip::Detached => None,
-    };
-    let branch = branch.and_then(|branch| branch.target().try_id().map(ToOwned::to_owned));
+    let moves = tip.moves().and_then(|name| repo.try_find_reference(name).ok()?);
+    let moves = moves.and_then(|mut reference| Some(reference.peel_to_id().ok()?.detach()));
     let detached = match repo.head() {
         Ok(at) if at.is_detached() => at.id().map(gix::Id::detach),
         _ => None,
     };
-    branch.into_iter().chain(detached).collect()
+    moves.into_iter().chain(detached).collect()
 }
 
 /// The commits that refs are at which a move of HEAD to `tip` leaves alone.
 pub fn staying(repo: &gix::Repository, tip: &Tip) -> Vec<ObjectId> {
-    let moving = match tip {
-        Tip::Branch(branch) => branch.as_str(),
-        Tip::Tag(..) | Tip::Detached => "HEAD",
-    };
+    let moves = tip.moves().unwrap_or("HEAD");
     let Ok(refs) = repo.references() else {
         return Vec::new();
     };
     let refs = refs.all().into_iter().flatten().filter_map(Result::ok);
-    let refs = refs.filter(|reference| reference.name().as_bstr() != moving);
+    let refs = refs.filter(|reference| reference.name().as_bstr() != moves);
     refs.filter_map(|mut reference| Some(reference.peel_to_id().ok()?.detach()))
         .collect()
 }

@@ -94,14 +94,13 @@ impl Blame for Error {
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 14] = [
+const OVERRIDES: [&str; 13] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
     "core.protectHFS=true",
     "core.protectNTFS=true",
     "core.fsmonitor=false",
-    "core.fileMode=true",
     "core.symlinks=true",
     "core.ignoreCase=false",
     "core.precomposeUnicode=false",

@@ -180,6 +180,7 @@ fn update_from(
         index: &head,
         old: &old,
         is_foreign: matches!(whose, Whose::Others(_)),
+        heeds_mode: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
     };
     let attributes = match found.checks.is_empty() && plan.delete.is_empty() {
         true => Sources::default(),

@@ -120,6 +120,7 @@ fn what_would_be_lost_is_named_and_stays() {
         "and 4 more",
         "commits in no remote: ",
         "never pushed",
+        "or name untracked files that are to stay in `keep`",
         "gitsocket once --adopt site",
         "adopt: true",
     ];
@@ -254,7 +255,10 @@ fn a_daemon_and_a_clone_without_a_configuration() {
     for _ in 0..2 {
         refused(
             &world.run(["client", "site"]),
-            &["edited files: a", "once --adopt site"],
+            &[
+                "edited files: a",
+                "(push or copy away what is needed; then type: gitsocket once --adopt site",
+            ],
         );
         assert_eq!(standing(&site), before);
     }
@@ -326,7 +330,7 @@ fn what_the_version_before_deployed_is_known() {
     assert_eq!(world.site()["a"], file("1"));
 
     // Its state file, with reflogs that were expired.
-    fs::remove_file(site.join(".git/gitsocket/state.json")).unwrap();
+    fs::remove_dir_all(site.join(".git/gitsocket")).unwrap();
     world.write("site/.git/logs/HEAD", "");
     edit("edited");
     refused(&world.run(["once", "site"]), &["edited files: a"]);
@@ -334,6 +338,14 @@ fn what_the_version_before_deployed_is_known() {
         "site/.git/gitsocket/state.json",
         &format!("{{\"hooks_succeeded_for\":\"{}\"}}", head.trim()),
     );
+    world.deploy();
+    assert_eq!(world.site()["a"], file("1"));
+
+    // And its list of changed files, where hooks never succeeded.
+    fs::remove_dir_all(site.join(".git/gitsocket")).unwrap();
+    edit("edited");
+    refused(&world.run(["once", "site"]), &["edited files: a"]);
+    world.write("site/.git/gitsocket/changed-files", "a\n");
     world.deploy();
     assert_eq!(world.site()["a"], file("1"));
 
@@ -350,6 +362,128 @@ fn what_the_version_before_deployed_is_known() {
         "{ended:?}"
     );
     assert_eq!(world.site()["a"], file("2"));
+}
+
+/// Whether root, or somebody in another directory, follows it.
+#[test]
+fn the_help_can_be_typed_where_another_configuration_was_used() {
+    let Some((world, _, site)) = cloned(&[("a", "1")]) else {
+        return;
+    };
+    world.write("site/a", "edited");
+    fs::rename(world.path("config.ron"), world.path("my site.ron")).unwrap();
+    let ended = world.run(["once", "-c", "my site.ron", "site"]);
+    let file = world.path("my site.ron");
+    let help = format!("type: gitsocket once --adopt site -c '{}'; or ", file.display());
+    refused(&ended, &["edited files: a", &help]);
+    let ended = world
+        .command(["once", "--adopt", "site", "-c"])
+        .arg(&file)
+        .current_dir(&site)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+/// Where the file system knows no bit for it, each file looks as if it could be run.
+#[test]
+fn a_mode_that_git_overlooks_is_no_edit() {
+    let Some((world, mut source, site)) = cloned(&[("a", "1"), ("b", "1")]) else {
+        return;
+    };
+    let mode = |path: &str| fs::metadata(site.join(path)).unwrap().permissions().mode() & 0o111;
+    let set = |path: &str| fs::set_permissions(site.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    ["a", "b"].into_iter().for_each(set);
+    refused(&world.run(["once", "site"]), &["edited files: a, b;"]);
+    git(&site, &["config", "core.fileMode", "false"]);
+    assert_eq!(git(&site, &["status", "--short"]), "");
+    world.write("site/b", "2");
+    refused(&world.run(["once", "site"]), &["edited files: b;"]);
+    git(&site, &["checkout", "b"]);
+    set("b");
+    source.commit([("a", file("1")), ("b", file("2"))]);
+    let ended = world.deploy();
+    assert!(!ended.err.contains("undone"), "{ended:?}");
+    assert_eq!((mode("a"), mode("b")), (0, 0));
+    set("a");
+    let ended = world.deploy();
+    assert!(!ended.err.contains("undone"), "{ended:?}");
+    assert_eq!(mode("a"), 0);
+    git(&site, &["config", "core.fileMode", "true"]);
+    set("a");
+    let ended = world.deploy();
+    assert!(ended.err.contains("; edits undone in: a\n"), "{ended:?}");
+}
+
+/// The tag that a trigger follows moves, and holds nothing any more.
+#[test]
+fn what_only_that_tag_held_is_lost_with_it() {
+    let Some((world, source, site)) = cloned(&[("a", "1")]) else {
+        return;
+    };
+    let head = git(&site, &["rev-parse", "HEAD"]);
+    source.point("refs/tags/v1", head.trim().parse().unwrap());
+    world.config_of("\"site\": (repo: \"repo.git\", tag: \"v1\", path: \"site\"),");
+    git(&site, &["checkout", "-q", "--detach"]);
+    git(&site, &["commit", "-q", "--allow-empty", "-m", "never pushed"]);
+    git(&site, &["tag", "v1"]);
+    let words = ["commits in no remote: ", "never pushed"];
+    refused(&world.run(["once", "site"]), &words);
+    git(&site, &["checkout", "-q", "main"]);
+    refused(&world.run(["once", "site"]), &words);
+    git(&site, &["branch", "mine", "v1"]);
+    world.deploy();
+    assert_eq!(git(&site, &["rev-parse", "v1"]), head);
+}
+
+/// What the remote had is known even where its history is cut: the rest was never pushed.
+#[test]
+fn commits_that_were_never_pushed_are_named_where_history_is_cut() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    for at in 0..4 {
+        source.commit([("a", file(&at.to_string()))]);
+    }
+    for depth in ["1", "2"] {
+        world.config(&format!("depth: {depth}"));
+        world.deploy();
+        let site = world.path("site");
+        git(&site, &["config", "user.name", "Me"]);
+        git(&site, &["config", "user.email", "me@example.com"]);
+        for at in 0..6 {
+            if at % 2 == 0 {
+                source.commit([("a", file(&format!("{depth} {at}")))]);
+            }
+            if at % 4 == 3 {
+                git(&site, &["checkout", "-q", "--detach"]);
+            }
+            let is_local = at > 1;
+            if is_local {
+                let subject = format!("mine {at}");
+                git(&site, &["commit", "-q", "--allow-empty", "-m", &subject]);
+            }
+            let ended = world.run(["once", "--json", "site"]);
+            assert_eq!(ended.exit, 0, "{ended:?}");
+            let records = json(&ended.out);
+            let fetched = records
+                .iter()
+                .find(|record| record["event"] == "fetched")
+                .unwrap();
+            assert_eq!(fetched["rewound"] == true, is_local, "{depth} {at}: {fetched}");
+            if is_local {
+                let names = &fetched["dropped"]["names"];
+                assert_eq!(names.as_array().unwrap().len(), 1, "{fetched}");
+                assert!(
+                    names[0].as_str().unwrap().ends_with(&format!(" mine {at}")),
+                    "{fetched}"
+                );
+            }
+        }
+        fs::remove_dir_all(site).unwrap();
+    }
 }
 
 #[test]

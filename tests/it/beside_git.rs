@@ -181,7 +181,9 @@ fn encodings_that_only_git_knows_are_refused_before_anything_is_written() {
         ("IBM037", "a"),
         ("ASCII//TRANSLIT", "ä"),
         ("BIG5", "か"),
-        ("ISO-2022-JP", "a"),
+        ("ISO-2022-KR", "a"),
+        ("ISO-2022-JP", "①"),
+        ("BIG5-HKSCS", "无"),
     ] {
         source.rewrite([
             (
@@ -202,6 +204,8 @@ fn encodings_that_only_git_knows_are_refused_before_anything_is_written() {
     for (name, text, bytes) in [
         ("cp437", "é", &b"\x82"[..]),
         ("UCS-4LE", "a", b"a\0\0\0"),
+        ("ISO-2022-JP", "日本\n", b"\x1b$BF|K\\\x1b(B\n"),
+        ("BIG5-HKSCS", "abc中", b"abc\xa4\xa4"),
         ("ISO8859-9", "€", "€".as_bytes()),
         ("unheard-of", "é", "é".as_bytes()),
     ] {

@@ -11,8 +11,9 @@ use crate::{
     base::{
         bounded,
         fault::{Failure, Kind},
+        words::typed,
     },
-    cli::given::{config_file, typed},
+    cli::given::config_file,
     config::Target,
 };
 

@@ -153,6 +153,7 @@ pub(super) fn target(
         run_timeout: fields.run_timeout.value?,
         allow,
         adopt: fields.adopt.value?,
+        file: None,
         given: None,
     };
     Some(Placed {

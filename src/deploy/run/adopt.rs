@@ -3,11 +3,16 @@
 
 use std::{fs, path::Path};
 
+use gix::ObjectId;
+
 use super::{Error, NO_MARK, UnderWay, error::Refused, update_options};
 use crate::{
-    base::report::{Lost, Named},
+    base::{
+        report::{Lost, Named},
+        words::typed,
+    },
     config::Target,
-    deploy::state::State,
+    deploy::{hook, state::State},
     git::{dropped, fetch, heal, refs, repository, worktree},
 };
 
@@ -15,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) state: State,
+    /// What the remote had when something was last fetched, before this run.
+    pub(super) before: Option<ObjectId>,
     /// Why the run would stop, if it were not a dry run.
     refused: Option<Refused>,
 }
@@ -24,6 +31,7 @@ impl Claim {
     pub(super) fn of(git_dir: &Path) -> Self {
         Self {
             state: State::read(git_dir),
+            before: None,
             refused: None,
         }
     }
@@ -81,9 +89,10 @@ impl Claim {
     }
 }
 
-/// Whether a version that did not write it down has deployed here.
+/// Whether a version that did not write it down has deployed here: where hooks never succeeded, it has listed files for them.
 fn is_known(git_dir: &Path, target: &Target) -> bool {
-    refs::is_deployed(git_dir, &target.origin.remote)
+    fs::symlink_metadata(hook::changed_files(git_dir)).is_ok_and(|list| list.is_file())
+        || refs::is_deployed(git_dir, &target.origin.remote)
 }
 
 /// What a run that brings what was `fetched` would lose.
@@ -117,13 +126,14 @@ fn losses(
     let what: Vec<String> = what
         .map(|(what, named): &(&str, &Named)| format!("{what}: {}", named.line()))
         .collect();
+    let stays = match untracked.is_empty() {
+        true => "",
+        false => ", or name untracked files that are to stay in `keep`",
+    };
     Ok(Some(Refused::Loses {
         path: target.site.path.to_string(),
         what: what.join("; "),
-        help: format!(
-            "push or copy away what is needed, or name what is to stay in `keep`; then {}",
-            how(target)
-        ),
+        help: format!("push or copy away what is needed{stays}; then {}", how(target)),
     }))
 }
 
@@ -146,9 +156,11 @@ fn how(target: &Target) -> String {
         Some(words) => format!(
             "type: gitsocket once {words} --adopt; or, for a daemon: gitsocket server {words} --adopt"
         ),
-        None => format!(
-            "type: gitsocket once --adopt {}; or write adopt: true into the trigger",
-            target.trigger
-        ),
+        None => {
+            let file = target.file.iter().map(|file| file.display().to_string());
+            let words = [target.trigger.to_string()].into_iter();
+            let words = typed(words.chain(file.flat_map(|file| ["-c".into(), file])));
+            format!("type: gitsocket once --adopt {words}; or write adopt: true into the trigger")
+        }
     }
 }

@@ -84,7 +84,9 @@ fn hold(
         return Ok(());
     }
     under_way.moves(&[&refs::holding_ref(&under_way.target.origin.remote, &fetched.tip)])?;
-    Ok(super::hold(repo, under_way.target, fetched)?)
+    let old = super::hold(repo, under_way.target, fetched)?;
+    claim.before = claim.before.or(old);
+    Ok(())
 }
 
 /// Bring the worktree to what was fetched; that may be something newer afterwards.

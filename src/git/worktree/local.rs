@@ -36,6 +36,8 @@ pub(super) struct Base<'a> {
     /// Somebody else may have written that: an entry without stat data is of a file that must be looked into. In an index of
     /// ours, it is of one that an update has not got to.
     pub(super) is_foreign: bool,
+    /// Whether a file may be run counts, see `core.fileMode`. Where it does not, a commit's mode is brought all the same.
+    pub(super) heeds_mode: bool,
 }
 
 /// What a file is, as far as its times and size tell.
@@ -63,7 +65,10 @@ impl Base<'_> {
         let is_kind = match entry.mode {
             Mode::COMMIT => return Verdict::Local(Local::Untracked),
             Mode::SYMLINK => there.kind == Kind::Symlink,
-            mode => there.kind == Kind::File && is_executable == (mode == Mode::FILE_EXECUTABLE),
+            mode => {
+                there.kind == Kind::File
+                    && (!self.heeds_mode || is_executable == (mode == Mode::FILE_EXECUTABLE))
+            }
         };
         let known = &entry.stat;
         let is_known = *known != Stat::default();

@@ -13,7 +13,7 @@ pub(super) struct Double {
 }
 
 /// All of them. A test compares each character with `iconv`, where that is.
-pub(super) static ALL: [Double; 11] = [
+pub(super) static ALL: [Double; 13] = [
     Double {
         names: "SJIS SHIFT-JIS SHIFT_JIS MS_KANJI CSSHIFTJIS",
         encoding: web::SHIFT_JIS,
@@ -32,6 +32,19 @@ pub(super) static ALL: [Double; 11] = [
         encoding: web::EUC_JP,
         is_same: |c, code| {
             code[0] != 0xad && code[0] < 0xf9 && !matches!(c, '∥' | '－' | '～' | '￠' | '￡' | '￢')
+        },
+    },
+    Double {
+        names: "ISO-2022-JP CSISO2022JP ISO2022JP",
+        encoding: web::ISO_2022_JP,
+        // Without what NEC and IBM added, and what the web folds (kana of half the width). Those of JIS X 0201 (`¥`, `‾`)
+        // come back to ASCII elsewhere.
+        is_same: |c, code| {
+            matches!(code, [0x1b, b'$', b'B', 0x21..=0x28 | 0x30..=0x78, ..])
+                && !matches!(
+                    c,
+                    '∥' | '－' | '～' | '￠' | '￡' | '￢' | '\u{ff61}'..='\u{ff9f}'
+                )
         },
     },
     Double {
@@ -78,6 +91,16 @@ pub(super) static ALL: [Double; 11] = [
         },
     },
     Double {
+        names: "BIG5-HKSCS BIG5HKSCS",
+        encoding: web::BIG5,
+        // Hong Kong has other codes for these, or none.
+        is_same: |c, _| {
+            !matches!(c, '\u{af}' | '\u{2cd}' | '\u{2027}' | '€' | '\u{2215}' | '⊕' | '⊙' | '\u{2400}'..='\u{2421}'
+                | '╭'..='╰' | '╴' | '仝' | '嘅' | '廐' | '廴' | '悤' | '无' | '猪' | '癶' | '隶'
+                | '\u{fe51}' | '\u{fe68}' | '／' | '＼' | '～' | '￠' | '￡' | '￣' | '￥')
+        },
+    },
+    Double {
         names: "EUC-KR EUCKR CSEUCKR OSF0004000A",
         encoding: web::EUC_KR,
         is_same: |_, code| matches!(code, [0xa1..=0xff, 0xa1..=0xff]),
@@ -106,19 +129,24 @@ fn is_private(c: char) -> bool {
 impl Double {
     /// `text` in this encoding, or a character of it that may have another code, or one at all, in glibc.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u8>, char> {
-        let mut out = Vec::with_capacity(text.len());
         let mut buffer = [0; 4];
-        for c in text.chars() {
-            if c.is_ascii() {
-                out.push(c as u8);
-                continue;
-            }
+        for c in text.chars().filter(|c| !c.is_ascii()) {
             let (code, _, is_lost) = self.encoding.encode(c.encode_utf8(&mut buffer));
             if is_lost || !(self.is_same)(c, &code) {
                 return Err(c);
             }
-            out.extend_from_slice(&code);
         }
-        Ok(out)
+        // As a whole, since some have shifts.
+        let (out, _, is_lost) = self.encoding.encode(text);
+        if is_lost {
+            return Err(text.chars().find(|c| SHIFTS.contains(c)).unwrap_or_default());
+        }
+        // git does not ask iconv to end the last one.
+        Ok(out.strip_suffix(END).unwrap_or(&out).to_vec())
     }
 }
+
+/// What ISO-2022-JP does not encode of ASCII.
+const SHIFTS: [char; 3] = ['\u{e}', '\u{f}', '\u{1b}'];
+/// How it comes back to ASCII.
+const END: &[u8] = b"\x1b(B";

@@ -1,0 +1,24 @@
+//! Words as they can be typed in a shell.
+
+/// `words`, each quoted if it has to be, with blanks between them.
+pub fn typed(words: impl IntoIterator<Item = String>) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    let quoted = words
+        .into_iter()
+        .map(|word| match !word.is_empty() && word.chars().all(is_plain) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_can_be_typed() {
+        let words = ["once", "-c", "a b/it's.ron", "", "-g", "/srv/site"].map(str::to_owned);
+        assert_eq!(typed(words), r"once -c 'a b/it'\''s.ron' '' -g /srv/site");
+    }
+}
