@@ -27,6 +27,7 @@ mod packs;
 mod rescue;
 mod site;
 mod text;
+mod unread;
 
 pub use error::Error;
 use site::{ALTERNATES, Site};
@@ -78,6 +79,7 @@ pub fn heal(
         // That was no repository of anybody's.
         repository::open(git_dir)?;
     }
+    unread::check(git_dir)?;
     let site = Site::of(git_dir);
     begin(&site)?;
     for damage in text::mend(&site, origin)? {
@@ -93,10 +95,24 @@ pub fn heal(
     packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
     // In a partial clone, what is missing is missing on purpose.
     if !is_partial {
-        let lenders = stop_borrowing(&site, report)?;
+        let lenders = repository::lenders(git_dir);
+        let damaged = stop_borrowing(&site)?;
         let repo = repository::open(git_dir)?;
-        for lost in rescue::rescue(&site, &repo, &lenders, fetched.commit, fsync)? {
-            report.warn(lost);
+        let from = rescue::From {
+            copied: if damaged.is_some() { &lenders } else { &[] },
+            away: unread::away(&lenders),
+        };
+        let lost = rescue::rescue(&site, &repo, from, &fetched, fsync);
+        if lost.is_err() {
+            borrow_again(&site)?;
+        }
+        lost?.into_iter().for_each(|lost| report.warn(lost));
+        if let Some(lender) = damaged {
+            report.warn(format!(
+                "objects in {}, which this repository borrowed, are missing or damaged: what it needs was copied, and it \
+                 borrows no more",
+                lender.display()
+            ));
         }
     }
     settle(&site)?;
@@ -117,15 +133,20 @@ pub fn heal(
 fn begin(site: &Site) -> Result<(), Error> {
     let aside = site.aside();
     fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
-    let (alternates, kept) = (site.alternates(), aside.join(ALTERNATES));
-    if fs::symlink_metadata(&kept).is_ok() && fs::symlink_metadata(&alternates).is_err() {
-        // Not all that it borrows may have been copied.
-        fs::rename(&kept, &alternates).map_err(Error::io("create", &alternates))?;
-    }
+    borrow_again(site)?;
     match fs::remove_file(site.settled()) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &site.settled())(err)),
         _ => Ok(()),
     }
+}
+
+/// Not all that it borrows may have been copied.
+fn borrow_again(site: &Site) -> Result<(), Error> {
+    let (alternates, kept) = (site.alternates(), site.aside().join(ALTERNATES));
+    if fs::symlink_metadata(&kept).is_ok() && fs::symlink_metadata(&alternates).is_err() {
+        fs::rename(&kept, &alternates).map_err(Error::io("create", &alternates))?;
+    }
+    Ok(())
 }
 
 fn settle(site: &Site) -> Result<(), Error> {
@@ -150,19 +171,14 @@ fn damaged_lenders(repo: &gix::Repository) -> Vec<PathBuf> {
 }
 
 /// Let the repository borrow no more if a lender is damaged: what is damaged there would be read rather than what was
-/// fetched, and can be mended by its owner only. Gives the lenders, from which what refs need is then copied.
-fn stop_borrowing(site: &Site, report: &Reporter) -> Result<Vec<PathBuf>, Error> {
+/// fetched, and can be mended by its owner only. Gives the first such; what refs need is then copied from all of them.
+fn stop_borrowing(site: &Site) -> Result<Option<PathBuf>, Error> {
     let damaged = damaged_lenders(&repository::open(&site.git_dir)?);
-    let Some(first) = damaged.first() else {
-        return Ok(Vec::new());
+    let Some(first) = damaged.into_iter().next() else {
+        return Ok(None);
     };
-    let lenders = repository::lenders(&site.git_dir);
     site.put_aside(&site.alternates(), ALTERNATES)?;
-    report.warn(format!(
-        "objects in {}, which this repository borrowed, are missing or damaged: what it needs was copied, and it borrows no more",
-        first.display()
-    ));
-    Ok(lenders)
+    Ok(Some(first))
 }
 
 /// A repository without objects.

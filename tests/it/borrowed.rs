@@ -223,6 +223,70 @@ fn a_lender_is_damaged() {
     }
 }
 
+/// Its disk may be mounted too late: what only it has is not lost.
+#[test]
+fn a_lender_is_away() {
+    if !have("git") {
+        return;
+    }
+    for away in ["not there", "not mounted"] {
+        let (world, mut source) = borrower(true);
+        let (site, lender) = (world.path("site"), world.path("lender.git"));
+        let name = ["-c", "user.name=x", "-c", "user.email=x@x"];
+        let make = ["commit-tree", "-p", "HEAD", "-m", "mine", "HEAD^{tree}"];
+        let mine = git(&lender, &[&name[..], &make].concat()).trim().to_owned();
+        git(&site, &["update-ref", "refs/heads/mine", &mine]);
+        commit(&mut source, 4);
+        fs::rename(&lender, world.path("elsewhere")).unwrap();
+        if away == "not mounted" {
+            fs::create_dir_all(lender.join("objects")).unwrap();
+        }
+        for _ in 0..2 {
+            let ended = world.run(["once", "site"]);
+            assert_eq!(ended.exit, 1, "{away}: {ended:?}");
+            let last = last_line(&ended.err);
+            assert!(last.starts_with("error site repository: "), "{away}: {last}");
+            for words in [
+                "lender.git/objects, which this repository borrows objects from, is not there",
+                "refs/heads/mine needs the object",
+                "(mount it, ",
+                "remove its line from ",
+                "site/.git/objects/info/alternates: ",
+            ] {
+                assert!(last.contains(words), "{away}: {words}: {last}");
+            }
+            assert!(
+                !ended.err.contains("lost") && !ended.err.contains("borrows no more"),
+                "{ended:?}"
+            );
+        }
+        if away == "not mounted" {
+            fs::remove_dir_all(&lender).unwrap();
+        }
+        let alternates = site.join(".git/objects/info/alternates");
+        match away {
+            "not there" => {
+                fs::rename(world.path("elsewhere"), &lender).unwrap();
+                world.deploy();
+                check(&world, 4, away);
+                assert_eq!(
+                    git(&site, &["rev-parse", "refs/heads/mine^{commit}"]).trim(),
+                    mine
+                );
+                assert!(alternates.exists());
+            }
+            // It is gone for good.
+            _ => {
+                fs::write(&alternates, "").unwrap();
+                let ended = world.deploy();
+                assert!(ended.err.contains("refs/heads/mine was at"), "{ended:?}");
+                check(&world, 4, away);
+            }
+        }
+        is_whole(&world);
+    }
+}
+
 #[test]
 fn a_source_borrows() {
     if !have("git") {

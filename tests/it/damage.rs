@@ -5,12 +5,18 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
 use super::{
+    mortal::Mortal,
     source::{Entry, Source, file},
-    world::{Ended, World, copy, git, have, last_line, tree},
+    world::{
+        Ended, World, copy, git, have, last_line,
+        machine::{self, STRANGER},
+        tree,
+    },
 };
 
 /// What a run says that has healed.
@@ -402,4 +408,88 @@ fn a_daemon_heals() {
         assert!(answer.contains(HEALED), "{answer}");
         check(&world, round, "daemon");
     }
+}
+
+/// What cannot be read may be whole: work that is nowhere else is not taken for lost.
+#[test]
+fn what_may_not_be_read_is_not_damage() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(1, "");
+    let git_dir = world.path("site/.git");
+    let made = |args: &[&str]| {
+        let trusted = [
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@x",
+        ];
+        git(&git_dir, &[&trusted[..], args].concat()).trim().to_owned()
+    };
+    let make = |message: &str| made(&["commit-tree", "-p", "HEAD", "-m", message, "HEAD^{tree}"]);
+    let (work, stash) = (make("work"), make("stash"));
+    made(&["update-ref", "refs/heads/work", &work]);
+    made(&["update-ref", "--create-reflog", "refs/stash", &stash]);
+    made(&["repack", "-adfq"]);
+    let packs = || with_extension(&git_dir.join("objects/pack"), &["pack", "idx"]);
+    let mut closed: Vec<PathBuf> = packs();
+    closed.push(git_dir.join("refs/heads/work"));
+    let mortal = Mortal::new(world);
+    let world = &mortal.world;
+    let mut round = 1;
+    let close = |path: &Path, mode: u32, is_roots: bool| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        if is_roots {
+            chown(path, Some(0), Some(0)).unwrap();
+        }
+    };
+    let dir = fs::canonicalize(&git_dir).unwrap();
+    for is_roots in [false, true] {
+        if is_roots && !machine::is_root() {
+            continue;
+        }
+        for paths in [&closed[..], &closed[..1], &closed[1..2], &closed[2..]] {
+            let what = format!("{is_roots} {paths:?}");
+            paths
+                .iter()
+                .for_each(|path| close(path, if is_roots { 0o600 } else { 0 }, is_roots));
+            round += 1;
+            commit(&mut source, round);
+            mortal.give(&source.path);
+            let before = packs();
+            let ended = mortal.run(["once", "site"]);
+            // A ref that no run needs is no matter while all else is whole.
+            if paths.len() > 1 || !paths[0].ends_with("work") {
+                assert_eq!(ended.exit, 1, "{what}: {ended:?}");
+                let last = last_line(&ended.err);
+                assert!(last.starts_with("error site path: "), "{what}: {last}");
+                let advice = match is_roots {
+                    true => format!("as root, type: chown -R {STRANGER} {}", dir.display()),
+                    false => format!("type: chmod -R u+rwX {}", dir.display()),
+                };
+                assert!(last.contains(&advice), "{what}: {last}");
+            }
+            assert!(
+                !ended.err.contains("gone") && !ended.err.contains(HEALED),
+                "{what}: {ended:?}"
+            );
+            assert!(packs().starts_with(&before), "{what}");
+            // The advice works.
+            mortal.give(&git_dir);
+            paths.iter().for_each(|path| close(path, 0o644, false));
+            let ended = mortal.run(["once", "site"]);
+            assert_eq!(ended.exit, 0, "{what}: {ended:?}");
+            assert!(!ended.err.contains("lost"), "{what}: {ended:?}");
+            assert_eq!(
+                made(&["rev-parse", "work", "stash@{0}"]),
+                format!("{work}\n{stash}"),
+                "{what}"
+            );
+            made(&["fsck", "--strict", "--no-dangling"]);
+        }
+    }
+    assert_eq!(world.site(), files(round));
 }

@@ -9,11 +9,11 @@ use std::{
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::{
-    Error,
-    error::{is_denial, user},
+use super::{Error, error::is_denial};
+use crate::{
+    config::Target,
+    git::{fetch, heal},
 };
-use crate::{config::Target, git::fetch};
 
 /// How many files and directories of a repository are looked at. This is after a failure, and one is enough.
 const MAX_FILES: usize = 100_000;
@@ -25,7 +25,14 @@ pub(super) fn blame(err: Error, target: &Target) -> Error {
         return err;
     }
     let git_dir = target.site.git_dir();
-    match closed(&git_dir, us) {
+    let found = match &err {
+        // That is the one; and what cannot be read for another reason is nobody's fault.
+        Error::Heal(heal::Error::Unread { path, .. }) => foreign(path, us)
+            .filter(|_| is_denial(&err))
+            .filter(|(path, _)| path.starts_with(&git_dir)),
+        _ => closed(&git_dir, us),
+    };
+    match found {
         Some((path, owner)) => Error::Owned {
             source: Box::new(err),
             path: path.display().to_string(),
@@ -35,20 +42,6 @@ pub(super) fn blame(err: Error, target: &Target) -> Error {
         },
         None => err,
     }
-}
-
-/// What another user has left in the repository of `target` that this process may not use, in words; if there is something.
-pub(super) fn remark(target: &Target) -> Option<String> {
-    let us = rustix::process::geteuid().as_raw();
-    let git_dir = target.site.git_dir();
-    let (path, owner) = closed(&git_dir, us).filter(|_| us != 0)?;
-    Some(format!(
-        "{} belongs to {}, and gitsocket runs as the user {us}: as root, type: chown -R {us} {}; and let no other user \
-         deploy there",
-        path.display(),
-        user(owner),
-        git_dir.display()
-    ))
 }
 
 /// gitoxide takes a pack that it may not read for one that is not there.
@@ -62,12 +55,20 @@ fn may_be_denied(err: &Error) -> bool {
     }
 }
 
+/// `path`, if it is another user's than `us`, and who that is.
+fn foreign(path: &Path, us: u32) -> Option<(PathBuf, u32)> {
+    let owner = fs::symlink_metadata(path).ok()?.uid();
+    (owner != us).then(|| (path.into(), owner))
+}
+
 /// What in the repository at `git_dir` another user has, and `us` may not use as git would, and who that is.
 fn closed(git_dir: &Path, us: u32) -> Option<(PathBuf, u32)> {
     let mut dirs = vec![git_dir.to_owned()];
     let mut seen = 0;
     while let Some(path) = dirs.pop() {
-        let meta = fs::symlink_metadata(&path).ok()?;
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         seen += 1;
         if seen > MAX_FILES {
             return None;

@@ -4,9 +4,7 @@ use std::{io, path::Path};
 
 use gix::ObjectId;
 
-use super::{
-    Context, Error, NO_MARK, Reached, UnderWay, adopt::Claim, owner, retry::Backoff, update_options,
-};
+use super::{Context, Error, NO_MARK, Reached, UnderWay, adopt::Claim, retry::Backoff, update_options};
 use crate::{
     base::fault::Blame as _,
     config::Target,
@@ -153,9 +151,6 @@ fn unmarked(git_dir: &Path) -> impl FnOnce(io::Error) -> refs::Error {
 fn heal(under_way: &UnderWay<'_>, claim: &mut Claim) -> Result<(gix::Repository, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
     claim.may_mend(under_way)?;
-    if let Some(why) = owner::remark(target) {
-        context.events.warn(why);
-    }
     let git_dir = under_way.git_dir();
     under_way.fetches().map_err(unmarked(git_dir))?;
     let (repo, fetched) = heal::heal(

@@ -26,6 +26,34 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// What may be whole cannot be read.
+    #[error("the repository cannot be healed while {path} cannot be read: {source}")]
+    Unread {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+        /// What to do.
+        #[help]
+        help: String,
+    },
+    /// Refs need what may be in a lender that is not there.
+    #[error(
+        "{path}, which this repository borrows objects from, is not there, and {what}: nothing was given up"
+    )]
+    #[diagnostic(help(
+        "mount it, or bring it back, and the next run goes on; if it is gone for good, remove its line from {}: then refs \
+         that need what no other has go, by name",
+        alternates.display()
+    ))]
+    Away {
+        /// The object directory.
+        path: PathBuf,
+        /// What needs it.
+        what: String,
+        /// The file that names it.
+        alternates: PathBuf,
+    },
     /// The index of a pack could not be written again.
     #[error("cannot write the index of {path} again: {reason}")]
     #[diagnostic(help("free space; the next run goes on"))]
@@ -55,8 +83,8 @@ impl Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Io { source, .. } => kind_of_io(source),
-            Self::Index { .. } => Kind::Repository,
+            Self::Io { source, .. } | Self::Unread { source, .. } => kind_of_io(source),
+            Self::Index { .. } | Self::Away { .. } => Kind::Repository,
             Self::Repository(err) => err.kind(),
             Self::Fetch(err) => err.kind(),
         }

@@ -9,7 +9,7 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, site::Site};
+use super::{Error, site::Site, unread};
 use crate::{
     base::bounded,
     git::{
@@ -33,15 +33,18 @@ enum State {
 /// Whether all packs in the directory `objects` are as they were written, and its loose objects can be read.
 pub(super) fn are_sound(objects: &Path, hash: gix::hash::Kind) -> bool {
     let packs = packs(&objects.join("pack"));
-    packs.is_ok_and(|packs| packs.iter().all(|pack| state(pack, hash) == State::Sound))
-        && damaged_loose(objects, hash).is_empty()
+    packs.is_ok_and(|packs| {
+        packs
+            .iter()
+            .all(|pack| matches!(state(objects, pack, hash), Ok(State::Sound)))
+    }) && damaged_loose(objects, hash).is_ok_and(|damaged| damaged.is_empty())
 }
 
 /// Move aside what is damaged.
 pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error> {
-    let dir = site.pack_dir();
+    let (dir, git_dir) = (site.pack_dir(), &site.git_dir);
     for pack in packs(&dir).map_err(Error::io("list", &dir))? {
-        match state(&pack, hash) {
+        match state(git_dir, &pack, hash)? {
             State::Sound => {}
             State::Index => write_index(site, &pack, hash)?,
             State::Damaged => {
@@ -58,12 +61,12 @@ pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error>
         for extension in ["rev", "bitmap"] {
             // They only save time.
             let part = pack.with_extension(extension);
-            if part.exists() && trailer(&part, hash).is_none() {
+            if part.exists() && trailer(git_dir, &part, hash)?.is_none() {
                 fs::remove_file(&part).map_err(Error::io("remove", &part))?;
             }
         }
     }
-    for (id, path) in damaged_loose(&site.git_dir.join("objects"), hash) {
+    for (id, path) in damaged_loose(&git_dir.join("objects"), hash)? {
         site.put_aside(&path, &id.to_string())?;
     }
     Ok(())
@@ -88,23 +91,27 @@ fn packs(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(packs)
 }
 
-fn state(pack: &Path, hash: gix::hash::Kind) -> State {
-    let Some(checksum) = trailer(pack, hash) else {
-        return State::Damaged;
+fn state(git_dir: &Path, pack: &Path, hash: gix::hash::Kind) -> Result<State, Error> {
+    let Some(checksum) = trailer(git_dir, pack, hash)? else {
+        return Ok(State::Damaged);
     };
     let index = pack.with_extension("idx");
-    let named = trailer(&index, hash)
+    let named = trailer(git_dir, &index, hash)?
         .and_then(|_| gix_pack::index::File::at(&index, hash).ok())
         .map(|index| index.pack_checksum());
-    match named == Some(checksum) {
+    Ok(match named == Some(checksum) {
         true => State::Sound,
         false => State::Index,
-    }
+    })
 }
 
 /// The hash at the end of a file, if it is that of the rest.
-fn trailer(path: &Path, hash: gix::hash::Kind) -> Option<ObjectId> {
-    let file = bounded::open(path).ok()?;
+fn trailer(git_dir: &Path, path: &Path, hash: gix::hash::Kind) -> Result<Option<ObjectId>, Error> {
+    let file = unread::or_damaged(git_dir, path, bounded::open(path))?;
+    Ok(file.and_then(|file| trailer_of(file, hash)))
+}
+
+fn trailer_of(file: File, hash: gix::hash::Kind) -> Option<ObjectId> {
     let length = hash.len_in_bytes();
     let rest = file.metadata().ok()?.len().checked_sub(length as u64)?;
     let mut file = BufReader::with_capacity(CHUNK_BYTES, file);
@@ -135,7 +142,7 @@ fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Er
 }
 
 /// Loose objects whose content is not what their name says.
-fn damaged_loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBuf)> {
+fn damaged_loose(objects: &Path, hash: gix::hash::Kind) -> Result<Vec<(ObjectId, PathBuf)>, Error> {
     let store = gix::odb::loose::Store::at(objects, hash);
     let mut buf = Vec::new();
     let mut is_damaged = |id: &ObjectId| match store.try_find(id, &mut buf) {
@@ -151,7 +158,9 @@ fn damaged_loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, PathBu
     let ids = store.iter().filter_map(Result::ok).filter(|id| is_damaged(id));
     ids.map(|id| {
         let hex = id.to_string();
-        (id, objects.join(&hex[..2]).join(&hex[2..]))
+        let path = objects.join(&hex[..2]).join(&hex[2..]);
+        unread::check_one(objects, &path)?;
+        Ok((id, path))
     })
     .collect()
 }

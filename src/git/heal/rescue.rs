@@ -1,6 +1,9 @@
 //! What refs need, and only a damaged pack or lender has, is written again. A ref that needs what is lost goes, and is named.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use gix::{
     ObjectId,
@@ -14,26 +17,44 @@ use gix_pack::Find as _;
 use super::{
     Error,
     site::{Site, id_of, replace},
-    text,
+    text, unread,
 };
 use crate::{
     base::{bounded, durable},
-    git::repository::Sharing,
+    git::{fetch, refs::Tip, repository::Sharing},
 };
 
 /// Bytes of unpacked objects that are kept while trees are read.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Rescue what can be rescued, also from `lenders`, object directories that are borrowed from no more; what was lost.
+/// Whose objects the refs may need.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From<'a> {
+    /// Object directories that are borrowed from no more.
+    pub(super) copied: &'a [PathBuf],
+    /// One that is not there: what only that has is not lost yet.
+    pub(super) away: Option<&'a Path>,
+}
+
+/// Rescue what can be rescued; what was lost.
 pub(super) fn rescue(
     site: &Site,
     repo: &gix::Repository,
-    lenders: &[PathBuf],
-    tip: ObjectId,
+    from: From<'_>,
+    fetched: &fetch::Outcome,
     fsync: bool,
 ) -> Result<Vec<String>, Error> {
-    let mut rescue = Rescue::new(site, repo, lenders);
-    drop(rescue.follow(tip));
+    let mut rescue = Rescue::new(site, repo, from.copied)?;
+    drop(rescue.follow(fetched.commit));
+    if let Some(path) = from.away
+        && let Some(what) = rescue.may_be_away(&fetched.tip)
+    {
+        return Err(Error::Away {
+            path: path.into(),
+            what,
+            alternates: site.alternates(),
+        });
+    }
     let mut said = Vec::new();
     let mut going = Vec::new();
     for (name, id) in refs(repo) {
@@ -137,19 +158,28 @@ struct Rescue<'a> {
 }
 
 impl<'a> Rescue<'a> {
-    fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Self {
+    fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Result<Self, Error> {
         let mut objects = repo.objects.clone();
         objects.ignore_replacements = true;
         objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         let dirs = lenders.iter().map(|objects| objects.join("pack"));
-        let damaged = dirs
+        let indices = dirs
             .chain([site.aside()])
             .flat_map(|dir| fs::read_dir(dir).into_iter().flatten())
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|ext| ext == "idx"))
-            .filter_map(|path| gix_pack::Bundle::at(path, repo.object_hash()).ok())
-            .collect();
-        Self {
+            .filter(|path| path.extension().is_some_and(|ext| ext == "idx"));
+        let mut damaged = Vec::new();
+        for path in indices {
+            match gix_pack::Bundle::at(&path, repo.object_hash()) {
+                Ok(bundle) => damaged.push(bundle),
+                Err(_) => {
+                    for part in [&path, &path.with_extension("pack")] {
+                        unread::check_one(&site.git_dir, part)?;
+                    }
+                }
+            }
+        }
+        Ok(Self {
             site,
             repo,
             db: objects.into_inner(),
@@ -162,7 +192,34 @@ impl<'a> Rescue<'a> {
             cut: text::cuts(&site.git_dir.join("shallow")).into_iter().collect(),
             new_cuts: Vec::new(),
             rescued: Vec::new(),
+        })
+    }
+
+    /// The first that is not whole of what only a user of the repository writes: branches and tags, the stash, `HEAD`. What
+    /// holds what was fetched, the remote gives again.
+    fn may_be_away(&mut self, tip: &Tip) -> Option<String> {
+        let is_fetched = |name: &gix::refs::FullName| match tip {
+            _ if name.as_bstr().starts_with(b"refs/remotes/") => true,
+            Tip::Branch(tip) | Tip::Tag(tip, _) => name.as_bstr() == tip.as_str(),
+            Tip::Detached => false,
+        };
+        for (name, id) in refs(self.repo) {
+            if !is_fetched(&name)
+                && let Err(lost) = self.follow(id)
+            {
+                return Some(format!("{name} needs {lost}"));
+            }
         }
+        let stash = bounded::read(&self.site.git_dir.join("logs/refs/stash"), bounded::LIST);
+        let stash = stash.unwrap_or_default();
+        let is_whole = stash.lines_with_terminator().all(|line| self.is_line_whole(line));
+        (!is_whole).then(|| "a stash needs what is nowhere else".into())
+    }
+
+    /// Whether what a line of a reflog names is here.
+    fn is_line_whole(&mut self, line: &[u8]) -> bool {
+        let mut ids = line.splitn(3, |byte| *byte == b' ').take(2).map(id_of);
+        ids.all(|id| id.is_some_and(|id| id.is_null() || self.follow(id).is_ok()))
     }
 
     /// Meet `root` and all it leads to, unless something of it is lost.
@@ -301,8 +358,7 @@ impl<'a> Rescue<'a> {
         };
         let (mut kept, mut dropped) = (Vec::with_capacity(text.len()), 0);
         for line in text.lines_with_terminator() {
-            let mut ids = line.splitn(3, |byte| *byte == b' ').take(2).map(id_of);
-            match ids.all(|id| id.is_some_and(|id| id.is_null() || self.follow(id).is_ok())) {
+            match self.is_line_whole(line) {
                 true => kept.extend_from_slice(line),
                 false => dropped += 1,
             }

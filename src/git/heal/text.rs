@@ -12,6 +12,7 @@ use gix::{ObjectId, bstr::ByteSlice as _, refs::FullName};
 use super::{
     Error,
     site::{Site, id_of, replace},
+    unread,
 };
 use crate::{
     base::bounded,
@@ -45,7 +46,7 @@ fn caches(site: &Site) {
 
 fn head(site: &Site, origin: &Origin, said: &mut Vec<String>) -> Result<(), Error> {
     let path = site.git_dir.join("HEAD");
-    if is_ref(&path) {
+    if is_ref(&site.git_dir, &path)? {
         return Ok(());
     }
     let branch = match &origin.revision {
@@ -60,17 +61,15 @@ fn head(site: &Site, origin: &Origin, said: &mut Vec<String>) -> Result<(), Erro
 }
 
 /// Whether the file is what git takes for a ref.
-fn is_ref(path: &Path) -> bool {
-    let Ok(text) = bounded::read(path, bounded::LINE) else {
-        return false;
-    };
-    match text.strip_prefix(b"ref: ") {
+fn is_ref(git_dir: &Path, path: &Path) -> Result<bool, Error> {
+    let text = unread::or_damaged(git_dir, path, bounded::read(path, bounded::LINE))?;
+    Ok(text.is_some_and(|text| match text.strip_prefix(b"ref: ") {
         Some(name) => is_name(name.trim()),
         None => text
             .lines()
             .next()
             .is_some_and(|line| id_of(line.trim()).is_some()),
-    }
+    }))
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -91,7 +90,7 @@ fn loose_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
             };
             if meta.is_dir() {
                 dirs.push(path);
-            } else if !meta.is_symlink() && !is_ref(&path) {
+            } else if !meta.is_symlink() && !is_ref(&site.git_dir, &path)? {
                 let name = path.strip_prefix(&site.git_dir).unwrap_or(&path).display();
                 said.push(format!(
                     "the ref {name} was damaged, and is gone; its reflog has what it was"
@@ -118,9 +117,8 @@ type Packed = (ObjectId, Option<ObjectId>);
 fn packed_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
     let path = site.git_dir.join("packed-refs");
     let text = match bounded::read(&path, bounded::LIST) {
-        Ok(text) => text,
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(_) => Vec::new(),
+        text => unread::or_damaged(&site.git_dir, &path, text)?.unwrap_or_default(),
     };
     let (refs, bad) = parse_packed(&text);
     let mut sorted = b"# pack-refs with: peeled fully-peeled sorted \n".to_vec();
@@ -177,9 +175,8 @@ fn parse_packed(text: &[u8]) -> (BTreeMap<Vec<u8>, Packed>, usize) {
 fn shallow(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
     let path = site.git_dir.join("shallow");
     let text = match bounded::read(&path, bounded::LIST) {
-        Ok(text) => text,
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(_) => Vec::new(),
+        text => unread::or_damaged(&site.git_dir, &path, text)?.unwrap_or_default(),
     };
     let ids = parse_cuts(&text);
     if !text.is_empty() && ids.len() == text.lines().count() {
@@ -253,8 +250,8 @@ mod tests {
             ("", false),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(is_ref(&path), is, "{text:?}");
+            assert_eq!(is_ref(dir.path(), &path).unwrap(), is, "{text:?}");
         }
-        assert!(!is_ref(&dir.path().join("none")));
+        assert!(!is_ref(dir.path(), &dir.path().join("none")).unwrap());
     }
 }
