@@ -6,6 +6,8 @@
 //! A `.gitignore` is only read above something untracked, by `ignored`.
 //! What cannot be removed does not stop it; the first such error is reported at its end.
 
+mod removed;
+
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
@@ -16,6 +18,7 @@ use gix::{
     index::entry::Mode,
 };
 
+use self::removed::{Before, Removed};
 use super::{
     Error,
     context::Context,
@@ -105,26 +108,6 @@ struct Walk<'w, 'i, 'a> {
     keep: Keep,
 }
 
-/// What was removed. Outermost first: a directory stands for all that was in it.
-#[derive(Default)]
-struct Removed {
-    marked: Mark,
-    /// The first names, and whether files were there. Those of empty directories only in a dry run.
-    paths: Vec<(BString, bool)>,
-    /// How many names are kept.
-    limit: usize,
-    /// How many files there were, in directories that went with them or not.
-    files: u64,
-}
-
-/// How much was removed.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    count: u64,
-    /// Without empty directories.
-    lost: u64,
-}
-
 /// What is known of a directory before it is entered.
 #[derive(Clone, Copy)]
 struct Place {
@@ -160,14 +143,6 @@ struct Frame {
     unlisted: Vec<BString>,
     /// What had been removed before.
     before: Before,
-}
-
-/// What had been removed when a directory was entered.
-#[derive(Clone, Copy)]
-struct Before {
-    marked: Mark,
-    paths: usize,
-    files: u64,
 }
 
 impl Walk<'_, '_, '_> {
@@ -434,42 +409,6 @@ impl Walk<'_, '_, '_> {
         if self.trouble.is_none() {
             self.trouble = Some(self.cx.failed(action, path, err));
         }
-    }
-}
-
-impl Removed {
-    fn before(&self) -> Before {
-        Before {
-            marked: self.marked,
-            paths: self.paths.len(),
-            files: self.files,
-        }
-    }
-
-    fn go_back_to(&mut self, before: Before) {
-        self.marked = before.marked;
-        self.paths.truncate(before.paths);
-    }
-
-    fn add(&mut self, path: &BStr, has_files: bool) {
-        self.marked.count += 1;
-        self.marked.lost += u64::from(has_files);
-        let is_told = has_files || self.limit == usize::MAX;
-        if is_told && self.paths.len() < self.limit {
-            let path = dirs::shown(path);
-            // All that is too deep to be shown is one.
-            if self.paths.last().is_none_or(|(last, _)| *last != path) {
-                self.paths.push((path, has_files));
-            }
-        }
-    }
-
-    /// What was, or held, files.
-    fn lost(&self) -> Named {
-        let names = self.paths.iter().filter(|(_, has_files)| *has_files);
-        let names: Vec<String> = names.take(Named::MAX).map(|(path, _)| path.to_string()).collect();
-        let more = self.marked.lost.saturating_sub(names.len() as u64);
-        Named { names, more }
     }
 }
 
