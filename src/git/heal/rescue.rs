@@ -209,8 +209,8 @@ impl<'a> Rescue<'a> {
         })
     }
 
-    /// The first that is not whole of what only a user of the repository writes: branches and tags, the stash, `HEAD`. What
-    /// holds what was fetched, the remote gives again.
+    /// What is not whole first of what only a user of the repository writes: branches, tags, stashes. What holds what was
+    /// fetched, the remote gives again.
     fn may_be_away(&mut self, tip: &Tip) -> Result<Option<String>, Error> {
         let is_fetched = |name: &gix::refs::FullName| match tip {
             _ if name.as_bstr().starts_with(b"refs/remotes/") => true,
