@@ -3,6 +3,7 @@
 //! Everything is fetched again, into a repository without objects: the usual negotiation would offer what is damaged, and
 //! ask for nothing where the tip exists. What came is looked through, and only then appears beside the rest. Damaged packs
 //! are moved aside, with what of them refs need and nobody else has kept; a ref that needs what is lost goes, by name.
+//! Only what was read and is wrong is damaged: where something may not be read, or a disk is not mounted, healing stops.
 //!
 //! All of it is in `gitsocket/heal` below the git directory: as long as that says not that it is settled, the next run
 //! begins again, so that a kill anywhere does no harm. It goes when a run has succeeded.

@@ -114,6 +114,48 @@ fn an_update_that_does_not_fit() {
     check(&world, &files([("a", file("2")), ("b", big)]), "an update");
 }
 
+/// What only a damaged pack has is not lost as there is no room to write it again.
+#[test]
+fn what_is_rescued_does_not_fit() {
+    let Some((world, mut source, disk)) = world(20 << 10) else {
+        return;
+    };
+    if !have("git") {
+        return;
+    }
+    world.deploy();
+    let site = world.path("disk/site");
+    let made = |args: &[&str]| git(&site, args).trim().to_owned();
+    let Entry::File(bytes) = big(3 << 20) else {
+        unreachable!()
+    };
+    std::fs::write(world.path("big"), bytes).unwrap();
+    let blob = made(&["hash-object", "-w", world.path("big").to_str().unwrap()]);
+    made(&["update-ref", "refs/tags/work", &blob]);
+    made(&["repack", "-adfq"]);
+    // Its last byte is that of its checksum.
+    let pack = tree(&site.join(".git/objects/pack"));
+    let pack = pack.keys().find(|name| name.ends_with(".pack")).unwrap();
+    let pack = site.join(".git/objects/pack").join(pack);
+    let mut bytes = std::fs::read(&pack).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::remove_file(&pack).unwrap();
+    std::fs::write(&pack, bytes).unwrap();
+    // As if a run had met it, and was killed.
+    std::fs::create_dir_all(site.join(".git/gitsocket/heal")).unwrap();
+    source.commit([("a", file("2"))]);
+    let ballast = disk.fill(1024);
+    let ended = world.run(["once", "site"]);
+    assert!(!ended.err.contains("lost"), "{ended:?}");
+    told(last_line(&ended.err));
+    assert_eq!(made(&["rev-parse", "refs/tags/work"]), blob);
+    drop(ballast);
+    let ended = world.deploy();
+    assert!(!ended.err.contains("lost"), "{ended:?}");
+    assert_eq!(made(&["cat-file", "-s", "refs/tags/work"]), (3 << 20).to_string());
+    check(&world, &files([("a", file("2"))]), "rescued");
+}
+
 /// A pack ends before it has filled the disk: others have room left, too.
 #[test]
 fn a_pack_that_would_fill_the_disk() {

@@ -1,7 +1,7 @@
 //! What refs need, and only a damaged pack or lender has, is written again. A ref that needs what is lost goes, and is named.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,11 @@ use super::{
 };
 use crate::{
     base::{bounded, durable},
-    git::{fetch, refs::Tip, repository::Sharing},
+    git::{
+        fetch,
+        refs::Tip,
+        repository::{Sharing, reason},
+    },
 };
 
 /// Bytes of unpacked objects that are kept while trees are read.
@@ -47,7 +51,7 @@ pub(super) fn rescue(
     let mut rescue = Rescue::new(site, repo, from.copied)?;
     drop(rescue.follow(fetched.commit));
     if let Some(path) = from.away
-        && let Some(what) = rescue.may_be_away(&fetched.tip)
+        && let Some(what) = rescue.may_be_away(&fetched.tip)?
     {
         return Err(Error::Away {
             path: path.into(),
@@ -57,7 +61,7 @@ pub(super) fn rescue(
     }
     let mut said = Vec::new();
     let mut going = Vec::new();
-    for (name, id) in refs(repo) {
+    for (name, id) in refs(repo)? {
         if let Err(lost) = rescue.follow(id) {
             said.push(format!(
                 "{name} was at {id}, which needs {lost}: that is lost, neither here nor in the remote; the ref is gone"
@@ -84,6 +88,7 @@ pub(super) fn rescue(
             "{dropped} lines of reflogs named what is lost, and are gone"
         ));
     }
+    rescue.may_give_up()?;
     rescue.store(fsync)?;
     for name in going {
         delete(repo, name)?;
@@ -92,16 +97,23 @@ pub(super) fn rescue(
 }
 
 /// The refs, and what they point to.
-fn refs(repo: &gix::Repository) -> Vec<(gix::refs::FullName, ObjectId)> {
-    let Ok(refs) = repo.references() else {
-        return Vec::new();
-    };
-    let Ok(refs) = refs.all() else {
-        return Vec::new();
-    };
-    refs.filter_map(Result::ok)
+fn refs(repo: &gix::Repository) -> Result<Vec<(gix::refs::FullName, ObjectId)>, Error> {
+    let unread = |err: gix::Error| Error::io("read", &repo.git_dir().join("refs"))(system(&err));
+    let platform = repo.references().map_err(unread)?;
+    let refs = platform.all().map_err(unread)?;
+    Ok(refs
+        .filter_map(Result::ok)
         .filter_map(|r| Some((r.name().to_owned(), r.target().try_id()?.to_owned())))
-        .collect()
+        .collect())
+}
+
+/// The system's error that led to `err`.
+fn system(err: &gix::Error) -> io::Error {
+    let system = err.downcast_any_ref::<io::Error>();
+    match system.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(system.map_or(io::ErrorKind::Other, io::Error::kind), reason(err)),
+    }
 }
 
 /// What the index names. One that cannot be read names nothing.
@@ -126,9 +138,8 @@ fn delete(repo: &gix::Repository, name: gix::refs::FullName) -> Result<(), Error
         name,
         deref: false,
     };
-    crate::git::repository::edit_ref(repo, edit).map_err(|err| {
-        Error::io("remove", &path)(std::io::Error::other(crate::git::repository::reason(&err)))
-    })
+    crate::git::repository::edit_ref(repo, edit)
+        .map_err(|err| Error::io("remove", &path)(io::Error::other(reason(&err))))
 }
 
 /// What is lost.
@@ -155,6 +166,8 @@ struct Rescue<'a> {
     /// Such that were found.
     new_cuts: Vec<ObjectId>,
     rescued: Vec<ObjectId>,
+    /// Why something may seem lost that is not.
+    failed: Option<io::Error>,
 }
 
 impl<'a> Rescue<'a> {
@@ -192,28 +205,29 @@ impl<'a> Rescue<'a> {
             cut: text::cuts(&site.git_dir.join("shallow")).into_iter().collect(),
             new_cuts: Vec::new(),
             rescued: Vec::new(),
+            failed: None,
         })
     }
 
-    /// The first that is not whole of what only a user of the repository writes: branches and tags, the stash, `HEAD`. What
-    /// holds what was fetched, the remote gives again.
-    fn may_be_away(&mut self, tip: &Tip) -> Option<String> {
+    /// What is not whole first of what only a user of the repository writes: branches, tags, stashes. What holds what was
+    /// fetched, the remote gives again.
+    fn may_be_away(&mut self, tip: &Tip) -> Result<Option<String>, Error> {
         let is_fetched = |name: &gix::refs::FullName| match tip {
             _ if name.as_bstr().starts_with(b"refs/remotes/") => true,
             Tip::Branch(tip) | Tip::Tag(tip, _) => name.as_bstr() == tip.as_str(),
             Tip::Detached => false,
         };
-        for (name, id) in refs(self.repo) {
+        for (name, id) in refs(self.repo)? {
             if !is_fetched(&name)
                 && let Err(lost) = self.follow(id)
             {
-                return Some(format!("{name} needs {lost}"));
+                return Ok(Some(format!("{name} needs {lost}")));
             }
         }
         let stash = bounded::read(&self.site.git_dir.join("logs/refs/stash"), bounded::LIST);
         let stash = stash.unwrap_or_default();
         let is_whole = stash.lines_with_terminator().all(|line| self.is_line_whole(line));
-        (!is_whole).then(|| "a stash needs what is nowhere else".into())
+        Ok((!is_whole).then(|| "a stash needs what is nowhere else".into()))
     }
 
     /// Whether what a line of a reflog names is here.
@@ -252,8 +266,14 @@ impl<'a> Rescue<'a> {
     fn expand(&mut self, id: &ObjectId, stack: &mut Vec<(ObjectId, bool)>) -> bool {
         let mut buf = Vec::new();
         let here = match self.db.try_find(id, &mut buf) {
-            Ok(Some((data, _))) => Some((data.kind, data.data.to_vec())),
-            _ => None,
+            Ok(found) => found.map(|(data, _)| (data.kind, data.data.to_vec())),
+            Err(err) => {
+                let err = system(&err);
+                if !unread::is_damage(&err) {
+                    self.failed.get_or_insert(err);
+                }
+                None
+            }
         };
         let Some((kind, buf)) = here.or_else(|| self.bring_back(id)) else {
             return false;
@@ -314,9 +334,20 @@ impl<'a> Rescue<'a> {
     fn bring_back(&mut self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
         let packed = self.damaged.iter().find_map(|bundle| read(bundle, id));
         let (kind, data) = packed.or_else(|| self.loose.iter().find_map(|store| read_loose(store, id)))?;
-        self.repo.objects.write_buf(kind, &data).ok()?;
+        if let Err(err) = self.repo.objects.write_buf(kind, &data) {
+            self.failed.get_or_insert(system(&err));
+            return None;
+        }
         self.rescued.push(*id);
         Some((kind, data))
+    }
+
+    /// What was not found is lost, unless a disk is full, or too many files are open.
+    fn may_give_up(&mut self) -> Result<(), Error> {
+        let objects = self.site.git_dir.join("objects");
+        self.failed.take().map_or(Ok(()), |err| {
+            Err(Error::io("rescue what refs need in", &objects)(err))
+        })
     }
 
     /// Have what was written on the disk.
@@ -364,6 +395,7 @@ impl<'a> Rescue<'a> {
             }
         }
         if dropped > 0 {
+            self.may_give_up()?;
             replace(self.site, path, &kept)?;
         }
         Ok(dropped)

@@ -54,7 +54,7 @@ fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Whether a file that gave `err` is damaged or not there, rather than out of reach for now.
-fn is_damage(err: &io::Error) -> bool {
+pub(super) fn is_damage(err: &io::Error) -> bool {
     use io::ErrorKind as E;
     let is_out_of_reach = matches!(
         err.kind(),
