@@ -21,6 +21,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, atomic::Ordering},
 };
@@ -31,9 +32,12 @@ use self::{
     attributes::Sources, context::Context, left::Left, local::Base, memory::Remembered, plan::Plan,
     stored::Stored, walk::Found,
 };
-use crate::base::{
-    mutex,
-    report::{Lost, Mixed, Report, Reporter},
+use crate::{
+    base::{
+        mutex,
+        report::{Lost, Mixed, Report, Reporter},
+    },
+    git::refs,
 };
 
 mod apply;
@@ -121,7 +125,7 @@ pub fn losses(
     (head, commit): (Option<gix::ObjectId>, gix::ObjectId),
     options: &Options<'_>,
 ) -> Result<Lost, Error> {
-    let met = Arc::new(Mutex::new(Lost::default()));
+    let met = Arc::new(Mutex::new((Lost::default(), HashSet::new())));
     let report = Reporter::new({
         let met = met.clone();
         move |report| {
@@ -131,7 +135,9 @@ pub fn losses(
                 ..
             } = report
             {
-                mutex::lock(&met).note(local, path);
+                let (lost, paths) = &mut *mutex::lock(&met);
+                lost.note(local, path.clone());
+                paths.insert(path);
             }
         }
     });
@@ -141,8 +147,30 @@ pub fn losses(
         ..*options
     };
     update_from(repo, (commit, Whose::Others(head)), &options)?;
-    let met = std::mem::take(&mut *mutex::lock(&met));
-    Ok(met)
+    let (mut lost, paths) = std::mem::take(&mut *mutex::lock(&met));
+    let old = Stored::read(options.index, repo.object_hash());
+    if old.may_have_staged() {
+        let (head, new) = (tree_of(repo, head, &old)?, tree_of(repo, Some(commit), &old)?);
+        let mut cx = Context::new(repo, &options)?;
+        for (local, path) in local::only_staged(&mut cx, &old, (&head, &new)) {
+            if !paths.contains(&path.to_string()) {
+                lost.note(local, path);
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// The files of a commit; none, if there is none.
+fn tree_of<'o>(
+    repo: &gix::Repository,
+    commit: Option<gix::ObjectId>,
+    old: &'o Stored,
+) -> Result<Cow<'o, gix::index::State>, Error> {
+    match commit {
+        Some(commit) => Ok(plan::tree(repo, commit, old)?.index),
+        None => Ok(Cow::Owned(stored::empty(old))),
+    }
 }
 
 /// Who has written files and index, as far as that is known.
@@ -172,14 +200,20 @@ fn update_from(
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
     let head = match whose {
-        Whose::Ours => Cow::Borrowed(&*old.index),
-        Whose::Others(None) => Cow::Owned(stored::empty(&old)),
-        Whose::Others(Some(head)) => plan::tree(repo, head, &old)?.index,
+        // What was staged is compared as what others have written; if something is left of an update, that is not known.
+        Whose::Ours => match old.may_have_staged()
+            && (!found.checks.is_empty() || !plan.delete.is_empty())
+            && mixed(repo.git_dir()).is_none()
+        {
+            true => tree_of(repo, refs::head(repo), &old).ok(),
+            false => None,
+        },
+        Whose::Others(head) => Some(tree_of(repo, head, &old)?),
     };
     let base = Base {
-        index: &head,
+        index: head.as_deref().unwrap_or(&old.index),
         old: &old,
-        is_foreign: matches!(whose, Whose::Others(_)),
+        is_foreign: head.is_some(),
         heeds_mode: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
     };
     let attributes = match found.checks.is_empty() && plan.delete.is_empty() {

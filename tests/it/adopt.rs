@@ -415,6 +415,54 @@ fn a_mode_that_git_overlooks_is_no_edit() {
     assert!(ended.err.contains("; edits undone in: a\n"), "{ended:?}");
 }
 
+/// What was staged is in the index, and may be nowhere else.
+#[test]
+fn what_was_staged_is_named() {
+    let Some((world, mut source, site)) = cloned(&[("a", "1"), ("b", "1"), ("c", "1")]) else {
+        return;
+    };
+    // In the index alone.
+    world.write("site/a", "staged");
+    world.write("site/new", "staged");
+    git(&site, &["add", "a", "new"]);
+    world.write("site/a", "1");
+    fs::remove_file(site.join("new")).unwrap();
+    let words = ["edited files: a; untracked files: new;"];
+    refused(&world.run(["once", "site"]), &words);
+    // In the worktree, too.
+    git(&site, &["checkout-index", "-f", "a", "new"]);
+    refused(&world.run(["once", "site"]), &words);
+    git(&site, &["reset", "-q", "--hard"]);
+    world.deploy();
+    let staged = || {
+        world.write("site/a", "staged");
+        world.write("site/new", "staged");
+        world.write("site/c", "edited");
+        git(&site, &["add", "a", "new"]);
+    };
+    for commit in [false, true] {
+        staged();
+        if commit {
+            source.commit([("a", file("2")), ("b", file("2")), ("c", file("1"))]);
+        }
+        let ended = world.deploy();
+        assert!(
+            ended
+                .err
+                .contains("; edits undone in: a, c; untracked files gone: new\n"),
+            "{ended:?}"
+        );
+    }
+    // Nothing was.
+    fs::remove_file(site.join(".git/index")).unwrap();
+    source.commit([("a", file("3")), ("b", file("2")), ("c", file("1"))]);
+    let ended = world.deploy();
+    assert!(
+        !ended.err.contains("undone") && !ended.err.contains("gone"),
+        "{ended:?}"
+    );
+}
+
 /// The tag that a trigger follows moves, and holds nothing any more.
 #[test]
 fn what_only_that_tag_held_is_lost_with_it() {

@@ -7,7 +7,7 @@ use gix::{
     bstr::{BStr, BString, ByteSlice},
     index::{
         Entry,
-        entry::{Mode, Stat},
+        entry::{Flags, Mode, Stage, Stat},
     },
 };
 
@@ -56,10 +56,7 @@ impl Base<'_> {
             return Verdict::Copy;
         }
         let Some(entry) = self.index.entry_by_path(path) else {
-            return Verdict::Local(match self.old.index.entry_index_by_path(path) {
-                Ok(_) => Local::Edited,
-                Err(_) => Local::Untracked,
-            });
+            return Verdict::Local(Local::Untracked);
         };
         let is_executable = there.permissions & 0o100 != 0;
         let is_kind = match entry.mode {
@@ -148,6 +145,43 @@ pub(super) fn of_deleted(
         };
         is_checked_out(&mut worker, &mut content(), file)
     })
+}
+
+/// What is in the index alone: neither in `head`, nor in `new`, nor in the worktree, where it would have been met.
+pub(super) fn only_staged(
+    cx: &mut Context<'_>,
+    old: &Stored,
+    (head, new): (&gix::index::State, &gix::index::State),
+) -> Vec<(Local, BString)> {
+    let hash = head.object_hash();
+    let mut found = Vec::new();
+    for entry in old.index.entries() {
+        let path = entry.path(&old.index);
+        let is_in = |index: &gix::index::State| {
+            index
+                .entry_by_path(path)
+                .is_some_and(|there| there.id == entry.id)
+        };
+        if entry.stage() != Stage::Unconflicted
+            || entry.flags.contains(Flags::INTENT_TO_ADD)
+            || is_in(head)
+            || is_in(new)
+        {
+            continue;
+        }
+        let (dir, name) = dirs::split(path);
+        let there = cx.dirs.get(dir).ok().flatten();
+        let there = there.and_then(|dir| dirs::meta(dir, name).ok()?);
+        if there.is_some_and(|there| stored::stat_matches(entry, &there.stat, hash)) {
+            continue;
+        }
+        let local = match head.entry_by_path(path) {
+            Some(_) => Local::Edited,
+            None => Local::Untracked,
+        };
+        found.push((local, path.to_owned()));
+    }
+    found
 }
 
 /// Whether a file that is not tracked is in the directory `path`, or below. What cannot be read may have one.

@@ -80,11 +80,19 @@ impl Stored {
 
     /// Whether the entries are exactly the files of `tree`.
     pub(super) fn is(&self, tree: &gix::oid) -> bool {
-        self.is_plain
-            && self.tree().is_some_and(|root| {
-                root.id == tree
-                    && root.num_entries.map(|count| count as usize) == Some(self.index.entries().len())
-            })
+        self.is_plain && self.whole().is_some_and(|root| root.id == tree)
+    }
+
+    /// Whether it is not known to be that of one tree: something was staged since, or it is not there.
+    pub(super) fn may_have_staged(&self) -> bool {
+        self.whole().is_none()
+    }
+
+    /// The tree that all entries are of.
+    fn whole(&self) -> Option<&Tree> {
+        let len = self.index.entries().len();
+        self.tree()
+            .filter(|root| root.num_entries.map(|count| count as usize) == Some(len))
     }
 
     /// Which trees the entries are the files of, as far as that is known: git's cached tree.
