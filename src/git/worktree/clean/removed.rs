@@ -1,6 +1,6 @@
 //! What cleaning has removed, for counts and names. A directory that goes stands for all that was in it.
 
-use gix::bstr::{BStr, BString, ByteSlice};
+use gix::bstr::{BStr, BString};
 
 use crate::{base::report::Named, git::worktree::dirs};
 
