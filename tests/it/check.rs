@@ -54,12 +54,15 @@ fn world() -> World {
     world
 }
 
-/// All that is below `dir`, and when it was changed.
+/// All that is below `dir`, and when it was changed. Not of the program: other tests link it, too, and that changes its times.
 fn state(dir: &Path) -> BTreeSet<(String, i64, i64)> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_file() && path.ends_with("gitsocket") {
+            continue;
+        }
         found.insert((path.display().to_string(), meta.mtime(), meta.ctime_nsec()));
         if meta.is_dir() {
             found.extend(state(&path));
