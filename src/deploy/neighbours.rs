@@ -135,12 +135,17 @@ struct Found {
 
 impl Found {
     fn of(target: Arc<Target>) -> Self {
-        let (root, git_dir) = (target.site.root().as_path(), target.site.git_dir());
-        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
+        let root = real(target.site.root().as_path());
+        // A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
+        let git_dir = match &target.site.git_dir {
+            Some(apart) => real(apart.as_path()),
+            None => root.join(".git"),
+        };
+        let identity = |path: &Path| Identity::at(path).ok();
         Self {
-            root: real(root),
-            identities: [identity(root), identity(&git_dir)],
-            git_dir: real(&git_dir),
+            identities: [identity(&root), identity(&git_dir)],
+            root,
+            git_dir,
             target,
         }
     }

@@ -104,3 +104,20 @@ fn a_target_that_a_link_brings_inside_later_is_left_alone() {
     assert_eq!(fs::read(world.path("outer/a")).unwrap(), b"1");
     assert!(!world.path("outer/store/inner/b").exists());
 }
+
+/// What hooks write in their worktree keeps no daemon from starting, and no other trigger from working.
+#[test]
+fn a_git_directory_that_is_a_link_is_the_affair_of_its_own_runs() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    world.config_of(
+        "\"other\": (repo: \"repo.git\", path: \"in/other\"), \"site\": (repo: \"repo.git\", path: \"in/site\"),",
+    );
+    assert_eq!(world.run(["once", "--all"]).exit, 0);
+    fs::rename(world.path("in/site/.git"), world.path("in/site/git")).unwrap();
+    symlink("../other/.git", world.path("in/site/.git")).unwrap();
+    let daemon = world.daemon();
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
+    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+}

@@ -203,6 +203,7 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
             );
         }
     };
+    // A link that is there while a daemon starts, or another worker, keeps neither from it.
     for round in 0..20 {
         source.commit([("a", file(&format!("then {round}")))]);
         check(&daemon.say("site\n"));
