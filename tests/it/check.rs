@@ -43,9 +43,28 @@ fn secret(world: &World, name: &str, text: &str) {
     theirs(world, name);
 }
 
-/// A world with a repository, a directory `open` that they may write, and two, `closed` and `fixed`, that they may not.
-fn world() -> World {
-    let world = World::new();
+/// A world with directories that are shut; they are opened when it ends, so that it can be removed.
+struct Shut(World);
+
+impl std::ops::Deref for Shut {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        for name in ["closed", "fixed", "hidden"] {
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).ok();
+        }
+    }
+}
+
+/// One with a repository, a directory `open` that they may write, and two, `closed` and `fixed`, that they may not.
+fn world() -> Shut {
+    let world = Shut(World::new());
     world.source().commit([("a", file("1"))]);
     for (name, bits) in [("open", 0o777), ("closed", 0o555), ("fixed", 0o555)] {
         fs::create_dir(world.path(name)).unwrap();
