@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, statx},
     io::Errno,
 };
 
@@ -268,13 +268,28 @@ fn disk(file: &OwnedFd) -> Result<(u32, u32), Errno> {
 /// What is at `real`, if there is no link in it.
 pub(super) fn open(real: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat2(
-        CWD,
-        real,
-        flags,
-        Mode::empty(),
-        ResolveFlags::NO_SYMLINKS,
-    )?)
+    match openat2(CWD, real, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // systemd's RestrictSUIDSGID= takes it away.
+        Err(Errno::NOSYS) => open_by_steps(real),
+        opened => Ok(opened?),
+    }
+}
+
+/// The same, one name at a time.
+fn open_by_steps(real: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = openat(CWD, "/", flags, Mode::empty())?;
+    for part in real.components() {
+        let name = match part {
+            Component::RootDir | Component::CurDir => continue,
+            part => part.as_os_str(),
+        };
+        here = openat(&here, name, flags, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&here)?.st_mode) == FileType::Symlink {
+            return Err(Errno::LOOP.into());
+        }
+    }
+    Ok(here)
 }
 
 #[cfg(test)]
@@ -316,7 +331,13 @@ mod tests {
             assert_eq!(ways.lead(&at(path)), Err(Planted(at("data/a/up"))), "{path}");
         }
         assert_eq!(ways.lead(&at("loop")), Err(Planted(at("loop"))));
-        assert!(open(&at("data/a/sub")).is_ok() && open(&at("srv/a")).is_err());
+        for open in [open, open_by_steps] {
+            assert!(
+                open(&at("data/a/sub")).is_ok()
+                    && open(&at("srv/a")).is_err()
+                    && open(&at("direct")).is_err()
+            );
+        }
         assert!(ways.is_written(&at("data/a")) && !ways.is_written(&at("data")));
         assert!(ways.is_anothers(&at("data"), &at("srv")) && !ways.is_anothers(&at("data"), &at("data/a/x")));
     }
