@@ -9,6 +9,7 @@ mod allow;
 mod check;
 mod error;
 mod form;
+mod releases;
 pub mod reload;
 mod site;
 mod used;
@@ -34,6 +35,7 @@ pub use crate::git::{
 pub use allow::{Account, Allow};
 pub use error::Error;
 pub use form::{Invalid, Problem};
+pub use releases::{At, Check, Health, Live, OnFailure, Releases, Shared};
 pub use site::Site;
 pub use used::{
     Config, DEFAULT_HOOK_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, Hook, HookPlace, Listener,

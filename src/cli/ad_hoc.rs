@@ -10,7 +10,7 @@ use crate::{
         name::{AbsPath, RefName, RemoteName, RepoUrl, TriggerName},
         words::typed,
     },
-    config::{self, Config, Hook, Site, Target},
+    config::{self, Config, Hook, OnFailure, Site, Target},
     git::{
         origin::{Depth, Origin, Revision},
         repository,
@@ -139,6 +139,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         keep: Vec::new(),
         umask: None,
         fsync: true,
+        releases: None,
     };
     let target = Target {
         trigger: trigger.clone(),
@@ -147,6 +148,9 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         hooks: vec![Hook::PostCheckout],
         run_timeout: config::DEFAULT_RUN_TIMEOUT,
         allow: None,
+        health: None,
+        on_failure: OnFailure::Keep,
+        operate: None,
         adopt: options.adopt,
         file: None,
         given: Some(given),

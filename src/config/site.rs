@@ -7,6 +7,7 @@ use std::{
 
 use gix::bstr::ByteSlice as _;
 
+use super::Releases;
 use crate::{
     base::name::AbsPath,
     git::{lock, worktree::Clean},
@@ -27,6 +28,8 @@ pub struct Site {
     pub umask: Option<u32>,
     /// Whether a deploy survives a power cut.
     pub fsync: bool,
+    /// Each deployed commit has a tree of its own; nothing: files are updated in place.
+    pub releases: Option<Releases>,
 }
 
 impl Site {
@@ -39,7 +42,10 @@ impl Site {
     pub fn git_dir(&self) -> PathBuf {
         match &self.git_dir {
             Some(apart) => apart.as_path().into(),
-            None => self.path.as_path().join(".git"),
+            None => self.path.as_path().join(match self.releases {
+                Some(_) => "repo.git",
+                None => ".git",
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Allow, Site};
+use super::{Allow, At, Health, OnFailure, Site};
 use crate::{
     base::{
         address::{Address, TcpAddr},
@@ -136,6 +136,12 @@ pub struct Target {
     pub run_timeout: Duration,
     /// Who may use the trigger; nothing: whoever can open the listener.
     pub allow: Option<Vec<Allow>>,
+    /// When a deploy counts as good, besides its hooks.
+    pub health: Option<Health>,
+    /// What happens to one that is not.
+    pub on_failure: OnFailure,
+    /// Who may roll back, retry, pause and resume, besides what `allow` says; nothing: root and the daemon's user.
+    pub operate: Option<Vec<Allow>>,
     /// Whether the first run takes a worktree that is not ours, with what it loses there.
     pub adopt: bool,
     /// The configuration that has it.
@@ -177,6 +183,8 @@ pub enum Hook {
         timeout: Duration,
         /// Added to its environment.
         user_env: BTreeMap<String, String>,
+        /// When in a run.
+        at: At,
     },
     /// The repository's own `hooks/post-checkout`, if it is there and executable.
     PostCheckout,
@@ -204,12 +212,14 @@ impl fmt::Debug for Hook {
                 when,
                 timeout,
                 user_env,
+                at,
             } => f
                 .debug_struct("Exec")
                 .field("run", run)
                 .field("when", when)
                 .field("timeout", timeout)
                 .field("user_env", &user_env.keys())
+                .field("at", at)
                 .finish(),
             Self::PostCheckout => f.write_str("PostCheckout"),
         }

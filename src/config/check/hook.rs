@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use crate::{
     base::name::AbsPath,
     config::{
-        DEFAULT_HOOK_TIMEOUT, Hook, When,
+        At, DEFAULT_HOOK_TIMEOUT, Hook, When,
         form::{
             Choice, DURATION, Form, Kind, Problem, Read, Value, argument, code, fields, filled, invalid,
             literal, mask,
@@ -71,6 +71,7 @@ fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
         when: fields.when.value?,
         timeout: fields.timeout.value?,
         user_env: fields.user_env.value.unwrap_or_default(),
+        at: At::Live,
     })
 }
 

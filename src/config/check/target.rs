@@ -15,7 +15,7 @@ use crate::{
     base::name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
-        DEFAULT_RUN_TIMEOUT, Hook, Revision, Site, Target, Tls,
+        DEFAULT_RUN_TIMEOUT, Hook, OnFailure, Revision, Site, Target, Tls,
         form::{
             Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, fields, filled,
             invalid, literal, mode, quoted, redact,
@@ -144,6 +144,7 @@ pub(super) fn target(
         keep,
         umask: fields.umask.value,
         fsync: fields.fsync.value?,
+        releases: None,
     };
     let target = Target {
         trigger: trigger?,
@@ -152,6 +153,9 @@ pub(super) fn target(
         hooks: fields.hooks.value?,
         run_timeout: fields.run_timeout.value?,
         allow,
+        health: None,
+        on_failure: OnFailure::Keep,
+        operate: None,
         adopt: fields.adopt.value?,
         file: None,
         given: None,

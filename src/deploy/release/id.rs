@@ -1,0 +1,114 @@
+//! The name of a release: when it was made, and of which commit.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use gix::ObjectId;
+use serde::{Deserialize, Serialize};
+
+/// Digits of the commit in a name.
+const COMMIT: usize = 7;
+/// `20261125T201500Z`, and a hyphen.
+const TIME: usize = 17;
+
+/// `20261125T201500Z-5d6e7f8`. They sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Id(String);
+
+/// A text is not the name of a release.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a release is called as 20261125T201500Z-5d6e7f8 is: a time, and the beginning of a commit's id")]
+pub struct Invalid;
+
+impl Id {
+    /// A release of `commit` that is made at `time`, by a name that is not `taken`: it may be some seconds late.
+    pub fn new(time: SystemTime, commit: ObjectId, taken: impl Fn(&Self) -> bool) -> Self {
+        let mut time = time;
+        loop {
+            let second = humantime::format_rfc3339_seconds(time).to_string();
+            let second: String = second.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+            let id = Self(format!("{second}-{}", commit.to_hex_with_len(COMMIT)));
+            if !taken(&id) {
+                return id;
+            }
+            time += Duration::from_secs(1);
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The beginning of the commit's id.
+    pub fn commit(&self) -> &str {
+        &self.0[TIME..]
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        let bytes = text.as_bytes();
+        let is_right = bytes.len() == TIME + COMMIT
+            && bytes.iter().enumerate().all(|(at, byte)| match at {
+                8 => *byte == b'T',
+                15 => *byte == b'Z',
+                16 => *byte == b'-',
+                at if at < TIME => byte.is_ascii_digit(),
+                _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+            });
+        match is_right {
+            true => Ok(Self(text)),
+            false => Err(Invalid),
+        }
+    }
+}
+
+impl From<Id> for String {
+    fn from(id: Id) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_637_700);
+        let commit = ObjectId::from_hex(b"5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80").unwrap();
+        let id = Id::new(time, commit, |_| false);
+        assert_eq!(id.as_str(), "20261125T201500Z-5d6e7f8");
+        assert_eq!(id.commit(), "5d6e7f8");
+        let next = Id::new(time, commit, |other| *other == id);
+        assert_eq!(next.as_str(), "20261125T201501Z-5d6e7f8");
+        assert!(next > id);
+        assert_eq!(Id::try_from(id.to_string()), Ok(id));
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "20261125T201500Z-5d6e7f",
+            "20261125T201500Z-5d6e7fg",
+            "20261125t201500Z-5d6e7f8",
+            "2026112/T201500Z-5d6e7f8",
+            "20261125T201500Z-5D6E7F8",
+            "20261125T201500Z-5d6e7f80",
+        ] {
+            assert_eq!(Id::try_from(wrong.to_owned()), Err(Invalid), "{wrong}");
+        }
+    }
+}
