@@ -185,6 +185,11 @@ const LISTING: usize = 32 * 1024;
 /// The names in `dir`, which has just been opened, without `.` and `..`, and what the file system says of their kinds.
 /// It is not opened once more: where a sandbox looks at all directories above, that takes long far down.
 pub fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    list_some(dir, usize::MAX)
+}
+
+/// The same, but no more names than `limit` and one.
+pub fn list_some(dir: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<(Vec<u8>, FileType)>> {
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(LISTING);
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
@@ -193,6 +198,9 @@ pub fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
         match entry.file_name().to_bytes() {
             b"." | b".." => {}
             name => names.push((name.to_vec(), entry.file_type())),
+        }
+        if names.len() > limit {
+            break;
         }
     }
     Ok(names)

@@ -16,7 +16,7 @@ pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
 pub use done::{Done, Outcome};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
-pub use status::{Failing, Refused, Standing, State, Status, Stuck};
+pub use status::{Failing, Refused, Release, Standing, State, Status, Stuck};
 
 use crate::base::{
     name::{RunId, TriggerName},

@@ -7,6 +7,7 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 use gix::ObjectId;
 
 mod adopt;
+mod build;
 mod clone;
 mod error;
 mod hooks;
@@ -30,6 +31,7 @@ use crate::{
         hook, neighbours,
         place::{self, Place},
         sandbox::Sandbox,
+        stage::Stage,
         state::{self, State},
     },
     git::{
@@ -159,6 +161,15 @@ struct Reached {
     changed: u64,
     /// An earlier run had left the worktree half done.
     finished_another: bool,
+    /// Another tree is live than before.
+    has_switched: bool,
+}
+
+impl Reached {
+    /// Whether all hooks are due.
+    fn has_changed(&self) -> bool {
+        self.changed > 0 || self.finished_another || self.has_switched
+    }
 }
 
 /// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
@@ -221,22 +232,26 @@ fn finish(
     reached: &mut Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
+    let mut stage = under_way.stage()?;
     let mut claim = Claim::of(under_way.git_dir());
     let (repo, fetched) = match cloned {
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
+    reached.old = stage.deployed(reached.old);
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
-    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, &mut claim, reached)?;
+    let (repo, fetched, updated) =
+        whole::update(repo, fetched, (under_way, &mut stage), &mut claim, reached)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     reached.finished_another = updated.finished_another;
     if context.dry_run {
         return claim.rehearsed();
     }
+    build::build(&repo, fetched.commit, (under_way, &mut stage))?;
     // The files are there: however late it is, they become live, and what says so is written, too.
-    under_way.stage.switch();
+    reached.has_switched = build::switch(&repo, (under_way, &mut stage))?;
     context.watch.enter(Step::Publish).ok();
     refs::deployed(
         &repo,
@@ -244,7 +259,7 @@ fn finish(
         fetched.commit,
         refs_options(target, &writer(target)),
     )?;
-    record(&repo, under_way, &fetched.tip);
+    record(&repo, (under_way, &stage), &fetched.tip);
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -252,7 +267,8 @@ fn finish(
         edited: updated.lost.edited,
         untracked: updated.lost.untracked,
     });
-    run_hooks(&repo, under_way, &fetched, claim, reached)?;
+    run_hooks(&repo, (under_way, &stage), &fetched, claim, reached)?;
+    build::good(&repo, (under_way, &mut stage))?;
     heal::finish(repo.git_dir());
     Ok(())
 }
@@ -282,26 +298,31 @@ fn tell_fetched(
 /// What is written goes again, or is marked as a whole.
 const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
-fn update_options<'a>(under_way: &'a UnderWay<'_>, begin: Begin<'a>) -> worktree::Options<'a> {
+fn update_options<'a>(
+    under_way: &'a UnderWay<'_>,
+    stage: &'a Stage<'_>,
+    begin: Begin<'a>,
+) -> worktree::Options<'a> {
     let UnderWay {
         target,
         context,
-        stage,
+        index,
         ..
     } = under_way;
-    worktree::Options {
-        root: stage.root(),
-        index: stage.index(),
+    stage.aim(worktree::Options {
+        root: target.site.root(),
+        index,
         clean: target.site.clean,
         keep: &target.site.keep,
         max_blob: target.origin.max_blob,
         umask: target.site.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,
+        apart: None,
         begin,
         report: context.events.reporter(),
         over: context.watch.over(),
-    }
+    })
 }
 
 /// Let a ref hold what was fetched.
@@ -320,9 +341,9 @@ fn hold(
 }
 
 /// Let the repository say what it was deployed from, and let those read what was written who may.
-fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
-    let UnderWay { target, stage, .. } = under_way;
-    Sharing::of(repo).path(stage.index());
+fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
+    let UnderWay { target, index, .. } = under_way;
+    Sharing::of(repo).path(stage.index().unwrap_or(index));
     let upstream = Upstream {
         remote: &target.origin.remote,
         repo: &target.origin.repo,
@@ -343,14 +364,14 @@ fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
 /// Flush what was deployed, before anything says so.
 fn settle(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
     fetched: &fetch::Outcome,
 ) -> Result<(), refs::Error> {
-    let UnderWay { target, stage, .. } = under_way;
+    let UnderWay { target, index, .. } = under_way;
     refs::settle(
         repo,
         &fetched.tip,
-        stage.index(),
+        stage.index().unwrap_or(index),
         refs_options(target, &writer(target)),
     )
 }

@@ -92,6 +92,23 @@ pub struct Standing {
     pub mixed: Option<Mixed>,
 }
 
+/// A release of a target that has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its name.
+    pub id: String,
+    /// The commit that it holds.
+    pub commit: String,
+    /// When it last became live.
+    pub since: Option<u64>,
+    /// It is live.
+    pub live: bool,
+    /// Its hooks and its health were good.
+    pub good: bool,
+    /// What its files take, in bytes.
+    pub bytes: u64,
+}
+
 /// Runs that failed, with no success since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {

@@ -8,7 +8,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{hook, place, sandbox, state},
+    deploy::{hook, place, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -27,6 +27,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Place(#[from] place::Error),
+    /// A release could not be made, or become live.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Release(#[from] release::Error),
     /// Its repository cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -104,6 +108,7 @@ impl Blame for Error {
             Self::Lock(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
+            Self::Release(err) => err.kind(),
             Self::Repository(err) => err.kind(),
             Self::Heal(err) => err.kind(),
             Self::Fetch(err) => err.kind(),

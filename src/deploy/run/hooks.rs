@@ -7,20 +7,20 @@ use gix::ObjectId;
 use super::{Error, Reached, UnderWay, adopt::Claim, settle, whole};
 use crate::{
     base::{descent, event::Step},
-    deploy::hook,
+    deploy::{hook, stage::Stage},
     git::{fetch, refs::Tip},
 };
 
 /// Run the hooks that are due. One that fails ends the run; all of them run again at the next trigger.
 pub(super) fn run_hooks(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
     fetched: &fetch::Outcome,
     mut claim: Claim,
     reached: &Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
-    let has_changed = reached.changed > 0 || reached.finished_another;
+    let has_changed = reached.has_changed();
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
     let due = match has_changed {
@@ -35,7 +35,7 @@ pub(super) fn run_hooks(
         under_way.starts_hooks(is_owed)?;
     }
     if is_owed {
-        settle(repo, under_way, fetched)?;
+        settle(repo, (under_way, stage), fetched)?;
     }
     if !hooks.is_empty() {
         // A failed hook has not seen the commits since it last succeeded.

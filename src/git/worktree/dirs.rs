@@ -74,6 +74,11 @@ impl Dirs {
         Ok(Self::from(root, umask))
     }
 
+    /// The worktree that is open as `root`.
+    pub(super) fn within(root: BorrowedFd<'_>, umask: u32) -> io::Result<Self> {
+        Ok(Self::from(open_dir(root, ".".into())?, umask))
+    }
+
     fn from(root: OwnedFd, umask: u32) -> Self {
         Self {
             way: Descent::new(root),

@@ -90,7 +90,7 @@ pub(super) fn walk(
     new: &gix::index::State,
     (protected, others): (&[Identity], &Known),
     tidy: &Tidy,
-    over: &AtomicBool,
+    (over, takes_all): (&AtomicBool, bool),
 ) -> Result<Found, Stop> {
     let walk = Walk {
         old,
@@ -99,6 +99,7 @@ pub(super) fn walk(
         others,
         tidy,
         over,
+        takes_all,
         now: SystemTime::now(),
         hash: new.object_hash(),
     };
@@ -152,6 +153,8 @@ struct Walk<'w> {
     /// Directories that need not be listed if they have not changed.
     tidy: &'w Tidy,
     over: &'w AtomicBool,
+    /// A `.git` is untracked as any other name is.
+    takes_all: bool,
     now: SystemTime,
     hash: gix::hash::Kind,
 }
@@ -212,11 +215,11 @@ impl Opened<'_> {
     }
 
     /// What is there and no entry has asked for.
-    fn untracked(&self) -> Vec<BString> {
+    fn untracked(&self, takes_all: bool) -> Vec<BString> {
         if self.is_tidy {
             return Vec::new();
         }
-        let unseen = self.listing.unseen().filter(|name| *name != ".git");
+        let unseen = self.listing.unseen().filter(|name| takes_all || *name != ".git");
         unseen.map(ToOwned::to_owned).collect()
     }
 }
@@ -238,7 +241,7 @@ impl Walk<'_> {
             return Ok(());
         };
         self.entries(&task, &mut dir, found, more)?;
-        let names = dir.untracked();
+        let names = dir.untracked(self.takes_all);
         if !names.is_empty() {
             found.untracked.push(Untracked {
                 dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
