@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    deploy::health,
     git::transport::Needs,
 };
 
@@ -112,7 +113,7 @@ impl Policy {
         hooks: HookPlace,
         (lasts, ways): (Lasts, &Ways),
     ) -> Result<(), Planted> {
-        let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
+        let builds = hooks == HookPlace::Inside && target.programs().next().is_some();
         // A `.git` in the worktree is beneath that, or it is none.
         let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
         let mut written = Vec::new();
@@ -140,6 +141,7 @@ impl Policy {
         let read = needs.system.iter().filter_map(|path| ways.lead(path).ok());
         self.read.extend(read.flat_map(|real| ways.around(&real)));
         self.ports.extend(needs.ports);
+        self.ports.extend(target.health.as_ref().and_then(health::port));
         Ok(())
     }
 
@@ -147,7 +149,7 @@ impl Policy {
     fn hooks(&mut self, target: &Target, ways: &Ways) {
         let programs = PROGRAMS.iter().filter_map(|dir| ways.lead(Path::new(dir)).ok());
         self.execute.extend(programs.flat_map(|dir| ways.around(&dir)));
-        for hook in &target.hooks {
+        for hook in target.programs() {
             if let Hook::Exec { run, .. } = hook
                 && let Some(program) = run.first().map(Path::new)
                 && program.is_absolute()
