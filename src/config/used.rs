@@ -1,6 +1,13 @@
 //! A configuration as used: everything in it is right, and every default filled in.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Allow, At, Check, Health, OnFailure, Site};
 use crate::{
@@ -177,6 +184,8 @@ impl Target {
     pub fn disagrees(&self, other: &Self, same_git_dir: bool) -> Option<&'static str> {
         if self.origin.repo != other.origin.repo {
             Some("repo")
+        } else if self.site.releases != other.site.releases {
+            Some("releases")
         } else if !same_git_dir {
             Some("git_dir")
         } else if self.origin.remote != other.origin.remote {
@@ -189,7 +198,28 @@ impl Target {
             None
         }
     }
+
+    /// What to do so that another target can be at `below` in its path.
+    pub fn make_room(&self, below: &Path) -> String {
+        match self.site.releases {
+            Some(_) => format!(
+                "move one of them: gitsocket keeps its own files there for `{}`",
+                self.trigger
+            ),
+            None => {
+                let pattern = format!("/{}/", below.display());
+                format!(
+                    "move one of them, or write keep: [{pattern:?}] into `{}`",
+                    self.trigger
+                )
+            }
+        }
+    }
 }
+
+/// What to do about two targets that have the same path, and [disagree](Target::disagrees).
+pub const SAME_PATH: &str = "give one another path; or give both the same repo, releases, git_dir, remote, clean and \
+                             keep: then they deploy different revisions of one repository, one at a time";
 
 /// A program that runs after an update.
 #[derive(Clone, PartialEq, Eq)]
