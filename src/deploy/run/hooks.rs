@@ -29,7 +29,7 @@ use crate::{
 
 /// As long after the end of a run's time, the hooks that are told of its failure may still run. With the time that they are
 /// given to end, that is less than [`GRACE`](crate::base::watch::GRACE).
-const FAREWELL: Duration = Duration::from_secs(7);
+const AFTERWARDS: Duration = Duration::from_secs(7);
 
 /// A commit that hooks are started for.
 #[derive(Clone, Copy)]
@@ -172,7 +172,7 @@ pub(super) fn tell_failed(
         git_dir: &git_dir,
         env: &env,
         old_new: (String::new(), String::new()),
-        until: context.watch.until() + FAREWELL,
+        until: context.watch.until() + AFTERWARDS,
     };
     for hook in hooks {
         if Instant::now() >= round.until {

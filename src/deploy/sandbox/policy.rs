@@ -260,6 +260,43 @@ mod tests {
     }
 
     #[test]
+    fn a_run_may_ask_whether_all_is_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a", "in/b", "tools", "config.ron"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for (check, port) in [
+            ("Http(\"http://127.0.0.1:8080/healthz\")", Some(8080)),
+            (
+                "Http(url: \"https://localhost/\", host: \"www.example.com:1\")",
+                Some(443),
+            ),
+            ("Tcp(\"[::1]:5432\")", Some(5432)),
+            ("Exec(run: [\"tools/ask\"])", None),
+        ] {
+            let config = config(&dir, &format!("health: (check: {check})"));
+            let ways = ways(&config, &dir);
+            let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Inside, &ways).unwrap();
+            let (a, b) = (run("a"), run("b"));
+            assert_eq!(
+                a.ports,
+                [Some(53), port].into_iter().flatten().collect(),
+                "{check}"
+            );
+            let worker = Policy::of_worker(&config, None, &ways);
+            assert!(port.is_none_or(|port| worker.ports.contains(&port)), "{check}");
+            assert!(
+                port == Some(443) || port.is_none_or(|port| !b.ports.contains(&port)),
+                "{check}"
+            );
+            // A program is a hook, in all respects.
+            assert_eq!(a.build.contains(&dir.join("in/a")), port.is_none(), "{check}");
+            assert_eq!(a.execute.is_empty(), port.is_some(), "{check}");
+        }
+    }
+
+    #[test]
     fn hooks_inside_may_execute() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
