@@ -33,6 +33,8 @@ pub struct TriggerName(String);
 impl TriggerName {
     /// Words of the text protocol, which cannot be names.
     pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
+    /// Words that the text protocol has got since: a trigger that bears one is asked for with `trigger` before its name.
+    pub const LATER_WORDS: [&str; 2] = ["rollback", "retry"];
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 100;
 

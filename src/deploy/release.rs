@@ -12,6 +12,7 @@
 //! | [`ground`] | the directories, by descriptors: listing, renaming, the switch |
 //! | [`shared`] | links to what all releases share |
 //! | [`built`] | what Build has left |
+//! | [`placed`] | a release as hooks are told of it |
 //! | [`yard`] | all of it, settled; a tree begins, is whole, becomes live, goes |
 //! | [`list`] | the releases, for `status` |
 
@@ -20,6 +21,7 @@ mod error;
 pub mod ground;
 pub mod id;
 pub mod list;
+pub mod placed;
 pub mod record;
 pub mod shared;
 pub mod trees;

@@ -10,7 +10,7 @@ use gix::{ObjectId, bstr::BString};
 use crate::{
     base::name::AbsPath,
     config::Site,
-    deploy::release::{self, Error, Yard, built, id::Id, record::Tree},
+    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree},
     git::worktree::{self, Apart, Clean, Memory},
 };
 
@@ -33,6 +33,9 @@ pub enum Stage<'a> {
 pub struct Release<'a> {
     yard: Yard<'a>,
     making: Option<Making>,
+    /// What was live before it.
+    previous: Option<Id>,
+    has_switched: bool,
     memory: Memory,
 }
 
@@ -63,6 +66,8 @@ impl<'a> Stage<'a> {
         Ok(Self::Release(Box::new(Release {
             yard: Yard::settle(site, releases, (umask, dry_run))?,
             making: None,
+            previous: None,
+            has_switched: false,
             // A tree has another name each time.
             memory: Memory::beside(memory.others().clone()),
         })))
@@ -202,6 +207,25 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// The release that hooks are started in: the one that is being made, until it is live.
+    pub fn placed(&self) -> Option<Placed> {
+        match self {
+            Self::InPlace { .. } => None,
+            Self::Release(release) => release.placed(),
+        }
+    }
+
+    /// The release of `site` that is live now, as far as that can be seen.
+    pub fn live(site: &Site) -> Option<Placed> {
+        let releases = site.releases.as_ref()?;
+        let yard = Yard::settle(site, releases, (0, true)).ok()?;
+        Some(Placed {
+            id: yard.live()?.id.clone(),
+            previous: yard.previous().map(|tree| tree.id.clone()),
+            is_live: true,
+        })
+    }
+
     /// The trees; none in place.
     pub fn yard(&self) -> Option<&Yard<'a>> {
         match self {
@@ -262,7 +286,28 @@ impl Release<'_> {
             return Ok(false);
         };
         self.yard.whole(repo, id, *bytes)?;
+        self.previous = self.yard.live().map(|tree| tree.id.clone());
         self.yard.switch(id)?;
+        self.has_switched = true;
         Ok(true)
+    }
+
+    fn placed(&self) -> Option<Placed> {
+        let live = self.yard.live().map(|tree| tree.id.clone());
+        match &self.making {
+            Some(Making { id: Some(id), .. }) if !self.has_switched => Some(Placed {
+                id: id.clone(),
+                previous: live,
+                is_live: false,
+            }),
+            _ => Some(Placed {
+                id: live?,
+                previous: match self.has_switched {
+                    true => self.previous.clone(),
+                    false => self.yard.previous().map(|tree| tree.id.clone()),
+                },
+                is_live: true,
+            }),
+        }
     }
 }

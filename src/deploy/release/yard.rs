@@ -214,6 +214,17 @@ impl<'a> Yard<'a> {
         self.live.as_ref().and_then(|live| self.record.tree(live))
     }
 
+    /// The one that was live before that, if it is still there.
+    pub fn previous(&self) -> Option<&Tree> {
+        let turn = self.live()?.turn;
+        let before = self
+            .record
+            .trees
+            .iter()
+            .filter(|tree| tree.turn > 0 && tree.turn < turn);
+        before.max_by_key(|tree| tree.turn)
+    }
+
     /// All trees, as they are remembered.
     pub fn record(&self) -> &Record {
         &self.record
