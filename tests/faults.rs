@@ -89,6 +89,10 @@ struct Stage {
     clones: bool,
     /// Whether each round begins with damaged packs.
     heals: bool,
+    /// Where the live files are, below `site`; nothing in place.
+    live: Option<&'static str>,
+    /// The configuration of each round, one after the other, besides the hook.
+    configs: Vec<String>,
 }
 
 impl Stage {
@@ -100,7 +104,8 @@ impl Stage {
                 .iter()
                 .map(|(path, entry)| (path.as_str(), entry.clone())),
         );
-        let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
+        let log = world.path("log");
+        let hook = world.script("hook", &format!("echo $GITSOCKET_NEW >> {}", log.display()));
         world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
         let stage = Self {
             world,
@@ -110,6 +115,8 @@ impl Stage {
             tip,
             clones,
             heals: false,
+            live: None,
+            configs: vec![more.into()],
         };
         if !clones {
             stage.world.deploy();
@@ -117,9 +124,67 @@ impl Stage {
         stage
     }
 
+    /// With releases, as `configs` say.
+    fn with_releases(clones: bool, configs: &[&str], tracer: PathBuf) -> Self {
+        let configs: Vec<String> = configs
+            .iter()
+            .map(|config| format!("releases: ({config})"))
+            .collect();
+        Self {
+            live: Some("current"),
+            configs: configs.clone(),
+            ..Self::new(clones, &configs[0], tracer)
+        }
+    }
+
+    /// The live files.
+    fn files(&self) -> BTreeMap<String, Entry> {
+        world::tree(&self.world.path("site").join(self.live.unwrap_or("")))
+    }
+
+    fn git_dir(&self) -> PathBuf {
+        let name = if self.live.is_some() {
+            "site/repo.git"
+        } else {
+            "site/.git"
+        };
+        self.world.path(name)
+    }
+
+    /// Leave something in each release that is not live.
+    fn soil(&self) {
+        let current = self.world.path("site/current");
+        let is_live =
+            |dir: &Path| fs::canonicalize(&current).is_ok_and(|live| live == fs::canonicalize(dir).unwrap());
+        for entry in fs::read_dir(self.world.path("site/releases")).unwrap() {
+            let dir = entry.unwrap().path();
+            if !is_live(&dir) {
+                fs::create_dir_all(dir.join("left/deep/.git")).unwrap();
+                fs::write(dir.join("left/deep/file"), "x").unwrap();
+            }
+        }
+    }
+
+    /// What is live is one whole release, whatever has happened.
+    fn check_live(&self, what: &str) {
+        let current = self.world.path("site/current");
+        if self.live.is_none() || (self.clones && !current.exists()) {
+            return;
+        }
+        let there = self.files();
+        let is_whole = (0..=self.round).rev().any(|round| files(round) == there);
+        assert!(is_whole, "{there:?} {what}");
+    }
+
     /// There is something to do: a new commit, and dirt; or a clone.
     fn set(&mut self) {
         self.round += 1;
+        if self.configs.len() > 1 {
+            let hook = self.world.path("hook");
+            let more = &self.configs[self.round % self.configs.len()];
+            self.world
+                .config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
+        }
         let files = files(self.round);
         let files = files.iter().map(|(path, entry)| (path.as_str(), entry.clone()));
         self.tip = match self.round % 3 {
@@ -129,6 +194,9 @@ impl Stage {
         if self.clones {
             fs::remove_dir_all(self.world.path("site")).ok();
             return;
+        }
+        if self.live.is_some() {
+            return self.soil();
         }
         self.world.write("site/untracked/deep/file", "x");
         self.world.write("site/same", "modified here");
@@ -173,7 +241,7 @@ impl Stage {
     /// Everything is as if nothing had happened.
     fn check(&self, what: &str) {
         let world = &self.world;
-        assert_eq!(world.site(), files(self.round), "{what}");
+        assert_eq!(self.files(), files(self.round), "{what}");
         let log = fs::read_to_string(world.path("log")).unwrap_or_default();
         let tip = self.tip.to_string();
         assert_eq!(
@@ -182,10 +250,13 @@ impl Stage {
             "the hook of the commit did not run: {what}"
         );
         if have("git") {
-            let site = world.path("site");
-            assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
-            assert_eq!(git(&site, &["rev-parse", "HEAD"]).trim(), tip, "{what}");
-            git(&site, &["fsck", "--strict", "--no-dangling"]);
+            if self.live.is_none() {
+                let site = world.path("site");
+                assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
+            }
+            let git_dir = self.git_dir();
+            assert_eq!(git(&git_dir, &["rev-parse", "HEAD"]).trim(), tip, "{what}");
+            git(&git_dir, &["fsck", "--strict", "--no-dangling"]);
         }
     }
 
@@ -273,6 +344,7 @@ fn everywhere_on(name: &str, mut stage: Stage, faults: &[Fault]) {
             let reached = calls.len() >= n;
             let at = calls.get(n - 1).cloned().unwrap_or_default();
             let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
+            stage.check_live(&what);
             match fault {
                 Fault::Kill if reached => assert_eq!(ended.exit, KILLED, "{what}"),
                 Fault::Kill => assert_eq!(ended.exit, 0, "{what}"),
@@ -357,6 +429,58 @@ fn a_clone_meets_errors() {
 #[test]
 fn an_update_meets_errors() {
     everywhere("update", false, "", &errors());
+}
+
+/// Releases, in a world of their own.
+fn releases(name: &str, clones: bool, configs: &[&str], faults: &[Fault]) {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if build_tracer(&tracer) {
+        everywhere_on(name, Stage::with_releases(clones, configs, tracer), faults);
+    }
+}
+
+const SWAP: &str = "keep: 1, live: Exchange(\"current\")";
+
+#[test]
+fn a_release_is_killed() {
+    releases("release", false, &["keep: 1, shared: [\"up/\"]"], &[Fault::Kill]);
+}
+
+#[test]
+fn a_release_meets_errors() {
+    releases("release", false, &["keep: 1"], &errors());
+}
+
+#[test]
+fn a_first_release_is_killed() {
+    releases("first release", true, &["keep: 1"], &[Fault::Kill]);
+}
+
+#[test]
+fn a_first_release_meets_errors() {
+    releases("first release", true, &[SWAP], &errors());
+}
+
+#[test]
+fn a_swap_is_killed() {
+    releases("swap", false, &[SWAP], &[Fault::Kill]);
+}
+
+#[test]
+fn a_swap_meets_errors() {
+    releases("swap", false, &[SWAP], &errors());
+}
+
+/// To a link, and back to a directory; and fewer are kept, and more.
+#[test]
+fn another_way_of_being_live_is_killed() {
+    releases("another way", false, &["keep: 3", SWAP], &[Fault::Kill]);
+}
+
+#[test]
+fn another_way_of_being_live_meets_errors() {
+    releases("another way", false, &["keep: 3", SWAP], &errors());
 }
 
 /// The hook kills whoever started it: it has to run again.

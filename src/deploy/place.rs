@@ -278,7 +278,12 @@ fn outline(target: &Target) -> Result<Place, Error> {
     if target.site.releases.is_none() {
         releases::check_none(target)?;
     }
-    match occupant(target)? {
+    let occupant = match target.site.releases {
+        // Whatever lies beside releases is left alone.
+        Some(_) => None,
+        None => occupant(target)?,
+    };
+    match occupant {
         None => Ok(Place::Empty),
         Some(name) => Err(Error::Occupied {
             path: root.as_path().into(),
@@ -290,12 +295,9 @@ fn outline(target: &Target) -> Result<Place, Error> {
 
 /// One of the names at the path of `target` that are not of gitsocket's making.
 fn occupant(target: &Target) -> Result<Option<OsString>, Error> {
-    let is_ours = |name: &OsString| match &target.site.releases {
-        Some(releases) => releases::is_ours(target, releases, name),
-        None => {
-            target.site.git_dir.is_none()
-                && (name == ".git" || name.as_bytes() == [".git", OLD].concat().as_bytes())
-        }
+    let is_ours = |name: &OsString| {
+        target.site.git_dir.is_none()
+            && (name == ".git" || name.as_bytes() == [".git", OLD].concat().as_bytes())
     };
     let mut names = building::entries(target.site.root().as_path())?.into_iter();
     Ok(names.find(|name| !is_ours(name)))

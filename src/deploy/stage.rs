@@ -207,6 +207,26 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Look at the release `id`; the tracked files `leave` are not as its commit has them.
+    pub fn inspect(&mut self, id: &Id, leave: impl Iterator<Item = BString>) -> Result<(), Error> {
+        let Self::Release(release) = self else {
+            return Ok(());
+        };
+        let mut making = release.making(id.clone(), Clean::Nothing)?;
+        making.leave.extend(leave);
+        making.leave.sort();
+        release.making = Some(making);
+        Ok(())
+    }
+
+    /// Let the release `id`, which was live before, be live again.
+    pub fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
+        match self {
+            Self::InPlace { .. } => Ok(()),
+            Self::Release(release) => release.restore(repo, id),
+        }
+    }
+
     /// The release that hooks are started in: the one that is being made, until it is live.
     pub fn placed(&self) -> Option<Placed> {
         match self {
@@ -290,6 +310,16 @@ impl Release<'_> {
         self.yard.switch(id)?;
         self.has_switched = true;
         Ok(true)
+    }
+
+    fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
+        let bytes = self.yard.record().tree(id).map_or(0, |tree| tree.bytes);
+        // What was mended is on the disk before that, too.
+        self.yard.whole(repo, id, bytes)?;
+        self.previous = self.yard.live().map(|tree| tree.id.clone());
+        self.yard.switch(id)?;
+        self.has_switched = true;
+        Ok(())
     }
 
     fn placed(&self) -> Option<Placed> {

@@ -44,6 +44,7 @@ mod overdue;
 mod planted;
 mod processes;
 mod project;
+mod releases;
 mod remotes;
 mod sandbox;
 mod setup;

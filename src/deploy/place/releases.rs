@@ -1,7 +1,7 @@
 //! The path of a target that has releases: what is ours in it, and what is to be typed to go over to them, and back.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -82,15 +82,6 @@ fn moved<'p>(dirs: impl Iterator<Item = &'p Path>, ending: &str) -> String {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Whether `name` in the path of `target` is one that gitsocket uses, or leaves to an administrator.
-pub(super) fn is_ours(target: &Target, releases: &Releases, name: &OsString) -> bool {
-    let is_repository = target.site.git_dir.is_none() && name == REPOSITORY;
-    is_repository
-        || [release::DIR, release::SHARED, releases.live.name()]
-            .iter()
-            .any(|ours| name == ours)
 }
 
 /// Whether the repository apart is that of the releases of `target`; an error, if it is that of the same path in the other way.

@@ -288,7 +288,13 @@ impl<'a> Yard<'a> {
         let Sorted { spare, .. } = self.sorted();
         let ground = self.ground()?;
         let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
-        let id = Id::new(SystemTime::now(), commit, is_taken);
+        let last = self
+            .record
+            .trees
+            .iter()
+            .max_by_key(|tree| tree.made)
+            .map(|tree| &tree.id);
+        let id = Id::new(SystemTime::now(), commit, last, is_taken);
         make(&self.git_dir.join(FILES))?;
         if spare.is_none() {
             self.check_room()?;

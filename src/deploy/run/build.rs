@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsFd as _};
 
 use super::{
-    Error, NO_MARK, Reached, UnderWay,
+    Context, Error, NO_MARK, Reached, UnderWay,
     adopt::Claim,
     hooks::{self, Occasion},
     update_options,
@@ -63,13 +63,20 @@ pub(super) fn switch(
         })?;
     }
     let has_switched = stage.switch(repo)?;
-    if has_switched && let Some(live) = stage.yard().and_then(|yard| yard.live()) {
-        under_way.context.events.emit(Event::Live {
+    if has_switched {
+        tell_live(stage, under_way.context);
+    }
+    Ok(has_switched)
+}
+
+/// Say which release is live.
+pub(super) fn tell_live(stage: &Stage<'_>, context: &Context) {
+    if let Some(live) = stage.yard().and_then(|yard| yard.live()) {
+        context.events.emit(Event::Live {
             release: live.id.to_string(),
             commit: live.commit.clone(),
         });
     }
-    Ok(has_switched)
 }
 
 /// What is live is good: older ones may go.

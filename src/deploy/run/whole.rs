@@ -138,6 +138,9 @@ fn make(
     let dry_run = under_way.context.dry_run;
     if !dry_run {
         under_way.settles()?;
+        if let Tip::Branch(branch) = &fetched.tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
     }
     let empty = repo.common_dir().join("hooks");
     stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
