@@ -11,12 +11,14 @@ mod done;
 mod line;
 mod past;
 mod status;
+mod task;
 
 pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
-pub use done::{Done, Outcome};
+pub use done::{Done, Outcome, ROLLED_BACK};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Refused, Standing, State, Status, Stuck};
+pub use task::Task;
 
 use crate::base::{
     name::{RunId, TriggerName},

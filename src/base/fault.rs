@@ -39,6 +39,12 @@ pub enum Kind {
     Resources,
     /// The worktree is at the new commit, but a hook failed.
     Hook,
+    /// It is, but what it serves is not healthy.
+    Unhealthy,
+    /// A release could not be built.
+    Build,
+    /// The newest commit was rolled back, and is not tried again by itself.
+    Held,
     /// The run was killed, by hand or with the machine, before its end.
     Interrupted,
     /// A fault of this program.
@@ -64,6 +70,9 @@ impl Kind {
             Self::Repository => "repository",
             Self::Resources => "resources",
             Self::Hook => "hook",
+            Self::Unhealthy => "unhealthy",
+            Self::Build => "build",
+            Self::Held => "held",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",
         }
@@ -82,13 +91,15 @@ impl Kind {
             | Self::Path
             | Self::Repository
             | Self::Resources
+            | Self::Build
+            | Self::Held
             | Self::Stopping
             | Self::Interrupted
             | Self::Internal => 1,
             Self::BadRequest | Self::Config => 2,
             Self::NoDaemon => 3,
             Self::UnknownTrigger | Self::UnknownRun | Self::NotAllowed | Self::Busy => 4,
-            Self::Hook => 5,
+            Self::Hook | Self::Unhealthy => 5,
             Self::Timeout => 6,
         }
     }

@@ -10,7 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod earlier;
 mod url;
+pub use earlier::Earlier;
 pub use url::{RepoUrl, Scheme};
 
 /// Why a name was not accepted; the text is a half sentence that fits after "… is not a valid …: ".
@@ -33,6 +35,8 @@ pub struct TriggerName(String);
 impl TriggerName {
     /// Words of the text protocol, which cannot be names.
     pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
+    /// Words that the text protocol has got since: a trigger that bears one is asked for with `trigger` before its name.
+    pub const LATER_WORDS: [&str; 2] = ["rollback", "retry"];
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 100;
 

@@ -20,7 +20,7 @@ pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     base::{
-        event::{Done, Event, Named, Outcome, Sink, Step},
+        event::{Done, Event, Named, Outcome, Sink, Step, Task},
         fault::Failure,
         name::RunId,
         watch::Watch,
@@ -55,6 +55,8 @@ pub struct Context {
     pub run: RunId,
     /// Who asked for it.
     pub peer: Arc<str>,
+    /// What it is to do.
+    pub task: Task,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Say what would be done, and leave the worktree alone.

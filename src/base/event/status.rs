@@ -231,7 +231,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::event::{Done, Outcome, Past};
+    use crate::base::event::{Done, Outcome, Past, Task};
 
     fn last(ended: u64, old: Option<&str>, new: Option<&str>, kind: Option<Kind>) -> Last {
         let failure = kind.map(|kind| Failure::new(kind, "it is broken", None));
@@ -243,6 +243,7 @@ mod tests {
         Last {
             run: RunId::new(),
             past: Past {
+                task: Task::Update,
                 peer: "uid=33 pid=7".into(),
                 accepted: ended - 2,
                 began: ended - 1,
@@ -364,6 +365,7 @@ mod tests {
         insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
         status.state = State::Running;
         let going_on = super::super::GoingOn {
+            task: Task::Update,
             peer: "uid=0 pid=1".into(),
             accepted: 1_764_036_640,
             began: Some(1_764_036_641),

@@ -53,6 +53,7 @@ impl Scheduler {
         events.push(Event::Done(done.clone()));
         let ended = event::now();
         let past = Past {
+            task: run.task.clone(),
             peer: run.peer.to_string(),
             accepted: run.accepted,
             began: run.began.get().copied().unwrap_or(ended),
