@@ -39,7 +39,7 @@ pub use releases::{At, Check, Health, Live, OnFailure, Releases, Shared};
 pub use site::Site;
 pub use used::{
     Config, DEFAULT_HOOK_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, Hook, HookPlace, Listener,
-    Sandbox, SandboxMode, Target, When, unknown_trigger,
+    SAME_PATH, Sandbox, SandboxMode, Target, When, unknown_trigger,
 };
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a

@@ -9,11 +9,13 @@
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
+//! | [`health`] | whether what runs on a deployed commit is well |
 //! | [`trial`] | what a run needs of this machine, tried before there is one |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`run`] | the pipeline above: one execution of a trigger |
 
 pub mod changes;
+pub mod health;
 pub mod hook;
 pub mod neighbours;
 pub mod place;

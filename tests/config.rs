@@ -208,7 +208,7 @@ fn the_reference_is_the_readers() {
 }
 
 /// The groups of the reference: title, a configuration around the group's fields, and the fields that it needs.
-const GROUPS: [(&str, &str, &str); 10] = [
+const GROUPS: [(&str, &str, &str); 13] = [
     (
         "The configuration",
         "(FIELDS)",
@@ -221,6 +221,13 @@ const GROUPS: [(&str, &str, &str); 10] = [
         "A trigger",
         r#"(triggers: {"a": (FIELDS)})"#,
         r#"repo: "https://h/x", path: "y","#,
+    ),
+    ("`releases`", "(TRIGGER releases: (FIELDS))})", ""),
+    ("`health`", "(TRIGGER health: (FIELDS))})", r#"check: Tcp("80"),"#),
+    (
+        "`Http`",
+        "(TRIGGER health: (check: Http(FIELDS)))})",
+        r#"url: "http://h","#,
     ),
     (
         "`Basic`",

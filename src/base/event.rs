@@ -130,6 +130,22 @@ pub enum Event {
         /// Whether that is a success.
         success: bool,
     },
+    /// Hooks have built a release, which is not live yet.
+    Built {
+        /// The release.
+        release: String,
+    },
+    /// What runs on the deployed commit was asked whether it is well. Sent when the answer changes, and a few times a minute
+    /// at most.
+    Health {
+        /// The answer, in words: `503 Service Unavailable`.
+        answer: String,
+        /// Whether that is a good one.
+        good: bool,
+        /// It is asked again in that many milliseconds; not at all if that is not there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again_ms: Option<u64>,
+    },
     /// Events are missing here: this client was too slow, or there are more than are kept.
     Lagged {
         /// How many.

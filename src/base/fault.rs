@@ -37,12 +37,12 @@ pub enum Kind {
     Repository,
     /// The disk is full, or another resource is used up.
     Resources,
+    /// A release could not be built, by a hook: nothing has changed.
+    Build,
     /// The worktree is at the new commit, but a hook failed.
     Hook,
-    /// It is, but what it serves is not healthy.
+    /// The worktree is at the new commit, but what runs on it did not get well.
     Unhealthy,
-    /// A release could not be built.
-    Build,
     /// The newest commit was rolled back, and is not tried again by itself.
     Held,
     /// The run was killed, by hand or with the machine, before its end.
@@ -69,9 +69,9 @@ impl Kind {
             Self::Path => "path",
             Self::Repository => "repository",
             Self::Resources => "resources",
+            Self::Build => "build",
             Self::Hook => "hook",
             Self::Unhealthy => "unhealthy",
-            Self::Build => "build",
             Self::Held => "held",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",

@@ -15,7 +15,7 @@ use crate::{
     base::{
         bounded::{self, LIST},
         fault::{Failure, Kind, one_line},
-        name::RunId,
+        name::{RunId, TriggerName},
         report::Reporter,
     },
     config::{Config, Revision, Target},
@@ -65,8 +65,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
     if findings.is_empty() {
-        let spent = config.triggers.values().filter_map(|target| spent(target));
-        spent.for_each(|line| print(&line));
+        let targets = config.triggers.values();
+        let remarks = targets.flat_map(|target| [spent(target), called_like_a_word(target)]);
+        remarks.flatten().for_each(|line| print(&line));
         print(&format!("{} is right: {parts}", file.display()));
     }
     findings.iter().for_each(|finding| say(&line(finding)));
@@ -130,7 +131,7 @@ fn owner(config: &Config) -> Option<String> {
 }
 
 /// What is the machine's own affair: the remote can be asked all the same.
-const OWN: [&str; 3] = ["path", "git_dir", "hooks"];
+const OWN: [&str; 4] = ["path", "git_dir", "hooks", "health"];
 
 /// Ask the remotes of triggers whose fetches would begin, and give the exit status.
 fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
@@ -154,6 +155,17 @@ fn spent(target: &Target) -> Option<String> {
         format!(
             "{}: `adopt` does nothing any more, as {} is gitsocket's by now: take it out",
             target.trigger, target.site.path
+        )
+    })
+}
+
+/// That the trigger's name is a word of the protocol by now, if so.
+fn called_like_a_word(target: &Target) -> Option<String> {
+    let name = target.trigger.as_str();
+    TriggerName::LATER_WORDS.contains(&name).then(|| {
+        format!(
+            "{name}: on the socket, `{name}` is a word of its own by now: clients that send the name alone must send \
+             `trigger {name}`; `gitsocket client {name}` does"
         )
     })
 }

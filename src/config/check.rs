@@ -9,6 +9,7 @@ mod hook;
 mod listen;
 mod paths;
 mod pattern;
+mod releases;
 mod sandbox;
 mod target;
 
@@ -28,6 +29,7 @@ use crate::{base::name::TriggerName, git::transport::MAX_KEEP_ALIVE};
 use auth::{BasicFields, BearerFields, SshFields, TlsFields};
 use hook::ExecFields;
 use listen::{LISTENERS, TcpFields, UnixFields};
+use releases::{HealthFields, HttpFields, ReleasesFields};
 use sandbox::{SANDBOX, SandboxFields};
 use target::{TriggerFields, target};
 
@@ -54,6 +56,9 @@ const GROUPS: &[&Group] = &[
     UnixFields::GROUP,
     TcpFields::GROUP,
     TriggerFields::GROUP,
+    ReleasesFields::GROUP,
+    HealthFields::GROUP,
+    HttpFields::GROUP,
     BasicFields::GROUP,
     BearerFields::GROUP,
     SshFields::GROUP,

@@ -54,8 +54,13 @@ impl Site {
         lock::file(&self.git_dir())
     }
 
-    /// Whether what is at `below` in it is kept: a pattern matches that directory, or one above it.
+    /// Whether what is at `below` in it is left alone: in place, a pattern matches that directory, or one above it; beside
+    /// releases, it is nothing of theirs. What they share is their administrator's.
     pub fn keeps(&self, below: &Path) -> bool {
+        if let Some(releases) = &self.releases {
+            let mut own = ["releases", "repo.git", releases.live.name()].into_iter();
+            return !own.any(|own| below.starts_with(own));
+        }
         let search =
             gix::ignore::Search::from_overrides(self.keep.iter(), gix::ignore::search::Ignore::default());
         below

@@ -1,8 +1,15 @@
 //! A configuration as used: everything in it is right, and every default filled in.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Allow, At, Health, OnFailure, Site};
+use super::{Allow, At, Check, Health, OnFailure, Site};
 use crate::{
     base::{
         address::{Address, TcpAddr},
@@ -151,11 +158,34 @@ pub struct Target {
 }
 
 impl Target {
+    /// The program that its health is asked of, if that is one.
+    pub fn asked(&self) -> Option<&Hook> {
+        match &self.health.as_ref()?.check {
+            Check::Exec(hook) => Some(hook),
+            Check::Http { .. } | Check::Tcp(_) => None,
+        }
+    }
+
+    /// All programs that its runs start.
+    pub fn programs(&self) -> impl Iterator<Item = &Hook> {
+        self.hooks.iter().chain(self.asked())
+    }
+
+    /// The numbers of its hooks that are started at `at`.
+    pub fn hooks_at(&self, at: At) -> impl Iterator<Item = usize> {
+        let hooks = self.hooks.iter().enumerate();
+        hooks
+            .filter(move |(_, hook)| hook.at() == at)
+            .map(|(number, _)| number)
+    }
+
     /// In which field this and `other`, which have the same path, must be the same and are not. Whether they have the same
     /// git directory, the caller knows.
     pub fn disagrees(&self, other: &Self, same_git_dir: bool) -> Option<&'static str> {
         if self.origin.repo != other.origin.repo {
             Some("repo")
+        } else if self.site.releases != other.site.releases {
+            Some("releases")
         } else if !same_git_dir {
             Some("git_dir")
         } else if self.origin.remote != other.origin.remote {
@@ -168,7 +198,28 @@ impl Target {
             None
         }
     }
+
+    /// What to do so that another target can be at `below` in its path.
+    pub fn make_room(&self, below: &Path) -> String {
+        match self.site.releases {
+            Some(_) => format!(
+                "move one of them: gitsocket keeps its own files there for `{}`",
+                self.trigger
+            ),
+            None => {
+                let pattern = format!("/{}/", below.display());
+                format!(
+                    "move one of them, or write keep: [{pattern:?}] into `{}`",
+                    self.trigger
+                )
+            }
+        }
+    }
 }
+
+/// What to do about two targets that have the same path, and [disagree](Target::disagrees).
+pub const SAME_PATH: &str = "give one another path; or give both the same repo, releases, git_dir, remote, clean and \
+                             keep: then they deploy different revisions of one repository, one at a time";
 
 /// A program that runs after an update.
 #[derive(Clone, PartialEq, Eq)]
@@ -191,6 +242,14 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// When in a run it is started. What is git's own runs once files are checked out.
+    pub fn at(&self) -> At {
+        match self {
+            Self::Exec { at, .. } => *at,
+            Self::PostCheckout => At::Live,
+        }
+    }
+
     /// Whether it runs even if nothing has changed.
     pub fn is_for_every_run(&self) -> bool {
         matches!(

@@ -18,7 +18,7 @@ use crate::{
         mutex,
         name::TriggerName,
     },
-    config::{Config, Target},
+    config::{Config, SAME_PATH, Target},
     git::worktree::Others,
 };
 
@@ -32,23 +32,18 @@ const STEP: Duration = Duration::from_secs(1);
 pub enum Error {
     /// One is inside the other.
     #[error("the path of {inner} lies inside the path of {outer}, which would overwrite and clean it")]
-    #[diagnostic(help(
-        "move one of them, or write keep: [{pattern:?}] into `{}`", outer.trigger
-    ))]
+    #[diagnostic(help("{help}"))]
     Inside {
         /// The inner one.
         inner: Box<Named>,
         /// The outer one.
         outer: Box<Named>,
-        /// What would keep the inner one.
-        pattern: String,
+        /// What to do.
+        help: String,
     },
     /// Both are the same directory.
     #[error("the triggers {first} and {second} have the same path, but not the same `{differs}`")]
-    #[diagnostic(help(
-        "give one another path; or give both the same repo, git_dir, remote, clean and keep: \
-         then they deploy different revisions of one repository, one at a time"
-    ))]
+    #[diagnostic(help("{SAME_PATH}"))]
     Same {
         /// One of them.
         first: Box<Named>,
@@ -139,6 +134,7 @@ impl Found {
         // A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
         let git_dir = match &target.site.git_dir {
             Some(apart) => real(apart.as_path()),
+            None if target.site.releases.is_some() => root.join("repo.git"),
             None => root.join(".git"),
         };
         let identity = |path: &Path| Identity::at(path).ok();
@@ -240,7 +236,7 @@ fn check(all: &[Found]) -> Result<(), Error> {
                 return Err(Error::Inside {
                     inner: inner.path(),
                     outer: outer.path(),
-                    pattern: format!("/{}/", below.display()),
+                    help: outer.target.make_room(below),
                 });
             }
         }
@@ -333,6 +329,22 @@ mod tests {
                 Some("cannot lie inside each other"),
             ),
             (r#"path: "a"), "y": (repo: "r", path: "git/o""#, Some("inside")),
+            (
+                r#"path: "a", releases: ()), "y": (repo: "r", path: "sub/y""#,
+                None,
+            ),
+            (
+                r#"path: "a", releases: (live: Symlink("sub"))), "y": (repo: "r", path: "sub/y""#,
+                Some("lies inside the path of `x`"),
+            ),
+            (
+                r#"path: "a", releases: ()), "y": (repo: "r", path: "same""#,
+                Some("not the same `releases`"),
+            ),
+            (
+                r#"path: "a", releases: ()), "y": (repo: "r", path: "same", releases: (keep: 1)"#,
+                Some("not the same `releases`"),
+            ),
             (
                 r#"path: "p", git_dir: "g"), "y": (repo: "r", path: "o", git_dir: "sub/../g""#,
                 Some("share"),

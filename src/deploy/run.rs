@@ -45,7 +45,7 @@ use crate::{
 use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
-use hooks::run_hooks;
+use hooks::{run_hooks, tell_failed};
 use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
@@ -93,13 +93,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     let mut reached = Reached::default();
     let ended = deploy(target, context, &mut reached);
     neighbours::note(context.memory.others(), target);
-    let failure = ended.err().map(|err| {
-        let err = in_time(owner::blame(err, target), &context.watch);
-        if context.sandbox.is_closed() && is_denial(&err) {
-            context.events.warn(SHUT_OUT);
-        }
-        Failure::of(&err)
-    });
+    let failure = ended.err();
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
         trigger: target.trigger.to_string(),
@@ -163,20 +157,47 @@ struct Reached {
     finished_another: bool,
 }
 
-/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
-fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+/// What the end of a run by `err` comes to.
+fn failure_of(err: Error, target: &Target, context: &Context) -> Failure {
+    let err = in_time(owner::blame(err, target), &context.watch);
+    if context.sandbox.is_closed() && is_denial(&err) {
+        context.events.warn(SHUT_OUT);
+    }
+    Failure::of(&err)
+}
+
+/// The whole of it. What fails under the lock is told to the hooks that want to know.
+fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Failure> {
+    let failed = |err| failure_of(err, target, context);
+    let _lock = lock(target, context).map_err(failed)?;
+    locked(target, context, reached).map_err(|err| {
+        let failure = failed(err);
+        // core: the release that is live.
+        let tell = || tell_failed((target, context), &failure, reached, None);
+        if let Err(err) = context.sandbox.confine(target, tell) {
+            context.events.warn(err.to_string());
+        }
+        failure
+    })
+}
+
+fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     context.watch.enter(Step::Lock)?;
     context.sandbox.look(target)?;
     // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
     if !place::is_known(target) {
         context.sandbox.confine(target, || place::look(target))??;
     }
-    let _lock = lock::acquire(
+    Ok(lock::acquire(
         &target.site.lock_file(),
         target.site.root().as_path(),
         &context.watch,
         context.events.reporter(),
-    )?;
+    )?)
+}
+
+/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
+fn locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
     let left = under_way::find(target, context);
     if !context.dry_run {

@@ -26,7 +26,7 @@ use crate::{
         durable::{Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
     },
-    config::{Hook, Target},
+    config::{At, Hook, Target},
 };
 
 mod marker;
@@ -107,19 +107,20 @@ impl Hooks {
         self.are_pending() && parse(&self.pending) == head
     }
 
-    /// Which of the hooks of `target` have to run for `commit`. All of them, if they have not succeeded for it, or if one
-    /// is pending; else those that were added or changed since.
+    /// Which of the hooks of `target` have to run for `commit`, now that it is live. All of them, if they have not succeeded
+    /// for it, or if one is pending; else those that were added or changed since.
     pub fn due(&self, target: &Target, commit: ObjectId) -> Vec<usize> {
+        let live = target.hooks_at(At::Live);
         if !self.have_succeeded_for(commit) {
-            return (0..target.hooks.len()).collect();
+            return live.collect();
         }
         let mut succeeded = self.succeeded.clone();
-        let digests = digests(&target.hooks);
-        let added = digests.iter().enumerate().filter(|(_, digest)| {
-            let found = succeeded.iter().position(|known| known == *digest);
+        let added = live.filter(|hook| {
+            let digest = digest(&target.hooks[*hook]);
+            let found = succeeded.iter().position(|known| *known == digest);
             found.map(|at| succeeded.swap_remove(at)).is_none()
         });
-        added.map(|(hook, _)| hook).collect()
+        added.collect()
     }
 }
 
@@ -159,7 +160,7 @@ impl State {
             (Some(hooks), _) => hooks.clone(),
             (None, Some(commit)) => Hooks {
                 succeeded_for: Some(commit.clone()),
-                succeeded: digests(&target.hooks),
+                succeeded: digests(target),
                 pending: None,
             },
             (None, None) => Hooks::default(),
@@ -193,7 +194,7 @@ impl State {
     pub fn succeeded(self, git_dir: &Path, target: &Target, commit: ObjectId) -> Result<(), Error> {
         let hooks = Hooks {
             succeeded_for: Some(commit.to_string()),
-            succeeded: digests(&target.hooks),
+            succeeded: digests(target),
             pending: None,
         };
         self.put(git_dir, target, hooks)
@@ -271,9 +272,13 @@ fn parse(hex: &Option<String>) -> Option<ObjectId> {
     ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok()
 }
 
-/// What each of `hooks` runs, as a digest: the file is to hold no secret of a hook's arguments or environment.
-fn digests(hooks: &[Hook]) -> Vec<String> {
-    hooks.iter().map(digest).collect()
+/// What each hook of `target` runs that is started once a commit is live, as a digest: the file is to hold no secret of a hook's
+/// arguments or environment.
+fn digests(target: &Target) -> Vec<String> {
+    target
+        .hooks_at(At::Live)
+        .map(|hook| digest(&target.hooks[hook]))
+        .collect()
 }
 
 fn digest(hook: &Hook) -> String {

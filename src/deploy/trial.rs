@@ -13,7 +13,7 @@ use crate::{
         access,
         fault::{Blame, Failure, Kind, one_line},
     },
-    config::{Hook, Site, Target},
+    config::{Check, Health, Hook, Site, Target},
     git::transport::{self, Unusable},
 };
 
@@ -85,8 +85,16 @@ pub fn unusable(target: &Target) -> Vec<Unusable> {
     let mut found = transport::unusable(&target.origin);
     found.extend(source(target).map(|failure| ("repo", failure)));
     found.extend(of_site(target));
-    let hooks = target.hooks.iter();
-    found.extend(hooks.filter_map(|hook| Some(("hooks", program(hook, target)?))));
+    let hooks = target.hooks.iter().map(|hook| ("hooks", hook));
+    let asked = match &target.health {
+        Some(Health {
+            check: Check::Exec(hook),
+            ..
+        }) => Some(("health", hook)),
+        _ => None,
+    };
+    let programs = hooks.chain(asked);
+    found.extend(programs.filter_map(|(field, hook)| Some((field, program(hook, target)?))));
     found
 }
 

@@ -122,7 +122,7 @@ fn what_cannot_be_used_is_found_and_said_at_once() {
         "g": (repo: "repo.git", path: "open/g", hooks: [
             Exec(run: ["./none"]), Exec(run: ["./plain"]), Exec(run: ["no-such-program"]),
             Exec(run: ["open/g/comes/with/it"]), PostCheckout,
-        ]),
+        ], health: (check: Exec(run: ["./no-question"]))),
         "h": (repo: "repo.git", path: "open/foreign"),
         "i": (repo: "repo.git", path: "open/left"),
         "j": (repo: "repo.git", path: "fixed"),"#
@@ -160,6 +160,7 @@ fn what_cannot_be_used_is_found_and_said_at_once() {
         ("g: hooks: ", "/none: No such file"),
         ("g: hooks: ", "/plain: Permission denied"),
         ("g: hooks: ", "no-such-program: "),
+        ("g: health: ", "/no-question: No such file"),
         ("h: path: ", "\"mine\""),
         ("i: path: ", "gitsocket/lock cannot be written: "),
         ("j: path: ", "fixed cannot be written: Permission denied"),
@@ -199,7 +200,8 @@ fn what_can_be_used_is_right() {
         "b": ({WEB}, path: "open/b", git_dir: "open/new/b.git", auth: Bearer(token_file: "token")),
         "c": (repo: "repo.git", path: "open/c", hooks: [Exec(run: ["./hook"]), Exec(run: ["hook"], user_env: {{"PATH": {:?}}})]),
         "d": ({WEB}, path: "open/d", auth: Bearer(token_file: "open/pipe")),
-        "e": ({WEB}, path: "open/e", auth: Bearer(token_file: "$CREDENTIALS_DIRECTORY/token")),"#,
+        "e": ({WEB}, path: "open/e", auth: Bearer(token_file: "$CREDENTIALS_DIRECTORY/token")),
+        "retry": ({WEB}, path: "open/f"),"#,
         world.path(".")
     );
     let text = format!(
@@ -215,7 +217,12 @@ fn what_can_be_used_is_right() {
     world.write("config.ron", &text);
     let ended = check(&world, &[]);
     assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
-    assert_eq!(ended.out, "config.ron is right: 5 trigger(s), 4 listener(s)\n");
+    let (remark, right) = ended.out.split_once('\n').unwrap();
+    assert!(
+        remark.starts_with("retry: ") && remark.contains("`trigger retry`"),
+        "{remark}"
+    );
+    assert_eq!(right, "config.ron is right: 6 trigger(s), 4 listener(s)\n");
 }
 
 /// No permission stops root, and a key that it shares with the daemon's group is not for root.

@@ -1,5 +1,7 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
+use std::time::Duration;
+
 use super::{
     Action, Event, Local,
     done::{Done, Outcome},
@@ -74,6 +76,20 @@ impl Event {
             Self::HookLine { line, .. } => format!("| {line}"),
             Self::HookEnded { success: true, .. } => return None,
             Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::Built { release } => format!("built {release}"),
+            Self::Health {
+                answer,
+                again_ms: None,
+                ..
+            } => format!("health {answer}"),
+            Self::Health {
+                answer,
+                again_ms: Some(again),
+                ..
+            } => {
+                let again = humantime::format_duration(Duration::from_millis(*again));
+                format!("health {answer}, again in {again}")
+            }
             Self::Lagged { lost } => format!("... {lost} lines are lost"),
             Self::Status(status) => status.line(),
             Self::GoingOn(run) => run.line(),

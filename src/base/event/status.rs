@@ -144,7 +144,9 @@ impl Standing {
         });
         let hooks_owed = match &done.failure {
             None => false,
-            Some(failure) => failure.kind == Kind::Hook || done.new.is_some() || self.hooks_owed,
+            Some(failure) => {
+                matches!(failure.kind, Kind::Hook | Kind::Unhealthy) || done.new.is_some() || self.hooks_owed
+            }
         };
         // Where they were found to be owed, and nobody knows since when, it is since this run at the latest.
         let hooks_since = self.hooks_since.or(Some(past.ended));

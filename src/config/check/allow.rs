@@ -11,13 +11,21 @@ const MAX_ID: u32 = u32::MAX - 1;
 
 /// Nothing: whoever can open the listener. A `Token` is of no use if it is certain that no listener has one: `no_token`.
 pub(super) fn allow(form: &mut Form<'_>, given: &Given<'_, ()>, no_token: bool) -> Option<Vec<Allow>> {
-    let value = given.raw?;
-    let list = form.keep(filled_list(value))?;
-    Some(
-        list.into_iter()
-            .filter_map(|value| checked(form, value, no_token))
-            .collect(),
-    )
+    let list = form.keep(filled_list(given.raw?))?;
+    Some(all(form, list, no_token))
+}
+
+/// The same for `operate`. It may be empty: then only `once` is left.
+pub(super) fn operate(form: &mut Form<'_>, given: &Given<'_, ()>, no_token: bool) -> Option<Vec<Allow>> {
+    let example = r#"write operate: [User("root"), Group("deploy")]"#;
+    let list = form.keep(given.raw?.list().map_err(|problem| problem.help(example)))?;
+    Some(all(form, list, no_token))
+}
+
+fn all(form: &mut Form<'_>, list: Vec<Value<'_>>, no_token: bool) -> Vec<Allow> {
+    list.into_iter()
+        .filter_map(|value| checked(form, value, no_token))
+        .collect()
 }
 
 fn filled_list(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
@@ -65,7 +73,7 @@ fn rule(value: Value<'_>) -> Result<Allow, Problem> {
             )),
         );
     }
-    let read = variant(value, "a rule of `allow`", &RULES)?;
+    let read = variant(value, "a user, a group or `Token`", &RULES)?;
     read(value)
 }
 

@@ -1,6 +1,6 @@
 //! Hooks.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
 use crate::{
     base::name::AbsPath,
@@ -14,13 +14,16 @@ use crate::{
 };
 
 fields! {
-    /// A program that is started after an update, in the worktree and without a shell.
+    /// A program that is started without a shell, in the worktree or, at `Build`, in the new release.
     pub(super) struct ExecFields: "`Exec`" {
         /// Program and arguments. The program is a path, or a bare name that is found on PATH.
         run ("command", "cmd"): Vec<String> = COMMAND, required r#"["/usr/bin/make", "install"]"#;
         /// `Changed`: when the run changed the worktree, or the hooks have not yet succeeded for its commit;
         /// `Always`: on every run.
         when: When = Kind::choice(), or When::Changed;
+        /// `Build`: in a new release, before it is live; if it fails, nothing has changed. `Live`: once the commit is live.
+        /// `Failed`: once a run has failed, or was rolled back.
+        at ("stage"): At = Kind::choice(), or At::Live;
         /// It is killed after that long.
         timeout: Duration = DURATION, or DEFAULT_HOOK_TIMEOUT;
         /// Variables that are added to its environment. No name begins with `GITSOCKET_`.
@@ -28,9 +31,17 @@ fields! {
     }
 }
 
+/// A hook, and where its stage stands.
+pub(super) type Placed = (Hook, Range<usize>);
+
 /// What runs after an update.
-pub(super) const HOOKS: Kind<Vec<Hook>> =
-    Kind::many("list of `Exec(…)` and `PostCheckout`", hooks).shown(|hooks| code(format_args!("{hooks:?}")));
+pub(super) const HOOKS: Kind<Vec<Placed>> =
+    Kind::many("list of `Exec(…)` and `PostCheckout`", hooks).shown(|hooks| {
+        code(format_args!(
+            "{:?}",
+            hooks.iter().map(|(hook, _)| hook).collect::<Vec<_>>()
+        ))
+    });
 const COMMAND: Kind<Vec<String>> = Kind::many("list of strings", |form, value| {
     let list = form.keep(command(value))?;
     words(form, list)
@@ -43,9 +54,11 @@ const VARIABLES: Kind<BTreeMap<String, String>> = Kind::many("map of names to va
 /// What gitsocket itself tells hooks by their environment.
 const OWN_VARIABLES: &str = "GITSOCKET_";
 
-const KINDS: [(&str, bool, Read<Hook>); 2] = [
+const KINDS: [(&str, bool, Read<Placed>); 2] = [
     ("Exec", true, exec),
-    ("PostCheckout", false, |_, _| Some(Hook::PostCheckout)),
+    ("PostCheckout", false, |_, value| {
+        Some((Hook::PostCheckout, value.head()))
+    }),
 ];
 
 impl Choice for When {
@@ -53,7 +66,7 @@ impl Choice for When {
     const WORDS: &'static [(&'static str, Self)] = &[("Changed", Self::Changed), ("Always", Self::Always)];
 }
 
-fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Hook>> {
+fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
     let example = r#"write hooks: [Exec(run: ["/usr/bin/make", "install"]), PostCheckout]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
     let hooks = list.into_iter();
@@ -64,14 +77,44 @@ fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Hook>> {
     )
 }
 
-fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
+fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
     let fields: ExecFields<'_> = form.fields(value)?;
+    let stage = fields.at.at();
+    if fields.at.value == Some(At::Build) && fields.when.value == Some(When::Always) {
+        let problem = Problem::at(
+            fields.when.name_at.clone(),
+            "not every run has something to build",
+        )
+        .also(stage.clone(), "for each new release, and on no other run")
+        .help("remove `when`, or write at: Live");
+        form.problems.push(problem);
+    }
+    Some((made(fields)?, stage))
+}
+
+/// A program that is asked whether a deploy is good.
+pub(super) fn question(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
+    let fields: ExecFields<'_> = form.fields(value)?;
+    for (is_there, at, name) in [
+        (fields.when.is_there(), &fields.when.name_at, "when"),
+        (fields.at.is_there(), &fields.at.name_at, "at"),
+    ] {
+        if is_there {
+            let message = format!("`{name}` is for hooks alone: a check is made whenever `health` wants it");
+            form.problems
+                .push(Problem::at(at.clone(), message).help("remove it"));
+        }
+    }
+    made(fields)
+}
+
+fn made(fields: ExecFields<'_>) -> Option<Hook> {
     Some(Hook::Exec {
         run: fields.run.value?,
         when: fields.when.value?,
         timeout: fields.timeout.value?,
         user_env: fields.user_env.value.unwrap_or_default(),
-        at: At::Live,
+        at: fields.at.value?,
     })
 }
 

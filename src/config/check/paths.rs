@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, path::Path};
 use super::target::Placed;
 use crate::{
     base::name::AbsPath,
-    config::form::{Form, Problem},
+    config::{
+        SAME_PATH,
+        form::{Form, Problem},
+    },
 };
 
 /// What is wrong with the paths of all triggers.
@@ -91,10 +94,7 @@ fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
     let problem = Problem::at(second.path_at.clone(), message)
         .label("the same path again")
         .also(first.path_at.clone(), format!("the path of `{}`", a.trigger));
-    Some(problem.help(
-        "give one another path; or give both the same repo, git_dir, remote, clean and keep: \
-         then they deploy different revisions of one repository, one at a time",
-    ))
+    Some(problem.help(SAME_PATH))
 }
 
 /// Whether the patterns that `outer` keeps match the path of `inner`, or a directory above it.
@@ -118,14 +118,8 @@ fn nested(outer: &Placed, inner: &Placed) -> Problem {
         "the path of `{}` lies inside the path of `{}`, which would overwrite and clean it",
         inn.trigger, out.trigger
     );
-    let pattern = below(outer, inner)
-        .map(|path| format!("/{}/", path.display()))
-        .unwrap_or_default();
     Problem::at(inner.path_at.clone(), message)
         .label("inside that")
         .also(outer.path_at.clone(), format!("the path of `{}`", out.trigger))
-        .help(format!(
-            "move one of them, or write keep: [{pattern:?}] into `{}`",
-            out.trigger
-        ))
+        .help(out.make_room(below(outer, inner).unwrap_or(Path::new(""))))
 }

@@ -6,16 +6,17 @@ use gix::ObjectId;
 use zeroize::Zeroizing;
 
 use super::{
-    allow::allow,
+    allow,
     auth::{AUTH, CERTIFICATES, credentials_fit},
-    hook::HOOKS,
+    hook::{self, HOOKS},
     pattern::keep,
+    releases::{self, HEALTH, RELEASES},
 };
 use crate::{
     base::name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},
     config::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
-        DEFAULT_RUN_TIMEOUT, Hook, OnFailure, Revision, Site, Target, Tls,
+        DEFAULT_RUN_TIMEOUT, Health, Hook, OnFailure, Releases, Revision, Site, Target, Tls,
         form::{
             Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, fields, filled,
             invalid, literal, mode, quoted, redact,
@@ -39,7 +40,10 @@ fields! {
         /// The directory to deploy to.
         path ("dir", "directory", "target", "worktree"): AbsPath = WORKTREE, required r#""/srv/site""#;
         /// Where the git directory is, outside of `path`: the worktree then holds nothing of git's.
-        git_dir: AbsPath = PATH, without "`.git` in `path`";
+        git_dir: AbsPath = PATH, without "`.git` in `path`; with `releases`, `repo.git`";
+        /// Each deployed commit has a tree of its own, which becomes live as a whole, and stays to go back to.
+        releases ("keep_releases", "linked_dirs", "linked_files", "shared_dirs", "shared_files"): Releases = RELEASES,
+            without "none: files are updated in place";
         /// The name under `refs/remotes/`.
         remote: RemoteName = REMOTE, or RemoteName::default();
         /// How many commits of history there are; another number counts at the next run.
@@ -55,7 +59,12 @@ fields! {
         tls: Tls = CERTIFICATES, without "`(roots: Mozilla)`";
         /// What runs after an update, in this order. `PostCheckout` is the repository's own `hooks/post-checkout`, if it is
         /// there and executable.
-        hooks ("hook"): Vec<Hook> = HOOKS, or vec![Hook::PostCheckout];
+        hooks ("hook"): Vec<hook::Placed> = HOOKS, or vec![(Hook::PostCheckout, 0..0)];
+        /// When a deploy counts as good, besides its hooks. Without, it is good once they have succeeded.
+        health ("healthcheck", "health_check"): Health = HEALTH, without "none";
+        /// What happens when a hook at `Live` fails, or the health is not good in time. `Rollback`: the last good commit is
+        /// live again, and the bad one is held back; `Keep`: it stays.
+        on_failure: OnFailure = Kind::choice(), without "`Rollback` with `releases`, else `Keep`";
         /// Permission bits that files and directories of the worktree do not get.
         umask: u32 = UMASK, without "the process's";
         /// Each attempt to fetch must be over by then, however silent or slow the remote is.
@@ -76,6 +85,8 @@ fields! {
         /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
         /// listener that has one.
         allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
+        /// Who may roll the trigger back and let it retry a commit that was held back, as in `allow`.
+        operate: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "root and the daemon's user";
     }
 }
 
@@ -121,7 +132,9 @@ pub(super) fn target(
     let fields: TriggerFields<'_> = form.fields_placed(value, key.span())?;
     let revision = revision(form, &fields);
     let keep = keep(form, &fields.keep, fields.path.value.as_ref());
-    let allow = allow(form, &fields.allow, no_token);
+    let allow = allow::allow(form, &fields.allow, no_token);
+    let operate = allow::operate(form, &fields.operate, no_token);
+    releases::fit(form, &fields);
     credentials_fit(form, &fields.repo, &fields.auth, &fields.tls);
     not_itself(form, &fields);
     let (path_at, git_dir_at) = (fields.path.at(), fields.git_dir.at());
@@ -137,25 +150,31 @@ pub(super) fn target(
         max_blob: fields.max_blob.value?,
         max_pack: fields.max_pack.value?,
     };
-    let site = Site {
+    let on_failure = releases::on_failure(&fields.on_failure, fields.releases.value.as_ref());
+    let mut site = Site {
         path: fields.path.value?,
-        git_dir: fields.git_dir.value,
+        git_dir: None,
         clean: fields.clean.value?,
         keep,
         umask: fields.umask.value,
         fsync: fields.fsync.value?,
-        releases: None,
+        releases: fields.releases.value,
     };
+    // Where it would be anyway, it is not apart.
+    site.git_dir = fields
+        .git_dir
+        .value
+        .filter(|apart| site.releases.is_none() || apart.as_path() != site.git_dir());
     let target = Target {
         trigger: trigger?,
         origin,
         site,
-        hooks: fields.hooks.value?,
+        hooks: fields.hooks.value?.into_iter().map(|(hook, _)| hook).collect(),
         run_timeout: fields.run_timeout.value?,
         allow,
-        health: None,
-        on_failure: OnFailure::Keep,
-        operate: None,
+        health: fields.health.value,
+        on_failure,
+        operate,
         adopt: fields.adopt.value?,
         file: None,
         given: None,
@@ -205,7 +224,12 @@ fn not_itself(form: &mut Form<'_>, fields: &TriggerFields<'_>) {
             .also(fields.repo.at(), "the repository")
             .help(help)
     };
-    if local == path || local.as_path() == path.as_path().join(".git") {
+    let git_dir = if fields.releases.is_there() {
+        "repo.git"
+    } else {
+        ".git"
+    };
+    if local == path || local.as_path() == path.as_path().join(git_dir) {
         let problem = itself(fields.path.at(), "give the directory to deploy to as `path`");
         form.problems.push(problem);
     }

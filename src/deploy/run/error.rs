@@ -8,7 +8,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{hook, place, sandbox, state},
+    deploy::{health, hook, place, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -96,6 +96,22 @@ pub enum Error {
         /// The commit that is deployed.
         at: String,
     },
+    /// A hook failed that was to build a release.
+    #[error("{source}; nothing has changed")]
+    #[diagnostic(forward(source))]
+    Build {
+        /// Why.
+        source: hook::Error,
+    },
+    /// What runs on what was deployed is not well.
+    #[error("{source}; the worktree is at {at}")]
+    #[diagnostic(forward(source))]
+    Unwell {
+        /// Why.
+        source: health::Error,
+        /// The commit that is deployed.
+        at: String,
+    },
 }
 
 impl Blame for Error {
@@ -113,6 +129,11 @@ impl Blame for Error {
             Self::NotOurs(err) => err.kind(),
             Self::Owned { .. } => Kind::Path,
             Self::Hook { source, .. } => source.kind(),
+            Self::Build { source } => match source.kind() {
+                Kind::Hook => Kind::Build,
+                kind => kind,
+            },
+            Self::Unwell { source, .. } => source.kind(),
             Self::Over(_) | Self::Late { .. } => Kind::Timeout,
         }
     }
