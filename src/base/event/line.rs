@@ -90,6 +90,7 @@ impl Event {
                 let again = humantime::format_duration(Duration::from_millis(*again));
                 format!("health {answer}, again in {again}")
             }
+            Self::RolledBack { old, new } => format!("rolled back {}..{}", short(old), short(new)),
             Self::Lagged { lost } => format!("... {lost} lines are lost"),
             Self::Status(status) => status.line(),
             Self::GoingOn(run) => run.line(),

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::past::{Current, Last, time};
+use super::{
+    done::Outcome,
+    held::Held,
+    past::{Current, Last, time},
+};
 use crate::base::{
     fault::{Failure, Kind},
     name::{RunId, TriggerName, short},
@@ -90,6 +94,9 @@ pub struct Standing {
     /// What a run has left undone in the worktree. The next one does it.
     #[serde(default)]
     pub mixed: Option<Mixed>,
+    /// Commits that were rolled back, and are not deployed again by themselves; the newest first.
+    #[serde(default)]
+    pub held: Vec<Held>,
 }
 
 /// Runs that failed, with no success since.
@@ -135,15 +142,23 @@ impl Standing {
                 self.since.filter(|_| self.commit.as_ref() == Some(new)),
             ),
         };
-        let failing = done.failure.as_ref().map(|failure| Failing {
-            since: self.failing.as_ref().map_or(past.ended, |before| before.since),
-            runs: self.failing.as_ref().map_or(0, |before| before.runs) + 1,
-            run: run.clone(),
-            ended: past.ended,
-            failure: failure.clone(),
-        });
+        let failing = match &done.failure {
+            // What was asked for is not to be had: the trigger is as it was.
+            Some(_) if past.task.is_rollback() && done.new.is_none() => self.failing.clone(),
+            // A good commit is live again.
+            Some(failure) if failure.kind == Kind::Held => None,
+            failure => failure.as_ref().map(|failure| Failing {
+                since: self.failing.as_ref().map_or(past.ended, |before| before.since),
+                runs: self.failing.as_ref().map_or(0, |before| before.runs) + 1,
+                run: run.clone(),
+                ended: past.ended,
+                failure: failure.clone(),
+            }),
+        };
         let hooks_owed = match &done.failure {
             None => false,
+            // If those of the older commit failed, too, whoever can look knows.
+            Some(failure) if done.outcome == Outcome::RolledBack || failure.kind == Kind::Held => false,
             Some(failure) => {
                 matches!(failure.kind, Kind::Hook | Kind::Unhealthy) || done.new.is_some() || self.hooks_owed
             }
@@ -157,6 +172,7 @@ impl Standing {
             hooks_owed,
             hooks_since: hooks_since.filter(|_| hooks_owed),
             mixed: self.mixed.clone(),
+            held: self.held.clone(),
         }
     }
 }
@@ -216,6 +232,9 @@ impl Status {
         }
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());
+        }
+        for held in &standing.held {
+            line += &format!("; held {} since {}", short(&held.commit), time(held.since));
         }
         if let Some(refused) = &self.reload_refused {
             line += &format!("; reload refused {}", time(refused.since));
@@ -344,6 +363,7 @@ mod tests {
                 left: vec!["a\nb".into(), "c".into()],
                 more: 3,
             }),
+            held: Vec::new(),
         };
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),
