@@ -139,7 +139,10 @@ impl Stage {
 
     /// The live files.
     fn files(&self) -> BTreeMap<String, Entry> {
-        world::tree(&self.world.path("site").join(self.live.unwrap_or("")))
+        let mut files = world::tree(&self.world.path("site").join(self.live.unwrap_or("")));
+        // A link to what all releases share.
+        files.remove("up");
+        files
     }
 
     fn git_dir(&self) -> PathBuf {

@@ -219,6 +219,17 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// The release that was looked at, if it is of `commit`.
+    pub fn verified(&self, commit: ObjectId) -> Option<Id> {
+        let tree = self.yard()?.record().tree(self.release()?)?;
+        (tree.commit == commit.to_string()).then(|| tree.id.clone())
+    }
+
+    /// The release that is live; none in place.
+    pub fn live_release(&self) -> Option<&Tree> {
+        self.yard()?.live()
+    }
+
     /// Let the release `id`, which was live before, be live again.
     pub fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
         match self {

@@ -7,7 +7,7 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, NO_MARK, UnderWay, update_options};
+use super::{Error, NO_MARK, UnderWay, build, update_options};
 use crate::{
     base::{
         event::Named,
@@ -15,65 +15,75 @@ use crate::{
         report::{Report, Reporter},
     },
     deploy::{
+        held::Holds,
         release::{self, built, id::Id, record::Tree, trees},
         stage::Stage,
     },
     git::worktree,
 };
 
-/// What was gone back to.
-#[derive(Debug)]
-pub(super) struct Back {
-    /// The commit that is live again.
-    pub(super) commit: ObjectId,
+/// Which release is to be live again.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The newest older one that was good, and is not held.
+    Good(&'a Holds),
+    /// The one whose name this is, or whose commit's id begins with it.
+    Named(&'a str),
 }
 
-/// Let an older release be live again: the newest one that was good and still is as it was; or the one whose name, or whose
-/// commit's id, begins with `to`. What is live by now is good no more if it `is_sick`.
-pub(super) fn back(
+/// The commit of the release that is `wanted`, which is as it was when it was live: one that is damaged, and cannot be mended, is passed
+/// over. Nothing if there is none.
+pub(super) fn find(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
-    to: Option<&str>,
-    is_sick: bool,
-) -> Result<Back, Error> {
-    let context = under_way.context;
+    wanted: Wanted<'_>,
+) -> Result<Option<ObjectId>, Error> {
     let mut damaged = Vec::new();
-    for (id, commit) in candidates(stage, to)? {
-        let mended = match verify(repo, (under_way, stage), &id, commit)? {
-            Ok(mended) => mended,
+    for (id, commit) in candidates(stage, wanted)? {
+        match verify(repo, (under_way, stage), &id, commit)? {
+            Ok(()) => return Ok(Some(commit)),
             Err(why) => {
                 let why = format!("{id}: {why}");
-                context.events.warn(format!("a release is damaged, and is passed over: {why}"));
+                let events = &under_way.context.events;
+                events.warn(format!("a release is damaged, and is passed over: {why}"));
                 damaged.push(why);
-                continue;
             }
-        };
-        if !mended.is_empty() {
-            context.events.warn(format!(
-                "{id} was changed since it was live; mended: {}",
-                mended.line()
-            ));
         }
-        let marked = under_way.changes();
-        marked.map_err(release::Error::io("mark the run in", under_way.git_dir()))?;
-        if is_sick {
-            stage.judge(repo, false)?;
-        }
-        stage.restore(repo, &id)?;
-        super::build::tell_live(stage, context);
-        return Ok(Back { commit });
     }
-    Err(match damaged.is_empty() {
-        true => release::Error::None,
-        false => release::Error::Damaged {
+    match damaged.is_empty() {
+        true => Ok(None),
+        false => Err(release::Error::Damaged {
             what: damaged.join("; "),
-        },
+        }
+        .into()),
     }
-    .into())
+}
+
+/// Let the release of `commit` be live, unless it is.
+pub(super) fn restore(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    commit: ObjectId,
+) -> Result<(), Error> {
+    if stage.is_done(commit) {
+        return Ok(());
+    }
+    let id = match stage.verified(commit) {
+        Some(id) => id,
+        None => {
+            find(repo, (under_way, stage), Wanted::Named(&commit.to_string()))?;
+            stage.verified(commit).ok_or(release::Error::None)?
+        }
+    };
+    let marked = under_way.changes();
+    marked.map_err(release::Error::io("mark the run in", under_way.git_dir()))?;
+    stage.restore(repo, &id)?;
+    build::tell_live(stage, under_way.context);
+    Ok(())
 }
 
 /// The releases to try, one after the other.
-fn candidates(stage: &Stage<'_>, to: Option<&str>) -> Result<Vec<(Id, ObjectId)>, Error> {
+fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId)>, Error> {
     let Some(yard) = stage.yard() else {
         return Ok(Vec::new());
     };
@@ -82,45 +92,57 @@ fn candidates(stage: &Stage<'_>, to: Option<&str>) -> Result<Vec<(Id, ObjectId)>
         let commit = ObjectId::from_hex(tree.commit.as_bytes()).ok()?;
         Some((tree.id.clone(), commit))
     };
-    let Some(wanted) = to else {
-        return Ok(trees::older(yard.record(), live).into_iter().filter_map(of).collect());
+    let wanted = match wanted {
+        Wanted::Good(holds) => {
+            let older = trees::older(yard.record(), live).into_iter().filter_map(of);
+            return Ok(older
+                .filter(|(_, commit)| holds.find(*commit).is_none())
+                .collect());
+        }
+        Wanted::Named(wanted) => wanted,
     };
     let mut others: Vec<&Tree> = yard.record().trees.iter().collect();
     others.retain(|tree| tree.is_whole && tree.turn > 0 && Some(&tree.id) != live);
-    others.sort_by_key(|tree| std::cmp::Reverse(tree.made));
-    let named = |tree: &&&Tree| tree.id.as_str() == wanted || tree.commit.starts_with(wanted);
-    match others.iter().find(named).and_then(|tree| of(tree)) {
-        Some(found) if wanted.len() >= SHORTEST => Ok(vec![found]),
-        _ => {
-            let there: Vec<&str> = others.iter().map(|tree| tree.id.as_str()).collect();
-            let there = match there.is_empty() {
-                true => "none".into(),
-                false => there.join(", "),
-            };
-            let wanted = wanted.into();
-            Err(release::Error::Unknown { wanted, there }.into())
-        }
+    others.sort_by_key(|tree| std::cmp::Reverse((tree.is_good, tree.made)));
+    let is_wanted = |tree: &&&Tree| {
+        let begins = wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
+        tree.id.as_str() == wanted || begins
+    };
+    if let Some(found) = others.iter().find(is_wanted).and_then(|tree| of(tree)) {
+        return Ok(vec![found]);
     }
+    let there = match others.is_empty() {
+        true => "none".into(),
+        false => others
+            .iter()
+            .map(|tree| tree.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let wanted = wanted.into();
+    Err(release::Error::Unknown { wanted, there }.into())
 }
 
 /// The shortest beginning of a commit's id that names it, in digits, as git has it.
 const SHORTEST: usize = 4;
 
-/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Gives what was mended; or why it
-/// cannot be.
+/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Why not, if it cannot be.
 fn verify(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     id: &Id,
     commit: ObjectId,
-) -> Result<Result<Named, String>, Error> {
+) -> Result<Result<(), String>, Error> {
     let Some(yard) = stage.yard() else {
-        return Ok(Ok(Named::default()));
+        return Ok(Ok(()));
     };
     let path = yard.built(id);
     let known = match built::read(&path) {
         Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            return Ok(Err(format!("what Build left in it is not known: {}: {err}", path.display())));
+            return Ok(Err(format!(
+                "what Build left in it is not known: {}: {err}",
+                path.display()
+            )));
         }
         known => known.map_err(release::Error::io("read", &path))?,
     };
@@ -142,10 +164,18 @@ fn verify(
             updated => updated.map(drop)?,
         }
     }
-    if !context.dry_run && let Some(yard) = stage.yard() {
+    if !context.dry_run
+        && let Some(yard) = stage.yard()
+    {
         yard.link_shared(id)?;
     }
-    Ok(Ok(mended))
+    if !mended.is_empty() {
+        let mended = mended.line();
+        context
+            .events
+            .warn(format!("{id} has changed since it was live; mended: {mended}"));
+    }
+    Ok(Ok(()))
 }
 
 /// The files that an update would write.
