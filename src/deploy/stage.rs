@@ -114,6 +114,17 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// The tree that was begun cannot be brought to its commit. Says whether another one may do.
+    pub fn is_stuck(&mut self) -> Result<bool, Error> {
+        let Self::Release(release) = self else {
+            return Ok(false);
+        };
+        match &release.making {
+            Some(Making { id: Some(id), .. }) => release.yard.is_stuck(id),
+            _ => Ok(false),
+        }
+    }
+
     /// The directory that the files are written to.
     pub fn root(&self) -> Option<&AbsPath> {
         match self {

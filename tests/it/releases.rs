@@ -535,3 +535,225 @@ fn readers_see_one_version_each() {
         });
     }
 }
+
+/// A world whose releases are built, with a hook that fails where there is a file `sick`.
+fn built_world(keep: usize) -> (World, Source) {
+    let world = World::new();
+    let source = world.source();
+    let build = world.script("build", "echo \"$GITSOCKET_NEW\" > made; echo more >> altered");
+    let live = world.script("live", "[ ! -e sick ]");
+    world.config(&format!(
+        "releases: (keep: {keep}), hooks: [Exec(run: [{build:?}], at: Build), Exec(run: [{live:?}])]"
+    ));
+    (world, source)
+}
+
+fn commit(source: &mut Source, n: usize, more: &[(&str, &str)]) -> String {
+    let text = n.to_string();
+    let mut files = vec![
+        (".gitignore", file("made\n")),
+        ("altered", file("committed\n")),
+        ("d/a", file("a")),
+        ("n", file(&text)),
+    ];
+    files.extend(more.iter().map(|(path, text)| (*path, file(text))));
+    source.commit(files).to_string()
+}
+
+fn read(world: &World, path: &str) -> String {
+    fs::read_to_string(world.path("site/current").join(path)).unwrap()
+}
+
+fn last(ended: &world::Ended) -> &str {
+    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
+    all.lines().next_back().unwrap_or_default()
+}
+
+#[test]
+fn an_operator_goes_back_and_on() {
+    let (world, mut source) = built_world(2);
+    let mut commits = Vec::new();
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        commits.push(commit(&mut source, n, &[]));
+        world.deploy();
+        ids.push(live(&world));
+        // What nobody tracks, ignored or not.
+        fs::write(world.path("site/current/cache"), n.to_string()).unwrap();
+    }
+    let short = |n: usize| &commits[n][..7];
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(last(&ended), format!("ok site {}..{}", short(2), short(1)));
+    assert_eq!(live(&world), ids[1]);
+    assert_eq!(read(&world, "made").trim(), commits[1]);
+    assert_eq!(
+        (read(&world, "cache"), read(&world, "altered")),
+        ("1".into(), "committed\nmore\n".into())
+    );
+    assert!(!ended.err.contains("mended"), "{ended:?}");
+    // The newest is held.
+    for _ in 0..2 {
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 1, "{ended:?}");
+        assert!(
+            last(&ended).starts_with(&format!("error site held: {}", short(2))),
+            "{ended:?}"
+        );
+        assert_eq!(live(&world), ids[1]);
+    }
+    // Further back; and to one by its name, and by its commit.
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!((ended.exit, live(&world)), (0, ids[0].clone()), "{ended:?}");
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(last(&ended).contains("nothing to go back to"), "{ended:?}");
+    let ended = world.run(["once", "--rollback", "site", &ids[1]]);
+    assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
+    let ended = world.run(["once", "--rollback", "site", short(0)]);
+    assert_eq!((ended.exit, live(&world)), (0, ids[0].clone()), "{ended:?}");
+    for wrong in ["abcdef0", "20200101T000000Z-0000000"] {
+        let ended = world.run(["once", "--rollback", "site", wrong]);
+        assert_ne!(ended.exit, 0, "{ended:?}");
+        assert!(last(&ended).contains(&ids[1]), "{ended:?}");
+        assert_eq!(live(&world), ids[0]);
+    }
+    let ended = world.run(["once", "--retry", "site"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert!(live(&world).ends_with(short(2)) && !ids.contains(&live(&world)));
+    commit(&mut source, 9, &[]);
+    world.deploy();
+    assert_eq!(read(&world, "n"), "9");
+}
+
+#[test]
+fn what_turns_out_sick_is_taken_back() {
+    let (world, mut source) = built_world(2);
+    let first = commit(&mut source, 0, &[("sick", "")]);
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 5, "nothing to go back to: {ended:?}");
+    assert!(live(&world).ends_with(&first[..7]));
+    let good = source.commit([("n", file("1"))]).to_string();
+    world.deploy();
+    let id = live(&world);
+    for n in 2..5 {
+        let sick = commit(&mut source, n, &[("sick", "")]);
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 7, "{ended:?}");
+        let expected = format!("error site rolled-back: {} is live again: hook: ", &good[..7]);
+        assert!(last(&ended).starts_with(&expected), "{ended:?}");
+        assert_eq!((live(&world), read(&world, "n")), (id.clone(), "1".into()));
+        let ended = world.run(["once", "site"]);
+        assert!(
+            last(&ended).starts_with(&format!("error site held: {}", &sick[..7])),
+            "{ended:?}"
+        );
+        if have("git") {
+            let head = git(&world.path("site/repo.git"), &["rev-parse", "HEAD"]);
+            assert_eq!(head.trim(), good);
+        }
+        assert!(names(&world).len() <= 4, "{:?}", names(&world));
+    }
+    source.commit([("n", file("9"))]);
+    world.deploy();
+    assert_eq!(read(&world, "n"), "9");
+}
+
+#[test]
+fn a_release_that_was_changed_is_mended_or_passed_over() {
+    let (world, mut source) = built_world(3);
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        commit(&mut source, n, &[]);
+        world.deploy();
+        ids.push(live(&world));
+    }
+    let at = |n: usize, path: &str| world.path("site/releases").join(&ids[n]).join(path);
+    // Build has altered it, so nobody knows how it was.
+    fs::write(at(2, "altered"), "somebody's").unwrap();
+    // Touched, but the same.
+    fs::write(at(1, "altered"), "committed\nmore\n").unwrap();
+    fs::write(at(1, "d/a"), "somebody's").unwrap();
+    fs::remove_file(at(1, "n")).unwrap();
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
+    for said in [
+        &*format!("{}: altered is not as Build left it", ids[2]),
+        "mended: d/a, n",
+    ] {
+        assert!(ended.err.contains(said), "{said}: {ended:?}");
+    }
+    assert_eq!((read(&world, "d/a"), read(&world, "n")), ("a".into(), "1".into()));
+    fs::write(at(0, "altered"), "somebody's").unwrap();
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!((ended.exit, live(&world)), (1, ids[1].clone()), "{ended:?}");
+}
+
+#[test]
+fn status_lists_releases() {
+    let (world, mut source) = world("keep: 1", "");
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        source.commit([("a", file(&n.to_string()))]);
+        world.deploy();
+        ids.push(live(&world));
+    }
+    let daemon = world.daemon();
+    let answer = world.run(["status", "--json", "site"]);
+    let status: serde_json::Value = serde_json::from_str(answer.out.lines().next().unwrap()).unwrap();
+    let releases = status["releases"].as_array().unwrap();
+    let seen: Vec<(&str, bool, bool)> = releases
+        .iter()
+        .map(|release| {
+            assert!(release["bytes"].as_u64().unwrap() >= 4096 && release["since"].as_u64().unwrap() > 0);
+            assert_eq!(release["commit"].as_str().unwrap().len(), 40);
+            let is = |name: &str| release[name].as_bool().unwrap();
+            (release["id"].as_str().unwrap(), is("live"), is("good"))
+        })
+        .collect();
+    assert_eq!(seen, [(&*ids[2], true, true), (&*ids[1], false, true)]);
+    // And through the daemon.
+    source.commit([("a", file("9"))]);
+    assert!(daemon.say("site\n").contains("\nok site "));
+    assert_eq!(read(&world, "a"), "9");
+    let answer = world.run(["status", "site"]);
+    assert!(
+        answer.out.contains(&format!("{} live since", live(&world))),
+        "{answer:?}"
+    );
+}
+
+/// What a program has left that its own user cannot remove is in nobody's way for ever.
+#[test]
+fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
+    let world = World::new();
+    let mut source = world.source();
+    let build = world.script(
+        "build",
+        "mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
+    );
+    world.config(&format!(
+        "releases: (keep: 1), hooks: [Exec(run: [{build:?}], at: Build)]"
+    ));
+    let is_root = rustix::process::geteuid().is_root();
+    fs::create_dir(world.path("site")).unwrap();
+    if is_root {
+        std::os::unix::fs::chown(world.path("site"), Some(65534), Some(65534)).unwrap();
+    }
+    for n in 0..7 {
+        commit(&mut source, n, &[]);
+        let mut command = match is_root {
+            true => world.command_as(65534, ["once", "site"]),
+            false => world.command(["once", "site"]),
+        };
+        let ended = world::Ended::from(command.output().unwrap());
+        assert_eq!(ended.exit, 0, "{n}: {ended:?}");
+        assert_eq!(read(&world, "n"), n.to_string());
+    }
+    // For the directory of this test to go.
+    let status = Command::new("chmod")
+        .args(["-R", "u+rwx"])
+        .arg(world.path("site"))
+        .status();
+    assert!(status.unwrap().success());
+}

@@ -239,7 +239,7 @@ impl Ground {
 
     /// Remove the tree that is called `id`.
     pub fn remove(&self, id: &Id) -> Result<(), Error> {
-        descent::remove_tree(self.dir.as_fd(), id.as_str().as_bytes())
+        descent::remove_own(self.dir.as_fd(), id.as_str().as_bytes())
             .or_else(gone)
             .map_err(Error::io("remove", &self.at(id)))
     }

@@ -4,13 +4,14 @@ use super::{
     Yard,
     trees::{self, Sorted},
 };
-use crate::{
-    base::event::Release,
-    config::{Releases, Site},
-};
+use crate::{base::event::Release, config::Target};
 
 /// The live release, and those that can be gone back to, the newest first; none, if they cannot be read.
-pub fn list(site: &Site, releases: &Releases) -> Vec<Release> {
+pub fn list(target: &Target) -> Vec<Release> {
+    let site = &target.site;
+    let Some(releases) = &site.releases else {
+        return Vec::new();
+    };
     let Ok(yard) = Yard::settle(site, releases, (0, true)) else {
         return Vec::new();
     };

@@ -55,6 +55,9 @@ pub struct Tree {
     pub live_since: Option<u64>,
     /// Whether its hooks and its health were good when it was live.
     pub is_good: bool,
+    /// It could not be brought to a commit, and only goes.
+    #[serde(default)]
+    pub is_stuck: bool,
     /// What its files take on the disk, in bytes.
     pub bytes: u64,
 }
@@ -80,6 +83,7 @@ impl Tree {
             turn: 0,
             live_since: None,
             is_good: false,
+            is_stuck: false,
             bytes: 0,
         }
     }

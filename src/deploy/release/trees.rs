@@ -31,12 +31,13 @@ pub fn sort(record: &Record, live: Option<&Id>, keep: usize) -> Sorted {
     let mut rest: Vec<&Tree> = rest.into_iter().chain(good.iter().skip(keep).copied()).collect();
     // With nothing live, the next one to be is nobody's predecessor.
     rest.retain(|tree| tree.turn == 0 || tree.turn + 1 < record.turn);
-    rest.sort_by_key(|tree| (tree.turn != 0, tree.made));
-    let mut rest = rest.into_iter().map(|tree| tree.id.clone());
+    rest.sort_by_key(|tree| (tree.is_stuck, tree.turn != 0, tree.made));
+    let at = usize::from(rest.first().is_some_and(|tree| !tree.is_stuck));
+    let (spare, surplus) = rest.split_at(at);
     Sorted {
         kept: kept.map(|tree| tree.id.clone()).collect(),
-        spare: rest.next(),
-        surplus: rest.collect(),
+        spare: spare.first().map(|tree| tree.id.clone()),
+        surplus: surplus.iter().map(|tree| tree.id.clone()).collect(),
     }
 }
 
@@ -71,7 +72,8 @@ mod tests {
             record.trees.push(Tree {
                 turn: *turn,
                 made: *made,
-                is_whole: *how != "half",
+                is_whole: !matches!(*how, "half" | "stuck"),
+                is_stuck: *how == "stuck",
                 is_good: *how == "good",
                 ..Tree::new(id(*made), "5d6e7f8".into(), *made)
             });
@@ -147,6 +149,15 @@ mod tests {
                 vec![2],
                 Some(4),
                 vec![1],
+            ),
+            (
+                "what is stuck only goes",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 0, "stuck")],
+                Some(2),
+                1,
+                vec![1],
+                None,
+                vec![3],
             ),
             (
                 "after going back, older ones first",

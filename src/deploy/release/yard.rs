@@ -46,6 +46,8 @@ pub struct Yard<'a> {
     live: Option<Id>,
     seen: Current,
     foreign: Vec<String>,
+    /// The tree that was begun had been another one before.
+    is_of_spare: bool,
 }
 
 impl<'a> Yard<'a> {
@@ -72,6 +74,7 @@ impl<'a> Yard<'a> {
             live: None,
             seen: Current::Nothing,
             foreign: Vec::new(),
+            is_of_spare: false,
         };
         if let Some(ground) = ground {
             yard.look(&ground, dry_run)?;
@@ -112,7 +115,8 @@ impl<'a> Yard<'a> {
         if self.record != before {
             self.write()?;
         }
-        self.sweep()
+        self.sweep();
+        Ok(())
     }
 
     /// Find the directory of each tree; one that has none is forgotten. Gives those that have another name than theirs.
@@ -188,10 +192,9 @@ impl<'a> Yard<'a> {
     }
 
     /// Remove files of trees that are no more.
-    fn sweep(&self) -> Result<(), Error> {
-        let dir = self.git_dir.join(FILES);
-        let Ok(entries) = fs::read_dir(&dir) else {
-            return Ok(());
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.git_dir.join(FILES)) else {
+            return;
         };
         for entry in entries.filter_map(Result::ok) {
             let name = entry.file_name();
@@ -203,10 +206,10 @@ impl<'a> Yard<'a> {
                         && self.record.trees.iter().any(|tree| tree.id.as_str() == id)
                 });
             if !is_known {
-                built::remove(&entry.path()).map_err(Error::io("remove", &entry.path()))?;
+                // It is in nobody's way.
+                fs::remove_file(entry.path()).ok();
             }
         }
-        Ok(())
     }
 
     /// What the run that is under way makes its tree of.
@@ -283,6 +286,17 @@ impl<'a> Yard<'a> {
         shared::paths(self.releases)
     }
 
+    /// The tree `id` cannot be brought to a commit. Says whether another one may do.
+    pub fn is_stuck(&mut self, id: &Id) -> Result<bool, Error> {
+        match self.record.tree_mut(id) {
+            Some(tree) if self.is_of_spare => tree.is_stuck = true,
+            // It was made for this.
+            _ => return Ok(false),
+        }
+        self.write()?;
+        Ok(true)
+    }
+
     /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that.
     pub fn begin(&mut self, commit: ObjectId) -> Result<Id, Error> {
         let Sorted { spare, .. } = self.sorted();
@@ -299,6 +313,7 @@ impl<'a> Yard<'a> {
         if spare.is_none() {
             self.check_room()?;
         }
+        self.is_of_spare = spare.is_some();
         self.record.made += 1;
         let mut tree = Tree::new(id.clone(), commit.to_string(), self.record.made);
         let Some(spare) = spare else {
@@ -448,7 +463,7 @@ impl<'a> Yard<'a> {
                 }
             }
             self.write()?;
-            self.sweep()?;
+            self.sweep();
         }
         self.unpin(repo)?;
         Ok(stays)

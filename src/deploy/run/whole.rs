@@ -6,7 +6,10 @@ use gix::ObjectId;
 
 use super::{Context, Error, NO_MARK, Reached, UnderWay, adopt::Claim, retry::Backoff, update_options};
 use crate::{
-    base::{fault::Blame as _, report::Lost},
+    base::{
+        fault::{Blame as _, Kind},
+        report::Lost,
+    },
     config::Target,
     deploy::{changes, stage::Stage},
     git::{
@@ -144,7 +147,20 @@ fn make(
     }
     let empty = repo.common_dir().join("hooks");
     stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
-    let updated = worktree::update(repo, fetched.commit, &update_options(under_way, stage, NO_MARK))?;
+    let update = |stage: &Stage<'_>| {
+        let options = update_options(under_way, stage, NO_MARK);
+        worktree::update(repo, fetched.commit, &options)
+    };
+    let updated = match update(stage) {
+        // A program may have left there what this user cannot remove.
+        Err(err) if err.kind() == Kind::Path && !dry_run && stage.is_stuck()? => {
+            let events = &under_way.context.events;
+            events.warn(format!("{err}; another tree is made, of nothing"));
+            stage.begin(fetched.commit, None)?;
+            update(stage)?
+        }
+        updated => updated?,
+    };
     if !dry_run {
         stage.written(updated.bytes)?;
     }

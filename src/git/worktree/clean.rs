@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     base::{
-        descent::Descent,
+        descent::{self, Descent},
         report::{Action, Local, Named},
     },
     git::worktree::Clean,
@@ -293,7 +293,7 @@ impl Walk<'_, '_, '_> {
         if !self.cx.options.dry_run {
             self.cx.begin()?;
             match meta.kind {
-                Kind::Dir => dirs::remove_tree(dir, name)?,
+                Kind::Dir => descent::remove_own(dir, name)?,
                 _ => drop(dirs::unlink(dir, name)?),
             }
         }
