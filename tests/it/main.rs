@@ -45,6 +45,7 @@ mod planted;
 mod processes;
 mod project;
 mod remotes;
+mod rollback;
 mod sandbox;
 mod setup;
 mod shallow;
