@@ -46,6 +46,7 @@ mod processes;
 mod project;
 mod releases;
 mod remotes;
+mod rollback;
 mod sandbox;
 mod setup;
 mod shallow;

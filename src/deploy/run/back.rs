@@ -165,16 +165,24 @@ pub(super) fn stop_at_held(
         once: once(target),
     };
     let live = holds.live().filter(|live| repo.has_object(*live));
-    let unfinished = live.filter(|live| reached.old != Some(*live) || claim.state.owes(target, *live));
+    let hooks = claim.state.hooks(target);
+    let is_finished =
+        |live| reached.old == Some(live) && hooks.have_succeeded_for(live) && !claim.state.owes(target, live);
+    let unfinished = live.filter(|live| !is_finished(*live));
     let (Some(live), false) = (unfinished, context.dry_run) else {
         return Err(refused.into());
     };
-    let way = (reached.old.unwrap_or(commit), live);
-    let went = go(repo, (under_way, stage), way, reached);
+    // Where nothing but hooks is missing, it was this one that was left.
+    let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
+    let went = go(repo, (under_way, stage), (left, live), reached);
     let kind = match held.kind {
         Why::Hook => Kind::Hook,
         Why::Unhealthy => Kind::Unhealthy,
-        Why::ByHand => return Err(went.err().unwrap_or_else(|| refused.into())),
+        Why::ByHand => {
+            went?;
+            under_way.owes_nothing();
+            return Err(refused.into());
+        }
     };
     Err(ended(under_way, (live, kind, held.message), went, reached))
 }
@@ -252,10 +260,12 @@ fn go(
         edited: updated.lost.edited,
         untracked: updated.lost.untracked,
     });
-    context.events.emit(Event::RolledBack {
-        old: left.to_string(),
-        new: commit.to_string(),
-    });
+    if left != commit {
+        context.events.emit(Event::RolledBack {
+            old: left.to_string(),
+            new: commit.to_string(),
+        });
+    }
     let live = fetch::Outcome {
         commit,
         tip,
