@@ -179,6 +179,12 @@ impl Stage {
         assert!(is_whole, "{there:?} {what}");
     }
 
+    /// Push a commit of `files`.
+    fn push(&mut self, files: &BTreeMap<String, Entry>) {
+        let files = files.iter().map(|(path, entry)| (path.as_str(), entry.clone()));
+        self.tip = self.source.commit(files);
+    }
+
     /// There is something to do: a new commit, and dirt; or a clone.
     fn set(&mut self) {
         self.round += 1;
@@ -227,11 +233,16 @@ impl Stage {
 
     /// Run until the call `n`, and let `fault` happen there. Gives the calls that were made.
     fn run(&self, n: usize, fault: Fault) -> (Ended, Vec<String>) {
+        self.run_as(&["once", "site"], n, fault)
+    }
+
+    fn run_as(&self, args: &[&str], n: usize, fault: Fault) -> (Ended, Vec<String>) {
         let output = Command::new(&self.tracer)
             .arg("calls")
             .args([n.to_string(), fault.errno().to_string()])
             .arg(self.world.path(""))
-            .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+            .arg(env!("CARGO_BIN_EXE_gitsocket"))
+            .args(args)
             .env_clear()
             .env("PATH", "")
             .current_dir(self.world.path("."))
@@ -473,6 +484,83 @@ fn a_swap_is_killed() {
 #[test]
 fn a_swap_meets_errors() {
     releases("swap", false, &[SWAP], &errors());
+}
+
+/// The way back, by hand or by itself: what is live is one of two releases at any moment, and once the next run is over, it is the
+/// one that was good.
+fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if !build_tracer(&tracer) {
+        return;
+    }
+    let mut stage = Stage::with_releases(false, configs, tracer);
+    stage.world.script("hook", "[ ! -e sick ]");
+    let args: &[&str] = match is_sick {
+        true => &["once", "site"],
+        false => &["once", "--rollback", "site"],
+    };
+    for &fault in faults {
+        let (mut n, mut tried, mut usual) = (0, 0, usize::MAX);
+        loop {
+            n += 1;
+            if n < usual && !is_chosen(n, fault) {
+                continue;
+            }
+            stage.round += 1;
+            let good = files(stage.round);
+            stage.push(&good);
+            stage.world.deploy();
+            let mut next = files(stage.round + 1);
+            if is_sick {
+                next.insert("sick".into(), file(""));
+            }
+            stage.push(&next);
+            if !is_sick {
+                stage.world.deploy();
+            }
+            let (ended, calls) = stage.run_as(args, n, fault);
+            let at = calls.get(n - 1).cloned().unwrap_or_default();
+            let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
+            let there = stage.files();
+            assert!(there == good || there == next, "{there:?} {what}");
+            if let Fault::Error(_) = fault {
+                assert!(!ended.err.contains("panicked"), "{what}");
+            }
+            let reached = calls.len() >= n;
+            if reached {
+                let next_run = stage.world.run(["once", "site"]);
+                let seen = stage.files();
+                // What an operator wanted, and was killed before that was written down, is not known any more.
+                let is_right = seen == good || (!is_sick && seen == next && next_run.exit == 0);
+                assert!(is_right, "{seen:?} {next_run:?} after {what}");
+                if seen == good {
+                    assert_ne!(next_run.exit, 0, "it is held: {next_run:?} after {what}");
+                    let again = stage.world.run(["once", "site"]);
+                    assert!(again.err.contains("error site held"), "{again:?} after {what}");
+                }
+            }
+            stage.check_tidy(&what);
+            if !reached {
+                break;
+            }
+            usual = calls.len().max(n + 1);
+            tried += 1;
+        }
+        eprintln!("{name}: {fault:?}: {} calls, {tried} of them tried", n - 1);
+    }
+}
+
+#[test]
+fn a_way_back_is_killed() {
+    going_back("way back", &["keep: 2"], false, &[Fault::Kill]);
+    going_back("way back by a swap", &[SWAP], true, &[Fault::Kill]);
+}
+
+#[test]
+fn a_way_back_meets_errors() {
+    going_back("way back", &[SWAP], false, &errors());
+    going_back("way back by itself", &["keep: 2"], true, &errors());
 }
 
 /// To a link, and back to a directory; and fewer are kept, and more.

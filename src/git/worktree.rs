@@ -205,6 +205,13 @@ fn update_from(
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
+    for path in &found.modes {
+        let opened = cx.dirs.get(path.as_bstr()).and_then(|dir| match dir {
+            Some(dir) => dirs::open_up(dir, options.umask),
+            None => Ok(()),
+        });
+        opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
+    }
     let head = match whose {
         // What was staged is compared as what others have written; if something is left of an update, that is not known.
         Whose::Ours => match old.may_have_staged()

@@ -316,6 +316,15 @@ fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<(Owne
     Ok((fd, displaced))
 }
 
+/// Let the directory `dir` have the permissions that a new one gets.
+pub(super) fn open_up(dir: BorrowedFd<'_>, umask: u32) -> io::Result<()> {
+    let now = meta_of(dir)?.permissions;
+    Ok(rustix::fs::fchmod(
+        dir,
+        Mode::from_raw_mode((now & 0o7000) | (0o777 & !umask)),
+    )?)
+}
+
 fn components(path: &BStr) -> impl Iterator<Item = &BStr> {
     path.split_str("/")
         .map(ByteSlice::as_bstr)
