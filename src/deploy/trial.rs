@@ -1,4 +1,5 @@
-//! What a run of a trigger needs of this machine, tried before there is a run: nothing is written, locked or sent.
+//! What a run of a trigger needs of this machine, tried before there is a run: nothing is written, locked or sent; but where
+//! releases are to change places, two directories that do come and go.
 
 use std::{
     env,
@@ -7,13 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{hook, place};
+use super::{hook, place, release};
 use crate::{
     base::{
         access,
         fault::{Blame, Failure, Kind, one_line},
     },
-    config::{Check, Health, Hook, Site, Target},
+    config::{Check, Health, Hook, Live, Site, Target},
     git::transport::{self, Unusable},
 };
 
@@ -122,6 +123,12 @@ fn of_site(target: &Target) -> Vec<Unusable> {
         && let Err(err) = place::find(target)
     {
         found.push((field, Failure::of(&err)));
+    }
+    if found.is_empty()
+        && let Some(Live::Exchange(live)) = site.releases.as_ref().map(|releases| &releases.live)
+        && let Err(err) = release::ground::try_exchange(site.path.as_path(), live)
+    {
+        found.push(("releases", Failure::of(&err)));
     }
     found
 }

@@ -757,3 +757,66 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
         .status();
     assert!(status.unwrap().success());
 }
+
+/// Where the file system cannot exchange names, that is said, and what can be done works.
+#[test]
+fn a_file_system_that_cannot_exchange() {
+    if !have("strace") {
+        return;
+    }
+    let (world, mut source) = world("live: Exchange(\"current\")", "");
+    source.commit([("a", file("1"))]);
+    let refused = || {
+        let mut command = Command::new("strace");
+        command.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=renameat2",
+            "-e",
+            "inject=renameat2:error=EINVAL",
+        ]);
+        command
+            .arg(env!("CARGO_BIN_EXE_gitsocket"))
+            .args(["once", "site"])
+            .current_dir(world.path(""));
+        world::Ended::from(command.output().unwrap())
+    };
+    let ended = refused();
+    if !world::machine::may_trace(&ended.err) {
+        return;
+    }
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(last(&ended).starts_with("error site path: "), "{ended:?}");
+    assert!(
+        last(&ended).contains("write live: Symlink(\"current\")"),
+        "{ended:?}"
+    );
+    assert!(!world.path("site/current").exists());
+    configure(&world, "live: Symlink(\"current\")", "");
+    assert_eq!(refused().exit, 0);
+    assert_eq!(tree(&world), entries(&[("a", "1")]));
+}
+
+/// With little history, an older release has what it is mended from.
+#[test]
+fn a_shallow_clone_keeps_what_releases_are_mended_from() {
+    let (world, mut source) = world("keep: 2", "depth: 1");
+    for n in 0..5 {
+        source.rewrite([("a", file(&format!("text {n}"))), ("n", file(&n.to_string()))]);
+        world.deploy();
+    }
+    let older = names(&world).into_iter().rev().nth(1).unwrap();
+    fs::write(world.path(format!("site/releases/{older}/a")), "x").unwrap();
+    let ended = world.run(["once", "--rollback", "site"]);
+    assert_eq!((ended.exit, read(&world, "a")), (0, "text 3".into()), "{ended:?}");
+    if have("git") {
+        assert_eq!(pins(&world).len(), 3);
+        git(
+            &world.path("site/repo.git"),
+            &["fsck", "--strict", "--no-dangling"],
+        );
+    }
+}

@@ -55,9 +55,7 @@ pub enum Error {
     #[error(
         "the file system that {path} is on cannot exchange two directories: {source}; nothing has changed"
     )]
-    #[diagnostic(help(
-        "write live: Symlink({name:?}) into `releases`; what is at {path} by then has to be moved away once"
-    ))]
+    #[diagnostic(help("write live: Symlink({name:?}) into `releases`"))]
     Exchange {
         /// What was to be exchanged.
         path: String,

@@ -358,6 +358,40 @@ impl Ground {
     }
 }
 
+/// Try whether directories in `path` can change places, as `live` is to. What is made for that is removed. Where nothing can be made,
+/// that is for others to say.
+pub fn try_exchange(path: &Path, live: &str) -> Result<(), Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
+        return Ok(());
+    };
+    // What a killed process has left of them goes, too.
+    let names = ["a", "b"].map(|name| format!("{NEW}try-{name}"));
+    let remove = || {
+        for name in &names {
+            rustix::fs::unlinkat(&root, name.as_str(), AtFlags::REMOVEDIR).ok();
+        }
+    };
+    remove();
+    let are_made = names
+        .iter()
+        .all(|name| rustix::fs::mkdirat(&root, name.as_str(), Mode::RWXU).is_ok());
+    let [a, b] = &names;
+    let tried = match are_made {
+        true => rustix::fs::renameat_with(&root, a.as_str(), &root, b.as_str(), RenameFlags::EXCHANGE),
+        false => Ok(()),
+    };
+    remove();
+    match tried {
+        Err(errno @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => Err(Error::Exchange {
+            path: path.join(live).display().to_string(),
+            name: live.into(),
+            source: errno.into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// What a name is.
 enum Seen {
     Nothing,

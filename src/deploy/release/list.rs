@@ -1,9 +1,6 @@
 //! The releases of a target, for those who ask how it is. The target is not locked for that.
 
-use super::{
-    Yard,
-    trees::{self, Sorted},
-};
+use super::{Yard, trees};
 use crate::{base::event::Release, config::Target};
 
 /// The live release, and those that can be gone back to, the newest first; none, if they cannot be read.
@@ -15,20 +12,13 @@ pub fn list(target: &Target) -> Vec<Release> {
     let Ok(yard) = Yard::settle(site, releases, (0, true)) else {
         return Vec::new();
     };
-    let live = yard.live().map(|tree| tree.id.clone());
-    let record = yard.record();
-    let Sorted { spare, surplus, .. } = trees::sort(record, live.as_ref(), releases.keep.get() as usize);
-    let mut trees: Vec<_> = record.trees.iter().collect();
-    trees.sort_by_key(|tree| std::cmp::Reverse(tree.made));
-    trees.retain(|tree| {
-        let is_left = Some(&tree.id) == spare.as_ref() || surplus.contains(&tree.id);
-        tree.is_whole && tree.turn > 0 && !is_left
-    });
+    let live = yard.live().map(|tree| &tree.id);
+    let trees = trees::listed(yard.record(), live, releases.keep.get() as usize);
     let listed = trees.into_iter().map(|tree| Release {
         id: tree.id.to_string(),
         commit: tree.commit.clone(),
         since: tree.live_since,
-        live: Some(&tree.id) == live.as_ref(),
+        live: Some(&tree.id) == live,
         good: tree.is_good,
         bytes: tree.bytes,
     });

@@ -41,12 +41,23 @@ pub fn sort(record: &Record, live: Option<&Id>, keep: usize) -> Sorted {
     }
 }
 
-/// Those to go back to from the live one, in the order in which they are tried. Without a name, only what is older.
-pub fn older<'r>(record: &'r Record, live: Option<&Id>) -> Vec<&'r Tree> {
+/// Those to go back to from the live one, in the order in which they are tried.
+pub fn older<'r>(record: &'r Record, live: Option<&Id>, keep: usize) -> Vec<&'r Tree> {
     let now = live.and_then(|live| record.tree(live));
-    let others = record.trees.iter().filter(|tree| Some(&tree.id) != live);
-    let good = others.filter(|tree| is_good(tree) && now.is_none_or(|now| tree.made < now.made));
-    in_turn(good.collect(), now)
+    let kept = sort(record, live, keep).kept;
+    let kept = kept.iter().filter_map(|id| record.tree(id));
+    kept.filter(|tree| now.is_none_or(|now| tree.made < now.made))
+        .collect()
+}
+
+/// All that are or were live and are neither spare nor surplus, the newest first.
+pub fn listed<'r>(record: &'r Record, live: Option<&Id>, keep: usize) -> Vec<&'r Tree> {
+    let Sorted { spare, surplus, .. } = sort(record, live, keep);
+    let is_left = |id: &Id| Some(id) == spare.as_ref() || surplus.contains(id);
+    let mut trees: Vec<&Tree> = record.trees.iter().collect();
+    trees.retain(|tree| tree.is_whole && tree.turn > 0 && !is_left(&tree.id));
+    trees.sort_by_key(|tree| Reverse(tree.made));
+    trees
 }
 
 fn is_good(tree: &Tree) -> bool {
@@ -200,14 +211,24 @@ mod tests {
             (5, 0, "whole"),
         ]);
         let older = |live: u64| -> Vec<u64> {
-            let ids: Vec<Id> = older(&record, Some(&id(live)))
+            let ids: Vec<Id> = older(&record, Some(&id(live)), 9)
                 .into_iter()
                 .map(|tree| tree.id.clone())
                 .collect();
             numbers(&ids)
         };
+        assert_eq!(
+            super::older(&record, Some(&id(4)), 1).len(),
+            1,
+            "only those that are kept"
+        );
+        assert_eq!(
+            listed(&record, Some(&id(4)), 1).len(),
+            2,
+            "a sick one that is to be the spare one is none"
+        );
         assert_eq!(older(4), [3, 1]);
         assert_eq!(older(3), [1]);
-        assert_eq!(older(1), []);
+        assert!(older(1).is_empty());
     }
 }

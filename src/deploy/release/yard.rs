@@ -16,7 +16,7 @@ use gix::{ObjectId, bstr::BString};
 
 use super::{
     DIR, Error, built,
-    ground::{Current, Ground},
+    ground::{self, Current, Ground},
     id::Id,
     record::{Record, Tree},
     shared,
@@ -126,6 +126,11 @@ impl<'a> Yard<'a> {
             .iter()
             .filter(|tree| tree.turn > 0 && tree.turn < turn);
         before.max_by_key(|tree| tree.turn)
+    }
+
+    /// How many older releases are kept.
+    pub fn keep(&self) -> usize {
+        self.releases.keep.get() as usize
     }
 
     /// All trees, as they are remembered.
@@ -299,7 +304,11 @@ impl<'a> Yard<'a> {
         match (&self.releases.live, &self.seen, &old) {
             (Live::Symlink(name), Current::Dir(_), Some(old)) => ground.link_for_directory(id, name, old)?,
             (Live::Symlink(name), ..) => ground.link(id, name)?,
-            (Live::Exchange(name), Current::Nothing, _) => ground.appear(id, name)?,
+            (Live::Exchange(name), Current::Nothing, _) => {
+                // Now, while nothing else would be in the way of a link.
+                ground::try_exchange(self.site.path.as_path(), name)?;
+                ground.appear(id, name)?;
+            }
             (Live::Exchange(name), Current::Dir(_), Some(old)) => {
                 ground.swap(id, name)?;
                 if !ground.rename(id.as_str().as_bytes(), old)? {
@@ -335,11 +344,7 @@ impl<'a> Yard<'a> {
     }
 
     fn sorted(&self) -> Sorted {
-        trees::sort(
-            &self.record,
-            self.live.as_ref(),
-            self.releases.keep.get() as usize,
-        )
+        trees::sort(&self.record, self.live.as_ref(), self.keep())
     }
 
     /// Remove trees that are too many. What cannot be removed is named, and is tried again.

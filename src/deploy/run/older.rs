@@ -94,16 +94,18 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
     };
     let wanted = match wanted {
         Wanted::Good(holds) => {
-            let older = trees::older(yard.record(), live).into_iter().filter_map(of);
+            let older = trees::older(yard.record(), live, yard.keep())
+                .into_iter()
+                .filter_map(of);
             return Ok(older
                 .filter(|(_, commit)| holds.find(*commit).is_none())
                 .collect());
         }
         Wanted::Named(wanted) => wanted,
     };
-    let mut others: Vec<&Tree> = yard.record().trees.iter().collect();
-    others.retain(|tree| tree.is_whole && tree.turn > 0 && Some(&tree.id) != live);
-    others.sort_by_key(|tree| std::cmp::Reverse((tree.is_good, tree.made)));
+    let mut others = trees::listed(yard.record(), live, yard.keep());
+    others.retain(|tree| Some(&tree.id) != live);
+    others.sort_by_key(|tree| !tree.is_good);
     let is_wanted = |tree: &&&Tree| {
         let begins = wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
         tree.id.as_str() == wanted || begins
