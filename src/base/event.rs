@@ -8,15 +8,19 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod done;
+mod held;
 mod line;
 mod past;
 mod status;
+mod task;
 
 pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
-pub use done::{Done, Outcome};
+pub use done::{Done, Outcome, ROLLED_BACK};
+pub use held::{Held, Why};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Refused, Standing, State, Status, Stuck};
+pub use task::Task;
 
 use crate::base::{
     name::{RunId, TriggerName},
@@ -143,6 +147,13 @@ pub enum Event {
         /// It is asked again in that many milliseconds; not at all if that is not there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_ms: Option<u64>,
+    },
+    /// An older commit is live again; its hooks come next.
+    RolledBack {
+        /// The commit that was left.
+        old: String,
+        /// The one that is live.
+        new: String,
     },
     /// Events are missing here: this client was too slow, or there are more than are kept.
     Lagged {

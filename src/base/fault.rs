@@ -43,6 +43,8 @@ pub enum Kind {
     Hook,
     /// The worktree is at the new commit, but what runs on it did not get well.
     Unhealthy,
+    /// The newest commit was rolled back, and is not tried again by itself.
+    Held,
     /// The run was killed, by hand or with the machine, before its end.
     Interrupted,
     /// A fault of this program.
@@ -70,6 +72,7 @@ impl Kind {
             Self::Build => "build",
             Self::Hook => "hook",
             Self::Unhealthy => "unhealthy",
+            Self::Held => "held",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",
         }
@@ -89,6 +92,7 @@ impl Kind {
             | Self::Repository
             | Self::Resources
             | Self::Build
+            | Self::Held
             | Self::Stopping
             | Self::Interrupted
             | Self::Internal => 1,

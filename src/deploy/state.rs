@@ -37,7 +37,7 @@ const VERSION: u32 = 1;
 /// The longest state file, in bytes: some thousand triggers of one path.
 const MAX_BYTES: u64 = 1 << 20;
 /// The directory below the git directory.
-const DIR: &str = "gitsocket";
+pub(super) const DIR: &str = "gitsocket";
 /// The file in it.
 const NAME: &str = "state.json";
 
@@ -261,6 +261,33 @@ impl State {
             }
             Some(_) => None,
         }
+    }
+}
+
+/// Whether the file `name` is beside the state file.
+pub(super) fn has(git_dir: &Path, name: &str) -> bool {
+    fs::symlink_metadata(git_dir.join(DIR).join(name)).is_ok()
+}
+
+/// Write the file `name` beside the state file, in the same way.
+pub(super) fn write_beside(
+    git_dir: &Path,
+    name: &str,
+    content: &impl Serialize,
+    fsync: bool,
+) -> Result<(), Error> {
+    let path = git_dir.join(DIR).join(name);
+    let text = serde_json::to_vec(content).map_err(io::Error::from);
+    let written = text.and_then(|text| write(git_dir, &path, &text, fsync));
+    written.map_err(|source| Error { path, source })
+}
+
+/// Remove the file `name` beside the state file.
+pub(super) fn remove(git_dir: &Path, name: &str) -> Result<(), Error> {
+    let path = git_dir.join(DIR).join(name);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
+        _ => Ok(()),
     }
 }
 

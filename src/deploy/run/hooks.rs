@@ -79,8 +79,8 @@ pub(super) fn run_hooks(
             repo,
             under_way,
             tip: &fetched.tip,
-            // A failed hook has not seen the commits since it last succeeded.
-            old: known.succeeded_for().or(reached.old),
+            // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
+            old: reached.left.or(known.succeeded_for()).or(reached.old),
             new: fetched.commit,
             placed: under_way.stage.placed(),
         };
