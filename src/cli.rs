@@ -15,6 +15,7 @@ mod given;
 mod healthcheck;
 mod log;
 mod once;
+mod operate;
 mod parse;
 mod say;
 mod server;
@@ -22,7 +23,7 @@ mod setup;
 mod show;
 mod status;
 
-use given::{address, config_file, current_dir, fail_named, load, names, trigger_name, unknown_trigger};
+use given::{address, config_file, current_dir, earlier, fail_named, load, trigger_name, unknown_trigger};
 use say::{fail, print, say, usage};
 use show::Show;
 
@@ -36,7 +37,8 @@ use show::Show;
     error_code(3, "no daemon there"),
     error_code(4, "refused: unknown trigger or run, not allowed, too busy"),
     error_code(5, "updated, but a hook failed"),
-    error_code(6, "timed out")
+    error_code(6, "timed out"),
+    error_code(7, "the newest commit was not good, and was rolled back")
 )]
 struct Arguments {
     /// print the version
@@ -52,6 +54,8 @@ enum Command {
     Server(server::Arguments),
     Once(once::Arguments),
     Client(client::Arguments),
+    Rollback(operate::Rollback),
+    Retry(operate::Retry),
     Status(status::Arguments),
     Log(log::Arguments),
     Healthcheck(healthcheck::Arguments),
@@ -73,6 +77,8 @@ pub fn main() -> ExitCode {
         Some(Command::Server(arguments)) => server::run(&arguments, umask),
         Some(Command::Once(arguments)) => once::run(&arguments, umask),
         Some(Command::Client(arguments)) => client::run(&arguments),
+        Some(Command::Rollback(arguments)) => operate::rollback(&arguments),
+        Some(Command::Retry(arguments)) => operate::retry(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Log(arguments)) => log::run(&arguments),
         Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::{
     base::{
         address::{Address, TcpAddr},
-        event::{Done, Event, Record},
+        event::{Done, Event, Record, Task},
         fault::{Failure, Kind, one_line},
         name::{RefName, RemoteName, RepoUrl, RunId, TriggerName},
     },
@@ -146,9 +146,17 @@ pub fn name(data: &[u8]) {
     if let Ok(name) = TriggerName::new(text.as_ref()) {
         assert_eq!(name.as_str(), text);
         assert!(text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['/', '\\', '"']));
-        // It is one word of the protocol, and no other.
-        let line = Line::Request(Request::Trigger { name, wait: true }, Format::Text, None);
-        assert_eq!(wire::parse(data), Ok(line));
+        // It is one word of the protocol, and no other; or it was none before there was that word.
+        let line = match TriggerName::LATER_WORDS.contains(&name.as_str()) {
+            true => format!("trigger {name}").into_bytes(),
+            false => data.to_owned(),
+        };
+        let request = Request::Trigger {
+            name,
+            task: Task::Update,
+            wait: true,
+        };
+        assert_eq!(wire::parse(&line), Ok(Line::Request(request, Format::Text, None)));
     }
     for (name, prefix) in [
         (RefName::branch(&text), "refs/heads/"),

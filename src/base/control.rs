@@ -61,12 +61,34 @@ pub struct Start {
     pub id: u64,
     /// Whose hook it is.
     pub trigger: TriggerName,
-    /// Which of the trigger's hooks, from 0.
-    pub hook: usize,
+    /// Which of the trigger's programs.
+    pub which: Which,
+    /// The release that it is started in; none: the trigger's path.
+    pub release: Option<Release>,
     /// The variables of its environment that depend on the run.
     pub env: BTreeMap<String, OsString>,
     /// The commit before, and the one now.
     pub old_new: (String, String),
+}
+
+/// A program of a trigger's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// One of its hooks, from 0.
+    Hook(usize),
+    /// What its health is asked of.
+    Health,
+}
+
+/// A release, by its name alone: where it is, the supervisor knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its name.
+    pub id: String,
+    /// The name of the one before it.
+    pub previous: Option<String>,
+    /// Whether it is live.
+    pub is_live: bool,
 }
 
 /// What the supervisor says.
@@ -202,7 +224,8 @@ mod tests {
             Report::Start(Start {
                 id,
                 trigger: TriggerName::new("site").unwrap(),
-                hook: 1,
+                which: Which::Hook(1),
+                release: None,
                 env: BTreeMap::from([("GITSOCKET_PATH".into(), OsString::from("/srv/\u{e4}"))]),
                 old_new: ("0".into(), "1".into()),
             })

@@ -8,15 +8,19 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod done;
+mod held;
 mod line;
 mod past;
 mod status;
+mod task;
 
 pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
-pub use done::{Done, Outcome};
+pub use done::{Done, Outcome, ROLLED_BACK};
+pub use held::{Held, Why};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Refused, Standing, State, Status, Stuck};
+pub use task::Task;
 
 use crate::base::{
     name::{RunId, TriggerName},
@@ -127,6 +131,29 @@ pub enum Event {
         status: String,
         /// Whether that is a success.
         success: bool,
+    },
+    /// Hooks have built a release, which is not live yet.
+    Built {
+        /// The release.
+        release: String,
+    },
+    /// What runs on the deployed commit was asked whether it is well. Sent when the answer changes, and a few times a minute
+    /// at most.
+    Health {
+        /// The answer, in words: `503 Service Unavailable`.
+        answer: String,
+        /// Whether that is a good one.
+        good: bool,
+        /// It is asked again in that many milliseconds; not at all if that is not there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again_ms: Option<u64>,
+    },
+    /// An older commit is live again; its hooks come next.
+    RolledBack {
+        /// The commit that was left.
+        old: String,
+        /// The one that is live.
+        new: String,
     },
     /// Events are missing here: this client was too slow, or there are more than are kept.
     Lagged {

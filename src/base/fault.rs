@@ -37,8 +37,14 @@ pub enum Kind {
     Repository,
     /// The disk is full, or another resource is used up.
     Resources,
+    /// A release could not be built, by a hook: nothing has changed.
+    Build,
     /// The worktree is at the new commit, but a hook failed.
     Hook,
+    /// The worktree is at the new commit, but what runs on it did not get well.
+    Unhealthy,
+    /// The newest commit was rolled back, and is not tried again by itself.
+    Held,
     /// The run was killed, by hand or with the machine, before its end.
     Interrupted,
     /// A fault of this program.
@@ -63,7 +69,10 @@ impl Kind {
             Self::Path => "path",
             Self::Repository => "repository",
             Self::Resources => "resources",
+            Self::Build => "build",
             Self::Hook => "hook",
+            Self::Unhealthy => "unhealthy",
+            Self::Held => "held",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",
         }
@@ -82,13 +91,15 @@ impl Kind {
             | Self::Path
             | Self::Repository
             | Self::Resources
+            | Self::Build
+            | Self::Held
             | Self::Stopping
             | Self::Interrupted
             | Self::Internal => 1,
             Self::BadRequest | Self::Config => 2,
             Self::NoDaemon => 3,
             Self::UnknownTrigger | Self::UnknownRun | Self::NotAllowed | Self::Busy => 4,
-            Self::Hook => 5,
+            Self::Hook | Self::Unhealthy => 5,
             Self::Timeout => 6,
         }
     }

@@ -10,7 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod earlier;
 mod url;
+pub use earlier::Earlier;
 pub use url::{RepoUrl, Scheme};
 
 /// Why a name was not accepted; the text is a half sentence that fits after "… is not a valid …: ".

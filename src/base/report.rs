@@ -230,8 +230,12 @@ pub enum Step {
     Worktree,
     /// It writes refs and state.
     Publish,
+    /// Hooks build the release.
+    Build,
     /// It runs hooks.
     Hooks,
+    /// It asks whether what it has deployed is well.
+    Health,
 }
 
 impl Step {
@@ -242,7 +246,9 @@ impl Step {
             Self::Fetch => "fetch",
             Self::Worktree => "worktree",
             Self::Publish => "publish",
+            Self::Build => "build",
             Self::Hooks => "hooks",
+            Self::Health => "health",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Show, address, config_file, current_dir, fail, fail_named, trigger_n
 use crate::{
     base::{
         address::Address,
-        event::{Done, Record},
+        event::{Done, Record, Task},
         fault::Failure,
         name::AbsPath,
         secret::{self, Secret},
@@ -46,28 +46,53 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let show = Show::new(arguments.json, arguments.quiet);
-    let timeout = match arguments.timeout.as_deref().map(duration).transpose() {
+    have_done(Work {
+        name: &arguments.name,
+        task: Task::Update,
+        socket: arguments.socket.as_deref(),
+        show: Show::new(arguments.json, arguments.quiet),
+        token_file: arguments.token_file.as_ref(),
+        timeout: arguments.timeout.as_deref(),
+        wait: !arguments.no_wait,
+    })
+}
+
+/// What a daemon is to do, as the command line has it.
+pub(super) struct Work<'a> {
+    pub(super) name: &'a str,
+    pub(super) task: Task,
+    pub(super) socket: Option<&'a str>,
+    pub(super) show: Show,
+    pub(super) token_file: Option<&'a PathBuf>,
+    pub(super) timeout: Option<&'a str>,
+    pub(super) wait: bool,
+}
+
+/// Ask a daemon to do it, and show what comes of that.
+pub(super) fn have_done(work: Work<'_>) -> ExitCode {
+    let show = &work.show;
+    let timeout = match work.timeout.map(duration).transpose() {
         Ok(timeout) => timeout,
         Err(code) => return code,
     };
-    let name = match trigger_name(&show, &arguments.name) {
+    let name = match trigger_name(show, work.name) {
         Ok(name) => name,
         Err(code) => return code,
     };
     let request = Request::Trigger {
         name,
-        wait: !arguments.no_wait,
+        task: work.task,
+        wait: work.wait,
     };
     let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
+        socket: work.socket,
+        token_file: work.token_file,
         request: &request,
         timeout,
     };
     match ask(&asked, |record| show.record(record)) {
         Ok(done) => ExitCode::from(done.exit),
-        Err(ended) => ended.show(&show, &arguments.name),
+        Err(ended) => ended.show(show, work.name),
     }
 }
 

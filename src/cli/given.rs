@@ -11,7 +11,7 @@ use crate::{
         address::Address,
         event::{Done, Event, Record},
         fault::{Failure, Kind},
-        name::{RunId, TriggerName},
+        name::{Earlier, RunId, TriggerName},
     },
     config::{self, Config},
 };
@@ -33,6 +33,11 @@ pub(super) fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitC
         let message = format!("{text:?} is no name of a trigger: {why}");
         fail_named(show, "-", Failure::new(Kind::BadRequest, message, None))
     })
+}
+
+/// A commit or a release on the command line.
+pub(super) fn earlier(text: &str) -> Result<Earlier, ExitCode> {
+    Earlier::parse(text).map_err(|why| usage(&format!("{text:?} is neither a commit nor a release: {why}")))
 }
 
 /// That the configuration has no trigger `name`, and which it has: a user who can read it may know.

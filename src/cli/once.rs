@@ -16,7 +16,7 @@ use argh::{ArgsInfo, FromArgs};
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt as _, future::block_on};
 
-use super::{Show, ad_hoc, fail, fail_named, load, names, say, trigger_name, unknown_trigger, usage};
+use super::{Show, ad_hoc, fail, fail_named, given, load, say, trigger_name, unknown_trigger, usage};
 use crate::{
     base::{
         event::{Done, Event, Record, Sink},
@@ -35,12 +35,13 @@ use crate::{
 };
 
 mod root;
+mod task;
 
 /// run triggers here and now, without a daemon
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "once")]
 pub(super) struct Arguments {
-    /// the triggers' names
+    /// the triggers' names; with --rollback one, and behind it a commit or a release to go back to
     #[argh(positional, arg_name = "NAME")]
     names: Vec<String>,
     /// run every trigger of the configuration
@@ -55,6 +56,13 @@ pub(super) struct Arguments {
     /// let the first run take what is edited, untracked or never pushed in a worktree that gitsocket has not made
     #[argh(switch)]
     adopt: bool,
+    /// go back to an earlier commit, which must have been good; default: the last good one before. The one that is left
+    /// is not deployed again until you retry
+    #[argh(switch)]
+    rollback: bool,
+    /// deploy the newest commit, even if it was rolled back
+    #[argh(switch)]
+    retry: bool,
     /// as root: go on where the files or the repository belong to another user
     #[argh(switch)]
     as_root: bool,
@@ -89,11 +97,12 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         Err(message) => Err(usage(message)),
     };
     let chosen = config.and_then(|config| {
-        let targets = choose(arguments, &config, &show)?;
+        let (task, names) = task::of(arguments)?;
+        let targets = choose(arguments, names, &config, &show)?;
         let others = neighbours::look(&config).map_err(fail)?;
-        Ok((targets, Connections::new(config.keep_alive), others))
+        Ok((task, targets, Connections::new(config.keep_alive), others))
     });
-    let (targets, connections, others) = match chosen {
+    let (task, targets, connections, others) = match chosen {
         Ok(chosen) => chosen,
         Err(code) => return code,
     };
@@ -105,6 +114,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
             std::process::id()
         )
         .into(),
+        task,
         umask,
         dry_run: arguments.dry_run,
         groups: Groups::new(guard(arguments, &targets)),
@@ -165,15 +175,17 @@ fn stop_with_signals(groups: Groups) -> io::Result<()> {
 }
 
 /// The targets to run. No run begins if one of the names is unknown.
-fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc<Target>>, ExitCode> {
+fn choose(
+    arguments: &Arguments,
+    names: &[String],
+    config: &Config,
+    show: &Show,
+) -> Result<Vec<Arc<Target>>, ExitCode> {
     let all = || {
         let all = config.triggers.values();
         all.map(|target| adopted(target, arguments.adopt)).collect()
     };
-    match (
-        arguments.all || arguments.git.is_some(),
-        arguments.names.as_slice(),
-    ) {
+    match (arguments.all || arguments.git.is_some(), names) {
         (true, []) => Ok(all()),
         (true, _) if arguments.git.is_some() => {
             Err(usage("with -g there is one trigger only; leave out the names"))
@@ -181,7 +193,7 @@ fn choose(arguments: &Arguments, config: &Config, show: &Show) -> Result<Vec<Arc
         (true, _) => Err(usage("give names or --all, not both")),
         (false, []) => Err(usage(&format!(
             "the trigger's name is missing; there are: {}",
-            names(config)
+            given::names(config)
         ))),
         (false, names) => names
             .iter()

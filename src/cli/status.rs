@@ -12,8 +12,8 @@ use super::{
 use crate::{
     base::{
         event::{
-            Current, Event, Failing, Last, Record, Refused, Standing, Status, Stuck, duration, now, short,
-            time,
+            Current, Event, Failing, Last, Outcome, Record, Refused, Standing, Status, Stuck, duration, now,
+            short, time,
         },
         name::TriggerName,
     },
@@ -91,6 +91,7 @@ fn text(status: &Status, now: u64) -> String {
         hooks_owed,
         hooks_since,
         mixed,
+        held,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
     let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
@@ -137,6 +138,21 @@ fn text(status: &Status, now: u64) -> String {
     if let Some(mixed) = mixed {
         lines.push(format!("mixed     {}; the next run does it", mixed.line()));
     }
+    for held in held {
+        lines.push(format!(
+            "held      {} since {}: {}: {}",
+            short(&held.commit),
+            at(held.since, now),
+            held.kind.as_str(),
+            held.message
+        ));
+    }
+    if !held.is_empty() {
+        lines.push(format!(
+            "help      push another commit, or: gitsocket retry {}",
+            status.trigger
+        ));
+    }
     lines.extend(runs(status, now));
     lines.join("\n  ")
 }
@@ -156,7 +172,8 @@ fn runs(status: &Status, now: u64) -> Vec<String> {
             )
         });
         lines.push(format!(
-            "{what}  {run} by {}, for {}{overdue}",
+            "{what}  {run} {}by {}, for {}{overdue}",
+            going_on.task.shown(),
             going_on.peer,
             ago(since, now)
         ));
@@ -165,11 +182,15 @@ fn runs(status: &Status, now: u64) -> Vec<String> {
         let took = duration(Duration::from_millis(past.done.ms));
         // The error is above.
         let how = match &past.done.failure {
+            Some(failure) if past.done.outcome == Outcome::RolledBack => {
+                format!("rolled back ({})", failure.kind.as_str())
+            }
             Some(failure) => format!("failed ({})", failure.kind.as_str()),
             None => past.done.line(),
         };
         lines.push(format!(
-            "last run  {run} by {}, {}, took {took}: {how}",
+            "last run  {run} {}by {}, {}, took {took}: {how}",
+            past.task.shown(),
             past.peer,
             at(past.ended, now)
         ));

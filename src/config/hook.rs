@@ -23,6 +23,14 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// When in a run it is started. What is git's own runs once files are checked out.
+    pub fn at(&self) -> At {
+        match self {
+            Self::Exec { at, .. } => *at,
+            Self::PostCheckout => At::Live,
+        }
+    }
+
     /// Whether it runs even if nothing has changed.
     pub fn is_for_every_run(&self) -> bool {
         matches!(

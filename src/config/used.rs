@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Allow, Health, Hook, OnFailure, Site};
+use super::{Allow, At, Check, Health, Hook, OnFailure, Site};
 use crate::{
     base::{
         address::{Address, TcpAddr},
@@ -157,6 +157,27 @@ pub struct Target {
 }
 
 impl Target {
+    /// The program that its health is asked of, if that is one.
+    pub fn asked(&self) -> Option<&Hook> {
+        match &self.health.as_ref()?.check {
+            Check::Exec(hook) => Some(hook),
+            Check::Http { .. } | Check::Tcp(_) => None,
+        }
+    }
+
+    /// All programs that its runs start.
+    pub fn programs(&self) -> impl Iterator<Item = &Hook> {
+        self.hooks.iter().chain(self.asked())
+    }
+
+    /// The numbers of its hooks that are started at `at`.
+    pub fn hooks_at(&self, at: At) -> impl Iterator<Item = usize> {
+        let hooks = self.hooks.iter().enumerate();
+        hooks
+            .filter(move |(_, hook)| hook.at() == at)
+            .map(|(number, _)| number)
+    }
+
     /// In which field this and `other`, which have the same path, must be the same and are not. Whether they have the same
     /// git directory, the caller knows.
     pub fn disagrees(&self, other: &Self, same_git_dir: bool) -> Option<&'static str> {

@@ -16,12 +16,12 @@ use std::{
 
 use crate::{
     base::{
-        event::{Event, Last, Standing},
+        event::{Event, Last, Outcome, Standing},
         mutex,
         name::RunId,
     },
     config::Target,
-    deploy::{sandbox::Sandbox, state::State},
+    deploy::{held, sandbox::Sandbox, state::State},
     git::{refs, repository, worktree},
 };
 
@@ -112,7 +112,12 @@ impl History {
         standing.hooks_owed &= !target.hooks.is_empty();
         standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
         if looks {
-            standing.mixed = worktree::mixed(&target.site.git_dir());
+            let git_dir = target.site.git_dir();
+            standing.mixed = worktree::mixed(&git_dir);
+            standing.held = held::list(&git_dir);
+            if ended.last.past.done.outcome == Outcome::RolledBack {
+                standing.hooks_owed = owes_hooks(target);
+            }
         }
         let head = Head {
             last: Some(ended.last.clone()),
@@ -133,6 +138,15 @@ impl History {
         }
         let age = self.age(&key);
         mutex::lock(&self.newest).insert(key, (head, age));
+    }
+
+    /// A run has ended that is not remembered, as it found that its commit is held.
+    pub fn note_held(&self, target: &Target) {
+        let Head { last, mut standing } = self.head(target, true);
+        standing.held = held::list(&target.site.git_dir());
+        let key = key(target);
+        let age = self.age(&key);
+        mutex::lock(&self.newest).insert(key, (Head { last, standing }, age));
     }
 
     /// Remember a run that was interrupted, unless it is remembered already.
@@ -235,6 +249,7 @@ fn correct(standing: &mut Standing, target: &Target) {
         _ => return,
     };
     standing.mixed = worktree::mixed(&git_dir);
+    standing.held = held::list(&git_dir);
     standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
     standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
     let commit = commit.map(|commit| commit.to_string());
@@ -242,6 +257,13 @@ fn correct(standing: &mut Standing, target: &Target) {
         standing.commit = commit;
         standing.since = None;
     }
+}
+
+/// Whether hooks have not yet succeeded for what is deployed.
+fn owes_hooks(target: &Target) -> bool {
+    let git_dir = target.site.git_dir();
+    let commit = repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo));
+    commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit))
 }
 
 /// The name of a target's directory. Triggers of the same name are told apart by their path: two daemons on one

@@ -20,7 +20,7 @@ use event_listener::Event as Bell;
 use crate::{
     base::{
         control::Refusal,
-        event::{self, Done, Event, Sink},
+        event::{self, Done, Event, Sink, Task},
         fault::{Failure, Kind},
         mutex,
         name::{RunId, TriggerName},
@@ -53,7 +53,7 @@ mod resume;
 mod slots;
 mod stuck;
 pub use recall::Found;
-pub use slots::Queue;
+pub use slots::{Queue, Refused};
 
 /// How long a run that follows waits for more who want it: the triggers of a burst do not come at once, and a run may
 /// take less time than they.
@@ -105,6 +105,7 @@ pub struct Process {
 /// A run that has been accepted.
 #[derive(Debug, Clone)]
 struct Run {
+    task: Task,
     journal: Arc<Journal>,
     /// Who asked for it first.
     peer: Arc<str>,
@@ -172,6 +173,33 @@ impl Scheduler {
         ))
     }
 
+    /// The target that `name` stands for, if `peer` may roll it back and retry. One that may not use the trigger either
+    /// learns no more than from [`Self::permitted`].
+    fn operable(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
+        let look = self.accounts.look();
+        let may = |target: &Target| {
+            let rules = target.operate.as_deref();
+            peer.is_own() || rules.is_some_and(|rules| look.may(peer, Some(rules)))
+        };
+        let operable: BTreeSet<_> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| may(target))
+            .map(|(name, _)| name)
+            .collect();
+        if operable.contains(name) {
+            return Ok(&self.targets[name]);
+        }
+        self.permitted(peer, name)?;
+        Err(Failure::new(
+            Kind::NotAllowed,
+            format!("{peer} may trigger {name}, but not roll it back or retry"),
+            Some(
+                "name those who may in the trigger's `operate`; root and the daemon's user may, over a Unix socket",
+            ),
+        ))
+    }
+
     /// The triggers that `peer` may use.
     fn permitted_to(&self, peer: &Peer) -> BTreeSet<&TriggerName> {
         let look = self.accounts.look();
@@ -182,23 +210,32 @@ impl Scheduler {
             .collect()
     }
 
-    /// Accept a trigger; the journal is that of the run which serves it.
-    pub fn trigger(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Arc<Journal>, Failure> {
-        let target = self.permitted(peer, name)?;
+    /// Accept a trigger, or an operation; the journal is that of the run which serves it.
+    pub fn trigger(
+        self: &Arc<Self>,
+        peer: &Peer,
+        name: &TriggerName,
+        task: Task,
+    ) -> Result<Arc<Journal>, Failure> {
+        let target = match task {
+            Task::Update => self.permitted(peer, name)?,
+            Task::Rollback { .. } | Task::Retry => self.operable(peer, name)?,
+        };
         if let Some(failure) = self.stuck_at(target) {
             return Err(failure);
         }
-        self.accept(name, &peer.to_string())
+        self.accept(name, task, &peer.to_string())
     }
 
     /// Have a run of `name`, which is a trigger, as `peer` asked.
-    fn accept(self: &Arc<Self>, name: &TriggerName, peer: &str) -> Result<Arc<Journal>, Failure> {
-        let accepted = self.queue().trigger(name, || {
+    fn accept(self: &Arc<Self>, name: &TriggerName, task: Task, peer: &str) -> Result<Arc<Journal>, Failure> {
+        let accepted = self.queue().trigger(name, task.clone(), || {
             let journal = Journal::new(RunId::new());
             journal.write(Event::Queued {
                 trigger: name.clone(),
             });
             Run {
+                task,
                 journal,
                 peer: peer.into(),
                 accepted: event::now(),
@@ -207,7 +244,14 @@ impl Scheduler {
                 ended: Arc::default(),
             }
         });
-        let run = accepted.map_err(|stuck| stuck::refusal(&self.targets[name], name, &stuck))?;
+        let run = accepted.map_err(|refused| match refused {
+            Refused::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
+            Refused::Busy(other) => Failure::new(
+                Kind::Busy,
+                format!("a {} of {name} waits already", other.word()),
+                Some(&format!("wait for its end: gitsocket log -f {name}")),
+            ),
+        })?;
         self.changed.notify(usize::MAX);
         self.start();
         Ok(run.journal)
@@ -314,6 +358,7 @@ impl Scheduler {
         let context = run::Context {
             run: run.journal.run().clone(),
             peer: run.peer.clone(),
+            task: run.task.clone(),
             umask: self.process.umask,
             dry_run: false,
             groups: self.groups.clone(),

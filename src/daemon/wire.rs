@@ -6,9 +6,9 @@
 use serde::Deserialize;
 
 use crate::base::{
-    event::Record,
+    event::{Record, Task},
     fault::{Failure, Kind},
-    name::{RunId, TriggerName},
+    name::{Earlier, RunId, TriggerName},
 };
 
 /// The longest request, in bytes, its line end included.
@@ -35,10 +35,12 @@ pub enum Line {
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Deploy.
+    /// Deploy, or go back.
     Trigger {
         /// The trigger.
         name: TriggerName,
+        /// What is to be done.
+        task: Task,
         /// Stay until the run has ended.
         wait: bool,
     },
@@ -121,13 +123,33 @@ fn parse_text(line: &str) -> Result<Line, Failure> {
             run: Some(Which::Newest),
         },
         ["trigger"] => return Err(bad("the trigger's name is missing")),
-        ["trigger", name] | [name] => Request::Trigger {
-            name: trigger_name(name)?,
-            wait: true,
-        },
+        // They were names before they were words.
+        ["rollback" | "retry"] => {
+            return Err(bad(format!(
+                "the trigger's name is missing; if {0} is one, say: trigger {0}",
+                words[0]
+            )));
+        }
+        ["rollback", name] => task(name, Task::Rollback { to: None })?,
+        ["rollback", name, to] => task(
+            name,
+            Task::Rollback {
+                to: Some(earlier(to)?),
+            },
+        )?,
+        ["retry", name] => task(name, Task::Retry)?,
+        ["trigger", name] | [name] => task(name, Task::Update)?,
         [word, ..] => return Err(bad(format!("{:?} is no request", shown(word)))),
     };
     Ok(Line::Request(request, Format::Text, None))
+}
+
+fn task(name: &str, task: Task) -> Result<Request, Failure> {
+    Ok(Request::Trigger {
+        name: trigger_name(name)?,
+        task,
+        wait: true,
+    })
 }
 
 /// A request as programs send it.
@@ -139,6 +161,7 @@ struct Json {
     token: Option<String>,
     wait: Option<bool>,
     run: Option<String>,
+    to: Option<String>,
 }
 
 fn parse_json(line: &str) -> Result<Line, Failure> {
@@ -150,17 +173,31 @@ fn parse_json(line: &str) -> Result<Line, Failure> {
     })?;
     let name = json.name.as_deref().map(trigger_name).transpose()?;
     let run = json.run.as_deref().map(which).transpose()?;
+    let to = json.to.as_deref().map(earlier).transpose()?;
+    let wait = json.wait.unwrap_or(true);
     let request = match (json.op.as_str(), name) {
         ("log", Some(name)) => Request::Log { name, run },
         ("log", None) => return Err(bad("\"name\" is missing")),
         _ if run.is_some() => return Err(bad("only \"log\" takes a \"run\"")),
+        ("rollback", Some(name)) => Request::Trigger {
+            name,
+            task: Task::Rollback { to },
+            wait,
+        },
+        _ if to.is_some() => return Err(bad("only \"rollback\" takes a \"to\"")),
         ("ping", None) => Request::Ping,
         ("status", name) => Request::Status { name },
         ("trigger", Some(name)) => Request::Trigger {
             name,
-            wait: json.wait.unwrap_or(true),
+            task: Task::Update,
+            wait,
         },
-        ("trigger", None) => return Err(bad("\"name\" is missing")),
+        ("retry", Some(name)) => Request::Trigger {
+            name,
+            task: Task::Retry,
+            wait,
+        },
+        ("trigger" | "rollback" | "retry", None) => return Err(bad("\"name\" is missing")),
         ("ping", Some(_)) => return Err(bad("\"ping\" takes no \"name\"")),
         (op, _) => return Err(bad(format!("the op {:?} is unknown", shown(op)))),
     };
@@ -185,6 +222,15 @@ fn which(run: &str) -> Result<Which, Failure> {
     }
 }
 
+fn earlier(to: &str) -> Result<Earlier, Failure> {
+    Earlier::parse(to).map_err(|why| {
+        bad(format!(
+            "{:?} is neither a commit nor a release: {why}",
+            shown(to)
+        ))
+    })
+}
+
 /// What a client said, short enough to be said back.
 fn shown(text: &str) -> String {
     cut(text, 40)
@@ -198,7 +244,8 @@ fn cut(text: &str, chars: usize) -> String {
 }
 
 fn bad(message: impl Into<String>) -> Failure {
-    const HELP: &str = "send one line: NAME, trigger NAME, status [NAME], log NAME [RUN], attach NAME, ping, \
+    const HELP: &str = "send one line: NAME, trigger NAME, status [NAME], log NAME [RUN], attach NAME, \
+                        rollback NAME [RELEASE|COMMIT], retry NAME, ping, \
                         or JSON such as {\"op\":\"trigger\",\"name\":\"NAME\"}";
     Failure::new(Kind::BadRequest, message, Some(HELP))
 }
@@ -226,7 +273,8 @@ pub fn render(record: &Record, format: Format) -> Option<String> {
 /// The request line for `request`, as `client` sends it.
 pub fn request_line(request: &Request, token: Option<&str>) -> String {
     let op = match request {
-        Request::Trigger { .. } => "trigger",
+        Request::Trigger { task, .. } if task.is_update() => "trigger",
+        Request::Trigger { task, .. } => task.word(),
         Request::Status { .. } => "status",
         Request::Log { .. } => "log",
         Request::Ping => "ping",
@@ -235,8 +283,11 @@ pub fn request_line(request: &Request, token: Option<&str>) -> String {
     if let Some(name) = request.trigger() {
         object.insert("name".into(), name.as_str().into());
     }
-    if let Request::Trigger { wait, .. } = request {
+    if let Request::Trigger { wait, task, .. } = request {
         object.insert("wait".into(), (*wait).into());
+        if let Task::Rollback { to: Some(to) } = task {
+            object.insert("to".into(), to.as_str().into());
+        }
     }
     if let Request::Log { run: Some(run), .. } = request {
         let run = match run {
@@ -256,9 +307,20 @@ mod tests {
     use super::*;
 
     fn trigger(name: &str, wait: bool) -> Request {
+        operation(name, Task::Update, wait)
+    }
+
+    fn operation(name: &str, task: Task, wait: bool) -> Request {
         Request::Trigger {
             name: TriggerName::new(name).unwrap(),
+            task,
             wait,
+        }
+    }
+
+    fn rollback(to: Option<&str>) -> Task {
+        Task::Rollback {
+            to: to.map(|to| Earlier::parse(to).unwrap()),
         }
     }
 
@@ -288,6 +350,39 @@ mod tests {
             ("log site 0198c0ffee0001", text(log(Some(id())))),
             ("log site newest", text(log(Some(Which::Newest)))),
             ("attach site", text(log(Some(Which::Newest)))),
+            ("rollback site", text(operation("site", rollback(None), true))),
+            (
+                "rollback site 5D6E7F8",
+                text(operation("site", rollback(Some("5d6e7f8")), true)),
+            ),
+            (
+                "rollback site 20261125T201500Z-5d6e7f8",
+                text(operation(
+                    "site",
+                    rollback(Some("20261125T201500Z-5d6e7f8")),
+                    true,
+                )),
+            ),
+            ("retry site", text(operation("site", Task::Retry, true))),
+            // Names that were there before the words.
+            ("trigger rollback", text(trigger("rollback", true))),
+            ("trigger retry", text(trigger("retry", true))),
+            (
+                "rollback rollback",
+                text(operation("rollback", rollback(None), true)),
+            ),
+            (
+                r#"{"op":"rollback","name":"site","to":"5d6e7f8"}"#,
+                json(operation("site", rollback(Some("5d6e7f8")), true), None),
+            ),
+            (
+                r#"{"op":"rollback","name":"site","wait":false,"token":"t"}"#,
+                json(operation("site", rollback(None), false), Some("t")),
+            ),
+            (
+                r#"{"op":"retry","name":"site"}"#,
+                json(operation("site", Task::Retry, true), None),
+            ),
             (r#"{"op":"log","name":"site"}"#, json(log(None), None)),
             (
                 r#"{"op":"log","name":"site","run":"0198c0ffee0001"}"#,
@@ -330,6 +425,25 @@ mod tests {
             (b"log site /etc/passwd", Format::Text),
             (b"log site -", Format::Text),
             (b"log site 0198c0ffee0001 more", Format::Text),
+            (b"rollback", Format::Text),
+            (b"retry", Format::Text),
+            (b"retry site 5d6e7f8", Format::Text),
+            (b"rollback site ../5d6e7f8", Format::Text),
+            (b"rollback site 5d6", Format::Text),
+            (b"rollback site 5d6e7f8 more", Format::Text),
+            (
+                b"{\"op\":\"retry\",\"name\":\"a\",\"to\":\"5d6e7f8\"}",
+                Format::Json,
+            ),
+            (
+                b"{\"op\":\"trigger\",\"name\":\"a\",\"to\":\"5d6e7f8\"}",
+                Format::Json,
+            ),
+            (
+                b"{\"op\":\"rollback\",\"name\":\"a\",\"to\":\"HEAD\"}",
+                Format::Json,
+            ),
+            (b"{\"op\":\"rollback\",\"to\":\"5d6e7f8\"}", Format::Json),
             (b"{\"op\":\"log\"}", Format::Json),
             (b"{\"op\":\"log\",\"name\":\"a\",\"run\":\"../b\"}", Format::Json),
             (b"{\"op\":\"log\",\"name\":\"a\",\"run\":7}", Format::Json),
@@ -356,6 +470,9 @@ mod tests {
     fn what_the_client_sends_is_understood() {
         for request in [
             trigger("site", false),
+            operation("site", rollback(None), true),
+            operation("site", rollback(Some("5d6e7f8")), false),
+            operation("site", Task::Retry, true),
             Request::Status { name: None },
             log(None),
             log(Some(id())),
@@ -371,7 +488,9 @@ mod tests {
     #[test]
     fn random_bytes_never_panic() {
         let mut rng = fastrand::Rng::with_seed(crate::machine::seed());
-        let seeds: [&[u8]; 5] = [
+        let seeds: [&[u8]; 7] = [
+            b"rollback site 5d6e7f8",
+            br#"{"op":"rollback","name":"s","to":"5d6e"}"#,
             b"trigger site",
             b"token x",
             br#"{"op":"trigger","name":"s"}"#,

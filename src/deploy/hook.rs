@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -16,11 +17,12 @@ use std::{
 
 use crate::{
     base::{
-        control::Link,
+        control::{Link, Which},
         event::{Event, Sink},
         fault::one_line,
     },
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
+    deploy::release::placed::Placed,
 };
 
 mod command;
@@ -30,7 +32,7 @@ pub mod guard;
 pub mod install;
 mod owner;
 mod watch;
-pub use command::{command, fixed, may_run};
+pub use command::{OF_RELEASES, command, fixed, may_run};
 pub use error::Error;
 pub use groups::Groups;
 pub use guard::Guard;
@@ -41,8 +43,10 @@ use watch::{Watch, start, supervise};
 /// What a hook is run with.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// Whose hook it is: its `path` is the hook's working directory.
+    /// Whose hook it is.
     pub target: &'a Target,
+    /// The release that is the hook's working directory; none: the trigger's `path` is.
+    pub placed: Option<&'a Placed>,
     /// The repository's git directory, where `hooks/post-checkout` is looked for.
     pub git_dir: &'a Path,
     /// `GITSOCKET_*`, and what else depends on the run.
@@ -55,8 +59,20 @@ pub struct Options<'a> {
     pub groups: &'a Groups,
     /// Who starts it.
     pub starter: &'a Starter,
+    /// Limits what is started in this process to what a hook may do there.
+    pub limits: Limits<'a>,
     /// When it has to be over, whatever its own timeout is.
     pub until: Instant,
+}
+
+/// Starts something that is limited from its first moment.
+#[derive(Clone, Copy)]
+pub struct Limits<'a>(pub &'a dyn Fn(&mut (dyn FnMut() + Send)) -> io::Result<()>);
+
+impl std::fmt::Debug for Limits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limits")
+    }
 }
 
 /// Who starts hooks.
@@ -73,28 +89,28 @@ pub enum Starter {
 pub enum Outcome {
     /// It ran, with exit status 0.
     Succeeded,
-    /// There is no `post-checkout`.
+    /// There is no `post-checkout`, or no such program.
     Absent,
 }
 
-/// Run the hook number `hook` of the target to its end.
-pub fn run(hook: usize, options: &Options<'_>) -> Result<Outcome, Error> {
-    let (name, timeout) = match &options.target.hooks[hook] {
-        Hook::Exec { run, timeout, .. } => (run.first().map_or("", String::as_str), *timeout),
-        Hook::PostCheckout if !is_usable(options) => return Ok(Outcome::Absent),
-        Hook::PostCheckout => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
+/// Run a program of the target to its end, for as long as `limit` at most.
+pub fn run(which: Which, limit: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
+    let (name, timeout) = match command::program(options.target, which) {
+        Some(Hook::Exec { run, timeout, .. }) => (run.first().map_or("", String::as_str), *timeout),
+        Some(Hook::PostCheckout) if is_usable(options) => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
+        Some(Hook::PostCheckout) | None => return Ok(Outcome::Absent),
     };
-    execute(hook, &one_line(name), timeout, options)
+    execute(which, &one_line(name), timeout.min(limit), options)
 }
 
-fn execute(hook: usize, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
+fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
     let failed = |source| Error::Start {
         hook: name.into(),
         source,
     };
     // Before the hook is there: one that nobody watches would go on for ever.
     let watch = Watch::new().map_err(failed)?;
-    let (group, end) = start(hook, &watch.outputs, options).map_err(failed)?;
+    let (group, end) = start(which, &watch.outputs, options).map_err(failed)?;
     options.events.emit(Event::HookStarted { hook: name.into() });
     let ended = supervise(&group, end, watch, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;

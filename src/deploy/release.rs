@@ -5,5 +5,6 @@
 //! one from the record and what is on the disk, see [`trees`].
 
 pub mod id;
+pub mod placed;
 pub mod record;
 pub mod trees;

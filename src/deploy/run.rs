@@ -7,6 +7,7 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 use gix::ObjectId;
 
 mod adopt;
+mod back;
 mod clone;
 mod error;
 mod hooks;
@@ -20,7 +21,7 @@ pub use under_way::{Interrupted, is_unfinished};
 
 use crate::{
     base::{
-        event::{Done, Event, Named, Outcome, Sink, Step},
+        event::{Done, Event, Named, Outcome, ROLLED_BACK, Sink, Step, Task},
         fault::Failure,
         name::RunId,
         watch::Watch,
@@ -45,7 +46,7 @@ use crate::{
 use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
-use hooks::run_hooks;
+use hooks::{run_hooks, tell_failed};
 use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
@@ -55,6 +56,8 @@ pub struct Context {
     pub run: RunId,
     /// Who asked for it.
     pub peer: Arc<str>,
+    /// What it is to do.
+    pub task: Task,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
     /// Say what would be done, and leave the worktree alone.
@@ -91,17 +94,12 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     let mut reached = Reached::default();
     let ended = deploy(target, context, &mut reached);
     neighbours::note(context.memory.others(), target);
-    let failure = ended.err().map(|err| {
-        let err = in_time(owner::blame(err, target), &context.watch);
-        if context.sandbox.is_closed() && is_denial(&err) {
-            context.events.warn(SHUT_OUT);
-        }
-        Failure::of(&err)
-    });
+    let failure = ended.err();
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
         trigger: target.trigger.to_string(),
         outcome: match &failure {
+            Some(_) if reached.is_rolled_back => Outcome::RolledBack,
             Some(_) => Outcome::Failed,
             None if reached.old == reached.new => Outcome::UpToDate,
             None => Outcome::Updated,
@@ -109,7 +107,10 @@ pub fn execute(target: &Target, context: &Context) -> Done {
         old: reached.old.map(hex),
         new: reached.new.map(hex),
         changed: reached.changed,
-        exit: failure.as_ref().map_or(0, |failure| failure.kind.exit()),
+        exit: match &failure {
+            Some(_) if reached.is_rolled_back => ROLLED_BACK,
+            failure => failure.as_ref().map_or(0, |failure| failure.kind.exit()),
+        },
         failure,
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
@@ -159,22 +160,53 @@ struct Reached {
     changed: u64,
     /// An earlier run had left the worktree half done.
     finished_another: bool,
+    /// The commit that was left on the way back to an older one.
+    left: Option<ObjectId>,
+    /// That was not an operator's wish, and the older one is live.
+    is_rolled_back: bool,
 }
 
-/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
-fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
+/// What the end of a run by `err` comes to.
+fn failure_of(err: Error, target: &Target, context: &Context) -> Failure {
+    let err = in_time(owner::blame(err, target), &context.watch);
+    if context.sandbox.is_closed() && is_denial(&err) {
+        context.events.warn(SHUT_OUT);
+    }
+    Failure::of(&err)
+}
+
+/// The whole of it. What fails under the lock is told to the hooks that want to know.
+fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Failure> {
+    let failed = |err| failure_of(err, target, context);
+    let _lock = lock(target, context).map_err(failed)?;
+    locked(target, context, reached).map_err(|err| {
+        let failure = failed(err);
+        // core: the release that is live.
+        let tell = || tell_failed((target, context), &failure, reached, None);
+        if let Err(err) = context.sandbox.confine(target, tell) {
+            context.events.warn(err.to_string());
+        }
+        failure
+    })
+}
+
+fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     context.watch.enter(Step::Lock)?;
     context.sandbox.look(target)?;
     // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
     if !place::is_known(target) {
         context.sandbox.confine(target, || place::look(target))??;
     }
-    let _lock = lock::acquire(
+    Ok(lock::acquire(
         &target.site.lock_file(),
         target.site.root().as_path(),
         &context.watch,
         context.events.reporter(),
-    )?;
+    )?)
+}
+
+/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
+fn locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
     let left = under_way::find(target, context);
     if !context.dry_run {
@@ -206,10 +238,12 @@ fn deploy_locked(
         }
     }
     let under_way = UnderWay::new(&target.site.git_dir(), target, context);
-    let ended = match place {
-        Place::Worktree(_) => finish(&under_way, None, reached),
-        Place::Empty if context.dry_run => rehearse_clone(&under_way, reached),
-        Place::Empty => clone(&under_way).and_then(|cloned| finish(&under_way, Some(cloned), reached)),
+    let ended = match (place, &context.task) {
+        (Place::Worktree(_), Task::Rollback { to }) => back::by_hand(&under_way, to.as_ref(), reached),
+        (Place::Empty, Task::Rollback { .. }) => Err(back::not_deployed(target).into()),
+        (Place::Worktree(_), _) => finish(&under_way, None, reached),
+        (Place::Empty, _) if context.dry_run => rehearse_clone(&under_way, reached),
+        (Place::Empty, _) => clone(&under_way).and_then(|cloned| finish(&under_way, Some(cloned), reached)),
     };
     under_way.end(ended)
 }
@@ -226,6 +260,7 @@ fn finish(
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
+    back::stop_at_held(&repo, under_way, &fetched, (&claim, reached))?;
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) = whole::update(repo, fetched, under_way, &mut claim, reached)?;
@@ -252,7 +287,11 @@ fn finish(
         edited: updated.lost.edited,
         untracked: updated.lost.untracked,
     });
-    run_hooks(&repo, under_way, &fetched, claim, reached)?;
+    let before = claim.state.hooks(target).succeeded_for();
+    if let Err(err) = run_hooks(&repo, under_way, &fetched, claim, reached) {
+        return Err(back::after_failure(&repo, under_way, (&fetched, err), reached));
+    }
+    back::remember(&repo, target, (before, fetched.commit))?;
     heal::finish(repo.git_dir());
     Ok(())
 }

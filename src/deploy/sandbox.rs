@@ -196,6 +196,28 @@ impl Sandbox {
         }
     }
 
+    /// Do some `work` that may write below the directories `dirs` only, as far as what it starts is inside this sandbox: on a
+    /// thread that ends with it. It is otherwise limited as this thread is.
+    pub fn limit_writing(&self, dirs: &[PathBuf], work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
+        let (Held::Closed { ways, .. }, HookPlace::Inside) = (&self.held, self.hooks) else {
+            work();
+            return Ok(());
+        };
+        let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| ways.lead(dir).ok()).collect();
+        let limited = || {
+            restrict_writing(&real).map_err(io::Error::other)?;
+            work();
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let spawned = thread::Builder::new().spawn_scoped(scope, limited)?;
+            match spawned.join() {
+                Ok(ended) => ended,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
     /// Look whether the directories of `target` are where an administrator has put them.
     pub fn look(&self, target: &Target) -> Result<(), Error> {
         let Held::Closed { ways, .. } = &self.held else {
@@ -336,6 +358,29 @@ fn restrict(policy: &Policy) -> Result<ABI, Error> {
     }
 }
 
+/// Take from this thread the right to write anywhere but below `dirs`, and to devices that all may write to.
+fn restrict_writing(dirs: &[PathBuf]) -> Result<(), RulesetError> {
+    let writing = AccessFs::from_write(HANDLED);
+    let rules = |paths: &mut dyn Iterator<Item = &Path>, access| {
+        let rules = paths.filter_map(|path| rule(path, access)).map(Ok);
+        rules.collect::<Vec<Result<_, RulesetError>>>()
+    };
+    let mut dirs = dirs.iter().map(PathBuf::as_path);
+    let beneath = rules(&mut dirs, write() & writing);
+    let devices = rules(&mut DEVICES.iter().map(Path::new), device() & writing);
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(writing)?
+        .create()?
+        .add_rules(beneath)?
+        .add_rules(devices)?
+        .restrict_self()
+        .map(drop)
+}
+
+/// Devices that programs write to, and nobody loses anything by.
+const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"];
+
 /// The rule for what is at `path`, a path without links; none if that is not there by now.
 fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<std::os::fd::OwnedFd>> {
     let fd = ways::open(path).ok()?;
@@ -371,5 +416,84 @@ fn missing(_: RulesetError) -> Error {
 fn failed(err: RulesetError) -> Error {
     Error::Failed {
         reason: err.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::machine;
+
+    #[test]
+    fn writing_is_limited_to_some_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["releases/new", "releases/old", "repo.git/gitsocket/tmp", "shared"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        fs::write(dir.join("releases/old/index.html"), "old").unwrap();
+        fs::write(dir.join("repo.git/HEAD"), "ref").unwrap();
+        symlink("releases/old", dir.join("current")).unwrap();
+        let written = ["releases/new", "shared", "repo.git/gitsocket/tmp"].map(|name| dir.join(name));
+        let is_there = thread::spawn(|| restrict(&Policy::default()).map(drop));
+        if let Err(err) = is_there.join().unwrap() {
+            machine::skipped(&err.to_string());
+            return;
+        }
+        let denied = |done: io::Result<()>| match done {
+            Ok(()) => false,
+            // What is to be moved or linked from one to another is as on another disk.
+            Err(err) => matches!(
+                err.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::CrossesDevices
+            ),
+        };
+        let confined = || {
+            restrict_writing(&written).unwrap();
+            for name in [
+                "releases/new/x",
+                "shared/x",
+                "repo.git/gitsocket/tmp/x",
+                "releases/new/y",
+            ] {
+                fs::write(dir.join(name), "x").unwrap();
+            }
+            fs::rename(dir.join("releases/new/x"), dir.join("releases/new/z")).unwrap();
+            fs::write("/dev/null", "x").unwrap();
+            assert_eq!(fs::read_to_string(dir.join("current/index.html")).unwrap(), "old");
+            let at = |name: &str| dir.join(name);
+            for (what, done) in [
+                ("content", fs::write(at("releases/old/index.html"), "x")),
+                ("through the link", fs::write(at("current/index.html"), "x")),
+                ("a file", fs::write(at("releases/old/x"), "x")),
+                ("its removal", fs::remove_file(at("releases/old/index.html"))),
+                ("a release's removal", fs::remove_dir_all(at("releases/old"))),
+                ("a release", fs::create_dir(at("releases/more"))),
+                ("its name", fs::rename(at("releases/new"), at("releases/more"))),
+                ("the repository", fs::write(at("repo.git/HEAD"), "x")),
+                ("its configuration", fs::write(at("repo.git/config"), "x")),
+                ("its hooks", fs::create_dir(at("repo.git/hooks"))),
+                ("what is live", fs::remove_file(at("current"))),
+                ("a link", symlink("/", at("x"))),
+                (
+                    "a file from another",
+                    fs::rename(at("releases/old/index.html"), at("releases/new/i")),
+                ),
+                (
+                    "a file to another",
+                    fs::rename(at("releases/new/z"), at("releases/old/z")),
+                ),
+                (
+                    "a hard link",
+                    fs::hard_link(at("releases/old/index.html"), at("releases/new/h")),
+                ),
+            ] {
+                assert!(denied(done), "{what}");
+            }
+        };
+        thread::scope(|scope| scope.spawn(confined).join()).unwrap();
     }
 }

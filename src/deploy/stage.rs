@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::release::placed::Placed;
 use crate::{base::name::AbsPath, config::Site};
 
 /// The tree of one run.
@@ -36,6 +37,13 @@ impl<'a> Stage<'a> {
     pub fn index(&self) -> &Path {
         match self {
             Self::InPlace { index, .. } => index,
+        }
+    }
+
+    /// The release that the tree is; none in place.
+    pub fn placed(&self) -> Option<&Placed> {
+        match self {
+            Self::InPlace { .. } => None,
         }
     }
 

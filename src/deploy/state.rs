@@ -26,7 +26,7 @@ use crate::{
         durable::{Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
     },
-    config::{Hook, Target},
+    config::{At, Hook, Target},
 };
 
 mod marker;
@@ -37,7 +37,7 @@ const VERSION: u32 = 1;
 /// The longest state file, in bytes: some thousand triggers of one path.
 const MAX_BYTES: u64 = 1 << 20;
 /// The directory below the git directory.
-const DIR: &str = "gitsocket";
+pub(super) const DIR: &str = "gitsocket";
 /// The file in it.
 const NAME: &str = "state.json";
 
@@ -107,19 +107,20 @@ impl Hooks {
         self.are_pending() && parse(&self.pending) == head
     }
 
-    /// Which of the hooks of `target` have to run for `commit`. All of them, if they have not succeeded for it, or if one
-    /// is pending; else those that were added or changed since.
+    /// Which of the hooks of `target` have to run for `commit`, now that it is live. All of them, if they have not succeeded
+    /// for it, or if one is pending; else those that were added or changed since.
     pub fn due(&self, target: &Target, commit: ObjectId) -> Vec<usize> {
+        let live = target.hooks_at(At::Live);
         if !self.have_succeeded_for(commit) {
-            return (0..target.hooks.len()).collect();
+            return live.collect();
         }
         let mut succeeded = self.succeeded.clone();
-        let digests = digests(&target.hooks);
-        let added = digests.iter().enumerate().filter(|(_, digest)| {
-            let found = succeeded.iter().position(|known| known == *digest);
+        let added = live.filter(|hook| {
+            let digest = digest(&target.hooks[*hook]);
+            let found = succeeded.iter().position(|known| *known == digest);
             found.map(|at| succeeded.swap_remove(at)).is_none()
         });
-        added.map(|(hook, _)| hook).collect()
+        added.collect()
     }
 }
 
@@ -159,7 +160,7 @@ impl State {
             (Some(hooks), _) => hooks.clone(),
             (None, Some(commit)) => Hooks {
                 succeeded_for: Some(commit.clone()),
-                succeeded: digests(&target.hooks),
+                succeeded: digests(target),
                 pending: None,
             },
             (None, None) => Hooks::default(),
@@ -193,7 +194,7 @@ impl State {
     pub fn succeeded(self, git_dir: &Path, target: &Target, commit: ObjectId) -> Result<(), Error> {
         let hooks = Hooks {
             succeeded_for: Some(commit.to_string()),
-            succeeded: digests(&target.hooks),
+            succeeded: digests(target),
             pending: None,
         };
         self.put(git_dir, target, hooks)
@@ -263,6 +264,33 @@ impl State {
     }
 }
 
+/// Whether the file `name` is beside the state file.
+pub(super) fn has(git_dir: &Path, name: &str) -> bool {
+    fs::symlink_metadata(git_dir.join(DIR).join(name)).is_ok()
+}
+
+/// Write the file `name` beside the state file, in the same way.
+pub(super) fn write_beside(
+    git_dir: &Path,
+    name: &str,
+    content: &impl Serialize,
+    fsync: bool,
+) -> Result<(), Error> {
+    let path = git_dir.join(DIR).join(name);
+    let text = serde_json::to_vec(content).map_err(io::Error::from);
+    let written = text.and_then(|text| write(git_dir, &path, &text, fsync));
+    written.map_err(|source| Error { path, source })
+}
+
+/// Remove the file `name` beside the state file.
+pub(super) fn remove(git_dir: &Path, name: &str) -> Result<(), Error> {
+    let path = git_dir.join(DIR).join(name);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
+        _ => Ok(()),
+    }
+}
+
 fn file(git_dir: &Path) -> PathBuf {
     git_dir.join(DIR).join(NAME)
 }
@@ -271,9 +299,13 @@ fn parse(hex: &Option<String>) -> Option<ObjectId> {
     ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok()
 }
 
-/// What each of `hooks` runs, as a digest: the file is to hold no secret of a hook's arguments or environment.
-fn digests(hooks: &[Hook]) -> Vec<String> {
-    hooks.iter().map(digest).collect()
+/// What each hook of `target` runs that is started once a commit is live, as a digest: the file is to hold no secret of a hook's
+/// arguments or environment.
+fn digests(target: &Target) -> Vec<String> {
+    target
+        .hooks_at(At::Live)
+        .map(|hook| digest(&target.hooks[hook]))
+        .collect()
 }
 
 fn digest(hook: &Hook) -> String {

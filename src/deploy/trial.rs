@@ -16,7 +16,7 @@ use crate::{
         access,
         fault::{Blame, Failure, Kind, one_line},
     },
-    config::{Check, Health, Hook, Live, Site, Target},
+    config::{Hook, Live, Site, Target},
     git::transport::{self, Unusable},
 };
 
@@ -102,13 +102,7 @@ pub fn unusable(target: &Target) -> Vec<Unusable> {
     found.extend(source(target).map(|failure| ("repo", failure)));
     found.extend(of_site(target));
     let hooks = target.hooks.iter().map(|hook| ("hooks", hook));
-    let asked = match &target.health {
-        Some(Health {
-            check: Check::Exec(hook),
-            ..
-        }) => Some(("health", hook)),
-        _ => None,
-    };
+    let asked = target.asked().map(|hook| ("health", hook));
     let programs = hooks.chain(asked);
     found.extend(programs.filter_map(|(field, hook)| Some((field, program(hook, target)?))));
     found

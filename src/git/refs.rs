@@ -24,6 +24,9 @@ use crate::base::{
     name::{RefName, RemoteName},
 };
 
+mod good;
+pub use good::Good;
+
 /// Something could not be published.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {

@@ -11,7 +11,7 @@ use std::{
 
 use gitsocket::{
     base::{
-        event::{Done, Outcome, Sink},
+        event::{Done, Outcome, Sink, Task},
         name::RunId,
         watch::{Stop, Watch},
     },
@@ -44,6 +44,7 @@ impl Daemon {
             target: target.clone(),
             context: Context {
                 peer: "test".into(),
+                task: Task::Update,
                 recovered: Recovered::default(),
                 interrupted: Interrupted::new(|_| {}),
                 run: RunId::new(),

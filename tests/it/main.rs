@@ -20,6 +20,7 @@ mod errors;
 mod exits;
 mod figures;
 mod fill;
+mod health;
 mod help;
 mod history;
 mod hooks;

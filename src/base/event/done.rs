@@ -36,11 +36,16 @@ pub enum Outcome {
     Updated,
     /// It failed; `kind`, `message` and `help` say why.
     Failed,
+    /// The commit before is live again, as the newest one turned out not to be good; `kind` and `message` say why.
+    RolledBack,
     /// The run was accepted; the client did not want to wait for its end.
     Accepted,
     /// The question was answered.
     Answered,
 }
+
+/// The exit status of a run that ended as [`Outcome::RolledBack`].
+pub const ROLLED_BACK: u8 = 7;
 
 impl Done {
     /// The end of an answer that is not the end of a run.

@@ -1,5 +1,7 @@
 //! Events as lines for people: the same words on the socket, on a terminal and in the log.
 
+use std::time::Duration;
+
 use super::{
     Action, Event, Local,
     done::{Done, Outcome},
@@ -74,6 +76,21 @@ impl Event {
             Self::HookLine { line, .. } => format!("| {line}"),
             Self::HookEnded { success: true, .. } => return None,
             Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::Built { release } => format!("built {release}"),
+            Self::Health {
+                answer,
+                again_ms: None,
+                ..
+            } => format!("health {answer}"),
+            Self::Health {
+                answer,
+                again_ms: Some(again),
+                ..
+            } => {
+                let again = humantime::format_duration(Duration::from_millis(*again));
+                format!("health {answer}, again in {again}")
+            }
+            Self::RolledBack { old, new } => format!("rolled back {}..{}", short(old), short(new)),
             Self::Lagged { lost } => format!("... {lost} lines are lost"),
             Self::Status(status) => status.line(),
             Self::GoingOn(run) => run.line(),
@@ -92,7 +109,11 @@ impl Done {
         match (&self.failure, &self.old) {
             (Some(Failure { kind, message, help }), _) => {
                 let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-                format!("error {trigger} {}: {message}{help}", kind.as_str())
+                let how = match self.outcome {
+                    Outcome::RolledBack => "rolled-back",
+                    _ => kind.as_str(),
+                };
+                format!("error {trigger} {how}: {message}{help}")
             }
             (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
             (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
@@ -127,5 +148,15 @@ mod tests {
         assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
         done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
         assert_eq!(done.line(), "error site timeout: the remote is silent");
+        done.outcome = Outcome::RolledBack;
+        done.failure = Some(Failure::new(
+            Kind::Hook,
+            "5d6e7f8 is live again: hook: it ended",
+            None,
+        ));
+        assert_eq!(
+            done.line(),
+            "error site rolled-back: 5d6e7f8 is live again: hook: it ended"
+        );
     }
 }

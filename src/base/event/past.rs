@@ -6,12 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::done::Done;
+use super::{done::Done, task::Task};
 use crate::base::name::RunId;
 
 /// A run that waits or goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoingOn {
+    /// What it is to do.
+    #[serde(default, skip_serializing_if = "Task::is_update")]
+    pub task: Task,
     /// Who asked for it first.
     pub peer: String,
     /// When.
@@ -26,6 +29,9 @@ pub struct GoingOn {
 /// A run that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
+    /// What it was to do.
+    #[serde(default, skip_serializing_if = "Task::is_update")]
+    pub task: Task,
     /// Who asked for it first.
     pub peer: String,
     /// When.
@@ -106,14 +112,15 @@ pub fn duration(duration: Duration) -> String {
 impl GoingOn {
     /// Half a line of a list, to go behind the run's id.
     pub fn line(&self) -> String {
+        let task = self.task.shown();
         match self.began {
             Some(began) => {
                 let overdue = self.overdue.map_or_else(String::new, |secs| {
                     format!(", overdue for {}", duration(Duration::from_secs(secs)))
                 });
-                format!("{} by {}: running{overdue}", time(began), self.peer)
+                format!("{} {task}by {}: running{overdue}", time(began), self.peer)
             }
-            None => format!("{} by {}: waiting", time(self.accepted), self.peer),
+            None => format!("{} {task}by {}: waiting", time(self.accepted), self.peer),
         }
     }
 }
@@ -123,8 +130,9 @@ impl Past {
     pub fn line(&self) -> String {
         let took = duration(Duration::from_millis(self.done.ms));
         format!(
-            "{} by {} took {took}: {}",
+            "{} {}by {} took {took}: {}",
             time(self.began),
+            self.task.shown(),
             self.peer,
             self.done.line()
         )

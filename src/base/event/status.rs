@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::past::{Current, Last, time};
+use super::{
+    done::Outcome,
+    held::Held,
+    past::{Current, Last, time},
+};
 use crate::base::{
     fault::{Failure, Kind},
     name::{RunId, TriggerName, short},
@@ -90,6 +94,9 @@ pub struct Standing {
     /// What a run has left undone in the worktree. The next one does it.
     #[serde(default)]
     pub mixed: Option<Mixed>,
+    /// Commits that were rolled back, and are not deployed again by themselves; the newest first.
+    #[serde(default)]
+    pub held: Vec<Held>,
 }
 
 /// Runs that failed, with no success since.
@@ -135,16 +142,26 @@ impl Standing {
                 self.since.filter(|_| self.commit.as_ref() == Some(new)),
             ),
         };
-        let failing = done.failure.as_ref().map(|failure| Failing {
-            since: self.failing.as_ref().map_or(past.ended, |before| before.since),
-            runs: self.failing.as_ref().map_or(0, |before| before.runs) + 1,
-            run: run.clone(),
-            ended: past.ended,
-            failure: failure.clone(),
-        });
+        let failing = match &done.failure {
+            // What was asked for is not to be had: the trigger is as it was.
+            Some(_) if past.task.is_rollback() && done.new.is_none() => self.failing.clone(),
+            // A good commit is live again.
+            Some(failure) if failure.kind == Kind::Held => None,
+            failure => failure.as_ref().map(|failure| Failing {
+                since: self.failing.as_ref().map_or(past.ended, |before| before.since),
+                runs: self.failing.as_ref().map_or(0, |before| before.runs) + 1,
+                run: run.clone(),
+                ended: past.ended,
+                failure: failure.clone(),
+            }),
+        };
         let hooks_owed = match &done.failure {
             None => false,
-            Some(failure) => failure.kind == Kind::Hook || done.new.is_some() || self.hooks_owed,
+            // If those of the older commit failed, too, whoever can look knows.
+            Some(failure) if done.outcome == Outcome::RolledBack || failure.kind == Kind::Held => false,
+            Some(failure) => {
+                matches!(failure.kind, Kind::Hook | Kind::Unhealthy) || done.new.is_some() || self.hooks_owed
+            }
         };
         // Where they were found to be owed, and nobody knows since when, it is since this run at the latest.
         let hooks_since = self.hooks_since.or(Some(past.ended));
@@ -155,6 +172,7 @@ impl Standing {
             hooks_owed,
             hooks_since: hooks_since.filter(|_| hooks_owed),
             mixed: self.mixed.clone(),
+            held: self.held.clone(),
         }
     }
 }
@@ -215,6 +233,9 @@ impl Status {
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());
         }
+        for held in &standing.held {
+            line += &format!("; held {} since {}", short(&held.commit), time(held.since));
+        }
         if let Some(refused) = &self.reload_refused {
             line += &format!("; reload refused {}", time(refused.since));
         }
@@ -231,7 +252,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::event::{Done, Outcome, Past};
+    use crate::base::event::{Done, Outcome, Past, Task};
 
     fn last(ended: u64, old: Option<&str>, new: Option<&str>, kind: Option<Kind>) -> Last {
         let failure = kind.map(|kind| Failure::new(kind, "it is broken", None));
@@ -243,6 +264,7 @@ mod tests {
         Last {
             run: RunId::new(),
             past: Past {
+                task: Task::Update,
                 peer: "uid=33 pid=7".into(),
                 accepted: ended - 2,
                 began: ended - 1,
@@ -341,6 +363,7 @@ mod tests {
                 left: vec!["a\nb".into(), "c".into()],
                 more: 3,
             }),
+            held: Vec::new(),
         };
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),
@@ -364,6 +387,7 @@ mod tests {
         insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
         status.state = State::Running;
         let going_on = super::super::GoingOn {
+            task: Task::Update,
             peer: "uid=0 pid=1".into(),
             accepted: 1_764_036_640,
             began: Some(1_764_036_641),

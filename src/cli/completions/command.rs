@@ -42,7 +42,8 @@ impl<'a> Value<'a> {
             "NAME" => Self::Trigger,
             "FILE" | "ADDR" => Self::File,
             "DIR" => Self::Dir,
-            _ if name.contains('|') => Self::Words(name.split('|').collect()),
+            // `RELEASE|COMMIT` is either, and neither can be known.
+            _ if name.contains('|') && name == name.to_lowercase() => Self::Words(name.split('|').collect()),
             _ => Self::Other,
         }
     }

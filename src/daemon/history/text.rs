@@ -163,7 +163,7 @@ impl Iterator for Replay {
 mod tests {
     use super::*;
     use crate::base::{
-        event::{Done, Outcome, Past},
+        event::{Done, Outcome, Past, Task},
         name::RunId,
     };
 
@@ -171,6 +171,7 @@ mod tests {
         Last {
             run: RunId::new(),
             past: Past {
+                task: Task::Update,
                 peer: "uid=33 pid=7".into(),
                 accepted: 1,
                 began: 2,

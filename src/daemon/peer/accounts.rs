@@ -37,7 +37,7 @@ impl Accounts {
     fn miss(&self, file: &'static str, name: &str) {
         let mut missed = mutex::lock(&self.missed);
         if missed.insert((file, name.to_owned())) {
-            tracing::warn!("`allow` names {name:?}, which is not in {file}: that rule fits nobody");
+            tracing::warn!("a rule names {name:?}, which is not in {file}: that rule fits nobody");
         }
     }
 }

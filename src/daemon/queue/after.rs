@@ -10,6 +10,7 @@ use super::{Run, Scheduler};
 use crate::{
     base::{
         event::{self, Done, Event, Last, Past, Standing},
+        fault::Kind,
         mutex,
         name::TriggerName,
     },
@@ -25,7 +26,10 @@ impl Scheduler {
     /// Says whether a run follows.
     pub(super) fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
         log(run, &done);
-        self.remember(name, run, &done, true);
+        match is_news(&done) {
+            true => self.remember(name, run, &done, true),
+            false => self.history.note_held(&self.targets[name]),
+        }
         let follows = self.queue().finished(name);
         // A run that has the lock may be waiting for the job.
         self.stop.wake();
@@ -53,6 +57,7 @@ impl Scheduler {
         events.push(Event::Done(done.clone()));
         let ended = event::now();
         let past = Past {
+            task: run.task.clone(),
             peer: run.peer.to_string(),
             accepted: run.accepted,
             began: run.began.get().copied().unwrap_or(ended),
@@ -100,6 +105,11 @@ impl Scheduler {
             Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
         }
     }
+}
+
+/// Whether a run is worth remembering: each trigger of a commit that is held ends in the same way, and has done nothing.
+fn is_news(done: &Done) -> bool {
+    done.kind() != Some(Kind::Held) || done.new.is_some()
 }
 
 /// What is nowhere else any more is worth a line of its own.

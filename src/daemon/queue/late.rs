@@ -125,7 +125,7 @@ impl Scheduler {
             ..Done::failed(name.as_str(), watch::stuck(watch, target.site.root()))
         };
         self.tell(name, run, done);
-        if let Some(next) = next {
+        for next in next {
             next.ended.store(true, Ordering::Release);
             self.tell(
                 name,
@@ -166,7 +166,7 @@ mod tests {
     use crate::{
         base::{
             control::Refusal,
-            event::{Outcome, State},
+            event::{Outcome, State, Task},
             fault::Kind,
         },
         config::{self, Config},
@@ -227,7 +227,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scheduler = scheduler(dir.path());
         let root = Peer::of_unix(&std::os::unix::net::UnixStream::pair().unwrap().0);
-        let say = |name: &str| scheduler.trigger(&root, &TriggerName::new(name).unwrap());
+        let say = |name: &str| scheduler.trigger(&root, &TriggerName::new(name).unwrap(), Task::Update);
         let held = TriggerName::new("held").unwrap();
         let done = ended(&say("held").unwrap());
         let failure = done.failure.unwrap();

@@ -135,6 +135,7 @@ impl Run {
         Current {
             run: self.journal.run().clone(),
             going_on: GoingOn {
+                task: self.task.clone(),
                 peer: self.peer.to_string(),
                 accepted: self.accepted,
                 began: self.began.get().copied(),

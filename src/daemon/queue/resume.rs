@@ -11,7 +11,7 @@ use std::{
 use super::Scheduler;
 use crate::{
     base::{
-        event::{self, Done, Last, Past},
+        event::{self, Done, Last, Past, Task},
         fault::{Failure, Kind},
         mutex,
     },
@@ -70,7 +70,7 @@ impl Scheduler {
 
     fn finish_unfinished(self: &Arc<Self>, target: &Target) {
         let trigger = target.trigger.as_str();
-        match self.accept(&target.trigger, PEER) {
+        match self.accept(&target.trigger, Task::Update, PEER) {
             Ok(_) => tracing::info!(trigger, "a run was left unfinished; it is finished now"),
             Err(failure) => tracing::warn!(trigger, "a run was left unfinished: {}", failure.message),
         }
@@ -110,6 +110,7 @@ impl Scheduler {
         let last = Last {
             run: marker.run.clone(),
             past: Past {
+                task: Task::Update,
                 peer,
                 accepted: marker.began,
                 began: marker.began,

@@ -1,4 +1,7 @@
 //! The state machine: what each target does, and which run is next. No threads, no clocks.
+//!
+//! Updates that wait are one, as each brings the newest commit. Whoever rolls back or retries gets what was asked for, in
+//! the order in which it was asked for: such an operation joins no update, and no update passes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -6,7 +9,7 @@ use std::{
 };
 
 use crate::base::{
-    event::{State, Stuck},
+    event::{State, Stuck, Task},
     name::TriggerName,
 };
 
@@ -24,12 +27,59 @@ pub struct Queue<R> {
 
 #[derive(Debug)]
 enum Slot<R> {
-    /// Its run waits for a job, or for more who want it.
-    Waiting(R),
-    /// Its run goes on, and another may follow.
-    Running { run: R, next: Option<R>, job: Job },
+    /// The first of these waits for a job, or for more who want it. There is one at least.
+    Waiting(Line<R>),
+    /// Its run goes on, and others may follow.
+    Running { now: Order<R>, next: Line<R>, job: Job },
     /// Its run was given up on, and has not come back.
     Stuck(Stuck),
+}
+
+/// A run, and what it is to do.
+#[derive(Debug, Clone)]
+struct Order<R> {
+    task: Task,
+    run: R,
+}
+
+/// The runs that wait, in the order in which they were asked for: an update, an operation and an update at most.
+type Line<R> = VecDeque<Order<R>>;
+
+/// Why no run can serve who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// None can start, as this one does not come back.
+    Stuck(Stuck),
+    /// Another operation waits.
+    Busy(Task),
+}
+
+/// The run that does `task`, and has not begun: behind `line`, or one of it.
+fn join<R: Clone>(
+    now: Option<&Order<R>>,
+    line: &mut Line<R>,
+    task: Task,
+    new: impl FnOnce() -> R,
+) -> Result<R, Refused> {
+    let found = match task {
+        // One that was asked for behind an operation is not done before it.
+        Task::Update => line.back().filter(|last| last.task.is_update()),
+        // Two who ask for the way back at the same time go back once.
+        _ => now.into_iter().chain(&*line).find(|other| other.task == task),
+    };
+    if let Some(found) = found {
+        return Ok(found.run.clone());
+    }
+    let operation = line.iter().find(|other| !other.task.is_update());
+    if let (false, Some(other)) = (task.is_update(), operation) {
+        return Err(Refused::Busy(other.task.clone()));
+    }
+    let run = new();
+    line.push_back(Order {
+        task,
+        run: run.clone(),
+    });
+    Ok(run)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +102,17 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// The run that serves a trigger said now: one that has not yet started, or else a new one. The error: none can start.
-    pub fn trigger(&mut self, name: &TriggerName, new: impl FnOnce() -> R) -> Result<R, Stuck> {
+    /// The run that serves a trigger said now: one that has not yet started, or else a new one. One that rolls back or
+    /// retries serves who asks for the same as long as it goes on.
+    pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, Refused> {
         match self.targets.get_mut(name) {
-            Some(Slot::Waiting(run)) => Ok(run.clone()),
-            Some(Slot::Running { next, .. }) => Ok(next.get_or_insert_with(new).clone()),
-            Some(Slot::Stuck(stuck)) => Err(stuck.clone()),
+            Some(Slot::Waiting(line)) => join(None, line, task, new),
+            Some(Slot::Running { now, next, .. }) => join(Some(now), next, task, new),
+            Some(Slot::Stuck(stuck)) => Err(Refused::Stuck(stuck.clone())),
             None => {
-                let run = new();
-                self.targets.insert(name.clone(), Slot::Waiting(run.clone()));
+                let mut line = Line::new();
+                let run = join(None, &mut line, task, new)?;
+                self.targets.insert(name.clone(), Slot::Waiting(line));
                 self.ready.push_back(name.clone());
                 Ok(run)
             }
@@ -73,15 +125,14 @@ impl<R: Clone> Queue<R> {
             return None;
         }
         let name = self.ready.pop_front()?;
-        let Some(Slot::Waiting(run)) = self.targets.remove(&name) else {
+        let Some(Slot::Waiting(mut next)) = self.targets.remove(&name) else {
             unreachable!("only waiting targets are ready");
         };
-        let slot = Slot::Running {
-            run: run.clone(),
-            next: None,
-            job: Job::Held,
-        };
-        self.targets.insert(name.clone(), slot);
+        let now = next.pop_front()?;
+        let run = now.run.clone();
+        let job = Job::Held;
+        self.targets
+            .insert(name.clone(), Slot::Running { now, next, job });
         self.free_jobs -= 1;
         Some((name, run))
     }
@@ -89,19 +140,18 @@ impl<R: Clone> Queue<R> {
     /// The run of `name` has ended; whether another one follows, which waits for [`Self::follow`].
     #[must_use]
     pub fn finished(&mut self, name: &TriggerName) -> bool {
-        match self.end(name) {
-            Some(next) => {
-                self.targets.insert(name.clone(), Slot::Waiting(next));
-                true
-            }
-            None => false,
+        let next = self.end(name);
+        let follows = !next.is_empty();
+        if follows {
+            self.targets.insert(name.clone(), Slot::Waiting(next));
         }
+        follows
     }
 
-    /// End the run of `name`, and give the one that was to follow.
-    fn end(&mut self, name: &TriggerName) -> Option<R> {
+    /// End the run of `name`, and give those that were to follow.
+    fn end(&mut self, name: &TriggerName) -> Line<R> {
         let Some(Slot::Running { next, job, .. }) = self.targets.remove(name) else {
-            return None;
+            return Line::new();
         };
         match job {
             Job::Held => self.free_jobs += 1,
@@ -111,7 +161,7 @@ impl<R: Clone> Queue<R> {
         next
     }
 
-    /// The run that follows in `name` goes to the end of the line.
+    /// What follows in `name` goes to the end of the line.
     pub fn follow(&mut self, name: &TriggerName) {
         self.ready.push_back(name.clone());
     }
@@ -144,11 +194,11 @@ impl<R: Clone> Queue<R> {
     }
 
     /// The run of `name` does not come back: its job is given back, and no other can start until [`Self::came_back`].
-    /// Gives the one that was to follow.
-    pub fn give_up(&mut self, name: &TriggerName, stuck: Stuck) -> Option<R> {
+    /// Gives those that were to follow.
+    pub fn give_up(&mut self, name: &TriggerName, stuck: Stuck) -> Vec<R> {
         let next = self.end(name);
         self.targets.insert(name.clone(), Slot::Stuck(stuck));
-        next
+        next.into_iter().map(|order| order.run).collect()
     }
 
     /// The run of `name` that was given up on has come back.
@@ -177,8 +227,8 @@ impl<R: Clone> Queue<R> {
         match self.targets.get(name) {
             None => State::Idle,
             Some(Slot::Waiting(_)) => State::Waiting,
-            Some(Slot::Running { next: None, .. }) => State::Running,
-            Some(Slot::Running { next: Some(_), .. }) => State::RunningThenQueued,
+            Some(Slot::Running { next, .. }) if next.is_empty() => State::Running,
+            Some(Slot::Running { .. }) => State::RunningThenQueued,
             Some(Slot::Stuck(_)) => State::Stuck,
         }
     }
@@ -188,10 +238,10 @@ impl<R: Clone> Queue<R> {
         let (mut running, mut waiting, mut stuck) = (0, 0, 0);
         for slot in self.targets.values() {
             match slot {
-                Slot::Waiting(_) => waiting += 1,
+                Slot::Waiting(line) => waiting += line.len(),
                 Slot::Running { next, .. } => {
                     running += 1;
-                    waiting += usize::from(next.is_some());
+                    waiting += next.len();
                 }
                 Slot::Stuck(_) => stuck += 1,
             }
@@ -199,20 +249,22 @@ impl<R: Clone> Queue<R> {
         (running, waiting, stuck)
     }
 
-    /// The runs of `name` that have not ended: the one that goes on, then the one that waits.
-    pub fn runs(&self, name: &TriggerName) -> impl Iterator<Item = &R> {
-        let (first, second) = match self.targets.get(name) {
+    /// The runs of `name` that have not ended: the one that goes on, then those that wait.
+    pub fn runs(&self, name: &TriggerName) -> impl DoubleEndedIterator<Item = &R> {
+        let (now, line) = match self.targets.get(name) {
             None | Some(Slot::Stuck(_)) => (None, None),
-            Some(Slot::Waiting(run)) => (Some(run), None),
-            Some(Slot::Running { run, next, .. }) => (Some(run), next.as_ref()),
+            Some(Slot::Waiting(line)) => (None, Some(line)),
+            Some(Slot::Running { now, next, .. }) => (Some(now), Some(next)),
         };
-        first.into_iter().chain(second)
+        now.into_iter()
+            .chain(line.into_iter().flatten())
+            .map(|order| &order.run)
     }
 
     /// The runs that go on.
     pub fn going_on(&self) -> impl Iterator<Item = (&TriggerName, &R)> {
         self.targets.iter().filter_map(|(name, slot)| match slot {
-            Slot::Running { run, .. } => Some((name, run)),
+            Slot::Running { now, .. } => Some((name, &now.run)),
             Slot::Waiting(_) | Slot::Stuck(_) => None,
         })
     }

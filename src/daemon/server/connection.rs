@@ -228,7 +228,7 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Trigger { name, wait } => match scheduler.trigger(peer, &name) {
+            Request::Trigger { name, task, wait } => match scheduler.trigger(peer, &name, task) {
                 Ok(journal) if wait => self.follow(&journal, format).await,
                 Ok(journal) => {
                     let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));

@@ -8,7 +8,10 @@ use super::{Supervisor, worker::order};
 use crate::{
     base::control::{Order, Start},
     config::{Config, HookPlace},
-    deploy::hook,
+    deploy::{
+        hook,
+        release::placed::{Placed, by_descriptor},
+    },
 };
 
 /// A hook that was started for the worker `worker`, which calls it `id`.
@@ -69,12 +72,22 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
     let git_dir = target.site.git_dir();
+    let placed = start.release.as_ref().map(Placed::try_from).transpose();
+    let placed = placed.map_err(|_| refused())?;
     let mut env = start.env.clone();
-    // What of it the configuration says, the worker does not.
-    env.retain(|name, _| name.starts_with("GITSOCKET_"));
-    env.extend(hook::fixed(target));
-    let mut command =
-        hook::command(target, start.hook, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
+    // What of it the configuration says, the worker does not; nor where a release is.
+    env.retain(|name, _| name.starts_with("GITSOCKET_") && !hook::OF_RELEASES.contains(&name.as_str()));
+    env.extend(hook::fixed(target, placed.as_ref()));
+    let program = (start.which, placed.as_ref());
+    let mut command = hook::command(target, program, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
+    // Held open until the hook is there.
+    let dir = placed
+        .as_ref()
+        .map(|placed| placed.open(&target.site))
+        .transpose()?;
+    if let (Some(placed), Some(dir)) = (&placed, &dir) {
+        command.current_dir(by_descriptor(dir, placed.dir(&target.site)));
+    }
     let child = command.stdout(out).stderr(err).spawn()?;
     // It is waited for in `reap`, with all others.
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
@@ -83,8 +96,15 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::{io::Read as _, num::NonZeroU32, sync::Arc};
+
+    use rustix::process::{WaitOptions, waitpid};
+
     use super::*;
-    use crate::config::Source;
+    use crate::{
+        base::control::{Release, Which},
+        config::{Live, Releases, Source},
+    };
 
     #[test]
     fn hooks_that_are_to_be_inside_are_not_started_outside() {
@@ -98,7 +118,8 @@ mod tests {
             let start = Start {
                 id: 0,
                 trigger: config.triggers["a"].trigger.clone(),
-                hook: 0,
+                which: Which::Hook(0),
+                release: None,
                 env: Default::default(),
                 old_new: Default::default(),
             };
@@ -108,5 +129,64 @@ mod tests {
             let found = spawn(&config, &start, outputs).unwrap_err().kind();
             assert_eq!(found != io::ErrorKind::PermissionDenied, starts, "{found}");
         }
+    }
+
+    /// Of where a hook is started, and what it is told of that, a worker says no more than a release's name.
+    #[test]
+    fn a_release_is_found_by_its_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "(triggers: {\"a\": (repo: \"r\", path: \"a\", \
+            hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"/bin/pwd -P; echo $GITSOCKET_RELEASE $GITSOCKET_PREVIOUS $GIT_DIR\"])])})";
+        let file = dir.path().join("config.ron");
+        let text = text.to_owned();
+        let mut config = Config::parse(&Source { file, text }).unwrap();
+        let target = Arc::make_mut(config.triggers.get_mut("a").unwrap());
+        target.site.releases = Some(Releases {
+            keep: NonZeroU32::MIN,
+            live: Live::Symlink("current".into()),
+            shared: Vec::new(),
+        });
+        let path = dir.path().canonicalize().unwrap().join("a");
+        let id = "20261125T201500Z-5d6e7f8";
+        let release = path.join("releases").join(id);
+        std::fs::create_dir_all(&release).unwrap();
+        let say = |id: &str| {
+            let start = Start {
+                id: 0,
+                trigger: config.triggers["a"].trigger.clone(),
+                which: Which::Hook(0),
+                release: Some(Release {
+                    id: id.into(),
+                    previous: None,
+                    is_live: false,
+                }),
+                env: ["GITSOCKET_PREVIOUS", "GITSOCKET_RELEASE", "GIT_DIR"]
+                    .map(|name| (name.to_owned(), "/etc".into()))
+                    .into(),
+                old_new: Default::default(),
+            };
+            let (mut said, out) = std::io::pipe().unwrap();
+            let (_, err) = std::io::pipe().unwrap();
+            let child = spawn(&config, &start, vec![out.into(), err.into()])?;
+            let mut text = String::new();
+            said.read_to_string(&mut text).unwrap();
+            waitpid(Pid::from_raw(child), WaitOptions::empty()).unwrap();
+            Ok::<_, io::Error>(text)
+        };
+        let [release, repo] = [release, dir.path().join("a/repo.git")].map(|path| path.display().to_string());
+        let told = say(id).unwrap();
+        let mut lines = told.lines();
+        assert_eq!(lines.next(), Some(release.as_str()));
+        let env = lines.next().unwrap();
+        assert!(
+            env.ends_with(&format!("{id}  {repo}")) && !env.contains("/etc"),
+            "{env}"
+        );
+        for wrong in ["../../..", "", "20261125T201500Z-0000000"] {
+            assert!(say(wrong).is_err(), "{wrong}");
+        }
+        std::fs::remove_dir(&release).unwrap();
+        std::os::unix::fs::symlink("/", &release).unwrap();
+        assert!(say(id).is_err());
     }
 }

@@ -9,11 +9,15 @@ use std::{
 };
 
 use super::{Options, owner};
-use crate::config::{Hook, Target};
+use crate::{
+    base::control::Which,
+    config::{Hook, Target},
+    deploy::release::placed::Placed,
+};
 
 /// Whether a run of `target` may start a hook.
 pub fn may_run(target: &Target, git_dir: &Path) -> bool {
-    target.hooks.iter().any(|hook| match hook {
+    target.programs().any(|hook| match hook {
         Hook::Exec { .. } => true,
         Hook::PostCheckout => post_checkout(git_dir).exists(),
     })
@@ -23,14 +27,34 @@ fn post_checkout(git_dir: &Path) -> PathBuf {
     git_dir.join("hooks/post-checkout")
 }
 
-/// The variables of a hook's environment that do not depend on the run.
-pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
+/// The hook of `target` that is meant, if it has that.
+pub(super) fn program(target: &Target, which: Which) -> Option<&Hook> {
+    match which {
+        Which::Hook(number) => target.hooks.get(number),
+        Which::Health => target.asked(),
+    }
+}
+
+/// What tells a hook of releases, and is there for no other reason.
+pub const OF_RELEASES: [&str; 3] = ["GITSOCKET_RELEASE", "GITSOCKET_LIVE", "GITSOCKET_PREVIOUS"];
+
+/// The variables of a hook's environment that do not depend on the run, but on where it is started.
+pub fn fixed(target: &Target, placed: Option<&Placed>) -> BTreeMap<String, OsString> {
     let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_REPO", target.origin.repo.to_string().into()),
         ("GITSOCKET_PATH", target.site.root().as_path().into()),
     ]);
-    if let Some(git_dir) = &target.site.git_dir {
+    let site = &target.site;
+    if let Some(placed) = placed {
+        let [release, live, previous] = OF_RELEASES;
+        env.insert(release, placed.dir(site).into());
+        env.insert(live, placed.live(site).into());
+        env.extend(placed.previous(site).map(|path| (previous, path.into())));
+        env.insert("GIT_DIR", site.git_dir().into());
+        env.insert("GIT_WORK_TREE", placed.dir(site).into());
+        env.insert("GIT_INDEX_FILE", placed.index(site).into());
+    } else if let Some(git_dir) = &site.git_dir {
         // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
         env.insert("GIT_DIR", git_dir.as_path().into());
         env.insert("GIT_WORK_TREE", target.site.root().as_path().into());
@@ -40,16 +64,16 @@ pub fn fixed(target: &Target) -> BTreeMap<String, OsString> {
         .collect()
 }
 
-/// The command that the hook number `hook` of `target` is; `None` if it has not so many, or must not run it. `env` and `old_new` are those
-/// of [`Options`].
+/// The command that a program of `target` is; `None` if it has none such, or must not run it. It is started in `placed`, or in
+/// the trigger's path. `env` and `old_new` are those of [`Options`].
 pub fn command(
     target: &Target,
-    hook: usize,
+    (which, placed): (Which, Option<&Placed>),
     git_dir: &Path,
     env: &BTreeMap<String, OsString>,
     old_new: &(String, String),
 ) -> Option<Command> {
-    let mut command = match target.hooks.get(hook)? {
+    let mut command = match program(target, which)? {
         Hook::Exec { run, user_env, .. } => {
             let (program, args) = run.split_first()?;
             let mut command = Command::new(program);
@@ -68,10 +92,14 @@ pub fn command(
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
+    let dir = placed.map_or_else(
+        || target.site.root().as_path().into(),
+        |placed| placed.dir(&target.site),
+    );
     command
-        .current_dir(target.site.root())
+        .current_dir(&dir)
         .envs(env)
-        .env("PWD", target.site.root().as_path())
+        .env("PWD", &dir)
         .stdin(Stdio::null())
         .process_group(0);
     Some(command)

@@ -1,7 +1,10 @@
 //! The process groups of running hooks: all of them can be killed at once. Those that the supervisor has started are out of
 //! this process's reach: it is asked to.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -38,6 +41,7 @@ impl Group {
 pub struct Groups {
     running: Arc<Mutex<Vec<Group>>>,
     guard: Guard,
+    are_killed: Arc<AtomicBool>,
 }
 
 impl Groups {
@@ -46,12 +50,19 @@ impl Groups {
         Self {
             running: Arc::default(),
             guard,
+            are_killed: Arc::default(),
         }
     }
 
     /// Kill all of them.
     pub fn kill(&self) {
+        self.are_killed.store(true, Ordering::Release);
         self.lock().iter().for_each(|group| group.end(true));
+    }
+
+    /// Whether they were killed: that a hook ended then is not its fault.
+    pub fn are_killed(&self) -> bool {
+        self.are_killed.load(Ordering::Acquire)
     }
 
     pub(super) fn add(&self, group: &Group) {

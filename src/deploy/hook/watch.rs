@@ -12,7 +12,7 @@ use rustix::process::Pid;
 
 use super::{Options, Starter, command::command, groups::Group};
 use crate::base::{
-    control,
+    control::{self, Which},
     event::{Event, Stream},
     fault::one_line,
 };
@@ -39,26 +39,27 @@ impl End {
 /// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
 /// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
 pub(super) fn start(
-    hook: usize,
+    which: Which,
     outputs: &[PipeWriter; 2],
     options: &Options<'_>,
 ) -> io::Result<(Group, End)> {
     for _ in 0..BUSY_TRIES {
-        match start_once(hook, outputs, options) {
+        match start_once(which, outputs, options) {
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy => {
                 std::thread::park_timeout(BUSY_PAUSE);
             }
             started => return started,
         }
     }
-    start_once(hook, outputs, options)
+    start_once(which, outputs, options)
 }
 
-fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Group, End)> {
+fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) -> io::Result<(Group, End)> {
     let [stdout, stderr] = outputs;
     let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
     let Options {
         target,
+        placed,
         git_dir,
         env,
         old_new,
@@ -67,8 +68,11 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
     Ok(match options.starter {
         Starter::Here => {
             let mut command =
-                command(target, hook, git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
-            let child = command.stdout(stdout).stderr(stderr).spawn()?;
+                command(target, (which, placed), git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
+            command.stdout(stdout).stderr(stderr);
+            let mut spawned = None;
+            options.limits.0(&mut || spawned = Some(command.spawn()))?;
+            let child = spawned.ok_or(io::ErrorKind::Interrupted)??;
             let pid = Pid::from_child(&child);
             options.groups.guard(pid);
             (Group { pid, outside: None }, End::Child(child))
@@ -77,7 +81,8 @@ fn start_once(hook: usize, outputs: &[PipeWriter; 2], options: &Options<'_>) -> 
             let start = control::Start {
                 id: 0,
                 trigger: target.trigger.clone(),
-                hook,
+                which,
+                release: placed.map(Into::into),
                 env: env.clone(),
                 old_new: old_new.clone(),
             };

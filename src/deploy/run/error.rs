@@ -2,13 +2,14 @@
 
 use std::io;
 
+use super::back;
 use crate::{
     base::{
         fault::{Blame, Kind},
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{hook, place, sandbox, state},
+    deploy::{health, hook, place, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -87,12 +88,56 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     State(#[from] state::Error),
+    /// There is no way back, or the newest commit is held.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Back(#[from] back::Refused),
+    /// What was deployed was not good, and what was before it is live again.
+    #[error("{at} is live again: {why}")]
+    #[diagnostic(help("push another commit; or, to have this one tried again: gitsocket retry {trigger}"))]
+    RolledBack {
+        /// What is live.
+        at: String,
+        /// Why, in a word,
+        kind: Kind,
+        /// and in full; with what failed then, if anything did.
+        why: String,
+        /// The trigger.
+        trigger: String,
+    },
+    /// What was deployed was not good, and there was no way back.
+    #[error("{why}; and then it could not be gone back to {at}: {source}")]
+    #[diagnostic(help("the next run goes on with that"))]
+    Stranded {
+        /// Why.
+        why: String,
+        /// The commit that was to be live.
+        at: String,
+        /// What was in the way.
+        source: Box<Self>,
+    },
     /// A hook failed, after the update.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
     Hook {
         /// Why.
         source: hook::Error,
+        /// The commit that is deployed.
+        at: String,
+    },
+    /// A hook failed that was to build a release.
+    #[error("{source}; nothing has changed")]
+    #[diagnostic(forward(source))]
+    Build {
+        /// Why.
+        source: hook::Error,
+    },
+    /// What runs on what was deployed is not well.
+    #[error("{source}; the worktree is at {at}")]
+    #[diagnostic(forward(source))]
+    Unwell {
+        /// Why.
+        source: health::Error,
         /// The commit that is deployed.
         at: String,
     },
@@ -112,7 +157,15 @@ impl Blame for Error {
             Self::State(err) => err.kind(),
             Self::NotOurs(err) => err.kind(),
             Self::Owned { .. } => Kind::Path,
+            Self::Back(err) => err.kind(),
+            Self::RolledBack { kind, .. } => *kind,
+            Self::Stranded { source, .. } => source.kind(),
             Self::Hook { source, .. } => source.kind(),
+            Self::Build { source } => match source.kind() {
+                Kind::Hook => Kind::Build,
+                kind => kind,
+            },
+            Self::Unwell { source, .. } => source.kind(),
             Self::Over(_) | Self::Late { .. } => Kind::Timeout,
         }
     }

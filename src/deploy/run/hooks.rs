@@ -1,17 +1,53 @@
-//! The hooks of a run: which of them are due, what they are told, and what is remembered of them.
+//! The hooks of a run, stage by stage: which of them are due, what they are told, and what is remembered of them.
 
-use std::{collections::BTreeMap, ffi::OsString, fs};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use gix::ObjectId;
 
-use super::{Error, Reached, UnderWay, adopt::Claim, settle, whole};
+use super::{Context, Error, Reached, UnderWay, adopt::Claim, settle, whole};
 use crate::{
-    base::{descent, event::Step},
-    deploy::hook,
+    base::{
+        control::Which,
+        descent,
+        event::{Event, Sink, Step},
+        fault::Failure,
+    },
+    config::{At, Target},
+    deploy::{
+        health,
+        hook::{self, Limits},
+        release::placed::Placed,
+    },
     git::{fetch, refs::Tip},
 };
 
-/// Run the hooks that are due. One that fails ends the run; all of them run again at the next trigger.
+/// As long after the end of a run's time, the hooks that are told of its failure may still run. With the time that they are
+/// given to end, that is less than [`GRACE`](crate::base::watch::GRACE).
+const AFTERWARDS: Duration = Duration::from_secs(7);
+
+/// A commit that hooks are started for.
+#[derive(Clone, Copy)]
+pub(super) struct Occasion<'a> {
+    pub(super) repo: &'a gix::Repository,
+    pub(super) under_way: &'a UnderWay<'a>,
+    /// What the trigger names.
+    pub(super) tip: &'a Tip,
+    /// The commit that hooks last succeeded for.
+    pub(super) old: Option<ObjectId>,
+    /// The commit that is live, or is to be.
+    pub(super) new: ObjectId,
+    /// The release that it is in; none in place.
+    pub(super) placed: Option<&'a Placed>,
+}
+
+/// Run the hooks that are due now that what was `fetched` is live, and ask whether all is well. What fails ends the run; all of
+/// it is done again at the next trigger.
 pub(super) fn run_hooks(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
@@ -19,16 +55,17 @@ pub(super) fn run_hooks(
     mut claim: Claim,
     reached: &Reached,
 ) -> Result<(), Error> {
-    let UnderWay { target, context, .. } = *under_way;
+    let target = under_way.target;
     let has_changed = reached.changed > 0 || reached.finished_another;
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
     let due = match has_changed {
         false => known.due(target, fetched.commit),
-        true => (0..target.hooks.len()).collect(),
+        true => target.hooks_at(At::Live).collect(),
     };
     let is_owed = has_changed || !due.is_empty() || !known.have_succeeded_for(fetched.commit);
-    let hooks: Vec<usize> = (0..target.hooks.len())
+    let hooks: Vec<usize> = target
+        .hooks_at(At::Live)
         .filter(|hook| due.contains(hook) || target.hooks[*hook].is_for_every_run())
         .collect();
     if is_owed || !hooks.is_empty() {
@@ -37,39 +74,17 @@ pub(super) fn run_hooks(
     if is_owed {
         settle(repo, under_way, fetched)?;
     }
-    if !hooks.is_empty() {
-        // A failed hook has not seen the commits since it last succeeded.
-        let old = known.succeeded_for().or(reached.old);
-        let env = environment(repo, (under_way, &mut claim), fetched, old);
-        let hex = |id: Option<ObjectId>| id.unwrap_or(repo.object_hash().null()).to_string();
-        let options = hook::Options {
-            target,
-            git_dir,
-            env: &env,
-            old_new: &(hex(old), hex(Some(fetched.commit))),
-            events: &context.events,
-            groups: &context.groups,
-            starter: &context.starter,
-            until: context.watch.until(),
+    if is_owed || !hooks.is_empty() {
+        let occasion = Occasion {
+            repo,
+            under_way,
+            tip: &fetched.tip,
+            // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
+            old: reached.left.or(known.succeeded_for()).or(reached.old),
+            new: fetched.commit,
+            placed: under_way.stage.placed(),
         };
-        for hook in hooks {
-            context.watch.enter(Step::Hooks)?;
-            hook::run(hook, &options).map_err(|source| {
-                // One that took too long was not refused anything.
-                if context.sandbox.hooks_are_inside()
-                    && !matches!(source, hook::Error::Timeout { .. } | hook::Error::Late { .. })
-                {
-                    context.events.warn(CONFINED);
-                }
-                Error::Hook {
-                    source,
-                    at: fetched.commit.to_hex_with_len(7).to_string(),
-                }
-            })?;
-        }
-        if let Some(dir) = env.get(TMPDIR) {
-            descent::remove_all(dir.as_ref()).ok();
-        }
+        go_live(occasion, &hooks, &mut claim)?;
     }
     if is_owed {
         claim.state.succeeded(git_dir, target, fetched.commit)?;
@@ -79,45 +94,231 @@ pub(super) fn run_hooks(
     Ok(())
 }
 
+/// Run `hooks` on what is live, and ask whether all is well.
+pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *occasion.under_way;
+    let at = occasion.new.to_hex_with_len(7).to_string();
+    let env = match hooks.is_empty() && target.asked().is_none() {
+        true => BTreeMap::new(),
+        false => environment(occasion, claim),
+    };
+    let round = Round::of(occasion, &env);
+    for hook in hooks {
+        context.watch.enter(Step::Hooks)?;
+        round.run_one(*hook).map_err(|source| Error::Hook {
+            source,
+            at: at.clone(),
+        })?;
+    }
+    if let Some(health) = &target.health {
+        context.watch.enter(Step::Health)?;
+        let program = |limit: Duration, events: &Sink| round.run(Which::Health, limit, events).map(drop);
+        health::wait(health, &context.watch, &context.events, &program)
+            .map_err(|source| Error::Unwell { source, at })?;
+    }
+    tidy(&env);
+    Ok(())
+}
+
+/// Build the release of `occasion`, which is not live yet.
+#[allow(dead_code, reason = "core: called once there are releases")]
+pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *occasion.under_way;
+    let mut hooks = target.hooks_at(At::Build).peekable();
+    let Some(placed) = occasion.placed.filter(|_| hooks.peek().is_some()) else {
+        return Ok(());
+    };
+    let env = environment(occasion, claim);
+    let round = Round::of(occasion, &env);
+    for hook in hooks {
+        context.watch.enter(Step::Build)?;
+        round.run_one(hook).map_err(|source| Error::Build { source })?;
+    }
+    tidy(&env);
+    context.events.emit(Event::Built {
+        release: placed.id.to_string(),
+    });
+    Ok(())
+}
+
+/// Tell those hooks of `failure` that want to know, each for itself. The run has the lock still, and `placed` is live.
+pub(super) fn tell_failed(
+    (target, context): (&Target, &Context),
+    failure: &Failure,
+    reached: &Reached,
+    placed: Option<&Placed>,
+) {
+    let mut hooks = target.hooks_at(At::Failed).peekable();
+    if context.dry_run || hooks.peek().is_none() {
+        return;
+    }
+    let git_dir = target.site.git_dir();
+    let hex = |id: ObjectId| OsString::from(id.to_string());
+    let mut env = surroundings((target, context), placed, &git_dir);
+    let message = format!("{}: {}", failure.kind.as_str(), failure.message);
+    env.extend([
+        (
+            "GITSOCKET_BRANCH".into(),
+            target.origin.revision.to_string().into(),
+        ),
+        ("GITSOCKET_FAILURE".into(), message.into()),
+    ]);
+    env.extend(reached.old.map(|id| ("GITSOCKET_OLD".into(), hex(id))));
+    env.extend(reached.new.map(|id| ("GITSOCKET_NEW".into(), hex(id))));
+    let round = Round {
+        target,
+        context,
+        placed,
+        git_dir: &git_dir,
+        env: &env,
+        old_new: (String::new(), String::new()),
+        until: context.watch.until() + AFTERWARDS,
+    };
+    for hook in hooks {
+        if Instant::now() >= round.until {
+            context
+                .events
+                .warn("no time was left to tell the hooks of that failure");
+            break;
+        }
+        if let Err(err) = round.run_one(hook) {
+            context
+                .events
+                .warn(format!("{err}; it was to be told of that failure"));
+        }
+    }
+    tidy(&env);
+}
+
 /// Where programs put what they need for a while, see environ(7).
 const TMPDIR: &str = "TMPDIR";
 
 /// What somebody may want to know whose hook worked without a sandbox.
-const CONFINED: &str = "hooks run in the sandbox: they may write to the target and $TMPDIR, and read the system's programs; \
-                        if that is why this one failed, write sandbox: (hooks: Outside)";
+const CONFINED: &str = "hooks run in the sandbox: they may write to the target, or with releases to theirs and what is shared, and to \
+                        $TMPDIR, and read the system's programs; if that is why this one failed, write sandbox: (hooks: Outside)";
+
+/// Some hooks, with what they share.
+struct Round<'a> {
+    target: &'a Target,
+    context: &'a Context,
+    placed: Option<&'a Placed>,
+    git_dir: &'a Path,
+    env: &'a BTreeMap<String, OsString>,
+    old_new: (String, String),
+    /// When all of them have to be over.
+    until: Instant,
+}
+
+impl<'a> Round<'a> {
+    fn of(occasion: Occasion<'a>, env: &'a BTreeMap<String, OsString>) -> Self {
+        let Occasion { repo, old, new, .. } = occasion;
+        let UnderWay { target, context, .. } = *occasion.under_way;
+        let null = repo.object_hash().null();
+        Self {
+            target,
+            context,
+            placed: occasion.placed,
+            git_dir: repo.git_dir(),
+            env,
+            old_new: (old.unwrap_or(null).to_string(), new.to_string()),
+            until: context.watch.until(),
+        }
+    }
+
+    fn run_one(&self, hook: usize) -> Result<(), hook::Error> {
+        let context = self.context;
+        let ended = self.run(Which::Hook(hook), Duration::MAX, &context.events);
+        ended.map(drop).inspect_err(|err| {
+            // One that took too long was not refused anything.
+            if context.sandbox.hooks_are_inside()
+                && !matches!(err, hook::Error::Timeout { .. } | hook::Error::Late { .. })
+            {
+                context.events.warn(CONFINED);
+            }
+        })
+    }
+
+    fn run(&self, which: Which, limit: Duration, events: &Sink) -> Result<hook::Outcome, hook::Error> {
+        let Self { target, context, .. } = *self;
+        let written = self.written();
+        let limits = |start: &mut (dyn FnMut() + Send)| match &written {
+            Some(dirs) => context.sandbox.limit_writing(dirs, start),
+            None => {
+                start();
+                Ok(())
+            }
+        };
+        let options = hook::Options {
+            target,
+            placed: self.placed,
+            git_dir: self.git_dir,
+            env: self.env,
+            old_new: &self.old_new,
+            events,
+            groups: &context.groups,
+            starter: &context.starter,
+            limits: Limits(&limits),
+            until: self.until,
+        };
+        hook::run(which, limit, &options)
+    }
+
+    /// Where a hook inside the sandbox may write, if that is not all that the run may write.
+    fn written(&self) -> Option<Vec<PathBuf>> {
+        let site = &self.target.site;
+        site.releases.as_ref()?;
+        let own = self.placed.map(|placed| placed.dir(site));
+        let tmp = self.env.get(TMPDIR).map(PathBuf::from);
+        let shared = site.path.as_path().join("shared");
+        Some([own, tmp, Some(shared)].into_iter().flatten().collect())
+    }
+}
 
 /// `GITSOCKET_*`, see the README.
-fn environment(
-    repo: &gix::Repository,
-    (under_way, claim): (&UnderWay<'_>, &mut Claim),
-    fetched: &fetch::Outcome,
-    old: Option<ObjectId>,
-) -> BTreeMap<String, OsString> {
+fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, OsString> {
+    let Occasion {
+        repo,
+        under_way,
+        tip,
+        old,
+        new,
+        placed,
+    } = occasion;
     let UnderWay { target, context, .. } = *under_way;
     let changed = hook::changed_files(repo.git_dir());
-    if let Err(err) = whole::list_changes(repo, (old, fetched.commit), &changed, (under_way, claim)) {
+    if let Err(err) = whole::list_changes(repo, (old, new), &changed, (under_way, claim)) {
         context
             .events
             .warn(format!("cannot list the changed files for the hooks: {err}"));
         fs::remove_file(&changed).ok();
     }
-    let branch = match &fetched.tip {
+    let branch = match tip {
         Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
         Tip::Detached => "",
     };
     let null = repo.object_hash().null();
-    let of_the_run: [(&str, OsString); 5] = [
-        ("GITSOCKET_RUN", context.run.as_str().into()),
+    let of_the_commit: [(&str, OsString); 4] = [
         ("GITSOCKET_BRANCH", branch.into()),
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
-        ("GITSOCKET_NEW", fetched.commit.to_string().into()),
+        ("GITSOCKET_NEW", new.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
     ];
-    let mut env = hook::fixed(target);
-    env.extend(of_the_run.map(|(name, value)| (name.into(), value)));
+    let mut env = surroundings((target, context), placed, repo.git_dir());
+    env.extend(of_the_commit.map(|(name, value)| (name.into(), value)));
+    env
+}
+
+/// What each hook of a run gets.
+fn surroundings(
+    (target, context): (&Target, &Context),
+    placed: Option<&Placed>,
+    git_dir: &Path,
+) -> BTreeMap<String, OsString> {
+    let mut env = hook::fixed(target, placed);
+    env.insert("GITSOCKET_RUN".into(), context.run.as_str().into());
     if context.sandbox.hooks_are_inside() {
-        // The system's is closed to them. What one left that failed is nobody's.
-        let dir = hook::scratch(repo.git_dir());
+        // The system's is closed to them. What one left that failed is of no use to any.
+        let dir = hook::scratch(git_dir);
         descent::remove_all(&dir).ok();
         match fs::create_dir_all(&dir) {
             Ok(()) => drop(env.insert(TMPDIR.into(), dir.into())),
@@ -127,4 +328,10 @@ fn environment(
         }
     }
     env
+}
+
+fn tidy(env: &BTreeMap<String, OsString>) {
+    if let Some(dir) = env.get(TMPDIR) {
+        descent::remove_all(dir.as_ref()).ok();
+    }
 }

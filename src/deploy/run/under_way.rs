@@ -181,6 +181,11 @@ impl<'a> UnderWay<'a> {
         }
     }
 
+    /// However it ends, hooks are not to run for that.
+    pub(super) fn owes_nothing(&self) {
+        self.changes.store(false, Ordering::Relaxed);
+    }
+
     /// Before the refs `names` are written.
     pub(super) fn moves(&self, names: &[&str]) -> Result<(), Error> {
         Ok(lock::wait_for(

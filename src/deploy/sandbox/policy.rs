@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    deploy::health,
     git::transport::Needs,
 };
 
@@ -112,7 +113,7 @@ impl Policy {
         hooks: HookPlace,
         (lasts, ways): (Lasts, &Ways),
     ) -> Result<(), Planted> {
-        let builds = hooks == HookPlace::Inside && !target.hooks.is_empty();
+        let builds = hooks == HookPlace::Inside && target.programs().next().is_some();
         // A `.git` in the worktree is beneath that, or it is none.
         let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
         let mut written = Vec::new();
@@ -140,6 +141,7 @@ impl Policy {
         let read = needs.system.iter().filter_map(|path| ways.lead(path).ok());
         self.read.extend(read.flat_map(|real| ways.around(&real)));
         self.ports.extend(needs.ports);
+        self.ports.extend(target.health.as_ref().and_then(health::port));
         Ok(())
     }
 
@@ -147,7 +149,7 @@ impl Policy {
     fn hooks(&mut self, target: &Target, ways: &Ways) {
         let programs = PROGRAMS.iter().filter_map(|dir| ways.lead(Path::new(dir)).ok());
         self.execute.extend(programs.flat_map(|dir| ways.around(&dir)));
-        for hook in &target.hooks {
+        for hook in target.programs() {
             if let Hook::Exec { run, .. } = hook
                 && let Some(program) = run.first().map(Path::new)
                 && program.is_absolute()
@@ -254,6 +256,43 @@ mod tests {
         assert!(!worker.write.contains(&dir), "{worker:?}");
         for policy in [&a, &b, &worker] {
             assert!(!policy.read.contains(Path::new("/etc")), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_may_ask_whether_all_is_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["in/a", "in/b", "tools", "config.ron"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for (check, port) in [
+            ("Http(\"http://127.0.0.1:8080/healthz\")", Some(8080)),
+            (
+                "Http(url: \"https://localhost/\", host: \"www.example.com:1\")",
+                Some(443),
+            ),
+            ("Tcp(\"[::1]:5432\")", Some(5432)),
+            ("Exec(run: [\"tools/ask\"])", None),
+        ] {
+            let config = config(&dir, &format!("health: (check: {check})"));
+            let ways = ways(&config, &dir);
+            let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Inside, &ways).unwrap();
+            let (a, b) = (run("a"), run("b"));
+            assert_eq!(
+                a.ports,
+                [Some(53), port].into_iter().flatten().collect(),
+                "{check}"
+            );
+            let worker = Policy::of_worker(&config, None, &ways);
+            assert!(port.is_none_or(|port| worker.ports.contains(&port)), "{check}");
+            assert!(
+                port == Some(443) || port.is_none_or(|port| !b.ports.contains(&port)),
+                "{check}"
+            );
+            // A program is a hook, in all respects.
+            assert_eq!(a.build.contains(&dir.join("in/a")), port.is_none(), "{check}");
+            assert_eq!(a.execute.is_empty(), port.is_some(), "{check}");
         }
     }
 

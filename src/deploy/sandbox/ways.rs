@@ -100,7 +100,12 @@ impl Ways {
         ways.named.extend(named);
         ways.named.extend(real);
         let is_inside = config.sandbox.hooks == HookPlace::Inside;
-        if is_inside && config.triggers.values().any(|target| !target.hooks.is_empty()) {
+        if is_inside
+            && config
+                .triggers
+                .values()
+                .any(|target| target.programs().next().is_some())
+        {
             ways.look_at(Path::new(ETC));
         }
         ways

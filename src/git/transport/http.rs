@@ -6,6 +6,7 @@
 
 mod agent;
 mod answer;
+mod ask;
 mod auth;
 mod caller;
 mod certificate;
@@ -27,7 +28,12 @@ pub(super) use self::{
     agent::Agents,
     tls::{try_client, try_roots},
 };
-pub use self::{client::Client, error::Error, proxy::Proxies};
+pub use self::{
+    ask::{Question, Unanswered},
+    client::Client,
+    error::Error,
+    proxy::Proxies,
+};
 use super::{Options, bounded::Bounded};
 use crate::base::name::RepoUrl;
 

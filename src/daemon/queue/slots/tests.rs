@@ -23,7 +23,7 @@ fn random_interleavings() {
             match rng.u8(0..3) {
                 0 => {
                     let name = name(rng.usize(0..5));
-                    let run = queue.trigger(&name, || {
+                    let run = queue.trigger(&name, Task::Update, || {
                         next_run += 1;
                         next_run
                     });
@@ -190,7 +190,7 @@ fn a_burst_costs_two_runs_and_nobody_starves() {
     let mut queue = Queue::new(NonZeroUsize::MIN);
     let mut runs = 0;
     let mut trigger = |queue: &mut Queue<usize>, n| {
-        let run = queue.trigger(&name(n), || {
+        let run = queue.trigger(&name(n), Task::Update, || {
             runs += 1;
             runs
         });
@@ -220,11 +220,11 @@ fn runs_are_seen_from_their_acceptance_to_their_end() {
     let mut queue = Queue::new(NonZeroUsize::MIN);
     let seen = |queue: &Queue<u8>| queue.runs(&name(0)).copied().collect::<Vec<_>>();
     assert!(seen(&queue).is_empty());
-    queue.trigger(&name(0), || 1).unwrap();
+    queue.trigger(&name(0), Task::Update, || 1).unwrap();
     assert_eq!(seen(&queue), [1]);
     assert_eq!(queue.start(), Some((name(0), 1)));
     assert_eq!(seen(&queue), [1]);
-    assert_eq!(queue.trigger(&name(0), || 2), Ok(2));
+    assert_eq!(queue.trigger(&name(0), Task::Update, || 2), Ok(2));
     assert_eq!(seen(&queue), [1, 2]);
     if queue.finished(&name(0)) {
         queue.follow(&name(0));
@@ -241,7 +241,7 @@ fn runs_are_seen_from_their_acceptance_to_their_end() {
 fn a_lent_job_is_used_and_comes_back_first() {
     let mut queue = Queue::new(NonZeroUsize::MIN);
     for n in 0..3 {
-        queue.trigger(&name(n), || n).unwrap();
+        queue.trigger(&name(n), Task::Update, || n).unwrap();
     }
     assert_eq!(queue.start(), Some((name(0), 0)));
     assert_eq!(queue.start(), None);
@@ -256,8 +256,8 @@ fn a_lent_job_is_used_and_comes_back_first() {
     // One that ends without a job gives none back.
     queue.lend(&name(2));
     assert!(!queue.finished(&name(2)));
-    queue.trigger(&name(0), || 3).unwrap();
-    queue.trigger(&name(1), || 4).unwrap();
+    queue.trigger(&name(0), Task::Update, || 3).unwrap();
+    queue.trigger(&name(1), Task::Update, || 4).unwrap();
     assert_eq!(queue.start(), Some((name(0), 3)));
     assert_eq!(queue.start(), None);
 }
@@ -270,19 +270,86 @@ fn what_is_stuck_holds_its_target_and_no_job() {
         run: crate::base::name::RunId::none(),
     };
     let mut queue = Queue::new(NonZeroUsize::MIN);
-    queue.trigger(&name(0), || 1).unwrap();
+    queue.trigger(&name(0), Task::Update, || 1).unwrap();
     queue.start().unwrap();
-    queue.trigger(&name(0), || 2).unwrap();
-    queue.trigger(&name(1), || 3).unwrap();
-    assert_eq!(queue.give_up(&name(0), stuck.clone()), Some(2));
+    queue.trigger(&name(0), Task::Update, || 2).unwrap();
+    queue.trigger(&name(1), Task::Update, || 3).unwrap();
+    assert_eq!(queue.give_up(&name(0), stuck.clone()), [2]);
     assert_eq!((queue.state(&name(0)), queue.load()), (State::Stuck, (0, 1, 1)));
-    assert_eq!(queue.trigger(&name(0), || 4), Err(stuck));
+    assert_eq!(
+        queue.trigger(&name(0), Task::Update, || 4),
+        Err(Refused::Stuck(stuck))
+    );
     assert_eq!(queue.start(), Some((name(1), 3)));
     assert!(!queue.is_idle());
     assert!(!queue.finished(&name(1)));
     assert!(queue.is_idle(), "what is stuck is not waited for");
     queue.came_back(&name(0));
     assert_eq!((queue.state(&name(0)), queue.load()), (State::Idle, (0, 0, 0)));
-    assert_eq!(queue.trigger(&name(0), || 5), Ok(5));
+    assert_eq!(queue.trigger(&name(0), Task::Update, || 5), Ok(5));
     assert_eq!(queue.start(), Some((name(0), 5)));
+}
+
+/// What is asked for is done in the order in which it was asked for, whatever is joined; and little waits.
+#[test]
+fn operations_and_updates_keep_their_order() {
+    let mut rng = fastrand::Rng::with_seed(crate::machine::seed());
+    let to = crate::base::name::Earlier::parse("5d6e").unwrap();
+    let tasks = [
+        Task::Update,
+        Task::Update,
+        Task::Retry,
+        Task::Rollback { to: None },
+        Task::Rollback { to: Some(to) },
+    ];
+    for _ in 0..300 {
+        let mut queue = Queue::new(NonZeroUsize::MIN);
+        // What each run is to do, in the order in which they were made.
+        let mut made = Vec::<Task>::new();
+        let (mut started, mut goes_on) = (0, false);
+        for _ in 0..100 {
+            match rng.u8(0..3) {
+                0 if !goes_on => {
+                    if let Some((_, run)) = queue.start() {
+                        assert_eq!(run, started, "another one was first");
+                        (started, goes_on) = (started + 1, true);
+                    }
+                }
+                1 if goes_on => {
+                    goes_on = false;
+                    if queue.finished(&name(0)) {
+                        queue.follow(&name(0));
+                    }
+                }
+                _ => {
+                    let task = tasks[rng.usize(..tasks.len())].clone();
+                    let before = made.len();
+                    let served = queue.trigger(&name(0), task.clone(), || {
+                        made.push(task.clone());
+                        before
+                    });
+                    let waiting = &made[started..];
+                    let operations = waiting.iter().filter(|task| !task.is_update()).count();
+                    assert!(waiting.len() <= 3 && operations <= 1, "{waiting:?}");
+                    match served {
+                        Ok(run) => {
+                            assert_eq!(made[run], task);
+                            // An update is served by one that begins from now on, and behind what was asked for before.
+                            assert!(!task.is_update() || (run >= started && run + 1 == made.len()));
+                            assert!(run + 1 >= started);
+                        }
+                        Err(refused) => {
+                            let other = waiting.iter().find(|task| !task.is_update()).unwrap();
+                            assert_eq!(refused, Refused::Busy(other.clone()));
+                            assert!(!task.is_update() && *other != task);
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(
+            queue.runs(&name(0)).count(),
+            made.len() - started + usize::from(goes_on)
+        );
+    }
 }

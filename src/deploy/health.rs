@@ -1,0 +1,238 @@
+//! Whether what runs on a deployed commit is well: it is asked again and again, until it has said so often enough in a row, or
+//! its time is over.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    base::{
+        address::TcpAddr,
+        event::Sink,
+        fault::{Blame, Kind},
+        watch::{Early, Watch},
+    },
+    config::{Check, Health},
+    deploy::hook,
+    git::transport::{
+        Deadline,
+        http::Question,
+        tcp::{self, Peer},
+    },
+};
+
+mod teller;
+use teller::Teller;
+
+/// How long one answer is waited for, whatever `within` is: what needs longer is not well, and the end of the daemon waits
+/// for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// As long before its time is over it is asked for the last time, if it is asked that seldom.
+const LAST: Duration = Duration::from_secs(1);
+
+/// It did not get well.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It was not in time.
+    #[error("{what} was asked for {asked} whether all is well, and answered last: {answer}")]
+    #[diagnostic(help(
+        "see the log of what was asked; raise `within` if it needs longer to start; it is asked again at the next trigger"
+    ))]
+    Unhealthy {
+        /// What was asked.
+        what: String,
+        /// For how long.
+        asked: String,
+        /// The last answer.
+        answer: String,
+    },
+    /// The run's time was over before that.
+    #[error("{what} was not yet well: {answer}")]
+    #[diagnostic(help(
+        "raise the trigger's `run_timeout` above what hooks and `health` need; it is asked again at the next trigger"
+    ))]
+    Late {
+        /// What was asked.
+        what: String,
+        /// The last answer.
+        answer: String,
+    },
+    /// The daemon stops.
+    #[error("the daemon stops, and {what} was not yet well: {answer}")]
+    #[diagnostic(help("it is asked again once the daemon is back"))]
+    Stopping {
+        /// What was asked.
+        what: String,
+        /// The last answer.
+        answer: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Unhealthy { .. } => Kind::Unhealthy,
+            Self::Late { .. } => Kind::Timeout,
+            Self::Stopping { .. } => Kind::Stopping,
+        }
+    }
+}
+
+/// Runs the program that is asked, for as long as it may take at most, and with where its lines go.
+pub type Program<'a> = &'a dyn Fn(Duration, &Sink) -> Result<(), hook::Error>;
+
+/// An answer.
+struct Answer {
+    text: String,
+    is_good: bool,
+}
+
+/// Ask until all is well.
+pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>) -> Result<(), Error> {
+    let asked = Asked::new(&health.check, program);
+    let mut answer = "it was not asked yet".to_owned();
+    watch
+        .pause(health.after)
+        .map_err(|early| asked.early(early, answer.clone()))?;
+    let began = Instant::now();
+    let mut teller = Teller::new(events);
+    let mut row = 0;
+    loop {
+        let left = health.within.saturating_sub(began.elapsed()).min(watch.left());
+        let said = asked.ask(left, &mut teller);
+        row = if said.is_good { row + 1 } else { 0 };
+        answer = said.text;
+        if row >= health.times.get() {
+            teller.end(answer);
+            return Ok(());
+        }
+        if row > 0 {
+            answer += &format!(", {row} of {} times", health.times);
+        }
+        if watch.is_over() {
+            return Err(asked.early(Early::Over, answer));
+        }
+        let Some(pause) = pause(health.every, health.within.saturating_sub(began.elapsed())) else {
+            teller.flush();
+            return Err(Error::Unhealthy {
+                what: asked.name(),
+                asked: about(began.elapsed()),
+                answer,
+            });
+        };
+        teller.tell(&answer, said.is_good, pause);
+        watch
+            .pause(pause)
+            .map_err(|early| asked.early(early, answer.clone()))?;
+    }
+}
+
+/// How long to wait until the next question, if one is asked every `every` and no more time is `left`; `None`: there is no other.
+/// Where the next one would come too late, there is a last one before the end.
+fn pause(every: Duration, left: Duration) -> Option<Duration> {
+    match left.checked_sub(LAST) {
+        _ if every < left => Some(every),
+        Some(before) if every > LAST && !before.is_zero() => Some(before),
+        _ => None,
+    }
+}
+
+/// The port that is asked, for a process that limits itself to that.
+pub fn port(health: &Health) -> Option<u16> {
+    match &health.check {
+        Check::Http { url, host } => Some(Question::new(url, host.as_deref()).ok()?.port()),
+        Check::Tcp(address) => Some(address.host_and_port().1),
+        Check::Exec(_) => None,
+    }
+}
+
+/// A duration that nobody wants to read more digits of.
+fn about(time: Duration) -> String {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let rounded = match millis {
+        0..1000 => millis.max(1),
+        millis => millis / 1000 * 1000,
+    };
+    humantime::format_duration(Duration::from_millis(rounded)).to_string()
+}
+
+/// What is asked, by what it takes.
+enum Asked<'a> {
+    Http(Question),
+    Tcp(&'a TcpAddr),
+    Program(Program<'a>),
+    /// It cannot be.
+    Nothing(String, String),
+}
+
+impl<'a> Asked<'a> {
+    fn new(check: &'a Check, program: Program<'a>) -> Self {
+        match check {
+            Check::Http { url, host } => match Question::new(url, host.as_deref()) {
+                Ok(question) => Self::Http(question),
+                Err(err) => Self::Nothing("`health`".into(), err.to_string()),
+            },
+            Check::Tcp(address) => Self::Tcp(address),
+            Check::Exec(_) => Self::Program(program),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Http(question) => question.shown().into(),
+            Self::Tcp(address) => address.addr.clone(),
+            Self::Program(_) => "the program of `health`".into(),
+            Self::Nothing(name, _) => name.clone(),
+        }
+    }
+
+    fn ask(&self, left: Duration, teller: &mut Teller<'_>) -> Answer {
+        let deadline = Deadline::new(left.min(PATIENCE));
+        let answered = match self {
+            Self::Http(question) => match question.ask(deadline) {
+                Ok(status) if (200..400).contains(&status.as_u16()) => Ok(status.to_string()),
+                Ok(status) => Err(status.to_string()),
+                Err(err) => Err(err.to_string()),
+            },
+            Self::Tcp(address) => connect(address, deadline).map(|()| "a connection is accepted".into()),
+            Self::Program(run) => teller.listen(|events| match run(left, events) {
+                Ok(()) => Ok("exit status 0".into()),
+                Err(hook::Error::Failed { status, .. }) => Err(status),
+                Err(err) => Err(err.to_string()),
+            }),
+            Self::Nothing(_, why) => Err(why.clone()),
+        };
+        match answered {
+            Ok(text) => Answer { text, is_good: true },
+            Err(text) => Answer { text, is_good: false },
+        }
+    }
+
+    fn early(&self, early: Early, answer: String) -> Error {
+        let what = self.name();
+        match early {
+            Early::Over => Error::Late { what, answer },
+            Early::Stopping => Error::Stopping { what, answer },
+        }
+    }
+}
+
+fn connect(address: &TcpAddr, deadline: Deadline) -> Result<(), String> {
+    let (host, port) = address.host_and_port();
+    let peer = Peer {
+        host: address.addr.clone(),
+        url: String::new(),
+    };
+    match tcp::connect(host, port, peer, deadline) {
+        Ok(_) => Ok(()),
+        Err(tcp::Error::Timeout { after, .. }) => Err(format!(
+            "no connection within {}",
+            humantime::format_duration(after)
+        )),
+        Err(tcp::Error::Resolve { source, .. }) => Err(format!("it has no address: {source}")),
+        Err(tcp::Error::Connect { source, .. } | tcp::Error::Lost { source, .. }) => Err(source.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

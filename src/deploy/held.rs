@@ -1,0 +1,184 @@
+//! Commits that were rolled back are held: they are not deployed again until an operator wants it, or there is a newer one.
+//!
+//! What is held is in `gitsocket/held.json` below the git directory, written under the target's lock, and before the way back
+//! begins: so a run that finds that another one was killed there goes on with the way back. A file that is missing, damaged or
+//! too large counts as empty: a commit is then tried once too often.
+
+use std::path::Path;
+
+use gix::ObjectId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{bounded, event::Held},
+    deploy::state::{self, Error},
+};
+
+/// The file, beside the state file.
+const NAME: &str = "held.json";
+/// The longest one, in bytes: [`MAX_HELD`] commits with messages of [`MAX_MESSAGE`] characters.
+const MAX_BYTES: u64 = 1 << 18;
+/// How many commits are held. Of one branch it is those that were left since its tip was the newest of them; triggers of
+/// several branches may share a path.
+const MAX_HELD: usize = 16;
+/// How much of a message is kept, in characters: a remote or a hook may have had a part in it.
+const MAX_MESSAGE: usize = 1000;
+
+/// What is held of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holds {
+    /// The commit that is to be live instead.
+    live: Option<String>,
+    /// The newest last.
+    held: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    held: Held,
+    /// The ref that had it as its newest commit: `refs/remotes/origin/main`.
+    tip: String,
+}
+
+/// The commits that are held of the repository at `git_dir`, the newest first.
+pub fn list(git_dir: &Path) -> Vec<Held> {
+    let held = Holds::read(git_dir).unwrap_or_default().held;
+    held.into_iter().rev().map(|entry| entry.held).collect()
+}
+
+impl Holds {
+    /// What is held of the repository at `git_dir`; `None`, and little is asked for that: nothing.
+    pub fn read(git_dir: &Path) -> Option<Self> {
+        if !state::has(git_dir, NAME) {
+            return None;
+        }
+        let text = bounded::read_own(git_dir, [state::DIR, NAME], MAX_BYTES).ok()?;
+        let holds: Self = serde_json::from_slice(&text).ok()?;
+        (!holds.held.is_empty()).then_some(holds)
+    }
+
+    /// Why `commit` is not deployed, if it is held.
+    pub fn find(&self, commit: ObjectId) -> Option<&Held> {
+        let hex = commit.to_string();
+        self.held
+            .iter()
+            .map(|entry| &entry.held)
+            .find(|held| held.commit == hex)
+    }
+
+    /// The commit that is to be live instead.
+    pub fn live(&self) -> Option<ObjectId> {
+        ObjectId::from_hex(self.live.as_ref()?.as_bytes()).ok()
+    }
+
+    /// Hold what `held` says, the newest commit of `tip`, as `live` is to be live instead.
+    pub fn hold(
+        mut self,
+        git_dir: &Path,
+        mut held: Held,
+        (tip, live): (&str, ObjectId),
+        fsync: bool,
+    ) -> Result<(), Error> {
+        held.message = held.message.chars().take(MAX_MESSAGE).collect();
+        let live = live.to_string();
+        // That it is live is what somebody wants by now.
+        self.held
+            .retain(|entry| entry.held.commit != held.commit && entry.held.commit != live);
+        self.live = Some(live);
+        self.held.push(Entry {
+            held,
+            tip: tip.into(),
+        });
+        let surplus = self.held.len().saturating_sub(MAX_HELD);
+        self.held.drain(..surplus);
+        self.write(git_dir, fsync)
+    }
+
+    /// `tip` has another newest commit by now: what it had before is tried again if it ever comes back.
+    pub fn forget(mut self, git_dir: &Path, tip: &str, fsync: bool) -> Result<(), Error> {
+        let before = self.held.len();
+        self.held.retain(|entry| entry.tip != tip);
+        match self.held.len() == before {
+            true => Ok(()),
+            false => self.write(git_dir, fsync),
+        }
+    }
+
+    /// Hold nothing any more.
+    pub fn lift(git_dir: &Path) -> Result<(), Error> {
+        state::remove(git_dir, NAME)
+    }
+
+    fn write(&self, git_dir: &Path, fsync: bool) -> Result<(), Error> {
+        if self.held.is_empty() {
+            return Self::lift(git_dir);
+        }
+        state::write_beside(git_dir, NAME, self, fsync)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::base::event::Why;
+
+    fn commit(n: u8) -> ObjectId {
+        ObjectId::from_bytes_or_panic(&[n; 20])
+    }
+
+    fn held(n: u8) -> Held {
+        Held {
+            commit: commit(n).to_string(),
+            since: 7,
+            kind: Why::Hook,
+            message: "ä".repeat(9999),
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || Holds::read(dir.path());
+        let hold = |n, tip, live| {
+            read()
+                .unwrap_or_default()
+                .hold(dir.path(), held(n), (tip, commit(live)), false)
+                .unwrap();
+        };
+        assert_eq!(read(), None);
+        hold(1, "main", 0);
+        hold(2, "other", 0);
+        hold(1, "main", 3);
+        let holds = read().unwrap();
+        assert_eq!((holds.held.len(), holds.live()), (2, Some(commit(3))));
+        assert!(holds.find(commit(2)).is_some() && holds.find(commit(3)).is_none());
+        // What is gone back to is held no longer.
+        hold(4, "main", 2);
+        assert!(read().unwrap().find(commit(2)).is_none());
+        for n in 10..40 {
+            hold(n, "main", 0);
+        }
+        assert_eq!(list(dir.path()).len(), MAX_HELD);
+        assert_eq!(list(dir.path())[0].commit, commit(39).to_string());
+        assert!(
+            fs::metadata(dir.path().join("gitsocket/held.json"))
+                .unwrap()
+                .len()
+                < MAX_BYTES
+        );
+        read().unwrap().forget(dir.path(), "another", false).unwrap();
+        assert_eq!(list(dir.path()).len(), MAX_HELD);
+        read().unwrap().forget(dir.path(), "main", false).unwrap();
+        assert_eq!(read(), None);
+        for text in ["", "{", "{}", "[]"] {
+            fs::write(dir.path().join("gitsocket/held.json"), text).unwrap();
+            assert_eq!(read(), None, "{text}");
+        }
+        Holds::lift(dir.path()).unwrap();
+        Holds::lift(dir.path()).unwrap();
+    }
+}

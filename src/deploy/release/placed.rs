@@ -1,0 +1,220 @@
+//! A release, and where it is now: what hooks are started in, and are told of.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
+    io::Errno,
+};
+
+use super::id::{Id, Invalid};
+use crate::{
+    base::{control, identity::Identity},
+    config::{Live, Releases, Site},
+};
+
+/// The directory in a trigger's path that releases are in.
+const RELEASES: &str = "releases";
+
+/// A release. Whoever knows its name, and whether it is live, knows where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Its name.
+    pub id: Id,
+    /// The one that was live before it.
+    pub previous: Option<Id>,
+    /// Whether it is live.
+    pub is_live: bool,
+}
+
+impl Placed {
+    /// Where it is in the trigger's path.
+    fn below(&self, releases: &Releases) -> PathBuf {
+        match &releases.live {
+            Live::Exchange(name) if self.is_live => name.into(),
+            _ => Path::new(RELEASES).join(self.id.as_str()),
+        }
+    }
+
+    /// Where it is.
+    pub fn dir(&self, site: &Site) -> PathBuf {
+        let path = site.path.as_path();
+        site.releases
+            .as_ref()
+            .map_or_else(|| path.into(), |releases| path.join(self.below(releases)))
+    }
+
+    /// The path under which it is, or will be, live.
+    pub fn live(&self, site: &Site) -> PathBuf {
+        let path = site.path.as_path();
+        site.releases
+            .as_ref()
+            .map_or_else(|| path.into(), |releases| path.join(releases.live.name()))
+    }
+
+    /// Where the one before it is.
+    pub fn previous(&self, site: &Site) -> Option<PathBuf> {
+        let releases = site.path.as_path().join(RELEASES);
+        self.previous.as_ref().map(|id| releases.join(id.as_str()))
+    }
+
+    /// What git knows of its files.
+    pub fn index(&self, site: &Site) -> PathBuf {
+        site.git_dir()
+            .join(format!("gitsocket/releases/{}.index", self.id))
+    }
+
+    /// Its directory. Nothing below the trigger's path is a link on the way there.
+    pub fn open(&self, site: &Site) -> io::Result<OwnedFd> {
+        let releases = site.releases.as_ref().ok_or(Errno::NOENT)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = openat(CWD, site.path.as_path(), flags, Mode::empty())?;
+        let below = self.below(releases);
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&path, &below, flags, Mode::empty(), how) {
+            // systemd's RestrictSUIDSGID= takes it away.
+            Err(Errno::NOSYS) => {
+                let flags = flags | OFlags::NOFOLLOW;
+                let mut names = below.iter();
+                Ok(names.try_fold(path, |dir, name| openat(&dir, name, flags, Mode::empty()))?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+}
+
+/// A path of the open directory `dir` for a process that is started from this one: by the descriptor, so that whatever is put at
+/// `path` by then, it is this one. Where there is no /proc, it is `path`.
+pub fn by_descriptor(dir: &OwnedFd, path: PathBuf) -> PathBuf {
+    let open = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let is_it = || Some(Identity::of(&open.metadata().ok()?) == Identity::of_stat(&fstat(dir).ok()?));
+    match is_it() {
+        Some(true) => open,
+        _ => path,
+    }
+}
+
+impl From<&Placed> for control::Release {
+    fn from(placed: &Placed) -> Self {
+        Self {
+            id: placed.id.to_string(),
+            previous: placed.previous.as_ref().map(ToString::to_string),
+            is_live: placed.is_live,
+        }
+    }
+}
+
+impl TryFrom<&control::Release> for Placed {
+    type Error = Invalid;
+
+    fn try_from(named: &control::Release) -> Result<Self, Invalid> {
+        Ok(Self {
+            id: named.id.clone().try_into()?,
+            previous: named.previous.clone().map(Id::try_from).transpose()?,
+            is_live: named.is_live,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{fs, num::NonZeroU32, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::{base::name::AbsPath, git::worktree::Clean};
+
+    fn site(path: &Path, live: Live) -> Site {
+        Site {
+            path: AbsPath::resolve(Path::new("/"), path).unwrap(),
+            git_dir: None,
+            clean: Clean::Untracked,
+            keep: Vec::new(),
+            umask: None,
+            fsync: false,
+            releases: Some(Releases {
+                keep: NonZeroU32::MIN,
+                live,
+                shared: Vec::new(),
+            }),
+        }
+    }
+
+    fn id(text: &str) -> Id {
+        Id::try_from(text.to_owned()).unwrap()
+    }
+
+    const NEW: &str = "20261125T201500Z-5d6e7f8";
+    const OLD: &str = "20261124T201500Z-1a2b3c4";
+
+    #[test]
+    fn where_releases_are() {
+        let mut placed = Placed {
+            id: id(NEW),
+            previous: Some(id(OLD)),
+            is_live: false,
+        };
+        let path = Path::new("/srv/site");
+        let [link, swap] = [Live::Symlink("current".into()), Live::Exchange("www".into())];
+        let [link, swap] = [link, swap].map(|live| site(path, live));
+        for site in [&link, &swap] {
+            assert_eq!(placed.dir(site), path.join("releases").join(NEW));
+            assert_eq!(placed.previous(site), Some(path.join("releases").join(OLD)));
+        }
+        placed.is_live = true;
+        assert_eq!(placed.dir(&link), path.join("releases").join(NEW));
+        assert_eq!(placed.live(&link), path.join("current"));
+        assert_eq!(
+            [placed.dir(&swap), placed.live(&swap)],
+            [path.join("www"), path.join("www")]
+        );
+        assert_eq!(
+            placed.index(&swap),
+            path.join("repo.git/gitsocket/releases")
+                .join(format!("{NEW}.index"))
+        );
+        let named = control::Release::from(&placed);
+        assert_eq!(Placed::try_from(&named), Ok(placed));
+        for wrong in ["..", "", "current", "20261125T201500Z-5d6e7f8/.."] {
+            for (id, previous) in [(wrong, OLD), (NEW, wrong)] {
+                let named = control::Release {
+                    id: id.into(),
+                    previous: Some(previous.into()),
+                    is_live: false,
+                };
+                assert!(Placed::try_from(&named).is_err(), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_link_leads_to_a_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = site(dir.path(), Live::Symlink("current".into()));
+        let placed = Placed {
+            id: id(NEW),
+            previous: None,
+            is_live: true,
+        };
+        assert!(placed.open(&site).is_err());
+        let real = dir.path().join("releases").join(NEW);
+        fs::create_dir_all(&real).unwrap();
+        let open = placed.open(&site).unwrap();
+        let at = by_descriptor(&open, real.clone());
+        // Another one is put in its place.
+        fs::rename(&real, dir.path().join("moved")).unwrap();
+        symlink("/", &real).unwrap();
+        fs::write(dir.path().join("moved/file"), "").unwrap();
+        assert!(at.join("file").exists(), "{}", at.display());
+        assert!(placed.open(&site).is_err());
+        fs::remove_file(&real).unwrap();
+        fs::remove_dir(dir.path().join("releases")).unwrap();
+        fs::create_dir_all(dir.path().join("elsewhere").join(NEW)).unwrap();
+        symlink("elsewhere", dir.path().join("releases")).unwrap();
+        assert!(placed.open(&site).is_err());
+    }
+}

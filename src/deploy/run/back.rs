@@ -1,0 +1,411 @@
+//! The way back: to a commit that was good, by hand or as the newest one turned out not to be; and what becomes of the one that
+//! was left.
+//!
+//! It is held before the way back begins. A run that is killed in between leaves that to the next one, which finds the newest
+//! commit held, and something else live than what is to be live instead.
+
+use gix::ObjectId;
+
+use super::{
+    Error, Reached, UnderWay, adopt::Claim, record, refs_options, run_hooks, update_options, writer,
+};
+use crate::{
+    base::{
+        event::{Event, Held, Step, Task, Why, now},
+        fault::{Blame as _, Failure, Kind},
+        name::{Earlier, RefName},
+        words::typed,
+    },
+    config::{OnFailure, Revision, Target},
+    deploy::{held::Holds, stage::Stage},
+    git::{
+        begin::Begin,
+        fetch::{self, complete},
+        heal,
+        refs::{self, Good, Tip},
+        repository, worktree,
+    },
+};
+
+mod error;
+pub(super) use error::Error as Refused;
+
+/// Go back as an operator wants it: to the commit `to`, or to the last good one before what is live.
+pub(super) fn by_hand(
+    under_way: &UnderWay<'_>,
+    to: Option<&Earlier>,
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let repo = repository::open(under_way.git_dir())?;
+    reached.old = refs::head(&repo);
+    let claim = Claim::of(under_way.git_dir());
+    let left = match reached.old {
+        Some(left) if claim.state.is_ours() => left,
+        _ => return Err(not_deployed(target).into()),
+    };
+    let good = Good::of(&repo);
+    let commit = match to {
+        Some(to) => named(&repo, to, (left, &good), under_way)?,
+        None => {
+            let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
+            let mut before = good.before(left);
+            before
+                .find(|commit| holds.find(*commit).is_none() && repo.has_object(*commit))
+                .ok_or_else(|| Refused::NothingEarlier {
+                    at: short(left),
+                    path: target.site.path.to_string(),
+                    trigger: target.trigger.to_string(),
+                })?
+        }
+    };
+    if commit != left {
+        let by_hand = (Why::ByHand, context.peer.to_string());
+        hold(&repo, under_way, (left, commit), by_hand)?;
+    }
+    go(&repo, under_way, (left, commit), reached)
+}
+
+/// The run of `fetched` failed by `err` once that was live: if it is the trigger's wish, and there is a good commit, go back.
+/// What the run failed by then.
+pub(super) fn after_failure(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    (fetched, err): (&fetch::Outcome, Error),
+    reached: &mut Reached,
+) -> Error {
+    let UnderWay { target, context, .. } = *under_way;
+    let why = match err.kind() {
+        Kind::Hook => Why::Hook,
+        Kind::Unhealthy => Why::Unhealthy,
+        _ => return err,
+    };
+    // Hooks that were killed with this process say nothing of a commit.
+    if target.on_failure != OnFailure::Rollback || context.groups.are_killed() {
+        return err;
+    }
+    let sick = fetched.commit;
+    let good = Good::of(repo);
+    let known = Claim::of(under_way.git_dir()).state.hooks(target).succeeded_for();
+    if known == Some(sick) || good.commits().next() == Some(sick) {
+        // It was good, and something else is wrong by now.
+        return err;
+    }
+    let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
+    let mut candidates = good.commits().chain(known);
+    let last = candidates
+        .find(|commit| *commit != sick && holds.find(*commit).is_none() && repo.has_object(*commit));
+    let Some(last) = last else { return err };
+    let message = message(&err);
+    let held = hold(repo, under_way, (sick, last), (why, message.clone()));
+    let went = held.and_then(|()| go(repo, under_way, (sick, last), reached));
+    ended(under_way, (last, err.kind(), message), went, reached)
+}
+
+/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end.
+pub(super) fn stop_at_held(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    fetched: &fetch::Outcome,
+    (claim, reached): (&Claim, &mut Reached),
+) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
+    let Some(holds) = Holds::read(git_dir) else {
+        return Ok(());
+    };
+    let commit = fetched.commit;
+    let Some(held) = holds.find(commit).cloned() else {
+        if !context.dry_run {
+            let tip = refs::holding_ref(&target.origin.remote, &fetched.tip);
+            holds.forget(git_dir, &tip, target.site.fsync)?;
+        }
+        return Ok(());
+    };
+    // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
+    let is_good = reached.old == Some(commit) && claim.state.hooks(target).have_succeeded_for(commit);
+    if context.task == Task::Retry || is_good {
+        return match context.dry_run {
+            true => Ok(()),
+            false => Ok(Holds::lift(git_dir)?),
+        };
+    }
+    let refused = Refused::Held {
+        held: Box::new(held.clone()),
+        trigger: target.trigger.to_string(),
+        once: once(target),
+    };
+    let live = holds.live().filter(|live| repo.has_object(*live));
+    let unfinished = live.filter(|live| reached.old != Some(*live) || claim.state.owes(target, *live));
+    let (Some(live), false) = (unfinished, context.dry_run) else {
+        return Err(refused.into());
+    };
+    let went = go(repo, under_way, (reached.old.unwrap_or(commit), live), reached);
+    let kind = match held.kind {
+        Why::Hook => Kind::Hook,
+        Why::Unhealthy => Kind::Unhealthy,
+        Why::ByHand => return Err(went.err().unwrap_or_else(|| refused.into())),
+    };
+    Err(ended(under_way, (live, kind, held.message), went, reached))
+}
+
+/// What is live is good, unless it was known to be before this run, as was the commit `before` it.
+pub(super) fn remember(
+    repo: &gix::Repository,
+    target: &Target,
+    (before, commit): (Option<ObjectId>, ObjectId),
+) -> Result<(), refs::Error> {
+    if before == Some(commit) {
+        return Ok(());
+    }
+    let mut good = Good::of(repo);
+    // The version before did not write it down.
+    if let Some(before) = before
+        && good.commits().next().is_none()
+        && repo.has_object(before)
+    {
+        good.push(before, &writer(target))?;
+    }
+    good.push(commit, &writer(target))
+}
+
+/// Let `left` be held, as `live` is to be live instead.
+fn hold(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    (left, live): (ObjectId, ObjectId),
+    (kind, message): (Why, String),
+) -> Result<(), Error> {
+    let target = under_way.target;
+    // From here on, the next run has something to finish.
+    under_way.settles()?;
+    let held = Held {
+        commit: left.to_string(),
+        since: now(),
+        kind,
+        message,
+    };
+    let tip = refs::holding_ref(&target.origin.remote, &tip(repo, target));
+    let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
+    Ok(holds.hold(under_way.git_dir(), held, (&tip, live), target.site.fsync)?)
+}
+
+/// From `left` to `commit`: the tree, what says so, and hooks.
+fn go(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    way: (ObjectId, ObjectId),
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    match under_way.stage {
+        Stage::InPlace { .. } => in_place(repo, under_way, way, reached),
+    }
+}
+
+/// As any deploy, from what the clone has.
+fn in_place(
+    repo: &gix::Repository,
+    under_way: &UnderWay<'_>,
+    (left, commit): (ObjectId, ObjectId),
+    reached: &mut Reached,
+) -> Result<(), Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    context.watch.enter(Step::Worktree)?;
+    let tip = tip(repo, target);
+    let begin = || under_way.changes();
+    if left != commit {
+        under_way.settles()?;
+        begin().map_err(|source| refs::Error::Sync {
+            path: repo.git_dir().into(),
+            source,
+        })?;
+        if let Tip::Branch(branch) = &tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let updated = worktree::update(repo, commit, &update_options(under_way, Begin(&begin)))?;
+    reached.new = Some(commit);
+    reached.changed += updated.written + updated.deleted + updated.cleaned;
+    // Even where both have the same files: hooks have seen the other one.
+    reached.finished_another |= updated.finished_another || left != commit;
+    reached.left = Some(left).filter(|left| *left != commit);
+    under_way.stage.switch();
+    context.watch.enter(Step::Publish).ok();
+    refs::deployed(repo, &tip, commit, refs_options(target, &writer(target)))?;
+    record(repo, under_way, &tip);
+    context.events.emit(Event::Updated {
+        written: updated.written,
+        deleted: updated.deleted,
+        cleaned: updated.cleaned,
+        edited: updated.lost.edited,
+        untracked: updated.lost.untracked,
+    });
+    context.events.emit(Event::RolledBack {
+        old: left.to_string(),
+        new: commit.to_string(),
+    });
+    let live = fetch::Outcome {
+        commit,
+        tip,
+        keep: None,
+    };
+    run_hooks(repo, under_way, &live, Claim::of(under_way.git_dir()), reached)?;
+    Good::of(repo).return_to(commit, left, &writer(target))?;
+    heal::finish(repo.git_dir());
+    Ok(())
+}
+
+/// What a run fails by that went back to `live`, as what it deployed was not good; or tried to.
+fn ended(
+    under_way: &UnderWay<'_>,
+    (live, kind, why): (ObjectId, Kind, String),
+    went: Result<(), Error>,
+    reached: &mut Reached,
+) -> Error {
+    let target = under_way.target;
+    let (at, trigger) = (short(live), target.trigger.to_string());
+    let also = match went {
+        Ok(()) => {
+            // Nothing is owed: what failed is not live.
+            under_way.owes_nothing();
+            String::new()
+        }
+        Err(err) if reached.new == Some(live) => {
+            format!("; and then {}: {}", err.kind().as_str(), message(&err))
+        }
+        // It is as before, or half of both.
+        Err(err) => {
+            return Error::Stranded {
+                why: format!("{}: {why}", kind.as_str()),
+                at,
+                source: Box::new(err),
+            };
+        }
+    };
+    reached.is_rolled_back = true;
+    Error::RolledBack {
+        at,
+        kind,
+        why: format!("{}: {why}{also}", kind.as_str()),
+        trigger,
+    }
+}
+
+/// The commit of the clone that `to` names.
+fn named(
+    repo: &gix::Repository,
+    to: &Earlier,
+    (live, good): (ObjectId, &Good<'_>),
+    under_way: &UnderWay<'_>,
+) -> Result<ObjectId, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let there = || match good.commits().map(short).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => {
+            "no commit is known to be good; name one that was deployed before".to_owned()
+        }
+        good => format!("those that were good: {good}"),
+    };
+    let to_ = to.to_string();
+    let Some(digits) = to.commit() else {
+        let path = target.site.path.to_string();
+        return Err(Refused::NoRelease {
+            to: to_,
+            path,
+            there: there(),
+        }
+        .into());
+    };
+    let found = match gix::hash::Prefix::from_hex(digits) {
+        Ok(prefix) if digits.len() <= repo.object_hash().len_in_hex() => candidates(repo, prefix),
+        _ => Vec::new(),
+    };
+    let commit = match found.as_slice() {
+        [] => {
+            return Err(Refused::NoCommit {
+                to: to_,
+                there: there(),
+            }
+            .into());
+        }
+        [commit] => *commit,
+        several => {
+            let which = several.iter().take(SHOWN).map(ToString::to_string);
+            let which = which.collect::<Vec<_>>().join(", ");
+            return Err(Refused::Ambiguous { to: to_, which }.into());
+        }
+    };
+    let mut known = refs::staying(repo, &Tip::Detached);
+    known.push(live);
+    complete::check(repo, &[commit], &known, context.watch.over()).map_err(|missing| Refused::NotWhole {
+        to: to_,
+        missing: missing.to_string(),
+        there: there(),
+    })?;
+    Ok(commit)
+}
+
+/// How many commits are shown that begin with the same digits.
+const SHOWN: usize = 10;
+
+/// The commits whose ids begin with `prefix`.
+fn candidates(repo: &gix::Repository, prefix: gix::hash::Prefix) -> Vec<ObjectId> {
+    let mut found = std::collections::HashSet::default();
+    if repo.objects.lookup_prefix(prefix, Some(&mut found)).is_err() {
+        return Vec::new();
+    }
+    let is_commit = |id: &ObjectId| {
+        let header = repo.find_header(*id);
+        header.is_ok_and(|header| header.kind() == gix::object::Kind::Commit)
+    };
+    found.into_iter().filter(is_commit).collect()
+}
+
+/// What the trigger names, as far as that is known without asking the remote.
+fn tip(repo: &gix::Repository, target: &Target) -> Tip {
+    match &target.origin.revision {
+        Revision::Branch(branch) => Tip::Branch(branch.clone()),
+        Revision::Tag(tag) => {
+            let found = repo.try_find_reference(tag.as_str()).ok().flatten();
+            let object = found.and_then(|tag| tag.target().try_id().map(ToOwned::to_owned));
+            object.map_or(Tip::Detached, |object| Tip::Tag(tag.clone(), object))
+        }
+        Revision::RemoteHead => {
+            let head = repo.head_name().ok().flatten();
+            let branch = head.and_then(|name| RefName::branch(&name.as_bstr().to_string()).ok());
+            branch.map_or(Tip::Detached, Tip::Branch)
+        }
+        Revision::Commit(_) => Tip::Detached,
+    }
+}
+
+/// What is wrong, without where the worktree is: that changes.
+fn message(err: &Error) -> String {
+    match err {
+        Error::Hook { source, .. } => Failure::of(source).message,
+        Error::Unwell { source, .. } => Failure::of(source).message,
+        err => Failure::of(err).message,
+    }
+}
+
+pub(super) fn not_deployed(target: &Target) -> Refused {
+    Refused::NotDeployed {
+        path: target.site.path.to_string(),
+        trigger: target.trigger.to_string(),
+    }
+}
+
+/// What to type to try again without a daemon.
+fn once(target: &Target) -> String {
+    match &target.given {
+        Some(words) => format!("gitsocket once {words} --retry"),
+        None => {
+            let file = target.file.iter().map(|file| file.display().to_string());
+            let words = ["gitsocket", "once", "--retry", target.trigger.as_str()].map(str::to_owned);
+            typed(words.into_iter().chain(file.flat_map(|file| ["-c".into(), file])))
+        }
+    }
+}
+
+fn short(commit: ObjectId) -> String {
+    commit.to_hex_with_len(7).to_string()
+}

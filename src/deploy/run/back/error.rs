@@ -1,0 +1,96 @@
+//! Why there is no way back, or no way on.
+
+use crate::base::{
+    event::Held,
+    fault::{Blame, Kind},
+};
+
+/// A run does not go where it was to.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The newest commit was rolled back.
+    #[error("{held}; push another commit, or: gitsocket retry {trigger}")]
+    #[diagnostic(help("without a daemon: {once}"))]
+    Held {
+        /// It, and why.
+        held: Box<Held>,
+        /// The trigger.
+        trigger: String,
+        /// What to type without a daemon.
+        once: String,
+    },
+    /// Nothing is there that could be gone back from.
+    #[error("nothing has been deployed to {path} yet, so there is nothing to go back to")]
+    #[diagnostic(help("say the trigger's name: gitsocket client {trigger}"))]
+    NotDeployed {
+        /// The trigger's path.
+        path: String,
+        /// The trigger.
+        trigger: String,
+    },
+    /// No commit before is known to be good.
+    #[error("no good commit before {at} is known that {path} could go back to")]
+    #[diagnostic(help("name a commit that the clone has: gitsocket rollback {trigger} COMMIT"))]
+    NothingEarlier {
+        /// What is live.
+        at: String,
+        /// The trigger's path.
+        path: String,
+        /// The trigger.
+        trigger: String,
+    },
+    /// The clone has no such commit.
+    #[error("the clone has no commit {to}")]
+    #[diagnostic(help("{there}"))]
+    NoCommit {
+        /// What was asked for.
+        to: String,
+        /// Which there are.
+        there: String,
+    },
+    /// Or several.
+    #[error("several commits begin with {to}: {which}")]
+    #[diagnostic(help("write more digits"))]
+    Ambiguous {
+        /// What was asked for.
+        to: String,
+        /// The commits.
+        which: String,
+    },
+    /// Or not the whole of it.
+    #[error("the clone has not all of the commit {to}: {missing}")]
+    #[diagnostic(help("{there}"))]
+    NotWhole {
+        /// What was asked for.
+        to: String,
+        /// What is not there.
+        missing: String,
+        /// Which there are.
+        there: String,
+    },
+    /// There are no releases.
+    #[error("{path} is deployed in place, so there is no release {to}")]
+    #[diagnostic(help("{there}"))]
+    NoRelease {
+        /// What was asked for.
+        to: String,
+        /// The trigger's path.
+        path: String,
+        /// Which commits there are.
+        there: String,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Held { .. } => Kind::Held,
+            Self::NotDeployed { .. } => Kind::Path,
+            Self::NothingEarlier { .. }
+            | Self::NoCommit { .. }
+            | Self::Ambiguous { .. }
+            | Self::NotWhole { .. }
+            | Self::NoRelease { .. } => Kind::Repository,
+        }
+    }
+}
