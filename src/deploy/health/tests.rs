@@ -146,8 +146,8 @@ fn what_does_not_get_well_says_what_it_said_last() {
 
 #[test]
 fn good_answers_count_in_a_row() {
-    let good = Status("204 No Content");
-    let (port, asked) = server(&[good, good, Status("503 x"), good]);
+    const GOOD: Say = Status("204 No Content");
+    let (port, asked) = server(&[GOOD, GOOD, Status("503 x"), GOOD]);
     let mut health = http(port, LONG);
     health.times = NonZeroU32::new(3).unwrap();
     let (ended, lines) = ask(&health);
