@@ -255,7 +255,11 @@ fn correct(standing: &mut Standing, target: &Target) {
     standing.releases = release::list::list(target);
     standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
     standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
-    let commit = commit.map(|commit| commit.to_string());
+    // A run may have been killed before HEAD said so.
+    let live = standing.releases.iter().find(|release| release.live);
+    let commit = live
+        .map(|live| live.commit.clone())
+        .or_else(|| commit.map(|commit| commit.to_string()));
     if standing.commit != commit {
         standing.commit = commit;
         standing.since = None;

@@ -211,7 +211,7 @@ impl<'a> Stage<'a> {
             Self::Release(release) => {
                 release.yard.judge(is_good)?;
                 match is_good {
-                    true => release.yard.prune(repo),
+                    true => release.yard.prune(repo, release.has_switched),
                     false => Ok(Vec::new()),
                 }
             }

@@ -99,6 +99,7 @@ impl Record {
                 Err(_) => (Self::default(), true),
             }),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok((Self::default(), false)),
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => Ok((Self::default(), true)),
             Err(err) => Err(err),
         }
     }

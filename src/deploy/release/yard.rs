@@ -50,6 +50,7 @@ pub struct Yard<'a> {
     /// Nothing, if this is a dry run and nothing is there yet.
     ground: Option<Ground>,
     record: Record,
+    is_damaged: bool,
     live: Option<Id>,
     seen: Current,
     foreign: Vec<String>,
@@ -66,7 +67,8 @@ impl<'a> Yard<'a> {
         (umask, dry_run): (u32, bool),
     ) -> Result<Self, Error> {
         let (path, git_dir) = (site.path.as_path(), site.git_dir());
-        let (record, _) = Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
+        let (record, is_damaged) =
+            Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
         let ground = match dry_run {
             true => Ground::open(path)?,
             false => Some(Ground::make(path, umask)?),
@@ -78,6 +80,7 @@ impl<'a> Yard<'a> {
             umask,
             ground: None,
             record,
+            is_damaged,
             live: None,
             seen: Current::Nothing,
             foreign: Vec::new(),
@@ -136,6 +139,11 @@ impl<'a> Yard<'a> {
     /// All trees, as they are remembered.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Whether what was remembered of trees is damaged: then none that is there is ours.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// What else there is in `releases`.
@@ -348,7 +356,7 @@ impl<'a> Yard<'a> {
     }
 
     /// Remove trees that are too many. What cannot be removed is named, and is tried again.
-    pub fn prune(&mut self, repo: &gix::Repository) -> Result<Vec<String>, Error> {
+    pub fn prune(&mut self, repo: &gix::Repository, has_switched: bool) -> Result<Vec<String>, Error> {
         let Sorted { surplus, .. } = self.sorted();
         let mut stays = Vec::new();
         if !surplus.is_empty() {
@@ -370,7 +378,9 @@ impl<'a> Yard<'a> {
             self.write()?;
             self.sweep();
         }
-        self.unpin(repo)?;
+        if has_switched || !surplus.is_empty() {
+            self.unpin(repo)?;
+        }
         Ok(stays)
     }
 

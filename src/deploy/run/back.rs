@@ -241,6 +241,9 @@ fn go(
     let updated = match stage.is_in_place() {
         true => bring(repo, (under_way, stage), (left, commit, &tip))?,
         false => {
+            if let Tip::Branch(branch) = &tip {
+                under_way.moves(&[branch.as_str()])?;
+            }
             older::restore(repo, (under_way, stage), commit)?;
             worktree::Outcome::default()
         }

@@ -39,6 +39,9 @@ impl fmt::Debug for Interrupted {
     }
 }
 
+/// What is lost with the record of releases.
+const DAMAGED: &str = "what was remembered of releases is damaged: those that are there are left alone, and cannot be gone back to";
+
 /// What git writes that an update writes, too: locked by a `.lock` beside it.
 const WRITTEN: [&str; 4] = ["index", "HEAD", "shallow", "packed-refs"];
 
@@ -138,11 +141,11 @@ impl<'a> UnderWay<'a> {
     pub(super) fn stage(&self) -> Result<Stage<'a>, Error> {
         let UnderWay { target, context, .. } = *self;
         let umask = target.site.umask.unwrap_or(context.umask);
-        Ok(Stage::settle(
-            &target.site,
-            (umask, context.dry_run),
-            &context.memory,
-        )?)
+        let stage = Stage::settle(&target.site, (umask, context.dry_run), &context.memory)?;
+        if stage.yard().is_some_and(|yard| yard.is_damaged()) {
+            context.events.warn(DAMAGED);
+        }
+        Ok(stage)
     }
 
     /// The git directory that it is in.
