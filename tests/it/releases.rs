@@ -730,7 +730,7 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
     let mut source = world.source();
     let build = world.script(
         "build",
-        "mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
+        "export PATH=/usr/bin:/bin; mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
     );
     world.config(&format!(
         "releases: (keep: 1), hooks: [Exec(run: [{build:?}], at: Build)]"
