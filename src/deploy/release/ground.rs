@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DIR, Error, id::Id, record::Directory};
+use super::{DIR, Error, exchange, id::Id, record::Directory};
 use crate::base::descent;
 
 /// How many names of `releases` are looked at: 102 trees are ours.
@@ -313,17 +313,25 @@ impl Ground {
 
     fn exchange(&self, (dir, name): (BorrowedFd<'_>, &[u8]), live: &str) -> Result<(), Error> {
         let exchanged = rustix::fs::renameat_with(dir, name, &self.root, live, RenameFlags::EXCHANGE);
-        exchanged.map_err(|errno| {
-            let path = self.path.join(live);
-            match errno {
-                Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Error::Exchange {
-                    path: path.display().to_string(),
-                    name: live.into(),
-                    source: errno.into(),
-                },
-                _ => Error::io("exchange a release for", &path)(errno.into()),
-            }
-        })
+        exchanged.map_err(|errno| self.not_exchanged(live, errno.into()))
+    }
+
+    /// Try whether directories can change places with `live`.
+    pub fn try_exchange(&self, live: &str) -> Result<(), Error> {
+        exchange::tried(&self.path, &format!("{NEW}try")).map_err(|err| self.not_exchanged(live, err))
+    }
+
+    fn not_exchanged(&self, live: &str, source: io::Error) -> Error {
+        let path = self.path.join(live);
+        let is = |errno: Errno| source.raw_os_error() == Some(errno.raw_os_error());
+        match [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
+            true => Error::Exchange {
+                path: path.display().to_string(),
+                name: live.into(),
+                source,
+            },
+            false => Error::io("exchange a release for", &path)(source),
+        }
     }
 
     /// Let the tree `id` be at `live`, where nothing is.
@@ -355,40 +363,6 @@ impl Ground {
                 _ => Err(err),
             })
             .map_err(Error::io("have the switch on the disk in", &self.path))
-    }
-}
-
-/// Try whether directories in `path` can change places, as `live` is to. What is made for that is removed. Where nothing can be made,
-/// that is for others to say.
-pub fn try_exchange(path: &Path, live: &str) -> Result<(), Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
-        return Ok(());
-    };
-    // What a killed process has left of them goes, too.
-    let names = ["a", "b"].map(|name| format!("{NEW}try-{name}"));
-    let remove = || {
-        for name in &names {
-            rustix::fs::unlinkat(&root, name.as_str(), AtFlags::REMOVEDIR).ok();
-        }
-    };
-    remove();
-    let are_made = names
-        .iter()
-        .all(|name| rustix::fs::mkdirat(&root, name.as_str(), Mode::RWXU).is_ok());
-    let [a, b] = &names;
-    let tried = match are_made {
-        true => rustix::fs::renameat_with(&root, a.as_str(), &root, b.as_str(), RenameFlags::EXCHANGE),
-        false => Ok(()),
-    };
-    remove();
-    match tried {
-        Err(errno @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => Err(Error::Exchange {
-            path: path.join(live).display().to_string(),
-            name: live.into(),
-            source: errno.into(),
-        }),
-        _ => Ok(()),
     }
 }
 
