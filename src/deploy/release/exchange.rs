@@ -23,10 +23,7 @@ pub fn tried(path: &Path, own: &str) -> io::Result<()> {
     if rustix::fs::fstat(&dir)?.st_uid != rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    if let Ok(left) = descent::open_dir(dir.as_fd(), own.as_bytes()) {
-        remove(left.as_fd());
-        rustix::fs::unlinkat(&dir, own, AtFlags::REMOVEDIR).ok();
-    }
+    clear(dir.as_fd(), own);
     match rustix::fs::mkdirat(&dir, own, Mode::RWXU) {
         Ok(()) => {}
         // Whether it can be written is another question.
@@ -34,8 +31,23 @@ pub fn tried(path: &Path, own: &str) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     let exchanged = exchange(dir.as_fd(), own);
-    rustix::fs::unlinkat(&dir, own, AtFlags::REMOVEDIR)?;
+    clear(dir.as_fd(), own);
     exchanged
+}
+
+/// Remove what was made in `dir` by the name `own`, if it is there; once more, if a disk refuses.
+pub fn clear(dir: BorrowedFd<'_>, own: &str) {
+    for _ in 0..2 {
+        let Ok(left) = descent::open_dir(dir, own.as_bytes()) else {
+            continue;
+        };
+        for name in NAMES {
+            rustix::fs::unlinkat(&left, name, AtFlags::REMOVEDIR).ok();
+        }
+        if rustix::fs::unlinkat(dir, own, AtFlags::REMOVEDIR).is_ok() {
+            return;
+        }
+    }
 }
 
 const NAMES: [&str; 2] = ["a", "b"];
@@ -43,18 +55,15 @@ const NAMES: [&str; 2] = ["a", "b"];
 fn exchange(dir: BorrowedFd<'_>, own: &str) -> io::Result<()> {
     let own = descent::open_dir(dir, own.as_bytes())?;
     let made = NAMES.map(|name| rustix::fs::mkdirat(&own, name, Mode::RWXU));
-    let exchanged = made.into_iter().collect::<Result<(), _>>().and_then(|()| {
-        let [a, b] = NAMES;
-        rustix::fs::renameat_with(&own, a, &own, b, RenameFlags::EXCHANGE)
-    });
-    remove(own.as_fd());
-    exchanged.map_err(Into::into)
-}
-
-fn remove(dir: BorrowedFd<'_>) {
-    for name in NAMES {
-        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).ok();
-    }
+    made.into_iter().collect::<Result<(), _>>()?;
+    let [a, b] = NAMES;
+    Ok(rustix::fs::renameat_with(
+        &own,
+        a,
+        &own,
+        b,
+        RenameFlags::EXCHANGE,
+    )?)
 }
 
 #[cfg(test)]

@@ -293,6 +293,11 @@ impl Ground {
         }
     }
 
+    /// What was made to try that, and has been left by a killed run, goes.
+    pub fn clear_tried(&self, live: &str) {
+        exchange::clear(self.root.as_fd(), &format!("{NEW}{live}"));
+    }
+
     fn new_link(&self, id: &Id, live: &str) -> Result<String, Error> {
         let new = format!("{NEW}{live}");
         let at = self.path.join(&new);
@@ -318,7 +323,7 @@ impl Ground {
 
     /// Try whether directories can change places with `live`.
     pub fn try_exchange(&self, live: &str) -> Result<(), Error> {
-        exchange::tried(&self.path, &format!("{NEW}try")).map_err(|err| self.not_exchanged(live, err))
+        exchange::tried(&self.path, &format!("{NEW}{live}")).map_err(|err| self.not_exchanged(live, err))
     }
 
     fn not_exchanged(&self, live: &str, source: io::Error) -> Error {
