@@ -4,6 +4,8 @@
 //! spot, in TMPDIR, and removed afterwards. git does what a deploy script would: `git fetch`, `git reset
 //! --hard`, `git clean -df`, or `git clone`, from the same repository, over `file://`. Where git-sync is installed, it
 //! does its one-time sync for comparison.
+//!
+//! With `--releases`, commits are published as releases instead, beside the ways of git-sync and of Deployer.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,10 +24,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "compare/releases.rs"]
+mod releases;
+
 fn main() {
     let options = Options::from_args();
     let dir = tempfile::tempdir().unwrap();
     println!("{}\n", machine());
+    if options.releases {
+        return releases::compare(dir.path(), &options.files, options.rounds);
+    }
     println!("| files | work | git | gitsocket | git ÷ gitsocket |\n|---|---|---|---|---|");
     for &files in &options.files {
         let stage = Stage::new(&dir.path().join(files.to_string()), files);
@@ -46,6 +54,7 @@ fn main() {
 struct Options {
     files: Vec<usize>,
     rounds: usize,
+    releases: bool,
 }
 
 impl Options {
@@ -53,6 +62,7 @@ impl Options {
         let mut options = Self {
             files: vec![200, 20_000, 80_000],
             rounds: 11,
+            releases: false,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -62,6 +72,7 @@ impl Options {
                     options.files = list.split(',').map(|n| n.parse().unwrap()).collect();
                 }
                 "--rounds" => options.rounds = args.next().unwrap_or_default().parse().unwrap(),
+                "--releases" => options.releases = true,
                 // What cargo adds.
                 "--bench" => {}
                 other => panic!("{other}? see the first lines of this file"),
@@ -108,31 +119,16 @@ impl Drop for Stage {
 impl Stage {
     fn new(dir: &Path, files: usize) -> Self {
         fs::create_dir(dir).unwrap();
-        make_repository(&dir.join("repo.git"), files);
+        make_repository(&dir.join("repo.git"), files, 0);
         let url = format!("file://{}/repo.git", dir.display());
         git(dir, &["clone", "-q", "-b", "main", &url, "git"]);
         let config = format!(
             "(listen: [Unix(path: \"s\")], triggers: {{\"site\": (repo: {url:?}, branch: \"main\", path: \"site\")}})"
         );
-        fs::write(dir.join("config.ron"), config).unwrap();
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
-            .args(["server", "-c", "config.ron"])
-            .env("STATE_DIRECTORY", dir.join("state"))
-            .current_dir(dir)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(daemon.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("ready") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the daemon does not start");
-        }
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let stage = Self {
             dir: dir.into(),
             files,
-            daemon,
+            daemon: start(dir, &config),
         };
         stage.trigger();
         stage
@@ -157,10 +153,6 @@ impl Stage {
                 pairs.push(pair);
             }
         }
-        let median = |mut values: Vec<f64>| {
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
         let git = median(pairs.iter().map(|(git, _)| *git).collect());
         let ours = median(pairs.iter().map(|(_, ours)| *ours).collect());
         let ratio = median(pairs.iter().map(|(git, ours)| git / ours).collect());
@@ -196,8 +188,7 @@ impl Stage {
                 fs::remove_dir_all(self.dir.join(clone)).unwrap();
             }
         }
-        // What the one leaves to be written must not slow the other down.
-        Command::new("sync").arg("-f").arg(&self.dir).status().ok();
+        settle(&self.dir);
     }
 
     fn git(&self, work: Work) {
@@ -212,15 +203,7 @@ impl Stage {
     }
 
     fn trigger(&self) {
-        let mut socket = UnixStream::connect(self.dir.join("s")).unwrap();
-        socket.write_all(b"site\n").unwrap();
-        socket.shutdown(Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        assert!(
-            answer.lines().next_back().unwrap().starts_with("ok site "),
-            "{answer}"
-        );
+        say(&self.dir, "site");
     }
 
     fn git_sync(&self) {
@@ -233,6 +216,47 @@ impl Stage {
             .unwrap();
         assert!(status.success());
     }
+}
+
+/// A daemon in `dir`, once it is ready.
+fn start(dir: &Path, config: &str) -> Child {
+    fs::write(dir.join("config.ron"), config).unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
+        .args(["server", "-c", "config.ron"])
+        .env("STATE_DIRECTORY", dir.join("state"))
+        .current_dir(dir)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(daemon.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the daemon does not start");
+    }
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    daemon
+}
+
+/// Say `line` to the daemon in `dir`, and hear it out.
+fn say(dir: &Path, line: &str) {
+    let mut socket = UnixStream::connect(dir.join("s")).unwrap();
+    socket.write_all(format!("{line}\n").as_bytes()).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let last = answer.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("ok site "), "{answer}");
+}
+
+/// What the one leaves to be written must not slow the other down.
+fn settle(dir: &Path) {
+    Command::new("sync").arg("-f").arg(dir).status().ok();
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn timed(work: impl FnOnce()) -> f64 {
@@ -249,8 +273,9 @@ fn shown(seconds: f64) -> String {
     }
 }
 
-/// A bare repository with `files` files in directories of ten, as a commit `one`, and others with changes to it.
-fn make_repository(path: &Path, files: usize) {
+/// A bare repository with `files` files in directories of ten, as a commit `one`, others with changes to it, and `steps`
+/// that change ten files each, one after the other: `step-1` and so on.
+fn make_repository(path: &Path, files: usize, steps: usize) {
     fs::create_dir(path).unwrap();
     git(path, &["init", "-q", "--bare", "-b", "main"]);
     let mut import = Command::new("git")
@@ -288,6 +313,18 @@ fn make_repository(path: &Path, files: usize) {
             &format!("change-{n}"),
             "\nfrom refs/heads/one",
             &mut (0..changed).map(|i| i * (files / changed)),
+        );
+    }
+    for step in 1..=steps {
+        let parent = match step {
+            1 => "one".into(),
+            _ => format!("step-{}", step - 1),
+        };
+        let changed = 10.min(files);
+        commit(
+            &format!("step-{step}"),
+            &format!("\nfrom refs/heads/{parent}"),
+            &mut (0..changed).map(|i| (i * (files / changed) + step) % files),
         );
     }
     drop(input);

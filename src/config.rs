@@ -9,6 +9,7 @@ mod allow;
 mod check;
 mod error;
 mod form;
+mod hook;
 mod releases;
 pub mod reload;
 mod site;
@@ -35,11 +36,12 @@ pub use crate::git::{
 pub use allow::{Account, Allow};
 pub use error::Error;
 pub use form::{Invalid, Problem};
-pub use releases::{At, Check, Health, Live, OnFailure, Releases, Shared};
+pub use hook::{At, DEFAULT_HOOK_TIMEOUT, Hook, When};
+pub use releases::{Check, Health, Live, OnFailure, Releases, Shared};
 pub use site::Site;
 pub use used::{
-    Config, DEFAULT_HOOK_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, Hook, HookPlace, Listener,
-    SAME_PATH, Sandbox, SandboxMode, Target, When, unknown_trigger,
+    Config, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, HookPlace, Listener, SAME_PATH, Sandbox, SandboxMode,
+    Target, unknown_trigger,
 };
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a

@@ -131,7 +131,7 @@ fn owner(config: &Config) -> Option<String> {
 }
 
 /// What is the machine's own affair: the remote can be asked all the same.
-const OWN: [&str; 4] = ["path", "git_dir", "hooks", "health"];
+const OWN: [&str; 5] = ["path", "git_dir", "releases", "hooks", "health"];
 
 /// Ask the remotes of triggers whose fetches would begin, and give the exit status.
 fn ask_all(config: &Config, findings: &[Finding]) -> u8 {

@@ -82,14 +82,3 @@ pub enum OnFailure {
     /// It stays.
     Keep,
 }
-
-/// When in a run a hook is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// In a new release, before it is live.
-    Build,
-    /// Once the commit is live.
-    Live,
-    /// Once a run has failed that had the lock, or was rolled back.
-    Failed,
-}

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use super::{Allow, At, Check, Health, OnFailure, Site};
+use super::{Allow, At, Check, Health, Hook, OnFailure, Site};
 use crate::{
     base::{
         address::{Address, TcpAddr},
@@ -221,81 +220,6 @@ impl Target {
 pub const SAME_PATH: &str = "give one another path; or give both the same repo, releases, git_dir, remote, clean and \
                              keep: then they deploy different revisions of one repository, one at a time";
 
-/// A program that runs after an update.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Hook {
-    /// A program with its arguments; no shell is involved.
-    Exec {
-        /// The program and its arguments; never empty.
-        run: Vec<String>,
-        /// On which runs.
-        when: When,
-        /// It is killed after that long.
-        timeout: Duration,
-        /// Added to its environment.
-        user_env: BTreeMap<String, String>,
-        /// When in a run.
-        at: At,
-    },
-    /// The repository's own `hooks/post-checkout`, if it is there and executable.
-    PostCheckout,
-}
-
-impl Hook {
-    /// When in a run it is started. What is git's own runs once files are checked out.
-    pub fn at(&self) -> At {
-        match self {
-            Self::Exec { at, .. } => *at,
-            Self::PostCheckout => At::Live,
-        }
-    }
-
-    /// Whether it runs even if nothing has changed.
-    pub fn is_for_every_run(&self) -> bool {
-        matches!(
-            self,
-            Self::Exec {
-                when: When::Always,
-                ..
-            }
-        )
-    }
-}
-
-/// The values of `user_env` are not shown: somebody may keep a secret there.
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exec {
-                run,
-                when,
-                timeout,
-                user_env,
-                at,
-            } => f
-                .debug_struct("Exec")
-                .field("run", run)
-                .field("when", when)
-                .field("timeout", timeout)
-                .field("user_env", &user_env.keys())
-                .field("at", at)
-                .finish(),
-            Self::PostCheckout => f.write_str("PostCheckout"),
-        }
-    }
-}
-
-/// On which runs a hook is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// When the run changed the worktree, or the hooks have not yet succeeded for its commit.
-    Changed,
-    /// On every run.
-    Always,
-}
-
-/// How long a hook may take if the configuration does not say.
-pub const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a run may take if the configuration does not say.
 pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 

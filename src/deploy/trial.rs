@@ -1,4 +1,5 @@
-//! What a run of a trigger needs of this machine, tried before there is a run: nothing is written, locked or sent.
+//! What a run of a trigger needs of this machine, tried before there is a run: nothing is locked or sent, and nothing
+//! written but two directories for a moment, where directories are to be exchanged.
 
 use std::{
     env,
@@ -7,13 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod exchange;
+
 use super::{hook, place};
 use crate::{
     base::{
         access,
         fault::{Blame, Failure, Kind, one_line},
     },
-    config::{Check, Health, Hook, Site, Target},
+    config::{Hook, Live, Site, Target},
     git::transport::{self, Unusable},
 };
 
@@ -48,6 +51,19 @@ enum Error {
     Look {
         /// The path.
         path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its file system cannot exchange directories.
+    #[error("two directories in {path} cannot be exchanged, as live: Exchange({live:?}) wants it: {source}")]
+    #[diagnostic(help(
+        "write live: Symlink({live:?}), or let `path` name a place on ext4, XFS, Btrfs or tmpfs"
+    ))]
+    Exchange {
+        /// Where it was tried.
+        path: PathBuf,
+        /// The name of what is live.
+        live: String,
         /// Why.
         source: io::Error,
     },
@@ -86,13 +102,7 @@ pub fn unusable(target: &Target) -> Vec<Unusable> {
     found.extend(source(target).map(|failure| ("repo", failure)));
     found.extend(of_site(target));
     let hooks = target.hooks.iter().map(|hook| ("hooks", hook));
-    let asked = match &target.health {
-        Some(Health {
-            check: Check::Exec(hook),
-            ..
-        }) => Some(("health", hook)),
-        _ => None,
-    };
+    let asked = target.asked().map(|hook| ("health", hook));
     let programs = hooks.chain(asked);
     found.extend(programs.filter_map(|(field, hook)| Some((field, program(hook, target)?))));
     found
@@ -118,12 +128,28 @@ fn of_site(target: &Target) -> Vec<Unusable> {
         add(field, directory(&git_dir));
     }
     add(field, lock(site));
-    if found.is_empty()
-        && let Err(err) = place::find(target)
-    {
+    if !found.is_empty() {
+        return found;
+    }
+    if let Err(err) = place::find(target) {
         found.push((field, Failure::of(&err)));
+    } else if let Err(err) = exchanged(site) {
+        found.push(("releases", Failure::of(&err)));
     }
     found
+}
+
+/// Whether releases can become live as they are to.
+fn exchanged(site: &Site) -> Result<(), Error> {
+    let Some(Live::Exchange(live)) = site.releases.as_ref().map(|releases| &releases.live) else {
+        return Ok(());
+    };
+    let path = site.root().as_path();
+    exchange::tried(path).map_err(|source| Error::Exchange {
+        path: path.into(),
+        live: live.clone(),
+        source,
+    })
 }
 
 /// Whether the directory `path` can be written, or made.

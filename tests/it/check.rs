@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
+    process::Command,
 };
 
 use rustix::process::geteuid;
@@ -302,4 +303,44 @@ fn a_revision_has_to_be_at_the_remote() {
             .next()
             .is_none()
     );
+}
+
+/// Whether the file system can exchange directories is tried, and nothing is left of that.
+#[test]
+fn directories_are_exchanged_on_trial() {
+    let world = World::new();
+    world.source().commit([("a", file("1"))]);
+    let site = world.path("site");
+    fs::create_dir(&site).unwrap();
+    world.config("releases: (live: Exchange(\"www\"))");
+    let ended = world.run(["check"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    assert_eq!(fs::read_dir(&site).unwrap().count(), 0);
+    if !machine::have("strace") {
+        return;
+    }
+    let dirs = std::env::var_os("PATH").unwrap();
+    let strace = std::env::split_paths(&dirs).map(|dir| dir.join("strace"));
+    let mut command = Command::new(strace.into_iter().find(|path| path.is_file()).unwrap());
+    command.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=renameat2:error=EINVAL",
+    ]);
+    command.args([env!("CARGO_BIN_EXE_gitsocket"), "check"]);
+    let ended = Ended::from(command.env_clear().current_dir(world.path(".")).output().unwrap());
+    if !machine::may_trace(&ended.err) {
+        return;
+    }
+    assert_eq!(ended.exit, 2, "{ended:?}");
+    let line = ended.err.lines().next().unwrap();
+    assert!(line.starts_with("site: releases: two directories in "), "{line}");
+    assert!(
+        line.ends_with("Btrfs or tmpfs)") && line.contains("Symlink(\"www\")"),
+        "{line}"
+    );
+    assert_eq!(fs::read_dir(&site).unwrap().count(), 0);
 }

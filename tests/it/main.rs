@@ -44,6 +44,8 @@ mod overdue;
 mod planted;
 mod processes;
 mod project;
+mod releases;
+mod releases_model;
 mod remotes;
 mod rollback;
 mod sandbox;

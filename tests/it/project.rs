@@ -45,37 +45,68 @@ fn every_file_has_a_first_line() {
     }
 }
 
-/// Who has only the program and the README has the units, too.
+/// Who has only the program and the pages has the files, too.
 #[test]
-fn the_readme_holds_the_units() {
+fn the_pages_hold_the_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    for unit in ["gitsocket.service", "gitsocket.socket"] {
-        let block = readme
-            .split(&format!("`/etc/systemd/system/{unit}`:\n\n```ini\n"))
+    for (page, installed, file) in [
+        (
+            "README.md",
+            "systemd/system/gitsocket.service",
+            "systemd/gitsocket.service",
+        ),
+        (
+            "README.md",
+            "systemd/system/gitsocket.socket",
+            "systemd/gitsocket.socket",
+        ),
+        (
+            "docs/recipes.md",
+            "systemd/system/site-restart.path",
+            "systemd/site-restart.path",
+        ),
+        (
+            "docs/recipes.md",
+            "systemd/system/site-restart.service",
+            "systemd/site-restart.service",
+        ),
+        (
+            "docs/recipes.md",
+            "polkit-1/rules.d/50-gitsocket.rules",
+            "polkit/50-gitsocket.rules",
+        ),
+    ] {
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|err| panic!("{path:?}: {err}"));
+        let text = read(&root.join(page));
+        let block = text
+            .split(&format!("`/etc/{installed}`:\n\n```"))
             .nth(1)
-            .unwrap_or_else(|| panic!("no block for {unit}"));
+            .unwrap_or_else(|| panic!("{page} has no block for {installed}"));
+        let (_, block) = block.split_once('\n').unwrap();
         let block = block.split("```").next().unwrap();
-        let text = fs::read_to_string(root.join("packaging/systemd").join(unit)).unwrap();
+        let text = read(&root.join("packaging").join(file));
+        let first = text.lines().next().unwrap();
+        assert!(first.ends_with(&format!("/etc/{installed}")), "{file}: {first}");
         let lines = |text: &str| -> Vec<String> {
             text.lines()
-                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .filter(|line| !line.is_empty() && !line.starts_with(['#', '/']))
                 .map(str::to_owned)
                 .collect()
         };
-        assert_eq!(lines(block), lines(&text), "{unit}");
+        assert_eq!(lines(block), lines(&text), "{page}: {file}");
     }
 }
 
-/// The configurations in the README and for Kubernetes are right.
+/// The configurations in the pages and for Kubernetes are right.
 #[test]
 fn documented_configurations_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let whole = readme
-        .split("```ron\n(\n")
-        .skip(1)
-        .map(|rest| format!("(\n{}", rest.split("```").next().unwrap()));
+    let pages = ["README.md", "docs/releases.md", "docs/recipes.md"];
+    let pages = pages.map(|page| fs::read_to_string(root.join(page)).unwrap());
+    let whole = pages.iter().flat_map(|page| {
+        let blocks = page.split("```ron\n(\n").skip(1);
+        blocks.map(|rest| format!("(\n{}", rest.split("```").next().unwrap()))
+    });
     let yaml = fs::read_to_string(root.join("packaging/kubernetes/sidecar.yaml")).unwrap();
     let block = yaml.split("config.ron: |\n").nth(1).unwrap();
     let block: String = block
@@ -101,7 +132,7 @@ fn documented_configurations_are_right() {
         assert!(is_right, "{text}{said}");
         checked += 1;
     }
-    assert!(checked >= 2, "{checked}");
+    assert!(checked >= 6, "{checked}");
 }
 
 /// The configuration at the top works as it stands, in a copy of the project's files.

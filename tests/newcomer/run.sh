@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What somebody does who has the static binary and the README: follows "Install", step by step, on a machine of their own.
+# What somebody does who has the static binary and the README: follows "Install", step by step, on a machine of their own; then
+# docs/recipes.md, so that a hook restarts a service.
 #
 # `tests/newcomer/run.sh PROGRAM [README]`. The commands, units and the configuration are taken from the README; nothing else is
 # done inside but to be the forge and its people. The machine is a systemd of its own, in new namespaces, whose /etc, /usr/local,
@@ -35,6 +36,16 @@ awk -v dir="$dir" '
     block { print > (dir "/file" file) }
     /^# / { sub("^# ", ""); print > (dir "/step" step) }
 ' "$readme"
+# From the recipes: the files, and the commands of each way.
+awk -v dir="$dir" '
+    /^### / { way = tolower($NF); sub("unit", "path", way) }
+    /^`\/etc\/.*`:$/ { file = substr($0, 2, length($0) - 3); gsub("/", "%", file) }
+    /^```(ini|js)$/ { block = 1; next }
+    /^```/ { block = 0; next }
+    block { print > (dir "/recipe" file) }
+    /^# / && way { sub("^# ", ""); print > (dir "/way-" way) }
+' "$here/../../docs/recipes.md"
+for way in path polkit; do [ -s "$dir/way-$way" ] || { echo "the recipes have no commands for $way"; exit 1; }; done
 for step in 1 2 4 6; do [ -s "$dir/step$step" ] || { echo "the README has no commands in step $step"; exit 1; }; done
 
 # A service that hangs must not hold this for ever.

@@ -8,11 +8,11 @@ use std::{
 
 use ureq::http::Uri;
 
-use super::{hook, target::TriggerFields};
+use super::hook;
 use crate::{
     base::address::TcpAddr,
     config::{
-        At, Check, Health, Hook, Live, OnFailure, Releases, Shared,
+        At, Check, Clean, Health, Hook, Live, OnFailure, Releases, Shared,
         form::{
             Choice, DURATION, Form, Given, Kind, Problem, Read, Value, code, fields, filled, show_duration,
             span_of_time, unusable_duration,
@@ -142,29 +142,34 @@ pub(super) fn on_failure(given: &Given<'_, OnFailure>, releases: Option<&Release
 }
 
 /// Some fields have no place beside `releases`, and some none without it.
-pub(super) fn fit(form: &mut Form<'_>, fields: &TriggerFields<'_>) {
-    if !fields.releases.is_there() {
-        built_in_place(form, fields);
+pub(super) fn fit(
+    form: &mut Form<'_>,
+    releases: &Given<'_, Releases>,
+    (clean, keep): (&Given<'_, Clean>, &Given<'_, ()>),
+    hooks: &Given<'_, Vec<hook::Placed>>,
+) {
+    if !releases.is_there() {
+        built_in_place(form, hooks);
         return;
     }
     for (is_there, at, name) in [
-        (fields.clean.is_there(), &fields.clean.name_at, "clean"),
-        (fields.keep.is_there(), &fields.keep.name_at, "keep"),
+        (clean.is_there(), &clean.name_at, "clean"),
+        (keep.is_there(), &keep.name_at, "keep"),
     ] {
         if is_there {
             let message = format!(
                 "`{name}` has no place beside `releases`: a new release holds its commit and no more"
             );
             let problem = Problem::at(at.clone(), message)
-                .also(fields.releases.name_at.clone(), "each deploy has a tree of its own")
+                .also(releases.name_at.clone(), "each deploy has a tree of its own")
                 .help(r#"remove it, and name what all releases have in common: releases: (shared: ["uploads/"])"#);
             form.problems.push(problem);
         }
     }
 }
 
-fn built_in_place(form: &mut Form<'_>, fields: &TriggerFields<'_>) {
-    let hooks = fields.hooks.value.iter().flatten();
+fn built_in_place(form: &mut Form<'_>, hooks: &Given<'_, Vec<hook::Placed>>) {
+    let hooks = hooks.value.iter().flatten();
     for (_, at) in hooks.filter(|(hook, _)| matches!(hook, Hook::Exec { at: At::Build, .. })) {
         let problem = Problem::at(
             at.clone(),

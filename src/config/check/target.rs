@@ -134,7 +134,12 @@ pub(super) fn target(
     let keep = keep(form, &fields.keep, fields.path.value.as_ref());
     let allow = allow::allow(form, &fields.allow, no_token);
     let operate = allow::operate(form, &fields.operate, no_token);
-    releases::fit(form, &fields);
+    releases::fit(
+        form,
+        &fields.releases,
+        (&fields.clean, &fields.keep),
+        &fields.hooks,
+    );
     credentials_fit(form, &fields.repo, &fields.auth, &fields.tls);
     not_itself(form, &fields);
     let (path_at, git_dir_at) = (fields.path.at(), fields.git_dir.at());

@@ -11,14 +11,14 @@ use rustix::{
     io::Errno,
 };
 
-use super::id::{Id, Invalid};
+use super::{
+    DIR,
+    id::{Id, Invalid},
+};
 use crate::{
     base::{control, identity::Identity},
     config::{Live, Releases, Site},
 };
-
-/// The directory in a trigger's path that releases are in.
-const RELEASES: &str = "releases";
 
 /// A release. Whoever knows its name, and whether it is live, knows where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Placed {
     fn below(&self, releases: &Releases) -> PathBuf {
         match &releases.live {
             Live::Exchange(name) if self.is_live => name.into(),
-            _ => Path::new(RELEASES).join(self.id.as_str()),
+            _ => Path::new(DIR).join(self.id.as_str()),
         }
     }
 
@@ -58,7 +58,7 @@ impl Placed {
 
     /// Where the one before it is.
     pub fn previous(&self, site: &Site) -> Option<PathBuf> {
-        let releases = site.path.as_path().join(RELEASES);
+        let releases = site.path.as_path().join(DIR);
         self.previous.as_ref().map(|id| releases.join(id.as_str()))
     }
 
