@@ -219,7 +219,10 @@ impl Test {
                 (None, 0)
             }
             Step::Run => (Some(self.world.run(["once", "site"])), self.model.run(false)),
-            Step::Retry => (Some(self.world.run(["once", "--retry", "site"])), self.model.run(true)),
+            Step::Retry => (
+                Some(self.world.run(["once", "--retry", "site"])),
+                self.model.run(true),
+            ),
             Step::Rollback => (
                 Some(self.world.run(["once", "--rollback", "site"])),
                 self.model.rollback(),
@@ -243,7 +246,10 @@ impl Test {
         let site = self.world.path("site");
         let number = |dir: &Path| fs::read_to_string(dir.join("number")).unwrap_or_default();
         let model = &self.model;
-        let live = model.live_commit().map(|commit| commit.to_string()).unwrap_or_default();
+        let live = model
+            .live_commit()
+            .map(|commit| commit.to_string())
+            .unwrap_or_default();
         assert_eq!(number(&site.join("current")), live, "{what}");
         let mut expected: Vec<&str> = Vec::new();
         if let Some(commit) = model.live_commit() {
