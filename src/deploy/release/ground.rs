@@ -20,6 +20,10 @@ use rustix::{
 use super::{DIR, Error, exchange, id::Id, record::Directory};
 use crate::base::descent;
 
+mod calls;
+pub(super) use calls::make_dir;
+use calls::{gone, rename_new};
+
 /// How many names of `releases` are looked at: 102 trees are ours.
 const MAX_NAMES: usize = 10_000;
 /// What a new link is called until it gets its place, before the name that it gets.
@@ -416,37 +420,5 @@ fn what(kind: FileType) -> &'static str {
         FileType::RegularFile => "a file",
         FileType::Directory => "a directory",
         _ => "something special",
-    }
-}
-
-/// Make the directory `name` with all permissions but those in `umask`; that it is there is an error.
-pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &[u8], umask: u32) -> io::Result<()> {
-    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !umask))?;
-    let fd = descent::open_dir(parent, name)?;
-    let now = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
-    // The process has a umask of its own. A set-group-id bit that the parent handed down stays.
-    let want = (now & 0o7000) | (0o777 & !umask);
-    if now != want {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
-    }
-    Ok(())
-}
-
-/// Rename, and replace nothing.
-fn rename_new(from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8])) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
-        // A file system that does not know it. Under the lock, nobody else puts something there.
-        Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(to.0, to.1, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(_) => rustix::fs::renameat(from.0, from.1, to.0, to.1),
-        },
-        renamed => renamed,
-    }
-}
-
-fn gone(err: io::Error) -> io::Result<()> {
-    match err.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(err),
     }
 }
