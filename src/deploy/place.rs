@@ -96,7 +96,7 @@ pub enum Error {
     )]
     #[diagnostic(help(
         "let the trigger's `git_dir` name a place where nothing is yet; or, if it is this worktree's, type: \
-         git --git-dir={git_dir} config core.worktree {path}"
+         git --git-dir={git_dir} config {setting} {path}"
     ))]
     Foreign {
         /// The git directory.
@@ -105,6 +105,8 @@ pub enum Error {
         path: AbsPath,
         /// The worktree that it says it belongs to.
         worktree: Option<PathBuf>,
+        /// What says so.
+        setting: String,
     },
     /// There are two git directories.
     #[error("{path} has a .git, but the trigger's `git_dir` is {git_dir}; nothing was touched")]
@@ -337,6 +339,10 @@ fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
             git_dir: apart.clone(),
             path: target.site.root().clone(),
             worktree,
+            setting: match target.site.releases {
+                Some(_) => releases::SETTING.join("."),
+                None => "core.worktree".into(),
+            },
         }),
     }
 }

@@ -9,6 +9,7 @@
 //! | [`id`] | the name of a release |
 //! | [`record`] | what is remembered of trees, before each step that changes what one is |
 //! | [`trees`] | which trees stay, which is the spare one, and which to go back to |
+//! | [`exchange`] | whether directories can change places here |
 //! | [`ground`] | the directories, by descriptors: listing, renaming, the switch |
 //! | [`shared`] | links to what all releases share |
 //! | [`built`] | what Build has left |
@@ -18,6 +19,7 @@
 
 pub mod built;
 mod error;
+pub mod exchange;
 pub mod ground;
 pub mod id;
 pub mod list;

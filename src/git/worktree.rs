@@ -205,13 +205,7 @@ fn update_from(
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
-    for path in &found.modes {
-        let opened = cx.dirs.get(path.as_bstr()).and_then(|dir| match dir {
-            Some(dir) => dirs::open_up(dir, options.umask),
-            None => Ok(()),
-        });
-        opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
-    }
+    open_up(&mut cx, &found)?;
     let head = match whose {
         // What was staged is compared as what others have written; if something is left of an update, that is not known.
         Whose::Ours => match old.may_have_staged()
@@ -280,6 +274,19 @@ fn update_from(
             Err(err.with(&done.lost))
         }
     }
+}
+
+/// Let directories of a tree that is ours alone have the permissions of new ones.
+fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
+    for path in &found.modes {
+        let umask = cx.options.umask;
+        let opened = cx.dirs.get(path.as_bstr()).and_then(|dir| match dir {
+            Some(dir) => dirs::open_up(dir, umask),
+            None => Ok(()),
+        });
+        opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
+    }
+    Ok(())
 }
 
 /// Stat data that entries of the new index get.

@@ -53,6 +53,7 @@ mod setup;
 mod shallow;
 mod soak;
 mod source;
+mod stages;
 mod status;
 mod strangers;
 mod stress;

@@ -730,7 +730,7 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
     let mut source = world.source();
     let build = world.script(
         "build",
-        "mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
+        "export PATH=/usr/bin:/bin; mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
     );
     world.config(&format!(
         "releases: (keep: 1), hooks: [Exec(run: [{build:?}], at: Build)]"
@@ -819,4 +819,48 @@ fn a_shallow_clone_keeps_what_releases_are_mended_from() {
             &["fsck", "--strict", "--no-dangling"],
         );
     }
+}
+
+/// A tree more does not fit: that is said before anything is written, and what is said to do works.
+#[test]
+fn a_release_that_does_not_fit() {
+    let world = World::new();
+    let mut source = world.source();
+    let Some(_disk) = world::machine::Disk::mount(&world.path("disk"), 14 * 1024) else {
+        return;
+    };
+    let configure = |keep: usize| {
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\", releases: (keep: {keep})),"
+        ));
+    };
+    let mut random = vec![0; 3_000_000];
+    fastrand::Rng::with_seed(1).fill(&mut random);
+    let commit = |source: &mut Source, n: usize| {
+        source.commit([("big", Entry::File(random.clone())), ("n", file(&n.to_string()))]);
+    };
+    configure(3);
+    let mut n = 0;
+    let full = loop {
+        commit(&mut source, n);
+        let ended = world.run(["once", "site"]);
+        if ended.exit != 0 {
+            break ended;
+        }
+        n += 1;
+        assert!(n < 5, "the disk is larger than it was to be");
+    };
+    assert_eq!(n, 3, "{full:?}");
+    assert!(
+        last(&full).starts_with("error site resources: the disk that "),
+        "{full:?}"
+    );
+    assert!(last(&full).contains("lower `keep`"), "{full:?}");
+    let number = || fs::read_to_string(world.path("disk/site/current/n")).unwrap();
+    assert_eq!(number(), (n - 1).to_string());
+    let releases = || fs::read_dir(world.path("disk/site/releases")).unwrap().count();
+    assert_eq!(releases(), n);
+    configure(1);
+    world.deploy();
+    assert_eq!(number(), n.to_string());
 }

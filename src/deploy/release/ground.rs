@@ -17,8 +17,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DIR, Error, id::Id, record::Directory};
+use super::{DIR, Error, exchange, id::Id, record::Directory};
 use crate::base::descent;
+
+mod calls;
+pub(super) use calls::make_dir;
+use calls::{gone, rename_new};
 
 /// How many names of `releases` are looked at: 102 trees are ours.
 const MAX_NAMES: usize = 10_000;
@@ -293,6 +297,11 @@ impl Ground {
         }
     }
 
+    /// What was made to try that, and has been left by a killed run, goes.
+    pub fn clear_tried(&self, live: &str) {
+        exchange::clear(self.root.as_fd(), &format!("{NEW}{live}"));
+    }
+
     fn new_link(&self, id: &Id, live: &str) -> Result<String, Error> {
         let new = format!("{NEW}{live}");
         let at = self.path.join(&new);
@@ -313,17 +322,25 @@ impl Ground {
 
     fn exchange(&self, (dir, name): (BorrowedFd<'_>, &[u8]), live: &str) -> Result<(), Error> {
         let exchanged = rustix::fs::renameat_with(dir, name, &self.root, live, RenameFlags::EXCHANGE);
-        exchanged.map_err(|errno| {
-            let path = self.path.join(live);
-            match errno {
-                Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Error::Exchange {
-                    path: path.display().to_string(),
-                    name: live.into(),
-                    source: errno.into(),
-                },
-                _ => Error::io("exchange a release for", &path)(errno.into()),
-            }
-        })
+        exchanged.map_err(|errno| self.not_exchanged(live, errno.into()))
+    }
+
+    /// Try whether directories can change places with `live`.
+    pub fn try_exchange(&self, live: &str) -> Result<(), Error> {
+        exchange::tried(&self.path, &format!("{NEW}{live}")).map_err(|err| self.not_exchanged(live, err))
+    }
+
+    fn not_exchanged(&self, live: &str, source: io::Error) -> Error {
+        let path = self.path.join(live);
+        let is = |errno: Errno| source.raw_os_error() == Some(errno.raw_os_error());
+        match [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
+            true => Error::Exchange {
+                path: path.display().to_string(),
+                name: live.into(),
+                source,
+            },
+            false => Error::io("exchange a release for", &path)(source),
+        }
     }
 
     /// Let the tree `id` be at `live`, where nothing is.
@@ -355,40 +372,6 @@ impl Ground {
                 _ => Err(err),
             })
             .map_err(Error::io("have the switch on the disk in", &self.path))
-    }
-}
-
-/// Try whether directories in `path` can change places, as `live` is to. What is made for that is removed. Where nothing can be made,
-/// that is for others to say.
-pub fn try_exchange(path: &Path, live: &str) -> Result<(), Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
-        return Ok(());
-    };
-    // What a killed process has left of them goes, too.
-    let names = ["a", "b"].map(|name| format!("{NEW}try-{name}"));
-    let remove = || {
-        for name in &names {
-            rustix::fs::unlinkat(&root, name.as_str(), AtFlags::REMOVEDIR).ok();
-        }
-    };
-    remove();
-    let are_made = names
-        .iter()
-        .all(|name| rustix::fs::mkdirat(&root, name.as_str(), Mode::RWXU).is_ok());
-    let [a, b] = &names;
-    let tried = match are_made {
-        true => rustix::fs::renameat_with(&root, a.as_str(), &root, b.as_str(), RenameFlags::EXCHANGE),
-        false => Ok(()),
-    };
-    remove();
-    match tried {
-        Err(errno @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => Err(Error::Exchange {
-            path: path.join(live).display().to_string(),
-            name: live.into(),
-            source: errno.into(),
-        }),
-        _ => Ok(()),
     }
 }
 
@@ -437,37 +420,5 @@ fn what(kind: FileType) -> &'static str {
         FileType::RegularFile => "a file",
         FileType::Directory => "a directory",
         _ => "something special",
-    }
-}
-
-/// Make the directory `name` with all permissions but those in `umask`; that it is there is an error.
-pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &[u8], umask: u32) -> io::Result<()> {
-    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !umask))?;
-    let fd = descent::open_dir(parent, name)?;
-    let now = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
-    // The process has a umask of its own. A set-group-id bit that the parent handed down stays.
-    let want = (now & 0o7000) | (0o777 & !umask);
-    if now != want {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
-    }
-    Ok(())
-}
-
-/// Rename, and replace nothing.
-fn rename_new(from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8])) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
-        // A file system that does not know it. Under the lock, nobody else puts something there.
-        Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(to.0, to.1, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(_) => rustix::fs::renameat(from.0, from.1, to.0, to.1),
-        },
-        renamed => renamed,
-    }
-}
-
-fn gone(err: io::Error) -> io::Result<()> {
-    match err.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(err),
     }
 }

@@ -16,7 +16,7 @@ use gix::{ObjectId, bstr::BString};
 
 use super::{
     DIR, Error, built,
-    ground::{self, Current, Ground},
+    ground::{Current, Ground},
     id::Id,
     record::{Record, Tree},
     shared,
@@ -314,7 +314,7 @@ impl<'a> Yard<'a> {
             (Live::Symlink(name), ..) => ground.link(id, name)?,
             (Live::Exchange(name), Current::Nothing, _) => {
                 // Now, while nothing else would be in the way of a link.
-                ground::try_exchange(self.site.path.as_path(), name)?;
+                ground.try_exchange(name)?;
                 ground.appear(id, name)?;
             }
             (Live::Exchange(name), Current::Dir(_), Some(old)) => {

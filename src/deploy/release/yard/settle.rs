@@ -32,10 +32,10 @@ impl Yard<'_> {
         if dry_run {
             return Ok(());
         }
-        if let Some(dir) = left
-            && let Some(tree) = self.record.tree_at(dir)
-        {
-            ground.settle_new(name, &tree.id)?;
+        match left.map(|dir| self.record.tree_at(dir)) {
+            Some(Some(tree)) => ground.settle_new(name, &tree.id)?,
+            Some(None) => ground.clear_tried(name),
+            None => {}
         }
         if let (Some(live), Current::Dir(_)) = (&self.live, &self.seen) {
             ground.unlink(live)?;
