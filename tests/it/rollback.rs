@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
     process::Stdio,
 };
 
@@ -36,6 +37,7 @@ impl Ward {
         let hook = self.world.script(
             "hook",
             "read x < a; echo \"$GITSOCKET_OLD $GITSOCKET_NEW $x\" >> ../log
+             [ -e ../wait ] && read y < ../go
              while read -r line; do echo \"$line\" >> ../log; done < \"$GITSOCKET_CHANGED_FILES\"
              [ -e ../ill ] && exit 4
              case $x in sick*) exit 3;; esac",
@@ -676,6 +678,105 @@ fn killed_on_the_way_back() {
         git(&ward.world.path("site"), &["fsck", "--strict"]);
         assert_eq!(git(&ward.world.path("site"), &["status", "--porcelain"]), "");
     }
+}
+
+/// Two who want the same get the same; what else is asked for is done in its order, or refused.
+#[test]
+fn what_is_asked_for_at_once() {
+    let mut ward = Ward::new("");
+    let commits = ["0", "1", "2"].map(|text| {
+        let commit = ward.push(text);
+        ward.world.deploy();
+        commit
+    });
+    ward.world.fifo("go");
+    ward.world.write("wait", "");
+    let daemon = ward.world.daemon();
+    let ask = |request: &str| {
+        let mut stream = daemon.connect();
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        BufReader::new(stream)
+    };
+    let line = |reader: &mut BufReader<UnixStream>, text: &str| {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(reader.read_line(&mut line).unwrap(), 0, "it ended without {text}");
+        }
+        line
+    };
+    let mut first = ask("rollback site");
+    line(&mut first, "hook ");
+    let mut same = ask("rollback site");
+    let mut update = ask("site");
+    line(&mut update, "queued");
+    // Behind the update, and with it all places are taken.
+    let mut retry = ask("retry site");
+    line(&mut retry, "queued");
+    let refused = daemon.say(format!("rollback site {}\n", commits[0]));
+    assert!(
+        refused.starts_with("error site busy: a retry of site waits already ("),
+        "{refused}"
+    );
+    let accepted = daemon.say("{\"op\":\"retry\",\"name\":\"site\",\"wait\":false}\n");
+    assert!(accepted.contains("\"outcome\":\"accepted\""), "{accepted}");
+    let status = ward.status(&daemon);
+    let tasks: Vec<_> = status["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| &run["task"])
+        .collect();
+    assert_eq!(tasks, [&json!("rollback"), &Value::Null, &json!("retry")]);
+    fs::remove_file(ward.world.path("wait")).unwrap();
+    fs::write(ward.world.path("go"), "\n").unwrap();
+    let back = format!("ok site {}..{}\n", commits[2], commits[1]);
+    assert_eq!(
+        [line(&mut first, "ok site"), line(&mut same, "ok site")],
+        [back.clone(), back]
+    );
+    assert!(line(&mut update, "error site").starts_with("error site held: "));
+    assert_eq!(
+        line(&mut retry, "ok site"),
+        format!("ok site {}..{}\n", commits[1], commits[2])
+    );
+}
+
+/// A daemon that is killed while hooks run for the way back finishes it when it is started.
+#[test]
+fn a_way_back_is_finished_at_the_start() {
+    let mut ward = Ward::new("");
+    let [old, new] = ["0", "1"].map(|text| {
+        let commit = ward.push(text);
+        ward.world.deploy();
+        commit
+    });
+    ward.world.fifo("go");
+    ward.world.write("wait", "");
+    let start = || Daemon::start_with(&ward.world, &[], &[("STATE_DIRECTORY", ward.world.path("state"))]);
+    let mut daemon = start();
+    let mut stream = daemon.connect();
+    stream.write_all(b"rollback site\n").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("hook ")));
+    daemon.child.kill().unwrap();
+    daemon.wait();
+    assert_eq!(ward.head(), old);
+    ward.log();
+    fs::remove_file(ward.world.path("wait")).unwrap();
+    daemon = start();
+    daemon.wait_for("error site held: ");
+    assert_eq!(ward.log(), [format!("{new} {old} 0"), "a".into()]);
+    let status = ward.status(&daemon);
+    assert_eq!(
+        (&status["failing"], &status["hooks_owed"]),
+        (&Value::Null, &json!(false)),
+        "{status}"
+    );
+    assert_eq!(status["commit"].as_str().unwrap()[..7], old);
+    let runs = daemon.say("log site\n");
+    assert!(last_line(&daemon.say("site\n")).starts_with("error site held: "));
+    assert_eq!(daemon.say("log site\n"), runs);
 }
 
 /// Triggers that were called so before there were these words.

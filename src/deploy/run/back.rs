@@ -187,24 +187,39 @@ pub(super) fn stop_at_held(
     Err(ended(under_way, (live, kind, held.message), went, reached))
 }
 
-/// What is live is good, unless it was known to be before this run, as was the commit `before` it.
+/// `commit` is live and good. `before` this run, that was known of another one.
 pub(super) fn remember(
     repo: &gix::Repository,
-    target: &Target,
+    under_way: &UnderWay<'_>,
     (before, commit): (Option<ObjectId>, ObjectId),
-) -> Result<(), refs::Error> {
+    reached: &Reached,
+) {
     if before == Some(commit) {
-        return Ok(());
+        return;
     }
+    let writer = writer(under_way.target);
     let mut good = Good::of(repo);
-    // The version before did not write it down.
-    if let Some(before) = before
-        && good.commits().next().is_none()
-        && repo.has_object(before)
-    {
-        good.push(before, &writer(target))?;
+    // The version before did not write it down, or a run was killed before it could.
+    let was_live = before.filter(|before| reached.old == Some(*before) && repo.has_object(*before));
+    let written = match was_live {
+        Some(before) if good.commits().all(|good| good != before) => good.push(before, &writer),
+        _ => Ok(()),
+    };
+    told(
+        under_way,
+        commit,
+        written.and_then(|()| good.push(commit, &writer)),
+    );
+}
+
+/// Say that it could not be `written` that `commit` is good: the deploy is none the worse.
+fn told(under_way: &UnderWay<'_>, commit: ObjectId, written: Result<(), refs::Error>) {
+    if let Err(err) = written {
+        under_way.context.events.warn(format!(
+            "cannot remember that {} is good, so that it could be gone back to: {err}",
+            short(commit)
+        ));
     }
-    good.push(commit, &writer(target))
 }
 
 /// Let `left` be held, as `live` is to be live instead.
@@ -282,7 +297,10 @@ fn go(
         reached,
     )?;
     match stage.is_in_place() {
-        true => Good::of(repo).return_to(commit, left, &writer(target))?,
+        true => {
+            let returned = Good::of(repo).return_to(commit, left, &writer(target));
+            told(under_way, commit, returned);
+        }
         false => build::good(repo, (under_way, stage), reached)?,
     }
     heal::finish(repo.git_dir());
