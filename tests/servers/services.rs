@@ -2,7 +2,6 @@
 //! `health` asks that. Meanwhile a visitor is never without a page.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     process::Command,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use super::{
-    foreign::{Server, find, free_port},
+    foreign::{Server, find},
     last_line,
     nginx::Nginx,
     source::file,
