@@ -107,7 +107,8 @@ else
     echo 'NOT CHECKED: the rule for polkit; polkit is not here'
 fi
 
-# docs/releases.md: from in place to releases, with what `check` says is to be typed; the trigger has a git directory apart.
+# docs/releases.md: from in place to releases, with what `check` says is to be typed; the trigger has a git directory apart, and
+# hooks are inside of the sandbox.
 page() { for i in 1 2 3; do echo "$1"; done >"$forge/work/index.html"; [ "$2" = sick ] && rm -f "$forge/work/healthz" || echo well >"$forge/work/healthz"; git -C "$forge/work" add -A; commit "$1"; }
 cat >/etc/systemd/system/site.service <<UNIT
 [Service]
@@ -120,7 +121,7 @@ systemctl stop site.service
 fields='releases: (), health: (check: Http("http://127.0.0.1:8080/healthz"), within: "5s", every: "100ms", after: "1s"),'
 fields+='hooks: [Exec(run: ["/bin/grep", "-q", "1", "index.html"], at: Build), Exec(run: ["/usr/bin/touch", "/srv/site/shared/restart"])],'
 chgrp gitsocket /etc/gitsocket/site_ed25519 && chmod 640 /etc/gitsocket/site_ed25519
-sed "s|path: \"/srv/site\",|& $fields|; s|\$CREDENTIALS_DIRECTORY|/etc/gitsocket|" "$dir/config.good" >/etc/gitsocket/config.ron
+sed "s|path: \"/srv/site\",|& $fields|; s|\$CREDENTIALS_DIRECTORY|/etc/gitsocket|; s|^(|( sandbox: BestEffort,|" "$dir/config.good" >/etc/gitsocket/config.ron
 page v1 well
 said="$(runuser -u gitsocket -- gitsocket check -c /etc/gitsocket/config.ron 2>&1)" && { echo "check lets one layout become the other"; exit 1; }
 echo "$said"
