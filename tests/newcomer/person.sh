@@ -126,11 +126,12 @@ page v1 well
 said="$(runuser -u gitsocket -- gitsocket check -c /etc/gitsocket/config.ron 2>&1)" && { echo "check lets one layout become the other"; exit 1; }
 echo "$said"
 systemctl reload gitsocket.service && { echo "a reload lets one layout become the other"; exit 1; }
+systemctl stop gitsocket.socket gitsocket.service
 . <(grep -o 'type: [^;]*;' <<<"$said" | head -1 | sed 's/^type: //; s/;$//')
-install -d -o gitsocket -g gitsocket /srv/site/shared
+cp -a /srv/site.in-place/shared /srv/site/shared
+systemctl start gitsocket.socket gitsocket.service
 systemctl enable --now site-restart.path
 systemctl restart site-restart.path
-systemctl reload gitsocket.service
 gitsocket client site
 served() { "$python" - <<PY
 import urllib.request
