@@ -5,8 +5,8 @@
 //! | [`neighbours`] | where all targets are, so that none gets in the way of another |
 //! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`held`] | commits that were rolled back, and are not deployed again by themselves |
-//! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`release`] | the trees of a target that has one for each deployed commit |
+//! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |

@@ -57,6 +57,7 @@
 //!         max_blob: origin.max_blob,
 //!         umask: 0o022,
 //!         dry_run: false,
+//!         apart: None,
 //!         memory: &memory,
 //!         begin,
 //!         report: &report,

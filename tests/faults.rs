@@ -89,6 +89,10 @@ struct Stage {
     clones: bool,
     /// Whether each round begins with damaged packs.
     heals: bool,
+    /// Where the live files are, below `site`; nothing in place.
+    live: Option<&'static str>,
+    /// The configuration of each round, one after the other, besides the hook.
+    configs: Vec<String>,
 }
 
 impl Stage {
@@ -100,7 +104,8 @@ impl Stage {
                 .iter()
                 .map(|(path, entry)| (path.as_str(), entry.clone())),
         );
-        let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
+        let log = world.path("log");
+        let hook = world.script("hook", &format!("echo $GITSOCKET_NEW >> {}", log.display()));
         world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
         let stage = Self {
             world,
@@ -110,6 +115,8 @@ impl Stage {
             tip,
             clones,
             heals: false,
+            live: None,
+            configs: vec![more.into()],
         };
         if !clones {
             stage.world.deploy();
@@ -117,9 +124,76 @@ impl Stage {
         stage
     }
 
+    /// With releases, as `configs` say.
+    fn with_releases(clones: bool, configs: &[&str], tracer: PathBuf) -> Self {
+        let configs: Vec<String> = configs
+            .iter()
+            .map(|config| format!("releases: ({config})"))
+            .collect();
+        Self {
+            live: Some("current"),
+            configs: configs.clone(),
+            ..Self::new(clones, &configs[0], tracer)
+        }
+    }
+
+    /// The live files.
+    fn files(&self) -> BTreeMap<String, Entry> {
+        let mut files = world::tree(&self.world.path("site").join(self.live.unwrap_or("")));
+        // A link to what all releases share.
+        files.remove("up");
+        files
+    }
+
+    fn git_dir(&self) -> PathBuf {
+        let name = if self.live.is_some() {
+            "site/repo.git"
+        } else {
+            "site/.git"
+        };
+        self.world.path(name)
+    }
+
+    /// Leave something in each release that is not live.
+    fn soil(&self) {
+        let current = self.world.path("site/current");
+        let is_live =
+            |dir: &Path| fs::canonicalize(&current).is_ok_and(|live| live == fs::canonicalize(dir).unwrap());
+        for entry in fs::read_dir(self.world.path("site/releases")).unwrap() {
+            let dir = entry.unwrap().path();
+            if !is_live(&dir) {
+                fs::create_dir_all(dir.join("left/deep/.git")).unwrap();
+                fs::write(dir.join("left/deep/file"), "x").unwrap();
+            }
+        }
+    }
+
+    /// What is live is one whole release, whatever has happened.
+    fn check_live(&self, what: &str) {
+        let current = self.world.path("site/current");
+        if self.live.is_none() || (self.clones && !current.exists()) {
+            return;
+        }
+        let there = self.files();
+        let is_whole = (0..=self.round).rev().any(|round| files(round) == there);
+        assert!(is_whole, "{there:?} {what}");
+    }
+
+    /// Push a commit of `files`.
+    fn push(&mut self, files: &BTreeMap<String, Entry>) {
+        let files = files.iter().map(|(path, entry)| (path.as_str(), entry.clone()));
+        self.tip = self.source.commit(files);
+    }
+
     /// There is something to do: a new commit, and dirt; or a clone.
     fn set(&mut self) {
         self.round += 1;
+        if self.configs.len() > 1 {
+            let hook = self.world.path("hook");
+            let more = &self.configs[self.round % self.configs.len()];
+            self.world
+                .config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
+        }
         let files = files(self.round);
         let files = files.iter().map(|(path, entry)| (path.as_str(), entry.clone()));
         self.tip = match self.round % 3 {
@@ -129,6 +203,9 @@ impl Stage {
         if self.clones {
             fs::remove_dir_all(self.world.path("site")).ok();
             return;
+        }
+        if self.live.is_some() {
+            return self.soil();
         }
         self.world.write("site/untracked/deep/file", "x");
         self.world.write("site/same", "modified here");
@@ -156,11 +233,16 @@ impl Stage {
 
     /// Run until the call `n`, and let `fault` happen there. Gives the calls that were made.
     fn run(&self, n: usize, fault: Fault) -> (Ended, Vec<String>) {
+        self.run_as(&["once", "site"], n, fault)
+    }
+
+    fn run_as(&self, args: &[&str], n: usize, fault: Fault) -> (Ended, Vec<String>) {
         let output = Command::new(&self.tracer)
             .arg("calls")
             .args([n.to_string(), fault.errno().to_string()])
             .arg(self.world.path(""))
-            .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+            .arg(env!("CARGO_BIN_EXE_gitsocket"))
+            .args(args)
             .env_clear()
             .env("PATH", "")
             .current_dir(self.world.path("."))
@@ -173,7 +255,7 @@ impl Stage {
     /// Everything is as if nothing had happened.
     fn check(&self, what: &str) {
         let world = &self.world;
-        assert_eq!(world.site(), files(self.round), "{what}");
+        assert_eq!(self.files(), files(self.round), "{what}");
         let log = fs::read_to_string(world.path("log")).unwrap_or_default();
         let tip = self.tip.to_string();
         assert_eq!(
@@ -182,10 +264,13 @@ impl Stage {
             "the hook of the commit did not run: {what}"
         );
         if have("git") {
-            let site = world.path("site");
-            assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
-            assert_eq!(git(&site, &["rev-parse", "HEAD"]).trim(), tip, "{what}");
-            git(&site, &["fsck", "--strict", "--no-dangling"]);
+            if self.live.is_none() {
+                let site = world.path("site");
+                assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
+            }
+            let git_dir = self.git_dir();
+            assert_eq!(git(&git_dir, &["rev-parse", "HEAD"]).trim(), tip, "{what}");
+            git(&git_dir, &["fsck", "--strict", "--no-dangling"]);
         }
     }
 
@@ -273,6 +358,7 @@ fn everywhere_on(name: &str, mut stage: Stage, faults: &[Fault]) {
             let reached = calls.len() >= n;
             let at = calls.get(n - 1).cloned().unwrap_or_default();
             let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
+            stage.check_live(&what);
             match fault {
                 Fault::Kill if reached => assert_eq!(ended.exit, KILLED, "{what}"),
                 Fault::Kill => assert_eq!(ended.exit, 0, "{what}"),
@@ -357,6 +443,135 @@ fn a_clone_meets_errors() {
 #[test]
 fn an_update_meets_errors() {
     everywhere("update", false, "", &errors());
+}
+
+/// Releases, in a world of their own.
+fn releases(name: &str, clones: bool, configs: &[&str], faults: &[Fault]) {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if build_tracer(&tracer) {
+        everywhere_on(name, Stage::with_releases(clones, configs, tracer), faults);
+    }
+}
+
+const SWAP: &str = "keep: 1, live: Exchange(\"current\")";
+
+#[test]
+fn a_release_is_killed() {
+    releases("release", false, &["keep: 1, shared: [\"up/\"]"], &[Fault::Kill]);
+}
+
+#[test]
+fn a_release_meets_errors() {
+    releases("release", false, &["keep: 1"], &errors());
+}
+
+#[test]
+fn a_first_release_is_killed() {
+    releases("first release", true, &["keep: 1"], &[Fault::Kill]);
+}
+
+#[test]
+fn a_first_release_meets_errors() {
+    releases("first release", true, &[SWAP], &errors());
+}
+
+#[test]
+fn a_swap_is_killed() {
+    releases("swap", false, &[SWAP], &[Fault::Kill]);
+}
+
+#[test]
+fn a_swap_meets_errors() {
+    releases("swap", false, &[SWAP], &errors());
+}
+
+/// The way back, by hand or by itself: what is live is one of two releases at any moment, and once the next run is over, it is the
+/// one that was good.
+fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
+    let dir = tempfile::tempdir().unwrap();
+    let tracer = dir.path().join("tracer");
+    if !build_tracer(&tracer) {
+        return;
+    }
+    let mut stage = Stage::with_releases(false, configs, tracer);
+    stage.world.script("hook", "[ ! -e sick ]");
+    let args: &[&str] = match is_sick {
+        true => &["once", "site"],
+        false => &["once", "--rollback", "site"],
+    };
+    for &fault in faults {
+        let (mut n, mut tried, mut usual) = (0, 0, usize::MAX);
+        loop {
+            n += 1;
+            if n < usual && !is_chosen(n, fault) {
+                continue;
+            }
+            stage.round += 1;
+            let good = files(stage.round);
+            stage.push(&good);
+            stage.world.deploy();
+            let mut next = files(stage.round + 1);
+            if is_sick {
+                next.insert("sick".into(), file(""));
+            }
+            stage.push(&next);
+            if !is_sick {
+                stage.world.deploy();
+            }
+            let (ended, calls) = stage.run_as(args, n, fault);
+            let at = calls.get(n - 1).cloned().unwrap_or_default();
+            let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
+            let there = stage.files();
+            assert!(there == good || there == next, "{there:?} {what}");
+            if let Fault::Error(_) = fault {
+                assert!(!ended.err.contains("panicked"), "{what}");
+            }
+            let reached = calls.len() >= n;
+            if reached {
+                let next_run = stage.world.run(["once", "site"]);
+                let seen = stage.files();
+                // What an operator wanted, and was killed before that was written down, is not known any more.
+                let is_right = seen == good || (!is_sick && seen == next && next_run.exit == 0);
+                assert!(is_right, "{seen:?} {next_run:?} after {what}");
+                if seen == good {
+                    assert_ne!(next_run.exit, 0, "it is held: {next_run:?} after {what}");
+                    let again = stage.world.run(["once", "site"]);
+                    assert!(again.err.contains("error site held"), "{again:?} after {what}");
+                }
+            }
+            stage.check_tidy(&what);
+            if !reached {
+                break;
+            }
+            usual = calls.len().max(n + 1);
+            tried += 1;
+        }
+        eprintln!("{name}: {fault:?}: {} calls, {tried} of them tried", n - 1);
+    }
+}
+
+#[test]
+fn a_way_back_is_killed() {
+    going_back("way back", &["keep: 2"], false, &[Fault::Kill]);
+    going_back("way back by a swap", &[SWAP], true, &[Fault::Kill]);
+}
+
+#[test]
+fn a_way_back_meets_errors() {
+    going_back("way back", &[SWAP], false, &errors());
+    going_back("way back by itself", &["keep: 2"], true, &errors());
+}
+
+/// To a link, and back to a directory; and fewer are kept, and more.
+#[test]
+fn another_way_of_being_live_is_killed() {
+    releases("another way", false, &["keep: 3", SWAP], &[Fault::Kill]);
+}
+
+#[test]
+fn another_way_of_being_live_meets_errors() {
+    releases("another way", false, &["keep: 3", SWAP], &errors());
 }
 
 /// The hook kills whoever started it: it has to run again.

@@ -419,6 +419,7 @@ impl Pair {
                 max_blob: u64::MAX,
                 umask: self.umask,
                 dry_run,
+                apart: None,
                 memory: &self.memory,
                 report: &Reporter::new(|_| ()),
                 over: &std::sync::atomic::AtomicBool::new(false),

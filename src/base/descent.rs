@@ -9,7 +9,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -146,13 +146,38 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 
 /// Remove the directory `name` and all in it. That it is gone already is no error.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    remove_by(dir, name, |_| false)
+}
+
+/// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that.
+pub fn remove_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    remove_by(dir, name, |dir| {
+        let by_path = || rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU);
+        // What is opened as a path alone is changed by a path alone.
+        rustix::fs::fchmod(dir, Mode::RWXU).or_else(|_| by_path()).is_ok()
+    })
+}
+
+/// Open the directory `name` for `open` to do something about it.
+fn reach(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty());
+    fd.is_ok_and(|fd| open(fd.as_fd()))
+}
+
+/// Where something is not permitted in a directory, it is tried once more if `open` has done something about that.
+fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<()> {
     let mut way = Descent::new(dir);
     // The directories that are being emptied, and what has not been looked at in each.
     let mut emptied = Vec::new();
     let mut next = Some(name.to_vec());
     loop {
         if let Some(name) = next.take() {
-            match way.enter(&name) {
+            let mut entered = way.enter(&name);
+            if entered.as_ref().is_err_and(is_denied) && reach(way.here(), &name, &open) {
+                entered = way.enter(&name);
+            }
+            match entered {
                 Ok(()) => emptied.push((name, list(way.here())?.into_iter())),
                 // An empty directory goes even if it cannot be read.
                 Err(err) => remove_dir(way.here(), &name).map_err(|_| err)?,
@@ -163,20 +188,42 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         };
         match names.next() {
             Some((name, FileType::Directory)) => next = Some(name),
-            Some((name, _)) => match unlink(way.here(), OsStr::from_bytes(&name)) {
-                Ok(Some(())) => {}
-                Ok(None) => next = Some(name),
-                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                Err(err) => return Err(err),
-            },
+            Some((name, _)) => {
+                let unlink = || unlink(way.here(), OsStr::from_bytes(&name));
+                match unlink().or_else(|err| {
+                    if is_denied(&err) && open(way.here()) {
+                        unlink()
+                    } else {
+                        Err(err)
+                    }
+                }) {
+                    Ok(Some(())) => {}
+                    Ok(None) => next = Some(name),
+                    Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                    Err(err) => return Err(err),
+                }
+            }
             None => {
                 way.leave()?;
                 if let Some((name, _)) = emptied.pop() {
-                    remove_dir(way.here(), &name)?;
+                    let remove = || remove_dir(way.here(), &name);
+                    // What it was begun from is not ours to open.
+                    let may = || way.depth() > 0 && open(way.here());
+                    remove().or_else(|err| {
+                        if is_denied(&err) && may() {
+                            remove()
+                        } else {
+                            Err(err)
+                        }
+                    })?;
                 }
             }
         }
     }
+}
+
+fn is_denied(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// What glibc and git read of a directory at a time, in bytes.
@@ -185,6 +232,11 @@ const LISTING: usize = 32 * 1024;
 /// The names in `dir`, which has just been opened, without `.` and `..`, and what the file system says of their kinds.
 /// It is not opened once more: where a sandbox looks at all directories above, that takes long far down.
 pub fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    list_some(dir, usize::MAX)
+}
+
+/// The same, but no more names than `limit` and one.
+pub fn list_some(dir: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<(Vec<u8>, FileType)>> {
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(LISTING);
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
@@ -194,8 +246,43 @@ pub fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
             b"." | b".." => {}
             name => names.push((name.to_vec(), entry.file_type())),
         }
+        if names.len() > limit {
+            break;
+        }
     }
     Ok(names)
+}
+
+/// What is below `dir` takes on the disk, in bytes. What goes while it is looked at does not count.
+pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut way = Descent::new(open_dir(dir, b".")?);
+    let mut rest = vec![list(way.base())?.into_iter()];
+    let mut blocks: u64 = 0;
+    while let Some(names) = rest.last_mut() {
+        let Some((name, kind)) = names.next() else {
+            rest.pop();
+            way.leave()?;
+            continue;
+        };
+        match rustix::fs::statat(way.here(), name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => blocks = blocks.saturating_add(u64::try_from(stat.st_blocks).unwrap_or_default()),
+            Err(Errno::NOENT) => continue,
+            Err(err) => return Err(err.into()),
+        }
+        if kind == FileType::Directory {
+            match way.enter(&name) {
+                Ok(()) => rest.push(list(way.here())?.into_iter()),
+                // A program may have made it for nobody else to read.
+                Err(err)
+                    if matches!(
+                        err.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) => {}
+                Err(err) => return Err(err),
+            }
+        }
+    }
+    Ok(blocks.saturating_mul(512))
 }
 
 /// Unlink `name`, or do nothing if it is a directory.

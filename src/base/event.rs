@@ -19,7 +19,7 @@ pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
 pub use done::{Done, Outcome, ROLLED_BACK};
 pub use held::{Held, Why};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
-pub use status::{Failing, Refused, Standing, State, Status, Stuck};
+pub use status::{Failing, Refused, Release, Standing, State, Status, Stuck};
 pub use task::Task;
 
 use crate::base::{
@@ -136,6 +136,13 @@ pub enum Event {
     Built {
         /// The release.
         release: String,
+    },
+    /// A release is live.
+    Live {
+        /// Its name.
+        release: String,
+        /// The commit that it holds.
+        commit: String,
     },
     /// What runs on the deployed commit was asked whether it is well. Sent when the answer changes, and a few times a minute
     /// at most.

@@ -92,6 +92,7 @@ fn text(status: &Status, now: u64) -> String {
         hooks_since,
         mixed,
         held,
+        releases,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
     let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
@@ -151,6 +152,16 @@ fn text(status: &Status, now: u64) -> String {
         lines.push(format!(
             "help      push another commit, or: gitsocket retry {}",
             status.trigger
+        ));
+    }
+    for release in releases {
+        let since = release.since.map_or_else(|| "-".into(), |since| at(since, now));
+        lines.push(format!(
+            "release   {}{}{} since {since}, {}",
+            release.id,
+            if release.live { " live" } else { "" },
+            if release.good { "" } else { " not good" },
+            bytesize::ByteSize(release.bytes)
         ));
     }
     lines.extend(runs(status, now));

@@ -21,7 +21,7 @@ use crate::{
         name::RunId,
     },
     config::Target,
-    deploy::{held, sandbox::Sandbox, state::State},
+    deploy::{held, release, sandbox::Sandbox, state::State},
     git::{refs, repository, worktree},
 };
 
@@ -115,6 +115,7 @@ impl History {
             let git_dir = target.site.git_dir();
             standing.mixed = worktree::mixed(&git_dir);
             standing.held = held::list(&git_dir);
+            standing.releases = release::list::list(target);
             if ended.last.past.done.outcome == Outcome::RolledBack {
                 standing.hooks_owed = owes_hooks(target);
             }
@@ -144,6 +145,7 @@ impl History {
     pub fn note_held(&self, target: &Target) {
         let Head { last, mut standing } = self.head(target, true);
         standing.held = held::list(&target.site.git_dir());
+        standing.releases = release::list::list(target);
         let key = key(target);
         let age = self.age(&key);
         mutex::lock(&self.newest).insert(key, (Head { last, standing }, age));
@@ -250,9 +252,14 @@ fn correct(standing: &mut Standing, target: &Target) {
     };
     standing.mixed = worktree::mixed(&git_dir);
     standing.held = held::list(&git_dir);
+    standing.releases = release::list::list(target);
     standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
     standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
-    let commit = commit.map(|commit| commit.to_string());
+    // A run may have been killed before HEAD said so.
+    let live = standing.releases.iter().find(|release| release.live);
+    let commit = live
+        .map(|live| live.commit.clone())
+        .or_else(|| commit.map(|commit| commit.to_string()));
     if standing.commit != commit {
         standing.commit = commit;
         standing.since = None;

@@ -26,8 +26,11 @@ use teller::Teller;
 /// for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As long before its time is over it is asked for the last time, if it is asked that seldom.
+/// As long before its time is over it is asked for the last time, at least; if it is asked more often, as long as it is from one
+/// question to the next.
 const LAST: Duration = Duration::from_secs(1);
+/// What stands for an answer before there is one.
+const NOT_ASKED: &str = "it was not asked yet";
 
 /// It did not get well.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -89,29 +92,31 @@ struct Answer {
 /// Ask until all is well.
 pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>) -> Result<(), Error> {
     let asked = Asked::new(&health.check, program);
-    let mut answer = "it was not asked yet".to_owned();
+    let mut answer = NOT_ASKED.to_owned();
     watch
         .pause(health.after)
         .map_err(|early| asked.early(early, answer.clone()))?;
     let began = Instant::now();
+    let left = || health.within.saturating_sub(began.elapsed());
     let mut teller = Teller::new(events);
     let mut row = 0;
     loop {
-        let left = health.within.saturating_sub(began.elapsed()).min(watch.left());
-        let said = asked.ask(left, &mut teller);
+        let said = asked.ask(left().min(watch.left()), &mut teller);
         row = if said.is_good { row + 1 } else { 0 };
-        answer = said.text;
         if row >= health.times.get() {
-            teller.end(answer);
+            teller.end(said.text);
             return Ok(());
         }
-        if row > 0 {
-            answer += &format!(", {row} of {} times", health.times);
-        }
+        answer = match row {
+            // What would have been said says less than what was.
+            0 if left().is_zero() && answer != NOT_ASKED => answer,
+            0 => said.text,
+            row => format!("{}, {row} of {} times", said.text, health.times),
+        };
         if watch.is_over() {
             return Err(asked.early(Early::Over, answer));
         }
-        let Some(pause) = pause(health.every, health.within.saturating_sub(began.elapsed())) else {
+        let Some(pause) = pause(health.every, left()) else {
             teller.flush();
             return Err(Error::Unhealthy {
                 what: asked.name(),
@@ -126,14 +131,11 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
     }
 }
 
-/// How long to wait until the next question, if one is asked every `every` and no more time is `left`; `None`: there is no other.
-/// Where the next one would come too late, there is a last one before the end.
+/// How long to wait until the next question, if one is asked every `every` and no more time is `left`; `None`: it is not asked
+/// again. The last one is not asked at the last moment.
 fn pause(every: Duration, left: Duration) -> Option<Duration> {
-    match left.checked_sub(LAST) {
-        _ if every < left => Some(every),
-        Some(before) if every > LAST && !before.is_zero() => Some(before),
-        _ => None,
-    }
+    let before = left.saturating_sub(every.min(LAST));
+    (!before.is_zero()).then(|| every.min(before))
 }
 
 /// The port that is asked, for a process that limits itself to that.
@@ -186,6 +188,8 @@ impl<'a> Asked<'a> {
     }
 
     fn ask(&self, left: Duration, teller: &mut Teller<'_>) -> Answer {
+        // Nobody wants to read more digits of it.
+        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let deadline = Deadline::new(left.min(PATIENCE));
         let answered = match self {
             Self::Http(question) => match question.ask(deadline) {

@@ -134,8 +134,7 @@ impl Found {
         // A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
         let git_dir = match &target.site.git_dir {
             Some(apart) => real(apart.as_path()),
-            None if target.site.releases.is_some() => root.join("repo.git"),
-            None => root.join(".git"),
+            None => root.join(target.site.git_dir().file_name().unwrap_or_default()),
         };
         let identity = |path: &Path| Identity::at(path).ok();
         Self {

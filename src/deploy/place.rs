@@ -3,6 +3,8 @@
 //!
 //! A git directory that holds nothing but what gitsocket keeps there, in `gitsocket/`, counts as absent: the lock is in it.
 //!
+//! A target with releases has a bare one, `repo.git` in its path, beside the releases: see `releases`.
+//!
 //! A git directory outside of the worktree says in its `core.worktree` whose it is, so that none is taken for
 //! another's. Nothing of git is in the worktree then.
 
@@ -19,11 +21,12 @@ use crate::{
         name::AbsPath,
     },
     config::Target,
-    deploy::state,
+    deploy::{release, state},
     git::repository,
 };
 
 mod building;
+mod releases;
 use building::Content;
 pub use building::{Building, build, sweep};
 
@@ -93,7 +96,7 @@ pub enum Error {
     )]
     #[diagnostic(help(
         "let the trigger's `git_dir` name a place where nothing is yet; or, if it is this worktree's, type: \
-         git --git-dir={git_dir} config core.worktree {path}"
+         git --git-dir={git_dir} config {setting} {path}"
     ))]
     Foreign {
         /// The git directory.
@@ -102,6 +105,8 @@ pub enum Error {
         path: AbsPath,
         /// The worktree that it says it belongs to.
         worktree: Option<PathBuf>,
+        /// What says so.
+        setting: String,
     },
     /// There are two git directories.
     #[error("{path} has a .git, but the trigger's `git_dir` is {git_dir}; nothing was touched")]
@@ -112,6 +117,35 @@ pub enum Error {
         /// The git directory that the configuration names.
         git_dir: AbsPath,
     },
+    /// It is deployed in place, and is to have releases.
+    #[error("{path} is deployed in place, and the trigger has `releases`; nothing was touched")]
+    #[diagnostic(help(
+        "to go over to releases, type: {commands}; {then}; or take `releases` out of the trigger"
+    ))]
+    InPlace {
+        /// The target's path.
+        path: AbsPath,
+        /// What to type.
+        commands: String,
+        /// What becomes of the files.
+        then: String,
+    },
+    /// It has releases, and is to be deployed in place.
+    #[error("{path} has releases, and the trigger has no `releases`; nothing was touched")]
+    #[diagnostic(help(
+        "to go over to a deploy in place, type: {commands}; what is needed of {path}.releases/shared has to be copied from there by \
+         hand; or write `releases: ()` into the trigger again"
+    ))]
+    Releases {
+        /// The target's path.
+        path: AbsPath,
+        /// What to type.
+        commands: String,
+    },
+    /// What is to be seen of releases cannot be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Release(#[from] release::Error),
     /// It could not be read or written.
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
@@ -141,7 +175,10 @@ impl Blame for Error {
             | Self::Elsewhere { .. }
             | Self::NotADirectory { .. }
             | Self::Foreign { .. }
-            | Self::Two { .. } => Kind::Path,
+            | Self::Two { .. }
+            | Self::InPlace { .. }
+            | Self::Releases { .. } => Kind::Path,
+            Self::Release(err) => err.kind(),
             Self::Io { source, .. } => kind_of_io(source),
             Self::Repository(err) => err.kind(),
             Self::State(err) => err.kind(),
@@ -219,7 +256,9 @@ fn outline(target: &Target) -> Result<Place, Error> {
     let root = target.site.root();
     let git_dir = target.site.git_dir();
     let apart = target.site.git_dir.as_ref();
-    if let Some(apart) = apart
+    if let Some(releases) = &target.site.releases {
+        releases::check(target, releases, &git_dir)?;
+    } else if let Some(apart) = apart
         && is_there(&root.as_path().join(".git"))?.is_some()
     {
         return Err(Error::Two {
@@ -238,7 +277,15 @@ fn outline(target: &Target) -> Result<Place, Error> {
     if kind.is_some() && building::content(&git_dir)? == Content::Something {
         return Ok(Place::Worktree(git_dir));
     }
-    match occupant(target)? {
+    if target.site.releases.is_none() {
+        releases::check_none(target)?;
+    }
+    let occupant = match target.site.releases {
+        // Whatever lies beside releases is left alone.
+        Some(_) => None,
+        None => occupant(target)?,
+    };
+    match occupant {
         None => Ok(Place::Empty),
         Some(name) => Err(Error::Occupied {
             path: root.as_path().into(),
@@ -277,6 +324,9 @@ fn what(kind: fs::FileType) -> &'static str {
 /// Whether the git directory `apart` is that of the worktree of `target`.
 fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
     let repo = repository::open(apart.as_path())?;
+    if releases::owned(&repo, target)? {
+        return Ok(());
+    }
     let worktree = repo.config_snapshot().string("core.worktree");
     let worktree = worktree.map(|path| apart.as_path().join(OsStr::from_bytes(&path)));
     let same = |found: &Path| {
@@ -289,155 +339,14 @@ fn owned(apart: &AbsPath, target: &Target) -> Result<(), Error> {
             git_dir: apart.clone(),
             path: target.site.root().clone(),
             worktree,
+            setting: match target.site.releases {
+                Some(_) => releases::SETTING.join("."),
+                None => "core.worktree".into(),
+            },
         }),
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::config::{Config, Source};
-
-    /// A target for `dir/site`, which is there.
-    fn target(dir: &Path, more: &str) -> Arc<Target> {
-        fs::create_dir_all(dir.join("site")).unwrap();
-        let text = format!("(triggers: {{\"x\": (repo: \"r.git\", path: \"site\", {more})}})");
-        let file = dir.join("config.ron");
-        let config = Config::parse(&Source { file, text }).unwrap();
-        config.triggers["x"].clone()
-    }
-
-    #[test]
-    fn places() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = target(dir.path(), "");
-        let at = |name: &str| dir.path().join("site").join(name);
-        assert_eq!(find(&target).unwrap(), Place::Empty);
-        let old = at(".git.gitsocket-new");
-        fs::create_dir_all(old.join("objects")).unwrap();
-        assert_eq!(
-            find(&target).unwrap(),
-            Place::Empty,
-            "a killed clone's rest is nothing"
-        );
-        clear_old(&target).unwrap();
-        assert!(!old.exists());
-
-        fs::write(at("mine"), "").unwrap();
-        assert!(matches!(find(&target), Err(Error::Occupied { .. })));
-        fs::write(at(".git"), "gitdir: /elsewhere").unwrap();
-        assert!(matches!(find(&target), Err(Error::Elsewhere { .. })));
-        fs::remove_file(at(".git")).unwrap();
-        std::os::unix::fs::symlink("/", at(".git")).unwrap();
-        assert!(matches!(find(&target), Err(Error::Elsewhere { .. })));
-        fs::remove_file(at(".git")).unwrap();
-        for name in ["", "gitsocket"] {
-            fs::create_dir(at(".git").join(name)).unwrap();
-            assert!(matches!(find(&target), Err(Error::Occupied { .. })));
-        }
-        fs::create_dir(at(".git/objects")).unwrap();
-        assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
-        fs::write(at(".git/HEAD"), "").unwrap();
-        assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
-        fs::remove_dir_all(dir.path().join("site")).unwrap();
-        assert_eq!(find(&target).unwrap(), Place::Empty);
-    }
-
-    /// What a kill leaves between two renames goes; what is not ours stays, and all with it.
-    #[test]
-    fn an_unfinished_clone() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = target(dir.path(), "");
-        let at = |name: &str| dir.path().join("site/.git").join(name);
-        let leave = || {
-            for name in ["gitsocket/clone/refs", "objects/pack", "hooks", "info", "logs"] {
-                fs::create_dir_all(at(name)).unwrap();
-            }
-            for name in ["gitsocket/clone/HEAD", "gitsocket/lock", "config", "packed-refs"] {
-                fs::write(at(name), "").unwrap();
-            }
-        };
-        for (strange, there) in [("mine", "mine"), ("hooks/mine", "hooks"), ("index", "index")] {
-            leave();
-            fs::write(at(strange), "").unwrap();
-            let err = inspect(&target).unwrap_err();
-            assert!(matches!(err, Error::Beside { .. }), "{err}");
-            assert!(err.to_string().contains(&format!("{strange:?}")), "{err}");
-            assert!(at("objects/pack").exists() && at(strange).exists() && at(there).exists());
-            fs::remove_file(at(strange)).unwrap();
-        }
-        leave();
-        assert_eq!(inspect(&target).unwrap(), Place::Empty);
-        assert_eq!(fs::read_dir(at("")).unwrap().count(), 1);
-        assert_eq!(fs::read_dir(at("gitsocket")).unwrap().count(), 1, "the lock");
-    }
-
-    #[test]
-    fn a_git_directory_elsewhere() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = target(dir.path(), "git_dir: \"lib/x.git\"");
-        let git_dir = dir.path().join("lib/x.git");
-        assert_eq!(inspect(&target).unwrap(), Place::Empty);
-        let repo = build(&target, gix::hash::Kind::Sha1)
-            .unwrap()
-            .finish(None)
-            .unwrap();
-        assert_eq!(repo.git_dir(), git_dir);
-        assert_eq!(fs::read_dir(dir.path().join("lib")).unwrap().count(), 1);
-        let names = fs::read_dir(git_dir.join("gitsocket")).unwrap();
-        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["state.json"]);
-        assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
-        // The files are there, or they have all gone.
-        let mine = dir.path().join("site/mine");
-        fs::write(&mine, "").unwrap();
-        assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
-
-        let dot_git = dir.path().join("site/.git");
-        fs::create_dir(&dot_git).unwrap();
-        assert!(matches!(inspect(&target), Err(Error::Two { .. })));
-        fs::remove_dir(&dot_git).unwrap();
-
-        let config = git_dir.join("config");
-        let text = fs::read_to_string(&config).unwrap();
-        fs::write(&config, text.replace("/site\"", "/other\"")).unwrap();
-        let err = inspect(&target).unwrap_err().to_string();
-        assert!(
-            err.contains("belongs to") && err.contains("/other, not to"),
-            "{err}"
-        );
-        fs::write(&config, "[core]\n\trepositoryformatversion = 0\n").unwrap();
-        let err = inspect(&target).unwrap_err().to_string();
-        assert!(err.contains("belongs to no worktree"), "{err}");
-
-        fs::remove_dir_all(&git_dir).unwrap();
-        let help = crate::base::fault::Failure::of(&inspect(&target).unwrap_err())
-            .help
-            .unwrap();
-        assert!(
-            help.contains("move its git directory to") && help.contains("lib/x.git"),
-            "{help}"
-        );
-        fs::write(&git_dir, "").unwrap();
-        assert!(matches!(
-            inspect(&target),
-            Err(Error::NotADirectory { what: "file", .. })
-        ));
-    }
-
-    #[test]
-    fn a_clone_that_is_given_up_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = target(dir.path(), "");
-        for hash in [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256] {
-            let building = build(&target, hash).unwrap();
-            assert_eq!(building.repo().object_hash(), hash);
-            drop(building);
-            let left = fs::read_dir(dir.path().join("site/.git/gitsocket")).unwrap();
-            assert_eq!(left.count(), 0);
-        }
-    }
-}
+mod tests;

@@ -8,9 +8,11 @@ use gix::ObjectId;
 
 mod adopt;
 mod back;
+mod build;
 mod clone;
 mod error;
 mod hooks;
+mod older;
 mod owner;
 mod retry;
 mod under_way;
@@ -31,6 +33,7 @@ use crate::{
         hook, neighbours,
         place::{self, Place},
         sandbox::Sandbox,
+        stage::Stage,
         state::{self, State},
     },
     git::{
@@ -160,10 +163,19 @@ struct Reached {
     changed: u64,
     /// An earlier run had left the worktree half done.
     finished_another: bool,
+    /// Another tree is live than before.
+    has_switched: bool,
     /// The commit that was left on the way back to an older one.
     left: Option<ObjectId>,
     /// That was not an operator's wish, and the older one is live.
     is_rolled_back: bool,
+}
+
+impl Reached {
+    /// Whether all hooks are due.
+    fn has_changed(&self) -> bool {
+        self.changed > 0 || self.finished_another || self.has_switched
+    }
 }
 
 /// What the end of a run by `err` comes to.
@@ -181,8 +193,8 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     let _lock = lock(target, context).map_err(failed)?;
     locked(target, context, reached).map_err(|err| {
         let failure = failed(err);
-        // core: the release that is live.
-        let tell = || tell_failed((target, context), &failure, reached, None);
+        let placed = || Stage::live(&target.site);
+        let tell = || tell_failed((target, context), &failure, reached, placed().as_ref());
         if let Err(err) = context.sandbox.confine(target, tell) {
             context.events.warn(err.to_string());
         }
@@ -255,23 +267,27 @@ fn finish(
     reached: &mut Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
+    let mut stage = under_way.stage()?;
     let mut claim = Claim::of(under_way.git_dir());
     let (repo, fetched) = match cloned {
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
-    back::stop_at_held(&repo, under_way, &fetched, (&claim, reached))?;
+    reached.old = stage.deployed(reached.old);
+    back::stop_at_held(&repo, (under_way, &mut stage), &fetched, (&claim, reached))?;
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
-    let (repo, fetched, updated) = whole::update(repo, fetched, under_way, &mut claim, reached)?;
+    let (repo, fetched, updated) =
+        whole::update(repo, fetched, (under_way, &mut stage), &mut claim, reached)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
     reached.finished_another = updated.finished_another;
     if context.dry_run {
         return claim.rehearsed();
     }
+    build::build((&repo, &fetched), (under_way, &mut stage), &mut claim, reached)?;
     // The files are there: however late it is, they become live, and what says so is written, too.
-    under_way.stage.switch();
+    reached.has_switched = build::switch(&repo, (under_way, &mut stage))?;
     context.watch.enter(Step::Publish).ok();
     refs::deployed(
         &repo,
@@ -279,7 +295,7 @@ fn finish(
         fetched.commit,
         refs_options(target, &writer(target)),
     )?;
-    record(&repo, under_way, &fetched.tip);
+    record(&repo, (under_way, &stage), &fetched.tip);
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -288,10 +304,18 @@ fn finish(
         untracked: updated.lost.untracked,
     });
     let before = claim.state.hooks(target).succeeded_for();
-    if let Err(err) = run_hooks(&repo, under_way, &fetched, claim, reached) {
-        return Err(back::after_failure(&repo, under_way, (&fetched, err), reached));
+    if let Err(err) = run_hooks(&repo, (under_way, &stage), &fetched, claim, reached) {
+        return Err(back::after_failure(
+            &repo,
+            (under_way, &mut stage),
+            (&fetched, err),
+            reached,
+        ));
     }
-    back::remember(&repo, target, (before, fetched.commit))?;
+    match stage.is_in_place() {
+        true => back::remember(&repo, target, (before, fetched.commit))?,
+        false => build::good(&repo, (under_way, &mut stage), reached)?,
+    }
     heal::finish(repo.git_dir());
     Ok(())
 }
@@ -321,26 +345,31 @@ fn tell_fetched(
 /// What is written goes again, or is marked as a whole.
 const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
-fn update_options<'a>(under_way: &'a UnderWay<'_>, begin: Begin<'a>) -> worktree::Options<'a> {
+fn update_options<'a>(
+    under_way: &'a UnderWay<'_>,
+    stage: &'a Stage<'_>,
+    begin: Begin<'a>,
+) -> worktree::Options<'a> {
     let UnderWay {
         target,
         context,
-        stage,
+        index,
         ..
     } = under_way;
-    worktree::Options {
-        root: stage.root(),
-        index: stage.index(),
+    stage.aim(worktree::Options {
+        root: target.site.root(),
+        index,
         clean: target.site.clean,
         keep: &target.site.keep,
         max_blob: target.origin.max_blob,
         umask: target.site.umask.unwrap_or(context.umask),
         dry_run: context.dry_run,
         memory: &context.memory,
+        apart: None,
         begin,
         report: context.events.reporter(),
         over: context.watch.over(),
-    }
+    })
 }
 
 /// Let a ref hold what was fetched.
@@ -359,9 +388,9 @@ fn hold(
 }
 
 /// Let the repository say what it was deployed from, and let those read what was written who may.
-fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
-    let UnderWay { target, stage, .. } = under_way;
-    Sharing::of(repo).path(stage.index());
+fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
+    let UnderWay { target, index, .. } = under_way;
+    Sharing::of(repo).path(stage.index().unwrap_or(index));
     let upstream = Upstream {
         remote: &target.origin.remote,
         repo: &target.origin.repo,
@@ -382,14 +411,14 @@ fn record(repo: &gix::Repository, under_way: &UnderWay<'_>, tip: &Tip) {
 /// Flush what was deployed, before anything says so.
 fn settle(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
     fetched: &fetch::Outcome,
 ) -> Result<(), refs::Error> {
-    let UnderWay { target, stage, .. } = under_way;
+    let UnderWay { target, index, .. } = under_way;
     refs::settle(
         repo,
         &fetched.tip,
-        stage.index(),
+        stage.index().unwrap_or(index),
         refs_options(target, &writer(target)),
     )
 }

@@ -8,13 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-mod exchange;
-
-use super::{hook, place};
+use super::{hook, place, release::exchange};
 use crate::{
     base::{
         access,
         fault::{Blame, Failure, Kind, one_line},
+        name::RunId,
     },
     config::{Hook, Live, Site, Target},
     git::transport::{self, Unusable},
@@ -145,7 +144,9 @@ fn exchanged(site: &Site) -> Result<(), Error> {
         return Ok(());
     };
     let path = site.root().as_path();
-    exchange::tried(path).map_err(|source| Error::Exchange {
+    // A name of its own: a run may try it at the same time.
+    let own = format!(".gitsocket-check-{}", RunId::new());
+    exchange::tried(path, &own).map_err(|source| Error::Exchange {
         path: path.into(),
         live: live.clone(),
         source,

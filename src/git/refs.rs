@@ -380,17 +380,7 @@ fn make_way(repo: &gix::Repository, name: &str) -> Result<(), Error> {
             let kept = format!("{KEPT}/{id}");
             update(repo, &kept, RefTarget::Object(id.detach()), &message, false)?;
         }
-        edit(
-            repo,
-            RefEdit {
-                change: Change::Delete {
-                    expected: PreviousValue::Any,
-                    log: RefLog::AndReference,
-                },
-                name: old,
-                deref: false,
-            },
-        )?;
+        delete(repo, &old.as_bstr().to_string())?;
     }
     Ok(())
 }
@@ -417,6 +407,36 @@ fn in_the_way_of(repo: &gix::Repository, name: &str) -> Result<Vec<FullName>, Er
             .map(|reference| reference.name().to_owned()),
     );
     Ok(found)
+}
+
+/// Let the ref `name` hold `commit`.
+pub fn hold(repo: &gix::Repository, name: &str, commit: ObjectId) -> Result<(), Error> {
+    update(repo, name, RefTarget::Object(commit), "gitsocket: hold", false)
+}
+
+/// Delete the ref `name`.
+pub fn delete(repo: &gix::Repository, name: &str) -> Result<(), Error> {
+    edit(
+        repo,
+        RefEdit {
+            change: Change::Delete {
+                expected: PreviousValue::Any,
+                log: RefLog::AndReference,
+            },
+            name: full_name(name)?,
+            deref: false,
+        },
+    )
+}
+
+/// The refs whose names begin with `prefix`, which ends with a slash.
+pub fn below(repo: &gix::Repository, prefix: &str) -> Vec<String> {
+    let Ok(refs) = repo.references() else {
+        return Vec::new();
+    };
+    let refs = refs.prefixed(prefix).into_iter().flatten().filter_map(Result::ok);
+    refs.map(|reference| reference.name().as_bstr().to_string())
+        .collect()
 }
 
 fn update(

@@ -40,6 +40,7 @@ use crate::{
     git::refs,
 };
 
+mod altered;
 mod apply;
 mod attributes;
 mod bulk;
@@ -75,7 +76,8 @@ mod threads;
 mod walk;
 mod worker;
 
-pub use context::Options;
+pub use altered::{Altered, altered, changed};
+pub use context::{Apart, Options};
 pub use error::Error;
 pub use memory::Memory;
 pub use mixed::mixed;
@@ -88,6 +90,8 @@ pub enum Clean {
     Untracked,
     /// Ignored ones too, as `git clean -dfx` does.
     All,
+    /// All that is not tracked, repositories of their own, too, and whatever `keep` says: for a tree that is ours alone.
+    Everything,
     /// Nothing.
     Nothing,
 }
@@ -105,6 +109,8 @@ pub struct Outcome {
     pub finished_another: bool,
     /// What of it was nowhere else.
     pub lost: Lost,
+    /// What the tracked files take on the disk, in bytes.
+    pub bytes: u64,
 }
 
 /// Make the worktree and the index equal to the tree of `commit`.
@@ -199,6 +205,7 @@ fn update_from(
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
+    open_up(&mut cx, &found)?;
     let head = match whose {
         // What was staged is compared as what others have written; if something is left of an update, that is not known.
         Whose::Ours => match old.may_have_staged()
@@ -254,17 +261,32 @@ fn update_from(
     match (left.into_error(commit, options), index) {
         (None, Ok(index)) => {
             let tidy = found.tidy.into_iter().collect();
+            done.bytes = index.files_bytes();
             let index = Some(index);
             options.memory.put(root, Remembered { index, tidy });
-            done.finished_another = mixed::clear(repo.git_dir());
+            done.finished_another = mixed::clear(repo.git_dir()) && options.apart.is_none();
             Ok(done)
         }
         // A disk that is full has no room for an index either.
+        (Some(err), _) | (None, Err(err)) if options.apart.is_some() => Err(err),
         (Some(err), _) | (None, Err(err)) => {
             mark_mixed(repo, commit, names, options);
             Err(err.with(&done.lost))
         }
     }
+}
+
+/// Let directories of a tree that is ours alone have the permissions of new ones.
+fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
+    for path in &found.modes {
+        let umask = cx.options.umask;
+        let opened = cx.dirs.get(path.as_bstr()).and_then(|dir| match dir {
+            Some(dir) => dirs::open_up(dir, umask),
+            None => Ok(()),
+        });
+        opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
+    }
+    Ok(())
 }
 
 /// Stat data that entries of the new index get.
@@ -280,6 +302,11 @@ fn change(
 ) -> Result<(Outcome, Stats, Left), Error> {
     let mut left = Left::default();
     let (deleted, lost) = delete::delete(cx, &plan.delete, (base, &attributes.outside), &mut left);
+    if cx.options.clean == Clean::Everything && !cx.options.dry_run {
+        let paths = found.submodules.iter();
+        let paths = paths.map(|at| plan.index.entries()[*at].path(&plan.index).to_owned());
+        delete::empty(cx, paths, &mut left);
+    }
     let mut done = Outcome {
         deleted,
         lost,

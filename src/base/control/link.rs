@@ -182,7 +182,7 @@ mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
-    use crate::base::name::TriggerName;
+    use crate::base::{control::Which, name::TriggerName};
 
     fn link() -> (Channel, Arc<Link>) {
         let (supervisor, worker) = Channel::pair().unwrap();
@@ -223,7 +223,8 @@ mod tests {
             let start = Start {
                 id: 0,
                 trigger: TriggerName::new("site").unwrap(),
-                hook: 0,
+                which: Which::Hook(0),
+                release: None,
                 env: BTreeMap::new(),
                 old_new: Default::default(),
             };

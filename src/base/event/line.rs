@@ -77,6 +77,7 @@ impl Event {
             Self::HookEnded { success: true, .. } => return None,
             Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
             Self::Built { release } => format!("built {release}"),
+            Self::Live { release, .. } => format!("live {release}"),
             Self::Health {
                 answer,
                 again_ms: None,

@@ -97,6 +97,26 @@ pub struct Standing {
     /// Commits that were rolled back, and are not deployed again by themselves; the newest first.
     #[serde(default)]
     pub held: Vec<Held>,
+    /// The live release, and those to go back to; the newest first. None in place.
+    #[serde(default)]
+    pub releases: Vec<Release>,
+}
+
+/// A release of a target that has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its name.
+    pub id: String,
+    /// The commit that it holds.
+    pub commit: String,
+    /// When it last became live.
+    pub since: Option<u64>,
+    /// It is live.
+    pub live: bool,
+    /// Its hooks and its health were good.
+    pub good: bool,
+    /// What its files take, in bytes.
+    pub bytes: u64,
 }
 
 /// Runs that failed, with no success since.
@@ -173,6 +193,7 @@ impl Standing {
             hooks_since: hooks_since.filter(|_| hooks_owed),
             mixed: self.mixed.clone(),
             held: self.held.clone(),
+            releases: self.releases.clone(),
         }
     }
 }
@@ -364,6 +385,7 @@ mod tests {
                 more: 3,
             }),
             held: Vec::new(),
+            releases: Vec::new(),
         };
         let mut status = Status {
             trigger: TriggerName::new("site").unwrap(),

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(lines.next(), Some(release.as_str()));
         let env = lines.next().unwrap();
         assert!(
-            env.ends_with(&format!("{id}  {repo}")) && !env.contains("/etc"),
+            env.ends_with(&format!("{id} {repo}")) && !env.contains("/etc"),
             "{env}"
         );
         for wrong in ["../../..", "", "20261125T201500Z-0000000"] {

@@ -146,8 +146,8 @@ fn what_does_not_get_well_says_what_it_said_last() {
 
 #[test]
 fn good_answers_count_in_a_row() {
-    let good = Status("204 No Content");
-    let (port, asked) = server(&[good, good, Status("503 x"), good]);
+    const GOOD: Say = Status("204 No Content");
+    let (port, asked) = server(&[GOOD, GOOD, Status("503 x"), GOOD]);
     let mut health = http(port, LONG);
     health.times = NonZeroU32::new(3).unwrap();
     let (ended, lines) = ask(&health);
@@ -271,15 +271,26 @@ fn what_changes_all_the_time_is_not_told_all_the_time() {
 fn pauses() {
     for (every, left, expected) in [
         (1000, 5000, Some(1000)),
+        (1000, 1500, Some(500)),
         (1000, 1000, None),
         (10_000, 12_000, Some(10_000)),
         (10_000, 9_500, Some(8_500)),
         (10_000, 1_000, None),
-        (10, 11, Some(10)),
+        (10, 21, Some(10)),
+        (10, 11, Some(1)),
         (10, 10, None),
         (10, 0, None),
     ] {
         let found = pause(Duration::from_millis(every), Duration::from_millis(left));
         assert_eq!(found, expected.map(Duration::from_millis), "{every} of {left}");
     }
+}
+
+/// A question that is cut short says nothing new.
+#[test]
+fn the_last_answer_is_one() {
+    let (port, _asked) = server(&[Status("503 x"), Hang]);
+    let (ended, _) = ask(&http(port, Duration::from_millis(200)));
+    let text = ended.unwrap_err().to_string();
+    assert!(text.ends_with(": 503 Service Unavailable"), "{text}");
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Error, releases::SETTING};
 use crate::{
     base::{descent, durable, name::RefName},
     config::Target,
@@ -38,7 +38,7 @@ const NAMES: [&str; 9] = [
 const EMPTY: [&str; 2] = ["info", "hooks"];
 
 /// What gitsocket keeps in its own directory there. Whatever else is in it is a user's.
-const KEPT: [&str; 17] = [
+const KEPT: [&str; 20] = [
     "lock",
     "clone",
     "run.json",
@@ -56,9 +56,12 @@ const KEPT: [&str; 17] = [
     "changed-files",
     "heal",
     "tmp",
+    "releases",
+    "releases.json",
+    "releases.json.tmp",
 ];
-/// Those of them that go on while a clone gets its place.
-const STAYS: [&str; 3] = ["lock", "clone", "run.json"];
+/// Those of them that go on while a clone gets its place: also what is known of releases that an older one has left.
+const STAYS: [&str; 5] = ["lock", "clone", "run.json", "releases", "releases.json"];
 
 /// What is in a directory that may be a git directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,13 +278,19 @@ fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
         gix::hash::Kind::Sha1 => (0, String::new()),
         other => (1, format!("[extensions]\n\tobjectFormat = {other}\n")),
     };
-    let worktree = match target.site.git_dir {
-        Some(_) => format!("\tworktree = {}\n", quoted(&target.site.root().to_string())),
-        None => String::new(),
+    let path = || quoted(&target.site.path.to_string());
+    let bare = target.site.releases.is_some();
+    let (worktree, ours) = match target.site.git_dir {
+        Some(_) if bare => {
+            let [section, name] = SETTING;
+            (String::new(), format!("[{section}]\n\t{name} = {}\n", path()))
+        }
+        Some(_) => (format!("\tworktree = {}\n", path()), String::new()),
+        None => Default::default(),
     };
     format!(
-        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\
-         \tlogallrefupdates = true\n{worktree}{extension}"
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = {bare}\n\
+         \tlogallrefupdates = true\n{worktree}{extension}{ours}"
     )
 }
 

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 const COMMIT: usize = 7;
 /// `20261125T201500Z`, and a hyphen.
 const TIME: usize = 17;
+const SECOND: Duration = Duration::from_secs(1);
+/// How far the names of releases may be ahead of the clock.
+const AHEAD: Duration = Duration::from_secs(3600);
 
 /// `20261125T201500Z-5d6e7f8`. They sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,9 +27,16 @@ pub struct Id(String);
 pub struct Invalid;
 
 impl Id {
-    /// A release of `commit` that is made at `time`, by a name that is not `taken`: it may be some seconds late.
-    pub fn new(time: SystemTime, commit: ObjectId, taken: impl Fn(&Self) -> bool) -> Self {
-        let mut time = time;
+    /// A release of `commit` that is made at `time`, after the release `last`, by a name that is not `taken`: so it may be some
+    /// seconds late. If the clock was set back by more than that, it is not after the other.
+    pub fn new(
+        time: SystemTime,
+        commit: ObjectId,
+        last: Option<&Self>,
+        taken: impl Fn(&Self) -> bool,
+    ) -> Self {
+        let last = last.and_then(Self::time).filter(|last| *last < time + AHEAD);
+        let mut time = last.map_or(time, |last| time.max(last + SECOND));
         loop {
             let second = humantime::format_rfc3339_seconds(time).to_string();
             let second: String = second.chars().filter(|c| !matches!(c, '-' | ':')).collect();
@@ -34,8 +44,17 @@ impl Id {
             if !taken(&id) {
                 return id;
             }
-            time += Duration::from_secs(1);
+            time += SECOND;
         }
+    }
+
+    /// When it was made, as its name says.
+    fn time(&self) -> Option<SystemTime> {
+        let part = |from: usize, to: usize| &self.0[from..to];
+        let [year, month, day] = [part(0, 4), part(4, 6), part(6, 8)];
+        let [hour, minute, second] = [part(9, 11), part(11, 13), part(13, 15)];
+        let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+        humantime::parse_rfc3339(&text).ok()
     }
 
     /// As it is written.
@@ -90,12 +109,19 @@ mod tests {
     fn names() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_637_700);
         let commit = ObjectId::from_hex(b"5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80").unwrap();
-        let id = Id::new(time, commit, |_| false);
+        let id = Id::new(time, commit, None, |_| false);
         assert_eq!(id.as_str(), "20261125T201500Z-5d6e7f8");
         assert_eq!(id.commit(), "5d6e7f8");
-        let next = Id::new(time, commit, |other| *other == id);
+        let next = Id::new(time, commit, None, |other| *other == id);
         assert_eq!(next.as_str(), "20261125T201501Z-5d6e7f8");
         assert!(next > id);
+        let later = Id::new(time, commit, Some(&next), |_| false);
+        assert_eq!(later.as_str(), "20261125T201502Z-5d6e7f8");
+        let day = Duration::from_secs(86_400);
+        assert_eq!(
+            Id::new(time - day, commit, Some(&next), |_| false).as_str(),
+            "20261124T201500Z-5d6e7f8"
+        );
         assert_eq!(Id::try_from(id.to_string()), Ok(id));
         for wrong in [
             "",

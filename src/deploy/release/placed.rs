@@ -11,14 +11,14 @@ use rustix::{
     io::Errno,
 };
 
-use super::id::{Id, Invalid};
+use super::{
+    DIR,
+    id::{Id, Invalid},
+};
 use crate::{
     base::{control, identity::Identity},
     config::{Live, Releases, Site},
 };
-
-/// The directory in a trigger's path that releases are in.
-const RELEASES: &str = "releases";
 
 /// A release. Whoever knows its name, and whether it is live, knows where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Placed {
     fn below(&self, releases: &Releases) -> PathBuf {
         match &releases.live {
             Live::Exchange(name) if self.is_live => name.into(),
-            _ => Path::new(RELEASES).join(self.id.as_str()),
+            _ => Path::new(DIR).join(self.id.as_str()),
         }
     }
 
@@ -56,10 +56,14 @@ impl Placed {
             .map_or_else(|| path.into(), |releases| path.join(releases.live.name()))
     }
 
-    /// Where the one before it is.
+    /// Where the one before it is: before this one is live, that is.
     pub fn previous(&self, site: &Site) -> Option<PathBuf> {
-        let releases = site.path.as_path().join(RELEASES);
-        self.previous.as_ref().map(|id| releases.join(id.as_str()))
+        let before = Self {
+            id: self.previous.clone()?,
+            previous: None,
+            is_live: !self.is_live,
+        };
+        Some(before.dir(site))
     }
 
     /// What git knows of its files.
@@ -161,11 +165,16 @@ mod tests {
         let path = Path::new("/srv/site");
         let [link, swap] = [Live::Symlink("current".into()), Live::Exchange("www".into())];
         let [link, swap] = [link, swap].map(|live| site(path, live));
-        for site in [&link, &swap] {
+        let old = path.join("releases").join(OLD);
+        for (site, before) in [(&link, &old), (&swap, &path.join("www"))] {
             assert_eq!(placed.dir(site), path.join("releases").join(NEW));
-            assert_eq!(placed.previous(site), Some(path.join("releases").join(OLD)));
+            assert_eq!(placed.previous(site).as_ref(), Some(before));
         }
         placed.is_live = true;
+        assert_eq!(
+            [placed.previous(&link), placed.previous(&swap)],
+            [Some(old.clone()), Some(old)]
+        );
         assert_eq!(placed.dir(&link), path.join("releases").join(NEW));
         assert_eq!(placed.live(&link), path.join("current"));
         assert_eq!(

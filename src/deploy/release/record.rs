@@ -2,7 +2,10 @@
 //! lock, before each step that changes what a tree is: so whatever is found on the disk, the record says what it was
 //! to become.
 
-use std::{io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +15,12 @@ use crate::base::{
     durable::{Access, Flush, Replace},
 };
 
+/// The directory below the git directory, and the file in it.
+const PARTS: [&str; 2] = ["gitsocket", "releases.json"];
+
 /// The version of the file as it is written here.
 const VERSION: u32 = 1;
-/// The longest file, in bytes: 100 kept releases and 1,000 held commits take less than half of it.
+/// The longest file, in bytes: of 102 trees, which take some 300 bytes each, and twenty times as many.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The file.
@@ -24,6 +30,8 @@ pub struct Record {
     version: u32,
     /// How often a tree has become live.
     pub turn: u64,
+    /// How often one was begun.
+    pub made: u64,
     /// All trees, also those that are being made or removed.
     pub trees: Vec<Tree>,
 }
@@ -35,6 +43,8 @@ pub struct Tree {
     pub id: Id,
     /// The commit that it is to hold, in full.
     pub commit: String,
+    /// The how manieth it is: clocks are set back.
+    pub made: u64,
     /// Which directory it is; unknown until it is made.
     pub dir: Option<Directory>,
     /// Whether it holds that commit whole, built and flushed.
@@ -45,55 +55,66 @@ pub struct Tree {
     pub live_since: Option<u64>,
     /// Whether its hooks and its health were good when it was live.
     pub is_good: bool,
+    /// It could not be brought to a commit, and only goes.
+    #[serde(default)]
+    pub is_stuck: bool,
     /// What its files take on the disk, in bytes.
     pub bytes: u64,
 }
 
-/// Which directory a tree is, as long as it exists.
+/// Which directory a tree is, as long as it exists. The device does not count: its number may be another one tomorrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
-    device: u64,
-    inode: u64,
+    /// See inode(7).
+    pub inode: u64,
     /// In nanoseconds since 1970, where the file system says: the inode of a directory that was removed may be another's.
-    born: Option<u128>,
+    pub born: Option<u64>,
 }
 
-impl Directory {
-    /// The one at `path`; `None` if there is none. A link is not followed.
-    pub fn at(path: &Path) -> io::Result<Option<Self>> {
-        match path.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => Ok(Some(Self {
-                device: meta.dev(),
-                inode: meta.ino(),
-                born: meta
-                    .created()
-                    .ok()
-                    .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-                    .map(|since| since.as_nanos()),
-            })),
-            Ok(_) => Ok(None),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(err),
+impl Tree {
+    /// One that is to hold `commit`, of which there is nothing yet.
+    pub fn new(id: Id, commit: String, made: u64) -> Self {
+        Self {
+            id,
+            commit,
+            made,
+            dir: None,
+            is_whole: false,
+            turn: 0,
+            live_since: None,
+            is_good: false,
+            is_stuck: false,
+            bytes: 0,
         }
     }
 }
 
 impl Record {
-    /// What the file at `path` holds. One that is missing is empty. One that is damaged is an error: without it, no directory
-    /// can be told from somebody's own.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        match bounded::read(path, MAX_BYTES) {
-            Ok(text) => Ok(serde_json::from_slice(&text)?),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+    /// That of the repository at `git_dir`. One that is missing is empty; and so is one that is damaged, as a power cut may leave it
+    /// without `fsync`: the trees are foreign then, and stay. Says whether it was damaged.
+    pub fn read(git_dir: &Path) -> io::Result<(Self, bool)> {
+        match bounded::read_own(git_dir, PARTS, MAX_BYTES) {
+            Ok(text) => Ok(match serde_json::from_slice(&text) {
+                Ok(record) => (record, false),
+                Err(_) => (Self::default(), true),
+            }),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok((Self::default(), false)),
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => Ok((Self::default(), true)),
             Err(err) => Err(err),
         }
     }
 
-    /// Write it, so that a power cut does not take it.
-    pub fn write(&mut self, path: &Path) -> io::Result<()> {
+    /// Write it; with `fsync`, so that a power cut does not take it.
+    pub fn write(&mut self, git_dir: &Path, fsync: bool) -> io::Result<()> {
         self.version = VERSION;
-        let text = serde_json::to_vec(self)?;
-        Replace::by(&path.with_extension("json.tmp"), Access::Usual, Flush::Name).write(path, &text)
+        let (path, text) = (Self::file(git_dir), serde_json::to_vec(self)?);
+        let flush = if fsync { Flush::Name } else { Flush::Nothing };
+        Replace::by(&path.with_extension("json.tmp"), Access::Usual, flush).write(&path, &text)
+    }
+
+    /// Where it is.
+    pub fn file(git_dir: &Path) -> PathBuf {
+        git_dir.join(PARTS[0]).join(PARTS[1])
     }
 
     /// The tree that `dir` is.
@@ -104,5 +125,10 @@ impl Record {
     /// The tree that is called `id`.
     pub fn tree(&self, id: &Id) -> Option<&Tree> {
         self.trees.iter().find(|tree| tree.id == *id)
+    }
+
+    /// The same, to be changed.
+    pub fn tree_mut(&mut self, id: &Id) -> Option<&mut Tree> {
+        self.trees.iter_mut().find(|tree| tree.id == *id)
     }
 }

@@ -1,15 +1,17 @@
 //! Which trees stay: the live one, as many older ones as are kept to go back to, and one spare, from which the next release
 //! is made.
 
+use std::cmp::Reverse;
+
 use super::{
     id::Id,
     record::{Record, Tree},
 };
 
-/// What becomes of the trees that there are, once one of them is live.
+/// What becomes of the trees that there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sorted {
-    /// Older releases to go back to, the newest first.
+    /// Releases to go back to: those older than the live one first, the newest of them first.
     pub kept: Vec<Id>,
     /// The next release may be made from it.
     pub spare: Option<Id>,
@@ -20,22 +22,213 @@ pub struct Sorted {
 /// Sort the trees of `record`, of which `live` is live, and `keep` older ones are kept.
 ///
 /// A tree that was live until now may still be read: it is neither spare nor surplus before another deploy. Of the others that
-/// are not kept, one that was never live is the best spare: it is closest to what comes next; and then the one that was live
-/// last.
-pub fn sort(record: &Record, live: &Id, keep: usize) -> Sorted {
-    let mut others: Vec<&Tree> = record.trees.iter().filter(|tree| tree.id != *live).collect();
-    others.sort_by_key(|tree| std::cmp::Reverse((tree.turn, &tree.id)));
-    let (good, rest): (Vec<&Tree>, Vec<&Tree>) = others
-        .into_iter()
-        .partition(|tree| tree.is_whole && tree.is_good && tree.turn > 0);
+/// are not kept, one that was never live is the first to be the spare; then the oldest.
+pub fn sort(record: &Record, live: Option<&Id>, keep: usize) -> Sorted {
+    let others = record.trees.iter().filter(|tree| Some(&tree.id) != live);
+    let (good, rest): (Vec<&Tree>, Vec<&Tree>) = others.partition(|tree| is_good(tree));
+    let good = in_turn(good, live.and_then(|live| record.tree(live)));
     let kept = good.iter().take(keep);
     let mut rest: Vec<&Tree> = rest.into_iter().chain(good.iter().skip(keep).copied()).collect();
+    // With nothing live, the next one to be is nobody's predecessor.
     rest.retain(|tree| tree.turn == 0 || tree.turn + 1 < record.turn);
-    rest.sort_by_key(|tree| (tree.turn != 0, std::cmp::Reverse((tree.turn, &tree.id))));
-    let mut rest = rest.into_iter().map(|tree| tree.id.clone());
+    rest.sort_by_key(|tree| (tree.is_stuck, tree.turn != 0, tree.made));
+    let at = usize::from(rest.first().is_some_and(|tree| !tree.is_stuck));
+    let (spare, surplus) = rest.split_at(at);
     Sorted {
         kept: kept.map(|tree| tree.id.clone()).collect(),
-        spare: rest.next(),
-        surplus: rest.collect(),
+        spare: spare.first().map(|tree| tree.id.clone()),
+        surplus: surplus.iter().map(|tree| tree.id.clone()).collect(),
+    }
+}
+
+/// Those to go back to from the live one, in the order in which they are tried.
+pub fn older<'r>(record: &'r Record, live: Option<&Id>, keep: usize) -> Vec<&'r Tree> {
+    let now = live.and_then(|live| record.tree(live));
+    let kept = sort(record, live, keep).kept;
+    let kept = kept.iter().filter_map(|id| record.tree(id));
+    kept.filter(|tree| now.is_none_or(|now| tree.made < now.made))
+        .collect()
+}
+
+/// All that are or were live and are neither spare nor surplus, the newest first.
+pub fn listed<'r>(record: &'r Record, live: Option<&Id>, keep: usize) -> Vec<&'r Tree> {
+    let Sorted { spare, surplus, .. } = sort(record, live, keep);
+    let is_left = |id: &Id| Some(id) == spare.as_ref() || surplus.contains(id);
+    let mut trees: Vec<&Tree> = record.trees.iter().collect();
+    trees.retain(|tree| tree.is_whole && tree.turn > 0 && !is_left(&tree.id));
+    trees.sort_by_key(|tree| Reverse(tree.made));
+    trees
+}
+
+fn is_good(tree: &Tree) -> bool {
+    tree.is_whole && tree.is_good && tree.turn > 0
+}
+
+fn in_turn<'r>(mut trees: Vec<&'r Tree>, live: Option<&Tree>) -> Vec<&'r Tree> {
+    let is_newer = |tree: &Tree| live.is_some_and(|live| tree.made > live.made);
+    trees.sort_by_key(|tree| (is_newer(tree), Reverse(tree.made)));
+    trees
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// `name turn [good|whole|half]`, in the order in which they were made; the numbers are seconds of their ids.
+    fn record(trees: &[(u64, u64, &str)]) -> Record {
+        let mut record = Record::default();
+        for (made, turn, how) in trees {
+            record.turn = record.turn.max(*turn);
+            record.trees.push(Tree {
+                turn: *turn,
+                made: *made,
+                is_whole: !matches!(*how, "half" | "stuck"),
+                is_stuck: *how == "stuck",
+                is_good: *how == "good",
+                ..Tree::new(id(*made), "5d6e7f8".into(), *made)
+            });
+        }
+        record
+    }
+
+    fn id(n: u64) -> Id {
+        Id::try_from(format!("20261125T2015{n:02}Z-5d6e7f8")).unwrap()
+    }
+
+    fn numbers(ids: &[Id]) -> Vec<u64> {
+        ids.iter()
+            .map(|id| id.as_str()[13..15].parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_stays_and_what_goes() {
+        use std::slice::from_ref;
+        for (name, trees, live, keep, kept, spare, surplus) in [
+            ("nothing", vec![], None, 3, vec![], None, vec![]),
+            (
+                "the first",
+                vec![(1, 1, "good")],
+                Some(1),
+                3,
+                vec![],
+                None,
+                vec![],
+            ),
+            (
+                "few",
+                vec![(1, 1, "good"), (2, 2, "good")],
+                Some(2),
+                3,
+                vec![1],
+                None,
+                vec![],
+            ),
+            (
+                "one too many is the spare",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 3, "good")],
+                Some(3),
+                1,
+                vec![2],
+                Some(1),
+                vec![],
+            ),
+            (
+                "fewer are kept",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 3, "good"), (4, 4, "good")],
+                Some(4),
+                1,
+                vec![3],
+                Some(1),
+                vec![2],
+            ),
+            (
+                "what was live until now is not touched, good or not",
+                vec![(1, 1, "good"), (2, 2, "whole"), (3, 3, "good")],
+                Some(3),
+                1,
+                vec![1],
+                None,
+                vec![],
+            ),
+            (
+                "a build that failed is the spare",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 3, "good"), (4, 0, "half")],
+                Some(3),
+                1,
+                vec![2],
+                Some(4),
+                vec![1],
+            ),
+            (
+                "what is stuck only goes",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 0, "stuck")],
+                Some(2),
+                1,
+                vec![1],
+                None,
+                vec![3],
+            ),
+            (
+                "after going back, older ones first",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 5, "good"), (4, 4, "good")],
+                Some(3),
+                1,
+                vec![2],
+                Some(1),
+                vec![],
+            ),
+            (
+                "a sick one goes in its turn",
+                vec![(1, 4, "good"), (2, 3, "whole"), (3, 5, "good")],
+                Some(3),
+                3,
+                vec![1],
+                Some(2),
+                vec![],
+            ),
+        ] {
+            let record = record(&trees);
+            let sorted = sort(&record, live.map(id).as_ref(), keep);
+            assert_eq!(numbers(&sorted.kept), kept, "{name}: kept");
+            let found = sorted
+                .spare
+                .as_ref()
+                .map_or(vec![], |spare| numbers(from_ref(spare)));
+            assert_eq!(found.first().copied(), spare, "{name}: spare");
+            assert_eq!(numbers(&sorted.surplus), surplus, "{name}: surplus");
+        }
+    }
+
+    #[test]
+    fn going_back_goes_further_back() {
+        let record = record(&[
+            (1, 1, "good"),
+            (2, 2, "whole"),
+            (3, 3, "good"),
+            (4, 4, "good"),
+            (5, 0, "whole"),
+        ]);
+        let older = |live: u64| -> Vec<u64> {
+            let ids: Vec<Id> = older(&record, Some(&id(live)), 9)
+                .into_iter()
+                .map(|tree| tree.id.clone())
+                .collect();
+            numbers(&ids)
+        };
+        assert_eq!(
+            super::older(&record, Some(&id(4)), 1).len(),
+            1,
+            "only those that are kept"
+        );
+        assert_eq!(
+            listed(&record, Some(&id(4)), 1).len(),
+            2,
+            "a sick one that is to be the spare one is none"
+        );
+        assert_eq!(older(4), [3, 1]);
+        assert_eq!(older(3), [1]);
+        assert!(older(1).is_empty());
     }
 }

@@ -106,12 +106,22 @@ fn losses(
     held.push(fetched.commit);
     let tips = refs::moving(repo, &fetched.tip);
     let commits = dropped::dropped(repo, &tips, &held, context.watch.over()).commits;
-    let options = update_options(under_way, NO_MARK);
-    let files = match worktree::losses(repo, (refs::head(repo), fetched.commit), &options) {
+    // A release that is nobody's yet has nothing to lose.
+    let stage = match target.site.releases {
+        Some(_) => None,
+        None => Some(under_way.stage()?),
+    };
+    let files = match stage.map(|stage| {
+        let options = update_options(under_way, &stage, NO_MARK);
+        worktree::losses(repo, (refs::head(repo), fetched.commit), &options)
+    }) {
+        None => Lost::default(),
         // Objects that are not here, as in a partial clone, do not matter where there is no file to compare with them.
-        Err(worktree::Error::Object { .. }) if has_no_files(target.site.root().as_path()) => Lost::default(),
-        Err(worktree::Error::Object { .. }) => return Ok(Some(damaged(target))),
-        files => files?,
+        Some(Err(worktree::Error::Object { .. })) if has_no_files(target.site.root().as_path()) => {
+            Lost::default()
+        }
+        Some(Err(worktree::Error::Object { .. })) => return Ok(Some(damaged(target))),
+        Some(files) => files?,
     };
     if commits.is_empty() && files.is_empty() {
         return Ok(None);

@@ -7,7 +7,11 @@
 use gix::ObjectId;
 
 use super::{
-    Error, Reached, UnderWay, adopt::Claim, record, refs_options, run_hooks, update_options, writer,
+    Error, Reached, UnderWay,
+    adopt::Claim,
+    build,
+    older::{self, Wanted},
+    record, refs_options, run_hooks, update_options, writer,
 };
 use crate::{
     base::{
@@ -17,7 +21,7 @@ use crate::{
         words::typed,
     },
     config::{OnFailure, Revision, Target},
-    deploy::{held::Holds, stage::Stage},
+    deploy::{held::Holds, release, stage::Stage},
     git::{
         begin::Begin,
         fetch::{self, complete},
@@ -37,8 +41,9 @@ pub(super) fn by_hand(
     reached: &mut Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
+    let mut stage = under_way.stage()?;
     let repo = repository::open(under_way.git_dir())?;
-    reached.old = refs::head(&repo);
+    reached.old = stage.deployed(refs::head(&repo));
     let claim = Claim::of(under_way.git_dir());
     let left = match reached.old {
         Some(left) if claim.state.is_ours() => left,
@@ -46,6 +51,12 @@ pub(super) fn by_hand(
     };
     let good = Good::of(&repo);
     let commit = match to {
+        to if !stage.is_in_place() => {
+            let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
+            let wanted = to.map_or(Wanted::Good(&holds), |to| Wanted::Named(to.as_str()));
+            let found = older::find(&repo, (under_way, &mut stage), wanted)?;
+            found.ok_or(release::Error::None)?
+        }
         Some(to) => named(&repo, to, (left, &good), under_way)?,
         None => {
             let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
@@ -63,14 +74,14 @@ pub(super) fn by_hand(
         let by_hand = (Why::ByHand, context.peer.to_string());
         hold(&repo, under_way, (left, commit), by_hand)?;
     }
-    go(&repo, under_way, (left, commit), reached)
+    go(&repo, (under_way, &mut stage), (left, commit), reached)
 }
 
 /// The run of `fetched` failed by `err` once that was live: if it is the trigger's wish, and there is a good commit, go back.
 /// What the run failed by then.
 pub(super) fn after_failure(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     (fetched, err): (&fetch::Outcome, Error),
     reached: &mut Reached,
 ) -> Error {
@@ -87,25 +98,43 @@ pub(super) fn after_failure(
     let sick = fetched.commit;
     let good = Good::of(repo);
     let known = Claim::of(under_way.git_dir()).state.hooks(target).succeeded_for();
-    if known == Some(sick) || good.commits().next() == Some(sick) {
+    let was_good = match stage.live_release() {
+        Some(live) => live.is_good,
+        None => good.commits().next() == Some(sick),
+    };
+    if known == Some(sick) || was_good {
         // It was good, and something else is wrong by now.
         return err;
     }
     let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
-    let mut candidates = good.commits().chain(known);
-    let last = candidates
-        .find(|commit| *commit != sick && holds.find(*commit).is_none() && repo.has_object(*commit));
-    let Some(last) = last else { return err };
     let message = message(&err);
+    let last = match stage.is_in_place() {
+        true => {
+            let mut candidates = good.commits().chain(known);
+            candidates
+                .find(|commit| *commit != sick && holds.find(*commit).is_none() && repo.has_object(*commit))
+        }
+        false => match older::find(repo, (under_way, stage), Wanted::Good(&holds)) {
+            Ok(last) => last,
+            Err(source) => {
+                return Error::Stranded {
+                    why: format!("{}: {message}", err.kind().as_str()),
+                    at: "an older release".into(),
+                    source: Box::new(source),
+                };
+            }
+        },
+    };
+    let Some(last) = last else { return err };
     let held = hold(repo, under_way, (sick, last), (why, message.clone()));
-    let went = held.and_then(|()| go(repo, under_way, (sick, last), reached));
+    let went = held.and_then(|()| go(repo, (under_way, stage), (sick, last), reached));
     ended(under_way, (last, err.kind(), message), went, reached)
 }
 
 /// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end.
 pub(super) fn stop_at_held(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     fetched: &fetch::Outcome,
     (claim, reached): (&Claim, &mut Reached),
 ) -> Result<(), Error> {
@@ -136,15 +165,24 @@ pub(super) fn stop_at_held(
         once: once(target),
     };
     let live = holds.live().filter(|live| repo.has_object(*live));
-    let unfinished = live.filter(|live| reached.old != Some(*live) || claim.state.owes(target, *live));
+    let hooks = claim.state.hooks(target);
+    let is_finished =
+        |live| reached.old == Some(live) && hooks.have_succeeded_for(live) && !claim.state.owes(target, live);
+    let unfinished = live.filter(|live| !is_finished(*live));
     let (Some(live), false) = (unfinished, context.dry_run) else {
         return Err(refused.into());
     };
-    let went = go(repo, under_way, (reached.old.unwrap_or(commit), live), reached);
+    // Where nothing but hooks is missing, it was this one that was left.
+    let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
+    let went = go(repo, (under_way, stage), (left, live), reached);
     let kind = match held.kind {
         Why::Hook => Kind::Hook,
         Why::Unhealthy => Kind::Unhealthy,
-        Why::ByHand => return Err(went.err().unwrap_or_else(|| refused.into())),
+        Why::ByHand => {
+            went?;
+            under_way.owes_nothing();
+            return Err(refused.into());
+        }
     };
     Err(ended(under_way, (live, kind, held.message), went, reached))
 }
@@ -193,46 +231,31 @@ fn hold(
 /// From `left` to `commit`: the tree, what says so, and hooks.
 fn go(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
-    way: (ObjectId, ObjectId),
-    reached: &mut Reached,
-) -> Result<(), Error> {
-    match under_way.stage {
-        Stage::InPlace { .. } => in_place(repo, under_way, way, reached),
-    }
-}
-
-/// As any deploy, from what the clone has.
-fn in_place(
-    repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     (left, commit): (ObjectId, ObjectId),
     reached: &mut Reached,
 ) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *under_way;
     context.watch.enter(Step::Worktree)?;
     let tip = tip(repo, target);
-    let begin = || under_way.changes();
-    if left != commit {
-        under_way.settles()?;
-        begin().map_err(|source| refs::Error::Sync {
-            path: repo.git_dir().into(),
-            source,
-        })?;
-        if let Tip::Branch(branch) = &tip {
-            under_way.moves(&[branch.as_str()])?;
+    let updated = match stage.is_in_place() {
+        true => bring(repo, (under_way, stage), (left, commit, &tip))?,
+        false => {
+            if let Tip::Branch(branch) = &tip {
+                under_way.moves(&[branch.as_str()])?;
+            }
+            older::restore(repo, (under_way, stage), commit)?;
+            worktree::Outcome::default()
         }
-    }
-    let updated = worktree::update(repo, commit, &update_options(under_way, Begin(&begin)))?;
+    };
     reached.new = Some(commit);
     reached.changed += updated.written + updated.deleted + updated.cleaned;
     // Even where both have the same files: hooks have seen the other one.
     reached.finished_another |= updated.finished_another || left != commit;
     reached.left = Some(left).filter(|left| *left != commit);
-    under_way.stage.switch();
     context.watch.enter(Step::Publish).ok();
     refs::deployed(repo, &tip, commit, refs_options(target, &writer(target)))?;
-    record(repo, under_way, &tip);
+    record(repo, (under_way, stage), &tip);
     context.events.emit(Event::Updated {
         written: updated.written,
         deleted: updated.deleted,
@@ -240,19 +263,51 @@ fn in_place(
         edited: updated.lost.edited,
         untracked: updated.lost.untracked,
     });
-    context.events.emit(Event::RolledBack {
-        old: left.to_string(),
-        new: commit.to_string(),
-    });
+    if left != commit {
+        context.events.emit(Event::RolledBack {
+            old: left.to_string(),
+            new: commit.to_string(),
+        });
+    }
     let live = fetch::Outcome {
         commit,
         tip,
         keep: None,
     };
-    run_hooks(repo, under_way, &live, Claim::of(under_way.git_dir()), reached)?;
-    Good::of(repo).return_to(commit, left, &writer(target))?;
+    run_hooks(
+        repo,
+        (under_way, stage),
+        &live,
+        Claim::of(under_way.git_dir()),
+        reached,
+    )?;
+    match stage.is_in_place() {
+        true => Good::of(repo).return_to(commit, left, &writer(target))?,
+        false => build::good(repo, (under_way, stage), reached)?,
+    }
     heal::finish(repo.git_dir());
     Ok(())
+}
+
+/// As any deploy in place, from what the clone has.
+fn bring(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
+    (left, commit, tip): (ObjectId, ObjectId, &Tip),
+) -> Result<worktree::Outcome, Error> {
+    let begin = || under_way.changes();
+    if left != commit {
+        under_way.settles()?;
+        begin().map_err(|source| refs::Error::Sync {
+            path: repo.git_dir().into(),
+            source,
+        })?;
+        if let Tip::Branch(branch) = tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let options = update_options(under_way, stage, Begin(&begin));
+    Ok(worktree::update(repo, commit, &options)?)
 }
 
 /// What a run fails by that went back to `live`, as what it deployed was not good; or tried to.

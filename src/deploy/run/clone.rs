@@ -22,7 +22,9 @@ pub(super) fn clone(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch:
 /// Say what a clone would write. What was fetched for that is removed again.
 pub(super) fn rehearse_clone(under_way: &UnderWay<'_>, reached: &mut Reached) -> Result<(), Error> {
     let (building, fetched) = build_clone(under_way)?;
-    let options = update_options(under_way, NO_MARK);
+    let mut stage = under_way.stage()?;
+    stage.begin(fetched.commit, Some(&building.repo().git_dir().join("hooks")))?;
+    let options = update_options(under_way, &stage, NO_MARK);
     let updated = worktree::update(building.repo(), fetched.commit, &options)?;
     reached.new = Some(fetched.commit);
     reached.changed = updated.written;

@@ -9,7 +9,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{health, hook, place, sandbox, state},
+    deploy::{health, hook, place, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -28,6 +28,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Place(#[from] place::Error),
+    /// A release could not be made, or become live.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Release(#[from] release::Error),
     /// Its repository cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -149,6 +153,7 @@ impl Blame for Error {
             Self::Lock(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
+            Self::Release(err) => err.kind(),
             Self::Repository(err) => err.kind(),
             Self::Heal(err) => err.kind(),
             Self::Fetch(err) => err.kind(),

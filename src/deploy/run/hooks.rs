@@ -23,6 +23,7 @@ use crate::{
         health,
         hook::{self, Limits},
         release::placed::Placed,
+        stage::Stage,
     },
     git::{fetch, refs::Tip},
 };
@@ -50,13 +51,13 @@ pub(super) struct Occasion<'a> {
 /// it is done again at the next trigger.
 pub(super) fn run_hooks(
     repo: &gix::Repository,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
     fetched: &fetch::Outcome,
     mut claim: Claim,
     reached: &Reached,
 ) -> Result<(), Error> {
     let target = under_way.target;
-    let has_changed = reached.changed > 0 || reached.finished_another;
+    let has_changed = reached.has_changed();
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
     let due = match has_changed {
@@ -72,9 +73,10 @@ pub(super) fn run_hooks(
         under_way.starts_hooks(is_owed)?;
     }
     if is_owed {
-        settle(repo, under_way, fetched)?;
+        settle(repo, (under_way, stage), fetched)?;
     }
     if is_owed || !hooks.is_empty() {
+        let placed = stage.placed();
         let occasion = Occasion {
             repo,
             under_way,
@@ -82,7 +84,7 @@ pub(super) fn run_hooks(
             // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
             old: reached.left.or(known.succeeded_for()).or(reached.old),
             new: fetched.commit,
-            placed: under_way.stage.placed(),
+            placed: placed.as_ref(),
         };
         go_live(occasion, &hooks, &mut claim)?;
     }
@@ -120,13 +122,12 @@ pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim
     Ok(())
 }
 
-/// Build the release of `occasion`, which is not live yet.
-#[allow(dead_code, reason = "core: called once there are releases")]
-pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<(), Error> {
+/// Build the release of `occasion`, which is not live yet. Says whether there is anything to run for that.
+pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<bool, Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let mut hooks = target.hooks_at(At::Build).peekable();
     let Some(placed) = occasion.placed.filter(|_| hooks.peek().is_some()) else {
-        return Ok(());
+        return Ok(false);
     };
     let env = environment(occasion, claim);
     let round = Round::of(occasion, &env);
@@ -138,7 +139,7 @@ pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<(), Err
     context.events.emit(Event::Built {
         release: placed.id.to_string(),
     });
-    Ok(())
+    Ok(true)
 }
 
 /// Tell those hooks of `failure` that want to know, each for itself. The run has the lock still, and `placed` is live.

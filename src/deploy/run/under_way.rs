@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +38,9 @@ impl fmt::Debug for Interrupted {
         f.write_str("Interrupted")
     }
 }
+
+/// What is lost with the record of releases.
+const DAMAGED: &str = "what was remembered of releases is damaged: those that are there are left alone, and cannot be gone back to";
 
 /// What git writes that an update writes, too: locked by a `.lock` beside it.
 const WRITTEN: [&str; 4] = ["index", "HEAD", "shallow", "packed-refs"];
@@ -113,7 +116,8 @@ fn head(git_dir: &Path) -> Option<gix::ObjectId> {
 pub(super) struct UnderWay<'a> {
     pub(super) target: &'a Target,
     pub(super) context: &'a Context,
-    pub(super) stage: Stage<'a>,
+    /// The index of a worktree in place.
+    pub(super) index: PathBuf,
     run: state::Run,
     /// Why it could not begin: what called it knows nothing of that.
     failed: Mutex<Option<Error>>,
@@ -126,11 +130,22 @@ impl<'a> UnderWay<'a> {
         Self {
             target,
             context,
-            stage: Stage::of(&target.site),
+            index: target.site.git_dir().join("index"),
             run: state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run),
             failed: Mutex::default(),
             changes: AtomicBool::new(false),
         }
+    }
+
+    /// Where it makes its tree; what a killed run has left of one is settled.
+    pub(super) fn stage(&self) -> Result<Stage<'a>, Error> {
+        let UnderWay { target, context, .. } = *self;
+        let umask = target.site.umask.unwrap_or(context.umask);
+        let stage = Stage::settle(&target.site, (umask, context.dry_run), &context.memory)?;
+        if stage.yard().is_some_and(|yard| yard.is_damaged()) {
+            context.events.warn(DAMAGED);
+        }
+        Ok(stage)
     }
 
     /// The git directory that it is in.

@@ -6,9 +6,12 @@ use gix::ObjectId;
 
 use super::{Context, Error, NO_MARK, Reached, UnderWay, adopt::Claim, retry::Backoff, update_options};
 use crate::{
-    base::fault::Blame as _,
+    base::{
+        fault::{Blame as _, Kind},
+        report::Lost,
+    },
     config::Target,
-    deploy::changes,
+    deploy::{changes, stage::Stage},
     git::{
         begin::Begin,
         fetch, heal,
@@ -91,27 +94,33 @@ fn hold(
 pub(super) fn update(
     repo: gix::Repository,
     fetched: fetch::Outcome,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     claim: &mut Claim,
     reached: &Reached,
 ) -> Result<(gix::Repository, fetch::Outcome, worktree::Outcome), Error> {
-    match update_once(&repo, &fetched, under_way, reached) {
+    match update_once(&repo, &fetched, (under_way, stage), reached) {
         Err(Error::Worktree(worktree::Error::Object { .. })) => {}
         updated => return Ok((repo, fetched, updated?)),
     }
     drop(repo);
     let (repo, fetched) = heal(under_way, claim)?;
-    let updated = update_once(&repo, &fetched, under_way, reached)?;
+    let updated = update_once(&repo, &fetched, (under_way, stage), reached)?;
     Ok((repo, fetched, updated))
 }
 
 fn update_once(
     repo: &gix::Repository,
     fetched: &fetch::Outcome,
-    under_way: &UnderWay<'_>,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     reached: &Reached,
 ) -> Result<worktree::Outcome, Error> {
     let UnderWay { context, .. } = *under_way;
+    if stage.is_done(fetched.commit) {
+        return Ok(worktree::Outcome::default());
+    }
+    if !stage.is_in_place() {
+        return make(repo, fetched, (under_way, stage));
+    }
     let begin = || under_way.changes();
     if reached.old != Some(fetched.commit) && !context.dry_run {
         begin().map_err(unmarked(repo.git_dir()))?;
@@ -119,8 +128,47 @@ fn update_once(
             under_way.moves(&[branch.as_str()])?;
         }
     }
-    let options = update_options(under_way, Begin(&begin));
+    let options = update_options(under_way, stage, Begin(&begin));
     Ok(worktree::update(repo, fetched.commit, &options)?)
+}
+
+/// Make a release. Nothing that is live has changed by that, so no hook is owed for it.
+fn make(
+    repo: &gix::Repository,
+    fetched: &fetch::Outcome,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+) -> Result<worktree::Outcome, Error> {
+    let dry_run = under_way.context.dry_run;
+    if !dry_run {
+        under_way.settles()?;
+        if let Tip::Branch(branch) = &fetched.tip {
+            under_way.moves(&[branch.as_str()])?;
+        }
+    }
+    let empty = repo.common_dir().join("hooks");
+    stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
+    let update = |stage: &Stage<'_>| {
+        let options = update_options(under_way, stage, NO_MARK);
+        worktree::update(repo, fetched.commit, &options)
+    };
+    let updated = match update(stage) {
+        // A program may have left there what this user cannot remove.
+        Err(err) if err.kind() == Kind::Path && !dry_run && stage.is_stuck()? => {
+            let events = &under_way.context.events;
+            events.warn(format!("{err}; another tree is made, of nothing"));
+            stage.begin(fetched.commit, None)?;
+            update(stage)?
+        }
+        updated => updated?,
+    };
+    if !dry_run {
+        stage.written(updated.bytes)?;
+    }
+    // What is left of an older release is nobody's.
+    Ok(worktree::Outcome {
+        lost: Lost::default(),
+        ..updated
+    })
 }
 
 /// List the files that have changed, for hooks.

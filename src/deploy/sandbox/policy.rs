@@ -275,7 +275,7 @@ mod tests {
             ("Tcp(\"[::1]:5432\")", Some(5432)),
             ("Exec(run: [\"tools/ask\"])", None),
         ] {
-            let config = config(&dir, &format!("health: (check: {check})"));
+            let config = config(&dir, &format!("hooks: [], health: (check: {check})"));
             let ways = ways(&config, &dir);
             let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Inside, &ways).unwrap();
             let (a, b) = (run("a"), run("b"));

@@ -14,6 +14,8 @@ use crate::base::{
     identity::Stamp,
 };
 
+/// The indices of trees that a deploy makes apart.
+const TREES: &str = "gitsocket/releases";
 /// Where HEAD was before the last deploy.
 const ORIG_HEAD: &str = "ORIG_HEAD";
 
@@ -44,8 +46,14 @@ impl Roots {
         // With a bound, it would keep a whole deploy, as reflogs would.
         let passed_over = policy.is_bounded.then_some(ORIG_HEAD);
         let mut roots = Self::of_commits(repo, policy, passed_over)?;
-        for dir in admin_dirs(repo.git_dir())? {
-            let path = dir.join("index");
+        let mut paths: Vec<PathBuf> = admin_dirs(repo.git_dir())?
+            .iter()
+            .map(|dir| dir.join("index"))
+            .collect();
+        // Of trees that are not the worktree of a repository.
+        let trees = files::list(&repo.git_dir().join(TREES))?.into_iter();
+        paths.extend(trees.filter(|path| path.extension().is_some_and(|ext| ext == "index")));
+        for path in paths {
             let Some(now) = stamp(&path)? else { continue };
             let index = (path, now);
             if before.is_none_or(|before| !before.indices.contains(&index))

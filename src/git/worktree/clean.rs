@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     base::{
-        descent::Descent,
+        descent::{self, Descent},
         report::{Action, Local, Named},
     },
     git::worktree::Clean,
@@ -242,6 +242,9 @@ impl Walk<'_, '_, '_> {
         };
         let left = &mut frame.left;
         let is_protected = self.cx.is_protected(&meta.identity);
+        if self.cx.options.clean == Clean::Everything && !is_protected {
+            return self.take(dir, name, &meta).map(|()| None);
+        }
         if name == ".git" || is_protected {
             match is_protected {
                 true => left.anything = true,
@@ -283,6 +286,20 @@ impl Walk<'_, '_, '_> {
             Kind::Other => frame.unlisted.push(name.into()),
         }
         Ok(None)
+    }
+
+    /// Remove `name`, which is at hand, with all that is in it.
+    fn take(&mut self, dir: BorrowedFd<'_>, name: &BStr, meta: &Meta) -> io::Result<()> {
+        if !self.cx.options.dry_run {
+            self.cx.begin()?;
+            match meta.kind {
+                Kind::Dir => descent::remove_own(dir, name)?,
+                _ => drop(dirs::unlink(dir, name)?),
+            }
+        }
+        self.removed.files += 1;
+        self.removed.add(self.path.as_bstr(), true);
+        Ok(())
     }
 
     /// Enter the untracked directory `name`, which is at hand, in that of `frame`. Gives what is to be done in it.

@@ -2,13 +2,13 @@
 
 use std::{
     ffi::OsStr,
-    os::unix::ffi::OsStrExt,
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-use gix::bstr::BStr;
+use gix::bstr::{BStr, BString};
 
 use super::{Error, Memory, dirs, others::Known, rules};
 use crate::{
@@ -39,6 +39,8 @@ pub struct Options<'a> {
     pub dry_run: bool,
     /// What this process knows of worktrees. Nothing of it is needed.
     pub memory: &'a Memory,
+    /// The worktree is not the live one.
+    pub apart: Option<Apart<'a>>,
     /// Called before anything is changed.
     pub begin: Begin<'a>,
     /// Progress, warnings, and the changes of a dry run.
@@ -47,7 +49,29 @@ pub struct Options<'a> {
     pub over: &'a AtomicBool,
 }
 
+/// A tree that is made, or looked at, apart from the live one: what is half done in it needs no mark.
+#[derive(Debug, Clone, Copy)]
+pub struct Apart<'a> {
+    /// The directory, however it is called now.
+    pub dir: BorrowedFd<'a>,
+    /// Tracked paths, in ascending order, that are left as they are, with all below them.
+    pub leave: &'a [BString],
+}
+
 impl Options<'_> {
+    /// Whether what is tracked at `path` is left as it is.
+    pub(super) fn leaves(&self, path: &BStr) -> bool {
+        let Some(Apart {
+            leave: leave @ [_, ..],
+            ..
+        }) = self.apart
+        else {
+            return false;
+        };
+        let is_left = |path: &BStr| leave.binary_search_by(|left| left.as_slice().cmp(path)).is_ok();
+        is_left(path) || dirs::parents(path).any(is_left)
+    }
+
     pub(super) fn path(&self, path: &BStr) -> PathBuf {
         self.root.as_path().join(OsStr::from_bytes(path))
     }
@@ -83,8 +107,11 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Result<Self, Error> {
         let root = options.root.as_path();
-        let mut dirs = dirs::Dirs::open(root, options.umask)
-            .map_err(|err| Error::file("open the worktree", root.into(), err))?;
+        let opened = match options.apart {
+            Some(Apart { dir, .. }) => dirs::Dirs::within(dir, options.umask),
+            None => dirs::Dirs::open(root, options.umask),
+        };
+        let mut dirs = opened.map_err(|err| Error::file("open the worktree", root.into(), err))?;
         let mut protected = Vec::new();
         for git_dir in [repo.git_dir(), repo.common_dir()] {
             protected.extend(dirs::identity(git_dir));
@@ -92,7 +119,12 @@ impl<'a> Context<'a> {
         let dot_git = dirs
             .get("".into())
             .and_then(|root| root.map_or(Ok(None), |root| dirs::meta(root, ".git".into())));
-        let dot_git = dot_git.ok().flatten().map(|meta| meta.identity);
+        // Nothing of git's is in a tree that is cleaned of everything but what some program has put there.
+        let dot_git = dot_git
+            .ok()
+            .flatten()
+            .filter(|_| options.clean != Clean::Everything);
+        let dot_git = dot_git.map(|meta| meta.identity);
         let elsewhere = protected.iter().copied().filter(|id| Some(*id) != dot_git);
         let elsewhere = elsewhere.collect();
         protected.extend(dot_git);

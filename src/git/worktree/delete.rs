@@ -4,7 +4,7 @@
 
 use std::io;
 
-use gix::bstr::{BStr, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::{
     context::Context,
@@ -60,6 +60,23 @@ pub(super) fn delete(
         left.refused("delete", emptied.into(), err);
     }
     (deleted, lost)
+}
+
+/// Empty the directories of `submodules`, where all that the tree does not have goes. They are made again with the files.
+pub(super) fn empty(cx: &mut Context<'_>, submodules: impl Iterator<Item = BString>, left: &mut Left) {
+    for path in submodules {
+        let (dir, name) = dirs::split(path.as_bstr());
+        let emptied = cx.dirs.get(dir).and_then(|dir| match dir {
+            Some(dir) if dirs::meta(dir, name)?.is_some_and(|meta| meta.kind == Kind::Dir) => {
+                dirs::remove_tree(dir, name)
+            }
+            _ => Ok(()),
+        });
+        if let Err(err) = emptied {
+            left.refused("empty", path, err);
+        }
+    }
+    cx.dirs.forget_all();
 }
 
 /// What came of a deletion.

@@ -74,6 +74,11 @@ impl Dirs {
         Ok(Self::from(root, umask))
     }
 
+    /// The worktree that is open as `root`.
+    pub(super) fn within(root: BorrowedFd<'_>, umask: u32) -> io::Result<Self> {
+        Ok(Self::from(open_dir(root, ".".into())?, umask))
+    }
+
     fn from(root: OwnedFd, umask: u32) -> Self {
         Self {
             way: Descent::new(root),
@@ -309,6 +314,15 @@ fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<(Owne
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
     }
     Ok((fd, displaced))
+}
+
+/// Let the directory `dir` have the permissions that a new one gets.
+pub(super) fn open_up(dir: BorrowedFd<'_>, umask: u32) -> io::Result<()> {
+    let now = meta_of(dir)?.permissions;
+    Ok(rustix::fs::fchmod(
+        dir,
+        Mode::from_raw_mode((now & 0o7000) | (0o777 & !umask)),
+    )?)
 }
 
 fn components(path: &BStr) -> impl Iterator<Item = &BStr> {

@@ -32,7 +32,7 @@ impl Rules {
         clean: Clean,
         keep: &[String],
     ) -> Result<Self, Error> {
-        let ignored_stay = clean != Clean::All;
+        let ignored_stay = !matches!(clean, Clean::All | Clean::Everything);
         let globals = match ignored_stay {
             true => globals(repo, root)?,
             false => Search::default(),

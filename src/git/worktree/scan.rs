@@ -18,7 +18,7 @@ use super::{
     stored::{self, Stored, Tracked},
     walk::{self, Found, Stop, Why},
 };
-use crate::base::descent::Descent;
+use crate::{base::descent::Descent, git::worktree::Clean};
 
 /// Find what differs between the files and `new`.
 pub(super) fn compare(
@@ -29,8 +29,14 @@ pub(super) fn compare(
 ) -> Result<(Found, Needed), Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
     let not_ours = (cx.elsewhere.as_slice(), &*cx.others);
-    let found =
-        walk::walk(root, old, new, not_ours, tidy, cx.options.over).map_err(|stop| stopped(cx, stop))?;
+    let ours = (cx.options.clean == Clean::Everything).then_some(cx.options.umask);
+    let mut found = walk::walk(root, old, new, not_ours, tidy, (cx.options.over, ours))
+        .map_err(|stop| stopped(cx, stop))?;
+    if cx.options.apart.is_some() {
+        let is_left = |entry: usize| cx.options.leaves(new.entries()[entry].path(new));
+        found.checks.retain(|check| !is_left(check.entry));
+        found.submodules.retain(|entry| !is_left(*entry));
+    }
     let mut needed = Needed::default();
     for check in found.checks.iter().filter(|check| !check.racy) {
         let entry = &new.entries()[check.entry];

@@ -100,6 +100,16 @@ impl Stored {
         self.index.tree().filter(|_| self.is_proof)
     }
 
+    /// What its files take on the disk, in bytes, where the system has them in blocks of 4 KiB.
+    pub(super) fn files_bytes(&self) -> u64 {
+        let sizes = self
+            .index
+            .entries()
+            .iter()
+            .map(|entry| u64::from(entry.stat.size));
+        sizes.map(|size| size.next_multiple_of(4096)).sum()
+    }
+
     /// About what it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(self.index.entries()) + self.index.path_backing().len()

@@ -129,6 +129,7 @@ impl Place {
                 max_blob: u64::MAX,
                 umask: 0o022,
                 dry_run: self.dry_run,
+                apart: None,
                 memory: &self.memory,
                 begin: Begin(&|| Ok(())),
                 report: &Reporter::new(move |event| events.lock().unwrap().push(event)),
@@ -137,6 +138,7 @@ impl Place {
         )
         .map(|done| Outcome {
             lost: Lost::default(),
+            bytes: 0,
             ..done
         })
     }
@@ -169,6 +171,7 @@ fn done(written: u64, deleted: u64, cleaned: u64) -> Outcome {
         cleaned,
         finished_another: false,
         lost: Lost::default(),
+        bytes: 0,
     }
 }
 
@@ -695,6 +698,7 @@ fn errors_name_the_path_and_say_what_to_do() {
         max_blob: u64::MAX,
         umask: 0o022,
         dry_run: false,
+        apart: None,
         memory: &Memory::default(),
         begin: Begin(&|| Ok(())),
         report: &Reporter::new(|_| ()),

@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub(super) untracked: Vec<Untracked>,
     /// Entries that are submodules.
     pub(super) submodules: Vec<usize>,
+    /// Directories with other permissions than new ones get, where that counts.
+    pub(super) modes: Vec<BString>,
     /// Directories without anything untracked, as they were when they were listed.
     pub(super) tidy: Vec<(BString, Names)>,
 }
@@ -90,7 +92,7 @@ pub(super) fn walk(
     new: &gix::index::State,
     (protected, others): (&[Identity], &Known),
     tidy: &Tidy,
-    over: &AtomicBool,
+    (over, ours): (&AtomicBool, Option<u32>),
 ) -> Result<Found, Stop> {
     let walk = Walk {
         old,
@@ -99,6 +101,7 @@ pub(super) fn walk(
         others,
         tidy,
         over,
+        ours,
         now: SystemTime::now(),
         hash: new.object_hash(),
     };
@@ -136,6 +139,7 @@ fn merge(parts: Vec<Found>) -> Found {
         all.checks.extend(part.checks);
         all.untracked.extend(part.untracked);
         all.submodules.extend(part.submodules);
+        all.modes.extend(part.modes);
         all.tidy.extend(part.tidy);
     }
     all.checks.sort_unstable_by_key(|check| check.entry);
@@ -152,6 +156,9 @@ struct Walk<'w> {
     /// Directories that need not be listed if they have not changed.
     tidy: &'w Tidy,
     over: &'w AtomicBool,
+    /// The tree is ours alone: a `.git` is untracked as any other name is, and all directories have the permissions that this
+    /// umask leaves.
+    ours: Option<u32>,
     now: SystemTime,
     hash: gix::hash::Kind,
 }
@@ -212,11 +219,11 @@ impl Opened<'_> {
     }
 
     /// What is there and no entry has asked for.
-    fn untracked(&self) -> Vec<BString> {
+    fn untracked(&self, takes_all: bool) -> Vec<BString> {
         if self.is_tidy {
             return Vec::new();
         }
-        let unseen = self.listing.unseen().filter(|name| *name != ".git");
+        let unseen = self.listing.unseen().filter(|name| takes_all || *name != ".git");
         unseen.map(ToOwned::to_owned).collect()
     }
 }
@@ -233,12 +240,12 @@ impl Walk<'_> {
             path: task.path.strip_suffix(b"/").unwrap_or_default().into(),
             why,
         };
-        let Some(mut dir) = self.open(&task, listing).map_err(stop)? else {
+        let Some(mut dir) = self.open(&task, (listing, found)).map_err(stop)? else {
             self.missing(task.entries, found);
             return Ok(());
         };
         self.entries(&task, &mut dir, found, more)?;
-        let names = dir.untracked();
+        let names = dir.untracked(self.ours.is_some());
         if !names.is_empty() {
             found.untracked.push(Untracked {
                 dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
@@ -251,7 +258,11 @@ impl Walk<'_> {
     }
 
     /// Open the directory of `task`, if it is there, and list it unless that is known to be needless.
-    fn open<'l>(&self, task: &Task, listing: &'l mut Listing) -> Result<Option<Opened<'l>>, Why> {
+    fn open<'l>(
+        &self,
+        task: &Task,
+        (listing, found): (&'l mut Listing, &mut Found),
+    ) -> Result<Option<Opened<'l>>, Why> {
         if self.over.load(Ordering::Relaxed) {
             return Err(Why::Over);
         }
@@ -264,6 +275,14 @@ impl Walk<'_> {
         }
         if !task.path.is_empty() && self.others.has(&here.identity) {
             return Err(Why::Others);
+        }
+        if self
+            .ours
+            .is_some_and(|umask| here.permissions & 0o777 != 0o777 & !umask)
+        {
+            found
+                .modes
+                .push(task.path.strip_suffix(b"/").unwrap_or_default().into());
         }
         let stamp = Names::of(&here);
         let is_tidy = self.tidy.get(&task.path) == Some(&stamp);

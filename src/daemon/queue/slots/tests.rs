@@ -99,7 +99,7 @@ impl Watched {
 
     fn trigger(&mut self, name: &TriggerName) {
         let made = &mut self.made;
-        let run = self.queue.trigger(name, || {
+        let run = self.queue.trigger(name, Task::Update, || {
             *made += 1;
             *made
         });

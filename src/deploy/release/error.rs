@@ -1,0 +1,164 @@
+//! Why releases cannot be made, or gone back to.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytesize::ByteSize;
+
+use crate::{
+    base::fault::{Blame, Kind, kind_of_io},
+    git::refs,
+};
+
+/// A release could not be made, become live or be gone back to.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// What is to lead to the live release is someone's.
+    #[error("{path} is {what}, not what gitsocket lets the live release be seen by; nothing was touched")]
+    #[diagnostic(help(
+        "move it away, type: mv {path} {path}.before; or let `live` of `releases` name something else"
+    ))]
+    Live {
+        /// Its path.
+        path: String,
+        /// What it is.
+        what: String,
+    },
+    /// A directory of ours is none.
+    #[error("{path} is {what}, not a directory; nothing was touched")]
+    #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
+    Odd {
+        /// Its path.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Something has the name of a tree that is to get it back.
+    #[error("{path} is in the way of a release that a run was killed while it renamed; nothing was touched")]
+    #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
+    InTheWay {
+        /// Its path.
+        path: String,
+    },
+    /// There are too many names.
+    #[error("{path} holds more than {limit} names")]
+    #[diagnostic(help("remove what gitsocket has not made there"))]
+    TooMany {
+        /// The directory.
+        path: String,
+        /// How many are looked at.
+        limit: usize,
+    },
+    /// The file system cannot exchange two names.
+    #[error(
+        "the file system that {path} is on cannot exchange two directories: {source}; nothing has changed"
+    )]
+    #[diagnostic(help("write live: Symlink({name:?}) into `releases`"))]
+    Exchange {
+        /// What was to be exchanged.
+        path: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tree more does not fit.
+    #[error(
+        "the disk that {path} is on has space for {left}, and another release takes about {needed}, as the live one does; nothing was written"
+    )]
+    #[diagnostic(help("make room there, or lower `keep` of `releases`; then trigger again"))]
+    Room {
+        /// The directory.
+        path: String,
+        /// What is needed.
+        needed: ByteSize,
+        /// What can be written.
+        left: ByteSize,
+    },
+    /// A link to what is shared cannot be made.
+    #[error("{path:?} of `shared` cannot be linked: in this commit, {at:?} is {what}")]
+    #[diagnostic(help("take it out of the commit, or out of `shared` of `releases`"))]
+    Shared {
+        /// The path.
+        path: PathBuf,
+        /// What is in its way.
+        at: PathBuf,
+        /// What that is.
+        what: &'static str,
+    },
+    /// What all releases share is in the way of what is to be shared.
+    #[error("{path} is {what}, and `shared` of `releases` wants a directory there; nothing has changed")]
+    #[diagnostic(help("move it away, or write its name without a slash at the end"))]
+    NoDirectory {
+        /// Its path.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// There is nothing to go back to.
+    #[error("there is no older release that was good: nothing to go back to")]
+    #[diagnostic(help("push a commit that mends it; see `keep` of `releases` for how many are kept"))]
+    None,
+    /// There is no such release.
+    #[error("there is no release {wanted:?} to go back to; there are: {there}")]
+    #[diagnostic(help("name one of them, or its commit"))]
+    Unknown {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        there: String,
+    },
+    /// No release can be gone back to: all are damaged.
+    #[error("no older release is as it was when it was live: {what}")]
+    #[diagnostic(help("push a commit that mends it: a new release is made of that"))]
+    Damaged {
+        /// Which, and why.
+        what: String,
+    },
+    /// A commit cannot be held, or let go.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ref(Box<refs::Error>),
+    /// The system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    #[diagnostic(help(
+        "make room if the disk is full, else let the user that gitsocket runs as write there; the next run goes on from here"
+    ))]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The system refused to do that on `path`.
+    pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => kind_of_io(source),
+            Self::Ref(err) => err.kind(),
+            Self::Room { .. } => Kind::Resources,
+            Self::Unknown { .. } => Kind::BadRequest,
+            Self::Shared { .. } | Self::Damaged { .. } => Kind::Repository,
+            Self::Live { .. }
+            | Self::Odd { .. }
+            | Self::InTheWay { .. }
+            | Self::TooMany { .. }
+            | Self::Exchange { .. }
+            | Self::NoDirectory { .. }
+            | Self::None => Kind::Path,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether two directories can be exchanged: tried on two that are made for that, and removed again.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+
+use crate::base::descent;
+
+/// Exchange two new directories in `path`, in one called `own`; nothing is tried where `path` is not there yet, or belongs to
+/// another user. What a killed process has left of that name goes.
+pub fn tried(path: &Path, own: &str) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
+        return Ok(());
+    };
+    if rustix::fs::fstat(&dir)?.st_uid != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    clear(dir.as_fd(), own);
+    match rustix::fs::mkdirat(&dir, own, Mode::RWXU) {
+        Ok(()) => {}
+        // Whether it can be written is another question.
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOSPC | Errno::DQUOT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    }
+    let exchanged = exchange(dir.as_fd(), own);
+    clear(dir.as_fd(), own);
+    exchanged
+}
+
+/// Remove what was made in `dir` by the name `own`, if it is there; once more, if a disk refuses.
+pub fn clear(dir: BorrowedFd<'_>, own: &str) {
+    for _ in 0..2 {
+        let Ok(left) = descent::open_dir(dir, own.as_bytes()) else {
+            continue;
+        };
+        for name in NAMES {
+            rustix::fs::unlinkat(&left, name, AtFlags::REMOVEDIR).ok();
+        }
+        if rustix::fs::unlinkat(dir, own, AtFlags::REMOVEDIR).is_ok() {
+            return;
+        }
+    }
+}
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+fn exchange(dir: BorrowedFd<'_>, own: &str) -> io::Result<()> {
+    let own = descent::open_dir(dir, own.as_bytes())?;
+    let made = NAMES.map(|name| rustix::fs::mkdirat(&own, name, Mode::RWXU));
+    made.into_iter().collect::<Result<(), _>>()?;
+    let [a, b] = NAMES;
+    Ok(rustix::fs::renameat_with(
+        &own,
+        a,
+        &own,
+        b,
+        RenameFlags::EXCHANGE,
+    )?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("own/a")).unwrap();
+        tried(dir.path(), "own").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        tried(&dir.path().join("none"), "own").unwrap();
+    }
+}

@@ -1,0 +1,189 @@
+//! What all releases share: a link in each to what is in `shared`, at any depth.
+//!
+//! The links are relative. From `releases/ID`, `../../shared` is it. A tree that is swapped (`Exchange`) is seen from two places: there,
+//! the link `releases/shared` makes `../shared` right in both.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use gix::bstr::BString;
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{DIR, Error, SHARED, ground};
+use crate::{
+    base::descent,
+    config::{Live, Releases, Shared},
+};
+
+/// The paths of what is shared, in ascending order.
+pub fn paths(releases: &Releases) -> Vec<BString> {
+    let mut paths: Vec<BString> = releases
+        .shared
+        .iter()
+        .map(|shared| shared.path.as_os_str().as_bytes().into())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Let the tree that is open as `tree` have its links. The trigger's path is `path`, open as `root`. What the commit has in their
+/// place goes.
+pub fn link(
+    releases: &Releases,
+    (path, root): (&Path, BorrowedFd<'_>),
+    tree: BorrowedFd<'_>,
+    umask: u32,
+) -> Result<(), Error> {
+    if releases.shared.is_empty() {
+        return Ok(());
+    }
+    let common = common(path, root, umask)?;
+    let up = match &releases.live {
+        Live::Symlink(_) => "../../",
+        Live::Exchange(_) => {
+            turn(path, root)?;
+            "../"
+        }
+    };
+    for shared in &releases.shared {
+        if shared.is_dir {
+            make(path, common.as_fd(), shared, umask)?;
+        } else if let Some(parent) = shared.path.parent() {
+            make_all(path, common.as_fd(), parent, umask)?;
+        }
+        let to = format!(
+            "{}{up}{SHARED}",
+            "../".repeat(shared.path.components().count() - 1)
+        );
+        place(tree, &shared.path, &Path::new(&to).join(&shared.path), umask)?;
+    }
+    Ok(())
+}
+
+/// The directory `shared`. It may be a link that its administrator has made.
+fn common(path: &Path, root: BorrowedFd<'_>, umask: u32) -> Result<OwnedFd, Error> {
+    let at = path.join(SHARED);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(root, SHARED, flags, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {
+            ground::make_dir(root, SHARED.as_bytes(), umask).map_err(Error::io("make", &at))?;
+            open().map_err(|errno| Error::io("open", &at)(errno.into()))
+        }
+        Err(Errno::NOTDIR) => Err(Error::Odd {
+            path: at.display().to_string(),
+            what: "a file",
+        }),
+        opened => opened.map_err(|errno| Error::io("open", &at)(errno.into())),
+    }
+}
+
+/// Let `releases/shared` lead to `shared`.
+fn turn(path: &Path, root: BorrowedFd<'_>) -> Result<(), Error> {
+    let at = path.join(DIR).join(SHARED);
+    let target = format!("../{SHARED}");
+    let dir = descent::open_dir(root, DIR.as_bytes()).map_err(Error::io("open", &path.join(DIR)))?;
+    match rustix::fs::readlinkat(&dir, SHARED, Vec::new()) {
+        Ok(there) if there.as_bytes() == target.as_bytes() => Ok(()),
+        Err(Errno::NOENT) => rustix::fs::symlinkat(target.as_str(), &dir, SHARED)
+            .map_err(|errno| Error::io("make the link", &at)(errno.into())),
+        Ok(_) | Err(Errno::INVAL) => Err(Error::InTheWay {
+            path: at.display().to_string(),
+        }),
+        Err(errno) => Err(Error::io("read the link", &at)(errno.into())),
+    }
+}
+
+/// Make the directory of `shared`, unless something is there.
+fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, umask: u32) -> Result<(), Error> {
+    let at = path.join(SHARED).join(&shared.path);
+    match rustix::fs::statat(common, &shared.path, AtFlags::empty()) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+        Ok(_) => Err(Error::NoDirectory {
+            path: at.display().to_string(),
+            what: "no directory",
+        }),
+        Err(Errno::NOENT | Errno::NOTDIR) => make_all(path, common, &shared.path, umask),
+        Err(errno) => Err(Error::io("look at", &at)(errno.into())),
+    }
+}
+
+/// Make the directory `below` and those above it. No link is followed: a hook may have made it, and below it is not ours.
+fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, umask: u32) -> Result<(), Error> {
+    let mut here: Option<OwnedFd> = None;
+    let mut at = PathBuf::new();
+    for name in below.iter() {
+        at.push(name);
+        let parent = here.as_ref().map_or(common, |fd| fd.as_fd());
+        let failed = Error::io("make", &path.join(SHARED).join(&at));
+        let opened = match descent::open_dir(parent, name.as_encoded_bytes()) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                ground::make_dir(parent, name.as_encoded_bytes(), umask)
+                    .and_then(|()| descent::open_dir(parent, name.as_encoded_bytes()))
+            }
+            // An administrator's link: what is in there is theirs to make.
+            Err(err) if is_link(&err) => return Ok(()),
+            opened => opened,
+        };
+        here = Some(opened.map_err(failed)?);
+    }
+    Ok(())
+}
+
+/// Let `at` in the tree be a link that says `to`.
+fn place(tree: BorrowedFd<'_>, at: &Path, to: &Path, umask: u32) -> Result<(), Error> {
+    let mut here: Option<OwnedFd> = None;
+    let mut above = PathBuf::new();
+    let Some(name) = at.file_name() else { return Ok(()) };
+    for name in at.parent().into_iter().flat_map(Path::iter) {
+        above.push(name);
+        let parent = here.as_ref().map_or(tree, |fd| fd.as_fd());
+        let name = name.as_encoded_bytes();
+        let opened = match descent::open_dir(parent, name) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                ground::make_dir(parent, name, umask).and_then(|()| descent::open_dir(parent, name))
+            }
+            Err(err) if is_link(&err) => {
+                let meta = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+                let is_link =
+                    meta.is_ok_and(|meta| FileType::from_raw_mode(meta.st_mode) == FileType::Symlink);
+                return Err(Error::Shared {
+                    path: at.into(),
+                    at: above,
+                    what: if is_link { "a link" } else { "a file" },
+                });
+            }
+            opened => opened,
+        };
+        here = Some(opened.map_err(Error::io("make", &above))?);
+    }
+    let parent = here.as_ref().map_or(tree, |fd| fd.as_fd());
+    match rustix::fs::readlinkat(parent, name, Vec::new()) {
+        Ok(there) if there.as_bytes() == to.as_os_str().as_encoded_bytes() => return Ok(()),
+        Err(Errno::NOENT) => {}
+        Ok(_) | Err(Errno::INVAL) => {
+            let removed = match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => descent::remove_tree(parent, name.as_encoded_bytes()),
+                removed => removed.map_err(io::Error::from),
+            };
+            removed.map_err(Error::io("remove", at))?;
+        }
+        Err(errno) => return Err(Error::io("read the link", at)(errno.into())),
+    }
+    rustix::fs::symlinkat(to, parent, name).map_err(|errno| Error::io("make the link", at)(errno.into()))
+}
+
+fn is_link(err: &io::Error) -> bool {
+    [Errno::LOOP, Errno::NOTDIR]
+        .iter()
+        .any(|errno| err.raw_os_error() == Some(errno.raw_os_error()))
+}

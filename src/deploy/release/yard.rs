@@ -1,0 +1,447 @@
+//! The trees of a target: settled after whatever a killed run has left, and from there on each step in an order from which a kill
+//! can be told.
+//!
+//! A tree that begins is in the record before it is renamed or made. It is whole once that is in the record, which is after all of
+//! it is on the disk; only then is it switched to. So what was ever live is whole.
+
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytesize::ByteSize;
+use gix::{ObjectId, bstr::BString};
+
+use super::{
+    DIR, Error, built,
+    ground::{Current, Ground},
+    id::Id,
+    record::{Record, Tree},
+    shared,
+    trees::{self, Sorted},
+};
+use crate::{
+    base::{durable, name::AbsPath},
+    config::{Live, Releases, Site},
+    git::refs,
+};
+
+mod settle;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use settle::live;
+
+/// Below the git directory: the index of each tree, and what Build has left in it.
+const FILES: &str = "gitsocket/releases";
+/// What may come beside what the live release takes, in bytes: the new one is a little larger.
+const MARGIN: u64 = 1 << 20;
+
+/// The trees of a target.
+#[derive(Debug)]
+pub struct Yard<'a> {
+    site: &'a Site,
+    releases: &'a Releases,
+    git_dir: PathBuf,
+    umask: u32,
+    /// Nothing, if this is a dry run and nothing is there yet.
+    ground: Option<Ground>,
+    record: Record,
+    is_damaged: bool,
+    live: Option<Id>,
+    seen: Current,
+    foreign: Vec<String>,
+    /// The tree that was begun had been another one before.
+    is_of_spare: bool,
+}
+
+impl<'a> Yard<'a> {
+    /// See what is there, and put right what a run has left that was killed; in a dry run, change nothing. The caller holds the
+    /// target's lock.
+    pub fn settle(
+        site: &'a Site,
+        releases: &'a Releases,
+        (umask, dry_run): (u32, bool),
+    ) -> Result<Self, Error> {
+        let (path, git_dir) = (site.path.as_path(), site.git_dir());
+        let (record, is_damaged) =
+            Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
+        let ground = match dry_run {
+            true => Ground::open(path)?,
+            false => Some(Ground::make(path, umask)?),
+        };
+        let mut yard = Self {
+            site,
+            releases,
+            git_dir,
+            umask,
+            ground: None,
+            record,
+            is_damaged,
+            live: None,
+            seen: Current::Nothing,
+            foreign: Vec::new(),
+            is_of_spare: false,
+        };
+        if let Some(ground) = ground {
+            yard.look(&ground, dry_run)?;
+            yard.ground = Some(ground);
+        }
+        Ok(yard)
+    }
+
+    /// What is live now, it is for the first time that this is seen.
+    fn note_turn(&mut self) {
+        let turn = self.record.turn;
+        let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) else {
+            return;
+        };
+        if tree.turn == 0 || tree.turn != turn {
+            tree.turn = turn + 1;
+            tree.live_since = Some(now());
+            self.record.turn = turn + 1;
+        }
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let file = Record::file(&self.git_dir);
+        if let Some(dir) = file.parent() {
+            make(dir)?;
+        }
+        let written = self.record.write(&self.git_dir, self.site.fsync);
+        written.map_err(Error::io("write", &file))
+    }
+
+    /// What the run that is under way makes its tree of.
+    pub fn live(&self) -> Option<&Tree> {
+        self.live.as_ref().and_then(|live| self.record.tree(live))
+    }
+
+    /// The one that was live before that, if it is still there.
+    pub fn previous(&self) -> Option<&Tree> {
+        let turn = self.live()?.turn;
+        let before = self
+            .record
+            .trees
+            .iter()
+            .filter(|tree| tree.turn > 0 && tree.turn < turn);
+        before.max_by_key(|tree| tree.turn)
+    }
+
+    /// How many older releases are kept.
+    pub fn keep(&self) -> usize {
+        self.releases.keep.get() as usize
+    }
+
+    /// All trees, as they are remembered.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether what was remembered of trees is damaged: then none that is there is ours.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
+    /// What else there is in `releases`.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
+    /// The index of the tree `id`.
+    pub fn index(&self, id: &Id) -> PathBuf {
+        self.git_dir.join(FILES).join(format!("{id}.index"))
+    }
+
+    /// What Build has left in the tree `id`.
+    pub fn built(&self, id: &Id) -> PathBuf {
+        self.git_dir.join(FILES).join(format!("{id}.built"))
+    }
+
+    /// Where the tree `id` is.
+    pub fn path(&self, id: &Id) -> PathBuf {
+        let path = self.site.path.as_path();
+        match self.swapped(id) {
+            Some(live) => path.join(live),
+            None => path.join(DIR).join(id.as_str()),
+        }
+    }
+
+    /// The same, as the engine wants it.
+    pub fn root(&self, id: &Id) -> Result<AbsPath, Error> {
+        let path = self.path(id);
+        let invalid = |err| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{err:?}"));
+        AbsPath::resolve(Path::new("/"), &path).map_err(|err| Error::io("use", &path)(invalid(err)))
+    }
+
+    /// Open the tree `id`.
+    pub fn open(&self, id: &Id) -> Result<OwnedFd, Error> {
+        self.ground()?.tree(id, self.swapped(id))
+    }
+
+    /// The name of the directory that is live, if that is the tree `id`.
+    fn swapped(&self, id: &Id) -> Option<&str> {
+        let is_swapped = self.live.as_ref() == Some(id) && matches!(self.seen, Current::Dir(_));
+        is_swapped.then(|| self.releases.live.name())
+    }
+
+    fn ground(&self) -> Result<&Ground, Error> {
+        let nothing =
+            || Error::io("open", &self.site.path.as_path().join(DIR))(std::io::ErrorKind::NotFound.into());
+        self.ground.as_ref().ok_or_else(nothing)
+    }
+
+    /// The paths of what is shared.
+    pub fn shared(&self) -> Vec<BString> {
+        shared::paths(self.releases)
+    }
+
+    /// The tree `id` cannot be brought to a commit. Says whether another one may do.
+    pub fn is_stuck(&mut self, id: &Id) -> Result<bool, Error> {
+        match self.record.tree_mut(id) {
+            Some(tree) if self.is_of_spare => tree.is_stuck = true,
+            // It was made for this.
+            _ => return Ok(false),
+        }
+        self.write()?;
+        Ok(true)
+    }
+
+    /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that.
+    pub fn begin(&mut self, commit: ObjectId) -> Result<Id, Error> {
+        let Sorted { spare, .. } = self.sorted();
+        let ground = self.ground()?;
+        let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
+        let last = self
+            .record
+            .trees
+            .iter()
+            .max_by_key(|tree| tree.made)
+            .map(|tree| &tree.id);
+        let id = Id::new(SystemTime::now(), commit, last, is_taken);
+        make(&self.git_dir.join(FILES))?;
+        if spare.is_none() {
+            self.check_room()?;
+        }
+        self.is_of_spare = spare.is_some();
+        self.record.made += 1;
+        let mut tree = Tree::new(id.clone(), commit.to_string(), self.record.made);
+        let Some(spare) = spare else {
+            self.record.trees.push(tree);
+            self.write()?;
+            self.ground()?.begin(&id, self.umask)?;
+            let dir = self.ground()?.find(&id)?;
+            if let Some(tree) = self.record.tree_mut(&id) {
+                tree.dir = dir;
+            }
+            self.write()?;
+            return Ok(id);
+        };
+        if let Some(old) = self.record.tree_mut(&spare) {
+            (tree.dir, tree.bytes) = (old.dir, old.bytes);
+            *old = tree;
+        }
+        self.write()?;
+        // Without its index, a tree is looked at whole.
+        match fs::rename(self.index(&spare), self.index(&id)) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("rename", &self.index(&spare))(err));
+            }
+            _ => {}
+        }
+        let old = self.built(&spare);
+        built::remove(&old).map_err(Error::io("remove", &old))?;
+        match self.ground()?.rename(spare.as_str().as_bytes(), &id)? {
+            true => Ok(id),
+            false => Err(Error::InTheWay {
+                path: self.path(&id).display().to_string(),
+            }),
+        }
+    }
+
+    fn check_room(&self) -> Result<(), Error> {
+        let bytes = self.live().map_or(0, |tree| tree.bytes);
+        let (path, needed) = (self.site.path.as_path(), bytes + bytes / 20 + MARGIN);
+        match durable::room(path) {
+            Ok(Some(room)) if bytes > 0 && room.left < needed => Err(Error::Room {
+                path: path.display().to_string(),
+                needed: ByteSize(needed),
+                left: ByteSize(room.left),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Let the tree `id` have its links to what is shared.
+    pub fn link_shared(&self, id: &Id) -> Result<(), Error> {
+        let (path, root) = (self.site.path.as_path(), self.ground()?.root());
+        let tree = self.open(id)?;
+        shared::link(
+            self.releases,
+            (path, root),
+            std::os::fd::AsFd::as_fd(&tree),
+            self.umask,
+        )
+    }
+
+    /// The tree `id` holds its commit, and is built; it takes so many bytes. Once this is over it may become live.
+    pub fn whole(&mut self, repo: &gix::Repository, id: &Id, bytes: u64) -> Result<(), Error> {
+        if self.site.fsync {
+            let tree = self.open(id)?;
+            let synced = rustix::fs::syncfs(&tree).map_err(std::io::Error::from);
+            synced.map_err(Error::io("have on the disk", &self.path(id)))?;
+        }
+        let Some(tree) = self.record.tree_mut(id) else {
+            return Ok(());
+        };
+        tree.is_whole = true;
+        tree.bytes = bytes;
+        if let Ok(commit) = ObjectId::from_hex(tree.commit.as_bytes()) {
+            pin(repo, id, commit)?;
+        }
+        self.write()
+    }
+
+    /// Let the tree `id`, which is whole, be live.
+    pub fn switch(&mut self, id: &Id) -> Result<(), Error> {
+        let ground = self.ground()?;
+        let old = self.live.clone();
+        match (&self.releases.live, &self.seen, &old) {
+            (Live::Symlink(name), Current::Dir(_), Some(old)) => ground.link_for_directory(id, name, old)?,
+            (Live::Symlink(name), ..) => ground.link(id, name)?,
+            (Live::Exchange(name), Current::Nothing, _) => {
+                // Now, while nothing else would be in the way of a link.
+                ground.try_exchange(name)?;
+                ground.appear(id, name)?;
+            }
+            (Live::Exchange(name), Current::Dir(_), Some(old)) => {
+                ground.swap(id, name)?;
+                if !ground.rename(id.as_str().as_bytes(), old)? {
+                    return Err(Error::InTheWay {
+                        path: ground.at(old).display().to_string(),
+                    });
+                }
+            }
+            (Live::Exchange(name), ..) => {
+                ground.swap(id, name)?;
+                ground.unlink(id)?;
+            }
+        }
+        if self.site.fsync {
+            ground.sync()?;
+        }
+        self.seen = ground.current(self.releases.live.name())?;
+        self.live = Some(id.clone());
+        self.note_turn();
+        self.write()
+    }
+
+    /// What is live is good: or it has turned out not to be.
+    pub fn judge(&mut self, is_good: bool) -> Result<(), Error> {
+        let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) else {
+            return Ok(());
+        };
+        if tree.is_good != is_good {
+            tree.is_good = is_good;
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn sorted(&self) -> Sorted {
+        trees::sort(&self.record, self.live.as_ref(), self.keep())
+    }
+
+    /// Remove trees that are too many. What cannot be removed is named, and is tried again.
+    pub fn prune(&mut self, repo: &gix::Repository, has_switched: bool) -> Result<Vec<String>, Error> {
+        let Sorted { surplus, .. } = self.sorted();
+        let mut stays = Vec::new();
+        if !surplus.is_empty() {
+            for tree in self
+                .record
+                .trees
+                .iter_mut()
+                .filter(|tree| surplus.contains(&tree.id))
+            {
+                tree.is_whole = false;
+            }
+            self.write()?;
+            for id in &surplus {
+                match self.ground()?.remove(id) {
+                    Ok(()) => self.record.trees.retain(|tree| tree.id != *id),
+                    Err(err) => stays.push(err.to_string()),
+                }
+            }
+            self.write()?;
+            self.sweep();
+        }
+        if has_switched || !surplus.is_empty() {
+            self.unpin(repo)?;
+        }
+        Ok(stays)
+    }
+
+    /// Let nothing hold the commits of trees that are neither live, nor kept, nor were live until now.
+    fn unpin(&self, repo: &gix::Repository) -> Result<(), Error> {
+        let Sorted { kept, spare, .. } = self.sorted();
+        let needs = |tree: &&Tree| {
+            let is_kept = kept.contains(&tree.id) || self.live.as_ref() == Some(&tree.id);
+            tree.is_whole && (is_kept || Some(&tree.id) != spare.as_ref())
+        };
+        let needed: Vec<String> = self
+            .record
+            .trees
+            .iter()
+            .filter(needs)
+            .map(|tree| pin_of(&tree.id))
+            .collect();
+        for name in refs::below(repo, PINS) {
+            if !needed.contains(&name) {
+                refs::delete(repo, &name).map_err(unpinned)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Below this, a ref holds the commit of each release.
+const PINS: &str = "refs/gitsocket/releases/";
+
+fn pin_of(id: &Id) -> String {
+    format!("{PINS}{id}")
+}
+
+fn pin(repo: &gix::Repository, id: &Id, commit: ObjectId) -> Result<(), Error> {
+    refs::hold(repo, &pin_of(id), commit).map_err(unpinned)
+}
+
+fn unpinned(err: refs::Error) -> Error {
+    Error::Ref(Box::new(err))
+}
+
+/// Whether what is at the live name of `site` is ours, or nothing. Nothing is changed.
+pub fn check(site: &Site, releases: &Releases) -> Result<(), Error> {
+    let path = site.path.as_path();
+    let git_dir = site.git_dir();
+    let Some(ground) = Ground::open(path)? else {
+        return Ground::check_live(path, releases.live.name());
+    };
+    let (record, _) = Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
+    let name = releases.live.name();
+    live(&record, &ground.current(name)?, || path.join(name)).map(drop)
+}
+
+fn make(dir: &Path) -> Result<(), Error> {
+    match fs::create_dir(dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("make", dir)(err)),
+        _ => Ok(()),
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

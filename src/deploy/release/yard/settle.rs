@@ -1,0 +1,161 @@
+//! What a run finds of trees, and puts right: another one may have been killed between any two of its system calls, and people
+//! remove and rename things.
+
+use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
+use super::{
+    super::{
+        Error,
+        ground::{Current, Found, Ground},
+        id::Id,
+        record::{Directory, Record},
+    },
+    FILES, Yard,
+};
+use crate::config::Live;
+
+impl Yard<'_> {
+    /// See what is there; and unless this is a dry run, put it right.
+    pub(super) fn look(&mut self, ground: &Ground, dry_run: bool) -> Result<(), Error> {
+        let name = self.releases.live.name();
+        let before = self.record.clone();
+        let found = ground.list()?;
+        self.seen = ground.current(name)?;
+        let left = if dry_run { None } else { ground.left(name)? };
+        let misnamed = self.match_up(ground, &found, left);
+        self.live = live(&self.record, &self.seen, || self.site.path.as_path().join(name))?;
+        let is_ours = |found: &Found| found.dir.is_some_and(|dir| self.record.tree_at(dir).is_some());
+        let foreign = found.iter().filter(|found| !is_ours(found));
+        self.foreign = foreign
+            .map(|found| found.name.to_string_lossy().into_owned())
+            .collect();
+        if dry_run {
+            return Ok(());
+        }
+        match left.map(|dir| self.record.tree_at(dir)) {
+            Some(Some(tree)) => ground.settle_new(name, &tree.id)?,
+            Some(None) => ground.clear_tried(name),
+            None => {}
+        }
+        if let (Some(live), Current::Dir(_)) = (&self.live, &self.seen) {
+            ground.unlink(live)?;
+        }
+        rename(ground, misnamed)?;
+        if self.live.is_none() {
+            self.restore(ground)?;
+        }
+        self.note_turn();
+        if self.record != before {
+            self.write()?;
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    /// Find the directory of each tree; one that has none is forgotten. Gives those that have another name than theirs.
+    fn match_up(&mut self, ground: &Ground, found: &[Found], left: Option<Directory>) -> Vec<(Found, Id)> {
+        let mut misnamed = Vec::new();
+        let known: Vec<Directory> = self.record.trees.iter().filter_map(|tree| tree.dir).collect();
+        let seen = match self.seen {
+            Current::Dir(dir) => Some(dir),
+            _ => None,
+        };
+        self.record.trees.retain_mut(|tree| {
+            let Some(dir) = tree.dir else {
+                // It was about to be made.
+                let there = found.iter().find(|found| found.name == tree.id.as_str());
+                tree.dir = there
+                    .and_then(|found| found.dir)
+                    .filter(|dir| !known.contains(dir) && ground.is_blank(&tree.id));
+                return tree.dir.is_some();
+            };
+            if seen == Some(dir) || left == Some(dir) {
+                return true;
+            }
+            let there = found.iter().find(|found| found.dir == Some(dir));
+            if let Some(found) = there.filter(|found| found.name != tree.id.as_str()) {
+                misnamed.push((found.clone(), tree.id.clone()));
+            }
+            there.is_some()
+        });
+        misnamed
+    }
+
+    /// Someone has removed what leads to the live release: it is there again.
+    fn restore(&mut self, ground: &Ground) -> Result<(), Error> {
+        let last = self.record.trees.iter().find(|tree| {
+            tree.turn > 0 && tree.turn == self.record.turn && tree.is_whole && self.seen == Current::Nothing
+        });
+        let Some(id) = last.map(|tree| tree.id.clone()) else {
+            return Ok(());
+        };
+        match &self.releases.live {
+            Live::Symlink(name) => ground.link(&id, name)?,
+            Live::Exchange(name) => ground.appear(&id, name)?,
+        }
+        self.is_live(id, ground)
+    }
+
+    fn is_live(&mut self, id: Id, ground: &Ground) -> Result<(), Error> {
+        self.seen = ground.current(self.releases.live.name())?;
+        self.live = Some(id);
+        Ok(())
+    }
+
+    /// Remove files of trees that are no more.
+    pub(super) fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.git_dir.join(FILES)) else {
+            return;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let is_known = name
+                .to_str()
+                .and_then(|name| name.split_once('.'))
+                .is_some_and(|(id, what)| {
+                    matches!(what, "index" | "built")
+                        && self.record.trees.iter().any(|tree| tree.id.as_str() == id)
+                });
+            if !is_known {
+                // It is in nobody's way.
+                fs::remove_file(entry.path()).ok();
+            }
+        }
+    }
+}
+
+/// The tree that is seen as live.
+pub(super) fn live(record: &Record, seen: &Current, at: impl Fn() -> PathBuf) -> Result<Option<Id>, Error> {
+    let what = match seen {
+        Current::Nothing => return Ok(None),
+        Current::Link(id) => return Ok(record.tree(id).map(|tree| tree.id.clone())),
+        Current::Dir(dir) => match record.tree_at(*dir) {
+            Some(tree) => return Ok(Some(tree.id.clone())),
+            None => "a directory",
+        },
+        Current::Other(what) => what,
+    };
+    Err(Error::Live {
+        path: at().display().to_string(),
+        what: what.into(),
+    })
+}
+
+/// Give each tree its name. One may have the name of another.
+fn rename(ground: &Ground, mut misnamed: Vec<(Found, Id)>) -> Result<(), Error> {
+    while !misnamed.is_empty() {
+        let mut left = Vec::new();
+        let all = misnamed.len();
+        for (found, id) in misnamed {
+            if !ground.rename(found.name.as_bytes(), &id)? {
+                left.push((found, id));
+            }
+        }
+        if let (true, Some((_, id))) = (left.len() == all, left.first()) {
+            let path = ground.at(id).display().to_string();
+            return Err(Error::InTheWay { path });
+        }
+        misnamed = left;
+    }
+    Ok(())
+}

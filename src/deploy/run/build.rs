@@ -1,0 +1,104 @@
+//! A release from its files to its being live, and good.
+
+use std::{io, os::fd::AsFd as _};
+
+use super::{
+    Context, Error, NO_MARK, Reached, UnderWay,
+    adopt::Claim,
+    hooks::{self, Occasion},
+    update_options,
+};
+use crate::{
+    base::{descent, event::Event},
+    deploy::{release, stage::Stage},
+    git::{fetch, worktree},
+};
+
+/// Run the hooks at Build in the tree that is being made, and remember what they leave.
+pub(super) fn build(
+    (repo, fetched): (&gix::Repository, &fetch::Outcome),
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    claim: &mut Claim,
+    reached: &Reached,
+) -> Result<(), Error> {
+    if stage.release().is_none() {
+        return Ok(());
+    }
+    let placed = stage.placed();
+    let occasion = Occasion {
+        repo,
+        under_way,
+        tip: &fetched.tip,
+        old: claim
+            .state
+            .hooks(under_way.target)
+            .succeeded_for()
+            .or(reached.old),
+        new: fetched.commit,
+        placed: placed.as_ref(),
+    };
+    if !hooks::build(occasion, claim)? {
+        return Ok(());
+    }
+    let options = update_options(under_way, stage, NO_MARK);
+    let altered = worktree::altered(repo, fetched.commit, &options)?;
+    let path = options.root.as_path().to_owned();
+    let bytes = match options.apart {
+        Some(apart) => descent::size(apart.dir.as_fd()).map_err(release::Error::io("look through", &path))?,
+        None => 0,
+    };
+    Ok(stage.built(&altered, bytes, under_way.target.site.fsync)?)
+}
+
+/// Let the tree be live. Says whether it is another one than before.
+pub(super) fn switch(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+) -> Result<bool, Error> {
+    if stage.release().is_some() {
+        // From here on the hooks are owed.
+        let marked = under_way.changes();
+        marked.map_err(|source: io::Error| {
+            release::Error::io("mark the run in", under_way.git_dir())(source)
+        })?;
+    }
+    let has_switched = stage.switch(repo)?;
+    if has_switched {
+        tell_live(stage, under_way.context);
+    }
+    Ok(has_switched)
+}
+
+/// Say which release is live.
+pub(super) fn tell_live(stage: &Stage<'_>, context: &Context) {
+    if let Some(live) = stage.yard().and_then(|yard| yard.live()) {
+        context.events.emit(Event::Live {
+            release: live.id.to_string(),
+            commit: live.commit.clone(),
+        });
+    }
+}
+
+/// What is live is good: older ones may go.
+pub(super) fn good(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    reached: &Reached,
+) -> Result<(), Error> {
+    for message in stage.judge(repo, true)? {
+        under_way.context.events.warn(message);
+    }
+    if let Some(yard) = stage
+        .yard()
+        .filter(|yard| reached.has_switched && !yard.foreign().is_empty())
+    {
+        let mut named = crate::base::event::Named::default();
+        yard.foreign().iter().for_each(|name| named.note(name));
+        under_way.context.events.warn(format!(
+            "{} holds what gitsocket has not made, and leaves alone: {}",
+            under_way.target.site.path.as_path().join(release::DIR).display(),
+            named.line()
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Going back to a release that was good: it is as it was, or is mended, or is passed over.
+
+use std::{
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex},
+};
+
+use gix::ObjectId;
+
+use super::{Error, NO_MARK, UnderWay, build, update_options};
+use crate::{
+    base::{
+        event::Named,
+        mutex,
+        report::{Report, Reporter},
+    },
+    deploy::{
+        held::Holds,
+        release::{self, built, id::Id, record::Tree, trees},
+        stage::Stage,
+    },
+    git::worktree,
+};
+
+/// Which release is to be live again.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The newest older one that was good, and is not held.
+    Good(&'a Holds),
+    /// The one whose name this is, or whose commit's id begins with it.
+    Named(&'a str),
+}
+
+/// The commit of the release that is `wanted`, which is as it was when it was live: one that is damaged, and cannot be mended, is passed
+/// over. Nothing if there is none.
+pub(super) fn find(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    wanted: Wanted<'_>,
+) -> Result<Option<ObjectId>, Error> {
+    let mut damaged = Vec::new();
+    for (id, commit) in candidates(stage, wanted)? {
+        match verify(repo, (under_way, stage), &id, commit)? {
+            Ok(()) => return Ok(Some(commit)),
+            Err(why) => {
+                let why = format!("{id}: {why}");
+                let events = &under_way.context.events;
+                events.warn(format!("a release is damaged, and is passed over: {why}"));
+                damaged.push(why);
+            }
+        }
+    }
+    match damaged.is_empty() {
+        true => Ok(None),
+        false => Err(release::Error::Damaged {
+            what: damaged.join("; "),
+        }
+        .into()),
+    }
+}
+
+/// Let the release of `commit` be live, unless it is.
+pub(super) fn restore(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    commit: ObjectId,
+) -> Result<(), Error> {
+    if stage.is_done(commit) {
+        return Ok(());
+    }
+    let id = match stage.verified(commit) {
+        Some(id) => id,
+        None => {
+            find(repo, (under_way, stage), Wanted::Named(&commit.to_string()))?;
+            stage.verified(commit).ok_or(release::Error::None)?
+        }
+    };
+    let marked = under_way.changes();
+    marked.map_err(release::Error::io("mark the run in", under_way.git_dir()))?;
+    stage.restore(repo, &id)?;
+    build::tell_live(stage, under_way.context);
+    Ok(())
+}
+
+/// The releases to try, one after the other.
+fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId)>, Error> {
+    let Some(yard) = stage.yard() else {
+        return Ok(Vec::new());
+    };
+    let live = yard.live().map(|tree| &tree.id);
+    let of = |tree: &Tree| {
+        let commit = ObjectId::from_hex(tree.commit.as_bytes()).ok()?;
+        Some((tree.id.clone(), commit))
+    };
+    let wanted = match wanted {
+        Wanted::Good(holds) => {
+            let older = trees::older(yard.record(), live, yard.keep())
+                .into_iter()
+                .filter_map(of);
+            return Ok(older
+                .filter(|(_, commit)| holds.find(*commit).is_none())
+                .collect());
+        }
+        Wanted::Named(wanted) => wanted,
+    };
+    let mut others = trees::listed(yard.record(), live, yard.keep());
+    others.retain(|tree| Some(&tree.id) != live);
+    others.sort_by_key(|tree| !tree.is_good);
+    let is_wanted = |tree: &&&Tree| {
+        let begins = wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
+        tree.id.as_str() == wanted || begins
+    };
+    if let Some(found) = others.iter().find(is_wanted).and_then(|tree| of(tree)) {
+        return Ok(vec![found]);
+    }
+    let there = match others.is_empty() {
+        true => "none".into(),
+        false => others
+            .iter()
+            .map(|tree| tree.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let wanted = wanted.into();
+    Err(release::Error::Unknown { wanted, there }.into())
+}
+
+/// The shortest beginning of a commit's id that names it, in digits, as git has it.
+const SHORTEST: usize = 4;
+
+/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Why not, if it cannot be.
+fn verify(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    id: &Id,
+    commit: ObjectId,
+) -> Result<Result<(), String>, Error> {
+    let Some(yard) = stage.yard() else {
+        return Ok(Ok(()));
+    };
+    let path = yard.built(id);
+    let known = match built::read(&path) {
+        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
+            return Ok(Err(format!(
+                "what Build left in it is not known: {}: {err}",
+                path.display()
+            )));
+        }
+        known => known.map_err(release::Error::io("read", &path))?,
+    };
+    let tree = yard.open(id)?;
+    let changed = worktree::changed(tree.as_fd(), &known);
+    if let Some(file) = changed.map_err(release::Error::io("look through", &yard.path(id)))? {
+        return Ok(Err(format!("{} is not as Build left it", file.path)));
+    }
+    stage.inspect(id, known.into_iter().map(|file| file.path))?;
+    let context = under_way.context;
+    let options = update_options(under_way, stage, NO_MARK);
+    let mended = match differing(repo, commit, &options) {
+        Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
+        mended => mended?,
+    };
+    if !mended.is_empty() && !context.dry_run {
+        match worktree::update(repo, commit, &options) {
+            Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
+            updated => updated.map(drop)?,
+        }
+    }
+    if !context.dry_run
+        && let Some(yard) = stage.yard()
+    {
+        yard.link_shared(id)?;
+    }
+    if !mended.is_empty() {
+        let mended = mended.line();
+        context
+            .events
+            .warn(format!("{id} has changed since it was live; mended: {mended}"));
+    }
+    Ok(Ok(()))
+}
+
+/// The files that an update would write.
+fn differing(
+    repo: &gix::Repository,
+    commit: ObjectId,
+    options: &worktree::Options<'_>,
+) -> Result<Named, worktree::Error> {
+    let seen = Arc::new(Mutex::new(Named::default()));
+    let report = Reporter::new({
+        let seen = seen.clone();
+        move |report| {
+            if let Report::Change { path, .. } = report {
+                mutex::lock(&seen).note(path);
+            }
+        }
+    });
+    let options = worktree::Options {
+        dry_run: true,
+        report: &report,
+        ..*options
+    };
+    worktree::update(repo, commit, &options)?;
+    Ok(std::mem::take(&mut *mutex::lock(&seen)))
+}
