@@ -192,7 +192,12 @@ fn interpreter(content: &[u8]) -> Option<&Path> {
 
 fn template(target: &Target) -> String {
     // A line break in it would end the comment.
-    let path = one_line(&target.site.path.to_string());
+    let site = &target.site;
+    let at = match &site.releases {
+        Some(releases) => site.path.as_path().join(releases.live.name()),
+        None => site.path.as_path().into(),
+    };
+    let path = one_line(&at.display().to_string());
     let name = &target.trigger;
     let limit = humantime::format_duration(DEFAULT_HOOK_TIMEOUT);
     format!(
@@ -211,14 +216,15 @@ fn template(target: &Target) -> String {
 # GITSOCKET_RUN            the id of the run
 # GITSOCKET_REPO           the URL of the repository, without secrets
 # GITSOCKET_BRANCH         the branch or tag; empty for a revision
-# GITSOCKET_PATH           {path}
+# GITSOCKET_PATH           {}
 # GITSOCKET_OLD            as $1
 # GITSOCKET_NEW            as $2
 # GITSOCKET_CHANGED_FILES  a file with the paths that differ between these two, one a line
 #
 # Write what is to be done below, save, and leave the editor. If you change nothing, no hook is written.
 
-"#
+"#,
+        one_line(&site.path.to_string())
     )
 }
 

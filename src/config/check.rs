@@ -200,14 +200,15 @@ mod tests {
 
     #[test]
     fn other_words_are_no_fields() {
-        let entries = || {
-            GROUPS
-                .iter()
-                .flat_map(|group| group.fields)
-                .map(|field| field.entry())
-        };
-        for word in entries().flat_map(|entry| entry.other_words) {
-            assert!(entries().all(|entry| entry.name != *word), "{word}");
+        for group in GROUPS {
+            let entries = || group.fields.iter().map(|field| field.entry());
+            for word in entries().flat_map(|entry| entry.other_words) {
+                assert!(
+                    entries().all(|entry| entry.name != *word),
+                    "{}: {word}",
+                    group.what
+                );
+            }
         }
     }
 }

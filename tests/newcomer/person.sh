@@ -107,6 +107,52 @@ else
     echo 'NOT CHECKED: the rule for polkit; polkit is not here'
 fi
 
+# docs/releases.md: from in place to releases, with what `check` says is to be typed; the trigger has a git directory apart, and
+# hooks are inside of the sandbox.
+page() { for i in 1 2 3; do echo "$1"; done >"$forge/work/index.html"; [ "$2" = sick ] && rm -f "$forge/work/healthz" || echo well >"$forge/work/healthz"; git -C "$forge/work" add -A; commit "$1"; }
+cat >/etc/systemd/system/site.service <<UNIT
+[Service]
+Type=exec
+WorkingDirectory=/srv/site/current
+ExecStart=/usr/bin/python3 -m http.server --bind 127.0.0.1 8080
+UNIT
+systemctl daemon-reload
+systemctl stop site.service
+fields='releases: (), health: (check: Http("http://127.0.0.1:8080/healthz"), within: "5s", every: "100ms", after: "1s"),'
+fields+='hooks: [Exec(run: ["/bin/grep", "-q", "1", "index.html"], at: Build), Exec(run: ["/usr/bin/touch", "/srv/site/shared/restart"])],'
+chgrp gitsocket /etc/gitsocket/site_ed25519 && chmod 640 /etc/gitsocket/site_ed25519
+sed "s|path: \"/srv/site\",|& $fields|; s|\$CREDENTIALS_DIRECTORY|/etc/gitsocket|; s|^(|( sandbox: BestEffort,|" "$dir/config.good" >/etc/gitsocket/config.ron
+page v1 well
+said="$(runuser -u gitsocket -- gitsocket check -c /etc/gitsocket/config.ron 2>&1)" && { echo "check lets one layout become the other"; exit 1; }
+echo "$said"
+systemctl reload gitsocket.service && { echo "a reload lets one layout become the other"; exit 1; }
+systemctl stop gitsocket.socket gitsocket.service
+. <(grep -o 'type: [^;]*;' <<<"$said" | head -1 | sed 's/^type: //; s/;$//')
+cp -a /srv/site.in-place/shared /srv/site/shared
+systemctl start gitsocket.socket gitsocket.service
+systemctl enable --now site-restart.path
+systemctl restart site-restart.path
+gitsocket client site
+served() { "$python" - <<PY
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:8080/index.html").readline().decode().strip())
+PY
+}
+python="$(command -v python3)"
+[ "$(served)" = v1 ]
+page v12 well && gitsocket client site && [ "$(served)" = v12 ]
+# Twice on purpose: it does not build, and it is sick.
+page broken well && gitsocket client site && exit 1
+[ "$(served)" = v12 ]
+status=0; page v13 sick && gitsocket client site || status=$?
+[ $status = 7 ] && [ "$(served)" = v12 ]
+status=0; gitsocket client site || status=$?
+[ $status = 1 ]
+page v14 well && gitsocket client site && [ "$(served)" = v14 ]
+gitsocket rollback site && [ "$(served)" = v12 ]
+gitsocket retry site && [ "$(served)" = v14 ]
+gitsocket status site
+
 systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.service
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]

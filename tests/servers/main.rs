@@ -17,6 +17,7 @@ mod lost;
 mod nginx;
 mod refusals;
 mod secrets;
+mod services;
 #[path = "../it/source.rs"]
 mod source;
 mod warm;
