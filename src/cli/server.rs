@@ -156,10 +156,11 @@ fn serve(
     };
     // This process is being killed, too, and hooks are by their guard; the next run sees to what they owe.
     let alone = || std::process::exit(1);
-    let link = match Link::new(channel, reopen, alone) {
+    let link = Link::new(channel, reopen, alone);
+    let link = match link.and_then(|link| server::try_threads().map(|()| link)) {
         Ok(link) => link,
         Err(err) => {
-            tracing::error!("cannot start a thread: {err}");
+            tracing::error!("cannot start a thread: {err} ({MORE_THREADS})");
             return Kind::Resources.exit();
         }
     };
@@ -194,6 +195,10 @@ fn serve(
         Outcome::Aborted => 1,
     }
 }
+
+/// What to do where the daemon's own threads cannot be had.
+const MORE_THREADS: &str =
+    "raise the limit of processes and threads of the user that gitsocket runs as, or of its service";
 
 /// The configuration cannot be served: say why, and give the exit status.
 fn unusable(err: impl Blame + Send + Sync + 'static) -> u8 {

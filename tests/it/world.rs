@@ -267,7 +267,7 @@ impl Daemon {
     }
 
     /// The log up to the line that contains `text`; all of it if there is none.
-    fn look_for(&mut self, text: &str) -> Result<String, String> {
+    pub fn look_for(&mut self, text: &str) -> Result<String, String> {
         let mut seen = String::new();
         loop {
             let before = seen.len();
