@@ -43,6 +43,13 @@ impl World {
         }
     }
 
+    /// One with something to deploy: the file `a`.
+    pub fn sourced() -> Self {
+        let world = Self::new();
+        world.source().commit([("a", super::source::file("1"))]);
+        world
+    }
+
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -227,6 +234,18 @@ impl Daemon {
         let mut daemon = Self::of(command.stderr(Stdio::piped()).spawn().unwrap(), socket);
         daemon.wait_for("ready");
         daemon
+    }
+
+    /// Start it if its sandbox holds; nothing where the kernel cannot make one.
+    pub fn start_shut_in(world: &World, args: &[&str]) -> Option<Self> {
+        let mut daemon = Self::spawn(world, args, &[]);
+        let line = daemon.wait_for("sandbox: ");
+        if line.contains("sandbox: none") {
+            machine::skipped(&line);
+            return None;
+        }
+        daemon.wait_for("ready");
+        Some(daemon)
     }
 
     /// As [`Self::start`], with what the log says up to there.
