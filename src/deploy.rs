@@ -2,6 +2,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`links`] | where paths lead; a link that a hook may have put there leads nowhere |
 //! | [`neighbours`] | where all targets are, so that none gets in the way of another |
 //! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`held`] | commits that were rolled back, and are not deployed again by themselves |
@@ -19,6 +20,7 @@ pub mod changes;
 pub mod health;
 pub mod held;
 pub mod hook;
+pub mod links;
 pub mod neighbours;
 pub mod place;
 pub mod release;

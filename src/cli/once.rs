@@ -99,10 +99,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let chosen = config.and_then(|config| {
         let (task, names) = task::of(arguments)?;
         let targets = choose(arguments, names, &config, &show)?;
-        let others = neighbours::look(&config).map_err(fail)?;
-        Ok((task, targets, Connections::new(config.keep_alive), others))
+        let neighbours = neighbours::look(&config).map_err(fail)?;
+        Ok((task, targets, Connections::new(config.keep_alive), neighbours))
     });
-    let (task, targets, connections, others) = match chosen {
+    let (task, targets, connections, neighbours) = match chosen {
         Ok(chosen) => chosen,
         Err(code) => return code,
     };
@@ -122,7 +122,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         sandbox: Sandbox::off(),
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        memory: Memory::beside(others),
+        memory: Memory::beside(neighbours.others().clone()),
+        neighbours,
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|_| {}),

@@ -10,8 +10,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     io,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
-    process::ExitStatus,
+    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +19,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::RecvFlags,
-    process::{Pid, Signal, kill_process, kill_process_group},
+    process::{Pid, Signal, kill_process},
 };
 
 use crate::{
@@ -369,85 +368,6 @@ impl Supervisor<'_> {
     fn reopen_log(&mut self) {
         if let Some(log) = (self.options.reopen_log)().map(Rc::new) {
             self.workers.iter().for_each(|worker| pass_on(worker, &log));
-        }
-    }
-
-    /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
-    fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = fork::wait_any_nohang() {
-            if let Some(at) = self
-                .workers
-                .iter()
-                .position(|worker| worker.pid.as_raw_nonzero().get() == pid)
-            {
-                // What it said last.
-                self.hear(self.workers[at].pid);
-                let worker = self.workers.remove(at);
-                self.ended(&worker, ExitStatus::from_raw(status));
-            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
-                Pid::from_raw(pid)
-                    .into_iter()
-                    .for_each(|group| self.options.guard.remove(group));
-                if let Some(worker) = self.workers.iter().find(|found| found.pid == worker) {
-                    order(worker, Order::Ended { id, status });
-                }
-            }
-        }
-    }
-
-    /// A worker has ended.
-    fn ended(&mut self, worker: &Worker, status: ExitStatus) {
-        let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
-        for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
-            kill_process_group(group, Signal::KILL).ok();
-            self.options.guard.remove(group);
-        }
-        self.hooks.retain(|_, hook| hook.worker != worker.pid);
-        self.left.retain(|hook, _| hook.worker != worker.pid);
-        // Those that it had started itself.
-        self.options.guard.end_of(worker.pid);
-        self.hand_over();
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        match (worker.phase, code) {
-            (_, Some(0)) if self.level > Level::Serve => {}
-            (Phase::Closing | Phase::Leaving, Some(0)) => {
-                tracing::debug!("the runs of the old configuration have ended")
-            }
-            (Phase::Starting | Phase::Prepared, _) if self.is_ready && self.level == Level::Serve => {
-                let is_new = |old: &Arc<Config>| !Arc::ptr_eq(old, &worker.config);
-                if self.in_force.as_ref().is_some_and(is_new) {
-                    self.keep(&[format!(
-                        "the worker for the new configuration ended with {status}"
-                    )]);
-                    if worker.phase == Phase::Prepared {
-                        self.begin_again();
-                    }
-                } else {
-                    self.not_renewed(&format!(
-                        "the worker for the same configuration ended with {status}"
-                    ));
-                }
-                if std::mem::take(&mut self.reload_again) {
-                    self.reload();
-                }
-            }
-            (_, code) => {
-                if code.is_none() || self.level == Level::Serve && self.is_ready {
-                    tracing::error!("the worker ended with {status}");
-                }
-                self.exit = code.filter(|code| *code != 0).unwrap_or(1);
-            }
-        }
-        if matches!(worker.phase, Phase::Closing | Phase::Leaving) {
-            // There may be room for another one now.
-            self.watch.plan();
-        }
-        let may_serve =
-            |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared | Phase::Serving);
-        if self.level == Level::Serve && self.is_ready && !self.workers.iter().any(may_serve) {
-            // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
-            self.exit = self.exit.max(1);
-            self.stop();
         }
     }
 }

@@ -30,7 +30,8 @@ use crate::{
     },
     config::Target,
     deploy::{
-        hook, neighbours,
+        hook,
+        neighbours::Neighbours,
         place::{self, Place},
         sandbox::Sandbox,
         stage::Stage,
@@ -77,6 +78,8 @@ pub struct Context {
     pub watch: Watch,
     /// What is known of worktrees.
     pub memory: worktree::Memory,
+    /// Where the targets are.
+    pub neighbours: Neighbours,
     /// The repositories that this process has looked into for what was left there.
     pub recovered: lock::Recovered,
     /// Told of runs that were interrupted.
@@ -96,7 +99,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     });
     let mut reached = Reached::default();
     let ended = deploy(target, context, &mut reached);
-    neighbours::note(context.memory.others(), target);
+    context.neighbours.note(target);
     let failure = ended.err();
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
@@ -204,7 +207,7 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
 
 fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     context.watch.enter(Step::Lock)?;
-    context.sandbox.look(target)?;
+    context.neighbours.links().look(target)?;
     // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
     if !place::is_known(target) {
         context.sandbox.confine(target, || place::look(target))??;

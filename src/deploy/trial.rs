@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{hook, place, release::exchange};
+use super::{hook, neighbours::Neighbours, place, release::exchange};
 use crate::{
     base::{
         access,
@@ -95,11 +95,14 @@ fn help_write(source: &io::Error) -> &'static str {
     }
 }
 
-/// What a run of `target` by this process could not use.
-pub fn unusable(target: &Target) -> Vec<Unusable> {
+/// What a run of `target`, one of `neighbours`, by this process could not use.
+pub fn unusable(target: &Target, neighbours: &Neighbours) -> Vec<Unusable> {
     let mut found = transport::unusable(&target.origin);
     found.extend(source(target).map(|failure| ("repo", failure)));
-    found.extend(of_site(target));
+    match neighbours.links().look(target) {
+        Ok(()) => found.extend(of_site(target)),
+        Err(planted) => found.push(("path", Failure::of(&planted))),
+    }
     let hooks = target.hooks.iter().map(|hook| ("hooks", hook));
     let asked = target.asked().map(|hook| ("health", hook));
     let programs = hooks.chain(asked);

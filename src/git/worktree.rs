@@ -192,40 +192,24 @@ fn update_from(
     options: &Options<'_>,
 ) -> Result<Outcome, Error> {
     let root = options.root.as_path();
-    let mut known = match options.dry_run {
-        true => Remembered::default(),
-        false => options.memory.take(root, options.index),
-    };
-    let old = known
-        .index
-        .take()
-        .unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));
+    let (mut known, old) = known(repo, options);
     let plan = plan::tree(repo, commit, &old)?;
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
     needed.check(&cx, &plan, &old)?;
     open_up(&mut cx, &found)?;
-    let head = match whose {
-        // What was staged is compared as what others have written; if something is left of an update, that is not known.
-        Whose::Ours => match old.may_have_staged()
-            && (!found.checks.is_empty() || !plan.delete.is_empty())
-            && mixed(repo.git_dir()).is_none()
-        {
-            true => tree_of(repo, refs::head(repo), &old).ok(),
-            false => None,
-        },
-        Whose::Others(head) => Some(tree_of(repo, head, &old)?),
-    };
+    let head = head_of(&whose, repo, (&old, &plan), &found)?;
     let base = Base {
         index: head.as_deref().unwrap_or(&old.index),
         old: &old,
         is_foreign: head.is_some(),
         heeds_mode: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
     };
-    let attributes = match found.checks.is_empty() && plan.delete.is_empty() {
-        true => Sources::default(),
-        false => {
+    let changes = !found.checks.is_empty() || !plan.delete.is_empty();
+    let attributes = match changes {
+        false => Sources::default(),
+        true => {
             let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
             Sources::of(&plan.index, found.paths(&plan.index), outside)
         }
@@ -235,7 +219,7 @@ fn update_from(
         return Err(Error::Over);
     }
 
-    if plan.is_new() || !plan.delete.is_empty() || !found.checks.is_empty() {
+    if plan.is_new() || changes {
         let begun = cx.begin();
         begun.map_err(|err| Error::file("begin to change", root.into(), err))?;
     }
@@ -287,6 +271,37 @@ fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
         opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
     }
     Ok(())
+}
+
+/// What is remembered of the worktree, and its index.
+fn known(repo: &gix::Repository, options: &Options<'_>) -> (Remembered, Stored) {
+    let mut known = match options.dry_run {
+        true => Remembered::default(),
+        false => options.memory.take(options.root.as_path(), options.index),
+    };
+    let index = known.index.take();
+    let index = index.unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));
+    (known, index)
+}
+
+/// The files of the commit that others may have worked on top of; nothing if only we have.
+fn head_of<'o>(
+    whose: &Whose,
+    repo: &gix::Repository,
+    (old, plan): (&'o Stored, &Plan<'_>),
+    found: &Found,
+) -> Result<Option<Cow<'o, gix::index::State>>, Error> {
+    match whose {
+        // What was staged is compared as what others have written; if something is left of an update, that is not known.
+        Whose::Ours => match old.may_have_staged()
+            && (!found.checks.is_empty() || !plan.delete.is_empty())
+            && mixed(repo.git_dir()).is_none()
+        {
+            true => Ok(tree_of(repo, refs::head(repo), old).ok()),
+            false => Ok(None),
+        },
+        Whose::Others(head) => tree_of(repo, *head, old).map(Some),
+    }
 }
 
 /// Stat data that entries of the new index get.

@@ -14,15 +14,9 @@ use super::{
     world::{Daemon, World, last_line},
 };
 
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
-
 #[test]
 fn text_and_json_answers() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     let answer = daemon.say("site\n");
@@ -52,7 +46,7 @@ fn text_and_json_answers() {
 
 #[test]
 fn the_client_shows_the_same_and_exits_as_the_run_did() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let _daemon = world.daemon();
     let ended = world.run(["client", "site"]);
@@ -130,7 +124,7 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
 
 #[test]
 fn bad_requests_get_a_clear_answer() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     for (request, word) in [
@@ -169,7 +163,7 @@ fn bad_requests_get_a_clear_answer() {
 
 #[test]
 fn silent_connections_fill_the_house_but_not_for_long() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let mut daemon = world.daemon();
     let mut silent: Vec<_> = (0..256).map(|_| daemon.connect()).collect();
@@ -194,7 +188,7 @@ fn silent_connections_fill_the_house_but_not_for_long() {
 
 #[test]
 fn thousands_of_connections_cost_nothing_but_an_answer() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     for _ in 0..10_000 {
@@ -205,7 +199,7 @@ fn thousands_of_connections_cost_nothing_but_an_answer() {
 
 #[test]
 fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script(
         "hook",
         "i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done",
@@ -228,7 +222,7 @@ fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
 
 #[test]
 fn tcp_listeners_want_their_token() {
-    let world = world();
+    let world = World::sourced();
     world.secret("token", "s3cret\n");
     world.write(
         "config.ron",
@@ -283,7 +277,7 @@ fn tcp_listeners_want_their_token() {
 
 #[test]
 fn the_socket_has_its_mode_and_goes_with_the_daemon() {
-    let world = world();
+    let world = World::sourced();
     world.write(
         "config.ron",
         "(listen: [Unix(path: \"s.sock\", mode: \"0620\")],
@@ -310,7 +304,7 @@ fn the_socket_has_its_mode_and_goes_with_the_daemon() {
 #[test]
 fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
     for signals in [1, 2] {
-        let world = world();
+        let world = World::sourced();
         world.fifo("go");
         let hook = world.script("hook", "echo started; read line < ../go; echo done > ../done");
         world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
@@ -346,7 +340,7 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
 
 #[test]
 fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let mut daemon = Daemon::start(&world, &["--log-format", "json"]);
     daemon.say("x\rERROR forged\n");
@@ -369,7 +363,7 @@ fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
 
 #[test]
 fn pidfile_and_log_file() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let mut daemon = Daemon::start(&world, &["--pidfile", "pid"]);
     assert_eq!(

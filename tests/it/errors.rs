@@ -211,3 +211,39 @@ fn a_limit_of_threads() {
     }
     assert!(endings.contains(&true) && endings.contains(&false), "{endings:?}");
 }
+
+/// The daemon says that it cannot begin.
+#[test]
+fn a_limit_of_threads_of_a_daemon() {
+    if !super::world::machine::is_root() || !super::world::have("prlimit") {
+        return;
+    }
+    const USER: u32 = 54_330;
+    let world = World::new();
+    world.config("");
+    let plain = world.command_as(USER, ["server"]);
+    std::os::unix::fs::chown(world.path(""), Some(USER), Some(USER)).unwrap();
+    let mut endings = Vec::new();
+    for limit in 2.. {
+        let mut command = std::process::Command::new("prlimit");
+        command
+            .arg(format!("--nproc={limit}"))
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command.env_clear().current_dir(world.path(""));
+        command.env("ASYNC_STD_THREAD_COUNT", "3");
+        std::os::unix::process::CommandExt::uid(&mut command, USER);
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut daemon = super::world::Daemon::of(child, world.path("s.sock"));
+        match daemon.look_for(" ready ") {
+            Ok(_) => break,
+            Err(seen) => {
+                assert_eq!(daemon.wait().0.code(), Some(1), "{limit}: {seen}");
+                assert!(!seen.contains("panicked"), "{limit}: {seen}");
+                assert!(seen.contains("cannot start a "), "{limit}: {seen}");
+                endings.push(seen.contains("raise the limit of processes and threads"));
+            }
+        }
+    }
+    assert!(endings.len() > 4 && endings.contains(&true), "{endings:?}");
+}

@@ -17,12 +17,6 @@ use super::{
     world::{Daemon, World, last_line},
 };
 
-pub(super) fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
-
 /// A daemon that remembers its runs in state/.
 pub(super) fn start(world: &World) -> Daemon {
     Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))])
@@ -91,7 +85,7 @@ pub(super) fn holding_hook(world: &World) {
 
 #[test]
 fn runs_are_known_after_a_restart() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = start(&world);
     let first = trigger(&daemon);
@@ -142,7 +136,7 @@ fn runs_are_known_after_a_restart() {
 
 #[test]
 fn a_replay_is_what_the_client_got() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script("hook", "echo one; echo two >&2; exit 3");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let daemon = start(&world);
@@ -220,7 +214,7 @@ fn a_failed_first_clone_is_remembered() {
 
 #[test]
 fn the_last_fifty_are_kept() {
-    let world = world();
+    let world = World::sourced();
     world.config("fsync: false");
     let daemon = start(&world);
     let runs: Vec<String> = (0..60).map(|_| id(&trigger(&daemon))).collect();
@@ -249,7 +243,7 @@ fn the_last_fifty_are_kept() {
 
 #[test]
 fn a_second_client_follows_a_run_from_its_start() {
-    let world = world();
+    let world = World::sourced();
     holding_hook(&world);
     let mut daemon = start(&world);
     let (mut first, seen) = hold(&daemon);
@@ -297,7 +291,7 @@ fn a_second_client_follows_a_run_from_its_start() {
 
 #[test]
 fn damaged_files_are_passed_over() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = start(&world);
     let runs: Vec<String> = (0..5).map(|_| id(&trigger(&daemon))).collect();
@@ -353,7 +347,7 @@ fn damaged_files_are_passed_over() {
 
 #[test]
 fn a_directory_that_cannot_be_written_stops_nothing() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     // A file is in the way: root would write to a read-only directory.
     world.write("state", "");
@@ -390,7 +384,7 @@ fn start_unready(world: &World) -> Daemon {
 
 #[test]
 fn where_runs_are_remembered() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let (state, xdg, home) = (world.path("state"), world.path("xdg"), world.path("home"));
     let relative = PathBuf::from("relative");
@@ -425,7 +419,7 @@ fn where_runs_are_remembered() {
 
 #[test]
 fn two_daemons_on_one_account_do_not_mix() {
-    let worlds = [world(), world()];
+    let worlds = [World::sourced(), World::sourced()];
     let state = worlds[0].path("state");
     for world in &worlds {
         world.config("");
@@ -439,7 +433,7 @@ fn two_daemons_on_one_account_do_not_mix() {
 
 #[test]
 fn what_is_not_there_is_refused() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = start(&world);
     let refused = |request: &str| last_line(&daemon.say(request)).to_owned();
@@ -485,7 +479,7 @@ fn what_is_not_there_is_refused() {
 
 #[test]
 fn a_run_of_many_lines_keeps_the_newest() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script(
         "hook",
         "i=0; while [ $i -lt 6000 ]; do echo \"line $i of a hook that says more than anybody wants to keep\"; i=$((i+1)); done",

@@ -18,19 +18,12 @@ use rustix::process::getegid;
 
 use super::{
     figures::Figures,
-    source::file,
     world::{World, have, last_line},
 };
 
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
-
 #[test]
 fn a_line_has_8192_bytes_at_most() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     for (bytes, fits) in [(8191, true), (8192, true), (8193, false), (8300, false)] {
@@ -53,7 +46,7 @@ fn a_line_has_8192_bytes_at_most() {
 /// A byte now and then buys no time, and nobody else waits.
 #[test]
 fn a_line_that_trickles_is_cut_off_after_five_seconds() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     let begin = Instant::now();
@@ -82,7 +75,7 @@ fn a_line_that_trickles_is_cut_off_after_five_seconds() {
 /// `nc -N` and its like close their half when they have spoken.
 #[test]
 fn who_has_only_finished_speaking_gets_his_answer() {
-    let world = world();
+    let world = World::sourced();
     world.fifo("go");
     let hook = world.script("hook", "echo started; read line < ../go");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
@@ -106,7 +99,7 @@ fn who_has_only_finished_speaking_gets_his_answer() {
 /// 160 MB of hook output, for clients who do not read a byte of it.
 #[test]
 fn a_flood_that_nobody_reads_is_not_kept() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script(
         "hook",
         "i=0; l=$(printf '%04000d' 0); while [ $i -lt 40000 ]; do echo $l; i=$((i+1)); done",
@@ -159,7 +152,7 @@ impl Drop for Set<'_> {
 /// umask would let everybody in. strace slows the moment in between down, if it is there.
 #[test]
 fn nobody_connects_before_mode_and_group_are_right() {
-    let world = world();
+    let world = World::sourced();
     // Only root can give things to groups that it is not in.
     let group = match rustix::process::geteuid().is_root() {
         true => 4242,
@@ -251,7 +244,7 @@ fn look(path: &Path, group: u32) -> bool {
 
 #[test]
 fn two_hundred_clients_at_once_cost_three_runs_at_most() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = world.daemon();
     let barrier = std::sync::Barrier::new(200);
@@ -279,7 +272,7 @@ fn two_hundred_clients_at_once_cost_three_runs_at_most() {
 
 #[test]
 fn a_thousand_triggers_start_at_once() {
-    let world = world();
+    let world = World::sourced();
     let triggers: String = (0..1000)
         .map(|n| {
             format!(

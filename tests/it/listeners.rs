@@ -14,20 +14,13 @@ use rustix::{
 
 use super::{
     access::say,
-    source::file,
     world::{Daemon, World, last_line},
 };
-
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
 
 /// Any user may lock a directory that it can read.
 #[test]
 fn a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let dir = File::open(world.path("")).unwrap();
     flock(&dir, FlockOperation::LockShared).unwrap();
@@ -66,7 +59,7 @@ fn configure(world: &World, tcp: &str, more: &str) {
 
 #[test]
 fn a_listener_is_narrowed_and_widened() {
-    let world = world();
+    let world = World::sourced();
     world.secret("token", "s3cret\n");
     world.fifo("go");
     let port = TcpListener::bind("0.0.0.0:0")

@@ -26,12 +26,6 @@ use super::{
     },
 };
 
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
-
 /// A hook that hangs, deaf to SIGTERM, and its child that does, too. It says who they are first.
 fn hanging_hook(world: &World) -> String {
     let hook = world.script(
@@ -87,7 +81,7 @@ impl Process {
 
 #[test]
 fn a_hook_that_hangs_ends_with_the_run() {
-    let world = world();
+    let world = World::sourced();
     let hook = hanging_hook(&world);
     world.config(&format!("run_timeout: \"2s\", {hook}"));
     let daemon = start(&world);
@@ -156,7 +150,7 @@ fn a_silent_remote_ends_with_the_run() {
 /// Who holds a target's lock holds up its runs alone, for a while, and takes nobody's job.
 #[test]
 fn a_lock_that_another_holds_is_waited_for_without_a_job() {
-    let world = world();
+    let world = World::sourced();
     let configure = |run_timeout: &str| {
         let trigger = |name: &str, more: &str| {
             format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {name:?}, {more}),")
@@ -219,7 +213,7 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
 
 #[test]
 fn one_sigterm_ends_a_daemon_whose_hook_hangs() {
-    let world = world();
+    let world = World::sourced();
     let hook = hanging_hook(&world);
     world.config(&format!("run_timeout: \"3s\", {hook}"));
     let mut daemon = start(&world);
@@ -418,7 +412,7 @@ impl Hung {
 /// says, and no other trigger is held up by it, neither when the daemon starts.
 #[test]
 fn a_source_that_does_not_answer_is_in_nobodys_way() {
-    let world = world();
+    let world = World::sourced();
     let text = "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: { \
          \"hung\": (repo: \"hung/repo.git\", branch: \"main\", path: \"site\", timeout: \"1s\", retries: 0), \
          \"more\": (repo: \"hung/repo.git\", branch: \"main\", path: \"more\", timeout: \"1s\", retries: 0), \
@@ -493,7 +487,7 @@ fn a_source_that_does_not_answer_is_in_nobodys_way() {
 #[test]
 fn hooks_die_with_whoever_was_killed() {
     for (hooks, kills_worker) in [("Outside", false), ("Inside", false), ("Inside", true)] {
-        let world = world();
+        let world = World::sourced();
         let hook = hanging_hook(&world);
         let site = format!("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", {hook})");
         let text =
@@ -535,7 +529,7 @@ fn worker(daemon: &Daemon) -> Pid {
 
 #[test]
 fn hooks_die_with_a_killed_once() {
-    let world = world();
+    let world = World::sourced();
     let hook = hanging_hook(&world);
     world.config(&hook);
     let start = || {

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     source::{Source, file},
-    world::{Daemon, World, last_line, machine},
+    world::{Daemon, World, last_line},
 };
 
 /// A world with a configuration and keys in `etc`, targets in `srv`, and a source.
@@ -41,19 +41,7 @@ fn daemon(world: &World, triggers: &str) -> Option<Daemon> {
         "etc/config.ron",
         &format!("({listen}, {sandbox}, triggers: {{ {triggers} }})"),
     );
-    let child = world
-        .command(["server", "-c", "etc/config.ron"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut daemon = Daemon::of(child, world.path("s.sock"));
-    let line = daemon.wait_for("sandbox: ");
-    if line.contains("sandbox: none") {
-        machine::skipped(&line);
-        return None;
-    }
-    daemon.wait_for("ready");
-    Some(daemon)
+    Daemon::start_shut_in(world, &["-c", "etc/config.ron"])
 }
 
 fn reload(daemon: &mut Daemon) {

@@ -23,30 +23,12 @@ fn daemon(world: &World, sandbox: &str, triggers: &str) -> Option<Daemon> {
     let listen = "listen: [Unix(path: \"s.sock\")]";
     let text = format!("({listen}, {sandbox} triggers: {{ {triggers} }})");
     world.write("config.ron", &text);
-    let child = world
-        .command(["server"])
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut daemon = Daemon::of(child, world.path("s.sock"));
-    let line = daemon.wait_for("sandbox: ");
-    if line.contains("sandbox: none") {
-        machine::skipped(&line);
-        return None;
-    }
-    daemon.wait_for("ready");
-    Some(daemon)
-}
-
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
+    Daemon::start_shut_in(world, &[])
 }
 
 #[test]
 fn hooks_inside_reach_their_target_and_nothing_else() {
-    let world = world();
+    let world = World::sourced();
     world.write("other/secret", "s3cret");
     let hook = world.script(
         "tools/hook",
@@ -82,7 +64,7 @@ fn hooks_inside_reach_their_target_and_nothing_else() {
 
 #[test]
 fn a_hook_that_fails_inside_is_told_why_it_may_have() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script("hook", "echo x > ../beside");
     let trigger = format!("\"site\": (repo: \"repo.git\", path: \"site\", hooks: [Exec(run: [{hook:?}])]),");
     let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
@@ -139,7 +121,7 @@ fn hooks_outside_are_free() {
 
 #[test]
 fn targets_may_be_removed_and_made_anew() {
-    let world = world();
+    let world = World::sourced();
     let triggers = "\"site\": (repo: \"repo.git\", path: \"in/site\"),
         \"deep\": (repo: \"repo.git\", path: \"not/there/yet\"),
         \"apart\": (repo: \"repo.git\", path: \"in/apart\", git_dir: \"git/apart.git\"),";
@@ -163,7 +145,7 @@ fn targets_may_be_removed_and_made_anew() {
 /// The directory of the configuration is closed to the worker: so what it has there is the target alone.
 #[test]
 fn a_target_beside_the_configuration_may_be_replaced_as_well() {
-    let world = world();
+    let world = World::sourced();
     let Some(mut daemon) = daemon(&world, "", "\"site\": (repo: \"repo.git\", path: \"site\"),") else {
         return;
     };
@@ -195,7 +177,7 @@ fn a_target_beside_the_configuration_may_be_replaced_as_well() {
 /// It is no reload, and is told as one no longer than it lasts.
 #[test]
 fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
-    let world = world();
+    let world = World::sourced();
     let triggers =
         "\"site\": (repo: \"repo.git\", path: \"site\"), \"other\": (repo: \"else.git\", path: \"other\"),";
     let Some(mut daemon) = daemon(&world, "", triggers) else {
@@ -210,7 +192,7 @@ fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
     daemon.wait_for("was replaced");
     daemon.wait_for("the worker for the same configuration ended");
     daemon.wait_for("that is tried again");
-    assert!(daemon.say("status\n").contains("reload refused"));
+    super::supervisor::wait_until(|| daemon.say("status\n").contains("reload refused"));
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     exchange();
     daemon.wait_for("ready");
@@ -220,7 +202,7 @@ fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
 
 #[test]
 fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
-    let world = world();
+    let world = World::sourced();
     fs::create_dir(world.path("in")).unwrap();
     // A name that leads somewhere else once the daemon runs.
     std::os::unix::fs::symlink(world.path("repo.git"), world.path("link")).unwrap();
@@ -252,7 +234,7 @@ fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
 
 #[test]
 fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission() {
-    let world = world();
+    let world = World::sourced();
     for dir in ["in", "elsewhere/site"] {
         fs::create_dir_all(world.path(dir)).unwrap();
     }
@@ -267,7 +249,7 @@ fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission
 
 #[test]
 fn ports_that_no_remote_has_are_closed() {
-    let world = world();
+    let world = World::sourced();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let program = env!("CARGO_BIN_EXE_gitsocket");
@@ -290,7 +272,7 @@ fn a_port_that_a_redirect_leads_to_is_closed_and_the_error_says_what_opens_it() 
     if !limits_tcp() {
         return machine::skipped("this kernel cannot limit TCP");
     }
-    let world = world();
+    let world = World::sourced();
     let [listener, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [port, closed] = [&listener, &other].map(|listener| listener.local_addr().unwrap().port());
     let trigger = format!("\"site\": (repo: \"http://127.0.0.1:{port}/x.git\", path: \"site\", retries: 0),");
@@ -323,7 +305,7 @@ fn a_port_that_a_redirect_leads_to_is_closed_and_the_error_says_what_opens_it() 
 /// Ports are closed to what connects without connect(2), too.
 #[test]
 fn no_other_way_leads_to_a_port() {
-    let world = world();
+    let world = World::sourced();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let exe = std::env::current_exe().unwrap();
@@ -396,7 +378,7 @@ fn limits_tcp() -> bool {
 
 #[test]
 fn what_holds_is_said() {
-    let world = world();
+    let world = World::sourced();
     for (sandbox, said) in [
         ("Off", "off, as the configuration says"),
         ("BestEffort", "hooks are inside"),

@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    history::{hold, holding_hook, id, json, restart, start, status, trigger, world},
+    history::{hold, holding_hook, id, json, restart, start, status, trigger},
     source::file,
     supervisor::wait_until,
     world::{Daemon, Ended, World, last_line},
@@ -16,7 +16,7 @@ use super::{
 
 #[test]
 fn runs_that_wait_and_go_on_are_shown() {
-    let world = world();
+    let world = World::sourced();
     holding_hook(&world);
     let daemon = start(&world);
     let (_first, _) = hold(&daemon);
@@ -69,7 +69,7 @@ fn runs_that_wait_and_go_on_are_shown() {
 
 #[test]
 fn hooks_that_failed_or_were_killed_are_owed() {
-    let world = world();
+    let world = World::sourced();
     holding_hook(&world);
     let mut daemon = start(&world);
     let _first = hold(&daemon);
@@ -223,7 +223,7 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
 
 #[test]
 fn questions_want_the_token_too() {
-    let world = world();
+    let world = World::sourced();
     world.secret("token", "s3cret\n");
     world.write(
         "config.ron",
@@ -257,7 +257,7 @@ fn questions_want_the_token_too() {
 /// A daemon that hangs accepts nothing; once its backlog is full, connecting itself waits.
 #[test]
 fn a_daemon_that_hangs_is_not_waited_for() {
-    let world = world();
+    let world = World::sourced();
     world.config("");
     let daemon = start(&world);
     let worker = daemon.workers()[0];

@@ -14,16 +14,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{
-    source::file,
-    world::{Daemon, World, children, have, last_line, machine},
-};
-
-fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world
-}
+use super::world::{Daemon, World, children, have, last_line, machine};
 
 /// A configuration that listens on `s.sock` and `more`, with a trigger of each of `names`.
 fn configure(world: &World, more: &str, names: &[&str]) {
@@ -35,7 +26,7 @@ fn configure(world: &World, more: &str, names: &[&str]) {
 
 #[test]
 fn a_reload_changes_triggers_and_listeners() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "Unix(path: \"old.sock\")", &["site", "gone"]);
     let mut daemon = world.daemon();
     let before = fs::metadata(&daemon.socket).map(inode).unwrap();
@@ -72,7 +63,7 @@ fn inode(meta: fs::Metadata) -> u64 {
 
 #[test]
 fn a_wrong_configuration_changes_nothing() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut daemon = world.daemon();
     world.write(
@@ -116,7 +107,7 @@ fn until(reader: &mut BufReader<UnixStream>, wanted: &str) {
 
 #[test]
 fn a_run_goes_on_through_a_reload_and_others_begin() {
-    let world = world();
+    let world = World::sourced();
     let hooks = held(&world);
     let site = format!("\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),");
     world.config_of(&site);
@@ -144,7 +135,7 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
 #[test]
 fn a_name_said_late_gets_its_whole_run() {
     for signal in [Signal::TERM, Signal::HUP] {
-        let world = world();
+        let world = World::sourced();
         let hooks = held(&world);
         world.config_of(&format!(
             "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
@@ -175,7 +166,7 @@ fn a_name_said_late_gets_its_whole_run() {
 
 #[test]
 fn a_log_that_nobody_reads_ends_nothing() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut command = world.command(["server"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -203,7 +194,7 @@ fn a_log_that_nobody_reads_ends_nothing() {
 
 #[test]
 fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     for _ in 0..5 {
         let mut daemon = world.daemon();
@@ -216,7 +207,7 @@ fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
 
 #[test]
 fn a_worker_that_dies_ends_the_daemon() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut daemon = world.daemon();
     for worker in daemon.workers() {
@@ -231,7 +222,7 @@ fn a_worker_that_dies_ends_the_daemon() {
 /// The old worker's run may take hours: until then the socket must not look like one that somebody serves.
 #[test]
 fn a_worker_that_dies_while_an_old_one_works_leaves_no_socket() {
-    let world = world();
+    let world = World::sourced();
     let hooks = held(&world);
     world.config_of(&format!(
         "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
@@ -263,7 +254,7 @@ fn a_worker_that_dies_while_an_old_one_works_leaves_no_socket() {
 /// However long it cannot hear, and whatever it is told meanwhile.
 #[test]
 fn a_worker_that_is_held_up_misses_no_order() {
-    let world = world();
+    let world = World::sourced();
     let hooks = held(&world);
     world.config_of(&format!(
         "\"site\": (repo: \"repo.git\", path: \"site\", {hooks}),"
@@ -292,7 +283,7 @@ fn a_worker_that_is_held_up_misses_no_order() {
 
 #[test]
 fn the_log_is_opened_anew() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut child = world.command(["server", "-o", "log"]).spawn().unwrap();
     wait_until(|| fs::read_to_string(world.path("log")).is_ok_and(|log| log.contains("ready")));
@@ -325,7 +316,7 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn detaching_returns_when_the_socket_accepts() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     // Its output is read to its end: a daemon that held on to it would never let this return.
     let ended = world.run(["server", "-d", "-o", "log", "--pidfile", "pid"]);
@@ -371,7 +362,7 @@ impl Notified {
 
 #[test]
 fn systemd_is_told() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let notified = Notified(UnixDatagram::bind(world.path("notify")).unwrap());
     notified
@@ -425,7 +416,7 @@ fn activated(world: &World, listener: OwnedFd) -> Command {
 
 #[test]
 fn sockets_are_taken_over_from_systemd() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "Tcp(addr: \"127.0.0.1:0\")", &["site"]);
     let listener = UnixListener::bind(world.path("s.sock")).unwrap();
     let early = UnixStream::connect(world.path("s.sock")).unwrap();
@@ -452,7 +443,7 @@ fn sockets_are_taken_over_from_systemd() {
 
 #[test]
 fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
-    let world = world();
+    let world = World::sourced();
     world.write(
         "config.ron",
         "(triggers: {\"site\": (repo: \"repo.git\", path: \"site\")})",
@@ -476,7 +467,7 @@ fn orphans_are_reaped_by_process_1() {
     if !machine::is_root() || !have("unshare") {
         return;
     }
-    let world = world();
+    let world = World::sourced();
     world.fifo("go");
     let hook = world.script(
         "hook",
@@ -517,7 +508,7 @@ fn orphans_are_reaped_by_process_1() {
 
 #[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut daemon = world.daemon();
     // More than a pipe holds: 64 KiB, see pipe(7).
@@ -543,7 +534,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
 
 #[test]
 fn what_the_old_worker_finishes_shows_in_the_new_one() {
-    let world = world();
+    let world = World::sourced();
     world.fifo("go");
     let hook = world.script("hook", "echo started; read line < ../go; exit 1");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
@@ -566,7 +557,7 @@ fn what_the_old_worker_finishes_shows_in_the_new_one() {
 
 #[test]
 fn a_directory_that_somebody_locks_is_not_waited_for() {
-    let world = world();
+    let world = World::sourced();
     configure(&world, "", &["site"]);
     let mut daemon = world.daemon();
     fs::create_dir(world.path("public")).unwrap();
@@ -583,7 +574,7 @@ fn a_directory_that_somebody_locks_is_not_waited_for() {
 /// As under a parent that has blocked what the daemon wants to hear.
 #[test]
 fn blocked_signals_are_heard() {
-    let world = world();
+    let world = World::sourced();
     let hook = world.script("hook", "echo hook");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let mut command = Command::new("/usr/bin/env");

@@ -43,6 +43,13 @@ impl World {
         }
     }
 
+    /// One with something to deploy: the file `a`.
+    pub fn sourced() -> Self {
+        let world = Self::new();
+        world.source().commit([("a", super::source::file("1"))]);
+        world
+    }
+
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -229,6 +236,18 @@ impl Daemon {
         daemon
     }
 
+    /// Start it if its sandbox holds; nothing where the kernel cannot make one.
+    pub fn start_shut_in(world: &World, args: &[&str]) -> Option<Self> {
+        let mut daemon = Self::spawn(world, args, &[]);
+        let line = daemon.wait_for("sandbox: ");
+        if line.contains("sandbox: none") {
+            machine::skipped(&line);
+            return None;
+        }
+        daemon.wait_for("ready");
+        Some(daemon)
+    }
+
     /// As [`Self::start`], with what the log says up to there.
     pub fn start_and_tell(world: &World, args: &[&str]) -> (Self, String) {
         let mut daemon = Self::spawn(world, args, &[]);
@@ -267,7 +286,7 @@ impl Daemon {
     }
 
     /// The log up to the line that contains `text`; all of it if there is none.
-    fn look_for(&mut self, text: &str) -> Result<String, String> {
+    pub fn look_for(&mut self, text: &str) -> Result<String, String> {
         let mut seen = String::new();
         loop {
             let before = seen.len();

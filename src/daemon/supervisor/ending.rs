@@ -1,18 +1,26 @@
-//! An end for all that does not end by itself.
+//! The ends of workers and hooks; and one for all that does not end by itself.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
     Supervisor,
-    worker::{Phase, Worker},
+    hooks::Started,
+    worker::{Phase, Worker, order},
 };
-use crate::base::{control::Level, watch};
+use crate::{
+    base::{
+        control::{Level, Order},
+        watch,
+    },
+    config::Config,
+};
 
 /// How long workers get, beyond the longest run, to give up on what hangs and to answer their clients.
 const FAREWELL: Duration = watch::GRACE.saturating_add(Duration::from_secs(45));
@@ -51,6 +59,85 @@ impl Supervisor<'_> {
                 self.level > Level::Serve || matches!(worker.phase, Phase::Closing | Phase::Leaving);
             let status = if is_well { 0 } else { Signal::KILL.as_raw() };
             self.ended(&worker, ExitStatus::from_raw(status));
+        }
+    }
+
+    /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = fork::wait_any_nohang() {
+            if let Some(at) = self
+                .workers
+                .iter()
+                .position(|worker| worker.pid.as_raw_nonzero().get() == pid)
+            {
+                // What it said last.
+                self.hear(self.workers[at].pid);
+                let worker = self.workers.remove(at);
+                self.ended(&worker, ExitStatus::from_raw(status));
+            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
+                Pid::from_raw(pid)
+                    .into_iter()
+                    .for_each(|group| self.options.guard.remove(group));
+                if let Some(worker) = self.workers.iter().find(|found| found.pid == worker) {
+                    order(worker, Order::Ended { id, status });
+                }
+            }
+        }
+    }
+
+    /// A worker has ended.
+    pub(super) fn ended(&mut self, worker: &Worker, status: ExitStatus) {
+        let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
+        for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {
+            kill_process_group(group, Signal::KILL).ok();
+            self.options.guard.remove(group);
+        }
+        self.hooks.retain(|_, hook| hook.worker != worker.pid);
+        self.left.retain(|hook, _| hook.worker != worker.pid);
+        // Those that it had started itself.
+        self.options.guard.end_of(worker.pid);
+        self.hand_over();
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        match (worker.phase, code) {
+            (_, Some(0)) if self.level > Level::Serve => {}
+            (Phase::Closing | Phase::Leaving, Some(0)) => {
+                tracing::debug!("the runs of the old configuration have ended")
+            }
+            (Phase::Starting | Phase::Prepared, _) if self.is_ready && self.level == Level::Serve => {
+                let is_new = |old: &Arc<Config>| !Arc::ptr_eq(old, &worker.config);
+                if self.in_force.as_ref().is_some_and(is_new) {
+                    self.keep(&[format!(
+                        "the worker for the new configuration ended with {status}"
+                    )]);
+                    if worker.phase == Phase::Prepared {
+                        self.begin_again();
+                    }
+                } else {
+                    self.not_renewed(&format!(
+                        "the worker for the same configuration ended with {status}"
+                    ));
+                }
+                if std::mem::take(&mut self.reload_again) {
+                    self.reload();
+                }
+            }
+            (_, code) => {
+                if code.is_none() || self.level == Level::Serve && self.is_ready {
+                    tracing::error!("the worker ended with {status}");
+                }
+                self.exit = code.filter(|code| *code != 0).unwrap_or(1);
+            }
+        }
+        if matches!(worker.phase, Phase::Closing | Phase::Leaving) {
+            // There may be room for another one now.
+            self.watch.plan();
+        }
+        let may_serve =
+            |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared | Phase::Serving);
+        if self.level == Level::Serve && self.is_ready && !self.workers.iter().any(may_serve) {
+            // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
+            self.exit = self.exit.max(1);
+            self.stop();
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{health, hook, place, release, sandbox, state},
+    deploy::{health, hook, links::Planted, place, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -20,6 +20,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] lock::Error),
+    /// Its path leads through a link that a hook may have put there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Planted(#[from] Planted),
     /// It could not be shut in.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -151,6 +155,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Lock(err) => err.kind(),
+            Self::Planted(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
             Self::Release(err) => err.kind(),

@@ -14,11 +14,11 @@ use std::{
 
 use super::{
     sources,
-    ways::{Lasts, Planted, Ways},
+    ways::{Lasts, Ways},
 };
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
-    deploy::health,
+    deploy::{health, links::Planted},
     git::transport::Needs,
 };
 
@@ -214,7 +214,7 @@ fn place(dir: &Path, ways: &Ways) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::{config::Source, deploy::neighbours};
 
     fn config(dir: &Path, fields: &str) -> Config {
         let text = format!(
@@ -229,7 +229,8 @@ mod tests {
     }
 
     fn ways(config: &Config, dir: &Path) -> Arc<Ways> {
-        Arc::new(Ways::of(config, Some(&dir.join("config.ron"))))
+        let links = neighbours::look(config).unwrap().links().clone();
+        Arc::new(Ways::of(config, Some(&dir.join("config.ron")), links))
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
             text: text.into(),
         };
         let config = Config::parse(&source).unwrap();
-        let ways = Arc::new(Ways::of(&config, Some(&file)));
+        let ways = ways(&config, file.parent().unwrap());
         let run = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
         let of_source: Vec<_> = run
             .read
