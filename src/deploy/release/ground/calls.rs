@@ -10,7 +10,11 @@ use rustix::{
 use crate::base::descent;
 
 /// Make the directory `name` with all permissions but those in `umask`; that it is there is an error.
-pub fn make_dir(parent: BorrowedFd<'_>, name: &[u8], umask: u32) -> io::Result<()> {
+pub(in crate::deploy::release) fn make_dir(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    umask: u32,
+) -> io::Result<()> {
     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !umask))?;
     let fd = descent::open_dir(parent, name)?;
     let now = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
