@@ -233,7 +233,8 @@ impl<'a> Stage<'a> {
     /// The release that was looked at, if it is of `commit`.
     pub fn verified(&self, commit: ObjectId) -> Option<Id> {
         let tree = self.yard()?.record().tree(self.release()?)?;
-        (tree.commit == commit.to_string()).then(|| tree.id.clone())
+        let is_it = ObjectId::from_hex(tree.commit.as_bytes()).ok() == Some(commit);
+        is_it.then(|| tree.id.clone())
     }
 
     /// The release that is live; none in place.

@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             listed(&record, Some(&id(4)), 1).len(),
             2,
-            "a sick one that is to be the spare one is none"
+            "neither spare nor surplus"
         );
         assert_eq!(older(4), [3, 1]);
         assert_eq!(older(3), [1]);

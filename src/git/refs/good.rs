@@ -59,6 +59,8 @@ impl<'r> Good<'r> {
         if self.commits().next() == Some(commit) {
             return Ok(());
         }
+        let others = self.commits.iter().filter(|(_, other)| *other != commit);
+        let surplus = (others.count() + 1).saturating_sub(KEPT);
         let number = self.commits.last().map_or(0, |(last, _)| last.saturating_add(1));
         let message = format!("{writer}: good");
         // Eight digits, for people: they are sorted as numbers.
@@ -66,7 +68,6 @@ impl<'r> Good<'r> {
         update(self.repo, &name, RefTarget::Object(commit), &message, false)?;
         self.commits.push((number, commit));
         let last = self.commits.len() - 1;
-        let surplus = self.commits.len().saturating_sub(KEPT);
         self.drop_where(|at, other| at < surplus || (at < last && other == commit))
     }
 
