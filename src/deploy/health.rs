@@ -159,7 +159,7 @@ fn about(time: Duration) -> String {
 
 /// What is asked, by what it takes.
 enum Asked<'a> {
-    Http(Question),
+    Http(Box<Question>),
     Tcp(&'a TcpAddr),
     Program(Program<'a>),
     /// It cannot be.
@@ -170,7 +170,7 @@ impl<'a> Asked<'a> {
     fn new(check: &'a Check, program: Program<'a>) -> Self {
         match check {
             Check::Http { url, host } => match Question::new(url, host.as_deref()) {
-                Ok(question) => Self::Http(question),
+                Ok(question) => Self::Http(Box::new(question)),
                 Err(err) => Self::Nothing("`health`".into(), err.to_string()),
             },
             Check::Tcp(address) => Self::Tcp(address),

@@ -196,8 +196,7 @@ fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     exchange();
     daemon.wait_for("ready");
-    let status = daemon.say("status\n");
-    assert!(!status.contains("reload refused"), "{status}");
+    super::supervisor::wait_until(|| !daemon.say("status\n").contains("reload refused"));
 }
 
 #[test]
