@@ -10,7 +10,7 @@ use gix::{ObjectId, bstr::BString};
 use crate::{
     base::name::AbsPath,
     config::Site,
-    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree},
+    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree, shared::Other},
     git::worktree::{self, Apart, Clean, Memory},
 };
 
@@ -315,7 +315,7 @@ impl Release<'_> {
         if let Some(making) = &mut self.making {
             making.bytes = bytes;
             if let Some(id) = &making.id {
-                self.yard.link_shared(id)?;
+                self.yard.link_shared(id, Other::Goes)?;
             }
         }
         Ok(())

@@ -864,3 +864,43 @@ fn a_release_that_does_not_fit() {
     world.deploy();
     assert_eq!(number(), n.to_string());
 }
+
+/// What a release holds of its own where all are to share something by now is nowhere else: it stays.
+#[test]
+fn going_back_removes_nothing_that_is_shared_by_now() {
+    for live in ["Symlink", "Exchange"] {
+        let shared = |shared: &str| format!("keep: 3, live: {live}(\"current\"), shared: [{shared}]");
+        let (world, mut source) = world(&shared(""), "");
+        let mut commit = |n: usize| source.commit([("n", file(&n.to_string()))]);
+        commit(0);
+        world.deploy();
+        for path in ["uploads/photo", ".env", "a/b/deep"] {
+            world.write(&format!("site/current/{path}"), "nowhere else");
+        }
+        symlink("../../elsewhere", world.path("site/current/link")).unwrap();
+        world.write("site/current/file", "a file");
+        let all = "\"uploads/\", \".env\", \"a/b/\", \"link\", \"file/below\", \"missing\"";
+        configure(&world, &shared(all), "");
+        for n in [1, 2] {
+            commit(n);
+            world.deploy();
+        }
+        for _ in 0..2 {
+            let ended = world.run(["once", "--rollback", "site"]);
+            assert_eq!(ended.exit, 0, "{ended:?}");
+            let is_old = read(&world, "n") == "0";
+            for path in ["uploads", ".env", "a/b", "link", "file/below"] {
+                let said = format!("{path:?} is not shared in ");
+                assert_eq!(ended.err.contains(&said), is_old, "{path}: {ended:?}");
+            }
+            assert!(!ended.err.contains("\"missing\""), "{ended:?}");
+        }
+        for path in ["uploads/photo", ".env", "a/b/deep"] {
+            assert_eq!(read(&world, path), "nowhere else");
+        }
+        let link = |path: &str| fs::read_link(world.path("site/current").join(path)).unwrap();
+        assert_eq!(link("link"), Path::new("../../elsewhere"));
+        assert!(link("missing").ends_with("shared/missing"));
+        assert_eq!(read(&world, "file"), "a file");
+    }
+}

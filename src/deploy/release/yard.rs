@@ -19,7 +19,7 @@ use super::{
     ground::{Current, Ground},
     id::Id,
     record::{Record, Tree},
-    shared,
+    shared::{self, Other},
     trees::{self, Sorted},
 };
 use crate::{
@@ -275,14 +275,14 @@ impl<'a> Yard<'a> {
         }
     }
 
-    /// Let the tree `id` have its links to what is shared.
-    pub fn link_shared(&self, id: &Id) -> Result<(), Error> {
+    /// Let the tree `id` have its links to what is shared; gives the paths where something else is, and stays.
+    pub fn link_shared(&self, id: &Id, other: Other) -> Result<Vec<&Path>, Error> {
         let (path, root) = (self.site.path.as_path(), self.ground()?.root());
         let tree = self.open(id)?;
         shared::link(
             self.releases,
             (path, root),
-            std::os::fd::AsFd::as_fd(&tree),
+            (std::os::fd::AsFd::as_fd(&tree), other),
             self.umask,
         )
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     deploy::{
         held::Holds,
-        release::{self, built, id::Id, record::Tree, trees},
+        release::{self, built, id::Id, record::Tree, shared::Other, trees},
         stage::Stage,
     },
     git::worktree,
@@ -169,7 +169,13 @@ fn verify(
     if !context.dry_run
         && let Some(yard) = stage.yard()
     {
-        yard.link_shared(id)?;
+        for path in yard.link_shared(id, Other::Stays)? {
+            context.events.warn(format!(
+                "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what is \
+                 needed of that to {}, and deploy a newer commit)",
+                under_way.target.site.path.as_path().join(release::SHARED).join(path).display()
+            ));
+        }
     }
     if !mended.is_empty() {
         let mended = mended.line();
