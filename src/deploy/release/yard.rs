@@ -54,6 +54,7 @@ pub struct Yard<'a> {
     live: Option<Id>,
     seen: Current,
     foreign: Vec<String>,
+    elsewhere: Vec<String>,
     /// The tree that was begun had been another one before.
     is_of_spare: bool,
 }
@@ -84,6 +85,7 @@ impl<'a> Yard<'a> {
             live: None,
             seen: Current::Nothing,
             foreign: Vec::new(),
+            elsewhere: Vec::new(),
             is_of_spare: false,
         };
         if let Some(ground) = ground {
@@ -151,6 +153,11 @@ impl<'a> Yard<'a> {
         &self.foreign
     }
 
+    /// What is to be said of names at which the live release was seen before the configuration had another one.
+    pub fn elsewhere(&self) -> &[String] {
+        &self.elsewhere
+    }
+
     /// The index of the tree `id`.
     pub fn index(&self, id: &Id) -> PathBuf {
         self.git_dir.join(FILES).join(format!("{id}.index"))
@@ -213,15 +220,7 @@ impl<'a> Yard<'a> {
     /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that.
     pub fn begin(&mut self, commit: ObjectId) -> Result<Id, Error> {
         let Sorted { spare, .. } = self.sorted();
-        let ground = self.ground()?;
-        let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
-        let last = self
-            .record
-            .trees
-            .iter()
-            .max_by_key(|tree| tree.made)
-            .map(|tree| &tree.id);
-        let id = Id::new(SystemTime::now(), commit, last, is_taken);
+        let id = self.name(self.ground()?, commit);
         make(&self.git_dir.join(FILES))?;
         if spare.is_none() {
             self.check_room()?;
@@ -262,6 +261,13 @@ impl<'a> Yard<'a> {
         }
     }
 
+    /// A name for a tree of `commit` that is made now.
+    fn name(&self, ground: &Ground, commit: ObjectId) -> Id {
+        let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
+        let last = self.record.trees.iter().max_by_key(|tree| tree.made);
+        Id::new(SystemTime::now(), commit, last.map(|tree| &tree.id), is_taken)
+    }
+
     fn check_room(&self) -> Result<(), Error> {
         let bytes = self.live().map_or(0, |tree| tree.bytes);
         let (path, needed) = (self.site.path.as_path(), bytes + bytes / 20 + MARGIN);
@@ -289,6 +295,7 @@ impl<'a> Yard<'a> {
 
     /// The tree `id` holds its commit, and is built; it takes so many bytes. Once this is over it may become live.
     pub fn whole(&mut self, repo: &gix::Repository, id: &Id, bytes: u64) -> Result<(), Error> {
+        self.check_place(id)?;
         if self.site.fsync {
             let tree = self.open(id)?;
             let synced = rustix::fs::syncfs(&tree).map_err(std::io::Error::from);
@@ -303,6 +310,17 @@ impl<'a> Yard<'a> {
             pin(repo, id, commit)?;
         }
         self.write()
+    }
+
+    /// A hook has had the tree `id` to itself: what has its name is to be what was made.
+    pub fn check_place(&self, id: &Id) -> Result<(), Error> {
+        let ground = self.ground()?;
+        match (ground.find(id)?, self.record.tree(id).and_then(|tree| tree.dir)) {
+            (Some(there), Some(made)) if there == made => Ok(()),
+            _ => Err(Error::Moved {
+                path: ground.at(id).display().to_string(),
+            }),
+        }
     }
 
     /// Let the tree `id`, which is whole, be live.
@@ -344,11 +362,19 @@ impl<'a> Yard<'a> {
         let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) else {
             return Ok(());
         };
-        if tree.is_good != is_good {
-            tree.is_good = is_good;
+        let is_rejected = tree.is_rejected && !is_good;
+        if (tree.is_good, tree.is_rejected) != (is_good, is_rejected) {
+            (tree.is_good, tree.is_rejected) = (is_good, is_rejected);
             self.write()?;
         }
         Ok(())
+    }
+
+    /// What is live is taken back; that is written with what is done next.
+    pub fn reject(&mut self) {
+        if let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) {
+            tree.is_rejected = true;
+        }
     }
 
     fn sorted(&self) -> Sorted {

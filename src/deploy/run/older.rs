@@ -25,7 +25,7 @@ use crate::{
 /// Which release is to be live again.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// The newest older one that was good, and is not held.
+    /// Of those that were good, the one that was live last: of another commit than what is live, not taken back, and not held.
     Good(&'a Holds),
     /// The one whose name this is, or whose commit's id begins with it.
     Named(&'a str),
