@@ -25,14 +25,15 @@ use super::{
 use crate::{
     base::{durable, name::AbsPath},
     config::{Live, Releases, Site},
-    git::refs,
 };
 
+mod pins;
 mod settle;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use pins::pin;
 use settle::live;
 
 /// Below the git directory: the index of each tree, and what Build has left in it.
@@ -409,43 +410,6 @@ impl<'a> Yard<'a> {
         }
         Ok(stays)
     }
-
-    /// Let nothing hold the commits of trees that are neither live, nor kept, nor were live until now.
-    fn unpin(&self, repo: &gix::Repository) -> Result<(), Error> {
-        let Sorted { kept, spare, .. } = self.sorted();
-        let needs = |tree: &&Tree| {
-            let is_kept = kept.contains(&tree.id) || self.live.as_ref() == Some(&tree.id);
-            tree.is_whole && (is_kept || Some(&tree.id) != spare.as_ref())
-        };
-        let needed: Vec<String> = self
-            .record
-            .trees
-            .iter()
-            .filter(needs)
-            .map(|tree| pin_of(&tree.id))
-            .collect();
-        for name in refs::below(repo, PINS) {
-            if !needed.contains(&name) {
-                refs::delete(repo, &name).map_err(unpinned)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Below this, a ref holds the commit of each release.
-const PINS: &str = "refs/gitsocket/releases/";
-
-fn pin_of(id: &Id) -> String {
-    format!("{PINS}{id}")
-}
-
-fn pin(repo: &gix::Repository, id: &Id, commit: ObjectId) -> Result<(), Error> {
-    refs::hold(repo, &pin_of(id), commit).map_err(unpinned)
-}
-
-fn unpinned(err: refs::Error) -> Error {
-    Error::Ref(Box::new(err))
 }
 
 /// Whether what is at the live name of `site` is ours, or nothing. Nothing is changed.
