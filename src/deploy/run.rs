@@ -317,7 +317,7 @@ fn finish(
     }
     match stage.is_in_place() {
         true => back::remember(&repo, under_way, (before, fetched.commit), reached),
-        false => build::good(&repo, (under_way, &mut stage), reached)?,
+        false => build::good(&repo, (under_way, &mut stage))?,
     }
     heal::finish(repo.git_dir());
     Ok(())

@@ -10,7 +10,7 @@ use gix::{ObjectId, bstr::BString};
 use crate::{
     base::name::AbsPath,
     config::Site,
-    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree},
+    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree, shared::Other},
     git::worktree::{self, Apart, Clean, Memory},
 };
 
@@ -179,6 +179,14 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// What is to be live is where it was made.
+    pub fn check_place(&self) -> Result<(), Error> {
+        match (self.yard(), self.release()) {
+            (Some(yard), Some(id)) => yard.check_place(id),
+            _ => Ok(()),
+        }
+    }
+
     /// Remember what Build has left: these tracked files are not as committed; and all of it takes so many bytes.
     pub fn built(&mut self, altered: &[worktree::Altered], bytes: u64, fsync: bool) -> Result<(), Error> {
         let Self::Release(release) = self else {
@@ -242,7 +250,7 @@ impl<'a> Stage<'a> {
         self.yard()?.live()
     }
 
-    /// Let the release `id`, which was live before, be live again.
+    /// Let the release `id`, which was live before, be live again: what is live is taken back.
     pub fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
         match self {
             Self::InPlace { .. } => Ok(()),
@@ -315,7 +323,7 @@ impl Release<'_> {
         if let Some(making) = &mut self.making {
             making.bytes = bytes;
             if let Some(id) = &making.id {
-                self.yard.link_shared(id)?;
+                self.yard.link_shared(id, Other::Goes)?;
             }
         }
         Ok(())
@@ -337,6 +345,7 @@ impl Release<'_> {
 
     fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
         let bytes = self.yard.record().tree(id).map_or(0, |tree| tree.bytes);
+        self.yard.reject();
         // What was mended is on the disk before that, too.
         self.yard.whole(repo, id, bytes)?;
         self.previous = self.yard.live().map(|tree| tree.id.clone());

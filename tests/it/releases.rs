@@ -864,3 +864,203 @@ fn a_release_that_does_not_fit() {
     world.deploy();
     assert_eq!(number(), n.to_string());
 }
+
+/// What a release holds of its own where all are to share something by now is nowhere else: it stays.
+#[test]
+fn going_back_removes_nothing_that_is_shared_by_now() {
+    for live in ["Symlink", "Exchange"] {
+        let shared = |shared: &str| format!("keep: 3, live: {live}(\"current\"), shared: [{shared}]");
+        let (world, mut source) = world(&shared(""), "");
+        let mut commit = |n: usize| source.commit([("n", file(&n.to_string()))]);
+        commit(0);
+        world.deploy();
+        for path in ["uploads/photo", ".env", "a/b/deep"] {
+            world.write(&format!("site/current/{path}"), "nowhere else");
+        }
+        symlink("../../elsewhere", world.path("site/current/link")).unwrap();
+        world.write("site/current/file", "a file");
+        let all = "\"uploads/\", \".env\", \"a/b/\", \"link\", \"file/below\", \"missing\"";
+        configure(&world, &shared(all), "");
+        for n in [1, 2] {
+            commit(n);
+            world.deploy();
+        }
+        for _ in 0..2 {
+            let ended = world.run(["once", "--rollback", "site"]);
+            assert_eq!(ended.exit, 0, "{ended:?}");
+            let is_old = read(&world, "n") == "0";
+            for path in ["uploads", ".env", "a/b", "link", "file/below"] {
+                let said = format!("{path:?} is not shared in ");
+                assert_eq!(ended.err.contains(&said), is_old, "{path}: {ended:?}");
+            }
+            assert!(!ended.err.contains("\"missing\""), "{ended:?}");
+        }
+        for path in ["uploads/photo", ".env", "a/b/deep"] {
+            assert_eq!(read(&world, path), "nowhere else");
+        }
+        let link = |path: &str| fs::read_link(world.path("site/current").join(path)).unwrap();
+        assert_eq!(link("link"), Path::new("../../elsewhere"));
+        assert!(link("missing").ends_with("shared/missing"));
+        assert_eq!(read(&world, "file"), "a file");
+    }
+}
+
+/// What a hook at Build makes of the directory of its release: that is not live then, and the next run is none the worse.
+#[test]
+fn a_build_that_moves_its_release_does_not_become_live() {
+    for live_as in ["Symlink", "Exchange"] {
+        let (world, mut source) = world("", "");
+        let build = world.script("build", "[ ! -e ../../../act ] || . ../../../act");
+        configure(
+            &world,
+            &format!("keep: 1, live: {live_as}(\"current\")"),
+            &format!("hooks: [Exec(run: [{build:?}], at: Build)]"),
+        );
+        source.commit([("n", file("first"))]);
+        world.deploy();
+        for (n, act) in [
+            "mv $PWD $PWD.moved",
+            "mv $PWD $PWD.moved; mkdir $PWD; : > $PWD/mine",
+            "mv $PWD $PWD.moved; ln -s /etc $PWD",
+            "mv $PWD ../../moved; mkdir $PWD",
+            "rm -rf $PWD",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before = read(&world, "n");
+            world.write("act", &format!("export PATH=/usr/bin:/bin; {act}"));
+            source.commit([("n", file(&n.to_string()))]);
+            let ended = world.run(["once", "site"]);
+            assert_eq!(ended.exit, 1, "{act}: {ended:?}");
+            assert!(last(&ended).starts_with("error site build: "), "{act}: {ended:?}");
+            assert!(
+                last(&ended).contains("moved, replaced or removed"),
+                "{act}: {ended:?}"
+            );
+            assert_eq!(read(&world, "n"), before, "{act}");
+            fs::remove_file(world.path("act")).unwrap();
+            world.deploy();
+            assert_eq!(tree(&world), entries(&[("n", &n.to_string())]), "{act}");
+            let ended = world.run(["once", "--rollback", "site"]);
+            assert_eq!((ended.exit, read(&world, "n")), (0, before), "{act}: {ended:?}");
+        }
+        let mine = names(&world)
+            .into_iter()
+            .filter(|name| world.path("site/releases").join(name).join("mine").exists());
+        assert_eq!(mine.count(), 1);
+    }
+}
+
+/// Back is to another commit, that was live before, and was not taken back itself.
+#[test]
+fn going_back_is_to_what_was_live_before() {
+    let (world, mut source) = built_world(3);
+    let mut commits = Vec::new();
+    for n in 0..4 {
+        commits.push(commit(&mut source, n, &[]));
+        world.deploy();
+    }
+    let back = |expected: &str| {
+        let ended = world.run(["once", "--rollback", "site"]);
+        assert_eq!((ended.exit, read(&world, "n")), (0, expected.into()), "{ended:?}");
+    };
+    back("2");
+    // What was taken back by hand is no better for the next one's being sick.
+    commit(&mut source, 4, &[("sick", "")]);
+    let ended = world.run(["once", "site"]);
+    assert_eq!((ended.exit, read(&world, "n")), (7, "2".into()), "{ended:?}");
+    // The same commit once more is no older one, and takes no other one's place.
+    commit(&mut source, 5, &[]);
+    world.deploy();
+    back("2");
+    let ended = world.run(["once", "--retry", "site"]);
+    assert_eq!((ended.exit, read(&world, "n")), (0, "5".into()), "{ended:?}");
+    back("2");
+    back("1");
+    let ended = world.run(["once", "--retry", "site"]);
+    assert_eq!((ended.exit, read(&world, "n")), (0, "5".into()), "{ended:?}");
+    // What was taken back is there by name as long as there is room, and is good again then.
+    let ended = world.run(["once", "--rollback", "site", &commits[2][..7]]);
+    assert_eq!((ended.exit, read(&world, "n")), (0, "2".into()), "{ended:?}");
+    commit(&mut source, 6, &[]);
+    world.deploy();
+    back("2");
+    back("1");
+}
+
+/// A link by which the live release was seen before has what it leads to for as long as it is there.
+#[test]
+fn another_name_for_what_is_live() {
+    let (world, mut source) = world("keep: 1", "");
+    source.commit([("n", file("old"))]);
+    world.deploy();
+    let old = live(&world);
+    for (n, live) in [
+        "Symlink(\"www\")",
+        "Symlink(\"www\")",
+        "Symlink(\"www\")",
+        "Symlink(\"www\")",
+        "Exchange(\"dir\")",
+        "Exchange(\"dir\")",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        configure(&world, &format!("keep: 1, live: {live}"), "");
+        source.commit([("n", file(&n.to_string()))]);
+        let ended = world.deploy();
+        let said = format!("site/current is still a link to the release {old}, which stays");
+        assert!(ended.err.contains(&said), "{ended:?}");
+        assert_eq!(read(&world, "n"), "old");
+        let at = if n < 4 { "site/www/n" } else { "site/dir/n" };
+        assert_eq!(fs::read_to_string(world.path(at)).unwrap(), n.to_string());
+        if n >= 4 {
+            assert!(
+                ended.err.contains("type: rm ") && ended.err.contains("site/www)"),
+                "{ended:?}"
+            );
+            assert_eq!(fs::read_to_string(world.path("site/www/n")).unwrap(), "3");
+        }
+    }
+    fs::remove_file(world.path("site/current")).unwrap();
+    configure(&world, "keep: 1, live: Exchange(\"again\")", "");
+    source.commit([("n", file("x"))]);
+    let ended = world.deploy();
+    assert!(!ended.err.contains("site/current"), "{ended:?}");
+    assert!(ended.err.contains("site/dir was the live release"), "{ended:?}");
+    assert_eq!(fs::read_to_string(world.path("site/dir/n")).unwrap(), "5");
+    assert!(!names(&world).contains(&old));
+}
+
+/// Copies of releases are nobody's, which is said before the first deploy after that can fail.
+#[test]
+fn what_was_restored_is_named_before_anything_else() {
+    let (world, mut source) = built_world(2);
+    for n in 0..2 {
+        commit(&mut source, n, &[]);
+        world.deploy();
+    }
+    let there = names(&world);
+    let status = Command::new("sh")
+        .args(["-c", "cp -a site copy && rm -rf site && mv copy site"])
+        .current_dir(world.path(""))
+        .status();
+    assert!(status.unwrap().success());
+    let rollback = world.run(["once", "--rollback", "site"]);
+    commit(&mut source, 2, &[("sick", "")]);
+    let deploy = world.run(["once", "site"]);
+    for ended in [rollback, deploy] {
+        assert_ne!(ended.exit, 0, "{ended:?}");
+        let said = ended
+            .err
+            .find("restored are new directories")
+            .unwrap_or(usize::MAX);
+        assert!(said < ended.err.find("\nerror site").unwrap(), "{ended:?}");
+        assert!(
+            said < ended.err.find("\nlive ").unwrap_or(usize::MAX),
+            "{ended:?}"
+        );
+    }
+    assert!(there.is_subset(&names(&world)));
+}

@@ -34,6 +34,8 @@ struct Release {
     /// Its commit, by the number of its push.
     commit: usize,
     good: bool,
+    /// It was taken back, and has not been good since.
+    rejected: bool,
     turn: usize,
 }
 
@@ -66,7 +68,12 @@ impl Model {
         let mut good: Vec<usize> = (0..self.releases.len())
             .filter(|at| Some(*at) != self.live && self.releases[*at].good)
             .collect();
-        good.sort_by_key(|at| (self.live.is_some_and(|live| *at > live), std::cmp::Reverse(*at)));
+        good.sort_by_key(|at| {
+            let Release { rejected, turn, .. } = self.releases[*at];
+            (rejected, std::cmp::Reverse(turn))
+        });
+        let mut commits: BTreeSet<usize> = self.live_commit().into_iter().collect();
+        good.retain(|at| commits.insert(self.releases[*at].commit));
         good.truncate(self.keep);
         good
     }
@@ -115,6 +122,7 @@ impl Model {
         self.releases.push(Release {
             commit,
             good: false,
+            rejected: false,
             turn: 0,
         });
         self.switch(self.releases.len() - 1);
@@ -122,15 +130,27 @@ impl Model {
 
     /// The release that is gone back to by itself, or by hand.
     fn older(&self) -> Option<usize> {
-        let kept = self.kept().into_iter();
-        let mut older = kept.filter(|at| self.live.is_none_or(|live| *at < live));
-        older.find(|at| !self.held.contains(&self.releases[*at].commit))
+        let mut kept = self.kept().into_iter();
+        kept.find(|at| {
+            let Release { rejected, commit, .. } = self.releases[*at];
+            !rejected && !self.held.contains(&commit)
+        })
+    }
+
+    /// What is live is taken back, for the one at `older`.
+    fn go_back(&mut self, older: usize) {
+        if let Some(live) = self.live {
+            self.releases[live].rejected = true;
+        }
+        self.switch(older);
+        self.well();
     }
 
     /// What is live is well.
     fn well(&mut self) {
         if let Some(live) = self.live {
             self.releases[live].good = true;
+            self.releases[live].rejected = false;
         }
         self.prune();
     }
@@ -153,8 +173,7 @@ impl Model {
             Nature::Sick => {
                 let Some(older) = self.older() else { return 5 };
                 self.held.insert(tip);
-                self.switch(older);
-                self.well();
+                self.go_back(older);
                 7
             }
             _ => {
@@ -170,8 +189,7 @@ impl Model {
         };
         self.held.insert(left);
         self.held.remove(&self.releases[older].commit);
-        self.switch(older);
-        self.well();
+        self.go_back(older);
         0
     }
 }

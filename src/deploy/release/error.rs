@@ -42,6 +42,15 @@ pub enum Error {
         /// Its path.
         path: String,
     },
+    /// What was made is not at its place.
+    #[error(
+        "the directory that the release was made in is not at {path} any more: a hook at Build has moved, replaced or removed it; what was live still is"
+    )]
+    #[diagnostic(help("let the hook leave its working directory where it is, and trigger again"))]
+    Moved {
+        /// Where it was.
+        path: String,
+    },
     /// There are too many names.
     #[error("{path} holds more than {limit} names")]
     #[diagnostic(help("remove what gitsocket has not made there"))]
@@ -150,6 +159,7 @@ impl Blame for Error {
             Self::Io { source, .. } => kind_of_io(source),
             Self::Ref(err) => err.kind(),
             Self::Room { .. } => Kind::Resources,
+            Self::Moved { .. } => Kind::Build,
             Self::Unknown { .. } => Kind::BadRequest,
             Self::Shared { .. } | Self::Damaged { .. } => Kind::Repository,
             Self::Live { .. }

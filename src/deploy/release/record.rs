@@ -32,6 +32,8 @@ pub struct Record {
     pub turn: u64,
     /// How often one was begun.
     pub made: u64,
+    /// The names at which there may be something that leads to a release: the one that the configuration has, and earlier ones.
+    pub names: Vec<String>,
     /// All trees, also those that are being made or removed.
     pub trees: Vec<Tree>,
 }
@@ -55,6 +57,12 @@ pub struct Tree {
     pub live_since: Option<u64>,
     /// Whether its hooks and its health were good when it was live.
     pub is_good: bool,
+    /// Whether it was taken back, and has not been good again since.
+    #[serde(default)]
+    pub is_rejected: bool,
+    /// Whether a link leads to it that was the live one until the configuration named another.
+    #[serde(default)]
+    pub is_linked: bool,
     /// It could not be brought to a commit, and only goes.
     #[serde(default)]
     pub is_stuck: bool,
@@ -83,6 +91,8 @@ impl Tree {
             turn: 0,
             live_since: None,
             is_good: false,
+            is_rejected: false,
+            is_linked: false,
             is_stuck: false,
             bytes: 0,
         }

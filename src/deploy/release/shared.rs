@@ -35,16 +35,26 @@ pub fn paths(releases: &Releases) -> Vec<BString> {
     paths
 }
 
-/// Let the tree that is open as `tree` have its links. The trigger's path is `path`, open as `root`. What the commit has in their
-/// place goes.
-pub fn link(
-    releases: &Releases,
+/// What becomes of what is in the place of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    /// A new tree has there what the commit has, which goes.
+    Goes,
+    /// A release that was live may have there what is nowhere else: it stays.
+    Stays,
+}
+
+/// Let the tree that is open as `tree` have its links. The trigger's path is `path`, open as `root`. What is in their place does as
+/// `other` says; gives the paths where it has stayed.
+pub fn link<'r>(
+    releases: &'r Releases,
     (path, root): (&Path, BorrowedFd<'_>),
-    tree: BorrowedFd<'_>,
+    (tree, other): (BorrowedFd<'_>, Other),
     umask: u32,
-) -> Result<(), Error> {
+) -> Result<Vec<&'r Path>, Error> {
+    let mut stayed = Vec::new();
     if releases.shared.is_empty() {
-        return Ok(());
+        return Ok(stayed);
     }
     let common = common(path, root, umask)?;
     let up = match &releases.live {
@@ -64,9 +74,15 @@ pub fn link(
             "{}{up}{SHARED}",
             "../".repeat(shared.path.components().count() - 1)
         );
-        place(tree, &shared.path, &Path::new(&to).join(&shared.path), umask)?;
+        let to = Path::new(&to).join(&shared.path);
+        match place((tree, other), &shared.path, &to, umask) {
+            Ok(true) => {}
+            Ok(false) => stayed.push(shared.path.as_path()),
+            Err(Error::Shared { .. }) if other == Other::Stays => stayed.push(shared.path.as_path()),
+            Err(err) => return Err(err),
+        }
     }
-    Ok(())
+    Ok(stayed)
 }
 
 /// The directory `shared`. It may be a link that its administrator has made.
@@ -139,11 +155,13 @@ fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, umask: u32) -> Re
     Ok(())
 }
 
-/// Let `at` in the tree be a link that says `to`.
-fn place(tree: BorrowedFd<'_>, at: &Path, to: &Path, umask: u32) -> Result<(), Error> {
+/// Let `at` in the tree be a link that says `to`. Says whether it is: something else may be there, and stay.
+fn place((tree, other): (BorrowedFd<'_>, Other), at: &Path, to: &Path, umask: u32) -> Result<bool, Error> {
     let mut here: Option<OwnedFd> = None;
     let mut above = PathBuf::new();
-    let Some(name) = at.file_name() else { return Ok(()) };
+    let Some(name) = at.file_name() else {
+        return Ok(true);
+    };
     for name in at.parent().into_iter().flat_map(Path::iter) {
         above.push(name);
         let parent = here.as_ref().map_or(tree, |fd| fd.as_fd());
@@ -168,8 +186,10 @@ fn place(tree: BorrowedFd<'_>, at: &Path, to: &Path, umask: u32) -> Result<(), E
     }
     let parent = here.as_ref().map_or(tree, |fd| fd.as_fd());
     match rustix::fs::readlinkat(parent, name, Vec::new()) {
-        Ok(there) if there.as_bytes() == to.as_os_str().as_encoded_bytes() => return Ok(()),
+        Ok(there) if there.as_bytes() == to.as_os_str().as_encoded_bytes() => return Ok(true),
         Err(Errno::NOENT) => {}
+        Ok(there) if other == Other::Stays && !is_ours(there.as_bytes(), at) => return Ok(false),
+        Err(Errno::INVAL) if other == Other::Stays => return Ok(false),
         Ok(_) | Err(Errno::INVAL) => {
             let removed = match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
                 Err(Errno::ISDIR) => descent::remove_tree(parent, name.as_encoded_bytes()),
@@ -179,7 +199,18 @@ fn place(tree: BorrowedFd<'_>, at: &Path, to: &Path, umask: u32) -> Result<(), E
         }
         Err(errno) => return Err(Error::io("read the link", at)(errno.into())),
     }
-    rustix::fs::symlinkat(to, parent, name).map_err(|errno| Error::io("make the link", at)(errno.into()))
+    let linked = rustix::fs::symlinkat(to, parent, name);
+    linked.map_err(|errno| Error::io("make the link", at)(errno.into()))?;
+    Ok(true)
+}
+
+/// Whether a link that says `to` is one to what is shared as `at`: from another depth, if releases were live in another way then.
+fn is_ours(to: &[u8], at: &Path) -> bool {
+    let mut left = Path::new(std::ffi::OsStr::from_bytes(to));
+    while let Ok(below) = left.strip_prefix("..") {
+        left = below;
+    }
+    left.strip_prefix(SHARED).is_ok_and(|path| path == at)
 }
 
 fn is_link(err: &io::Error) -> bool {

@@ -11,7 +11,7 @@ use super::{
 /// What becomes of the trees that there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sorted {
-    /// Releases to go back to: those older than the live one first, the newest of them first.
+    /// Releases to go back to, one of each commit: the one that was live last first. Those that were taken back come after all others.
     pub kept: Vec<Id>,
     /// The next release may be made from it.
     pub spare: Option<Id>,
@@ -21,33 +21,42 @@ pub struct Sorted {
 
 /// Sort the trees of `record`, of which `live` is live, and `keep` older ones are kept.
 ///
-/// A tree that was live until now may still be read: it is neither spare nor surplus before another deploy. Of the others that
+/// A tree that was live until now may still be read, and one that an older link leads to is: it is neither spare nor surplus before another deploy. Of the others that
 /// are not kept, one that was never live is the first to be the spare; then the oldest.
 pub fn sort(record: &Record, live: Option<&Id>, keep: usize) -> Sorted {
     let others = record.trees.iter().filter(|tree| Some(&tree.id) != live);
-    let (good, rest): (Vec<&Tree>, Vec<&Tree>) = others.partition(|tree| is_good(tree));
-    let good = in_turn(good, live.and_then(|live| record.tree(live)));
-    let kept = good.iter().take(keep);
-    let mut rest: Vec<&Tree> = rest.into_iter().chain(good.iter().skip(keep).copied()).collect();
+    let (mut good, mut rest): (Vec<&Tree>, Vec<&Tree>) = others.partition(|tree| is_good(tree));
+    good.sort_by_key(|tree| (tree.is_rejected, Reverse(tree.turn)));
+    let mut commits: Vec<&str> = live
+        .and_then(|live| record.tree(live))
+        .map(|tree| &*tree.commit)
+        .into_iter()
+        .collect();
+    let mut kept: Vec<&Tree> = Vec::new();
+    for tree in good {
+        match kept.len() < keep && !commits.contains(&&*tree.commit) {
+            true => kept.push(tree),
+            false => rest.push(tree),
+        }
+        commits.push(&tree.commit);
+    }
     // With nothing live, the next one to be is nobody's predecessor.
-    rest.retain(|tree| tree.turn == 0 || tree.turn + 1 < record.turn);
+    rest.retain(|tree| !tree.is_linked && (tree.turn == 0 || tree.turn + 1 < record.turn));
     rest.sort_by_key(|tree| (tree.is_stuck, tree.turn != 0, tree.made));
     let at = usize::from(rest.first().is_some_and(|tree| !tree.is_stuck));
     let (spare, surplus) = rest.split_at(at);
     Sorted {
-        kept: kept.map(|tree| tree.id.clone()).collect(),
+        kept: kept.iter().map(|tree| tree.id.clone()).collect(),
         spare: spare.first().map(|tree| tree.id.clone()),
         surplus: surplus.iter().map(|tree| tree.id.clone()).collect(),
     }
 }
 
-/// Those to go back to from the live one, in the order in which they are tried.
+/// Those to go back to from the live one, in the order in which they are tried: none that was taken back itself.
 pub fn older<'r>(record: &'r Record, live: Option<&Id>, keep: usize) -> Vec<&'r Tree> {
-    let now = live.and_then(|live| record.tree(live));
     let kept = sort(record, live, keep).kept;
     let kept = kept.iter().filter_map(|id| record.tree(id));
-    kept.filter(|tree| now.is_none_or(|now| tree.made < now.made))
-        .collect()
+    kept.filter(|tree| !tree.is_rejected).collect()
 }
 
 /// All that are or were live and are neither spare nor surplus, the newest first.
@@ -64,18 +73,12 @@ fn is_good(tree: &Tree) -> bool {
     tree.is_whole && tree.is_good && tree.turn > 0
 }
 
-fn in_turn<'r>(mut trees: Vec<&'r Tree>, live: Option<&Tree>) -> Vec<&'r Tree> {
-    let is_newer = |tree: &Tree| live.is_some_and(|live| tree.made > live.made);
-    trees.sort_by_key(|tree| (is_newer(tree), Reverse(tree.made)));
-    trees
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    /// `name turn [good|whole|half]`, in the order in which they were made; the numbers are seconds of their ids.
+    /// `name turn [good|back|whole|half]`, in the order in which they were made; the numbers are seconds of their ids.
     fn record(trees: &[(u64, u64, &str)]) -> Record {
         let mut record = Record::default();
         for (made, turn, how) in trees {
@@ -85,11 +88,21 @@ mod tests {
                 made: *made,
                 is_whole: !matches!(*how, "half" | "stuck"),
                 is_stuck: *how == "stuck",
-                is_good: *how == "good",
-                ..Tree::new(id(*made), "5d6e7f8".into(), *made)
+                is_good: matches!(*how, "good" | "back" | "same" | "linked"),
+                is_linked: *how == "linked",
+                is_rejected: *how == "back",
+                ..Tree::new(id(*made), commit(how, *made), *made)
             });
         }
         record
+    }
+
+    /// All that are the `same` are of one.
+    fn commit(how: &str, made: u64) -> String {
+        match how {
+            "same" => "same".into(),
+            _ => made.to_string(),
+        }
     }
 
     fn id(n: u64) -> Id {
@@ -171,12 +184,57 @@ mod tests {
                 vec![3],
             ),
             (
-                "after going back, older ones first",
-                vec![(1, 1, "good"), (2, 2, "good"), (3, 5, "good"), (4, 4, "good")],
+                "what was taken back comes last",
+                vec![(1, 1, "good"), (2, 2, "good"), (3, 5, "good"), (4, 4, "back")],
                 Some(3),
                 1,
                 vec![2],
                 Some(1),
+                vec![],
+            ),
+            (
+                "and is kept while there is room",
+                vec![(1, 1, "good"), (2, 2, "back"), (3, 3, "back"), (4, 6, "good")],
+                Some(4),
+                2,
+                vec![1, 3],
+                Some(2),
+                vec![],
+            ),
+            (
+                "one of each commit, the one that was live last",
+                vec![(1, 1, "same"), (2, 2, "good"), (3, 3, "same"), (4, 5, "good")],
+                Some(4),
+                3,
+                vec![3, 2],
+                Some(1),
+                vec![],
+            ),
+            (
+                "none of the live commit",
+                vec![(1, 1, "same"), (2, 2, "good"), (3, 3, "same")],
+                Some(3),
+                3,
+                vec![2],
+                Some(1),
+                vec![],
+            ),
+            (
+                "what a link leads to that was the live one is not touched",
+                vec![(1, 1, "linked"), (2, 2, "good"), (3, 3, "good"), (4, 4, "good")],
+                Some(4),
+                1,
+                vec![3],
+                Some(2),
+                vec![],
+            ),
+            (
+                "as they were live, not as they were made",
+                vec![(1, 3, "good"), (2, 2, "good"), (3, 5, "good")],
+                Some(3),
+                1,
+                vec![1],
+                Some(2),
                 vec![],
             ),
             (
@@ -207,8 +265,9 @@ mod tests {
             (1, 1, "good"),
             (2, 2, "whole"),
             (3, 3, "good"),
-            (4, 4, "good"),
+            (4, 6, "back"),
             (5, 0, "whole"),
+            (6, 7, "good"),
         ]);
         let older = |live: u64| -> Vec<u64> {
             let ids: Vec<Id> = older(&record, Some(&id(live)), 9)
@@ -218,17 +277,17 @@ mod tests {
             numbers(&ids)
         };
         assert_eq!(
-            super::older(&record, Some(&id(4)), 1).len(),
+            super::older(&record, Some(&id(6)), 1).len(),
             1,
             "only those that are kept"
         );
         assert_eq!(
-            listed(&record, Some(&id(4)), 1).len(),
-            2,
+            listed(&record, Some(&id(6)), 1).len(),
+            3,
             "neither spare nor surplus"
         );
-        assert_eq!(older(4), [3, 1]);
-        assert_eq!(older(3), [1]);
-        assert!(older(1).is_empty());
+        assert_eq!(older(6), [3, 1]);
+        assert_eq!(older(3), [6, 1]);
+        assert_eq!(older(4), [6, 3, 1]);
     }
 }

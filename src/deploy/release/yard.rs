@@ -19,20 +19,21 @@ use super::{
     ground::{Current, Ground},
     id::Id,
     record::{Record, Tree},
-    shared,
+    shared::{self, Other},
     trees::{self, Sorted},
 };
 use crate::{
     base::{durable, name::AbsPath},
     config::{Live, Releases, Site},
-    git::refs,
 };
 
+mod pins;
 mod settle;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use pins::pin;
 use settle::live;
 
 /// Below the git directory: the index of each tree, and what Build has left in it.
@@ -54,6 +55,7 @@ pub struct Yard<'a> {
     live: Option<Id>,
     seen: Current,
     foreign: Vec<String>,
+    elsewhere: Vec<String>,
     /// The tree that was begun had been another one before.
     is_of_spare: bool,
 }
@@ -84,6 +86,7 @@ impl<'a> Yard<'a> {
             live: None,
             seen: Current::Nothing,
             foreign: Vec::new(),
+            elsewhere: Vec::new(),
             is_of_spare: false,
         };
         if let Some(ground) = ground {
@@ -151,6 +154,11 @@ impl<'a> Yard<'a> {
         &self.foreign
     }
 
+    /// What is to be said of names at which the live release was seen before the configuration had another one.
+    pub fn elsewhere(&self) -> &[String] {
+        &self.elsewhere
+    }
+
     /// The index of the tree `id`.
     pub fn index(&self, id: &Id) -> PathBuf {
         self.git_dir.join(FILES).join(format!("{id}.index"))
@@ -213,15 +221,7 @@ impl<'a> Yard<'a> {
     /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that.
     pub fn begin(&mut self, commit: ObjectId) -> Result<Id, Error> {
         let Sorted { spare, .. } = self.sorted();
-        let ground = self.ground()?;
-        let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
-        let last = self
-            .record
-            .trees
-            .iter()
-            .max_by_key(|tree| tree.made)
-            .map(|tree| &tree.id);
-        let id = Id::new(SystemTime::now(), commit, last, is_taken);
+        let id = self.name(self.ground()?, commit);
         make(&self.git_dir.join(FILES))?;
         if spare.is_none() {
             self.check_room()?;
@@ -262,6 +262,13 @@ impl<'a> Yard<'a> {
         }
     }
 
+    /// A name for a tree of `commit` that is made now.
+    fn name(&self, ground: &Ground, commit: ObjectId) -> Id {
+        let is_taken = |id: &Id| self.record.tree(id).is_some() || !ground.is_free(id);
+        let last = self.record.trees.iter().max_by_key(|tree| tree.made);
+        Id::new(SystemTime::now(), commit, last.map(|tree| &tree.id), is_taken)
+    }
+
     fn check_room(&self) -> Result<(), Error> {
         let bytes = self.live().map_or(0, |tree| tree.bytes);
         let (path, needed) = (self.site.path.as_path(), bytes + bytes / 20 + MARGIN);
@@ -275,20 +282,21 @@ impl<'a> Yard<'a> {
         }
     }
 
-    /// Let the tree `id` have its links to what is shared.
-    pub fn link_shared(&self, id: &Id) -> Result<(), Error> {
+    /// Let the tree `id` have its links to what is shared; gives the paths where something else is, and stays.
+    pub fn link_shared(&self, id: &Id, other: Other) -> Result<Vec<&Path>, Error> {
         let (path, root) = (self.site.path.as_path(), self.ground()?.root());
         let tree = self.open(id)?;
         shared::link(
             self.releases,
             (path, root),
-            std::os::fd::AsFd::as_fd(&tree),
+            (std::os::fd::AsFd::as_fd(&tree), other),
             self.umask,
         )
     }
 
     /// The tree `id` holds its commit, and is built; it takes so many bytes. Once this is over it may become live.
     pub fn whole(&mut self, repo: &gix::Repository, id: &Id, bytes: u64) -> Result<(), Error> {
+        self.check_place(id)?;
         if self.site.fsync {
             let tree = self.open(id)?;
             let synced = rustix::fs::syncfs(&tree).map_err(std::io::Error::from);
@@ -303,6 +311,17 @@ impl<'a> Yard<'a> {
             pin(repo, id, commit)?;
         }
         self.write()
+    }
+
+    /// A hook has had the tree `id` to itself: what has its name is to be what was made.
+    pub fn check_place(&self, id: &Id) -> Result<(), Error> {
+        let ground = self.ground()?;
+        match (ground.find(id)?, self.record.tree(id).and_then(|tree| tree.dir)) {
+            (Some(there), Some(made)) if there == made => Ok(()),
+            _ => Err(Error::Moved {
+                path: ground.at(id).display().to_string(),
+            }),
+        }
     }
 
     /// Let the tree `id`, which is whole, be live.
@@ -344,11 +363,19 @@ impl<'a> Yard<'a> {
         let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) else {
             return Ok(());
         };
-        if tree.is_good != is_good {
-            tree.is_good = is_good;
+        let is_rejected = tree.is_rejected && !is_good;
+        if (tree.is_good, tree.is_rejected) != (is_good, is_rejected) {
+            (tree.is_good, tree.is_rejected) = (is_good, is_rejected);
             self.write()?;
         }
         Ok(())
+    }
+
+    /// What is live is taken back; that is written with what is done next.
+    pub fn reject(&mut self) {
+        if let Some(tree) = self.live.as_ref().and_then(|live| self.record.tree_mut(live)) {
+            tree.is_rejected = true;
+        }
     }
 
     fn sorted(&self) -> Sorted {
@@ -383,43 +410,6 @@ impl<'a> Yard<'a> {
         }
         Ok(stays)
     }
-
-    /// Let nothing hold the commits of trees that are neither live, nor kept, nor were live until now.
-    fn unpin(&self, repo: &gix::Repository) -> Result<(), Error> {
-        let Sorted { kept, spare, .. } = self.sorted();
-        let needs = |tree: &&Tree| {
-            let is_kept = kept.contains(&tree.id) || self.live.as_ref() == Some(&tree.id);
-            tree.is_whole && (is_kept || Some(&tree.id) != spare.as_ref())
-        };
-        let needed: Vec<String> = self
-            .record
-            .trees
-            .iter()
-            .filter(needs)
-            .map(|tree| pin_of(&tree.id))
-            .collect();
-        for name in refs::below(repo, PINS) {
-            if !needed.contains(&name) {
-                refs::delete(repo, &name).map_err(unpinned)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Below this, a ref holds the commit of each release.
-const PINS: &str = "refs/gitsocket/releases/";
-
-fn pin_of(id: &Id) -> String {
-    format!("{PINS}{id}")
-}
-
-fn pin(repo: &gix::Repository, id: &Id, commit: ObjectId) -> Result<(), Error> {
-    refs::hold(repo, &pin_of(id), commit).map_err(unpinned)
-}
-
-fn unpinned(err: refs::Error) -> Error {
-    Error::Ref(Box::new(err))
 }
 
 /// Whether what is at the live name of `site` is ours, or nothing. Nothing is changed.

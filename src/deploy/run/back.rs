@@ -301,7 +301,7 @@ fn go(
             let returned = Good::of(repo).return_to(commit, left, &writer(target));
             told(under_way, commit, returned);
         }
-        false => build::good(repo, (under_way, stage), reached)?,
+        false => build::good(repo, (under_way, stage))?,
     }
     heal::finish(repo.git_dir());
     Ok(())

@@ -40,6 +40,7 @@ pub(super) fn build(
     if !hooks::build(occasion, claim)? {
         return Ok(());
     }
+    stage.check_place()?;
     let options = update_options(under_way, stage, NO_MARK);
     let altered = worktree::altered(repo, fetched.commit, &options)?;
     let path = options.root.as_path().to_owned();
@@ -83,22 +84,9 @@ pub(super) fn tell_live(stage: &Stage<'_>, context: &Context) {
 pub(super) fn good(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
-    reached: &Reached,
 ) -> Result<(), Error> {
     for message in stage.judge(repo, true)? {
         under_way.context.events.warn(message);
-    }
-    if let Some(yard) = stage
-        .yard()
-        .filter(|yard| reached.has_switched && !yard.foreign().is_empty())
-    {
-        let mut named = crate::base::event::Named::default();
-        yard.foreign().iter().for_each(|name| named.note(name));
-        under_way.context.events.warn(format!(
-            "{} holds what gitsocket has not made, and leaves alone: {}",
-            under_way.target.site.path.as_path().join(release::DIR).display(),
-            named.line()
-        ));
     }
     Ok(())
 }

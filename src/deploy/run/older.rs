@@ -16,7 +16,7 @@ use crate::{
     },
     deploy::{
         held::Holds,
-        release::{self, built, id::Id, record::Tree, trees},
+        release::{self, built, id::Id, record::Tree, shared::Other, trees},
         stage::Stage,
     },
     git::worktree,
@@ -25,7 +25,7 @@ use crate::{
 /// Which release is to be live again.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// The newest older one that was good, and is not held.
+    /// Of those that were good, the one that was live last: of another commit than what is live, not taken back, and not held.
     Good(&'a Holds),
     /// The one whose name this is, or whose commit's id begins with it.
     Named(&'a str),
@@ -169,7 +169,13 @@ fn verify(
     if !context.dry_run
         && let Some(yard) = stage.yard()
     {
-        yard.link_shared(id)?;
+        for path in yard.link_shared(id, Other::Stays)? {
+            context.events.warn(format!(
+                "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what is \
+                 needed of that to {}, and deploy a newer commit)",
+                under_way.target.site.path.as_path().join(release::SHARED).join(path).display()
+            ));
+        }
     }
     if !mended.is_empty() {
         let mended = mended.line();

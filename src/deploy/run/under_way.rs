@@ -14,7 +14,7 @@ use crate::{
     base::{event, mutex},
     config::Target,
     deploy::{
-        place,
+        place, release,
         sandbox::Sandbox,
         stage::Stage,
         state::{self, Left, Marker, State},
@@ -145,7 +145,31 @@ impl<'a> UnderWay<'a> {
         if stage.yard().is_some_and(|yard| yard.is_damaged()) {
             context.events.warn(DAMAGED);
         }
+        for said in stage.yard().into_iter().flat_map(|yard| yard.elsewhere()) {
+            context.events.warn(said.clone());
+        }
+        if stage.live_release().is_none() {
+            self.tell_foreign(&stage);
+        }
         Ok(stage)
+    }
+
+    /// Say what there is beside releases, before another one is live.
+    pub(super) fn tell_foreign(&self, stage: &Stage<'_>) {
+        let Some(yard) = stage.yard().filter(|yard| !yard.foreign().is_empty()) else {
+            return;
+        };
+        let mut named = event::Named::default();
+        yard.foreign().iter().for_each(|name| named.note(name));
+        let copied = match yard.live() {
+            Some(_) => "",
+            None => " (releases that were copied or restored are new directories, and count as such)",
+        };
+        self.context.events.warn(format!(
+            "{} holds what gitsocket has not made, and leaves alone: {}{copied}",
+            self.target.site.path.as_path().join(release::DIR).display(),
+            named.line()
+        ));
     }
 
     /// The git directory that it is in.

@@ -145,6 +145,9 @@ fn make(
             under_way.moves(&[branch.as_str()])?;
         }
     }
+    if stage.live_release().is_some() {
+        under_way.tell_foreign(stage);
+    }
     let empty = repo.common_dir().join("hooks");
     stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
     let update = |stage: &Stage<'_>| {

@@ -3,6 +3,8 @@
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
+use gix::ObjectId;
+
 use super::{
     super::{
         Error,
@@ -22,6 +24,7 @@ impl Yard<'_> {
         let found = ground.list()?;
         self.seen = ground.current(name)?;
         let left = if dry_run { None } else { ground.left(name)? };
+        self.look_elsewhere(ground, name);
         let misnamed = self.match_up(ground, &found, left);
         self.live = live(&self.record, &self.seen, || self.site.path.as_path().join(name))?;
         let is_ours = |found: &Found| found.dir.is_some_and(|dir| self.record.tree_at(dir).is_some());
@@ -40,7 +43,7 @@ impl Yard<'_> {
         if let (Some(live), Current::Dir(_)) = (&self.live, &self.seen) {
             ground.unlink(live)?;
         }
-        rename(ground, misnamed)?;
+        self.rename(ground, misnamed)?;
         if self.live.is_none() {
             self.restore(ground)?;
         }
@@ -50,6 +53,38 @@ impl Yard<'_> {
         }
         self.sweep();
         Ok(())
+    }
+
+    /// See what is left at the names that the configuration had for what is live before it had `name`. A link there keeps the tree
+    /// that it leads to as it is; a directory is the release no more.
+    fn look_elsewhere(&mut self, ground: &Ground, name: &str) {
+        let mut linked = Vec::new();
+        let mut names = std::mem::take(&mut self.record.names);
+        names.retain(|old| {
+            let at = self.site.path.as_path().join(old);
+            let at = at.display();
+            match (old != name).then(|| ground.current(old)) {
+                Some(Ok(Current::Link(id))) if self.record.tree(&id).is_some() => {
+                    self.elsewhere.push(format!(
+                        "{at} is still a link to the release {id}, which stays for that; `live` of `releases` is {name:?} by now (if nothing reads it any more, type: rm {at})"
+                    ));
+                    linked.push(id);
+                    true
+                }
+                Some(Ok(Current::Dir(dir))) if self.record.tree_at(dir).is_some() => {
+                    self.elsewhere.push(format!(
+                        "{at} was the live release, and is left alone from now on: `live` of `releases` is {name:?} by now (if nothing reads it any more, type: rm -r {at})"
+                    ));
+                    false
+                }
+                _ => false,
+            }
+        });
+        names.push(name.to_owned());
+        self.record.names = names;
+        for tree in &mut self.record.trees {
+            tree.is_linked = linked.contains(&tree.id);
+        }
     }
 
     /// Find the directory of each tree; one that has none is forgotten. Gives those that have another name than theirs.
@@ -81,16 +116,57 @@ impl Yard<'_> {
         misnamed
     }
 
+    /// Give each tree its name. One may have the name of another. Where something else has it, a tree that was never live gets a new
+    /// one: a hook may have moved it, and put that there.
+    fn rename(&mut self, ground: &Ground, mut misnamed: Vec<(Found, Id)>) -> Result<(), Error> {
+        while !misnamed.is_empty() {
+            let mut left = Vec::new();
+            let all = misnamed.len();
+            for (found, id) in misnamed {
+                if !ground.rename(found.name.as_bytes(), &id)? {
+                    left.push((found, id));
+                }
+            }
+            if left.len() == all {
+                self.rename_another_way(ground, &mut left)?;
+            }
+            misnamed = left;
+        }
+        Ok(())
+    }
+
+    fn rename_another_way(&mut self, ground: &Ground, left: &mut [(Found, Id)]) -> Result<(), Error> {
+        let unfinished = |id: &Id| {
+            let tree = self.record.tree(id).filter(|tree| !tree.is_whole)?;
+            ObjectId::from_hex(tree.commit.as_bytes()).ok()
+        };
+        let found = left.iter_mut().find_map(|(_, id)| Some((unfinished(id)?, id)));
+        let Some((commit, id)) = found else {
+            let path = left.first().map(|(_, id)| ground.at(id).display().to_string());
+            return Err(Error::InTheWay {
+                path: path.unwrap_or_default(),
+            });
+        };
+        let name = self.name(ground, commit);
+        if let Some(tree) = self.record.tree_mut(id) {
+            tree.id = name.clone();
+        }
+        *id = name;
+        Ok(())
+    }
+
     /// Someone has removed what leads to the live release: it is there again.
     fn restore(&mut self, ground: &Ground) -> Result<(), Error> {
         let last = self.record.trees.iter().find(|tree| {
             tree.turn > 0 && tree.turn == self.record.turn && tree.is_whole && self.seen == Current::Nothing
         });
-        let Some(id) = last.map(|tree| tree.id.clone()) else {
+        let Some((id, is_linked)) = last.map(|tree| (tree.id.clone(), tree.is_linked)) else {
             return Ok(());
         };
         match &self.releases.live {
             Live::Symlink(name) => ground.link(&id, name)?,
+            // The link leads to where it is.
+            Live::Exchange(_) if is_linked => return Ok(()),
             Live::Exchange(name) => ground.appear(&id, name)?,
         }
         self.is_live(id, ground)
@@ -139,23 +215,4 @@ pub(super) fn live(record: &Record, seen: &Current, at: impl Fn() -> PathBuf) ->
         path: at().display().to_string(),
         what: what.into(),
     })
-}
-
-/// Give each tree its name. One may have the name of another.
-fn rename(ground: &Ground, mut misnamed: Vec<(Found, Id)>) -> Result<(), Error> {
-    while !misnamed.is_empty() {
-        let mut left = Vec::new();
-        let all = misnamed.len();
-        for (found, id) in misnamed {
-            if !ground.rename(found.name.as_bytes(), &id)? {
-                left.push((found, id));
-            }
-        }
-        if let (true, Some((_, id))) = (left.len() == all, left.first()) {
-            let path = ground.at(id).display().to_string();
-            return Err(Error::InTheWay { path });
-        }
-        misnamed = left;
-    }
-    Ok(())
 }
