@@ -377,6 +377,46 @@ fn what_is_held_stays_so_until_there_is_a_good_one() {
     assert!(!ward.world.path("site/.git/gitsocket/held.json").exists());
 }
 
+/// The trigger is failing until a newer commit is good, whatever becomes of the hooks of the older one.
+#[test]
+fn what_is_held_is_failing() {
+    let mut ward = Ward::new(ROLLBACK);
+    let good = ward.push("good");
+    let daemon = ward.world.daemon();
+    daemon.say("site\n");
+    ward.world.write("ill", "");
+    ward.push("second");
+    assert!(daemon.say("site\n").contains("; and then hook: "));
+    let status = ward.status(&daemon);
+    assert_eq!(
+        (&status["failing"]["kind"], &status["hooks_owed"]),
+        (&json!("hook"), &json!(true)),
+        "{status}"
+    );
+    fs::remove_file(ward.world.path("ill")).unwrap();
+    let answer = daemon.say("site\n");
+    let last = last_line(&answer);
+    assert!(
+        last.starts_with("error site held: ") && last.contains(&good),
+        "{answer}"
+    );
+    let status = ward.status(&daemon);
+    assert_eq!(
+        (&status["failing"]["kind"], &status["hooks_owed"]),
+        (&json!("hook"), &json!(false)),
+        "{status}"
+    );
+    let checked = ward.world.run(["healthcheck", "--failing-for", "0s"]);
+    assert_eq!(checked.exit, 1, "{checked:?}");
+    assert!(checked.err.contains("site has been failing "), "{checked:?}");
+    // One that an operator has left is another matter.
+    ward.push("third");
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    assert!(last_line(&daemon.say("rollback site\n")).starts_with("ok site "));
+    assert!(last_line(&daemon.say("site\n")).starts_with("error site held: "));
+    assert_eq!(ward.status(&daemon)["failing"], Value::Null);
+}
+
 /// What asks for health is the same as a hook.
 #[test]
 fn what_is_not_healthy_is_rolled_back() {

@@ -269,6 +269,8 @@ fn a_failed_build_changes_nothing_and_is_told() {
             "{status}"
         );
         assert_eq!(status["failing"]["kind"], "build", "{status}");
+        let line = daemon.say("status site\n");
+        assert!(line.contains("; release 20") && line.contains(commit), "{line}");
     }
     assert_eq!(world.path("site/current").canonicalize().unwrap(), live);
     assert_eq!(world.run(["once", "site"]).exit, 1);

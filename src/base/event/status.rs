@@ -257,6 +257,9 @@ impl Status {
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());
         }
+        if let Some(live) = standing.releases.iter().find(|release| release.live) {
+            line += &format!("; release {}", live.id);
+        }
         for held in &standing.held {
             line += &format!("; held {} since {}", short(&held.commit), time(held.since));
         }
