@@ -844,6 +844,8 @@ fn a_way_back_is_finished_at_the_start() {
     daemon = start();
     daemon.wait_for("error site held: ");
     assert_eq!(ward.log(), [format!("{new} {old} 0"), "a".into()]);
+    // The line comes before the run is remembered; this one follows it.
+    assert!(last_line(&daemon.say("site\n")).starts_with("error site held: "));
     let status = ward.status(&daemon);
     assert_eq!(
         (&status["failing"], &status["hooks_owed"]),
