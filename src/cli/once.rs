@@ -56,8 +56,8 @@ pub(super) struct Arguments {
     /// let the first run take what is edited, untracked or never pushed in a worktree that gitsocket has not made
     #[argh(switch)]
     adopt: bool,
-    /// go back to an earlier commit, which must have been good; default: the last good one before. The one that is left
-    /// is not deployed again until you retry
+    /// go back to an earlier commit, good or not; default: the last good one before. The one that is left is not
+    /// deployed again until you retry
     #[argh(switch)]
     rollback: bool,
     /// deploy the newest commit, even if it was rolled back

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::base::event::Task;
 
-/// ask a daemon to go back to an earlier commit, which must have been good; the one that is left is not deployed again
-/// until you retry
+/// ask a daemon to go back to an earlier commit, the last good one unless you name one; the one that is left is not deployed
+/// again until you retry
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "rollback")]
 pub(super) struct Rollback {

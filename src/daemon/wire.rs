@@ -138,6 +138,11 @@ fn parse_text(line: &str) -> Result<Line, Failure> {
             },
         )?,
         ["retry", name] => task(name, Task::Retry)?,
+        ["rollback" | "retry", ..] => {
+            return Err(bad(
+                "there are too many words; say: rollback NAME [RELEASE|COMMIT], or: retry NAME",
+            ));
+        }
         ["trigger", name] | [name] => task(name, Task::Update)?,
         [word, ..] => return Err(bad(format!("{:?} is no request", shown(word)))),
     };

@@ -96,7 +96,7 @@ impl Holds {
         self.write(git_dir, fsync)
     }
 
-    /// `tip` has another newest commit by now: what it had before is tried again if it ever comes back.
+    /// A newer commit of `tip` is live and good: what it had before is tried again if it ever comes back.
     pub fn forget(mut self, git_dir: &Path, tip: &str, fsync: bool) -> Result<(), Error> {
         let before = self.held.len();
         self.held.retain(|entry| entry.tip != tip);

@@ -266,6 +266,10 @@ fn outline(target: &Target) -> Result<Place, Error> {
             git_dir: apart.clone(),
         });
     }
+    if target.site.releases.is_none() {
+        // Whatever its git directory says: all of them would be untracked files.
+        releases::check_none(target)?;
+    }
     let kind = is_there(&git_dir)?;
     if let Some(kind) = kind.filter(|kind| !kind.is_dir()) {
         let (path, what) = (git_dir, what(kind));
@@ -276,9 +280,6 @@ fn outline(target: &Target) -> Result<Place, Error> {
     }
     if kind.is_some() && building::content(&git_dir)? == Content::Something {
         return Ok(Place::Worktree(git_dir));
-    }
-    if target.site.releases.is_none() {
-        releases::check_none(target)?;
     }
     let occupant = match target.site.releases {
         // Whatever lies beside releases is left alone.

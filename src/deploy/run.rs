@@ -163,6 +163,8 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure
 struct Reached {
     old: Option<ObjectId>,
     new: Option<ObjectId>,
+    /// The commit that was to be live: it is not, if its release could not be built.
+    wanted: Option<ObjectId>,
     changed: u64,
     /// An earlier run had left the worktree half done.
     finished_another: bool,
@@ -195,7 +197,11 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     let failed = |err| failure_of(err, target, context);
     let _lock = lock(target, context).map_err(failed)?;
     locked(target, context, reached).map_err(|err| {
+        let is_refusal = err.is_refusal();
         let failure = failed(err);
+        if is_refusal {
+            return failure;
+        }
         let placed = || Stage::live(&target.site);
         let tell = || tell_failed((target, context), &failure, reached, placed().as_ref());
         if let Err(err) = context.sandbox.confine(target, tell) {
@@ -282,15 +288,18 @@ fn finish(
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) =
         whole::update(repo, fetched, (under_way, &mut stage), &mut claim, reached)?;
+    reached.wanted = Some(fetched.commit);
+    reached.finished_another = updated.finished_another;
+    if !context.dry_run {
+        build::build((&repo, &fetched), (under_way, &mut stage), &mut claim, reached)?;
+        // The files are there: however late it is, they become live, and what says so is written, too.
+        reached.has_switched = build::switch(&repo, (under_way, &mut stage))?;
+    }
     reached.new = Some(fetched.commit);
     reached.changed = updated.written + updated.deleted + updated.cleaned;
-    reached.finished_another = updated.finished_another;
     if context.dry_run {
         return claim.rehearsed();
     }
-    build::build((&repo, &fetched), (under_way, &mut stage), &mut claim, reached)?;
-    // The files are there: however late it is, they become live, and what says so is written, too.
-    reached.has_switched = build::switch(&repo, (under_way, &mut stage))?;
     context.watch.enter(Step::Publish).ok();
     refs::deployed(
         &repo,
@@ -319,6 +328,7 @@ fn finish(
         true => back::remember(&repo, under_way, (before, fetched.commit), reached),
         false => build::good(&repo, (under_way, &mut stage))?,
     }
+    back::forget(under_way, &fetched)?;
     heal::finish(repo.git_dir());
     Ok(())
 }

@@ -331,3 +331,48 @@ fn relative_paths_begin_at_the_worktree() {
     world.deploy();
     assert!(world.path("site/keepme").exists() && !world.path("site/junk").exists());
 }
+
+/// Releases are no untracked files, whatever the git directory apart says; and what is said to be typed works.
+#[test]
+fn releases_are_not_cleaned_away_from_outside() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let apart = "git_dir: \"lib/site.git\"";
+    world.config(apart);
+    world.deploy();
+    fs::remove_dir_all(world.path("site")).unwrap();
+    world.config("releases: ()");
+    world.deploy();
+    world.write("site/shared/upload", "kept");
+    world.config(apart);
+    let refused = || {
+        let ended = world.run(["once", "site"]);
+        let expected = "has releases, and the trigger has no `releases`; nothing was touched";
+        assert!(ended.exit == 1 && ended.err.contains(expected), "{ended:?}");
+        for path in ["site/current/a", "site/shared/upload", "site/repo.git/HEAD"] {
+            assert!(world.path(path).exists(), "{path}");
+        }
+        ended.err
+    };
+    refused();
+    fs::remove_dir_all(world.path("lib")).unwrap();
+    let said = refused();
+    let commands = said.split("type: ").nth(1).unwrap().split(';').next().unwrap();
+    let mut sh = std::process::Command::new("sh");
+    let status = sh.args(["-c", commands]).status().unwrap();
+    assert!(status.success(), "{commands}");
+    world.deploy();
+    assert_eq!(
+        fs::read(world.path("site.releases/shared/upload")).unwrap(),
+        b"kept"
+    );
+    // The other way: what is to be shared is named.
+    world.config(&format!("{apart}, releases: (shared: [\"up/\", \".env\"])"));
+    let said = world.run(["once", "site"]).err;
+    let expected = "then, before the first run, copy what is in `shared` (up/, .env) from ";
+    assert!(
+        said.contains(expected) && said.contains("/site.in-place to "),
+        "{said}"
+    );
+}

@@ -248,7 +248,7 @@ fn a_failed_build_changes_nothing_and_is_told() {
     source.commit_on("main", [("a", file("2"))]);
     for _ in 0..2 {
         let answer = daemon.say("site\n");
-        let live = live.display();
+        let live = live.display().to_string();
         let failure = "build: the hook ";
         assert!(answer.contains(&format!("| {live} {live} {failure}")), "{answer}");
         assert!(
@@ -256,6 +256,21 @@ fn a_failed_build_changes_nothing_and_is_told() {
             "{answer}"
         );
         assert!(!answer.contains("\nlive "), "{answer}");
+        // Nor does anything say that the new one is deployed, or that hooks are owed to it.
+        let status = daemon.say("{\"op\":\"status\",\"name\":\"site\"}\n");
+        let status: serde_json::Value = serde_json::from_str(status.lines().next().unwrap()).unwrap();
+        let last = &status["last"];
+        let commit = live.rsplit('-').next().unwrap();
+        assert!(status["commit"].as_str().unwrap().starts_with(commit), "{status}");
+        assert_eq!(status["hooks_owed"], false, "{status}");
+        assert_eq!(
+            (&last["new"], last["changed"].as_u64()),
+            (&serde_json::Value::Null, Some(0)),
+            "{status}"
+        );
+        assert_eq!(status["failing"]["kind"], "build", "{status}");
+        let line = daemon.say("status site\n");
+        assert!(line.contains("; release 20") && line.contains(commit), "{line}");
     }
     assert_eq!(world.path("site/current").canonicalize().unwrap(), live);
     assert_eq!(world.run(["once", "site"]).exit, 1);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     done::Outcome,
-    held::Held,
+    held::{Held, Why},
     past::{Current, Last, time},
 };
 use crate::base::{
@@ -165,8 +165,11 @@ impl Standing {
         let failing = match &done.failure {
             // What was asked for is not to be had: the trigger is as it was.
             Some(_) if past.task.is_rollback() && done.new.is_none() => self.failing.clone(),
-            // A good commit is live again.
-            Some(failure) if failure.kind == Kind::Held => None,
+            // That one is live is what an operator wanted; else the newest commit is no better than it was.
+            Some(failure) if failure.kind == Kind::Held => {
+                let is_sick = self.held.first().is_some_and(|held| held.kind != Why::ByHand);
+                self.failing.clone().filter(|_| is_sick)
+            }
             failure => failure.as_ref().map(|failure| Failing {
                 since: self.failing.as_ref().map_or(past.ended, |before| before.since),
                 runs: self.failing.as_ref().map_or(0, |before| before.runs) + 1,
@@ -253,6 +256,9 @@ impl Status {
         }
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());
+        }
+        if let Some(live) = standing.releases.iter().find(|release| release.live) {
+            line += &format!("; release {}", live.id);
         }
         for held in &standing.held {
             line += &format!("; held {} since {}", short(&held.commit), time(held.since));

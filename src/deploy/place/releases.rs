@@ -37,7 +37,8 @@ pub(super) fn check(target: &Target, releases: &Releases, git_dir: &Path) -> Res
             path: target.site.path.clone(),
             commands: words.join(" && "),
             then: format!(
-                "the files in {} stay there until you remove them, which is when all that read them read {}",
+                "{}the files in {} stay there until you remove them, which is when all that read them read {}",
+                shared(releases, path, path),
                 path.display(),
                 path.join(releases.live.name()).display()
             ),
@@ -57,6 +58,8 @@ pub(super) fn check_none(target: &Target) -> Result<(), Error> {
 
 fn has_releases(target: &Target) -> Error {
     let apart = target.site.git_dir.iter().map(|dir| dir.as_path());
+    // It may not have been made yet.
+    let apart = apart.filter(|dir| is_there(dir).is_ok_and(|kind| kind.is_some()));
     let dirs = [target.site.path.as_path()].into_iter().chain(apart);
     Error::Releases {
         path: target.site.path.clone(),
@@ -80,6 +83,23 @@ fn moved<'p>(dirs: impl Iterator<Item = &'p Path>, ending: &str) -> String {
     words.collect::<Vec<_>>().join(" && ")
 }
 
+/// What is to be done before the first release is made, so that it finds what it shares in `path`, which is in `from` by now.
+fn shared(releases: &Releases, from: &Path, path: &Path) -> String {
+    let names = releases.shared.iter().map(|shared| {
+        let slash = if shared.is_dir { "/" } else { "" };
+        format!("{}{slash}", shared.path.display())
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "then, before the first run, copy what is in `shared` ({names}) from {} to {} (cp -a); ",
+            from.display(),
+            path.join("shared").display()
+        ),
+    }
+}
+
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
@@ -99,12 +119,16 @@ pub(super) fn owned(repo: &gix::Repository, target: &Target) -> Result<bool, Err
         Some(releases) if worktree => {
             let apart = target.site.git_dir.iter().map(|dir| dir.as_path());
             let dirs = [target.site.path.as_path()].into_iter().chain(apart);
-            let path = target.site.path.as_path().display();
+            let path = target.site.path.as_path();
+            let mut away = path.as_os_str().to_owned();
+            away.push(".in-place");
+            let shared = shared(releases, Path::new(&away), path);
+            let path = path.display();
             Err(Error::InPlace {
                 path: target.site.path.clone(),
                 commands: moved(dirs, ".in-place"),
                 then: format!(
-                    "all that read {path} have to read {path}/{} then; what is nowhere else is in {path}.in-place",
+                    "{shared}all that read {path} have to read {path}/{} then; what is nowhere else is in {path}.in-place",
                     releases.live.name()
                 ),
             })

@@ -145,10 +145,6 @@ pub(super) fn stop_at_held(
     };
     let commit = fetched.commit;
     let Some(held) = holds.find(commit).cloned() else {
-        if !context.dry_run {
-            let tip = refs::holding_ref(&target.origin.remote, &fetched.tip);
-            holds.forget(git_dir, &tip, target.site.fsync)?;
-        }
         return Ok(());
     };
     // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
@@ -159,8 +155,9 @@ pub(super) fn stop_at_held(
             false => Ok(Holds::lift(git_dir)?),
         };
     }
-    let refused = Refused::Held {
+    let refused = |well| Refused::Held {
         held: Box::new(held.clone()),
+        well,
         trigger: target.trigger.to_string(),
         once: once(target),
     };
@@ -170,21 +167,37 @@ pub(super) fn stop_at_held(
         |live| reached.old == Some(live) && hooks.have_succeeded_for(live) && !claim.state.owes(target, live);
     let unfinished = live.filter(|live| !is_finished(*live));
     let (Some(live), false) = (unfinished, context.dry_run) else {
-        return Err(refused.into());
+        return Err(refused(None).into());
     };
+    let was_live = reached.old == Some(live);
     // Where nothing but hooks is missing, it was this one that was left.
     let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
     let went = go(repo, (under_way, stage), (left, live), reached);
     let kind = match held.kind {
+        // That it was rolled back has been said by the run that did it.
+        Why::Hook | Why::Unhealthy if was_live && went.is_ok() => {
+            under_way.owes_nothing();
+            return Err(refused(Some(short(live))).into());
+        }
         Why::Hook => Kind::Hook,
         Why::Unhealthy => Kind::Unhealthy,
         Why::ByHand => {
             went?;
             under_way.owes_nothing();
-            return Err(refused.into());
+            return Err(refused(Some(short(live))).into());
         }
     };
     Err(ended(under_way, (live, kind, held.message), went, reached))
+}
+
+/// What was `fetched` is live and good: what was held of the same branch is not needed any more.
+pub(super) fn forget(under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
+    let target = under_way.target;
+    let Some(holds) = Holds::read(under_way.git_dir()) else {
+        return Ok(());
+    };
+    let tip = refs::holding_ref(&target.origin.remote, &fetched.tip);
+    Ok(holds.forget(under_way.git_dir(), &tip, target.site.fsync)?)
 }
 
 /// `commit` is live and good. `before` this run, that was known of another one.

@@ -151,6 +151,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether there was nothing to do: the newest commit is held, or what an operator wants is not to be had.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Back(_) | Self::Release(release::Error::None | release::Error::Unknown { .. })
+        )
+    }
+}
+
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {

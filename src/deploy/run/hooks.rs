@@ -165,7 +165,8 @@ pub(super) fn tell_failed(
         ("GITSOCKET_FAILURE".into(), message.into()),
     ]);
     env.extend(reached.old.map(|id| ("GITSOCKET_OLD".into(), hex(id))));
-    env.extend(reached.new.map(|id| ("GITSOCKET_NEW".into(), hex(id))));
+    let new = reached.new.or(reached.wanted);
+    env.extend(new.map(|id| ("GITSOCKET_NEW".into(), hex(id))));
     let round = Round {
         target,
         context,

@@ -9,11 +9,16 @@ use crate::base::{
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The newest commit was rolled back.
-    #[error("{held}; push another commit, or: gitsocket retry {trigger}")]
+    #[error(
+        "{held}{}; push another commit, or: gitsocket retry {trigger}",
+        well.as_ref().map(|live| format!("; what was owed to {live}, which is live, is done by now")).unwrap_or_default()
+    )]
     #[diagnostic(help("without a daemon: {once}"))]
     Held {
         /// It, and why.
         held: Box<Held>,
+        /// The commit that is live, if this run has seen to what was owed to it.
+        well: Option<String>,
         /// The trigger.
         trigger: String,
         /// What to type without a daemon.
@@ -85,9 +90,8 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Held { .. } => Kind::Held,
-            Self::NotDeployed { .. } => Kind::Path,
-            Self::NothingEarlier { .. }
-            | Self::NoCommit { .. }
+            Self::NotDeployed { .. } | Self::NothingEarlier { .. } => Kind::Path,
+            Self::NoCommit { .. }
             | Self::Ambiguous { .. }
             | Self::NotWhole { .. }
             | Self::NoRelease { .. } => Kind::Repository,
