@@ -14,9 +14,9 @@ use super::{Error, edit, full_name, update};
 
 /// What the refs are below. Their names are numbers, which grow.
 const GOOD: &str = "refs/gitsocket/good/";
-/// How many there are: what is live, and one to go back to. Each costs the disk what it does not share with the others, also where
-/// there is to be little history.
-const KEPT: usize = 2;
+/// How many there are: what is live, and three to go back to, as many as releases by default. Each costs the disk what it
+/// does not share with the others, also where there is to be little history.
+const KEPT: usize = 4;
 
 /// The commits that were good, in the order in which they became so.
 #[derive(Debug)]
