@@ -61,6 +61,7 @@ fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &
         connections: connections.clone(),
         watch: Watch::new(target.run_timeout, Stop::default(), None),
         memory: memory.clone(),
+        neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
         recovered: recovered.clone(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|event| {

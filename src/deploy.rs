@@ -2,6 +2,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`links`] | where paths lead; a link that a hook may have put there leads nowhere |
 //! | [`neighbours`] | where all targets are, so that none gets in the way of another |
 //! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
@@ -14,6 +15,7 @@
 
 pub mod changes;
 pub mod hook;
+pub mod links;
 pub mod neighbours;
 pub mod place;
 pub mod run;

@@ -58,10 +58,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
-    if let Err(err) = neighbours::look(&config) {
-        return fail(err);
-    }
-    let findings = trial::findings(&config);
+    let neighbours = match neighbours::look(&config) {
+        Ok(neighbours) => neighbours,
+        Err(err) => return fail(err),
+    };
+    let findings = trial::findings(&config, &neighbours);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
     if findings.is_empty() {

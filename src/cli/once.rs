@@ -90,10 +90,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     let chosen = config.and_then(|config| {
         let targets = choose(arguments, &config, &show)?;
-        let others = neighbours::look(&config).map_err(fail)?;
-        Ok((targets, Connections::new(config.keep_alive), others))
+        let neighbours = neighbours::look(&config).map_err(fail)?;
+        Ok((targets, Connections::new(config.keep_alive), neighbours))
     });
-    let (targets, connections, others) = match chosen {
+    let (targets, connections, neighbours) = match chosen {
         Ok(chosen) => chosen,
         Err(code) => return code,
     };
@@ -112,7 +112,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         sandbox: Sandbox::off(),
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        memory: Memory::beside(others),
+        memory: Memory::beside(neighbours.others().clone()),
+        neighbours,
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|_| {}),

@@ -24,7 +24,7 @@ use crate::{
     },
     deploy::{
         hook::{Guard, Starter},
-        neighbours,
+        neighbours::{self, Neighbours},
         sandbox::{self, Sandbox},
     },
 };
@@ -140,15 +140,10 @@ fn serve(
         config: file,
         history: history.as_deref(),
     };
-    let others = match neighbours::look(&config) {
-        Ok(others) => others,
-        Err(err) => return unusable(err),
+    let (neighbours, sandbox) = match shut_in(&config, files) {
+        Ok(shut) => shut,
+        Err(exit) => return exit,
     };
-    let sandbox = match Sandbox::close(&config, files) {
-        Ok(sandbox) => sandbox,
-        Err(err) => return unusable(err),
-    };
-    tracing::info!("sandbox: {sandbox}");
     let reopen = move |opened| {
         if let Some(log) = &log {
             log.take(opened);
@@ -180,7 +175,7 @@ fn serve(
             starter,
             guard: guard.clone(),
             refusal: link.refusal(),
-            others,
+            neighbours,
         },
         link: link.clone(),
         watchdog,
@@ -199,6 +194,14 @@ fn serve(
 /// What to do where the daemon's own threads cannot be had.
 const MORE_THREADS: &str =
     "raise the limit of processes and threads of the user that gitsocket runs as, or of its service";
+
+/// Close the sandbox, as the targets' places need; else give the exit status.
+fn shut_in(config: &Config, files: sandbox::Files<'_>) -> Result<(Neighbours, Sandbox), u8> {
+    let neighbours = neighbours::look(config).map_err(unusable)?;
+    let sandbox = Sandbox::close(config, files, neighbours.links()).map_err(unusable)?;
+    tracing::info!("sandbox: {sandbox}");
+    Ok((neighbours, sandbox))
+}
 
 /// The configuration cannot be served: say why, and give the exit status.
 fn unusable(err: impl Blame + Send + Sync + 'static) -> u8 {

@@ -34,14 +34,11 @@ use crate::{
     },
     deploy::{
         hook::{Groups, Guard, Starter},
+        neighbours::Neighbours,
         run::{self, Interrupted},
         sandbox::Sandbox,
     },
-    git::{
-        lock::Recovered,
-        transport::Connections,
-        worktree::{Memory, Others},
-    },
+    git::{lock::Recovered, transport::Connections, worktree::Memory},
 };
 
 mod after;
@@ -99,7 +96,7 @@ pub struct Process {
     /// The reload that was refused last.
     pub refusal: Refusal,
     /// Where the targets are.
-    pub others: Others,
+    pub neighbours: Neighbours,
 }
 
 /// A run that has been accepted.
@@ -135,7 +132,7 @@ impl Scheduler {
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
-            memory: Memory::beside(process.others.clone()),
+            memory: Memory::beside(process.neighbours.others().clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
@@ -322,6 +319,7 @@ impl Scheduler {
             connections: self.connections.clone(),
             watch: run.watch.get_or_init(|| self.watch(name)).clone(),
             memory: self.memory.clone(),
+            neighbours: self.process.neighbours.clone(),
             recovered: self.recovered.clone(),
             interrupted: Interrupted::new({
                 let (scheduler, target) = (self.clone(), target.clone());

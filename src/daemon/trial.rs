@@ -21,7 +21,7 @@ use crate::{
         mutex,
     },
     config::{Config, Listener, Target},
-    deploy::trial,
+    deploy::{neighbours::Neighbours, trial},
     git::transport::Unusable,
 };
 
@@ -47,21 +47,21 @@ pub struct Finding {
 #[derive(Clone)]
 enum Subject {
     Listener(Listener),
-    Target(Arc<Target>),
+    Target(Arc<Target>, Neighbours),
 }
 
 impl Subject {
     fn look(&self) -> Vec<Unusable> {
         match self {
             Self::Listener(listener) => listen::unusable(listener),
-            Self::Target(target) => trial::unusable(target),
+            Self::Target(target, neighbours) => trial::unusable(target, neighbours),
         }
     }
 
     fn finding(&self, (field, failure): Unusable) -> Finding {
         let trigger = match self {
             Self::Listener(_) => None,
-            Self::Target(target) => Some(target.trigger.to_string()),
+            Self::Target(target, _) => Some(target.trigger.to_string()),
         };
         Finding {
             trigger,
@@ -74,7 +74,7 @@ impl Subject {
     fn silence(&self) -> Unusable {
         let field = match self {
             Self::Listener(_) => "path",
-            Self::Target(_) => "path, repo or auth",
+            Self::Target(..) => "path, repo or auth",
         };
         let patience = humantime::format_duration(PATIENCE);
         let message = format!("a file or directory did not answer within {patience}");
@@ -83,20 +83,20 @@ impl Subject {
     }
 }
 
-/// All that a daemon of `config`, started by the user of this process, could not use.
-pub fn findings(config: &Config) -> Vec<Finding> {
+/// All that a daemon of `config`, started by the user of this process, could not use; its targets are where `neighbours` says.
+pub fn findings(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
     // Where there can be no other process, this one does it.
-    elsewhere(config).unwrap_or_else(|_| look(config))
+    elsewhere(config, neighbours).unwrap_or_else(|_| look(config, neighbours))
 }
 
-fn elsewhere(config: &Config) -> io::Result<Vec<Finding>> {
+fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding>> {
     let (reader, mut writer) = io::pipe()?;
     match fork::fork()? {
         fork::Fork::Child => {
             drop(reader);
             // Whoever waits for the end of what is printed does not wait for this process.
             fork::redirect_stdio().ok();
-            let text = serde_json::to_vec(&look(config)).unwrap_or_default();
+            let text = serde_json::to_vec(&look(config, neighbours)).unwrap_or_default();
             writer.write_all(&text).ok();
             drop(writer);
             std::process::exit(0);
@@ -114,9 +114,10 @@ fn elsewhere(config: &Config) -> io::Result<Vec<Finding>> {
     }
 }
 
-fn look(config: &Config) -> Vec<Finding> {
+fn look(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
     let listeners = config.listen.iter().cloned().map(Subject::Listener);
-    let targets = config.triggers.values().cloned().map(Subject::Target);
+    let targets = config.triggers.values();
+    let targets = targets.map(|target| Subject::Target(target.clone(), neighbours.clone()));
     let subjects: Vec<_> = listeners.chain(targets).collect();
     let left = Arc::new(Mutex::new(subjects.clone().into_iter().enumerate()));
     let (sender, heard) = mpsc::channel();

@@ -1,10 +1,13 @@
 //! Targets must not damage each other, whatever links lead to them. That a configuration's paths as they are written do
 //! not overlap, `config` has seen to; here their real paths are compared, and the directories made known to runs, which leave
 //! those of others alone.
+//!
+//! A link that a hook may have put there counts as the directory that was in its place: it refuses the runs of the trigger
+//! whose path leads through it, and nothing else.
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -19,6 +22,7 @@ use crate::{
         name::TriggerName,
     },
     config::{Config, Target},
+    deploy::links::{self, Links, Way},
     git::worktree::Others,
 };
 
@@ -96,15 +100,48 @@ impl fmt::Display for Named {
     }
 }
 
-/// Where all targets of `config` are; an error if two are in each other's way.
-pub fn look(config: &Config) -> Result<Others, Error> {
-    let targets: Vec<_> = config.triggers.values().cloned().collect();
-    match targets.as_slice() {
-        [] => return Ok(Others::default()),
-        [alone] if alone.site.git_dir.is_none() => return Ok(Others::default()),
-        _ => {}
+/// Where the targets of one process are. Cheap to clone; all clones are one. The default knows of none.
+#[derive(Debug, Clone, Default)]
+pub struct Neighbours {
+    others: Others,
+    links: Arc<Links>,
+}
+
+impl Neighbours {
+    /// Their directories.
+    pub fn others(&self) -> &Others {
+        &self.others
     }
-    let found = look_at(targets);
+
+    /// Which links count on the way there.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Look where `target` is now.
+    pub fn note(&self, target: &Target) {
+        // Else what it leads to would be closed to whose it is.
+        if self.links.look(target).is_ok() {
+            self.others.note(target.site.root().as_path());
+            self.others.note(&target.site.git_dir());
+        }
+    }
+}
+
+/// Where all targets of `config` are; an error if two are in each other's way.
+pub fn look(config: &Config) -> Result<Neighbours, Error> {
+    let targets: Vec<_> = config.triggers.values().cloned().collect();
+    let written = targets.iter().flat_map(|target| links::dirs(target));
+    let written: Vec<PathBuf> = written.map(Into::into).collect();
+    if written.len() < 2 {
+        return Ok(Neighbours {
+            others: Others::default(),
+            links: Arc::new(Links::of(written, [])),
+        });
+    }
+    let seen = look_at(targets);
+    let links = Links::of(written, seen.iter().flat_map(Seen::ways));
+    let found: Vec<_> = seen.into_iter().map(|seen| Found::of(seen, &links)).collect();
     check(&found)?;
     let dirs = found.into_iter().flat_map(|found| {
         let paths = [
@@ -113,18 +150,52 @@ pub fn look(config: &Config) -> Result<Others, Error> {
         ];
         std::iter::zip(paths, found.identities)
     });
-    Ok(Others::new(
-        dirs.filter_map(|(path, identity)| Some((path, identity?))),
-    ))
+    Ok(Neighbours {
+        others: Others::new(dirs.filter_map(|(path, identity)| Some((path, identity?)))),
+        links: Arc::new(links),
+    })
 }
 
-/// Look where `target` is now.
-pub fn note(others: &Others, target: &Target) {
-    others.note(target.site.root().as_path());
-    others.note(&target.site.git_dir());
+/// A target, and where its paths lead now.
+struct Seen {
+    target: Arc<Target>,
+    root: Way,
+    git_dir: Option<Way>,
+    /// Of its path and its git directory, if they are there.
+    identities: [Option<Identity>; 2],
 }
 
-/// A target, and where its paths lead.
+impl Seen {
+    fn of(target: Arc<Target>) -> Self {
+        let root = Way::of(target.site.root().as_path());
+        let apart = target.site.git_dir.as_ref();
+        let git_dir = apart.map(|apart| Way::of(apart.as_path()));
+        let identity = |path: &Path| Identity::at(path).ok();
+        Self {
+            identities: [
+                identity(&root.real),
+                identity(&git_dir_of(
+                    &root.real,
+                    git_dir.as_ref().map(|way| way.real.as_path()),
+                )),
+            ],
+            root,
+            git_dir,
+            target,
+        }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &Way> {
+        [Some(&self.root), self.git_dir.as_ref()].into_iter().flatten()
+    }
+}
+
+/// A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
+fn git_dir_of(root: &Path, apart: Option<&Path>) -> PathBuf {
+    apart.map_or_else(|| root.join(".git"), Into::into)
+}
+
+/// A target, and where its paths lead if links count only where an administrator has put them.
 struct Found {
     target: Arc<Target>,
     root: PathBuf,
@@ -134,19 +205,20 @@ struct Found {
 }
 
 impl Found {
-    fn of(target: Arc<Target>) -> Self {
-        let root = real(target.site.root().as_path());
-        // A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
-        let git_dir = match &target.site.git_dir {
-            Some(apart) => real(apart.as_path()),
-            None => root.join(".git"),
+    fn of(seen: Seen, links: &Links) -> Self {
+        let is_planted = seen.ways().any(|way| links.planted(way).is_some());
+        let honest = |way: &Way| match links.planted(way) {
+            Some(link) => link.instead.clone(),
+            None => way.real.clone(),
         };
-        let identity = |path: &Path| Identity::at(path).ok();
+        let root = honest(&seen.root);
+        let apart = seen.git_dir.as_ref().map(honest);
         Self {
-            identities: [identity(&root), identity(&git_dir)],
+            git_dir: git_dir_of(&root, apart.as_deref()),
             root,
-            git_dir,
-            target,
+            // Else what it leads to would be closed to whose it is.
+            identities: seen.identities.map(|identity| identity.filter(|_| !is_planted)),
+            target: seen.target,
         }
     }
 
@@ -167,21 +239,8 @@ impl Found {
     }
 }
 
-/// Where `path` leads, as far as it exists.
-fn real(path: &Path) -> PathBuf {
-    for there in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (fs::canonicalize(there), path.strip_prefix(there)) {
-            return match rest.as_os_str().is_empty() {
-                true => real,
-                false => real.join(rest),
-            };
-        }
-    }
-    path.into()
-}
-
 /// Look at those that answer in time, on threads of their own: nothing interrupts one that a dead file system holds.
-fn look_at(targets: Vec<Arc<Target>>) -> Vec<Found> {
+fn look_at(targets: Vec<Arc<Target>>) -> Vec<Seen> {
     let until = Instant::now() + PATIENCE;
     let mut found = Vec::with_capacity(targets.len());
     let rest = Arc::new(Mutex::new(targets.into_iter()));
@@ -192,7 +251,7 @@ fn look_at(targets: Vec<Arc<Target>>) -> Vec<Found> {
             move || {
                 let next = || mutex::lock(&rest).next();
                 while let Some(target) = next() {
-                    if say.send(Some(Found::of(target))).is_err() {
+                    if say.send(Some(Seen::of(target))).is_err() {
                         return;
                     }
                 }
@@ -290,7 +349,7 @@ fn above(path: &Path) -> impl Iterator<Item = (&Path, &Path)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
     use crate::config::Source;

@@ -27,7 +27,8 @@ use crate::{
     },
     config::Target,
     deploy::{
-        hook, neighbours,
+        hook,
+        neighbours::Neighbours,
         place::{self, Place},
         sandbox::Sandbox,
         state::{self, State},
@@ -71,6 +72,8 @@ pub struct Context {
     pub watch: Watch,
     /// What is known of worktrees.
     pub memory: worktree::Memory,
+    /// Where the targets are.
+    pub neighbours: Neighbours,
     /// The repositories that this process has looked into for what was left there.
     pub recovered: lock::Recovered,
     /// Told of runs that were interrupted.
@@ -90,7 +93,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     });
     let mut reached = Reached::default();
     let ended = deploy(target, context, &mut reached);
-    neighbours::note(context.memory.others(), target);
+    context.neighbours.note(target);
     let failure = ended.err().map(|err| {
         let err = in_time(owner::blame(err, target), &context.watch);
         if context.sandbox.is_closed() && is_denial(&err) {
@@ -164,7 +167,7 @@ struct Reached {
 /// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
     context.watch.enter(Step::Lock)?;
-    context.sandbox.look(target)?;
+    context.neighbours.links().look(target)?;
     // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
     if !place::is_known(target) {
         context.sandbox.confine(target, || place::look(target))??;

@@ -25,6 +25,7 @@ use crate::{
         identity::Identity,
     },
     config::{Config, HookPlace, SandboxMode, Target},
+    deploy::links::{self, Links, Planted},
     git::repository,
 };
 
@@ -33,7 +34,7 @@ mod policy;
 mod sources;
 mod ways;
 use policy::Policy;
-use ways::{Planted, Ways};
+use ways::Ways;
 
 /// What the daemon was started with, besides its configuration.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,14 +71,9 @@ pub enum Error {
     #[diagnostic(help("raise the daemon's limit of tasks, or lower `jobs`"))]
     Thread(#[source] io::Error),
     /// What is to be opened may be where a hook wants it to be.
-    #[error("{} is a symlink in a target, where a hook may have put it; nothing was touched", link.display())]
-    #[diagnostic(help(
-        "remove it; or let the trigger's `path` and `git_dir` name the directories that it leads to"
-    ))]
-    Planted {
-        /// The link.
-        link: PathBuf,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Planted(#[from] Planted),
     /// A target borrows from a repository that is not its source.
     #[error(
         "{} borrows objects from {}, which the daemon's sandbox does not open for it; nothing was touched",
@@ -107,7 +103,7 @@ impl Blame for Error {
         match self {
             Self::Missing { .. } => Kind::Config,
             Self::Thread(_) => Kind::Resources,
-            Self::Planted { .. } => Kind::Path,
+            Self::Planted(err) => err.kind(),
             Self::Borrows { .. } => Kind::Repository,
             Self::Failed { .. } => Kind::Internal,
         }
@@ -137,12 +133,12 @@ enum Held {
 
 impl Sandbox {
     /// Close the sandbox around this thread and all that it starts from now on. No other thread may be there yet.
-    pub fn close(config: &Config, files: Files<'_>) -> Result<Self, Error> {
+    pub fn close(config: &Config, files: Files<'_>, links: &Links) -> Result<Self, Error> {
         let hooks = config.sandbox.hooks;
         let held = match config.sandbox.mode {
             SandboxMode::Off => Held::Off,
             mode => {
-                let ways = Arc::new(Ways::of(config, files.config));
+                let ways = Arc::new(Ways::of(config, files.config, links.clone()));
                 let policy = Policy::of_worker(config, files.history, &ways);
                 // Before they are opened: what is replaced in between is seen to have been.
                 let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
@@ -194,16 +190,6 @@ impl Sandbox {
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(err) => Err(Error::Thread(err)),
         }
-    }
-
-    /// Look whether the directories of `target` are where an administrator has put them.
-    pub fn look(&self, target: &Target) -> Result<(), Error> {
-        let Held::Closed { ways, .. } = &self.held else {
-            return Ok(());
-        };
-        let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
-        let mut dirs = dirs.into_iter().flatten();
-        Ok(dirs.try_for_each(|dir| ways.lead(dir.as_path()).map(drop))?)
     }
 
     /// Look whether this run may read what the repository at `git_dir` borrows. What is not there is another matter.
@@ -282,12 +268,6 @@ impl fmt::Display for Sandbox {
     }
 }
 
-impl From<Planted> for Error {
-    fn from(Planted(link): Planted) -> Self {
-        Self::Planted { link }
-    }
-}
-
 /// Refuse what Landlock does not look at; or say why that is not refused, if it need not be.
 fn refuse(mode: SandboxMode) -> Result<Option<String>, Error> {
     match calls::refuse().map_err(|err| err.to_string()) {
@@ -338,7 +318,7 @@ fn restrict(policy: &Policy) -> Result<ABI, Error> {
 
 /// The rule for what is at `path`, a path without links; none if that is not there by now.
 fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<std::os::fd::OwnedFd>> {
-    let fd = ways::open(path).ok()?;
+    let fd = links::open(path).ok()?;
     let is_dir = FileType::from_raw_mode(fstat(&fd).ok()?.st_mode) == FileType::Directory;
     let access = if is_dir {
         access

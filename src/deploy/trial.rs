@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{hook, place};
+use super::{hook, neighbours::Neighbours, place};
 use crate::{
     base::{
         access,
@@ -80,11 +80,14 @@ fn help_write(source: &io::Error) -> &'static str {
     }
 }
 
-/// What a run of `target` by this process could not use.
-pub fn unusable(target: &Target) -> Vec<Unusable> {
+/// What a run of `target`, one of `neighbours`, by this process could not use.
+pub fn unusable(target: &Target, neighbours: &Neighbours) -> Vec<Unusable> {
     let mut found = transport::unusable(&target.origin);
     found.extend(source(target).map(|failure| ("repo", failure)));
-    found.extend(of_site(target));
+    match neighbours.links().look(target) {
+        Ok(()) => found.extend(of_site(target)),
+        Err(planted) => found.push(("path", Failure::of(&planted))),
+    }
     let hooks = target.hooks.iter();
     found.extend(hooks.filter_map(|hook| Some(("hooks", program(hook, target)?))));
     found

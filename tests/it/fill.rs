@@ -55,6 +55,7 @@ impl Daemon {
                 connections: Connections::new(config.keep_alive),
                 watch: Watch::new(target.run_timeout, Stop::default(), None),
                 memory: gitsocket::git::worktree::Memory::default(),
+                neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
                 events: Sink::new(|_| {}),
             },
         }

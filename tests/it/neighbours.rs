@@ -121,3 +121,77 @@ fn a_git_directory_that_is_a_link_is_the_affair_of_its_own_runs() {
     assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
     assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
 }
+
+/// What hooks plant on the way to a target within theirs keeps no daemon from starting, and only that target from working.
+#[test]
+fn a_planted_link_is_the_affair_of_the_target_that_it_leads_to() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1")), ("in/b", file("1"))]);
+    fs::create_dir_all(world.path("data")).unwrap();
+    symlink("data", world.path("srv")).unwrap();
+    for (inner, sandbox) in [("srv", "Off"), ("srv", "BestEffort"), ("data", "BestEffort")] {
+        let listen = format!("listen: [Unix(path: \"s.sock\")], sandbox: {sandbox}");
+        let triggers = format!(
+            "\"outer\": (repo: \"repo.git\", path: \"srv/outer\", clean: All, keep: [\"/sub\", \"/moved\"]),
+             \"inner\": (repo: \"repo.git\", path: \"{inner}/outer/sub/inner\"),
+             \"other\": (repo: \"repo.git\", path: \"srv/other\"),"
+        );
+        world.write("config.ron", &format!("({listen}, triggers: {{ {triggers} }})"));
+        fs::remove_dir_all(world.path("data")).unwrap();
+        fs::create_dir(world.path("data")).unwrap();
+        for trigger in ["outer", "inner", "other"] {
+            assert_eq!(world.run(["once", trigger]).exit, 0);
+        }
+        let [sub, moved] = ["data/outer/sub", "data/outer/moved"].map(|name| world.path(name));
+        fs::rename(&sub, &moved).unwrap();
+        let mut daemon = None;
+        // Another target, and what is in one; above all of them; a link without an end.
+        for to in ["../other", "../other/in", "/", "..", "sub"] {
+            let shown = format!("{inner}, {sandbox}, {to}");
+            symlink(to, &sub).unwrap();
+            source.commit([("a", file(&shown)), ("in/b", file(&shown))]);
+            let daemon = daemon.get_or_insert_with(|| world.daemon());
+            daemon.signal(Signal::HUP);
+            daemon.wait_for("ready triggers=3");
+            let answer = daemon.say("inner\n");
+            let last = last_line(&answer);
+            assert!(last.starts_with("error inner path: "), "{shown}: {answer}");
+            assert!(
+                last.contains("data/outer/sub is a symlink in a target"),
+                "{shown}: {last}"
+            );
+            for name in ["outer", "other"] {
+                let answer = daemon.say(format!("{name}\n"));
+                assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+                let file = world.path("data").join(name).join("in/b");
+                assert_eq!(fs::read_to_string(file).unwrap(), shown);
+            }
+            assert!(!world.path("data/other/inner").exists() && !world.path("data/inner").exists());
+            fs::remove_file(&sub).unwrap();
+        }
+        symlink("../other", &sub).unwrap();
+        for (args, exit) in [
+            (&["check"][..], 2),
+            (&["once", "inner"], 1),
+            (&["once", "other"], 0),
+        ] {
+            let ended = world.run(args);
+            assert_eq!(ended.exit, exit, "{args:?}: {ended:?}");
+            let is_told = ended.err.contains("is a symlink in a target");
+            assert_eq!(is_told, exit != 0, "{args:?}: {ended:?}");
+        }
+        // As the help says.
+        fs::remove_file(&sub).unwrap();
+        fs::rename(&moved, &sub).unwrap();
+        assert!(last_line(&daemon.unwrap().say("inner\n")).starts_with("ok inner "));
+    }
+    // Where no hook writes, a link makes what is wrong not right.
+    world.config_of(
+        "\"outer\": (repo: \"repo.git\", path: \"srv/outer\"),
+         \"inner\": (repo: \"repo.git\", path: \"data/outer/sub/inner\"),",
+    );
+    let ended = world.run(["server"]);
+    assert_eq!(ended.exit, 2, "{ended:?}");
+    assert!(ended.err.contains("lies inside the path of"), "{ended:?}");
+}

@@ -90,10 +90,12 @@ impl Scheduler {
             Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let trigger = name.as_str();
-        match catch_unwind(AssertUnwindSafe(|| {
-            run::tidy(&self.targets[name], &self.process.sandbox)
-        })) {
+        let (trigger, target) = (name.as_str(), &self.targets[name]);
+        if self.process.neighbours.links().look(target).is_err() {
+            // The run has said so.
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| run::tidy(target, &self.process.sandbox))) {
             Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy | tidy::Outcome::Uncut(0))) => {}
             Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
             Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),

@@ -173,10 +173,10 @@ mod tests {
         daemon::{journal::Journal, peer::Peer, queue::Process},
         deploy::{
             hook::{Guard, Starter},
+            neighbours::Neighbours,
             run,
             sandbox::Sandbox,
         },
-        git::worktree::Others,
     };
 
     const TRIGGERS: &str = r#"(jobs: 1, triggers: {
@@ -207,7 +207,7 @@ mod tests {
             starter: Starter::Here,
             guard: Guard::default(),
             refusal: Refusal::default(),
-            others: Others::default(),
+            neighbours: Neighbours::default(),
         };
         let grace = Duration::from_millis(20);
         Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))

@@ -8,7 +8,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{hook, place, sandbox, state},
+    deploy::{hook, links::Planted, place, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -19,6 +19,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] lock::Error),
+    /// Its path leads through a link that a hook may have put there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Planted(#[from] Planted),
     /// It could not be shut in.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -102,6 +106,7 @@ impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Lock(err) => err.kind(),
+            Self::Planted(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
             Self::Repository(err) => err.kind(),

@@ -14,10 +14,11 @@ use std::{
 
 use super::{
     sources,
-    ways::{Lasts, Planted, Ways},
+    ways::{Lasts, Ways},
 };
 use crate::{
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    deploy::links::Planted,
     git::transport::Needs,
 };
 
@@ -212,7 +213,7 @@ fn place(dir: &Path, ways: &Ways) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::{config::Source, deploy::neighbours};
 
     fn config(dir: &Path, fields: &str) -> Config {
         let text = format!(
@@ -227,7 +228,8 @@ mod tests {
     }
 
     fn ways(config: &Config, dir: &Path) -> Arc<Ways> {
-        Arc::new(Ways::of(config, Some(&dir.join("config.ron"))))
+        let links = neighbours::look(config).unwrap().links().clone();
+        Arc::new(Ways::of(config, Some(&dir.join("config.ron")), links))
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
             text: text.into(),
         };
         let config = Config::parse(&source).unwrap();
-        let ways = Arc::new(Ways::of(&config, Some(&file)));
+        let ways = ways(&config, file.parent().unwrap());
         let run = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
         let of_source: Vec<_> = run
             .read

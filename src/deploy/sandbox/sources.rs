@@ -21,8 +21,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::ways::{self, Lasts, Ways};
-use crate::git::repository;
+use super::ways::{Lasts, Ways};
+use crate::{deploy::links, git::repository};
 
 /// How long sources may take to answer, all together. Local disks need microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
     }
     for dir in &dirs {
         // As it is opened for its rule, which must not be what hangs.
-        ways::open(dir).ok();
+        links::open(dir).ok();
     }
     dirs
 }

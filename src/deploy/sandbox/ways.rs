@@ -1,29 +1,26 @@
-//! Where the paths of a configuration lead. A link is followed where only an administrator can have put it, and refused
-//! below a target, where hooks write.
+//! What of the paths of a configuration may be opened, and how much around it. They lead where `links` says.
 //!
 //! What comes out is a path without links. Whoever opens it follows none (`RESOLVE_NO_SYMLINKS`, openat2(2)): so what is
 //! exchanged for a link in between is not there.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    ffi::OsString,
-    fs, io,
+    collections::BTreeSet,
+    fs,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
-    path::{self, Component, Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, statx},
+    fs::{AtFlags, StatxFlags, statx},
     io::Errno,
 };
 
 use crate::{
-    config::{Config, HookPlace, Listener, Target},
+    config::{Config, HookPlace, Listener},
+    deploy::links::{Links, Planted, open},
     git::transport::Needs,
 };
 
-/// How many links one path may lead through; Linux has the same bound.
-const MAX_LINKS: usize = 40;
 /// How many files and directories of `/etc` are looked at for hooks that are inside. A system has two thousand; what comes
 /// behind is closed to them.
 const MAX_SYSTEM: usize = 50_000;
@@ -31,8 +28,8 @@ const MAX_SYSTEM: usize = 50_000;
 /// What decides where a path may lead, and what may be opened whole.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    /// Directories that hooks write to: those of all targets, as the configuration calls them, and as they are.
-    written: BTreeSet<PathBuf>,
+    /// Where hooks write.
+    links: Links,
     /// Files that the configuration names, and itself: the same.
     named: BTreeSet<PathBuf>,
     /// The disks that these are on, or will be.
@@ -61,14 +58,13 @@ pub(super) enum Lasts {
     Short,
 }
 
-/// A link in a target is on the way.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Planted(pub(super) PathBuf);
-
 impl Ways {
-    /// Those of `config`, which was read from `file`.
-    pub(super) fn of(config: &Config, file: Option<&Path>) -> Self {
-        let mut ways = Self::default();
+    /// Those of `config`, which was read from `file`, and whose targets' paths lead as `links` says.
+    pub(super) fn of(config: &Config, file: Option<&Path>, links: Links) -> Self {
+        let mut ways = Self {
+            links,
+            ..Self::default()
+        };
         // A name server's file may be a link to where a resolver's daemon writes it.
         let files = FILES.iter().flat_map(|file| ways.beside(Path::new(file)));
         let kernel = KERNEL.iter().filter_map(|path| ways.lead(Path::new(path)).ok());
@@ -84,18 +80,17 @@ impl Ways {
             }
         }
         for target in config.triggers.values() {
-            ways.written.extend(dirs(target));
             named.extend(Needs::of(&target.origin).files);
         }
         // Now that it is known where links do not count.
         let real: Vec<PathBuf> = ways
-            .written
-            .iter()
+            .links
+            .written()
             .filter_map(|dir| ways.lead(dir).ok())
             .collect();
         let there = |dir: &PathBuf| dir.ancestors().find_map(|dir| open(dir).ok());
         ways.disks = real.iter().filter_map(|dir| disk(&there(dir)?).ok()).collect();
-        ways.written.extend(real);
+        ways.links.extend(real);
         let real: Vec<PathBuf> = named.iter().filter_map(|file| ways.lead(file).ok()).collect();
         ways.named.extend(named);
         ways.named.extend(real);
@@ -157,35 +152,7 @@ impl Ways {
 
     /// The path without links that `path` leads to. What is missing at its end stays as it is.
     pub(super) fn lead(&self, path: &Path) -> Result<PathBuf, Planted> {
-        let is_plain = !path.components().any(|part| part == Component::ParentDir);
-        if is_plain && open(path).is_ok() {
-            return Ok(path.into());
-        }
-        let mut left: VecDeque<OsString> = parts(path).collect();
-        let mut real = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            if part == ".." {
-                real.pop();
-                continue;
-            }
-            let next = real.join(&part);
-            let Ok(link) = fs::read_link(&next) else {
-                real = next;
-                continue;
-            };
-            links += 1;
-            if links > MAX_LINKS || self.is_written(&real) {
-                return Err(Planted(next));
-            }
-            if link.is_absolute() {
-                real = "/".into();
-            }
-            for part in parts(&link).collect::<Vec<_>>().into_iter().rev() {
-                left.push_front(part);
-            }
-        }
-        Ok(real)
+        self.links.lead(path)
     }
 
     /// What a process needs that lasts, and reads `file`, which may be replaced: the directory that it is in, and the one that
@@ -212,13 +179,12 @@ impl Ways {
 
     /// Whether hooks may write to `real`, a path without links.
     pub(super) fn is_written(&self, real: &Path) -> bool {
-        self.written.iter().any(|dir| real.starts_with(dir))
+        self.links.is_written(real)
     }
 
     /// Whether hooks of another target than `target` may write to `real`, or it is above such a place.
     pub(super) fn is_anothers(&self, real: &Path, own: &Path) -> bool {
-        let others = self.written.iter().filter(|dir| !own.starts_with(dir));
-        let mut others = others.map(PathBuf::as_path);
+        let mut others = self.links.written().filter(|dir| !own.starts_with(dir));
         others.any(|dir| real.starts_with(dir) || dir.starts_with(real))
     }
 
@@ -241,55 +207,11 @@ impl Ways {
     }
 }
 
-/// The directories of `target` that hooks write to.
-fn dirs(target: &Target) -> impl Iterator<Item = PathBuf> {
-    let apart = target.site.git_dir.as_ref();
-    [Some(&target.site.path), apart]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.as_path().into())
-}
-
-fn parts(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.into()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    })
-}
-
 /// The disk that a file is on: no file system has to be asked for that.
 fn disk(file: &OwnedFd) -> Result<(u32, u32), Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = statx(file, "", flags, StatxFlags::TYPE)?;
     Ok((found.stx_dev_major, found.stx_dev_minor))
-}
-
-/// What is at `real`, if there is no link in it.
-pub(super) fn open(real: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match openat2(CWD, real, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // systemd's RestrictSUIDSGID= takes it away.
-        Err(Errno::NOSYS) => open_by_steps(real),
-        opened => Ok(opened?),
-    }
-}
-
-/// The same, one name at a time.
-fn open_by_steps(real: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut here = openat(CWD, "/", flags, Mode::empty())?;
-    for part in real.components() {
-        let name = match part {
-            Component::RootDir | Component::CurDir => continue,
-            part => part.as_os_str(),
-        };
-        here = openat(&here, name, flags, Mode::empty())?;
-        if FileType::from_raw_mode(fstat(&here)?.st_mode) == FileType::Symlink {
-            return Err(Errno::LOOP.into());
-        }
-    }
-    Ok(here)
 }
 
 #[cfg(test)]
@@ -301,45 +223,10 @@ mod tests {
 
     fn ways(written: &[PathBuf], named: &[PathBuf]) -> Ways {
         Ways {
-            written: written.iter().cloned().collect(),
+            links: Links::of(written.iter().cloned(), []),
             named: named.iter().cloned().collect(),
             ..Ways::default()
         }
-    }
-
-    #[test]
-    fn links_count_where_hooks_do_not_write() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().canonicalize().unwrap();
-        let at = |name: &str| dir.join(name);
-        fs::create_dir_all(at("data/a/sub")).unwrap();
-        symlink("data", at("srv")).unwrap();
-        symlink(at("data/a"), at("direct")).unwrap();
-        symlink("..", at("data/a/up")).unwrap();
-        symlink("loop", at("loop")).unwrap();
-        let ways = ways(&[at("data/a")], &[]);
-        for (path, real) in [
-            ("data/a/sub", "data/a/sub"),
-            ("srv/a/sub", "data/a/sub"),
-            ("direct/sub/new/too", "data/a/sub/new/too"),
-            ("srv/missing", "data/missing"),
-            ("srv/../srv/b", "data/b"),
-        ] {
-            assert_eq!(ways.lead(&at(path)), Ok(at(real)), "{path}");
-        }
-        for path in ["data/a/up", "srv/a/up/b", "direct/up"] {
-            assert_eq!(ways.lead(&at(path)), Err(Planted(at("data/a/up"))), "{path}");
-        }
-        assert_eq!(ways.lead(&at("loop")), Err(Planted(at("loop"))));
-        for open in [open, open_by_steps] {
-            assert!(
-                open(&at("data/a/sub")).is_ok()
-                    && open(&at("srv/a")).is_err()
-                    && open(&at("direct")).is_err()
-            );
-        }
-        assert!(ways.is_written(&at("data/a")) && !ways.is_written(&at("data")));
-        assert!(ways.is_anothers(&at("data"), &at("srv")) && !ways.is_anothers(&at("data"), &at("data/a/x")));
     }
 
     #[test]
