@@ -21,7 +21,7 @@ use crate::{
         identity::Identity,
     },
     config::{Config, HookPlace, SandboxMode, Target},
-    deploy::links::{self, Links, Planted},
+    deploy::links::{Links, Planted},
     git::repository,
 };
 

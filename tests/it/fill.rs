@@ -164,7 +164,8 @@ fn a_bounded_history_stays_bounded() {
         largest = largest.max(packs(&daemon.git_dir()).1);
     }
     assert!(collected > 2, "{collected}");
-    assert!(largest < 1_600_000, "{largest}");
+    // Three older ones that were good are kept.
+    assert!(largest < 1_900_000, "{largest}");
     let lines = fs::read_to_string(daemon.git_dir().join("logs/HEAD")).unwrap();
     assert!(lines.lines().count() < 30, "{lines}");
     let cuts = fs::read_to_string(daemon.git_dir().join("shallow")).unwrap();
