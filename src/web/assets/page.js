@@ -1,0 +1,154 @@
+// The live part of the pages: times become the reader's own, what is shown renews itself, a run is followed.
+// Without it everything is there but what a run says while it goes on.
+"use strict";
+
+// --- times
+
+const units = [["d", 86400], ["h", 3600], ["min", 60]];
+
+function ago(seconds) {
+  for (const [unit, length] of units) {
+    if (seconds >= length) return `${Math.floor(seconds / length)} ${unit} ago`;
+  }
+  return seconds < -60 ? "in the future" : "just now";
+}
+
+function tellTimes(root) {
+  const now = Date.now();
+  for (const time of root.querySelectorAll("time")) {
+    const then = new Date(time.dateTime);
+    const seconds = (now - then) / 1000;
+    const clock = then.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const day = then.toLocaleDateString([], { day: "numeric", month: "short", year: seconds > 2e7 ? "numeric" : undefined });
+    time.textContent = seconds < 86400 ? `${ago(seconds)} (${clock})` : `${ago(seconds)} (${day}, ${clock})`;
+    time.title = then.toLocaleString([], { dateStyle: "full", timeStyle: "long" });
+  }
+}
+
+// --- what is shown renews itself, for as long as somebody looks
+
+const main = document.getElementById("main");
+const EVERY = 10_000;
+let shown = "";
+let wait = null;
+
+function isBusy() {
+  const focus = document.activeElement;
+  return (focus && /^(INPUT|TEXTAREA)$/.test(focus.tagName)) || !document.getSelection().isCollapsed;
+}
+
+function place(content) {
+  const focus = document.activeElement;
+  const at = main.contains(focus) ? [...main.querySelectorAll("a, button")].indexOf(focus) : -1;
+  const key = at < 0 ? "" : focus.href || focus.form?.action || "";
+  main.replaceChildren(...content.childNodes);
+  if (at < 0) return;
+  const all = [...main.querySelectorAll("a, button")];
+  (all.find((one) => (one.href || one.form?.action) === key) || all[at])?.focus({ preventScroll: true });
+}
+
+async function renew() {
+  clearTimeout(wait);
+  if (document.hidden) return;
+  const said = document.getElementById("renewed");
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (answer.redirected) return location.reload();
+    if (answer.status === 200 || answer.status === 503) {
+      const text = await answer.text();
+      const page = new DOMParser().parseFromString(text, "text/html");
+      const fresh = page.getElementById("main");
+      if (fresh && text !== shown && !isBusy()) {
+        shown = text;
+        document.title = page.title;
+        document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").href;
+        place(fresh);
+      }
+      if (said) said.textContent = "";
+    }
+  } catch {
+    if (said) said.textContent = "This page cannot be reached at the moment: what it shows is old. ";
+  }
+  tellTimes(document);
+  wait = setTimeout(renew, EVERY);
+}
+
+// --- a run is followed
+
+function follow(log) {
+  const state = document.getElementById("state");
+  const bar = document.getElementById("progress");
+  const again = document.getElementById("follow");
+  const MOST = 5000;
+  let last = "";
+  let follows = true;
+  let later = [];
+
+  const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  const toEnd = () => { log.scrollTop = log.scrollHeight; };
+  const show = (on) => { follows = on; again.hidden = on; if (on) toEnd(); };
+  log.addEventListener("scroll", () => { if (isAtEnd() !== follows) show(isAtEnd()); });
+  again.addEventListener("click", () => show(true));
+
+  // Lines that come together are shown together.
+  const draw = () => {
+    const items = later.map(({ class: kind, text }) => {
+      const item = document.createElement("li");
+      item.className = kind;
+      item.textContent = text;
+      return item;
+    });
+    later = [];
+    log.append(...items);
+    while (log.childElementCount > MOST) log.firstElementChild.remove();
+    if (follows) toEnd();
+  };
+  const add = (line) => { if (later.push(line) === 1) setTimeout(draw, 50); };
+
+  const open = () => {
+    const source = new EventSource(log.dataset.events + (last ? `?after=${encodeURIComponent(last)}` : ""));
+    const take = (event) => { last = event.lastEventId || last; };
+    source.onopen = () => { if (!state.dataset.step) state.textContent = "Following."; };
+    source.onmessage = (event) => {
+      take(event);
+      const line = JSON.parse(event.data);
+      add(line);
+      bar.hidden = true;
+      if (line.step) { state.textContent = line.text; state.dataset.step = "1"; }
+    };
+    source.addEventListener("nothing", take);
+    source.addEventListener("progress", (event) => {
+      take(event);
+      const { text, done, total } = JSON.parse(event.data);
+      state.textContent = text;
+      bar.hidden = false;
+      if (total) { bar.max = total; bar.value = done; } else { bar.removeAttribute("value"); }
+    });
+    source.addEventListener("again", () => { later = []; log.replaceChildren(); });
+    source.addEventListener("end", () => { source.close(); draw(); location.reload(); });
+    source.onerror = () => {
+      state.textContent = "The connection is lost; it is tried again.";
+      if (source.readyState !== EventSource.CLOSED) return;
+      // Refused: too many watch, or the session is over.
+      setTimeout(open, 5000);
+    };
+    addEventListener("pagehide", () => source.close(), { once: true });
+  };
+  open();
+}
+
+// --- begin
+
+tellTimes(document);
+document.addEventListener("submit", (event) => {
+  const sure = event.submitter?.dataset.sure;
+  if (sure && !confirm(sure)) event.preventDefault();
+});
+if ("renews" in main.dataset) {
+  wait = setTimeout(renew, EVERY);
+  document.addEventListener("visibilitychange", renew);
+} else {
+  setInterval(() => { if (!document.hidden) tellTimes(document); }, 30_000);
+}
+const log = document.getElementById("log");
+if (log) follow(log);

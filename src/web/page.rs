@@ -1,0 +1,381 @@
+//! What people see: triggers, runs, releases and deliveries, and the few buttons that there are.
+//!
+//! Pages are whole without JavaScript, but for what a run says while it goes on. Nothing comes from another host, and
+//! nothing that others have named is anything but text ([`words`]). What a button asks for, the daemon permits or refuses.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use async_std::task;
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+        RETRY_AFTER, SET_COOKIE,
+    },
+};
+use maud::Markup;
+
+use super::{
+    answer::{self, Answer},
+    client::Client,
+    config,
+    daemon::Link,
+    session::{
+        self, NoRandom, Session,
+        gate::{Gate, Refused},
+    },
+    stream,
+};
+use crate::{
+    base::{
+        event::{Status, Task},
+        fault::{Failure, Kind},
+        name::{Earlier, RunId, TriggerName},
+    },
+    daemon::wire::{Request as Question, Which},
+};
+
+mod arrivals;
+mod assets;
+mod body;
+mod form;
+mod frame;
+mod notice;
+mod origin;
+mod overview;
+mod run;
+mod sign_in;
+mod timeline;
+mod trigger;
+mod words;
+
+use form::Fields;
+
+/// The pages, and who may see them.
+#[derive(Debug)]
+pub struct Pages(Arc<Gate>);
+
+/// What a request without its body is about.
+enum Route<'a> {
+    Overview,
+    Trigger(TriggerName),
+    Run(TriggerName, RunId),
+    Events(TriggerName, RunId),
+    Act(TriggerName, &'a str),
+    SignIn,
+    SignOut,
+}
+
+/// Where somebody is.
+struct Visit<'a> {
+    link: &'a Link,
+    client: &'a Client,
+    session: Session,
+}
+
+impl Pages {
+    /// As configured.
+    pub fn new(page: &config::Page) -> Result<Self, NoRandom> {
+        Ok(Self(Arc::new(Gate::new(&page.users)?)))
+    }
+
+    /// Answer a request.
+    pub async fn answer(&self, link: &Link, request: Request<Incoming>, client: &Client) -> Answer {
+        let path = request.uri().path().to_owned();
+        if let Some(asset) = assets::at(&path) {
+            return asset_of(asset, &path);
+        }
+        let is_far = self.0.is_open() && client.addr.is_some();
+        if is_far && !origin::is_for_this_machine(request.headers()) {
+            return notice::answer(StatusCode::MISDIRECTED_REQUEST, &notice::another_name());
+        }
+        let Some(route) = route(&path) else {
+            return notice::answer(StatusCode::NOT_FOUND, &notice::nothing_here());
+        };
+        if let Err(answer) = check_method(&request, &route) {
+            return answer;
+        }
+        let session = self.session(&request, client).await;
+        match (route, session) {
+            (Route::SignIn, None) => self.sign_in(request, client).await,
+            (Route::SignIn, Some(_)) => go(&destination(Fields::read(query(&request)).get("to"))),
+            (Route::SignOut, None) => go("/sign-in"),
+            (Route::Events(..), None) => answer::text(StatusCode::UNAUTHORIZED, "Sign in first.\n"),
+            (route, None) => go(&format!("/sign-in?to={}", quoted(&back(&route, &request)))),
+            (route, Some(session)) => {
+                client.admit().await;
+                let visit = Visit {
+                    link,
+                    client,
+                    session,
+                };
+                self.visit(visit, route, request).await
+            }
+        }
+    }
+
+    async fn visit(&self, visit: Visit<'_>, route: Route<'_>, request: Request<Incoming>) -> Answer {
+        let is_read = request.method() != Method::POST;
+        let result = match route {
+            Route::Overview => visit.overview(&Fields::read(query(&request))).await,
+            Route::Trigger(name) => visit.trigger(&name).await,
+            Route::Run(name, run) => visit.run(&name, &run).await,
+            Route::Events(name, run) => {
+                let query = Fields::read(query(&request));
+                let after = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+                let after = after.unwrap_or(query.get("after"));
+                return stream::answer(visit.link.follow(&name, &run, Some(after)));
+            }
+            Route::Act(name, what) => match visit.form(request).await {
+                Ok(fields) => visit.act(&name, what, &fields).await,
+                Err(answer) => return answer,
+            },
+            Route::SignOut => return self.sign_out(visit, request).await,
+            Route::SignIn => return go("/"),
+        };
+        result.unwrap_or_else(|failure| {
+            notice::answer(status_of(&failure), &notice::failed(&failure, &visit.session, is_read))
+        })
+    }
+
+    /// Whose request it is.
+    async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
+        let (gate, cookie) = (self.0.clone(), cookie(request, client));
+        task::spawn_blocking(move || gate.who(cookie.as_deref())).await
+    }
+
+    async fn sign_in(&self, request: Request<Incoming>, client: &Client) -> Answer {
+        if request.method() != Method::POST {
+            let to = destination(Fields::read(query(&request)).get("to")).into_owned();
+            return shown(StatusCode::OK, sign_in::page(&to, None));
+        }
+        if !origin::is_ours(request.headers()) {
+            return notice::answer(StatusCode::FORBIDDEN, &notice::foreign_form());
+        }
+        let fields = match body::fields(request).await {
+            Ok(fields) => fields,
+            Err(answer) => return answer,
+        };
+        let to = destination(fields.get("to")).into_owned();
+        let (gate, from) = (self.0.clone(), client.addr);
+        let user = fields.get("user").to_owned();
+        let entered = task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
+        match entered {
+            Ok(cookie) => {
+                tracing::info!("{user} has signed in from {client}");
+                with_cookie(go(&to), &cookie, client)
+            }
+            Err(Refused::Wrong) => {
+                // The name may be a password that was typed into the wrong field.
+                tracing::warn!("a sign-in from {client} was refused: wrong name or password");
+                let wrong = "The name or the password is wrong.";
+                shown(StatusCode::UNAUTHORIZED, sign_in::page(&to, Some(wrong)))
+            }
+            Err(Refused::TooMany(wait)) => too_many(&to, wait),
+        }
+    }
+
+    async fn sign_out(&self, visit: Visit<'_>, request: Request<Incoming>) -> Answer {
+        let cookie = cookie(&request, visit.client);
+        if let Err(answer) = visit.form(request).await {
+            return answer;
+        }
+        self.0.leave(cookie.as_deref());
+        with_cookie(go("/sign-in"), "", visit.client)
+    }
+}
+
+impl Visit<'_> {
+    async fn overview(&self, query: &Fields) -> Result<Answer, Failure> {
+        let asked = overview::Asked {
+            page: query.get("page").parse().unwrap_or(1),
+            find: query.get("find").trim().chars().take(64).collect(),
+        };
+        let all = self.link.status(None).await?;
+        Ok(shown(StatusCode::OK, overview::page(all, &[], &asked, &self.session)))
+    }
+
+    async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
+        let status = self.status(name).await?;
+        let log = self.link.log(name).await?;
+        let page = trigger::page(&status, &log, &[], may(&status), &self.session);
+        Ok(shown(StatusCode::OK, page))
+    }
+
+    async fn status(&self, name: &TriggerName) -> Result<Status, Failure> {
+        let gone = || Failure::new(Kind::UnknownTrigger, format!("there is no trigger {name}"), None);
+        self.link.status(Some(name)).await?.pop().ok_or_else(gone)
+    }
+
+    async fn run(&self, name: &TriggerName, run: &RunId) -> Result<Answer, Failure> {
+        let log = self.link.log(name).await?;
+        if let Some(current) = log.current.iter().find(|current| current.run == *run) {
+            return Ok(shown(StatusCode::OK, run::going_on(name, current, &self.session)));
+        }
+        let Some(last) = log.past.iter().find(|last| last.run == *run) else {
+            return Ok(shown(StatusCode::NOT_FOUND, run::none(name, run, &self.session)));
+        };
+        let question = Question::Log {
+            name: name.clone(),
+            run: Some(Which::Id(run.clone())),
+        };
+        let said = self.link.ask(&question).await?;
+        Ok(shown(StatusCode::OK, run::ended(name, last, &said, &self.session)))
+    }
+
+    /// The fields of a form that was made here, for this session.
+    async fn form(&self, request: Request<Incoming>) -> Result<Fields, Answer> {
+        let is_ours = origin::is_ours(request.headers());
+        let fields = body::fields(request).await?;
+        if !is_ours || !self.session.made(fields.get("form")) {
+            return Err(notice::answer(StatusCode::FORBIDDEN, &notice::foreign_form()));
+        }
+        Ok(fields)
+    }
+
+    /// Ask the daemon for what a button says, and go to its run.
+    async fn act(&self, name: &TriggerName, what: &str, fields: &Fields) -> Result<Answer, Failure> {
+        let task = match (what, fields.get("to")) {
+            ("deploy", _) => Task::Update,
+            ("retry", _) => Task::Retry,
+            (_, "") => Task::Rollback { to: None },
+            (_, to) => {
+                let wrong = |why| Failure::new(Kind::BadRequest, format!("this is no release: {why}"), None);
+                Task::Rollback { to: Some(Earlier::parse(to).map_err(wrong)?) }
+            }
+        };
+        let user = self.session.user.as_deref().unwrap_or("the page");
+        let note = format!("{user} from {}", self.client);
+        let run = self.link.trigger(name, task, &note).await?;
+        Ok(go(&words::run_path(name.as_str(), &run)))
+    }
+}
+
+fn route(path: &str) -> Option<Route<'_>> {
+    let words: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let name = |name: &str| TriggerName::new(name).ok();
+    let run = |run: &str| RunId::parse(run).ok();
+    Some(match words.as_slice() {
+        [""] => Route::Overview,
+        ["sign-in"] => Route::SignIn,
+        ["sign-out"] => Route::SignOut,
+        ["triggers", trigger] => Route::Trigger(name(trigger)?),
+        ["triggers", trigger, what @ ("deploy" | "rollback" | "retry")] => Route::Act(name(trigger)?, what),
+        ["triggers", trigger, "runs", id] => Route::Run(name(trigger)?, run(id)?),
+        ["triggers", trigger, "runs", id, "events"] => Route::Events(name(trigger)?, run(id)?),
+        _ => return None,
+    })
+}
+
+fn check_method(request: &Request<Incoming>, route: &Route<'_>) -> Result<(), Answer> {
+    let allowed = match route {
+        Route::Act(..) | Route::SignOut => "POST",
+        Route::SignIn => "GET, HEAD, POST",
+        _ => "GET, HEAD",
+    };
+    if allowed.split(", ").any(|method| request.method().as_str() == method) {
+        return Ok(());
+    }
+    let answer = answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("This takes {allowed}.\n"));
+    Err(answer::with(answer, ALLOW, HeaderValue::from_static(allowed)))
+}
+
+/// What the daemon permits.
+fn may(_status: &Status) -> trigger::May {
+    trigger::May {
+        deploy: true,
+        rollback: true,
+        retry: true,
+    }
+}
+
+fn status_of(failure: &Failure) -> StatusCode {
+    match failure.kind {
+        Kind::UnknownTrigger | Kind::UnknownRun => StatusCode::NOT_FOUND,
+        Kind::NotAllowed => StatusCode::FORBIDDEN,
+        Kind::BadRequest => StatusCode::BAD_REQUEST,
+        Kind::NoDaemon | Kind::Busy | Kind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn query(request: &Request<Incoming>) -> &str {
+    request.uri().query().unwrap_or_default()
+}
+
+fn cookie(request: &Request<Incoming>, client: &Client) -> Option<String> {
+    let headers = request.headers().get_all(COOKIE).iter();
+    let headers = headers.filter_map(|header| header.to_str().ok());
+    session::cookie(headers, session::cookie_name(client.tls)).map(Into::into)
+}
+
+/// The page that somebody wanted to see before the sign-in.
+fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
+    match route {
+        Route::Act(name, _) => words::trigger_path(name.as_str()),
+        _ => request.uri().path_and_query().map_or("/", |path| path.as_str()).into(),
+    }
+}
+
+/// Where to go after the sign-in: one of our pages, whatever is asked for.
+fn destination(to: &str) -> Cow<'_, str> {
+    let path = to.split('?').next().unwrap_or_default();
+    let is_plain = to.bytes().all(|byte| byte.is_ascii_graphic());
+    match route(path) {
+        Some(Route::Overview | Route::Trigger(_) | Route::Run(..)) if is_plain => to.into(),
+        _ => "/".into(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Go to another page of ours.
+fn go(to: &str) -> Answer {
+    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
+    answer::with(answer::empty(StatusCode::SEE_OTHER), LOCATION, to)
+}
+
+fn with_cookie(answer: Answer, cookie: &str, client: &Client) -> Answer {
+    match HeaderValue::from_str(&session::set_cookie(cookie, client.tls)) {
+        Ok(value) => answer::with(answer, SET_COOKIE, value),
+        Err(_) => answer,
+    }
+}
+
+fn too_many(to: &str, wait: Duration) -> Answer {
+    let secs = wait.as_secs() + 1;
+    let wrong = format!("There were too many attempts. There is another one in {secs} seconds.");
+    let answer = shown(StatusCode::TOO_MANY_REQUESTS, sign_in::page(to, Some(&wrong)));
+    answer::with(answer, RETRY_AFTER, secs.into())
+}
+
+/// A page, and what it may do: what is from here, and nothing else.
+fn shown(status: StatusCode, page: Markup) -> Answer {
+    let mut answer = answer::html(status, page.into_string());
+    for (name, value) in [
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+             form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        // Without it a form would not say where it comes from.
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn asset_of(asset: &'static assets::Asset, path: &str) -> Answer {
+    let answer = answer::whole(StatusCode::OK, asset.content_type, asset.bytes);
+    let keep = match path {
+        "/favicon.svg" => "max-age=3600",
+        _ => "max-age=31536000, immutable",
+    };
+    answer::with(answer, CACHE_CONTROL, HeaderValue::from_static(keep))
+}

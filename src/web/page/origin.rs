@@ -1,0 +1,88 @@
+//! Where a request comes from: pages of other sites can make a browser send requests here.
+
+use hyper::{
+    HeaderMap,
+    header::{HOST, HeaderName, ORIGIN},
+};
+
+/// Whether a form was sent by a page of ours. Browsers say it in a header that no page can set, and the older ones which
+/// host's page it was; what is no browser says neither, and has no cookie of another.
+pub(super) fn is_ours(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    match (text(HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some() && host.map(str::to_lowercase) == text(HOST).map(str::to_lowercase)
+        }
+        (None, None) => true,
+    }
+}
+
+/// Whether the request is for a name of this machine's own: where nobody signs in, another name may be one of a stranger's
+/// site, whose pages would be allowed to read ours (DNS rebinding).
+pub(super) fn is_for_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    match name.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), value.parse().unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn forms_of_other_sites_are_known() {
+        for (given, expected) in [
+            (&[("host", "x:8080")][..], true),
+            (&[("host", "x:8080"), ("origin", "http://x:8080")], true),
+            (&[("host", "X.example"), ("origin", "https://x.example")], true),
+            (&[("host", "x:8080"), ("origin", "http://x:8081")], false),
+            (&[("host", "x"), ("origin", "http://x.evil.example")], false),
+            (&[("host", "x"), ("origin", "null")], false),
+            (&[("origin", "null")], false),
+            (&[("host", "x"), ("sec-fetch-site", "cross-site")], false),
+            (&[("host", "x"), ("sec-fetch-site", "same-site"), ("origin", "http://x")], false),
+            // A proxy may say another Host.
+            (&[("host", "127.0.0.1"), ("sec-fetch-site", "same-origin"), ("origin", "https://x")], true),
+        ] {
+            assert_eq!(is_ours(&headers(given)), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:80", true),
+            ("127.0.0.1:8080", true),
+            ("127.9.9.9", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("192.0.2.1", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_for_this_machine(&headers(&[("host", host)])), expected, "{host}");
+        }
+        assert!(!is_for_this_machine(&headers(&[])));
+    }
+}

@@ -1,0 +1,263 @@
+//! `/triggers/NAME`: how a trigger is, what can be done, its runs, releases and deliveries.
+
+use maud::{Markup, html};
+
+use super::{
+    arrivals::{self, Arrival},
+    frame::{Frame, token},
+    timeline::{self, Part, Parts},
+    words::{Look, commit, duration, failure, outcome, plain, run_path, time, trigger_path},
+};
+use crate::{
+    base::event::{Current, Held, Last, Past, Release, Standing, Status, short},
+    web::{daemon::Log, session::Session},
+};
+
+/// Runs that are shown; the daemon remembers more of some.
+const RUNS: usize = 50;
+/// Deliveries that are shown.
+const DELIVERIES: usize = 20;
+
+/// What the daemon permits the user of this process, for this trigger.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct May {
+    pub(super) deploy: bool,
+    pub(super) rollback: bool,
+    pub(super) retry: bool,
+}
+
+/// The page.
+pub(super) fn page(status: &Status, log: &Log, arrivals: &[Arrival], may: May, session: &Session) -> Markup {
+    let name = status.trigger.as_str();
+    let look = Look::of(status);
+    let of_this: Vec<&Arrival> = arrivals.iter().filter(|arrival| arrival.trigger == name).take(DELIVERIES).collect();
+    let content = html! {
+        nav.path aria-label="Where you are" { a href="/" { "All triggers" } }
+        div.head { h1 { (name) } (look.badge(word(status))) }
+        p.lead { (deployed(status)) }
+        (wrong(status))
+        (actions(status, may, session))
+        (runs(name, log))
+        (releases(name, &status.standing.releases, may, session))
+        @if !of_this.is_empty() {
+            h2 { "Deliveries" }
+            (arrivals::list(&of_this, false))
+        }
+    };
+    let title = format!("{name}: {}", word(status));
+    Frame { title: &title, look, session: Some(session), renews: true }.around(&content)
+}
+
+fn word(status: &Status) -> &'static str {
+    match Look::of(status) {
+        Look::Bad if status.stuck.is_some() => "stuck",
+        Look::Bad => "failing",
+        Look::Busy if status.runs.iter().any(|run| run.going_on.began.is_some()) => "running",
+        Look::Busy => "waiting",
+        Look::Warn => "not all well",
+        Look::Ok => "well",
+        Look::Nothing => "never deployed",
+    }
+}
+
+fn deployed(status: &Status) -> Markup {
+    let standing = &status.standing;
+    html! {
+        @match &standing.commit {
+            Some(id) => {
+                (commit(id)) " is deployed"
+                @if let Some(since) = standing.since { ", since " (time(since)) }
+            },
+            None if status.stuck.is_some() => "What is deployed is not known",
+            None => "Nothing is deployed",
+        }
+        @if let Some(follows) = &status.follows { " · follows " (plain(follows)) }
+    }
+}
+
+/// What is wrong, the worst first, and what to do next: the words of `gitsocket status`.
+fn wrong(status: &Status) -> Markup {
+    let name = status.trigger.as_str();
+    let standing = &status.standing;
+    html! {
+        @if let Some(stuck) = &status.stuck {
+            section.card.is-bad {
+                h2 { "Stuck since " (time(stuck.since)) }
+                p.said { "The run " a href=(run_path(name, &stuck.run)) { code { (stuck.run) } } " was given up on in the step " (stuck.step.as_str()) ": no other can start." }
+            }
+        }
+        @if let Some(failing) = &standing.failing {
+            section.card.is-bad {
+                h2 { "Failing since " (time(failing.since)) ", " (failing.times()) }
+                (failure(&failing.failure))
+                p.more { a href=(run_path(name, &failing.run)) { "What the last of them said" } }
+            }
+        }
+        @for held in &standing.held { (held_card(held)) }
+        (odd(status, standing))
+    }
+}
+
+fn held_card(held: &Held) -> Markup {
+    html! {
+        section.card.is-warn {
+            h2 { (commit(&held.commit)) " is held" }
+            p.said { "It was rolled back " (time(held.since)) ": " b { (held.kind.as_str()) ":" } " " (plain(&held.message)) }
+            p.do { b { "Next:" } " push another commit; or, to have this one tried again: Retry" }
+        }
+    }
+}
+
+fn odd(status: &Status, standing: &Standing) -> Markup {
+    html! {
+        @if standing.hooks_owed && status.runs.is_empty() {
+            section.card.is-warn {
+                h2 { "Hooks are owed" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
+                p.said { "They have not succeeded for " (commit(standing.commit.as_deref().unwrap_or("-"))) "; they run at the next trigger." }
+            }
+        }
+        @if let Some(mixed) = &standing.mixed {
+            section.card.is-warn {
+                h2 { "Files are mixed" }
+                p.said { (plain(&mixed.line())) "; the next run does it." }
+            }
+        }
+        @if let Some(refused) = &status.reload_refused {
+            section.card.is-warn aria-label="The configuration" { p.said { (plain(&refused.line())) } }
+        }
+    }
+}
+
+fn actions(status: &Status, may: May, session: &Session) -> Markup {
+    let name = status.trigger.as_str();
+    let standing = &status.standing;
+    let has_older = !standing.releases.is_empty() || standing.commit.is_some();
+    html! {
+        @if may.deploy || may.rollback || may.retry {
+            div.acts {
+                @if may.deploy { (act(name, "deploy", session, html! { button.main { "Deploy" } })) }
+                @if may.retry && let Some(held) = standing.held.first() {
+                    (act(name, "retry", session, html! { button { "Retry " code { (short(&held.commit)) } } }))
+                }
+                @if may.rollback && has_older {
+                    (act(name, "rollback", session, html! { button data-sure="Roll back to the last good one?" { "Roll back" } }))
+                }
+            }
+        } @else {
+            p.more { "The daemon permits the user of this page to look at this trigger only." }
+        }
+    }
+}
+
+fn act(name: &str, what: &str, session: &Session, button: Markup) -> Markup {
+    html! { form method="post" action={ (trigger_path(name)) "/" (what) } { (token(session)) (button) } }
+}
+
+fn runs(name: &str, log: &Log) -> Markup {
+    let whole = log.past.iter().take(RUNS).map(|last| timeline::total(&parts(&last.past))).max().unwrap_or(1);
+    html! {
+        h2 #runs { "Runs" }
+        @if log.current.is_empty() && log.past.is_empty() { p.quiet { "There was none yet." } }
+        @else {
+            ul.rows.r aria-labelledby="runs" {
+                @for run in &log.current { (going_on(name, run)) }
+                @for last in log.past.iter().take(RUNS) { (ended(name, last, whole)) }
+            }
+            @if !log.past.is_empty() { (timeline::key()) }
+        }
+    }
+}
+
+fn going_on(name: &str, Current { run, going_on }: &Current) -> Markup {
+    let (word, since) = match going_on.began {
+        Some(began) => ("running", began),
+        None => ("waiting", going_on.accepted),
+    };
+    html! {
+        li {
+            (Look::Busy.icon())
+            a.s href=(run_path(name, run)) { (time(since)) }
+            span { b.busy { (word) } " " span.s { (going_on.task.shown()) "by " (plain(&going_on.peer)) } }
+            @if let Some(secs) = going_on.overdue { span.why.warn { "overdue for " (duration(secs.saturating_mul(1000))) } }
+        }
+    }
+}
+
+fn ended(name: &str, Last { run, past }: &Last, whole: u64) -> Markup {
+    let done = &past.done;
+    let parts = parts(past);
+    html! {
+        li {
+            (Look::of_run(done).icon())
+            a.s href=(run_path(name, run)) { (time(past.began)) }
+            span {
+                b.bad[done.failure.is_some()] { (outcome(done)) } " " (commits(past))
+                @if !past.task.is_update() { span.s { " by " (past.task.word()) } }
+            }
+            span.bars { (timeline::bar(&parts, whole, "bar")) }
+            span.s.num { (duration(done.ms)) }
+            @if let Some(why) = &done.failure { span.why { (why.kind.as_str()) ": " (plain(&why.message)) } }
+        }
+    }
+}
+
+/// `1a2b3c4..5d6e7f8`, or the one commit where nothing has changed.
+pub(super) fn commits(past: &Past) -> Markup {
+    let done = &past.done;
+    html! {
+        @match (&done.old, &done.new) {
+            (Some(old), Some(new)) if old != new => code { (short(old)) ".." (short(new)) },
+            (None, Some(new)) | (_, Some(new)) => (commit(new)),
+            _ => {},
+        }
+    }
+}
+
+/// What the time of a run went into.
+pub(super) fn parts(past: &Past) -> Parts {
+    let waited = past.began.saturating_sub(past.accepted).saturating_mul(1000);
+    let mut parts = Parts::new();
+    if waited > 0 {
+        parts.push((Part::Waiting, waited));
+    }
+    parts.push((Part::All, past.done.ms));
+    parts
+}
+
+fn releases(name: &str, releases: &[Release], may: May, session: &Session) -> Markup {
+    html! {
+        @if !releases.is_empty() {
+            h2 #releases { "Releases" }
+            ul.rows.l aria-labelledby="releases" {
+                @for release in releases { (one_release(name, release, may, session)) }
+            }
+        }
+    }
+}
+
+fn one_release(name: &str, release: &Release, may: May, session: &Session) -> Markup {
+    let look = match (release.live, release.good) {
+        (true, true) => Look::Ok,
+        (_, false) => Look::Warn,
+        (false, true) => Look::Nothing,
+    };
+    html! {
+        li {
+            (look.icon())
+            code { (plain(&release.id)) }
+            span.s {
+                @if release.live { b.ok { "live" } " " }
+                @if !release.good { b.warn { "not good" } " " }
+                @if let Some(since) = release.since { (if release.live { "since " } else { "last live " }) (time(since)) }
+            }
+            span.s.num { (bytesize::ByteSize(release.bytes)) }
+            @if may.rollback && !release.live && release.good {
+                form method="post" action={ (trigger_path(name)) "/rollback" } {
+                    (token(session))
+                    input type="hidden" name="to" value=(release.id);
+                    button.small data-sure={ "Roll back to " (release.id) "?" } aria-label={ "Roll back to " (release.id) } { "Roll back" }
+                }
+            } @else { span {} }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The small pieces of all pages: icons, times, links, messages. Whatever others have named goes through here.
+//!
+//! maud escapes what it is given. Beyond that no control character and no mark that turns the direction of what follows
+//! gets into a page, and each message is isolated, so that it changes the order of nothing beside it.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use crate::base::{
+    event::{self, Done, Outcome, Status, State, short},
+    fault::{Failure, one_line},
+    name::RunId,
+};
+
+/// How something is, at a glance: a shape and a colour, never a colour alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Ok,
+    Bad,
+    Busy,
+    Warn,
+    Nothing,
+}
+
+impl Look {
+    /// Its name as a class and as a symbol.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Bad => "bad",
+            Self::Busy => "busy",
+            Self::Warn => "warn",
+            Self::Nothing => "none",
+        }
+    }
+
+    pub(super) fn icon(self) -> Markup {
+        html! { svg class={ "i " (self.name()) } aria-hidden="true" { use href={ "#" (self.name()) } {} } }
+    }
+
+    /// With its word, as beside a title.
+    pub(super) fn badge(self, word: &str) -> Markup {
+        html! { span class=(self.name()) { (self.icon()) " " (word) } }
+    }
+
+    /// How a trigger is.
+    pub(super) fn of(status: &Status) -> Self {
+        let standing = &status.standing;
+        let is_odd = standing.hooks_owed || standing.mixed.is_some() || !standing.held.is_empty();
+        match status.state {
+            State::Stuck => Self::Bad,
+            _ if standing.failing.is_some() => Self::Bad,
+            State::Running | State::RunningThenQueued | State::Waiting => Self::Busy,
+            State::Idle if is_odd => Self::Warn,
+            State::Idle if status.is_never_deployed() => Self::Nothing,
+            State::Idle => Self::Ok,
+        }
+    }
+
+    /// How a run ended.
+    pub(super) fn of_run(done: &Done) -> Self {
+        match done.outcome {
+            _ if done.failure.is_some() => Self::Bad,
+            Outcome::Failed | Outcome::RolledBack => Self::Bad,
+            _ => Self::Ok,
+        }
+    }
+}
+
+/// A text of others' on one line, isolated from what is around it.
+pub(super) fn plain(text: &str) -> Markup {
+    html! { bdi { (one_line(text)) } }
+}
+
+/// The same, no longer than `most` characters.
+pub(super) fn brief(text: &str, most: usize) -> Markup {
+    let text = one_line(text);
+    match text.char_indices().nth(most) {
+        Some((end, _)) => html! { bdi { (text[..end].trim_end()) "…" } },
+        None => html! { bdi { (text) } },
+    }
+}
+
+/// A moment. The script makes it the reader's own; without it, UTC is said.
+pub(super) fn time(secs: u64) -> Markup {
+    let iso = event::time(secs);
+    let shown = iso.get(..16).unwrap_or(&iso).replace('T', " ");
+    html! { time datetime=(iso) { (shown) " UTC" } }
+}
+
+pub(super) fn duration(ms: u64) -> String {
+    event::duration(Duration::from_millis(ms))
+}
+
+pub(super) fn commit(id: &str) -> Markup {
+    html! { code { (short(&one_line(id))) } }
+}
+
+/// How a run ended, in the words of the client.
+pub(super) fn outcome(done: &Done) -> &'static str {
+    match done.outcome {
+        Outcome::UpToDate => "up to date",
+        Outcome::Updated => "updated",
+        Outcome::Failed => "failed",
+        Outcome::RolledBack => "rolled back",
+        Outcome::Accepted => "accepted",
+        Outcome::Answered => "answered",
+    }
+}
+
+/// What failed and why, and what to do next: the words of the client.
+pub(super) fn failure(failure: &Failure) -> Markup {
+    html! {
+        p.said { b.bad { (failure.kind.as_str()) ":" } " " (plain(&failure.message)) }
+        @if let Some(help) = &failure.help {
+            p.do { b { "Next:" } " " (plain(help)) }
+        }
+    }
+}
+
+/// `s` but for one.
+pub(super) fn many(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
+/// Where a trigger's page is. A trigger's name needs no escape in a path: it consists of letters, digits, `.`, `_`, `-`.
+pub(super) fn trigger_path(name: &str) -> String {
+    format!("/triggers/{name}")
+}
+
+/// Where a run's page is.
+pub(super) fn run_path(name: &str, run: &RunId) -> String {
+    format!("/triggers/{name}/runs/{run}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_name_stays_text() {
+        for (text, expected) in [
+            ("<script>", "<bdi>&lt;script&gt;</bdi>"),
+            ("a&b\"c", "<bdi>a&amp;b&quot;c</bdi>"),
+            ("x\u{202e}y\u{1b}[31m", "<bdi>x\u{fffd}y\u{fffd}[31m</bdi>"),
+            ("two\nlines", "<bdi>two lines</bdi>"),
+        ] {
+            assert_eq!(plain(text).into_string(), expected);
+        }
+        assert_eq!(brief("äöü ß", 3).into_string(), "<bdi>äöü…</bdi>");
+        assert_eq!(brief("äöü", 3).into_string(), "<bdi>äöü</bdi>");
+    }
+
+    #[test]
+    fn times_are_said_twice() {
+        let expected = r#"<time datetime="2025-11-25T02:10:31Z">2025-11-25 02:10 UTC</time>"#;
+        assert_eq!(time(1_764_036_631).into_string(), expected);
+    }
+}

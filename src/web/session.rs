@@ -1,0 +1,240 @@
+//! Who has signed in: sessions in memory, their cookies, and the attempts that a stranger has.
+//!
+//! A session is found by the digest of its cookie, so that neither memory nor time tells a cookie. It ends after some
+//! hours, with this process, and when the password that it began with is no longer its user's.
+
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::base::mutex;
+
+pub mod attempts;
+pub mod gate;
+
+/// How many sessions there are at most; the oldest ends when another one begins. Each is of somebody with a password.
+const MAX_SESSIONS: usize = 256;
+/// How long a session lasts, whatever is done in it: a night's work.
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+/// The random bytes of a cookie and of a form's token.
+const TOKEN_BYTES: usize = 32;
+
+type Fingerprint = [u8; 32];
+
+/// The sessions of this process.
+#[derive(Debug)]
+pub struct Sessions {
+    random: SystemRandom,
+    open: Mutex<HashMap<Fingerprint, Open>>,
+    /// The token of forms where nobody signs in.
+    form: String,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    session: Session,
+    password: Fingerprint,
+    began: Instant,
+}
+
+/// One who may look and press.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The name that was signed in with; none where there are no users.
+    pub user: Option<String>,
+    /// What each of its forms carries.
+    pub form: String,
+}
+
+impl Session {
+    /// Whether a form carries this session's token.
+    pub fn made(&self, token: &str) -> bool {
+        bool::from(fingerprint(&self.form).ct_eq(&fingerprint(token)))
+    }
+}
+
+/// The kernel gives no random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel gives no random bytes")]
+pub struct NoRandom;
+
+impl Sessions {
+    /// None yet.
+    pub fn new() -> Result<Self, NoRandom> {
+        let random = SystemRandom::new();
+        Ok(Self {
+            form: token(&random)?,
+            random,
+            open: Mutex::default(),
+        })
+    }
+
+    /// What stands for a session where nobody signs in.
+    pub fn nobody(&self) -> Session {
+        Session {
+            user: None,
+            form: self.form.clone(),
+        }
+    }
+
+    /// Begin one; the result is its cookie.
+    pub fn begin(&self, user: &str, password: &str, now: Instant) -> Result<String, NoRandom> {
+        let cookie = token(&self.random)?;
+        let session = Session {
+            user: Some(user.into()),
+            form: token(&self.random)?,
+        };
+        let mut open = self.openLOCK;
+        open.retain(|_, open| !open.is_over(now));
+        while open.len() >= MAX_SESSIONS {
+            let oldest = open.iter().min_by_key(|(_, open)| open.began).map(|(key, _)| *key);
+            oldest.and_then(|key| open.remove(&key));
+        }
+        let password = fingerprint(password);
+        open.insert(
+            fingerprint(&cookie),
+            Open {
+                session,
+                password,
+                began: now,
+            },
+        );
+        Ok(cookie)
+    }
+
+    /// The session of `cookie`, if there is one and `still` says that its user has the password that it began with.
+    pub fn find(&self, cookie: &str, now: Instant, still: impl FnOnce(&str) -> Option<Fingerprint>) -> Option<Session> {
+        let key = fingerprint(cookie);
+        let found = self.open().get(&key).cloned().filter(|open| !open.is_over(now));
+        let found = found.filter(|open| {
+            let password = open.session.user.as_deref().and_then(still);
+            password.is_some_and(|password| bool::from(password.ct_eq(&open.password)))
+        });
+        if found.is_none() {
+            self.open().remove(&key);
+        }
+        found.map(|open| open.session)
+    }
+
+    /// End the session of `cookie`.
+    pub fn end(&self, cookie: &str) {
+        self.open().remove(&fingerprint(cookie));
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<Fingerprint, Open>> {
+        self.openLOCK
+    }
+}
+
+impl Open {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= LASTS
+    }
+}
+
+/// What is compared and kept instead of a secret.
+pub fn fingerprint(secret: &str) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
+    bytes
+}
+
+fn token(random: &SystemRandom) -> Result<String, NoRandom> {
+    let mut bytes = [0; TOKEN_BYTES];
+    random.fill(&mut bytes).map_err(|_| NoRandom)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The cookie's value in the `Cookie` headers of a request. Of several, as another path's or host's page may set them,
+/// the first that could be one of ours.
+pub fn cookie<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    headers
+        .flat_map(|header| header.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, value)| {
+            *key == name && value.len() == 2 * TOKEN_BYTES && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+        .map(|(_, value)| value)
+}
+
+/// The name of the cookie: over TLS one that only this host can have set, for all of its paths.
+pub fn cookie_name(tls: bool) -> &'static str {
+    if tls { "__Host-gitsocket" } else { "gitsocket" }
+}
+
+/// The `Set-Cookie` header for `value`; an empty one takes the cookie away.
+pub fn set_cookie(value: &str, tls: bool) -> String {
+    let name = cookie_name(tls);
+    let secure = if tls { "; Secure" } else { "" };
+    let age = if value.is_empty() { 0 } else { LASTS.as_secs() };
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_by_time_by_hand_and_with_its_password() {
+        let (sessions, now) = (Sessions::new().unwrap(), Instant::now());
+        let still = |_: &str| Some(fingerprint("s3cret"));
+        let begin = || sessions.begin("admin", "s3cret", now).unwrap();
+        let cookie = begin();
+        let session = sessions.find(&cookie, now, still).unwrap();
+        assert_eq!(session.user.as_deref(), Some("admin"));
+        assert!(session.made(&session.form) && !session.made("") && !session.made(&cookie));
+        assert_eq!(sessions.find("", now, still), None);
+        assert_eq!(sessions.find(&cookie.to_uppercase(), now, still), None);
+        assert_eq!(sessions.find(&cookie, now + LASTS, still), None);
+        let cookie = begin();
+        sessions.end(&cookie);
+        assert_eq!(sessions.find(&cookie, now, still), None);
+        // Neither a changed password nor a user who is gone comes back by itself.
+        for gone in [Some(fingerprint("another")), None] {
+            let cookie = begin();
+            assert_eq!(sessions.find(&cookie, now, |_| gone), None);
+            assert_eq!(sessions.find(&cookie, now, still), None);
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_than_so_many() {
+        let (sessions, now) = (Sessions::new().unwrap(), Instant::now());
+        let still = |_: &str| Some(fingerprint("s3cret"));
+        let at = |n: usize| now + Duration::from_secs(n as u64);
+        let cookies: Vec<_> = (0..MAX_SESSIONS + 2)
+            .map(|n| sessions.begin("admin", "s3cret", at(n)).unwrap())
+            .collect();
+        let lives = |n: usize| sessions.find(&cookies[n], at(n), still).is_some();
+        assert_eq!([0, 1, 2, MAX_SESSIONS + 1].map(lives), [false, false, true, true]);
+    }
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let ours = "a".repeat(64);
+        for (headers, expected) in [
+            (vec![format!("gitsocket={ours}")], true),
+            (vec![format!("a=b; gitsocket={ours};c")], true),
+            (vec!["a=b".into(), format!("gitsocket={ours}")], true),
+            (vec![format!("gitsocket=; gitsocket={ours}")], true),
+            (vec![format!("gitsocket={ours}a")], false),
+            (vec![format!("xgitsocket={ours}")], false),
+            (vec!["gitsocket".into(), ";;=;".into()], false),
+        ] {
+            let found = cookie(headers.iter().map(String::as_str), "gitsocket");
+            assert_eq!(found, expected.then_some(ours.as_str()), "{headers:?}");
+        }
+        assert_eq!(
+            set_cookie("x", true),
+            "__Host-gitsocket=x; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200; Secure"
+        );
+    }
+}

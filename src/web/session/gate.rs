@@ -1,0 +1,127 @@
+//! Who may come in: names with their passwords' files, and those who have signed in.
+//!
+//! The file of a password is read at each use. So a password that was changed, or a file that was emptied, holds at once,
+//! for those who have signed in, too. Reading blocks.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{NoRandom, Session, Sessions, attempts::Attempts, fingerprint};
+use crate::base::{name::AbsPath, secret::Secret};
+
+/// The way in.
+#[derive(Debug)]
+pub struct Gate {
+    users: BTreeMap<String, AbsPath>,
+    sessions: Sessions,
+    attempts: Attempts,
+}
+
+/// Why there is no way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The name or the password is wrong. Which of them is not said.
+    Wrong,
+    /// There were too many attempts; there is another one in a while.
+    TooMany(Duration),
+}
+
+impl Gate {
+    /// For `users`, whose passwords are in files; none: everybody is in.
+    pub fn new(users: &BTreeMap<String, PathBuf>) -> Result<Self, NoRandom> {
+        let absolute = |path: &PathBuf| AbsPath::resolve(Path::new("/"), path).ok();
+        let users = users.iter().filter_map(|(name, path)| Some((name.clone(), absolute(path)?)));
+        Ok(Self {
+            users: users.collect(),
+            sessions: Sessions::new()?,
+            attempts: Attempts::default(),
+        })
+    }
+
+    /// Whether nobody has to sign in.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Whose session a cookie is.
+    pub fn who(&self, cookie: Option<&str>) -> Option<Session> {
+        if self.is_open() {
+            return Some(self.sessions.nobody());
+        }
+        let still = |user: &str| self.password(self.users.get(user)?).map(|secret| fingerprint(secret.expose()));
+        self.sessions.find(cookie?, Instant::now(), still)
+    }
+
+    /// Sign in; the result is the cookie of the session.
+    pub fn enter(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<String, Refused> {
+        let now = Instant::now();
+        self.attempts.take(from, now).map_err(Refused::TooMany)?;
+        // All are compared, so that no time tells which names there are.
+        let mut known = false;
+        for (name, file) in &self.users {
+            let is_right = self.password(file).is_some_and(|secret| secret.is(password));
+            known |= is_right & (name == user);
+        }
+        if !known {
+            return Err(Refused::Wrong);
+        }
+        self.attempts.give_back(from);
+        self.sessions.begin(user, password, now).map_err(|err| {
+            tracing::warn!("cannot sign in {user}: {err}");
+            Refused::Wrong
+        })
+    }
+
+    /// Sign out.
+    pub fn leave(&self, cookie: Option<&str>) {
+        if let Some(cookie) = cookie {
+            self.sessions.end(cookie);
+        }
+    }
+
+    fn password(&self, file: &AbsPath) -> Option<Secret> {
+        Secret::read(file).inspect_err(|err| tracing::warn!("nobody can sign in with it: {err}")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_password_that_was_changed_ends_its_sessions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        let write = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        };
+        write("s3cret\n");
+        let gate = Gate::new(&BTreeMap::from([("admin".into(), file.clone())])).unwrap();
+        for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
+            assert_eq!(gate.enter(user, password, None), Err(Refused::Wrong), "{user} {password}");
+        }
+        let cookie = gate.enter("admin", "s3cret", None).unwrap();
+        assert!(gate.who(Some(&cookie)).is_some() && gate.who(None).is_none());
+        write("another\n");
+        assert!(gate.who(Some(&cookie)).is_none());
+        // An empty one is no password.
+        write("\n");
+        assert_eq!(gate.enter("admin", "", None), Err(Refused::Wrong));
+    }
+
+    #[test]
+    fn attempts_end() {
+        let gate = Gate::new(&BTreeMap::from([("admin".into(), "/nonexistent/password".into())])).unwrap();
+        let from = Some("192.0.2.1".parse().unwrap());
+        let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from)).take(20);
+        assert_eq!(refused.filter(|refused| *refused == Err(Refused::Wrong)).count(), 10);
+        assert_eq!(gate.enter("admin", "x", None), Err(Refused::Wrong));
+    }
+}

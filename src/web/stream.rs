@@ -1,0 +1,127 @@
+//! What a run says, as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+//!
+//! Each event has the id of its line. A browser that lost the connection says the last id that it has got, and is sent what
+//! comes after it; if that is no longer known, `again` tells it to forget what it shows. The stream ends with the run.
+
+use std::time::Duration;
+
+use async_std::future::timeout;
+use futures_lite::stream;
+use hyper::{
+    body::Bytes,
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use serde_json::json;
+
+use super::{
+    answer::{Answer, Body},
+    daemon::{Follower, Line},
+    lines,
+};
+use crate::base::event::Event;
+
+/// After so long without a line something is sent nevertheless, so that nothing between takes the connection for dead, and a
+/// browser that is gone is noticed: proxies wait for a minute.
+const QUIET: Duration = Duration::from_secs(25);
+/// A browser that lost the connection comes back after so many milliseconds.
+const RETRY_MS: u32 = 2000;
+
+struct Stream {
+    follower: Follower,
+    /// Nothing was sent yet.
+    is_new: bool,
+    is_over: bool,
+}
+
+/// What `follower` gets, as events.
+pub fn answer(follower: Follower) -> Answer {
+    let stream = Stream {
+        follower,
+        is_new: true,
+        is_over: false,
+    };
+    let lines = stream::unfold(stream, |mut stream| async {
+        let bytes = stream.next().await?;
+        Some((bytes, stream))
+    });
+    let mut answer = Answer::new(Body::lines(lines));
+    for (name, value) in [
+        (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        // nginx collects answers otherwise.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if std::mem::take(&mut self.is_new) {
+            let again = if self.follower.is_resumed() { "" } else { "event: again\ndata:\n\n" };
+            return Some(format!("retry: {RETRY_MS}\n\n{again}").into());
+        }
+        if self.is_over {
+            return None;
+        }
+        let event = match timeout(QUIET, self.follower.next()).await {
+            Err(_) => ":\n\n".into(),
+            Ok(Some(line)) => event(&line),
+            Ok(None) => {
+                self.is_over = true;
+                "event: end\ndata:\n\n".into()
+            }
+        };
+        Some(event.into())
+    }
+}
+
+/// A line as an event: JSON has no line breaks in it, so nothing in a line can be taken for another event.
+fn event(line: &Line) -> String {
+    let id = &line.id;
+    let event = &line.record.event;
+    if let Some(progress) = lines::progress(event) {
+        let data = json!({ "text": progress.text, "done": progress.done, "total": progress.total });
+        return format!("id: {id}\nevent: progress\ndata: {data}\n\n");
+    }
+    match lines::line(event) {
+        Some(line) => {
+            let is_step = !matches!(event, Event::HookLine { .. } | Event::Remote { .. });
+            let data = json!({ "class": line.class, "text": line.text, "step": is_step });
+            format!("id: {id}\ndata: {data}\n\n")
+        }
+        // It has no words, but a place.
+        None => format!("id: {id}\nevent: nothing\ndata:\n\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{
+        event::{Record, Stream},
+        name::RunId,
+    };
+
+    fn shown(of: Event) -> String {
+        event(&Line {
+            id: "0000000a-7".into(),
+            record: Arc::new(Record { run: RunId::none(), event: of }),
+        })
+    }
+
+    #[test]
+    fn a_line_is_one_event_whatever_it_says() {
+        let line = "x\n\nevent: end\ndata:\u{2028}</script>\r";
+        let said = shown(Event::HookLine { stream: Stream::Stdout, line: line.into() });
+        assert_eq!(
+            said,
+            "id: 0000000a-7\ndata: {\"class\":\"ln\",\"step\":false,\"text\":\"x  event: end data: </script> \"}\n\n"
+        );
+        let said = shown(Event::HookEnded { hook: "x".into(), status: "exit status 0".into(), success: true });
+        assert_eq!(said, "id: 0000000a-7\nevent: nothing\ndata:\n\n");
+    }
+}
