@@ -31,8 +31,14 @@ pub struct Progress {
 pub fn line(event: &Event) -> Option<Shown> {
     let class = match event {
         Event::HookStarted { .. } => "hk",
-        Event::HookLine { stream: Stream::Stdout, .. } => "ln",
-        Event::HookLine { stream: Stream::Stderr, .. } => "er",
+        Event::HookLine {
+            stream: Stream::Stdout,
+            ..
+        } => "ln",
+        Event::HookLine {
+            stream: Stream::Stderr,
+            ..
+        } => "er",
         Event::HookEnded { success: false, .. } => "no",
         Event::Warning { .. } | Event::Lagged { .. } | Event::RolledBack { .. } => "wa",
         Event::Health { good: false, .. } => "wa",
@@ -46,12 +52,23 @@ pub fn line(event: &Event) -> Option<Shown> {
         Event::HookLine { line, .. } => line.clone(),
         event => event.line()?,
     };
-    Some(Shown { class, text: one_line(&text) })
+    Some(Shown {
+        class,
+        text: one_line(&text),
+    })
 }
 
 /// How far `event` says that something is.
 pub fn progress(event: &Event) -> Option<Progress> {
-    let Event::Progress { phase, done, total, unit } = event else { return None };
+    let Event::Progress {
+        phase,
+        done,
+        total,
+        unit,
+    } = event
+    else {
+        return None;
+    };
     let (doing, unit) = match (phase, unit) {
         (Phase::Remote, _) => ("the remote prepares", ""),
         (Phase::Fetch, Unit::Bytes) => ("fetching", " bytes"),
@@ -63,7 +80,11 @@ pub fn progress(event: &Event) -> Option<Progress> {
         Some(total) => format!("{} of {}{unit}", grouped(*done), grouped(*total)),
         None => format!("{}{unit}", grouped(*done)),
     };
-    Some(Progress { text: format!("{doing}: {count}"), done: *done, total: *total })
+    Some(Progress {
+        text: format!("{doing}: {count}"),
+        done: *done,
+        total: *total,
+    })
 }
 
 /// `1,204`
@@ -92,22 +113,48 @@ mod tests {
 
     #[test]
     fn lines_are_the_words_of_the_client() {
-        let hook = |stream, line: &str| Event::HookLine { stream, line: line.into() };
+        let hook = |stream, line: &str| Event::HookLine {
+            stream,
+            line: line.into(),
+        };
         for (event, class, text) in [
             (hook(Stream::Stdout, "built"), "ln", "built"),
             (hook(Stream::Stderr, "a\u{1b}[1mb"), "er", "a\u{fffd}[1mb"),
-            (Event::Warning { message: "look".into() }, "wa", "warning: look"),
+            (
+                Event::Warning {
+                    message: "look".into(),
+                },
+                "wa",
+                "warning: look",
+            ),
             (Event::HookStarted { hook: "make".into() }, "hk", "hook make"),
             (Event::Lagged { lost: 3 }, "wa", "... 3 lines are lost"),
-            (Event::Waiting { on: "the lock".into() }, "st", "waiting for the lock"),
+            (
+                Event::Waiting {
+                    on: "the lock".into(),
+                },
+                "st",
+                "waiting for the lock",
+            ),
         ] {
-            assert_eq!(line(&event), Some(Shown { class, text: text.into() }));
+            assert_eq!(
+                line(&event),
+                Some(Shown {
+                    class,
+                    text: text.into()
+                })
+            );
         }
     }
 
     #[test]
     fn progress_is_said_in_full() {
-        let event = |total| Event::Progress { phase: Phase::Fetch, done: 1_204, total, unit: Unit::Objects };
+        let event = |total| Event::Progress {
+            phase: Phase::Fetch,
+            done: 1_204,
+            total,
+            unit: Unit::Objects,
+        };
         let text = |total| progress(&event(total)).unwrap().text;
         assert_eq!(text(Some(1_003_010)), "fetching: 1,204 of 1,003,010 objects");
         assert_eq!(text(None), "fetching: 1,204 objects");

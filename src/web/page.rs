@@ -10,8 +10,8 @@ use hyper::{
     Method, Request, StatusCode,
     body::Incoming,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
-        RETRY_AFTER, SET_COOKIE,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue, LOCATION,
+        REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
     },
 };
 use maud::Markup;
@@ -123,7 +123,10 @@ impl Pages {
             Route::Run(name, run) => visit.run(&name, &run).await,
             Route::Events(name, run) => {
                 let query = Fields::read(query(&request));
-                let after = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+                let after = request
+                    .headers()
+                    .get("last-event-id")
+                    .and_then(|id| id.to_str().ok());
                 let after = after.unwrap_or(query.get("after"));
                 return stream::answer(visit.link.follow(&name, &run, Some(after)));
             }
@@ -135,7 +138,10 @@ impl Pages {
             Route::SignIn => return go("/"),
         };
         result.unwrap_or_else(|failure| {
-            notice::answer(status_of(&failure), &notice::failed(&failure, &visit.session, is_read))
+            notice::answer(
+                status_of(&failure),
+                &notice::failed(&failure, &visit.session, is_read),
+            )
         })
     }
 
@@ -160,7 +166,8 @@ impl Pages {
         let to = destination(fields.get("to")).into_owned();
         let (gate, from) = (self.0.clone(), client.addr);
         let user = fields.get("user").to_owned();
-        let entered = task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
+        let entered =
+            task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
         match entered {
             Ok(cookie) => {
                 tracing::info!("{user} has signed in from {client}");
@@ -193,7 +200,10 @@ impl Visit<'_> {
             find: query.get("find").trim().chars().take(64).collect(),
         };
         let all = self.link.status(None).await?;
-        Ok(shown(StatusCode::OK, overview::page(all, &[], &asked, &self.session)))
+        Ok(shown(
+            StatusCode::OK,
+            overview::page(all, &[], &asked, &self.session),
+        ))
     }
 
     async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
@@ -221,7 +231,10 @@ impl Visit<'_> {
             run: Some(Which::Id(run.clone())),
         };
         let said = self.link.ask(&question).await?;
-        Ok(shown(StatusCode::OK, run::ended(name, last, &said, &self.session)))
+        Ok(shown(
+            StatusCode::OK,
+            run::ended(name, last, &said, &self.session),
+        ))
     }
 
     /// The fields of a form that was made here, for this session.
@@ -242,7 +255,9 @@ impl Visit<'_> {
             (_, "") => Task::Rollback { to: None },
             (_, to) => {
                 let wrong = |why| Failure::new(Kind::BadRequest, format!("this is no release: {why}"), None);
-                Task::Rollback { to: Some(Earlier::parse(to).map_err(wrong)?) }
+                Task::Rollback {
+                    to: Some(Earlier::parse(to).map_err(wrong)?),
+                }
             }
         };
         let user = self.session.user.as_deref().unwrap_or("the page");
@@ -274,7 +289,10 @@ fn check_method(request: &Request<Incoming>, route: &Route<'_>) -> Result<(), An
         Route::SignIn => "GET, HEAD, POST",
         _ => "GET, HEAD",
     };
-    if allowed.split(", ").any(|method| request.method().as_str() == method) {
+    if allowed
+        .split(", ")
+        .any(|method| request.method().as_str() == method)
+    {
         return Ok(());
     }
     let answer = answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("This takes {allowed}.\n"));
@@ -314,7 +332,11 @@ fn cookie(request: &Request<Incoming>, client: &Client) -> Option<String> {
 fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
     match route {
         Route::Act(name, _) => words::trigger_path(name.as_str()),
-        _ => request.uri().path_and_query().map_or("/", |path| path.as_str()).into(),
+        _ => request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .into(),
     }
 }
 
@@ -363,8 +385,14 @@ fn shown(status: StatusCode, page: Markup) -> Answer {
         ),
         // Without it a form would not say where it comes from.
         (REFERRER_POLICY, "same-origin"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
     ] {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }

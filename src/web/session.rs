@@ -92,10 +92,13 @@ impl Sessions {
             user: Some(user.into()),
             form: token(&self.random)?,
         };
-        let mut open = self.openLOCK;
+        let mut open = mutex::lock(&self.open);
         open.retain(|_, open| !open.is_over(now));
         while open.len() >= MAX_SESSIONS {
-            let oldest = open.iter().min_by_key(|(_, open)| open.began).map(|(key, _)| *key);
+            let oldest = open
+                .iter()
+                .min_by_key(|(_, open)| open.began)
+                .map(|(key, _)| *key);
             oldest.and_then(|key| open.remove(&key));
         }
         let password = fingerprint(password);
@@ -111,7 +114,12 @@ impl Sessions {
     }
 
     /// The session of `cookie`, if there is one and `still` says that its user has the password that it began with.
-    pub fn find(&self, cookie: &str, now: Instant, still: impl FnOnce(&str) -> Option<Fingerprint>) -> Option<Session> {
+    pub fn find(
+        &self,
+        cookie: &str,
+        now: Instant,
+        still: impl FnOnce(&str) -> Option<Fingerprint>,
+    ) -> Option<Session> {
         let key = fingerprint(cookie);
         let found = self.open().get(&key).cloned().filter(|open| !open.is_over(now));
         let found = found.filter(|open| {
@@ -130,7 +138,7 @@ impl Sessions {
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, HashMap<Fingerprint, Open>> {
-        self.openLOCK
+        mutex::lock(&self.open)
     }
 }
 
@@ -160,7 +168,9 @@ pub fn cookie<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<
         .flat_map(|header| header.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(key, value)| {
-            *key == name && value.len() == 2 * TOKEN_BYTES && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+            *key == name
+                && value.len() == 2 * TOKEN_BYTES
+                && value.bytes().all(|byte| byte.is_ascii_hexdigit())
         })
         .map(|(_, value)| value)
 }

@@ -59,7 +59,11 @@ pub fn answer(follower: Follower) -> Answer {
 impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.is_new) {
-            let again = if self.follower.is_resumed() { "" } else { "event: again\ndata:\n\n" };
+            let again = if self.follower.is_resumed() {
+                ""
+            } else {
+                "event: again\ndata:\n\n"
+            };
             return Some(format!("retry: {RETRY_MS}\n\n{again}").into());
         }
         if self.is_over {
@@ -109,19 +113,29 @@ mod tests {
     fn shown(of: Event) -> String {
         event(&Line {
             id: "0000000a-7".into(),
-            record: Arc::new(Record { run: RunId::none(), event: of }),
+            record: Arc::new(Record {
+                run: RunId::none(),
+                event: of,
+            }),
         })
     }
 
     #[test]
     fn a_line_is_one_event_whatever_it_says() {
         let line = "x\n\nevent: end\ndata:\u{2028}</script>\r";
-        let said = shown(Event::HookLine { stream: Stream::Stdout, line: line.into() });
+        let said = shown(Event::HookLine {
+            stream: Stream::Stdout,
+            line: line.into(),
+        });
         assert_eq!(
             said,
             "id: 0000000a-7\ndata: {\"class\":\"ln\",\"step\":false,\"text\":\"x  event: end data: </script> \"}\n\n"
         );
-        let said = shown(Event::HookEnded { hook: "x".into(), status: "exit status 0".into(), success: true });
+        let said = shown(Event::HookEnded {
+            hook: "x".into(),
+            status: "exit status 0".into(),
+            success: true,
+        });
         assert_eq!(said, "id: 0000000a-7\nevent: nothing\ndata:\n\n");
     }
 }

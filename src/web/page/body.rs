@@ -16,10 +16,21 @@ const MAX_FORM: usize = 8 * 1024;
 
 /// The fields of a form; or what its sender is answered.
 pub(super) async fn fields(request: Request<Incoming>) -> Result<Fields, Answer> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
-    if !content_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(notice::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &notice::no_form()));
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let content_type = content_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    if !content_type
+        .trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    {
+        return Err(notice::answer(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &notice::no_form(),
+        ));
     }
     let mut body = request.into_body();
     if body.size_hint().lower() > MAX_FORM as u64 {

@@ -36,7 +36,14 @@ mod tests {
     #[test]
     fn fields() {
         let fields = Fields::read("a=1&b=x+y%26%3d&&c&a=2&%C3%A4=%ff&d==");
-        for (name, value) in [("a", "1"), ("b", "x y&="), ("c", ""), ("ä", "\u{fffd}"), ("d", "="), ("e", "")] {
+        for (name, value) in [
+            ("a", "1"),
+            ("b", "x y&="),
+            ("c", ""),
+            ("ä", "\u{fffd}"),
+            ("d", "="),
+            ("e", ""),
+        ] {
             assert_eq!(fields.get(name), value, "{name}");
         }
     }

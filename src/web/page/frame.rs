@@ -47,8 +47,12 @@ impl Frame<'_> {
     }
 
     fn who(&self) -> Markup {
-        let Some(session) = self.session else { return html! {} };
-        let Some(user) = &session.user else { return html! {} };
+        let Some(session) = self.session else {
+            return html! {};
+        };
+        let Some(user) = &session.user else {
+            return html! {};
+        };
         html! {
             div.who {
                 span.quiet.name { "signed in as " bdi { (user) } }
@@ -58,7 +62,9 @@ impl Frame<'_> {
     }
 
     fn foot(&self) -> Markup {
-        let Some(session) = self.session else { return html! {} };
+        let Some(session) = self.session else {
+            return html! {};
+        };
         let who = match session.user {
             Some(_) => "Everybody who signs in here",
             None => "Everybody who opens this page",

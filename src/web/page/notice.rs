@@ -25,11 +25,20 @@ fn notice(title: &str, what: &Markup, next: &Markup) -> Markup {
             p.do { b { "Next:" } " " (next) }
         }
     };
-    Frame { title, look: Look::Warn, session: None, renews: false }.around(&content)
+    Frame {
+        title,
+        look: Look::Warn,
+        session: None,
+        renews: false,
+    }
+    .around(&content)
 }
 
 pub(super) fn nothing_here() -> Markup {
-    let (what, next) = (html! { "There is no such page." }, html! { "begin with " a href="/" { "all triggers" } });
+    let (what, next) = (
+        html! { "There is no such page." },
+        html! { "begin with " a href="/" { "all triggers" } },
+    );
     notice("Nothing here", &what, &next)
 }
 
@@ -46,7 +55,10 @@ pub(super) fn foreign_form() -> Markup {
 }
 
 pub(super) fn no_form() -> Markup {
-    let (what, next) = (html! { "This is not a form of these pages." }, html! { "begin with " a href="/" { "all triggers" } });
+    let (what, next) = (
+        html! { "This is not a form of these pages." },
+        html! { "begin with " a href="/" { "all triggers" } },
+    );
     notice("Not done", &what, &next)
 }
 
@@ -66,5 +78,11 @@ pub(super) fn failed(why: &Failure, session: &Session, is_read: bool) -> Markup 
     };
     // It is asked for again: the daemon may be back.
     let renews = is_read && matches!(why.kind, Kind::NoDaemon | Kind::Timeout | Kind::Unreachable);
-    Frame { title, look: Look::Bad, session: Some(session), renews }.around(&content)
+    Frame {
+        title,
+        look: Look::Bad,
+        session: Some(session),
+        renews,
+    }
+    .around(&content)
 }

@@ -29,7 +29,10 @@ pub(super) fn is_for_this_machine(headers: &HeaderMap) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let name = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
     match name.parse::<std::net::IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => name.eq_ignore_ascii_case("localhost"),
@@ -58,9 +61,23 @@ mod tests {
             (&[("host", "x"), ("origin", "null")], false),
             (&[("origin", "null")], false),
             (&[("host", "x"), ("sec-fetch-site", "cross-site")], false),
-            (&[("host", "x"), ("sec-fetch-site", "same-site"), ("origin", "http://x")], false),
+            (
+                &[
+                    ("host", "x"),
+                    ("sec-fetch-site", "same-site"),
+                    ("origin", "http://x"),
+                ],
+                false,
+            ),
             // A proxy may say another Host.
-            (&[("host", "127.0.0.1"), ("sec-fetch-site", "same-origin"), ("origin", "https://x")], true),
+            (
+                &[
+                    ("host", "127.0.0.1"),
+                    ("sec-fetch-site", "same-origin"),
+                    ("origin", "https://x"),
+                ],
+                true,
+            ),
         ] {
             assert_eq!(is_ours(&headers(given)), expected, "{given:?}");
         }
@@ -81,7 +98,11 @@ mod tests {
             ("127.0.0.1.evil.example", false),
             ("", false),
         ] {
-            assert_eq!(is_for_this_machine(&headers(&[("host", host)])), expected, "{host}");
+            assert_eq!(
+                is_for_this_machine(&headers(&[("host", host)])),
+                expected,
+                "{host}"
+            );
         }
         assert!(!is_for_this_machine(&headers(&[])));
     }

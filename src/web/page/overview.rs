@@ -89,7 +89,13 @@ pub(super) fn page(all: Vec<Status>, arrivals: &[Arrival], asked: &Asked, sessio
         failing => format!("{failing} failing"),
     };
     let look = if failing > 0 { Look::Bad } else { Look::Ok };
-    Frame { title: &title, look, session: Some(session), renews: true }.around(&content)
+    Frame {
+        title: &title,
+        look,
+        session: Some(session),
+        renews: true,
+    }
+    .around(&content)
 }
 
 /// The failing ones first, what failed last before what has been failing for long; the others by name.
@@ -104,7 +110,11 @@ fn sorted(all: Vec<Status>, find: &str) -> Vec<(Group, Status)> {
         let since = status.stuck.as_ref().map(|stuck| stuck.since);
         let since = since.or(status.standing.failing.as_ref().map(|failing| failing.since));
         let since = since.filter(|_| *group == Group::Failing);
-        (*group, std::cmp::Reverse(since), status.trigger.as_str().to_owned())
+        (
+            *group,
+            std::cmp::Reverse(since),
+            status.trigger.as_str().to_owned(),
+        )
     });
     found
 }
@@ -140,8 +150,14 @@ fn search(find: &str) -> Markup {
 }
 
 fn group(group: &[(Group, Status)]) -> Markup {
-    let Some((kind, _)) = group.first() else { return html! {} };
-    let (full, rows) = group.split_at(if *kind == Group::Failing { IN_FULL.min(group.len()) } else { 0 });
+    let Some((kind, _)) = group.first() else {
+        return html! {};
+    };
+    let (full, rows) = group.split_at(if *kind == Group::Failing {
+        IN_FULL.min(group.len())
+    } else {
+        0
+    });
     html! {
         h2.quiet { (kind.title()) }
         @if !full.is_empty() { ul.cards { @for (_, status) in full { (card(status)) } } }
@@ -234,7 +250,10 @@ fn last(status: &Status) -> Markup {
 fn turn(page: usize, pages: usize, find: &str) -> Markup {
     let find: String = match find {
         "" => String::new(),
-        find => format!("&find={}", percent_encoding::utf8_percent_encode(find, percent_encoding::NON_ALPHANUMERIC)),
+        find => format!(
+            "&find={}",
+            percent_encoding::utf8_percent_encode(find, percent_encoding::NON_ALPHANUMERIC)
+        ),
     };
     html! {
         nav.pages aria-label="Pages" {
@@ -246,7 +265,11 @@ fn turn(page: usize, pages: usize, find: &str) -> Markup {
 }
 
 fn refusals(all: &[Arrival]) -> Markup {
-    let refused: Vec<&Arrival> = all.iter().filter(|arrival| arrival.is_refused()).take(REFUSED).collect();
+    let refused: Vec<&Arrival> = all
+        .iter()
+        .filter(|arrival| arrival.is_refused())
+        .take(REFUSED)
+        .collect();
     html! {
         @if !refused.is_empty() {
             h2.quiet { "Refused deliveries" }

@@ -20,7 +20,12 @@ use crate::{
 const MAX_LINES: usize = 2 << 20;
 
 /// A run that has ended.
-pub(super) fn ended(name: &TriggerName, Last { run, past }: &Last, said: &[Record], session: &Session) -> Markup {
+pub(super) fn ended(
+    name: &TriggerName,
+    Last { run, past }: &Last,
+    said: &[Record],
+    session: &Session,
+) -> Markup {
     let done = &past.done;
     let look = Look::of_run(done);
     let parts = parts(past);
@@ -40,12 +45,22 @@ pub(super) fn ended(name: &TriggerName, Last { run, past }: &Last, said: &[Recor
         ol.log tabindex="0" aria-labelledby="said" { (all(said)) }
     };
     let title = format!("{}: {name}", outcome(done));
-    Frame { title: &title, look, session: Some(session), renews: false }.around(&content)
+    Frame {
+        title: &title,
+        look,
+        session: Some(session),
+        renews: false,
+    }
+    .around(&content)
 }
 
 /// A run that goes on or waits. Its lines come as events.
 pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, session: &Session) -> Markup {
-    let word = if going_on.began.is_some() { "running" } else { "waiting" };
+    let word = if going_on.began.is_some() {
+        "running"
+    } else {
+        "waiting"
+    };
     let content = html! {
         (path(name))
         div.head { h1 { "Run " code { (run) } } (Look::Busy.badge(word)) }
@@ -67,7 +82,13 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
         ol.log #log tabindex="0" aria-labelledby="said" data-events={ (run_path(name.as_str(), run)) "/events" } {}
     };
     let title = format!("{word}: {name}");
-    Frame { title: &title, look: Look::Busy, session: Some(session), renews: false }.around(&content)
+    Frame {
+        title: &title,
+        look: Look::Busy,
+        session: Some(session),
+        renews: false,
+    }
+    .around(&content)
 }
 
 /// There is no such run, or not any more.
@@ -80,7 +101,13 @@ pub(super) fn none(name: &TriggerName, run: &RunId, session: &Session) -> Markup
             p.do { b { "Next:" } " see the runs of " a href=(trigger_path(name.as_str())) { (name) } }
         }
     };
-    Frame { title: "no such run", look: Look::Warn, session: Some(session), renews: false }.around(&content)
+    Frame {
+        title: "no such run",
+        look: Look::Warn,
+        session: Some(session),
+        renews: false,
+    }
+    .around(&content)
 }
 
 fn path(name: &TriggerName) -> Markup {

@@ -18,5 +18,11 @@ pub(super) fn page(to: &str, wrong: Option<&str>) -> Markup {
             button.main { "Sign in" }
         }
     };
-    Frame { title: "Sign in", look: Look::Nothing, session: None, renews: false }.around(&content)
+    Frame {
+        title: "Sign in",
+        look: Look::Nothing,
+        session: None,
+        renews: false,
+    }
+    .around(&content)
 }

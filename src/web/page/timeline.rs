@@ -18,7 +18,14 @@ pub(super) enum Part {
 }
 
 impl Part {
-    const NAMED: [Self; 6] = [Self::Waiting, Self::Fetch, Self::Files, Self::Build, Self::Hooks, Self::Health];
+    const NAMED: [Self; 6] = [
+        Self::Waiting,
+        Self::Fetch,
+        Self::Files,
+        Self::Build,
+        Self::Hooks,
+        Self::Health,
+    ];
 
     fn class(self) -> &'static str {
         match self {

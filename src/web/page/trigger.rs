@@ -30,7 +30,11 @@ pub(super) struct May {
 pub(super) fn page(status: &Status, log: &Log, arrivals: &[Arrival], may: May, session: &Session) -> Markup {
     let name = status.trigger.as_str();
     let look = Look::of(status);
-    let of_this: Vec<&Arrival> = arrivals.iter().filter(|arrival| arrival.trigger == name).take(DELIVERIES).collect();
+    let of_this: Vec<&Arrival> = arrivals
+        .iter()
+        .filter(|arrival| arrival.trigger == name)
+        .take(DELIVERIES)
+        .collect();
     let content = html! {
         nav.path aria-label="Where you are" { a href="/" { "All triggers" } }
         div.head { h1 { (name) } (look.badge(word(status))) }
@@ -45,7 +49,13 @@ pub(super) fn page(status: &Status, log: &Log, arrivals: &[Arrival], may: May, s
         }
     };
     let title = format!("{name}: {}", word(status));
-    Frame { title: &title, look, session: Some(session), renews: true }.around(&content)
+    Frame {
+        title: &title,
+        look,
+        session: Some(session),
+        renews: true,
+    }
+    .around(&content)
 }
 
 fn word(status: &Status) -> &'static str {
@@ -154,7 +164,13 @@ fn act(name: &str, what: &str, session: &Session, button: Markup) -> Markup {
 }
 
 fn runs(name: &str, log: &Log) -> Markup {
-    let whole = log.past.iter().take(RUNS).map(|last| timeline::total(&parts(&last.past))).max().unwrap_or(1);
+    let whole = log
+        .past
+        .iter()
+        .take(RUNS)
+        .map(|last| timeline::total(&parts(&last.past)))
+        .max()
+        .unwrap_or(1);
     html! {
         h2 #runs { "Runs" }
         @if log.current.is_empty() && log.past.is_empty() { p.quiet { "There was none yet." } }

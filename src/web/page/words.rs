@@ -8,7 +8,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::base::{
-    event::{self, Done, Outcome, Status, State, short},
+    event::{self, Done, Outcome, State, Status, short},
     fault::{Failure, one_line},
     name::RunId,
 };

@@ -135,7 +135,9 @@ mod tests {
         let (attempts, now) = (Attempts::default(), Instant::now());
         let at = |n: u32| now + n * ALL.1 / 100;
         for n in 0..MAX_ADDRESSES as u32 {
-            mutex::lock(&attempts.0).each.insert(IpAddr::V4(n.into()), Spent(Some(at(n))));
+            mutex::lock(&attempts.0)
+                .each
+                .insert(IpAddr::V4(n.into()), Spent(Some(at(n))));
         }
         attempts.take(address("192.0.2.1"), now).unwrap();
         assert_eq!(mutex::lock(&attempts.0).each.len(), MAX_ADDRESSES);

@@ -34,7 +34,9 @@ impl Gate {
     /// For `users`, whose passwords are in files; none: everybody is in.
     pub fn new(users: &BTreeMap<String, PathBuf>) -> Result<Self, NoRandom> {
         let absolute = |path: &PathBuf| AbsPath::resolve(Path::new("/"), path).ok();
-        let users = users.iter().filter_map(|(name, path)| Some((name.clone(), absolute(path)?)));
+        let users = users
+            .iter()
+            .filter_map(|(name, path)| Some((name.clone(), absolute(path)?)));
         Ok(Self {
             users: users.collect(),
             sessions: Sessions::new()?,
@@ -52,7 +54,10 @@ impl Gate {
         if self.is_open() {
             return Some(self.sessions.nobody());
         }
-        let still = |user: &str| self.password(self.users.get(user)?).map(|secret| fingerprint(secret.expose()));
+        let still = |user: &str| {
+            self.password(self.users.get(user)?)
+                .map(|secret| fingerprint(secret.expose()))
+        };
         self.sessions.find(cookie?, Instant::now(), still)
     }
 
@@ -84,7 +89,9 @@ impl Gate {
     }
 
     fn password(&self, file: &AbsPath) -> Option<Secret> {
-        Secret::read(file).inspect_err(|err| tracing::warn!("nobody can sign in with it: {err}")).ok()
+        Secret::read(file)
+            .inspect_err(|err| tracing::warn!("nobody can sign in with it: {err}"))
+            .ok()
     }
 }
 
@@ -105,7 +112,11 @@ mod tests {
         write("s3cret\n");
         let gate = Gate::new(&BTreeMap::from([("admin".into(), file.clone())])).unwrap();
         for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
-            assert_eq!(gate.enter(user, password, None), Err(Refused::Wrong), "{user} {password}");
+            assert_eq!(
+                gate.enter(user, password, None),
+                Err(Refused::Wrong),
+                "{user} {password}"
+            );
         }
         let cookie = gate.enter("admin", "s3cret", None).unwrap();
         assert!(gate.who(Some(&cookie)).is_some() && gate.who(None).is_none());
@@ -118,10 +129,17 @@ mod tests {
 
     #[test]
     fn attempts_end() {
-        let gate = Gate::new(&BTreeMap::from([("admin".into(), "/nonexistent/password".into())])).unwrap();
+        let gate = Gate::new(&BTreeMap::from([(
+            "admin".into(),
+            "/nonexistent/password".into(),
+        )]))
+        .unwrap();
         let from = Some("192.0.2.1".parse().unwrap());
         let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from)).take(20);
-        assert_eq!(refused.filter(|refused| *refused == Err(Refused::Wrong)).count(), 10);
+        assert_eq!(
+            refused.filter(|refused| *refused == Err(Refused::Wrong)).count(),
+            10
+        );
         assert_eq!(gate.enter("admin", "x", None), Err(Refused::Wrong));
     }
 }
