@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use async_std::task;
+use async_std::{future::timeout, task};
 use hyper::{
     Method, Request, StatusCode,
     body::Incoming,
@@ -20,20 +20,17 @@ use super::{
     answer::{self, Answer},
     client::Client,
     config,
-    daemon::Link,
+    daemon::{Line, Link, PATIENCE},
     session::{
         self, NoRandom, Session,
         gate::{Gate, Refused},
     },
     stream,
 };
-use crate::{
-    base::{
-        event::{Status, Task},
-        fault::{Failure, Kind},
-        name::{Earlier, RunId, TriggerName},
-    },
-    daemon::wire::{Request as Question, Which},
+use crate::base::{
+    event::{Status, Task},
+    fault::{Failure, Kind},
+    name::{Earlier, RunId, TriggerName},
 };
 
 mod arrivals;
@@ -226,15 +223,27 @@ impl Visit<'_> {
         let Some(last) = log.past.iter().find(|last| last.run == *run) else {
             return Ok(shown(StatusCode::NOT_FOUND, run::none(name, run, &self.session)));
         };
-        let question = Question::Log {
-            name: name.clone(),
-            run: Some(Which::Id(run.clone())),
-        };
-        let said = self.link.ask(&question).await?;
+        let said = self.said(name, run).await?;
         Ok(shown(
             StatusCode::OK,
             run::ended(name, last, &said, &self.session),
         ))
+    }
+
+    /// What a run that has ended said.
+    async fn said(&self, name: &TriggerName, run: &RunId) -> Result<Vec<Line>, Failure> {
+        let mut follower = self.link.follow(name, run, None);
+        let all = async {
+            let mut said = Vec::new();
+            while let Some(line) = follower.next().await {
+                said.push(line);
+            }
+            said
+        };
+        timeout(PATIENCE, all).await.map_err(|_| {
+            let late = format!("the daemon has not said within {PATIENCE:?} what the run {run} said");
+            Failure::new(Kind::Timeout, late, Some("try again"))
+        })
     }
 
     /// The fields of a form that was made here, for this session.

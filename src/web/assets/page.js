@@ -20,7 +20,8 @@ function tellTimes(root) {
     const seconds = (now - then) / 1000;
     const clock = then.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     const day = then.toLocaleDateString([], { day: "numeric", month: "short", year: seconds > 2e7 ? "numeric" : undefined });
-    time.textContent = seconds < 86400 ? `${ago(seconds)} (${clock})` : `${ago(seconds)} (${day}, ${clock})`;
+    if (time.closest(".t")) time.textContent = ago(seconds);
+    else time.textContent = seconds < 86400 ? `${ago(seconds)} (${clock})` : `${ago(seconds)} (${day}, ${clock})`;
     time.title = then.toLocaleString([], { dateStyle: "full", timeStyle: "long" });
   }
 }
@@ -125,7 +126,8 @@ function follow(log) {
       if (total) { bar.max = total; bar.value = done; } else { bar.removeAttribute("value"); }
     });
     source.addEventListener("again", () => { later = []; log.replaceChildren(); });
-    source.addEventListener("end", () => { source.close(); draw(); location.reload(); });
+    // How it ended is the daemon's to say; it has a moment to note it down.
+    source.addEventListener("end", () => { source.close(); draw(); setTimeout(() => location.reload(), 300); });
     source.onerror = () => {
       state.textContent = "The connection is lost; it is tried again.";
       if (source.readyState !== EventSource.CLOSED) return;

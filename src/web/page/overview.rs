@@ -226,9 +226,9 @@ fn deployed(status: &Status) -> Markup {
         @match &status.standing.commit {
             Some(id) => (commit(id)),
             None if status.stuck.is_some() => "not known",
-            None => "nothing deployed",
+            None => "nothing deployed yet",
         }
-        @if let Some(follows) = &status.follows { " of " (brief(follows, 40)) }
+        @if status.standing.commit.is_some() && let Some(follows) = &status.follows { " of " (brief(follows, 40)) }
     }
 }
 

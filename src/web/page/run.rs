@@ -1,6 +1,6 @@
 //! `/triggers/NAME/runs/ID`: what a run said, or says.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{
     frame::Frame,
@@ -10,20 +10,17 @@ use super::{
 };
 use crate::{
     base::{
-        event::{Current, Last, Record},
+        event::{Current, Last},
         name::{RunId, TriggerName},
     },
-    web::{lines, session::Session},
+    web::{daemon::Line, lines, session::Session},
 };
-
-/// The lines of a page, in bytes of HTML; of more, the last ones are shown.
-const MAX_LINES: usize = 2 << 20;
 
 /// A run that has ended.
 pub(super) fn ended(
     name: &TriggerName,
     Last { run, past }: &Last,
-    said: &[Record],
+    said: &[Line],
     session: &Session,
 ) -> Markup {
     let done = &past.done;
@@ -118,19 +115,6 @@ fn path(name: &TriggerName) -> Markup {
     }
 }
 
-fn all(said: &[Record]) -> Markup {
-    let lines: Vec<String> = said
-        .iter()
-        .filter_map(|record| Some(lines::line(&record.event)?.html().into_string()))
-        .collect();
-    let mut bytes = 0;
-    let fit = lines.iter().rev().take_while(|line| {
-        bytes += line.len();
-        bytes <= MAX_LINES
-    });
-    let from = lines.len() - fit.count();
-    html! {
-        @if from > 0 { li.wa { "... " (from) " lines before these are not shown; all of them: gitsocket log NAME RUN" } }
-        @for line in &lines[from..] { (PreEscaped(line)) }
-    }
+fn all(said: &[Line]) -> Markup {
+    html! { @for line in said { @if let Some(line) = lines::line(&line.record.event) { (line.html()) } } }
 }

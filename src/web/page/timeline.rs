@@ -82,9 +82,10 @@ fn words(parts: &Parts) -> String {
     words.join(", ")
 }
 
-/// What the colours mean.
-pub(super) fn key() -> Markup {
-    html! { p.key.more aria-hidden="true" { @for part in Part::NAMED { span { (patch(part)) (part.word()) } } } }
+/// What the colours of these bars mean.
+pub(super) fn key(bars: &[Parts]) -> Markup {
+    let has = |part: &Part| bars.iter().flatten().any(|(of, _)| of == part);
+    html! { p.key.more aria-hidden="true" { @for part in Part::NAMED.iter().filter(|part| has(part)) { span { (patch(*part)) (part.word()) } } } }
 }
 
 /// What the colours mean, and how long each took.

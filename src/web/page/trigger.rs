@@ -164,22 +164,17 @@ fn act(name: &str, what: &str, session: &Session, button: Markup) -> Markup {
 }
 
 fn runs(name: &str, log: &Log) -> Markup {
-    let whole = log
-        .past
-        .iter()
-        .take(RUNS)
-        .map(|last| timeline::total(&parts(&last.past)))
-        .max()
-        .unwrap_or(1);
+    let bars: Vec<Parts> = log.past.iter().take(RUNS).map(|last| parts(&last.past)).collect();
+    let whole = bars.iter().map(timeline::total).max().unwrap_or(1);
     html! {
         h2 #runs { "Runs" }
         @if log.current.is_empty() && log.past.is_empty() { p.quiet { "There was none yet." } }
         @else {
             ul.rows.r aria-labelledby="runs" {
                 @for run in &log.current { (going_on(name, run)) }
-                @for last in log.past.iter().take(RUNS) { (ended(name, last, whole)) }
+                @for (last, bar) in log.past.iter().zip(&bars) { (ended(name, last, bar, whole)) }
             }
-            @if !log.past.is_empty() { (timeline::key()) }
+            (timeline::key(&bars))
         }
     }
 }
@@ -199,9 +194,8 @@ fn going_on(name: &str, Current { run, going_on }: &Current) -> Markup {
     }
 }
 
-fn ended(name: &str, Last { run, past }: &Last, whole: u64) -> Markup {
+fn ended(name: &str, Last { run, past }: &Last, bar: &Parts, whole: u64) -> Markup {
     let done = &past.done;
-    let parts = parts(past);
     html! {
         li {
             (Look::of_run(done).icon())
@@ -210,7 +204,7 @@ fn ended(name: &str, Last { run, past }: &Last, whole: u64) -> Markup {
                 b.bad[done.failure.is_some()] { (outcome(done)) } " " (commits(past))
                 @if !past.task.is_update() { span.s { " by " (past.task.word()) } }
             }
-            span.bars { (timeline::bar(&parts, whole, "bar")) }
+            span.bars { (timeline::bar(bar, whole, "bar")) }
             span.s.num { (duration(done.ms)) }
             @if let Some(why) = &done.failure { span.why { (why.kind.as_str()) ": " (plain(&why.message)) } }
         }
