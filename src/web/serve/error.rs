@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    base::fault::{Blame, Kind},
+    base::{
+        fault::{Blame, Kind},
+        secret,
+    },
     daemon::listen,
     web::session::NoRandom,
 };
@@ -52,6 +55,10 @@ pub enum Error {
     #[error("cannot make sessions: {0}")]
     #[diagnostic(help("see whether getrandom(2) is permitted here"))]
     Random(#[from] NoRandom),
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(secret::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
