@@ -28,7 +28,7 @@ use super::{
     stream,
 };
 use crate::base::{
-    event::{Status, Task},
+    event::{May, Status, Task},
     fault::{Failure, Kind},
     name::{Earlier, RunId, TriggerName},
 };
@@ -309,11 +309,11 @@ fn check_method(request: &Request<Incoming>, route: &Route<'_>) -> Result<(), An
 }
 
 /// What the daemon permits.
-fn may(_status: &Status) -> trigger::May {
+fn may(status: &Status) -> trigger::May {
     trigger::May {
-        deploy: true,
-        rollback: true,
-        retry: true,
+        deploy: status.may.contains(&May::Trigger),
+        rollback: status.may.contains(&May::Rollback),
+        retry: status.may.contains(&May::Retry),
     }
 }
 

@@ -42,6 +42,7 @@ mod neighbours;
 mod once;
 mod outside;
 mod overdue;
+mod pages;
 mod planted;
 mod processes;
 mod project;

@@ -99,6 +99,16 @@ pub struct Took {
     pub fetched_bytes: u64,
 }
 
+impl Took {
+    /// The milliseconds of each step, by its word.
+    pub fn phases_ms(&self) -> impl Iterator<Item = (String, u64)> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.steps
+            .iter()
+            .map(move |(step, time)| (step.as_str().into(), ms(*time)))
+    }
+}
+
 /// The numbers of the daemon itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
@@ -251,6 +261,7 @@ mod tests {
                 accepted: ended,
                 began: ended,
                 ended,
+                phases_ms: Default::default(),
                 done: Done {
                     failure: (!is_good).then(|| Failure::new(Kind::Hook, "it failed", None)),
                     ..Done::answered("site", outcome)

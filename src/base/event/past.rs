@@ -2,7 +2,10 @@
 //!
 //! Times are seconds since 1970-01-01 UTC, by the daemon's clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +43,9 @@ pub struct Past {
     pub began: u64,
     /// When it ended.
     pub ended: u64,
+    /// How many milliseconds it was in each [`Step`](super::Step), by its word, if that was measured.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases_ms: BTreeMap<String, u64>,
     /// How it ended.
     #[serde(flatten)]
     pub done: Done,

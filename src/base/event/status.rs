@@ -300,6 +300,7 @@ mod tests {
                 accepted: ended - 2,
                 began: ended - 1,
                 ended,
+                phases_ms: Default::default(),
                 done: Done {
                     old: old.map(Into::into),
                     new: new.map(Into::into),

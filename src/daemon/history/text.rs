@@ -188,6 +188,7 @@ mod tests {
                 accepted: 1,
                 began: 2,
                 ended: 3,
+                phases_ms: Default::default(),
                 done: Done {
                     new: Some("5d6e7f8".into()),
                     ..Done::answered("site", Outcome::Updated)

@@ -56,12 +56,17 @@ impl Scheduler {
         let (lost, mut events) = run.journal.kept();
         events.push(Event::Done(done.clone()));
         let ended = event::now();
+        let took = run.watch.get().map(|watch| Took {
+            steps: watch.spent(),
+            fetched_bytes: run.received.load(Ordering::Relaxed),
+        });
         let past = Past {
             task: run.task.clone(),
             peer: run.peer.to_string(),
             accepted: run.accepted,
             began: run.began.get().copied().unwrap_or(ended),
             ended,
+            phases_ms: took.iter().flat_map(Took::phases_ms).collect(),
             done: done.clone(),
         };
         let ended = history::Ended {
@@ -71,10 +76,7 @@ impl Scheduler {
             },
             events: &events,
             lost,
-            took: run.watch.get().map(|watch| Took {
-                steps: watch.spent(),
-                fetched_bytes: run.received.load(Ordering::Relaxed),
-            }),
+            took,
         };
         let target = &self.targets[name];
         self.history.keep(target, ended, looks);

@@ -115,6 +115,7 @@ impl Scheduler {
                 accepted: marker.began,
                 began: marker.began,
                 ended: event::now(),
+                phases_ms: Default::default(),
                 done: Done::failed(marker.trigger.as_str(), failure),
             },
         };

@@ -225,12 +225,20 @@ pub(super) fn commits(past: &Past) -> Markup {
 
 /// What the time of a run went into.
 pub(super) fn parts(past: &Past) -> Parts {
-    let waited = past.began.saturating_sub(past.accepted).saturating_mul(1000);
-    let mut parts = Parts::new();
-    if waited > 0 {
-        parts.push((Part::Waiting, waited));
+    let ms = |phase: &str| past.phases_ms.get(phase).copied().unwrap_or(0);
+    let queued = past.began.saturating_sub(past.accepted).saturating_mul(1000);
+    let mut parts = vec![
+        (Part::Waiting, queued.saturating_add(ms("lock"))),
+        (Part::Fetch, ms("fetch")),
+        (Part::Files, ms("worktree").saturating_add(ms("publish"))),
+        (Part::Build, ms("build")),
+        (Part::Hooks, ms("hooks")),
+        (Part::Health, ms("health")),
+    ];
+    if past.phases_ms.is_empty() {
+        parts.push((Part::All, past.done.ms));
     }
-    parts.push((Part::All, past.done.ms));
+    parts.retain(|(_, ms)| *ms > 0);
     parts
 }
 

@@ -1,0 +1,522 @@
+//! The pages of the front, as a browser without JavaScript sees them: who gets in, what a button does, what is escaped, and
+//! what a run says while it goes on.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::Stdio,
+};
+
+use super::{
+    source::file,
+    world::{Daemon, World, last_line},
+};
+
+/// The front of a daemon, as one visitor sees it.
+struct Visitor {
+    /// It is a process that says what it does, as a daemon is.
+    front: Daemon,
+    port: u16,
+    cookie: String,
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    /// In lower case.
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+    }
+
+    /// The value of the field `name` of the first form that has one.
+    fn field(&self, name: &str) -> &str {
+        let begin = format!("name=\"{name}\" value=\"");
+        let (_, rest) = self.body.split_once(&begin).unwrap();
+        rest.split('"').next().unwrap()
+    }
+}
+
+impl Visitor {
+    /// One who has not signed in; `page` is that field of web.ron.
+    fn of(world: &World, page: &str) -> Self {
+        world.secret("password", "s3cret\n");
+        world.write(
+            "web.ron",
+            &format!("(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", page: {page})"),
+        );
+        let mut command = world.command(["web", "-c", "web.ron"]);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut front = Daemon::of(child, world.path("s.sock"));
+        let line = front.wait_for("127.0.0.1:");
+        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        front.wait_for("ready");
+        Self {
+            front,
+            port: port.parse().unwrap(),
+            cookie: String::new(),
+        }
+    }
+
+    fn signed_in(world: &World) -> Self {
+        let mut visitor = Self::of(world, "(users: {\"admin\": \"password\"})");
+        visitor.sign_in();
+        visitor
+    }
+
+    fn sign_in(&mut self) {
+        let reply = self.post("/sign-in", "user=admin&password=s3cret&to=%2F");
+        assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
+        let cookie = reply.header("set-cookie");
+        self.cookie = cookie.split(';').next().unwrap().to_owned();
+    }
+
+    /// Send a request, and leave its answer to the caller.
+    fn begin(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let (port, cookie, length) = (self.port, &self.cookie, body.len());
+        let host = match headers.contains("Host: ") {
+            true => String::new(),
+            false => format!("Host: 127.0.0.1:{port}\r\n"),
+        };
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\n{host}Cookie: other=1; {cookie}\r\nConnection: close\r\n\
+             {form}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        )
+        .unwrap();
+        stream
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        let mut answer = String::new();
+        self.begin(method, path, headers, body)
+            .read_to_string(&mut answer)
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        Reply {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, "", "")
+    }
+
+    fn post(&self, path: &str, body: &str) -> Reply {
+        self.send("POST", path, "", body)
+    }
+
+    /// Press the first button of the page at `from` that leads to `path`.
+    fn press(&self, from: &str, path: &str) -> String {
+        let page = self.get(from);
+        assert!(page.body.contains(&format!("action=\"{path}\"")), "{page:?}");
+        let reply = self.post(path, &format!("form={}", page.field("form")));
+        assert_eq!(reply.status, 303, "{reply:?}");
+        reply.header("location").to_owned()
+    }
+}
+
+fn world() -> (World, Daemon) {
+    let world = World::sourced();
+    world.config("hooks: [Exec(run: [\"/bin/echo\", \"it is live\"])]");
+    let daemon = world.daemon();
+    (world, daemon)
+}
+
+fn runs(daemon: &Daemon) -> usize {
+    daemon
+        .say("log site\n")
+        .lines()
+        .filter(|line| !line.starts_with("ok "))
+        .count()
+}
+
+#[test]
+fn a_visitor_signs_in_and_deploys() {
+    let (world, daemon) = world();
+    let mut visitor = Visitor::of(&world, "(users: {\"admin\": \"password\"})");
+    let reply = visitor.get("/triggers/site");
+    let there = "/sign-in?to=%2Ftriggers%2Fsite";
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (303, there),
+        "{reply:?}"
+    );
+    assert_eq!(visitor.get(there).field("to"), "/triggers/site");
+    // Never to another host, whatever a link says.
+    for to in [
+        "//evil.example",
+        "https://evil.example/",
+        "/\\evil.example",
+        "/triggers/site/deploy",
+        "/x",
+    ] {
+        let to: String = to.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        assert_eq!(visitor.get(&format!("/sign-in?to={to}")).field("to"), "/", "{to}");
+    }
+    assert_eq!(
+        visitor.post("/triggers/site/deploy", "").header("location"),
+        there
+    );
+    assert_eq!(visitor.get("/triggers/site/runs/0a/events").status, 401);
+    for wrong in [
+        "user=admin&password=S3cret",
+        "user=root&password=s3cret",
+        "user=admin",
+        "",
+    ] {
+        let reply = visitor.post("/sign-in", wrong);
+        assert_eq!((reply.status, reply.header("set-cookie")), (401, ""), "{reply:?}");
+        assert!(reply.body.contains("The name or the password is wrong."));
+    }
+    let right = "user=admin&password=s3cret&to=%2Ftriggers%2Fsite";
+    let foreign = visitor.send("POST", "/sign-in", "Origin: http://evil.example\r\n", right);
+    assert_eq!((foreign.status, foreign.header("set-cookie")), (403, ""));
+    let reply = visitor.post("/sign-in", right);
+    assert_eq!((reply.status, reply.header("location")), (303, "/triggers/site"));
+    let cookie = reply.header("set-cookie");
+    assert!(
+        cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict") && cookie.contains("; Path=/")
+    );
+    visitor.cookie = cookie.split(';').next().unwrap().to_owned();
+
+    let page = visitor.get("/");
+    assert!(
+        page.body.contains("nothing deployed yet") && page.body.contains("signed in as"),
+        "{page:?}"
+    );
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    // Nothing from another host, nothing inline.
+    for word in ["http:", "https:", "//", "style=", "onclick", "<style"] {
+        assert!(!page.body.contains(word), "{word}: {}", page.body);
+    }
+    let run = visitor.press("/triggers/site", "/triggers/site/deploy");
+    daemon.say("attach site\n");
+    let id = run.strip_prefix("/triggers/site/runs/").unwrap();
+    assert!(last_line(&daemon.say(format!("log site {id}\n"))).starts_with("ok site "));
+    let page = visitor.get(&run);
+    assert!(
+        page.status == 200 && page.body.contains("it is live") && page.body.contains("ok site "),
+        "{page:?}"
+    );
+    // Its time by phase.
+    assert!(page.body.contains("fetch "), "{page:?}");
+    assert!(visitor.get("/triggers/site").body.contains(&run));
+    assert_eq!(visitor.get("/triggers/site/runs/0a").status, 404);
+    assert_eq!(visitor.get("/triggers/other").status, 404);
+    visitor.front.wait_for("triggered by admin from 127.0.0.1");
+}
+
+/// What a page of another site, or of another's sign-in, can make a browser send.
+#[test]
+fn a_form_that_was_not_made_here_does_nothing() {
+    let (world, daemon) = world();
+    let mut visitor = Visitor::signed_in(&world);
+    let other = visitor.get("/triggers/site").field("form").to_owned();
+    visitor.sign_in();
+    let token = visitor.get("/triggers/site").field("form").to_owned();
+    assert_ne!(other, token);
+    let good = format!("form={token}");
+    for (headers, body) in [
+        ("", String::new()),
+        ("", "form=".into()),
+        ("", format!("form={other}")),
+        ("Origin: http://evil.example\r\n", good.clone()),
+        ("Origin: null\r\n", good.clone()),
+        ("Sec-Fetch-Site: cross-site\r\n", good.clone()),
+        ("Sec-Fetch-Site: same-site\r\n", good.clone()),
+    ] {
+        let reply = visitor.send("POST", "/triggers/site/deploy", headers, &body);
+        assert_eq!(reply.status, 403, "{headers} {body}: {reply:?}");
+        assert_eq!(visitor.send("POST", "/sign-out", headers, &body).status, 403);
+    }
+    assert_eq!(
+        visitor.post("/triggers/site/deploy", &"x".repeat(9000)).status,
+        413
+    );
+    let reply = visitor.get("/triggers/site/deploy");
+    assert_eq!((reply.status, reply.header("allow")), (405, "POST"));
+    assert_eq!(runs(&daemon), 0);
+    // A release that is none is a mistake, and the daemon is not asked.
+    let reply = visitor.post("/triggers/site/rollback", &format!("{good}&to=..%2Fx"));
+    assert_eq!(reply.status, 400, "{reply:?}");
+    let reply = visitor.post("/sign-out", &good);
+    assert!(
+        reply.status == 303 && reply.header("set-cookie").contains("Max-Age=0"),
+        "{reply:?}"
+    );
+    assert_eq!(visitor.get("/").status, 303);
+    // A password that was changed ends what began with it.
+    visitor.sign_in();
+    assert_eq!(visitor.get("/").status, 200);
+    world.secret("password", "another\n");
+    assert_eq!(visitor.get("/").status, 303);
+}
+
+/// Without users, pages of other sites must not be able to read it by a name of their own.
+#[test]
+fn without_users_it_answers_to_its_own_names_only() {
+    let (world, daemon) = world();
+    let visitor = Visitor::of(&world, "()");
+    for (host, status) in [
+        ("localhost", 200),
+        ("[::1]:80", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+    ] {
+        let reply = visitor.send("GET", "/triggers/site", &format!("Host: {host}\r\n"), "");
+        assert_eq!(reply.status, status, "{host}: {reply:?}");
+    }
+    assert_eq!(visitor.post("/triggers/site/deploy", "").status, 403);
+    visitor.press("/triggers/site", "/triggers/site/deploy");
+    daemon.say("attach site\n");
+    assert_eq!(runs(&daemon), 1);
+    drop(daemon);
+    let reply = visitor.get("/");
+    assert_eq!(reply.status, 503);
+    assert!(
+        reply.body.contains("The daemon does not answer") && reply.body.contains("no-daemon:"),
+        "{reply:?}"
+    );
+}
+
+#[test]
+fn attempts_are_bounded() {
+    let (world, _daemon) = world();
+    let visitor = Visitor::signed_in(&world);
+    let guess = || visitor.post("/sign-in", "user=admin&password=x");
+    // The session's own requests lead on; a stranger's are tried.
+    let stranger = Visitor {
+        cookie: String::new(),
+        ..Visitor::of(&world, "(users: {\"admin\": \"password\"})")
+    };
+    let tries: Vec<u16> = (0..12)
+        .map(|_| stranger.post("/sign-in", "user=admin&password=x").status)
+        .collect();
+    assert_eq!(tries, [&[401; 10][..], &[429; 2]].concat());
+    let reply = stranger.post("/sign-in", "user=admin&password=s3cret");
+    let wait: u64 = reply.header("retry-after").parse().unwrap();
+    assert!(reply.status == 429 && (1..=11).contains(&wait), "{reply:?}");
+    assert_eq!(guess().status, 303);
+    assert_eq!(visitor.get("/").status, 200);
+}
+
+/// Whatever a repository or a hook can name is text on the page.
+#[test]
+fn what_others_name_is_text() {
+    const EVIL: &str = "<script>alert(1)</script>";
+    let world = World::new();
+    let mut source = world.source();
+    let name = "<img src=x onerror=alert(2)>";
+    source.commit([(name, file("1"))]);
+    let branch = "<svg/onload=alert(3)>\u{a0}x";
+    let id = source.commit_on(branch, [(name, file("1"))]);
+    // A subject that breaks out of what is around it.
+    let repo = gix::open(world.path("repo.git")).unwrap();
+    let mut commit: gix::objs::Commit = repo
+        .find_commit(id)
+        .unwrap()
+        .decode()
+        .unwrap()
+        .try_into()
+        .unwrap();
+    commit.message = format!("{EVIL} \"'&amp; \u{1b}[31mred\u{202e}").into();
+    let evil = repo.write_object(&commit).unwrap().detach();
+    source.point(&format!("refs/heads/{branch}"), evil);
+    world.script(
+        "hook",
+        &format!(
+            "printf '{EVIL}\\033[31m\\342\\200\\256\\007</li>&lt;\\n'; printf '{EVIL}\\r\\n' >&2; exit 3"
+        ),
+    );
+    world.config_of(&format!(
+        "\"site\": (repo: \"repo.git\", branch: {branch:?}, path: \"site\", hooks: [Exec(run: [\"hook\"], dir: \".\")]),"
+    ).replace("[\"hook\"], dir: \".\"", &format!("[{:?}]", world.path("hook"))));
+    let daemon = world.daemon();
+    daemon.say("site\n");
+    fs::write(world.path("site").join(name), "edited").unwrap();
+    source.point(&format!("refs/heads/{branch}"), id);
+    let said = daemon.say("site\n");
+    assert!(
+        said.contains("rewound") && said.contains(EVIL) && said.contains(name),
+        "{said}"
+    );
+    let visitor = Visitor::signed_in(&world);
+    let run = daemon.say("log site\n").split(' ').next().unwrap().to_owned();
+    let pages = [
+        "/".into(),
+        "/triggers/site".into(),
+        format!("/triggers/site/runs/{run}"),
+    ];
+    for path in &pages {
+        let page = visitor.get(path);
+        assert_eq!(page.status, 200, "{page:?}");
+        let text = page.body.to_lowercase();
+        for word in ["<script>alert", "<img", "<svg/", "</script>a"] {
+            assert!(!text.contains(word), "{path}: {word}: {text}");
+        }
+        let bad = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!page.body.contains(bad), "{path}: {text}");
+    }
+    let page = visitor.get(&pages[2]).body;
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{page}");
+    assert!(page.contains("&lt;img src=x onerror=alert(2)&gt;"), "{page}");
+    assert!(visitor.get("/").body.contains("&lt;svg/onload=alert(3)&gt;"));
+    // Nor does what is asked for come back as anything else.
+    let page = visitor.get("/?find=%22%3E%3Cscript%3E&page=%3Cb%3E").body;
+    assert!(!page.contains("\"><script>"), "{page}");
+}
+
+/// A stream of events, line by line.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// Follow the run at `path` from the line after `id`.
+    fn follow(visitor: &Visitor, path: &str, id: &str) -> Self {
+        let after = match id {
+            "" => String::new(),
+            id => format!("Last-Event-ID: {id}\r\n"),
+        };
+        let mut events = Self(BufReader::new(visitor.begin(
+            "GET",
+            &format!("{path}/events"),
+            &after,
+            "",
+        )));
+        assert!(events.until("\r\n").contains("content-type: text/event-stream"));
+        events
+    }
+
+    /// All up to the line that contains `text`, or is empty.
+    fn until(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "no {text:?} in {seen}");
+            let found = if text == "\r\n" {
+                line == text
+            } else {
+                line.contains(text)
+            };
+            seen += &line;
+            if found {
+                return seen;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_is_followed_and_a_lost_connection_found_again() {
+    let world = World::sourced();
+    world.config(
+        "hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"echo one; read a < ../go; echo two; read a < ../go\"])]",
+    );
+    world.fifo("go");
+    let go = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open(world.path("go"))
+            .unwrap()
+            .write_all(b"\n")
+            .unwrap()
+    };
+    let daemon = world.daemon();
+    let visitor = Visitor::signed_in(&world);
+    let run = visitor.press("/triggers/site", "/triggers/site/deploy");
+    let page = visitor.get(&run);
+    assert!(
+        page.body.contains(&format!("data-events=\"{run}/events\"")),
+        "{page:?}"
+    );
+    let mut first = Events::follow(&visitor, &run, "");
+    let seen = first.until("\"text\":\"one\"");
+    let ids: Vec<&str> = seen
+        .lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .collect();
+    let last = ids.last().unwrap().to_string();
+    assert!(ids.len() > 3 && seen.contains("event: again"), "{seen}");
+    // The same place, for whoever comes back to it; from the beginning for others.
+    let mut back = Events::follow(&visitor, &run, &last);
+    go();
+    let seen = back.until("\"text\":\"two\"");
+    assert!(
+        !seen.contains("again") && !seen.contains("\"text\":\"one\""),
+        "{seen}"
+    );
+    let mut stranger = Events::follow(&visitor, &run, "ffffffff-0");
+    let seen = stranger.until("\"text\":\"two\"");
+    assert!(
+        seen.contains("event: again") && seen.contains("\"text\":\"one\""),
+        "{seen}"
+    );
+    go();
+    for mut events in [first, back, stranger] {
+        assert!(events.until("event: end").contains("ok site "));
+        let mut rest = String::new();
+        events.0.read_to_string(&mut rest).unwrap();
+    }
+    daemon.say("attach site\n");
+    assert!(visitor.get(&run).body.contains("<li class=\"ln\">two</li>"));
+}
+
+#[test]
+fn a_thousand_triggers_are_pages_of_a_hundred() {
+    let world = World::sourced();
+    let mut triggers: String = (0..1000)
+        .map(|n| format!("\"trigger-{n:04}\": (repo: \"repo.git\", branch: \"main\", path: \"at/{n}\"),"))
+        .collect();
+    triggers += "\"zz-fails\": (repo: \"nowhere.git\", branch: \"main\", path: \"at/zz\"),";
+    world.config_of(&triggers);
+    let daemon = world.daemon();
+    daemon.say("trigger-0007\n");
+    daemon.say("zz-fails\n");
+    let visitor = Visitor::signed_in(&world);
+    let page = visitor.get("/");
+    let count = |page: &Reply| page.body.matches("<li").count();
+    assert_eq!(count(&page), 100, "{page:?}");
+    assert!(page.body.contains("1 of 1001 triggers is failing"), "{page:?}");
+    // What fails is first, wherever its name is.
+    assert!(page.body.find("zz-fails").unwrap() < page.body.find("trigger-0000").unwrap());
+    let assets: usize = page
+        .body
+        .split('"')
+        .filter(|word| word.starts_with("/assets/"))
+        .map(|path| {
+            let asset = visitor.get(path);
+            assert!(
+                asset.status == 200 && asset.header("cache-control").contains("immutable"),
+                "{asset:?}"
+            );
+            asset.head.len() + asset.body.len()
+        })
+        .sum();
+    let all = page.head.len() + page.body.len() + assets;
+    assert!(all < 60_000, "{all} bytes: {} of them assets", assets);
+    let last = visitor.get("/?page=11");
+    assert!(
+        count(&last) == 1 && last.body.contains("Page 11 of 11"),
+        "{last:?}"
+    );
+    let found = visitor.get("/?find=-0007");
+    assert!(
+        count(&found) == 1 && found.body.contains("/triggers/trigger-0007\""),
+        "{found:?}"
+    );
+}
