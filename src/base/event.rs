@@ -3,13 +3,17 @@
 //! Rooms above the engine emit [`Event`]s into a [`Sink`]; they do not know who listens. The engine's [`Report`]s become
 //! events there. The same events become JSON Lines, lines for people, progress bars and log records.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
 mod done;
 mod held;
 mod line;
+mod metrics;
 mod past;
 mod status;
 mod task;
@@ -18,9 +22,10 @@ pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
 pub use done::{Done, Outcome, ROLLED_BACK};
 pub use held::{Held, Why};
+pub use metrics::{BUCKETS, Daemon, Histogram, Numbers, Runs, Tally, Took};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
 pub use status::{Failing, Refused, Release, Standing, State, Status, Stuck};
-pub use task::Task;
+pub use task::{May, Task};
 
 use crate::base::{
     name::{RunId, TriggerName},
@@ -173,6 +178,10 @@ pub enum Event {
     GoingOn(GoingOn),
     /// A run that has ended: in the answer to `log`.
     Past(Past),
+    /// The numbers of a trigger: in the answer to `metrics`.
+    Metrics(Box<Numbers>),
+    /// Those of the daemon itself, before the others.
+    Daemon(Box<Daemon>),
     /// The daemon is there: the answer to `ping`.
     Pong,
     /// The run has ended, or the question is answered. Always the last event.
@@ -225,9 +234,10 @@ impl Record {
     }
 }
 
-impl From<Report> for Event {
-    fn from(report: Report) -> Self {
-        match report {
+impl Event {
+    /// What `report` is to the listeners of a run; nothing if it is only counted.
+    pub fn of(report: Report) -> Option<Self> {
+        Some(match report {
             Report::Waiting { on } => Self::Waiting { on },
             Report::Progress {
                 phase,
@@ -241,9 +251,10 @@ impl From<Report> for Event {
                 unit,
             },
             Report::Remote { line } => Self::Remote { line },
+            Report::Received { .. } => return None,
             Report::Change { action, path, local } => Self::Change { action, path, local },
             Report::Warning { message } => Self::Warning { message },
-        }
+        })
     }
 }
 
@@ -252,16 +263,26 @@ impl From<Report> for Event {
 pub struct Sink {
     emit: Arc<dyn Fn(Event) + Send + Sync>,
     reporter: Reporter,
+    received: Arc<AtomicU64>,
 }
 
 impl Sink {
     /// Events go to `emit`.
     pub fn new(emit: impl Fn(Event) + Send + Sync + 'static) -> Self {
         let emit: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(emit);
-        let reports = emit.clone();
+        let received = Arc::<AtomicU64>::default();
+        let (reports, counted) = (emit.clone(), received.clone());
         Self {
             emit,
-            reporter: Reporter::new(move |report| reports(report.into())),
+            reporter: Reporter::new(move |report| {
+                if let Report::Received { bytes } = report {
+                    counted.fetch_add(bytes, Ordering::Relaxed);
+                }
+                if let Some(event) = Event::of(report) {
+                    reports(event);
+                }
+            }),
+            received,
         }
     }
 
@@ -278,6 +299,11 @@ impl Sink {
     /// What the engine reports to; its reports become events.
     pub fn reporter(&self) -> &Reporter {
         &self.reporter
+    }
+
+    /// The bytes of all packs that the engine has received.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 }
 

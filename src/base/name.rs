@@ -36,7 +36,7 @@ impl TriggerName {
     /// Words of the text protocol, which cannot be names.
     pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
     /// Words that the text protocol has got since: a trigger that bears one is asked for with `trigger` before its name.
-    pub const LATER_WORDS: [&str; 2] = ["rollback", "retry"];
+    pub const LATER_WORDS: [&str; 3] = ["rollback", "retry", "metrics"];
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 100;
 

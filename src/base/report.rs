@@ -28,6 +28,11 @@ pub enum Report {
         /// The line.
         line: String,
     },
+    /// A pack has come, or as much of it as did.
+    Received {
+        /// Its length.
+        bytes: u64,
+    },
     /// In a dry run: what would be done to a path.
     Change {
         /// What would be done.

@@ -39,9 +39,17 @@ struct Inner {
     limit: Duration,
     until: Instant,
     over: AtomicBool,
-    step: Mutex<Step>,
+    at: Mutex<At>,
     stop: Stop,
     job: Option<Arc<dyn Job>>,
+}
+
+/// Where a run is, and how long it was where it has been.
+struct At {
+    step: Step,
+    since: Instant,
+    /// The steps before, in the order in which they were first entered.
+    before: Vec<(Step, Duration)>,
 }
 
 /// There is no time left for a step.
@@ -61,11 +69,17 @@ pub enum Early {
 impl Watch {
     /// A run that begins now and may take as long as `limit`.
     pub fn new(limit: Duration, stop: Stop, job: Option<Arc<dyn Job>>) -> Self {
+        let now = Instant::now();
+        let at = At {
+            step: Step::Lock,
+            since: now,
+            before: Vec::new(),
+        };
         Self(Arc::new(Inner {
             limit,
-            until: Instant::now() + limit,
+            until: now + limit,
             over: AtomicBool::new(false),
-            step: Mutex::new(Step::Lock),
+            at: Mutex::new(at),
             stop,
             job,
         }))
@@ -73,7 +87,7 @@ impl Watch {
 
     /// Begin `step`, if any time is left.
     pub fn enter(&self, step: Step) -> Result<(), Over> {
-        *mutex::lock(&self.0.step) = step;
+        mutex::lock(&self.0.at).enter(step);
         match self.is_over() {
             true => Err(Over),
             false => Ok(()),
@@ -82,7 +96,15 @@ impl Watch {
 
     /// The step that the run is in.
     pub fn step(&self) -> Step {
-        *mutex::lock(&self.0.step)
+        mutex::lock(&self.0.at).step
+    }
+
+    /// How long it was in each step that it came to, up to now.
+    pub fn spent(&self) -> Vec<(Step, Duration)> {
+        let mut at = mutex::lock(&self.0.at);
+        let step = at.step;
+        at.enter(step);
+        at.before.clone()
     }
 
     /// How long the run may take in all.
@@ -181,6 +203,20 @@ pub fn held_by_the_kernel(path: &AbsPath) -> String {
     )
 }
 
+impl At {
+    /// It goes on with `step`, to which it may have come before.
+    fn enter(&mut self, step: Step) {
+        let now = Instant::now();
+        let time = now - self.since;
+        match self.before.iter_mut().find(|(before, _)| *before == self.step) {
+            Some((_, spent)) => *spent += time,
+            None => self.before.push((self.step, time)),
+        }
+        self.step = step;
+        self.since = now;
+    }
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Watch({:?}, {:?} left)", self.step(), self.left())
@@ -277,6 +313,22 @@ mod tests {
         assert!(!watch.is_over() && watch.enter(Step::Fetch).is_ok());
         watch.end();
         assert!(watch.enter(Step::Hooks).is_err());
+    }
+
+    #[test]
+    fn steps_are_timed() {
+        let watch = Watch::new(LONG, Stop::default(), None);
+        let begin = Instant::now();
+        for step in [Step::Fetch, Step::Hooks, Step::Health, Step::Hooks] {
+            watch.enter(step).unwrap();
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (spent, most) = (watch.spent(), begin.elapsed());
+        let steps: Vec<Step> = spent.iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, [Step::Lock, Step::Fetch, Step::Hooks, Step::Health]);
+        assert!(spent[2].1 >= Duration::from_millis(4), "both times: {spent:?}");
+        let all: Duration = spent.iter().skip(1).map(|(_, time)| *time).sum();
+        assert!(all >= Duration::from_millis(8) && all <= most, "{spent:?}");
     }
 
     struct Place(Mutex<Vec<&'static str>>, AtomicBool);

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     base::{
-        event::{Event, Last, Outcome, Standing},
+        event::{Event, Last, Outcome, Standing, Tally},
         mutex,
         name::RunId,
     },
@@ -67,11 +67,20 @@ pub struct History {
     dir: Option<PathBuf>,
     sandbox: Sandbox,
     memory: Mutex<Memory>,
-    /// The newest run of each trigger that somebody has asked for, and how things stand since; with the age of its
-    /// directory then. Another process may write there: the worker before this one finishes its runs.
-    newest: Mutex<BTreeMap<String, (Head, Option<SystemTime>)>>,
+    /// What is known of each trigger that somebody has asked for.
+    newest: Mutex<BTreeMap<String, Known>>,
     /// Whether the last run could not be written: said once, until one can.
     failing: AtomicBool,
+}
+
+/// The newest run of a trigger, and how things stand since.
+#[derive(Debug, Clone)]
+struct Known {
+    head: Head,
+    /// The age of its directory then. Another process may write there: the worker before this one finishes its runs.
+    age: Option<SystemTime>,
+    /// Whether the target was looked at, too, since this process began.
+    is_corrected: bool,
 }
 
 impl History {
@@ -102,13 +111,31 @@ impl History {
     /// The last run of `target`, and how things stand since. Read at the first call, known from then on. Without `looks`
     /// the target itself is not looked at: who does might never come back.
     pub fn newest(&self, target: &Target, looks: bool) -> (Option<Last>, Standing) {
-        let Head { last, standing } = self.head(target, looks);
+        let Head { last, standing, .. } = self.head(target, looks).head;
         (last, standing)
+    }
+
+    /// The same as it is remembered, and what was counted. The target is not looked at: that could take long, and is asked for often.
+    pub fn counted(&self, target: &Target) -> (Option<Last>, Standing, Tally) {
+        let Head {
+            last,
+            standing,
+            tally,
+        } = self.head(target, false).head;
+        (last, standing, tally)
     }
 
     /// Remember a run that has ended; `looks` as for [`Self::newest`].
     pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
-        let mut standing = self.head(target, looks).standing.after(&ended.last);
+        let Known {
+            head: Head {
+                standing, mut tally, ..
+            },
+            is_corrected,
+            ..
+        } = self.head(target, looks);
+        let mut standing = standing.after(&ended.last);
+        tally.add(&ended.last, ended.took.as_ref());
         standing.hooks_owed &= !target.hooks.is_empty();
         standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
         if looks {
@@ -123,6 +150,7 @@ impl History {
         let head = Head {
             last: Some(ended.last.clone()),
             standing,
+            tally,
         };
         let key = key(target);
         let written = self.dir.as_ref().map(|dir| {
@@ -137,18 +165,24 @@ impl History {
             }
             None => self.keep_in_memory(&key, &head, &ended),
         }
-        let age = self.age(&key);
-        mutex::lock(&self.newest).insert(key, (head, age));
+        self.know(key, head, is_corrected);
     }
 
     /// A run has ended that is not remembered, as it found that its commit is held.
     pub fn note_held(&self, target: &Target) {
-        let Head { last, mut standing } = self.head(target, true);
-        standing.held = held::list(&target.site.git_dir());
-        standing.releases = release::list::list(target);
-        let key = key(target);
-        let age = self.age(&key);
-        mutex::lock(&self.newest).insert(key, (Head { last, standing }, age));
+        let mut head = self.head(target, true).head;
+        head.standing.held = held::list(&target.site.git_dir());
+        head.standing.releases = release::list::list(target);
+        self.know(key(target), head, true);
+    }
+
+    fn know(&self, key: String, head: Head, is_corrected: bool) {
+        let known = Known {
+            head,
+            age: self.age(&key),
+            is_corrected,
+        };
+        mutex::lock(&self.newest).insert(key, known);
     }
 
     /// Remember a run that was interrupted, unless it is remembered already.
@@ -161,6 +195,7 @@ impl History {
             last,
             events: &events,
             lost: 0,
+            took: None,
         };
         self.keep(target, ended, true);
     }
@@ -190,32 +225,43 @@ impl History {
         Replay::new(text)
     }
 
-    fn head(&self, target: &Target, looks: bool) -> Head {
+    fn head(&self, target: &Target, looks: bool) -> Known {
         let key = key(target);
         let age = self.age(&key);
         let known = mutex::lock(&self.newest).get(&key).cloned();
-        if let Some((head, then)) = &known
-            && *then == age
+        let is_corrected = known.as_ref().is_some_and(|known| known.is_corrected);
+        let current = known.as_ref().filter(|known| known.age == age);
+        if let Some(current) = current
+            && (is_corrected || !looks)
         {
-            return head.clone();
+            return current.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
         // What is known counts where nothing is there yet: its directory is made before its first file.
-        let before = || known.as_ref().map(|(head, _)| head.clone());
-        let found = self.dir.as_ref().and_then(on_disk).or_else(before);
+        let before = || known.as_ref().map(|known| known.head.clone());
+        let found = match current {
+            Some(current) => Some(current.head.clone()),
+            None => self.dir.as_ref().and_then(on_disk).or_else(before),
+        };
         let mut head = found.unwrap_or_default();
-        if known.is_none() && looks {
+        if looks && !is_corrected {
             let correct = || correct(&mut head.standing, target);
             // Without a thread, what is remembered has to do.
             self.sandbox.confine(target, correct).ok();
         }
+        let found = Known {
+            head,
+            age,
+            is_corrected: is_corrected || looks,
+        };
         let mut newest = mutex::lock(&self.newest);
+        let mark = |known: &Known| (known.age, known.is_corrected);
         // Whoever was faster may know of a newer run.
-        if newest.get(&key).map(|(_, then)| then) == known.as_ref().map(|(_, then)| then) {
-            newest.insert(key, (head.clone(), age));
-            return head;
+        if newest.get(&key).map(mark) == known.as_ref().map(mark) {
+            newest.insert(key, found.clone());
+            return found;
         }
-        newest.get(&key).map_or(head, |(head, _)| head.clone())
+        newest.get(&key).cloned().unwrap_or(found)
     }
 
     /// When something was last written for `key`, if anything was.

@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,7 +30,7 @@ use crate::{
     daemon::{
         history::{self, History},
         journal::Journal,
-        peer::{Accounts, Peer},
+        peer::{Accounts, Look, Peer},
     },
     deploy::{
         hook::{Groups, Guard, Starter},
@@ -45,6 +45,7 @@ mod after;
 mod ages;
 mod alarm;
 mod late;
+mod numbers;
 mod recall;
 mod resume;
 mod slots;
@@ -77,6 +78,15 @@ pub struct Scheduler {
     work: Work,
     /// How long a run may take to end once its time is over.
     grace: Duration,
+    /// How many runs may go on at a time, and since when: for those who ask for numbers.
+    jobs: u64,
+    since: u64,
+}
+
+/// Whether `peer` may roll `target` back and retry.
+fn may_operate(look: &Look<'_>, peer: &Peer, target: &Target) -> bool {
+    let rules = target.operate.as_deref();
+    peer.is_own() || rules.is_some_and(|rules| look.may(peer, Some(rules)))
 }
 
 /// What is done for a target: [`run::execute`].
@@ -113,6 +123,8 @@ struct Run {
     watch: Arc<OnceLock<Watch>>,
     /// Whether it has ended for its clients.
     ended: Arc<AtomicBool>,
+    /// The bytes of packs that it has received, once it has ended.
+    received: Arc<AtomicU64>,
 }
 
 impl Scheduler {
@@ -144,6 +156,8 @@ impl Scheduler {
             ages: Mutex::default(),
             work,
             grace,
+            jobs: config.jobs.get() as u64,
+            since: event::now(),
         });
         if let Err(err) = scheduler.look_after_runs() {
             tracing::error!("runs that hang will not be given up on: cannot start a thread: {err}");
@@ -174,14 +188,10 @@ impl Scheduler {
     /// learns no more than from [`Self::permitted`].
     fn operable(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
         let look = self.accounts.look();
-        let may = |target: &Target| {
-            let rules = target.operate.as_deref();
-            peer.is_own() || rules.is_some_and(|rules| look.may(peer, Some(rules)))
-        };
         let operable: BTreeSet<_> = self
             .targets
             .iter()
-            .filter(|(_, target)| may(target))
+            .filter(|(_, target)| may_operate(&look, peer, target))
             .map(|(name, _)| name)
             .collect();
         if operable.contains(name) {
@@ -239,6 +249,7 @@ impl Scheduler {
                 began: Arc::default(),
                 watch: Arc::default(),
                 ended: Arc::default(),
+                received: Arc::default(),
             }
         });
         let run = accepted.map_err(|refused| match refused {
@@ -382,7 +393,9 @@ impl Scheduler {
                 }
             }),
         };
-        catch_unwind(AssertUnwindSafe(|| (self.work)(target, &context))).unwrap_or_else(|_| {
+        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(target, &context)));
+        run.received.store(context.events.received(), Ordering::Relaxed);
+        done.unwrap_or_else(|_| {
             let failure = Failure::new(
                 Kind::Internal,
                 "the run stopped at a fault of gitsocket itself",

@@ -56,6 +56,8 @@ pub enum Request {
         /// Replay this one, or follow it if it goes on.
         run: Option<Which>,
     },
+    /// Say the numbers of the daemon and of its triggers.
+    Metrics,
     /// Say that the daemon is there.
     Ping,
 }
@@ -78,7 +80,7 @@ impl Request {
         match self {
             Self::Trigger { name, .. } | Self::Log { name, .. } => Some(name),
             Self::Status { name } => name.as_ref(),
-            Self::Ping => None,
+            Self::Metrics | Self::Ping => None,
         }
     }
 }
@@ -105,6 +107,7 @@ fn parse_text(line: &str) -> Result<Line, Failure> {
         ["token"] => return Err(bad("the token is missing")),
         ["token", token] => return Ok(Line::Token((*token).into())),
         ["ping"] => Request::Ping,
+        ["metrics"] => Request::Metrics,
         ["status"] => Request::Status { name: None },
         ["status", name] => Request::Status {
             name: Some(trigger_name(name)?),
@@ -191,6 +194,7 @@ fn parse_json(line: &str) -> Result<Line, Failure> {
         },
         _ if to.is_some() => return Err(bad("only \"rollback\" takes a \"to\"")),
         ("ping", None) => Request::Ping,
+        ("metrics", None) => Request::Metrics,
         ("status", name) => Request::Status { name },
         ("trigger", Some(name)) => Request::Trigger {
             name,
@@ -203,7 +207,9 @@ fn parse_json(line: &str) -> Result<Line, Failure> {
             wait,
         },
         ("trigger" | "rollback" | "retry", None) => return Err(bad("\"name\" is missing")),
-        ("ping", Some(_)) => return Err(bad("\"ping\" takes no \"name\"")),
+        ("ping" | "metrics", Some(_)) => {
+            return Err(bad(format!("{:?} takes no \"name\"", json.op)));
+        }
         (op, _) => return Err(bad(format!("the op {:?} is unknown", shown(op)))),
     };
     Ok(Line::Request(request, Format::Json, json.token))
@@ -250,7 +256,7 @@ fn cut(text: &str, chars: usize) -> String {
 
 fn bad(message: impl Into<String>) -> Failure {
     const HELP: &str = "send one line: NAME, trigger NAME, status [NAME], log NAME [RUN], attach NAME, \
-                        rollback NAME [RELEASE|COMMIT], retry NAME, ping, \
+                        rollback NAME [RELEASE|COMMIT], retry NAME, metrics, ping, \
                         or JSON such as {\"op\":\"trigger\",\"name\":\"NAME\"}";
     Failure::new(Kind::BadRequest, message, Some(HELP))
 }
@@ -282,6 +288,7 @@ pub fn request_line(request: &Request, token: Option<&str>) -> String {
         Request::Trigger { task, .. } => task.word(),
         Request::Status { .. } => "status",
         Request::Log { .. } => "log",
+        Request::Metrics => "metrics",
         Request::Ping => "ping",
     };
     let mut object = serde_json::Map::from_iter([("op".to_owned(), op.into())]);
@@ -398,6 +405,9 @@ mod tests {
                 json(log(Some(Which::Newest)), None),
             ),
             ("ping", text(Request::Ping)),
+            ("metrics", text(Request::Metrics)),
+            ("trigger metrics", text(trigger("metrics", true))),
+            (r#"{"op":"metrics"}"#, json(Request::Metrics, None)),
             ("token s3cret", Line::Token("s3cret".into())),
             (r#"{"op":"ping"}"#, json(Request::Ping, None)),
             (
@@ -461,6 +471,8 @@ mod tests {
             (b"{\"op\":\"trigger\"", Format::Json),
             (b"{\"op\":\"trigger\"}", Format::Json),
             (b"{\"op\":\"trigger\",\"name\":\"a b\"}", Format::Json),
+            (b"metrics site", Format::Text),
+            (b"{\"op\":\"metrics\",\"name\":\"a\"}", Format::Json),
             (b"{\"op\":\"format\"}", Format::Json),
             (b"{\"op\":\"ping\",\"extra\":1}", Format::Json),
             (b"{\"op\":\"ping\xff\"}", Format::Json),
@@ -482,6 +494,7 @@ mod tests {
             log(None),
             log(Some(id())),
             log(Some(Which::Newest)),
+            Request::Metrics,
             Request::Ping,
         ] {
             let line = request_line(&request, Some("t"));

@@ -21,11 +21,12 @@ use gix::ObjectId;
 use crate::{
     base::{
         mutex,
-        report::{Phase, Reporter},
+        report::{Phase, Report, Reporter},
     },
     git::{large::Scratch, repository::Sharing, transport::Deadline},
 };
 
+mod counted;
 mod error;
 mod index;
 mod names;
@@ -35,6 +36,7 @@ mod stream;
 mod table;
 mod transport;
 
+use counted::Counted;
 pub use error::Error;
 use error::Fail;
 use names::Names;
@@ -108,7 +110,10 @@ impl Intake {
         };
         let mut pack = Temporary::new(&dir, "pack")?;
         let progress = Progress::new(&self.report, Phase::Fetch);
-        let mut table = stream::read(from, &mut pack.file, &store, Some(progress))?;
+        let mut from = Counted { from, bytes: 0 };
+        let table = stream::read(&mut from, &mut pack.file, &store, Some(progress));
+        self.report.emit(Report::Received { bytes: from.bytes });
+        let mut table = table?;
         if table.offsets.is_empty() {
             return Ok(Taken::default());
         }

@@ -32,6 +32,7 @@ mod limits;
 mod listeners;
 mod locks;
 mod manual;
+mod metrics;
 mod mistakes;
 mod mixed;
 mod mock_server;

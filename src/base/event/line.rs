@@ -96,6 +96,8 @@ impl Event {
             Self::Status(status) => status.line(),
             Self::GoingOn(run) => run.line(),
             Self::Past(run) => run.line(),
+            Self::Metrics(numbers) => numbers.line(),
+            Self::Daemon(daemon) => daemon.line(),
             Self::Pong => "pong".into(),
             Self::Done(done) => done.line(),
         })

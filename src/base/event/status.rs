@@ -6,6 +6,7 @@ use super::{
     done::Outcome,
     held::{Held, Why},
     past::{Current, Last, time},
+    task::May,
 };
 use crate::base::{
     fault::{Failure, Kind},
@@ -36,6 +37,9 @@ pub struct Status {
     /// For how many seconds it has been failing, if it is and that is known: the clock may have been set since.
     #[serde(default)]
     pub failing_for: Option<u64>,
+    /// What the peer that asks may ask for besides.
+    #[serde(default)]
+    pub may: Vec<May>,
     /// That the daemon has not taken over the configuration as it is by now: the same for each of its triggers.
     #[serde(default)]
     pub reload_refused: Option<Refused>,
@@ -402,6 +406,7 @@ mod tests {
             last: None,
             standing: Standing::default(),
             failing_for: None,
+            may: Vec::new(),
             reload_refused: None,
         };
         assert_eq!(status.line(), "site idle -");

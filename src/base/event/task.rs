@@ -22,6 +22,18 @@ pub enum Task {
     Retry,
 }
 
+/// What a peer may ask for of a trigger, in the word of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum May {
+    /// Deploy the newest commit.
+    Trigger,
+    /// Go back.
+    Rollback,
+    /// Deploy a commit that was rolled back.
+    Retry,
+}
+
 impl Task {
     /// Whether it is what a trigger asks for.
     pub fn is_update(&self) -> bool {

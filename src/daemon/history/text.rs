@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::event::{Event, Last, Record, Standing},
+    base::event::{Event, Last, Record, Standing, Tally, Took},
     daemon::wire::{self, Format},
 };
 
@@ -19,23 +19,28 @@ pub struct Ended<'a> {
     pub events: &'a [Event],
     /// How many events before these are lost.
     pub lost: u64,
+    /// What it took, if that is known.
+    pub took: Option<Took>,
 }
 
-/// The first line: a run, and how things stand since.
+/// The first line: a run, how things stand since, and what has been counted up to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Head {
     /// `None`: no run is remembered.
     pub(super) last: Option<Last>,
     pub(super) standing: Standing,
+    pub(super) tally: Tally,
 }
 
 /// The first line, as it is written.
 #[derive(Serialize, Deserialize)]
-struct Line<L, S> {
+struct Line<L, S, T> {
     #[serde(flatten)]
     last: L,
     #[serde(flatten)]
     standing: S,
+    #[serde(default)]
+    tally: T,
 }
 
 /// The text for a run: the newest events that fit into `max_bytes`, the last one in any case.
@@ -43,6 +48,7 @@ pub(super) fn write(head: &Head, ended: &Ended<'_>, max_bytes: usize) -> String 
     let first = Line {
         last: &ended.last,
         standing: &head.standing,
+        tally: &head.tally,
     };
     let mut text = serde_json::to_string(&first).expect("a run consists of strings and numbers");
     text.push('\n');
@@ -74,10 +80,16 @@ fn render(last: &Last, event: Event) -> String {
 
 /// The run that `text` begins with.
 pub(super) fn head(text: &str) -> Option<Head> {
-    let Line { last, standing } = serde_json::from_str(text.lines().next()?).ok()?;
+    let Line {
+        last,
+        standing,
+        tally,
+    } = serde_json::from_str::<Line<_, _, serde_json::Value>>(text.lines().next()?).ok()?;
     Some(Head {
         last: Some(last),
         standing,
+        // What was counted, by another version perhaps, is no reason to pass over the run.
+        tally: serde_json::from_value(tally).unwrap_or_default(),
     })
 }
 
@@ -196,6 +208,10 @@ mod tests {
         let head = Head {
             standing: Standing::default().after(&last),
             last: Some(last.clone()),
+            tally: Tally {
+                fetched_bytes: 7,
+                ..Tally::default()
+            },
         };
         let mut events: Vec<_> = (0..n).map(warning).collect();
         events.push(Event::Done(last.past.done.clone()));
@@ -203,6 +219,7 @@ mod tests {
             last,
             events: &events,
             lost,
+            took: None,
         };
         let text = write(&head, &ended, max_bytes);
         (head, text)

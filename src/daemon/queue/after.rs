@@ -2,14 +2,14 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::TryLockError,
+    sync::{TryLockError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{Run, Scheduler};
 use crate::{
     base::{
-        event::{self, Done, Event, Last, Past, Standing},
+        event::{self, Done, Event, Last, Past, Standing, Took},
         fault::Kind,
         mutex,
         name::TriggerName,
@@ -71,6 +71,10 @@ impl Scheduler {
             },
             events: &events,
             lost,
+            took: run.watch.get().map(|watch| Took {
+                steps: watch.spent(),
+                fetched_bytes: run.received.load(Ordering::Relaxed),
+            }),
         };
         let target = &self.targets[name];
         self.history.keep(target, ended, looks);

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::{Run, Scheduler};
+use super::{Run, Scheduler, may_operate};
 use crate::{
     base::{
-        event::{Current, Done, Event, GoingOn, Last, Outcome, Record, Refused, Status},
+        event::{Current, Done, Event, GoingOn, Last, May, Outcome, Record, Refused, Status},
         fault::{Failure, Kind},
         name::{RunId, TriggerName},
         watch::Watch,
@@ -34,18 +34,22 @@ impl Scheduler {
         {
             refused.message = None;
         }
-        Ok(match name {
-            Some(name) => vec![self.status_of(self.permitted(peer, name)?, refused)],
-            None => {
-                let targets = permitted.into_iter().map(|name| &self.targets[name]);
-                targets
-                    .map(|target| self.status_of(target, refused.clone()))
-                    .collect()
-            }
-        })
+        let targets: Vec<_> = match name {
+            Some(name) => vec![self.permitted(peer, name)?],
+            None => permitted.into_iter().map(|name| &self.targets[name]).collect(),
+        };
+        let look = self.accounts.look();
+        let status = targets.into_iter().map(|target| {
+            let may: &[May] = match may_operate(&look, peer, target) {
+                true => &[May::Trigger, May::Rollback, May::Retry],
+                false => &[May::Trigger],
+            };
+            self.status_of(target, may.into(), refused.clone())
+        });
+        Ok(status.collect())
     }
 
-    fn status_of(&self, target: &Target, reload_refused: Option<Refused>) -> Box<Status> {
+    fn status_of(&self, target: &Target, may: Vec<May>, reload_refused: Option<Refused>) -> Box<Status> {
         let name = &target.trigger;
         // In this order: a run that ends in between is seen twice rather than not at all.
         let (state, stuck, runs) = {
@@ -70,6 +74,7 @@ impl Scheduler {
             last,
             standing,
             failing_for: failing_for.map(|age| age.as_secs()),
+            may,
             reload_refused,
         })
     }

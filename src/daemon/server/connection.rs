@@ -202,6 +202,18 @@ impl<'d, S: Stream> Client<'d, S> {
                 let done = Done::answered("-", Outcome::Answered);
                 self.say(vec![Event::Pong, Event::Done(done)], format).await;
             }
+            Request::Metrics => {
+                let found = recall(scheduler, peer, move |scheduler, peer| {
+                    scheduler.numbers(peer, format)
+                });
+                match found.await {
+                    Ok(mut events) => {
+                        events.push(Event::Done(Done::answered("-", Outcome::Answered)));
+                        self.say(events, format).await;
+                    }
+                    Err(failure) => self.refuse("-", failure, format).await,
+                }
+            }
             Request::Status { name } => {
                 let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
                 match recall(scheduler, peer, move |scheduler, peer| {

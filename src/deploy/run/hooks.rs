@@ -153,6 +153,8 @@ pub(super) fn tell_failed(
     if context.dry_run || hooks.peek().is_none() {
         return;
     }
+    // Whatever it was that failed.
+    context.watch.enter(Step::Hooks).ok();
     let git_dir = target.site.git_dir();
     let hex = |id: ObjectId| OsString::from(id.to_string());
     let mut env = surroundings((target, context), placed, &git_dir);

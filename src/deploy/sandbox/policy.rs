@@ -17,6 +17,7 @@ use super::{
     ways::{Lasts, Ways},
 };
 use crate::{
+    base::vitals,
     config::{Allow, Config, Hook, HookPlace, Listener, Target},
     deploy::{health, links::Planted},
     git::transport::Needs,
@@ -75,6 +76,10 @@ impl Policy {
         if rules.any(|rule| matches!(rule, Allow::Group(_))) {
             policy.read.insert("/proc".into());
         }
+        let own = vitals::SOURCES
+            .iter()
+            .filter_map(|path| ways.lead(Path::new(path)).ok());
+        policy.read.extend(own);
         policy.write.extend(history.and_then(|dir| ways.lead(dir).ok()));
         policy
     }

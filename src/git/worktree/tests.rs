@@ -640,7 +640,7 @@ fn a_dry_run_says_all_and_does_nothing() {
         .lock()
         .unwrap()
         .iter()
-        .filter_map(|report| Event::from(report.clone()).line())
+        .filter_map(|report| Event::of(report.clone())?.line())
         .collect();
     assert_eq!(
         lines,

@@ -1,0 +1,92 @@
+//! What a process takes of its machine: memory, time, descriptors.
+
+use std::{fs, path::Path};
+
+use rustix::{
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::base::bounded;
+
+/// What a process takes. What cannot be found out, as /proc is missing, is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// When it began, in seconds since 1970-01-01 UTC.
+    pub since: u64,
+    /// The time of processors that it has had, in microseconds.
+    pub cpu_us: u64,
+    /// Memory that is its own or shared, and in use.
+    pub resident_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Descriptors that are open.
+    pub open_fds: Option<u64>,
+    /// How many may be; not there: any number.
+    pub max_fds: Option<u64>,
+}
+
+/// Where they are found.
+pub const SOURCES: [&str; 2] = ["/proc/self/status", "/proc/self/fd"];
+
+/// The length of /proc/self/status, in bytes, is some 1,500; a process in many groups has more.
+const MAX_STATUS: u64 = 256 * 1024;
+
+impl Vitals {
+    /// Those of this process now, which began at `since`.
+    pub fn now(since: u64) -> Self {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let micros = |nanos: i64| u64::try_from(nanos / 1_000).unwrap_or(0);
+        let [status, fds] = SOURCES.map(Path::new);
+        let status = bounded::read(status, MAX_STATUS).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
+        Self {
+            since,
+            cpu_us: u64::try_from(cpu.tv_sec).unwrap_or(0) * 1_000_000 + micros(cpu.tv_nsec),
+            resident_bytes: number(&status, "VmRSS:").map(|kib| kib * 1024),
+            threads: number(&status, "Threads:"),
+            open_fds: fs::read_dir(fds).ok().map(|open| {
+                // One of them is the directory.
+                (open.count() as u64).saturating_sub(1)
+            }),
+            max_fds: getrlimit(Resource::Nofile).current,
+        }
+    }
+}
+
+/// The number behind `field` (proc_pid_status(5)).
+fn number(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_status() {
+        let status = "Name:\tVmRSS:\nVmRSS:\t   12345 kB\nThreads:\t7\nRssAnon:\t 1 kB\n";
+        assert_eq!(number(status, "VmRSS:"), Some(12_345));
+        assert_eq!(number(status, "Threads:"), Some(7));
+        assert_eq!(number(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive() {
+        let before = Vitals::now(7);
+        let files: Vec<_> = (0..50)
+            .map(|_| fs::File::open("/proc/self/status").unwrap())
+            .collect();
+        let now = Vitals::now(7);
+        assert_eq!(now.since, 7);
+        assert!(now.cpu_us >= before.cpu_us && now.cpu_us > 0);
+        assert!(
+            now.resident_bytes > Some(100_000) && now.threads >= Some(1),
+            "{now:?}"
+        );
+        // Other tests open and close some meanwhile.
+        assert!(now.open_fds >= Some(files.len() as u64), "{now:?}");
+    }
+}

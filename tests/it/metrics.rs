@@ -1,0 +1,251 @@
+//! Numbers: what is counted of runs, what survives, and who sees what.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{
+    history::{hold, holding_hook, json, restart, start, status, trigger},
+    source::file,
+    supervisor::wait_until,
+    world::{Daemon, World, last_line},
+};
+
+/// What the daemon says of itself.
+fn daemon(daemon: &Daemon) -> Value {
+    let records = json(&daemon.say("{\"op\":\"metrics\"}\n"));
+    assert_eq!(records[0]["event"], "daemon", "{records:?}");
+    records[0].clone()
+}
+
+/// The numbers of `trigger`; null if there are none.
+fn numbers(daemon: &Daemon, trigger: &str) -> Value {
+    let records = json(&daemon.say("{\"op\":\"metrics\"}\n"));
+    let found = records
+        .iter()
+        .find(|record| record["event"] == "metrics" && record["trigger"] == trigger);
+    found.cloned().unwrap_or_default()
+}
+
+fn count(histogram: &Value) -> u64 {
+    let counts = histogram["counts"].as_array().unwrap();
+    counts.iter().map(|count| count.as_u64().unwrap()).sum()
+}
+
+#[test]
+fn runs_are_counted_and_the_counts_survive() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let site = "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\"),";
+    let bad = "\"bad\": (repo: \"missing.git\", path: \"bad\"),";
+    world.config_of(&[site, bad].concat());
+    let mut the = start(&world);
+    let none = numbers(&the, "site");
+    assert_eq!(
+        none["runs"]["updated"], 0,
+        "a trigger that has never run has numbers, too"
+    );
+    assert!(
+        none["succeeded"].is_null() && none["deployed"].is_null(),
+        "{none}"
+    );
+    trigger(&the);
+    trigger(&the);
+    the.say("bad\n");
+    let site_now = numbers(&the, "site");
+    let expected = serde_json::json!({"updated": 1, "up-to-date": 1, "failed": 0, "rolled-back": 0});
+    assert_eq!(site_now["runs"], expected);
+    assert_eq!(count(&site_now["took"]), 2, "{site_now}");
+    let phases = &site_now["phases"];
+    let hooks: Vec<u64> = ["lock", "fetch", "worktree", "publish"]
+        .map(|phase| count(&phases[phase]))
+        .into();
+    assert_eq!(hooks, [2, 2, 2, 2], "{site_now}");
+    assert!(phases.get("health").is_none(), "no run came to that: {site_now}");
+    let sum = |of: &Value| of["us"].as_u64().unwrap();
+    let all: u64 = phases.as_object().unwrap().values().map(sum).sum();
+    assert_eq!(sum(&site_now["took"]).abs_diff(all) / 100, 0, "{site_now}");
+    assert!(site_now["fetched_bytes"].as_u64() > Some(50), "{site_now}");
+    assert!(
+        site_now["succeeded"].is_u64() && site_now["deployed"].is_u64(),
+        "{site_now}"
+    );
+    assert!(site_now["failing_since"].is_null(), "{site_now}");
+    let bad_now = numbers(&the, "bad");
+    assert_eq!(
+        (&bad_now["runs"]["failed"], &bad_now["succeeded"]),
+        (&1.into(), &Value::Null)
+    );
+    assert!(
+        bad_now["failing_since"].is_u64() && count(&bad_now["phases"]["fetch"]) == 1,
+        "{bad_now}"
+    );
+
+    // A reload, which takes a trigger away.
+    world.config_of(site);
+    the.signal(Signal::HUP);
+    the.wait_for("ready");
+    assert_eq!(numbers(&the, "site"), site_now);
+    assert_eq!(numbers(&the, "bad"), Value::Null);
+    source.commit([("a", file("2"))]);
+    trigger(&the);
+    let site_now = numbers(&the, "site");
+    assert_eq!(site_now["runs"]["updated"], 2);
+    // It comes back with what was counted.
+    world.config_of(&[site, bad].concat());
+    let the = restart(&world, the);
+    assert_eq!(numbers(&the, "site"), site_now);
+    assert_eq!(numbers(&the, "bad"), bad_now);
+
+    let process = daemon(&the)["process"].clone();
+    for field in ["since", "cpu_us", "max_fds"] {
+        assert!(process[field].as_u64() > Some(0), "{field}: {process}");
+    }
+    // Also behind the sandbox.
+    for field in ["resident_bytes", "threads", "open_fds"] {
+        assert!(process[field].as_u64() > Some(3), "{field}: {process}");
+    }
+    let text = the.say("metrics\n");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("gitsocket ") && lines[0].contains(" jobs; "),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with("bad: 0 updated, 0 up-to-date, 1 failed, 0 rolled-back; took ")
+            && lines[1].ends_with("; failing"),
+        "{text}"
+    );
+    assert!(lines[2].starts_with("site: 2 updated, 1 up-to-date, "), "{text}");
+    assert_eq!(lines[3..], ["ok -"]);
+}
+
+#[test]
+fn what_goes_on_and_what_was_damaged() {
+    let world = World::sourced();
+    holding_hook(&world);
+    let the = start(&world);
+    let held = hold(&the);
+    the.say("{\"op\":\"trigger\",\"name\":\"site\",\"wait\":false}\n");
+    let now = numbers(&the, "site");
+    assert_eq!(
+        (&now["state"], &now["running"], &now["waiting"]),
+        (&"running-then-queued".into(), &1.into(), &1.into())
+    );
+    // One for each.
+    fs::write(world.path("go"), "\n").unwrap();
+    let mut rest = String::new();
+    { held }.0.read_to_string(&mut rest).unwrap();
+    fs::write(world.path("go"), "\n").unwrap();
+    wait_until(|| status(&the)["state"] == "idle");
+    let now = numbers(&the, "site");
+    assert_eq!(count(&now["phases"]["hooks"]), 2, "{now}");
+
+    // What another version, or a disk, has left there instead of numbers hides no run.
+    drop(the);
+    let dir = fs::read_dir(world.path("state/runs"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, after) = text.split_once("\"tally\":{").unwrap();
+        fs::write(
+            &path,
+            format!("{before}\"tally\":{{\"runs\":-1}},\"more\":{{{after}"),
+        )
+        .unwrap();
+    }
+    let the = start(&world);
+    assert_eq!(the.say("log site\n").lines().count(), 3);
+    let again = numbers(&the, "site");
+    assert_eq!(again["runs"]["updated"], 0, "{again}");
+    assert_eq!(again["succeeded"], now["succeeded"], "the last run says it");
+}
+
+/// `request` on the TCP port `port`, with the token.
+fn say(port: u16, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .write_all(format!("token s3cret\n{request}\n").as_bytes())
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn each_sees_what_it_may_use_and_what_it_may_do() {
+    let world = World::sourced();
+    world.secret("token", "s3cret\n");
+    world.write(
+        "config.ron",
+        "(listen: [Unix(path: \"s.sock\"), Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")], triggers: {
+            \"site\": (repo: \"repo.git\", path: \"site\"),
+            \"hidden\": (repo: \"repo.git\", path: \"hidden\", allow: [User(54321)]),
+            \"shop\": (repo: \"repo.git\", path: \"shop\", allow: [Token, User(0)], operate: [Token]),
+            \"metrics\": (repo: \"repo.git\", path: \"metrics\", allow: [Token]),
+        })",
+    );
+    let mut the = Daemon::spawn(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
+    let line = the.wait_for("127.0.0.1:");
+    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port = port.parse().unwrap();
+    the.wait_for("ready");
+    let names = |answer: String| -> Vec<String> {
+        let records = json(&answer).into_iter();
+        let numbers = records.filter(|record| record["event"] == "metrics");
+        numbers
+            .map(|record| record["trigger"].as_str().unwrap().into())
+            .collect()
+    };
+    assert_eq!(
+        names(say(port, "{\"op\":\"metrics\"}")),
+        ["metrics", "shop", "site"]
+    );
+    let unix = names(the.say("{\"op\":\"metrics\"}\n"));
+    assert!(
+        !unix.contains(&"hidden".into()) && unix.contains(&"site".into()),
+        "{unix:?}"
+    );
+    // A word that was a name: who may use that trigger is told what to say, and is not answered with something else.
+    let answer = say(port, "metrics");
+    assert!(
+        answer.starts_with("error - bad-request: metrics is a trigger's name")
+            && answer.contains("trigger metrics"),
+        "{answer}"
+    );
+    assert!(last_line(&say(port, "trigger metrics")).starts_with("ok metrics "));
+    assert!(
+        the.say("metrics\n").starts_with("gitsocket "),
+        "it may not use that"
+    );
+
+    let may = |answer: &str, trigger: &str| {
+        let records = json(answer);
+        let found = records.into_iter().find(|record| record["trigger"] == trigger);
+        found.unwrap()["may"].clone()
+    };
+    let (trigger, all) = (
+        serde_json::json!(["trigger"]),
+        serde_json::json!(["trigger", "rollback", "retry"]),
+    );
+    let answer = say(port, "{\"op\":\"status\"}");
+    assert_eq!(
+        (may(&answer, "site"), may(&answer, "shop")),
+        (trigger, all.clone())
+    );
+    let answer = the.say("{\"op\":\"status\",\"name\":\"site\"}\n");
+    assert_eq!(may(&answer, "site"), all, "the daemon's own user");
+}
