@@ -1,22 +1,169 @@
 //! Numbers for Prometheus, and whether this process and the daemon are there.
+//!
+//! Whoever asks, and however often, the daemon is asked once in [`FRESH`] at most.
 
-use hyper::{Request, StatusCode, body::Incoming};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_std::{future::timeout, sync::Mutex, task};
+use hyper::{
+    HeaderMap, Request, StatusCode,
+    body::{Bytes, Incoming},
+    header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
+};
 
 use super::{
     answer::{self, Answer},
     client::Client,
-    config::Metrics,
     daemon::Link,
 };
+use crate::{
+    base::{
+        event::{Event, now},
+        fault::{Failure, Kind},
+        name::AbsPath,
+        secret::{Error, Secret},
+        vitals::Vitals,
+    },
+    daemon::wire::Request as Question,
+};
 
-/// Answer `/metrics`.
-pub async fn answer(
-    _metrics: &Metrics,
-    _link: &Link,
-    _request: Request<Incoming>,
-    _client: &Client,
-) -> Answer {
-    answer::text(StatusCode::NOT_IMPLEMENTED, "not yet\n")
+mod families;
+mod text;
+
+use families::{Told, render};
+
+/// An answer is given to all who ask within that time of its beginning. Scrapers come every few seconds at most.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long the daemon may take: Prometheus, which waits for ten seconds, is to get the rest.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Deliveries by the webhook's path and the word for what came of them.
+pub type Deliveries = Vec<(String, &'static str, u64)>;
+
+/// What is measured, and who may know.
+#[derive(Debug)]
+pub struct Meters {
+    link: Link,
+    /// The file of the token that is wanted, if any is.
+    token_file: Option<AbsPath>,
+    /// When this process began.
+    since: u64,
+    numbers: Last<Bytes>,
+    pong: Last<Result<(), Kind>>,
+}
+
+/// What was found out last, and when that began. Held while it is found out again.
+#[derive(Debug)]
+struct Last<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T: Clone> Last<T> {
+    async fn within(&self, fresh: Duration, find: impl Future<Output = T>) -> T {
+        let mut last = self.0.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < fresh
+        {
+            return found.clone();
+        }
+        let begun = Instant::now();
+        let found = find.await;
+        *last = Some((begun, found.clone()));
+        found
+    }
+}
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl Meters {
+    /// Of this process, and the daemon behind `link`. The token must be there.
+    pub fn new(link: Link, token_file: Option<AbsPath>) -> Result<Self, Error> {
+        token_file.as_ref().map(Secret::read).transpose()?;
+        Ok(Self {
+            link,
+            token_file,
+            since: now(),
+            numbers: Last::default(),
+            pong: Last::default(),
+        })
+    }
+
+    /// Answer `/metrics`.
+    pub async fn answer(
+        &self,
+        deliveries: impl FnOnce() -> Deliveries,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Answer {
+        if let Some(file) = &self.token_file {
+            match is_permitted(file, request.headers()).await {
+                Ok(true) => client.admit().await,
+                Ok(false) => return refused(),
+                Err(err) => {
+                    tracing::error!("{}", Failure::of(&err).message);
+                    return refused();
+                }
+            }
+        }
+        let found = async {
+            let daemon = self.ask().await;
+            let own = Vitals::now(self.since);
+            self.render(daemon, &deliveries(), &own)
+        };
+        let text = self.numbers.within(FRESH, found).await;
+        answer::whole(StatusCode::OK, text::CONTENT_TYPE, text)
+    }
+
+    /// Answer `/readyz`: the daemon answers as well. What else is wrong with it is for those who may sign in.
+    pub async fn readyz(&self) -> Answer {
+        let ping = async {
+            let pong = timeout(PATIENCE, self.link.ping()).await;
+            pong.map_or(Err(Kind::Timeout), |pong| pong.map_err(|failure| failure.kind))
+        };
+        match self.pong.within(FRESH, ping).await {
+            Ok(()) => answer::text(StatusCode::OK, "ok\n"),
+            Err(kind) => answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the daemon does not answer: {}\n", kind.as_str()),
+            ),
+        }
+    }
+
+    /// What the daemon says; nothing if it does not.
+    async fn ask(&self) -> Vec<Event> {
+        match timeout(PATIENCE, self.link.ask(&Question::Metrics)).await {
+            Ok(Ok(records)) => records.into_iter().map(|record| record.event).collect(),
+            Ok(Err(failure)) => {
+                tracing::debug!("no numbers of the daemon: {}", failure.message);
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn render(&self, answered: Vec<Event>, deliveries: &Deliveries, own: &Vitals) -> Bytes {
+        let (mut daemon, mut triggers) = (None, Vec::new());
+        for event in answered {
+            match event {
+                Event::Daemon(of) => daemon = Some(*of),
+                Event::Metrics(numbers) => triggers.push(*numbers),
+                _ => {}
+            }
+        }
+        let told = Told {
+            daemon: daemon.as_ref(),
+            triggers: &triggers,
+            deliveries,
+            kept: self.link.kept().len(),
+            own,
+        };
+        render(&told).into()
+    }
 }
 
 /// Answer `/healthz`: this process serves.
@@ -24,13 +171,67 @@ pub fn healthz() -> Answer {
     answer::text(StatusCode::OK, "ok\n")
 }
 
-/// Answer `/readyz`: the daemon answers as well.
-pub async fn readyz(link: &Link) -> Answer {
-    match link.ping().await {
-        Ok(()) => answer::text(StatusCode::OK, "ok\n"),
-        Err(failure) => answer::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{}\n", failure.kind.as_str()),
-        ),
+/// Whether the request says the token in `file`, which is read each time: so it can be changed.
+async fn is_permitted(file: &AbsPath, headers: &HeaderMap) -> Result<bool, Error> {
+    let Some(said) = bearer(headers).map(Arc::<str>::from) else {
+        return Ok(false);
+    };
+    let file = file.clone();
+    task::spawn_blocking(move || Secret::read(&file).map(|secret| secret.is(&said))).await
+}
+
+/// The bearer token (RFC 6750) in the only header of its kind.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn refused() -> Answer {
+    let answer = answer::empty(StatusCode::UNAUTHORIZED);
+    answer::with(answer, WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_in_headers() {
+        for (said, token) in [
+            (&["Bearer abc"][..], Some("abc")),
+            (&["bearer  abc "], Some("abc")),
+            (&["Basic abc"], None),
+            (&["Bearer"], None),
+            (&[], None),
+            (&["Bearer abc", "Bearer abc"], None),
+            (&["Bearer \u{e9}"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            assert_eq!(bearer(&headers), token, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn those_who_come_together_ask_once() {
+        let last = Last::default();
+        let asked = std::cell::Cell::new(0);
+        let find = || async {
+            asked.set(asked.get() + 1);
+            asked.get()
+        };
+        futures_lite::future::block_on(async {
+            let (hour, none) = (Duration::from_secs(3600), Duration::ZERO);
+            let (one, other) =
+                futures_lite::future::zip(last.within(hour, find()), last.within(hour, find())).await;
+            assert_eq!((one, other), (1, 1));
+            assert_eq!(last.within(none, find()).await, 2);
+        });
     }
 }

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    base::fault::{Blame, Kind},
+    base::{
+        fault::{Blame, Kind},
+        secret,
+    },
     daemon::listen,
 };
 
@@ -47,6 +50,10 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(secret::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),

@@ -14,9 +14,11 @@ use crate::{
     web::{
         answer::{self, Answer},
         client::Client,
-        config::Config,
+        config::{Config, Metrics},
         daemon::Link,
-        hear, metrics, page,
+        hear,
+        metrics::{self, Meters},
+        page,
     },
 };
 
@@ -24,6 +26,7 @@ use crate::{
 pub(super) struct Front {
     config: Config,
     link: Link,
+    meters: Option<Meters>,
 }
 
 impl Front {
@@ -35,8 +38,18 @@ impl Front {
         let token = token.transpose().map_err(|why| Error::Token {
             reason: why.to_string(),
         })?;
+        let link = Link::new(config.daemon.clone(), token);
+        let meters = |metrics: &Metrics| {
+            let token = metrics.token_file.as_ref();
+            let token = token.map(|file| AbsPath::resolve(Path::new("/"), file));
+            let token = token.transpose().map_err(|why| Error::Token {
+                reason: why.to_string(),
+            })?;
+            Meters::new(link.clone(), token).map_err(Error::Secret)
+        };
         Ok(Self {
-            link: Link::new(config.daemon.clone(), token),
+            meters: config.metrics.as_ref().map(meters).transpose()?,
+            link,
             config,
         })
     }
@@ -47,12 +60,13 @@ impl Front {
         if let Some(hook) = self.config.webhooks.get(path) {
             return hear::hear(hook, &self.link, request, client).await;
         }
-        if let Some(metrics) = &self.config.metrics {
+        if let Some(meters) = &self.meters {
             match path {
                 "/metrics" | "/healthz" | "/readyz" if !is_read(&request) => return not_allowed("GET, HEAD"),
-                "/metrics" => return metrics::answer(metrics, &self.link, request, client).await,
+                // None are counted yet.
+                "/metrics" => return meters.answer(Vec::new, request, client).await,
                 "/healthz" => return metrics::healthz(),
-                "/readyz" => return metrics::readyz(&self.link).await,
+                "/readyz" => return meters.readyz().await,
                 _ => {}
             }
         }
