@@ -15,6 +15,7 @@ mod git_daemon;
 mod https;
 mod lost;
 mod nginx;
+mod prometheus;
 mod refusals;
 mod secrets;
 mod services;
