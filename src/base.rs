@@ -14,6 +14,7 @@
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`descent`] | directories of any depth are gone through, and removed |
 //! | [`durable`] | what survives a power cut |
+//! | [`vitals`] | what a process takes of its machine |
 //! | [`secret`] | passwords and tokens, read from their files |
 //! | [`address`] | where a daemon listens |
 //! | [`report`] | what the engine says while it works |
@@ -37,5 +38,6 @@ pub mod pace;
 pub mod report;
 pub mod room;
 pub mod secret;
+pub mod vitals;
 pub mod watch;
 pub mod words;

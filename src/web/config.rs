@@ -189,7 +189,7 @@ mod written {
         },
         Unix {
             path: PathBuf,
-            mode: Option<u32>,
+            mode: Option<String>,
             group: Option<String>,
         },
     }
@@ -228,7 +228,9 @@ mod written {
                 },
                 Listener::Unix { path, mode, group } => super::Listener::Unix {
                     path: at(path),
-                    mode: mode.unwrap_or(0o660),
+                    mode: mode
+                        .and_then(|mode| u32::from_str_radix(&mode, 8).ok())
+                        .unwrap_or(0o660),
                     group,
                 },
             });
