@@ -16,6 +16,7 @@
 //! | [`lines`] | what a run says, as lines of a page |
 //! | [`stream`] | the same, as it comes |
 //! | [`page`] | what people see |
+//! | [`sandbox`] | the process shuts itself out of what it does not need
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
 //!
 //! [`base`]: crate::base
@@ -28,6 +29,7 @@ pub mod hear;
 pub mod lines;
 pub mod metrics;
 pub mod page;
+pub mod sandbox;
 pub mod serve;
 pub mod session;
 pub mod stream;
