@@ -4,7 +4,9 @@
 //! `fields!` which fields it has, and from these declarations come their values, what is said of unknown ones,
 //! and the reference.
 
+mod address;
 mod choice;
+mod error;
 mod field;
 mod group;
 mod kind;
@@ -12,22 +14,26 @@ mod mask;
 mod raw;
 mod reference;
 mod report;
+mod source;
 mod syntax;
 mod value;
 
 use std::{ffi::OsString, path::Path};
 
+pub(crate) use address::{ADDRESS, SOCKET};
 pub(crate) use choice::{Choice, choice, variant, word_of};
 pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
-    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, code, quoted, show_duration,
+    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, USER, code, quoted, show_duration,
 };
 pub(crate) use mask::{mask, redact};
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
 pub(crate) use report::position;
+pub use error::Error;
 pub use report::{Invalid, Problem};
+pub use source::{Places, Source};
 pub(crate) use value::{argument, filled, invalid, literal, mode, span_of_time, unusable_duration};
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Around, Form, Problem, Value,
-    value::{duration, filled, mode, size},
+    value::{duration, filled, mode, size, user},
 };
 use crate::base::name::AbsPath;
 
@@ -103,6 +103,9 @@ pub(crate) const SECRET: Kind<AbsPath> = Kind {
     is_secret: true,
     ..FILE
 };
+
+/// A user's name.
+pub(crate) const USER: Kind<String> = Kind::new("name", |value, _| user(value));
 
 /// Yes or no.
 pub(crate) const BOOL: Kind<bool> =
