@@ -26,6 +26,7 @@ pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
     BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, USER, code, quoted, show_duration,
+    show_size,
 };
 pub(crate) use mask::{mask, redact};
 pub(crate) use raw::{Shape, Value};
@@ -34,7 +35,7 @@ pub(crate) use report::position;
 pub use error::Error;
 pub use report::{Invalid, Problem};
 pub use source::{Places, Source};
-pub(crate) use value::{argument, filled, invalid, literal, mode, span_of_time, unusable_duration};
+pub(crate) use value::{argument, filled, invalid, literal, mode, size, span_of_time, unusable_duration};
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,
 /// the value counts as absent, and reading goes on.

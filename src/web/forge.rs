@@ -18,8 +18,10 @@ use std::{borrow::Cow, time::SystemTime};
 
 use hyper::HeaderMap;
 
-use super::config::From;
-use crate::base::secret::Secret;
+use super::{
+    config::From,
+    secret::{Secret, Usable},
+};
 
 pub use payload::{Concern, Event, Pushed, concern};
 
@@ -165,11 +167,11 @@ impl Expected {
     }
 }
 
-/// Whether `secret` can be one of `from`'s. The error is a half sentence.
-pub fn usable(from: &From, secret: &Secret) -> Result<(), &'static str> {
+/// What a secret of `from`'s must be.
+pub fn usable(from: &From) -> Usable {
     match from {
-        From::StandardWebhooks { .. } => standard::key(secret).map(drop),
-        _ => Ok(()),
+        From::StandardWebhooks { .. } => |secret| standard::key(secret).map(drop),
+        _ => |_| Ok(()),
     }
 }
 

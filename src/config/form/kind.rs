@@ -135,7 +135,8 @@ pub(crate) fn show_duration(duration: &Duration) -> String {
     quoted(humantime::format_duration(*duration))
 }
 
-fn show_size(bytes: u64) -> String {
+/// The same for a size.
+pub(crate) fn show_size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(bits, _)| bytes.trailing_zeros() >= *bits);
     match unit {

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{Refusal, bearer::credentials};
-use crate::base::secret::Secret;
+use crate::web::secret::Secret;
 
 /// What a sender said, which may be a secret.
 pub(super) struct Said(Zeroizing<String>);

@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 use ring::hmac;
 
 use super::{MISMATCH, Refusal, header, hex};
-use crate::base::secret::Secret;
+use crate::web::secret::Secret;
 
 /// The length of a signature.
 pub(super) const BYTES: usize = 32;

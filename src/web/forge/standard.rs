@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{MISMATCH, Refusal, header, signature::BYTES};
-use crate::base::secret::Secret;
+use crate::web::secret::Secret;
 
 /// How old a delivery may be, and how far ahead the sender's clock.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);

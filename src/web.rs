@@ -1,0 +1,5 @@
+//! Provisional.
+pub mod config;
+pub mod secret;
+pub mod forge;
+pub mod deliveries;

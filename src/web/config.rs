@@ -1,0 +1,208 @@
+//! `web.ron` as written (`config::form`) becomes [`Config`] as used (`check`), or a list of labelled errors.
+//!
+//! A [`Config`] that exists is right, as far as the file alone can tell. It never holds a secret, only the names of files
+//! that do.
+
+mod check;
+mod listen;
+mod page;
+mod webhook;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+pub use crate::config::form::{Error, Source};
+use crate::{
+    base::{
+        address::Address,
+        name::{AbsPath, TriggerName},
+    },
+    config::form::Places,
+};
+
+/// Where `web.ron` is looked for.
+pub const PLACES: &Places = &Places {
+    variable: "GITSOCKET_WEB_CONFIG",
+    local: "web.ron",
+    system: "/etc/gitsocket/web.ron",
+};
+
+/// What the front does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Where it listens.
+    pub listen: Vec<Listener>,
+    /// The daemon.
+    pub daemon: Address,
+    /// The file of the token that the daemon's listener wants.
+    pub daemon_token_file: Option<AbsPath>,
+    /// Webhooks by their paths.
+    pub webhooks: BTreeMap<String, Webhook>,
+    /// What people see, if anything.
+    pub page: Option<Page>,
+    /// Numbers for Prometheus, if wanted.
+    pub metrics: Option<Metrics>,
+    /// The longest body of a delivery, in bytes.
+    pub max_body: u64,
+}
+
+/// Where the front listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// HTTP over TCP.
+    Http {
+        /// `HOST:PORT`.
+        addr: String,
+        /// Certificate and key.
+        tls: Option<Tls>,
+        /// Off loopback without TLS: there is a proxy in front.
+        plain: bool,
+    },
+    /// HTTP over a Unix socket.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its group.
+        group: Option<String>,
+    },
+}
+
+/// Files for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those above it, as PEM.
+    pub cert_file: PathBuf,
+    /// Its key, as PEM.
+    pub key_file: PathBuf,
+}
+
+/// A webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The trigger that it says.
+    pub trigger: TriggerName,
+    /// Who may call it.
+    pub from: From,
+    /// Which refs count, by their full names; nothing: all.
+    pub refs: Option<Vec<String>>,
+}
+
+/// Who calls a webhook, and how that is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// GitHub.
+    GitHub {
+        /// Files of secrets, any of which counts.
+        secret_files: Vec<AbsPath>,
+    },
+    /// Gitea, Forgejo, Codeberg, Gogs.
+    Gitea {
+        /// Files of secrets, any of which counts.
+        secret_files: Vec<AbsPath>,
+    },
+    /// Bitbucket, in the cloud and in a data center.
+    Bitbucket {
+        /// Files of secrets, any of which counts.
+        secret_files: Vec<AbsPath>,
+    },
+    /// Standard Webhooks, and GitLab's signing tokens.
+    StandardWebhooks {
+        /// Files of secrets, any of which counts.
+        secret_files: Vec<AbsPath>,
+    },
+    /// GitLab's secret tokens.
+    GitLab {
+        /// The token's file.
+        token_file: AbsPath,
+    },
+    /// A bearer token, such as a CI job sends.
+    Bearer {
+        /// The token's file.
+        token_file: AbsPath,
+    },
+    /// User and password, as Azure DevOps sends them.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password's file.
+        password_file: AbsPath,
+    },
+    /// A signature in hexadecimal.
+    Hmac {
+        /// The header it is in.
+        header: String,
+        /// What is before it.
+        prefix: String,
+        /// Files of secrets, any of which counts.
+        secret_files: Vec<AbsPath>,
+    },
+}
+
+impl From {
+    /// As it is written.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::GitHub { .. } => "GitHub",
+            Self::Gitea { .. } => "Gitea",
+            Self::Bitbucket { .. } => "Bitbucket",
+            Self::StandardWebhooks { .. } => "StandardWebhooks",
+            Self::GitLab { .. } => "GitLab",
+            Self::Bearer { .. } => "Bearer",
+            Self::Basic { .. } => "Basic",
+            Self::Hmac { .. } => "Hmac",
+        }
+    }
+
+    /// The files of its secrets.
+    pub fn files(&self) -> &[AbsPath] {
+        match self {
+            Self::GitHub { secret_files }
+            | Self::Gitea { secret_files }
+            | Self::Bitbucket { secret_files }
+            | Self::StandardWebhooks { secret_files }
+            | Self::Hmac { secret_files, .. } => secret_files,
+            Self::GitLab { token_file } | Self::Bearer { token_file } => std::slice::from_ref(token_file),
+            Self::Basic { password_file, .. } => std::slice::from_ref(password_file),
+        }
+    }
+}
+
+/// What people see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Names, and files of passwords; none: no sign-in.
+    pub users: BTreeMap<String, AbsPath>,
+}
+
+/// Numbers for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// The file of the token that is wanted, if any is.
+    pub token_file: Option<AbsPath>,
+}
+
+/// The reference: all fields, as Markdown.
+pub fn reference() -> String {
+    check::reference()
+}
+
+impl Config {
+    /// Read and check the file `path`, reporting all that is wrong with it at once.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::parse_with(&Source::read(path, PLACES)?, &|name| std::env::var_os(name))
+    }
+
+    /// Check `source`; `env` looks variables up.
+    pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let mut config = source.check(env, check::config)?;
+        config.file.clone_from(&source.file);
+        Ok(config)
+    }
+}
