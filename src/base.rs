@@ -6,6 +6,9 @@
 //! | [`words`] | words as they can be typed in a shell |
 //! | [`identity`] | which file something is, and whether it has changed |
 //! | [`mutex`] | a mutex whose poison does not matter |
+//! | [`pace`] | a rate
+//! | [`room`] | a bounded number of places, for connections
+//! | [`lobby`] | seats in front of these, for strangers
 //! | [`fault`] | whose fault an error is |
 //! | [`access`] | what this process may do with a path |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
@@ -27,9 +30,12 @@ pub mod durable;
 pub mod event;
 pub mod fault;
 pub mod identity;
+pub mod lobby;
 pub mod mutex;
 pub mod name;
+pub mod pace;
 pub mod report;
+pub mod room;
 pub mod secret;
 pub mod watch;
 pub mod words;

@@ -22,8 +22,11 @@ mod server;
 mod setup;
 mod show;
 mod status;
+mod web;
 
-use given::{address, config_file, current_dir, earlier, fail_named, load, trigger_name, unknown_trigger};
+use given::{
+    address, config_file, current_dir, earlier, fail_named, file_in, load, trigger_name, unknown_trigger,
+};
 use say::{fail, print, say, usage};
 use show::Show;
 
@@ -61,6 +64,7 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     Check(check::Arguments),
     Setup(setup::Arguments),
+    Web(web::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
         Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
         Some(Command::Setup(arguments)) => setup::run(&arguments),
+        Some(Command::Web(arguments)) => web::run(&arguments),
         Some(Command::Completions(arguments)) => completions::run(&arguments, &Arguments::get_args_info()),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));

@@ -10,7 +10,7 @@
 //! | [`listen`] | listening sockets |
 //! | [`trial`] | what a daemon needs of this machine, tried before there is one |
 //! | [`client`] | one request to a daemon |
-//! | [`server`] | the async edge: accept, answer, stop. async-std is here and nowhere else |
+//! | [`server`] | the async edge: accept, answer, stop. async-std is here and in `web`, nowhere else |
 //! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
 
 pub mod client;

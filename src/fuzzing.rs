@@ -174,7 +174,12 @@ pub fn web_config(data: &[u8]) {
         Ok(config) => {
             let files = config.webhooks.values().map(|webhook| webhook.from.files());
             assert!(files.into_iter().all(|files| !files.is_empty()));
-            assert!(config.webhooks.keys().all(|path| path.starts_with('/') && path.len() > 1));
+            assert!(
+                config
+                    .webhooks
+                    .keys()
+                    .all(|path| path.starts_with('/') && path.len() > 1)
+            );
         }
         Err(Error::Invalid(invalid)) => points_into(&source, &invalid),
         Err(err) => panic!("{err}"),
@@ -220,7 +225,10 @@ pub fn delivery(data: &[u8]) {
             }
             Err(Refusal { status, why }) => {
                 assert!([400, 401, 415].contains(&status));
-                assert!(one_line(&why) == why && why.len() < 300 && !why.contains(SECRET), "{why}");
+                assert!(
+                    one_line(&why) == why && why.len() < 300 && !why.contains(SECRET),
+                    "{why}"
+                );
             }
         }
     }
@@ -448,7 +456,17 @@ mod tests {
     #[test]
     fn configurations_of_the_front_hold() {
         let words = [
-            "(", ")", "{", "\"", "Http(", "GitHub(", "secret_files: [", "\"/hooks/", "refs/heads/", "users: {", "plain: true,",
+            "(",
+            ")",
+            "{",
+            "\"",
+            "Http(",
+            "GitHub(",
+            "secret_files: [",
+            "\"/hooks/",
+            "refs/heads/",
+            "users: {",
+            "plain: true,",
         ];
         all("web_config", 300, &words, web_config);
     }

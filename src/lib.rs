@@ -21,6 +21,7 @@
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`deploy`] | one run of one trigger |
 //! | [`daemon`] | many runs for many clients |
+//! | [`web`] | HTTP becomes names, and a page shows what comes of them |
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! The page of a wing lists its rooms, from the ground up in the same way. A test holds the code to these lists
@@ -34,11 +35,22 @@
 //!      └────────────── control: ready, status, hooks to start ───────────────┘
 //! ```
 //!
-//! A third one, the [`hook::guard`](deploy::hook::guard), outlives both when they are killed: just long enough to kill their hooks.
+//! One more, the [`hook::guard`](deploy::hook::guard), outlives both when they are killed: just long enough to kill their hooks.
 //!
 //! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
 //! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
 //! worker, beside the one that finishes its runs.
+//!
+//! # And a front
+//!
+//! ```text
+//! forges, browsers, Prometheus ──HTTP──▶ web: verifies ──names──▶ the daemon's socket
+//!                                         ▲── events, numbers ──── │
+//! ```
+//!
+//! `gitsocket web` is started by itself, as a user of its own. What strangers on the internet say ends there: it holds no
+//! key of a repository, writes nothing, and can only do what the daemon permits that user. It may be away, and so may the
+//! daemon: a name that was said meanwhile is said again when both are there.
 //!
 //! # Decisions
 //!
@@ -76,3 +88,4 @@ pub mod git;
 #[cfg(test)]
 #[path = "../tests/it/machine.rs"]
 mod machine;
+pub mod web;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 mod detach;
-mod log;
+pub(super) mod log;
 mod pidfile;
 use detach::Detached;
 use log::{Log, LogFormat};

@@ -14,15 +14,15 @@ mod sandbox;
 mod target;
 
 use std::{
-    collections::BTreeMap, num::NonZeroUsize, ops::Range, sync::Arc,
-    thread::available_parallelism, time::Duration,
+    collections::BTreeMap, num::NonZeroUsize, ops::Range, sync::Arc, thread::available_parallelism,
+    time::Duration,
 };
 
 use super::{
     Config, DEFAULT_KEEP_ALIVE, Listener, Sandbox, Target,
     form::{
-        self, Around, Fields as _, Form, Given, Group, Kind, Problem, Shape, Value, fields,
-        show_duration, span_of_time, unusable_duration,
+        self, Around, Fields as _, Form, Given, Group, Kind, Problem, Shape, Value, fields, show_duration,
+        span_of_time, unusable_duration,
     },
 };
 use crate::{base::name::TriggerName, git::transport::MAX_KEEP_ALIVE};

@@ -22,6 +22,7 @@ use std::{ffi::OsString, path::Path};
 
 pub(crate) use address::{ADDRESS, SOCKET};
 pub(crate) use choice::{Choice, choice, variant, word_of};
+pub use error::Error;
 pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
@@ -32,7 +33,6 @@ pub(crate) use mask::{mask, redact};
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
 pub(crate) use report::position;
-pub use error::Error;
 pub use report::{Invalid, Problem};
 pub use source::{Places, Source};
 pub(crate) use value::{argument, filled, invalid, literal, mode, size, span_of_time, unusable_duration};

@@ -126,7 +126,7 @@ pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done,
             Ok(_) => {}
             Err(err) => return Err(broken_off(options, Some(err))),
         }
-        let record = read(&line).map_err(|reason| Error::Stranger {
+        let record = record(&line).map_err(|reason| Error::Stranger {
             address: options.address.to_string(),
             reason,
         })?;
@@ -142,7 +142,7 @@ type Halves = (Box<dyn Read>, Box<dyn Write>);
 fn connect(address: &Address, deadline: Option<Deadline>) -> io::Result<Halves> {
     match address {
         Address::Unix(path) => halves(connect_unix(path.as_path(), deadline)?, deadline),
-        Address::Tcp(tcp) => halves(connect_tcp(tcp, deadline)?, deadline),
+        Address::Tcp(tcp) => halves(connect_tcp_by(tcp, deadline)?, deadline),
     }
 }
 
@@ -166,7 +166,12 @@ fn connect_unix(path: &Path, deadline: Option<Deadline>) -> io::Result<UnixStrea
     }
 }
 
-fn connect_tcp(tcp: &TcpAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
+/// Connect to `tcp` within `limit`, if there is one.
+pub fn connect_tcp(tcp: &TcpAddr, limit: Option<Duration>) -> io::Result<TcpStream> {
+    connect_tcp_by(tcp, limit.map(Deadline::new))
+}
+
+fn connect_tcp_by(tcp: &TcpAddr, deadline: Option<Deadline>) -> io::Result<TcpStream> {
     let mut failed = io::ErrorKind::NotFound.into();
     let (host, port) = tcp.host_and_port();
     for address in resolve(host, port, deadline.unwrap_or_else(|| Deadline::new(FIND)))? {
@@ -214,7 +219,7 @@ impl Shared for TcpStream {
 }
 
 /// A line of the answer. A daemon that is busy has not read the request, and so says it in text.
-fn read(line: &str) -> Result<Record, String> {
+pub fn record(line: &str) -> Result<Record, String> {
     let line = line.trim_end();
     if let Some(message) = line.strip_prefix("error - busy: ") {
         return Ok(Record {

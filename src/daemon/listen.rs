@@ -4,6 +4,7 @@ use std::{io, net::TcpListener, os::unix::net::UnixListener, path::PathBuf, time
 
 use crate::{
     base::{
+        address::TcpAddr,
         fault::{Blame, Kind},
         name::AbsPath,
     },
@@ -18,9 +19,9 @@ mod unix;
 pub use beside::{alone, listen};
 pub use inherited::{inherited, mention};
 pub use trial::unusable;
-pub use unix::SocketFile;
+pub use unix::{SocketFile, bind_unix};
 
-use unix::{bind_unix, set_permissions};
+use unix::set_permissions;
 
 /// As long may name servers take to find the address to listen on.
 const FIND: Duration = Duration::from_secs(30);
@@ -150,6 +151,20 @@ pub fn bind<'s>(
                 })
         }
     }
+}
+
+/// Listen on `addr`.
+pub fn bind_tcp(addr: &TcpAddr) -> Result<TcpListener, Error> {
+    let (host, port) = addr.host_and_port();
+    let bound = resolve(host, port, Deadline::new(FIND)).and_then(|addrs| {
+        let listener = TcpListener::bind(addrs.as_slice())?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| Error::Bind {
+        addr: addr.addr.clone(),
+        source,
+    })
 }
 
 /// Give an open `socket` the mode and group, or the token, that `listener` asks for now. Those of a socket that was

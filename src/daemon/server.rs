@@ -1,6 +1,6 @@
 //! The daemon's work: accepts connections, answers them, and stops when it is told to.
 //!
-//! Here, and only here, is async-std: sockets and timers. Nothing below awaits, and no client can
+//! Here, and in the web front, is async-std: sockets and timers. Nothing below awaits, and no client can
 //! hold up the accepting, another client or a run: each has a task of its own, and each step a limit.
 //! When to stop, the supervisor says ([`Level`]); signals are its business.
 
@@ -26,10 +26,7 @@ use crate::{
 
 mod connection;
 mod door;
-mod lobby;
-mod pace;
 mod refusals;
-mod room;
 mod threads;
 mod token;
 use connection::{Client, PATIENCE};

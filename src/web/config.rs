@@ -30,12 +30,15 @@ pub const PLACES: &Places = &Places {
     system: "/etc/gitsocket/web.ron",
 };
 
+/// Where the front listens if nothing is said.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+
 /// What the front does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// Where it listens.
+    /// Where it listens; nothing: on what systemd passes on, or else at [`DEFAULT_ADDRESS`].
     pub listen: Vec<Listener>,
     /// The daemon.
     pub daemon: Address,

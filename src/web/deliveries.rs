@@ -155,9 +155,10 @@ impl Deliveries {
     pub fn know(&self, key: Key, run: RunId, now: Instant) {
         let mut state = mutex::lock(&self.state);
         state.forget(now);
-        state.order.retain(|(_, known)| *known != key);
+        if state.runs.insert(key, run).is_some() {
+            state.order.retain(|(_, known)| *known != key);
+        }
         state.order.push_back((now, key));
-        state.runs.insert(key, run);
         if state.order.len() > MAX_KNOWN
             && let Some((_, oldest)) = state.order.pop_front()
         {
@@ -202,7 +203,9 @@ impl Deliveries {
     pub fn counts(&self) -> Vec<(String, &'static str, u64)> {
         let state = mutex::lock(&self.state);
         let counts = state.counts.iter();
-        counts.map(|((path, word), count)| (path.clone(), *word, *count)).collect()
+        counts
+            .map(|((path, word), count)| (path.clone(), *word, *count))
+            .collect()
     }
 }
 
@@ -267,7 +270,11 @@ mod tests {
             deliveries.add(delivered("/a", second, refused("two")));
         }
         deliveries.add(delivered("/b", 2000, refused("one")));
-        let latest: Vec<_> = deliveries.latest().into_iter().map(|one| (one.path, one.times)).collect();
+        let latest: Vec<_> = deliveries
+            .latest()
+            .into_iter()
+            .map(|one| (one.path, one.times))
+            .collect();
         let expected = [("/b", 1), ("/a", 1000), ("/a", 1000), ("/a", 1)];
         assert_eq!(latest, expected.map(|(path, times)| (path.to_owned(), times)));
         for number in 0..1000 {
@@ -276,8 +283,17 @@ mod tests {
         }
         assert_eq!(deliveries.latest().len(), 2 * MAX_LISTED);
         let counts = deliveries.counts();
-        let of = |path: &str, word| counts.iter().find(|count| count.0 == path && count.1 == word).unwrap().2;
-        assert_eq!((of("/a", "ignored"), of("/a", "refused"), of("/b", "refused")), (1001, 2000, 1));
+        let of = |path: &str, word| {
+            counts
+                .iter()
+                .find(|count| count.0 == path && count.1 == word)
+                .unwrap()
+                .2
+        };
+        assert_eq!(
+            (of("/a", "ignored"), of("/a", "refused"), of("/b", "refused")),
+            (1001, 2000, 1)
+        );
     }
 
     #[test]

@@ -45,7 +45,10 @@ enum Proof {
     /// By saying it.
     Token(basic::Said),
     /// By saying it, as this user.
-    Password { user: basic::Said, password: basic::Said },
+    Password {
+        user: basic::Said,
+        password: basic::Said,
+    },
 }
 
 /// A delivery whose sender is proven.
@@ -97,9 +100,7 @@ pub fn expect(from: &From, headers: &HeaderMap) -> Result<Expected, Refusal> {
         From::StandardWebhooks { .. } => standard::read(headers).map(Proof::Standard),
         From::GitLab { .. } => bearer::gitlab(headers).map(Proof::Token),
         From::Bearer { .. } => bearer::read(headers).map(Proof::Token),
-        From::Basic { .. } => {
-            basic::read(headers).map(|(user, password)| Proof::Password { user, password })
-        }
+        From::Basic { .. } => basic::read(headers).map(|(user, password)| Proof::Password { user, password }),
     };
     let proof = proof.map_err(|refusal| match header::other_sender(from, headers) {
         Some(hint) => Refusal::stranger(format!("{}; {hint}", refusal.why)),

@@ -4,7 +4,6 @@
 //! proven learns is a status: why it was refused is for the operator.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -14,7 +13,9 @@ use async_std::task;
 use hyper::{
     Method, Request, StatusCode,
     body::{Body as _, Incoming},
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
 };
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ use super::{
     config::{Config, From, Webhook},
     daemon::Link,
     deliveries::{Delivered, Deliveries, Key, Outcome, shown},
-    forge::{self, Concern, Delivery, Event, Expected, Refusal},
+    forge::{self, Concern, Event, Expected, Refusal},
     secret::{Error, Secrets},
 };
 use crate::base::{
@@ -47,10 +48,13 @@ pub struct Hook {
     max_body: u64,
 }
 
-/// What a delivery is answered, and what is remembered of it.
-struct Heard {
-    outcome: Outcome,
+/// What was delivered.
+struct Received {
+    /// What makes it the same as another, if anything does.
+    key: Option<Key>,
+    /// The forge's id, as it may be shown.
     id: Option<String>,
+    event: Event,
 }
 
 /// The webhooks of `config` by their paths. Each secret must be there.
@@ -80,64 +84,68 @@ pub async fn hear(
         let answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
         return answer::with(answer, ALLOW, HeaderValue::from_static("POST"));
     }
-    let heard = match receive(hook, request, client).await {
-        Ok((delivery, key)) => {
-            let outcome = act(hook, deliveries, link, &delivery, key, client).await;
-            let id = delivery.id.as_deref().map(shown);
-            Heard { outcome, id }
-        }
-        Err(outcome) => Heard { outcome, id: None },
+    let (result, id) = match receive(hook, request, client).await {
+        Ok(received) => (act(hook, deliveries, link, &received, client).await, received.id),
+        Err(outcome) => (outcome, None),
     };
-    let answer = hook.answer(&heard.outcome);
+    let answer = hook.answer(&result);
     deliveries.add(Delivered {
         path: hook.path.to_string(),
         trigger: hook.webhook.trigger.clone(),
         from: hook.webhook.from.word(),
         client: client.to_string(),
-        id: heard.id,
+        id,
         at: SystemTime::now(),
         times: 1,
-        result: heard.outcome,
+        result,
     });
     answer
 }
 
-/// A delivery whose sender is proven, and what makes it the same as another; or why there is none.
-async fn receive(
-    hook: &Hook,
-    request: Request<Incoming>,
-    client: &Client,
-) -> Result<(Delivery, Option<Key>), Outcome> {
+/// What was delivered by a sender who is proven; or why that is nothing.
+async fn receive(hook: &Hook, request: Request<Incoming>, client: &Client) -> Result<Received, Outcome> {
     let (head, body) = request.into_parts();
     hook.fits(&head.headers, &body).map_err(refused)?;
     let expected = forge::expect(&hook.webhook.from, &head.headers).map_err(refused)?;
-    let expected = match expected.is_proven_by_headers() {
-        true => {
-            let (expected, _) = hook.prove(expected, Vec::new()).await?;
-            client.admit().await;
-            let body = body::read(body, hook.max_body).await.map_err(|err| hook.unread(&err))?;
-            return hook.read(expected, body).await;
-        }
-        false => expected,
+    let whole = async || {
+        let read = body::read(body, hook.max_body).await;
+        read.map_err(|err| hook.unread(&err))
     };
-    let body = body::read(body, hook.max_body).await.map_err(|err| hook.unread(&err))?;
-    let (expected, body) = hook.prove(expected, body).await?;
-    client.admit().await;
-    hook.read(expected, body).await
+    // A file of secrets may hang, and a large body takes a while: both are for a thread.
+    let work = hook.clone();
+    let received = match expected.is_proven_by_headers() {
+        true => {
+            let expected =
+                task::spawn_blocking(move || work.prove(&expected, b"").map(|()| expected)).await?;
+            client.admit().await;
+            let (work, body) = (hook.clone(), whole().await?);
+            task::spawn_blocking(move || work.understand(expected, &body)).await
+        }
+        false => {
+            let body = whole().await?;
+            let work = move || {
+                work.prove(&expected, &body)?;
+                Ok(work.understand(expected, &body))
+            };
+            let received = task::spawn_blocking(work).await?;
+            client.admit().await;
+            received
+        }
+    };
+    received.map_err(refused)
 }
 
-/// What is done about `delivery`.
+/// What is done about what was `received`.
 async fn act(
     hook: &Hook,
     deliveries: &Deliveries,
     link: &Link,
-    delivery: &Delivery,
-    key: Option<Key>,
+    received: &Received,
     client: &Client,
 ) -> Outcome {
     let Webhook { trigger, refs, from } = &*hook.webhook;
     let ignored = |why: &str| Outcome::Ignored(why.to_owned());
-    match &delivery.event {
+    match &received.event {
         Event::Ping => return ignored("a ping"),
         Event::Other(event) => return Outcome::Ignored(format!("the event `{}` is no push", shown(event))),
         Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
@@ -146,12 +154,13 @@ async fn act(
             Concern::Deleted => return ignored("a ref was deleted"),
         },
     }
+    let key = received.key;
     if let Some(run) = key.and_then(|key| deliveries.run(&key, Instant::now()))
         && !has_failed(hook, link, &run).await
     {
         return Outcome::Repeated(run);
     }
-    let id = delivery.id.as_deref().map(|id| format!(" {}", shown(id)));
+    let id = received.id.as_deref().map(|id| format!(" {id}"));
     let note = format!(
         "the delivery{} of {} at {} from {client}",
         id.unwrap_or_default(),
@@ -196,7 +205,9 @@ fn refused(Refusal { status, why }: Refusal) -> Outcome {
 impl Hook {
     /// What does not depend on who sends it.
     fn fits(&self, headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
-        let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let declared = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
         let declared = declared.and_then(|length| length.parse::<u64>().ok());
         if declared.unwrap_or(0).max(body.size_hint().lower()) > self.max_body {
             return Err(self.too_large());
@@ -224,48 +235,43 @@ impl Hook {
             body::Error::TooLarge => self.too_large(),
             body::Error::BrokenOff => Refusal {
                 status: 400,
-                why: "the body broke off: a sender or proxy that gave up, or a connection that was lost".into(),
+                why: "the body broke off: a sender or proxy that gave up, or a connection that was lost"
+                    .into(),
             },
         })
     }
 
-    /// Whether the sender knows a secret. A file of secrets may hang, and a large body takes a while: that is for a thread.
-    async fn prove(&self, expected: Expected, body: Vec<u8>) -> Result<(Expected, Vec<u8>), Outcome> {
-        let (webhook, secrets) = (self.webhook.clone(), self.secrets.clone());
-        task::spawn_blocking(move || {
-            let known = secrets.current();
-            let unreadable = known.errors.first().map(|err| Failure::of(err).message);
-            if known.secrets.is_empty() {
-                return Err(refused(Refusal {
-                    status: 503,
-                    why: unreadable.unwrap_or_default().into(),
-                }));
-            }
-            match expected.prove(&webhook.from, &known.secrets, &body) {
-                Ok(()) => Ok((expected, body)),
-                Err(refusal) => Err(refused(match unreadable {
-                    Some(why) => Refusal {
-                        why: format!("{}; and one file was of no use: {why}", refusal.why).into(),
-                        ..refusal
-                    },
-                    None => refusal,
-                })),
-            }
+    /// Whether the sender knows a secret. Blocks.
+    fn prove(&self, expected: &Expected, body: &[u8]) -> Result<(), Outcome> {
+        let known = self.secrets.current();
+        let unreadable = known.errors.first().map(|err| Failure::of(err).message);
+        if known.secrets.is_empty() {
+            return Err(refused(Refusal {
+                status: 503,
+                why: unreadable.unwrap_or_default().into(),
+            }));
+        }
+        let proof = expected.prove(&self.webhook.from, &known.secrets, body);
+        proof.map_err(|refusal| {
+            refused(match unreadable {
+                Some(why) => Refusal {
+                    why: format!("{}; and one file was of no use: {why}", refusal.why).into(),
+                    ..refusal
+                },
+                None => refusal,
+            })
         })
-        .await
     }
 
     /// What the body of a proven sender says.
-    async fn read(&self, expected: Expected, body: Vec<u8>) -> Result<(Delivery, Option<Key>), Outcome> {
-        let (webhook, path) = (self.webhook.clone(), self.path.clone());
-        task::spawn_blocking(move || {
-            let delivery = expected
-                .read(&webhook.from, &body, SystemTime::now())
-                .map_err(refused)?;
-            let key = delivery.id.as_deref().map(|id| Key::of(&path, id, &body));
-            Ok((delivery, key))
+    fn understand(&self, expected: Expected, body: &[u8]) -> Result<Received, Refusal> {
+        let delivery = expected.read(&self.webhook.from, body, SystemTime::now())?;
+        let id = delivery.id.as_deref();
+        Ok(Received {
+            key: id.map(|id| Key::of(&self.path, id, body)),
+            id: id.map(shown),
+            event: delivery.event,
         })
-        .await
     }
 
     /// How the sender is answered.

@@ -63,7 +63,11 @@ impl Secrets {
             }
             let new = look(&self.files, self.usable);
             for error in new.errors.iter() {
-                if !known.errors.iter().any(|old| old.to_string() == error.to_string()) {
+                if !known
+                    .errors
+                    .iter()
+                    .any(|old| old.to_string() == error.to_string())
+                {
                     tracing::error!("{error}");
                 }
             }
@@ -141,7 +145,11 @@ mod tests {
         let secrets = Secrets::read(vec![path("a"), path("b")], not_x).unwrap();
         let said = || {
             let known = secrets.current();
-            let secrets: Vec<_> = known.secrets.iter().map(|secret| secret.expose().to_owned()).collect();
+            let secrets: Vec<_> = known
+                .secrets
+                .iter()
+                .map(|secret| secret.expose().to_owned())
+                .collect();
             (secrets.join(" "), known.errors.len())
         };
         let expected = |said: &str, errors| (said.to_owned(), errors);

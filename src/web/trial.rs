@@ -1,23 +1,26 @@
 //! What the front needs of this machine and of the daemon, tried without changing anything.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     config::{Config, Listener, Webhook},
     forge,
-    secret::{Error, Secret, Secrets},
+    secret::{Secret, Secrets},
+    serve,
 };
 use crate::{
     base::{
         access,
         event::Done,
-        fault::{Failure, Kind},
+        fault::{Blame, Failure, Kind},
         name::{AbsPath, TriggerName},
     },
-    daemon::{
-        client,
-        wire::Request,
-    },
+    daemon::{client, wire::Request},
 };
 
 /// How long the daemon may take to answer one question.
@@ -56,13 +59,20 @@ fn secrets(config: &Config) -> Vec<Finding> {
     };
     for (path, webhook) in &config.webhooks {
         for file in webhook.from.files() {
-            try_file(format!("webhooks: {path}: from"), file, forge::usable(&webhook.from));
+            try_file(
+                format!("webhooks: {path}: from"),
+                file,
+                forge::usable(&webhook.from),
+            );
         }
     }
     for (user, file) in config.page.iter().flat_map(|page| &page.users) {
         try_file(format!("page: users: {user}"), file, |_| Ok(()));
     }
-    let token = config.metrics.as_ref().and_then(|metrics| metrics.token_file.as_ref());
+    let token = config
+        .metrics
+        .as_ref()
+        .and_then(|metrics| metrics.token_file.as_ref());
     if let Some(file) = token {
         try_file("metrics: token_file".into(), file, |_| Ok(()));
     }
@@ -72,7 +82,7 @@ fn secrets(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn own(field: String, err: &Error) -> Finding {
+fn own(field: String, err: &(impl Blame + ?Sized)) -> Finding {
     Finding {
         field,
         failure: Failure::of(err),
@@ -80,23 +90,37 @@ fn own(field: String, err: &Error) -> Finding {
     }
 }
 
-/// Why a socket cannot be made.
+/// Why a listener cannot be made.
 fn listening(listener: &Listener) -> Option<Finding> {
-    let Listener::Unix { path, .. } = listener else {
-        return None;
-    };
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let err = access::fill(dir).err()?;
-    let message = format!("cannot make a socket in {}: {err}", dir.display());
-    Some(Finding {
-        field: "listen".into(),
-        failure: Failure::new(
-            Kind::Config,
-            message,
-            Some("the directory must exist, and the user that the front runs as must be able to write to it"),
-        ),
-        is_daemons: false,
-    })
+    match listener {
+        Listener::Unix { path, .. } => {
+            let dir = path.parent().unwrap_or(Path::new("/"));
+            let source = access::fill(dir).err()?;
+            let dir = dir.into();
+            Some(own("listen".into(), &NoSocket { dir, source }))
+        }
+        Listener::Http { tls, .. } => {
+            let err = serve::try_tls(tls.as_ref()?).err()?;
+            Some(own("listen: tls".into(), &err))
+        }
+    }
+}
+
+/// A socket cannot be made.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("cannot make a socket in {}: {source}", dir.display())]
+#[diagnostic(help(
+    "the directory must exist, and the user that the front runs as must be able to write to it"
+))]
+struct NoSocket {
+    dir: PathBuf,
+    source: io::Error,
+}
+
+impl Blame for NoSocket {
+    fn kind(&self) -> Kind {
+        Kind::Config
+    }
 }
 
 /// Why the daemon cannot be told the triggers.
@@ -124,14 +148,17 @@ fn daemon(config: &Config) -> Vec<Finding> {
     let status = |(trigger, path): (&TriggerName, &str)| {
         let name = Some(trigger.clone());
         match ask(&Request::Status { name }) {
-            Ok(Done { failure, .. }) => failure.map(|failure| daemons(format!("webhooks: {path}: trigger"), failure)),
+            Ok(Done { failure, .. }) => {
+                failure.map(|failure| daemons(format!("webhooks: {path}: trigger"), failure))
+            }
             Err(err) => Some(daemons("daemon".into(), Failure::of(&err))),
         }
     };
     match ask(&Request::Ping) {
         Ok(Done { failure: None, .. }) => triggers.into_iter().filter_map(status).collect(),
         Ok(Done {
-            failure: Some(failure), ..
+            failure: Some(failure),
+            ..
         }) => vec![daemons("daemon".into(), failure)],
         Err(err) => vec![daemons("daemon".into(), Failure::of(&err))],
     }

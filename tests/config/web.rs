@@ -46,14 +46,20 @@ fn what_the_file_does_not_say() {
         ("()", false),
         ("(webhooks: {})", false),
         (r#"(page: (), listen: [Unix(path: "x")])"#, true),
-        (r#"(page: (), listen: [Http(addr: "0.0.0.0:1", plain: true)])"#, false),
+        (
+            r#"(page: (), listen: [Http(addr: "0.0.0.0:1", plain: true)])"#,
+            false,
+        ),
         (
             r#"(page: (users: {"a": "b"}), listen: [Http(addr: "0.0.0.0:1", plain: true)])"#,
             true,
         ),
         (r#"(page: (user: {"a": "b"}))"#, false),
         (r#"(page: (), daemon: "tcp:localhost:9418")"#, true),
-        (r#"(page: (), daemon: "tcp:localhost:9418", daemon_token_file: "t")"#, true),
+        (
+            r#"(page: (), daemon: "tcp:localhost:9418", daemon_token_file: "t")"#,
+            true,
+        ),
     ] {
         assert_eq!(parse(text).is_ok(), is_right, "{text}");
     }
@@ -103,7 +109,9 @@ fn the_reference_is_the_readers() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web-configuration.md");
     let text = fs::read_to_string(&file).unwrap();
     let (prose, tables) = text.split_once(MARK).expect("the mark is there");
-    for example in prose.split("```ron\n").skip(1) {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web.md")).unwrap();
+    let examples = [prose, &guide].map(|page| page.split("```ron\n(").skip(1).map(|rest| format!("({rest}")));
+    for example in examples.into_iter().flatten() {
         let example = example.split("```").next().unwrap();
         parse(example).unwrap_or_else(|err| panic!("{}", render(&err)));
     }

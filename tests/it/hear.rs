@@ -9,7 +9,6 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::hmac;
-use serde_json::Value;
 
 use super::{
     sender::{Answer, Front, JSON, sign},
@@ -54,7 +53,8 @@ fn served() -> (World, Daemon) {
 }
 
 const SECRET: &str = "It's a Secret";
-const GITHUB: &str = r#""/hooks/site": (trigger: "site", from: GitHub(secret_file: "secret"), refs: ["refs/heads/main"]),"#;
+const GITHUB: &str =
+    r#""/hooks/site": (trigger: "site", from: GitHub(secret_file: "secret"), refs: ["refs/heads/main"]),"#;
 
 #[test]
 fn a_signed_push_is_live() {
@@ -66,7 +66,11 @@ fn a_signed_push_is_live() {
         ("issues", "{}", "the event `issues` is no push"),
         ("push", r#"{"ref":"refs/heads/other"}"#, "a push to other refs"),
         ("push", r#"{"ref":"refs/tags/main"}"#, "a push to other refs"),
-        ("push", r#"{"ref":"refs/heads/main","deleted":true}"#, "a ref was deleted"),
+        (
+            "push",
+            r#"{"ref":"refs/heads/main","deleted":true}"#,
+            "a ref was deleted",
+        ),
     ] {
         let answer = post(event, body);
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -91,7 +95,10 @@ fn each_kind_of_sender_is_proven_or_refused() {
         hook("/standard", r#"StandardWebhooks(secret_file: "standard")"#),
         hook("/bearer", r#"Bearer(token_file: "secret")"#),
         hook("/basic", r#"Basic(user: "azure", password_file: "secret")"#),
-        hook("/hmac", r#"Hmac(header: "X-Sig", prefix: "v0=", secret_file: "secret")"#),
+        hook(
+            "/hmac",
+            r#"Hmac(header: "X-Sig", prefix: "v0=", secret_file: "secret")"#,
+        ),
     ];
     let front = Front::start(&world, &hooks.concat(), "max_body: \"2KiB\"");
     let cloud = r#"{"push":{"changes":[{"new":{"type":"branch","name":"main"},"old":null}]}}"#;
@@ -112,25 +119,76 @@ fn each_kind_of_sender_is_proven_or_refused() {
     let basic = format!("Basic {}", STANDARD.encode(format!("azure:{SECRET}")));
     let events = |name: &'static str, value: &'static str| (name, value);
     for (path, head, body, status) in [
-        ("/github", vec![JSON, ("X-Hub-Signature-256", &*hub), events("X-GitHub-Event", "push")], PUSH, 202),
-        ("/gitea", vec![JSON, ("X-Gitea-Signature", &bare), events("X-Gitea-Event", "push")], PUSH, 202),
-        ("/bitbucket", vec![JSON, ("X-Hub-Signature", &bucket), events("X-Event-Key", "repo:push")], cloud, 202),
-        ("/gitlab", vec![JSON, ("X-Gitlab-Token", SECRET), events("X-Gitlab-Event", "Push Hook")], PUSH, 202),
         (
-            "/standard",
-            vec![JSON, ("webhook-id", "id-1"), ("webhook-timestamp", &fresh_at), ("webhook-signature", &fresh)],
+            "/github",
+            vec![
+                JSON,
+                ("X-Hub-Signature-256", &*hub),
+                events("X-GitHub-Event", "push"),
+            ],
+            PUSH,
+            202,
+        ),
+        (
+            "/gitea",
+            vec![
+                JSON,
+                ("X-Gitea-Signature", &bare),
+                events("X-Gitea-Event", "push"),
+            ],
+            PUSH,
+            202,
+        ),
+        (
+            "/bitbucket",
+            vec![
+                JSON,
+                ("X-Hub-Signature", &bucket),
+                events("X-Event-Key", "repo:push"),
+            ],
+            cloud,
+            202,
+        ),
+        (
+            "/gitlab",
+            vec![
+                JSON,
+                ("X-Gitlab-Token", SECRET),
+                events("X-Gitlab-Event", "Push Hook"),
+            ],
             PUSH,
             202,
         ),
         (
             "/standard",
-            vec![JSON, ("webhook-id", "id-1"), ("webhook-timestamp", &stale_at), ("webhook-signature", &stale)],
+            vec![
+                JSON,
+                ("webhook-id", "id-1"),
+                ("webhook-timestamp", &fresh_at),
+                ("webhook-signature", &fresh),
+            ],
+            PUSH,
+            202,
+        ),
+        (
+            "/standard",
+            vec![
+                JSON,
+                ("webhook-id", "id-1"),
+                ("webhook-timestamp", &stale_at),
+                ("webhook-signature", &stale),
+            ],
             PUSH,
             400,
         ),
         (
             "/standard",
-            vec![JSON, ("webhook-id", "id-2"), ("webhook-timestamp", &fresh_at), ("webhook-signature", &fresh)],
+            vec![
+                JSON,
+                ("webhook-id", "id-2"),
+                ("webhook-timestamp", &fresh_at),
+                ("webhook-signature", &fresh),
+            ],
             PUSH,
             401,
         ),
@@ -138,14 +196,50 @@ fn each_kind_of_sender_is_proven_or_refused() {
         ("/basic", vec![("Authorization", &*basic)], "not=json", 202),
         ("/hmac", vec![("x-sig", &*own)], "anything", 202),
         // A proof for another webhook, or for another body.
-        ("/gitea", vec![JSON, ("X-Hub-Signature-256", &*hub), events("X-GitHub-Event", "push")], PUSH, 401),
-        ("/github", vec![JSON, ("X-Hub-Signature-256", &*hub), events("X-GitHub-Event", "push")], cloud, 401),
+        (
+            "/gitea",
+            vec![
+                JSON,
+                ("X-Hub-Signature-256", &*hub),
+                events("X-GitHub-Event", "push"),
+            ],
+            PUSH,
+            401,
+        ),
+        (
+            "/github",
+            vec![
+                JSON,
+                ("X-Hub-Signature-256", &*hub),
+                events("X-GitHub-Event", "push"),
+            ],
+            cloud,
+            401,
+        ),
         ("/gitlab", vec![JSON, ("X-Gitlab-Token", "x")], PUSH, 401),
         ("/bearer", vec![("Authorization", &*basic)], "", 401),
         ("/basic", vec![("Authorization", &*bearer)], "", 401),
         ("/hmac", vec![("X-Sig", &own[3..])], "anything", 401),
-        ("/github", vec![("X-Hub-Signature-256", &*hub), ("X-Hub-Signature-256", &*hub), JSON], PUSH, 401),
-        ("/gitea", vec![JSON, ("X-Gitea-Signature", ""), ("X-Hub-Signature-256", "sha256=")], PUSH, 401),
+        (
+            "/github",
+            vec![
+                ("X-Hub-Signature-256", &*hub),
+                ("X-Hub-Signature-256", &*hub),
+                JSON,
+            ],
+            PUSH,
+            401,
+        ),
+        (
+            "/gitea",
+            vec![
+                JSON,
+                ("X-Gitea-Signature", ""),
+                ("X-Hub-Signature-256", "sha256="),
+            ],
+            PUSH,
+            401,
+        ),
         // What is signed, but of no use.
         ("/github", vec![JSON, ("X-Hub-Signature-256", &*hub)], PUSH, 400),
         (
@@ -158,9 +252,24 @@ fn each_kind_of_sender_is_proven_or_refused() {
             PUSH,
             415,
         ),
-        ("/github", vec![JSON, ("X-Hub-Signature-256", &*hub), ("Content-Encoding", "gzip")], PUSH, 415),
-        ("/github", vec![JSON, ("X-Hub-Signature-256", &*hub), ("Content-Length", "3000")], PUSH, 413),
-        ("/bearer", vec![("Authorization", &*bearer), ("Content-Length", "99999999999")], "", 413),
+        (
+            "/github",
+            vec![JSON, ("X-Hub-Signature-256", &*hub), ("Content-Encoding", "gzip")],
+            PUSH,
+            415,
+        ),
+        (
+            "/github",
+            vec![JSON, ("X-Hub-Signature-256", &*hub), ("Content-Length", "3000")],
+            PUSH,
+            413,
+        ),
+        (
+            "/bearer",
+            vec![("Authorization", &*bearer), ("Content-Length", "99999999999")],
+            "",
+            413,
+        ),
         ("/none", vec![], PUSH, 404),
     ] {
         let answer = front.ask(&format!("POST {path}"), &head, body.as_bytes());
@@ -169,7 +278,11 @@ fn each_kind_of_sender_is_proven_or_refused() {
             let said = format!("{}{}", answer.head, answer.body);
             assert!(!said.contains("match") && !said.contains("secret"), "{said}");
             let is_asked_for = ["/bearer", "/basic"].contains(&path);
-            assert_eq!(answer.head.contains("\r\nwww-authenticate: "), is_asked_for, "{said}");
+            assert_eq!(
+                answer.head.contains("\r\nwww-authenticate: "),
+                is_asked_for,
+                "{said}"
+            );
         }
     }
     for method in ["GET", "PUT", "HEAD", "OPTIONS"] {
@@ -203,7 +316,11 @@ fn a_body_is_not_asked_for_in_vain() {
             "413",
         ),
         ("/hooks/other", "Content-Length: 5".into(), "404"),
-        ("/ci", "Authorization: Bearer x\r\nContent-Length: 5".into(), "401"),
+        (
+            "/ci",
+            "Authorization: Bearer x\r\nContent-Length: 5".into(),
+            "401",
+        ),
         (
             "/ci",
             format!("Authorization: Bearer {SECRET}\r\nContent-Length: 5"),
@@ -211,22 +328,35 @@ fn a_body_is_not_asked_for_in_vain() {
         ),
     ] {
         let line = expecting(path, &head);
-        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {head}: {line}");
+        assert!(
+            line.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path} {head}: {line}"
+        );
     }
     let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
     let auth = format!("Bearer {SECRET}");
-    let head = [("Authorization", auth.as_str()), ("Transfer-Encoding", "chunked"), ("Content-Length", "")];
+    let head = [
+        ("Authorization", auth.as_str()),
+        ("Transfer-Encoding", "chunked"),
+        ("Content-Length", ""),
+    ];
     // `ask` adds no length of its own; this one is taken out.
     let head = &head[..2];
     for (chunks, status) in [(2, 202), (3, 413)] {
         let body = format!("{}0\r\n\r\n", chunk.repeat(chunks));
         let mut stream = UnixStream::connect(&front.process.socket).unwrap();
-        let lines: String = head.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: String = head
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let request = format!("POST /ci HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n{body}");
         stream.write_all(request.as_bytes()).ok();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
-        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{chunks}: {line}");
+        assert!(
+            line.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{chunks}: {line}"
+        );
     }
 }
 
@@ -254,13 +384,23 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
         let answer = post("id-1");
         assert_eq!(answer.status, 200, "{answer:?}");
         let json = answer.json();
-        assert_eq!((&json["run"], &json["repeated"]), (&third.as_str().into(), &true.into()));
+        assert_eq!(
+            (&json["run"], &json["repeated"]),
+            (&third.as_str().into(), &true.into())
+        );
     }
     assert_ne!(accepted(&post("id-2")), third);
     let fourth = accepted(&post(""));
     assert_ne!(accepted(&post("")), fourth, "no id is no delivery's");
     // The id is the same, what was signed is another.
-    let answer = github(&front, "/hooks/site", SECRET, "push", "id-1", r#"{"ref":"refs/heads/main","x":1}"#);
+    let answer = github(
+        &front,
+        "/hooks/site",
+        SECRET,
+        "push",
+        "id-1",
+        r#"{"ref":"refs/heads/main","x":1}"#,
+    );
     assert_ne!(accepted(&answer), third);
 }
 
@@ -292,7 +432,10 @@ fn a_trigger_that_the_daemon_has_not_is_unavailable() {
     let hook = r#""/h": (trigger: "sight", from: Bearer(token_file: "secret")),"#;
     let front = Front::start(&world, hook, "");
     let answer = front.ask("POST /h", &[("Authorization", &format!("Bearer {SECRET}"))], b"");
-    assert_eq!((answer.status, &answer.json()["kind"]), (503, &"unknown-trigger".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["kind"]),
+        (503, &"unknown-trigger".into())
+    );
 }
 
 #[test]
@@ -336,10 +479,16 @@ fn a_front_whose_secret_is_of_no_use_does_not_start() {
         );
         let ended = world.run(["web", "-c", "web.ron"]);
         assert_eq!(ended.exit, 2, "{ended:?}");
-        assert!(ended.err.contains(why) && !ended.err.contains("s3cret"), "{ended:?}");
+        assert!(
+            ended.err.contains(why) && !ended.err.contains("s3cret"),
+            "{ended:?}"
+        );
         let ended = world.run(["check", "--web", "web.ron"]);
         assert_eq!(ended.exit, 2, "{ended:?}");
-        assert!(ended.err.contains("webhooks: /h: from: ") && ended.err.contains(why), "{ended:?}");
+        assert!(
+            ended.err.contains("webhooks: /h: from: ") && ended.err.contains(why),
+            "{ended:?}"
+        );
     }
 }
 
@@ -370,19 +519,28 @@ fn refusals_are_explained_in_the_log_and_do_not_fill_it() {
 fn check_asks_the_daemon_too() {
     let (world, daemon) = served();
     let write = |hook: &str| {
-        let text = format!("(listen: [Unix(path: \"web.sock\")], daemon: \"./s.sock\", webhooks: {{ {hook} }})");
+        let text =
+            format!("(listen: [Unix(path: \"web.sock\")], daemon: \"./s.sock\", webhooks: {{ {hook} }})");
         world.write("web.ron", &text)
     };
     write(GITHUB);
     let check = || world.run(["check", "--web", "web.ron"]);
     let ended = check();
     assert_eq!(ended.exit, 0, "{ended:?}");
-    assert!(ended.out.contains("web.ron is right: 1 webhook(s), 1 listener(s)"), "{ended:?}");
+    assert!(
+        ended
+            .out
+            .contains("web.ron is right: 1 webhook(s), 1 listener(s)"),
+        "{ended:?}"
+    );
     assert_eq!(ended.err.is_empty(), !machine::is_root(), "{ended:?}");
     write(&GITHUB.replace("\"site\", from", "\"sight\", from"));
     let ended = check();
     assert_eq!(ended.exit, 4, "{ended:?}");
-    assert!(ended.err.contains("webhooks: /hooks/site: trigger: ") && ended.err.contains("sight"), "{ended:?}");
+    assert!(
+        ended.err.contains("webhooks: /hooks/site: trigger: ") && ended.err.contains("sight"),
+        "{ended:?}"
+    );
     drop(daemon);
     let ended = check();
     assert_eq!(ended.exit, 3, "{ended:?}");
@@ -390,7 +548,10 @@ fn check_asks_the_daemon_too() {
     write("\"/h\": (trigger: \"site\", from: GitHub(secret: \"hunter2\"))");
     let ended = check();
     assert_eq!(ended.exit, 2, "{ended:?}");
-    assert!(ended.err.contains("a configuration holds no secrets") && !ended.err.contains("hunter2"), "{ended:?}");
+    assert!(
+        ended.err.contains("a configuration holds no secrets") && !ended.err.contains("hunter2"),
+        "{ended:?}"
+    );
     assert!(!Path::new(&world.path("web.sock")).exists());
 }
 

@@ -302,6 +302,27 @@ fn the_engine_knows_no_events() {
     }
 }
 
+/// The front knows the daemon by its socket: neither its engine, its runs, nor its configuration.
+#[test]
+fn the_front_knows_the_daemon_by_its_socket() {
+    const KNOWN: [&str; 6] = [
+        "base",
+        "web",
+        "config::form",
+        "daemon::client",
+        "daemon::wire",
+        "daemon::listen",
+    ];
+    let house = house();
+    for (from, to) in house.arrows() {
+        let to = to.join("::");
+        let known = KNOWN
+            .iter()
+            .any(|known| to == *known || to.starts_with(&format!("{known}::")));
+        assert!(from[0] != "web" || known, "{} imports {to}", from.join("::"));
+    }
+}
+
 /// No file imports one that imports it, by whatever way. A room's own page, which its files may look up to for what they
 /// share, is no file in this sense.
 #[test]

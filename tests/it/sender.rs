@@ -69,7 +69,12 @@ impl Front {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         Answer {
-            status: head.split(' ').nth(1).unwrap_or_default().parse().unwrap_or_default(),
+            status: head
+                .split(' ')
+                .nth(1)
+                .unwrap_or_default()
+                .parse()
+                .unwrap_or_default(),
             head: head.to_lowercase(),
             body: body.to_owned(),
         }

@@ -24,7 +24,10 @@ fn printed(command: &mut Command, what: &str) -> Option<String> {
         return Some(String::from_utf8(output.stdout).unwrap());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let why = said.lines().find(|line| line.contains("rror")).unwrap_or("it says nothing");
+    let why = said
+        .lines()
+        .find(|line| line.contains("rror"))
+        .unwrap_or("it says nothing");
     skipped(&format!("{what}: {why}"));
     None
 }
@@ -52,7 +55,11 @@ fn githubs_own_library_signs() {
         let Some(signature) = printed(&mut command, "node has no @octokit/webhooks-methods") else {
             return;
         };
-        let head = [JSON, ("X-GitHub-Event", "push"), ("X-Hub-Signature-256", &*signature)];
+        let head = [
+            JSON,
+            ("X-GitHub-Event", "push"),
+            ("X-Hub-Signature-256", &*signature),
+        ];
         let answer = front.ask("POST /hooks/site", &head, body.as_bytes());
         assert_eq!(answer.status, 202, "{body}: {answer:?}");
         let other = format!("{body} ");
@@ -72,7 +79,10 @@ fn the_library_of_standard_webhooks_signs() {
     let _daemon = served(&world);
     let hook = r#""/hooks/site": (trigger: "site", from: StandardWebhooks(secret_file: "secret"))"#;
     let front = Front::start(&world, hook, "");
-    for (body, event) in BODIES.into_iter().zip([None, Some("Push Hook"), Some("Tag Push Hook")]) {
+    for (body, event) in BODIES
+        .into_iter()
+        .zip([None, Some("Push Hook"), Some("Tag Push Hook")])
+    {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/sign.py");
         let id = format!("id-{}", body.len());
         let mut command = Command::new(&python);
@@ -107,7 +117,8 @@ fn a_push_by_git_is_live() {
     git(&dir, &["clone", "--quiet", "repo.git", "work"]);
     world.secret("secret", SECRET);
     let _daemon = served(&world);
-    let hook = r#""/hooks/site": (trigger: "site", from: Gitea(secret_file: "secret"), refs: ["refs/heads/main"])"#;
+    let hook =
+        r#""/hooks/site": (trigger: "site", from: Gitea(secret_file: "secret"), refs: ["refs/heads/main"])"#;
     let _front = Front::start(&world, hook, "");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/post_receive.py");
     world.script(
@@ -124,7 +135,10 @@ fn a_push_by_git_is_live() {
     for text in ["1", "2"] {
         world.write("work/a", text);
         git(&work, &["add", "a"]);
-        git(&work, &[&identity[..], &["commit", "--quiet", "-m", text]].concat());
+        git(
+            &work,
+            &[&identity[..], &["commit", "--quiet", "-m", text]].concat(),
+        );
         git(&work, &["push", "--quiet", "origin", "HEAD:main"]);
         let answered = std::fs::read_to_string(world.path("repo.git/answered")).unwrap();
         let (status, body) = answered.split_once(' ').unwrap();

@@ -21,10 +21,13 @@ pub(super) fn run(file: &Path) -> ExitCode {
     let parts = format!(
         "{} webhook(s), {} listener(s)",
         config.webhooks.len(),
-        config.listen.len()
+        config.listen.len().max(1)
     );
     if findings.is_empty() {
-        print(&format!("{} is right: {parts}; the daemon answers", file.display()));
+        print(&format!(
+            "{} is right: {parts}; the daemon answers",
+            file.display()
+        ));
     }
     if rustix::process::geteuid().is_root() {
         let file = current_dir().join(file);
@@ -52,5 +55,9 @@ pub(super) fn run(file: &Path) -> ExitCode {
 fn line(finding: &Finding) -> String {
     let Failure { message, help, .. } = &finding.failure;
     let help = help.as_ref().map(|help| format!(" ({help})"));
-    one_line(&format!("{}: {message}{}", finding.field, help.unwrap_or_default()))
+    one_line(&format!(
+        "{}: {message}{}",
+        finding.field,
+        help.unwrap_or_default()
+    ))
 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum LogFormat {
+pub(in crate::cli) enum LogFormat {
     Text,
     Json,
 }
@@ -38,7 +38,7 @@ impl argh::FromArgValue for LogFormat {
 
 /// A log file. Clones write to the same one.
 #[derive(Debug, Clone)]
-pub(super) struct Log {
+pub(in crate::cli) struct Log {
     path: PathBuf,
     file: Arc<Mutex<File>>,
 }
@@ -138,7 +138,7 @@ impl Write for Stderr {
 }
 
 /// Write log records from now on.
-pub(super) fn start(log: Option<Log>, format: LogFormat) {
+pub(in crate::cli) fn start(log: Option<Log>, format: LogFormat) {
     // Said on stderr instead, it would be a panic where stderr is what cannot be written.
     let records = tracing_subscriber::fmt()
         .with_target(false)

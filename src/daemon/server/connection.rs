@@ -14,11 +14,12 @@ use rustix::{
     net::sockopt,
 };
 
-use super::{door::Door, lobby::Seat, token::Refused};
+use super::{door::Door, token::Refused};
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
         fault::{Failure, Kind},
+        lobby::Seat,
         name::{RunId, TriggerName},
     },
     daemon::{

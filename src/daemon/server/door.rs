@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{lobby::Lobby, refusals::Refusals, room::Room, token::Token};
-use crate::daemon::listen::Socket;
+use super::{refusals::Refusals, token::Token};
+use crate::{
+    base::{lobby::Lobby, room::Room},
+    daemon::listen::Socket,
+};
 
 /// Connections of one listener that are served at a time; the next one is told `busy`.
 pub const MAX_CONNECTIONS: usize = 256;

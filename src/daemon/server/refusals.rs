@@ -11,8 +11,10 @@ use std::{
 
 use async_std::task;
 
-use super::pace::Pace;
-use crate::{base::fault::Failure, daemon::peer::Peer};
+use crate::{
+    base::{fault::Failure, pace::Pace},
+    daemon::peer::Peer,
+};
 
 /// Refusals of one listener that are logged at once: as many as an administrator reads who looks for what is wrong.
 const LOGGED: u32 = 120;

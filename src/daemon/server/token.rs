@@ -8,10 +8,10 @@ use std::{
 
 use async_std::{future::timeout, sync::Mutex, task};
 
-use super::pace::Pace;
 use crate::base::{
     fault::{Failure, Kind},
     name::AbsPath,
+    pace::Pace,
     secret::Secret,
 };
 

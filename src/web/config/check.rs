@@ -1,10 +1,14 @@
 //! The fields of the file itself.
 
-use std::{collections::BTreeMap, ops::Range, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Config, Listener, Metrics, Page, Webhook,
-    listen::{HttpFields, LISTENERS, TlsFields, UnixFields, default_listen},
+    listen::{HttpFields, LISTENERS, TlsFields, UnixFields},
     page::{METRICS, MetricsFields, PAGE, PageFields},
     webhook::{BasicFields, HmacFields, SignedFields, TokenFields, WEBHOOKS, WebhookFields},
 };
@@ -23,7 +27,7 @@ fields! {
     /// The file is one `( … )` with these fields.
     struct ConfigFields: "the front's configuration" {
         /// Where the front listens.
-        listen: Vec<(Listener, Range<usize>)> = LISTENERS, without "`[Http(addr: \"127.0.0.1:8080\")]`";
+        listen: Vec<(Listener, Range<usize>)> = LISTENERS, without "what systemd passes on, or else `[Http(addr: \"127.0.0.1:8080\")]`";
         /// Where the daemon listens: a path, or `"tcp:HOST:PORT"`.
         daemon ("socket", "server"): Address = DAEMON, without "`\"/run/gitsocket/gitsocket.sock\"`";
         /// The file that holds the token of the daemon's listener, where that is one of TCP.
@@ -102,7 +106,7 @@ fn whole(form: &mut Form<'_>, text: &str) -> Option<Config> {
         );
         form.problems.push(problem.help(format!("write {EXAMPLE}")));
     }
-    let listen = fields.listen.value.unwrap_or_else(default_listen);
+    let listen = fields.listen.value.unwrap_or_default();
     Some(Config {
         file: PathBuf::new(),
         listen: listen.into_iter().map(|(listener, _)| listener).collect(),
@@ -185,7 +189,10 @@ fn max_body(value: Value<'_>) -> Result<u64, Problem> {
         true => Ok(size),
         false => Err(Problem::at(
             value.head(),
-            format!("{} is more than 25 MiB, and no forge sends so much", value.shown()),
+            format!(
+                "{} is more than 25 MiB, and no forge sends so much",
+                value.shown()
+            ),
         )
         .help("write a smaller size, or remove the field for 1 MiB")),
     }

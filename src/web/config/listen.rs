@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{Listener, Tls};
 use crate::{
     base::{address::TcpAddr, name::AbsPath},
-    config::form::{
-        ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, TEXT, Value, fields,
-    },
+    config::form::{ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, TEXT, Value, fields},
 };
 
 fields! {
@@ -58,16 +56,6 @@ const TLS: Kind<Tls> = Kind::many("`(…)`", |form, value| {
 pub(super) type Placed = (Listener, Range<usize>);
 const KINDS: [(&str, bool, Read<Placed>); 2] = [("Http", true, http), ("Unix", true, unix)];
 
-/// Where the front listens if nothing is said.
-pub(super) fn default_listen() -> Vec<Placed> {
-    let http = Listener::Http {
-        addr: "127.0.0.1:8080".into(),
-        tls: None,
-        plain: false,
-    };
-    vec![(http, 0..0)]
-}
-
 fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
     let example = r#"write listen: [Http(addr: "127.0.0.1:8080")]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
@@ -101,8 +89,11 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
     let fields: HttpFields<'_> = form.fields(value)?;
     let (at, tls, plain) = (fields.addr.at(), &fields.tls, fields.plain.value?);
     if tls.is_there() && plain {
-        let problem = Problem::at(fields.plain.name_at.clone(), "there is a certificate in `tls` as well")
-            .help("remove `plain`, or remove `tls`");
+        let problem = Problem::at(
+            fields.plain.name_at.clone(),
+            "there is a certificate in `tls` as well",
+        )
+        .help("remove `plain`, or remove `tls`");
         form.problems.push(problem);
     }
     let addr = fields.addr.value?;

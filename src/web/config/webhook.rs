@@ -76,7 +76,8 @@ const FROM: Kind<From> = Kind::many(
 const REFS: Kind<Vec<String>> = Kind::many("list of refs", refs);
 const SECRETS: Kind<Vec<AbsPath>> = Kind::many("list of paths $", secrets);
 const HEADER: Kind<String> = Kind::new("name of a header", |value, _| header(value));
-const PREFIX: Kind<String> = Kind::new("text in quotes", |value, _| argument(value)).shown(|_| "`\"\"`".into());
+const PREFIX: Kind<String> =
+    Kind::new("text in quotes", |value, _| argument(value)).shown(|_| "`\"\"`".into());
 
 const SENDERS: [(&str, bool, Read<From>); 8] = [
     ("GitHub", true, |form, value| {
@@ -102,7 +103,8 @@ const SENDERS: [(&str, bool, Read<From>); 8] = [
 ];
 
 fn webhooks(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, Webhook>> {
-    const EXAMPLE: &str = r#"write webhooks: {"/hooks/site": (trigger: "site", from: GitHub(secret_file: "…"))}"#;
+    const EXAMPLE: &str =
+        r#"write webhooks: {"/hooks/site": (trigger: "site", from: GitHub(secret_file: "…"))}"#;
     let entries = form.keep(value.map().map_err(|problem| problem.help(EXAMPLE)))?;
     let mut seen = BTreeMap::<String, Range<usize>>::new();
     let mut out = BTreeMap::new();
@@ -165,7 +167,9 @@ fn path(key: Value<'_>) -> Result<String, Problem> {
         return wrong("it does not begin with `/`");
     };
     if let Some(odd) = text.chars().find(|c| !is_plain(*c)) {
-        return wrong(&format!("it contains {odd:?}; letters, digits and / . _ ~ - are allowed"));
+        return wrong(&format!(
+            "it contains {odd:?}; letters, digits and / . _ ~ - are allowed"
+        ));
     }
     if text.len() > MAX_PATH {
         return wrong(&format!("it is longer than {MAX_PATH} bytes"));
@@ -175,8 +179,8 @@ fn path(key: Value<'_>) -> Result<String, Problem> {
     if [".", ".."].contains(&last) || steps.any(|step| ["", ".", ".."].contains(&step)) {
         return wrong("it has a step that is empty, `.` or `..`");
     }
-    let is_own = |own: &&str| text == **own || own.len() > 1 && own.ends_with('/') && text.starts_with(**own);
-    match OWN.iter().find(is_own) {
+    let is_below = |own: &str| own.len() > 1 && own.ends_with('/') && text.starts_with(own);
+    match OWN.into_iter().find(|own| text == *own || is_below(own)) {
         Some(own) => wrong(&format!("{own} is the front's own")),
         None => Ok(text),
     }
@@ -184,7 +188,8 @@ fn path(key: Value<'_>) -> Result<String, Problem> {
 
 fn trigger(value: Value<'_>) -> Result<TriggerName, Problem> {
     TriggerName::new(value.string()?).map_err(|err| {
-        invalid(value, "name of a trigger", &err).help("write the name as it stands in the daemon's configuration")
+        invalid(value, "name of a trigger", &err)
+            .help("write the name as it stands in the daemon's configuration")
     })
 }
 
@@ -202,7 +207,12 @@ fn refs(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<String>> {
 /// A short name may be that of a branch and of a tag: a push to the one would count as a push to the other.
 fn full_ref(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
-    let wrong = |why: String| Problem::at(value.head(), format!("{} is not a full ref: {why}", value.shown()));
+    let wrong = |why: String| {
+        Problem::at(
+            value.head(),
+            format!("{} is not a full ref: {why}", value.shown()),
+        )
+    };
     let is_full = text.starts_with("refs/heads/") || text.starts_with("refs/tags/");
     if !is_full {
         let short = text.trim_start_matches("refs/").trim_start_matches('/');
@@ -212,7 +222,8 @@ fn full_ref(value: Value<'_>) -> Result<String, Problem> {
         )));
     }
     if text.contains('*') {
-        return Err(wrong("patterns are not known here".into()).help("name each ref, or remove the field for every push"));
+        return Err(wrong("patterns are not known here".into())
+            .help("name each ref, or remove the field for every push"));
     }
     let name = match text.starts_with("refs/heads/") {
         true => RefName::branch(&text),
@@ -290,7 +301,10 @@ fn header(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(_) => Ok(text),
-        Err(_) => Err(Problem::at(value.head(), format!("{} is not the name of a header", value.shown()))
-            .help(r#"write it without a colon: "X-Signature""#)),
+        Err(_) => Err(Problem::at(
+            value.head(),
+            format!("{} is not the name of a header", value.shown()),
+        )
+        .help(r#"write it without a colon: "X-Signature""#)),
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn read(headers: &HeaderMap) -> Result<(Said, Said), Refusal> {
     // A user's name holds no colon, a password may.
     let (user, password) = text.split_once(':').ok_or_else(wrong)?;
     if password.is_empty() {
-        return Err(Refusal::stranger("Authorization holds a user, and an empty password"));
+        return Err(Refusal::stranger(
+            "Authorization holds a user, and an empty password",
+        ));
     }
     Ok((Said::new(user), Said::new(password)))
 }

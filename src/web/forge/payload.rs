@@ -198,7 +198,10 @@ fn loose(body: &[u8]) -> (Event, Option<String>) {
         if event != AZURE_PUSH {
             return (Event::Other(event), loose.id);
         }
-        let updates = loose.resource.into_iter().flat_map(|resource| resource.ref_updates);
+        let updates = loose
+            .resource
+            .into_iter()
+            .flat_map(|resource| resource.ref_updates);
         let pushed = updates.map(|update| Pushed {
             is_deleted: is_none(&update.new_object_id),
             name: update.name,

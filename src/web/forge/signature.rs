@@ -48,7 +48,10 @@ pub(super) fn gitea(headers: &HeaderMap) -> Result<Signature, Refusal> {
 pub(super) fn bitbucket(headers: &HeaderMap) -> Result<Signature, Refusal> {
     const NAME: &str = "X-Hub-Signature";
     match header::one(headers, NAME)? {
-        None if headers.get("x-event-key").is_some_and(|key| key == "diagnostics:ping") => {
+        None if headers
+            .get("x-event-key")
+            .is_some_and(|key| key == "diagnostics:ping") =>
+        {
             Err(header::missing(
                 NAME,
                 "Data Center does not sign *Test connection*; push to try the webhook",
@@ -68,7 +71,9 @@ pub(super) fn of(headers: &HeaderMap, name: &str, prefix: &str) -> Result<Signat
 
 fn decode(name: &str, value: &str, prefix: &str) -> Result<Signature, Refusal> {
     let Some(digits) = value.strip_prefix(prefix) else {
-        return Err(Refusal::stranger(format!("{name} does not begin with `{prefix}`")));
+        return Err(Refusal::stranger(format!(
+            "{name} does not begin with `{prefix}`"
+        )));
     };
     if digits.is_empty() {
         return Err(header::empty(name));

@@ -9,7 +9,7 @@ use event_listener::Event as Bell;
 
 /// Places, of which so many are taken.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     places: usize,
     taken: AtomicUsize,
     left: Bell,
@@ -17,10 +17,11 @@ pub(super) struct Room {
 
 /// A place; it is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Room>);
+pub struct Place(Arc<Room>);
 
 impl Room {
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    /// With so many places.
+    pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
             places,
             taken: AtomicUsize::new(0),
@@ -29,12 +30,17 @@ impl Room {
     }
 
     /// How many places there are.
-    pub(super) fn places(&self) -> usize {
+    pub fn places(&self) -> usize {
         self.places
     }
 
+    /// Whether all places are taken.
+    pub fn is_full(&self) -> bool {
+        self.taken.load(Ordering::Acquire) >= self.places
+    }
+
     /// A place, or nothing if all are taken.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
         self.taken
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
                 (taken < self.places).then_some(taken + 1)
@@ -44,7 +50,7 @@ impl Room {
     }
 
     /// A place, as soon as one is free.
-    pub(super) async fn wait(self: &Arc<Self>) -> Place {
+    pub async fn wait(self: &Arc<Self>) -> Place {
         loop {
             let left = self.left();
             if let Some(place) = self.enter() {
@@ -55,12 +61,12 @@ impl Room {
     }
 
     /// Ends when somebody leaves from now on.
-    pub(super) fn left(&self) -> impl Future<Output = ()> + use<> {
+    pub fn left(&self) -> impl Future<Output = ()> + use<> {
         self.left.listen()
     }
 
     /// Ends when all places are free.
-    pub(super) async fn emptied(&self) {
+    pub async fn emptied(&self) {
         loop {
             let left = self.left();
             if self.taken.load(Ordering::Acquire) == 0 {

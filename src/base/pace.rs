@@ -9,7 +9,7 @@ use crate::base::mutex;
 
 /// Turns, of which some may be taken at once after a rest.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     /// How much time all turns that may be taken at once stand for.
     burst: Duration,
     every: Duration,
@@ -19,7 +19,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `burst` at once, and then one `every` so often.
-    pub(super) fn new(burst: u32, every: Duration) -> Self {
+    pub fn new(burst: u32, every: Duration) -> Self {
         Self {
             burst: every * burst,
             every,
@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// Take a turn: how long to wait for it. If that is more than `patience`, none is taken.
-    pub(super) fn turn(&self, now: Instant, patience: Duration) -> Option<Duration> {
+    pub fn turn(&self, now: Instant, patience: Duration) -> Option<Duration> {
         let mut even = mutex::lock(&self.even);
         let next = even.map_or(now, |even| even.max(now)) + self.every;
         let wait = (next - now).saturating_sub(self.burst);

@@ -9,12 +9,14 @@ use std::{
 use event_listener::{Event as Bell, EventListener};
 use futures_lite::FutureExt as _;
 
-use super::room::{Place, Room};
-use crate::base::mutex;
+use crate::base::{
+    mutex,
+    room::{Place, Room},
+};
 
 /// Seats, and the bells of those that may be called away from theirs.
 #[derive(Debug)]
-pub(super) struct Lobby {
+pub struct Lobby {
     seats: Arc<Room>,
     bells: Mutex<Bells>,
 }
@@ -28,7 +30,7 @@ struct Bells {
 
 /// A seat of a stranger; it is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub struct Seat {
     lobby: Arc<Lobby>,
     number: u64,
     bell: EventListener,
@@ -37,7 +39,8 @@ pub(super) struct Seat {
 }
 
 impl Lobby {
-    pub(super) fn new(seats: usize) -> Arc<Self> {
+    /// With so many seats.
+    pub fn new(seats: usize) -> Arc<Self> {
         Arc::new(Self {
             seats: Room::new(seats),
             bells: Mutex::default(),
@@ -45,12 +48,12 @@ impl Lobby {
     }
 
     /// A seat that is kept until the connection leaves it, as soon as one is free.
-    pub(super) async fn wait(&self) -> Place {
+    pub async fn wait(&self) -> Place {
         self.seats.wait().await
     }
 
     /// A seat for a stranger. If there is none, the one that has sat there longest is called away.
-    pub(super) async fn enter(self: &Arc<Self>) -> Seat {
+    pub async fn enter(self: &Arc<Self>) -> Seat {
         let place = loop {
             let left = self.seats.left();
             if let Some(place) = self.seats.enter() {
@@ -77,22 +80,27 @@ impl Lobby {
     }
 
     /// Ends when a connection leaves from now on.
-    pub(super) fn left(&self) -> impl Future<Output = ()> + use<> {
+    pub fn left(&self) -> impl Future<Output = ()> + use<> {
         self.seats.left()
     }
 
     /// Ends when all seats are free.
-    pub(super) async fn emptied(&self) {
+    pub async fn emptied(&self) {
         self.seats.emptied().await;
     }
 }
 
 impl Seat {
+    /// Ends when this one is called away; it must not be waited for once more.
+    pub async fn called(&mut self) {
+        (&mut self.bell).await;
+    }
+
     /// What `doing` comes to, unless this one is called away before. What can be done without waiting is done first: who
     /// has said something by then is heard.
-    pub(super) async fn unless_called<T>(&mut self, doing: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_called<T>(&mut self, doing: impl Future<Output = T>) -> Option<T> {
         let called = async {
-            (&mut self.bell).await;
+            self.called().await;
             None
         };
         async { Some(doing.await) }.or(called).await

@@ -1,0 +1,58 @@
+//! `gitsocket web`: the front.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use argh::{ArgsInfo, FromArgs};
+
+use super::{
+    fail, file_in, print,
+    server::log::{self, LogFormat},
+};
+use crate::web::{
+    config::{Config, PLACES},
+    explain::{Explained, explain},
+    serve,
+};
+
+/// hear webhooks over HTTP, say their triggers to a daemon, and show how things are
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "web")]
+pub(super) struct Arguments {
+    /// the configuration; default: $GITSOCKET_WEB_CONFIG, ./web.ron, /etc/gitsocket/web.ron
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    config: Option<PathBuf>,
+    /// how the log is written; default: text
+    #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
+    log_format: LogFormat,
+    /// say what the forge's form for each webhook asks for, and end
+    #[argh(switch)]
+    explain: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let file = file_in(PLACES, arguments.config.as_ref());
+    let config = match Config::load(&file) {
+        Ok(config) => config,
+        Err(err) => return fail(err),
+    };
+    if arguments.explain {
+        explain(&config).iter().for_each(show);
+        return ExitCode::SUCCESS;
+    }
+    let sockets = match serve::listen(&config) {
+        Ok(sockets) => sockets,
+        Err(err) => return fail(err),
+    };
+    log::start(None, arguments.log_format);
+    match serve::serve(config, sockets) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => fail(err),
+    }
+}
+
+fn show(explained: &Explained) {
+    print(&explained.title);
+    for (name, value) in &explained.fields {
+        print(&format!("  {name:<14}{value}"));
+    }
+}

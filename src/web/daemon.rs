@@ -1,0 +1,139 @@
+//! The only way to the daemon: [`Link`].
+//!
+//! The daemon may be away for a moment, busy or restarted. Names that deliveries have said outlast that, one of each; nothing
+//! else does.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    base::{
+        address::Address,
+        event::{Current, Done, Event, Last, Outcome, Record, Status, Task},
+        fault::Failure,
+        name::{AbsPath, RunId, TriggerName},
+    },
+    daemon::wire::Request,
+};
+
+mod answer;
+mod follow;
+mod names;
+
+pub use follow::{Follower, Line};
+
+use answer::Daemon;
+use follow::Runs;
+use names::Names;
+
+/// How long a question may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most that an answer to a question holds, in bytes: each trigger's status takes a few kilobytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// The way to a daemon. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    daemon: Arc<Daemon>,
+    names: Arc<Names>,
+    runs: Arc<Runs>,
+}
+
+/// The runs of a trigger.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Those that go on or wait.
+    pub current: Vec<Current>,
+    /// Those that have ended, the newest first.
+    pub past: Vec<Last>,
+}
+
+impl Link {
+    /// To the daemon at `address`, whose listener wants the token in a file, or none.
+    pub fn new(address: Address, token_file: Option<AbsPath>) -> Self {
+        let daemon = Arc::new(Daemon::new(address, token_file));
+        Self {
+            names: Names::new(daemon.clone()),
+            runs: Arc::default(),
+            daemon,
+        }
+    }
+
+    /// Say `name`, and answer with the run's id as soon as the daemon has accepted it; `note` says in the log who asked.
+    ///
+    /// An update is said once for all who ask for it while the one before is on its way. If the daemon is away, it is waited
+    /// for as long as a forge has patience; then this fails, and the name is kept, and said when the daemon is back.
+    /// Other tasks are an operator's, who sees what fails: they are said at once or not at all.
+    pub async fn trigger(&self, name: &TriggerName, task: Task, note: &str) -> Result<RunId, Failure> {
+        let said = match task {
+            Task::Update => self.names.say(name).await,
+            task => self.daemon.say(name, task).await,
+        };
+        match &said {
+            Ok(run) => tracing::info!(trigger = name.as_str(), run = run.as_str(), "triggered by {note}"),
+            Err(failure) => tracing::warn!(
+                trigger = name.as_str(),
+                kind = failure.kind.as_str(),
+                "not triggered by {note}: {}",
+                failure.message
+            ),
+        }
+        said
+    }
+
+    /// How things are: with `name`, or with all triggers that this process's user may use.
+    pub async fn status(&self, name: Option<&TriggerName>) -> Result<Vec<Status>, Failure> {
+        let request = Request::Status { name: name.cloned() };
+        let records = self.ask(&request).await?;
+        let status = |record: Record| match record.event {
+            Event::Status(status) => Some(*status),
+            _ => None,
+        };
+        Ok(records.into_iter().filter_map(status).collect())
+    }
+
+    /// The runs of `name`.
+    pub async fn log(&self, name: &TriggerName) -> Result<Log, Failure> {
+        let request = Request::Log {
+            name: name.clone(),
+            run: None,
+        };
+        let mut log = Log::default();
+        for Record { run, event } in self.ask(&request).await? {
+            match event {
+                Event::GoingOn(going_on) => log.current.push(Current { run, going_on }),
+                Event::Past(past) => log.past.push(Last { run, past }),
+                _ => {}
+            }
+        }
+        Ok(log)
+    }
+
+    /// Whether the daemon answers.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        self.ask(&Request::Ping).await.map(drop)
+    }
+
+    /// The events of the answer to a question, but for its end.
+    pub async fn ask(&self, request: &Request) -> Result<Vec<Record>, Failure> {
+        self.daemon.ask(request, PATIENCE, MAX_ANSWER).await
+    }
+
+    /// Follow the run `run` of `name`, one that goes on or one that has ended, from the line after `after`.
+    pub fn follow(&self, name: &TriggerName, run: &RunId, after: Option<&str>) -> Follower {
+        self.runs.follow(&self.daemon, name, run, after)
+    }
+
+    /// Names that are kept until the daemon is back.
+    pub fn kept(&self) -> Vec<TriggerName> {
+        self.names.kept()
+    }
+}
+
+/// The end of an answer to a question: it is that, or says why there is none.
+fn ended(done: Done) -> Result<Outcome, Failure> {
+    match done.failure {
+        Some(failure) => Err(failure),
+        None => Ok(done.outcome),
+    }
+}

@@ -1,0 +1,253 @@
+//! What a run says, for any number of watchers by one connection to the daemon.
+//!
+//! What has been said is kept, within bounds, for those who come later or come back. A line has an id that says where it
+//! stands, for as long as anybody watches: who comes back after that begins at the beginning.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, Weak},
+};
+
+use async_std::task::{self, JoinHandle};
+use event_listener::Event as Bell;
+
+use super::answer::Daemon;
+use crate::{
+    base::{
+        event::{Done, Event, Record},
+        fault::Failure,
+        mutex,
+        name::{RunId, TriggerName},
+    },
+    daemon::wire::{Request, Which},
+};
+
+/// What is kept of a run: so many lines, and so many bytes of them. The daemon keeps as many lines, and more bytes, for
+/// clients that lag; a page with more lines than that helps nobody.
+const KEPT: usize = 4096;
+const KEPT_BYTES: usize = 512 << 10;
+
+/// The runs that are watched.
+#[derive(Debug, Default)]
+pub(super) struct Runs(Mutex<HashMap<(TriggerName, RunId), Weak<Watched>>>);
+
+/// A run that is watched.
+#[derive(Debug)]
+struct Watched {
+    /// What ids of its lines begin with: another one after it was watched by nobody.
+    epoch: u32,
+    lines: Mutex<Lines>,
+    more: Bell,
+    reader: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// By their numbers, in order; numbers of progress that is over are missing.
+    kept: VecDeque<(u64, Arc<Record>, usize)>,
+    bytes: usize,
+    next: u64,
+    /// Those up to this one have been dropped.
+    dropped: u64,
+    ended: bool,
+}
+
+/// One watcher's place in what a run says.
+#[derive(Debug)]
+pub struct Follower {
+    watched: Arc<Watched>,
+    next: u64,
+    resumed: bool,
+}
+
+/// A line of a run.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Where it stands: `Last-Event-ID`.
+    pub id: String,
+    /// What it says.
+    pub record: Arc<Record>,
+}
+
+impl Runs {
+    /// Follow a run from the line after `after`, if that is one of those that are kept.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        daemon: &Arc<Daemon>,
+        name: &TriggerName,
+        run: &RunId,
+        after: Option<&str>,
+    ) -> Follower {
+        let key = (name.clone(), run.clone());
+        let mut runs = mutex::lock(&self.0);
+        let watched = runs.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            runs.retain(|_, watched| watched.strong_count() > 0);
+            let watched = Watched::begin(daemon.clone(), name, run);
+            runs.insert(key, Arc::downgrade(&watched));
+            watched
+        });
+        let next = after.and_then(|after| watched.after(after));
+        Follower {
+            next: next.unwrap_or(0),
+            resumed: next.is_some(),
+            watched,
+        }
+    }
+}
+
+impl Watched {
+    fn begin(daemon: Arc<Daemon>, name: &TriggerName, run: &RunId) -> Arc<Self> {
+        let watched = Arc::new(Self {
+            epoch: fastrand::u32(..),
+            lines: Mutex::default(),
+            more: Bell::new(),
+            reader: Mutex::default(),
+        });
+        let request = Request::Log {
+            name: name.clone(),
+            run: Some(Which::Id(run.clone())),
+        };
+        let (name, run, weak) = (name.clone(), run.clone(), Arc::downgrade(&watched));
+        let reader = task::spawn(async move {
+            let failed = read(&daemon, &request, &weak).await.err();
+            let Some(watched) = weak.upgrade() else { return };
+            let failed = failed.map(|failure| Record {
+                run,
+                event: Event::Done(Done::failed(name.as_str(), failure)),
+            });
+            watched.write(failed, true);
+        });
+        *mutex::lock(&watched.reader) = Some(reader);
+        watched
+    }
+
+    fn write(&self, record: Option<Record>, ended: bool) {
+        let mut lines = mutex::lock(&self.lines);
+        if let Some(record) = record {
+            lines.push(record);
+        }
+        lines.ended |= ended;
+        drop(lines);
+        self.more.notify(usize::MAX);
+    }
+
+    /// The number of the line after the one with this id.
+    fn after(&self, id: &str) -> Option<u64> {
+        let (epoch, number) = id.split_once('-')?;
+        let epoch = u32::from_str_radix(epoch, 16).ok()?;
+        let number: u64 = number.parse().ok()?;
+        let next = mutex::lock(&self.lines).next;
+        (epoch == self.epoch && number < next).then_some(number + 1)
+    }
+}
+
+/// With the last watcher the connection goes, too.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(reader) = mutex::lock(&self.reader).take() {
+            // What is dropped otherwise goes on by itself.
+            task::spawn(reader.cancel());
+        }
+    }
+}
+
+async fn read(daemon: &Daemon, request: &Request, watched: &Weak<Watched>) -> Result<(), Failure> {
+    let mut answer = daemon.open(request).await?;
+    loop {
+        let record = answer.next().await?;
+        let is_last = matches!(record.event, Event::Done(_));
+        let Some(watched) = watched.upgrade() else {
+            return Ok(());
+        };
+        watched.write(Some(record), false);
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, record: Record) {
+        // Of progress, only how far it is.
+        if matches!(record.event, Event::Progress { .. })
+            && let Some((_, last, _)) = self.kept.back()
+            && matches!(last.event, Event::Progress { .. })
+            && let Some((_, _, bytes)) = self.kept.pop_back()
+        {
+            self.bytes -= bytes;
+        }
+        let bytes = weight(&record);
+        self.kept.push_back((self.next, Arc::new(record), bytes));
+        self.next += 1;
+        self.bytes += bytes;
+        while self.kept.len() > KEPT || self.bytes > KEPT_BYTES && self.kept.len() > 1 {
+            if let Some((number, _, bytes)) = self.kept.pop_front() {
+                self.bytes -= bytes;
+                self.dropped = number + 1;
+            }
+        }
+    }
+}
+
+/// What a record takes, about: strangers can make the texts in it long.
+fn weight(record: &Record) -> usize {
+    let text = match &record.event {
+        Event::HookLine { line, .. } | Event::Remote { line } => line.len(),
+        Event::Warning { message } => message.len(),
+        event => event.line().map_or(0, |line| line.len()),
+    };
+    size_of::<Record>() + text
+}
+
+impl Follower {
+    /// Whether it goes on after the line that it was told; else what has been shown of the run is to be shown once more.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// The next line; nothing after the last.
+    pub async fn next(&mut self) -> Option<Line> {
+        loop {
+            let more = self.watched.more.listen();
+            match self.try_next() {
+                Ok(line) => return line,
+                Err(Wait) => more.await,
+            }
+        }
+    }
+
+    fn try_next(&mut self) -> Result<Option<Line>, Wait> {
+        let lines = mutex::lock(&self.watched.lines);
+        let id = |number: u64| format!("{:08x}-{number}", self.watched.epoch);
+        if self.next < lines.dropped {
+            let lost = lines.dropped - self.next;
+            self.next = lines.dropped;
+            let run = lines
+                .kept
+                .front()
+                .map_or_else(RunId::none, |(_, record, _)| record.run.clone());
+            return Ok(Some(Line {
+                id: id(lines.dropped - 1),
+                record: Arc::new(Record {
+                    run,
+                    event: Event::Lagged { lost },
+                }),
+            }));
+        }
+        let at = lines.kept.partition_point(|(number, ..)| *number < self.next);
+        match lines.kept.get(at) {
+            Some((number, record, _)) => {
+                self.next = number + 1;
+                Ok(Some(Line {
+                    id: id(*number),
+                    record: record.clone(),
+                }))
+            }
+            None if lines.ended => Ok(None),
+            None => Err(Wait),
+        }
+    }
+}
+
+/// There is no further line yet.
+struct Wait;

@@ -1,0 +1,247 @@
+//! Names on their way to the daemon: each is said once for all who ask for it meanwhile, and none is lost while the daemon
+//! is away.
+//!
+//! A name that is on its way may have been heard already: who asks then needs it to be said once more. All who ask until
+//! that is done share it, so that a thousand deliveries are two requests. That a name is to be said is all that is kept.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_std::{future::timeout, task};
+use event_listener::Event as Bell;
+
+use super::answer::{Daemon, is_away};
+use crate::base::{
+    event::Task,
+    fault::{Failure, Kind},
+    mutex,
+    name::{RunId, TriggerName},
+};
+
+/// How long a delivery waits for the daemon: forges give up after 5 to 30 s, most after 10.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a failure the daemon is tried again, at first and at most; a name that arrives counts as a first one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Names on their way at once: an operator's page may name what no configuration does.
+const MAX_NAMES: usize = 10_000;
+
+/// The names on their way.
+#[derive(Debug)]
+pub(super) struct Names {
+    daemon: Arc<Daemon>,
+    state: Mutex<State>,
+    /// A name has come while the daemon is away.
+    arrival: Bell,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: BTreeMap<TriggerName, Arc<Lane>>,
+    /// Why the daemon is away, if it is; then one task tries again for all.
+    away: Option<Failure>,
+}
+
+/// One name's way.
+#[derive(Debug, Default)]
+struct Lane {
+    progress: Mutex<Progress>,
+    answered: Bell,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Which saying of the name is wanted, has begun last, and was answered last.
+    wanted: u64,
+    begun: u64,
+    answer: Option<(u64, Result<RunId, Failure>)>,
+    /// Whether a task sees to it.
+    attended: bool,
+}
+
+impl Lane {
+    /// The answer to the saying `wanted`, or to a later one.
+    async fn answer_to(&self, wanted: u64) -> Result<RunId, Failure> {
+        loop {
+            let answered = self.answered.listen();
+            match &mutex::lock(&self.progress).answer {
+                Some((number, answer)) if *number >= wanted => return answer.clone(),
+                _ => {}
+            }
+            answered.await;
+        }
+    }
+}
+
+impl Names {
+    pub(super) fn new(daemon: Arc<Daemon>) -> Arc<Self> {
+        Arc::new(Self {
+            daemon,
+            state: Mutex::default(),
+            arrival: Bell::new(),
+        })
+    }
+
+    /// Say `name`. It is said even if this is dropped.
+    pub(super) async fn say(self: &Arc<Self>, name: &TriggerName) -> Result<RunId, Failure> {
+        let (lane, wanted) = self.want(name)?;
+        timeout(PATIENCE, lane.answer_to(wanted))
+            .await
+            .unwrap_or_else(|_| Err(self.is_kept(name)))
+    }
+
+    /// Names that wait for the daemon to be back.
+    pub(super) fn kept(&self) -> Vec<TriggerName> {
+        let state = mutex::lock(&self.state);
+        match state.away {
+            Some(_) => state.lanes.keys().cloned().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Have `name` said: the lane that it goes, and which saying it is.
+    fn want(self: &Arc<Self>, name: &TriggerName) -> Result<(Arc<Lane>, u64), Failure> {
+        let mut state = mutex::lock(&self.state);
+        if state.lanes.len() >= MAX_NAMES && !state.lanes.contains_key(name) {
+            let message = format!("{MAX_NAMES} names wait for the daemon already");
+            return Err(Failure::new(
+                Kind::Busy,
+                message,
+                Some("see why the daemon is away"),
+            ));
+        }
+        let lane = state.lanes.entry(name.clone()).or_default().clone();
+        let mut progress = mutex::lock(&lane.progress);
+        let wanted = progress.begun + 1;
+        progress.wanted = wanted;
+        if state.away.is_some() {
+            self.arrival.notify(1);
+        } else if !progress.attended {
+            progress.attended = true;
+            let (names, name, lane) = (self.clone(), name.clone(), lane.clone());
+            task::spawn(async move {
+                if let Err(failure) = names.attend(&name, &lane).await {
+                    names.keep(failure);
+                }
+            });
+        }
+        drop(progress);
+        Ok((lane, wanted))
+    }
+
+    /// Say `name` as often as it is wanted. What fails because the daemon is away stays wanted.
+    async fn attend(&self, name: &TriggerName, lane: &Lane) -> Result<(), Failure> {
+        loop {
+            let number = {
+                let mut progress = mutex::lock(&lane.progress);
+                progress.begun += 1;
+                progress.begun
+            };
+            let answer = self.daemon.say(name, Task::Update).await;
+            let mut state = mutex::lock(&self.state);
+            let mut progress = mutex::lock(&lane.progress);
+            if let Err(failure) = &answer
+                && is_away(failure)
+            {
+                progress.attended = false;
+                return Err(failure.clone());
+            }
+            progress.answer = Some((number, answer));
+            lane.answered.notify(usize::MAX);
+            if progress.wanted <= number {
+                state.lanes.remove(name);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The daemon is away: have it tried again until all names are said.
+    fn keep(self: &Arc<Self>, failure: Failure) {
+        let mut state = mutex::lock(&self.state);
+        if state.away.replace(failure.clone()).is_none() {
+            tracing::warn!(
+                kind = failure.kind.as_str(),
+                "names are kept until the daemon is back: {}",
+                failure.message
+            );
+            task::spawn(self.clone().try_again());
+        }
+    }
+
+    async fn try_again(self: Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let arrival = self.arrival.listen();
+            pause = match timeout(pause, arrival).await {
+                Ok(()) => {
+                    // As many as there may be arrivals, the daemon is not asked.
+                    task::sleep(FIRST_PAUSE).await;
+                    FIRST_PAUSE
+                }
+                Err(_) => LONGEST_PAUSE.min(pause * 2),
+            };
+            match self.say_all().await {
+                Ok(()) => return,
+                Err(failure) => mutex::lock(&self.state).away = Some(failure),
+            }
+        }
+    }
+
+    /// Say all that is wanted, one after the other: the daemon has just begun to serve.
+    async fn say_all(&self) -> Result<(), Failure> {
+        let mut said = 0;
+        let mut failed = None;
+        let mut after: Option<TriggerName> = None;
+        loop {
+            let next = {
+                let mut state = mutex::lock(&self.state);
+                if state.lanes.is_empty() {
+                    state.away = None;
+                    tracing::info!(said, "the daemon is back");
+                    return Ok(());
+                }
+                let is_next = |name: &TriggerName| after.as_ref().is_none_or(|after| name > after);
+                let next = state.lanes.iter().find(|(name, _)| is_next(name));
+                next.map(|(name, lane)| (name.clone(), lane.clone()))
+            };
+            let Some((name, lane)) = next else {
+                match failed {
+                    Some(failure) => return Err(failure),
+                    // Some came before that we had passed.
+                    None => after = None,
+                }
+                continue;
+            };
+            // Another task may still be at it: it has begun before the daemon was found to be away.
+            let attended = std::mem::replace(&mut mutex::lock(&lane.progress).attended, true);
+            if attended {
+                failed = mutex::lock(&self.state).away.clone();
+            } else {
+                match self.attend(&name, &lane).await {
+                    Ok(()) => said += 1,
+                    Err(failure) if failure.kind == Kind::NoDaemon => return Err(failure),
+                    Err(failure) => failed = Some(failure),
+                }
+            }
+            after = Some(name);
+        }
+    }
+
+    fn is_kept(&self, name: &TriggerName) -> Failure {
+        let why = mutex::lock(&self.state).away.clone();
+        let (kind, message) = why.map_or_else(
+            || (Kind::Timeout, "the daemon has not answered yet".to_owned()),
+            |failure| (failure.kind, failure.message),
+        );
+        Failure::new(
+            kind,
+            format!("{message}; the name {name} is kept, and said when the daemon is back"),
+            Some("see whether the daemon runs, and its log"),
+        )
+    }
+}

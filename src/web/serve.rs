@@ -1,0 +1,82 @@
+//! The async edge: sockets, TLS, limits, the one table of routes, and the stop.
+//!
+//! A connection has a task of its own; each step has a limit, so that none can hold up another. What is being answered when
+//! the process is told to stop is answered to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use async_signal::{Signal, Signals};
+use async_std::{future::timeout, task};
+use futures_lite::{FutureExt as _, StreamExt as _};
+use sd_notify::NotifyState;
+
+use super::config::{self, Config};
+
+mod accept;
+mod clock;
+mod connection;
+mod door;
+mod error;
+mod head;
+mod io;
+mod listen;
+mod route;
+mod stop;
+mod tls;
+
+pub use error::Error;
+pub use listen::{Socket, listen};
+
+use door::Door;
+use route::Front;
+use stop::Stop;
+
+/// How long connections get to their end after the process was told to stop: as long as a request may take.
+const FAREWELL: Duration = clock::REQUEST;
+
+/// Whether certificate and key of a listener can be used.
+pub fn try_tls(files: &config::Tls) -> Result<(), Error> {
+    tls::Tls::load(files).map(drop)
+}
+
+/// Serve `config` on `sockets` until a signal says to stop.
+pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
+    task::block_on(async {
+        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(Error::Signals)?;
+        let door = Door::of(sockets.len());
+        let stop = Stop::new();
+        let webhooks = config.webhooks.len();
+        let front = Arc::new(Front::new(config)?);
+        let accepting: Vec<_> = sockets
+            .into_iter()
+            .map(|socket| {
+                tracing::info!(address = socket.address(), tls = socket.is_tls(), "listening");
+                task::spawn(accept::accept(socket, front.clone(), door.clone(), stop.clone()))
+            })
+            .collect();
+        tell(&[NotifyState::Ready]);
+        tracing::info!(webhooks, "ready");
+        signals.next().await;
+        tell(&[NotifyState::Stopping]);
+        tracing::info!("stopping: no new connections; what was heard is answered");
+        stop.say();
+        let finished = async {
+            for accepting in accepting {
+                accepting.await;
+            }
+            timeout(FAREWELL, door.emptied()).await.ok();
+        };
+        // Who asks again does not want to wait.
+        let asked_again = async { drop(signals.next().await) };
+        finished.or(asked_again).await;
+        front.farewell();
+        Ok(())
+    })
+}
+
+/// Tell systemd, sd_notify(3), if there is one.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(err) = sd_notify::notify(states) {
+        tracing::debug!("cannot notify systemd: {err}");
+    }
+}

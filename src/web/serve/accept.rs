@@ -1,0 +1,128 @@
+//! Connections are accepted, and each gets a seat and a task of its own.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_std::{
+    future::timeout,
+    io::WriteExt as _,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixListener,
+    task,
+};
+use futures_lite::{FutureExt as _, future::poll_once};
+
+use super::{
+    connection::Connection,
+    door::{Door, MAX_STRANGERS},
+    listen::Socket,
+    route::Front,
+    stop::Stop,
+    tls::Tls,
+};
+use crate::{base::lobby::Seat, web::client::Client};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Accept connections on `socket` until the process is to stop, and then those that wait there.
+pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, stop: Stop) {
+    let guests = Guests {
+        address: socket.address(),
+        last: AtomicUsize::new(MAX_STRANGERS),
+        front,
+        door,
+        stop,
+    };
+    match socket {
+        Socket::Unix(listener, _, _file) => {
+            let listener = UnixListener::from(listener);
+            while let Some((stream, _)) = guests.next(|| listener.accept()).await {
+                let seat = guests.door.lobby.enter().await;
+                task::spawn(guests.connection(None, false).talk(stream, seat));
+            }
+        }
+        Socket::Tcp(listener, tls) => {
+            let listener = TcpListener::from(listener);
+            while let Some((stream, addr)) = guests.next(|| listener.accept()).await {
+                // What has gone by now says nothing, either.
+                stream.set_nodelay(true).ok();
+                let seat = guests.door.lobby.enter().await;
+                let connection = guests.connection(Some(addr.ip().to_canonical()), tls.is_some());
+                match &tls {
+                    Some(tls) => drop(task::spawn(talk_tls(tls.clone(), connection, stream, seat))),
+                    None => drop(task::spawn(connection.talk(stream, seat))),
+                }
+            }
+        }
+    }
+}
+
+/// What the connections of a listener share.
+struct Guests {
+    address: String,
+    /// How many may still be accepted of those that wait when the process is told to stop.
+    last: AtomicUsize,
+    front: Arc<Front>,
+    door: Arc<Door>,
+    stop: Stop,
+}
+
+impl Guests {
+    fn connection(&self, addr: Option<IpAddr>, tls: bool) -> Connection {
+        let client = Client::new(addr, tls, self.door.inside.clone());
+        Connection::new(client, self.front.clone(), self.door.clone(), self.stop.clone())
+    }
+
+    /// The next one to come, if there is one.
+    async fn next<T, F: Future<Output = io::Result<T>>>(&self, accept: impl Fn() -> F) -> Option<T> {
+        while !self.stop.is_said() {
+            let stopped = async {
+                self.stop.said().await;
+                None
+            };
+            match async { Some(accept().await) }.or(stopped).await {
+                Some(Ok(accepted)) => return Some(accepted),
+                Some(Err(err)) => {
+                    tracing::warn!(address = self.address, "cannot accept a connection: {err}");
+                    // Out of descriptors, most likely: one is free when a connection ends.
+                    let left = self.door.inside.left().or(self.door.lobby.left());
+                    timeout(Duration::from_secs(1), left).await.ok();
+                }
+                None => {}
+            }
+        }
+        // The kernel has accepted them for us, and they may have said all that they have to say.
+        let left = self.last.load(Ordering::Relaxed).checked_sub(1)?;
+        self.last.store(left, Ordering::Relaxed);
+        poll_once(accept()).await?.ok()
+    }
+}
+
+/// TLS comes first, within its time and unless another needs the seat.
+async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, mut seat: Seat) {
+    let shaken = async {
+        let mut first = [0];
+        let peeked = stream.peek(&mut first).await;
+        if peeked.is_ok_and(|peeked| peeked > 0) && first[0].is_ascii_alphabetic() {
+            stream.write_all(PLAIN).await.ok();
+            return None;
+        }
+        tls.acceptor().accept(stream).await.ok()
+    };
+    let shaken = seat.unless_called(timeout(HANDSHAKE, shaken)).await;
+    if let Some(Ok(Some(stream))) = shaken {
+        connection.talk(stream, seat).await;
+    }
+}
+
+/// To one that does not know that TLS is spoken here: no request begins with a letter there.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+    Content-Length: 35\r\n\r\nThis port speaks TLS: use https://\n";

@@ -1,0 +1,202 @@
+//! One connection: HTTP on it, within its time, for as long as there is room for it.
+
+use std::{convert::Infallible, pin::pin, sync::Arc};
+
+use async_std::io::{Read, Write};
+use futures_lite::{FutureExt as _, future::pending};
+use hyper::{
+    HeaderMap, Request, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use smol_hyper::rt::FuturesIo;
+
+use super::{
+    clock::{Clock, HEAD, Timers},
+    door::Door,
+    io::{Seen, Watched},
+    route::Front,
+    stop::Stop,
+};
+use crate::{
+    base::lobby::Seat,
+    web::{
+        answer::{self, Answer, Body},
+        client::Client,
+    },
+};
+
+/// The longest head of a request, in bytes, its first line included: those of forges and browsers have 1 to 4 kB.
+const MAX_HEAD: usize = 32 << 10;
+/// The most headers of a request: a forge behind two proxies sends 30.
+const MAX_HEADERS: usize = 64;
+
+/// What is known of a connection.
+pub(super) struct Connection {
+    client: Client,
+    front: Arc<Front>,
+    door: Arc<Door>,
+    stop: Stop,
+    clock: Clock,
+    seen: Arc<Seen>,
+}
+
+/// What happens next.
+enum Next {
+    Ended,
+    /// The client was let in, or has got another place.
+    Moved,
+    /// Another needs the seat.
+    Called,
+    Late,
+    Stopping,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, front: Arc<Front>, door: Arc<Door>, stop: Stop) -> Self {
+        Self {
+            client,
+            front,
+            door,
+            stop,
+            clock: Clock::new(),
+            seen: Arc::default(),
+        }
+    }
+
+    /// Answer requests on `stream` to its end.
+    pub(super) async fn talk(self, stream: impl Read + Write + Unpin, seat: Seat) {
+        let stream = FuturesIo::new(Watched::new(stream, self.seen.clone()));
+        let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request).await));
+        let mut http = http1::Builder::new();
+        http.timer(Timers)
+            .header_read_timeout(HEAD)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .half_close(false);
+        let mut talking = pin!(http.serve_connection(stream, service));
+        let mut seat = Some(seat);
+        let mut is_stopping = false;
+        loop {
+            let admission = self.client.admission();
+            if self.client.is_inside() {
+                seat = None;
+            }
+            let ended = async {
+                // What breaks off has no answer, and nobody who would read it.
+                talking.as_mut().await.ok();
+                Next::Ended
+            };
+            let called = async {
+                match &mut seat {
+                    Some(seat) => seat.called().await,
+                    None => pending().await,
+                }
+                Next::Called
+            };
+            let moved = async {
+                admission.await;
+                Next::Moved
+            };
+            let late = async {
+                self.clock.over().await;
+                Next::Late
+            };
+            let stopping = async {
+                match is_stopping {
+                    true => pending().await,
+                    false => self.stop.said().await,
+                }
+                Next::Stopping
+            };
+            match ended.or(moved).or(called).or(late).or(stopping).await {
+                Next::Moved => {}
+                Next::Stopping if !self.clock.is_stopped() => {
+                    is_stopping = true;
+                    talking.as_mut().graceful_shutdown();
+                }
+                Next::Ended | Next::Called | Next::Late | Next::Stopping => return,
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        self.clock.begin();
+        let is_over_http_1_0 = request.version() < hyper::Version::HTTP_11;
+        let mut answer = match self.refuse(&request) {
+            Some(refusal) => refusal,
+            None => self.front.answer(request, &self.client).await,
+        };
+        if matches!(answer.body(), Body::Lines(_)) {
+            answer = self.begin_stream(answer);
+        }
+        let must_end = self.seen.is_twofold() || self.seen.is_blind() || self.clock.is_stopped();
+        // One that has a place and says nothing would keep it from others.
+        if must_end || self.door.inside.is_full() || is_over_http_1_0 && self.stop.is_said() {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        secure(answer.headers_mut());
+        answer
+    }
+
+    /// What no handler is given.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let uri = request.uri();
+        let hosts = request.headers().get_all(hyper::header::HOST).iter().count();
+        let why = if self.seen.is_twofold() {
+            "the request says in two ways how long its body is"
+        } else if uri.scheme().is_some() || uri.authority().is_some() || !uri.path().starts_with('/') {
+            "the request's target is not a path"
+        } else if hosts > 1 || hosts == 0 && request.version() == hyper::Version::HTTP_11 {
+            "the request needs one Host"
+        } else {
+            return None;
+        };
+        Some(answer::error_json(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            why,
+            None,
+        ))
+    }
+
+    /// Streams have places of their own: the answer, if there is one.
+    fn begin_stream(&self, answer: Answer) -> Answer {
+        match self.door.streams.enter() {
+            Some(place) => {
+                self.client.move_to(place);
+                self.clock.stop();
+                answer
+            }
+            None => {
+                let message = format!("{} streams are open already", self.door.streams.places());
+                let refusal = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, "busy", &message, None);
+                answer::with(
+                    refusal,
+                    hyper::header::RETRY_AFTER,
+                    HeaderValue::from_static("10"),
+                )
+            }
+        }
+    }
+}
+
+/// What holds for every answer, unless it says otherwise: nothing of it is guessed, framed, kept, or passed on.
+fn secure(headers: &mut HeaderMap) {
+    use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}

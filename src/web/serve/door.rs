@@ -1,0 +1,72 @@
+//! How many connections there may be.
+
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::base::{lobby::Lobby, room::Room};
+
+/// Connections that have proved something: a signature, a token, a session.
+pub(super) const MAX_CONNECTIONS: usize = 256;
+/// Connections of which nothing is known; the one that has been so for longest makes way for the next.
+pub(super) const MAX_STRANGERS: usize = 256;
+/// Event streams.
+pub(super) const MAX_STREAMS: usize = 200;
+/// Descriptors for all else: connections to the daemon, files of secrets, listeners.
+const RESERVE: u64 = 300;
+
+/// The places of connections, which all listeners share.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) lobby: Arc<Lobby>,
+    pub(super) inside: Arc<Room>,
+    pub(super) streams: Arc<Room>,
+}
+
+impl Door {
+    /// One for so many listeners: the limit of open files is raised for it, if it may be. If not, there are fewer places.
+    pub(super) fn of(listeners: usize) -> Arc<Self> {
+        let most = (MAX_CONNECTIONS + MAX_STRANGERS + MAX_STREAMS) as u64;
+        let needed = RESERVE + listeners as u64 + most;
+        let open = raise(needed);
+        let room = open.saturating_sub(needed - most).max(open / 2).min(most);
+        if room < most {
+            tracing::warn!(
+                limit = open,
+                "the limit of open files leaves room for {room} connections, not {most}; raise it to {needed}: \
+                 LimitNOFILE in a systemd unit"
+            );
+        }
+        let share = |places: usize| {
+            usize::try_from(places as u64 * room / most)
+                .unwrap_or(places)
+                .max(1)
+        };
+        Arc::new(Self {
+            lobby: Lobby::new(share(MAX_STRANGERS)),
+            inside: Room::new(share(MAX_CONNECTIONS)),
+            streams: Room::new(share(MAX_STREAMS)),
+        })
+    }
+
+    /// Ends when all connections have.
+    pub(super) async fn emptied(&self) {
+        self.lobby.emptied().await;
+        self.inside.emptied().await;
+        self.streams.emptied().await;
+    }
+}
+
+/// Let `needed` files be open if they may: how many may.
+fn raise(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let Some(now) = limit.current.filter(|now| *now < needed) else {
+        return needed;
+    };
+    let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).map_or(now, |()| wanted)
+}

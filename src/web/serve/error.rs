@@ -1,0 +1,74 @@
+//! Why the front cannot serve.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    base::fault::{Blame, Kind},
+    daemon::listen,
+    web::secret,
+};
+
+/// The front cannot serve.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A socket could not be listened on.
+    #[error("{0}")]
+    #[diagnostic(help("{}", help_listen(_0)))]
+    Listen(#[source] listen::Error),
+    /// An address is not one.
+    #[error("cannot listen on {addr:?}: {reason}")]
+    #[diagnostic(help("write HOST:PORT, as in 127.0.0.1:8080, into `listen`"))]
+    Address {
+        /// What stands there.
+        addr: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A socket that was passed on may be reached by others.
+    #[error(
+        "the socket {addr} that was passed on can be reached from other hosts, and `listen` does not name it"
+    )]
+    #[diagnostic(help(
+        "write Http(addr: {addr:?}, tls: (…)) into `listen`, or with plain: true if a proxy is in front"
+    ))]
+    Open {
+        /// Its address.
+        addr: String,
+    },
+    /// Certificate and key are of no use.
+    #[error("cannot use the certificate {} with the key {}: {reason}", cert.display(), key.display())]
+    #[diagnostic(help(
+        "both are PEM files; the certificate's comes with those above it, and the key is its own"
+    ))]
+    Tls {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] io::Error),
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Signals(_) => Kind::Resources,
+            _ => Kind::Config,
+        }
+    }
+}
+
+/// As the daemon's, which has an option for what this one has in its file only.
+fn help_listen(error: &listen::Error) -> String {
+    let help = miette::Diagnostic::help(error).map(|help| help.to_string());
+    help.unwrap_or_default()
+        .replace("listen elsewhere with -l", "listen elsewhere: change `listen`")
+}

@@ -1,0 +1,81 @@
+//! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
+
+use std::collections::BTreeMap;
+
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{ALLOW, HeaderValue},
+};
+
+use super::error::Error;
+use crate::web::{
+    answer::{self, Answer},
+    client::Client,
+    config::Config,
+    daemon::Link,
+    deliveries::Deliveries,
+    hear::{self, Hook},
+    metrics, page,
+};
+
+/// What handlers are given parts of.
+pub(super) struct Front {
+    config: Config,
+    link: Link,
+    hooks: BTreeMap<String, Hook>,
+    deliveries: Deliveries,
+}
+
+impl Front {
+    pub(super) fn new(config: Config) -> Result<Self, Error> {
+        Ok(Self {
+            link: Link::new(config.daemon.clone(), config.daemon_token_file.clone()),
+            hooks: hear::hooks(&config)?,
+            deliveries: Deliveries::default(),
+            config,
+        })
+    }
+
+    /// Answer `request`.
+    pub(super) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Answer {
+        let path = request.uri().path();
+        if let Some(hook) = self.hooks.get(path) {
+            return hear::hear(hook, &self.deliveries, &self.link, request, client).await;
+        }
+        if let Some(metrics) = &self.config.metrics {
+            match path {
+                "/metrics" | "/healthz" | "/readyz" if !is_read(&request) => return not_allowed("GET, HEAD"),
+                "/metrics" => return metrics::answer(metrics, &self.link, request, client).await,
+                "/healthz" => return metrics::healthz(),
+                "/readyz" => return metrics::readyz(&self.link).await,
+                _ => {}
+            }
+        }
+        match &self.config.page {
+            Some(page) => page::answer(page, &self.link, request, client).await,
+            None => answer::text(StatusCode::NOT_FOUND, "There is nothing here.\n"),
+        }
+    }
+
+    /// The process ends: say what is lost with it.
+    pub(super) fn farewell(&self) {
+        let kept = self.link.kept();
+        if !kept.is_empty() {
+            let names: Vec<_> = kept.iter().map(|name| name.as_str()).collect();
+            tracing::warn!(
+                "the daemon has not been back: trigger by hand what was to be said to it: {}",
+                names.join(", ")
+            );
+        }
+    }
+}
+
+fn is_read(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer::with(answer, ALLOW, HeaderValue::from_static(methods))
+}

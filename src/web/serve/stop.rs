@@ -1,0 +1,38 @@
+//! That the process is to stop, said once to all who wait for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use event_listener::Event as Bell;
+
+/// Whether the process is to stop. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Stop(Arc<(AtomicBool, Bell)>);
+
+impl Stop {
+    pub(super) fn new() -> Self {
+        Self(Arc::new((AtomicBool::new(false), Bell::new())))
+    }
+
+    pub(super) fn say(&self) {
+        self.0.0.store(true, Ordering::Release);
+        self.0.1.notify(usize::MAX);
+    }
+
+    pub(super) fn is_said(&self) -> bool {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    /// Ends once it is said.
+    pub(super) async fn said(&self) {
+        loop {
+            let said = self.0.1.listen();
+            if self.is_said() {
+                return;
+            }
+            said.await;
+        }
+    }
+}
