@@ -30,7 +30,7 @@ use crate::{
         self,
         config::From,
         deliveries,
-        forge::{self, Delivery, Event, Refusal},
+        forge::{self, Delivery, Refusal},
     },
 };
 
@@ -215,8 +215,8 @@ pub fn delivery(data: &[u8]) {
         match judged {
             Ok(Delivery { id, event }) => {
                 let word = match event {
-                    Event::Other(word) => Some(word),
-                    Event::Ping | Event::Push(_) => None,
+                    forge::Event::Other(word) => Some(word),
+                    forge::Event::Ping | forge::Event::Push(_) => None,
                 };
                 for text in id.iter().chain(&word) {
                     let shown = deliveries::shown(text);

@@ -11,6 +11,7 @@ mod field;
 mod group;
 mod kind;
 mod mask;
+mod places;
 mod raw;
 mod reference;
 mod report;
@@ -30,11 +31,12 @@ pub(crate) use kind::{
     show_size,
 };
 pub(crate) use mask::{mask, redact};
+pub use places::Places;
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
 pub(crate) use report::position;
 pub use report::{Invalid, Problem};
-pub use source::{Places, Source};
+pub use source::Source;
 pub(crate) use value::{argument, filled, invalid, literal, mode, size, span_of_time, unusable_duration};
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,

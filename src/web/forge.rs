@@ -11,6 +11,7 @@ mod bearer;
 mod header;
 mod hex;
 mod payload;
+mod said;
 mod signature;
 mod standard;
 
@@ -24,6 +25,7 @@ use super::{
 };
 
 pub use payload::{Concern, Event, Pushed, concern};
+use said::Said;
 
 /// What the headers of a delivery promise.
 #[derive(Debug)]
@@ -43,12 +45,9 @@ enum Proof {
     /// By one of a moment, an id and the body.
     Standard(standard::Signed),
     /// By saying it.
-    Token(basic::Said),
+    Token(Said),
     /// By saying it, as this user.
-    Password {
-        user: basic::Said,
-        password: basic::Said,
-    },
+    Password { user: Said, password: Said },
 }
 
 /// A delivery whose sender is proven.

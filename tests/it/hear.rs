@@ -76,7 +76,7 @@ fn a_signed_push_is_live() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["ignored"], why);
     }
-    assert!(!world.path("site").exists());
+    assert!(!world.path("site/a").exists());
     let run = accepted(&post("push", PUSH));
     assert_eq!(end(&world, &run), 0);
     assert!(world.site().contains_key("a"));
@@ -364,7 +364,7 @@ fn a_body_is_not_asked_for_in_vain() {
 fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     let world = World::sourced();
     world.secret("secret", SECRET);
-    world.script("hook", "test -e good");
+    world.script("hook", &format!("test -e {:?}", world.path("good")));
     world.config(&format!(
         "hooks: [Exec(run: [{:?}], when: Always)]",
         world.path("hook")
@@ -377,7 +377,7 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     let second = accepted(&post("id-1"));
     assert_ne!(first, second, "a failed run is tried again");
     assert_eq!(end(&world, &second), 5);
-    world.write("site/good", "");
+    world.write("good", "");
     let third = accepted(&post("id-1"));
     assert_eq!(end(&world, &third), 0);
     for _ in 0..3 {
@@ -557,11 +557,16 @@ fn check_asks_the_daemon_too() {
 
 #[test]
 fn a_push_in_the_repository_is_deployed() {
-    let (world, _daemon) = served();
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    world.config("");
+    world.secret("secret", SECRET);
+    let _daemon = world.daemon();
     let front = Front::start(&world, GITHUB, "");
     let run = accepted(&github(&front, "/hooks/site", SECRET, "push", "1", PUSH));
     assert_eq!(end(&world, &run), 0);
-    world.source().commit([("a", file("2"))]);
+    source.commit([("a", file("2"))]);
     let run = accepted(&github(&front, "/hooks/site", SECRET, "push", "2", PUSH));
     assert_eq!(end(&world, &run), 0);
     assert_eq!(world.site()["a"], file("2"));

@@ -9,7 +9,7 @@ use std::{
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Around, Environment, Error, Invalid, Problem};
+use super::{Around, Environment, Error, Invalid, Places, Problem};
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.
@@ -19,17 +19,6 @@ pub struct Source {
     pub file: PathBuf,
     /// Its text.
     pub text: String,
-}
-
-/// Where a kind of configuration is looked for if the command line names none.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Places {
-    /// The variable of the environment that names it.
-    pub variable: &'static str,
-    /// Its name in the current directory.
-    pub local: &'static str,
-    /// Its path on the system.
-    pub system: &'static str,
 }
 
 impl fmt::Debug for Source {

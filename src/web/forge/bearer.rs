@@ -2,7 +2,7 @@
 
 use hyper::HeaderMap;
 
-use super::{Refusal, basic::Said, header};
+use super::{Refusal, header, said::Said};
 
 /// GitLab's secret token: <https://docs.gitlab.com/user/project/integrations/webhooks/>.
 pub(super) fn gitlab(headers: &HeaderMap) -> Result<Said, Refusal> {

@@ -282,7 +282,7 @@ fn bodies_that_say_nothing_are_refused_once_they_are_proven() {
     for (body, why) in [
         ("", "not JSON"),
         ("{", "not JSON"),
-        ("{} {}", "not JSON"),
+        (r#"{"ref":"refs/heads/main"} {}"#, "not JSON"),
         ("payload=%7B%7D", "not JSON"),
         ("{}", "not what this forge sends"),
         ("[]", "not what this forge sends"),
