@@ -36,6 +36,8 @@ use crate::base::{
 
 mod body;
 
+use body::Bounds;
+
 /// When a sender may try again, in seconds, where the daemon is away: forges that do try again are not stopped by it.
 const RETRY: HeaderValue = HeaderValue::from_static("10");
 
@@ -45,7 +47,7 @@ pub struct Hook {
     path: Arc<str>,
     webhook: Arc<Webhook>,
     secrets: Arc<Secrets>,
-    max_body: u64,
+    bounds: Bounds,
 }
 
 /// What was delivered.
@@ -59,13 +61,14 @@ struct Received {
 
 /// The webhooks of `config` by their paths. Each secret must be there.
 pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
+    let bounds = Bounds::new(config.max_body);
     let hook = |(path, webhook): (&String, &Webhook)| {
         let files = webhook.from.files().to_vec();
         let hook = Hook {
             path: path.as_str().into(),
             secrets: Arc::new(Secrets::read(files, forge::usable(&webhook.from))?),
             webhook: Arc::new(webhook.clone()),
-            max_body: config.max_body,
+            bounds: bounds.clone(),
         };
         Ok((path.clone(), hook))
     };
@@ -108,7 +111,7 @@ async fn receive(hook: &Hook, request: Request<Incoming>, client: &Client) -> Re
     hook.fits(&head.headers, &body).map_err(refused)?;
     let expected = forge::expect(&hook.webhook.from, &head.headers).map_err(refused)?;
     let whole = async || {
-        let read = body::read(body, hook.max_body).await;
+        let read = hook.bounds.read(body).await;
         read.map_err(|err| hook.unread(&err))
     };
     // A file of secrets may hang, and a large body takes a while: both are for a thread.
@@ -119,13 +122,13 @@ async fn receive(hook: &Hook, request: Request<Incoming>, client: &Client) -> Re
                 task::spawn_blocking(move || work.prove(&expected, b"").map(|()| expected)).await?;
             client.admit().await;
             let (work, body) = (hook.clone(), whole().await?);
-            task::spawn_blocking(move || work.understand(expected, &body)).await
+            task::spawn_blocking(move || work.understand(expected, &body.bytes)).await
         }
         false => {
             let body = whole().await?;
             let work = move || {
-                work.prove(&expected, &body)?;
-                Ok(work.understand(expected, &body))
+                work.prove(&expected, &body.bytes)?;
+                Ok(work.understand(expected, &body.bytes))
             };
             let received = task::spawn_blocking(work).await?;
             client.admit().await;
@@ -209,7 +212,7 @@ impl Hook {
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok());
         let declared = declared.and_then(|length| length.parse::<u64>().ok());
-        if declared.unwrap_or(0).max(body.size_hint().lower()) > self.max_body {
+        if declared.unwrap_or(0).max(body.size_hint().lower()) > self.bounds.max {
             return Err(self.too_large());
         }
         let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -223,7 +226,7 @@ impl Hook {
     }
 
     fn too_large(&self) -> Refusal {
-        let limit = bytesize::ByteSize(self.max_body);
+        let limit = bytesize::ByteSize(self.bounds.max);
         Refusal {
             status: 413,
             why: format!("the body is larger than {limit}: see `max_body`").into(),
@@ -233,6 +236,10 @@ impl Hook {
     fn unread(&self, err: &body::Error) -> Outcome {
         refused(match err {
             body::Error::TooLarge => self.too_large(),
+            body::Error::Busy => Refusal {
+                status: 503,
+                why: "too many large bodies are being read: is `max_body` larger than it has to be?".into(),
+            },
             body::Error::BrokenOff => Refusal {
                 status: 400,
                 why: "the body broke off: a sender or proxy that gave up, or a connection that was lost"
@@ -298,7 +305,7 @@ impl Hook {
                     _ => answer,
                 }
             }
-            Outcome::Refused { status: 503, .. } => unavailable(Kind::Config),
+            Outcome::Refused { status: 503, .. } => unavailable(Kind::Busy),
             Outcome::Refused { status, why } => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
                 answer::error_json(status, Kind::BadRequest.as_str(), why, None)

@@ -360,6 +360,32 @@ fn a_body_is_not_asked_for_in_vain() {
     }
 }
 
+/// Two of the largest bodies may be read at a time; a third one waits for its turn, a small one does not.
+#[test]
+fn large_bodies_hold_up_no_small_one() {
+    let (world, _daemon) = served();
+    let front = Front::start(&world, GITHUB, "max_body: \"25MiB\"");
+    let large = format!(r#"{{"ref":"refs/heads/main","x":"{}"}}"#, "x".repeat(2 << 20));
+    let stalled = [(), ()].map(|()| {
+        let mut stream = UnixStream::connect(&front.process.socket).unwrap();
+        let head = format!(
+            "POST /hooks/site HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             X-Hub-Signature-256: sha256={}\r\nContent-Length: {}\r\n\r\n",
+            "0".repeat(64),
+            large.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&large.as_bytes()[..large.len() - 1]).unwrap();
+        stream
+    });
+    std::thread::scope(|scope| {
+        let third = scope.spawn(|| github(&front, "/hooks/site", SECRET, "push", "", &large));
+        accepted(&github(&front, "/hooks/site", SECRET, "push", "", PUSH));
+        drop(stalled);
+        accepted(&third.join().unwrap());
+    });
+}
+
 #[test]
 fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     let world = World::sourced();

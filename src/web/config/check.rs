@@ -96,13 +96,13 @@ fn whole(form: &mut Form<'_>, text: &str) -> Option<Config> {
     let fields: ConfigFields<'_> = form.fields(whole)?;
     token_fits(form, &fields);
     seen_by_all(form, &fields);
-    if fields.webhooks.is_right
-        && fields.webhooks.value.as_ref().is_none_or(BTreeMap::is_empty)
-        && !(fields.page.is_there() || fields.metrics.is_there() || fields.webhooks.is_misspelt)
-    {
+    let (webhooks, metrics) = (&fields.webhooks, &fields.metrics);
+    let no_webhook = webhooks.is_right && webhooks.value.as_ref().is_none_or(BTreeMap::is_empty);
+    let no_metrics = metrics.is_right && metrics.value.as_ref().is_none_or(Option::is_none);
+    if no_webhook && no_metrics && !fields.page.is_there() && !webhooks.is_misspelt {
         let problem = Problem::at(
-            fields.webhooks.name_at.clone(),
-            "there is neither a webhook nor a page: nothing to do",
+            webhooks.name_at.clone(),
+            "there is neither a webhook nor a page nor metrics: nothing to do",
         );
         form.problems.push(problem.help(format!("write {EXAMPLE}")));
     }

@@ -200,8 +200,8 @@ fn refs(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<String>> {
         let problem = Problem::at(value.span(), "no push would ever trigger");
         form.problems.push(problem.help(HELP));
     }
-    let read = list.into_iter().map(|value| form.keep(full_ref(value)));
-    read.collect()
+    let read: Vec<_> = list.into_iter().map(|value| form.keep(full_ref(value))).collect();
+    read.into_iter().collect()
 }
 
 /// A short name may be that of a branch and of a tag: a push to the one would count as a push to the other.
@@ -241,9 +241,9 @@ fn secrets(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<AbsPath>> {
         form.problems.push(problem.help(HELP));
     }
     let around = form.around;
-    list.into_iter()
-        .map(|value| form.keep(around.secret_path(value)))
-        .collect()
+    let read = list.into_iter().map(|value| form.keep(around.secret_path(value)));
+    let read: Vec<_> = read.collect();
+    read.into_iter().collect()
 }
 
 fn signed(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<AbsPath>> {
