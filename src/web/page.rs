@@ -21,6 +21,7 @@ use super::{
     client::Client,
     config,
     daemon::{Line, Link, PATIENCE},
+    deliveries::Deliveries,
     session::{
         self, NoRandom, Session,
         gate::{Gate, Refused},
@@ -34,6 +35,7 @@ use crate::base::{
 };
 
 mod arrivals;
+use arrivals::Arrival;
 mod assets;
 mod body;
 mod form;
@@ -49,9 +51,12 @@ mod words;
 
 use form::Fields;
 
-/// The pages, and who may see them.
+/// The pages, who may see them, and what was delivered, which they show.
 #[derive(Debug)]
-pub struct Pages(Arc<Gate>);
+pub struct Pages {
+    gate: Arc<Gate>,
+    deliveries: Arc<Deliveries>,
+}
 
 /// What a request without its body is about.
 enum Route<'a> {
@@ -67,14 +72,18 @@ enum Route<'a> {
 /// Where somebody is.
 struct Visit<'a> {
     link: &'a Link,
+    deliveries: &'a Deliveries,
     client: &'a Client,
     session: Session,
 }
 
 impl Pages {
     /// As configured.
-    pub fn new(page: &config::Page) -> Result<Self, NoRandom> {
-        Ok(Self(Arc::new(Gate::new(&page.users)?)))
+    pub fn new(page: &config::Page, deliveries: Arc<Deliveries>) -> Result<Self, NoRandom> {
+        Ok(Self {
+            gate: Arc::new(Gate::new(page.users.clone())?),
+            deliveries,
+        })
     }
 
     /// Answer a request.
@@ -83,7 +92,7 @@ impl Pages {
         if let Some(asset) = assets::at(&path) {
             return asset_of(asset, &path);
         }
-        let is_far = self.0.is_open() && client.addr.is_some();
+        let is_far = self.gate.is_open() && client.addr.is_some();
         if is_far && !origin::is_for_this_machine(request.headers()) {
             return notice::answer(StatusCode::MISDIRECTED_REQUEST, &notice::another_name());
         }
@@ -104,6 +113,7 @@ impl Pages {
                 client.admit().await;
                 let visit = Visit {
                     link,
+                    deliveries: &self.deliveries,
                     client,
                     session,
                 };
@@ -144,7 +154,7 @@ impl Pages {
 
     /// Whose request it is.
     async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
-        let (gate, cookie) = (self.0.clone(), cookie(request, client));
+        let (gate, cookie) = (self.gate.clone(), cookie(request, client));
         task::spawn_blocking(move || gate.who(cookie.as_deref())).await
     }
 
@@ -161,7 +171,7 @@ impl Pages {
             Err(answer) => return answer,
         };
         let to = destination(fields.get("to")).into_owned();
-        let (gate, from) = (self.0.clone(), client.addr);
+        let (gate, from) = (self.gate.clone(), client.addr);
         let user = fields.get("user").to_owned();
         let entered =
             task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
@@ -185,7 +195,7 @@ impl Pages {
         if let Err(answer) = visit.form(request).await {
             return answer;
         }
-        self.0.leave(cookie.as_deref());
+        self.gate.leave(cookie.as_deref());
         with_cookie(go("/sign-in"), "", visit.client)
     }
 }
@@ -199,15 +209,19 @@ impl Visit<'_> {
         let all = self.link.status(None).await?;
         Ok(shown(
             StatusCode::OK,
-            overview::page(all, &[], &asked, &self.session),
+            overview::page(all, &self.arrivals(), &asked, &self.session),
         ))
     }
 
     async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
         let status = self.status(name).await?;
         let log = self.link.log(name).await?;
-        let page = trigger::page(&status, &log, &[], may(&status), &self.session);
+        let page = trigger::page(&status, &log, &self.arrivals(), may(&status), &self.session);
         Ok(shown(StatusCode::OK, page))
+    }
+
+    fn arrivals(&self) -> Vec<Arrival> {
+        self.deliveries.latest().into_iter().map(Arrival::from).collect()
     }
 
     async fn status(&self, name: &TriggerName) -> Result<Status, Failure> {

@@ -1,9 +1,14 @@
 //! Deliveries to webhooks, as the pages show them.
 
+use std::time::UNIX_EPOCH;
+
 use maud::{Markup, html};
 
 use super::words::{Look, plain, run_path, time, trigger_path};
-use crate::base::name::RunId;
+use crate::{
+    base::name::RunId,
+    web::deliveries::{Delivered, Outcome},
+};
 
 /// A delivery.
 #[derive(Debug, Clone)]
@@ -29,6 +34,27 @@ pub(super) enum Came {
     Kept(String),
     /// It was refused.
     Refused(String),
+}
+
+impl From<Delivered> for Arrival {
+    fn from(delivered: Delivered) -> Self {
+        let at = delivered.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let times = match delivered.times {
+            1 => String::new(),
+            times => format!(" ({times} times)"),
+        };
+        Self {
+            at: at.as_secs(),
+            hook: delivered.path,
+            trigger: delivered.trigger.to_string(),
+            came: match delivered.result {
+                Outcome::Accepted(run) | Outcome::Repeated(run) => Came::Run(run),
+                Outcome::Ignored(why) => Came::Nothing(why),
+                Outcome::Unavailable { why, .. } => Came::Kept(why),
+                Outcome::Refused { why, .. } => Came::Refused(format!("{why}{times}")),
+            },
+        }
+    }
 }
 
 impl Arrival {

@@ -4,11 +4,11 @@ use std::{io, path::PathBuf};
 
 use crate::{
     base::{
+        self,
         fault::{Blame, Kind},
-        secret,
     },
     daemon::listen,
-    web::session::NoRandom,
+    web::{secret, session::NoRandom},
 };
 
 /// The front cannot serve.
@@ -55,19 +55,17 @@ pub enum Error {
     #[error("cannot make sessions: {0}")]
     #[diagnostic(help("see whether getrandom(2) is permitted here"))]
     Random(#[from] NoRandom),
-    /// A secret is of no use.
+    /// A token is of no use.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Secret(secret::Error),
+    Token(base::secret::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// The file of the daemon's token cannot be named.
-    #[error("the path of `daemon_token_file` is not usable: {reason}")]
-    Token {
-        /// Why not.
-        reason: String,
-    },
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
 }
 
 impl Blame for Error {

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -32,13 +31,9 @@ pub enum Refused {
 
 impl Gate {
     /// For `users`, whose passwords are in files; none: everybody is in.
-    pub fn new(users: &BTreeMap<String, PathBuf>) -> Result<Self, NoRandom> {
-        let absolute = |path: &PathBuf| AbsPath::resolve(Path::new("/"), path).ok();
-        let users = users
-            .iter()
-            .filter_map(|(name, path)| Some((name.clone(), absolute(path)?)));
+    pub fn new(users: BTreeMap<String, AbsPath>) -> Result<Self, NoRandom> {
         Ok(Self {
-            users: users.collect(),
+            users,
             sessions: Sessions::new()?,
             attempts: Attempts::default(),
         })
