@@ -12,6 +12,7 @@ mod build;
 mod clone;
 mod error;
 mod hooks;
+mod marks;
 mod older;
 mod owner;
 mod retry;
@@ -37,20 +38,13 @@ use crate::{
         stage::Stage,
         state::{self, State},
     },
-    git::{
-        begin::Begin,
-        dropped, fetch, heal, lock,
-        refs::{self, Tip},
-        repository::{Sharing, Upstream},
-        tidy,
-        transport::Connections,
-        worktree,
-    },
+    git::{begin::Begin, dropped, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
 };
 use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
 use hooks::{run_hooks, tell_failed};
+use marks::{hold, record, refs_options, settle, writer};
 use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
@@ -383,68 +377,4 @@ fn update_options<'a>(
         report: context.events.reporter(),
         over: context.watch.over(),
     })
-}
-
-/// Let a ref hold what was fetched.
-fn hold(
-    repo: &gix::Repository,
-    target: &Target,
-    fetched: &fetch::Outcome,
-) -> Result<Option<ObjectId>, refs::Error> {
-    let keep = fetched.keep.as_deref();
-    refs::fetched(
-        repo,
-        (&fetched.tip, fetched.commit),
-        keep,
-        refs_options(target, &writer(target)),
-    )
-}
-
-/// Let the repository say what it was deployed from, and let those read what was written who may.
-fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
-    let UnderWay { target, index, .. } = under_way;
-    Sharing::of(repo).path(stage.index().unwrap_or(index));
-    let upstream = Upstream {
-        remote: &target.origin.remote,
-        repo: &target.origin.repo,
-        branch: match tip {
-            Tip::Branch(branch) => Some(branch),
-            Tip::Tag(..) | Tip::Detached => None,
-        },
-    };
-    if let Err(err) = upstream.record(repo) {
-        // What is deployed is right; it is for those who type git there.
-        under_way.context.events.warn(format!(
-            "cannot write the remote and its branch into {}: {err}; the next run tries again",
-            repo.common_dir().join("config").display()
-        ));
-    }
-}
-
-/// Flush what was deployed, before anything says so.
-fn settle(
-    repo: &gix::Repository,
-    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
-    fetched: &fetch::Outcome,
-) -> Result<(), refs::Error> {
-    let UnderWay { target, index, .. } = under_way;
-    refs::settle(
-        repo,
-        &fetched.tip,
-        stage.index().unwrap_or(index),
-        refs_options(target, &writer(target)),
-    )
-}
-
-/// Who writes refs, for reflogs.
-fn writer(target: &Target) -> String {
-    format!("gitsocket {}", target.trigger)
-}
-
-fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
-    refs::Options {
-        remote: &target.origin.remote,
-        writer,
-        fsync: target.site.fsync,
-    }
 }
