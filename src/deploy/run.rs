@@ -337,7 +337,10 @@ fn tell_fetched(
     let dropped = match reached.old {
         Some(old) if old != fetched.commit => {
             let moving = refs::moving(repo, &fetched.tip);
-            dropped::replaced(repo, &moving, (before, fetched.commit), context.watch.over())
+            // After a way back, what is deployed is older than what the remote had last.
+            let good = refs::Good::of(repo);
+            let pushed = before.into_iter().chain(good.commits());
+            dropped::replaced(repo, &moving, (pushed, fetched.commit), context.watch.over())
         }
         _ => Named::default(),
     };

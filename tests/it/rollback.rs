@@ -656,6 +656,23 @@ fn back_where_there_is_no_history() {
     );
 }
 
+/// What was pushed after the way back replaces nothing that was never pushed, however little history there is.
+#[test]
+fn a_push_after_the_way_back_is_no_rewind() {
+    let mut ward = Ward::new("depth: 1, on_failure: Rollback,");
+    for n in 0..4 {
+        for text in ["good", "sick", "sick again"] {
+            ward.push(&format!("{text} {n}"));
+            let ended = ward.once(&["site"]);
+            let exit = if text == "good" { 0 } else { 7 };
+            assert_eq!(ended.exit, exit, "{ended:?}");
+            assert!(!ended.err.contains("rewound"), "{ended:?}");
+        }
+        let back = ward.once(&["--rollback", "site"]);
+        assert_eq!(back.exit, if n == 0 { 1 } else { 0 }, "{back:?}");
+    }
+}
+
 /// The version before held no good commits, and knew only for which one hooks had succeeded.
 #[test]
 fn back_to_what_the_version_before_deployed() {
