@@ -9,13 +9,16 @@ use std::{
 };
 
 use gix::ObjectId;
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
     access::{say, with_tcp},
     source::{Source, file},
-    world::{Daemon, Ended, World, git, have, last_line, machine::STRANGER},
+    world::{
+        Daemon, Ended, World, git, have, last_line,
+        machine::{self, STRANGER},
+    },
 };
 
 /// A world whose hook fails at a file `a` that is sick, or where `ill` is; and tells in `log` which commits it was told of.
@@ -910,8 +913,7 @@ fn triggers_that_are_called_like_the_words() {
 #[test]
 fn who_may_go_back() {
     let mut ward = Ward::new("");
-    if !geteuid().is_root() {
-        super::world::machine::skipped("only root can be another user");
+    if !machine::is_root() {
         return;
     }
     let [old, new] = ["1", "2"].map(|text| {
