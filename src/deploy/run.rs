@@ -272,12 +272,12 @@ fn finish(
     let UnderWay { target, context, .. } = *under_way;
     let mut stage = under_way.stage()?;
     let mut claim = Claim::of(under_way.git_dir());
-    let (repo, fetched) = match cloned {
+    let (repo, mut fetched) = match cloned {
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
     reached.old = stage.deployed(reached.old);
-    back::stop_at_held(&repo, (under_way, &mut stage), &fetched, (&claim, reached))?;
+    let stops = back::stop_at_held(&repo, (under_way, &mut stage), &mut fetched, (&claim, reached))?;
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) =
@@ -321,6 +321,10 @@ fn finish(
     match stage.is_in_place() {
         true => back::remember(&repo, under_way, (before, fetched.commit), reached),
         false => build::good(&repo, (under_way, &mut stage))?,
+    }
+    if let Some(refused) = stops {
+        under_way.owes_nothing();
+        return Err(refused.into());
     }
     back::forget(under_way, &fetched)?;
     heal::finish(repo.git_dir());

@@ -21,6 +21,7 @@ mod exits;
 mod figures;
 mod fill;
 mod health;
+mod held;
 mod help;
 mod history;
 mod hooks;

@@ -47,10 +47,9 @@ pub(super) fn by_hand(
     let repo = repository::open(under_way.git_dir())?;
     reached.old = stage.deployed(refs::head(&repo));
     let claim = Claim::of(under_way.git_dir());
-    let left = match reached.old {
-        Some(left) if claim.state.is_ours() => left,
-        _ => return Err(not_deployed(target).into()),
-    };
+    if !claim.state.is_ours() || (reached.old.is_none() && stage.is_in_place()) {
+        return Err(not_deployed(target).into());
+    }
     let good = Good::of(&repo);
     let commit = match to {
         to if !stage.is_in_place() => {
@@ -59,8 +58,9 @@ pub(super) fn by_hand(
             let found = older::find(&repo, (under_way, &mut stage), wanted)?;
             found.ok_or(release::Error::None)?
         }
-        Some(to) => named(&repo, to, (left, &good), under_way)?,
+        Some(to) => named(&repo, to, (reached.old, &good), under_way)?,
         None => {
+            let left = reached.old.ok_or_else(|| not_deployed(target))?;
             let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
             let mut before = good.before(left);
             before
@@ -72,6 +72,8 @@ pub(super) fn by_hand(
                 })?
         }
     };
+    // What was live may have been removed.
+    let left = reached.old.unwrap_or(commit);
     if commit != left {
         let by_hand = (Why::ByHand, context.peer.to_string());
         hold(&repo, under_way, (left, commit), by_hand)?;
@@ -133,63 +135,94 @@ pub(super) fn after_failure(
     ended(under_way, (last, err.kind(), message), went, reached)
 }
 
-/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end.
+/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end. Where nothing is
+/// live any more, the commit that was to be live instead takes its place: then the run fails by what is returned, once
+/// that is live again.
 pub(super) fn stop_at_held(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
-    fetched: &fetch::Outcome,
+    fetched: &mut fetch::Outcome,
     (claim, reached): (&Claim, &mut Reached),
-) -> Result<(), Error> {
+) -> Result<Option<Refused>, Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
     let Some(holds) = Holds::read(git_dir) else {
-        return Ok(());
+        return Ok(None);
     };
     let commit = fetched.commit;
     let Some(held) = holds.find(commit).cloned() else {
-        return Ok(());
+        return Ok(None);
     };
     // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
     let is_good = reached.old == Some(commit) && claim.state.hooks(target).have_succeeded_for(commit);
     if context.task == Task::Retry || is_good {
-        return match context.dry_run {
-            true => Ok(()),
-            false => Ok(Holds::lift(git_dir)?),
-        };
+        if !context.dry_run {
+            let tip = refs::holding_ref(&target.origin.remote, &fetched.tip);
+            holds.lift(git_dir, (&tip, commit), target.site.fsync)?;
+        }
+        return Ok(None);
     }
-    let refused = |well| Refused::Held {
+    let refused = |done| Refused::Held {
         held: Box::new(held.clone()),
-        well,
+        done,
         trigger: target.trigger.to_string(),
         once: once(target),
     };
     let live = holds.live().filter(|live| repo.has_object(*live));
-    let hooks = claim.state.hooks(target);
-    let is_finished =
-        |live| reached.old == Some(live) && hooks.have_succeeded_for(live) && !claim.state.owes(target, live);
-    let unfinished = live.filter(|live| !is_finished(*live));
-    let (Some(live), false) = (unfinished, context.dry_run) else {
+    if reached.old.is_none()
+        && let Some(live) = live
+        && !context.dry_run
+    {
+        fetched.commit = live;
+        return Ok(Some(refused(Some(format!(
+            "nothing was live: {0}, the last good one, was deployed again",
+            short(live)
+        )))));
+    }
+    let Some(live) =
+        live.filter(|live| !context.dry_run && is_unfinished(&holds, *live, reached.old, (under_way, claim)))
+    else {
         return Err(refused(None).into());
     };
     let was_live = reached.old == Some(live);
     // Where nothing but hooks is missing, it was this one that was left.
     let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
     let went = go(repo, (under_way, stage), (left, live), reached);
+    let done = || {
+        under_way.owes_nothing();
+        let done = format!("what was owed to {}, which is live, is done by now", short(live));
+        Err(refused(Some(done)).into())
+    };
     let kind = match held.kind {
         // That it was rolled back has been said by the run that did it.
-        Why::Hook | Why::Unhealthy if was_live && went.is_ok() => {
-            under_way.owes_nothing();
-            return Err(refused(Some(short(live))).into());
-        }
+        Why::Hook | Why::Unhealthy if was_live && went.is_ok() => return done(),
         Why::Hook => Kind::Hook,
         Why::Unhealthy => Kind::Unhealthy,
         Why::ByHand => {
             went?;
-            under_way.owes_nothing();
-            return Err(refused(Some(short(live))).into());
+            return done();
         }
     };
     Err(ended(under_way, (live, kind, held.message), went, reached))
+}
+
+/// Whether a run was broken off on the way back to `live`: what was to be left is deployed still, or hooks of `live` are missing.
+/// Where another trigger has deployed something else meanwhile, that stays.
+fn is_unfinished(
+    holds: &Holds,
+    live: ObjectId,
+    deployed: Option<ObjectId>,
+    (under_way, claim): (&UnderWay<'_>, &Claim),
+) -> bool {
+    let target = under_way.target;
+    match deployed {
+        Some(deployed) if deployed == live => {
+            let hooks = claim.state.hooks(target);
+            !hooks.have_succeeded_for(live) || claim.state.owes(target, live)
+        }
+        Some(deployed) => holds.find(deployed).is_some(),
+        None => false,
+    }
 }
 
 /// What was `fetched` is live and good: what was held of the same branch is not needed any more.
@@ -274,7 +307,7 @@ fn go(
             if let Tip::Branch(branch) = &tip {
                 under_way.moves(&[branch.as_str()])?;
             }
-            older::restore(repo, (under_way, stage), commit)?;
+            reached.has_switched |= older::restore(repo, (under_way, stage), commit)?;
             worktree::Outcome::default()
         }
     };

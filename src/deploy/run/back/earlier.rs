@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn named(
     repo: &gix::Repository,
     to: &Earlier,
-    (live, good): (ObjectId, &Good<'_>),
+    (live, good): (Option<ObjectId>, &Good<'_>),
     under_way: &UnderWay<'_>,
 ) -> Result<ObjectId, Error> {
     let UnderWay { target, context, .. } = *under_way;
@@ -55,7 +55,7 @@ pub(super) fn named(
         }
     };
     let mut known = refs::staying(repo, &Tip::Detached);
-    known.push(live);
+    known.extend(live);
     complete::check(repo, &[commit], &known, context.watch.over()).map_err(|missing| Refused::NotWhole {
         to: to_,
         missing: missing.to_string(),
