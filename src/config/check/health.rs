@@ -10,8 +10,8 @@ use crate::{
     config::{
         Check, Health,
         form::{
-            DURATION, Form, Given, Kind, Problem, Read, Value, code, fields, filled, show_duration,
-            span_of_time, unusable_duration,
+            DURATION, Form, Kind, Problem, Read, Value, code, fields, filled, show_duration, span_of_time,
+            unusable_duration,
         },
     },
 };
@@ -109,30 +109,6 @@ fn health(form: &mut Form<'_>, value: Value<'_>) -> Option<Health> {
         after: fields.after.value?,
         times,
     })
-}
-
-/// A run that is over before the health is known ends by its time, which is no reason to go back.
-pub(super) fn fits(form: &mut Form<'_>, health: &Given<'_, Health>, run_timeout: &Given<'_, Duration>) {
-    let (Some(Health { after, within, .. }), Some(limit)) = (&health.value, run_timeout.value) else {
-        return;
-    };
-    let needs = after.saturating_add(*within);
-    if needs <= limit {
-        return;
-    }
-    let shown = humantime::format_duration;
-    let at = match run_timeout.is_there() {
-        true => run_timeout.at(),
-        false => health.name_at.clone(),
-    };
-    let message = format!(
-        "a run may take {}, and `health` alone as long as {}: what is not well would end by `run_timeout`, and never be rolled back",
-        shown(limit),
-        shown(needs)
-    );
-    let problem =
-        Problem::at(at, message).help("write a longer `run_timeout`, or a shorter `after` or `within`");
-    form.problems.push(problem);
 }
 
 fn every(value: Value<'_>) -> Result<Duration, Problem> {

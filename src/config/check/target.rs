@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     allow,
     auth::{AUTH, CERTIFICATES, credentials_fit},
-    health::{self, HEALTH},
+    health::HEALTH,
     hook::{self, HOOKS},
     pattern::keep,
     releases::{self, RELEASES},
@@ -141,7 +141,6 @@ pub(super) fn target(
         (&fields.clean, &fields.keep),
         &fields.hooks,
     );
-    health::fits(form, &fields.health, &fields.run_timeout);
     credentials_fit(form, &fields.repo, &fields.auth, &fields.tls);
     not_itself(form, &fields);
     let (path_at, git_dir_at) = (fields.path.at(), fields.git_dir.at());
