@@ -2,7 +2,8 @@
 //! run, untouched by a human, has to set everything right.
 //!
 //! A tracer (`faults/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
-//! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are.
+//! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are,
+//! `GITSOCKET_FAULTS=1/4` each fourth, `GITSOCKET_FAULTS=12` the twelfth alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -324,12 +325,17 @@ fn left_overs(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// Which of the calls are tried.
 fn is_chosen(n: usize, fault: Fault) -> bool {
-    match std::env::var("GITSOCKET_FAULTS").as_deref() {
-        Ok("all") => true,
-        Ok(number) => number.parse() == Ok(n),
-        // Each call is reached by some fault or other.
-        Err(_) => n % 17 == usize::try_from(fault.errno()).unwrap() % 17,
-    }
+    let wanted = std::env::var("GITSOCKET_FAULTS");
+    let each = match wanted.as_deref() {
+        Ok("all") => 1,
+        Ok(wanted) => match wanted.strip_prefix("1/") {
+            Some(each) => each.parse().unwrap(),
+            None => return wanted.parse() == Ok(n),
+        },
+        Err(_) => 17,
+    };
+    // Each call is reached by some fault or other.
+    n % each == usize::try_from(fault.errno()).unwrap() % each
 }
 
 /// Let `faults` happen at each call.

@@ -5,6 +5,7 @@
 
 mod allow;
 mod auth;
+mod health;
 mod hook;
 mod listen;
 mod paths;
@@ -27,9 +28,10 @@ use super::{
 };
 use crate::{base::name::TriggerName, git::transport::MAX_KEEP_ALIVE};
 use auth::{BasicFields, BearerFields, SshFields, TlsFields};
+use health::{HealthFields, HttpFields};
 use hook::ExecFields;
 use listen::{LISTENERS, TcpFields, UnixFields};
-use releases::{HealthFields, HttpFields, ReleasesFields};
+use releases::ReleasesFields;
 use sandbox::{SANDBOX, SandboxFields};
 use target::{TriggerFields, target};
 

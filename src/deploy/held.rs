@@ -106,14 +106,17 @@ impl Holds {
         }
     }
 
-    /// Hold nothing any more.
-    pub fn lift(git_dir: &Path) -> Result<(), Error> {
-        state::remove(git_dir, NAME)
+    /// `commit`, the newest of `tip`, is to be tried once more. What is held of others stays so.
+    pub fn lift(mut self, git_dir: &Path, (tip, commit): (&str, ObjectId), fsync: bool) -> Result<(), Error> {
+        let hex = commit.to_string();
+        self.held
+            .retain(|entry| entry.tip != tip && entry.held.commit != hex);
+        self.write(git_dir, fsync)
     }
 
     fn write(&self, git_dir: &Path, fsync: bool) -> Result<(), Error> {
         if self.held.is_empty() {
-            return Self::lift(git_dir);
+            return state::remove(git_dir, NAME);
         }
         state::write_beside(git_dir, NAME, self, fsync)
     }
@@ -178,7 +181,13 @@ mod tests {
             fs::write(dir.path().join("gitsocket/held.json"), text).unwrap();
             assert_eq!(read(), None, "{text}");
         }
-        Holds::lift(dir.path()).unwrap();
-        Holds::lift(dir.path()).unwrap();
+        for n in [1, 2, 3] {
+            hold(n, if n == 1 { "other" } else { "main" }, 0);
+        }
+        let lift = |tip, n| read().unwrap().lift(dir.path(), (tip, commit(n)), false).unwrap();
+        lift("main", 3);
+        assert_eq!(list(dir.path()).len(), 1);
+        lift("main", 1);
+        assert_eq!(read(), None);
     }
 }

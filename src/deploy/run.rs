@@ -12,6 +12,7 @@ mod build;
 mod clone;
 mod error;
 mod hooks;
+mod marks;
 mod older;
 mod owner;
 mod retry;
@@ -37,20 +38,13 @@ use crate::{
         stage::Stage,
         state::{self, State},
     },
-    git::{
-        begin::Begin,
-        dropped, fetch, heal, lock,
-        refs::{self, Tip},
-        repository::{Sharing, Upstream},
-        tidy,
-        transport::Connections,
-        worktree,
-    },
+    git::{begin::Begin, dropped, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
 };
 use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
 use hooks::{run_hooks, tell_failed};
+use marks::{hold, record, refs_options, settle, writer};
 use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
@@ -278,12 +272,12 @@ fn finish(
     let UnderWay { target, context, .. } = *under_way;
     let mut stage = under_way.stage()?;
     let mut claim = Claim::of(under_way.git_dir());
-    let (repo, fetched) = match cloned {
+    let (repo, mut fetched) = match cloned {
         Some(cloned) => cloned,
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
     reached.old = stage.deployed(reached.old);
-    back::stop_at_held(&repo, (under_way, &mut stage), &fetched, (&claim, reached))?;
+    let stops = back::stop_at_held(&repo, (under_way, &mut stage), &mut fetched, (&claim, reached))?;
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) =
@@ -328,6 +322,10 @@ fn finish(
         true => back::remember(&repo, under_way, (before, fetched.commit), reached),
         false => build::good(&repo, (under_way, &mut stage))?,
     }
+    if let Some(refused) = stops {
+        under_way.owes_nothing();
+        return Err(refused.into());
+    }
     back::forget(under_way, &fetched)?;
     heal::finish(repo.git_dir());
     Ok(())
@@ -343,7 +341,10 @@ fn tell_fetched(
     let dropped = match reached.old {
         Some(old) if old != fetched.commit => {
             let moving = refs::moving(repo, &fetched.tip);
-            dropped::replaced(repo, &moving, (before, fetched.commit), context.watch.over())
+            // After a way back, what is deployed is older than what the remote had last.
+            let good = refs::Good::of(repo);
+            let pushed = before.into_iter().chain(good.commits());
+            dropped::replaced(repo, &moving, (pushed, fetched.commit), context.watch.over())
         }
         _ => Named::default(),
     };
@@ -383,68 +384,4 @@ fn update_options<'a>(
         report: context.events.reporter(),
         over: context.watch.over(),
     })
-}
-
-/// Let a ref hold what was fetched.
-fn hold(
-    repo: &gix::Repository,
-    target: &Target,
-    fetched: &fetch::Outcome,
-) -> Result<Option<ObjectId>, refs::Error> {
-    let keep = fetched.keep.as_deref();
-    refs::fetched(
-        repo,
-        (&fetched.tip, fetched.commit),
-        keep,
-        refs_options(target, &writer(target)),
-    )
-}
-
-/// Let the repository say what it was deployed from, and let those read what was written who may.
-fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
-    let UnderWay { target, index, .. } = under_way;
-    Sharing::of(repo).path(stage.index().unwrap_or(index));
-    let upstream = Upstream {
-        remote: &target.origin.remote,
-        repo: &target.origin.repo,
-        branch: match tip {
-            Tip::Branch(branch) => Some(branch),
-            Tip::Tag(..) | Tip::Detached => None,
-        },
-    };
-    if let Err(err) = upstream.record(repo) {
-        // What is deployed is right; it is for those who type git there.
-        under_way.context.events.warn(format!(
-            "cannot write the remote and its branch into {}: {err}; the next run tries again",
-            repo.common_dir().join("config").display()
-        ));
-    }
-}
-
-/// Flush what was deployed, before anything says so.
-fn settle(
-    repo: &gix::Repository,
-    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
-    fetched: &fetch::Outcome,
-) -> Result<(), refs::Error> {
-    let UnderWay { target, index, .. } = under_way;
-    refs::settle(
-        repo,
-        &fetched.tip,
-        stage.index().unwrap_or(index),
-        refs_options(target, &writer(target)),
-    )
-}
-
-/// Who writes refs, for reflogs.
-fn writer(target: &Target) -> String {
-    format!("gitsocket {}", target.trigger)
-}
-
-fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
-    refs::Options {
-        remote: &target.origin.remote,
-        writer,
-        fsync: target.site.fsync,
-    }
 }

@@ -31,19 +31,19 @@ pub struct Dropped {
     ends: bool,
 }
 
-/// The commits that `tips` lead to and `new` does not. Where history is cut, that is known only of those that `old` does not
+/// The commits that `tips` lead to and `new` does not. Where history is cut, that is known only of those that `pushed` do not
 /// lead to either, which the remote had before: they are the ones that were never pushed.
 pub fn replaced(
     repo: &gix::Repository,
     tips: &[ObjectId],
-    (old, new): (Option<ObjectId>, ObjectId),
+    (pushed, new): (impl Iterator<Item = ObjectId>, ObjectId),
     over: &AtomicBool,
 ) -> Named {
     let found = dropped(repo, tips, &[new], over);
     if !found.is_cut {
         return found.commits;
     }
-    let held: Vec<ObjectId> = old.into_iter().chain([new]).collect();
+    let held: Vec<ObjectId> = pushed.chain([new]).collect();
     let found = dropped(repo, tips, &held, over);
     match found.ends {
         true => Named::default(),

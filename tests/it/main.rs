@@ -23,6 +23,7 @@ mod fill;
 mod front;
 mod health;
 mod hear;
+mod held;
 mod help;
 mod history;
 mod hooks;

@@ -309,6 +309,17 @@ fn shared_things_are_linked_at_any_depth() {
                 .count(),
             5
         );
+        // Without a new commit, there is no new release: that is said.
+        configure(
+            &world,
+            &format!("keep: 1, live: {live}(\"current\"), shared: [\"uploads/\", \".env\", \"later/\"]"),
+            "",
+        );
+        let ended = world.run(["once", "site"]);
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        let said: Vec<_> = ended.err.matches(" is not shared in ").collect();
+        assert_eq!(said.len(), 1, "{ended:?}");
+        assert!(ended.err.contains("\"later\" is not shared in "), "{ended:?}");
         // No longer shared: what the commit has is there again.
         configure(&world, &format!("keep: 1, live: {live}(\"current\")"), "");
         source.commit([

@@ -9,13 +9,16 @@ use std::{
 };
 
 use gix::ObjectId;
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{
     access::{say, with_tcp},
     source::{Source, file},
-    world::{Daemon, Ended, World, git, have, last_line, machine::STRANGER},
+    world::{
+        Daemon, Ended, World, git, have, last_line,
+        machine::{self, STRANGER},
+    },
 };
 
 /// A world whose hook fails at a file `a` that is sick, or where `ill` is; and tells in `log` which commits it was told of.
@@ -656,6 +659,23 @@ fn back_where_there_is_no_history() {
     );
 }
 
+/// What was pushed after the way back replaces nothing that was never pushed, however little history there is.
+#[test]
+fn a_push_after_the_way_back_is_no_rewind() {
+    let mut ward = Ward::new("depth: 1, on_failure: Rollback,");
+    for n in 0..4 {
+        for text in ["good", "sick", "sick again"] {
+            ward.push(&format!("{text} {n}"));
+            let ended = ward.once(&["site"]);
+            let exit = if text == "good" { 0 } else { 7 };
+            assert_eq!(ended.exit, exit, "{ended:?}");
+            assert!(!ended.err.contains("rewound"), "{ended:?}");
+        }
+        let back = ward.once(&["--rollback", "site"]);
+        assert_eq!(back.exit, if n == 0 { 1 } else { 0 }, "{back:?}");
+    }
+}
+
 /// The version before held no good commits, and knew only for which one hooks had succeeded.
 #[test]
 fn back_to_what_the_version_before_deployed() {
@@ -893,8 +913,7 @@ fn triggers_that_are_called_like_the_words() {
 #[test]
 fn who_may_go_back() {
     let mut ward = Ward::new("");
-    if !geteuid().is_root() {
-        super::world::machine::skipped("only root can be another user");
+    if !machine::is_root() {
         return;
     }
     let [old, new] = ["1", "2"].map(|text| {

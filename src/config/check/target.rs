@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 use super::{
     allow,
     auth::{AUTH, CERTIFICATES, credentials_fit},
+    health::HEALTH,
     hook::{self, HOOKS},
     pattern::keep,
-    releases::{self, HEALTH, RELEASES},
+    releases::{self, RELEASES},
 };
 use crate::{
     base::name::{AbsPath, Invalid, RefName, RemoteName, RepoUrl, TriggerName},

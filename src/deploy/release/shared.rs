@@ -85,6 +85,16 @@ pub fn link<'r>(
     Ok(stayed)
 }
 
+/// The paths that the tree open as `tree` does not share: what is there is no link to `shared`.
+pub fn missing<'r>(releases: &'r Releases, tree: BorrowedFd<'_>) -> Vec<&'r Path> {
+    let paths = releases.shared.iter().map(|shared| shared.path.as_path());
+    let is_linked = |at: &Path| {
+        let link = rustix::fs::readlinkat(tree, at, Vec::new());
+        link.is_ok_and(|to| is_ours(to.as_bytes(), at))
+    };
+    paths.filter(|at| !is_linked(at)).collect()
+}
+
 /// The directory `shared`. It may be a link that its administrator has made.
 fn common(path: &Path, root: BorrowedFd<'_>, umask: u32) -> Result<OwnedFd, Error> {
     let at = path.join(SHARED);

@@ -294,6 +294,15 @@ impl<'a> Yard<'a> {
         )
     }
 
+    /// The paths that the live release does not share, though the configuration names them: it was made before that.
+    pub fn unshared(&self) -> Vec<&Path> {
+        let live = self.live().filter(|_| !self.releases.shared.is_empty());
+        let tree = live.and_then(|live| self.open(&live.id).ok());
+        tree.map_or_else(Vec::new, |tree| {
+            shared::missing(self.releases, std::os::fd::AsFd::as_fd(&tree))
+        })
+    }
+
     /// The tree `id` holds its commit, and is built; it takes so many bytes. Once this is over it may become live.
     pub fn whole(&mut self, repo: &gix::Repository, id: &Id, bytes: u64) -> Result<(), Error> {
         self.check_place(id)?;

@@ -15,24 +15,27 @@ use super::{
 };
 use crate::{
     base::{
-        event::{Event, Held, Step, Task, Why, now},
+        event::{Event, Held, Step, Why, now},
         fault::{Blame as _, Failure, Kind},
         name::{Earlier, RefName},
-        words::typed,
     },
     config::{OnFailure, Revision, Target},
     deploy::{held::Holds, release, stage::Stage},
     git::{
         begin::Begin,
-        fetch::{self, complete},
-        heal,
+        fetch, heal,
         refs::{self, Good, Tip},
         repository, worktree,
     },
 };
 
+mod earlier;
 mod error;
+mod stop;
+
+use earlier::named;
 pub(super) use error::Error as Refused;
+pub(super) use stop::stop_at_held;
 
 /// Go back as an operator wants it: to the commit `to`, or to the last good one before what is live.
 pub(super) fn by_hand(
@@ -45,10 +48,9 @@ pub(super) fn by_hand(
     let repo = repository::open(under_way.git_dir())?;
     reached.old = stage.deployed(refs::head(&repo));
     let claim = Claim::of(under_way.git_dir());
-    let left = match reached.old {
-        Some(left) if claim.state.is_ours() => left,
-        _ => return Err(not_deployed(target).into()),
-    };
+    if !claim.state.is_ours() || (reached.old.is_none() && stage.is_in_place()) {
+        return Err(not_deployed(target).into());
+    }
     let good = Good::of(&repo);
     let commit = match to {
         to if !stage.is_in_place() => {
@@ -57,8 +59,9 @@ pub(super) fn by_hand(
             let found = older::find(&repo, (under_way, &mut stage), wanted)?;
             found.ok_or(release::Error::None)?
         }
-        Some(to) => named(&repo, to, (left, &good), under_way)?,
+        Some(to) => named(&repo, to, (reached.old, &good), under_way)?,
         None => {
+            let left = reached.old.ok_or_else(|| not_deployed(target))?;
             let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
             let mut before = good.before(left);
             before
@@ -70,6 +73,8 @@ pub(super) fn by_hand(
                 })?
         }
     };
+    // What was live may have been removed.
+    let left = reached.old.unwrap_or(commit);
     if commit != left {
         let by_hand = (Why::ByHand, context.peer.to_string());
         hold(&repo, under_way, (left, commit), by_hand)?;
@@ -129,65 +134,6 @@ pub(super) fn after_failure(
     let held = hold(repo, under_way, (sick, last), (why, message.clone()));
     let went = held.and_then(|()| go(repo, (under_way, stage), (sick, last), reached));
     ended(under_way, (last, err.kind(), message), went, reached)
-}
-
-/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end.
-pub(super) fn stop_at_held(
-    repo: &gix::Repository,
-    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
-    fetched: &fetch::Outcome,
-    (claim, reached): (&Claim, &mut Reached),
-) -> Result<(), Error> {
-    let UnderWay { target, context, .. } = *under_way;
-    let git_dir = under_way.git_dir();
-    let Some(holds) = Holds::read(git_dir) else {
-        return Ok(());
-    };
-    let commit = fetched.commit;
-    let Some(held) = holds.find(commit).cloned() else {
-        return Ok(());
-    };
-    // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
-    let is_good = reached.old == Some(commit) && claim.state.hooks(target).have_succeeded_for(commit);
-    if context.task == Task::Retry || is_good {
-        return match context.dry_run {
-            true => Ok(()),
-            false => Ok(Holds::lift(git_dir)?),
-        };
-    }
-    let refused = |well| Refused::Held {
-        held: Box::new(held.clone()),
-        well,
-        trigger: target.trigger.to_string(),
-        once: once(target),
-    };
-    let live = holds.live().filter(|live| repo.has_object(*live));
-    let hooks = claim.state.hooks(target);
-    let is_finished =
-        |live| reached.old == Some(live) && hooks.have_succeeded_for(live) && !claim.state.owes(target, live);
-    let unfinished = live.filter(|live| !is_finished(*live));
-    let (Some(live), false) = (unfinished, context.dry_run) else {
-        return Err(refused(None).into());
-    };
-    let was_live = reached.old == Some(live);
-    // Where nothing but hooks is missing, it was this one that was left.
-    let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
-    let went = go(repo, (under_way, stage), (left, live), reached);
-    let kind = match held.kind {
-        // That it was rolled back has been said by the run that did it.
-        Why::Hook | Why::Unhealthy if was_live && went.is_ok() => {
-            under_way.owes_nothing();
-            return Err(refused(Some(short(live))).into());
-        }
-        Why::Hook => Kind::Hook,
-        Why::Unhealthy => Kind::Unhealthy,
-        Why::ByHand => {
-            went?;
-            under_way.owes_nothing();
-            return Err(refused(Some(short(live))).into());
-        }
-    };
-    Err(ended(under_way, (live, kind, held.message), went, reached))
 }
 
 /// What was `fetched` is live and good: what was held of the same branch is not needed any more.
@@ -272,7 +218,7 @@ fn go(
             if let Tip::Branch(branch) = &tip {
                 under_way.moves(&[branch.as_str()])?;
             }
-            older::restore(repo, (under_way, stage), commit)?;
+            reached.has_switched |= older::restore(repo, (under_way, stage), commit)?;
             worktree::Outcome::default()
         }
     };
@@ -377,75 +323,6 @@ fn ended(
     }
 }
 
-/// The commit of the clone that `to` names.
-fn named(
-    repo: &gix::Repository,
-    to: &Earlier,
-    (live, good): (ObjectId, &Good<'_>),
-    under_way: &UnderWay<'_>,
-) -> Result<ObjectId, Error> {
-    let UnderWay { target, context, .. } = *under_way;
-    let there = || match good.commits().map(short).collect::<Vec<_>>().join(", ") {
-        none if none.is_empty() => {
-            "no commit is known to be good; name one that was deployed before".to_owned()
-        }
-        good => format!("those that were good: {good}"),
-    };
-    let to_ = to.to_string();
-    let Some(digits) = to.commit() else {
-        let path = target.site.path.to_string();
-        return Err(Refused::NoRelease {
-            to: to_,
-            path,
-            there: there(),
-        }
-        .into());
-    };
-    let found = match gix::hash::Prefix::from_hex(digits) {
-        Ok(prefix) if digits.len() <= repo.object_hash().len_in_hex() => candidates(repo, prefix),
-        _ => Vec::new(),
-    };
-    let commit = match found.as_slice() {
-        [] => {
-            return Err(Refused::NoCommit {
-                to: to_,
-                there: there(),
-            }
-            .into());
-        }
-        [commit] => *commit,
-        several => {
-            let which = several.iter().take(SHOWN).map(ToString::to_string);
-            let which = which.collect::<Vec<_>>().join(", ");
-            return Err(Refused::Ambiguous { to: to_, which }.into());
-        }
-    };
-    let mut known = refs::staying(repo, &Tip::Detached);
-    known.push(live);
-    complete::check(repo, &[commit], &known, context.watch.over()).map_err(|missing| Refused::NotWhole {
-        to: to_,
-        missing: missing.to_string(),
-        there: there(),
-    })?;
-    Ok(commit)
-}
-
-/// How many commits are shown that begin with the same digits.
-const SHOWN: usize = 10;
-
-/// The commits whose ids begin with `prefix`.
-fn candidates(repo: &gix::Repository, prefix: gix::hash::Prefix) -> Vec<ObjectId> {
-    let mut found = std::collections::HashSet::default();
-    if repo.objects.lookup_prefix(prefix, Some(&mut found)).is_err() {
-        return Vec::new();
-    }
-    let is_commit = |id: &ObjectId| {
-        let header = repo.find_header(*id);
-        header.is_ok_and(|header| header.kind() == gix::object::Kind::Commit)
-    };
-    found.into_iter().filter(is_commit).collect()
-}
-
 /// What the trigger names, as far as that is known without asking the remote.
 fn tip(repo: &gix::Repository, target: &Target) -> Tip {
     match &target.origin.revision {
@@ -477,18 +354,6 @@ pub(super) fn not_deployed(target: &Target) -> Refused {
     Refused::NotDeployed {
         path: target.site.path.to_string(),
         trigger: target.trigger.to_string(),
-    }
-}
-
-/// What to type to try again without a daemon.
-fn once(target: &Target) -> String {
-    match &target.given {
-        Some(words) => format!("gitsocket once {words} --retry"),
-        None => {
-            let file = target.file.iter().map(|file| file.display().to_string());
-            let words = ["gitsocket", "once", "--retry", target.trigger.as_str()].map(str::to_owned);
-            typed(words.into_iter().chain(file.flat_map(|file| ["-c".into(), file])))
-        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn build(
     reached: &Reached,
 ) -> Result<(), Error> {
     if stage.release().is_none() {
+        tell_unshared(stage, under_way.context);
         return Ok(());
     }
     let placed = stage.placed();
@@ -49,6 +50,18 @@ pub(super) fn build(
         None => 0,
     };
     Ok(stage.built(&altered, bytes, under_way.target.site.fsync)?)
+}
+
+/// Say what the configuration shares since the live release was made.
+fn tell_unshared(stage: &Stage<'_>, context: &Context) {
+    let live = stage.yard().and_then(|yard| Some((yard, yard.live()?)));
+    let Some((yard, live)) = live else { return };
+    for path in yard.unshared() {
+        context.events.warn(format!(
+            "{path:?} is not shared in {}, which was made before `shared` named it: it is in the next release",
+            live.id
+        ));
+    }
 }
 
 /// Let the tree be live. Says whether it is another one than before.

@@ -59,14 +59,14 @@ pub(super) fn find(
     }
 }
 
-/// Let the release of `commit` be live, unless it is.
+/// Let the release of `commit` be live, unless it is. Says whether it was not.
 pub(super) fn restore(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     commit: ObjectId,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if stage.is_done(commit) {
-        return Ok(());
+        return Ok(false);
     }
     let id = match stage.verified(commit) {
         Some(id) => id,
@@ -79,7 +79,7 @@ pub(super) fn restore(
     marked.map_err(release::Error::io("mark the run in", under_way.git_dir()))?;
     stage.restore(repo, &id)?;
     build::tell_live(stage, under_way.context);
-    Ok(())
+    Ok(true)
 }
 
 /// The releases to try, one after the other.

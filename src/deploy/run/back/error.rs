@@ -11,14 +11,14 @@ pub enum Error {
     /// The newest commit was rolled back.
     #[error(
         "{held}{}; push another commit, or: gitsocket retry {trigger}",
-        well.as_ref().map(|live| format!("; what was owed to {live}, which is live, is done by now")).unwrap_or_default()
+        done.as_ref().map(|done| format!("; {done}")).unwrap_or_default()
     )]
     #[diagnostic(help("without a daemon: {once}"))]
     Held {
         /// It, and why.
         held: Box<Held>,
-        /// The commit that is live, if this run has seen to what was owed to it.
-        well: Option<String>,
+        /// What this run has done all the same.
+        done: Option<String>,
         /// The trigger.
         trigger: String,
         /// What to type without a daemon.

@@ -1,0 +1,120 @@
+//! The newest commit is held: the run stops there, once it has finished what an earlier one was broken off at.
+
+use gix::ObjectId;
+
+use super::{
+    super::{Error, Reached, UnderWay, adopt::Claim},
+    Refused, ended, go, short,
+};
+use crate::{
+    base::{
+        event::{Task, Why},
+        fault::Kind,
+        words::typed,
+    },
+    config::Target,
+    deploy::{held::Holds, stage::Stage},
+    git::{fetch, refs},
+};
+
+/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end. Where nothing is
+/// live any more, the commit that was to be live instead takes its place: then the run fails by what is returned, once
+/// that is live again.
+pub(in crate::deploy::run) fn stop_at_held(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
+    fetched: &mut fetch::Outcome,
+    (claim, reached): (&Claim, &mut Reached),
+) -> Result<Option<Refused>, Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    let git_dir = under_way.git_dir();
+    let Some(holds) = Holds::read(git_dir) else {
+        return Ok(None);
+    };
+    let commit = fetched.commit;
+    let Some(held) = holds.find(commit).cloned() else {
+        return Ok(None);
+    };
+    // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
+    let is_good = reached.old == Some(commit) && claim.state.hooks(target).have_succeeded_for(commit);
+    if context.task == Task::Retry || is_good {
+        if !context.dry_run {
+            let tip = refs::holding_ref(&target.origin.remote, &fetched.tip);
+            holds.lift(git_dir, (&tip, commit), target.site.fsync)?;
+        }
+        return Ok(None);
+    }
+    let refused = |done| Refused::Held {
+        held: Box::new(held.clone()),
+        done,
+        trigger: target.trigger.to_string(),
+        once: once(target),
+    };
+    let live = holds.live().filter(|live| repo.has_object(*live));
+    if reached.old.is_none()
+        && let Some(live) = live
+        && !context.dry_run
+    {
+        fetched.commit = live;
+        return Ok(Some(refused(Some(format!(
+            "nothing was live: {0}, the last good one, was deployed again",
+            short(live)
+        )))));
+    }
+    let Some(live) =
+        live.filter(|live| !context.dry_run && is_unfinished(&holds, *live, reached.old, (under_way, claim)))
+    else {
+        return Err(refused(None).into());
+    };
+    let was_live = reached.old == Some(live);
+    // Where nothing but hooks is missing, it was this one that was left.
+    let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
+    let went = go(repo, (under_way, stage), (left, live), reached);
+    let done = || {
+        under_way.owes_nothing();
+        let done = format!("what was owed to {}, which is live, is done by now", short(live));
+        Err(refused(Some(done)).into())
+    };
+    let kind = match held.kind {
+        // That it was rolled back has been said by the run that did it.
+        Why::Hook | Why::Unhealthy if was_live && went.is_ok() => return done(),
+        Why::Hook => Kind::Hook,
+        Why::Unhealthy => Kind::Unhealthy,
+        Why::ByHand => {
+            went?;
+            return done();
+        }
+    };
+    Err(ended(under_way, (live, kind, held.message), went, reached))
+}
+
+/// Whether a run was broken off on the way back to `live`: what was to be left is deployed still, or hooks of `live` are missing.
+/// Where another trigger has deployed something else meanwhile, that stays.
+fn is_unfinished(
+    holds: &Holds,
+    live: ObjectId,
+    deployed: Option<ObjectId>,
+    (under_way, claim): (&UnderWay<'_>, &Claim),
+) -> bool {
+    let target = under_way.target;
+    match deployed {
+        Some(deployed) if deployed == live => {
+            let hooks = claim.state.hooks(target);
+            !hooks.have_succeeded_for(live) || claim.state.owes(target, live)
+        }
+        Some(deployed) => holds.find(deployed).is_some(),
+        None => false,
+    }
+}
+
+/// What to type to try again without a daemon.
+fn once(target: &Target) -> String {
+    match &target.given {
+        Some(words) => format!("gitsocket once {words} --retry"),
+        None => {
+            let file = target.file.iter().map(|file| file.display().to_string());
+            let words = ["gitsocket", "once", "--retry", target.trigger.as_str()].map(str::to_owned);
+            typed(words.into_iter().chain(file.flat_map(|file| ["-c".into(), file])))
+        }
+    }
+}

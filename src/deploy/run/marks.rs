@@ -1,0 +1,78 @@
+//! What a run writes into the repository: refs, their reflogs, and where it was deployed from.
+
+use gix::ObjectId;
+
+use super::UnderWay;
+use crate::{
+    config::Target,
+    deploy::stage::Stage,
+    git::{
+        fetch,
+        refs::{self, Tip},
+        repository::{Sharing, Upstream},
+    },
+};
+
+/// Let a ref hold what was fetched.
+pub(super) fn hold(
+    repo: &gix::Repository,
+    target: &Target,
+    fetched: &fetch::Outcome,
+) -> Result<Option<ObjectId>, refs::Error> {
+    let keep = fetched.keep.as_deref();
+    refs::fetched(
+        repo,
+        (&fetched.tip, fetched.commit),
+        keep,
+        refs_options(target, &writer(target)),
+    )
+}
+
+/// Let the repository say what it was deployed from, and let those read what was written who may.
+pub(super) fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
+    let UnderWay { target, index, .. } = under_way;
+    Sharing::of(repo).path(stage.index().unwrap_or(index));
+    let upstream = Upstream {
+        remote: &target.origin.remote,
+        repo: &target.origin.repo,
+        branch: match tip {
+            Tip::Branch(branch) => Some(branch),
+            Tip::Tag(..) | Tip::Detached => None,
+        },
+    };
+    if let Err(err) = upstream.record(repo) {
+        // What is deployed is right; it is for those who type git there.
+        under_way.context.events.warn(format!(
+            "cannot write the remote and its branch into {}: {err}; the next run tries again",
+            repo.common_dir().join("config").display()
+        ));
+    }
+}
+
+/// Flush what was deployed, before anything says so.
+pub(super) fn settle(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
+    fetched: &fetch::Outcome,
+) -> Result<(), refs::Error> {
+    let UnderWay { target, index, .. } = under_way;
+    refs::settle(
+        repo,
+        &fetched.tip,
+        stage.index().unwrap_or(index),
+        refs_options(target, &writer(target)),
+    )
+}
+
+/// Who writes refs, for reflogs.
+pub(super) fn writer(target: &Target) -> String {
+    format!("gitsocket {}", target.trigger)
+}
+
+pub(super) fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
+    refs::Options {
+        remote: &target.origin.remote,
+        writer,
+        fsync: target.site.fsync,
+    }
+}
