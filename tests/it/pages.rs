@@ -72,6 +72,7 @@ impl Visitor {
     }
 
     fn sign_in(&mut self) {
+        self.cookie.clear();
         let reply = self.post("/sign-in", "user=admin&password=s3cret&to=%2F");
         assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
         let cookie = reply.header("set-cookie");
@@ -324,7 +325,7 @@ fn what_others_name_is_text() {
     let mut source = world.source();
     let name = "<img src=x onerror=alert(2)>";
     source.commit([(name, file("1"))]);
-    let branch = "<svg/onload=alert(3)>\u{a0}x";
+    let branch = "a&lt;'b";
     let id = source.commit_on(branch, [(name, file("1"))]);
     // A subject that breaks out of what is around it.
     let repo = gix::open(world.path("repo.git")).unwrap();
@@ -348,7 +349,8 @@ fn what_others_name_is_text() {
         "\"site\": (repo: \"repo.git\", branch: {branch:?}, path: \"site\", hooks: [Exec(run: [\"hook\"], dir: \".\")]),"
     ).replace("[\"hook\"], dir: \".\"", &format!("[{:?}]", world.path("hook"))));
     let daemon = world.daemon();
-    daemon.say("site\n");
+    let said = daemon.say("site\n");
+    assert!(last_line(&said).starts_with("error site hook: "), "{said}");
     fs::write(world.path("site").join(name), "edited").unwrap();
     source.point(&format!("refs/heads/{branch}"), id);
     let said = daemon.say("site\n");
@@ -367,7 +369,7 @@ fn what_others_name_is_text() {
         let page = visitor.get(path);
         assert_eq!(page.status, 200, "{page:?}");
         let text = page.body.to_lowercase();
-        for word in ["<script>alert", "<img", "<svg/", "</script>a"] {
+        for word in ["<script>alert", "<img", "</script>a"] {
             assert!(!text.contains(word), "{path}: {word}: {text}");
         }
         let bad = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
@@ -376,7 +378,8 @@ fn what_others_name_is_text() {
     let page = visitor.get(&pages[2]).body;
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{page}");
     assert!(page.contains("&lt;img src=x onerror=alert(2)&gt;"), "{page}");
-    assert!(visitor.get("/").body.contains("&lt;svg/onload=alert(3)&gt;"));
+    // An apostrophe does nothing between double quotes.
+    assert!(visitor.get("/").body.contains("a&amp;lt;'b"));
     // Nor does what is asked for come back as anything else.
     let page = visitor.get("/?find=%22%3E%3Cscript%3E&page=%3Cb%3E").body;
     assert!(!page.contains("\"><script>"), "{page}");
@@ -489,7 +492,7 @@ fn a_thousand_triggers_are_pages_of_a_hundred() {
     daemon.say("zz-fails\n");
     let visitor = Visitor::signed_in(&world);
     let page = visitor.get("/");
-    let count = |page: &Reply| page.body.matches("<li").count();
+    let count = |page: &Reply| page.body.matches("<li>").count() + page.body.matches("<li class").count();
     assert_eq!(count(&page), 100, "{page:?}");
     assert!(page.body.contains("1 of 1001 triggers is failing"), "{page:?}");
     // What fails is first, wherever its name is.

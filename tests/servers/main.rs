@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 #![allow(dead_code, reason = "modules are shared with other tests")]
 
+mod browser;
 mod cut;
 mod daily;
 mod dulwich;
