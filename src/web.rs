@@ -17,6 +17,7 @@
 //! | [`hear`] | a delivery becomes a name, or is refused |
 //! | [`metrics`] | numbers for Prometheus |
 //! | [`page`] | what people see |
+//! | [`sandbox`] | the process shuts itself out of what it does not need |
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
 //! | [`trial`] | what the front needs of this machine and of the daemon, tried before it starts |
 //!
@@ -32,6 +33,7 @@ pub mod forge;
 pub mod hear;
 pub mod metrics;
 pub mod page;
+pub mod sandbox;
 pub mod secret;
 pub mod serve;
 pub mod trial;

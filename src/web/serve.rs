@@ -18,11 +18,11 @@ mod connection;
 mod door;
 mod error;
 mod head;
-mod io;
 mod listen;
 mod route;
 mod stop;
 mod tls;
+mod watch;
 
 pub use error::Error;
 pub use listen::{Socket, listen};

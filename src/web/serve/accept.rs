@@ -46,7 +46,8 @@ pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, s
             let listener = UnixListener::from(listener);
             while let Some((stream, _)) = guests.next(|| listener.accept()).await {
                 let seat = guests.door.lobby.enter().await;
-                task::spawn(guests.connection(None, false).talk(stream, seat));
+                let connection = guests.connection(None, false);
+                task::spawn(connection.talk(stream.clone(), stream, seat));
             }
         }
         Socket::Tcp(listener, tls) => {
@@ -58,7 +59,7 @@ pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, s
                 let connection = guests.connection(Some(addr.ip().to_canonical()), tls.is_some());
                 match &tls {
                     Some(tls) => drop(task::spawn(talk_tls(tls.clone(), connection, stream, seat))),
-                    None => drop(task::spawn(connection.talk(stream, seat))),
+                    None => drop(task::spawn(connection.talk(stream.clone(), stream, seat))),
                 }
             }
         }
@@ -108,6 +109,7 @@ impl Guests {
 
 /// TLS comes first, within its time and unless another needs the seat.
 async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, mut seat: Seat) {
+    let raw = stream.clone();
     let shaken = async {
         let mut first = [0];
         let peeked = stream.peek(&mut first).await;
@@ -119,7 +121,7 @@ async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, 
     };
     let shaken = seat.unless_called(timeout(HANDSHAKE, shaken)).await;
     if let Some(Ok(Some(stream))) = shaken {
-        connection.talk(stream, seat).await;
+        connection.talk(stream, raw, seat).await;
     }
 }
 

@@ -1,8 +1,11 @@
 //! One connection: HTTP on it, within its time, for as long as there is room for it.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
 
-use async_std::io::{Read, Write};
+use async_std::{
+    future::timeout,
+    io::{self, Read, ReadExt as _, Write},
+};
 use futures_lite::{FutureExt as _, future::pending};
 use hyper::{
     HeaderMap, Request, StatusCode,
@@ -16,9 +19,9 @@ use smol_hyper::rt::FuturesIo;
 use super::{
     clock::{Clock, HEAD, Timers},
     door::Door,
-    io::{Seen, Watched},
     route::Front,
     stop::Stop,
+    watch::{Seen, Watched},
 };
 use crate::{
     base::lobby::Seat,
@@ -32,6 +35,11 @@ use crate::{
 const MAX_HEAD: usize = 32 << 10;
 /// The most headers of a request: a forge behind two proxies sends 30.
 const MAX_HEADERS: usize = 64;
+
+/// How long, and how much, to read from a client that was answered before it had said everything: about as much as the
+/// largest body that may be configured.
+const LEFTOVER: Duration = Duration::from_secs(5);
+const MAX_LEFTOVER: u64 = 32 << 20;
 
 /// What is known of a connection.
 pub(super) struct Connection {
@@ -50,6 +58,8 @@ enum Next {
     Moved,
     /// Another needs the seat.
     Called,
+    /// Nobody watches the stream any longer.
+    Gone,
     Late,
     Stopping,
 }
@@ -66,60 +76,85 @@ impl Connection {
         }
     }
 
-    /// Answer requests on `stream` to its end.
-    pub(super) async fn talk(self, stream: impl Read + Write + Unpin, seat: Seat) {
+    /// Answer requests on `stream`, which is `raw` or what is spoken over it, to its end.
+    pub(super) async fn talk(self, stream: impl Read + Write + Unpin, raw: impl Raw, seat: Seat) {
+        let mut seat = Some(seat);
+        let mut raw = raw;
+        if self.answer_all(stream, &mut raw, &mut seat).await {
+            let lingering = linger(raw);
+            match seat {
+                Some(mut seat) => drop(seat.unless_called(lingering).await),
+                None => lingering.await,
+            }
+        }
+    }
+
+    /// Answer requests. Whether the connection has come to an end of its own.
+    async fn answer_all(
+        &self,
+        stream: impl Read + Write + Unpin,
+        raw: &mut impl Raw,
+        seat: &mut Option<Seat>,
+    ) -> bool {
         let stream = FuturesIo::new(Watched::new(stream, self.seen.clone()));
         let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request).await));
-        let mut http = http1::Builder::new();
-        http.timer(Timers)
-            .header_read_timeout(HEAD)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
-            .half_close(false);
-        let mut talking = pin!(http.serve_connection(stream, service));
-        let mut seat = Some(seat);
+        let mut talking = pin!(http().serve_connection(stream, service));
         let mut is_stopping = false;
         loop {
-            let admission = self.client.admission();
+            let moved = self.client.moves();
             if self.client.is_inside() {
-                seat = None;
+                *seat = None;
             }
             let ended = async {
                 // What breaks off has no answer, and nobody who would read it.
                 talking.as_mut().await.ok();
                 Next::Ended
             };
-            let called = async {
-                match &mut seat {
-                    Some(seat) => seat.called().await,
-                    None => pending().await,
-                }
-                Next::Called
-            };
             let moved = async {
-                admission.await;
+                moved.await;
                 Next::Moved
             };
-            let late = async {
-                self.clock.over().await;
-                Next::Late
-            };
-            let stopping = async {
-                match is_stopping {
-                    true => pending().await,
-                    false => self.stop.said().await,
-                }
-                Next::Stopping
-            };
-            match ended.or(moved).or(called).or(late).or(stopping).await {
+            let interrupted = self.interrupted(seat, raw, is_stopping);
+            match ended.or(moved).or(interrupted).await {
                 Next::Moved => {}
                 Next::Stopping if !self.clock.is_stopped() => {
                     is_stopping = true;
                     talking.as_mut().graceful_shutdown();
                 }
-                Next::Ended | Next::Called | Next::Late | Next::Stopping => return,
+                Next::Ended => return true,
+                Next::Called | Next::Gone | Next::Late | Next::Stopping => return false,
             }
         }
+    }
+
+    /// What may come between.
+    async fn interrupted(&self, seat: &mut Option<Seat>, raw: &mut impl Raw, is_stopping: bool) -> Next {
+        let called = async {
+            match seat {
+                Some(seat) => seat.called().await,
+                None => pending().await,
+            }
+            Next::Called
+        };
+        let gone = async {
+            match self.clock.is_stopped() {
+                true => hear_out(raw).await,
+                false => pending().await,
+            }
+            Next::Gone
+        };
+        let late = async {
+            self.clock.over().await;
+            Next::Late
+        };
+        let stopping = async {
+            match is_stopping {
+                true => pending().await,
+                false => self.stop.said().await,
+            }
+            Next::Stopping
+        };
+        called.or(gone).or(late).or(stopping).await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -183,6 +218,36 @@ impl Connection {
             }
         }
     }
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(Timers)
+        .header_read_timeout(HEAD)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .half_close(true);
+    http
+}
+
+/// A socket.
+pub(super) trait Raw: Read + AsFd + Unpin {}
+impl<S: Read + AsFd + Unpin> Raw for S {}
+
+/// Read what a client still sends of a body that was refused: to close a socket with unread bytes in it resets the
+/// connection, and the client may never see its answer.
+async fn linger(raw: impl Raw) {
+    rustix::net::shutdown(&raw, rustix::net::Shutdown::Write).ok();
+    let mut rest = raw.take(MAX_LEFTOVER);
+    let mut nowhere = io::sink();
+    timeout(LEFTOVER, io::copy(&mut rest, &mut nowhere)).await.ok();
+}
+
+/// Ends when the peer of a stream, which has nothing more to say, has closed its end: no event may come for long, and a
+/// place is taken until then.
+async fn hear_out(raw: &mut impl Raw) {
+    let mut nothing = [0; 1024];
+    while raw.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
 }
 
 /// What holds for every answer, unless it says otherwise: nothing of it is guessed, framed, kept, or passed on.
