@@ -305,20 +305,25 @@ impl Hook {
                     _ => answer,
                 }
             }
-            Outcome::Refused { status: 503, .. } => unavailable(Kind::Busy),
+            Outcome::Refused { status: 503, .. } => {
+                // Why is for the operator: it may name a file.
+                unavailable(
+                    Kind::Busy,
+                    "not ready to hear this; the log of `gitsocket web` says why",
+                )
+            }
             Outcome::Refused { status, why } => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
                 answer::error_json(status, Kind::BadRequest.as_str(), why, None)
             }
-            Outcome::Unavailable { kind, .. } => unavailable(*kind),
+            Outcome::Unavailable { kind, why } => unavailable(*kind, why),
         }
     }
 }
 
-/// Why is for the operator: it names files and addresses.
-fn unavailable(kind: Kind) -> Answer {
-    let message = "not triggered by now; the log of `gitsocket web` says why";
-    let answer = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), message, None);
+/// Not now, but perhaps later.
+fn unavailable(kind: Kind, why: &str) -> Answer {
+    let answer = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), why, None);
     answer::with(answer, RETRY_AFTER, RETRY)
 }
 
