@@ -110,21 +110,22 @@ impl Meters {
                 }
             }
         }
-        let found = async {
+        // Apart: a connection does not have room for that all the time.
+        let found = Box::pin(async {
             let daemon = self.ask().await;
             let own = Vitals::now(self.since);
             self.render(daemon, &deliveries(), &own)
-        };
+        });
         let text = self.numbers.within(FRESH, found).await;
         answer::whole(StatusCode::OK, text::CONTENT_TYPE, text)
     }
 
     /// Answer `/readyz`: the daemon answers as well. What else is wrong with it is for those who may sign in.
     pub async fn readyz(&self) -> Answer {
-        let ping = async {
+        let ping = Box::pin(async {
             let pong = timeout(PATIENCE, self.link.ping()).await;
             pong.map_or(Err(Kind::Timeout), |pong| pong.map_err(|failure| failure.kind))
-        };
+        });
         match self.pong.within(FRESH, ping).await {
             Ok(()) => answer::text(StatusCode::OK, "ok\n"),
             Err(kind) => answer::text(
@@ -136,7 +137,7 @@ impl Meters {
 
     /// What the daemon says; nothing if it does not.
     async fn ask(&self) -> Vec<Event> {
-        match timeout(PATIENCE, self.link.ask(&Question::Metrics)).await {
+        match timeout(PATIENCE, Box::pin(self.link.ask(&Question::Metrics))).await {
             Ok(Ok(records)) => records.into_iter().map(|record| record.event).collect(),
             Ok(Err(failure)) => {
                 tracing::debug!("no numbers of the daemon: {}", failure.message);
