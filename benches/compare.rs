@@ -5,7 +5,7 @@
 //! --hard`, `git clean -df`, or `git clone`, from the same repository, over `file://`. Where git-sync is installed, it
 //! does its one-time sync for comparison.
 //!
-//! With `--releases`, commits are published as releases instead, beside the ways of git-sync and of Deployer.
+//! With `--web`, deliveries over HTTP are heard instead, beside adnanh/webhook. With `--releases`, commits are published as releases instead, beside the ways of git-sync and of Deployer.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,11 +26,16 @@ use std::{
 
 #[path = "compare/releases.rs"]
 mod releases;
+#[path = "compare/web.rs"]
+mod web;
 
 fn main() {
     let options = Options::from_args();
     let dir = tempfile::tempdir().unwrap();
     println!("{}\n", machine());
+    if options.web {
+        return web::compare(dir.path());
+    }
     if options.releases {
         return releases::compare(dir.path(), &options.files, options.rounds);
     }
@@ -55,6 +60,7 @@ struct Options {
     files: Vec<usize>,
     rounds: usize,
     releases: bool,
+    web: bool,
 }
 
 impl Options {
@@ -63,6 +69,7 @@ impl Options {
             files: vec![200, 20_000, 80_000],
             rounds: 11,
             releases: false,
+            web: false,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -73,6 +80,7 @@ impl Options {
                 }
                 "--rounds" => options.rounds = args.next().unwrap_or_default().parse().unwrap(),
                 "--releases" => options.releases = true,
+                "--web" => options.web = true,
                 // What cargo adds.
                 "--bench" => {}
                 other => panic!("{other}? see the first lines of this file"),

@@ -13,6 +13,7 @@
 //! | [`hear`] | a delivery becomes a name, or is refused |
 //! | [`metrics`] | numbers for Prometheus |
 //! | [`page`] | what people see |
+//! | [`sandbox`] | the process shuts itself out of what it does not need
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
 //!
 //! [`base`]: crate::base
@@ -24,4 +25,5 @@ pub mod daemon;
 pub mod hear;
 pub mod metrics;
 pub mod page;
+pub mod sandbox;
 pub mod serve;

@@ -11,7 +11,7 @@ use super::{
     fail,
     server::log::{self, LogFormat},
 };
-use crate::web::{config::Config, serve};
+use crate::web::{config::Config, sandbox, serve};
 
 /// hear webhooks over HTTP, say their triggers to a daemon, and show how things are
 #[derive(FromArgs, ArgsInfo)]
@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(err) => return fail(err),
     };
     log::start(None, arguments.log_format);
+    tracing::info!("sandbox: {}", sandbox::close(&config));
     match serve::serve(config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => fail(err),

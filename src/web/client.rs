@@ -25,7 +25,7 @@ pub struct Client {
     pub tls: bool,
     inside: Arc<Room>,
     place: Mutex<Option<Place>>,
-    admitted: Bell,
+    moved: Bell,
 }
 
 impl Client {
@@ -36,7 +36,7 @@ impl Client {
             tls,
             inside,
             place: Mutex::default(),
-            admitted: Bell::new(),
+            moved: Bell::new(),
         }
     }
 
@@ -48,7 +48,7 @@ impl Client {
         }
         let place = self.inside.wait().await;
         *mutex::lock(&self.place) = Some(place);
-        self.admitted.notify(usize::MAX);
+        self.moved.notify(usize::MAX);
     }
 
     /// Whether it has been let in.
@@ -56,15 +56,15 @@ impl Client {
         mutex::lock(&self.place).is_some()
     }
 
-    /// Ends when it is let in from now on.
-    pub(super) fn admission(&self) -> EventListener {
-        self.admitted.listen()
+    /// Ends when it gets a place, or another one, from now on.
+    pub(super) fn moves(&self) -> EventListener {
+        self.moved.listen()
     }
 
     /// Take `place` instead of the one that it has.
     pub(super) fn move_to(&self, place: Place) {
         *mutex::lock(&self.place) = Some(place);
-        self.admitted.notify(usize::MAX);
+        self.moved.notify(usize::MAX);
     }
 }
 

@@ -96,6 +96,16 @@ pub enum From {
     },
 }
 
+impl From {
+    /// The files of its secrets.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::GitHub { secret_files } => secret_files,
+            Self::Bearer { token_file } => std::slice::from_ref(token_file),
+        }
+    }
+}
+
 /// What people see.
 #[derive(Debug, Clone)]
 pub struct Page {

@@ -66,4 +66,5 @@ mod unfinished;
 mod upstream;
 mod web;
 mod web_hostile;
+mod web_tls;
 mod world;

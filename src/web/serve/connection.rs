@@ -98,16 +98,10 @@ impl Connection {
     ) -> bool {
         let stream = FuturesIo::new(Watched::new(stream, self.seen.clone()));
         let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request).await));
-        let mut http = http1::Builder::new();
-        http.timer(Timers)
-            .header_read_timeout(HEAD)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
-            .half_close(true);
-        let mut talking = pin!(http.serve_connection(stream, service));
+        let mut talking = pin!(http().serve_connection(stream, service));
         let mut is_stopping = false;
         loop {
-            let admission = self.client.admission();
+            let moved = self.client.moves();
             if self.client.is_inside() {
                 *seat = None;
             }
@@ -116,36 +110,12 @@ impl Connection {
                 talking.as_mut().await.ok();
                 Next::Ended
             };
-            let called = async {
-                match seat {
-                    Some(seat) => seat.called().await,
-                    None => pending().await,
-                }
-                Next::Called
-            };
             let moved = async {
-                admission.await;
+                moved.await;
                 Next::Moved
             };
-            let gone = async {
-                match self.clock.is_stopped() {
-                    true => hear_out(raw).await,
-                    false => pending().await,
-                }
-                Next::Gone
-            };
-            let late = async {
-                self.clock.over().await;
-                Next::Late
-            };
-            let stopping = async {
-                match is_stopping {
-                    true => pending().await,
-                    false => self.stop.said().await,
-                }
-                Next::Stopping
-            };
-            match ended.or(moved).or(called).or(gone).or(late).or(stopping).await {
+            let interrupted = self.interrupted(seat, raw, is_stopping);
+            match ended.or(moved).or(interrupted).await {
                 Next::Moved => {}
                 Next::Stopping if !self.clock.is_stopped() => {
                     is_stopping = true;
@@ -155,6 +125,36 @@ impl Connection {
                 Next::Called | Next::Gone | Next::Late | Next::Stopping => return false,
             }
         }
+    }
+
+    /// What may come between.
+    async fn interrupted(&self, seat: &mut Option<Seat>, raw: &mut impl Raw, is_stopping: bool) -> Next {
+        let called = async {
+            match seat {
+                Some(seat) => seat.called().await,
+                None => pending().await,
+            }
+            Next::Called
+        };
+        let gone = async {
+            match self.clock.is_stopped() {
+                true => hear_out(raw).await,
+                false => pending().await,
+            }
+            Next::Gone
+        };
+        let late = async {
+            self.clock.over().await;
+            Next::Late
+        };
+        let stopping = async {
+            match is_stopping {
+                true => pending().await,
+                false => self.stop.said().await,
+            }
+            Next::Stopping
+        };
+        called.or(gone).or(late).or(stopping).await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -218,6 +218,16 @@ impl Connection {
             }
         }
     }
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(Timers)
+        .header_read_timeout(HEAD)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .half_close(true);
+    http
 }
 
 /// A socket.

@@ -1,0 +1,172 @@
+//! The front shuts itself out of all that it does not need, with Landlock (landlock(7)) and seccomp(2): it reads the
+//! directories of its own files, writes nothing, starts nothing, and connects to nobody but the daemon. What a stranger might
+//! make of a fault in it ends there.
+//!
+//! Directories, because certificates and secrets are replaced while it runs. What the kernel cannot do is left out, and said.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env::consts::ARCH,
+    path::{Path, PathBuf},
+};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
+    Scope,
+};
+use nix::libc;
+use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
+
+use super::config::{Config, Listener};
+use crate::base::address::Address;
+
+/// The rights that are taken away but for what is named.
+const HANDLED: ABI = ABI::V5;
+/// Signals to other processes.
+const SCOPED: ABI = ABI::V6;
+
+/// What the front needs of the machine.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needs {
+    /// Files and directories to read.
+    read: BTreeSet<PathBuf>,
+    /// Directories of Unix sockets, which are removed at the end.
+    remove: BTreeSet<PathBuf>,
+    /// Ports to connect to.
+    ports: BTreeSet<u16>,
+}
+
+/// Shut this process in, before it has another thread. What is said of it at the start.
+pub fn close(config: &Config) -> String {
+    let needs = Needs::of(config);
+    let files = match restrict(&needs) {
+        Ok((abi, RulesetStatus::NotEnforced)) => format!("no Landlock ({abi:?})"),
+        Ok((abi, _)) => format!("Landlock {abi:?}: reads {}, writes nothing", shown(&needs.read)),
+        Err(err) => format!("no Landlock: {err}"),
+    };
+    let calls = match refuse() {
+        Ok(()) => "executes nothing".to_owned(),
+        Err(err) => format!("no seccomp: {err}"),
+    };
+    format!("{files}; {calls}")
+}
+
+fn shown(paths: &BTreeSet<PathBuf>) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+impl Needs {
+    fn of(config: &Config) -> Self {
+        let mut needs = Self::default();
+        let mut files: Vec<&Path> = Vec::new();
+        for listener in &config.listen {
+            match listener {
+                Listener::Http { tls: Some(tls), .. } => {
+                    files.extend::<[&Path; 2]>([tls.cert_file.as_ref(), tls.key_file.as_ref()]);
+                }
+                Listener::Http { .. } => {}
+                Listener::Unix { path, .. } => drop(needs.remove.insert(dir(path))),
+            }
+        }
+        files.extend(config.daemon_token_file.iter().map(AsRef::<Path>::as_ref));
+        for webhook in config.webhooks.values() {
+            files.extend(webhook.from.files().iter().map(AsRef::<Path>::as_ref));
+        }
+        let passwords = config.page.iter().flat_map(|page| page.users.values());
+        files.extend(passwords.map(AsRef::<Path>::as_ref));
+        let token = config
+            .metrics
+            .iter()
+            .filter_map(|metrics| metrics.token_file.as_ref());
+        files.extend(token.map(AsRef::<Path>::as_ref));
+        for file in files {
+            needs.read.insert(dir(file));
+            // Where a link leads: certificates are often kept elsewhere.
+            needs.read.extend(file.canonicalize().ok().map(|file| dir(&file)));
+        }
+        // Its own memory and descriptors, which are numbers for Prometheus.
+        needs.read.insert("/proc/self".into());
+        if let Address::Tcp(tcp) = &config.daemon {
+            let (host, port) = tcp.host_and_port();
+            needs.ports.insert(port);
+            if host.parse::<std::net::IpAddr>().is_err() {
+                needs.ports.insert(53);
+                needs
+                    .read
+                    .extend(["/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve"].map(PathBuf::from));
+            }
+        }
+        needs
+    }
+}
+
+fn dir(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).into()
+}
+
+fn restrict(needs: &Needs) -> Result<(ABI, RulesetStatus), RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let rules = |paths: &BTreeSet<PathBuf>, access: BitFlags<AccessFs>| -> Vec<Result<_, RulesetError>> {
+        let opened = paths
+            .iter()
+            .filter_map(|path| Some((path.is_dir(), PathFd::new(path).ok()?)));
+        let rule = |(is_dir, fd)| {
+            let fits = if is_dir {
+                access
+            } else {
+                access & AccessFs::from_file(HANDLED)
+            };
+            Ok(PathBeneath::new(fd, fits))
+        };
+        opened.map(rule).collect()
+    };
+    let ports = needs
+        .ports
+        .iter()
+        .map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
+    let closed = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(HANDLED))?
+        .handle_access(AccessNet::from_all(HANDLED))?
+        .scope(Scope::from_all(SCOPED) & Scope::Signal)?
+        .create()?
+        .add_rules(rules(&needs.read, read))?
+        .add_rules(rules(&needs.remove, AccessFs::RemoveFile.into()))?
+        .add_rules(ports)?
+        .restrict_self()?;
+    let abi = match closed.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi,
+        _ => ABI::Unsupported,
+    };
+    Ok((abi, closed.ruleset))
+}
+
+/// Refuse to start programs, to look into other processes, and what would do either where no filter looks.
+fn refuse() -> Result<(), String> {
+    let mut calls = vec![
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_io_uring_setup,
+    ];
+    if cfg!(target_arch = "x86_64") {
+        // The second table of x86-64, where the first ones have numbers of their own.
+        const X32: i64 = 0x4000_0000;
+        let again: Vec<i64> = calls.iter().map(|call| call | X32).collect();
+        calls.extend(again);
+        calls.extend([520, 545, 521, 539, 540].map(|call: i64| call | X32));
+    }
+    let rules: BTreeMap<i64, _> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let arch = TargetArch::try_from(ARCH).map_err(|err| err.to_string())?;
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|err| err.to_string())?;
+    let program: seccompiler::BpfProgram = filter
+        .try_into()
+        .map_err(|err: seccompiler::BackendError| err.to_string())?;
+    apply_filter(&program).map_err(|err| err.to_string())
+}
