@@ -213,7 +213,8 @@ fn standings(text: &mut Text, triggers: &[Numbers]) {
 
 fn durations(text: &mut Text, triggers: &[Numbers]) {
     let mut family = text.family("gitsocket_run_duration_seconds", Histogram, "How long runs took.");
-    for numbers in triggers {
+    let ran = |numbers: &&Numbers| numbers.tally.took.count() > 0;
+    for numbers in triggers.iter().filter(ran) {
         let took = &numbers.tally.took;
         family.histogram(
             &[("trigger", numbers.trigger.as_str())],
