@@ -423,7 +423,8 @@ mod tests {
     #[test]
     fn request_lines_hold() {
         let words = [
-            "trigger ", "status", "token ", "ping", "log ", "\r", "\u{2028}", "\u{202e}", "\x1b[", "{\"op\":",
+            "trigger ", "status", "token ", "ping", "metrics", "log ", "\r", "\u{2028}", "\u{202e}", "\x1b[",
+            "{\"op\":",
         ];
         all("request_line", 20_000, &words, request_line);
     }

@@ -3,10 +3,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    base::{
-        self,
-        fault::{Blame, Kind},
-    },
+    base::fault::{Blame, Kind},
     daemon::listen,
     web::{secret, session::NoRandom},
 };
@@ -55,10 +52,6 @@ pub enum Error {
     #[error("cannot make sessions: {0}")]
     #[diagnostic(help("see whether getrandom(2) is permitted here"))]
     Random(#[from] NoRandom),
-    /// A token is of no use.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Token(base::secret::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),

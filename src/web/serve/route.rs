@@ -12,7 +12,7 @@ use super::error::Error;
 use crate::web::{
     answer::{self, Answer},
     client::Client,
-    config::{Config, Metrics},
+    config::Config,
     daemon::Link,
     deliveries::Deliveries,
     hear::{self, Hook},
@@ -34,12 +34,10 @@ impl Front {
         let link = Link::new(config.daemon.clone(), config.daemon_token_file.clone());
         let deliveries = Arc::new(Deliveries::default());
         let pages = |page| Pages::new(page, deliveries.clone());
-        let meters =
-            |metrics: &Metrics| Meters::new(link.clone(), metrics.token_file.clone()).map_err(Error::Token);
         Ok(Self {
             hooks: hear::hooks(config)?,
             pages: config.page.as_ref().map(pages).transpose()?,
-            meters: config.metrics.as_ref().map(meters).transpose()?,
+            meters: Meters::of(config, &link)?,
             deliveries,
             link,
         })
@@ -54,7 +52,7 @@ impl Front {
         if let Some(meters) = &self.meters {
             match path {
                 "/metrics" | "/healthz" | "/readyz" if !is_read(&request) => return not_allowed("GET, HEAD"),
-                "/metrics" => return meters.answer(|| self.deliveries.counts(), request, client).await,
+                "/metrics" => return meters.answer(&self.deliveries, request, client).await,
                 "/healthz" => return metrics::healthz(),
                 "/readyz" => return meters.readyz().await,
                 _ => {}
