@@ -92,9 +92,14 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
+
+    fn gate(password: &Path) -> Gate {
+        let password = AbsPath::resolve(Path::new("/"), password).unwrap();
+        Gate::new(BTreeMap::from([("admin".into(), password)])).unwrap()
+    }
 
     #[test]
     fn a_password_that_was_changed_ends_its_sessions() {
@@ -105,7 +110,7 @@ mod tests {
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
         };
         write("s3cret\n");
-        let gate = Gate::new(&BTreeMap::from([("admin".into(), file.clone())])).unwrap();
+        let gate = gate(&file);
         for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
             assert_eq!(
                 gate.enter(user, password, None),
@@ -124,11 +129,7 @@ mod tests {
 
     #[test]
     fn attempts_end() {
-        let gate = Gate::new(&BTreeMap::from([(
-            "admin".into(),
-            "/nonexistent/password".into(),
-        )]))
-        .unwrap();
+        let gate = gate(Path::new("/nonexistent/password"));
         let from = Some("192.0.2.1".parse().unwrap());
         let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from)).take(20);
         assert_eq!(
