@@ -166,16 +166,8 @@ fn verify(
             updated => updated.map(drop)?,
         }
     }
-    if !context.dry_run
-        && let Some(yard) = stage.yard()
-    {
-        for path in yard.link_shared(id, Other::Stays)? {
-            context.events.warn(format!(
-                "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what is \
-                 needed of that to {}, and deploy a newer commit)",
-                under_way.target.site.path.as_path().join(release::SHARED).join(path).display()
-            ));
-        }
+    if !context.dry_run {
+        share(under_way, stage, id);
     }
     if !mended.is_empty() {
         let mended = mended.line();
@@ -184,6 +176,28 @@ fn verify(
             .warn(format!("{id} has changed since it was live; mended: {mended}"));
     }
     Ok(Ok(()))
+}
+
+/// Let the release `id` share what was named since it was made. It has been live with the links that it has: whatever else is in the
+/// way of new ones, a sick release among them, does not stop the way back.
+fn share(under_way: &UnderWay<'_>, stage: &Stage<'_>, id: &Id) {
+    let Some(yard) = stage.yard() else { return };
+    let events = &under_way.context.events;
+    let shared = under_way.target.site.path.as_path().join(release::SHARED);
+    match yard.link_shared(id, Other::Stays) {
+        Ok(stayed) => {
+            for path in stayed {
+                events.warn(format!(
+                    "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what \
+                     is needed of that to {}, and deploy a newer commit)",
+                    shared.join(path).display()
+                ));
+            }
+        }
+        Err(err) => events.warn(format!(
+            "{id} shares what it shared when it was made, as far as that is there; no more, since {err}"
+        )),
+    }
 }
 
 /// The files that an update would write.

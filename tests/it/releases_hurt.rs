@@ -1,0 +1,164 @@
+//! Releases that programs have hurt: one to go back to, the spare, what all of them share, the disk. What runs as an ordinary user
+//! here is stopped by permissions.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{
+    source::{Source, file},
+    world::{self, Ended, World, machine},
+};
+
+/// A user with no name, whom root becomes.
+const USER: u32 = 65534;
+
+/// A trigger whose hooks at Build and Live do what the test says by `build` and `live` in the world's directory.
+struct Hurt {
+    world: World,
+    source: Source,
+    number: usize,
+}
+
+impl Hurt {
+    /// The trigger has `releases`.
+    fn new(releases: &str) -> Self {
+        let world = World::new();
+        let source = world.source();
+        let path = "export PATH=/usr/bin:/bin";
+        let build = world.script(
+            "build.sh",
+            &format!("{path}; [ ! -e ../../../build ] || . ../../../build"),
+        );
+        let live = world.script(
+            "live.sh",
+            &format!("{path}; [ ! -e ../../../live ] || . ../../../live"),
+        );
+        world.config(&format!(
+            "releases: ({releases}), hooks: [Exec(run: [{build:?}], at: Build), Exec(run: [{live:?}])]"
+        ));
+        fs::create_dir(world.path("site")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(world.path("site"), Some(USER), Some(USER)).unwrap();
+        }
+        Self {
+            world,
+            source,
+            number: 0,
+        }
+    }
+
+    fn push(&mut self) {
+        self.number += 1;
+        let text = self.number.to_string();
+        self.source
+            .commit([("n", file(&text)), ("d/n", file(&text)), ("d/same", file("same"))]);
+    }
+
+    /// What the hook at `stage` does from now on.
+    fn let_hook(&self, stage: &str, text: &str) {
+        self.world.write(stage, text);
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let mut command = match rustix::process::geteuid().is_root() {
+            true => self.world.command_as(USER, args),
+            false => self.world.command(args),
+        };
+        Ended::from(command.output().unwrap())
+    }
+
+    fn deploy(&mut self) {
+        self.push();
+        let ended = self.run(&["once", "site"]);
+        assert_eq!(
+            (ended.exit, self.live()),
+            (0, self.number.to_string()),
+            "{ended:?}"
+        );
+    }
+
+    /// What the live release says it is.
+    fn live(&self) -> String {
+        fs::read_to_string(self.world.path("site/current/n")).unwrap_or_default()
+    }
+
+    /// All releases, the oldest first.
+    fn releases(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.world.path("site/releases")).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    }
+
+    fn release(&self, back: usize) -> PathBuf {
+        self.releases().into_iter().rev().nth(back).unwrap()
+    }
+}
+
+impl Drop for Hurt {
+    /// For the directory of the test to go.
+    fn drop(&mut self) {
+        let site = self.world.path("site");
+        Command::new("chmod")
+            .args(["-R", "u+rwx"])
+            .arg(site)
+            .status()
+            .ok();
+    }
+}
+
+fn last(ended: &Ended) -> &str {
+    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
+    all.lines().next_back().unwrap_or_default()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A sick release writes to what all of them share. The older ones have their links already.
+#[test]
+fn what_is_shared_does_not_stop_the_way_back() {
+    let mut hurt = Hurt::new("keep: 2, shared: [\"up/x/\"]");
+    hurt.deploy();
+    for act in [
+        "rm -rf up; echo x > up",
+        "rm -rf up; mkdir up; echo x > up/x",
+        "rm -rf up; ln -s up up",
+        "chmod 0 up",
+        "mv ../shared ../away; echo x > ../shared",
+    ] {
+        hurt.let_hook("live", "");
+        hurt.deploy();
+        let good = hurt.live();
+        hurt.let_hook(
+            "live",
+            &format!("[ \"$(cat n)\" = {good} ] || {{ (cd ../../shared; {act}); exit 1; }}"),
+        );
+        hurt.push();
+        let ended = hurt.run(&["once", "site"]);
+        assert_eq!((ended.exit, hurt.live()), (7, good.clone()), "{act}: {ended:?}");
+        assert!(
+            ended.err.contains(" shares what it shared when it was made"),
+            "{act}: {ended:?}"
+        );
+        let ended = hurt.run(&["once", "site"]);
+        assert!(last(&ended).starts_with("error site held: "), "{act}: {ended:?}");
+        // By hand, too.
+        let ended = hurt.run(&["once", "--rollback", "site"]);
+        assert_eq!(ended.exit, 0, "{act}: {ended:?}");
+        assert_ne!(hurt.live(), good, "{act}");
+        let ended = Command::new("sh")
+            .args([
+                "-c",
+                "[ ! -e away ] || { rm shared; mv away shared; }; chmod 755 shared/up; rm -rf shared/up",
+            ])
+            .current_dir(hurt.world.path("site"))
+            .status();
+        assert!(ended.is_ok());
+    }
+}
