@@ -3,14 +3,14 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use super::{
     source::{Source, file},
-    world::{self, Ended, World, machine},
+    world::{Ended, World},
 };
 
 /// A user with no name, whom root becomes.
@@ -56,6 +56,13 @@ impl Hurt {
         let text = self.number.to_string();
         self.source
             .commit([("n", file(&text)), ("d/n", file(&text)), ("d/same", file("same"))]);
+    }
+
+    /// A commit that has a file `sick`.
+    fn push_sick(&mut self) {
+        self.number += 1;
+        let text = self.number.to_string();
+        self.source.commit([("n", file(&text)), ("sick", file(""))]);
     }
 
     /// What the hook at `stage` does from now on.
@@ -123,13 +130,12 @@ fn set_mode(path: &Path, mode: u32) {
 /// A sick release writes to what all of them share. The older ones have their links already.
 #[test]
 fn what_is_shared_does_not_stop_the_way_back() {
-    let mut hurt = Hurt::new("keep: 2, shared: [\"up/x/\"]");
+    let mut hurt = Hurt::new("keep: 2, shared: [\"up/\", \"deep/x/\"]");
     hurt.deploy();
     for act in [
         "rm -rf up; echo x > up",
-        "rm -rf up; mkdir up; echo x > up/x",
         "rm -rf up; ln -s up up",
-        "chmod 0 up",
+        "chmod 0 deep",
         "mv ../shared ../away; echo x > ../shared",
     ] {
         hurt.let_hook("live", "");
@@ -155,10 +161,54 @@ fn what_is_shared_does_not_stop_the_way_back() {
         let ended = Command::new("sh")
             .args([
                 "-c",
-                "[ ! -e away ] || { rm shared; mv away shared; }; chmod 755 shared/up; rm -rf shared/up",
+                "[ ! -e away ] || { rm shared; mv away shared; }; chmod 755 shared/deep; rm -rf shared/up",
             ])
             .current_dir(hurt.world.path("site"))
             .status();
         assert!(ended.is_ok());
+    }
+}
+
+/// The last good release cannot be read or mended in some place: the one before is taken.
+#[test]
+fn a_release_that_is_out_of_reach_is_passed_over() {
+    let mut hurt = Hurt::new("keep: 3");
+    for _ in 0..2 {
+        hurt.deploy();
+    }
+    let back = |hurt: &Hurt, args: &[&str], exit, good: &str| {
+        let ended = hurt.run(args);
+        assert_eq!((ended.exit, &*hurt.live()), (exit, good), "{ended:?}");
+        assert!(ended.err.contains("is damaged, and is passed over"), "{ended:?}");
+    };
+    for act in ["unreadable", "closed", "not to be mended"] {
+        let good = hurt.live();
+        hurt.deploy();
+        let broken = hurt.release(0);
+        let place = match act {
+            "closed" => broken.clone(),
+            _ => broken.join("d"),
+        };
+        if act == "not to be mended" {
+            fs::write(broken.join("d/n"), "changed").unwrap();
+        }
+        hurt.let_hook("live", "[ ! -e sick ]");
+        hurt.push_sick();
+        set_mode(&place, if act == "not to be mended" { 0o555 } else { 0 });
+        back(&hurt, &["once", "site"], 7, &good);
+        let ended = hurt.run(&["once", "site"]);
+        assert!(last(&ended).starts_with("error site held: "), "{ended:?}");
+        // By hand, too.
+        hurt.let_hook("live", "");
+        hurt.deploy();
+        hurt.deploy();
+        set_mode(&place, 0o755);
+        let newest = hurt.live();
+        let place = hurt.release(1);
+        set_mode(&place, 0);
+        back(&hurt, &["once", "--rollback", "site"], 0, &good);
+        set_mode(&place, 0o755);
+        let ended = hurt.run(&["once", "--retry", "site"]);
+        assert_eq!((ended.exit, hurt.live()), (0, newest), "{ended:?}");
     }
 }

@@ -121,7 +121,9 @@ pub enum Error {
     },
     /// No release can be gone back to: all are damaged.
     #[error("no older release is as it was when it was live: {what}")]
-    #[diagnostic(help("push a commit that mends it: a new release is made of that"))]
+    #[diagnostic(help(
+        "put right what is named here; or push another commit: a new release is made of that"
+    ))]
     Damaged {
         /// Which, and why.
         what: String,

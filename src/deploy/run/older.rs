@@ -11,6 +11,7 @@ use super::{Error, NO_MARK, UnderWay, build, update_options};
 use crate::{
     base::{
         event::Named,
+        fault::{Blame as _, Failure, Kind},
         mutex,
         report::{Report, Reporter},
     },
@@ -40,15 +41,17 @@ pub(super) fn find(
 ) -> Result<Option<ObjectId>, Error> {
     let mut damaged = Vec::new();
     for (id, commit) in candidates(stage, wanted)? {
-        match verify(repo, (under_way, stage), &id, commit)? {
-            Ok(()) => return Ok(Some(commit)),
-            Err(why) => {
-                let why = format!("{id}: {why}");
-                let events = &under_way.context.events;
-                events.warn(format!("a release is damaged, and is passed over: {why}"));
-                damaged.push(why);
-            }
-        }
+        let why = match verify(repo, (under_way, stage), &id, commit) {
+            Ok(None) => return Ok(Some(commit)),
+            Ok(Some(why)) => why,
+            // What cannot be read or written here may be no trouble in the next one.
+            Err(err) if matches!(err.kind(), Kind::Path | Kind::Repository) => Failure::of(&err).message,
+            Err(err) => return Err(err),
+        };
+        let why = format!("{id}: {why}");
+        let events = &under_way.context.events;
+        events.warn(format!("a release is damaged, and is passed over: {why}"));
+        damaged.push(why);
     }
     match damaged.is_empty() {
         true => Ok(None),
@@ -128,43 +131,29 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
 /// The shortest beginning of a commit's id that names it, in digits, as git has it.
 const SHORTEST: usize = 4;
 
-/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Why not, if it cannot be.
+/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Gives why not, if it cannot be.
 fn verify(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     id: &Id,
     commit: ObjectId,
-) -> Result<Result<(), String>, Error> {
+) -> Result<Option<String>, Error> {
     let Some(yard) = stage.yard() else {
-        return Ok(Ok(()));
+        return Ok(None);
     };
     let path = yard.built(id);
-    let known = match built::read(&path) {
-        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            return Ok(Err(format!(
-                "what Build left in it is not known: {}: {err}",
-                path.display()
-            )));
-        }
-        known => known.map_err(release::Error::io("read", &path))?,
-    };
+    let known = built::read(&path).map_err(release::Error::io("read what Build left, in", &path))?;
     let tree = yard.open(id)?;
     let changed = worktree::changed(tree.as_fd(), &known);
     if let Some(file) = changed.map_err(release::Error::io("look through", &yard.path(id)))? {
-        return Ok(Err(format!("{} is not as Build left it", file.path)));
+        return Ok(Some(format!("{} is not as Build left it", file.path)));
     }
     stage.inspect(id, known.into_iter().map(|file| file.path))?;
     let context = under_way.context;
     let options = update_options(under_way, stage, NO_MARK);
-    let mended = match differing(repo, commit, &options) {
-        Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
-        mended => mended?,
-    };
+    let mended = differing(repo, commit, &options)?;
     if !mended.is_empty() && !context.dry_run {
-        match worktree::update(repo, commit, &options) {
-            Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
-            updated => updated.map(drop)?,
-        }
+        worktree::update(repo, commit, &options)?;
     }
     if !context.dry_run {
         share(under_way, stage, id);
@@ -175,7 +164,7 @@ fn verify(
             .events
             .warn(format!("{id} has changed since it was live; mended: {mended}"));
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
 /// Let the release `id` share what was named since it was made. It has been live with the links that it has: whatever else is in the
