@@ -127,6 +127,14 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
+/// The same in a tree that is ours alone: if its owner may not read it, it is opened for that.
+pub fn open_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    match open_dir(dir, name) {
+        Err(err) if is_denied(&err) && reach(dir, name, open_for_owner) => open_dir(dir, name),
+        opened => opened,
+    }
+}
+
 /// Remove what is at `path`, with all that is in it, whatever somebody has put there. That nothing is there is an error.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -151,11 +159,14 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 
 /// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that.
 pub fn remove_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    remove_by(dir, name, |dir| {
-        let by_path = || rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU);
-        // What is opened as a path alone is changed by a path alone.
-        rustix::fs::fchmod(dir, Mode::RWXU).or_else(|_| by_path()).is_ok()
-    })
+    remove_by(dir, name, open_for_owner)
+}
+
+/// Let its owner do everything in `dir`. Says whether that is so.
+fn open_for_owner(dir: BorrowedFd<'_>) -> bool {
+    let by_path = || rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU);
+    // What is opened as a path alone is changed by a path alone.
+    rustix::fs::fchmod(dir, Mode::RWXU).or_else(|_| by_path()).is_ok()
 }
 
 /// Open the directory `name` for `open` to do something about it.

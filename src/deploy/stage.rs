@@ -116,12 +116,12 @@ impl<'a> Stage<'a> {
 
     /// The tree that was begun cannot be brought to its commit. Says whether another one may do.
     pub fn is_stuck(&mut self) -> Result<bool, Error> {
-        let Self::Release(release) = self else {
-            return Ok(false);
-        };
-        match &release.making {
-            Some(Making { id: Some(id), .. }) => release.yard.is_stuck(id),
-            _ => Ok(false),
+        match self {
+            Self::InPlace { .. } => Ok(false),
+            Self::Release(release) => {
+                release.making = None;
+                release.yard.is_stuck()
+            }
         }
     }
 

@@ -212,3 +212,43 @@ fn a_release_that_is_out_of_reach_is_passed_over() {
         assert_eq!((ended.exit, hurt.live()), (0, newest), "{ended:?}");
     }
 }
+
+/// The tree that the next release is made of: its owner has closed it, or it is another user's by now.
+#[test]
+fn a_spare_that_is_closed_is_opened_or_left() {
+    let mut hurt = Hurt::new("keep: 1");
+    for _ in 0..3 {
+        hurt.deploy();
+    }
+    let mode = |hurt: &Hurt| {
+        let meta = fs::metadata(hurt.world.path("site/current/")).unwrap();
+        meta.permissions().mode() & 0o777
+    };
+    let usual = mode(&hurt);
+    hurt.let_hook("build", "chmod 0 .; exit 1");
+    hurt.push();
+    let ended = hurt.run(&["once", "site"]);
+    assert!(last(&ended).starts_with("error site build: "), "{ended:?}");
+    hurt.let_hook("build", "");
+    for closed in [0, 0o700, 0o111] {
+        hurt.deploy();
+        assert_eq!(mode(&hurt), usual);
+        set_mode(&hurt.release(2), closed);
+    }
+    hurt.deploy();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let oldest = hurt.release(2);
+    std::os::unix::fs::chown(&oldest, Some(0), Some(0)).unwrap();
+    set_mode(&oldest, 0o700);
+    hurt.push();
+    let ended = hurt.run(&["once", "site"]);
+    assert_eq!(
+        (ended.exit, hurt.live()),
+        (0, hurt.number.to_string()),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("another tree is made instead"), "{ended:?}");
+    hurt.deploy();
+}

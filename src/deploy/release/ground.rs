@@ -213,6 +213,12 @@ impl Ground {
         opened.map_err(Error::io("open", &path))
     }
 
+    /// Let the tree `id`, which is to be another one, be opened by its owner at least.
+    pub fn open_up(&self, id: &Id) -> Result<(), Error> {
+        let opened = descent::open_own(self.dir.as_fd(), id.as_str().as_bytes());
+        opened.map(drop).map_err(Error::io("open", &self.at(id)))
+    }
+
     /// Make the tree `id`.
     pub fn begin(&self, id: &Id, umask: u32) -> Result<(), Error> {
         make_dir(self.dir.as_fd(), id.as_str().as_bytes(), umask).map_err(Error::io("make", &self.at(id)))
