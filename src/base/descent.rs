@@ -154,12 +154,18 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 
 /// Remove the directory `name` and all in it. That it is gone already is no error.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    remove_by(dir, name, |_| false)
+    remove_by(dir, name, |_| false, Err)
 }
 
-/// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that.
+/// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that. What cannot be
+/// removed does not keep the rest; the first of it is the error.
 pub fn remove_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    remove_by(dir, name, open_for_owner)
+    let mut first = None;
+    remove_by(dir, name, open_for_owner, |err| {
+        first.get_or_insert(err);
+        Ok(())
+    })?;
+    first.map_or(Ok(()), Err)
 }
 
 /// Let its owner do everything in `dir`. Says whether that is so.
@@ -176,8 +182,14 @@ fn reach(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool
     fd.is_ok_and(|fd| open(fd.as_fd()))
 }
 
-/// Where something is not permitted in a directory, it is tried once more if `open` has done something about that.
-fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<()> {
+/// Where something is not permitted in a directory, it is tried once more if `open` has done something about that. What cannot be
+/// removed is `left`, which says whether that is the end.
+fn remove_by(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    open: impl Fn(BorrowedFd<'_>) -> bool,
+    mut left: impl FnMut(io::Error) -> io::Result<()>,
+) -> io::Result<()> {
     let mut way = Descent::new(dir);
     // The directories that are being emptied, and what has not been looked at in each.
     let mut emptied = Vec::new();
@@ -191,7 +203,9 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
             match entered {
                 Ok(()) => emptied.push((name, list(way.here())?.into_iter())),
                 // An empty directory goes even if it cannot be read.
-                Err(err) => remove_dir(way.here(), &name).map_err(|_| err)?,
+                Err(err) => remove_dir(way.here(), &name)
+                    .map_err(|_| err)
+                    .or_else(&mut left)?,
             }
         }
         let Some((_, names)) = emptied.last_mut() else {
@@ -211,7 +225,7 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
                     Ok(Some(())) => {}
                     Ok(None) => next = Some(name),
                     Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                    Err(err) => return Err(err),
+                    Err(err) => left(err)?,
                 }
             }
             None => {
@@ -220,13 +234,15 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
                     let remove = || remove_dir(way.here(), &name);
                     // What it was begun from is not ours to open.
                     let may = || way.depth() > 0 && open(way.here());
-                    remove().or_else(|err| {
-                        if is_denied(&err) && may() {
-                            remove()
-                        } else {
-                            Err(err)
-                        }
-                    })?;
+                    remove()
+                        .or_else(|err| {
+                            if is_denied(&err) && may() {
+                                remove()
+                            } else {
+                                Err(err)
+                            }
+                        })
+                        .or_else(&mut left)?;
                 }
             }
         }

@@ -73,6 +73,23 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Trees that can be neither used nor removed are too many.
+    #[error(
+        "{count} trees in {path} can be neither used again nor removed, so no other is made; of the last one: {source}"
+    )]
+    #[diagnostic(help(
+        "as root, type: {command}; and let what runs as another user write to what is in `shared` only"
+    ))]
+    Stuck {
+        /// The directory that they are in.
+        path: String,
+        /// How many.
+        count: usize,
+        /// Why the last one cannot be removed.
+        source: Box<Self>,
+        /// What removes them.
+        command: String,
+    },
     /// A tree more does not fit.
     #[error(
         "the disk that {path} is on has space for {left}, and another release takes about {needed}, as the live one does; nothing was written"
@@ -169,6 +186,7 @@ impl Blame for Error {
             | Self::InTheWay { .. }
             | Self::TooMany { .. }
             | Self::Exchange { .. }
+            | Self::Stuck { .. }
             | Self::NoDirectory { .. }
             | Self::None => Kind::Path,
         }

@@ -215,6 +215,7 @@ impl<'a> Yard<'a> {
         let id = self.name(self.ground()?, commit);
         make(&self.git_dir.join(FILES))?;
         if spare.is_none() {
+            self.clear_stuck()?;
             self.check_room()?;
         }
         self.of_spare = None;
