@@ -49,6 +49,8 @@ struct Making {
     /// Tracked paths that are not as the commit has them, and stay so.
     leave: Vec<BString>,
     clean: Clean,
+    /// It is a release that is looked at, in which nothing is deleted.
+    keeps_rest: bool,
     /// What the files take, in bytes, once they are there.
     bytes: u64,
 }
@@ -158,6 +160,7 @@ impl<'a> Stage<'a> {
             apart: Some(Apart {
                 dir: making.tree.as_fd(),
                 leave: &making.leave,
+                keeps_rest: making.keeps_rest,
             }),
             ..options
         }
@@ -232,6 +235,7 @@ impl<'a> Stage<'a> {
             return Ok(());
         };
         let mut making = release.making(id.clone(), Clean::Nothing)?;
+        making.keeps_rest = true;
         making.leave.extend(leave);
         making.leave.sort();
         release.making = Some(making);
@@ -299,6 +303,7 @@ impl Release<'_> {
             tree: self.yard.open(&id)?,
             leave: self.yard.shared(),
             clean,
+            keeps_rest: false,
             bytes: 0,
             id: Some(id),
         })
@@ -315,6 +320,7 @@ impl Release<'_> {
             tree: tree.map_err(failed)?,
             leave: self.yard.shared(),
             clean: Clean::Nothing,
+            keeps_rest: false,
             bytes: 0,
         })
     }

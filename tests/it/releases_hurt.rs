@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     source::{Source, file},
-    world::{Ended, World},
+    world::{Ended, World, have},
 };
 
 /// A user with no name, whom root becomes.
@@ -304,4 +304,34 @@ fn trees_that_are_stuck_are_few() {
     hurt.push();
     let ended = hurt.run(&["once", "site"]);
     assert!(ended.err.contains("(as root, type: rm -rf "), "{ended:?}");
+}
+
+/// A hook stages what it makes: that is still nothing that anyone tracks.
+#[test]
+fn what_a_build_has_staged_stays() {
+    if !have("git") {
+        return;
+    }
+    let mut hurt = Hurt::new("keep: 2");
+    hurt.let_hook(
+        "build",
+        "export HOME=/nonexistent; mkdir dist; cp n dist/n; git add -A",
+    );
+    for _ in 0..3 {
+        hurt.deploy();
+    }
+    let file = |path: &str| fs::read_to_string(hurt.world.path("site/current").join(path)).unwrap();
+    assert_eq!(file("dist/n"), "3");
+    fs::write(hurt.release(1).join("d/n"), "changed").unwrap();
+    let ended = hurt.run(&["once", "--rollback", "site"]);
+    assert_eq!((ended.exit, hurt.live()), (0, "2".into()), "{ended:?}");
+    assert!(ended.err.contains("mended: d/n\n"), "{ended:?}");
+    assert_eq!((file("dist/n"), file("d/n")), ("2".into(), "2".into()));
+    // Nor is it in a release that is made of that tree.
+    hurt.let_hook("build", "");
+    for _ in 0..4 {
+        hurt.deploy();
+        let dist = hurt.world.path("site/current/dist");
+        assert!(!dist.exists());
+    }
 }
