@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     source::{Source, file},
-    world::{Ended, World, have},
+    world::{Ended, World, have, machine},
 };
 
 /// A user with no name, whom root becomes.
@@ -334,4 +334,88 @@ fn what_a_build_has_staged_stays() {
         let dist = hurt.world.path("site/current/dist");
         assert!(!dist.exists());
     }
+}
+
+/// In a lower layer of overlayfs no directory can be renamed: then no release is made of the spare, whether or not that was begun.
+#[test]
+fn a_spare_that_cannot_be_renamed() {
+    if !have("strace") {
+        return;
+    }
+    let mut hurt = Hurt::new("keep: 1");
+    for _ in 0..3 {
+        hurt.deploy();
+    }
+    let traced = |hurt: &Hurt, args: &[&str], inject: &str| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e"]);
+        command.arg(format!("inject=renameat2:{inject}"));
+        let run = hurt.world.command(args);
+        command.arg(run.get_program()).args(run.get_args());
+        command.current_dir(hurt.world.path(""));
+        Ended::from(command.output().unwrap())
+    };
+    // The repository is this user's then, as the release is.
+    if rustix::process::geteuid().is_root() {
+        let status = Command::new("chown")
+            .args(["-R", "root"])
+            .arg(hurt.world.path("site"))
+            .status();
+        assert!(status.unwrap().success());
+    }
+    hurt.push();
+    let ended = traced(&hurt, &["once", "site"], "error=EXDEV");
+    if !machine::may_trace(&ended.err) {
+        return;
+    }
+    assert_eq!((ended.exit, hurt.live()), (0, "4".into()), "{ended:?}");
+    assert!(ended.err.contains("another tree is made instead"), "{ended:?}");
+    let again = |hurt: &mut Hurt| {
+        hurt.push();
+        let ended = hurt.world.run(["once", "site"]);
+        assert_eq!(
+            (ended.exit, hurt.live()),
+            (0, hurt.number.to_string()),
+            "{ended:?}"
+        );
+    };
+    again(&mut hurt);
+    // It was about to be renamed when the run was killed.
+    hurt.push();
+    traced(&hurt, &["once", "site"], "signal=SIGKILL:error=EXDEV");
+    assert_eq!(hurt.live(), "5");
+    let ended = traced(&hurt, &["once", "--rollback", "site"], "error=EXDEV");
+    assert_eq!((ended.exit, hurt.live()), (0, "4".into()), "{ended:?}");
+    let ended = traced(&hurt, &["once", "site"], "error=EXDEV");
+    assert_eq!((ended.exit, hurt.live()), (0, "6".into()), "{ended:?}");
+    again(&mut hurt);
+    assert!(hurt.releases().len() <= 4, "{:?}", hurt.releases());
+}
+
+/// What cannot change places, as it is on two file systems, is said by `check`, too.
+#[test]
+fn releases_on_another_file_system() {
+    let world = World::sourced();
+    let config = |live: &str| {
+        world.config(&format!("releases: (live: {live}(\"current\")), hooks: []"));
+    };
+    config("Exchange");
+    fs::create_dir(world.path("site")).unwrap();
+    let Some(_disk) = machine::Disk::mount(&world.path("site/releases"), 4096) else {
+        return;
+    };
+    let ended = world.run(["check"]);
+    assert_ne!(ended.exit, 0, "{ended:?}");
+    let all = format!("{}{}", ended.out, ended.err);
+    assert!(all.contains("cannot be moved to "), "{ended:?}");
+    let ended = world.run(["once", "site"]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(
+        last(&ended).contains("write live: Symlink(\"current\")"),
+        "{ended:?}"
+    );
+    config("Symlink");
+    let ended = world.run(["check"]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.deploy();
 }

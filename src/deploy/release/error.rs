@@ -8,7 +8,10 @@ use std::{
 use bytesize::ByteSize;
 
 use crate::{
-    base::fault::{Blame, Kind, kind_of_io},
+    base::{
+        fault::{Blame, Kind, kind_of_io},
+        words::typed,
+    },
     git::refs,
 };
 
@@ -70,6 +73,21 @@ pub enum Error {
         path: String,
         /// Its name.
         name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Names of two file systems cannot be exchanged, or one be renamed to the other.
+    #[error("{path} cannot change places with a directory in {releases}: {source}; nothing has changed")]
+    #[diagnostic(help("{}", help_apart(path, name, *is_live)))]
+    Apart {
+        /// What was to be exchanged.
+        path: String,
+        /// Its name.
+        name: String,
+        /// The directory that releases are in.
+        releases: String,
+        /// Whether something is live there.
+        is_live: bool,
         /// Why.
         source: io::Error,
     },
@@ -164,6 +182,17 @@ pub enum Error {
     },
 }
 
+/// What to do about directories that are not on one file system: or one is in a lower layer of overlayfs, which cannot rename it.
+fn help_apart(path: &str, name: &str, is_live: bool) -> String {
+    let away = typed(["mv".into(), path.into(), format!("{path}.before")]);
+    let other = match is_live {
+        // A copy is in the upper layer, and so is a new release.
+        true => format!("if that is a layer of an overlay, move it away, type: {away}; then trigger again"),
+        false => format!("write live: Symlink({name:?}) into `releases`"),
+    };
+    format!("mount nothing below `path`, so that both are on one file system; or {other}")
+}
+
 impl Error {
     /// The system refused to do that on `path`.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
@@ -187,6 +216,7 @@ impl Blame for Error {
             | Self::TooMany { .. }
             | Self::Exchange { .. }
             | Self::Stuck { .. }
+            | Self::Apart { .. }
             | Self::NoDirectory { .. }
             | Self::None => Kind::Path,
         }

@@ -254,11 +254,17 @@ impl<'a> Yard<'a> {
         }
         let old = self.built(spare);
         built::remove(&old).map_err(Error::io("remove", &old))?;
-        match self.ground()?.rename(spare.as_str().as_bytes(), &id)? {
-            true => self.ground()?.open_up(&id),
-            false => Err(Error::InTheWay {
+        match self.ground()?.rename(spare.as_str().as_bytes(), &id) {
+            Ok(true) => self.ground()?.open_up(&id),
+            Ok(false) => Err(Error::InTheWay {
                 path: self.path(&id).display().to_string(),
             }),
+            // That may be so for ever, as it is of a directory in a lower layer of overlayfs.
+            Err(err) => {
+                self.keeps_name(&id, spare.clone());
+                self.of_spare = Some(spare.clone());
+                Err(err)
+            }
         }
     }
 
