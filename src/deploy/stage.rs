@@ -127,6 +127,14 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Remove the tree that the next one is to be made of, for the room that it takes. Says whether there was one.
+    pub fn give_up_spare(&mut self) -> bool {
+        match self {
+            Self::InPlace { .. } => false,
+            Self::Release(release) => release.yard.give_up_spare(),
+        }
+    }
+
     /// The directory that the files are written to.
     pub fn root(&self) -> Option<&AbsPath> {
         match self {

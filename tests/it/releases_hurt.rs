@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    source::{Source, file},
+    source::{Entry, Source, file},
     world::{Ended, World, have, machine},
 };
 
@@ -418,4 +418,124 @@ fn releases_on_another_file_system() {
     let ended = world.run(["check"]);
     assert_eq!(ended.exit, 0, "{ended:?}");
     world.deploy();
+}
+
+/// A sick release fills the disk: the spare gives way to what the way back writes, by itself and by hand.
+#[test]
+fn a_full_disk_does_not_stop_the_way_back() {
+    for live in ["Symlink", "Exchange"] {
+        let world = World::new();
+        let mut source = world.source();
+        let Some(disk) = machine::Disk::mount(&world.path("disk"), 8 * 1024) else {
+            return;
+        };
+        let fill = world.path("disk/fill");
+        let act = world.path("act");
+        let hook = world.script(
+            "live.sh",
+            &format!("PATH=/usr/bin:/bin; [ ! -e sick ] || {{ . {act:?}; exit 1; }}"),
+        );
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\", fsync: false,
+              releases: (keep: 2, live: {live}(\"current\")), hooks: [Exec(run: [{hook:?}])]),"
+        ));
+        let mut random = vec![0; 200_000];
+        fastrand::Rng::with_seed(1).fill(&mut random);
+        let mut commit = |n: usize, is_sick: bool| {
+            let text = n.to_string();
+            let mut files = vec![("big", Entry::File(random.clone())), ("n", file(&text))];
+            files.extend(is_sick.then(|| ("sick", file(""))));
+            source.commit(files);
+        };
+        let number = || fs::read_to_string(world.path("disk/site/current/n")).unwrap();
+        let mut n = 0;
+        for (acts, args) in [
+            (":", ["once", "site"]),
+            // Another one finds what that has left.
+            ("kill -9 $PPID", ["once", "site"]),
+        ] {
+            for _ in 0..5 {
+                n += 1;
+                commit(n, false);
+                world.deploy();
+            }
+            let fills = format!("cat /dev/zero > {fill:?} 2>/dev/null; {acts}");
+            world.write("act", &fills);
+            commit(n + 1, true);
+            let mut ended = world.run(args);
+            if acts != ":" {
+                assert_ne!(ended.exit, 7, "{ended:?}");
+                world.write("act", "");
+                ended = world.run(args);
+            }
+            assert_eq!((ended.exit, number()), (7, n.to_string()), "{live}: {ended:?}");
+            assert!(
+                ended.err.contains("the spare release was removed"),
+                "{live}: {ended:?}"
+            );
+            let ended = world.run(["once", "site"]);
+            assert!(last(&ended).starts_with("error site held: "), "{live}: {ended:?}");
+            fs::remove_file(&fill).unwrap();
+            n += 1;
+        }
+        for _ in 0..5 {
+            n += 1;
+            commit(n, false);
+            world.deploy();
+        }
+        let ballast = disk.fill(0);
+        let ended = world.run(["once", "--rollback", "site"]);
+        assert_eq!(
+            (ended.exit, number()),
+            (0, (n - 1).to_string()),
+            "{live}: {ended:?}"
+        );
+        drop(ballast);
+        n += 1;
+        commit(n, false);
+        world.deploy();
+    }
+}
+
+/// The digits of two commits name none of them, and no number in the record is too large to be counted on.
+#[test]
+fn what_is_not_clear_is_not_guessed() {
+    let world = World::new();
+    let mut source = world.source();
+    world.config("releases: (keep: 9)");
+    // Of some hundred commits, two begin with the same four digits.
+    let (mut n, mut seen) = (0, std::collections::BTreeMap::new());
+    let twins = loop {
+        n += 1;
+        let commit = source.commit([("n", file(&n.to_string()))]);
+        if let Some(twin) = seen.insert(commit.to_string()[..4].to_owned(), commit) {
+            break [twin, commit];
+        }
+        assert!(n < 5000);
+    };
+    for twin in &twins {
+        source.point("refs/heads/main", *twin);
+        world.deploy();
+    }
+    source.commit([("n", file("last"))]);
+    world.deploy();
+    let twins = twins.map(|twin| twin.to_string());
+    let ended = world.run(["once", "--rollback", "site", &twins[0][..4]]);
+    assert_eq!(ended.exit, 1, "{ended:?}");
+    assert!(last(&ended).contains("several commits begin with "), "{ended:?}");
+    assert!(twins.iter().all(|twin| last(&ended).contains(twin)), "{ended:?}");
+    let ended = world.run(["once", "--rollback", "site", &twins[0]]);
+    assert_eq!(ended.exit, 0, "{ended:?}");
+    let record = world.path("site/repo.git/gitsocket/releases.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let at = text.find("\"turn\":").unwrap();
+    let end = at + text[at..].find(',').unwrap();
+    let large = format!("{}\"turn\":{}{}", &text[..at], u64::MAX, &text[end..]);
+    fs::write(&record, large).unwrap();
+    source.commit([("n", file("more"))]);
+    let ended = world.deploy();
+    assert!(
+        ended.err.contains("what was remembered of releases is damaged"),
+        "{ended:?}"
+    );
 }

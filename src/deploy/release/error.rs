@@ -39,7 +39,7 @@ pub enum Error {
         what: &'static str,
     },
     /// Something has the name of a tree that is to get it back.
-    #[error("{path} is in the way of a release that a run was killed while it renamed; nothing was touched")]
+    #[error("{path} is in the way of a release that is to have that name again; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
     InTheWay {
         /// Its path.

@@ -7,7 +7,7 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, NO_MARK, UnderWay, build, update_options};
+use super::{Error, NO_MARK, UnderWay, back::Refused, build, room::with_room, update_options};
 use crate::{
     base::{
         event::Named,
@@ -41,11 +41,16 @@ pub(super) fn find(
 ) -> Result<Option<ObjectId>, Error> {
     let mut damaged = Vec::new();
     for (id, commit) in candidates(stage, wanted)? {
-        let why = match verify(repo, (under_way, stage), &id, commit) {
+        let verified = with_room((under_way, stage), |stage| {
+            verify(repo, (under_way, stage), &id, commit)
+        });
+        let why = match verified {
             Ok(None) => return Ok(Some(commit)),
             Ok(Some(why)) => why,
             // What cannot be read or written here may be no trouble in the next one.
-            Err(err) if matches!(err.kind(), Kind::Path | Kind::Repository) => Failure::of(&err).message,
+            Err(err) if matches!(err.kind(), Kind::Path | Kind::Repository | Kind::Resources) => {
+                Failure::of(&err).message
+            }
             Err(err) => return Err(err),
         };
         let why = format!("{id}: {why}");
@@ -109,11 +114,18 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
     let mut others = trees::listed(yard.record(), live, yard.keep());
     others.retain(|tree| Some(&tree.id) != live);
     others.sort_by_key(|tree| !tree.is_good);
-    let is_wanted = |tree: &&&Tree| {
-        let begins = wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
-        tree.id.as_str() == wanted || begins
-    };
-    if let Some(found) = others.iter().find(is_wanted).and_then(|tree| of(tree)) {
+    let named = |tree: &&&Tree| tree.id.as_str() == wanted;
+    let begins = |tree: &&&Tree| wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
+    let mut commits: Vec<&str> = others.iter().filter(begins).map(|tree| &*tree.commit).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let found = others.iter().find(named);
+    if let (None, [_, _, ..]) = (found, commits.as_slice()) {
+        let (to, which) = (wanted.into(), commits.join(", "));
+        return Err(Refused::Ambiguous { to, which }.into());
+    }
+    let found = found.or_else(|| others.iter().find(begins));
+    if let Some(found) = found.and_then(|tree| of(tree)) {
         return Ok(vec![found]);
     }
     let there = match others.is_empty() {

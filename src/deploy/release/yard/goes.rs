@@ -1,5 +1,7 @@
 //! Trees go: those that are too many, and those that cannot be brought to a commit.
 
+use std::fs;
+
 use super::{
     super::{DIR, Error, id::Id, trees::Sorted},
     Yard,
@@ -50,6 +52,17 @@ impl Yard<'_> {
         }
         let said = |(id, err)| format!("{err} (as root, type: {})", self.command([id]));
         Ok(stays.into_iter().map(said).collect())
+    }
+
+    /// Remove the spare tree, and those that are too many, for the room that they take. Says whether any was.
+    pub fn give_up_spare(&mut self) -> bool {
+        let Sorted { spare, surplus, .. } = self.sorted();
+        let ids: Vec<Id> = spare.into_iter().chain(surplus).collect();
+        for id in &ids {
+            // The record is written before a tree goes; there has to be room for that.
+            fs::remove_file(self.index(id)).ok();
+        }
+        self.remove(&ids).is_ok_and(|left| left.len() < ids.len())
     }
 
     /// Remove the trees `ids`. Gives those of which something is left, and why.
