@@ -127,6 +127,14 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
+/// The same in a tree that is ours alone: if its owner may not read it, it is opened for that.
+pub fn open_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    match open_dir(dir, name) {
+        Err(err) if is_denied(&err) && reach(dir, name, open_for_owner) => open_dir(dir, name),
+        opened => opened,
+    }
+}
+
 /// Remove what is at `path`, with all that is in it, whatever somebody has put there. That nothing is there is an error.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -146,16 +154,25 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 
 /// Remove the directory `name` and all in it. That it is gone already is no error.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    remove_by(dir, name, |_| false)
+    remove_by(dir, name, |_| false, Err)
 }
 
-/// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that.
+/// The same, for a tree that is ours alone: a directory in it that its owner may not write to is opened for that. What cannot be
+/// removed does not keep the rest; the first of it is the error.
 pub fn remove_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    remove_by(dir, name, |dir| {
-        let by_path = || rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU);
-        // What is opened as a path alone is changed by a path alone.
-        rustix::fs::fchmod(dir, Mode::RWXU).or_else(|_| by_path()).is_ok()
-    })
+    let mut first = None;
+    remove_by(dir, name, open_for_owner, |err| {
+        first.get_or_insert(err);
+        Ok(())
+    })?;
+    first.map_or(Ok(()), Err)
+}
+
+/// Let its owner do everything in `dir`. Says whether that is so.
+fn open_for_owner(dir: BorrowedFd<'_>) -> bool {
+    let by_path = || rustix::fs::chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU);
+    // What is opened as a path alone is changed by a path alone.
+    rustix::fs::fchmod(dir, Mode::RWXU).or_else(|_| by_path()).is_ok()
 }
 
 /// Open the directory `name` for `open` to do something about it.
@@ -165,8 +182,14 @@ fn reach(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool
     fd.is_ok_and(|fd| open(fd.as_fd()))
 }
 
-/// Where something is not permitted in a directory, it is tried once more if `open` has done something about that.
-fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<()> {
+/// Where something is not permitted in a directory, it is tried once more if `open` has done something about that. What cannot be
+/// removed is `left`, which says whether that is the end.
+fn remove_by(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    open: impl Fn(BorrowedFd<'_>) -> bool,
+    mut left: impl FnMut(io::Error) -> io::Result<()>,
+) -> io::Result<()> {
     let mut way = Descent::new(dir);
     // The directories that are being emptied, and what has not been looked at in each.
     let mut emptied = Vec::new();
@@ -180,7 +203,9 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
             match entered {
                 Ok(()) => emptied.push((name, list(way.here())?.into_iter())),
                 // An empty directory goes even if it cannot be read.
-                Err(err) => remove_dir(way.here(), &name).map_err(|_| err)?,
+                Err(err) => remove_dir(way.here(), &name)
+                    .map_err(|_| err)
+                    .or_else(&mut left)?,
             }
         }
         let Some((_, names)) = emptied.last_mut() else {
@@ -200,7 +225,7 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
                     Ok(Some(())) => {}
                     Ok(None) => next = Some(name),
                     Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                    Err(err) => return Err(err),
+                    Err(err) => left(err)?,
                 }
             }
             None => {
@@ -209,13 +234,15 @@ fn remove_by(dir: BorrowedFd<'_>, name: &[u8], open: impl Fn(BorrowedFd<'_>) -> 
                     let remove = || remove_dir(way.here(), &name);
                     // What it was begun from is not ours to open.
                     let may = || way.depth() > 0 && open(way.here());
-                    remove().or_else(|err| {
-                        if is_denied(&err) && may() {
-                            remove()
-                        } else {
-                            Err(err)
-                        }
-                    })?;
+                    remove()
+                        .or_else(|err| {
+                            if is_denied(&err) && may() {
+                                remove()
+                            } else {
+                                Err(err)
+                            }
+                        })
+                        .or_else(&mut left)?;
                 }
             }
         }

@@ -16,6 +16,7 @@ mod marks;
 mod older;
 mod owner;
 mod retry;
+mod room;
 mod under_way;
 mod whole;
 
@@ -241,6 +242,7 @@ fn deploy_locked(
 ) -> Result<(), Error> {
     context.watch.enter(Step::Fetch)?;
     let place = place::inspect(target)?;
+    let under_way = UnderWay::new(&target.site.git_dir(), target, context);
     if let Place::Worktree(git_dir) = &place {
         context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
@@ -249,10 +251,9 @@ fn deploy_locked(
             place::sweep(git_dir)?;
         }
         if let Some(left) = &left {
-            under_way::pass_on(git_dir, target, left)?;
+            room::at_first(&under_way, || under_way::pass_on(git_dir, target, left))?;
         }
     }
-    let under_way = UnderWay::new(&target.site.git_dir(), target, context);
     let ended = match (place, &context.task) {
         (Place::Worktree(_), Task::Rollback { to }) => back::by_hand(&under_way, to.as_ref(), reached),
         (Place::Empty, Task::Rollback { .. }) => Err(back::not_deployed(target).into()),

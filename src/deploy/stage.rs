@@ -49,6 +49,8 @@ struct Making {
     /// Tracked paths that are not as the commit has them, and stay so.
     leave: Vec<BString>,
     clean: Clean,
+    /// It is a release that is looked at, in which nothing is deleted.
+    keeps_rest: bool,
     /// What the files take, in bytes, once they are there.
     bytes: u64,
 }
@@ -116,12 +118,20 @@ impl<'a> Stage<'a> {
 
     /// The tree that was begun cannot be brought to its commit. Says whether another one may do.
     pub fn is_stuck(&mut self) -> Result<bool, Error> {
-        let Self::Release(release) = self else {
-            return Ok(false);
-        };
-        match &release.making {
-            Some(Making { id: Some(id), .. }) => release.yard.is_stuck(id),
-            _ => Ok(false),
+        match self {
+            Self::InPlace { .. } => Ok(false),
+            Self::Release(release) => {
+                release.making = None;
+                release.yard.is_stuck()
+            }
+        }
+    }
+
+    /// Remove the tree that the next one is to be made of, for the room that it takes. Says whether there was one.
+    pub fn give_up_spare(&mut self) -> bool {
+        match self {
+            Self::InPlace { .. } => false,
+            Self::Release(release) => release.yard.give_up_spare(),
         }
     }
 
@@ -158,6 +168,7 @@ impl<'a> Stage<'a> {
             apart: Some(Apart {
                 dir: making.tree.as_fd(),
                 leave: &making.leave,
+                keeps_rest: making.keeps_rest,
             }),
             ..options
         }
@@ -232,6 +243,7 @@ impl<'a> Stage<'a> {
             return Ok(());
         };
         let mut making = release.making(id.clone(), Clean::Nothing)?;
+        making.keeps_rest = true;
         making.leave.extend(leave);
         making.leave.sort();
         release.making = Some(making);
@@ -248,6 +260,14 @@ impl<'a> Stage<'a> {
     /// The release that is live; none in place.
     pub fn live_release(&self) -> Option<&Tree> {
         self.yard()?.live()
+    }
+
+    /// Whether there is a release of `commit` that may be live again.
+    pub fn has_release(&self, commit: ObjectId) -> bool {
+        let hex = commit.to_string();
+        let is_it = |tree: &Tree| tree.is_whole && tree.turn > 0 && tree.commit == hex;
+        self.yard()
+            .is_some_and(|yard| yard.record().trees.iter().any(is_it))
     }
 
     /// Let the release `id`, which was live before, be live again: what is live is taken back.
@@ -299,6 +319,7 @@ impl Release<'_> {
             tree: self.yard.open(&id)?,
             leave: self.yard.shared(),
             clean,
+            keeps_rest: false,
             bytes: 0,
             id: Some(id),
         })
@@ -315,6 +336,7 @@ impl Release<'_> {
             tree: tree.map_err(failed)?,
             leave: self.yard.shared(),
             clean: Clean::Nothing,
+            keeps_rest: false,
             bytes: 0,
         })
     }

@@ -1,5 +1,5 @@
 //! What a run of a trigger needs of this machine, tried before there is a run: nothing is locked or sent, and nothing
-//! written but two directories for a moment, where directories are to be exchanged.
+//! written but some directories for a moment, where directories are to be exchanged.
 
 use std::{
     env,
@@ -8,7 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{hook, neighbours::Neighbours, place, release::exchange};
+use super::{
+    hook,
+    neighbours::Neighbours,
+    place,
+    release::{self, exchange},
+};
 use crate::{
     base::{
         access,
@@ -61,6 +66,23 @@ enum Error {
     Exchange {
         /// Where it was tried.
         path: PathBuf,
+        /// The name of what is live.
+        live: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Releases are on another one.
+    #[error(
+        "a directory in {path} cannot be moved to {releases}, as live: Exchange({live:?}) wants it: {source}"
+    )]
+    #[diagnostic(help(
+        "mount nothing there, so that both are on one file system; or write live: Symlink({live:?})"
+    ))]
+    Apart {
+        /// Where it was tried.
+        path: PathBuf,
+        /// And to where.
+        releases: PathBuf,
         /// The name of what is live.
         live: String,
         /// Why.
@@ -151,6 +173,12 @@ fn exchanged(site: &Site) -> Result<(), Error> {
     let own = format!(".gitsocket-check-{}", RunId::new());
     exchange::tried(path, &own).map_err(|source| Error::Exchange {
         path: path.into(),
+        live: live.clone(),
+        source,
+    })?;
+    exchange::moves(path, release::DIR, &own).map_err(|source| Error::Apart {
+        path: path.into(),
+        releases: path.join(release::DIR),
         live: live.clone(),
         source,
     })

@@ -193,7 +193,10 @@ fn update_from(
 ) -> Result<Outcome, Error> {
     let root = options.root.as_path();
     let (mut known, old) = known(repo, options);
-    let plan = plan::tree(repo, commit, &old)?;
+    let mut plan = plan::tree(repo, commit, &old)?;
+    if options.apart.is_some_and(|apart| apart.keeps_rest) {
+        plan.delete.clear();
+    }
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
     let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;

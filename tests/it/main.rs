@@ -50,6 +50,7 @@ mod planted;
 mod processes;
 mod project;
 mod releases;
+mod releases_hurt;
 mod releases_model;
 mod remotes;
 mod rollback;

@@ -8,7 +8,10 @@ use std::{
 use bytesize::ByteSize;
 
 use crate::{
-    base::fault::{Blame, Kind, kind_of_io},
+    base::{
+        fault::{Blame, Kind, kind_of_io},
+        words::typed,
+    },
     git::refs,
 };
 
@@ -36,7 +39,7 @@ pub enum Error {
         what: &'static str,
     },
     /// Something has the name of a tree that is to get it back.
-    #[error("{path} is in the way of a release that a run was killed while it renamed; nothing was touched")]
+    #[error("{path} is in the way of a release that is to have that name again; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
     InTheWay {
         /// Its path.
@@ -72,6 +75,38 @@ pub enum Error {
         name: String,
         /// Why.
         source: io::Error,
+    },
+    /// Names of two file systems cannot be exchanged, or one be renamed to the other.
+    #[error("{path} cannot change places with a directory in {releases}: {source}; nothing has changed")]
+    #[diagnostic(help("{}", help_apart(path, name, *is_live)))]
+    Apart {
+        /// What was to be exchanged.
+        path: String,
+        /// Its name.
+        name: String,
+        /// The directory that releases are in.
+        releases: String,
+        /// Whether something is live there.
+        is_live: bool,
+        /// Why.
+        source: io::Error,
+    },
+    /// Trees that can be neither used nor removed are too many.
+    #[error(
+        "{count} trees in {path} can be neither used again nor removed, so no other is made; of the last one: {source}"
+    )]
+    #[diagnostic(help(
+        "as root, type: {command}; and let what runs as another user write to what is in `shared` only"
+    ))]
+    Stuck {
+        /// The directory that they are in.
+        path: String,
+        /// How many.
+        count: usize,
+        /// Why the last one cannot be removed.
+        source: Box<Self>,
+        /// What removes them.
+        command: String,
     },
     /// A tree more does not fit.
     #[error(
@@ -121,7 +156,9 @@ pub enum Error {
     },
     /// No release can be gone back to: all are damaged.
     #[error("no older release is as it was when it was live: {what}")]
-    #[diagnostic(help("push a commit that mends it: a new release is made of that"))]
+    #[diagnostic(help(
+        "put right what is named here; or push another commit: a new release is made of that"
+    ))]
     Damaged {
         /// Which, and why.
         what: String,
@@ -143,6 +180,17 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// What to do about directories that are not on one file system: or one is in a lower layer of overlayfs, which cannot rename it.
+fn help_apart(path: &str, name: &str, is_live: bool) -> String {
+    let away = typed(["mv".into(), path.into(), format!("{path}.before")]);
+    let other = match is_live {
+        // A copy is in the upper layer, and so is a new release.
+        true => format!("if that is a layer of an overlay, move it away, type: {away}; then trigger again"),
+        false => format!("write live: Symlink({name:?}) into `releases`"),
+    };
+    format!("mount nothing below `path`, so that both are on one file system; or {other}")
 }
 
 impl Error {
@@ -167,6 +215,8 @@ impl Blame for Error {
             | Self::InTheWay { .. }
             | Self::TooMany { .. }
             | Self::Exchange { .. }
+            | Self::Stuck { .. }
+            | Self::Apart { .. }
             | Self::NoDirectory { .. }
             | Self::None => Kind::Path,
         }

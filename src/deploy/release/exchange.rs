@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -16,23 +16,48 @@ use crate::base::descent;
 /// Exchange two new directories in `path`, in one called `own`; nothing is tried where `path` is not there yet, or belongs to
 /// another user. What a killed process has left of that name goes.
 pub fn tried(path: &Path, own: &str) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(dir) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
+    match own_dir(CWD, path)? {
+        Some(dir) => with_new(dir.as_fd(), own, || exchange(dir.as_fd(), own)),
+        None => Ok(()),
+    }
+}
+
+/// Move a new directory `own` from `path` into the directory `below` in it, which may be another file system's, and back.
+pub fn moves(path: &Path, below: &str, own: &str) -> io::Result<()> {
+    let Some(dir) = own_dir(CWD, path)? else {
         return Ok(());
     };
-    if rustix::fs::fstat(&dir)?.st_uid != rustix::process::geteuid().as_raw() {
+    let Some(below) = own_dir(dir.as_fd(), Path::new(below))? else {
         return Ok(());
-    }
-    clear(dir.as_fd(), own);
-    match rustix::fs::mkdirat(&dir, own, Mode::RWXU) {
+    };
+    with_new(dir.as_fd(), own, || {
+        rustix::fs::renameat(&dir, own, &below, own)?;
+        Ok(rustix::fs::renameat(&below, own, &dir, own)?)
+    })
+}
+
+/// Open the directory `path`, if it is there and ours.
+fn own_dir(at: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::openat(at, path, flags, Mode::empty()) else {
+        return Ok(None);
+    };
+    let is_ours = rustix::fs::fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
+    Ok(is_ours.then_some(dir))
+}
+
+/// Let `tried` have a new directory `own` in `dir`.
+fn with_new(dir: BorrowedFd<'_>, own: &str, tried: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    clear(dir, own);
+    match rustix::fs::mkdirat(dir, own, Mode::RWXU) {
         Ok(()) => {}
         // Whether it can be written is another question.
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOSPC | Errno::DQUOT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
-    let exchanged = exchange(dir.as_fd(), own);
-    clear(dir.as_fd(), own);
-    exchanged
+    let tried = tried();
+    clear(dir, own);
+    tried
 }
 
 /// Remove what was made in `dir` by the name `own`, if it is there; once more, if a disk refuses.
@@ -78,5 +103,10 @@ mod tests {
         tried(dir.path(), "own").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         tried(&dir.path().join("none"), "own").unwrap();
+        moves(dir.path(), "below", "own").unwrap();
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        moves(dir.path(), "below", "own").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(dir.path().join("below")).unwrap().count(), 0);
     }
 }

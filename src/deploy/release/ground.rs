@@ -213,6 +213,12 @@ impl Ground {
         opened.map_err(Error::io("open", &path))
     }
 
+    /// Let the tree `id`, which is to be another one, be opened by its owner at least.
+    pub fn open_up(&self, id: &Id) -> Result<(), Error> {
+        let opened = descent::open_own(self.dir.as_fd(), id.as_str().as_bytes());
+        opened.map(drop).map_err(Error::io("open", &self.at(id)))
+    }
+
     /// Make the tree `id`.
     pub fn begin(&self, id: &Id, umask: u32) -> Result<(), Error> {
         make_dir(self.dir.as_fd(), id.as_str().as_bytes(), umask).map_err(Error::io("make", &self.at(id)))
@@ -322,17 +328,27 @@ impl Ground {
 
     fn exchange(&self, (dir, name): (BorrowedFd<'_>, &[u8]), live: &str) -> Result<(), Error> {
         let exchanged = rustix::fs::renameat_with(dir, name, &self.root, live, RenameFlags::EXCHANGE);
-        exchanged.map_err(|errno| self.not_exchanged(live, errno.into()))
+        exchanged.map_err(|errno| self.not_exchanged((live, true), errno.into()))
     }
 
     /// Try whether directories can change places with `live`.
     pub fn try_exchange(&self, live: &str) -> Result<(), Error> {
-        exchange::tried(&self.path, &format!("{NEW}{live}")).map_err(|err| self.not_exchanged(live, err))
+        exchange::tried(&self.path, &format!("{NEW}{live}"))
+            .map_err(|err| self.not_exchanged((live, false), err))
     }
 
-    fn not_exchanged(&self, live: &str, source: io::Error) -> Error {
+    fn not_exchanged(&self, (live, is_live): (&str, bool), source: io::Error) -> Error {
         let path = self.path.join(live);
         let is = |errno: Errno| source.raw_os_error() == Some(errno.raw_os_error());
+        if is(Errno::XDEV) {
+            return Error::Apart {
+                path: path.display().to_string(),
+                name: live.into(),
+                releases: self.path.join(DIR).display().to_string(),
+                is_live,
+                source,
+            };
+        }
         match [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
             true => Error::Exchange {
                 path: path.display().to_string(),
@@ -346,8 +362,10 @@ impl Ground {
     /// Let the tree `id` be at `live`, where nothing is.
     pub fn appear(&self, id: &Id, live: &str) -> Result<(), Error> {
         let to = (self.root.as_fd(), live.as_bytes());
-        rename_new((self.dir.as_fd(), id.as_str().as_bytes()), to)
-            .map_err(|errno| Error::io("move a release to", &self.path.join(live))(errno.into()))
+        rename_new((self.dir.as_fd(), id.as_str().as_bytes()), to).map_err(|errno| match errno {
+            Errno::XDEV => self.not_exchanged((live, false), errno.into()),
+            errno => Error::io("move a release to", &self.path.join(live))(errno.into()),
+        })
     }
 
     /// A link to a release that was exchanged for it goes. It has the name `id` in `releases`.

@@ -23,6 +23,9 @@ const VERSION: u32 = 1;
 /// The longest file, in bytes: of 102 trees, which take some 300 bytes each, and twenty times as many.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// How often a tree may have become live, or been begun: more than can have happened, and far from what a number can hold.
+const MAX_COUNT: u64 = 1 << 48;
+
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,13 +108,20 @@ impl Record {
     pub fn read(git_dir: &Path) -> io::Result<(Self, bool)> {
         match bounded::read_own(git_dir, PARTS, MAX_BYTES) {
             Ok(text) => Ok(match serde_json::from_slice(&text) {
-                Ok(record) => (record, false),
-                Err(_) => (Self::default(), true),
+                Ok(record) if Self::can_count(&record) => (record, false),
+                _ => (Self::default(), true),
             }),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok((Self::default(), false)),
             Err(err) if err.kind() == io::ErrorKind::InvalidData => Ok((Self::default(), true)),
             Err(err) => Err(err),
         }
+    }
+
+    /// Whether one more is still a number.
+    fn can_count(&self) -> bool {
+        let counts = self.trees.iter().flat_map(|tree| [tree.turn, tree.made]);
+        let mut counts = counts.chain([self.turn, self.made]);
+        counts.all(|count| count < MAX_COUNT)
     }
 
     /// Write it; with `fsync`, so that a power cut does not take it.

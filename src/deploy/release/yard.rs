@@ -27,6 +27,7 @@ use crate::{
     config::{Live, Releases, Site},
 };
 
+mod goes;
 mod pins;
 mod settle;
 #[cfg(test)]
@@ -56,8 +57,8 @@ pub struct Yard<'a> {
     seen: Current,
     foreign: Vec<String>,
     elsewhere: Vec<String>,
-    /// The tree that was begun had been another one before.
-    is_of_spare: bool,
+    /// The tree that was begun last, if it had been another one before.
+    of_spare: Option<Id>,
 }
 
 impl<'a> Yard<'a> {
@@ -87,7 +88,7 @@ impl<'a> Yard<'a> {
             seen: Current::Nothing,
             foreign: Vec::new(),
             elsewhere: Vec::new(),
-            is_of_spare: false,
+            of_spare: None,
         };
         if let Some(ground) = ground {
             yard.look(&ground, dry_run)?;
@@ -207,58 +208,63 @@ impl<'a> Yard<'a> {
         shared::paths(self.releases)
     }
 
-    /// The tree `id` cannot be brought to a commit. Says whether another one may do.
-    pub fn is_stuck(&mut self, id: &Id) -> Result<bool, Error> {
-        match self.record.tree_mut(id) {
-            Some(tree) if self.is_of_spare => tree.is_stuck = true,
-            // It was made for this.
-            _ => return Ok(false),
-        }
-        self.write()?;
-        Ok(true)
-    }
-
-    /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that.
+    /// Begin a tree for `commit`, of the spare one if there is one; what is in it has to be brought to that. After an error,
+    /// [`is_stuck`](Self::is_stuck) says whether another one may do.
     pub fn begin(&mut self, commit: ObjectId) -> Result<Id, Error> {
         let Sorted { spare, .. } = self.sorted();
         let id = self.name(self.ground()?, commit);
         make(&self.git_dir.join(FILES))?;
         if spare.is_none() {
+            self.clear_stuck()?;
             self.check_room()?;
         }
-        self.is_of_spare = spare.is_some();
+        self.of_spare = None;
         self.record.made += 1;
-        let mut tree = Tree::new(id.clone(), commit.to_string(), self.record.made);
-        let Some(spare) = spare else {
-            self.record.trees.push(tree);
-            self.write()?;
-            self.ground()?.begin(&id, self.umask)?;
-            let dir = self.ground()?.find(&id)?;
-            if let Some(tree) = self.record.tree_mut(&id) {
-                tree.dir = dir;
+        let tree = Tree::new(id.clone(), commit.to_string(), self.record.made);
+        match spare {
+            Some(spare) => self.begin_of(&spare, tree)?,
+            None => {
+                self.record.trees.push(tree);
+                self.write()?;
+                self.ground()?.begin(&id, self.umask)?;
+                let dir = self.ground()?.find(&id)?;
+                if let Some(tree) = self.record.tree_mut(&id) {
+                    tree.dir = dir;
+                }
+                self.write()?;
             }
-            self.write()?;
-            return Ok(id);
-        };
-        if let Some(old) = self.record.tree_mut(&spare) {
+        }
+        Ok(id)
+    }
+
+    fn begin_of(&mut self, spare: &Id, mut tree: Tree) -> Result<(), Error> {
+        let id = tree.id.clone();
+        if let Some(old) = self.record.tree_mut(spare) {
             (tree.dir, tree.bytes) = (old.dir, old.bytes);
             *old = tree;
         }
+        self.of_spare = Some(id.clone());
         self.write()?;
         // Without its index, a tree is looked at whole.
-        match fs::rename(self.index(&spare), self.index(&id)) {
+        match fs::rename(self.index(spare), self.index(&id)) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("rename", &self.index(&spare))(err));
+                return Err(Error::io("rename", &self.index(spare))(err));
             }
             _ => {}
         }
-        let old = self.built(&spare);
+        let old = self.built(spare);
         built::remove(&old).map_err(Error::io("remove", &old))?;
-        match self.ground()?.rename(spare.as_str().as_bytes(), &id)? {
-            true => Ok(id),
-            false => Err(Error::InTheWay {
+        match self.ground()?.rename(spare.as_str().as_bytes(), &id) {
+            Ok(true) => self.ground()?.open_up(&id),
+            Ok(false) => Err(Error::InTheWay {
                 path: self.path(&id).display().to_string(),
             }),
+            // That may be so for ever, as it is of a directory in a lower layer of overlayfs.
+            Err(err) => {
+                self.keeps_name(&id, spare.clone());
+                self.of_spare = Some(spare.clone());
+                Err(err)
+            }
         }
     }
 
@@ -389,35 +395,6 @@ impl<'a> Yard<'a> {
 
     fn sorted(&self) -> Sorted {
         trees::sort(&self.record, self.live.as_ref(), self.keep())
-    }
-
-    /// Remove trees that are too many. What cannot be removed is named, and is tried again.
-    pub fn prune(&mut self, repo: &gix::Repository, has_switched: bool) -> Result<Vec<String>, Error> {
-        let Sorted { surplus, .. } = self.sorted();
-        let mut stays = Vec::new();
-        if !surplus.is_empty() {
-            for tree in self
-                .record
-                .trees
-                .iter_mut()
-                .filter(|tree| surplus.contains(&tree.id))
-            {
-                tree.is_whole = false;
-            }
-            self.write()?;
-            for id in &surplus {
-                match self.ground()?.remove(id) {
-                    Ok(()) => self.record.trees.retain(|tree| tree.id != *id),
-                    Err(err) => stays.push(err.to_string()),
-                }
-            }
-            self.write()?;
-            self.sweep();
-        }
-        if has_switched || !surplus.is_empty() {
-            self.unpin(repo)?;
-        }
-        Ok(stays)
     }
 }
 

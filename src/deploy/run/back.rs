@@ -11,7 +11,9 @@ use super::{
     adopt::Claim,
     build,
     older::{self, Wanted},
-    record, refs_options, run_hooks, update_options, writer,
+    record, refs_options,
+    room::with_room,
+    run_hooks, update_options, writer,
 };
 use crate::{
     base::{
@@ -77,7 +79,9 @@ pub(super) fn by_hand(
     let left = reached.old.unwrap_or(commit);
     if commit != left {
         let by_hand = (Why::ByHand, context.peer.to_string());
-        hold(&repo, under_way, (left, commit), by_hand)?;
+        with_room((under_way, &mut stage), |_| {
+            hold(&repo, under_way, (left, commit), by_hand.clone())
+        })?;
     }
     go(&repo, (under_way, &mut stage), (left, commit), reached)
 }
@@ -131,7 +135,9 @@ pub(super) fn after_failure(
         },
     };
     let Some(last) = last else { return err };
-    let held = hold(repo, under_way, (sick, last), (why, message.clone()));
+    let held = with_room((under_way, stage), |_| {
+        hold(repo, under_way, (sick, last), (why, message.clone()))
+    });
     let went = held.and_then(|()| go(repo, (under_way, stage), (sick, last), reached));
     ended(under_way, (last, err.kind(), message), went, reached)
 }
@@ -218,7 +224,9 @@ fn go(
             if let Tip::Branch(branch) = &tip {
                 under_way.moves(&[branch.as_str()])?;
             }
-            reached.has_switched |= older::restore(repo, (under_way, stage), commit)?;
+            reached.has_switched |= with_room((under_way, stage), |stage| {
+                older::restore(repo, (under_way, stage), commit)
+            })?;
             worktree::Outcome::default()
         }
     };

@@ -7,10 +7,11 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, NO_MARK, UnderWay, build, update_options};
+use super::{Error, NO_MARK, UnderWay, back::Refused, build, room::with_room, update_options};
 use crate::{
     base::{
         event::Named,
+        fault::{Blame as _, Failure, Kind},
         mutex,
         report::{Report, Reporter},
     },
@@ -40,15 +41,22 @@ pub(super) fn find(
 ) -> Result<Option<ObjectId>, Error> {
     let mut damaged = Vec::new();
     for (id, commit) in candidates(stage, wanted)? {
-        match verify(repo, (under_way, stage), &id, commit)? {
-            Ok(()) => return Ok(Some(commit)),
-            Err(why) => {
-                let why = format!("{id}: {why}");
-                let events = &under_way.context.events;
-                events.warn(format!("a release is damaged, and is passed over: {why}"));
-                damaged.push(why);
+        let verified = with_room((under_way, stage), |stage| {
+            verify(repo, (under_way, stage), &id, commit)
+        });
+        let why = match verified {
+            Ok(None) => return Ok(Some(commit)),
+            Ok(Some(why)) => why,
+            // What cannot be read or written here may be no trouble in the next one.
+            Err(err) if matches!(err.kind(), Kind::Path | Kind::Repository | Kind::Resources) => {
+                Failure::of(&err).message
             }
-        }
+            Err(err) => return Err(err),
+        };
+        let why = format!("{id}: {why}");
+        let events = &under_way.context.events;
+        events.warn(format!("a release is damaged, and is passed over: {why}"));
+        damaged.push(why);
     }
     match damaged.is_empty() {
         true => Ok(None),
@@ -106,11 +114,18 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
     let mut others = trees::listed(yard.record(), live, yard.keep());
     others.retain(|tree| Some(&tree.id) != live);
     others.sort_by_key(|tree| !tree.is_good);
-    let is_wanted = |tree: &&&Tree| {
-        let begins = wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
-        tree.id.as_str() == wanted || begins
-    };
-    if let Some(found) = others.iter().find(is_wanted).and_then(|tree| of(tree)) {
+    let named = |tree: &&&Tree| tree.id.as_str() == wanted;
+    let begins = |tree: &&&Tree| wanted.len() >= SHORTEST && tree.commit.starts_with(wanted);
+    let mut commits: Vec<&str> = others.iter().filter(begins).map(|tree| &*tree.commit).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let found = others.iter().find(named);
+    if let (None, [_, _, ..]) = (found, commits.as_slice()) {
+        let (to, which) = (wanted.into(), commits.join(", "));
+        return Err(Refused::Ambiguous { to, which }.into());
+    }
+    let found = found.or_else(|| others.iter().find(begins));
+    if let Some(found) = found.and_then(|tree| of(tree)) {
         return Ok(vec![found]);
     }
     let there = match others.is_empty() {
@@ -128,54 +143,32 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
 /// The shortest beginning of a commit's id that names it, in digits, as git has it.
 const SHORTEST: usize = 4;
 
-/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Why not, if it cannot be.
+/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Gives why not, if it cannot be.
 fn verify(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     id: &Id,
     commit: ObjectId,
-) -> Result<Result<(), String>, Error> {
+) -> Result<Option<String>, Error> {
     let Some(yard) = stage.yard() else {
-        return Ok(Ok(()));
+        return Ok(None);
     };
     let path = yard.built(id);
-    let known = match built::read(&path) {
-        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {
-            return Ok(Err(format!(
-                "what Build left in it is not known: {}: {err}",
-                path.display()
-            )));
-        }
-        known => known.map_err(release::Error::io("read", &path))?,
-    };
+    let known = built::read(&path).map_err(release::Error::io("read what Build left, in", &path))?;
     let tree = yard.open(id)?;
     let changed = worktree::changed(tree.as_fd(), &known);
     if let Some(file) = changed.map_err(release::Error::io("look through", &yard.path(id)))? {
-        return Ok(Err(format!("{} is not as Build left it", file.path)));
+        return Ok(Some(format!("{} is not as Build left it", file.path)));
     }
     stage.inspect(id, known.into_iter().map(|file| file.path))?;
     let context = under_way.context;
     let options = update_options(under_way, stage, NO_MARK);
-    let mended = match differing(repo, commit, &options) {
-        Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
-        mended => mended?,
-    };
+    let mended = differing(repo, commit, &options)?;
     if !mended.is_empty() && !context.dry_run {
-        match worktree::update(repo, commit, &options) {
-            Err(worktree::Error::Object { reason, .. }) => return Ok(Err(reason)),
-            updated => updated.map(drop)?,
-        }
+        worktree::update(repo, commit, &options)?;
     }
-    if !context.dry_run
-        && let Some(yard) = stage.yard()
-    {
-        for path in yard.link_shared(id, Other::Stays)? {
-            context.events.warn(format!(
-                "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what is \
-                 needed of that to {}, and deploy a newer commit)",
-                under_way.target.site.path.as_path().join(release::SHARED).join(path).display()
-            ));
-        }
+    if !context.dry_run {
+        share(under_way, stage, id);
     }
     if !mended.is_empty() {
         let mended = mended.line();
@@ -183,7 +176,29 @@ fn verify(
             .events
             .warn(format!("{id} has changed since it was live; mended: {mended}"));
     }
-    Ok(Ok(()))
+    Ok(None)
+}
+
+/// Let the release `id` share what was named since it was made. It has been live with the links that it has: whatever else is in the
+/// way of new ones, a sick release among them, does not stop the way back.
+fn share(under_way: &UnderWay<'_>, stage: &Stage<'_>, id: &Id) {
+    let Some(yard) = stage.yard() else { return };
+    let events = &under_way.context.events;
+    let shared = under_way.target.site.path.as_path().join(release::SHARED);
+    match yard.link_shared(id, Other::Stays) {
+        Ok(stayed) => {
+            for path in stayed {
+                events.warn(format!(
+                    "{path:?} is not shared in {id}: it holds something of its own there, which stays (to have it shared: move what \
+                     is needed of that to {}, and deploy a newer commit)",
+                    shared.join(path).display()
+                ));
+            }
+        }
+        Err(err) => events.warn(format!(
+            "{id} shares what it shared when it was made, as far as that is there; no more, since {err}"
+        )),
+    }
 }
 
 /// The files that an update would write.

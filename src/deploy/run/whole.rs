@@ -149,20 +149,20 @@ fn make(
         under_way.tell_foreign(stage);
     }
     let empty = repo.common_dir().join("hooks");
-    stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
-    let update = |stage: &Stage<'_>| {
+    let bring = |stage: &mut Stage<'_>| -> Result<worktree::Outcome, Error> {
+        stage.begin(fetched.commit, dry_run.then_some(empty.as_path()))?;
         let options = update_options(under_way, stage, NO_MARK);
-        worktree::update(repo, fetched.commit, &options)
+        Ok(worktree::update(repo, fetched.commit, &options)?)
     };
-    let updated = match update(stage) {
-        // A program may have left there what this user cannot remove.
-        Err(err) if err.kind() == Kind::Path && !dry_run && stage.is_stuck()? => {
-            let events = &under_way.context.events;
-            events.warn(format!("{err}; another tree is made, of nothing"));
-            stage.begin(fetched.commit, None)?;
-            update(stage)?
+    let updated = loop {
+        match bring(stage) {
+            // A program may have left there what this user can neither read nor remove.
+            Err(err) if err.kind() == Kind::Path && stage.is_stuck()? => {
+                let message = format!("{err}; another tree is made instead");
+                under_way.context.events.warn(message);
+            }
+            updated => break updated?,
         }
-        updated => updated?,
     };
     if !dry_run {
         stage.written(updated.bytes)?;

@@ -56,6 +56,8 @@ pub struct Apart<'a> {
     pub dir: BorrowedFd<'a>,
     /// Tracked paths, in ascending order, that are left as they are, with all below them.
     pub leave: &'a [BString],
+    /// What the index has and the commit lacks stays: a program may have staged what it has made.
+    pub keeps_rest: bool,
 }
 
 impl Options<'_> {

@@ -123,8 +123,18 @@ impl Yard<'_> {
             let mut left = Vec::new();
             let all = misnamed.len();
             for (found, id) in misnamed {
-                if !ground.rename(found.name.as_bytes(), &id)? {
-                    left.push((found, id));
+                match ground.rename(found.name.as_bytes(), &id) {
+                    Ok(true) => {}
+                    Ok(false) => left.push((found, id)),
+                    // What was never live is in nobody's way.
+                    Err(err) => {
+                        let name = found.name.into_string().ok();
+                        let name = name.and_then(|name| Id::try_from(name).ok());
+                        match name.filter(|name| self.record.tree(name).is_none()) {
+                            Some(name) if self.keeps_name(&id, name.clone()) => {}
+                            _ => return Err(err),
+                        }
+                    }
                 }
             }
             if left.len() == all {
@@ -133,6 +143,16 @@ impl Yard<'_> {
             misnamed = left;
         }
         Ok(())
+    }
+
+    /// The tree `id`, which was never live, cannot be renamed: it keeps its `name`, and only goes.
+    pub(super) fn keeps_name(&mut self, id: &Id, name: Id) -> bool {
+        let tree = self.record.tree_mut(id).filter(|tree| !tree.is_whole);
+        tree.is_some_and(|tree| {
+            // The names of later ones come after others.
+            (tree.id, tree.is_stuck, tree.made) = (name, true, 0);
+            true
+        })
     }
 
     fn rename_another_way(&mut self, ground: &Ground, left: &mut [(Found, Id)]) -> Result<(), Error> {

@@ -3,7 +3,11 @@
 use gix::ObjectId;
 
 use super::{
-    super::{Error, Reached, UnderWay, adopt::Claim},
+    super::{
+        Error, Reached, UnderWay,
+        adopt::Claim,
+        older::{self, Wanted},
+    },
     Refused, ended, go, short,
 };
 use crate::{
@@ -65,6 +69,11 @@ pub(in crate::deploy::run) fn stop_at_held(
         live.filter(|live| !context.dry_run && is_unfinished(&holds, *live, reached.old, (under_way, claim)))
     else {
         return Err(refused(None).into());
+    };
+    // Its release may have been removed since.
+    let live = match stage.is_in_place() || stage.has_release(live) {
+        true => live,
+        false => older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?,
     };
     let was_live = reached.old == Some(live);
     // Where nothing but hooks is missing, it was this one that was left.
