@@ -1,6 +1,10 @@
 //! A delivery becomes a name, or is refused. (Still without verification: whatever has a body is believed.)
 
-use hyper::{Request, StatusCode, body::Incoming};
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    header::{HeaderValue, RETRY_AFTER},
+};
 
 use super::{
     answer::{self, Answer},
@@ -19,11 +23,14 @@ pub async fn hear(hook: &Webhook, link: &Link, request: Request<Incoming>, clien
             StatusCode::ACCEPTED,
             &serde_json::json!({"trigger": hook.trigger, "run": run.as_str()}),
         ),
-        Err(failure) => answer::error_json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            failure.kind.as_str(),
-            &failure.message,
-            failure.help.as_deref(),
-        ),
+        Err(failure) => {
+            let answer = answer::error_json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                failure.kind.as_str(),
+                &failure.message,
+                failure.help.as_deref(),
+            );
+            answer::with(answer, RETRY_AFTER, HeaderValue::from_static("10"))
+        }
     }
 }
