@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     base::fault::{Blame, Kind},
     daemon::listen,
+    web::secret,
 };
 
 /// The front cannot serve.
@@ -50,12 +51,10 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// The file of the daemon's token cannot be named.
-    #[error("the path of `daemon_token_file` is not usable: {reason}")]
-    Token {
-        /// Why not.
-        reason: String,
-    },
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
 }
 
 impl Blame for Error {

@@ -1,6 +1,6 @@
 //! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use hyper::{
     Method, Request, StatusCode,
@@ -9,34 +9,30 @@ use hyper::{
 };
 
 use super::error::Error;
-use crate::{
-    base::name::AbsPath,
-    web::{
-        answer::{self, Answer},
-        client::Client,
-        config::Config,
-        daemon::Link,
-        hear, metrics, page,
-    },
+use crate::web::{
+    answer::{self, Answer},
+    client::Client,
+    config::Config,
+    daemon::Link,
+    deliveries::Deliveries,
+    hear::{self, Hook},
+    metrics, page,
 };
 
 /// What handlers are given parts of.
 pub(super) struct Front {
     config: Config,
     link: Link,
+    hooks: BTreeMap<String, Hook>,
+    deliveries: Deliveries,
 }
 
 impl Front {
     pub(super) fn new(config: Config) -> Result<Self, Error> {
-        let token = config
-            .daemon_token_file
-            .as_ref()
-            .map(|file| AbsPath::resolve(Path::new("/"), file));
-        let token = token.transpose().map_err(|why| Error::Token {
-            reason: why.to_string(),
-        })?;
         Ok(Self {
-            link: Link::new(config.daemon.clone(), token),
+            link: Link::new(config.daemon.clone(), config.daemon_token_file.clone()),
+            hooks: hear::hooks(&config)?,
+            deliveries: Deliveries::default(),
             config,
         })
     }
@@ -44,8 +40,8 @@ impl Front {
     /// Answer `request`.
     pub(super) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Answer {
         let path = request.uri().path();
-        if let Some(hook) = self.config.webhooks.get(path) {
-            return hear::hear(hook, &self.link, request, client).await;
+        if let Some(hook) = self.hooks.get(path) {
+            return hear::hear(hook, &self.deliveries, &self.link, request, client).await;
         }
         if let Some(metrics) = &self.config.metrics {
             match path {
