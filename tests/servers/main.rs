@@ -17,7 +17,10 @@ mod lost;
 mod nginx;
 mod refusals;
 mod secrets;
+#[path = "../it/sender.rs"]
+mod sender;
 mod services;
+mod signers;
 #[path = "../it/source.rs"]
 mod source;
 mod warm;
