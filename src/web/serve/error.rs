@@ -3,11 +3,9 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    base::{
-        fault::{Blame, Kind},
-        secret,
-    },
+    base::fault::{Blame, Kind},
     daemon::listen,
+    web::secret,
 };
 
 /// The front cannot serve.
@@ -50,19 +48,13 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A secret is of no use.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Secret(secret::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// The file of the daemon's token cannot be named.
-    #[error("the path of `daemon_token_file` is not usable: {reason}")]
-    Token {
-        /// Why not.
-        reason: String,
-    },
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
 }
 
 impl Blame for Error {
