@@ -54,6 +54,7 @@ fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &
         task: gitsocket::base::event::Task::Update,
         run: RunId::new(),
         peer: "bench".into(),
+        task: gitsocket::base::event::Task::default(),
         umask: 0o022,
         dry_run: false,
         groups: Groups::default(),
