@@ -24,7 +24,9 @@ mod show;
 mod status;
 mod web;
 
-use given::{address, config_file, current_dir, earlier, fail_named, load, trigger_name, unknown_trigger};
+use given::{
+    address, config_file, current_dir, earlier, fail_named, file_in, load, trigger_name, unknown_trigger,
+};
 use say::{fail, print, say, usage};
 use show::Show;
 

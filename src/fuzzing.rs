@@ -3,22 +3,41 @@
 //! Each function takes any bytes, as strangers send or files hold them, and panics if something does not hold.
 //! This room is part of no release.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
+use ring::hmac;
 
 use crate::{
     base::{
         address::{Address, TcpAddr},
         event::{Done, Event, Record, Task},
         fault::{Failure, Kind, one_line},
-        name::{RefName, RemoteName, RepoUrl, RunId, TriggerName},
+        name::{AbsPath, RefName, RemoteName, RepoUrl, RunId, TriggerName},
+        secret::Secret,
     },
-    config::{Config, Error, Source},
+    config::{Config, Error, Invalid, Source},
     daemon::wire::{self, Format, Line, Request},
     git::{transport::ssh, upload_pack::request},
+    web::{
+        self,
+        config::From,
+        deliveries,
+        forge::{self, Delivery, Refusal},
+    },
 };
 
 /// What stands in URLs of the corpus wherever a password may.
 const SECRET: &str = "hunter2";
+/// The same twice, as Standard Webhooks writes it.
+const SECRET_KEY: &str = "whsec_aHVudGVyMmh1bnRlcjI=";
 
 /// Lines of known_hosts.
 pub fn known_hosts(data: &[u8]) {
@@ -128,6 +147,11 @@ pub fn config(data: &[u8]) {
         Err(Error::Invalid(invalid)) => invalid,
         Err(err) => panic!("{err}"),
     };
+    points_into(&source, &invalid);
+}
+
+/// That errors point into the text, have a remedy, and can be logged.
+fn points_into(source: &Source, invalid: &Invalid) {
     assert!(!invalid.problems().is_empty());
     for problem in invalid.problems() {
         for span in problem.spans() {
@@ -138,6 +162,134 @@ pub fn config(data: &[u8]) {
     for line in invalid.lines() {
         assert_eq!(one_line(&line), line);
     }
+}
+
+/// The front's configuration, likewise.
+pub fn web_config(data: &[u8]) {
+    let source = Source {
+        file: "/etc/gitsocket/web.ron".into(),
+        text: String::from_utf8_lossy(data).into_owned(),
+    };
+    match web::config::Config::parse_with(&source, &|_| Some("value".into())) {
+        Ok(config) => {
+            let files = config.webhooks.values().map(|webhook| webhook.from.files());
+            assert!(files.into_iter().all(|files| !files.is_empty()));
+            assert!(
+                config
+                    .webhooks
+                    .keys()
+                    .all(|path| path.starts_with('/') && path.len() > 1)
+            );
+        }
+        Err(Error::Invalid(invalid)) => points_into(&source, &invalid),
+        Err(err) => panic!("{err}"),
+    }
+}
+
+/// A delivery: lines of headers, an empty one, and a body. No forge's way proves a sender who does not know the secret, no
+/// reason shows a secret or can forge lines, and whatever the body is, it is read.
+pub fn delivery(data: &[u8]) {
+    let split = data.windows(2).position(|two| two == b"\n\n");
+    let (head, body) = split.map_or((data, &b""[..]), |at| (&data[..at], &data[at + 2..]));
+    let mut headers = HeaderMap::new();
+    for line in head.split(|byte| *byte == b'\n') {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default().trim_ascii();
+        let name = HeaderName::from_bytes(&line[..colon]);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    for from in senders() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let judged = forge::expect(&from, &headers).and_then(|expected| {
+            let secret = match from {
+                From::StandardWebhooks { .. } => SECRET_KEY,
+                _ => SECRET,
+            };
+            let proof = expected.prove(&from, &[Secret::of(secret)], body);
+            let proof = proof.map(|()| assert!(knows_the_secret(&headers, body), "{from:?}"));
+            let read = expected.read(&from, body, now);
+            proof.and(read)
+        });
+        match judged {
+            Ok(Delivery { id, event }) => {
+                let word = match event {
+                    forge::Event::Other(word) => Some(word),
+                    forge::Event::Ping | forge::Event::Push(_) => None,
+                };
+                for text in id.iter().chain(&word) {
+                    let shown = deliveries::shown(text);
+                    assert!(one_line(&shown) == shown && shown.chars().count() <= 101);
+                }
+            }
+            Err(Refusal { status, why }) => {
+                assert!([400, 401, 415].contains(&status));
+                assert!(
+                    one_line(&why) == why && why.len() < 300 && !why.contains(SECRET),
+                    "{why}"
+                );
+            }
+        }
+    }
+}
+
+/// Every kind of sender.
+fn senders() -> [From; 8] {
+    let secret_files = Vec::new;
+    let file = || AbsPath::resolve(Path::new("/"), Path::new("file")).unwrap_or_else(|err| panic!("{err}"));
+    [
+        From::GitHub {
+            secret_files: secret_files(),
+        },
+        From::Gitea {
+            secret_files: secret_files(),
+        },
+        From::Bitbucket {
+            secret_files: secret_files(),
+        },
+        From::StandardWebhooks {
+            secret_files: secret_files(),
+        },
+        From::GitLab { token_file: file() },
+        From::Bearer { token_file: file() },
+        From::Basic {
+            user: "me".into(),
+            password_file: file(),
+        },
+        From::Hmac {
+            header: "X-Signature".into(),
+            prefix: String::new(),
+            secret_files: secret_files(),
+        },
+    ]
+}
+
+/// Whether the secret, or a signature by it, is in one of the headers.
+fn knows_the_secret(headers: &HeaderMap, body: &[u8]) -> bool {
+    let sign = |key: &[u8], parts: &[&[u8]]| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &parts.concat());
+        tag.as_ref().to_vec()
+    };
+    let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    let hex: String = sign(SECRET.as_bytes(), &[body])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let key = SECRET.repeat(2);
+    let signed = [of("webhook-id"), b".", of("webhook-timestamp"), b".", body];
+    let proofs = [
+        hex,
+        SECRET.to_owned(),
+        STANDARD.encode(format!("me:{SECRET}")),
+        STANDARD.encode(sign(key.as_bytes(), &signed)),
+    ];
+    headers.values().any(|value| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        proofs
+            .iter()
+            .any(|proof| value.contains(proof.as_str()) || value.to_lowercase().contains(proof.as_str()))
+    })
 }
 
 /// A name in a stranger's hands: of a trigger, a ref, a remote, a run, an address. What is accepted is what it says.
@@ -299,6 +451,45 @@ mod tests {
             "(", ")", "[", "{", "\"", "r#\"", "/*", "//", "Some(", "None", "User(", "\\u{", "-1", "${", "://",
         ];
         all("config", 300, &words, config);
+    }
+
+    #[test]
+    fn configurations_of_the_front_hold() {
+        let words = [
+            "(",
+            ")",
+            "{",
+            "\"",
+            "Http(",
+            "GitHub(",
+            "secret_files: [",
+            "\"/hooks/",
+            "refs/heads/",
+            "users: {",
+            "plain: true,",
+        ];
+        all("web_config", 300, &words, web_config);
+    }
+
+    #[test]
+    fn deliveries_hold() {
+        let words = [
+            "X-Hub-Signature-256: sha256=",
+            "X-Gitea-Signature: ",
+            "v1,",
+            "\n",
+            "\n\n",
+            ": ",
+            "hunter2",
+            "\"ref\":",
+            "\"new\":null,",
+            "[[",
+            "}",
+            "\\ud800",
+            "\u{202e}",
+            "webhook-timestamp: 1",
+        ];
+        all("delivery", 20_000, &words, delivery);
     }
 
     #[test]

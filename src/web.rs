@@ -9,7 +9,11 @@
 //! | [`answer`] | answers: what they hold, and how they are made |
 //! | [`client`] | who is at the other end of a connection, and whether there is room for it |
 //! | [`config`] | `web.ron` becomes a configuration as used, or labelled errors |
+//! | [`explain`] | what a forge's form for a webhook asks for |
+//! | [`secret`] | secrets are read from their files, and again when these have changed |
+//! | [`forge`] | a delivery's headers and body become a verdict; no I/O |
 //! | [`daemon`] | the only way to the daemon |
+//! | [`deliveries`] | what was delivered lately |
 //! | [`hear`] | a delivery becomes a name, or is refused |
 //! | [`metrics`] | numbers for Prometheus |
 //! | [`session`] | who has signed in |
@@ -18,6 +22,7 @@
 //! | [`page`] | what people see |
 //! | [`sandbox`] | the process shuts itself out of what it does not need
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
+//! | [`trial`] | what the front needs of this machine and of the daemon, tried before it starts |
 //!
 //! [`base`]: crate::base
 
@@ -25,11 +30,16 @@ pub mod answer;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod deliveries;
+pub mod explain;
+pub mod forge;
 pub mod hear;
 pub mod lines;
 pub mod metrics;
 pub mod page;
 pub mod sandbox;
+pub mod secret;
 pub mod serve;
 pub mod session;
 pub mod stream;
+pub mod trial;

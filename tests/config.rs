@@ -14,6 +14,9 @@ use gitsocket::{
 };
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+#[path = "config/web.rs"]
+mod web;
+
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config");
 /// Where the fixtures pretend to lie, so that snapshots are the same on every machine.
 const FILE: &str = "/etc/gitsocket/config.ron";

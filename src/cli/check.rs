@@ -10,6 +10,8 @@ use std::{
 
 use argh::{ArgsInfo, FromArgs};
 
+mod front;
+
 use super::{config_file, current_dir, fail, print, say};
 use crate::{
     base::{
@@ -41,6 +43,8 @@ use crate::{
     error_code(0, "it is right, and this user can do what it says"),
     error_code(1, "a remote has not got what is to be deployed, or cannot be reached"),
     error_code(2, "it is wrong, or this user cannot"),
+    error_code(3, "with --web: no daemon is there"),
+    error_code(4, "with --web: the daemon has no such trigger, or does not permit it"),
     error_code(6, "a remote does not answer in time")
 )]
 pub(super) struct Arguments {
@@ -50,9 +54,15 @@ pub(super) struct Arguments {
     /// ask every remote for its branch too; nothing is fetched
     #[argh(switch)]
     remote: bool,
+    /// check this configuration of `gitsocket web` instead, and ask its daemon
+    #[argh(option, arg_name = "FILE")]
+    web: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(file) = &arguments.web {
+        return front::run(file);
+    }
     let file = config_file(arguments.config.as_ref());
     let config = match Config::load(&file) {
         Ok(config) => config,

@@ -13,7 +13,7 @@ use crate::{
         fault::{Failure, Kind},
         name::{Earlier, RunId, TriggerName},
     },
-    config::{self, Config},
+    config::{self, Config, PLACES, Places},
 };
 
 /// End with a failure that belongs to a trigger's name, in the form that a run's failure has.
@@ -65,18 +65,20 @@ pub(super) fn names(config: &Config) -> String {
     list
 }
 
-/// Which configuration to read: `-c`, else `$GITSOCKET_CONFIG`, else `./config.ron`, else
-/// `/etc/gitsocket/config.ron`.
+/// Which configuration to read.
 pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
-    const LOCAL: &str = "config.ron";
-    const SYSTEM: &str = "/etc/gitsocket/config.ron";
+    file_in(PLACES, given)
+}
+
+/// Which file to read: the one that is `given`, else the first that there is in `places`.
+pub(super) fn file_in(places: &Places, given: Option<&PathBuf>) -> PathBuf {
     if let Some(file) = given {
         return file.clone();
     }
-    match std::env::var_os("GITSOCKET_CONFIG") {
+    match std::env::var_os(places.variable) {
         Some(file) if !file.is_empty() => file.into(),
-        _ if Path::new(LOCAL).exists() || !Path::new(SYSTEM).exists() => LOCAL.into(),
-        _ => SYSTEM.into(),
+        _ if Path::new(places.local).exists() || !Path::new(places.system).exists() => places.local.into(),
+        _ => places.system.into(),
     }
 }
 

@@ -1,17 +1,18 @@
 //! `gitsocket web`: the front.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use argh::{ArgsInfo, FromArgs};
 
 use super::{
-    fail,
+    fail, file_in, print,
     server::log::{self, LogFormat},
 };
-use crate::web::{config::Config, sandbox, serve};
+use crate::web::{
+    config::{Config, PLACES},
+    explain::{Explained, explain},
+    sandbox, serve,
+};
 
 /// hear webhooks over HTTP, say their triggers to a daemon, and show how things are
 #[derive(FromArgs, ArgsInfo)]
@@ -23,14 +24,21 @@ pub(super) struct Arguments {
     /// how the log is written; default: text
     #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
     log_format: LogFormat,
+    /// say what the forge's form for each webhook asks for, and end
+    #[argh(switch)]
+    explain: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let file = config_file(arguments.config.as_ref());
+    let file = file_in(PLACES, arguments.config.as_ref());
     let config = match Config::load(&file) {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
+    if arguments.explain {
+        explain(&config).iter().for_each(show);
+        return ExitCode::SUCCESS;
+    }
     let sockets = match serve::listen(&config) {
         Ok(sockets) => sockets,
         Err(err) => return fail(err),
@@ -43,16 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Which configuration to read: `-c`, else `$GITSOCKET_WEB_CONFIG`, else `./web.ron`, else `/etc/gitsocket/web.ron`.
-pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
-    const LOCAL: &str = "web.ron";
-    const SYSTEM: &str = "/etc/gitsocket/web.ron";
-    if let Some(file) = given {
-        return file.clone();
-    }
-    match std::env::var_os("GITSOCKET_WEB_CONFIG") {
-        Some(file) if !file.is_empty() => file.into(),
-        _ if Path::new(LOCAL).exists() || !Path::new(SYSTEM).exists() => LOCAL.into(),
-        _ => SYSTEM.into(),
+fn show(explained: &Explained) {
+    print(&explained.title);
+    for (name, value) in &explained.fields {
+        print(&format!("  {name:<14}{value}"));
     }
 }

@@ -14,15 +14,15 @@ mod sandbox;
 mod target;
 
 use std::{
-    collections::BTreeMap, num::NonZeroUsize, ops::Range, path::Path, sync::Arc,
-    thread::available_parallelism, time::Duration,
+    collections::BTreeMap, num::NonZeroUsize, ops::Range, sync::Arc, thread::available_parallelism,
+    time::Duration,
 };
 
 use super::{
     Config, DEFAULT_KEEP_ALIVE, Listener, Sandbox, Target,
     form::{
-        self, Around, Environment, Fields as _, Form, Given, Group, Kind, Problem, Shape, Value, fields,
-        show_duration, span_of_time, unusable_duration,
+        self, Around, Fields as _, Form, Given, Group, Kind, Problem, Shape, Value, fields, show_duration,
+        span_of_time, unusable_duration,
     },
 };
 use crate::{base::name::TriggerName, git::transport::MAX_KEEP_ALIVE};
@@ -84,9 +84,9 @@ pub(super) fn reference() -> String {
     form::reference(GROUPS)
 }
 
-/// Check the configuration `text`, in which paths are relative to `base`.
-pub(super) fn config(text: &str, base: &Path, env: Environment<'_>) -> Result<Config, Vec<Problem>> {
-    let mut form = Form::new(Around { base, env }, GROUPS);
+/// Check the configuration `text`.
+pub(super) fn config(text: &str, around: Around<'_>) -> Result<Config, Vec<Problem>> {
+    let mut form = Form::new(around, GROUPS);
     match whole(&mut form, text) {
         Some(config) if form.problems.is_empty() => Ok(config),
         _ => Err(form.problems),

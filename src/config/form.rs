@@ -4,31 +4,40 @@
 //! `fields!` which fields it has, and from these declarations come their values, what is said of unknown ones,
 //! and the reference.
 
+mod address;
 mod choice;
+mod error;
 mod field;
 mod group;
 mod kind;
 mod mask;
+mod places;
 mod raw;
 mod reference;
 mod report;
+mod source;
 mod syntax;
 mod value;
 
 use std::{ffi::OsString, path::Path};
 
+pub(crate) use address::{ADDRESS, SOCKET};
 pub(crate) use choice::{Choice, choice, variant, word_of};
+pub use error::Error;
 pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
-    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, code, quoted, show_duration,
+    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, USER, code, quoted, show_duration,
+    show_size,
 };
 pub(crate) use mask::{mask, redact};
+pub use places::Places;
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
 pub(crate) use report::position;
 pub use report::{Invalid, Problem};
-pub(crate) use value::{argument, filled, invalid, literal, mode, span_of_time, unusable_duration};
+pub use source::Source;
+pub(crate) use value::{argument, filled, invalid, literal, mode, size, span_of_time, unusable_duration};
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,
 /// the value counts as absent, and reading goes on.

@@ -1,29 +1,344 @@
-//! A delivery becomes a name, or is refused. (Still without verification: whatever has a body is believed.)
+//! The receiver: a delivery is proven, understood, and becomes a trigger's name for the daemon; or is refused.
+//!
+//! What the head of a request tells is looked at before the first byte of its body is asked for. What a sender who is not
+//! proven learns is a status: why it was refused is for the operator.
 
-use hyper::{Request, StatusCode, body::Incoming};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use async_std::task;
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Body as _, Incoming},
+    header::{
+        ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
+};
+use serde::Serialize;
 
 use super::{
     answer::{self, Answer},
     client::Client,
-    config::Webhook,
+    config::{Config, From, Webhook},
     daemon::Link,
+    deliveries::{Delivered, Deliveries, Key, Outcome, shown},
+    forge::{self, Concern, Event, Expected, Refusal},
+    secret::{Error, Secrets},
 };
-use crate::base::event::Task;
+use crate::base::{
+    event::Task,
+    fault::{Failure, Kind},
+    name::RunId,
+};
 
-/// Answer `request`, a delivery to `hook`.
-pub async fn hear(hook: &Webhook, link: &Link, request: Request<Incoming>, client: &Client) -> Answer {
-    client.admit().await;
-    let note = format!("{} from {client}", request.uri().path());
-    match link.trigger(&hook.trigger, Task::Update, &note).await {
-        Ok(run) => answer::json(
-            StatusCode::ACCEPTED,
-            &serde_json::json!({"trigger": hook.trigger, "run": run.as_str()}),
-        ),
-        Err(failure) => answer::error_json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            failure.kind.as_str(),
-            &failure.message,
-            failure.help.as_deref(),
-        ),
+mod body;
+
+/// When a sender may try again, in seconds, where the daemon is away: forges that do try again are not stopped by it.
+const RETRY: HeaderValue = HeaderValue::from_static("10");
+
+/// A webhook with its secrets.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    path: Arc<str>,
+    webhook: Arc<Webhook>,
+    secrets: Arc<Secrets>,
+    max_body: u64,
+}
+
+/// What was delivered.
+struct Received {
+    /// What makes it the same as another, if anything does.
+    key: Option<Key>,
+    /// The forge's id, as it may be shown.
+    id: Option<String>,
+    event: Event,
+}
+
+/// The webhooks of `config` by their paths. Each secret must be there.
+pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
+    let hook = |(path, webhook): (&String, &Webhook)| {
+        let files = webhook.from.files().to_vec();
+        let hook = Hook {
+            path: path.as_str().into(),
+            secrets: Arc::new(Secrets::read(files, forge::usable(&webhook.from))?),
+            webhook: Arc::new(webhook.clone()),
+            max_body: config.max_body,
+        };
+        Ok((path.clone(), hook))
+    };
+    config.webhooks.iter().map(hook).collect()
+}
+
+/// Answer `request`, which is for `hook`.
+pub async fn hear(
+    hook: &Hook,
+    deliveries: &Deliveries,
+    link: &Link,
+    request: Request<Incoming>,
+    client: &Client,
+) -> Answer {
+    if request.method() != Method::POST {
+        let answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+        return answer::with(answer, ALLOW, HeaderValue::from_static("POST"));
+    }
+    let (result, id) = match receive(hook, request, client).await {
+        Ok(received) => (act(hook, deliveries, link, &received, client).await, received.id),
+        Err(outcome) => (outcome, None),
+    };
+    let answer = hook.answer(&result);
+    deliveries.add(Delivered {
+        path: hook.path.to_string(),
+        trigger: hook.webhook.trigger.clone(),
+        from: hook.webhook.from.word(),
+        client: client.to_string(),
+        id,
+        at: SystemTime::now(),
+        times: 1,
+        result,
+    });
+    answer
+}
+
+/// What was delivered by a sender who is proven; or why that is nothing.
+async fn receive(hook: &Hook, request: Request<Incoming>, client: &Client) -> Result<Received, Outcome> {
+    let (head, body) = request.into_parts();
+    hook.fits(&head.headers, &body).map_err(refused)?;
+    let expected = forge::expect(&hook.webhook.from, &head.headers).map_err(refused)?;
+    let whole = async || {
+        let read = body::read(body, hook.max_body).await;
+        read.map_err(|err| hook.unread(&err))
+    };
+    // A file of secrets may hang, and a large body takes a while: both are for a thread.
+    let work = hook.clone();
+    let received = match expected.is_proven_by_headers() {
+        true => {
+            let expected =
+                task::spawn_blocking(move || work.prove(&expected, b"").map(|()| expected)).await?;
+            client.admit().await;
+            let (work, body) = (hook.clone(), whole().await?);
+            task::spawn_blocking(move || work.understand(expected, &body)).await
+        }
+        false => {
+            let body = whole().await?;
+            let work = move || {
+                work.prove(&expected, &body)?;
+                Ok(work.understand(expected, &body))
+            };
+            let received = task::spawn_blocking(work).await?;
+            client.admit().await;
+            received
+        }
+    };
+    received.map_err(refused)
+}
+
+/// What is done about what was `received`.
+async fn act(
+    hook: &Hook,
+    deliveries: &Deliveries,
+    link: &Link,
+    received: &Received,
+    client: &Client,
+) -> Outcome {
+    let Webhook { trigger, refs, from } = &*hook.webhook;
+    let ignored = |why: &str| Outcome::Ignored(why.to_owned());
+    match &received.event {
+        Event::Ping => return ignored("a ping"),
+        Event::Other(event) => return Outcome::Ignored(format!("the event `{}` is no push", shown(event))),
+        Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
+            Concern::Yes => {}
+            Concern::OtherRef => return ignored("a push to other refs"),
+            Concern::Deleted => return ignored("a ref was deleted"),
+        },
+    }
+    let key = received.key;
+    if let Some(run) = key.and_then(|key| deliveries.run(&key, Instant::now()))
+        && !has_failed(hook, link, &run).await
+    {
+        return Outcome::Repeated(run);
+    }
+    let id = received.id.as_deref().map(|id| format!(" {id}"));
+    let note = format!(
+        "the delivery{} of {} at {} from {client}",
+        id.unwrap_or_default(),
+        from.word(),
+        hook.path
+    );
+    match link.trigger(trigger, Task::Update, &note).await {
+        Ok(run) => {
+            if let Some(key) = key {
+                deliveries.know(key, run.clone(), Instant::now());
+            }
+            Outcome::Accepted(run)
+        }
+        Err(failure) => Outcome::Unavailable {
+            kind: failure.kind,
+            why: said(&failure),
+        },
+    }
+}
+
+/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have: a run too many
+/// does no harm.
+async fn has_failed(hook: &Hook, link: &Link, run: &RunId) -> bool {
+    let Ok(log) = link.log(&hook.webhook.trigger).await else {
+        return true;
+    };
+    let past = log.past.iter().find(|past| past.run == *run);
+    past.is_some_and(|past| past.past.done.exit != 0)
+}
+
+fn said(failure: &Failure) -> String {
+    match &failure.help {
+        Some(help) => format!("{} ({help})", failure.message),
+        None => failure.message.clone(),
+    }
+}
+
+fn refused(Refusal { status, why }: Refusal) -> Outcome {
+    Outcome::Refused { status, why }
+}
+
+impl Hook {
+    /// What does not depend on who sends it.
+    fn fits(&self, headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
+        let declared = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        let declared = declared.and_then(|length| length.parse::<u64>().ok());
+        if declared.unwrap_or(0).max(body.size_hint().lower()) > self.max_body {
+            return Err(self.too_large());
+        }
+        let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        match headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+            true => Ok(()),
+            false => Err(Refusal {
+                status: 415,
+                why: "the body is compressed, and no forge does that: is it a proxy?".into(),
+            }),
+        }
+    }
+
+    fn too_large(&self) -> Refusal {
+        let limit = bytesize::ByteSize(self.max_body);
+        Refusal {
+            status: 413,
+            why: format!("the body is larger than {limit}: see `max_body`").into(),
+        }
+    }
+
+    fn unread(&self, err: &body::Error) -> Outcome {
+        refused(match err {
+            body::Error::TooLarge => self.too_large(),
+            body::Error::BrokenOff => Refusal {
+                status: 400,
+                why: "the body broke off: a sender or proxy that gave up, or a connection that was lost"
+                    .into(),
+            },
+        })
+    }
+
+    /// Whether the sender knows a secret. Blocks.
+    fn prove(&self, expected: &Expected, body: &[u8]) -> Result<(), Outcome> {
+        let known = self.secrets.current();
+        let unreadable = known.errors.first().map(|err| Failure::of(err).message);
+        if known.secrets.is_empty() {
+            return Err(refused(Refusal {
+                status: 503,
+                why: unreadable.unwrap_or_default().into(),
+            }));
+        }
+        let proof = expected.prove(&self.webhook.from, &known.secrets, body);
+        proof.map_err(|refusal| {
+            refused(match unreadable {
+                Some(why) => Refusal {
+                    why: format!("{}; and one file was of no use: {why}", refusal.why).into(),
+                    ..refusal
+                },
+                None => refusal,
+            })
+        })
+    }
+
+    /// What the body of a proven sender says.
+    fn understand(&self, expected: Expected, body: &[u8]) -> Result<Received, Refusal> {
+        let delivery = expected.read(&self.webhook.from, body, SystemTime::now())?;
+        let id = delivery.id.as_deref();
+        Ok(Received {
+            key: id.map(|id| Key::of(&self.path, id, body)),
+            id: id.map(shown),
+            event: delivery.event,
+        })
+    }
+
+    /// How the sender is answered.
+    fn answer(&self, outcome: &Outcome) -> Answer {
+        let trigger = self.webhook.trigger.as_str();
+        match outcome {
+            Outcome::Accepted(run) => answer::json(StatusCode::ACCEPTED, &Said::run(trigger, run, false)),
+            Outcome::Repeated(run) => answer::json(StatusCode::OK, &Said::run(trigger, run, true)),
+            Outcome::Ignored(why) => answer::json(
+                StatusCode::OK,
+                &Said {
+                    trigger,
+                    run: None,
+                    repeated: false,
+                    ignored: Some(why),
+                },
+            ),
+            Outcome::Refused { status: 401, .. } => {
+                let kind = Kind::NotAllowed.as_str();
+                let answer = answer::error_json(StatusCode::UNAUTHORIZED, kind, "not proven", None);
+                match &self.webhook.from {
+                    From::Bearer { .. } => challenge(answer, "Bearer"),
+                    From::Basic { .. } => challenge(answer, "Basic realm=\"gitsocket\""),
+                    _ => answer,
+                }
+            }
+            Outcome::Refused { status: 503, .. } => unavailable(Kind::Config),
+            Outcome::Refused { status, why } => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
+                answer::error_json(status, Kind::BadRequest.as_str(), why, None)
+            }
+            Outcome::Unavailable { kind, .. } => unavailable(*kind),
+        }
+    }
+}
+
+/// Why is for the operator: it names files and addresses.
+fn unavailable(kind: Kind) -> Answer {
+    let message = "not triggered by now; the log of `gitsocket web` says why";
+    let answer = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), message, None);
+    answer::with(answer, RETRY_AFTER, RETRY)
+}
+
+/// RFC 9110, section 15.5.2.
+fn challenge(answer: Answer, scheme: &'static str) -> Answer {
+    answer::with(answer, WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
+}
+
+/// What a proven sender is told.
+#[derive(Serialize)]
+struct Said<'a> {
+    trigger: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ignored: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn run(trigger: &'a str, run: &'a RunId, repeated: bool) -> Self {
+        Self {
+            trigger,
+            run: Some(run.as_str()),
+            repeated,
+            ignored: None,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Whoever asks, and however often, the daemon is asked once in [`FRESH`] at most.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,9 @@ use hyper::{
 use super::{
     answer::{self, Answer},
     client::Client,
+    config::{Config, Metrics},
     daemon::Link,
+    deliveries::{Deliveries, Outcome},
 };
 use crate::{
     base::{
@@ -33,15 +36,12 @@ use crate::{
 mod families;
 mod text;
 
-use families::{Told, render};
+use families::{Delivered, Told, render};
 
 /// An answer is given to all who ask within that time of its beginning. Scrapers come every few seconds at most.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the daemon may take: Prometheus, which waits for ten seconds, is to get the rest.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Deliveries by the webhook's path and the word for what came of them.
-pub type Deliveries = Vec<(String, &'static str, u64)>;
 
 /// What is measured, and who may know.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct Meters {
     link: Link,
     /// The file of the token that is wanted, if any is.
     token_file: Option<AbsPath>,
+    /// The paths of all webhooks.
+    webhooks: Vec<String>,
     /// When this process began.
     since: u64,
     numbers: Last<Bytes>,
@@ -81,22 +83,26 @@ impl<T> Default for Last<T> {
 }
 
 impl Meters {
-    /// Of this process, and the daemon behind `link`. The token must be there.
-    pub fn new(link: Link, token_file: Option<AbsPath>) -> Result<Self, Error> {
+    /// Of a front with `config`, if it wants any, and of the daemon behind `link`. The token must be there.
+    pub fn of(config: &Config, link: &Link) -> Result<Option<Self>, Error> {
+        let Some(Metrics { token_file }) = &config.metrics else {
+            return Ok(None);
+        };
         token_file.as_ref().map(Secret::read).transpose()?;
-        Ok(Self {
-            link,
-            token_file,
+        Ok(Some(Self {
+            link: link.clone(),
+            token_file: token_file.clone(),
+            webhooks: config.webhooks.keys().cloned().collect(),
             since: now(),
             numbers: Last::default(),
             pong: Last::default(),
-        })
+        }))
     }
 
     /// Answer `/metrics`.
     pub async fn answer(
         &self,
-        deliveries: impl FnOnce() -> Deliveries,
+        deliveries: &Deliveries,
         request: Request<Incoming>,
         client: &Client,
     ) -> Answer {
@@ -110,21 +116,22 @@ impl Meters {
                 }
             }
         }
-        let found = async {
+        // Apart: a connection does not have room for that all the time.
+        let found = Box::pin(async {
             let daemon = self.ask().await;
             let own = Vitals::now(self.since);
-            self.render(daemon, &deliveries(), &own)
-        };
+            self.render(daemon, &self.counted(deliveries), &own)
+        });
         let text = self.numbers.within(FRESH, found).await;
         answer::whole(StatusCode::OK, text::CONTENT_TYPE, text)
     }
 
     /// Answer `/readyz`: the daemon answers as well. What else is wrong with it is for those who may sign in.
     pub async fn readyz(&self) -> Answer {
-        let ping = async {
+        let ping = Box::pin(async {
             let pong = timeout(PATIENCE, self.link.ping()).await;
             pong.map_or(Err(Kind::Timeout), |pong| pong.map_err(|failure| failure.kind))
-        };
+        });
         match self.pong.within(FRESH, ping).await {
             Ok(()) => answer::text(StatusCode::OK, "ok\n"),
             Err(kind) => answer::text(
@@ -136,7 +143,7 @@ impl Meters {
 
     /// What the daemon says; nothing if it does not.
     async fn ask(&self) -> Vec<Event> {
-        match timeout(PATIENCE, self.link.ask(&Question::Metrics)).await {
+        match timeout(PATIENCE, Box::pin(self.link.ask(&Question::Metrics))).await {
             Ok(Ok(records)) => records.into_iter().map(|record| record.event).collect(),
             Ok(Err(failure)) => {
                 tracing::debug!("no numbers of the daemon: {}", failure.message);
@@ -146,7 +153,24 @@ impl Meters {
         }
     }
 
-    fn render(&self, answered: Vec<Event>, deliveries: &Deliveries, own: &Vitals) -> Bytes {
+    /// How many deliveries there were to each webhook, by the word for what came of them. That there were none is said, too: of a
+    /// number that was not there before, Prometheus cannot tell that it has grown.
+    fn counted(&self, deliveries: &Deliveries) -> Vec<Delivered> {
+        let counts: BTreeMap<_, _> = deliveries
+            .counts()
+            .into_iter()
+            .map(|(path, word, count)| ((path, word), count))
+            .collect();
+        let of = |path: &String, word| counts.get(&(path.clone(), word)).copied().unwrap_or(0);
+        let all = self.webhooks.iter().flat_map(|path| {
+            Outcome::WORDS
+                .into_iter()
+                .map(move |word| (path.clone(), word, of(path, word)))
+        });
+        all.collect()
+    }
+
+    fn render(&self, answered: Vec<Event>, deliveries: &[Delivered], own: &Vitals) -> Bytes {
         let (mut daemon, mut triggers) = (None, Vec::new());
         for event in answered {
             match event {

@@ -21,8 +21,9 @@ use super::{
     client::Client,
     config,
     daemon::{Line, Link, PATIENCE},
+    deliveries::Deliveries,
     session::{
-        self, NoRandom, Session,
+        self, Session,
         gate::{Gate, Refused},
     },
     stream,
@@ -67,18 +68,25 @@ enum Route<'a> {
 /// Where somebody is.
 struct Visit<'a> {
     link: &'a Link,
+    deliveries: &'a Deliveries,
     client: &'a Client,
     session: Session,
 }
 
 impl Pages {
     /// As configured.
-    pub fn new(page: &config::Page) -> Result<Self, NoRandom> {
+    pub fn new(page: &config::Page) -> Result<Self, session::Error> {
         Ok(Self(Arc::new(Gate::new(&page.users)?)))
     }
 
     /// Answer a request.
-    pub async fn answer(&self, link: &Link, request: Request<Incoming>, client: &Client) -> Answer {
+    pub async fn answer(
+        &self,
+        link: &Link,
+        deliveries: &Deliveries,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Answer {
         let path = request.uri().path().to_owned();
         if let Some(asset) = assets::at(&path) {
             return asset_of(asset, &path);
@@ -104,6 +112,7 @@ impl Pages {
                 client.admit().await;
                 let visit = Visit {
                     link,
+                    deliveries,
                     client,
                     session,
                 };
@@ -199,14 +208,20 @@ impl Visit<'_> {
         let all = self.link.status(None).await?;
         Ok(shown(
             StatusCode::OK,
-            overview::page(all, &[], &asked, &self.session),
+            overview::page(all, &self.deliveries.latest(), &asked, &self.session),
         ))
     }
 
     async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
         let status = self.status(name).await?;
         let log = self.link.log(name).await?;
-        let page = trigger::page(&status, &log, &[], may(&status), &self.session);
+        let page = trigger::page(
+            &status,
+            &log,
+            &self.deliveries.latest(),
+            may(&status),
+            &self.session,
+        );
         Ok(shown(StatusCode::OK, page))
     }
 

@@ -10,7 +10,7 @@ use async_std::{future::timeout, task};
 use futures_lite::{FutureExt as _, StreamExt as _};
 use sd_notify::NotifyState;
 
-use super::config::Config;
+use super::config::{self, Config};
 
 mod accept;
 mod clock;
@@ -34,6 +34,11 @@ use stop::Stop;
 /// How long connections get to their end after the process was told to stop: as long as a request may take.
 const FAREWELL: Duration = clock::REQUEST;
 
+/// Whether certificate and key of a listener can be used.
+pub fn try_tls(files: &config::Tls) -> Result<(), Error> {
+    tls::Tls::load(files).map(drop)
+}
+
 /// Serve `config` on `sockets` until a signal says to stop.
 pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
     task::block_on(async {
@@ -41,7 +46,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
         let door = Door::of(sockets.len());
         let stop = Stop::new();
         let webhooks = config.webhooks.len();
-        let front = Arc::new(Front::new(config)?);
+        let front = Arc::new(Front::new(&config)?);
         let accepting: Vec<_> = sockets
             .into_iter()
             .map(|socket| {

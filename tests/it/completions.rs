@@ -122,7 +122,7 @@ fn bash_completes() {
         ("once -c missing.ron", ""),
         ("server --log-format", "text json"),
         ("completions", "bash zsh fish"),
-        ("check -", "--help -c --config --remote"),
+        ("check -", "--help -c --config --remote --web"),
         ("nonsense", ""),
     ] {
         assert_eq!(complete(&format!("{program} {words}")), expected, "{words}");

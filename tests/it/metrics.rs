@@ -4,6 +4,12 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use rustix::process::Signal;
@@ -11,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     history::{hold, holding_hook, json, restart, start, status, trigger},
+    sender::{Answer, Front},
     source::file,
     supervisor::wait_until,
     world::{Daemon, World, last_line},
@@ -248,4 +255,127 @@ fn each_sees_what_it_may_use_and_what_it_may_do() {
     );
     let answer = the.say("{\"op\":\"status\",\"name\":\"site\"}\n");
     assert_eq!(may(&answer, "site"), all, "the daemon's own user");
+}
+
+/// `GET path`, with these tokens.
+fn get(front: &Front, path: &str, tokens: &[&str]) -> Answer {
+    let said: Vec<String> = tokens.iter().map(|token| format!("Bearer {token}")).collect();
+    let head: Vec<_> = said.iter().map(|said| ("Authorization", said.as_str())).collect();
+    front.ask(&format!("GET {path}"), &head, b"")
+}
+
+#[test]
+fn the_front_tells_prometheus() {
+    let world = World::sourced();
+    world.config("");
+    let the = start(&world);
+    world.secret("hook", "h00k\n");
+    world.secret("scrape", "t0ken\n");
+    let webhook = "\"/hooks/site\": (trigger: \"site\", from: Bearer(token_file: \"hook\"))";
+    let front = Front::start(&world, webhook, "metrics: (token_file: \"scrape\")");
+    let deliver = |token: &str| {
+        let said = format!("Bearer {token}");
+        front
+            .ask("POST /hooks/site", &[("Authorization", &said)], b"")
+            .status
+    };
+    assert_eq!((deliver("h00k"), deliver("wrong")), (202, 401));
+    wait_until(|| status(&the)["last"].is_object());
+
+    for tokens in [&[][..], &["t0ke"], &["t0ken", "t0ken"], &[""]] {
+        let answer = get(&front, "/metrics", tokens);
+        assert_eq!((answer.status, answer.body.as_str()), (401, ""), "{tokens:?}");
+        assert!(answer.head.contains("\r\nwww-authenticate: bearer"), "{answer:?}");
+    }
+    let answer = get(&front, "/metrics", &["t0ken"]);
+    let content_type = "\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n";
+    assert!(
+        answer.status == 200 && answer.head.contains(content_type),
+        "{answer:?}"
+    );
+    for line in [
+        "gitsocket_daemon_up 1",
+        "gitsocket_runs_total{trigger=\"site\",outcome=\"updated\"} 1",
+        "gitsocket_deliveries_total{webhook=\"/hooks/site\",result=\"accepted\"} 1",
+        "gitsocket_deliveries_total{webhook=\"/hooks/site\",result=\"refused\"} 1",
+        // So that Prometheus sees the first one.
+        "gitsocket_deliveries_total{webhook=\"/hooks/site\",result=\"unavailable\"} 0",
+    ] {
+        assert!(
+            answer.body.lines().any(|found| found == line),
+            "{line}\n{}",
+            answer.body
+        );
+    }
+    // Also behind the front's own sandbox.
+    for process in ["daemon", "web"] {
+        let series = format!("gitsocket_process_open_fds{{process=\"{process}\"}} ");
+        assert!(answer.body.contains(&series), "{series}\n{}", answer.body);
+    }
+    // Labels are what a configuration names: no commit, no run, no peer.
+    let commit = status(&the)["commit"].as_str().unwrap()[..7].to_owned();
+    assert!(
+        !answer.body.contains(&commit) && !answer.body.contains("uid="),
+        "{}",
+        answer.body
+    );
+
+    world.secret("scrape", "other\n");
+    assert_eq!(get(&front, "/metrics", &["t0ken"]).status, 401);
+    assert_eq!(get(&front, "/metrics", &["other"]).status, 200);
+    let answer = front.ask("POST /metrics", &[], b"");
+    assert!(
+        answer.status == 405 && answer.head.contains("\r\nallow: get, head"),
+        "{answer:?}"
+    );
+    // Probes have no token.
+    assert_eq!(
+        (
+            get(&front, "/healthz", &[]).status,
+            get(&front, "/readyz", &[]).status
+        ),
+        (200, 200)
+    );
+    drop(front);
+
+    fs::set_permissions(world.path("scrape"), fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = world.run(["web", "-c", "web.ron"]);
+    assert!(
+        ended.exit == 2 && ended.err.contains("can be read by others"),
+        "{ended:?}"
+    );
+}
+
+/// Whoever may connect to the front may ask; the daemon is not to feel it.
+#[test]
+fn however_many_ask_the_daemon_is_asked_once_a_second() {
+    let world = World::new();
+    let listener = UnixListener::bind(world.path("s.sock")).unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut stream = stream.unwrap();
+            let done = "\"trigger\":\"-\",\"outcome\":\"answered\",\"old\":null,\"new\":null,\"changed\":0,\"exit\":0,\"ms\":0";
+            let answer = format!("{{\"run\":\"-\",\"event\":\"done\",{done}}}\n");
+            stream.write_all(answer.as_bytes()).ok();
+            stream.shutdown(Shutdown::Write).ok();
+            stream.read_to_end(&mut Vec::new()).ok();
+        }
+    });
+    let front = Front::start(&world, "", "metrics: true");
+    for path in ["/readyz", "/metrics"] {
+        let (begin, before) = (Instant::now(), asked.load(Ordering::SeqCst));
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| assert_eq!(get(&front, path, &[]).status, 200));
+            }
+        });
+        let count = asked.load(Ordering::SeqCst) - before;
+        assert!(
+            count > 0 && count <= begin.elapsed().as_secs() + 1,
+            "{path}: {count}"
+        );
+    }
 }

@@ -385,6 +385,43 @@ fn what_others_name_is_text() {
     assert!(!page.contains("\"><script>"), "{page}");
 }
 
+/// The page alone says why a delivery was refused, and neither it nor its sender can put anything else on it.
+#[test]
+fn a_refused_delivery_is_explained() {
+    let (world, daemon) = world();
+    world.secret("hook", "It's a Secret to Everybody\n");
+    let hook = "(), webhooks: {\"/hooks/site\": (trigger: \"site\", from: GitHub(secret_file: \"hook\"))}";
+    let visitor = Visitor::of(&world, hook);
+    let json = "Content-Type: application/json\r\nX-GitHub-Event: push\r\nX-GitHub-Delivery: <script>\r\n";
+    let deliver = |signature: &str| {
+        let headers = format!("{json}X-Hub-Signature-256: sha256={signature}\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", visitor.port)).unwrap();
+        let body = "{\"ref\":\"refs/heads/main\"}";
+        write!(
+            stream,
+            "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(!visitor.get("/").body.contains("Refused deliveries"));
+    for _ in 0..3 {
+        assert!(deliver(&"0".repeat(64)).starts_with("HTTP/1.1 401 "));
+    }
+    for path in ["/", "/triggers/site"] {
+        let page = visitor.get(path).body;
+        assert!(
+            page.contains("refused with 401:") && page.contains("signature"),
+            "{page}"
+        );
+        assert!(page.contains(", 3 times") && !page.contains("<script>"), "{page}");
+    }
+    drop(daemon);
+}
+
 /// A stream of events, line by line.
 struct Events(BufReader<TcpStream>);
 

@@ -153,6 +153,40 @@ gitsocket rollback site && [ "$(served)" = v12 ]
 gitsocket retry site && [ "$(served)" = v14 ]
 gitsocket status site
 
+# packaging/README.md: the front, for a user whom alone the trigger lets in. The site has its usual port.
+mkdir -p /etc/sysusers.d && cp "$dir/front/sysusers.conf" /etc/sysusers.d/gitsocket.conf
+cp "$dir"/front/*.service "$dir"/front/*.socket /etc/systemd/system/
+sed -i 's/:8080/:8099/' /etc/systemd/system/gitsocket-web.socket "$dir/front/commands"
+install -m 600 /dev/stdin /etc/gitsocket/site.webhook <<<s3cret
+install -m 600 /dev/stdin /etc/gitsocket/web.ron <<'RON'
+(
+    listen: [Http(addr: "127.0.0.1:8099")],
+    daemon: "/run/gitsocket/front.sock",
+    webhooks: {"/hooks/site": (trigger: "site", from: Bearer(token_file: "$CREDENTIALS_DIRECTORY/site"))},
+    metrics: true,
+)
+RON
+mkdir /etc/systemd/system/gitsocket-web.service.d
+printf '[Service]\nLoadCredential=site:/etc/gitsocket/site.webhook\n' >/etc/systemd/system/gitsocket-web.service.d/site.conf
+sed -i 's|path: "/srv/site",|& allow: [User("gitsocket-web")],|' /etc/gitsocket/config.ron
+if command -v curl >/dev/null; then
+    . "$dir/front/commands" || { systemctl status --no-pager gitsocket-web.service gitsocket-web.socket gitsocket-front.socket; exit 1; }
+    page v15 well
+    # While the front restarts, too.
+    systemctl restart gitsocket-web.service &
+    curl -sSf -X POST -H 'Authorization: Bearer s3cret' http://127.0.0.1:8099/hooks/site | grep '"trigger":"site"'
+    wait $!
+    timeout 60 bash -c "until curl -sSf http://127.0.0.1:8080/index.html | grep v15; do sleep 0.1; done"
+    timeout 60 bash -c "until curl -sSf http://127.0.0.1:8099/metrics | grep 'gitsocket_runs_running{trigger=\"site\"} 0'; do sleep 1.1; done"
+    curl -sSf http://127.0.0.1:8099/metrics | grep 'gitsocket_runs_total{trigger="site",outcome="updated"}'
+    gitsocket client site && { echo "root is not in allow"; exit 1; }
+    systemctl show -p User -p MemoryCurrent gitsocket-web.service
+    systemctl stop gitsocket-web.socket gitsocket-web.service gitsocket-front.socket
+    [ "$(systemctl show -p Result --value gitsocket-web.service)" = success ]
+else
+    echo 'NOT CHECKED: the front; curl is not here'
+fi
+
 systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.service
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]

@@ -48,6 +48,12 @@ awk -v dir="$dir" '
 for way in path polkit; do [ -s "$dir/way-$way" ] || { echo "the recipes have no commands for $way"; exit 1; }; done
 for step in 1 2 4 6; do [ -s "$dir/step$step" ] || { echo "the README has no commands in step $step"; exit 1; }; done
 
+# The front: its units, and the commands of packaging/README.md.
+mkdir "$dir/front"
+cp "$here"/../../packaging/systemd/{gitsocket-web.service,gitsocket-web.socket,gitsocket-front.socket,sysusers.conf} "$dir/front/"
+awk '/^## / { inside = ($0 == "## The front") } inside && /^# / { sub("^# ", ""); print }' "$here/../../packaging/README.md" >"$dir/front/commands"
+[ -s "$dir/front/commands" ] || { echo "packaging/README.md has no commands for the front"; exit 1; }
+
 # A service that hangs must not hold this for ever.
 timeout 180 unshare --pid --fork --mount --cgroup --uts --ipc bash "$dir/machine.sh" "$dir" "$systemd" >"$dir/systemd.log" 2>&1 || true
 cat "$dir/person.log" 2>/dev/null || true

@@ -19,7 +19,10 @@ mod nginx;
 mod prometheus;
 mod refusals;
 mod secrets;
+#[path = "../it/sender.rs"]
+mod sender;
 mod services;
+mod signers;
 #[path = "../it/source.rs"]
 mod source;
 mod warm;

@@ -63,7 +63,7 @@ fn the_rules_for_alerts_are_right() {
 fn front(world: &World) -> (Daemon, u16) {
     world.write(
         "web.ron",
-        "(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"s.sock\", metrics: true)",
+        "(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", metrics: true)",
     );
     let mut command = world.command(["web", "-c", "web.ron"]);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();

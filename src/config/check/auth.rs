@@ -6,7 +6,7 @@ use crate::{
     base::name::{AbsPath, RepoUrl, Scheme},
     config::{
         Auth, ClientCertificate, Roots, Ssh, Tls,
-        form::{BOOL, Choice, FILE, Form, Given, Kind, Problem, Read, SECRET, Shape, Value, fields, filled},
+        form::{BOOL, Choice, FILE, Form, Given, Kind, Problem, Read, SECRET, Shape, USER, Value, fields},
     },
 };
 
@@ -67,7 +67,6 @@ pub(super) const AUTH: Kind<Auth> = Kind::many(
 );
 /// How to trust.
 pub(super) const CERTIFICATES: Kind<Tls> = Kind::many("`(…)`", tls);
-const USER: Kind<String> = Kind::new("name", |value, _| user(value));
 
 const WAYS: [(&str, bool, Read<Auth>); 4] = [
     ("Basic", true, basic),
@@ -249,17 +248,4 @@ fn ssh_url(repo: &RepoUrl, at: Range<usize>) -> Option<Problem> {
         return Some(problem.help("write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH"));
     }
     None
-}
-
-/// RFC 7617: a user's name holds neither a colon nor control characters.
-fn user(value: Value<'_>) -> Result<String, Problem> {
-    let text = filled(value)?;
-    match text.contains(|c: char| c == ':' || c.is_control()) {
-        true => Err(Problem::at(
-            value.head(),
-            "a user's name holds no `:` and no control characters",
-        )
-        .help("write the name alone; the password stands in `password_file`")),
-        false => Ok(text),
-    }
 }

@@ -6,7 +6,7 @@ use crate::{
     base::{address::TcpAddr, name::AbsPath},
     config::{
         Listener,
-        form::{Form, Kind, MODE, Problem, Read, SECRET, TEXT, Value, fields},
+        form::{ADDRESS, Form, Kind, MODE, Problem, Read, SECRET, SOCKET, TEXT, Value, fields},
     },
 };
 
@@ -34,14 +34,6 @@ fields! {
 
 /// Where the daemon listens.
 pub(super) const LISTENERS: Kind<Vec<Listener>> = Kind::many("list of `Unix(…)` and `Tcp(…)`", listeners);
-const SOCKET: Kind<AbsPath> = Kind::new("path", |value, around| short_enough(value, around.path(value)?));
-const ADDRESS: Kind<TcpAddr> = Kind::new(
-    r#"`"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1"#,
-    |value, _| tcp_addr(value),
-);
-
-/// The longest path of a Unix socket: unix(7), `sockaddr_un.sun_path` without its NUL.
-const MAX_SOCKET_PATH: usize = 107;
 
 fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Listener>> {
     let example = r#"write listen: [Unix(path: "gitsocket.sock")]"#;
@@ -99,32 +91,4 @@ fn tcp(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
     }
     let token_file = fields.token_file.value;
     Some((Listener::Tcp { addr, token_file }, at))
-}
-
-fn short_enough(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
-    let length = path.as_path().as_os_str().len();
-    if length <= MAX_SOCKET_PATH {
-        return Ok(path);
-    }
-    let message = format!(
-        "the socket's full path has {length} bytes; the system allows {MAX_SOCKET_PATH} for a socket"
-    );
-    Err(Problem::at(value.head(), message)
-        .help("put it into a directory with a shorter path, such as /run/gitsocket"))
-}
-
-fn tcp_addr(value: Value<'_>) -> Result<TcpAddr, Problem> {
-    const HELP: &str =
-        r#"write "HOST:PORT", such as "127.0.0.1:9418" or "[::1]:9418", or only a port for 127.0.0.1"#;
-    let text = value.string().map_err(|problem| problem.help(HELP))?;
-    let wrong = |why: &str| {
-        Problem::at(
-            value.head(),
-            format!("{} is not a TCP address: {why}", value.shown()),
-        )
-    };
-    if text.contains('/') || text.starts_with("unix:") {
-        return Err(wrong("it is a path or a URL").help(r#"for a Unix socket write Unix(path: "…")"#));
-    }
-    TcpAddr::parse(text.strip_prefix("tcp:").unwrap_or(&text)).map_err(|why| wrong(why).help(HELP))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Around, Form, Problem, Value,
-    value::{duration, filled, mode, size},
+    value::{duration, filled, mode, size, user},
 };
 use crate::base::name::AbsPath;
 
@@ -104,6 +104,9 @@ pub(crate) const SECRET: Kind<AbsPath> = Kind {
     ..FILE
 };
 
+/// A user's name.
+pub(crate) const USER: Kind<String> = Kind::new("name", |value, _| user(value));
+
 /// Yes or no.
 pub(crate) const BOOL: Kind<bool> =
     Kind::new("`true` or `false`", |value, _| value.bool()).shown(|is| code(is));
@@ -132,7 +135,8 @@ pub(crate) fn show_duration(duration: &Duration) -> String {
     quoted(humantime::format_duration(*duration))
 }
 
-fn show_size(bytes: u64) -> String {
+/// The same for a size.
+pub(crate) fn show_size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(bits, _)| bytes.trailing_zeros() >= *bits);
     match unit {

@@ -47,6 +47,19 @@ pub(crate) fn argument(value: Value<'_>) -> Result<String, Problem> {
     }
 }
 
+/// RFC 7617: a user's name holds neither a colon nor control characters.
+pub(crate) fn user(value: Value<'_>) -> Result<String, Problem> {
+    let text = filled(value)?;
+    match text.contains(|c: char| c == ':' || c.is_control()) {
+        true => Err(Problem::at(
+            value.head(),
+            "a user's name holds no `:` and no control characters",
+        )
+        .help("write the name alone; the password stands in `password_file`")),
+        false => Ok(text),
+    }
+}
+
 /// A duration as people write it, which is not zero.
 pub(crate) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;

@@ -12,6 +12,9 @@ use crate::base::{
     vitals::Vitals,
 };
 
+/// A webhook's path, a word for what came of deliveries to it, and how many there were.
+pub(super) type Delivered = (String, &'static str, u64);
+
 /// What there is to tell.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
@@ -20,7 +23,7 @@ pub(super) struct Told<'a> {
     /// Those of its triggers that this process's user may use.
     pub(super) triggers: &'a [Numbers],
     /// Deliveries by the webhook's path and the word for what came of them.
-    pub(super) deliveries: &'a [(String, &'static str, u64)],
+    pub(super) deliveries: &'a [Delivered],
     /// Names that are kept until the daemon is back.
     pub(super) kept: usize,
     /// This process.

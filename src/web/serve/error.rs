@@ -3,12 +3,9 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    base::{
-        fault::{Blame, Kind},
-        secret,
-    },
+    base::fault::{Blame, Kind},
     daemon::listen,
-    web::session::NoRandom,
+    web::{secret, session},
 };
 
 /// The front cannot serve.
@@ -51,29 +48,23 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// There are no random numbers, for sessions.
-    #[error("cannot make sessions: {0}")]
-    #[diagnostic(help("see whether getrandom(2) is permitted here"))]
-    Random(#[from] NoRandom),
-    /// A secret is of no use.
+    /// There can be no sessions.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Secret(secret::Error),
+    Session(#[from] session::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// The file of the daemon's token cannot be named.
-    #[error("the path of `daemon_token_file` is not usable: {reason}")]
-    Token {
-        /// Why not.
-        reason: String,
-    },
+    /// A secret is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] secret::Error),
 }
 
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Signals(_) | Self::Random(_) => Kind::Resources,
+            Self::Signals(_) | Self::Session(session::Error::Random) => Kind::Resources,
             _ => Kind::Config,
         }
     }

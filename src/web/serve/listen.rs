@@ -11,7 +11,7 @@ use super::{error::Error, tls::Tls};
 use crate::{
     base::address::TcpAddr,
     daemon::listen::{self, Socket as Passed, SocketFile},
-    web::config::{Config, Listener},
+    web::config::{Config, DEFAULT_ADDRESS, Listener},
 };
 
 /// A listening socket.
@@ -59,6 +59,9 @@ pub fn listen(config: &Config) -> Result<Vec<Socket>, Error> {
     }
     for socket in passed {
         sockets.push(alone(socket)?);
+    }
+    if sockets.is_empty() {
+        sockets.push(Socket::Tcp(tcp(DEFAULT_ADDRESS, &mut Vec::new())?, None));
     }
     Ok(sockets)
 }

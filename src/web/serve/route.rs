@@ -1,6 +1,6 @@
 //! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use hyper::{
     Method, Request, StatusCode,
@@ -9,71 +9,55 @@ use hyper::{
 };
 
 use super::error::Error;
-use crate::{
-    base::name::AbsPath,
-    web::{
-        answer::{self, Answer},
-        client::Client,
-        config::{Config, Metrics},
-        daemon::Link,
-        hear,
-        metrics::{self, Meters},
-        page::Pages,
-    },
+use crate::web::{
+    answer::{self, Answer},
+    client::Client,
+    config::Config,
+    daemon::Link,
+    deliveries::Deliveries,
+    hear::{self, Hook},
+    metrics::{self, Meters},
+    page::Pages,
 };
 
 /// What handlers are given parts of.
 pub(super) struct Front {
-    config: Config,
     link: Link,
-    pages: Option<Pages>,
+    hooks: BTreeMap<String, Hook>,
+    deliveries: Deliveries,
     meters: Option<Meters>,
+    pages: Option<Pages>,
 }
 
 impl Front {
-    pub(super) fn new(config: Config) -> Result<Self, Error> {
-        let token = config
-            .daemon_token_file
-            .as_ref()
-            .map(|file| AbsPath::resolve(Path::new("/"), file));
-        let token = token.transpose().map_err(|why| Error::Token {
-            reason: why.to_string(),
-        })?;
-        let link = Link::new(config.daemon.clone(), token);
-        let meters = |metrics: &Metrics| {
-            let token = metrics.token_file.as_ref();
-            let token = token.map(|file| AbsPath::resolve(Path::new("/"), file));
-            let token = token.transpose().map_err(|why| Error::Token {
-                reason: why.to_string(),
-            })?;
-            Meters::new(link.clone(), token).map_err(Error::Secret)
-        };
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let link = Link::new(config.daemon.clone(), config.daemon_token_file.clone());
         Ok(Self {
+            hooks: hear::hooks(config)?,
+            deliveries: Deliveries::default(),
+            meters: Meters::of(config, &link)?,
             pages: config.page.as_ref().map(Pages::new).transpose()?,
-            meters: config.metrics.as_ref().map(meters).transpose()?,
             link,
-            config,
         })
     }
 
     /// Answer `request`.
     pub(super) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Answer {
         let path = request.uri().path();
-        if let Some(hook) = self.config.webhooks.get(path) {
-            return hear::hear(hook, &self.link, request, client).await;
+        if let Some(hook) = self.hooks.get(path) {
+            return hear::hear(hook, &self.deliveries, &self.link, request, client).await;
         }
         if let Some(meters) = &self.meters {
             match path {
                 "/metrics" | "/healthz" | "/readyz" if !is_read(&request) => return not_allowed("GET, HEAD"),
-                // None are counted yet.
-                "/metrics" => return meters.answer(Vec::new, request, client).await,
+                "/metrics" => return meters.answer(&self.deliveries, request, client).await,
                 "/healthz" => return metrics::healthz(),
                 "/readyz" => return meters.readyz().await,
                 _ => {}
             }
         }
         match &self.pages {
-            Some(pages) => pages.answer(&self.link, request, client).await,
+            Some(pages) => pages.answer(&self.link, &self.deliveries, request, client).await,
             None => answer::text(StatusCode::NOT_FOUND, "There is nothing here.\n"),
         }
     }

@@ -6,7 +6,7 @@ use std::{
     string::FromUtf8Error,
 };
 
-use super::form::{Invalid, position};
+use super::{Invalid, Places, position};
 use crate::base::fault::{Blame, Kind};
 
 /// A configuration could not be used.
@@ -14,19 +14,23 @@ use crate::base::fault::{Blame, Kind};
 pub enum Error {
     /// Its file could not be read.
     #[error("cannot read the configuration {path}: {source}")]
-    #[diagnostic(help("{}", remedy(source)))]
+    #[diagnostic(help("{}", remedy(source, places)))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
+        /// Where it is looked for if none is named.
+        places: &'static Places,
     },
     /// It is a directory.
     #[error("the configuration {path} is a directory, not a file")]
-    #[diagnostic(help("name the file in it: {}", path.join("config.ron").display()))]
+    #[diagnostic(help("name the file in it: {}", path.join(places.local).display()))]
     Directory {
         /// The directory.
         path: PathBuf,
+        /// Where it is looked for if none is named.
+        places: &'static Places,
     },
     /// It is too large to be a configuration.
     #[error("the configuration {path} is larger than 1 MiB")]
@@ -72,12 +76,16 @@ impl Blame for Error {
     }
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(error: &io::Error, places: &Places) -> String {
+    let Places {
+        variable,
+        local,
+        system,
+    } = places;
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it",
-        _ => {
-            "name another one with -c, or set GITSOCKET_CONFIG; without these, ./config.ron and \
-             /etc/gitsocket/config.ron are looked for"
-        }
+        io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it".into(),
+        _ => format!(
+            "name another one with -c, or set {variable}; without these, ./{local} and {system} are looked for"
+        ),
     }
 }

@@ -1,0 +1,63 @@
+//! `gitsocket check --web FILE`: is the front's file right, can this user read what it names, and does the daemon answer?
+
+use std::{path::Path, process::ExitCode};
+
+use crate::{
+    base::fault::{Failure, Kind, one_line},
+    cli::{current_dir, fail, print, say},
+    web::{
+        config::Config,
+        trial::{self, Finding},
+    },
+};
+
+pub(super) fn run(file: &Path) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(err) => return fail(err),
+    };
+    let findings = trial::findings(&config);
+    findings.iter().for_each(|finding| say(&line(finding)));
+    let parts = format!(
+        "{} webhook(s), {} listener(s)",
+        config.webhooks.len(),
+        config.listen.len().max(1)
+    );
+    if findings.is_empty() {
+        print(&format!(
+            "{} is right: {parts}; the daemon answers",
+            file.display()
+        ));
+    }
+    if rustix::process::geteuid().is_root() {
+        let file = current_dir().join(file);
+        say(&format!(
+            "this was tried as root, which may do everything; as the front's user, type: \
+             runuser -u gitsocket-web -- gitsocket check --web {}",
+            file.display()
+        ));
+    }
+    let Some(first) = findings.first() else {
+        return ExitCode::SUCCESS;
+    };
+    say(&format!(
+        "{} can be read ({parts}), but not all that it names can be used: {} fault(s)",
+        file.display(),
+        findings.len()
+    ));
+    ExitCode::from(match first.is_daemons {
+        true => first.failure.kind.exit(),
+        false => Kind::Config.exit(),
+    })
+}
+
+/// `webhooks: /hooks/site: from: cannot read …: … (what to do)`
+fn line(finding: &Finding) -> String {
+    let Failure { message, help, .. } = &finding.failure;
+    let help = help.as_ref().map(|help| format!(" ({help})"));
+    one_line(&format!(
+        "{}: {message}{}",
+        finding.field,
+        help.unwrap_or_default()
+    ))
+}

@@ -1,0 +1,12 @@
+//! Where files are looked for.
+
+/// Where a kind of configuration is looked for if the command line names none.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The variable of the environment that names it.
+    pub variable: &'static str,
+    /// Its name in the current directory.
+    pub local: &'static str,
+    /// Its path on the system.
+    pub system: &'static str,
+}

@@ -1,0 +1,333 @@
+//! What was delivered lately: for whoever delivers once more, for the page, the log and the numbers. In memory only.
+//!
+//! Whatever strangers send takes bounded room: refusals of one webhook for one reason are one entry, and the reasons hold
+//! no text of theirs.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime},
+};
+
+use ring::digest::{Context, SHA256};
+
+use crate::base::{
+    fault::{Kind, one_line},
+    mutex,
+    name::{RunId, TriggerName},
+    pace::Pace,
+};
+
+/// How long a delivery is known. Standard Webhooks may be sent again while their timestamp counts, which is ten minutes at
+/// most: five of the past, and five of a clock that is ahead.
+const KNOWN: Duration = Duration::from_secs(15 * 60);
+/// As many deliveries are known, the latest ones. Each takes about 150 bytes.
+const MAX_KNOWN: usize = 4096;
+/// As many deliveries of proven senders are listed, the latest ones; and as many refusals that differ.
+const MAX_LISTED: usize = 100;
+/// As much of an id or event is shown, in characters.
+const MAX_SHOWN: usize = 100;
+/// Refusals that are logged at once: as many as an administrator reads who looks for what is wrong.
+const LOGGED: u32 = 60;
+/// Beyond that, one in each span of this is logged: 20 a minute.
+const LOG_EVERY: Duration = Duration::from_secs(3);
+
+/// What was delivered lately.
+#[derive(Debug)]
+pub struct Deliveries {
+    state: Mutex<State>,
+    pace: Pace,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: HashMap<Key, RunId>,
+    /// The keys of `runs`, the oldest first.
+    order: VecDeque<(Instant, Key)>,
+    /// The oldest first.
+    proven: VecDeque<Delivered>,
+    /// The one that was there last is last.
+    refused: VecDeque<Delivered>,
+    counts: BTreeMap<(String, &'static str), u64>,
+    /// Refusals that were not logged since the last that was.
+    unlogged: u64,
+}
+
+/// What makes a delivery the same as one before: its webhook, the forge's id for it, and its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+/// A delivery, or refusals that are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The webhook's path.
+    pub path: String,
+    /// The webhook's trigger.
+    pub trigger: TriggerName,
+    /// Who calls the webhook, as the configuration has it.
+    pub from: &'static str,
+    /// The other end of the connection: mostly a proxy.
+    pub client: String,
+    /// The forge's id, if the sender is proven: shortened, and fit to be shown.
+    pub id: Option<String>,
+    /// When it was delivered; the last, if there were more than one.
+    pub at: SystemTime,
+    /// How many there were.
+    pub times: u64,
+    /// What came of it.
+    pub result: Outcome,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The daemon was told the trigger's name, and this run came of it.
+    Accepted(RunId),
+    /// It was delivered before, and then this run came of it.
+    Repeated(RunId),
+    /// There is nothing to do, because of this.
+    Ignored(String),
+    /// It is not one that counts, because of this.
+    Refused {
+        /// The status it was answered with.
+        status: u16,
+        /// Why.
+        why: Cow<'static, str>,
+    },
+    /// The daemon could not be told the trigger's name by now.
+    Unavailable {
+        /// What went wrong.
+        kind: Kind,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Outcome {
+    /// All words for it.
+    pub const WORDS: [&'static str; 5] = ["accepted", "repeated", "ignored", "refused", "unavailable"];
+
+    /// The word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted(_) => Self::WORDS[0],
+            Self::Repeated(_) => Self::WORDS[1],
+            Self::Ignored(_) => Self::WORDS[2],
+            Self::Refused { .. } => Self::WORDS[3],
+            Self::Unavailable { .. } => Self::WORDS[4],
+        }
+    }
+}
+
+impl Key {
+    /// That of the delivery `id` to the webhook at `path`.
+    pub fn of(path: &str, id: &str, body: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        // A path holds no NUL, nor does a header.
+        for part in [path.as_bytes(), b"\0", id.as_bytes(), b"\0", body] {
+            context.update(part);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        Self(key)
+    }
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            pace: Pace::new(LOGGED, LOG_EVERY),
+        }
+    }
+}
+
+impl Deliveries {
+    /// The run that came of the delivery `key` at its first time, if that is known.
+    pub fn run(&self, key: &Key, now: Instant) -> Option<RunId> {
+        let mut state = mutex::lock(&self.state);
+        state.forget(now);
+        state.runs.get(key).cloned()
+    }
+
+    /// The run `run` has come of the delivery `key`.
+    pub fn know(&self, key: Key, run: RunId, now: Instant) {
+        let mut state = mutex::lock(&self.state);
+        state.forget(now);
+        if state.runs.insert(key, run).is_some() {
+            state.order.retain(|(_, known)| *known != key);
+        }
+        state.order.push_back((now, key));
+        if state.order.len() > MAX_KNOWN
+            && let Some((_, oldest)) = state.order.pop_front()
+        {
+            state.runs.remove(&oldest);
+        }
+    }
+
+    /// List and count `delivered`, and let the log say so if it was refused.
+    pub fn add(&self, delivered: Delivered) {
+        let mut state = mutex::lock(&self.state);
+        let count = (delivered.path.clone(), delivered.result.word());
+        *state.counts.entry(count).or_default() += 1;
+        let Outcome::Refused { why, .. } = &delivered.result else {
+            push(&mut state.proven, delivered);
+            return;
+        };
+        match self.pace.turn(Instant::now(), Duration::ZERO) {
+            Some(_) => {
+                let unlogged = std::mem::take(&mut state.unlogged);
+                let more = (unlogged > 0).then_some(unlogged);
+                let (path, client) = (&*delivered.path, &*delivered.client);
+                tracing::warn!(path, client, more, "delivery refused: {why}");
+            }
+            None => state.unlogged += 1,
+        }
+        let is_alike = |old: &Delivered| old.path == delivered.path && old.result == delivered.result;
+        let alike = state.refused.iter().position(is_alike);
+        let before = alike.and_then(|at| state.refused.remove(at));
+        let times = before.map_or(0, |before| before.times) + delivered.times;
+        push(&mut state.refused, Delivered { times, ..delivered });
+    }
+
+    /// What is listed, the latest first.
+    pub fn latest(&self) -> Vec<Delivered> {
+        let state = mutex::lock(&self.state);
+        let mut all: Vec<_> = state.proven.iter().chain(&state.refused).cloned().collect();
+        all.sort_by_key(|delivered| std::cmp::Reverse(delivered.at));
+        all
+    }
+
+    /// How many there were since the start, by the webhook's path and the word for what came of them.
+    pub fn counts(&self) -> Vec<(String, &'static str, u64)> {
+        let state = mutex::lock(&self.state);
+        let counts = state.counts.iter();
+        counts
+            .map(|((path, word), count)| (path.clone(), *word, *count))
+            .collect()
+    }
+}
+
+impl State {
+    fn forget(&mut self, now: Instant) {
+        while let Some((since, key)) = self.order.front()
+            && now.saturating_duration_since(*since) > KNOWN
+        {
+            self.runs.remove(key);
+            self.order.pop_front();
+        }
+    }
+}
+
+fn push(list: &mut VecDeque<Delivered>, delivered: Delivered) {
+    list.push_back(delivered);
+    if list.len() > MAX_LISTED {
+        list.pop_front();
+    }
+}
+
+/// What a proven sender wrote, as it may be shown.
+pub fn shown(text: &str) -> String {
+    let mut start: String = text.chars().take(MAX_SHOWN).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    one_line(&start)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn delivered(path: &str, second: u64, result: Outcome) -> Delivered {
+        Delivered {
+            path: path.into(),
+            trigger: TriggerName::new("site").unwrap(),
+            from: "GitHub",
+            client: "unix".into(),
+            id: None,
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
+            times: 1,
+            result,
+        }
+    }
+
+    fn refused(why: &'static str) -> Outcome {
+        Outcome::Refused {
+            status: 401,
+            why: why.into(),
+        }
+    }
+
+    #[test]
+    fn strangers_do_not_push_others_out() {
+        let deliveries = Deliveries::default();
+        deliveries.add(delivered("/a", 0, Outcome::Ignored("a ping".into())));
+        for second in 1..=1000 {
+            deliveries.add(delivered("/a", second, refused("one")));
+            deliveries.add(delivered("/a", second, refused("two")));
+        }
+        deliveries.add(delivered("/b", 2000, refused("one")));
+        let latest: Vec<_> = deliveries
+            .latest()
+            .into_iter()
+            .map(|one| (one.path, one.times))
+            .collect();
+        let expected = [("/b", 1), ("/a", 1000), ("/a", 1000), ("/a", 1)];
+        assert_eq!(latest, expected.map(|(path, times)| (path.to_owned(), times)));
+        for number in 0..1000 {
+            deliveries.add(delivered(&format!("/{number}"), number, refused("one")));
+            deliveries.add(delivered("/a", number, Outcome::Ignored("a ping".into())));
+        }
+        assert_eq!(deliveries.latest().len(), 2 * MAX_LISTED);
+        let counts = deliveries.counts();
+        let of = |path: &str, word| {
+            counts
+                .iter()
+                .find(|count| count.0 == path && count.1 == word)
+                .unwrap()
+                .2
+        };
+        assert_eq!(
+            (of("/a", "ignored"), of("/a", "refused"), of("/b", "refused")),
+            (1001, 2000, 1)
+        );
+    }
+
+    #[test]
+    fn what_was_delivered_is_known_for_a_while() {
+        let deliveries = Deliveries::default();
+        let start = Instant::now();
+        let run = RunId::new();
+        let key = |number: usize| Key::of("/a", &number.to_string(), b"{}");
+        deliveries.know(key(0), run.clone(), start);
+        assert_eq!(deliveries.run(&key(0), start + KNOWN), Some(run.clone()));
+        for other in [
+            Key::of("/b", "0", b"{}"),
+            Key::of("/a", "1", b"{}"),
+            Key::of("/a", "0", b"[]"),
+            Key::of("/a", "", b"0\0{}"),
+        ] {
+            assert_eq!(deliveries.run(&other, start), None);
+        }
+        // A run that failed was followed by another one.
+        let second = RunId::new();
+        deliveries.know(key(0), second.clone(), start + KNOWN / 2);
+        assert_eq!(deliveries.run(&key(0), start + KNOWN + KNOWN / 2), Some(second));
+        assert_eq!(deliveries.run(&key(0), start + KNOWN * 2), None);
+        for number in 0..=MAX_KNOWN {
+            deliveries.know(key(number), run.clone(), start);
+        }
+        let state = mutex::lock(&deliveries.state);
+        assert_eq!((state.runs.len(), state.order.len()), (MAX_KNOWN, MAX_KNOWN));
+    }
+
+    #[test]
+    fn what_senders_write_is_shown_short() {
+        assert_eq!(shown("a-1"), "a-1");
+        assert_eq!(shown("a\nb\u{202e}"), "a b\u{fffd}");
+        assert_eq!(shown(&"ä".repeat(10_000)).chars().count(), MAX_SHOWN + 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! Headers of a delivery: each counts if it is there once and holds something.
+
+use hyper::{HeaderMap, header::CONTENT_TYPE};
+
+use super::{From, Refusal};
+
+/// Which headers say what, by forge.
+pub(super) struct Names {
+    /// The delivery's id: the first one that is there.
+    pub(super) ids: &'static [&'static str],
+    /// What has happened: the first one that is there.
+    pub(super) events: &'static [&'static str],
+}
+
+/// The names of `from`.
+pub(super) fn names(from: &From) -> Names {
+    let (ids, events): (&'static [_], &'static [_]) = match from {
+        From::GitHub { .. } => (&["X-GitHub-Delivery"], &["X-GitHub-Event"]),
+        From::Gitea { .. } => (
+            &["X-Gitea-Delivery", "X-Forgejo-Delivery", "X-Gogs-Delivery"],
+            &["X-Gitea-Event", "X-Forgejo-Event", "X-Gogs-Event"],
+        ),
+        From::Bitbucket { .. } => (&["X-Request-UUID", "X-Request-Id"], &["X-Event-Key"]),
+        From::GitLab { .. } => (&["Idempotency-Key", "X-Gitlab-Event-UUID"], &["X-Gitlab-Event"]),
+        From::StandardWebhooks { .. } => (&["webhook-id"], &["X-Gitlab-Event"]),
+        From::Bearer { .. } | From::Basic { .. } | From::Hmac { .. } => (&["Idempotency-Key"], &[]),
+    };
+    Names { ids, events }
+}
+
+/// The header `name`, which may be missing, but is neither doubled nor empty.
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
+    let mut all = headers.get_all(name).iter();
+    let Some(value) = all.next() else {
+        return Ok(None);
+    };
+    if all.next().is_some() {
+        return Err(Refusal::stranger(format!("{name} is there twice")));
+    }
+    let value = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Refusal::stranger(format!("{name} is not text")))?;
+    match value.trim().is_empty() {
+        true => Err(empty(name)),
+        false => Ok(Some(value)),
+    }
+}
+
+/// That the header `name` is not there.
+pub(super) fn missing(name: &str, hint: &str) -> Refusal {
+    Refusal::stranger(format!("no {name}: {hint}"))
+}
+
+/// That the header `name` holds nothing.
+pub(super) fn empty(name: &str) -> Refusal {
+    Refusal::stranger(format!("{name} is empty: has the webhook a secret?"))
+}
+
+/// The delivery's id. One that is doubled or empty is none: it proves nothing, it only saves a run.
+pub(super) fn id(headers: &HeaderMap, names: &[&str]) -> Option<String> {
+    let found = names.iter().map(|name| one(headers, name).ok().flatten());
+    found.flatten().next().map(str::to_owned)
+}
+
+/// What has happened, in the forge's word.
+pub(super) fn event(headers: &HeaderMap, names: &[&str]) -> Result<Option<String>, Refusal> {
+    for name in names {
+        match one(headers, name) {
+            Ok(Some(event)) => return Ok(Some(event.to_owned())),
+            Ok(None) => {}
+            Err(refusal) => return Err(Refusal::useless(refusal.why)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the body is said to be JSON, by a forge that could as well send a form.
+pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refused = |why: &'static str| {
+        Err(Refusal {
+            status: 415,
+            why: why.into(),
+        })
+    };
+    let kind = match one(headers, CONTENT_TYPE.as_str()) {
+        Ok(Some(kind)) => kind.split(';').next().unwrap_or_default().trim(),
+        Ok(None) => return refused("no Content-Type: the body must be application/json"),
+        Err(_) => return refused("Content-Type is there twice, or empty"),
+    };
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    match kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        true => refused("the webhook sends a form: choose the content type application/json in the forge"),
+        false => refused("the body is not application/json: choose that content type in the forge"),
+    }
+}
+
+/// What to write in the configuration for a delivery that another forge seems to have sent.
+pub(super) fn other_sender(from: &From, headers: &HeaderMap) -> Option<&'static str> {
+    // A forge that sends the headers of its ancestors as well stands before them.
+    let signs: [(&str, bool, &str); 5] = [
+        (
+            "webhook-signature",
+            matches!(from, From::StandardWebhooks { .. }),
+            "it looks like one for from: StandardWebhooks(…)",
+        ),
+        (
+            "x-gitea-event",
+            // Gitea signs like GitHub as well.
+            matches!(from, From::Gitea { .. } | From::GitHub { .. }),
+            "it looks like one of Gitea's, for from: Gitea(…)",
+        ),
+        (
+            "x-github-event",
+            matches!(from, From::GitHub { .. } | From::Gitea { .. }),
+            "it looks like one of GitHub's, for from: GitHub(…)",
+        ),
+        (
+            "x-gitlab-event",
+            matches!(from, From::GitLab { .. } | From::StandardWebhooks { .. }),
+            "it looks like one of GitLab's, for from: GitLab(…), or StandardWebhooks(…) with a signing token",
+        ),
+        (
+            "x-event-key",
+            matches!(from, From::Bitbucket { .. }),
+            "it looks like one of Bitbucket's, for from: Bitbucket(…)",
+        ),
+    ];
+    let (_, is_own, hint) = signs.into_iter().find(|(name, ..)| headers.contains_key(*name))?;
+    (!is_own).then_some(hint)
+}
