@@ -337,8 +337,9 @@ fn status_of(failure: &Failure) -> StatusCode {
         Kind::UnknownTrigger | Kind::UnknownRun => StatusCode::NOT_FOUND,
         Kind::NotAllowed => StatusCode::FORBIDDEN,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
-        Kind::NoDaemon | Kind::Busy | Kind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_GATEWAY,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // It is away, busy or breaks off: later it may answer.
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -67,6 +67,7 @@ mod thin;
 mod traps;
 mod unfinished;
 mod upstream;
+mod visitor;
 mod web;
 mod web_hostile;
 mod web_tls;
