@@ -23,7 +23,7 @@ use super::{
     daemon::{Line, Link, PATIENCE},
     deliveries::Deliveries,
     session::{
-        self, NoRandom, Session,
+        self, Session,
         gate::{Gate, Refused},
     },
     stream,
@@ -35,7 +35,6 @@ use crate::base::{
 };
 
 mod arrivals;
-use arrivals::Arrival;
 mod assets;
 mod body;
 mod form;
@@ -51,12 +50,9 @@ mod words;
 
 use form::Fields;
 
-/// The pages, who may see them, and what was delivered, which they show.
+/// The pages, and who may see them.
 #[derive(Debug)]
-pub struct Pages {
-    gate: Arc<Gate>,
-    deliveries: Arc<Deliveries>,
-}
+pub struct Pages(Arc<Gate>);
 
 /// What a request without its body is about.
 enum Route<'a> {
@@ -79,20 +75,23 @@ struct Visit<'a> {
 
 impl Pages {
     /// As configured.
-    pub fn new(page: &config::Page, deliveries: Arc<Deliveries>) -> Result<Self, NoRandom> {
-        Ok(Self {
-            gate: Arc::new(Gate::new(page.users.clone())?),
-            deliveries,
-        })
+    pub fn new(page: &config::Page) -> Result<Self, session::Error> {
+        Ok(Self(Arc::new(Gate::new(&page.users)?)))
     }
 
     /// Answer a request.
-    pub async fn answer(&self, link: &Link, request: Request<Incoming>, client: &Client) -> Answer {
+    pub async fn answer(
+        &self,
+        link: &Link,
+        deliveries: &Deliveries,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Answer {
         let path = request.uri().path().to_owned();
         if let Some(asset) = assets::at(&path) {
             return asset_of(asset, &path);
         }
-        let is_far = self.gate.is_open() && client.addr.is_some();
+        let is_far = self.0.is_open() && client.addr.is_some();
         if is_far && !origin::is_for_this_machine(request.headers()) {
             return notice::answer(StatusCode::MISDIRECTED_REQUEST, &notice::another_name());
         }
@@ -113,7 +112,7 @@ impl Pages {
                 client.admit().await;
                 let visit = Visit {
                     link,
-                    deliveries: &self.deliveries,
+                    deliveries,
                     client,
                     session,
                 };
@@ -154,7 +153,7 @@ impl Pages {
 
     /// Whose request it is.
     async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
-        let (gate, cookie) = (self.gate.clone(), cookie(request, client));
+        let (gate, cookie) = (self.0.clone(), cookie(request, client));
         task::spawn_blocking(move || gate.who(cookie.as_deref())).await
     }
 
@@ -171,7 +170,7 @@ impl Pages {
             Err(answer) => return answer,
         };
         let to = destination(fields.get("to")).into_owned();
-        let (gate, from) = (self.gate.clone(), client.addr);
+        let (gate, from) = (self.0.clone(), client.addr);
         let user = fields.get("user").to_owned();
         let entered =
             task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
@@ -195,7 +194,7 @@ impl Pages {
         if let Err(answer) = visit.form(request).await {
             return answer;
         }
-        self.gate.leave(cookie.as_deref());
+        self.0.leave(cookie.as_deref());
         with_cookie(go("/sign-in"), "", visit.client)
     }
 }
@@ -209,19 +208,21 @@ impl Visit<'_> {
         let all = self.link.status(None).await?;
         Ok(shown(
             StatusCode::OK,
-            overview::page(all, &self.arrivals(), &asked, &self.session),
+            overview::page(all, &self.deliveries.latest(), &asked, &self.session),
         ))
     }
 
     async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
         let status = self.status(name).await?;
         let log = self.link.log(name).await?;
-        let page = trigger::page(&status, &log, &self.arrivals(), may(&status), &self.session);
+        let page = trigger::page(
+            &status,
+            &log,
+            &self.deliveries.latest(),
+            may(&status),
+            &self.session,
+        );
         Ok(shown(StatusCode::OK, page))
-    }
-
-    fn arrivals(&self) -> Vec<Arrival> {
-        self.deliveries.latest().into_iter().map(Arrival::from).collect()
     }
 
     async fn status(&self, name: &TriggerName) -> Result<Status, Failure> {
@@ -336,8 +337,9 @@ fn status_of(failure: &Failure) -> StatusCode {
         Kind::UnknownTrigger | Kind::UnknownRun => StatusCode::NOT_FOUND,
         Kind::NotAllowed => StatusCode::FORBIDDEN,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
-        Kind::NoDaemon | Kind::Busy | Kind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_GATEWAY,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // It is away, busy or breaks off: later it may answer.
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -15,6 +15,7 @@ use ring::{
 };
 use subtle::ConstantTimeEq as _;
 
+use super::secret;
 use crate::base::mutex;
 
 pub mod attempts;
@@ -61,14 +62,22 @@ impl Session {
     }
 }
 
-/// The kernel gives no random bytes.
-#[derive(Debug, thiserror::Error)]
-#[error("the kernel gives no random bytes")]
-pub struct NoRandom;
+/// There can be no sessions.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The kernel gives no random bytes.
+    #[error("cannot make sessions: the kernel gives no random bytes")]
+    #[diagnostic(help("see whether getrandom(2) is permitted here"))]
+    Random,
+    /// A password is of no use.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Password(#[from] secret::Error),
+}
 
 impl Sessions {
     /// None yet.
-    pub fn new() -> Result<Self, NoRandom> {
+    pub fn new() -> Result<Self, Error> {
         let random = SystemRandom::new();
         Ok(Self {
             form: token(&random)?,
@@ -86,7 +95,7 @@ impl Sessions {
     }
 
     /// Begin one; the result is its cookie.
-    pub fn begin(&self, user: &str, password: &str, now: Instant) -> Result<String, NoRandom> {
+    pub fn begin(&self, user: &str, password: &str, now: Instant) -> Result<String, Error> {
         let cookie = token(&self.random)?;
         let session = Session {
             user: Some(user.into()),
@@ -155,9 +164,9 @@ pub fn fingerprint(secret: &str) -> Fingerprint {
     bytes
 }
 
-fn token(random: &SystemRandom) -> Result<String, NoRandom> {
+fn token(random: &SystemRandom) -> Result<String, Error> {
     let mut bytes = [0; TOKEN_BYTES];
-    random.fill(&mut bytes).map_err(|_| NoRandom)?;
+    random.fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

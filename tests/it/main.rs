@@ -69,6 +69,7 @@ mod thin;
 mod traps;
 mod unfinished;
 mod upstream;
+mod visitor;
 mod web;
 mod web_hostile;
 mod web_tls;

@@ -5,128 +5,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::Stdio,
 };
 
 use super::{
     source::file,
+    visitor::{Reply, Visitor},
     world::{Daemon, World, last_line},
 };
-
-/// The front of a daemon, as one visitor sees it.
-struct Visitor {
-    /// It is a process that says what it does, as a daemon is.
-    front: Daemon,
-    port: u16,
-    cookie: String,
-}
-
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    /// In lower case.
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> &str {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
-    }
-
-    /// The value of the field `name` of the first form that has one.
-    fn field(&self, name: &str) -> &str {
-        let begin = format!("name=\"{name}\" value=\"");
-        let (_, rest) = self.body.split_once(&begin).unwrap();
-        rest.split('"').next().unwrap()
-    }
-}
-
-impl Visitor {
-    /// One who has not signed in; `page` is that field of web.ron.
-    fn of(world: &World, page: &str) -> Self {
-        world.secret("password", "s3cret\n");
-        world.write(
-            "web.ron",
-            &format!("(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", page: {page})"),
-        );
-        let mut command = world.command(["web", "-c", "web.ron"]);
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut front = Daemon::of(child, world.path("s.sock"));
-        let line = front.wait_for("127.0.0.1:");
-        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        front.wait_for("ready");
-        Self {
-            front,
-            port: port.parse().unwrap(),
-            cookie: String::new(),
-        }
-    }
-
-    fn signed_in(world: &World) -> Self {
-        let mut visitor = Self::of(world, "(users: {\"admin\": \"password\"})");
-        visitor.sign_in();
-        visitor
-    }
-
-    fn sign_in(&mut self) {
-        self.cookie.clear();
-        let reply = self.post("/sign-in", "user=admin&password=s3cret&to=%2F");
-        assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
-        let cookie = reply.header("set-cookie");
-        self.cookie = cookie.split(';').next().unwrap().to_owned();
-    }
-
-    /// Send a request, and leave its answer to the caller.
-    fn begin(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let (port, cookie, length) = (self.port, &self.cookie, body.len());
-        let host = match headers.contains("Host: ") {
-            true => String::new(),
-            false => format!("Host: 127.0.0.1:{port}\r\n"),
-        };
-        let form = "Content-Type: application/x-www-form-urlencoded";
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\n{host}Cookie: other=1; {cookie}\r\nConnection: close\r\n\
-             {form}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        )
-        .unwrap();
-        stream
-    }
-
-    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
-        let mut answer = String::new();
-        self.begin(method, path, headers, body)
-            .read_to_string(&mut answer)
-            .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        Reply {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
-    }
-
-    fn get(&self, path: &str) -> Reply {
-        self.send("GET", path, "", "")
-    }
-
-    fn post(&self, path: &str, body: &str) -> Reply {
-        self.send("POST", path, "", body)
-    }
-
-    /// Press the first button of the page at `from` that leads to `path`.
-    fn press(&self, from: &str, path: &str) -> String {
-        let page = self.get(from);
-        assert!(page.body.contains(&format!("action=\"{path}\"")), "{page:?}");
-        let reply = self.post(path, &format!("form={}", page.field("form")));
-        assert_eq!(reply.status, 303, "{reply:?}");
-        reply.header("location").to_owned()
-    }
-}
 
 fn world() -> (World, Daemon) {
     let world = World::sourced();
@@ -291,7 +176,7 @@ fn without_users_it_answers_to_its_own_names_only() {
     let reply = visitor.get("/");
     assert_eq!(reply.status, 503);
     assert!(
-        reply.body.contains("The daemon does not answer") && reply.body.contains("no-daemon:"),
+        reply.body.contains("The daemon does not answer") && reply.body.contains("Next:"),
         "{reply:?}"
     );
 }
@@ -385,6 +270,43 @@ fn what_others_name_is_text() {
     assert!(!page.contains("\"><script>"), "{page}");
 }
 
+/// The page alone says why a delivery was refused, and neither it nor its sender can put anything else on it.
+#[test]
+fn a_refused_delivery_is_explained() {
+    let (world, daemon) = world();
+    world.secret("hook", "It's a Secret to Everybody\n");
+    let hook = "(), webhooks: {\"/hooks/site\": (trigger: \"site\", from: GitHub(secret_file: \"hook\"))}";
+    let visitor = Visitor::of(&world, hook);
+    let json = "Content-Type: application/json\r\nX-GitHub-Event: push\r\nX-GitHub-Delivery: <script>\r\n";
+    let deliver = |signature: &str| {
+        let headers = format!("{json}X-Hub-Signature-256: sha256={signature}\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", visitor.port)).unwrap();
+        let body = "{\"ref\":\"refs/heads/main\"}";
+        write!(
+            stream,
+            "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(!visitor.get("/").body.contains("Refused deliveries"));
+    for _ in 0..3 {
+        assert!(deliver(&"0".repeat(64)).starts_with("HTTP/1.1 401 "));
+    }
+    for path in ["/", "/triggers/site"] {
+        let page = visitor.get(path).body;
+        assert!(
+            page.contains("refused with 401:") && page.contains("signature"),
+            "{page}"
+        );
+        assert!(page.contains(", 3 times") && !page.contains("<script>"), "{page}");
+    }
+    drop(daemon);
+}
+
 /// A stream of events, line by line.
 struct Events(BufReader<TcpStream>);
 
@@ -428,7 +350,7 @@ impl Events {
 fn a_run_is_followed_and_a_lost_connection_found_again() {
     let world = World::sourced();
     world.config(
-        "hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"echo one; read a < ../go; echo two; read a < ../go\"])]",
+        "hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"exec 3<>../go; echo one; read a <&3; echo two; read a <&3\"])]",
     );
     world.fifo("go");
     let go = || {

@@ -152,5 +152,11 @@ if ("renews" in main.dataset) {
 } else {
   setInterval(() => { if (!document.hidden) tellTimes(document); }, 30_000);
 }
+// A link in a mail or a chat comes without the cookie: somebody who has signed in leads on.
+const sign = document.querySelector("form.sign");
+if (sign && !document.getElementById("wrong")) {
+  const to = sign.elements.to.value;
+  fetch(to, { method: "HEAD" }).then((answer) => { if (answer.ok && !answer.redirected) location.replace(to); }, () => {});
+}
 const log = document.getElementById("log");
 if (log) follow(log);

@@ -5,94 +5,51 @@ use std::time::UNIX_EPOCH;
 use maud::{Markup, html};
 
 use super::words::{Look, plain, run_path, time, trigger_path};
-use crate::{
-    base::name::RunId,
-    web::deliveries::{Delivered, Outcome},
-};
+use crate::web::deliveries::{Delivered, Outcome};
 
-/// A delivery.
-#[derive(Debug, Clone)]
-pub(super) struct Arrival {
-    /// When, in seconds since the epoch.
-    pub(super) at: u64,
-    /// The webhook's path.
-    pub(super) hook: String,
-    /// Its trigger.
-    pub(super) trigger: String,
-    /// What came of it.
-    pub(super) came: Came,
+pub(super) fn is_refused(delivered: &Delivered) -> bool {
+    matches!(delivered.result, Outcome::Refused { .. })
 }
 
-/// What came of a delivery.
-#[derive(Debug, Clone)]
-pub(super) enum Came {
-    /// A run.
-    Run(RunId),
-    /// Nothing, as it should be: a ping, another branch, a repeated one.
-    Nothing(String),
-    /// It waits for the daemon.
-    Kept(String),
-    /// It was refused.
-    Refused(String),
-}
-
-impl From<Delivered> for Arrival {
-    fn from(delivered: Delivered) -> Self {
-        let at = delivered.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let times = match delivered.times {
-            1 => String::new(),
-            times => format!(" ({times} times)"),
-        };
-        Self {
-            at: at.as_secs(),
-            hook: delivered.path,
-            trigger: delivered.trigger.to_string(),
-            came: match delivered.result {
-                Outcome::Accepted(run) | Outcome::Repeated(run) => Came::Run(run),
-                Outcome::Ignored(why) => Came::Nothing(why),
-                Outcome::Unavailable { why, .. } => Came::Kept(why),
-                Outcome::Refused { why, .. } => Came::Refused(format!("{why}{times}")),
-            },
-        }
-    }
-}
-
-impl Arrival {
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(self.came, Came::Refused(_))
-    }
-
-    fn look(&self) -> Look {
-        match self.came {
-            Came::Run(_) => Look::Ok,
-            Came::Nothing(_) => Look::Nothing,
-            Came::Kept(_) => Look::Busy,
-            Came::Refused(_) => Look::Warn,
-        }
+fn look(delivered: &Delivered) -> Look {
+    match delivered.result {
+        Outcome::Accepted(_) | Outcome::Repeated(_) => Look::Ok,
+        Outcome::Ignored(_) => Look::Nothing,
+        Outcome::Refused { .. } | Outcome::Unavailable { .. } => Look::Warn,
     }
 }
 
 /// A list of them, `named` with their triggers.
-pub(super) fn list(arrivals: &[&Arrival], named: bool) -> Markup {
+pub(super) fn list(deliveries: &[&Delivered], named: bool) -> Markup {
+    html! { ul.rows.d { @for delivered in deliveries { (one(delivered, named)) } } }
+}
+
+fn one(delivered: &Delivered, named: bool) -> Markup {
+    let name = delivered.trigger.as_str();
+    let at = delivered.at.duration_since(UNIX_EPOCH).unwrap_or_default();
     html! {
-        ul.rows.d {
-            @for arrival in arrivals {
-                li {
-                    (arrival.look().icon())
-                    span.s { (time(arrival.at)) }
-                    span {
-                        code { (plain(&arrival.hook)) }
-                        @if named { " for " a href=(trigger_path(&arrival.trigger)) { (arrival.trigger) } }
-                    }
-                    span.why {
-                        @match &arrival.came {
-                            Came::Run(run) => { "run " a href=(run_path(&arrival.trigger, run)) { code { (run) } } },
-                            Came::Nothing(why) | Came::Kept(why) => (plain(why)),
-                            Came::Refused(why) => { b.warn { "refused:" } " " (plain(why)) },
-                        }
-                    }
-                }
+        li {
+            (look(delivered).icon())
+            span.s { (time(at.as_secs())) @if delivered.times > 1 { ", " (delivered.times) " times" } }
+            span {
+                code { (plain(&delivered.path)) }
+                @if named { " for " a href=(trigger_path(name)) { (name) } }
+                " " span.s { (delivered.from) " from " (plain(&delivered.client)) }
             }
+            span.why { (result(delivered)) }
+        }
+    }
+}
+
+fn result(delivered: &Delivered) -> Markup {
+    let name = delivered.trigger.as_str();
+    html! {
+        @match &delivered.result {
+            Outcome::Accepted(run) => { "run " a href=(run_path(name, run)) { code { (run) } } },
+            Outcome::Repeated(run) => { "delivered before: run " a href=(run_path(name, run)) { code { (run) } } },
+            Outcome::Ignored(why) => { "nothing to do: " (plain(why)) },
+            Outcome::Refused { status, why } => { b.warn { "refused with " (status) ":" } " " (plain(why)) },
+            Outcome::Unavailable { kind, why } => { b.warn { (kind.as_str()) ":" } " " (plain(why)) },
         }
     }
 }

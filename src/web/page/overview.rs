@@ -3,13 +3,13 @@
 use maud::{Markup, html};
 
 use super::{
-    arrivals::{self, Arrival},
+    arrivals,
     frame::Frame,
     words::{Look, brief, commit, duration, many, outcome, plain, run_path, time, trigger_path},
 };
 use crate::{
     base::event::{Current, Last, Status},
-    web::session::Session,
+    web::{deliveries::Delivered, session::Session},
 };
 
 /// Triggers on a page.
@@ -64,17 +64,18 @@ impl Group {
 }
 
 /// The page.
-pub(super) fn page(all: Vec<Status>, arrivals: &[Arrival], asked: &Asked, session: &Session) -> Markup {
+pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, session: &Session) -> Markup {
     let count = |group| all.iter().filter(|status| Group::of(status) == group).count();
-    let (total, failing, running) = (all.len(), count(Group::Failing), count(Group::Running));
+    let [failing, running, odd] = [Group::Failing, Group::Running, Group::Odd].map(count);
+    let total = all.len();
     let refused = all.iter().find_map(|status| status.reload_refused.clone());
     let found = sorted(all, &asked.find);
     let pages = found.len().div_ceil(A_PAGE).max(1);
     let page = asked.page.clamp(1, pages);
     let shown = &found[(page - 1) * A_PAGE..(page * A_PAGE).min(found.len())];
     let content = html! {
-        h1 { (headline(total, failing)) }
-        p.lead { (lead(total, failing, running)) }
+        h1 { (headline(total, failing, odd)) }
+        p.lead { (lead(total, failing + odd, running)) }
         @if let Some(refused) = refused {
             section.card.is-warn aria-label="The configuration" { p.said { (plain(&refused.line())) } }
         }
@@ -82,9 +83,10 @@ pub(super) fn page(all: Vec<Status>, arrivals: &[Arrival], asked: &Asked, sessio
         @if found.is_empty() && total > 0 { p { "No trigger’s name contains this." } }
         @for of_one in shown.chunk_by(|a, b| a.0 == b.0) { (group(of_one)) }
         @if pages > 1 { (turn(page, pages, &asked.find)) }
-        @if asked.find.is_empty() && page == 1 { (refusals(arrivals)) }
+        @if asked.find.is_empty() && page == 1 { (refusals(deliveries)) }
     };
     let title = match failing {
+        0 if odd > 0 => "none failing".into(),
         0 => "all well".into(),
         failing => format!("{failing} failing"),
     };
@@ -119,9 +121,10 @@ fn sorted(all: Vec<Status>, find: &str) -> Vec<(Group, Status)> {
     found
 }
 
-fn headline(total: usize, failing: usize) -> String {
+fn headline(total: usize, failing: usize, odd: usize) -> String {
     match (total, failing) {
         (0, _) => "There is no trigger".into(),
+        (_, 0) if odd > 0 => "No trigger is failing".into(),
         (1, 0) => "The trigger is well".into(),
         (1, _) => "The trigger is failing".into(),
         (total, 0) => format!("All {total} triggers are well"),
@@ -130,11 +133,11 @@ fn headline(total: usize, failing: usize) -> String {
     }
 }
 
-fn lead(total: usize, failing: usize, running: usize) -> Markup {
+fn lead(total: usize, wrong: usize, running: usize) -> Markup {
     html! {
         @if total == 0 { "The daemon has none for the user of this page: see " code { "triggers" } " and " code { "allow" } " in its configuration." }
         @else if running > 0 { (many(running, "deploy is", "deploys are")) " going on." }
-        @else if failing == 0 { "Nothing to do." }
+        @else if wrong == 0 { "Nothing to do." }
         @else { "No deploy is going on." }
     }
 }
@@ -264,10 +267,10 @@ fn turn(page: usize, pages: usize, find: &str) -> Markup {
     }
 }
 
-fn refusals(all: &[Arrival]) -> Markup {
-    let refused: Vec<&Arrival> = all
+fn refusals(all: &[Delivered]) -> Markup {
+    let refused: Vec<&Delivered> = all
         .iter()
-        .filter(|arrival| arrival.is_refused())
+        .filter(|delivered| arrivals::is_refused(delivered))
         .take(REFUSED)
         .collect();
     html! {

@@ -3,14 +3,14 @@
 use maud::{Markup, html};
 
 use super::{
-    arrivals::{self, Arrival},
+    arrivals,
     frame::{Frame, token},
     timeline::{self, Part, Parts},
     words::{Look, commit, duration, failure, outcome, plain, run_path, time, trigger_path},
 };
 use crate::{
     base::event::{Current, Held, Last, Past, Release, Standing, Status, short},
-    web::{daemon::Log, session::Session},
+    web::{daemon::Log, deliveries::Delivered, session::Session},
 };
 
 /// Runs that are shown; the daemon remembers more of some.
@@ -27,12 +27,18 @@ pub(super) struct May {
 }
 
 /// The page.
-pub(super) fn page(status: &Status, log: &Log, arrivals: &[Arrival], may: May, session: &Session) -> Markup {
+pub(super) fn page(
+    status: &Status,
+    log: &Log,
+    deliveries: &[Delivered],
+    may: May,
+    session: &Session,
+) -> Markup {
     let name = status.trigger.as_str();
     let look = Look::of(status);
-    let of_this: Vec<&Arrival> = arrivals
+    let of_this: Vec<&Delivered> = deliveries
         .iter()
-        .filter(|arrival| arrival.trigger == name)
+        .filter(|delivered| delivered.trigger == status.trigger)
         .take(DELIVERIES)
         .collect();
     let content = html! {

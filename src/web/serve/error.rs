@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     base::fault::{Blame, Kind},
     daemon::listen,
-    web::{secret, session::NoRandom},
+    web::{secret, session},
 };
 
 /// The front cannot serve.
@@ -48,10 +48,10 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// There are no random numbers, for sessions.
-    #[error("cannot make sessions: {0}")]
-    #[diagnostic(help("see whether getrandom(2) is permitted here"))]
-    Random(#[from] NoRandom),
+    /// There can be no sessions.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Session(#[from] session::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
@@ -64,7 +64,7 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Signals(_) | Self::Random(_) => Kind::Resources,
+            Self::Signals(_) | Self::Session(session::Error::Random) => Kind::Resources,
             _ => Kind::Config,
         }
     }

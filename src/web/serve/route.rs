@@ -1,6 +1,6 @@
 //! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use hyper::{
     Method, Request, StatusCode,
@@ -24,21 +24,19 @@ use crate::web::{
 pub(super) struct Front {
     link: Link,
     hooks: BTreeMap<String, Hook>,
-    deliveries: Arc<Deliveries>,
-    pages: Option<Pages>,
+    deliveries: Deliveries,
     meters: Option<Meters>,
+    pages: Option<Pages>,
 }
 
 impl Front {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
         let link = Link::new(config.daemon.clone(), config.daemon_token_file.clone());
-        let deliveries = Arc::new(Deliveries::default());
-        let pages = |page| Pages::new(page, deliveries.clone());
         Ok(Self {
             hooks: hear::hooks(config)?,
-            pages: config.page.as_ref().map(pages).transpose()?,
+            deliveries: Deliveries::default(),
             meters: Meters::of(config, &link)?,
-            deliveries,
+            pages: config.page.as_ref().map(Pages::new).transpose()?,
             link,
         })
     }
@@ -59,7 +57,7 @@ impl Front {
             }
         }
         match &self.pages {
-            Some(pages) => pages.answer(&self.link, request, client).await,
+            Some(pages) => pages.answer(&self.link, &self.deliveries, request, client).await,
             None => answer::text(StatusCode::NOT_FOUND, "There is nothing here.\n"),
         }
     }

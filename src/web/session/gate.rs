@@ -1,7 +1,7 @@
 //! Who may come in: names with their passwords' files, and those who have signed in.
 //!
-//! The file of a password is read at each use. So a password that was changed, or a file that was emptied, holds at once,
-//! for those who have signed in, too. Reading blocks.
+//! A password that was changed, or a file that was emptied, counts at once, for those who have signed in, too. Looking at
+//! the files blocks.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{NoRandom, Session, Sessions, attempts::Attempts, fingerprint};
-use crate::base::{name::AbsPath, secret::Secret};
+use super::{Error, Session, Sessions, attempts::Attempts, fingerprint};
+use crate::{base::name::AbsPath, web::secret::Secrets};
 
 /// The way in.
 #[derive(Debug)]
 pub struct Gate {
-    users: BTreeMap<String, AbsPath>,
+    users: BTreeMap<String, Secrets>,
     sessions: Sessions,
     attempts: Attempts,
 }
@@ -31,9 +31,11 @@ pub enum Refused {
 
 impl Gate {
     /// For `users`, whose passwords are in files; none: everybody is in.
-    pub fn new(users: BTreeMap<String, AbsPath>) -> Result<Self, NoRandom> {
+    pub fn new(users: &BTreeMap<String, AbsPath>) -> Result<Self, Error> {
+        let read = |file: &AbsPath| Secrets::read(vec![file.clone()], |_| Ok(()));
+        let users = users.iter().map(|(name, file)| Ok((name.clone(), read(file)?)));
         Ok(Self {
-            users,
+            users: users.collect::<Result<_, Error>>()?,
             sessions: Sessions::new()?,
             attempts: Attempts::default(),
         })
@@ -50,8 +52,8 @@ impl Gate {
             return Some(self.sessions.nobody());
         }
         let still = |user: &str| {
-            self.password(self.users.get(user)?)
-                .map(|secret| fingerprint(secret.expose()))
+            let known = self.users.get(user)?.current();
+            known.secrets.first().map(|secret| fingerprint(secret.expose()))
         };
         self.sessions.find(cookie?, Instant::now(), still)
     }
@@ -62,8 +64,8 @@ impl Gate {
         self.attempts.take(from, now).map_err(Refused::TooMany)?;
         // All are compared, so that no time tells which names there are.
         let mut known = false;
-        for (name, file) in &self.users {
-            let is_right = self.password(file).is_some_and(|secret| secret.is(password));
+        for (name, secrets) in &self.users {
+            let is_right = secrets.current().secrets.iter().any(|secret| secret.is(password));
             known |= is_right & (name == user);
         }
         if !known {
@@ -82,35 +84,34 @@ impl Gate {
             self.sessions.end(cookie);
         }
     }
-
-    fn password(&self, file: &AbsPath) -> Option<Secret> {
-        Secret::read(file)
-            .inspect_err(|err| tracing::warn!("nobody can sign in with it: {err}"))
-            .ok()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
-    fn gate(password: &Path) -> Gate {
-        let password = AbsPath::resolve(Path::new("/"), password).unwrap();
-        Gate::new(BTreeMap::from([("admin".into(), password)])).unwrap()
+    /// A gate for admin, and what writes the password.
+    fn gate(dir: &tempfile::TempDir) -> (Gate, impl Fn(&str)) {
+        let file = dir.path().join("password");
+        let path = AbsPath::resolve(dir.path(), "password".as_ref()).unwrap();
+        let write = move |text: &str| {
+            std::fs::remove_file(&file).ok();
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        };
+        write("s3cret\n");
+        (
+            Gate::new(&BTreeMap::from([("admin".into(), path)])).unwrap(),
+            write,
+        )
     }
 
     #[test]
     fn a_password_that_was_changed_ends_its_sessions() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("password");
-        let write = |text: &str| {
-            std::fs::write(&file, text).unwrap();
-            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
-        };
-        write("s3cret\n");
-        let gate = gate(&file);
+        let (gate, write) = gate(&dir);
         for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
             assert_eq!(
                 gate.enter(user, password, None),
@@ -129,7 +130,8 @@ mod tests {
 
     #[test]
     fn attempts_end() {
-        let gate = gate(Path::new("/nonexistent/password"));
+        let dir = tempfile::tempdir().unwrap();
+        let (gate, _write) = gate(&dir);
         let from = Some("192.0.2.1".parse().unwrap());
         let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from)).take(20);
         assert_eq!(
