@@ -146,12 +146,12 @@ pub(super) fn compare(dir: &Path) {
     .unwrap();
     let url = format!("file://{}/repo.git", dir.display());
     // A run that goes on until it is told to end.
-    let hook = "exec < /dev/null; while [ ! -e ../go ]; do sleep 0.2; done";
+    let hook = "while [ ! -e ../go ]; do /bin/sleep 0.2; done";
     let mut daemon = start(
         dir,
         &format!(
             "(listen: [Unix(path: \"s\")], triggers: {{\"site\": (repo: {url:?}, branch: \"main\", path: \"site\", \
-             hooks: [Exec(run: [\"/bin/sh\", \"-c\", {hook:?}], env: {{\"PATH\": \"/usr/bin:/bin\"}})])}})"
+             hooks: [Exec(run: [\"/bin/sh\", \"-c\", {hook:?}])])}})"
         ),
     );
     let front = front(dir);

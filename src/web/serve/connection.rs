@@ -161,7 +161,8 @@ impl Connection {
         self.clock.begin();
         let mut answer = match self.refuse(&request) {
             Some(refusal) => refusal,
-            None => self.front.answer(request, &self.client).await,
+            // On the heap, for as long as it takes: what hyper keeps for each connection is as large as all of this.
+            None => Box::pin(self.front.answer(request, &self.client)).await,
         };
         if matches!(answer.body(), Body::Lines(_)) {
             answer = self.begin_stream(answer);
