@@ -170,3 +170,64 @@ fn refuse() -> Result<(), String> {
         .map_err(|err: seccompiler::BackendError| err.to_string())?;
     apply_filter(&program).map_err(|err| err.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs, io,
+        net::{TcpListener, TcpStream},
+        process::Command,
+        thread,
+    };
+
+    use super::*;
+    use crate::machine;
+
+    fn is_denied<T>(done: io::Result<T>) -> bool {
+        done.is_err_and(|err| err.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn it_reads_its_own_files_and_does_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for dir in [&own, &other] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("secret"), "s3cret").unwrap();
+        }
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [daemon, stranger] = listeners
+            .each_ref()
+            .map(|listener| listener.local_addr().unwrap());
+        let needs = Needs {
+            read: [own.clone()].into(),
+            remove: [own.clone()].into(),
+            ports: [daemon.port()].into(),
+        };
+        // A thread's sandbox is its own.
+        let shut_in = move || {
+            let (abi, status) = restrict(&needs).unwrap();
+            if status != RulesetStatus::FullyEnforced {
+                return machine::skipped(&format!("this kernel has Landlock {abi:?}"));
+            }
+            refuse().unwrap();
+            // What is replaced is read, too.
+            assert_eq!(fs::read_to_string(own.join("secret")).unwrap(), "s3cret");
+            for (what, is_denied) in [
+                ("another directory", is_denied(fs::read(other.join("secret")))),
+                ("another file", is_denied(fs::read("/etc/passwd"))),
+                ("a file", is_denied(fs::write(own.join("new"), ""))),
+                ("its own file", is_denied(fs::write(own.join("secret"), ""))),
+                ("a name", is_denied(fs::rename(own.join("secret"), own.join("x")))),
+                ("a directory", is_denied(fs::create_dir(own.join("d")))),
+                ("another port", is_denied(TcpStream::connect(stranger))),
+                ("a program", is_denied(Command::new("/bin/true").spawn())),
+            ] {
+                assert!(is_denied, "{what}");
+            }
+            TcpStream::connect(daemon).unwrap();
+            fs::remove_file(own.join("secret")).unwrap();
+        };
+        thread::spawn(shut_in).join().unwrap();
+    }
+}

@@ -47,11 +47,16 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
         let stop = Stop::new();
         let webhooks = config.webhooks.len();
         let front = Arc::new(Front::new(config)?);
-        let accepting: Vec<_> = sockets
-            .into_iter()
-            .map(|socket| {
+        let accepting: Vec<_> = std::iter::zip(sockets, door.lobbies.clone())
+            .map(|(socket, lobby)| {
                 tracing::info!(address = socket.address(), tls = socket.is_tls(), "listening");
-                task::spawn(accept::accept(socket, front.clone(), door.clone(), stop.clone()))
+                task::spawn(accept::accept(
+                    socket,
+                    lobby,
+                    front.clone(),
+                    door.clone(),
+                    stop.clone(),
+                ))
             })
             .collect();
         tell(&[NotifyState::Ready]);

@@ -251,3 +251,167 @@ impl Follower {
 
 /// There is no further line yet.
 struct Wait;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        os::unix::net::{UnixListener, UnixStream},
+        path::Path,
+    };
+
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::base::{address::Address, event::Outcome, name::AbsPath};
+
+    /// A daemon that says what it is told to say.
+    struct Fake {
+        listener: UnixListener,
+        daemon: Arc<Daemon>,
+        runs: Arc<Runs>,
+        run: RunId,
+        name: TriggerName,
+    }
+
+    impl Fake {
+        fn new(dir: &Path) -> Self {
+            let path = dir.join("s");
+            let address = Address::Unix(AbsPath::resolve(dir, &path).unwrap());
+            Self {
+                listener: UnixListener::bind(path).unwrap(),
+                daemon: Arc::new(Daemon::new(address, None)),
+                runs: Arc::default(),
+                run: RunId::parse("0198c0ffee0001").unwrap(),
+                name: TriggerName::new("site").unwrap(),
+            }
+        }
+
+        fn follow(&self, after: Option<&str>) -> Follower {
+            self.runs.follow(&self.daemon, &self.name, &self.run, after)
+        }
+
+        /// The next connection, its request read.
+        fn accept(&self) -> UnixStream {
+            let mut stream = self.listener.accept().unwrap().0;
+            let mut line = String::new();
+            BufReader::new(&mut stream).read_line(&mut line).unwrap();
+            assert!(
+                line.contains("\"log\"") && line.contains("0198c0ffee0001"),
+                "{line}"
+            );
+            stream
+        }
+
+        fn say(&self, stream: &mut UnixStream, event: Event) {
+            let run = self.run.clone();
+            let line = serde_json::to_string(&Record { run, event }).unwrap();
+            stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+    }
+
+    fn remote(line: impl Into<String>) -> Event {
+        Event::Remote { line: line.into() }
+    }
+
+    fn progress(done: u64) -> Event {
+        Event::Progress {
+            phase: crate::base::event::Phase::Fetch,
+            done,
+            total: None,
+            unit: crate::base::event::Unit::Objects,
+        }
+    }
+
+    fn next(follower: &mut Follower) -> Line {
+        block_on(follower.next()).unwrap()
+    }
+
+    #[test]
+    fn watchers_share_a_connection_and_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new(dir.path());
+        let mut first = fake.follow(None);
+        let mut stream = fake.accept();
+        fake.say(&mut stream, remote("one"));
+        fake.say(&mut stream, remote("two"));
+        let one = next(&mut first);
+        assert_eq!(one.record.event, remote("one"));
+        assert_eq!(next(&mut first).record.event, remote("two"));
+        // Another one begins at the beginning, one that comes back where it was.
+        let mut second = fake.follow(None);
+        assert!(!second.is_resumed());
+        assert_eq!(next(&mut second).id, one.id);
+        let mut back = fake.follow(Some(&one.id));
+        assert!(back.is_resumed());
+        assert_eq!(next(&mut back).record.event, remote("two"));
+        // What is no line of this run, or of another life, begins anew.
+        for id in ["", "x", "-", "00000000-0", &format!("{}9", one.id)] {
+            let mut lost = fake.follow(Some(id));
+            assert!(!lost.is_resumed(), "{id}");
+            assert_eq!(next(&mut lost).id, one.id);
+        }
+        let done = Event::Done(Done::answered("site", Outcome::Answered));
+        fake.say(&mut stream, done.clone());
+        for follower in [&mut first, &mut back] {
+            assert_eq!(next(follower).record.event, done);
+            assert!(block_on(follower.next()).is_none());
+        }
+        fake.listener.set_nonblocking(true).unwrap();
+        assert!(fake.listener.accept().is_err(), "there was but one connection");
+    }
+
+    #[test]
+    fn the_connection_goes_with_the_last_watcher() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new(dir.path());
+        let (first, second) = (fake.follow(None), fake.follow(None));
+        let mut stream = fake.accept();
+        fake.say(&mut stream, remote("one"));
+        drop(first);
+        let mut second = second;
+        let old = next(&mut second).id;
+        drop(second);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+        // Who comes later begins anew, and is told so.
+        let again = fake.follow(Some(&old));
+        assert!(!again.is_resumed());
+        // A daemon that is gone is the end.
+        drop(fake.accept());
+        let mut again = again;
+        assert!(matches!(&next(&mut again).record.event, Event::Done(done) if done.exit != 0));
+        assert!(block_on(again.next()).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new(dir.path());
+        let mut follower = fake.follow(None);
+        let mut stream = fake.accept();
+        for done in 0..100 {
+            fake.say(&mut stream, progress(done));
+        }
+        let long = "x".repeat(1000);
+        for _ in 0..2 * KEPT_BYTES / 1000 {
+            fake.say(&mut stream, remote(&long));
+        }
+        fake.say(&mut stream, remote("last"));
+        let mut late = fake.follow(None);
+        while next(&mut late).record.event != remote("last") {}
+        // The first one has read nothing since.
+        let lagged = next(&mut follower).record;
+        assert!(
+            matches!(lagged.event, Event::Lagged { lost } if lost > 100),
+            "{lagged:?}"
+        );
+        let lines = mutex::lock(&follower.watched.lines);
+        assert!(lines.bytes <= KEPT_BYTES && lines.kept.len() < KEPT);
+        drop(lines);
+        let mut left = 0;
+        while next(&mut follower).record.event != remote("last") {
+            left += 1;
+        }
+        assert!(left > 100);
+    }
+}

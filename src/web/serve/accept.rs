@@ -27,16 +27,26 @@ use super::{
     stop::Stop,
     tls::Tls,
 };
-use crate::{base::lobby::Seat, web::client::Client};
+use crate::{
+    base::lobby::{Lobby, Seat},
+    web::client::Client,
+};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Accept connections on `socket` until the process is to stop, and then those that wait there.
-pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, stop: Stop) {
+pub(super) async fn accept(
+    socket: Socket,
+    lobby: Arc<Lobby>,
+    front: Arc<Front>,
+    door: Arc<Door>,
+    stop: Stop,
+) {
     let guests = Guests {
         address: socket.address(),
         last: AtomicUsize::new(MAX_STRANGERS),
+        lobby,
         front,
         door,
         stop,
@@ -45,7 +55,7 @@ pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, s
         Socket::Unix(listener, _, _file) => {
             let listener = UnixListener::from(listener);
             while let Some((stream, _)) = guests.next(|| listener.accept()).await {
-                let seat = guests.door.lobby.enter().await;
+                let seat = guests.lobby.enter().await;
                 let connection = guests.connection(None, false);
                 task::spawn(connection.talk(stream.clone(), stream, seat));
             }
@@ -55,7 +65,7 @@ pub(super) async fn accept(socket: Socket, front: Arc<Front>, door: Arc<Door>, s
             while let Some((stream, addr)) = guests.next(|| listener.accept()).await {
                 // What has gone by now says nothing, either.
                 stream.set_nodelay(true).ok();
-                let seat = guests.door.lobby.enter().await;
+                let seat = guests.lobby.enter().await;
                 let connection = guests.connection(Some(addr.ip().to_canonical()), tls.is_some());
                 match &tls {
                     Some(tls) => drop(task::spawn(talk_tls(tls.clone(), connection, stream, seat))),
@@ -71,6 +81,7 @@ struct Guests {
     address: String,
     /// How many may still be accepted of those that wait when the process is told to stop.
     last: AtomicUsize,
+    lobby: Arc<Lobby>,
     front: Arc<Front>,
     door: Arc<Door>,
     stop: Stop,
@@ -94,7 +105,7 @@ impl Guests {
                 Some(Err(err)) => {
                     tracing::warn!(address = self.address, "cannot accept a connection: {err}");
                     // Out of descriptors, most likely: one is free when a connection ends.
-                    let left = self.door.inside.left().or(self.door.lobby.left());
+                    let left = self.door.inside.left().or(self.lobby.left());
                     timeout(Duration::from_secs(1), left).await.ok();
                 }
                 None => {}

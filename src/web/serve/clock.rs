@@ -21,32 +21,38 @@ pub(super) const HEAD: Duration = Duration::from_secs(5);
 
 /// Until when a connection has time.
 #[derive(Debug)]
-pub(super) struct Clock(Mutex<Option<Instant>>);
+pub(super) struct Clock {
+    limit: Duration,
+    until: Mutex<Option<Instant>>,
+}
 
 impl Clock {
-    /// A request begins.
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Some(Instant::now() + REQUEST)))
+    /// A request begins, which may take as long as `limit`.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            until: Mutex::new(Some(Instant::now() + limit)),
+        }
     }
 
     /// Another request begins.
     pub(super) fn begin(&self) {
-        *mutex::lock(&self.0) = Some(Instant::now() + REQUEST);
+        *mutex::lock(&self.until) = Some(Instant::now() + self.limit);
     }
 
     /// A stream begins, which may last.
     pub(super) fn stop(&self) {
-        *mutex::lock(&self.0) = None;
+        *mutex::lock(&self.until) = None;
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        mutex::lock(&self.0).is_none()
+        mutex::lock(&self.until).is_none()
     }
 
     /// Ends when the time is over.
     pub(super) async fn over(&self) {
         loop {
-            let until = *mutex::lock(&self.0);
+            let until = *mutex::lock(&self.until);
             let Some(until) = until else {
                 return std::future::pending().await;
             };
@@ -82,5 +88,32 @@ impl Timer for Timers {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn a_request_has_its_time_and_a_stream_has_none() {
+        let short = Duration::from_millis(20);
+        let clock = Clock::new(short);
+        let begun = Instant::now();
+        block_on(clock.over());
+        assert!(begun.elapsed() >= short);
+        clock.begin();
+        let begun = Instant::now();
+        let mut over = Box::pin(clock.over());
+        assert!(block_on(poll_once(&mut over)).is_none());
+        // Another request on the same connection.
+        clock.begin();
+        block_on(over);
+        assert!(begun.elapsed() >= short);
+        clock.stop();
+        assert!(clock.is_stopped());
+        assert!(block_on(poll_once(clock.over())).is_none());
     }
 }

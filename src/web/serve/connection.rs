@@ -17,7 +17,7 @@ use hyper::{
 use smol_hyper::rt::FuturesIo;
 
 use super::{
-    clock::{Clock, HEAD, Timers},
+    clock::{Clock, HEAD, REQUEST, Timers},
     door::Door,
     route::Front,
     stop::Stop,
@@ -71,7 +71,7 @@ impl Connection {
             front,
             door,
             stop,
-            clock: Clock::new(),
+            clock: Clock::new(REQUEST),
             seen: Arc::default(),
         }
     }
@@ -159,7 +159,6 @@ impl Connection {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.clock.begin();
-        let is_over_http_1_0 = request.version() < hyper::Version::HTTP_11;
         let mut answer = match self.refuse(&request) {
             Some(refusal) => refusal,
             None => self.front.answer(request, &self.client).await,
@@ -169,7 +168,7 @@ impl Connection {
         }
         let must_end = self.seen.is_twofold() || self.seen.is_blind() || self.clock.is_stopped();
         // One that has a place and says nothing would keep it from others.
-        if must_end || self.door.inside.is_full() || is_over_http_1_0 && self.stop.is_said() {
+        if must_end || self.door.inside.is_full() {
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -6,19 +6,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::{lobby::Lobby, room::Room};
 
-/// Connections that have proved something: a signature, a token, a session.
+/// Connections that have proved something: a signature, a token, a session; of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
-/// Connections of which nothing is known; the one that has been so for longest makes way for the next.
+/// Connections of one listener of which nothing is known; the one that has been so for longest makes way for the next.
 pub(super) const MAX_STRANGERS: usize = 256;
-/// Event streams.
+/// Event streams, of all listeners.
 pub(super) const MAX_STREAMS: usize = 200;
-/// Descriptors for all else: connections to the daemon, files of secrets, listeners.
-const RESERVE: u64 = 300;
+/// Descriptors for all else: connections to the daemon, of which a page needs one for a moment, and files of secrets.
+const RESERVE: u64 = 512;
 
-/// The places of connections, which all listeners share.
+/// The places of connections. Strangers at one listener take nothing from those at another.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) lobby: Arc<Lobby>,
+    /// One for each listener, in their order.
+    pub(super) lobbies: Vec<Arc<Lobby>>,
     pub(super) inside: Arc<Room>,
     pub(super) streams: Arc<Room>,
 }
@@ -26,7 +27,7 @@ pub(super) struct Door {
 impl Door {
     /// One for so many listeners: the limit of open files is raised for it, if it may be. If not, there are fewer places.
     pub(super) fn of(listeners: usize) -> Arc<Self> {
-        let most = (MAX_CONNECTIONS + MAX_STRANGERS + MAX_STREAMS) as u64;
+        let most = (MAX_CONNECTIONS + listeners * MAX_STRANGERS + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
         let open = raise(needed);
         let room = open.saturating_sub(needed - most).max(open / 2).min(most);
@@ -43,7 +44,7 @@ impl Door {
                 .max(1)
         };
         Arc::new(Self {
-            lobby: Lobby::new(share(MAX_STRANGERS)),
+            lobbies: (0..listeners).map(|_| Lobby::new(share(MAX_STRANGERS))).collect(),
             inside: Room::new(share(MAX_CONNECTIONS)),
             streams: Room::new(share(MAX_STREAMS)),
         })
@@ -51,7 +52,9 @@ impl Door {
 
     /// Ends when all connections have.
     pub(super) async fn emptied(&self) {
-        self.lobby.emptied().await;
+        for lobby in &self.lobbies {
+            lobby.emptied().await;
+        }
         self.inside.emptied().await;
         self.streams.emptied().await;
     }
