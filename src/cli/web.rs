@@ -54,6 +54,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn show(explained: &Explained) {
     print(&explained.title);
     for (name, value) in &explained.fields {
-        print(&format!("  {name:<14}{value}"));
+        print(&format!("  {name:<15}{value}"));
     }
 }

@@ -543,7 +543,7 @@ fn refusals_are_explained_in_the_log_and_do_not_fill_it() {
 
 #[test]
 fn check_asks_the_daemon_too() {
-    let (world, daemon) = served();
+    let (world, mut daemon) = served();
     let write = |hook: &str| {
         let text =
             format!("(listen: [Unix(path: \"web.sock\")], daemon: \"./s.sock\", webhooks: {{ {hook} }})");
@@ -567,7 +567,8 @@ fn check_asks_the_daemon_too() {
         ended.err.contains("webhooks: /hooks/site: trigger: ") && ended.err.contains("sight"),
         "{ended:?}"
     );
-    drop(daemon);
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.wait();
     let ended = check();
     assert_eq!(ended.exit, 3, "{ended:?}");
     assert!(ended.err.contains("daemon: no daemon answers"), "{ended:?}");
@@ -596,4 +597,26 @@ fn a_push_in_the_repository_is_deployed() {
     let run = accepted(&github(&front, "/hooks/site", SECRET, "push", "2", PUSH));
     assert_eq!(end(&world, &run), 0);
     assert_eq!(world.site()["a"], file("2"));
+}
+
+#[test]
+fn each_webhook_is_explained() {
+    let world = World::new();
+    world.secret("secret", SECRET);
+    let hook = r#""/ci": (trigger: "shop", from: Bearer(token_file: "secret")),"#;
+    let text = format!("(listen: [Unix(path: \"web.sock\")], webhooks: {{ {GITHUB} {hook} }})");
+    world.write("web.ron", &text);
+    let ended = world.run(["web", "--explain"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    for line in [
+        "/ci triggers shop\n",
+        "  URL            https://HOST/ci\n",
+        "/hooks/site triggers site\n",
+        "  content type   application/json\n",
+        "  events         just the push event\n",
+        "  triggers       for refs/heads/main alone\n",
+    ] {
+        assert!(ended.out.contains(line), "{line}{ended:?}");
+    }
+    assert!(!ended.out.contains(SECRET) && !world.path("web.sock").exists());
 }
