@@ -27,6 +27,7 @@ use crate::{
         event::{Event, now},
         fault::{Failure, Kind},
         name::AbsPath,
+        pace::Pace,
         secret::{Error, Secret},
         vitals::Vitals,
     },
@@ -38,8 +39,10 @@ mod text;
 
 use families::{Delivered, Told, render};
 
-/// An answer is given to all who ask within that time of its beginning. Scrapers come every few seconds at most.
+/// An answer is given to all who ask while it is found out, and for that time. Scrapers come every few seconds at most.
 const FRESH: Duration = Duration::from_secs(1);
+/// A token's file that cannot be read is logged once in that time, however many strangers say something.
+const COMPLAINT: Duration = Duration::from_secs(60);
 /// How long the daemon may take: Prometheus, which waits for ten seconds, is to get the rest.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,11 +56,12 @@ pub struct Meters {
     webhooks: Vec<String>,
     /// When this process began.
     since: u64,
+    complaints: Pace,
     numbers: Last<Bytes>,
     pong: Last<Result<(), Kind>>,
 }
 
-/// What was found out last, and when that began. Held while it is found out again.
+/// What was found out last, and when. Held while it is found out again.
 #[derive(Debug)]
 struct Last<T>(Mutex<Option<(Instant, T)>>);
 
@@ -69,9 +73,8 @@ impl<T: Clone> Last<T> {
         {
             return found.clone();
         }
-        let begun = Instant::now();
         let found = find.await;
-        *last = Some((begun, found.clone()));
+        *last = Some((Instant::now(), found.clone()));
         found
     }
 }
@@ -94,6 +97,7 @@ impl Meters {
             token_file: token_file.clone(),
             webhooks: config.webhooks.keys().cloned().collect(),
             since: now(),
+            complaints: Pace::new(1, COMPLAINT),
             numbers: Last::default(),
             pong: Last::default(),
         }))
@@ -111,7 +115,9 @@ impl Meters {
                 Ok(true) => client.admit().await,
                 Ok(false) => return refused(),
                 Err(err) => {
-                    tracing::error!("{}", Failure::of(&err).message);
+                    if self.complaints.turn(Instant::now(), Duration::ZERO).is_some() {
+                        tracing::error!("{}", Failure::of(&err).message);
+                    }
                     return refused();
                 }
             }
