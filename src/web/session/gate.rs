@@ -99,7 +99,7 @@ mod tests {
         let write = move |text: &str| {
             std::fs::remove_file(&file).ok();
             std::fs::write(&file, text).unwrap();
-            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         };
         write("s3cret\n");
         (
