@@ -196,7 +196,9 @@ mod tests {
             fs::write(dir.join("secret"), "s3cret").unwrap();
         }
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [daemon, stranger] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let [daemon, stranger] = listeners
+            .each_ref()
+            .map(|listener| listener.local_addr().unwrap());
         let needs = Needs {
             read: [own.clone()].into(),
             remove: [own.clone()].into(),
