@@ -98,7 +98,7 @@ impl Pages {
         let Some(route) = route(&path) else {
             return notice::answer(StatusCode::NOT_FOUND, &notice::nothing_here());
         };
-        if let Err(answer) = check_method(&request, &route) {
+        if let Some(answer) = refused_method(&request, &route) {
             return answer;
         }
         let session = self.session(&request, client).await;
@@ -307,7 +307,7 @@ fn route(path: &str) -> Option<Route<'_>> {
     })
 }
 
-fn check_method(request: &Request<Incoming>, route: &Route<'_>) -> Result<(), Answer> {
+fn refused_method(request: &Request<Incoming>, route: &Route<'_>) -> Option<Answer> {
     let allowed = match route {
         Route::Act(..) | Route::SignOut => "POST",
         Route::SignIn => "GET, HEAD, POST",
@@ -317,10 +317,10 @@ fn check_method(request: &Request<Incoming>, route: &Route<'_>) -> Result<(), An
         .split(", ")
         .any(|method| request.method().as_str() == method)
     {
-        return Ok(());
+        return None;
     }
     let answer = answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("This takes {allowed}.\n"));
-    Err(answer::with(answer, ALLOW, HeaderValue::from_static(allowed)))
+    Some(answer::with(answer, ALLOW, HeaderValue::from_static(allowed)))
 }
 
 /// What the daemon permits.

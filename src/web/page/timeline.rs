@@ -63,12 +63,19 @@ pub(super) fn total(parts: &Parts) -> u64 {
 pub(super) fn bar(parts: &Parts, whole: u64, class: &str) -> Markup {
     let share = |ms: u64| ms as f64 * 100.0 / whole.max(1) as f64;
     let mut from = 0;
+    let placed: Vec<(Part, u64, u64)> = parts
+        .iter()
+        .map(|(part, ms)| {
+            let at = from;
+            from += ms;
+            (*part, at, *ms)
+        })
+        .collect();
     html! {
         svg class=(class) viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words(parts)) {
-            @for (part, ms) in parts {
+            @for (part, at, ms) in placed {
                 // What took any time at all is to be seen.
-                rect class=(part.class()) x=(format!("{:.2}", share(from))) width=(format!("{:.2}", share(*ms).max(0.4))) height="8" {}
-                @let _ = from += ms;
+                rect class=(part.class()) x=(format!("{:.2}", share(at))) width=(format!("{:.2}", share(ms).max(0.4))) height="8" {}
             }
         }
     }
