@@ -72,5 +72,6 @@ mod upstream;
 mod visitor;
 mod web;
 mod web_hostile;
+mod web_streams;
 mod web_tls;
 mod world;

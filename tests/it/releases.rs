@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     source::{Entry, Source, file},
-    world::{self, World, git, have},
+    world::{self, World, git, have, last_line},
 };
 
 /// A world whose trigger has `releases` and `more`, and its source.
@@ -506,7 +506,7 @@ fn readers_see_one_version_each() {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     for live in ["Symlink", "Exchange"] {
-        let (world, mut source) = world(&format!("keep: 1, live: {live}(\"current\")"), "");
+        let (world, mut source) = world(&format!("keep: 3, live: {live}(\"current\")"), "fsync: false");
         let commit = |source: &mut Source, n: usize| {
             let text = format!("version {n}");
             let files: Vec<(String, Entry)> = (0..20)
@@ -516,6 +516,7 @@ fn readers_see_one_version_each() {
         };
         commit(&mut source, 0);
         world.deploy();
+        let daemon = world.daemon();
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -538,9 +539,11 @@ fn readers_see_one_version_each() {
                     assert!(versions.len() > 1);
                 });
             }
-            for n in 1..12 {
+            // Of both kinds, 200 deploys.
+            for n in 1..=100 {
                 commit(&mut source, n);
-                world.deploy();
+                let answer = daemon.say("site\n");
+                assert!(last_line(&answer).starts_with("ok site "), "{answer}");
             }
             over.store(true, Ordering::Relaxed);
         });

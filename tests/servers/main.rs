@@ -12,11 +12,14 @@ mod cut;
 mod daily;
 mod dulwich;
 mod foreign;
+#[path = "../it/front.rs"]
+mod front;
 mod git_daemon;
 mod https;
 mod lost;
 mod nginx;
 mod prometheus;
+mod proxied;
 mod refusals;
 mod secrets;
 #[path = "../it/sender.rs"]

@@ -1,0 +1,109 @@
+//! Streams of a run's lines: as many as there may be, each for as long as it is watched.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpStream,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    front::{Front, Reply, reply},
+    supervisor::wait_until,
+    world::World,
+};
+
+/// As many as may be watched at once.
+const MOST: usize = 200;
+
+struct Stream {
+    lines: BufReader<TcpStream>,
+}
+
+impl Stream {
+    /// A stream of the run `run`; or what is answered instead.
+    fn open(front: &Front, run: &str) -> Result<Self, Reply> {
+        let mut stream = front.connect();
+        let head = format!("GET /triggers/site/runs/{run}/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream);
+        let reply = reply(&mut lines).expect("an answer");
+        match reply.status {
+            200 => Ok(Self { lines }),
+            _ => Err(reply),
+        }
+    }
+
+    /// Whether a line with `text` comes before the end.
+    fn says(&mut self, text: &str) -> bool {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.contains(text) {
+                return true;
+            }
+            line.clear();
+        }
+        false
+    }
+}
+
+#[test]
+fn streams_have_places_of_their_own() {
+    let world = World::sourced();
+    world.config(
+        "hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"echo started; read line < ../go; echo went on\"])]",
+    );
+    world.fifo("go");
+    world.secret("token", "t0ken-of-the-hook\n");
+    let daemon = world.daemon();
+    let mut front = Front::start(
+        &world,
+        "page: (), metrics: true,
+         webhooks: {\"/hooks/site\": (trigger: \"site\", from: Bearer(token_file: \"token\"))}",
+    );
+    let delivery = "POST /hooks/site HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t0ken-of-the-hook\r\n\
+                    Content-Length: 0\r\n\r\n";
+    let run = front.say(delivery).json("run");
+    let connections = || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", daemon.workers()[0].as_raw_nonzero())).unwrap();
+        fds.count()
+    };
+    let before = connections();
+    let mut streams: Vec<Stream> = (0..MOST)
+        .map(|_| Stream::open(&front, &run).ok().unwrap())
+        .collect();
+    for stream in &mut streams {
+        assert!(stream.says("started"));
+    }
+    // However many watch, the daemon has one of them.
+    assert!(connections() <= before + 2, "{before}, now {}", connections());
+    // One more is told to come back, and deliveries are heard.
+    let refused = Stream::open(&front, &run).err().expect("there is no place");
+    assert_eq!(
+        (refused.status, refused.json("kind").as_str()),
+        (503, "busy"),
+        "{refused:?}"
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(front.say(delivery).status, 202);
+    assert_eq!(front.get("/healthz").status, 200);
+    // One that goes makes room, though nothing was said since.
+    drop(streams.pop());
+    wait_until(|| Stream::open(&front, &run).is_ok_and(|stream| Some(streams.push(stream)).is_some()));
+    // All hear what comes.
+    let mut go = std::fs::OpenOptions::new()
+        .write(true)
+        .open(world.path("go"))
+        .unwrap();
+    go.write_all(b"\n").unwrap();
+    for stream in &mut streams {
+        assert!(stream.says("went on"));
+    }
+    // Those of a run that has ended have ended, too; those of one that goes on are no reason to wait at the end.
+    drop(streams);
+    let run = front.say(delivery).json("run");
+    let mut last = Stream::open(&front, &run).ok().unwrap();
+    front.signal(Signal::TERM);
+    assert_eq!(front.wait().0, Some(0));
+    last.says("nothing more");
+}
