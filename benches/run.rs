@@ -51,7 +51,6 @@ fn commit(source: &mut Source, files: usize, round: usize) {
 
 fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &Recovered) -> Outcome {
     let context = Context {
-        task: gitsocket::base::event::Task::Update,
         run: RunId::new(),
         peer: "bench".into(),
         task: gitsocket::base::event::Task::default(),
