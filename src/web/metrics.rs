@@ -1,6 +1,6 @@
 //! Numbers for Prometheus, and whether this process and the daemon are there.
 //!
-//! Whoever asks, and however often, the daemon is asked once in [`FRESH`] at most.
+//! Whoever asks, and however often, the daemon is asked once in `FRESH` at most.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! What people see: triggers, runs, releases and deliveries, and the few buttons that there are.
 //!
 //! Pages are whole without JavaScript, but for what a run says while it goes on. Nothing comes from another host, and
-//! nothing that others have named is anything but text ([`words`]). What a button asks for, the daemon permits or refuses.
+//! nothing that others have named is anything but text (`words`). What a button asks for, the daemon permits or refuses.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 

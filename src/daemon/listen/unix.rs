@@ -48,7 +48,7 @@ impl Drop for SocketFile {
 ///
 /// Daemons that start at once take turns by a lock on the directory, as those of the version before do. But any user who
 /// may read the directory can hold that lock: so it is not waited for without end, and what makes sure that a daemon
-/// takes the name from no other is [`publish`].
+/// takes the name from no other is `publish`.
 pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
     let failed = |source| Error::Bind {
         addr: path.display().to_string(),
