@@ -79,12 +79,13 @@ pub fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, all).unwrap();
 }
 
-/// Put `program` at `to`, where somebody else can reach it. Not as a copy, if that can be: while another test starts a
-/// process, that one holds what is being written here, and what somebody may write cannot be executed.
+/// Put `program` at `to`, where somebody else can reach it. A copy is written by a process of its own: while another test
+/// starts one, that would hold what is being written here, and what somebody may write cannot be executed.
 pub fn install(program: &Path, to: &Path) {
-    fs::hard_link(program, to)
-        .or_else(|_| fs::copy(program, to).map(drop))
-        .unwrap();
+    if fs::hard_link(program, to).is_err() {
+        let copied = Command::new("cp").arg("--").arg(program).arg(to).status();
+        assert!(copied.unwrap().success());
+    }
 }
 
 /// A file system of its own, in memory, that is unmounted when this is dropped.
