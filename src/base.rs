@@ -6,9 +6,10 @@
 //! | [`words`] | words as they can be typed in a shell |
 //! | [`identity`] | which file something is, and whether it has changed |
 //! | [`mutex`] | a mutex whose poison does not matter |
-//! | [`pace`] | a rate
-//! | [`room`] | a bounded number of places, for connections
-//! | [`lobby`] | seats in front of these, for strangers
+//! | [`calls`] | system calls that lead past Landlock, refused |
+//! | [`pace`] | a rate |
+//! | [`room`] | a bounded number of places, for connections |
+//! | [`lobby`] | seats in front of these, for strangers |
 //! | [`fault`] | whose fault an error is |
 //! | [`access`] | what this process may do with a path |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
@@ -25,6 +26,7 @@
 pub mod access;
 pub mod address;
 pub mod bounded;
+pub mod calls;
 pub mod control;
 pub mod descent;
 pub mod durable;

@@ -17,6 +17,7 @@ use landlock::ABI;
 
 use crate::{
     base::{
+        calls,
         fault::{Blame, Kind},
         identity::Identity,
     },
@@ -25,7 +26,6 @@ use crate::{
     git::repository,
 };
 
-mod calls;
 mod policy;
 mod rules;
 mod sources;

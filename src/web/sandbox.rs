@@ -1,6 +1,6 @@
 //! The front shuts itself out of all that it does not need, with Landlock (landlock(7)) and seccomp(2): it reads the
 //! directories of its own files, writes nothing, starts nothing, and connects to nobody but the daemon. What a stranger might
-//! make of a fault in it ends there.
+//! make of a fault in it ends there. Unix sockets of others stay within its reach, as far as their permissions let it.
 //!
 //! Directories, because certificates and secrets are replaced while it runs. What the kernel cannot do is left out, and said.
 
@@ -16,10 +16,13 @@ use landlock::{
     Scope,
 };
 use nix::libc;
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use seccompiler::{
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    apply_filter,
+};
 
 use super::config::{Config, Listener};
-use crate::base::address::Address;
+use crate::base::{address::Address, calls};
 
 /// The rights that are taken away but for what is named.
 const HANDLED: ABI = ABI::V5;
@@ -45,7 +48,7 @@ pub fn close(config: &Config) -> String {
         Ok((abi, _)) => format!("Landlock {abi:?}: reads {}, writes nothing", shown(&needs.read)),
         Err(err) => format!("no Landlock: {err}"),
     };
-    let calls = match refuse() {
+    let calls = match refuse(matches!(config.daemon, Address::Unix(_))) {
         Ok(()) => "executes nothing".to_owned(),
         Err(err) => format!("no seccomp: {err}"),
     };
@@ -143,8 +146,10 @@ fn restrict(needs: &Needs) -> Result<(ABI, RulesetStatus), RulesetError> {
     Ok((abi, closed.ruleset))
 }
 
-/// Refuse to start programs, to look into other processes, and what would do either where no filter looks.
-fn refuse() -> Result<(), String> {
+/// Refuse to start programs, to look into other processes, what would do either where no filter looks, and what connects past
+/// Landlock. With `is_local`, no socket of a network is made any more: those that listen are there.
+fn refuse(is_local: bool) -> Result<(), String> {
+    calls::refuse().map_err(|err| err.to_string())?;
     let mut calls = vec![
         libc::SYS_execve,
         libc::SYS_execveat,
@@ -153,14 +158,23 @@ fn refuse() -> Result<(), String> {
         libc::SYS_process_vm_writev,
         libc::SYS_io_uring_setup,
     ];
+    // The second table of x86-64.
+    const X32: i64 = 0x4000_0000;
     if cfg!(target_arch = "x86_64") {
-        // The second table of x86-64, where the first ones have numbers of their own.
-        const X32: i64 = 0x4000_0000;
+        // Where a few have numbers of their own.
         let again: Vec<i64> = calls.iter().map(|call| call | X32).collect();
         calls.extend(again);
         calls.extend([520, 545, 521, 539, 540].map(|call: i64| call | X32));
     }
-    let rules: BTreeMap<i64, _> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, _> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    if is_local {
+        let family = u64::from(libc::AF_UNIX.unsigned_abs());
+        let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family);
+        let rule = other.and_then(|other| SeccompRule::new(vec![other]));
+        let rule = rule.map_err(|err| err.to_string())?;
+        rules.insert(libc::SYS_socket | X32, vec![rule.clone()]);
+        rules.insert(libc::SYS_socket, vec![rule]);
+    }
     let arch = TargetArch::try_from(ARCH).map_err(|err| err.to_string())?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter =
@@ -210,7 +224,7 @@ mod tests {
             if status != RulesetStatus::FullyEnforced {
                 return machine::skipped(&format!("this kernel has Landlock {abi:?}"));
             }
-            refuse().unwrap();
+            refuse(false).unwrap();
             // What is replaced is read, too.
             assert_eq!(fs::read_to_string(own.join("secret")).unwrap(), "s3cret");
             for (what, is_denied) in [
@@ -227,6 +241,18 @@ mod tests {
             }
             TcpStream::connect(daemon).unwrap();
             fs::remove_file(own.join("secret")).unwrap();
+            // MPTCP is TCP by another name.
+            let other = rustix::net::ipproto::MPTCP;
+            let made = rustix::net::socket(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::STREAM,
+                Some(other),
+            );
+            assert!(made.is_err());
+            // Where the daemon has a Unix socket, no other is needed.
+            refuse(true).unwrap();
+            assert!(is_denied(TcpStream::connect(daemon)));
+            std::os::unix::net::UnixDatagram::unbound().unwrap();
         };
         thread::spawn(shut_in).join().unwrap();
     }

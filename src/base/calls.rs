@@ -43,7 +43,7 @@ enum Argument {
 use Argument::{Another, Is};
 
 /// Refuse them to this thread, and all that it starts. It must not be able to gain privileges.
-pub(super) fn refuse() -> Result<(), seccompiler::Error> {
+pub fn refuse() -> Result<(), seccompiler::Error> {
     let protocols = PROTOCOLS.map(|protocol| (libc::SYS_socket, Some((2, Is(ALL, protocol)))));
     let family = [(libc::SYS_socket, Some((0, Is(ALL, FAMILY))))];
     let fast_open = u64::from(FASTOPEN.unsigned_abs());
