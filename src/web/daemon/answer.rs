@@ -100,7 +100,7 @@ impl Daemon {
         let line = wire::request_line(request, token.as_ref().map(Secret::expose));
         let address = self.address.to_string();
         let mut stream = self.connect().await.map_err(|source| {
-            Failure::of(&match source.kind() {
+            let failure = Failure::of(&match source.kind() {
                 ErrorKind::PermissionDenied => Error::NotAllowed {
                     address: address.clone(),
                     source,
@@ -109,7 +109,15 @@ impl Daemon {
                     address: address.clone(),
                     source,
                 },
-            })
+            });
+            // The client's help names an option that is not here.
+            match failure.kind {
+                Kind::NoDaemon => Failure {
+                    help: Some("see whether the daemon runs; `daemon` in web.ron is its address".into()),
+                    ..failure
+                },
+                _ => failure,
+            }
         })?;
         // A daemon that is busy answers and closes without reading: then what it said counts.
         let said = stream.write_all(line.as_bytes()).await;

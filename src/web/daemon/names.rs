@@ -238,10 +238,20 @@ impl Names {
             || (Kind::Timeout, "the daemon has not answered yet".to_owned()),
             |failure| (failure.kind, failure.message),
         );
+        let (once, help) = match kind {
+            Kind::NotAllowed => (
+                "once it is permitted",
+                "let the front's user connect to the daemon's socket; if the trigger has `allow`, name that user in it",
+            ),
+            _ => (
+                "when the daemon is back",
+                "see whether the daemon runs, and its log",
+            ),
+        };
         Failure::new(
             kind,
-            format!("{message}; the name {name} is kept, and said when the daemon is back"),
-            Some("see whether the daemon runs, and its log"),
+            format!("{message}; the name {name} is kept, and said {once}"),
+            Some(help),
         )
     }
 }
