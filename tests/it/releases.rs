@@ -550,6 +550,69 @@ fn readers_see_one_version_each() {
     }
 }
 
+/// Whatever was in the tree that is used again, and whatever commits hold: what is live is what git makes of the commit.
+#[test]
+fn a_release_is_what_git_makes_of_its_commit() {
+    if !have("git") {
+        return;
+    }
+    let mut random = fastrand::Rng::with_seed(world::machine::seed());
+    for live_as in ["Symlink", "Exchange"] {
+        let (world, mut source) = world(&format!("keep: 1, live: {live_as}(\"current\")"), "fsync: false");
+        let daemon = world.daemon();
+        for round in 0..25 {
+            let mut files = BTreeMap::new();
+            for name in [
+                "a", "b.txt", "c", "d/a", "d/b.txt", "d/e/f", "g/h", "x", "y/z.txt",
+            ] {
+                let text = format!("{}\n$Id$\n{round}\n", random.u8(..3));
+                let entry = match random.u8(..6) {
+                    0 | 1 => file(&text),
+                    2 => Entry::Executable(text.into()),
+                    3 => Entry::Symlink(["a", "../a", "nowhere"][random.usize(..3)].into()),
+                    // A directory takes the name of a file, and back.
+                    4 => {
+                        files.insert(format!("{name}/below"), file(&text));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                files.insert(name.to_owned(), entry);
+            }
+            files.insert("round".into(), file(&round.to_string()));
+            if random.bool() {
+                files.insert(".gitattributes".into(), file("*.txt text eol=crlf\nc ident\n"));
+            }
+            source.commit(files.iter().map(|(path, entry)| (path.as_str(), entry.clone())));
+            let answer = daemon.say("site\n");
+            assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+            let live = fs::canonicalize(world.path("site/current")).unwrap();
+            let git = |args: &[&str]| {
+                let here = ["--git-dir=../repo.git", "--work-tree=.", "-c", "core.bare=false"];
+                let here = here.map(|arg| match live_as {
+                    "Symlink" => arg.replace("..", "../.."),
+                    _ => arg.to_owned(),
+                });
+                let args: Vec<&str> = here
+                    .iter()
+                    .map(String::as_str)
+                    .chain(args.iter().copied())
+                    .collect();
+                git(&live, &args)
+            };
+            git(&["read-tree", "HEAD"]);
+            assert_eq!(git(&["status", "--porcelain", "--ignored"]), "", "{round}");
+            // What an older one holds besides is not in the next.
+            for name in names(&world) {
+                let dir = world.path("site/releases").join(name);
+                if dir.is_dir() && fs::canonicalize(&dir).unwrap() != live {
+                    world.write(&format!("{}/left/{round}", dir.display()), "left");
+                }
+            }
+        }
+    }
+}
+
 /// A world whose releases are built, with a hook that fails where there is a file `sick`.
 fn built_world(keep: usize) -> (World, Source) {
     let world = World::new();
