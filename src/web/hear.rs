@@ -184,14 +184,15 @@ async fn act(
     }
 }
 
-/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have: a run too many
-/// does no harm.
+/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
+/// daemon does not know has gone with a daemon that was killed: a run too many does no harm.
 async fn has_failed(hook: &Hook, link: &Link, run: &RunId) -> bool {
     let Ok(log) = link.log(&hook.webhook.trigger).await else {
         return true;
     };
+    let is_current = log.current.iter().any(|current| current.run == *run);
     let past = log.past.iter().find(|past| past.run == *run);
-    past.is_some_and(|past| past.past.done.exit != 0)
+    past.map_or(!is_current, |past| past.past.done.exit != 0)
 }
 
 fn said(failure: &Failure) -> String {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -428,6 +429,31 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
         assert!(!runs.contains(&run), "{id:?} {body}");
         runs.push(run);
     }
+}
+
+/// What was waiting when the daemon was killed is gone with it: to deliver it once more is another try.
+#[test]
+fn a_run_that_the_daemon_has_lost_is_no_repeated_one() {
+    let world = World::new();
+    // A source that never answers.
+    let source = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = source.local_addr().unwrap().port();
+    world.config_of(&format!(
+        "\"site\": (repo: \"git://127.0.0.1:{port}/x\", branch: \"main\", path: \"site\"),"
+    ));
+    world.secret("secret", SECRET);
+    let mut daemon = world.daemon();
+    let front = Front::start(&world, GITHUB, "");
+    let post = |id: &str| github(&front, "/hooks/site", SECRET, "push", id, PUSH);
+    accepted(&post("goes on"));
+    let waits = accepted(&post("waits"));
+    let answer = post("waits");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["run"], waits.as_str());
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let _daemon = world.daemon();
+    assert_ne!(accepted(&post("waits")), waits);
 }
 
 #[test]
