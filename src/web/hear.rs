@@ -239,7 +239,11 @@ impl Hook {
             body::Error::TooLarge => self.too_large(),
             body::Error::Busy => Refusal {
                 status: 503,
-                why: "too many large bodies are being read: is `max_body` larger than it has to be?".into(),
+                why: "too many large bodies are being read, and none has made way".into(),
+            },
+            body::Error::MadeWay => Refusal {
+                status: 503,
+                why: "the body made way for another: too many large ones came at once, and this one took longest".into(),
             },
             body::Error::BrokenOff => Refusal {
                 status: 400,
