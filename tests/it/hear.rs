@@ -2,14 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::hmac;
+use rustix::process::Signal;
 
 use super::{
     sender::{Answer, Front, JSON, sign},
@@ -431,6 +432,45 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     }
 }
 
+/// More deliveries than there is room for, and a daemon that takes its time: some connections are called away, no name is.
+#[test]
+fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
+    const MANY: usize = 600;
+    let world = World::sourced();
+    world.config("");
+    world.secret("secret", SECRET);
+    // It hears, and says nothing.
+    let silent = UnixListener::bind(world.path("s.sock")).unwrap();
+    let mut front = Front::start(&world, GITHUB, "");
+    let log = front.process.collect();
+    let signature = sign(SECRET, PUSH.as_bytes());
+    let request = format!(
+        "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-GitHub-Event: push\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{PUSH}",
+        PUSH.len()
+    );
+    let (told, answers) = std::sync::mpsc::channel();
+    for _ in 0..MANY {
+        let mut stream = UnixStream::connect(&front.process.socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let told = told.clone();
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok();
+            told.send(answer).unwrap();
+        });
+    }
+    // One is called away.
+    answers.recv().unwrap();
+    drop(silent);
+    let mut daemon = world.daemon();
+    daemon.wait_for("ok site");
+    assert_eq!(answers.iter().take(MANY - 1).count(), MANY - 1);
+    front.process.signal(Signal::TERM);
+    let log = log.join().unwrap();
+    assert_eq!(log.matches("triggered by the delivery").count(), MANY);
+}
+
 /// What was waiting when the daemon was killed is gone with it: to deliver it once more is another try.
 #[test]
 fn a_run_that_the_daemon_has_lost_is_no_repeated_one() {
@@ -474,7 +514,7 @@ fn nothing_is_lost_while_the_daemon_is_away() {
     let run = accepted(&post());
     assert_eq!(end(&world, &run), 0);
     assert_eq!(post().json()["run"], run.as_str());
-    front.process.signal(rustix::process::Signal::TERM);
+    front.process.signal(Signal::TERM);
     assert!(front.process.wait().0.success());
 }
 
@@ -555,7 +595,7 @@ fn refusals_are_explained_in_the_log_and_do_not_fill_it() {
         let answer = front.ask("POST /hooks/site", &[JSON], PUSH.as_bytes());
         assert_eq!(answer.status, 401);
     }
-    front.process.signal(rustix::process::Signal::TERM);
+    front.process.signal(Signal::TERM);
     let log = log.join().unwrap();
     for why in [
         "the signature does not match: another secret, or a proxy that changed the body",
