@@ -558,6 +558,7 @@ fn a_front_whose_secret_is_of_no_use_does_not_start() {
     for (text, mode, why) in [
         ("", 0o600, "its first line is empty"),
         ("\n", 0o600, "its first line is empty"),
+        ("\u{feff}s3cret", 0o600, "it begins with a byte order mark"),
         ("s3cret", 0o604, "can be read by others"),
         ("not Base64", 0o600, "it is not `whsec_` and a key in Base64"),
     ] {
@@ -633,11 +634,27 @@ fn check_asks_the_daemon_too() {
         ended.err.contains("webhooks: /hooks/site: trigger: ") && ended.err.contains("sight"),
         "{ended:?}"
     );
-    daemon.signal(rustix::process::Signal::TERM);
+    daemon.signal(Signal::TERM);
     daemon.wait();
     let ended = check();
     assert_eq!(ended.exit, 3, "{ended:?}");
     assert!(ended.err.contains("daemon: no daemon answers"), "{ended:?}");
+    for (socket, why) in [
+        ("path: \"s.sock\"", "that is the socket of the daemon"),
+        (
+            "path: \"web.sock\", group: \"no-such-group\"",
+            "/etc/group has no such name",
+        ),
+    ] {
+        let text = format!("(listen: [Unix({socket})], daemon: \"./s.sock\", webhooks: {{ {GITHUB} }})");
+        world.write("web.ron", &text);
+        let ended = check();
+        assert_eq!(ended.exit, 2, "{ended:?}");
+        assert!(
+            ended.err.contains("listen: ") && ended.err.contains(why),
+            "{ended:?}"
+        );
+    }
     write("\"/h\": (trigger: \"site\", from: GitHub(secret: \"hunter2\"))");
     let ended = check();
     assert_eq!(ended.exit, 2, "{ended:?}");
