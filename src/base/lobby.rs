@@ -64,6 +64,11 @@ impl Lobby {
             }
             left.await;
         };
+        self.sit(place)
+    }
+
+    /// Have `place`, which was waited for, be one that its holder may be called away from.
+    pub fn sit(self: &Arc<Self>, place: Place) -> Seat {
         let bell = Bell::new();
         let listening = bell.listen();
         let mut bells = mutex::lock(&self.bells);

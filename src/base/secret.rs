@@ -71,6 +71,11 @@ impl Secret {
         if line.is_empty() {
             return Err(content("its first line is empty"));
         }
+        if line.starts_with('\u{feff}') {
+            return Err(content(
+                "it begins with a byte order mark, which an editor has added: save it as UTF-8 without one",
+            ));
+        }
         if line.chars().any(char::is_control) {
             return Err(content("it contains control characters"));
         }

@@ -18,7 +18,7 @@ mod trial;
 mod unix;
 pub use beside::{alone, listen};
 pub use inherited::{inherited, mention};
-pub use trial::unusable;
+pub use trial::{unusable, unusable_unix};
 pub use unix::{SocketFile, bind_unix};
 
 use unix::set_permissions;

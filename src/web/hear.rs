@@ -9,7 +9,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use async_std::task;
+use async_std::task::{self, JoinHandle};
+use futures_lite::{FutureExt as _, future::pending};
 use hyper::{
     Method, Request, StatusCode,
     body::{Body as _, Incoming},
@@ -36,7 +37,7 @@ use crate::base::{
 
 mod body;
 
-use body::Bounds;
+use body::{Body, Bounds};
 
 /// When a sender may try again, in seconds, where the daemon is away: forges that do try again are not stopped by it.
 const RETRY: HeaderValue = HeaderValue::from_static("10");
@@ -75,10 +76,25 @@ pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
     config.webhooks.iter().map(hook).collect()
 }
 
+/// What it takes to do something about a delivery, whatever becomes of the connection that it came by.
+struct Desk {
+    hook: Hook,
+    deliveries: Arc<Deliveries>,
+    link: Link,
+    /// The other end of the connection.
+    client: String,
+}
+
+/// A delivery as it came.
+struct Sent {
+    expected: Expected,
+    body: Body,
+}
+
 /// Answer `request`, which is for `hook`.
 pub async fn hear(
     hook: &Hook,
-    deliveries: &Deliveries,
+    deliveries: &Arc<Deliveries>,
     link: &Link,
     request: Request<Incoming>,
     client: &Client,
@@ -87,111 +103,130 @@ pub async fn hear(
         let answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
         return answer::with(answer, ALLOW, HeaderValue::from_static("POST"));
     }
-    let (result, id) = match receive(hook, request, client).await {
-        Ok(received) => (act(hook, deliveries, link, &received, client).await, received.id),
-        Err(outcome) => (outcome, None),
-    };
-    let answer = hook.answer(&result);
-    deliveries.add(Delivered {
-        path: hook.path.to_string(),
-        trigger: hook.webhook.trigger.clone(),
-        from: hook.webhook.from.word(),
+    let desk = Desk {
+        hook: hook.clone(),
+        deliveries: deliveries.clone(),
+        link: link.clone(),
         client: client.to_string(),
-        id,
-        at: SystemTime::now(),
-        times: 1,
-        result,
-    });
-    answer
+    };
+    let result = match receive(hook, request).await {
+        // A file of secrets may hang, and a large body takes a while: both are for a thread.
+        Ok(sent) => match task::spawn_blocking(move || desk.take(sent)).await {
+            Ok(acting) => acting.or(admitted(client)).await,
+            Err(outcome) => outcome,
+        },
+        Err(outcome) => desk.list(None, outcome),
+    };
+    hook.answer(&result)
 }
 
-/// What was delivered by a sender who is proven; or why that is nothing.
-async fn receive(hook: &Hook, request: Request<Incoming>, client: &Client) -> Result<Received, Outcome> {
+/// Let in `client`, who is proven. It is not waited for: where all places are taken, what can be done is done even so.
+async fn admitted<T>(client: &Client) -> T {
+    client.admit().await;
+    pending().await
+}
+
+/// What was delivered by one who is not known to be no sender; or why that is nothing.
+async fn receive(hook: &Hook, request: Request<Incoming>) -> Result<Sent, Outcome> {
     let (head, body) = request.into_parts();
     hook.fits(&head.headers, &body).map_err(refused)?;
-    let expected = forge::expect(&hook.webhook.from, &head.headers).map_err(refused)?;
-    let whole = async || {
-        let read = hook.bounds.read(body).await;
-        read.map_err(|err| hook.unread(&err))
-    };
-    // A file of secrets may hang, and a large body takes a while: both are for a thread.
-    let work = hook.clone();
-    let received = match expected.is_proven_by_headers() {
-        true => {
-            let expected =
-                task::spawn_blocking(move || work.prove(&expected, b"").map(|()| expected)).await?;
-            client.admit().await;
-            let (work, body) = (hook.clone(), whole().await?);
-            task::spawn_blocking(move || work.understand(expected, &body.bytes)).await
-        }
-        false => {
-            let body = whole().await?;
-            let work = move || {
-                work.prove(&expected, &body.bytes)?;
-                Ok(work.understand(expected, &body.bytes))
-            };
-            let received = task::spawn_blocking(work).await?;
-            client.admit().await;
-            received
-        }
-    };
-    received.map_err(refused)
+    let mut expected = forge::expect(&hook.webhook.from, &head.headers).map_err(refused)?;
+    if expected.is_proven_by_headers() {
+        let work = hook.clone();
+        let prove = move || work.prove(&expected, b"").map(|()| expected);
+        expected = task::spawn_blocking(prove).await?;
+    }
+    let read = hook.bounds.read(body).await;
+    let body = read.map_err(|err| hook.unread(&err))?;
+    Ok(Sent { expected, body })
 }
 
-/// What is done about what was `received`.
-async fn act(
-    hook: &Hook,
-    deliveries: &Deliveries,
-    link: &Link,
-    received: &Received,
-    client: &Client,
-) -> Outcome {
-    let Webhook { trigger, refs, from } = &*hook.webhook;
-    let ignored = |why: &str| Outcome::Ignored(why.to_owned());
-    match &received.event {
-        Event::Ping => return ignored("a ping"),
-        Event::Other(event) => return Outcome::Ignored(format!("the event `{}` is no push", shown(event))),
-        Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
-            Concern::Yes => {}
-            Concern::OtherRef => return ignored("a push to other refs"),
-            Concern::Deleted => return ignored("a ref was deleted"),
-        },
+impl Desk {
+    /// Have the right thing done about what was `sent`: it ends even if nobody waits for it. Blocks.
+    fn take(self, sent: Sent) -> Result<JoinHandle<Outcome>, Outcome> {
+        let Sent { expected, body } = sent;
+        let proof = match expected.is_proven_by_headers() {
+            true => Ok(()),
+            false => self.hook.prove(&expected, &body.bytes),
+        };
+        let understand = |()| self.hook.understand(expected, &body.bytes).map_err(refused);
+        match proof.and_then(understand) {
+            Ok(received) => Ok(task::spawn(async move {
+                let outcome = self.act(&received).await;
+                self.list(received.id, outcome)
+            })),
+            Err(outcome) => Err(self.list(None, outcome)),
+        }
     }
-    let key = received.key;
-    if let Some(run) = key.and_then(|key| deliveries.run(&key, Instant::now()))
-        && !has_failed(hook, link, &run).await
-    {
-        return Outcome::Repeated(run);
-    }
-    let id = received.id.as_deref().map(|id| format!(" {id}"));
-    let note = format!(
-        "the delivery{} of {} at {} from {client}",
-        id.unwrap_or_default(),
-        from.word(),
-        hook.path
-    );
-    match link.trigger(trigger, Task::Update, &note).await {
-        Ok(run) => {
-            if let Some(key) = key {
-                deliveries.know(key, run.clone(), Instant::now());
+
+    /// What is done about what was `received`.
+    async fn act(&self, received: &Received) -> Outcome {
+        let Webhook { trigger, refs, from } = &*self.hook.webhook;
+        let ignored = |why: &str| Outcome::Ignored(why.to_owned());
+        match &received.event {
+            Event::Ping => return ignored("a ping"),
+            Event::Other(event) => {
+                return Outcome::Ignored(format!("the event `{}` is no push", shown(event)));
             }
-            Outcome::Accepted(run)
+            Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
+                Concern::Yes => {}
+                Concern::OtherRef => return ignored("a push to other refs"),
+                Concern::Deleted => return ignored("a ref was deleted"),
+            },
         }
-        Err(failure) => Outcome::Unavailable {
-            kind: failure.kind,
-            why: said(&failure),
-        },
+        let key = received.key;
+        if let Some(run) = key.and_then(|key| self.deliveries.run(&key, Instant::now()))
+            && !has_failed(&self.hook, &self.link, &run).await
+        {
+            return Outcome::Repeated(run);
+        }
+        let id = received.id.as_deref().map(|id| format!(" {id}"));
+        let note = format!(
+            "the delivery{} of {} at {} from {}",
+            id.unwrap_or_default(),
+            from.word(),
+            self.hook.path,
+            self.client
+        );
+        match self.link.trigger(trigger, Task::Update, &note).await {
+            Ok(run) => {
+                if let Some(key) = key {
+                    self.deliveries.know(key, run.clone(), Instant::now());
+                }
+                Outcome::Accepted(run)
+            }
+            Err(failure) => Outcome::Unavailable {
+                kind: failure.kind,
+                why: said(&failure),
+            },
+        }
+    }
+
+    /// List what came of it.
+    fn list(&self, id: Option<String>, result: Outcome) -> Outcome {
+        self.deliveries.add(Delivered {
+            path: self.hook.path.to_string(),
+            trigger: self.hook.webhook.trigger.clone(),
+            from: self.hook.webhook.from.word(),
+            client: self.client.clone(),
+            id,
+            at: SystemTime::now(),
+            times: 1,
+            result: result.clone(),
+        });
+        result
     }
 }
 
-/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have: a run too many
-/// does no harm.
+/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
+/// daemon does not know has gone with a daemon that was killed: a run too many does no harm.
 async fn has_failed(hook: &Hook, link: &Link, run: &RunId) -> bool {
     let Ok(log) = link.log(&hook.webhook.trigger).await else {
         return true;
     };
+    let is_current = log.current.iter().any(|current| current.run == *run);
     let past = log.past.iter().find(|past| past.run == *run);
-    past.is_some_and(|past| past.past.done.exit != 0)
+    past.map_or(!is_current, |past| past.past.done.exit != 0)
 }
 
 fn said(failure: &Failure) -> String {
@@ -238,7 +273,11 @@ impl Hook {
             body::Error::TooLarge => self.too_large(),
             body::Error::Busy => Refusal {
                 status: 503,
-                why: "too many large bodies are being read: is `max_body` larger than it has to be?".into(),
+                why: "too many large bodies are being read, and none has made way".into(),
+            },
+            body::Error::MadeWay => Refusal {
+                status: 503,
+                why: "the body made way for another: too many large ones came at once, and this one took longest".into(),
             },
             body::Error::BrokenOff => Refusal {
                 status: 400,

@@ -77,11 +77,12 @@ impl Secrets {
     }
 }
 
-/// Each file is looked at before it is read: a change meanwhile is seen the next time.
+/// Each file is looked at before it is read: a change meanwhile is seen the next time. One that could not be read is read
+/// again then: it may have been the process that was out of something, and not the file.
 fn look(files: &[AbsPath], usable: Usable) -> Known {
-    let stamps = stamps(files);
+    let mut stamps = stamps(files);
     let (mut secrets, mut errors) = (Vec::new(), Vec::new());
-    for file in files {
+    for (file, stamp) in files.iter().zip(&mut stamps) {
         let content = |reason| Error::Content {
             path: file.clone(),
             reason,
@@ -92,7 +93,10 @@ fn look(files: &[AbsPath], usable: Usable) -> Known {
         });
         match read {
             Ok(secret) => secrets.push(secret),
-            Err(error) => errors.push(error),
+            Err(error) => {
+                stamp.take_if(|_| matches!(error, Error::Read { .. }));
+                errors.push(error);
+            }
         }
     }
     Known {
@@ -169,5 +173,18 @@ mod tests {
         write("a", "x");
         let refused = Secrets::read(vec![path("a")], not_x).unwrap_err().to_string();
         assert!(refused.ends_with("is not usable: it is x"), "{refused}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again() {
+        // It is there, it has not changed lately, and it cannot be read: it is no file.
+        let root = AbsPath::resolve(Path::new("/"), Path::new("/")).unwrap();
+        let known = look(&[root], |_| Ok(()));
+        assert!(
+            matches!(&known.errors[..], [Error::Read { .. }]),
+            "{:?}",
+            known.errors
+        );
+        assert_eq!(known.stamps, [None]);
     }
 }

@@ -1,11 +1,6 @@
 //! What the front needs of this machine and of the daemon, tried without changing anything.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     config::{Config, Listener, Webhook},
@@ -15,12 +10,12 @@ use super::{
 };
 use crate::{
     base::{
-        access,
+        address::Address,
         event::Done,
         fault::{Blame, Failure, Kind},
         name::{AbsPath, TriggerName},
     },
-    daemon::{client, wire::Request},
+    daemon::{client, listen, wire::Request},
 };
 
 /// How long the daemon may take to answer one question.
@@ -41,7 +36,7 @@ pub struct Finding {
 pub fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = secrets(config);
     for listener in &config.listen {
-        findings.extend(listening(listener));
+        findings.extend(listening(listener, &config.daemon));
     }
     if findings.is_empty() {
         findings.extend(daemon(config));
@@ -90,34 +85,38 @@ fn own(field: String, err: &(impl Blame + ?Sized)) -> Finding {
     }
 }
 
-/// Why a listener cannot be made.
-fn listening(listener: &Listener) -> Option<Finding> {
+/// Why a listener cannot be made, beside that of the daemon.
+fn listening(listener: &Listener, daemon: &Address) -> Vec<Finding> {
     match listener {
-        Listener::Unix { path, .. } => {
-            let dir = path.parent().unwrap_or(Path::new("/"));
-            let source = access::fill(dir).err()?;
-            let dir = dir.into();
-            Some(own("listen".into(), &NoSocket { dir, source }))
+        Listener::Unix { path, .. } if matches!(daemon, Address::Unix(daemon) if daemon.as_path() == path) => {
+            vec![own("listen: path".into(), &DaemonsOwn { path: path.clone() })]
         }
+        Listener::Unix { path, group, .. } => listen::unusable_unix(path, group.as_deref())
+            .into_iter()
+            .map(|(field, failure)| Finding {
+                field: format!("listen: {field}"),
+                failure,
+                is_daemons: false,
+            })
+            .collect(),
         Listener::Http { tls, .. } => {
-            let err = serve::try_tls(tls.as_ref()?).err()?;
-            Some(own("listen: tls".into(), &err))
+            let err = tls.as_ref().and_then(|tls| serve::try_tls(tls).err());
+            err.map(|err| own("listen: tls".into(), &err))
+                .into_iter()
+                .collect()
         }
     }
 }
 
-/// A socket cannot be made.
+/// The front would take the daemon's place.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("cannot make a socket in {}: {source}", dir.display())]
-#[diagnostic(help(
-    "the directory must exist, and the user that the front runs as must be able to write to it"
-))]
-struct NoSocket {
-    dir: PathBuf,
-    source: io::Error,
+#[error("cannot listen on {}: that is the socket of the daemon, as `daemon` has it", path.display())]
+#[diagnostic(help("choose another path for the front's own socket"))]
+struct DaemonsOwn {
+    path: PathBuf,
 }
 
-impl Blame for NoSocket {
+impl Blame for DaemonsOwn {
     fn kind(&self) -> Kind {
         Kind::Config
     }

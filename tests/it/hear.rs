@@ -2,13 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixStream,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::hmac;
+use rustix::process::Signal;
 
 use super::{
     sender::{Answer, Front, JSON, sign},
@@ -360,13 +362,13 @@ fn a_body_is_not_asked_for_in_vain() {
     }
 }
 
-/// Two of the largest bodies may be read at a time; a third one waits for its turn, a small one does not.
+/// Two of the largest bodies may be read at a time; one that takes long makes way for a third, and a small one does not wait.
 #[test]
 fn large_bodies_hold_up_no_small_one() {
     let (world, _daemon) = served();
-    let front = Front::start(&world, GITHUB, "max_body: \"25MiB\"");
+    let mut front = Front::start(&world, GITHUB, "max_body: \"25MiB\"");
     let large = format!(r#"{{"ref":"refs/heads/main","x":"{}"}}"#, "x".repeat(2 << 20));
-    let stalled = [(), ()].map(|()| {
+    let _stalled = [(), ()].map(|()| {
         let mut stream = UnixStream::connect(&front.process.socket).unwrap();
         let head = format!(
             "POST /hooks/site HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
@@ -381,9 +383,9 @@ fn large_bodies_hold_up_no_small_one() {
     std::thread::scope(|scope| {
         let third = scope.spawn(|| github(&front, "/hooks/site", SECRET, "push", "", &large));
         accepted(&github(&front, "/hooks/site", SECRET, "push", "", PUSH));
-        drop(stalled);
         accepted(&third.join().unwrap());
     });
+    front.process.wait_for("the body made way for another");
 }
 
 #[test]
@@ -430,6 +432,70 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     }
 }
 
+/// More deliveries than there is room for, and a daemon that takes its time: some connections are called away, no name is.
+#[test]
+fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
+    const MANY: usize = 600;
+    let world = World::sourced();
+    world.config("");
+    world.secret("secret", SECRET);
+    // It hears, and says nothing.
+    let silent = UnixListener::bind(world.path("s.sock")).unwrap();
+    let mut front = Front::start(&world, GITHUB, "");
+    let log = front.process.collect();
+    let signature = sign(SECRET, PUSH.as_bytes());
+    let request = format!(
+        "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-GitHub-Event: push\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{PUSH}",
+        PUSH.len()
+    );
+    let (told, answers) = std::sync::mpsc::channel();
+    for _ in 0..MANY {
+        let mut stream = UnixStream::connect(&front.process.socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let told = told.clone();
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok();
+            told.send(answer).unwrap();
+        });
+    }
+    // One is called away.
+    answers.recv().unwrap();
+    drop(silent);
+    let mut daemon = world.daemon();
+    daemon.wait_for("ok site");
+    assert_eq!(answers.iter().take(MANY - 1).count(), MANY - 1);
+    front.process.signal(Signal::TERM);
+    let log = log.join().unwrap();
+    assert_eq!(log.matches("triggered by the delivery").count(), MANY);
+}
+
+/// What was waiting when the daemon was killed is gone with it: to deliver it once more is another try.
+#[test]
+fn a_run_that_the_daemon_has_lost_is_no_repeated_one() {
+    let world = World::new();
+    // A source that never answers.
+    let source = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = source.local_addr().unwrap().port();
+    world.config_of(&format!(
+        "\"site\": (repo: \"git://127.0.0.1:{port}/x\", branch: \"main\", path: \"site\"),"
+    ));
+    world.secret("secret", SECRET);
+    let mut daemon = world.daemon();
+    let front = Front::start(&world, GITHUB, "");
+    let post = |id: &str| github(&front, "/hooks/site", SECRET, "push", id, PUSH);
+    accepted(&post("goes on"));
+    let waits = accepted(&post("waits"));
+    let answer = post("waits");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["run"], waits.as_str());
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let _daemon = world.daemon();
+    assert_ne!(accepted(&post("waits")), waits);
+}
+
 #[test]
 fn nothing_is_lost_while_the_daemon_is_away() {
     let world = World::sourced();
@@ -448,7 +514,7 @@ fn nothing_is_lost_while_the_daemon_is_away() {
     let run = accepted(&post());
     assert_eq!(end(&world, &run), 0);
     assert_eq!(post().json()["run"], run.as_str());
-    front.process.signal(rustix::process::Signal::TERM);
+    front.process.signal(Signal::TERM);
     assert!(front.process.wait().0.success());
 }
 
@@ -492,6 +558,7 @@ fn a_front_whose_secret_is_of_no_use_does_not_start() {
     for (text, mode, why) in [
         ("", 0o600, "its first line is empty"),
         ("\n", 0o600, "its first line is empty"),
+        ("\u{feff}s3cret", 0o600, "it begins with a byte order mark"),
         ("s3cret", 0o604, "can be read by others"),
         ("not Base64", 0o600, "it is not `whsec_` and a key in Base64"),
     ] {
@@ -529,7 +596,7 @@ fn refusals_are_explained_in_the_log_and_do_not_fill_it() {
         let answer = front.ask("POST /hooks/site", &[JSON], PUSH.as_bytes());
         assert_eq!(answer.status, 401);
     }
-    front.process.signal(rustix::process::Signal::TERM);
+    front.process.signal(Signal::TERM);
     let log = log.join().unwrap();
     for why in [
         "the signature does not match: another secret, or a proxy that changed the body",
@@ -567,11 +634,27 @@ fn check_asks_the_daemon_too() {
         ended.err.contains("webhooks: /hooks/site: trigger: ") && ended.err.contains("sight"),
         "{ended:?}"
     );
-    daemon.signal(rustix::process::Signal::TERM);
+    daemon.signal(Signal::TERM);
     daemon.wait();
     let ended = check();
     assert_eq!(ended.exit, 3, "{ended:?}");
     assert!(ended.err.contains("daemon: no daemon answers"), "{ended:?}");
+    for (socket, why) in [
+        ("path: \"s.sock\"", "that is the socket of the daemon"),
+        (
+            "path: \"web.sock\", group: \"no-such-group\"",
+            "/etc/group has no such name",
+        ),
+    ] {
+        let text = format!("(listen: [Unix({socket})], daemon: \"./s.sock\", webhooks: {{ {GITHUB} }})");
+        world.write("web.ron", &text);
+        let ended = check();
+        assert_eq!(ended.exit, 2, "{ended:?}");
+        assert!(
+            ended.err.contains("listen: ") && ended.err.contains(why),
+            "{ended:?}"
+        );
+    }
     write("\"/h\": (trigger: \"site\", from: GitHub(secret: \"hunter2\"))");
     let ended = check();
     assert_eq!(ended.exit, 2, "{ended:?}");

@@ -18,19 +18,21 @@ use crate::{
 /// What of `listener` a daemon of this user could not use.
 pub fn unusable(listener: &Listener) -> Vec<Unusable> {
     match listener {
-        Listener::Unix { path, group, .. } => {
-            let path = path.as_path();
-            let place = place(path).err().map(|err| ("path", err));
-            let group = group.as_ref().and_then(|group| give(path, group).err());
-            let found = place.into_iter().chain(group.map(|err| ("group", err)));
-            found.map(|(field, err)| (field, Failure::of(&err))).collect()
-        }
+        Listener::Unix { path, group, .. } => unusable_unix(path.as_path(), group.as_deref()),
         Listener::Tcp { token_file, .. } => {
             let file = token_file.as_ref();
             let found = file.and_then(|file| transport::unusable_secret("token_file", file));
             found.into_iter().collect()
         }
     }
+}
+
+/// What of a Unix socket at `path`, which is to be given to `group`, a process of this user could not use.
+pub fn unusable_unix(path: &Path, group: Option<&str>) -> Vec<Unusable> {
+    let place = place(path).err().map(|err| ("path", err));
+    let group = group.and_then(|group| give(path, group).err());
+    let found = place.into_iter().chain(group.map(|err| ("group", err)));
+    found.map(|(field, err)| (field, Failure::of(&err))).collect()
 }
 
 /// Where directories are made by what starts the daemon: one that is missing may be there by then.

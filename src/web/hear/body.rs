@@ -6,14 +6,15 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 use async_std::future::timeout;
 use hyper::body::{Body as _, Incoming};
 
-use crate::base::room::{Place, Room};
+use crate::base::lobby::{Lobby, Seat};
 
 /// A body that has more bytes is a large one. A push of twenty commits has as many at most.
 const SMALL: usize = 64 << 10;
 /// As many bytes may all large bodies have together, unless two of the largest have more.
 const ALL_LARGE: u64 = 64 << 20;
-/// How long a large one waits for others.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a large one waits for others; then the one that has taken longest makes way: so strangers that say the half of
+/// one stop none. Less than the five seconds that Gitea waits.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Room for as much of a body is made before any of it has come, in bytes: most deliveries fit.
 const FIRST: u64 = 16 << 10;
 
@@ -22,7 +23,7 @@ const FIRST: u64 = 16 << 10;
 pub(super) struct Bounds {
     /// The longest body, in bytes.
     pub(super) max: u64,
-    large: Arc<Room>,
+    large: Arc<Lobby>,
 }
 
 /// There is no body.
@@ -32,15 +33,17 @@ pub(super) enum Error {
     TooLarge,
     /// The connection ended before it.
     BrokenOff,
-    /// Too many large ones are being read.
+    /// Too many large ones are there, and none made way.
     Busy,
+    /// It made way for another large one.
+    MadeWay,
 }
 
 /// A body, and its place among the large ones.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
-    _place: Option<Place>,
+    _seat: Option<Seat>,
 }
 
 impl Bounds {
@@ -49,7 +52,7 @@ impl Bounds {
         let places = (ALL_LARGE / max.max(1)).max(2);
         Self {
             max,
-            large: Room::new(usize::try_from(places).unwrap_or(usize::MAX)),
+            large: Lobby::new(usize::try_from(places).unwrap_or(usize::MAX)),
         }
     }
 
@@ -57,22 +60,42 @@ impl Bounds {
     pub(super) async fn read(&self, mut body: Incoming) -> Result<Body, Error> {
         let room = body.size_hint().lower().min(FIRST);
         let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
-        let mut place = None;
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let mut seat = None;
+        if self.read_on(&mut body, &mut bytes, SMALL).await? {
+            let mut own = self.seat().await?;
+            let rest = self.read_on(&mut body, &mut bytes, usize::MAX);
+            own.unless_called(rest).await.ok_or(Error::MadeWay)??;
+            seat = Some(own);
+        }
+        Ok(Body { bytes, _seat: seat })
+    }
+
+    /// Read until there are more bytes than are `enough`, or no more to come. Whether more may come.
+    async fn read_on(&self, body: &mut Incoming, bytes: &mut Vec<u8>, enough: usize) -> Result<bool, Error> {
+        while bytes.len() <= enough {
+            let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
+                return Ok(false);
+            };
             // Trailers say nothing here.
             let Ok(data) = frame.map_err(|_| Error::BrokenOff)?.into_data() else {
                 continue;
             };
-            let length = bytes.len() + data.len();
-            if length as u64 > self.max {
+            if (bytes.len() + data.len()) as u64 > self.max {
                 return Err(Error::TooLarge);
-            }
-            if length > SMALL && place.is_none() {
-                let waited = timeout(PATIENCE, self.large.wait()).await;
-                place = Some(waited.map_err(|_| Error::Busy)?);
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Body { bytes, _place: place })
+        Ok(true)
+    }
+
+    /// A seat among the large ones.
+    async fn seat(&self) -> Result<Seat, Error> {
+        match timeout(PATIENCE, self.large.wait()).await {
+            Ok(place) => Ok(self.large.sit(place)),
+            // One that is being proven is there for a moment more.
+            Err(_) => timeout(PATIENCE, self.large.enter())
+                .await
+                .map_err(|_| Error::Busy),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hyper::{
     Method, Request, StatusCode,
@@ -24,7 +24,7 @@ use crate::web::{
 pub(super) struct Front {
     link: Link,
     hooks: BTreeMap<String, Hook>,
-    deliveries: Deliveries,
+    deliveries: Arc<Deliveries>,
     meters: Option<Meters>,
     pages: Option<Pages>,
 }
@@ -34,7 +34,7 @@ impl Front {
         let link = Link::new(config.daemon.clone(), config.daemon_token_file.clone());
         Ok(Self {
             hooks: hear::hooks(config)?,
-            deliveries: Deliveries::default(),
+            deliveries: Arc::default(),
             meters: Meters::of(config, &link)?,
             pages: config.page.as_ref().map(Pages::new).transpose()?,
             link,

@@ -30,8 +30,11 @@ pub struct Tls {
 }
 
 struct Current {
+    /// The files as they were when they were of use.
     stamps: [Option<Stamp>; 2],
     acceptor: TlsAcceptor,
+    /// Why they have been of no use since.
+    failed: Option<String>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -48,6 +51,7 @@ impl Tls {
             current: Mutex::new(Current {
                 stamps,
                 acceptor: load(files)?,
+                failed: None,
             }),
             files: files.clone(),
         })
@@ -58,13 +62,23 @@ impl Tls {
         let now = stamps(&self.files);
         let mut current = mutex::lock(&self.current);
         if current.stamps != now {
-            current.stamps = now;
             match load(&self.files) {
                 Ok(acceptor) => {
-                    current.acceptor = acceptor;
+                    *current = Current {
+                        stamps: now,
+                        acceptor,
+                        failed: None,
+                    };
                     tracing::info!(cert = %self.files.cert_file.display(), "the certificate has changed");
                 }
-                Err(err) => tracing::error!("{err}; the one from before is used"),
+                // It is tried again: the process may have been out of something, and the files as they should be.
+                Err(err) => {
+                    let why = err.to_string();
+                    if current.failed.as_ref() != Some(&why) {
+                        tracing::error!("{why}; the one from before is used");
+                        current.failed = Some(why);
+                    }
+                }
             }
         }
         current.acceptor.clone()
