@@ -150,6 +150,13 @@ fn a_form_that_was_not_made_here_does_nothing() {
     // A password that was changed ends what began with it.
     visitor.sign_in();
     assert_eq!(visitor.get("/").status, 200);
+    // A cookie that another page has planted before it does not.
+    let planted = format!("gitsocket={}; {}", "a".repeat(64), visitor.cookie);
+    let visitor = Visitor {
+        cookie: planted,
+        ..visitor
+    };
+    assert_eq!(visitor.get("/").status, 200);
     world.secret("password", "another\n");
     assert_eq!(visitor.get("/").status, 303);
 }
@@ -200,6 +207,20 @@ fn attempts_are_bounded() {
     assert!(reply.status == 429 && (1..=11).contains(&wait), "{reply:?}");
     assert_eq!(guess().status, 303);
     assert_eq!(visitor.get("/").status, 200);
+    // A browser that has signed in before is not kept out by what strangers tried from its address: behind a proxy, all of
+    // them.
+    let mut visitor = visitor;
+    visitor.cookie.clear();
+    let reply = visitor.post("/sign-in", "user=admin&password=s3cret");
+    let known = reply.head.lines().find(|line| line.contains("gitsocket-known="));
+    let (_, known) = known.unwrap().split_once(": ").unwrap();
+    assert!(known.contains("; HttpOnly; SameSite=Strict;"), "{known}");
+    while visitor.post("/sign-in", "user=admin&password=x").status != 429 {}
+    visitor.cookie = known.split(';').next().unwrap().to_owned();
+    let reply = visitor.post("/sign-in", "user=admin&password=x");
+    assert_eq!(reply.status, 401, "{reply:?}");
+    let reply = visitor.post("/sign-in", "user=admin&password=s3cret");
+    assert_eq!(reply.status, 303, "{reply:?}");
 }
 
 /// Whatever a repository or a hook can name is text on the page.
