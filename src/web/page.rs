@@ -97,6 +97,9 @@ impl Pages {
         if is_far && !origin::is_for_this_machine(request.headers()) {
             return notice::answer(StatusCode::MISDIRECTED_REQUEST, &notice::another_name());
         }
+        if is_far && origin::is_passed_on(request.headers(), request.version()) {
+            return notice::answer(StatusCode::FORBIDDEN, &notice::passed_on());
+        }
         let Some(route) = route(&path) else {
             return notice::answer(StatusCode::NOT_FOUND, &notice::nothing_here());
         };

@@ -175,6 +175,18 @@ fn without_users_it_answers_to_its_own_names_only() {
         let reply = visitor.send("GET", "/triggers/site", &format!("Host: {host}\r\n"), "");
         assert_eq!(reply.status, status, "{host}: {reply:?}");
     }
+    // Nor to what a proxy passes on, whatever Host that says: the world may be behind it.
+    for header in [
+        "X-Forwarded-For: 192.0.2.1",
+        "X-Real-IP: 192.0.2.1",
+        "Via: 1.1 proxy",
+    ] {
+        let reply = visitor.send("GET", "/triggers/site", &format!("{header}\r\n"), "");
+        assert!(
+            reply.status == 403 && reply.body.contains("Next:"),
+            "{header}: {reply:?}"
+        );
+    }
     assert_eq!(visitor.post("/triggers/site/deploy", "").status, 403);
     visitor.press("/triggers/site", "/triggers/site/deploy");
     daemon.say("attach site\n");

@@ -1,8 +1,8 @@
 //! Where a request comes from: pages of other sites can make a browser send requests here.
 
 use hyper::{
-    HeaderMap,
-    header::{HOST, HeaderName, ORIGIN},
+    HeaderMap, Version,
+    header::{FORWARDED, HOST, HeaderName, ORIGIN, VIA},
 };
 
 /// Whether a form was sent by a page of ours. Browsers say it in a header that no page can set, and the older ones which
@@ -17,6 +17,17 @@ pub(super) fn is_ours(headers: &HeaderMap) -> bool {
         }
         (None, None) => true,
     }
+}
+
+/// Whether a proxy has passed the request on, as far as one can know: where nobody signs in, the world may be behind it.
+/// Most say so in a header; nginx says nothing by itself, and speaks a version of HTTP that no browser does.
+pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
+    let is_of_proxy = |name: &HeaderName| {
+        [FORWARDED, VIA].contains(name)
+            || name.as_str() == "x-real-ip"
+            || name.as_str().starts_with("x-forwarded-")
+    };
+    version < Version::HTTP_11 || headers.keys().any(is_of_proxy)
 }
 
 /// Whether the request is for a name of this machine's own: where nobody signs in, another name may be one of a stranger's
@@ -44,10 +55,11 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), value.parse().unwrap())
-        };
-        pairs.iter().map(pair).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
     }
 
     #[test]
@@ -81,6 +93,23 @@ mod tests {
         ] {
             assert_eq!(is_ours(&headers(given)), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn proxies_are_known_by_what_they_add() {
+        for (name, expected) in [
+            ("forwarded", true),
+            ("x-forwarded-for", true),
+            ("x-forwarded-proto", true),
+            ("x-real-ip", true),
+            ("via", true),
+            ("x-forwarded", false),
+            ("user-agent", false),
+        ] {
+            let headers = headers(&[("host", "127.0.0.1"), (name, "192.0.2.1")]);
+            assert_eq!(is_passed_on(&headers, Version::HTTP_11), expected, "{name}");
+        }
+        assert!(is_passed_on(&headers(&[]), Version::HTTP_10));
     }
 
     #[test]
