@@ -139,7 +139,14 @@ impl Pages {
                     .get("last-event-id")
                     .and_then(|id| id.to_str().ok());
                 let after = after.unwrap_or(query.get("after"));
-                return stream::answer(visit.link.follow(&name, &run, Some(after)));
+                let follower = visit.link.follow(&name, &run, Some(after));
+                let cookies = cookies(Cookie::Session, &request, visit.client);
+                let gate = self.0.clone();
+                let is_in = move || {
+                    let who = who(gate.clone(), cookies.clone());
+                    async { who.await.is_some() }
+                };
+                return stream::answer(follower, is_in);
             }
             Route::Act(name, what) => match visit.form(request).await {
                 Ok(fields) => visit.act(&name, what, &fields).await,

@@ -1,9 +1,8 @@
-//! The pages of the front, as a browser without JavaScript sees them: who gets in, what a button does, what is escaped, and
-//! what a run says while it goes on.
+//! The pages of the front, as a browser without JavaScript sees them: who gets in, what a button does, and what is escaped.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
 };
 
@@ -338,100 +337,6 @@ fn a_refused_delivery_is_explained() {
         assert!(page.contains(", 3 times") && !page.contains("<script>"), "{page}");
     }
     drop(daemon);
-}
-
-/// A stream of events, line by line.
-struct Events(BufReader<TcpStream>);
-
-impl Events {
-    /// Follow the run at `path` from the line after `id`.
-    fn follow(visitor: &Visitor, path: &str, id: &str) -> Self {
-        let after = match id {
-            "" => String::new(),
-            id => format!("Last-Event-ID: {id}\r\n"),
-        };
-        let mut events = Self(BufReader::new(visitor.begin(
-            "GET",
-            &format!("{path}/events"),
-            &after,
-            "",
-        )));
-        assert!(events.until("\r\n").contains("content-type: text/event-stream"));
-        events
-    }
-
-    /// All up to the line that contains `text`, or is empty.
-    fn until(&mut self, text: &str) -> String {
-        let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "no {text:?} in {seen}");
-            let found = if text == "\r\n" {
-                line == text
-            } else {
-                line.contains(text)
-            };
-            seen += &line;
-            if found {
-                return seen;
-            }
-        }
-    }
-}
-
-#[test]
-fn a_run_is_followed_and_a_lost_connection_found_again() {
-    let world = World::sourced();
-    world.config(
-        "hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"exec 3<>../go; echo one; read a <&3; echo two; read a <&3\"])]",
-    );
-    world.fifo("go");
-    let go = || {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(world.path("go"))
-            .unwrap()
-            .write_all(b"\n")
-            .unwrap()
-    };
-    let daemon = world.daemon();
-    let visitor = Visitor::signed_in(&world);
-    let run = visitor.press("/triggers/site", "/triggers/site/deploy");
-    let page = visitor.get(&run);
-    assert!(
-        page.body.contains(&format!("data-events=\"{run}/events\"")),
-        "{page:?}"
-    );
-    let mut first = Events::follow(&visitor, &run, "");
-    let seen = first.until("\"text\":\"one\"");
-    let ids: Vec<&str> = seen
-        .lines()
-        .filter_map(|line| line.strip_prefix("id: "))
-        .collect();
-    let last = ids.last().unwrap().to_string();
-    assert!(ids.len() > 3 && seen.contains("event: again"), "{seen}");
-    // The same place, for whoever comes back to it; from the beginning for others.
-    let mut back = Events::follow(&visitor, &run, &last);
-    go();
-    let seen = back.until("\"text\":\"two\"");
-    assert!(
-        !seen.contains("again") && !seen.contains("\"text\":\"one\""),
-        "{seen}"
-    );
-    let mut stranger = Events::follow(&visitor, &run, "ffffffff-0");
-    let seen = stranger.until("\"text\":\"two\"");
-    assert!(
-        seen.contains("event: again") && seen.contains("\"text\":\"one\""),
-        "{seen}"
-    );
-    go();
-    for mut events in [first, back, stranger] {
-        assert!(events.until("event: end").contains("ok site "));
-        let mut rest = String::new();
-        events.0.read_to_string(&mut rest).unwrap();
-    }
-    daemon.say("attach site\n");
-    assert!(visitor.get(&run).body.contains("<li class=\"ln\">two</li>"));
 }
 
 #[test]
