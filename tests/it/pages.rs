@@ -117,12 +117,15 @@ fn a_form_that_was_not_made_here_does_nothing() {
     let token = visitor.get("/triggers/site").field("form").to_owned();
     assert_ne!(other, token);
     let good = format!("form={token}");
+    let ours = format!("Origin: http://127.0.0.1:{}\r\n", visitor.port);
+    let twice = format!("{ours}Origin: http://evil.example\r\n");
     for (headers, body) in [
         ("", String::new()),
         ("", "form=".into()),
         ("", format!("form={other}")),
         ("Origin: http://evil.example\r\n", good.clone()),
         ("Origin: null\r\n", good.clone()),
+        (twice.as_str(), good.clone()),
         ("Sec-Fetch-Site: cross-site\r\n", good.clone()),
         ("Sec-Fetch-Site: same-site\r\n", good.clone()),
     ] {

@@ -8,7 +8,12 @@ use hyper::{
 /// Whether a form was sent by a page of ours. Browsers say it in a header that no page can set, and the older ones which
 /// host's page it was; what is no browser says neither, and has no cookie of another.
 pub(super) fn is_ours(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    // What is there twice says nothing that counts.
+    let text = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?.to_str().unwrap_or("?");
+        Some(if values.next().is_some() { "?" } else { value })
+    };
     match (text(HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
         (None, Some(origin)) => {
@@ -72,6 +77,22 @@ mod tests {
             (&[("host", "x"), ("origin", "http://x.evil.example")], false),
             (&[("host", "x"), ("origin", "null")], false),
             (&[("origin", "null")], false),
+            (
+                &[
+                    ("host", "x"),
+                    ("origin", "http://x"),
+                    ("origin", "http://evil.example"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("host", "x"),
+                    ("sec-fetch-site", "none"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
             (&[("host", "x"), ("sec-fetch-site", "cross-site")], false),
             (
                 &[
