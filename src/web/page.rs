@@ -10,8 +10,8 @@ use hyper::{
     Method, Request, StatusCode,
     body::Incoming,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue, LOCATION,
-        REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+        RETRY_AFTER,
     },
 };
 use maud::Markup;
@@ -23,7 +23,7 @@ use super::{
     daemon::{Line, Link, PATIENCE},
     deliveries::Deliveries,
     session::{
-        self, Session,
+        self, Cookie, Session,
         gate::{Gate, Refused},
     },
     stream,
@@ -37,6 +37,7 @@ use crate::base::{
 mod arrivals;
 mod assets;
 mod body;
+mod cookies;
 mod form;
 mod frame;
 mod notice;
@@ -48,6 +49,7 @@ mod timeline;
 mod trigger;
 mod words;
 
+use cookies::{cookies, with_cookie};
 use form::Fields;
 
 /// The pages, and who may see them.
@@ -95,6 +97,9 @@ impl Pages {
         if is_far && !origin::is_for_this_machine(request.headers()) {
             return notice::answer(StatusCode::MISDIRECTED_REQUEST, &notice::another_name());
         }
+        if is_far && origin::is_passed_on(request.headers(), request.version()) {
+            return notice::answer(StatusCode::FORBIDDEN, &notice::passed_on());
+        }
         let Some(route) = route(&path) else {
             return notice::answer(StatusCode::NOT_FOUND, &notice::nothing_here());
         };
@@ -134,7 +139,14 @@ impl Pages {
                     .get("last-event-id")
                     .and_then(|id| id.to_str().ok());
                 let after = after.unwrap_or(query.get("after"));
-                return stream::answer(visit.link.follow(&name, &run, Some(after)));
+                let follower = visit.link.follow(&name, &run, Some(after));
+                let cookies = cookies(Cookie::Session, &request, visit.client);
+                let gate = self.0.clone();
+                let is_in = move || {
+                    let who = who(gate.clone(), cookies.clone());
+                    async { who.await.is_some() }
+                };
+                return stream::answer(follower, is_in);
             }
             Route::Act(name, what) => match visit.form(request).await {
                 Ok(fields) => visit.act(&name, what, &fields).await,
@@ -153,8 +165,7 @@ impl Pages {
 
     /// Whose request it is.
     async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
-        let (gate, cookie) = (self.0.clone(), cookie(request, client));
-        task::spawn_blocking(move || gate.who(cookie.as_deref())).await
+        who(self.0.clone(), cookies(Cookie::Session, request, client)).await
     }
 
     async fn sign_in(&self, request: Request<Incoming>, client: &Client) -> Answer {
@@ -165,6 +176,7 @@ impl Pages {
         if !origin::is_ours(request.headers()) {
             return notice::answer(StatusCode::FORBIDDEN, &notice::foreign_form());
         }
+        let known = cookies(Cookie::Known, &request, client);
         let fields = match body::fields(request).await {
             Ok(fields) => fields,
             Err(answer) => return answer,
@@ -172,12 +184,15 @@ impl Pages {
         let to = destination(fields.get("to")).into_owned();
         let (gate, from) = (self.0.clone(), client.addr);
         let user = fields.get("user").to_owned();
-        let entered =
-            task::spawn_blocking(move || gate.enter(fields.get("user"), fields.get("password"), from)).await;
+        let entered = task::spawn_blocking(move || {
+            gate.enter(fields.get("user"), fields.get("password"), from, &known)
+        })
+        .await;
         match entered {
-            Ok(cookie) => {
+            Ok(entered) => {
                 tracing::info!("{user} has signed in from {client}");
-                with_cookie(go(&to), &cookie, client)
+                let answer = with_cookie(go(&to), Cookie::Session, &entered.session, client);
+                with_cookie(answer, Cookie::Known, &entered.known, client)
             }
             Err(Refused::Wrong) => {
                 // The name may be a password that was typed into the wrong field.
@@ -190,12 +205,12 @@ impl Pages {
     }
 
     async fn sign_out(&self, visit: Visit<'_>, request: Request<Incoming>) -> Answer {
-        let cookie = cookie(&request, visit.client);
+        let cookies = cookies(Cookie::Session, &request, visit.client);
         if let Err(answer) = visit.form(request).await {
             return answer;
         }
-        self.0.leave(cookie.as_deref());
-        with_cookie(go("/sign-in"), "", visit.client)
+        self.0.leave(&cookies);
+        with_cookie(go("/sign-in"), Cookie::Session, "", visit.client)
     }
 }
 
@@ -347,10 +362,8 @@ fn query(request: &Request<Incoming>) -> &str {
     request.uri().query().unwrap_or_default()
 }
 
-fn cookie(request: &Request<Incoming>, client: &Client) -> Option<String> {
-    let headers = request.headers().get_all(COOKIE).iter();
-    let headers = headers.filter_map(|header| header.to_str().ok());
-    session::cookie(headers, session::cookie_name(client.tls)).map(Into::into)
+async fn who(gate: Arc<Gate>, cookies: Vec<String>) -> Option<Session> {
+    task::spawn_blocking(move || gate.who(&cookies)).await
 }
 
 /// The page that somebody wanted to see before the sign-in.
@@ -383,13 +396,6 @@ fn quoted(text: &str) -> String {
 fn go(to: &str) -> Answer {
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
     answer::with(answer::empty(StatusCode::SEE_OTHER), LOCATION, to)
-}
-
-fn with_cookie(answer: Answer, cookie: &str, client: &Client) -> Answer {
-    match HeaderValue::from_str(&session::set_cookie(cookie, client.tls)) {
-        Ok(value) => answer::with(answer, SET_COOKIE, value),
-        Err(_) => answer,
-    }
 }
 
 fn too_many(to: &str, wait: Duration) -> Answer {

@@ -11,6 +11,7 @@ use std::{
 
 use ring::{
     digest::{SHA256, digest},
+    hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
 use subtle::ConstantTimeEq as _;
@@ -25,6 +26,10 @@ pub mod gate;
 const MAX_SESSIONS: usize = 256;
 /// How long a session lasts, whatever is done in it: a night's work.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+/// How long a browser is known after a sign-in: a year, as long as browsers keep a cookie.
+const KNOWN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How many cookies of one name are tried: browsers keep no more of one site than 180.
+const MAX_COOKIES: usize = 180;
 /// The random bytes of a cookie and of a form's token.
 const TOKEN_BYTES: usize = 32;
 
@@ -141,6 +146,14 @@ impl Sessions {
         found.map(|open| open.session)
     }
 
+    /// What a browser keeps that has signed in as `user`: a nonce, and its HMAC with the password as the key. So it needs no
+    /// memory here, holds when this process is another one, and ends with the password.
+    fn known(&self, user: &str, password: &str) -> Result<String, Error> {
+        let nonce = token(&self.random)?;
+        let proof = hmac::sign(&key(password), &known_text(user, &nonce));
+        Ok(nonce + &hex(proof.as_ref()))
+    }
+
     /// End the session of `cookie`.
     pub fn end(&self, cookie: &str) {
         self.open().remove(&fingerprint(cookie));
@@ -167,34 +180,80 @@ pub fn fingerprint(secret: &str) -> Fingerprint {
 fn token(random: &SystemRandom) -> Result<String, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     random.fill(&mut bytes).map_err(|_| Error::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
-/// The cookie's value in the `Cookie` headers of a request. Of several, as another path's or host's page may set them,
-/// the first that could be one of ours.
-pub fn cookie<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
-    headers
-        .flat_map(|header| header.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, value)| {
-            *key == name
-                && value.len() == 2 * TOKEN_BYTES
-                && value.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
-        .map(|(_, value)| value)
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of the cookie: over TLS one that only this host can have set, for all of its paths.
-pub fn cookie_name(tls: bool) -> &'static str {
-    if tls { "__Host-gitsocket" } else { "gitsocket" }
+fn key(password: &str) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, password.as_bytes())
 }
 
-/// The `Set-Cookie` header for `value`; an empty one takes the cookie away.
-pub fn set_cookie(value: &str, tls: bool) -> String {
-    let name = cookie_name(tls);
-    let secure = if tls { "; Secure" } else { "" };
-    let age = if value.is_empty() { 0 } else { LASTS.as_secs() };
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}")
+fn known_text(user: &str, nonce: &str) -> Vec<u8> {
+    format!("gitsocket known browser {nonce} {user}").into_bytes()
+}
+
+/// Whether `cookie` was given to a browser that had signed in as `user` with `password`.
+fn is_known(cookie: &str, user: &str, password: &str) -> bool {
+    let Some((nonce, proof)) = cookie.split_at_checked(2 * TOKEN_BYTES) else {
+        return false;
+    };
+    let expected = hmac::sign(&key(password), &known_text(user, nonce));
+    hex(expected.as_ref()).as_bytes().ct_eq(proof.as_bytes()).into()
+}
+
+/// What a cookie is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cookie {
+    /// It is a session.
+    Session,
+    /// Its browser has signed in before.
+    Known,
+}
+
+impl Cookie {
+    /// The values in the `Cookie` headers of a request that could be ours. Another path's or host's page may set some of
+    /// that name, and a browser may send those first: so none stands for all.
+    pub fn values<'a>(self, headers: impl Iterator<Item = &'a str>, tls: bool) -> Vec<&'a str> {
+        let name = self.name(tls);
+        let digits = match self {
+            Self::Session => 2 * TOKEN_BYTES,
+            Self::Known => 4 * TOKEN_BYTES,
+        };
+        headers
+            .flat_map(|header| header.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .filter(|(key, value)| {
+                *key == name && value.len() == digits && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+            .map(|(_, value)| value)
+            .take(MAX_COOKIES)
+            .collect()
+    }
+
+    /// Over TLS a name that only this host can have set, for all of its paths.
+    fn name(self, tls: bool) -> &'static str {
+        match (self, tls) {
+            (Self::Session, true) => "__Host-gitsocket",
+            (Self::Session, false) => "gitsocket",
+            (Self::Known, true) => "__Host-gitsocket-known",
+            (Self::Known, false) => "gitsocket-known",
+        }
+    }
+
+    /// The `Set-Cookie` header for `value`; an empty one takes the cookie away.
+    pub fn set(self, value: &str, tls: bool) -> String {
+        let name = self.name(tls);
+        let secure = if tls { "; Secure" } else { "" };
+        let age = match self {
+            _ if value.is_empty() => 0,
+            Self::Session => LASTS.as_secs(),
+            Self::Known => KNOWN.as_secs(),
+        };
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}")
+    }
 }
 
 #[cfg(test)]
@@ -238,22 +297,57 @@ mod tests {
 
     #[test]
     fn cookies_are_found_among_others() {
-        let ours = "a".repeat(64);
+        let (ours, planted) = ("a".repeat(64), "b".repeat(64));
         for (headers, expected) in [
-            (vec![format!("gitsocket={ours}")], true),
-            (vec![format!("a=b; gitsocket={ours};c")], true),
-            (vec!["a=b".into(), format!("gitsocket={ours}")], true),
-            (vec![format!("gitsocket=; gitsocket={ours}")], true),
-            (vec![format!("gitsocket={ours}a")], false),
-            (vec![format!("xgitsocket={ours}")], false),
-            (vec!["gitsocket".into(), ";;=;".into()], false),
+            (vec![format!("gitsocket={ours}")], vec![&ours]),
+            (vec![format!("a=b; gitsocket={ours};c")], vec![&ours]),
+            (vec!["a=b".into(), format!("gitsocket={ours}")], vec![&ours]),
+            (vec![format!("gitsocket=; gitsocket={ours}")], vec![&ours]),
+            (
+                vec![format!("gitsocket={planted}; gitsocket={ours}")],
+                vec![&planted, &ours],
+            ),
+            (vec![format!("gitsocket={ours}a")], vec![]),
+            (vec![format!("xgitsocket={ours}")], vec![]),
+            (vec!["gitsocket".into(), ";;=;".into()], vec![]),
         ] {
-            let found = cookie(headers.iter().map(String::as_str), "gitsocket");
-            assert_eq!(found, expected.then_some(ours.as_str()), "{headers:?}");
+            let found = Cookie::Session.values(headers.iter().map(String::as_str), false);
+            assert_eq!(found, expected, "{headers:?}");
         }
+        let many = format!("gitsocket={planted};").repeat(MAX_COOKIES + 1);
         assert_eq!(
-            set_cookie("x", true),
+            Cookie::Session.values([many.as_str()].into_iter(), false).len(),
+            MAX_COOKIES
+        );
+        assert_eq!(
+            Cookie::Session.set("x", true),
             "__Host-gitsocket=x; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200; Secure"
         );
+    }
+
+    #[test]
+    fn a_browser_is_known_to_its_user_and_password() {
+        let sessions = Sessions::new().unwrap();
+        let cookie = sessions.known("admin", "s3cret").unwrap();
+        let header = format!("gitsocket-known={cookie}");
+        assert_eq!(
+            Cookie::Known.values([header.as_str()].into_iter(), false),
+            [&cookie]
+        );
+        assert!(is_known(&cookie, "admin", "s3cret"));
+        let other = format!(
+            "{}{}",
+            &cookie[..127],
+            if cookie.ends_with('0') { "1" } else { "0" }
+        );
+        for (cookie, user, password) in [
+            (cookie.as_str(), "root", "s3cret"),
+            (&cookie, "admin", "another"),
+            (&other, "admin", "s3cret"),
+            (&cookie[..64], "admin", "s3cret"),
+            ("", "admin", "s3cret"),
+        ] {
+            assert!(!is_known(cookie, user, password), "{cookie} {user} {password}");
+        }
     }
 }

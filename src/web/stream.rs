@@ -1,12 +1,13 @@
 //! What a run says, as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 //!
 //! Each event has the id of its line. A browser that lost the connection says the last id that it has got, and is sent what
-//! comes after it; if that is no longer known, `again` tells it to forget what it shows. The stream ends with the run.
+//! comes after it; if that is no longer known, `again` tells it to forget what it shows. The stream ends with the run, or with
+//! the session that it began in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_std::future::timeout;
-use futures_lite::stream;
+use futures_lite::{future::yield_now, stream};
 use hyper::{
     body::Bytes,
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
@@ -23,20 +24,35 @@ use crate::base::event::Event;
 /// After so long without a line something is sent nevertheless, so that nothing between takes the connection for dead, and a
 /// browser that is gone is noticed: proxies wait for a minute.
 const QUIET: Duration = Duration::from_secs(25);
+/// So often a stream looks whether its session is still one.
+const LOOK: Duration = Duration::from_secs(3);
+/// Lines that are there already go together, up to about so many bytes: some hundred lines, made in less than a millisecond.
+const TOGETHER: usize = 16 << 10;
 /// A browser that lost the connection comes back after so many milliseconds.
 const RETRY_MS: u32 = 2000;
 
-struct Stream {
+struct Stream<F> {
     follower: Follower,
+    is_in: F,
+    looked: Instant,
+    sent: Instant,
     /// Nothing was sent yet.
     is_new: bool,
     is_over: bool,
 }
 
-/// What `follower` gets, as events.
-pub fn answer(follower: Follower) -> Answer {
+/// What `follower` gets, as events, for as long as `is_in` says that it may.
+pub fn answer<F, G>(follower: Follower, is_in: F) -> Answer
+where
+    F: FnMut() -> G + Send + 'static,
+    G: Future<Output = bool> + Send + 'static,
+{
+    let now = Instant::now();
     let stream = Stream {
         follower,
+        is_in,
+        looked: now,
+        sent: now,
         is_new: true,
         is_over: false,
     };
@@ -56,7 +72,11 @@ pub fn answer(follower: Follower) -> Answer {
     answer
 }
 
-impl Stream {
+impl<F, G> Stream<F>
+where
+    F: FnMut() -> G,
+    G: Future<Output = bool>,
+{
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.is_new) {
             let again = if self.follower.is_resumed() {
@@ -69,15 +89,41 @@ impl Stream {
         if self.is_over {
             return None;
         }
-        let event = match timeout(QUIET, self.follower.next()).await {
-            Err(_) => ":\n\n".into(),
-            Ok(Some(line)) => event(&line),
-            Ok(None) => {
-                self.is_over = true;
-                "event: end\ndata:\n\n".into()
+        // A run that says much has all of its watchers busy: others, and deliveries, come in between.
+        yield_now().await;
+        let events = loop {
+            if self.looked.elapsed() >= LOOK {
+                if !(self.is_in)().await {
+                    break self.end();
+                }
+                self.looked = Instant::now();
+            }
+            let wait = LOOK.saturating_sub(self.looked.elapsed());
+            match timeout(wait, self.follower.next()).await {
+                Err(_) if self.sent.elapsed() < QUIET => {}
+                Err(_) => break ":\n\n".into(),
+                Ok(Some(line)) => break self.events(&line),
+                Ok(None) => break self.end(),
             }
         };
-        Some(event.into())
+        self.sent = Instant::now();
+        Some(events.into())
+    }
+
+    fn end(&mut self) -> String {
+        self.is_over = true;
+        "event: end\ndata:\n\n".into()
+    }
+
+    /// `first`, and what else is there already.
+    fn events(&mut self, first: &Line) -> String {
+        let mut events = event(first);
+        while events.len() < TOGETHER
+            && let Some(line) = self.follower.at_hand()
+        {
+            events += &event(&line);
+        }
+        events
     }
 }
 

@@ -46,6 +46,7 @@ mod once;
 mod outside;
 mod overdue;
 mod pages;
+mod pages_followed;
 mod planted;
 mod processes;
 mod project;

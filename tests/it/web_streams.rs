@@ -113,3 +113,39 @@ fn streams_have_places_of_their_own() {
     assert_eq!(front.wait().0, Some(0));
     last.says("nothing more");
 }
+
+/// What has been said already comes in large pieces: one wake, one frame and one write a line would have all watchers of a
+/// run with many lines keep the front from hearing deliveries.
+#[test]
+fn lines_that_are_there_come_together() {
+    const LINES: usize = 2000;
+    let world = World::sourced();
+    let hook = format!("seq {LINES}; echo last; read line < ../go");
+    world.config(&format!("hooks: [Exec(run: [\"/bin/sh\", \"-c\", {hook:?}])]"));
+    world.fifo("go");
+    world.secret("token", "t0ken-of-the-hook\n");
+    let _daemon = world.daemon();
+    let front = Front::start(
+        &world,
+        "page: (), webhooks: {\"/hooks/site\": (trigger: \"site\", from: Bearer(token_file: \"token\"))}",
+    );
+    let run = front
+        .say(
+            "POST /hooks/site HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t0ken-of-the-hook\r\n\
+             Content-Length: 0\r\n\r\n",
+        )
+        .json("run");
+    let mut first = Stream::open(&front, &run).ok().unwrap();
+    assert!(first.says("\"text\":\"last\""));
+    let mut second = Stream::open(&front, &run).ok().unwrap();
+    let (mut frames, mut lines, mut line) = (0, 0, String::new());
+    while !line.contains("\"text\":\"last\"") {
+        line.clear();
+        assert!(second.lines.read_line(&mut line).unwrap() > 0);
+        lines += usize::from(line.starts_with("data: "));
+        // The length of a frame; lines of events end otherwise.
+        frames += usize::from(line.len() > 2 && line.ends_with("\r\n"));
+    }
+    assert!(lines > LINES && frames < LINES / 50, "{lines} in {frames}");
+    std::fs::write(world.path("go"), "\n").unwrap();
+}

@@ -183,6 +183,11 @@ impl Answer {
         client::record(&line).map_err(|reason| self.stranger(reason))
     }
 
+    /// Whether the next record has come already.
+    pub(super) fn has_line(&self) -> bool {
+        self.unread.contains(&b'\n')
+    }
+
     async fn line(&mut self) -> Result<String, Failure> {
         let mut looked = 0;
         loop {

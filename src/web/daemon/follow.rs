@@ -115,20 +115,14 @@ impl Watched {
                 run,
                 event: Event::Done(Done::failed(name.as_str(), failure)),
             });
-            watched.write(failed, true);
+            let mut lines = mutex::lock(&watched.lines);
+            failed.into_iter().for_each(|record| lines.push(record));
+            lines.ended = true;
+            drop(lines);
+            watched.more.notify(usize::MAX);
         });
         *mutex::lock(&watched.reader) = Some(reader);
         watched
-    }
-
-    fn write(&self, record: Option<Record>, ended: bool) {
-        let mut lines = mutex::lock(&self.lines);
-        if let Some(record) = record {
-            lines.push(record);
-        }
-        lines.ended |= ended;
-        drop(lines);
-        self.more.notify(usize::MAX);
     }
 
     /// The number of the line after the one with this id.
@@ -159,9 +153,13 @@ async fn read(daemon: &Daemon, request: &Request, watched: &Weak<Watched>) -> Re
         let Some(watched) = watched.upgrade() else {
             return Ok(());
         };
-        watched.write(Some(record), false);
+        mutex::lock(&watched.lines).push(record);
         if is_last {
             return Ok(());
+        }
+        // What has come at once wakes each watcher once: there may be hundreds, and more lines in a second.
+        if !answer.has_line() {
+            watched.more.notify(usize::MAX);
         }
     }
 }
@@ -214,6 +212,11 @@ impl Follower {
                 Err(Wait) => more.await,
             }
         }
+    }
+
+    /// The next line, if it has been said already.
+    pub fn at_hand(&mut self) -> Option<Line> {
+        self.try_next().ok().flatten()
     }
 
     fn try_next(&mut self) -> Result<Option<Line>, Wait> {
@@ -359,6 +362,32 @@ mod tests {
         }
         fake.listener.set_nonblocking(true).unwrap();
         assert!(fake.listener.accept().is_err(), "there was but one connection");
+    }
+
+    #[test]
+    fn what_comes_at_once_is_at_hand_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::new(dir.path());
+        let mut follower = fake.follow(None);
+        let mut stream = fake.accept();
+        let said: Vec<_> = (0..20).map(|n| remote(n.to_string())).collect();
+        let run = fake.run.clone();
+        let record = |event: &Event| {
+            let (run, event) = (run.clone(), event.clone());
+            serde_json::to_string(&Record { run, event }).unwrap() + "\n"
+        };
+        let lines: String = said.iter().map(record).collect();
+        stream.write_all(lines.as_bytes()).unwrap();
+        assert_eq!(next(&mut follower).record.event, said[0]);
+        for event in &said[1..] {
+            assert_eq!(follower.at_hand().unwrap().record.event, *event);
+        }
+        assert!(follower.at_hand().is_none());
+        // The end of a run is no line at hand.
+        let done = Event::Done(Done::answered("site", Outcome::Answered));
+        stream.write_all(record(&done).as_bytes()).unwrap();
+        assert_eq!(next(&mut follower).record.event, done);
+        assert!(follower.at_hand().is_none() && block_on(follower.next()).is_none());
     }
 
     #[test]

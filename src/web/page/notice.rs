@@ -48,6 +48,12 @@ pub(super) fn another_name() -> Markup {
     notice("Another name", &what, &next)
 }
 
+pub(super) fn passed_on() -> Markup {
+    let what = html! { "This page has no users, and a proxy has passed this request on: the world may be behind it." };
+    let next = html! { "give the page users: " code { "page: (users: {…})" } "; or open it without a proxy" };
+    notice("Behind a proxy", &what, &next)
+}
+
 pub(super) fn foreign_form() -> Markup {
     let what = html! { "This form was not made here, or for another sign-in. Nothing was done." };
     let next = html! { "go back to " a href="/" { "all triggers" } ", and press the button there. Behind a proxy: it has to pass on Host as it is" };

@@ -1,14 +1,19 @@
 //! Where a request comes from: pages of other sites can make a browser send requests here.
 
 use hyper::{
-    HeaderMap,
-    header::{HOST, HeaderName, ORIGIN},
+    HeaderMap, Version,
+    header::{FORWARDED, HOST, HeaderName, ORIGIN, VIA},
 };
 
 /// Whether a form was sent by a page of ours. Browsers say it in a header that no page can set, and the older ones which
 /// host's page it was; what is no browser says neither, and has no cookie of another.
 pub(super) fn is_ours(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    // What is there twice says nothing that counts.
+    let text = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?.to_str().unwrap_or("?");
+        Some(if values.next().is_some() { "?" } else { value })
+    };
     match (text(HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
         (None, Some(origin)) => {
@@ -17,6 +22,17 @@ pub(super) fn is_ours(headers: &HeaderMap) -> bool {
         }
         (None, None) => true,
     }
+}
+
+/// Whether a proxy has passed the request on, as far as one can know: where nobody signs in, the world may be behind it.
+/// Most say so in a header; nginx says nothing by itself, and speaks a version of HTTP that no browser does.
+pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
+    let is_of_proxy = |name: &HeaderName| {
+        [FORWARDED, VIA].contains(name)
+            || name.as_str() == "x-real-ip"
+            || name.as_str().starts_with("x-forwarded-")
+    };
+    version < Version::HTTP_11 || headers.keys().any(is_of_proxy)
 }
 
 /// Whether the request is for a name of this machine's own: where nobody signs in, another name may be one of a stranger's
@@ -44,10 +60,11 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), value.parse().unwrap())
-        };
-        pairs.iter().map(pair).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
     }
 
     #[test]
@@ -60,6 +77,22 @@ mod tests {
             (&[("host", "x"), ("origin", "http://x.evil.example")], false),
             (&[("host", "x"), ("origin", "null")], false),
             (&[("origin", "null")], false),
+            (
+                &[
+                    ("host", "x"),
+                    ("origin", "http://x"),
+                    ("origin", "http://evil.example"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("host", "x"),
+                    ("sec-fetch-site", "none"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
             (&[("host", "x"), ("sec-fetch-site", "cross-site")], false),
             (
                 &[
@@ -81,6 +114,23 @@ mod tests {
         ] {
             assert_eq!(is_ours(&headers(given)), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn proxies_are_known_by_what_they_add() {
+        for (name, expected) in [
+            ("forwarded", true),
+            ("x-forwarded-for", true),
+            ("x-forwarded-proto", true),
+            ("x-real-ip", true),
+            ("via", true),
+            ("x-forwarded", false),
+            ("user-agent", false),
+        ] {
+            let headers = headers(&[("host", "127.0.0.1"), (name, "192.0.2.1")]);
+            assert_eq!(is_passed_on(&headers, Version::HTTP_11), expected, "{name}");
+        }
+        assert!(is_passed_on(&headers(&[]), Version::HTTP_10));
     }
 
     #[test]

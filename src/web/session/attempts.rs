@@ -3,6 +3,9 @@
 //! Each address has a few attempts, and gets another one every few seconds; all addresses together have more, and get
 //! another one every second. So one stranger locks out no other, and many addresses guess no faster than that. A good
 //! attempt is given back. Peers of which no address is known, behind a proxy for one, share what all have.
+//!
+//! So strangers can use up what all have. A user whose browser has signed in before has as many attempts as an address,
+//! which no stranger can use.
 
 use std::{
     collections::HashMap,
@@ -28,6 +31,8 @@ pub struct Attempts(Mutex<Left>);
 struct Left {
     all: Spent,
     each: HashMap<IpAddr, Spent>,
+    /// Of users, of whom there are as many as are configured.
+    known: HashMap<String, Spent>,
 }
 
 /// How much of an allowance is spent, as the moment at which all of it is back.
@@ -72,6 +77,24 @@ impl Attempts {
             left.each.entry(from).or_default().spend(EACH, now);
         }
         Ok(())
+    }
+
+    /// Take an attempt for `user`, whose browser is known. Whether there was one.
+    pub fn take_known(&self, user: &str, now: Instant) -> bool {
+        let mut left = mutex::lock(&self.0);
+        let spent = left.known.entry(user.into()).or_default();
+        let has_one = spent.wait(EACH, now).is_none();
+        if has_one {
+            spent.spend(EACH, now);
+        }
+        has_one
+    }
+
+    /// The attempt of `user` was good.
+    pub fn give_back_known(&self, user: &str) {
+        if let Some(spent) = mutex::lock(&self.0).known.get_mut(user) {
+            spent.give_back(EACH);
+        }
     }
 
     /// The attempt of `from` was good.

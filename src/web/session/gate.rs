@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, Session, Sessions, attempts::Attempts, fingerprint};
+use super::{Error, Session, Sessions, attempts::Attempts, fingerprint, is_known};
 use crate::{base::name::AbsPath, web::secret::Secrets};
 
 /// The way in.
@@ -18,6 +18,15 @@ pub struct Gate {
     users: BTreeMap<String, Secrets>,
     sessions: Sessions,
     attempts: Attempts,
+}
+
+/// The cookies of one who has signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The session's.
+    pub session: String,
+    /// What the browser shows the next time.
+    pub known: String,
 }
 
 /// Why there is no way in.
@@ -46,8 +55,8 @@ impl Gate {
         self.users.is_empty()
     }
 
-    /// Whose session a cookie is.
-    pub fn who(&self, cookie: Option<&str>) -> Option<Session> {
+    /// Whose session one of `cookies` is.
+    pub fn who(&self, cookies: &[String]) -> Option<Session> {
         if self.is_open() {
             return Some(self.sessions.nobody());
         }
@@ -55,13 +64,25 @@ impl Gate {
             let known = self.users.get(user)?.current();
             known.secrets.first().map(|secret| fingerprint(secret.expose()))
         };
-        self.sessions.find(cookie?, Instant::now(), still)
+        let now = Instant::now();
+        cookies
+            .iter()
+            .find_map(|cookie| self.sessions.find(cookie, now, still))
     }
 
-    /// Sign in; the result is the cookie of the session.
-    pub fn enter(&self, user: &str, password: &str, from: Option<IpAddr>) -> Result<String, Refused> {
+    /// Sign in from the address `from`, by a browser that shows the cookies `known`.
+    pub fn enter(
+        &self,
+        user: &str,
+        password: &str,
+        from: Option<IpAddr>,
+        known: &[String],
+    ) -> Result<Entered, Refused> {
         let now = Instant::now();
-        self.attempts.take(from, now).map_err(Refused::TooMany)?;
+        let has_own = self.knows(user, known) && self.attempts.take_known(user, now);
+        if !has_own {
+            self.attempts.take(from, now).map_err(Refused::TooMany)?;
+        }
         // All are compared, so that no time tells which names there are.
         let mut known = false;
         for (name, secrets) in &self.users {
@@ -71,16 +92,40 @@ impl Gate {
         if !known {
             return Err(Refused::Wrong);
         }
-        self.attempts.give_back(from);
-        self.sessions.begin(user, password, now).map_err(|err| {
+        match has_own {
+            true => self.attempts.give_back_known(user),
+            false => self.attempts.give_back(from),
+        }
+        let begun = self.sessions.begin(user, password, now).and_then(|session| {
+            let known = self.sessions.known(user, password)?;
+            Ok(Entered { session, known })
+        });
+        begun.map_err(|err| {
             tracing::warn!("cannot sign in {user}: {err}");
             Refused::Wrong
         })
     }
 
+    /// Whether one of `cookies` was given to a browser that signed in as `user`. All users are tried, as above.
+    fn knows(&self, user: &str, cookies: &[String]) -> bool {
+        let mut knows = false;
+        if cookies.is_empty() {
+            return knows;
+        }
+        for (name, secrets) in &self.users {
+            for secret in secrets.current().secrets.iter() {
+                let is_known = cookies
+                    .iter()
+                    .any(|cookie| is_known(cookie, name, secret.expose()));
+                knows |= is_known & (name == user);
+            }
+        }
+        knows
+    }
+
     /// Sign out.
-    pub fn leave(&self, cookie: Option<&str>) {
-        if let Some(cookie) = cookie {
+    pub fn leave(&self, cookies: &[String]) {
+        for cookie in cookies {
             self.sessions.end(cookie);
         }
     }
@@ -114,18 +159,18 @@ mod tests {
         let (gate, write) = gate(&dir);
         for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
             assert_eq!(
-                gate.enter(user, password, None),
+                gate.enter(user, password, None, &[]),
                 Err(Refused::Wrong),
                 "{user} {password}"
             );
         }
-        let cookie = gate.enter("admin", "s3cret", None).unwrap();
-        assert!(gate.who(Some(&cookie)).is_some() && gate.who(None).is_none());
+        let cookie = [gate.enter("admin", "s3cret", None, &[]).unwrap().session];
+        assert!(gate.who(&cookie).is_some() && gate.who(&[]).is_none());
         write("another\n");
-        assert!(gate.who(Some(&cookie)).is_none());
+        assert!(gate.who(&cookie).is_none());
         // An empty one is no password.
         write("\n");
-        assert_eq!(gate.enter("admin", "", None), Err(Refused::Wrong));
+        assert_eq!(gate.enter("admin", "", None, &[]), Err(Refused::Wrong));
     }
 
     #[test]
@@ -133,11 +178,37 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (gate, _write) = gate(&dir);
         let from = Some("192.0.2.1".parse().unwrap());
-        let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from)).take(20);
+        let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from, &[])).take(20);
         assert_eq!(
             refused.filter(|refused| *refused == Err(Refused::Wrong)).count(),
             10
         );
-        assert_eq!(gate.enter("admin", "x", None), Err(Refused::Wrong));
+        assert_eq!(gate.enter("admin", "x", None, &[]), Err(Refused::Wrong));
+    }
+
+    #[test]
+    fn strangers_take_no_attempts_from_a_browser_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (gate, write) = gate(&dir);
+        let from = Some("192.0.2.1".parse().unwrap());
+        let known = [gate.enter("admin", "s3cret", from, &[]).unwrap().known];
+        let is_refused = |password, known: &[String]| match gate.enter("admin", password, from, known) {
+            Err(Refused::TooMany(_)) => true,
+            Err(Refused::Wrong) => false,
+            Ok(_) => panic!("{password} is right"),
+        };
+        while !is_refused("x", &[]) {}
+        assert!(is_refused("x", &["0".repeat(128)]));
+        assert!(gate.enter("admin", "s3cret", from, &known).is_ok());
+        // It has as many as an address has, and no other name's.
+        let tried = std::iter::repeat_with(|| is_refused("x", &known)).take(20);
+        assert_eq!(tried.filter(|is_refused| !is_refused).count(), 10);
+        assert!(matches!(
+            gate.enter("root", "x", from, &known),
+            Err(Refused::TooMany(_))
+        ));
+        // It ends with the password.
+        write("another\n");
+        assert!(is_refused("another-one", &known));
     }
 }
