@@ -40,8 +40,8 @@ impl Client {
         }
     }
 
-    /// It is known, by a signature, token or session: give it a place as soon as one is free. A handler calls this before
-    /// it waits for anything else.
+    /// It is known, by a signature, token or session: give it a place as soon as one is free. What must be done whatever becomes
+    /// of the connection does not wait for that.
     pub async fn admit(&self) {
         if self.is_inside() {
             return;
