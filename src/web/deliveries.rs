@@ -191,6 +191,18 @@ impl Deliveries {
         push(&mut state.refused, Delivered { times, ..delivered });
     }
 
+    /// Something was posted to `path`, which is no webhook's: let the log say so.
+    pub fn stray(&self, path: &str, client: &str) {
+        if self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
+            let path = shown(path);
+            tracing::warn!(
+                path,
+                client,
+                "no webhook has this path: see `webhooks` in the configuration"
+            );
+        }
+    }
+
     /// What is listed, the latest first.
     pub fn latest(&self) -> Vec<Delivered> {
         let state = mutex::lock(&self.state);

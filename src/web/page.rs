@@ -306,6 +306,11 @@ impl Visit<'_> {
     }
 }
 
+/// Whether forms are posted to `path`.
+pub fn is_form(path: &str) -> bool {
+    path.starts_with("/triggers/") || path.starts_with("/sign-")
+}
+
 fn route(path: &str) -> Option<Route<'_>> {
     let words: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let name = |name: &str| TriggerName::new(name).ok();

@@ -273,6 +273,16 @@ fn silence_takes_nothing_from_those_who_speak() {
     last.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
 }
 
+/// A forge's URL with a slip in it is told from a page that is not there.
+#[test]
+fn a_path_that_no_webhook_has() {
+    let world = world("");
+    let front = Front::start(&world, HOOK);
+    let reply = front.say(delivery().replacen("/hooks/site", "/hooks/sit", 1));
+    assert_eq!(reply.status, 404, "{reply:?}");
+    assert_eq!(reply.json("message"), "no webhook has this path");
+}
+
 /// Whatever a stranger makes of a fault in it, it can start no program and gain nothing.
 #[test]
 fn it_is_shut_in_and_sleeps() {

@@ -7,8 +7,25 @@ use maud::{Markup, html};
 use super::words::{Look, plain, run_path, time, trigger_path};
 use crate::web::deliveries::{Delivered, Outcome};
 
-pub(super) fn is_refused(delivered: &Delivered) -> bool {
-    matches!(delivered.result, Outcome::Refused { .. })
+/// Whether it should have come to a run, and has not.
+pub(super) fn is_undone(delivered: &Delivered) -> bool {
+    matches!(
+        delivered.result,
+        Outcome::Refused { .. } | Outcome::Unavailable { .. }
+    )
+}
+
+/// How many webhooks there are of which the latest delivery, of all that should come to a run, has not.
+pub(super) fn ill_webhooks(latest_first: &[Delivered]) -> usize {
+    let mut latest = std::collections::BTreeMap::new();
+    for delivered in latest_first {
+        if !matches!(delivered.result, Outcome::Ignored(_)) {
+            latest
+                .entry(&delivered.path)
+                .or_insert_with(|| is_undone(delivered));
+        }
+    }
+    latest.into_values().filter(|is_ill| *is_ill).count()
 }
 
 fn look(delivered: &Delivered) -> Look {

@@ -75,7 +75,7 @@ pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, se
     let shown = &found[(page - 1) * A_PAGE..(page * A_PAGE).min(found.len())];
     let content = html! {
         h1 { (headline(total, failing, odd)) }
-        p.lead { (lead(total, failing + odd, running)) }
+        p.lead { (lead(total, failing + odd, running, arrivals::ill_webhooks(deliveries))) }
         @if let Some(refused) = refused {
             section.card.is-warn aria-label="The configuration" { p.said { (plain(&refused.line())) } }
         }
@@ -133,11 +133,12 @@ fn headline(total: usize, failing: usize, odd: usize) -> String {
     }
 }
 
-fn lead(total: usize, wrong: usize, running: usize) -> Markup {
+fn lead(total: usize, wrong: usize, running: usize, ill: usize) -> Markup {
     html! {
+        @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " not heard:" } " see its deliveries below. " }
         @if total == 0 { "The daemon has none for the user of this page: see " code { "triggers" } " and " code { "allow" } " in its configuration." }
         @else if running > 0 { (many(running, "deploy is", "deploys are")) " going on." }
-        @else if wrong == 0 { "Nothing to do." }
+        @else if wrong == 0 && ill == 0 { "Nothing to do." }
         @else { "No deploy is going on." }
     }
 }
@@ -268,15 +269,15 @@ fn turn(page: usize, pages: usize, find: &str) -> Markup {
 }
 
 fn refusals(all: &[Delivered]) -> Markup {
-    let refused: Vec<&Delivered> = all
+    let undone: Vec<&Delivered> = all
         .iter()
-        .filter(|delivered| arrivals::is_refused(delivered))
-        .take(REFUSED)
+        .filter(|delivered| arrivals::is_undone(delivered))
         .collect();
+    let shown = &undone[..REFUSED.min(undone.len())];
     html! {
-        @if !refused.is_empty() {
-            h2.quiet { "Refused deliveries" }
-            (arrivals::list(&refused, true))
+        @if !undone.is_empty() {
+            h2.quiet { "Refused deliveries" @if shown.len() < undone.len() { ": the latest of " (undone.len()) } }
+            (arrivals::list(shown, true))
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::web::{
     deliveries::Deliveries,
     hear::{self, Hook},
     metrics::{self, Meters},
-    page::Pages,
+    page::{self, Pages},
 };
 
 /// What handlers are given parts of.
@@ -55,6 +55,16 @@ impl Front {
                 "/readyz" => return meters.readyz().await,
                 _ => {}
             }
+        }
+        if *request.method() == Method::POST && !page::is_form(path) {
+            self.deliveries.stray(path, &client.to_string());
+            let help = Some("compare the URL in the forge with `webhooks` in web.ron");
+            return answer::error_json(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "no webhook has this path",
+                help,
+            );
         }
         match &self.pages {
             Some(pages) => pages.answer(&self.link, &self.deliveries, request, client).await,
