@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    time::Duration,
 };
 
 use super::{visitor::Visitor, world::World};
@@ -18,12 +19,10 @@ impl Events {
             "" => String::new(),
             id => format!("Last-Event-ID: {id}\r\n"),
         };
-        let mut events = Self(BufReader::new(visitor.begin(
-            "GET",
-            &format!("{path}/events"),
-            &after,
-            "",
-        )));
+        let stream = visitor.begin("GET", &format!("{path}/events"), &after, "");
+        // One that does not end is a failure, and not a test without an end.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut events = Self(BufReader::new(stream));
         assert!(events.until("\r\n").contains("content-type: text/event-stream"));
         events
     }
