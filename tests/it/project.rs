@@ -51,12 +51,12 @@ fn the_pages_hold_the_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (page, installed, file) in [
         (
-            "README.md",
+            "docs/install.md",
             "systemd/system/gitsocket.service",
             "systemd/gitsocket.service",
         ),
         (
-            "README.md",
+            "docs/install.md",
             "systemd/system/gitsocket.socket",
             "systemd/gitsocket.socket",
         ),
@@ -97,11 +97,60 @@ fn the_pages_hold_the_files() {
     }
 }
 
+/// Every link of a page to another page, to a heading or to a file leads somewhere.
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|ext| ext == "md"))
+        .collect();
+    pages.extend([root.join("README.md"), root.join("packaging/README.md")]);
+    let mut checked = 0;
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap();
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(file.exists(), "{}: {link}", page.display());
+            let headings = || fs::read_to_string(&file).unwrap();
+            let leads = heading.is_empty()
+                || headings()
+                    .lines()
+                    .any(|line| anchor(line).as_deref() == Some(heading));
+            assert!(leads, "{}: there is no heading for {link}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
+
+/// What a heading is called in links.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let word = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    let text: String = heading.to_lowercase().chars().filter(word).collect();
+    Some(text.replace(' ', "-"))
+}
+
 /// The configurations in the pages and for Kubernetes are right.
 #[test]
 fn documented_configurations_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages = ["README.md", "docs/releases.md", "docs/recipes.md"];
+    let pages = [
+        "README.md",
+        "docs/install.md",
+        "docs/releases.md",
+        "docs/recipes.md",
+    ];
     let pages = pages.map(|page| fs::read_to_string(root.join(page)).unwrap());
     let whole = pages.iter().flat_map(|page| {
         let blocks = page.split("```ron\n(\n").skip(1);

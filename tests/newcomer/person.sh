@@ -6,7 +6,7 @@ forge=/var/tmp/forge
 url="ssh://root@localhost:2299$forge/site.git"
 
 commit() { git -C "$forge/work" -c user.name=Ada -c user.email=ada@example.com commit -q --allow-empty -am "$1" && git -C "$forge/work" push -q "$forge/site.git" main; }
-# What the README says, with our repository in place of its own.
+# What the page says, with our repository in place of its own.
 step() {
     sed "s|git@git.example.com:me/site.git|$url|" "$dir/step$1" >"$dir/step"
     (cd "$dir" && set -e && . "$dir/step")
@@ -191,4 +191,4 @@ systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.ser
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]
 if runuser -u nobody -- gitsocket client -s /run/gitsocket/gitsocket.sock site; then exit 1; fi
-echo 'deployed as the README says'
+echo 'deployed as the page says'
