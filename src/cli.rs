@@ -30,7 +30,7 @@ use given::{
 use say::{fail, print, say, usage};
 use show::Show;
 
-/// Deploys a branch to a directory when its trigger's name is said on a socket.
+/// Deploys a Git branch to a directory when its trigger's name is sent to its socket.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     note = "`gitsocket COMMAND --help` tells more.",

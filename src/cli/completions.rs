@@ -1,4 +1,4 @@
-//! `gitsocket completions`: what bash, zsh and fish need to complete the command line.
+//! `gitsocket completions`: what bash, zsh and fish need to complete the command line; and the man page.
 //!
 //! The scripts are made from what argh knows, so a command or an option cannot be missing from them. Only the names of
 //! triggers are asked for while somebody types: the scripts call `gitsocket completions triggers -- WORD…` with the
@@ -20,22 +20,24 @@ use crate::{
 mod bash;
 mod command;
 mod fish;
+mod man;
 mod zsh;
 
 use command::commands;
 
-/// print a script that completes commands, options and the names of triggers
+/// print a script that completes commands, options and the names of triggers; or the man page
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "completions",
     example = "in ~/.bashrc:   source <(gitsocket completions bash)",
     example = "in ~/.zshrc:    source <(gitsocket completions zsh)",
-    example = "once, for fish: gitsocket completions fish > ~/.config/fish/completions/gitsocket.fish"
+    example = "once, for fish: gitsocket completions fish > ~/.config/fish/completions/gitsocket.fish",
+    example = "the man page:   gitsocket completions man > /usr/local/share/man/man1/gitsocket.1"
 )]
 pub(super) struct Arguments {
-    /// the shell
-    #[argh(positional, arg_name = "bash|zsh|fish")]
+    /// the shell, or man
+    #[argh(positional, arg_name = "bash|zsh|fish|man")]
     shell: Shell,
     /// for the scripts: the words of the command line
     #[argh(positional, hidden_help)]
@@ -47,6 +49,8 @@ enum Shell {
     Bash,
     Zsh,
     Fish,
+    /// No shell, but the man page.
+    Man,
     /// No shell, but the names of the triggers, one a line.
     Triggers,
 }
@@ -57,8 +61,9 @@ impl argh::FromArgValue for Shell {
             "bash" => Ok(Self::Bash),
             "zsh" => Ok(Self::Zsh),
             "fish" => Ok(Self::Fish),
+            "man" => Ok(Self::Man),
             "triggers" => Ok(Self::Triggers),
-            _ => Err("write bash, zsh or fish".into()),
+            _ => Err("write bash, zsh, fish or man".into()),
         }
     }
 }
@@ -72,6 +77,7 @@ pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitC
         Shell::Bash => print(&bash::script(&commands)),
         Shell::Zsh => print(&zsh::script(&commands)),
         Shell::Fish => print(&fish::script(&commands)),
+        Shell::Man => print(&man::page(program)),
         Shell::Triggers => triggers(&arguments.words).iter().for_each(|name| print(name)),
     }
     ExitCode::SUCCESS

@@ -121,7 +121,7 @@ fn bash_completes() {
         ("once -g", "compopt -o dirnames"),
         ("once -c missing.ron", ""),
         ("server --log-format", "text json"),
-        ("completions", "bash zsh fish"),
+        ("completions", "bash zsh fish man"),
         ("check -", "--help -c --config --remote --web"),
         ("nonsense", ""),
     ] {
