@@ -13,8 +13,10 @@ use std::{
 };
 
 use argh::{ArgsInfo, FromArgs};
-use async_signal::{Signal, Signals};
-use futures_lite::{StreamExt as _, future::block_on};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 use super::{Show, ad_hoc, fail, fail_named, given, load, say, trigger_name, unknown_trigger, usage};
 use crate::{
@@ -164,12 +166,12 @@ fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
 /// Stop at once at SIGINT or SIGTERM, and hooks with us: each is a process group of its own, which the
 /// terminal's Ctrl-C does not reach, and would go on beside those of the next run. The next run does the rest.
 fn stop_with_signals(groups: Groups) -> io::Result<()> {
-    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Some(Ok(signal)) = block_on(signals.next()) {
+        if let Some(signal) = signals.forever().next() {
             groups.kill();
             // As a shell says it.
-            std::process::exit(128 + signal as i32);
+            std::process::exit(128 + signal);
         }
     })?;
     Ok(())

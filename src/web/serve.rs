@@ -5,9 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_signal::{Signal, Signals};
 use async_std::{future::timeout, task};
-use futures_lite::{FutureExt as _, StreamExt as _};
+use futures_lite::FutureExt as _;
 use sd_notify::NotifyState;
 
 use super::config::{self, Config};
@@ -20,6 +19,7 @@ mod error;
 mod head;
 mod listen;
 mod route;
+mod signals;
 mod stop;
 mod tls;
 mod watch;
@@ -42,7 +42,7 @@ pub fn try_tls(files: &config::Tls) -> Result<(), Error> {
 /// Serve `config` on `sockets` until a signal says to stop.
 pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
     task::block_on(async {
-        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(Error::Signals)?;
+        let signals = signals::receive().map_err(Error::Signals)?;
         let door = Door::of(sockets.len());
         let stop = Stop::new();
         let webhooks = config.webhooks.len();
@@ -61,7 +61,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             .collect();
         tell(&[NotifyState::Ready]);
         tracing::info!(webhooks, "ready");
-        signals.next().await;
+        signals.recv().await.ok();
         tell(&[NotifyState::Stopping]);
         tracing::info!("stopping: no new connections; what was heard is answered");
         stop.say();
@@ -72,7 +72,9 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             timeout(FAREWELL, door.emptied()).await.ok();
         };
         // Who asks again does not want to wait.
-        let asked_again = async { drop(signals.next().await) };
+        let asked_again = async {
+            signals.recv().await.ok();
+        };
         finished.or(asked_again).await;
         front.farewell();
         Ok(())

@@ -10,7 +10,10 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use async_signal::{Signal, Signals};
+use signal_hook::{
+    consts::{SIGINT, SIGQUIT},
+    iterator::Signals,
+};
 
 use crate::base::{
     bounded::{self, RULES},
@@ -129,7 +132,7 @@ impl Editor {
             source,
         };
         // Ctrl-C is the editor's while it runs, as with git: caught here, it ends nothing.
-        let _signals = Signals::new([Signal::Int, Signal::Quit]).map_err(failed)?;
+        let _signals = Signals::new([SIGINT, SIGQUIT]).map_err(failed)?;
         Command::new(&self.words[0])
             .args(&self.words[1..])
             .arg(file)
