@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gix::{ObjectId, bstr::ByteSlice as _};
+use gix::{ObjectId, bstr::ByteSlice as _, refs::file::log::LineRef};
 
 use super::{
     Error,
@@ -183,21 +183,16 @@ impl Log {
     }
 }
 
-/// `OLD NEW Name <mail> SECONDS ZONE\tMESSAGE`; `None` for what is not understood.
+/// A line; `None` for what is not understood.
 fn parse(bytes: &[u8]) -> Option<Line<'_>> {
-    let (head, message) = match bytes.find_byte(b'\t') {
-        Some(at) => (&bytes[..at], &bytes[at + 1..]),
-        None => (bytes.trim_end(), &b""[..]),
-    };
-    let (old, rest) = head.split_once_str(" ")?;
-    let (new, who) = rest.split_once_str(" ")?;
-    let seconds = who.rsplitn_str(3, " ").nth(1)?.to_str().ok()?.parse().ok()?;
+    let line = LineRef::from_bytes(bytes).ok()?;
+    let seconds = u64::try_from(line.signature.time().ok()?.seconds).ok()?;
     Some(Line {
         bytes,
-        old: ObjectId::from_hex(old).ok()?,
-        new: ObjectId::from_hex(new).ok()?,
+        old: line.previous_oid(),
+        new: line.new_oid(),
         time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?,
-        message,
+        message: line.message,
     })
 }
 
