@@ -86,7 +86,7 @@
 //! | [`fetch`] | the remote's newest commit and its objects come here |
 //! | [`lock`] | one run at a time per target; recovery of what a dead run left |
 //! | [`worktree`] | a commit becomes files and index |
-//! | [`tidy`] | packs are put together, and garbage goes |
+//! | [`maintenance`] | packs are put together, and garbage goes |
 //! | [`heal`] | objects that are missing or damaged here are fetched again |
 
 pub mod begin;
@@ -96,10 +96,11 @@ pub mod heal;
 pub mod intake;
 pub mod large;
 pub mod lock;
+pub mod maintenance;
 pub mod origin;
 pub mod refs;
 pub mod repository;
-pub mod tidy;
+
 pub mod transport;
 pub mod upload_pack;
 pub mod worktree;

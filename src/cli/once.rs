@@ -248,7 +248,10 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
             if context.dry_run {
                 say("dry run: nothing was changed");
             } else if let Err(failure) = run::tidy(&target, &context.sandbox) {
-                say(&format!("cannot tidy {}: {}", target.site.path, failure.message));
+                say(&format!(
+                    "maintenance of {} failed: {}",
+                    target.site.path, failure.message
+                ));
             }
         }
     });

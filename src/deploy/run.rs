@@ -39,7 +39,7 @@ use crate::{
         stage::Stage,
         state::{self, State},
     },
-    git::{begin::Begin, dropped, fetch, heal, lock, refs, tidy, transport::Connections, worktree},
+    git::{begin::Begin, dropped, fetch, heal, lock, maintenance, refs, transport::Connections, worktree},
 };
 use adopt::Claim;
 use clone::{clone, rehearse_clone};
@@ -120,30 +120,30 @@ pub fn execute(target: &Target, context: &Context) -> Done {
 }
 
 /// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
-pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<tidy::Outcome, Failure> {
+pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, Failure> {
     let git_dir = target.site.git_dir();
     let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
     // What was no place for a lock is none for what tidying remembers.
     if !is_dir(&git_dir) || !target.site.lock_file().parent().is_some_and(is_dir) {
-        return Ok(tidy::Outcome::NotDue);
+        return Ok(maintenance::Outcome::NotDue);
     }
     let tidied = sandbox.confine(target, || {
         if !place::find(target).is_ok_and(|place| matches!(place, Place::Worktree(_))) {
             // The run has said whose it is.
-            return Ok(tidy::Outcome::NotDue);
+            return Ok(maintenance::Outcome::NotDue);
         }
         let state = State::read(&git_dir);
         if !state.is_ours() {
             // Its owner has not let it go.
-            return Ok(tidy::Outcome::NotDue);
+            return Ok(maintenance::Outcome::NotDue);
         }
         // No run, whose interruption would be told: what it leaves is all that counts.
         let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
-        tidy::tidy(&tidy::Options {
+        maintenance::maintain(&maintenance::Options {
             root: target.site.root().as_path(),
             git_dir: &git_dir,
             depth: target.origin.depth,
-            grace: tidy::GRACE,
+            grace: maintenance::GRACE,
             // The lists of changed files begin there.
             pinned: &|| state.commits(),
             mark: Some(&mark),

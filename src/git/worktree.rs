@@ -199,7 +199,7 @@ fn update_from(
     }
     known.forget_parents(plan.delete.iter().map(|gone| gone.path.as_bstr()));
     let mut cx = Context::new(repo, options)?;
-    let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.tidy)?;
+    let (found, needed) = scan::compare(&mut cx, &old, &plan.index, &known.quiet)?;
     needed.check(&cx, &plan, &old)?;
     open_up(&mut cx, &found)?;
     let head = head_of(&whose, repo, (&old, &plan), &found)?;
@@ -247,10 +247,10 @@ fn update_from(
     let names = left.names();
     match (left.into_error(commit, options), index) {
         (None, Ok(index)) => {
-            let tidy = found.tidy.into_iter().collect();
+            let quiet = found.quiet.into_iter().collect();
             done.bytes = index.files_bytes();
             let index = Some(index);
-            options.memory.put(root, Remembered { index, tidy });
+            options.memory.put(root, Remembered { index, quiet });
             done.finished_another = mixed::clear(repo.git_dir()) && options.apart.is_none();
             Ok(done)
         }

@@ -22,7 +22,7 @@ use gitsocket::{
         sandbox::Sandbox,
         state::State,
     },
-    git::{lock::Recovered, tidy, transport::Connections},
+    git::{lock::Recovered, maintenance, transport::Connections},
 };
 
 use super::{
@@ -72,9 +72,9 @@ impl Daemon {
         self.target.site.path.as_path().join(".git")
     }
 
-    fn tidy(&self, grace: Duration) -> tidy::Outcome {
+    fn tidy(&self, grace: Duration) -> maintenance::Outcome {
         let git_dir = self.git_dir();
-        tidy::tidy(&tidy::Options {
+        maintenance::maintain(&maintenance::Options {
             root: self.target.site.root().as_path(),
             git_dir: &git_dir,
             depth: self.target.origin.depth,
@@ -137,7 +137,7 @@ fn a_daemon_tidies_after_its_runs() {
         source.commit([("a", file(&n.to_string()))]);
         assert!(daemon.say("site\n").contains("ok site"));
     }
-    assert!(daemon.wait_for("tidied").contains("Merged"));
+    assert!(daemon.wait_for("maintenance is done").contains("Repacked"));
     daemon.signal(rustix::process::Signal::TERM);
     assert!(daemon.wait().0.success());
     assert!(packs(&world.path("site/.git")).0 < 32);
@@ -160,7 +160,10 @@ fn a_bounded_history_stays_bounded() {
         first.get_or_insert(id);
         daemon.deploy();
         // Nothing is young.
-        collected += usize::from(matches!(daemon.tidy(Duration::ZERO), tidy::Outcome::Collected(_)));
+        collected += usize::from(matches!(
+            daemon.tidy(Duration::ZERO),
+            maintenance::Outcome::Collected(_)
+        ));
         largest = largest.max(packs(&daemon.git_dir()).1);
     }
     assert!(collected > 2, "{collected}");
@@ -209,9 +212,9 @@ fn runs_in_the_middle_of_it() {
                 )
                 .unwrap();
                 match daemon.tidy(Duration::ZERO) {
-                    tidy::Outcome::Collected(_) => count[0] += 1,
-                    tidy::Outcome::Overtaken => count[1] += 1,
-                    tidy::Outcome::NotDue | tidy::Outcome::Uncut(_) => count[2] += 1,
+                    maintenance::Outcome::Collected(_) => count[0] += 1,
+                    maintenance::Outcome::Overtaken => count[1] += 1,
+                    maintenance::Outcome::NotDue | maintenance::Outcome::Uncut(_) => count[2] += 1,
                     other => panic!("{other:?}"),
                 }
             }

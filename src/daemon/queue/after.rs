@@ -1,4 +1,4 @@
-//! What comes after a run: its line in the log, the history, its followers, and tidying.
+//! What comes after a run: its line in the log, the history, its followers, and maintenance.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,7 +16,7 @@ use crate::{
     },
     daemon::{history, journal::Journal},
     deploy::run,
-    git::tidy,
+    git::maintenance,
 };
 
 impl Scheduler {
@@ -108,10 +108,12 @@ impl Scheduler {
             return;
         }
         match catch_unwind(AssertUnwindSafe(|| run::tidy(target, &self.process.sandbox))) {
-            Ok(Ok(tidy::Outcome::NotDue | tidy::Outcome::Busy | tidy::Outcome::Uncut(0))) => {}
-            Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "tidied"),
-            Ok(Err(failure)) => tracing::warn!(trigger, "cannot tidy: {}", failure.message),
-            Err(_) => tracing::error!(trigger, "tidying stopped at a fault of gitsocket itself"),
+            Ok(Ok(
+                maintenance::Outcome::NotDue | maintenance::Outcome::Busy | maintenance::Outcome::Uncut(0),
+            )) => {}
+            Ok(Ok(outcome)) => tracing::info!(trigger, ?outcome, "maintenance is done"),
+            Ok(Err(failure)) => tracing::warn!(trigger, "maintenance failed: {}", failure.message),
+            Err(_) => tracing::error!(trigger, "maintenance stopped at a fault of gitsocket itself"),
         }
     }
 }

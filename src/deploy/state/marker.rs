@@ -22,7 +22,7 @@ use crate::{
         name::{RunId, TriggerName},
     },
     config::Target,
-    git::tidy,
+    git::maintenance,
 };
 
 /// The file.
@@ -195,7 +195,7 @@ impl Run {
 }
 
 /// While packs are swapped, the repository is marked as one that a run writes to.
-impl tidy::Mark for Run {
+impl maintenance::Mark for Run {
     fn begin(&self) -> io::Result<()> {
         Self::begin(self).map_err(|err| io::Error::other(err.to_string()))
     }

@@ -14,7 +14,7 @@ use super::{
     context::Context,
     dirs::{self, Dirs, Kind, Meta},
     local::Base,
-    memory::Tidy,
+    memory::Quiet,
     outside, plan, scan,
     stored::{self, Stored},
 };
@@ -45,7 +45,7 @@ pub fn altered(
         ..*options
     };
     let mut cx = Context::new(repo, options)?;
-    let (found, _) = scan::compare(&mut cx, &old, &plan.index, &Tidy::default())?;
+    let (found, _) = scan::compare(&mut cx, &old, &plan.index, &Quiet::default())?;
     if found.checks.is_empty() {
         return Ok(Vec::new());
     }

@@ -53,11 +53,11 @@ impl std::fmt::Debug for Memory {
 pub(super) struct Remembered {
     /// All of this goes with the file that this was read from.
     pub(super) index: Option<Stored>,
-    pub(super) tidy: Tidy,
+    pub(super) quiet: Quiet,
 }
 
 /// The directories in which every name was tracked, and what they were like then.
-pub(super) type Tidy = HashMap<BString, Names>;
+pub(super) type Quiet = HashMap<BString, Names>;
 
 /// What changes with the names in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,10 +123,10 @@ impl Memory {
         }
     }
 
-    /// How many directories are known to be tidy.
+    /// How many directories are known to be quiet.
     #[cfg(test)]
-    pub(super) fn tidy(&self) -> usize {
-        self.lock().values().map(|known| known.tidy.len()).sum()
+    pub(super) fn quiet(&self) -> usize {
+        self.lock().values().map(|known| known.quiet.len()).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Remembered>> {
@@ -139,9 +139,9 @@ impl Remembered {
     pub(super) fn forget_parents<'p>(&mut self, paths: impl Iterator<Item = &'p BStr>) {
         for path in paths {
             for dir in dirs::parents(path) {
-                self.tidy.remove(&dirs::join(dir, "".into()));
+                self.quiet.remove(&dirs::join(dir, "".into()));
             }
-            self.tidy.remove(BStr::new(""));
+            self.quiet.remove(BStr::new(""));
         }
     }
 
@@ -152,7 +152,7 @@ impl Remembered {
     /// About what it takes.
     fn bytes(&self) -> usize {
         let index = self.index.as_ref().map_or(0, Stored::bytes);
-        let paths: usize = self.tidy.keys().map(|path| path.len()).sum();
-        index + paths + self.tidy.capacity() * (size_of::<(BString, Names)>() + 1)
+        let paths: usize = self.quiet.keys().map(|path| path.len()).sum();
+        index + paths + self.quiet.capacity() * (size_of::<(BString, Names)>() + 1)
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Error, bulk,
     context::Context,
     dirs::{self, Kind, Meta},
-    memory::Tidy,
+    memory::Quiet,
     room::Needed,
     stored::{self, Stored, Tracked},
     walk::{self, Found, Stop, Why},
@@ -25,12 +25,12 @@ pub(super) fn compare(
     cx: &mut Context<'_>,
     old: &Stored,
     new: &gix::index::State,
-    tidy: &Tidy,
+    quiet: &Quiet,
 ) -> Result<(Found, Needed), Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
     let not_ours = (cx.elsewhere.as_slice(), &*cx.others);
     let ours = (cx.options.clean == Clean::Everything).then_some(cx.options.umask);
-    let mut found = walk::walk(root, old, new, not_ours, tidy, (cx.options.over, ours))
+    let mut found = walk::walk(root, old, new, not_ours, quiet, (cx.options.over, ours))
         .map_err(|stop| stopped(cx, stop))?;
     if cx.options.apart.is_some() {
         let is_left = |entry: usize| cx.options.leaves(new.entries()[entry].path(new));

@@ -344,7 +344,7 @@ fn what_is_remembered_is_looked_at_before_it_is_believed() {
     let place = Place::new();
     let commit = place.commit(&[("a", "1"), ("d/b", "1"), ("d/e/f", "1")]);
     let remember = |commit, count| {
-        while place.memory.tidy() < count {
+        while place.memory.quiet() < count {
             place.update(commit).unwrap();
         }
         // Now from memory alone.
@@ -374,7 +374,7 @@ fn what_is_remembered_is_looked_at_before_it_is_believed() {
             .update(gix::ObjectId::from_hex(&[b'7'; 40]).unwrap())
             .is_err()
     );
-    assert_eq!(place.memory.tidy(), 0);
+    assert_eq!(place.memory.quiet(), 0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use gix::{
 use super::{
     dirs::{self, Kind, Meta},
     listing::{Listed, Listing},
-    memory::{Names, Tidy},
+    memory::{Names, Quiet},
     others::Known,
     stored::{self, Stored},
     threads::{self, Tasks},
@@ -41,7 +41,7 @@ pub(super) struct Found {
     /// Directories with other permissions than new ones get, where that counts.
     pub(super) modes: Vec<BString>,
     /// Directories without anything untracked, as they were when they were listed.
-    pub(super) tidy: Vec<(BString, Names)>,
+    pub(super) quiet: Vec<(BString, Names)>,
 }
 
 impl Found {
@@ -91,7 +91,7 @@ pub(super) fn walk(
     old: &Stored,
     new: &gix::index::State,
     (protected, others): (&[Identity], &Known),
-    tidy: &Tidy,
+    quiet: &Quiet,
     (over, ours): (&AtomicBool, Option<u32>),
 ) -> Result<Found, Stop> {
     let walk = Walk {
@@ -99,7 +99,7 @@ pub(super) fn walk(
         new,
         protected,
         others,
-        tidy,
+        quiet,
         over,
         ours,
         now: SystemTime::now(),
@@ -140,7 +140,7 @@ fn merge(parts: Vec<Found>) -> Found {
         all.untracked.extend(part.untracked);
         all.submodules.extend(part.submodules);
         all.modes.extend(part.modes);
-        all.tidy.extend(part.tidy);
+        all.quiet.extend(part.quiet);
     }
     all.checks.sort_unstable_by_key(|check| check.entry);
     all.untracked.sort_unstable_by(|a, b| a.dir.cmp(&b.dir));
@@ -154,7 +154,7 @@ struct Walk<'w> {
     protected: &'w [Identity],
     others: &'w Known,
     /// Directories that need not be listed if they have not changed.
-    tidy: &'w Tidy,
+    quiet: &'w Quiet,
     over: &'w AtomicBool,
     /// The tree is ours alone: a `.git` is untracked as any other name is, and all directories have the permissions that this
     /// umask leaves.
@@ -204,23 +204,23 @@ struct Opened<'l> {
     fd: Arc<OwnedFd>,
     stamp: Names,
     /// It has the same names as when there was nothing untracked in it.
-    is_tidy: bool,
-    /// Its names, unless it is tidy.
+    is_quiet: bool,
+    /// Its names, unless it is quiet.
     listing: &'l mut Listing,
 }
 
 impl Opened<'_> {
     fn may_have(&mut self, name: &BStr) -> bool {
-        self.is_tidy || self.listing.see(name).is_some()
+        self.is_quiet || self.listing.see(name).is_some()
     }
 
     fn may_have_dir(&mut self, name: &BStr) -> bool {
-        self.is_tidy || self.listing.see(name).is_some_and(Listed::may_be_dir)
+        self.is_quiet || self.listing.see(name).is_some_and(Listed::may_be_dir)
     }
 
     /// What is there and no entry has asked for.
     fn untracked(&self, takes_all: bool) -> Vec<BString> {
-        if self.is_tidy {
+        if self.is_quiet {
             return Vec::new();
         }
         let unseen = self.listing.unseen().filter(|name| takes_all || *name != ".git");
@@ -251,8 +251,8 @@ impl Walk<'_> {
                 dir: task.path.strip_suffix(b"/").unwrap_or_default().into(),
                 names,
             });
-        } else if dir.is_tidy || dir.stamp.is_settled(self.now) {
-            found.tidy.push((task.path, dir.stamp));
+        } else if dir.is_quiet || dir.stamp.is_settled(self.now) {
+            found.quiet.push((task.path, dir.stamp));
         }
         Ok(())
     }
@@ -285,14 +285,14 @@ impl Walk<'_> {
                 .push(task.path.strip_suffix(b"/").unwrap_or_default().into());
         }
         let stamp = Names::of(&here);
-        let is_tidy = self.tidy.get(&task.path) == Some(&stamp);
-        if !is_tidy {
+        let is_quiet = self.quiet.get(&task.path) == Some(&stamp);
+        if !is_quiet {
             listing.read(fd.as_fd()).map_err(Why::Io)?;
         }
         Ok(Some(Opened {
             fd: Arc::new(fd),
             stamp,
-            is_tidy,
+            is_quiet,
             listing,
         }))
     }

@@ -15,13 +15,13 @@ use gix_pack::{
 use super::{
     Error,
     output::{MAX_DELTA_BYTES, MAX_DEPTH, Merged, Output},
+    packs::{Pack, open_index},
     similar,
-    stock::{Pack, open_index},
 };
 
 /// Write what `wanted` picks from `packs`, the oldest first, and the objects `loose`, into `dir`. `None`: that is
 /// nothing.
-pub(super) fn merge(
+pub(super) fn repack(
     db: &gix::odb::HandleArc,
     hash: gix::hash::Kind,
     packs: &[Pack],

@@ -1,6 +1,6 @@
 //! Keeps a repository from filling up: packs are put together, and what nothing refers to any more goes.
 //!
-//! [`tidy`] comes after a run and does nothing most of the time. When many packs have come together, the small ones
+//! [`maintain`] comes after a run and does nothing most of the time. When many packs have come together, the small ones
 //! become one, with all they hold. When packs have grown to twice what was alive in them, what is alive becomes
 //! one pack, and the rest goes. Both read and write without the target's lock, which is only taken to
 //! swap the packs, after a look at what has happened meanwhile.
@@ -25,32 +25,32 @@ use crate::{
     },
 };
 
-mod collect;
 mod cuts;
 mod delta;
 mod error;
+mod exempt;
 mod files;
-mod leave;
+mod gc;
+mod install;
 mod memory;
-mod merge;
 mod output;
+mod packs;
 mod reach;
 mod reflog;
+mod repack;
 mod roots;
 mod similar;
-mod stock;
-mod swap;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
-pub use leave::Reason;
+pub use exempt::Reason;
 pub use task::{Change, Mark, Options, Outcome};
 
 use memory::Memory;
-use stock::{Pack, Stock, Work};
-use task::Tidying;
+use packs::{Inventory, Pack, Work};
+use task::Maintenance;
 
 /// What is younger is not dropped, whoever wrote it: a git at work writes objects, or finds that they are there,
 /// some time before a ref or the index names them.
@@ -60,19 +60,19 @@ pub const GRACE: Duration = Duration::from_secs(3600);
 const TEMPORARY: &str = "tmp_gitsocket-tidy";
 
 /// Tidy if that is due. Waits for nobody, but for the target's lock at the end.
-pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
+pub fn maintain(options: &Options<'_>) -> Result<Outcome, Error> {
     let now = SystemTime::now();
     let objects = options.git_dir.join("objects");
     if !objects.join("pack").is_dir() {
         // No repository, whatever it is: the run has said so.
         return Ok(Outcome::NotDue);
     }
-    let stock = Stock::read(&objects)?;
+    let inventory = Inventory::read(&objects)?;
     let memory = Memory::read(options.git_dir).map(|memory| memory.bounded_by(options.depth));
     let has_rest = objects.join(TEMPORARY).exists();
     if let Some(memory) = &memory
         && !has_rest
-        && (memory.is_paused(now) || stock.work(memory, now, options.grace) == Work::Nothing)
+        && (memory.is_paused(now) || inventory.work(memory, now, options.grace) == Work::Nothing)
     {
         return Ok(Outcome::NotDue);
     }
@@ -81,8 +81,8 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     };
     let memory = memory.unwrap_or_else(|| {
         let first = Memory {
-            alive_bytes: stock.free_bytes(),
-            loose: stock.loose,
+            alive_bytes: inventory.free_bytes(),
+            loose: inventory.loose,
             cuts: 0,
             looked: 0,
             depth: task::bound(options.depth).filter(|_| !depth::has_changed(options.git_dir)),
@@ -90,7 +90,7 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
         };
         first.bounded_by(options.depth)
     });
-    let outcome = Tidying {
+    let outcome = Maintenance {
         options,
         objects: &objects,
         now,
@@ -108,7 +108,7 @@ pub fn tidy(options: &Options<'_>) -> Result<Outcome, Error> {
     outcome
 }
 
-/// The only one to tidy a repository: a lock on `objects/pack`, which dies with its holder; and a directory
+/// The only one at the maintenance of a repository: a lock on `objects/pack`, which dies with its holder; and a directory
 /// for what is being written.
 struct Alone {
     lock: File,
@@ -147,25 +147,25 @@ fn clear(dir: &Path) -> Result<(), Error> {
     }
 }
 
-impl Tidying<'_> {
+impl Maintenance<'_> {
     fn run(&self) -> Result<Outcome, Error> {
         // Anew: whoever held the lock may have done it.
-        let stock = Stock::read(self.objects)?;
-        let work = stock.work(self.memory, self.now, self.options.grace);
+        let inventory = Inventory::read(self.objects)?;
+        let work = inventory.work(self.memory, self.now, self.options.grace);
         let packs = match &work {
             Work::Nothing => return Ok(Outcome::NotDue),
             Work::Cuts => &Vec::new(),
-            Work::Merge(packs) | Work::Collect(packs) => packs,
+            Work::Repack(packs) | Work::Collect(packs) => packs,
         };
         let mut repo = repository::open(self.options.git_dir)?;
-        if let Some(reason) = leave::reason(&repo, self.now)? {
+        if let Some(reason) = exempt::reason(&repo, self.now)? {
             return Ok(Outcome::LeftAlone(reason));
         }
         if !self.has_room(packs)? {
             return Ok(Outcome::LeftAlone(Reason::Space));
         }
         if work == Work::Cuts {
-            return self.uncut(&repo, &stock);
+            return self.uncut(&repo, &inventory);
         }
         // What is replaced is needed as much as what replaces it.
         repo.objects.ignore_replacements = true;
@@ -173,15 +173,20 @@ impl Tidying<'_> {
             .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         fs::create_dir(self.temporary).map_err(|err| Error::io("create", self.temporary, err))?;
         match &work {
-            Work::Collect(packs) => self.collect(&repo, &stock, packs),
-            _ => self.merge(&repo, &stock, packs),
+            Work::Collect(packs) => self.collect(&repo, &inventory, packs),
+            _ => self.repack(&repo, &inventory, packs),
         }
     }
 
     /// Put `packs` together.
-    fn merge(&self, repo: &gix::Repository, stock: &Stock, packs: &[Pack]) -> Result<Outcome, Error> {
+    fn repack(
+        &self,
+        repo: &gix::Repository,
+        inventory: &Inventory,
+        packs: &[Pack],
+    ) -> Result<Outcome, Error> {
         let db = repo.objects.clone().into_inner();
-        let Some(merged) = merge::merge(
+        let Some(merged) = repack::repack(
             &db,
             repo.object_hash(),
             packs,
@@ -195,13 +200,13 @@ impl Tidying<'_> {
         };
         let _lock = self.lock()?;
         let _mark = self.mark()?;
-        if !swap::are_there(packs, false)? || leave::reason(repo, self.now)?.is_some() {
+        if !install::are_there(packs, false)? || exempt::reason(repo, self.now)?.is_some() {
             return Ok(Outcome::Overtaken);
         }
-        swap::age(&merged, packs)?;
-        swap::install(&merged, &self.pack_dir(), Sharing::of(repo))?;
-        swap::remove_packs(packs, Some(&merged.name), &self.pack_dir())?;
-        self.change(stock).map(Outcome::Merged)
+        install::age(&merged, packs)?;
+        install::install(&merged, &self.pack_dir(), Sharing::of(repo))?;
+        install::remove_packs(packs, Some(&merged.name), &self.pack_dir())?;
+        self.change(inventory).map(Outcome::Repacked)
     }
 }
 

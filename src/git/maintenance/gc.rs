@@ -8,31 +8,30 @@ use std::path::Path;
 use gix::ObjectId;
 
 use super::{
-    Error, Outcome, Reason, files, leave,
+    Error, Outcome, Reason, exempt, files, install,
     memory::Memory,
-    merge,
     output::Merged,
+    packs::{self, Inventory, Pack},
     reach::{Reach, Worth},
     reflog::{self, Policy},
+    repack,
     roots::{self, Roots},
-    stock::{self, Pack, Stock},
-    swap,
-    task::{self, Tidying},
+    task::{self, Maintenance},
 };
 use crate::git::repository::{self, Sharing};
 
-impl Tidying<'_> {
+impl Maintenance<'_> {
     /// Put together what is alive in `packs`, and drop the rest.
     pub(super) fn collect(
         &self,
         repo: &gix::Repository,
-        stock: &Stock,
+        inventory: &Inventory,
         packs: &[Pack],
     ) -> Result<Outcome, Error> {
         let db = repo.objects.clone().into_inner();
-        let shallow = swap::shallow(self.options.git_dir)?;
+        let shallow = install::shallow(self.options.git_dir)?;
         let policy = Policy::of(repo, self.now, self.options.depth.is_bounded());
-        let others: Vec<Pack> = stock
+        let others: Vec<Pack> = inventory
             .packs
             .iter()
             .filter(|pack| !packs.contains(pack))
@@ -49,7 +48,7 @@ impl Tidying<'_> {
         self.follow_loose(repo, &mut reach)?;
         spared.each(|id| reach.follow(id, Worth::Kept))?;
         let wanted = |id: &ObjectId| reach.has(id) && !spared.have(id);
-        let merged = merge::merge(
+        let merged = repack::repack(
             &db,
             repo.object_hash(),
             packs,
@@ -61,9 +60,9 @@ impl Tidying<'_> {
 
         let _lock = self.lock()?;
         let _mark = self.mark()?;
-        if !swap::are_there(packs, true)?
-            || !swap::are_there(&others, false)?
-            || leave::reason(repo, self.now)?.is_some()
+        if !install::are_there(packs, true)?
+            || !install::are_there(&others, false)?
+            || exempt::reason(repo, self.now)?.is_some()
             || !self.catch_up(
                 repo,
                 policy,
@@ -76,7 +75,7 @@ impl Tidying<'_> {
             return Ok(Outcome::Overtaken);
         }
         self.swap(repo, packs, merged.as_ref(), &reach)?;
-        let left = Stock::read(self.objects)?;
+        let left = Inventory::read(self.objects)?;
         let memory = Memory {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),
             loose: left.loose,
@@ -86,7 +85,7 @@ impl Tidying<'_> {
             ..self.memory.clone()
         };
         memory.write(self.options.git_dir)?;
-        self.change(stock).map(Outcome::Collected)
+        self.change(inventory).map(Outcome::Collected)
     }
 
     /// Let `merged` take the place of `packs`, and drop what else names or repeats objects of these.
@@ -98,17 +97,17 @@ impl Tidying<'_> {
         reach: &Reach<'_>,
     ) -> Result<(), Error> {
         if let Some(merged) = merged {
-            swap::install(merged, &self.pack_dir(), Sharing::of(repo))?;
+            install::install(merged, &self.pack_dir(), Sharing::of(repo))?;
         }
         let going = Indices::open(packs, repo.object_hash())?;
         if going.any(|id| !reach.has(id)) {
-            swap::remove_commit_graph(self.objects)?;
+            install::remove_commit_graph(self.objects)?;
         }
         let new = merged.map(|merged| merged.name.as_str());
-        swap::remove_packs(packs, new, &self.pack_dir())?;
+        install::remove_packs(packs, new, &self.pack_dir())?;
         // Opened now: the one that was read from remembers packs that are gone.
         let repo = repository::open(self.options.git_dir)?;
-        swap::prune_shallow(self.options.git_dir, &|id| repo.has_object(id))?;
+        install::prune_shallow(self.options.git_dir, &|id| repo.has_object(id))?;
         self.prune_loose(&repo)
     }
 
@@ -133,7 +132,7 @@ impl Tidying<'_> {
 
     /// Nobody but git writes loose objects here: they stay, whatever they are for, until git prunes them.
     fn follow_loose(&self, repo: &gix::Repository, reach: &mut Reach<'_>) -> Result<(), Error> {
-        for (id, _) in swap::loose(self.objects, repo.object_hash()) {
+        for (id, _) in install::loose(self.objects, repo.object_hash()) {
             reach.follow(id, Worth::Kept)?;
         }
         Ok(())
@@ -148,20 +147,20 @@ impl Tidying<'_> {
         (packs, others): (&[Pack], &[Pack]),
         merged: Option<&Merged>,
     ) -> Result<bool, Error> {
-        if !reach.begin_again(swap::shallow(self.options.git_dir)?)
+        if !reach.begin_again(install::shallow(self.options.git_dir)?)
             || self.follow(repo, policy, reach, Some(roots))?.is_none()
         {
             return Ok(false);
         }
         self.follow_loose(repo, reach)?;
         let is_known = |pack: &Pack| packs.iter().chain(others).any(|other| other.path == pack.path);
-        let mut come = Stock::read(self.objects)?.packs;
+        let mut come = Inventory::read(self.objects)?.packs;
         come.retain(|pack| !is_known(pack));
         Indices::open(&come, repo.object_hash())?.each(|id| reach.follow(id, Worth::Kept))?;
         let going = Indices::open(packs, repo.object_hash())?;
         let mut new = Vec::new();
         if let Some(merged) = merged {
-            new.push(stock::open_index(&merged.index, repo.object_hash())?);
+            new.push(packs::open_index(&merged.index, repo.object_hash())?);
         }
         let new = Indices(new);
         Ok(reach.fresh().iter().all(|id| !going.have(id) || new.have(id)))
@@ -182,7 +181,7 @@ impl Tidying<'_> {
     /// Loose objects that are alive and older than the grace.
     fn old_loose(&self, repo: &gix::Repository, reach: &Reach<'_>) -> Result<Vec<ObjectId>, Error> {
         let mut old = Vec::new();
-        for (id, path) in swap::loose(self.objects, repo.object_hash()) {
+        for (id, path) in install::loose(self.objects, repo.object_hash()) {
             if reach.has(&id) && self.is_old(&path)? {
                 old.push(id);
             }
@@ -192,9 +191,9 @@ impl Tidying<'_> {
 
     /// Remove loose objects that are packed as well, as `git prune-packed` does.
     fn prune_loose(&self, repo: &gix::Repository) -> Result<(), Error> {
-        let packs = Stock::read(self.objects)?.packs;
+        let packs = Inventory::read(self.objects)?.packs;
         let packed = Indices::open(&packs, repo.object_hash())?;
-        for (id, path) in swap::loose(self.objects, repo.object_hash()) {
+        for (id, path) in install::loose(self.objects, repo.object_hash()) {
             if packed.have(&id) && self.is_old(&path)? {
                 files::remove(&path)?;
             }
@@ -204,7 +203,7 @@ impl Tidying<'_> {
 
     fn is_old(&self, path: &Path) -> Result<bool, Error> {
         let meta = files::metadata(path)?;
-        Ok(meta.is_some_and(|meta| stock::is_older(stock::modified(&meta), self.now, self.options.grace)))
+        Ok(meta.is_some_and(|meta| packs::is_older(packs::modified(&meta), self.now, self.options.grace)))
     }
 }
 
@@ -213,7 +212,7 @@ struct Indices(Vec<gix_pack::index::File>);
 
 impl Indices {
     fn open(packs: &[Pack], hash: gix::hash::Kind) -> Result<Self, Error> {
-        let open = |pack: &Pack| stock::open_index(&pack.path.with_extension("idx"), hash);
+        let open = |pack: &Pack| packs::open_index(&pack.path.with_extension("idx"), hash);
         packs.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
 

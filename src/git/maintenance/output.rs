@@ -22,7 +22,7 @@ use gix_pack::{
     },
 };
 
-use super::{Error, delta, stock::open_index};
+use super::{Error, delta, packs::open_index};
 use crate::git::{
     intake,
     large::{self, Scratch},

@@ -15,7 +15,7 @@ use super::{
     Error,
     files::{self, Guard, remove, replace},
     output::Merged,
-    stock::{self, Pack},
+    packs::{self, Pack},
 };
 use crate::{
     base::bounded::{self, LIST},
@@ -31,7 +31,7 @@ pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> 
         if meta.len() != pack.bytes
             || !pack.path.with_extension("idx").exists()
             || (!pack.held && pack.path.with_extension("keep").exists())
-            || (untouched && stock::modified(&meta) != pack.modified)
+            || (untouched && packs::modified(&meta) != pack.modified)
         {
             return Ok(false);
         }
@@ -43,7 +43,7 @@ pub(super) fn are_there(packs: &[Pack], untouched: bool) -> Result<bool, Error> 
 pub(super) fn age(merged: &Merged, packs: &[Pack]) -> Result<(), Error> {
     let mut youngest = None;
     for pack in packs {
-        youngest = youngest.max(files::metadata(&pack.path)?.map(|meta| stock::modified(&meta)));
+        youngest = youngest.max(files::metadata(&pack.path)?.map(|meta| packs::modified(&meta)));
     }
     let failed = |err| Error::io("set the time of", &merged.pack, err);
     match youngest {

@@ -1,4 +1,4 @@
-//! One time of tidying: what it is given, what comes of it, and what its kinds share.
+//! One maintenance: what it is given, what comes of it, and what its kinds share.
 
 use std::{
     num::NonZeroU32,
@@ -11,7 +11,7 @@ use gix::ObjectId;
 use super::{
     Error, Reason,
     memory::Memory,
-    stock::{Pack, Stock},
+    packs::{Inventory, Pack},
 };
 use crate::{
     base::{
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
-/// longer, what was tidied is overtaken.
+/// longer, what was done is overtaken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
@@ -34,7 +34,7 @@ pub trait Mark {
     fn end(&self);
 }
 
-/// What to tidy.
+/// What to maintain.
 pub struct Options<'a> {
     /// The root of the target's worktree.
     pub root: &'a Path,
@@ -62,7 +62,7 @@ pub enum Outcome {
     /// There was something to do, but not for us.
     LeftAlone(Reason),
     /// Small packs are one now.
-    Merged(Change),
+    Repacked(Change),
     /// Garbage is gone.
     Collected(Change),
     /// History is cut at so many commits no more.
@@ -86,8 +86,8 @@ pub(super) fn bound(depth: Depth) -> Option<NonZeroU32> {
     }
 }
 
-/// One time of tidying: what its kinds share.
-pub(super) struct Tidying<'a> {
+/// One maintenance: what its kinds share.
+pub(super) struct Maintenance<'a> {
     pub(super) options: &'a Options<'a>,
     pub(super) objects: &'a Path,
     pub(super) now: SystemTime,
@@ -95,7 +95,7 @@ pub(super) struct Tidying<'a> {
     pub(super) temporary: &'a Path,
 }
 
-impl Tidying<'_> {
+impl Maintenance<'_> {
     /// Whether a second copy of `packs` fits, and leaves some room to the runs.
     pub(super) fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
         let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
@@ -126,9 +126,9 @@ impl Tidying<'_> {
         self.objects.join("pack")
     }
 
-    pub(super) fn change(&self, before: &Stock) -> Result<Change, Error> {
-        let after = Stock::read(self.objects)?;
-        let bytes = |stock: &Stock| stock.packs.iter().map(|pack| pack.bytes).sum();
+    pub(super) fn change(&self, before: &Inventory) -> Result<Change, Error> {
+        let after = Inventory::read(self.objects)?;
+        let bytes = |inventory: &Inventory| inventory.packs.iter().map(|pack| pack.bytes).sum();
         Ok(Change {
             packs: (before.packs.len(), after.packs.len()),
             bytes: (bytes(before), bytes(&after)),

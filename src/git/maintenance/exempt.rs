@@ -1,4 +1,4 @@
-//! Which repositories are left alone: those that somebody else tidies, and those that hold what is not understood.
+//! Which repositories are left alone: those that another program maintains, and those that hold what is not understood.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Error, files, stock};
+use super::{Error, files, packs};
 
 /// A lock file of git's own maintenance older than this is of a process that died (as git itself sees it).
 const STALE: Duration = Duration::from_secs(12 * 3600);
@@ -22,7 +22,7 @@ pub enum Reason {
     Partial,
     /// `info/grafts` changes what commits refer to.
     Grafts,
-    /// git is tidying it just now.
+    /// A maintenance of git is at work there.
     GitAtWork(&'static str),
     /// It has a chain of multi-pack-indexes, which `git maintenance` keeps.
     MultiPackIndexChain,
@@ -72,7 +72,7 @@ pub(super) fn reason(repo: &gix::Repository, now: SystemTime) -> Result<Option<R
     }
     for name in LOCKS {
         let meta = files::metadata(&git_dir.join(name))?;
-        if meta.is_some_and(|meta| !stock::is_older(stock::modified(&meta), now, STALE)) {
+        if meta.is_some_and(|meta| !packs::is_older(packs::modified(&meta), now, STALE)) {
             return Ok(Some(Reason::GitAtWork(name)));
         }
     }

@@ -1,4 +1,4 @@
-//! Tidying, against the git program where it is installed.
+//! Maintenance, against the git program where it is installed.
 
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
@@ -109,14 +109,14 @@ impl Clone {
         }
     }
 
-    fn tidy_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Result<Outcome, Error> {
+    fn maintain_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Result<Outcome, Error> {
         let git_dir = self.path(".git");
         let mut wish = Wish {
             depth: Depth::All,
             pinned: &Vec::new,
         };
         change(&mut wish);
-        tidy(&Options {
+        maintain(&Options {
             root: self.dir.path(),
             git_dir: &git_dir,
             depth: wish.depth,
@@ -126,8 +126,8 @@ impl Clone {
         })
     }
 
-    fn tidy(&self) -> Outcome {
-        self.tidy_with(|_| {}).unwrap()
+    fn maintain(&self) -> Outcome {
+        self.maintain_with(|_| {}).unwrap()
     }
 
     /// Let garbage be collected at the next occasion, whatever its share.
@@ -164,7 +164,7 @@ impl Clone {
     fn collect_with<'a>(&self, change: impl FnOnce(&mut Wish<'a>)) -> Change {
         self.make_due();
         self.age(2 * HOUR);
-        match self.tidy_with(change).unwrap() {
+        match self.maintain_with(change).unwrap() {
             Outcome::Collected(change) => change,
             other => panic!("{other:?}"),
         }
@@ -183,12 +183,12 @@ impl Clone {
     }
 
     fn packs(&self) -> usize {
-        Stock::read(&self.path(".git/objects")).unwrap().packs.len()
+        Inventory::read(&self.path(".git/objects")).unwrap().packs.len()
     }
 
     fn bytes(&self) -> u64 {
-        let stock = Stock::read(&self.path(".git/objects")).unwrap();
-        stock.packs.iter().map(|pack| pack.bytes).sum()
+        let inventory = Inventory::read(&self.path(".git/objects")).unwrap();
+        inventory.packs.iter().map(|pack| pack.bytes).sum()
     }
 
     fn has(&self, id: &str) -> bool {
@@ -222,14 +222,14 @@ fn seconds_now() -> u64 {
 #[test]
 fn many_packs_become_one() {
     let Some(mut clone) = Clone::new() else { return };
-    assert_eq!(clone.tidy(), Outcome::NotDue);
+    assert_eq!(clone.maintain(), Outcome::NotDue);
     for n in 0..31 {
         clone.commit(&format!("d{}/f", n % 5), &format!("{n}\n").repeat(50));
     }
-    assert_eq!(clone.tidy(), Outcome::NotDue);
+    assert_eq!(clone.maintain(), Outcome::NotDue);
     clone.commit("last", "32");
     let (before, bytes) = (clone.objects(), clone.bytes());
-    let Outcome::Merged(change) = clone.tidy() else {
+    let Outcome::Repacked(change) = clone.maintain() else {
         panic!()
     };
     assert_eq!((change.packs.0, change.bytes), (32, (bytes, clone.bytes())));
@@ -237,7 +237,7 @@ fn many_packs_become_one() {
     assert!(clone.bytes() <= bytes, "{change:?}");
     assert_eq!(clone.objects(), before);
     clone.check();
-    assert_eq!(clone.tidy(), Outcome::NotDue);
+    assert_eq!(clone.maintain(), Outcome::NotDue);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn sha256_too() {
     for n in 0..33 {
         clone.commit("f", &n.to_string());
     }
-    assert!(matches!(clone.tidy(), Outcome::Merged(_)));
+    assert!(matches!(clone.maintain(), Outcome::Repacked(_)));
     clone.check();
     clone.collect();
     clone.check();
@@ -314,7 +314,7 @@ fn garbage_goes_and_what_is_alive_stays() {
     assert!(!clone.has(&thrown_away));
     assert!(alive.is_subset(&clone.objects()));
     assert_eq!(clone.packs(), 1);
-    assert_eq!(clone.tidy(), Outcome::NotDue);
+    assert_eq!(clone.maintain(), Outcome::NotDue);
 }
 
 #[test]
@@ -416,8 +416,8 @@ fn kept_packs_and_alternates_are_not_ours() {
         "--unordered",
     ]);
     assert!(index.contains(&kept));
-    let stock = Stock::read(&clone.path(".git/objects")).unwrap();
-    let pack = stock
+    let inventory = Inventory::read(&clone.path(".git/objects")).unwrap();
+    let pack = inventory
         .packs
         .iter()
         .find(|pack| {
@@ -446,8 +446,8 @@ fn kept_packs_and_alternates_are_not_ours() {
     assert_eq!(clone.packs(), 2);
 
     // What moves to the alternate is not needed here, and not touched there.
-    let stock = Stock::read(&clone.path(".git/objects")).unwrap();
-    for pack in stock.packs.iter().filter(|pack| !pack.held) {
+    let inventory = Inventory::read(&clone.path(".git/objects")).unwrap();
+    for pack in inventory.packs.iter().filter(|pack| !pack.held) {
         for extension in ["pack", "idx"] {
             let from = pack.path.with_extension(extension);
             fs::rename(&from, lent_objects.join("pack").join(from.file_name().unwrap())).unwrap();
@@ -482,8 +482,8 @@ fn what_is_young_stays_with_all_it_refers_to() {
     clone.make_due();
     clone.age(2 * HOUR);
     // git has found one of the objects in its pack just now.
-    let stock = Stock::read(&clone.path(".git/objects")).unwrap();
-    for pack in &stock.packs {
+    let inventory = Inventory::read(&clone.path(".git/objects")).unwrap();
+    for pack in &inventory.packs {
         let listed = clone.git(&[
             "verify-pack",
             "-v",
@@ -496,7 +496,7 @@ fn what_is_young_stays_with_all_it_refers_to() {
                 .unwrap();
         }
     }
-    assert!(matches!(clone.tidy(), Outcome::Collected(_)));
+    assert!(matches!(clone.maintain(), Outcome::Collected(_)));
     clone.check();
     clone.git(&["rev-list", "--objects", &young]);
     assert!(!clone.has(&stale));
@@ -538,7 +538,7 @@ fn loose_objects_that_are_packed_go_and_others_stay() {
     )
     .unwrap();
     clone.age(2 * HOUR);
-    assert!(matches!(clone.tidy(), Outcome::Collected(_)));
+    assert!(matches!(clone.maintain(), Outcome::Collected(_)));
     clone.check();
     assert!(!loose(&clone, &tree) && clone.has(&tree));
     assert!(loose(&clone, &nobodys), "whatever it is for");
@@ -591,7 +591,7 @@ fn some_repositories_are_left_alone() {
         clone.age(2 * HOUR);
         let before = files::list(&clone.path(".git/objects/pack")).unwrap().len();
         prepare(&clone);
-        assert_eq!(clone.tidy(), Outcome::LeftAlone(reason.clone()));
+        assert_eq!(clone.maintain(), Outcome::LeftAlone(reason.clone()));
         let after = files::list(&clone.path(".git/objects/pack")).unwrap();
         let ours = |path: &PathBuf| {
             path.extension()
@@ -602,7 +602,7 @@ fn some_repositories_are_left_alone() {
             before,
             "{reason:?}"
         );
-        assert_eq!(clone.tidy(), Outcome::NotDue, "it is not asked again soon");
+        assert_eq!(clone.maintain(), Outcome::NotDue, "it is not asked again soon");
     }
 }
 
@@ -633,18 +633,21 @@ fn damage_stops_it_and_is_not_copied() {
     let Some(mut clone) = Clone::new() else { return };
     clone.commit("a", &"some text ".repeat(100));
     clone.make_due();
-    let stock = Stock::read(&clone.path(".git/objects")).unwrap();
-    let smallest = stock.packs.iter().min_by_key(|pack| pack.bytes).unwrap();
+    let inventory = Inventory::read(&clone.path(".git/objects")).unwrap();
+    let smallest = inventory.packs.iter().min_by_key(|pack| pack.bytes).unwrap();
     let mut bytes = fs::read(&smallest.path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x55;
     fs::remove_file(&smallest.path).unwrap();
     fs::write(&smallest.path, bytes).unwrap();
     clone.age(2 * HOUR);
-    assert!(clone.tidy_with(|_| {}).is_err());
-    assert_eq!(Stock::read(&clone.path(".git/objects")).unwrap().packs.len(), 2);
+    assert!(clone.maintain_with(|_| {}).is_err());
+    assert_eq!(
+        Inventory::read(&clone.path(".git/objects")).unwrap().packs.len(),
+        2
+    );
     assert!(!clone.path(".git/objects").join(TEMPORARY).exists());
-    assert_eq!(clone.tidy(), Outcome::NotDue, "it pauses");
+    assert_eq!(clone.maintain(), Outcome::NotDue, "it pauses");
 
     // So does a ref that leads to nothing.
     let Some(mut clone) = Clone::new() else { return };
@@ -655,7 +658,7 @@ fn damage_stops_it_and_is_not_copied() {
     )
     .unwrap();
     clone.make_due_without_git();
-    assert!(matches!(clone.tidy_with(|_| {}), Err(Error::Missing { .. })));
+    assert!(matches!(clone.maintain_with(|_| {}), Err(Error::Missing { .. })));
     assert_eq!(clone.packs(), 1);
 }
 
@@ -683,9 +686,9 @@ fn only_one_at_a_time() {
     clone.make_due();
     clone.age(2 * HOUR);
     let alone = Alone::new(&clone.path(".git/objects")).unwrap().unwrap();
-    assert_eq!(clone.tidy(), Outcome::Busy);
+    assert_eq!(clone.maintain(), Outcome::Busy);
     drop(alone);
-    assert!(matches!(clone.tidy(), Outcome::Collected(_)));
+    assert!(matches!(clone.maintain(), Outcome::Collected(_)));
 }
 
 /// Between the reading and the swap, git finds an object in a pack that was about to go, and writes its ref later.
@@ -695,16 +698,16 @@ fn what_is_touched_meanwhile_is_spared() {
     clone.commit("a", "1");
     clone.make_due();
     clone.age(2 * HOUR);
-    let packs = Stock::read(&clone.path(".git/objects")).unwrap().packs;
+    let packs = Inventory::read(&clone.path(".git/objects")).unwrap().packs;
     let touch = || {
         let file = File::open(&packs[0].path).unwrap();
         file.set_modified(SystemTime::now()).unwrap();
         Vec::new()
     };
-    let outcome = clone.tidy_with(|wish| wish.pinned = &touch).unwrap();
+    let outcome = clone.maintain_with(|wish| wish.pinned = &touch).unwrap();
     assert_eq!(outcome, Outcome::Overtaken);
     assert_eq!(
-        Stock::read(&clone.path(".git/objects")).unwrap().packs.len(),
+        Inventory::read(&clone.path(".git/objects")).unwrap().packs.len(),
         packs.len()
     );
     clone.check();
@@ -772,7 +775,7 @@ fn what_comes_meanwhile_is_seen() {
             }
             Vec::new()
         };
-        let outcome = tidy(&Options {
+        let outcome = maintain(&Options {
             root: clone.dir.path(),
             git_dir: &clone.path(".git"),
             depth: Depth::All,

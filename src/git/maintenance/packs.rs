@@ -45,7 +45,7 @@ pub(super) fn open_index(path: &Path, hash: gix::hash::Kind) -> Result<index::Fi
 
 /// All packs, and about how many loose objects and cuts of history (`shallow`) there are.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Stock {
+pub(super) struct Inventory {
     pub(super) packs: Vec<Pack>,
     pub(super) loose: u64,
     pub(super) cuts: u64,
@@ -58,12 +58,12 @@ pub(super) enum Work {
     /// Forget cuts of history that nothing leads to.
     Cuts,
     /// Put these together, with all they hold.
-    Merge(Vec<Pack>),
+    Repack(Vec<Pack>),
     /// Put together what is alive in these, and drop the rest.
     Collect(Vec<Pack>),
 }
 
-impl Stock {
+impl Inventory {
     /// List the packs below `objects`; those without an index do not count.
     pub(super) fn read(objects: &Path) -> Result<Self, Error> {
         let dir = objects.join("pack");
@@ -120,7 +120,7 @@ impl Stock {
             return Work::Collect(old);
         }
         if self.free().count() >= MAX_PACKS {
-            return Work::Merge(smallest(self.free().cloned().collect()));
+            return Work::Repack(smallest(self.free().cloned().collect()));
         }
         Work::Nothing
     }
@@ -175,15 +175,15 @@ mod tests {
         }
     }
 
-    fn stock(sizes: &[u64]) -> Stock {
+    fn inventory(sizes: &[u64]) -> Inventory {
         let packs = sizes
             .iter()
             .enumerate()
             .map(|(n, bytes)| pack(n, *bytes))
             .collect();
-        Stock {
+        Inventory {
             packs,
-            ..Stock::default()
+            ..Inventory::default()
         }
     }
 
@@ -235,14 +235,14 @@ mod tests {
     #[test]
     fn when_what_is_due() {
         let now = at(10_000);
-        let work = |stock: &Stock, memory: &Memory| stock.work(memory, now, GRACE);
-        assert_eq!(work(&stock(&[5; 31]), &alive(155)), Work::Nothing);
-        assert!(matches!(work(&stock(&[5; 32]), &alive(155)), Work::Merge(packs) if packs.len() == 32));
-        let mut held = stock(&[5; 40]);
+        let work = |inventory: &Inventory, memory: &Memory| inventory.work(memory, now, GRACE);
+        assert_eq!(work(&inventory(&[5; 31]), &alive(155)), Work::Nothing);
+        assert!(matches!(work(&inventory(&[5; 32]), &alive(155)), Work::Repack(packs) if packs.len() == 32));
+        let mut held = inventory(&[5; 40]);
         held.packs.iter_mut().take(9).for_each(|pack| pack.held = true);
         assert_eq!(work(&held, &alive(155)), Work::Nothing);
 
-        let grown = stock(&[100 << 20, 102 << 20]);
+        let grown = inventory(&[100 << 20, 102 << 20]);
         assert!(matches!(work(&grown, &alive(100 << 20)), Work::Collect(packs) if packs.len() == 2));
         assert_eq!(work(&grown, &alive(101 << 20)), Work::Nothing);
         let mut young = grown;
@@ -259,14 +259,14 @@ mod tests {
             "so is what is from the future"
         );
 
-        let loose = Stock {
+        let loose = Inventory {
             loose: 2304,
-            ..stock(&[1])
+            ..inventory(&[1])
         };
         assert!(matches!(work(&loose, &alive(1)), Work::Collect(_)));
-        let cut = Stock {
+        let cut = Inventory {
             cuts: 200,
-            ..stock(&[1])
+            ..inventory(&[1])
         };
         assert_eq!(work(&cut, &alive(1)), Work::Cuts);
         let known = Memory {

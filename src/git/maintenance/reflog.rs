@@ -14,7 +14,7 @@ use gix::{ObjectId, bstr::ByteSlice as _, refs::file::log::LineRef};
 use super::{
     Error,
     files::{self, Guard},
-    stock,
+    packs,
 };
 use crate::base::bounded;
 
@@ -149,7 +149,7 @@ impl Log {
             return true;
         }
         let is_void = policy.is_bounded && line.message.starts_with(b"gitsocket ");
-        !is_void && !stock::is_older(line.time, policy.now, UNREACHABLE)
+        !is_void && !packs::is_older(line.time, policy.now, UNREACHABLE)
     }
 
     /// The log without what goes; `None` if nothing does.
@@ -167,7 +167,7 @@ impl Log {
             };
             if self.holds(&line, policy) {
                 out.extend_from_slice(bytes);
-            } else if is_alive(&line.new) && !stock::is_older(line.time, policy.now, REACHABLE) {
+            } else if is_alive(&line.new) && !packs::is_older(line.time, policy.now, REACHABLE) {
                 // As `git reflog expire --rewrite`: the line before may be gone, and its commit with it.
                 match line.old.is_null() || is_alive(&line.old) {
                     true => out.extend_from_slice(bytes),

@@ -1,4 +1,4 @@
-//! What tidying remembers from one time to the next: `gitsocket/tidy.json` below the git directory.
+//! What maintenance remembers from one time to the next: `gitsocket/tidy.json` below the git directory.
 //!
 //! It only says when to look again, so a missing or damaged one costs nothing but time.
 

@@ -10,42 +10,42 @@ use std::path::Path;
 use gix::hashtable::HashSet;
 
 use super::{
-    Error, Outcome,
+    Error, Outcome, install,
     memory::{Memory, seconds},
+    packs::Inventory,
     reach::{Reach, Worth},
     reflog::Policy,
     roots::Roots,
-    stock::Stock,
-    swap, task,
-    task::Tidying,
+    task,
+    task::Maintenance,
 };
 use crate::base::durable::{Access, Flush, Replace};
 
 /// What was there when the cuts were last looked at.
 const SEEN: &str = "gitsocket/cuts";
 
-impl Tidying<'_> {
+impl Maintenance<'_> {
     /// Forget cuts that nothing leads to, and lines of reflogs that do.
-    pub(super) fn uncut(&self, repo: &gix::Repository, stock: &Stock) -> Result<Outcome, Error> {
+    pub(super) fn uncut(&self, repo: &gix::Repository, inventory: &Inventory) -> Result<Outcome, Error> {
         let db = repo.objects.clone().into_inner();
         let policy = Policy::of(repo, self.now, self.options.depth.is_bounded());
         let git_dir = self.options.git_dir;
-        let mut reach = Reach::of_history(&db, swap::shallow(git_dir)?);
+        let mut reach = Reach::of_history(&db, install::shallow(git_dir)?);
         self.follow_history(repo, policy, &mut reach)?;
 
         let _lock = self.lock()?;
         let _mark = self.mark()?;
         // What has come meanwhile.
-        if !reach.begin_again(swap::shallow(git_dir)?) {
+        if !reach.begin_again(install::shallow(git_dir)?) {
             return Ok(Outcome::Overtaken);
         }
         self.follow_history(repo, policy, &mut reach)?;
-        let seen = swap::cuts(&git_dir.join(SEEN)).unwrap_or_default();
+        let seen = install::cuts(&git_dir.join(SEEN)).unwrap_or_default();
         if !self.expire_reflogs(policy, &reach)? {
             return Ok(Outcome::Overtaken);
         }
-        swap::prune_shallow(git_dir, &|id| reach.has(id) || !seen.contains(id))?;
-        let left = swap::shallow(git_dir)?;
+        install::prune_shallow(git_dir, &|id| reach.has(id) || !seen.contains(id))?;
+        let left = install::shallow(git_dir)?;
         remember(git_dir, &left)?;
         let memory = Memory {
             cuts: left.iter().filter(|id| reach.has(id)).count() as u64,
@@ -54,7 +54,7 @@ impl Tidying<'_> {
             ..self.memory.clone()
         };
         memory.write(git_dir)?;
-        Ok(Outcome::Uncut(stock.cuts.saturating_sub(left.len() as u64)))
+        Ok(Outcome::Uncut(inventory.cuts.saturating_sub(left.len() as u64)))
     }
 
     /// Follow all that leads to commits, as it is now.
