@@ -122,7 +122,7 @@ pub struct Failure {
     pub kind: Kind,
     /// What failed, on what, and why: one line.
     pub message: String,
-    /// What to do next, where that is known: one line.
+    /// What to do next, where that is known: one line, and what is to be written somewhere on a line of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
@@ -153,8 +153,31 @@ impl Failure {
         Self {
             kind: error.kind(),
             message: shortened(one_line(&message)),
-            help: error.help().map(|help| one_line(&help.to_string())),
+            help: error.help().map(|help| {
+                let help = help.to_string();
+                let lines: Vec<_> = help.lines().map(one_line).collect();
+                lines.join("\n")
+            }),
         }
+    }
+
+    /// The failure without what is to be written on a line of its own, and that line.
+    pub fn split_line(&self) -> (Self, Option<&str>) {
+        let (help, line) = match self.help.as_deref().map(|help| (help, help.split_once('\n'))) {
+            Some((_, Some((help, line)))) => (Some(help), Some(line)),
+            Some((help, None)) => (Some(help), None),
+            None => (None, None),
+        };
+        let rest = Self {
+            help: help.map(Into::into),
+            ..self.clone()
+        };
+        (rest, line)
+    }
+
+    /// What to do next, on one line.
+    pub fn help_line(&self) -> Option<String> {
+        self.help.as_deref().map(one_line)
     }
 }
 

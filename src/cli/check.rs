@@ -189,13 +189,16 @@ fn ask(target: &Target, connections: &Connections) -> u8 {
             0
         }
         Err(failure) => {
-            let help = failure.help.map(|help| format!(" ({help})")).unwrap_or_default();
+            let (failure, line) = failure.split_line();
+            let help = failure.help.map(|help| format!(" ({help})"));
             say(&format!(
-                "{}: {}: {}{help}",
+                "{}: {}: {}{}",
                 target.trigger,
                 failure.kind.as_str(),
-                failure.message
+                failure.message,
+                help.unwrap_or_default()
             ));
+            line.into_iter().for_each(say);
             failure.kind.exit()
         }
     }

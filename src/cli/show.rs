@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     base::{
-        event::{Event, Phase, Record, Unit},
+        event::{Done, Event, Phase, Record, Unit},
         mutex,
         name::RunId,
     },
@@ -111,6 +111,19 @@ impl Show {
                 self.clear();
                 match &done.failure {
                     None => super::print(&done.line()),
+                    // Someone who reads it can copy what is to be written; for a program, the error is the last line.
+                    Some(failure) if self.style == Style::Bars => {
+                        let (failure, line) = failure.split_line();
+                        let failure = Some(failure);
+                        super::say(
+                            &Done {
+                                failure,
+                                ..done.clone()
+                            }
+                            .line(),
+                        );
+                        line.into_iter().for_each(super::say);
+                    }
                     Some(_) => super::say(&done.line()),
                 }
             }

@@ -86,7 +86,7 @@ fn a_listener_is_narrowed_and_widened() {
         configure(&world, &format!("{narrow}:{port}"), "Unix(path: \"in-the-way\")");
         daemon.signal(Signal::HUP);
         daemon.wait_for("is not a socket");
-        daemon.wait_for("the old one is");
+        daemon.wait_for("still using the previous one");
         assert!(pings("127.0.0.1") && pings("127.0.0.2"));
     }
     for (host, other_works) in [("127.0.0.1", false), ("0.0.0.0", true), ("127.0.0.1", false)] {

@@ -46,12 +46,12 @@ fn paths_that_are_nested_by_a_link_are_refused() {
     configure(&world, "fine", "link/inner.git");
     daemon.signal(Signal::HUP);
     daemon.wait_for("cannot lie inside each other");
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     configure(&world, "link/inner", "lib/inner.git");
     daemon.signal(Signal::HUP);
     let line = daemon.wait_for("lies inside the path of");
     assert!(line.contains(&named), "{line}");
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     assert!(last_line(&daemon.say("inner\n")).starts_with("ok inner "));
     assert!(world.path("inner/a").exists());
 

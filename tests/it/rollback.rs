@@ -981,6 +981,6 @@ fn who_may_go_back() {
         let answer = say(&addresses[0], "token s3cret\nrollback site\n");
         assert!(last_line(&answer).starts_with(expected), "{answer}");
         let answer = say(&addresses[0], "rollback site\n");
-        assert!(answer.contains("this listener wants a token"), "{answer}");
+        assert!(answer.contains("this listener requires a token"), "{answer}");
     }
 }

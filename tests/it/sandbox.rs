@@ -243,7 +243,10 @@ fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission
     std::os::unix::fs::symlink(world.path("elsewhere/site"), world.path("in/site")).unwrap();
     let answer = daemon.say("site\n");
     assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
-    assert!(answer.contains("reload it (SIGHUP)"), "{answer}");
+    assert!(
+        answer.contains("systemctl reload gitsocket, or SIGHUP"),
+        "{answer}"
+    );
 }
 
 #[test]

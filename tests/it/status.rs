@@ -180,14 +180,14 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
     // A reload is refused, for two reasons; and another one. The last one counts.
     world.config_of(&[site, "\"new\": (pth: \"x\")"].concat());
     daemon.signal(Signal::HUP);
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     world.write("in-the-way", "");
     let triggers = [site, new].concat();
     let text =
         format!("(listen: [Unix(path: \"s.sock\"), Unix(path: \"in-the-way\")], triggers: {{ {triggers} }})");
     world.write("config.ron", &text);
     daemon.signal(Signal::HUP);
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     // The worker is told beside its clients.
     wait_until(|| {
         let refused = status(&daemon)["reload_refused"]["message"].clone();
@@ -214,7 +214,7 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
     assert!(status(&daemon)["reload_refused"].is_null());
     world.write("config.ron", "(triggers: {\"hidden\": 7})");
     daemon.signal(Signal::HUP);
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     wait_until(|| !status(&daemon)["reload_refused"].is_null());
     let now = status(&daemon);
     assert!(now["reload_refused"]["since"].is_u64(), "{now}");
@@ -244,7 +244,7 @@ fn questions_want_the_token_too() {
         let ended = world.run(args);
         assert_eq!((ended.exit, ended.out.as_str()), (4, ""), "{args:?}: {ended:?}");
         assert!(
-            ended.err.contains("not-allowed: this listener wants a token"),
+            ended.err.contains("not-allowed: this listener requires a token"),
             "{ended:?}"
         );
     }

@@ -74,14 +74,14 @@ fn a_wrong_configuration_changes_nothing() {
     let line = daemon.wait_for("config.ron:1:");
     assert!(line.contains("did you mean `path`?"), "{line}");
     daemon.wait_for("config.ron:1:");
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     // One that is right, but asks for what cannot be had.
     world.write("in-the-way", "");
     configure(&world, "Unix(path: \"in-the-way\")", &["site", "added"]);
     daemon.signal(Signal::HUP);
     daemon.wait_for("is not a socket");
-    daemon.wait_for("the old one is");
+    daemon.wait_for("still using the previous one");
     assert!(daemon.say("added\n").contains("unknown-trigger"));
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     fs::remove_file(world.path("in-the-way")).unwrap();
@@ -395,7 +395,7 @@ fn systemd_is_told() {
     daemon.signal(Signal::HUP);
     notified.wait_for("RELOADING=1");
     notified.wait_for("READY=1");
-    notified.wait_for("STATUS=the new configuration is not in force");
+    notified.wait_for("STATUS=configuration rejected");
     daemon.signal(Signal::TERM);
     notified.wait_for("STOPPING=1");
     assert!(daemon.wait().0.success());

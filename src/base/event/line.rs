@@ -6,7 +6,6 @@ use super::{
     Action, Event, Local,
     done::{Done, Outcome},
 };
-use crate::base::fault::Failure;
 use crate::base::name::short;
 use crate::base::report::Lost;
 
@@ -110,13 +109,17 @@ impl Done {
         let trigger = &self.trigger;
         let new = self.new.as_deref().map(short).unwrap_or_default();
         match (&self.failure, &self.old) {
-            (Some(Failure { kind, message, help }), _) => {
-                let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+            (Some(failure), _) => {
+                let help = failure.help_line().map(|help| format!(" ({help})"));
                 let how = match self.outcome {
                     Outcome::RolledBack => "rolled-back",
-                    _ => kind.as_str(),
+                    _ => failure.kind.as_str(),
                 };
-                format!("error {trigger} {how}: {message}{help}")
+                format!(
+                    "error {trigger} {how}: {}{}",
+                    failure.message,
+                    help.unwrap_or_default()
+                )
             }
             (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
             (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
@@ -130,7 +133,7 @@ impl Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fault::Kind;
+    use crate::base::fault::{Failure, Kind};
 
     #[test]
     fn last_lines() {

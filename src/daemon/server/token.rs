@@ -55,9 +55,9 @@ impl Token {
 
     /// Compare what a client said with the token.
     pub(super) async fn check(&self, said: Option<String>) -> Result<(), Refused> {
-        const HELP: &str = "say the listener's token first";
+        const HELP: &str = "use --token-file, or send `token SECRET` first";
         let Some(said) = said else {
-            return Err(refused("this listener wants a token", HELP));
+            return Err(refused("this listener requires a token", HELP));
         };
         let file = self.file.clone();
         let trial = async {

@@ -169,13 +169,13 @@ impl Supervisor<'_> {
         for line in because {
             tracing::error!("{line}");
         }
-        tracing::error!("the new configuration is not in force; the old one is");
+        tracing::error!("configuration rejected; still using the previous one");
         // The first line says where it is wrong, with what is to be done.
         self.refused = Some(refused(because.first().map_or("see the log", String::as_str)));
         self.is_renewal_refused = false;
         self.tell_refused();
         systemd::ready();
-        systemd::status("the new configuration is not in force, see the log");
+        systemd::status("configuration rejected, see the log; still using the previous one");
     }
 
     pub(super) fn tell_refused(&self) {

@@ -60,7 +60,7 @@ pub(super) fn parse(line: &str) -> Result<Line, Failure> {
         ["resume", ..] => return Err(bad("there are too many words; say: resume NAME")),
         ["trigger", name, how @ ..] => trigger(name, how)?,
         [name] => task(name, Task::Update)?,
-        [word, ..] => return Err(bad(format!("{:?} is no request", shown(word)))),
+        [word, ..] => return Err(bad(format!("{:?} is not a valid request", shown(word)))),
     };
     Ok(Line::Request(request, Format::Text, None))
 }

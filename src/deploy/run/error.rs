@@ -258,9 +258,9 @@ pub(super) fn in_time(err: Error, watch: &Watch) -> Error {
 const LATE: &str =
     "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
 
-/// What somebody may want to know whose user may do what was denied.
-pub(super) const SHUT_OUT: &str = "besides the permissions of files, the daemon's sandbox denies what was not there, or not named, when the \
-                        daemon was started: if that is why, reload it (SIGHUP), or see `sandbox`";
+/// A hint for an administrator who finds that the permissions of files are not the reason.
+pub(super) const SHUT_OUT: &str = "if permissions look right: the sandbox covers paths that existed at the last start or reload; reload the \
+                        daemon (systemctl reload gitsocket, or SIGHUP)";
 
 /// Whether the system said that something is not permitted.
 pub(super) fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {

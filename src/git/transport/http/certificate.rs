@@ -180,7 +180,7 @@ pub(super) fn page(text: &[u8], host: &str, shown: Shown<'_>) -> Option<Error> {
         .then(|| refused(host, shown, "the server cannot verify it", CHAIN))
 }
 
-const FIT: &str = "ask whoever runs the server which certificates it takes; its log should say more";
+const FIT: &str = "ask the owner of the server which certificates it accepts; its log should say more";
 const RENEW: &str = "have it renewed, and replace the files; they are read at each connection";
 const CHAIN: &str = "it must be issued by an authority that the server knows; if there are others between, add their \
                      certificates to the file, after its own";

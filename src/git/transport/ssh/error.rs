@@ -126,7 +126,7 @@ pub enum Error {
     /// No file knows the host.
     #[error("the host {} is not known; it offers {offer}{}", .offer.host, and_skipped(.skipped))]
     #[diagnostic(help(
-        "ask whoever runs the host whether {} is its key's fingerprint; if so, add to {}: {}",
+        "compare {} with the fingerprint that the owner of the host publishes; if they are the same, add this line to {}:\n{}",
         .offer.fingerprint,
         .file.display(),
         .offer.line
@@ -140,10 +140,10 @@ pub enum Error {
         skipped: Option<(Line, &'static str)>,
     },
     /// The host is known by another key.
-    #[error("the host {} offers {offer}, but another one stands in {known}", .offer.host)]
+    #[error("the host key of {} does not match {known}: it offers {offer}", .offer.host)]
     #[diagnostic(help(
-        "somebody may be between; or the host has a new key: ask whoever runs it whether {} is right, \
-         and only then replace that line by: {}",
+        "this may be a man-in-the-middle attack, or the host has a new key: compare {} with the fingerprint that its owner \
+         publishes; only if they are the same, replace that line by this one:\n{}",
         .offer.fingerprint,
         .offer.line
     ))]
@@ -156,7 +156,7 @@ pub enum Error {
     /// The host's key must not be used any more.
     #[error("the host {} offers {offer}, which is revoked by {by}", .offer.host)]
     #[diagnostic(help(
-        "somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered"
+        "the key may have been stolen: ask the owner of the host, and keep that line until there is an answer"
     ))]
     RevokedHost {
         /// Its key.
@@ -167,7 +167,7 @@ pub enum Error {
     /// The host's certificate is signed by an authority that is trusted, but not valid.
     #[error("the certificate of the host {host} is not valid: {reason}")]
     #[diagnostic(help(
-        "whoever runs the host must have its certificate renewed, for the name that `repo` uses"
+        "the owner of the host must have its certificate renewed, for the name that `repo` uses"
     ))]
     HostCertificate {
         /// The host.

@@ -552,25 +552,29 @@ fn hosts_that_are_not_trusted() {
     world.put("known_hosts", "");
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
     UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
-    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    help: compare FINGERPRINT with the fingerprint that the owner of the host publishes; if they are the same, add this line to DIR/known_hosts:
+    [127.0.0.1]:PORT KEY
     ");
     world.put("known_hosts", "nonsense\n");
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
     UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT (DIR/known_hosts, line 1 was skipped: it has no key)
-    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    help: compare FINGERPRINT with the fingerprint that the owner of the host publishes; if they are the same, add this line to DIR/known_hosts:
+    [127.0.0.1]:PORT KEY
     ");
     world.put("known_hosts", format!("# mine\n[127.0.0.1]:{port} {other}\n"));
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
-    ChangedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, but another one stands in DIR/known_hosts, line 2
-    help: somebody may be between; or the host has a new key: ask whoever runs it whether FINGERPRINT is right, and only then replace that line by: [127.0.0.1]:PORT KEY
+    ChangedHost (remote): the host key of 127.0.0.1:PORT does not match DIR/known_hosts, line 2: it offers the ssh-ed25519 key FINGERPRINT
+    help: this may be a man-in-the-middle attack, or the host has a new key: compare FINGERPRINT with the fingerprint that its owner publishes; only if they are the same, replace that line by this one:
+    [127.0.0.1]:PORT KEY
     ");
     world.put(
         "known_hosts",
         format!("\n\n{} {other}\n", hashed(&format!("[127.0.0.1]:{port}"))),
     );
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
-    ChangedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, but another one stands in DIR/known_hosts, line 3
-    help: somebody may be between; or the host has a new key: ask whoever runs it whether FINGERPRINT is right, and only then replace that line by: [127.0.0.1]:PORT KEY
+    ChangedHost (remote): the host key of 127.0.0.1:PORT does not match DIR/known_hosts, line 3: it offers the ssh-ed25519 key FINGERPRINT
+    help: this may be a man-in-the-middle attack, or the host has a new key: compare FINGERPRINT with the fingerprint that its owner publishes; only if they are the same, replace that line by this one:
+    [127.0.0.1]:PORT KEY
     ");
     world.put(
         "known_hosts",
@@ -578,7 +582,8 @@ fn hosts_that_are_not_trusted() {
     );
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
     UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
-    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/known_hosts: [127.0.0.1]:PORT KEY
+    help: compare FINGERPRINT with the fingerprint that the owner of the host publishes; if they are the same, add this line to DIR/known_hosts:
+    [127.0.0.1]:PORT KEY
     ");
 
     let known = format!("[127.0.0.1]:{port} {}", openssh(&world.host_key));
@@ -588,7 +593,7 @@ fn hosts_that_are_not_trusted() {
     );
     insta::assert_snapshot!(world.fails(port, world.ssh()), @r"
     RevokedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, which is revoked by DIR/known_hosts, line 2
-    help: somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered
+    help: the key may have been stolen: ask the owner of the host, and keep that line until there is an answer
     ");
     assert!(
         server.asked.lock().unwrap().is_empty(),
@@ -659,7 +664,8 @@ fn the_usual_files_of_known_hosts() {
     };
     insta::assert_snapshot!(world.fails(server.port, ssh()), @r"
     UnknownHost (remote): the host 127.0.0.1:PORT is not known; it offers the ssh-ed25519 key FINGERPRINT
-    help: ask whoever runs the host whether FINGERPRINT is its key's fingerprint; if so, add to DIR/system_known_hosts: [127.0.0.1]:PORT KEY
+    help: compare FINGERPRINT with the fingerprint that the owner of the host publishes; if they are the same, add this line to DIR/system_known_hosts:
+    [127.0.0.1]:PORT KEY
     ");
     fs::create_dir_all(world.path("home/.ssh")).unwrap();
     let around = Surroundings {
@@ -668,7 +674,7 @@ fn the_usual_files_of_known_hosts() {
     };
     let failure = world.fetch_around(server.port, ssh(), &around).unwrap_err();
     let help = failure.help.as_ref().unwrap();
-    assert!(help.contains("home/.ssh/known_hosts: "), "{help}");
+    assert!(help.contains("home/.ssh/known_hosts:\n"), "{help}");
     world.put("home/.ssh/known_hosts", &known);
     world.fetch_around(server.port, ssh(), &around).unwrap();
     world.put("system_known_hosts", &known);
@@ -737,21 +743,21 @@ fn host_certificates() {
         world.put("known_hosts", revoked);
         insta::allow_duplicates!(insta::assert_snapshot!(world.fails(server.port, world.ssh()), @r"
         RevokedHost (remote): the host 127.0.0.1:PORT offers the ssh-ed25519 key FINGERPRINT, which is revoked by DIR/known_hosts, line 2
-        help: somebody may be using a stolen key: ask whoever runs the host, and keep that line until they have answered
+        help: the key may have been stolen: ask the owner of the host, and keep that line until there is an answer
         "));
     }
     insta::assert_snapshot!(all, @r"
     HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is for 127.0.0.2, not for 127.0.0.1
-    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+    help: the owner of the host must have its certificate renewed, for the name that `repo` uses
 
     HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it has expired
-    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+    help: the owner of the host must have its certificate renewed, for the name that `repo` uses
 
     HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is not valid yet, or this machine's clock is wrong
-    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+    help: the owner of the host must have its certificate renewed, for the name that `repo` uses
 
     HostCertificate (remote): the certificate of the host 127.0.0.1:PORT is not valid: it is a user's certificate, not a host's
-    help: whoever runs the host must have its certificate renewed, for the name that `repo` uses
+    help: the owner of the host must have its certificate renewed, for the name that `repo` uses
     ");
 }
 
