@@ -1,0 +1,107 @@
+//! Whether there is something new for a target: its remote is asked for the newest commit, and that is compared with what has
+//! been deployed.
+//!
+//! It takes no lock, opens no repository here and writes nothing: a run may go on beside it, and a process that ends in the
+//! middle leaves nothing behind.
+
+use std::time::Duration;
+
+use crate::{
+    base::{
+        fault::{Blame, Failure, Kind},
+        report::Reporter,
+    },
+    config::Target,
+    deploy::{
+        held::Holds,
+        links::{Links, Planted},
+        sandbox::{self, Sandbox},
+        state::State,
+    },
+    git::{
+        fetch::{self, Newest},
+        transport::{Connections, Deadline},
+    },
+};
+
+/// How long a remote may take to answer, where the target's `timeout` is no shorter: a poll holds a place among `jobs`.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the newest commit of a remote is to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Is {
+    /// Deployed, with its hooks.
+    Deployed,
+    /// Rolled back, and not to be deployed again.
+    Held,
+    /// To be deployed, or to have its hooks.
+    News,
+}
+
+/// The remote could not be asked.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum Error {
+    /// It did not answer, or not with what is wanted.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// The target's path leads through a link that a hook may have put there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Planted(#[from] Planted),
+    /// It could not be shut in.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] sandbox::Error),
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Fetch(err) => err.kind(),
+            Self::Planted(err) => err.kind(),
+            Self::Sandbox(err) => err.kind(),
+        }
+    }
+}
+
+/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. One that is
+/// `known` to be deployed or held is not looked up again.
+pub fn ask(
+    target: &Target,
+    (sandbox, links): (&Sandbox, &Links),
+    connections: &Connections,
+    known: Option<&(Newest, Is)>,
+) -> Result<(Newest, Is), Failure> {
+    let asked = || {
+        links.look(target)?;
+        sandbox.confine(target, || ask_inside(target, connections, known))?
+    };
+    asked().map_err(|err: Error| Failure::of(&err))
+}
+
+fn ask_inside(
+    target: &Target,
+    connections: &Connections,
+    known: Option<&(Newest, Is)>,
+) -> Result<(Newest, Is), Error> {
+    let git_dir = target.site.git_dir();
+    // What it says for people, nobody reads.
+    let report = Reporter::new(drop);
+    let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
+    let newest = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections))?;
+    if let Some(known) = known.filter(|(known, _)| *known == newest) {
+        return Ok(known.clone());
+    }
+    let holds = Holds::read(&git_dir).unwrap_or_default();
+    if holds.find(newest.commit).is_some() {
+        return Ok((newest, Is::Held));
+    }
+    let state = State::read(&git_dir);
+    let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
+    let is = match is_deployed && !state.owes(target, newest.commit) {
+        true => Is::Deployed,
+        false => Is::News,
+    };
+    Ok((newest, is))
+}
