@@ -138,6 +138,7 @@ mod tests {
             git_dir: None,
             clean: Clean::Untracked,
             keep: Vec::new(),
+            group: None,
             umask: None,
             fsync: false,
             releases: Some(Releases {

@@ -24,6 +24,7 @@ impl Place {
             git_dir: None,
             clean: Clean::Untracked,
             keep: Vec::new(),
+            group: None,
             umask: None,
             fsync: false,
             releases: Some(Releases {
