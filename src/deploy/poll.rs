@@ -4,11 +4,12 @@
 //! It takes no lock, opens no repository here and writes nothing: a run may go on beside it, and a process that ends in the
 //! middle leaves nothing behind.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{
     base::{
         fault::{Blame, Failure, Kind},
+        identity::Stamp,
         report::Reporter,
     },
     config::Target,
@@ -16,7 +17,7 @@ use crate::{
         held::Holds,
         links::{Links, Planted},
         sandbox::{self, Sandbox},
-        state::State,
+        state::{self, State},
     },
     git::{
         fetch::{self, Newest},
@@ -28,6 +29,29 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the newest commit of a remote is to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The commit.
+    pub newest: Newest,
+    /// What it is.
+    pub is: Is,
+    /// What is remembered here of runs, when that was looked up.
+    state: Option<Stamp>,
+}
+
+#[cfg(test)]
+impl Answer {
+    /// As if it had been given.
+    pub fn new(newest: Newest, is: Is) -> Self {
+        Self {
+            newest,
+            is,
+            state: None,
+        }
+    }
+}
+
+/// What a commit is to a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Is {
     /// Deployed, with its hooks.
@@ -65,43 +89,45 @@ impl Blame for Error {
     }
 }
 
-/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. One that is
-/// `known` to be deployed or held is not looked up again.
+/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. As long as
+/// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
 pub fn ask(
     target: &Target,
     (sandbox, links): (&Sandbox, &Links),
     connections: &Connections,
-    known: Option<&(Newest, Is)>,
-) -> Result<(Newest, Is), Failure> {
+    before: Option<&Answer>,
+) -> Result<Answer, Failure> {
     let asked = || {
         links.look(target)?;
-        sandbox.confine(target, || ask_inside(target, connections, known))?
+        sandbox.confine(target, || ask_inside(target, connections, before))?
     };
     asked().map_err(|err: Error| Failure::of(&err))
 }
 
-fn ask_inside(
-    target: &Target,
-    connections: &Connections,
-    known: Option<&(Newest, Is)>,
-) -> Result<(Newest, Is), Error> {
+fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {
     let git_dir = target.site.git_dir();
-    // What it says for people, nobody reads.
+    // What it says for people, there is nobody to read.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
     let newest = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections))?;
-    if let Some(known) = known.filter(|(known, _)| *known == newest) {
-        return Ok(known.clone());
+    let state = state::stamp(&git_dir);
+    if let Some(before) = before.filter(|before| before.newest == newest && before.state == state) {
+        return Ok(before.clone());
     }
-    let holds = Holds::read(&git_dir).unwrap_or_default();
+    let is = look_up(target, &git_dir, &newest);
+    Ok(Answer { newest, is, state })
+}
+
+/// What `newest` is to `target`, which is remembered at `git_dir`.
+fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
+    let holds = Holds::read(git_dir).unwrap_or_default();
     if holds.find(newest.commit).is_some() {
-        return Ok((newest, Is::Held));
+        return Is::Held;
     }
-    let state = State::read(&git_dir);
+    let state = State::read(git_dir);
     let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
-    let is = match is_deployed && !state.owes(target, newest.commit) {
+    match is_deployed && !state.owes(target, newest.commit) {
         true => Is::Deployed,
         false => Is::News,
-    };
-    Ok((newest, is))
+    }
 }
