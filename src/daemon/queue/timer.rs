@@ -88,6 +88,12 @@ impl Timer {
     pub(super) fn polled(&self, name: &TriggerName) -> Option<Polled> {
         self.polls().polled(name, Now::now())
     }
+
+    /// How many polls in a row the remote of `name` has not answered, if it is polled.
+    pub(super) fn unanswered(&self, name: &TriggerName) -> Option<u64> {
+        let polled = self.polled(name)?;
+        Some(polled.failing.map_or(0, |failing| failing.times))
+    }
 }
 
 impl Scheduler {

@@ -1,3 +1,5 @@
+//! Polls as they come and go: of one trigger, and of many.
+
 use std::collections::BTreeSet;
 
 use gix::ObjectId;
