@@ -28,6 +28,9 @@ use crate::{
 /// How long a remote may take to answer, where the target's `timeout` is no shorter: a poll holds a place among `jobs`.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+const IMPATIENT: &str = "a remote has ten seconds to answer a poll; where that is too short for it, have a run: it has the \
+                         trigger's `timeout`";
+
 /// What the newest commit of a remote is to a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -101,7 +104,17 @@ pub fn ask(
         links.look(target)?;
         sandbox.confine(target, || ask_inside(target, connections, before))?
     };
-    asked().map_err(|err: Error| Failure::of(&err))
+    asked().map_err(|err: Error| {
+        let failure = Failure::of(&err);
+        match failure.kind {
+            // It is not the trigger's `timeout` that was too short.
+            Kind::Timeout if PATIENCE < target.origin.timeout => Failure {
+                help: Some(IMPATIENT.into()),
+                ..failure
+            },
+            _ => failure,
+        }
+    })
 }
 
 fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -28,6 +28,9 @@ use crate::{
 
 /// Who asks for a run that a poll calls for.
 const PEER: &str = "timer";
+
+/// How long to wait where there is no thread to ask with.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// When remotes are asked.
 #[derive(Debug, Default)]
@@ -178,8 +181,9 @@ impl Scheduler {
                 while scheduler.ask_next() {}
             };
             if let Err(err) = thread::Builder::new().name("poll".into()).spawn(asking) {
-                tracing::warn!("no remote is asked for news: cannot start a thread: {err}");
-                return self.queue().end_poll();
+                tracing::warn!("no remote is asked for news now: cannot start a thread: {err}");
+                self.queue().end_poll();
+                return self.timer.alarm.set(Instant::now() + RETRY);
             }
         }
     }
@@ -192,7 +196,7 @@ impl Scheduler {
             false => self.timer.begin(is_idle),
         };
         if let Some(poll) = &next
-            && !self.serve(poll)
+            && !self.do_poll(poll)
         {
             return false;
         }
@@ -212,7 +216,7 @@ impl Scheduler {
     }
 
     /// Do `poll`, and what comes of it. Says whether it still has its job.
-    fn serve(self: &Arc<Self>, poll: &Poll) -> bool {
+    fn do_poll(self: &Arc<Self>, poll: &Poll) -> bool {
         let (name, target) = (&poll.name, &self.targets[&poll.name]);
         if self.stuck_at(target).is_some() {
             self.timer
