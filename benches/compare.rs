@@ -5,6 +5,8 @@
 //! --hard`, `git clean -df`, or `git clone`, from the same repository, over `file://`. Where git-sync is installed, it
 //! does its one-time sync for comparison.
 //!
+//! With `--polls 1000 [--minutes 10]`, as many remotes are asked for news each minute instead.
+//!
 //! With `--web`, deliveries over HTTP are heard instead, beside adnanh/webhook. With `--releases`, commits are published as releases instead, beside the ways of git-sync and of Deployer.
 
 #![allow(
@@ -24,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "compare/polls.rs"]
+mod polls;
 #[path = "compare/releases.rs"]
 mod releases;
 #[path = "compare/web.rs"]
@@ -35,6 +39,9 @@ fn main() {
     println!("{}\n", machine());
     if options.web {
         return web::compare(dir.path());
+    }
+    if options.polls > 0 {
+        return polls::measure(dir.path(), options.polls, options.minutes);
     }
     if options.releases {
         return releases::compare(dir.path(), &options.files, options.rounds);
@@ -61,6 +68,8 @@ struct Options {
     rounds: usize,
     releases: bool,
     web: bool,
+    polls: usize,
+    minutes: u64,
 }
 
 impl Options {
@@ -70,6 +79,8 @@ impl Options {
             rounds: 11,
             releases: false,
             web: false,
+            polls: 0,
+            minutes: 2,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -79,6 +90,8 @@ impl Options {
                     options.files = list.split(',').map(|n| n.parse().unwrap()).collect();
                 }
                 "--rounds" => options.rounds = args.next().unwrap_or_default().parse().unwrap(),
+                "--polls" => options.polls = args.next().unwrap_or_default().parse().unwrap(),
+                "--minutes" => options.minutes = args.next().unwrap_or_default().parse().unwrap(),
                 "--releases" => options.releases = true,
                 "--web" => options.web = true,
                 // What cargo adds.

@@ -14,6 +14,7 @@
 //! | [`health`] | whether what runs on a deployed commit is well |
 //! | [`trial`] | what a run needs of this machine, tried before there is one |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
+//! | [`poll`] | whether there is something new for a run |
 //! | [`run`] | the pipeline above: one execution of a trigger |
 
 pub mod changes;
@@ -23,6 +24,7 @@ pub mod hook;
 pub mod links;
 pub mod neighbours;
 pub mod place;
+pub mod poll;
 pub mod release;
 pub mod run;
 pub mod sandbox;

@@ -46,10 +46,12 @@ mod ages;
 mod alarm;
 mod late;
 mod numbers;
+mod polls;
 mod recall;
 mod resume;
 mod slots;
 mod stuck;
+mod timer;
 pub use recall::Found;
 pub use slots::{Queue, Refused};
 
@@ -75,6 +77,7 @@ pub struct Scheduler {
     tidying: Mutex<()>,
     alarm: alarm::Alarm,
     ages: Mutex<ages::Ages>,
+    timer: timer::Timer,
     work: Work,
     /// How long a run may take to end once its time is over.
     grace: Duration,
@@ -154,6 +157,7 @@ impl Scheduler {
             tidying: Mutex::default(),
             alarm: alarm::Alarm::default(),
             ages: Mutex::default(),
+            timer: timer::Timer::default(),
             work,
             grace,
             jobs: config.jobs.get() as u64,
@@ -317,8 +321,10 @@ impl Scheduler {
     fn start(self: &Arc<Self>) {
         loop {
             let Some((name, run)) = self.queue().start() else {
-                return;
+                // What jobs are left are for remotes that are to be asked.
+                return self.ask_remotes();
             };
+            self.timer.run_begins(&name);
             run.began.get_or_init(event::now);
             let watch = run.watch.get_or_init(|| self.watch(&name));
             self.alarm.set(watch.until());

@@ -87,11 +87,13 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
             if is_first {
                 scheduler.resume();
             }
+            scheduler.poll();
             task::spawn(tell_status(scheduler.clone(), link.clone()));
             if let Some(every) = watchdog {
                 task::spawn(tell_life(every, link.clone()));
             }
             level = link.beyond(Level::Serve).await;
+            scheduler.end_polls();
             for accepting in listening {
                 accepting.cancel().await;
             }

@@ -25,6 +25,7 @@ use crate::{
         bounded,
         durable::{Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
+        identity::Stamp,
     },
     config::{At, Hook, Target},
 };
@@ -267,6 +268,12 @@ impl State {
 /// Whether the file `name` is beside the state file.
 pub(super) fn has(git_dir: &Path, name: &str) -> bool {
     fs::symlink_metadata(git_dir.join(DIR).join(name)).is_ok()
+}
+
+/// Changes with each change of the state file, and of what is beside it.
+pub(super) fn stamp(git_dir: &Path) -> Option<Stamp> {
+    let meta = fs::symlink_metadata(git_dir.join(DIR)).ok()?;
+    Some(Stamp::of(&meta))
 }
 
 /// Write the file `name` beside the state file, in the same way.

@@ -4,7 +4,6 @@
 //! `transport` connects. Knows nothing of worktrees.
 
 use std::{
-    io,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -12,31 +11,28 @@ use std::{
 use gix::{
     ObjectId,
     bstr::{BStr, BString, ByteSlice as _},
-    protocol::handshake::Ref,
     remote::{Direction, fetch, ref_map},
 };
 
 use crate::{
-    base::{
-        fault::{Blame, Failure, one_line},
-        name::RefName,
-        report::Reporter,
-    },
+    base::report::Reporter,
     git::{
         begin::Begin,
         intake::{Intake, Limits, Receiving},
         origin::{Depth, Origin, Revision},
         refs::{Tip, holding_ref},
-        repository,
-        transport::{self, Connections, Deadline},
+        transport::{Connections, Deadline},
     },
 };
 
+mod asked;
 pub mod complete;
 pub mod depth;
 mod error;
 mod progress;
 mod received;
+use asked::{Asked, Found};
+pub use asked::{Newest, newest};
 pub use error::Error;
 use progress::Progress;
 
@@ -74,7 +70,7 @@ pub struct Outcome {
 
 /// Bring the tip of the target's revision, and all it needs, into `repo`.
 pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, Error> {
-    let context = Context { repo, options };
+    let context = Context::new(repo, options);
     if let Revision::Commit(id) = options.origin.revision {
         let found = Found::commit(id);
         if context.has(&found) {
@@ -91,10 +87,10 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
     };
     let intake = Arc::new(Intake::new(repo, limits, options.report));
     let prepared = remote
-        .to_connection_with_transport(Receiving::new(context.connect()?, intake.clone()))
+        .to_connection_with_transport(Receiving::new(context.asked.connect()?, intake.clone()))
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Progress::new(options.report), ref_map::Options::default())
-        .map_err(|err| context.failed(&err))?;
+        .map_err(|err| context.asked.failed(&err))?;
     let found = match context.find(prepared.ref_map()) {
         Ok(found) => found,
         Err(err) => {
@@ -123,12 +119,12 @@ pub fn fetch(repo: &gix::Repository, options: &Options<'_>) -> Result<Outcome, E
 /// Ask the remote for the tip of the target's revision, and fetch nothing. Whether a commit is there, it says only by
 /// beginning to send it.
 pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, ObjectId), Error> {
-    let context = Context { repo, options };
+    let context = Context::new(repo, options);
     let specs = refspecs(&options.origin.revision);
     let refs = context.ref_map(specs.iter().map(|spec| spec.as_bstr()))?;
     let found = match context.find(&refs) {
         // Whatever hash it uses, it is there.
-        Err(Error::ObjectFormat { .. }) => context.find_any(&refs),
+        Err(Error::ObjectFormat { .. }) => context.asked.find(&refs.remote_refs, refs.object_hash),
         found => found,
     }
     .map_err(|err| context.with_names(err))?;
@@ -136,25 +132,6 @@ pub fn probe(repo: &gix::Repository, options: &Options<'_>) -> Result<(Tip, Obje
         context.ask_for(id).map_err(|err| context.with_names(err))?;
     }
     Ok((found.tip, found.object))
-}
-
-/// What the remote's refs say.
-struct Found {
-    /// The object that the ref points to.
-    object: ObjectId,
-    /// What to call it.
-    name: String,
-    tip: Tip,
-}
-
-impl Found {
-    fn commit(id: ObjectId) -> Self {
-        Self {
-            object: id,
-            name: format!("the object {id}"),
-            tip: Tip::Detached,
-        }
-    }
 }
 
 /// What to ask for. No refspec has a destination: `refs` writes them.
@@ -170,24 +147,20 @@ fn refspecs(revision: &Revision) -> Vec<BString> {
 struct Context<'a> {
     repo: &'a gix::Repository,
     options: &'a Options<'a>,
+    asked: Asked<'a>,
 }
 
-impl Context<'_> {
-    fn url(&self) -> String {
-        self.options.origin.repo.to_string()
-    }
-
-    fn connect(&self) -> Result<Box<dyn transport::Transport + Send>, Error> {
-        let origin = self.options.origin;
-        let options = transport::Options {
-            deadline: self.options.deadline,
-            auth: &origin.auth,
-            tls: &origin.tls,
-            report: self.options.report,
-            connections: self.options.connections,
-            scratch: &self.repo.objects.store_ref().path().join("pack"),
+impl<'a> Context<'a> {
+    fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Self {
+        let asked = Asked {
+            origin: options.origin,
+            deadline: options.deadline,
+            report: options.report,
+            connections: options.connections,
+            git_dir: repo.git_dir(),
+            scratch: repo.objects.store_ref().path().join("pack"),
         };
-        transport::connect(&origin.repo, &options).map_err(|err| of_room(&err))
+        Self { repo, options, asked }
     }
 
     /// Whether an earlier run has fetched `found` and everything it needs: then the ref that holds it is written.
@@ -205,52 +178,12 @@ impl Context<'_> {
         let ours = self.repo.object_hash();
         if refs.object_hash != ours {
             return Err(Error::ObjectFormat {
-                repo: self.url(),
+                repo: self.asked.url(),
                 theirs: refs.object_hash,
                 ours,
             });
         }
-        self.find_any(refs)
-    }
-
-    /// As [`Self::find`], whatever hash the remote uses.
-    fn find_any(&self, refs: &fetch::RefMap) -> Result<Found, Error> {
-        let (name, what) = match &self.options.origin.revision {
-            Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
-            Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),
-            Revision::Tag(name) => (name.as_str(), format!("tag {:?}", name.short())),
-            Revision::Commit(id) if id.kind() == refs.object_hash => return Ok(Found::commit(*id)),
-            Revision::Commit(id) => {
-                return Err(Error::NoCommit {
-                    repo: self.url(),
-                    id: *id,
-                    others: Vec::new(),
-                    reason: format!("it names its objects by {}", refs.object_hash),
-                });
-            }
-        };
-        let found = refs.remote_refs.iter().find(|r| r.unpack().0 == name);
-        let Some((found, object)) = found.and_then(|r| Some((r, object_of(r)?))) else {
-            return Err(Error::Missing {
-                repo: self.url(),
-                what,
-                others: Vec::new(),
-            });
-        };
-        let tip = match &self.options.origin.revision {
-            Revision::Branch(name) => Tip::Branch(name.clone()),
-            Revision::Tag(name) => Tip::Tag(name.clone(), object),
-            Revision::Commit(_) => Tip::Detached,
-            Revision::RemoteHead => match found {
-                Ref::Symbolic { target, .. } => branch_of(target.as_ref()).map_or(Tip::Detached, Tip::Branch),
-                _ => Tip::Detached,
-            },
-        };
-        Ok(Found {
-            object,
-            name: what,
-            tip,
-        })
+        self.asked.find(&refs.remote_refs, ours)
     }
 
     /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
@@ -294,10 +227,10 @@ impl Context<'_> {
     fn ref_map<'s>(&self, specs: impl IntoIterator<Item = &'s BStr>) -> Result<fetch::RefMap, Error> {
         let (refs, _) = self
             .remote(specs)?
-            .to_connection_with_transport(self.connect()?)
+            .to_connection_with_transport(self.asked.connect()?)
             .with_credentials(|_| Ok(None))
             .ref_map(gix::progress::Discard, ref_map::Options::default())
-            .map_err(|err| self.failed(&err))?;
+            .map_err(|err| self.asked.failed(&err))?;
         Ok(refs)
     }
 
@@ -307,7 +240,7 @@ impl Context<'_> {
             .remote_at_without_url_rewrite(self.options.origin.repo.without_secrets())
             .map(|remote| remote.with_fetch_tags(fetch::Tags::None))
             .and_then(|remote| remote.with_refspecs(specs, Direction::Fetch))
-            .map_err(|err| self.failed(&err))
+            .map_err(|err| self.asked.failed(&err))
     }
 
     /// Follow tags to the commit.
@@ -316,101 +249,14 @@ impl Context<'_> {
             .repo
             .find_object(found.object)
             .and_then(|object| object.peel_tags_to_end())
-            .map_err(|err| self.failed(&err))?;
+            .map_err(|err| self.asked.failed(&err))?;
         match object.kind {
             gix::object::Kind::Commit => Ok(object.id),
             kind => Err(Error::NotACommit {
-                repo: self.url(),
+                repo: self.asked.url(),
                 what: found.name.clone(),
                 found: kind.to_string(),
             }),
         }
     }
-
-    /// The remote said no: a commit that it has not got, or another reason.
-    fn refused(&self, said: String) -> Error {
-        let repo = self.url();
-        match self.options.origin.revision {
-            Revision::Commit(id) if said.contains("not our ref") => Error::NoCommit {
-                repo,
-                id,
-                reason: said,
-                others: Vec::new(),
-            },
-            _ => Error::Refused { repo, said },
-        }
-    }
-
-    /// The error that an error of gix amounts to.
-    fn failed(&self, err: &gix::Error) -> Error {
-        if let Some(cause) = transport::cause(err) {
-            return of_room(cause);
-        }
-        let repo = self.url();
-        if self.options.deadline.passed() {
-            let limit = humantime::format_duration(self.options.deadline.after()).to_string();
-            return Error::Timeout { repo, limit };
-        }
-        if let Some(refusal) = err.downcast_any_ref::<gix_transport::packetline::read::Error>() {
-            return self.refused(one_line(refusal.to_string().trim()));
-        }
-        let reason = repository::reason(err);
-        match err.downcast_any_ref::<io::Error>().map(io::Error::kind) {
-            // gix says at length what it was about to read.
-            Some(
-                kind @ (io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe),
-            ) => Error::BrokenOff {
-                repo,
-                reason: kind.to_string(),
-            },
-            Some(
-                kind @ (io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge
-                | io::ErrorKind::ReadOnlyFilesystem),
-            ) => Error::Store {
-                path: self.repo.git_dir().into(),
-                source: kind.into(),
-            },
-            // Somebody has taken the git directory away, or never let us write to it.
-            Some(
-                io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
-            ) => Error::Store {
-                path: self.repo.git_dir().into(),
-                source: io::Error::other(reason),
-            },
-            _ if reason.contains(PACK) => Error::Damaged { repo, reason },
-            _ => Error::Protocol { repo, reason },
-        }
-    }
-}
-
-/// What gix says when a pack came that it could not make sense of.
-const PACK: &str = "Failed to write the received pack";
-
-fn of_room(err: &impl Blame) -> Error {
-    let Failure { kind, message, help } = Failure::of(err);
-    Error::Transport {
-        kind,
-        message,
-        help: help.unwrap_or_else(|| "trigger again".into()),
-    }
-}
-
-/// The object that a ref points to, before peeling.
-fn object_of(r: &Ref) -> Option<ObjectId> {
-    match r {
-        Ref::Peeled { tag, .. } => Some(*tag),
-        Ref::Direct { object, .. } => Some(*object),
-        Ref::Symbolic { tag, object, .. } => Some(tag.unwrap_or(*object)),
-        Ref::Unborn { .. } => None,
-    }
-}
-
-fn branch_of(full_name: &BStr) -> Option<RefName> {
-    let name = full_name.to_str().ok()?;
-    name.starts_with("refs/heads/")
-        .then(|| RefName::branch(name).ok())?
 }

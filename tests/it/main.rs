@@ -48,6 +48,7 @@ mod overdue;
 mod pages;
 mod pages_followed;
 mod planted;
+mod polls;
 mod processes;
 mod project;
 mod releases;

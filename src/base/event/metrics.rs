@@ -31,6 +31,9 @@ pub struct Numbers {
     pub hooks_owed: bool,
     /// How many commits are held, as they were rolled back.
     pub held: u64,
+    /// How many polls in a row its remote has not answered, if it is polled.
+    #[serde(default)]
+    pub polls_unanswered: Option<u64>,
     /// When what is deployed became so, if that is known.
     pub deployed: Option<u64>,
     /// What was counted.

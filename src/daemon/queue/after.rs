@@ -9,7 +9,7 @@ use std::{
 use super::{Run, Scheduler};
 use crate::{
     base::{
-        event::{self, Done, Event, Last, Past, Standing, Took},
+        event::{self, Done, Event, Last, Past, Standing, Task, Took},
         fault::Kind,
         mutex,
         name::TriggerName,
@@ -31,6 +31,7 @@ impl Scheduler {
             false => self.history.note_held(&self.targets[name]),
         }
         let follows = self.queue().finished(name);
+        self.timer.run_ended(name, has_asked(&run.task, &done));
         // A run that has the lock may be waiting for the job.
         self.stop.wake();
         run.journal.write(Event::Done(done));
@@ -121,6 +122,11 @@ impl Scheduler {
 /// Whether a run is worth remembering: each trigger of a commit that is held ends in the same way, and has done nothing.
 fn is_news(done: &Done) -> bool {
     done.kind() != Some(Kind::Held) || done.new.is_some()
+}
+
+/// Whether the remote has answered a run.
+fn has_asked(task: &Task, done: &Done) -> bool {
+    !task.is_rollback() && (done.failure.is_none() || done.new.is_some() || done.kind() == Some(Kind::Held))
 }
 
 /// What is nowhere else any more is worth a line of its own.

@@ -138,6 +138,7 @@ impl Scheduler {
     /// The thread of a run that was given up on is there again.
     pub(super) fn came_back(self: &Arc<Self>, name: &TriggerName, done: &Done) {
         self.queue().came_back(name);
+        self.timer.run_ended(name, false);
         self.changed.notify(usize::MAX);
         let trigger = name.as_str();
         tracing::warn!(trigger, "the run that was stuck has come back: {}", done.line());

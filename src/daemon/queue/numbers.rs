@@ -61,6 +61,7 @@ impl Scheduler {
             failing_since: standing.failing.map(|failing| failing.since),
             hooks_owed: standing.hooks_owed,
             held: standing.held.len() as u64,
+            polls_unanswered: self.timer.unanswered(name),
             deployed: standing.since,
             tally,
         }

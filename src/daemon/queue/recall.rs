@@ -73,7 +73,7 @@ impl Scheduler {
             state,
             follows: Some(follows(&target.origin.revision)),
             paused: None,
-            poll: None,
+            poll: self.timer.polled(name),
             stuck,
             runs,
             last,

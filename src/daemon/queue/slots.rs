@@ -23,6 +23,8 @@ pub struct Queue<R> {
     free_jobs: usize,
     /// How many runs want the job back that they have lent.
     wanted: usize,
+    /// As many jobs a poll leaves to runs.
+    for_runs: usize,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl<R: Clone> Queue<R> {
             ready: VecDeque::new(),
             free_jobs: jobs.get(),
             wanted: 0,
+            for_runs: usize::from(jobs.get() > 1),
         }
     }
 
@@ -159,6 +162,26 @@ impl<R: Clone> Queue<R> {
             Job::Wanted => self.wanted -= 1,
         }
         next
+    }
+
+    /// Take a job for a poll, if no run waits for one, and another one is left; where there is but one, if it is free.
+    pub fn begin_poll(&mut self) -> bool {
+        let is_free = self.ready.is_empty() && self.free_jobs > self.wanted + self.for_runs;
+        if is_free {
+            self.free_jobs -= 1;
+        }
+        is_free
+    }
+
+    /// The poll has ended. Says whether another one has its job; if not, that is free.
+    pub fn next_poll(&mut self) -> bool {
+        self.end_poll();
+        self.begin_poll()
+    }
+
+    /// The poll has ended, or was given up on.
+    pub fn end_poll(&mut self) {
+        self.free_jobs += 1;
     }
 
     /// What follows in `name` goes to the end of the line.

@@ -8,7 +8,9 @@ use gix::{
     remote::{fetch, ref_map},
 };
 
-use super::{Context, Error, Found, Outcome, Tip, complete, depth, holding_ref, of_room, progress::Progress};
+use super::{
+    Context, Error, Found, Outcome, Tip, asked::of_room, complete, depth, holding_ref, progress::Progress,
+};
 use crate::{
     base::{
         bounded,
@@ -56,8 +58,8 @@ impl Context<'_> {
             Err(err) => Err(self.not_taken_in(&err)),
             Ok(taken) => received
                 .map_err(|err| match mutex::lock(&fatal).take() {
-                    Some(said) => self.refused(said),
-                    None => self.failed(&err),
+                    Some(said) => self.asked.refused(said),
+                    None => self.asked.failed(&err),
                 })
                 .map(|outcome| (outcome.status, taken)),
         };
@@ -84,10 +86,10 @@ impl Context<'_> {
         let spec = id.to_string();
         let prepared = self
             .remote([spec.as_str().into()])?
-            .to_connection_with_transport(Receiving::new(self.connect()?, intake.clone()))
+            .to_connection_with_transport(Receiving::new(self.asked.connect()?, intake.clone()))
             .with_credentials(|_| Ok(None))
             .prepare_fetch(Progress::new(self.options.report), ref_map::Options::default())
-            .map_err(|err| self.failed(&err))?;
+            .map_err(|err| self.asked.failed(&err))?;
         let progress = Progress::new(self.options.report);
         let fatal = progress.fatal();
         let shallow = fetch::Shallow::DepthAtRemote(NonZeroU32::MIN);
@@ -98,8 +100,8 @@ impl Context<'_> {
             (Err(intake::Error::Pack { .. }), _) | (Ok(_), Ok(_)) => Ok(()),
             (Err(err), _) => Err(self.not_taken_in(&err)),
             (Ok(_), Err(err)) => Err(match mutex::lock(&fatal).take() {
-                Some(said) => self.refused(said),
-                None => self.failed(&err),
+                Some(said) => self.asked.refused(said),
+                None => self.asked.failed(&err),
             }),
         }
     }
@@ -107,7 +109,7 @@ impl Context<'_> {
     fn not_taken_in(&self, err: &intake::Error) -> Error {
         match err {
             intake::Error::Damaged { .. } | intake::Error::Base { .. } => Error::Damaged {
-                repo: self.url(),
+                repo: self.asked.url(),
                 reason: err.to_string(),
             },
             err => of_room(err),
@@ -142,7 +144,7 @@ impl Context<'_> {
         };
         complete::check(self.repo, &[found.object], &known, self.options.over).map_err(|missing| {
             Error::Incomplete {
-                repo: self.url(),
+                repo: self.asked.url(),
                 missing,
                 received: received.is_some_and(|received| received.is_pack),
             }

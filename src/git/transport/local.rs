@@ -7,7 +7,7 @@
 
 use std::{
     fs::Metadata,
-    io::{self, Read},
+    io::{self, BufReader, BufWriter, Read},
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{
@@ -33,6 +33,9 @@ mod error;
 
 pub(super) use error::Error;
 use error::MAX_LEFT;
+
+/// What is read at a time, in bytes: as over the network.
+const BUFFER: usize = 64 * 1024;
 
 /// The threads that serve. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -162,9 +165,10 @@ fn serve(
             return Err(failed(io::Error::other("the thread that opens it has panicked")));
         }
     }
+    // gix says and reads lines piece by piece: each would be another turn of the two threads.
     let connection = Connection::new(
-        client,
-        socket,
+        BufReader::with_capacity(BUFFER, client),
+        BufWriter::new(socket),
         Protocol::V2,
         path.as_path().as_os_str().as_bytes(),
         None::<(&str, _)>,

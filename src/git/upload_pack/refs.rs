@@ -4,7 +4,7 @@ use std::io::Write;
 
 use gix::{
     ObjectId,
-    bstr::{BStr, BString},
+    bstr::{BStr, BString, ByteSlice as _},
     refs::{Reference, Target},
 };
 use gix_transport::packetline::blocking_io::encode;
@@ -37,16 +37,36 @@ pub(super) fn list(source: &Source<'_>, request: &LsRefs, write: &mut impl Write
     if let Some(head) = head(source)? {
         tell(head)?;
     }
-    each(source, tell)?;
+    if let Some(dir) = common_dir(&request.prefixes) {
+        each(source, dir, tell)?;
+    }
     end(write)
 }
+
+/// The directory that all refs are in whose names begin with one of `prefixes`; `None`: there are none but HEAD.
+fn common_dir(prefixes: &[BString]) -> Option<&BStr> {
+    let mut others = prefixes.iter().filter(|prefix| *prefix != "HEAD");
+    let dir = match (prefixes, others.next()) {
+        ([], _) => ALL,
+        (_, None) => return None,
+        (_, Some(first)) => {
+            let is_in =
+                |dir: &[u8]| dir.ends_with(b"/") && others.clone().all(|other| other.starts_with(dir));
+            let dirs = (0..=first.len()).rev().map(|end| &first[..end]);
+            dirs.into_iter().find(|dir| is_in(dir)).unwrap_or_default()
+        }
+    };
+    Some(if dir.starts_with(ALL) { dir } else { ALL }.as_bstr())
+}
+
+/// Where refs are, but for HEAD.
+const ALL: &[u8] = b"refs/";
 
 /// The annotated tags under `refs/tags/`, each with the object that it comes down to.
 pub(super) fn tags(source: &Source<'_>) -> Result<Vec<super::objects::Peeled>, Error> {
     let mut out = Vec::new();
-    each(source, |reference| {
-        if reference.name.as_bstr().starts_with(b"refs/tags/")
-            && let Some(id) = reference.target.try_id()
+    each(source, b"refs/tags/".as_bstr(), |reference| {
+        if let Some(id) = reference.target.try_id()
             && let Ok(Some(peeled)) = source.objects.peel(&id.to_owned())
             && !peeled.tags.is_empty()
         {
@@ -74,7 +94,8 @@ fn line(source: &Source<'_>, request: &LsRefs, reference: &Reference) -> Result<
     }
     let first = match target {
         Some(id) => {
-            if request.peel {
+            // A branch is at a commit.
+            if request.peel && !is_branch(reference) {
                 attributes.extend_from_slice(peeled(source, reference, &id).as_bytes());
             }
             id.to_string()
@@ -97,6 +118,15 @@ fn peeled(source: &Source<'_>, reference: &Reference, id: &ObjectId) -> String {
     }
 }
 
+/// Whether `reference` is a branch, or HEAD where that is on one.
+fn is_branch(reference: &Reference) -> bool {
+    let name = match &reference.target {
+        Target::Symbolic(name) => name,
+        Target::Object(_) => &reference.name,
+    };
+    name.as_bstr().starts_with(b"refs/heads/")
+}
+
 /// HEAD, which linked worktrees have one of each; none if it is broken.
 fn head(source: &Source<'_>) -> Result<Option<Reference>, Error> {
     source
@@ -106,15 +136,23 @@ fn head(source: &Source<'_>) -> Result<Option<Reference>, Error> {
         .map_err(|source| Error::Repository { what: "HEAD", source })
 }
 
-/// Call `tell` with all refs in the order of their names, of which there may be more than memory holds; those that are
+/// Call `tell` with all refs below `dir` in the order of their names, of which there may be more than memory holds; those that are
 /// no refs are left out, as git does.
-fn each(source: &Source<'_>, mut tell: impl FnMut(Reference) -> Result<(), Error>) -> Result<(), Error> {
+fn each(
+    source: &Source<'_>,
+    dir: &BStr,
+    mut tell: impl FnMut(Reference) -> Result<(), Error>,
+) -> Result<(), Error> {
     let failed = |source| Error::Repository {
         what: "the refs",
         source,
     };
     let platform = source.repo.references().map_err(failed)?;
-    for reference in platform.all().map_err(failed)? {
+    let below = match dir.as_bytes() == ALL {
+        true => platform.all(),
+        false => platform.prefixed(dir).or_else(|_| platform.all()),
+    };
+    for reference in below.map_err(failed)? {
         match reference {
             Ok(reference) => {
                 source.check()?;
@@ -148,4 +186,28 @@ fn resolve(source: &Source<'_>, target: &Target) -> Option<ObjectId> {
         }
     }
     None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_for_is_gone_through() {
+        for (prefixes, dir) in [
+            (&[][..], Some("refs/")),
+            (&["HEAD"], None),
+            (&["refs/heads/main"], Some("refs/heads/")),
+            (&["refs/heads/"], Some("refs/heads/")),
+            (&["HEAD", "refs/heads/a/b"], Some("refs/heads/a/")),
+            (&["refs/heads/a", "refs/heads/b/c"], Some("refs/heads/")),
+            (&["refs/heads/a", "refs/tags/a"], Some("refs/")),
+            (&["refs/heads/a", "re"], Some("refs/")),
+            (&["x/y"], Some("refs/")),
+        ] {
+            let prefixes: Vec<BString> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
+            assert_eq!(common_dir(&prefixes), dir.map(BStr::new), "{prefixes:?}");
+        }
+    }
 }

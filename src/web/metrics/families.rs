@@ -165,7 +165,7 @@ fn runs(text: &mut Text, triggers: &[Numbers]) {
 /// How each trigger is now.
 fn standings(text: &mut Text, triggers: &[Numbers]) {
     type Of = fn(&Numbers) -> Option<u64>;
-    let all: [(&'static str, &str, Of); 8] = [
+    let all: [(&'static str, &str, Of); 9] = [
         ("gitsocket_runs_running", "Runs that go on.", |of| {
             Some(of.running)
         }),
@@ -189,6 +189,11 @@ fn standings(text: &mut Text, triggers: &[Numbers]) {
             "gitsocket_held_commits",
             "Commits that were rolled back, and are not deployed again by themselves.",
             |of| Some(of.held),
+        ),
+        (
+            "gitsocket_polls_unanswered",
+            "Polls in a row that the remote has not answered.",
+            |of| of.polls_unanswered,
         ),
         (
             "gitsocket_last_success_timestamp_seconds",
@@ -263,6 +268,7 @@ mod tests {
             failing_since: Some(1_795_000_000),
             hooks_owed: true,
             held: 2,
+            polls_unanswered: Some(5),
             deployed: None,
             tally: Tally {
                 runs: Runs {
@@ -316,6 +322,7 @@ mod tests {
             r#"gitsocket_runs_total{trigger="site",outcome="rolled-back"} 0"#,
             r#"gitsocket_failing{trigger="shop"} 1"#,
             r#"gitsocket_stuck{trigger="site"} 0"#,
+            r#"gitsocket_polls_unanswered{trigger="site"} 5"#,
             r#"gitsocket_last_success_timestamp_seconds{trigger="site"} 1794000000"#,
             r#"gitsocket_run_phase_duration_seconds_bucket{trigger="site",phase="fetch",le="0.05"} 3"#,
             r#"gitsocket_run_phase_duration_seconds_count{trigger="site",phase="fetch"} 4"#,

@@ -353,3 +353,47 @@ fn operations_and_updates_keep_their_order() {
         );
     }
 }
+
+/// Whatever the interleaving: polls and runs together never have more than the jobs, a poll begins only while no run waits for a
+/// job, and leaves one where there are several.
+#[test]
+fn polls_have_jobs_that_no_run_waits_for() {
+    let mut rng = fastrand::Rng::with_seed(crate::machine::seed());
+    for _ in 0..300 {
+        let jobs = rng.usize(1..5);
+        let mut queue = Queue::new(NonZeroUsize::new(jobs).unwrap());
+        let (mut running, mut polls, mut most) = (Vec::new(), 0_usize, 0);
+        for _ in 0..200 {
+            let held = running.len() + polls;
+            match rng.u8(0..5) {
+                0 => drop(queue.trigger(&name(rng.usize(0..9)), Task::Update, || 0)),
+                1 => running.extend(queue.start().map(|(name, _)| name)),
+                2 if !running.is_empty() => {
+                    let name = running.swap_remove(rng.usize(0..running.len()));
+                    if queue.finished(&name) {
+                        queue.follow(&name);
+                    }
+                }
+                3 => {
+                    let waits = queue.load().1 > 0 && !queue.ready.is_empty();
+                    if queue.begin_poll() {
+                        assert!(!waits && held < jobs && (jobs == 1 || held + 1 < jobs));
+                        polls += 1;
+                        most = most.max(polls);
+                    }
+                }
+                4 if polls > 0 => polls -= usize::from(!queue.next_poll()),
+                _ => {}
+            }
+            assert!(running.len() + polls <= jobs);
+            if polls == 0 && running.len() < jobs && !queue.ready.is_empty() {
+                running.extend(queue.start().map(|(name, _)| name));
+            }
+        }
+        assert!(most <= 1.max(jobs - 1));
+        for _ in 0..polls {
+            queue.end_poll();
+        }
+        assert_eq!(queue.free_jobs, jobs - running.len());
+    }
+}

@@ -1,0 +1,341 @@
+//! When each remote is asked for news, and what comes of its answer. No threads, no clocks: the time is given.
+//!
+//! A remote that does not answer is asked ever more rarely. A commit whose run has failed is tried ever more rarely, while its
+//! remote is asked as often as before: it may have a better one by then.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    base::{
+        event::{Polled, Unasked},
+        fault::Failure,
+        name::TriggerName,
+    },
+    deploy::poll::{Answer, Is, PATIENCE},
+    git::fetch::Newest,
+};
+
+/// What fails is tried again after this time at the latest, or after its trigger's interval where that is longer.
+const RAREST: Duration = Duration::from_secs(60 * 60);
+/// How much longer or shorter than the interval a wait is at most, as a part of it: so hosts that were started together do not ask
+/// together.
+const JITTER: f64 = 0.1;
+/// How far apart the first polls of a worker are, on average.
+const APART: Duration = Duration::from_millis(50);
+/// A poll that takes longer is held by the kernel: the remote itself gets [`PATIENCE`]. In time.
+pub(super) const HANGS: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
+
+/// When it is which trigger's turn.
+#[derive(Debug, Default)]
+pub(super) struct Polls(BTreeMap<TriggerName, Turn>);
+
+#[derive(Debug)]
+struct Turn {
+    every: Duration,
+    at: At,
+    /// How many runs have begun: an answer from before the last of them says nothing.
+    runs: u64,
+    /// The last answer, if it was no news.
+    quiet: Option<Answer>,
+    tried: Option<Tried>,
+    /// When the remote last answered, in seconds since 1970-01-01 UTC.
+    asked: Option<u64>,
+    failing: Option<Unasked>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// The remote is asked then.
+    Due(Instant),
+    /// It is asked, since then.
+    Asking(Instant),
+    /// The thread that asks it does not come back.
+    Lost,
+    /// A run waits or goes on, and the remote is asked some time after that.
+    Run,
+}
+
+/// A commit that a run was had for.
+#[derive(Debug)]
+struct Tried {
+    newest: Newest,
+    times: u64,
+    /// Not before that again.
+    again: Instant,
+}
+
+/// A trigger whose turn it is.
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) name: TriggerName,
+    /// The last answer, if it was no news.
+    pub(super) quiet: Option<Answer>,
+    runs: u64,
+}
+
+/// What a poll comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A run is to be had.
+    Run,
+    /// All is as it was, or nobody can tell.
+    Nothing,
+    /// It had been given up on.
+    Late,
+}
+
+/// The time, by a clock that is never set, and by the one that people see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) at: Instant,
+    pub(super) clock: u64,
+}
+
+/// `time`, a little longer or shorter.
+fn about(time: Duration) -> Duration {
+    time.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
+}
+
+/// How long to wait after so many failures.
+fn rarely(every: Duration, times: u64) -> Duration {
+    // More doublings do not matter.
+    let times = u32::try_from(times.min(16)).unwrap_or(0);
+    about(every.saturating_mul(1 << times).min(RAREST.max(every)))
+}
+
+impl Polls {
+    /// Those of `targets`, each with its interval. All remotes are asked soon after `now`.
+    pub(super) fn new(targets: impl Iterator<Item = (TriggerName, Duration)>, now: Instant) -> Self {
+        let targets: Vec<_> = targets.collect();
+        let spread = APART * u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let turns = targets.into_iter().map(|(name, every)| {
+            let at = At::Due(now + spread.min(every).mul_f64(fastrand::f64()));
+            (name, Turn::new(every, at))
+        });
+        Self(turns.collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// When something is to be done next, `after` what was due then.
+    pub(super) fn next(&self, after: Instant) -> Option<Instant> {
+        let times = self.0.values().filter_map(|turn| match turn.at {
+            At::Due(at) => Some(at),
+            At::Asking(since) => Some(since + HANGS),
+            At::Lost | At::Run => None,
+        });
+        times.filter(|at| *at > after).min()
+    }
+
+    /// How many remotes are to be asked by `now`.
+    pub(super) fn due(&self, now: Instant) -> usize {
+        self.0.values().filter(|turn| turn.is_due(now)).count()
+    }
+
+    /// The trigger whose turn it is by `now` for the longest time, if its target is idle. One that is not is left to the end of
+    /// its run.
+    pub(super) fn begin(&mut self, now: Instant, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
+        loop {
+            let due = self.0.iter_mut().filter(|(_, turn)| turn.is_due(now));
+            let (name, turn) = due.min_by_key(|(_, turn)| match turn.at {
+                At::Due(at) => at,
+                _ => now,
+            })?;
+            if !is_idle(name) {
+                turn.at = At::Run;
+                continue;
+            }
+            turn.at = At::Asking(now);
+            return Some(Poll {
+                name: name.clone(),
+                quiet: turn.quiet.clone(),
+                runs: turn.runs,
+            });
+        }
+    }
+
+    /// The remote of `poll` is not asked now, but next time.
+    pub(super) fn put_off(&mut self, poll: &Poll, now: Instant) {
+        if let Some(turn) = self.0.get_mut(&poll.name) {
+            turn.at = At::Due(now + about(turn.every));
+        }
+    }
+
+    /// The remote of `poll` gave this `answer`, or why there is none. `is_failing`: the last run of the trigger failed.
+    pub(super) fn answered(
+        &mut self,
+        poll: &Poll,
+        answer: Result<Answer, Failure>,
+        is_failing: bool,
+        now: Now,
+    ) -> Verdict {
+        let Some(turn) = self.0.get_mut(&poll.name) else {
+            return Verdict::Nothing;
+        };
+        let is_late = !matches!(turn.at, At::Asking(_));
+        turn.at = At::Due(now.at + about(turn.every));
+        if is_late {
+            return Verdict::Late;
+        }
+        if turn.runs != poll.runs {
+            return Verdict::Nothing;
+        }
+        let is_news = match answer {
+            Ok(answer) => turn.hear(answer, is_failing, now),
+            Err(failure) => turn.hear_nothing(failure, is_failing, now),
+        };
+        match is_news {
+            true => Verdict::Run,
+            false => Verdict::Nothing,
+        }
+    }
+
+    /// A run of `name` begins.
+    pub(super) fn run_begins(&mut self, name: &TriggerName) {
+        if let Some(turn) = self.0.get_mut(name) {
+            turn.runs += 1;
+            turn.quiet = None;
+        }
+    }
+
+    /// A run of `name` has ended: that counts as a poll. `has_asked`: its remote has answered.
+    pub(super) fn run_ended(&mut self, name: &TriggerName, has_asked: bool, now: Now) {
+        let Some(turn) = self.0.get_mut(name) else { return };
+        if has_asked {
+            turn.failing = None;
+            turn.asked = Some(now.clock);
+        }
+        if matches!(turn.at, At::Due(_) | At::Run) {
+            let times = turn.failing.as_ref().map_or(0, |failing| failing.times);
+            turn.at = At::Due(now.at + rarely(turn.every, times));
+        }
+    }
+
+    /// When it is the turn of `name`, if that is settled.
+    pub(super) fn when(&self, name: &TriggerName) -> Option<Instant> {
+        match self.0.get(name)?.at {
+            At::Due(at) => Some(at),
+            At::Asking(_) | At::Lost | At::Run => None,
+        }
+    }
+
+    /// The remote of `name` is asked as soon as may be.
+    pub(super) fn soon(&mut self, name: &TriggerName, now: Instant) {
+        if let Some(turn) = self.0.get_mut(name)
+            && matches!(turn.at, At::Due(_))
+        {
+            turn.at = At::Due(now);
+        }
+    }
+
+    /// Give up on polls that began `before`.
+    pub(super) fn give_up(&mut self, before: Option<Instant>) -> Vec<TriggerName> {
+        let mut lost = Vec::new();
+        for (name, turn) in &mut self.0 {
+            if let At::Asking(since) = turn.at
+                && before.is_none_or(|before| since <= before)
+            {
+                turn.at = At::Lost;
+                lost.push(name.clone());
+            }
+        }
+        lost
+    }
+
+    /// Give up on polls that hang at `now`.
+    pub(super) fn give_up_at(&mut self, now: Instant) -> Vec<TriggerName> {
+        match now.checked_sub(HANGS) {
+            Some(before) => self.give_up(Some(before)),
+            None => Vec::new(),
+        }
+    }
+
+    /// How `name` is polled.
+    pub(super) fn polled(&self, name: &TriggerName, now: Now) -> Option<Polled> {
+        let turn = self.0.get(name)?;
+        let next = match turn.at {
+            At::Due(at) => Some(now.clock + at.saturating_duration_since(now.at).as_secs()),
+            At::Asking(_) => Some(now.clock),
+            At::Lost | At::Run => None,
+        };
+        Some(Polled {
+            every: turn.every.as_secs(),
+            next,
+            asked: turn.asked,
+            failing: turn.failing.clone(),
+        })
+    }
+}
+
+impl Turn {
+    fn new(every: Duration, at: At) -> Self {
+        Self {
+            every,
+            at,
+            runs: 0,
+            quiet: None,
+            tried: None,
+            asked: None,
+            failing: None,
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self.at, At::Due(at) if at <= now)
+    }
+
+    /// Whether `answer` calls for a run.
+    fn hear(&mut self, answer: Answer, is_failing: bool, now: Now) -> bool {
+        let is_back = self.failing.take().is_some();
+        self.asked = Some(now.clock);
+        let is_quiet = match answer.is {
+            Is::Held => true,
+            Is::Deployed => !is_failing,
+            Is::News => false,
+        };
+        if is_quiet {
+            self.quiet = Some(answer);
+            self.tried = None;
+            return false;
+        }
+        let times = match &self.tried {
+            Some(tried) if tried.newest == answer.newest => {
+                if now.at < tried.again && !is_back {
+                    return false;
+                }
+                tried.times + 1
+            }
+            _ => 1,
+        };
+        self.tried = Some(Tried {
+            newest: answer.newest,
+            times,
+            again: now.at + rarely(self.every, times),
+        });
+        true
+    }
+
+    /// Whether the `failure` to ask calls for a run, which says it to all who look: not of a trigger that is failing anyway.
+    fn hear_nothing(&mut self, failure: Failure, is_failing: bool, now: Now) -> bool {
+        let (since, times) = match &self.failing {
+            Some(failing) => (failing.since, failing.times + 1),
+            None => (now.clock, 1),
+        };
+        self.failing = Some(Unasked {
+            since,
+            times,
+            failure,
+        });
+        self.at = At::Due(now.at + rarely(self.every, times));
+        !is_failing
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Remotes are asked for news when it is their turn: by threads that live as long as there are any to ask, and each of which has a
+//! job, as a run has. So polls and runs together never are more than `jobs`.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Scheduler,
+    alarm::Alarm,
+    polls::{HANGS, Now, Poll, Polls, Verdict},
+};
+use crate::{
+    base::{
+        event::{self, Polled, State, Task},
+        fault::{Failure, Kind},
+        mutex,
+        name::TriggerName,
+    },
+    deploy::poll::{self, Answer},
+};
+
+/// Who asks for a run that a poll calls for.
+const PEER: &str = "timer";
+
+/// How long to wait where there is no thread to ask with.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// When remotes are asked.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    polls: Mutex<Polls>,
+    alarm: Alarm,
+    /// No more is asked.
+    is_over: AtomicBool,
+}
+
+impl Now {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            clock: event::now(),
+        }
+    }
+}
+
+impl Timer {
+    fn polls(&self) -> MutexGuard<'_, Polls> {
+        mutex::lock(&self.polls)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// A run of `name` begins: what was found before counts no longer.
+    pub(super) fn run_begins(&self, name: &TriggerName) {
+        self.polls().run_begins(name);
+    }
+
+    /// A run of `name` has ended; `has_asked`: its remote has answered.
+    pub(super) fn run_ended(&self, name: &TriggerName, has_asked: bool) {
+        self.change(name, |polls| polls.run_ended(name, has_asked, Now::now()));
+    }
+
+    /// The trigger whose turn it is, see [`Polls::begin`].
+    fn begin(&self, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
+        let now = Instant::now();
+        let poll = self.polls().begin(now, is_idle)?;
+        self.alarm.set(now + HANGS);
+        Some(poll)
+    }
+
+    /// Change something about `name`: when it is its turn then, the alarm knows.
+    fn change<T>(&self, name: &TriggerName, change: impl FnOnce(&mut Polls) -> T) -> T {
+        let mut polls = self.polls();
+        let changed = change(&mut polls);
+        let due = polls.when(name);
+        drop(polls);
+        due.into_iter().for_each(|due| self.alarm.set(due));
+        changed
+    }
+
+    /// How `name` is polled, if it is.
+    pub(super) fn polled(&self, name: &TriggerName) -> Option<Polled> {
+        self.polls().polled(name, Now::now())
+    }
+
+    /// How many polls in a row the remote of `name` has not answered, if it is polled.
+    pub(super) fn unanswered(&self, name: &TriggerName) -> Option<u64> {
+        let polled = self.polled(name)?;
+        Some(polled.failing.map_or(0, |failing| failing.times))
+    }
+}
+
+impl Scheduler {
+    /// Ask the remotes of all triggers that are to be polled, from now on. To be called once, by a worker that serves.
+    pub fn poll(self: &Arc<Self>) {
+        let polled = self.targets.iter();
+        let polled = polled.filter_map(|(name, target)| Some((name.clone(), target.poll?)));
+        let polls = Polls::new(polled, Instant::now());
+        if polls.is_empty() {
+            return;
+        }
+        *self.timer.polls() = polls;
+        let scheduler = self.clone();
+        let keep_time = move || {
+            loop {
+                scheduler.timer.alarm.clear();
+                if scheduler.timer.is_over() {
+                    return;
+                }
+                let next = scheduler.look_at_polls();
+                scheduler.timer.alarm.wait(next);
+            }
+        };
+        if let Err(err) = thread::Builder::new().name("timer".into()).spawn(keep_time) {
+            tracing::error!("no remote is asked for news: cannot start a thread: {err}");
+        }
+    }
+
+    /// Ask no more: another worker does, or none. Polls that go on are given up on.
+    pub fn end_polls(self: &Arc<Self>) {
+        self.timer.is_over.store(true, Ordering::Release);
+        self.timer.alarm.set(Instant::now());
+        let given_up = self.timer.polls().give_up(None);
+        self.give_back(&given_up);
+    }
+
+    /// The remote of `name` is asked as soon as may be, if it is polled.
+    pub fn poll_soon(self: &Arc<Self>, name: &TriggerName) {
+        self.timer.polls().soon(name, Instant::now());
+        self.ask_remotes();
+    }
+
+    /// Have those asked whose turn it is, and give up on polls that hang. Says when to look again.
+    fn look_at_polls(self: &Arc<Self>) -> Option<Instant> {
+        let now = Instant::now();
+        let hanging = self.timer.polls().give_up_at(now);
+        for name in &hanging {
+            let trigger = name.as_str();
+            tracing::warn!(
+                trigger,
+                "the remote is not asked for news until the last poll, which hangs, is over"
+            );
+        }
+        self.give_back(&hanging);
+        self.ask_remotes();
+        // What was due by now has a thread, or waits for a job that is free.
+        self.timer.polls().next(now)
+    }
+
+    /// The jobs of polls that were given up on are free.
+    fn give_back(self: &Arc<Self>, given_up: &[TriggerName]) {
+        if given_up.is_empty() {
+            return;
+        }
+        given_up.iter().for_each(|_| self.queue().end_poll());
+        self.stop.wake();
+        self.start();
+    }
+
+    /// Have a thread for each remote that is to be asked, as far as jobs are free.
+    pub(super) fn ask_remotes(self: &Arc<Self>) {
+        if self.timer.is_over() {
+            return;
+        }
+        let due = self.timer.polls().due(Instant::now());
+        for _ in 0..due {
+            if !self.queue().begin_poll() {
+                return;
+            }
+            let scheduler = self.clone();
+            let asking = move || {
+                while scheduler.ask_next() {}
+            };
+            if let Err(err) = thread::Builder::new().name("poll".into()).spawn(asking) {
+                tracing::warn!("no remote is asked for news now: cannot start a thread: {err}");
+                self.queue().end_poll();
+                return self.timer.alarm.set(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// Ask the remote whose turn it is. Says whether to go on; if not, the job has been given back.
+    fn ask_next(self: &Arc<Self>) -> bool {
+        let is_idle = |name: &TriggerName| self.queue().state(name) == State::Idle;
+        let next = match self.timer.is_over() {
+            true => None,
+            false => self.timer.begin(is_idle),
+        };
+        if let Some(poll) = &next
+            && !self.do_poll(poll)
+        {
+            return false;
+        }
+        let goes_on = match next {
+            Some(_) => self.queue().next_poll(),
+            None => {
+                self.queue().end_poll();
+                false
+            }
+        };
+        if !goes_on {
+            // A run that has the lock may be waiting for the job.
+            self.stop.wake();
+            self.start();
+        }
+        goes_on
+    }
+
+    /// Do `poll`, and what comes of it. Says whether it still has its job.
+    fn do_poll(self: &Arc<Self>, poll: &Poll) -> bool {
+        let (name, target) = (&poll.name, &self.targets[&poll.name]);
+        if self.stuck_at(target).is_some() {
+            self.timer
+                .change(name, |polls| polls.put_off(poll, Instant::now()));
+            return true;
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| self.ask(poll))).unwrap_or_else(|_| {
+            Err(Failure::new(
+                Kind::Internal,
+                "asking for news stopped at a fault of gitsocket itself",
+                Some("please report it, with the lines about the panic in the log"),
+            ))
+        });
+        let is_failing = self.history.counted(target).1.failing.is_some();
+        let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::now());
+        let verdict = self.timer.change(name, hear);
+        if verdict == Verdict::Run
+            && !self.timer.is_over()
+            && let Err(failure) = self.accept(name, Task::Update, PEER)
+        {
+            tracing::debug!(trigger = name.as_str(), "no run for news: {}", failure.message);
+        }
+        verdict != Verdict::Late
+    }
+
+    fn ask(&self, poll: &Poll) -> Result<Answer, Failure> {
+        let shut_in = (&self.process.sandbox, self.process.neighbours.links());
+        poll::ask(
+            &self.targets[&poll.name],
+            shut_in,
+            &self.connections,
+            poll.quiet.as_ref(),
+        )
+    }
+}

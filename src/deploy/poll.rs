@@ -1,0 +1,146 @@
+//! Whether there is something new for a target: its remote is asked for the newest commit, and that is compared with what has
+//! been deployed.
+//!
+//! It takes no lock, opens no repository here and writes nothing: a run may go on beside it, and a process that ends in the
+//! middle leaves nothing behind.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    base::{
+        fault::{Blame, Failure, Kind},
+        identity::Stamp,
+        report::Reporter,
+    },
+    config::Target,
+    deploy::{
+        held::Holds,
+        links::{Links, Planted},
+        sandbox::{self, Sandbox},
+        state::{self, State},
+    },
+    git::{
+        fetch::{self, Newest},
+        transport::{Connections, Deadline},
+    },
+};
+
+/// How long a remote may take to answer, where the target's `timeout` is no shorter: a poll holds a place among `jobs`.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+const IMPATIENT: &str = "a remote has ten seconds to answer a poll; where that is too short for it, have a run: it has the \
+                         trigger's `timeout`";
+
+/// What the newest commit of a remote is to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The commit.
+    pub newest: Newest,
+    /// What it is.
+    pub is: Is,
+    /// What is remembered here of runs, when that was looked up.
+    state: Option<Stamp>,
+}
+
+#[cfg(test)]
+impl Answer {
+    /// As if it had been given.
+    pub fn new(newest: Newest, is: Is) -> Self {
+        Self {
+            newest,
+            is,
+            state: None,
+        }
+    }
+}
+
+/// What a commit is to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Is {
+    /// Deployed, with its hooks.
+    Deployed,
+    /// Rolled back, and not to be deployed again.
+    Held,
+    /// To be deployed, or to have its hooks.
+    News,
+}
+
+/// The remote could not be asked.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum Error {
+    /// It did not answer, or not with what is wanted.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// The target's path leads through a link that a hook may have put there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Planted(#[from] Planted),
+    /// It could not be shut in.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sandbox(#[from] sandbox::Error),
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Fetch(err) => err.kind(),
+            Self::Planted(err) => err.kind(),
+            Self::Sandbox(err) => err.kind(),
+        }
+    }
+}
+
+/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. As long as
+/// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
+pub fn ask(
+    target: &Target,
+    (sandbox, links): (&Sandbox, &Links),
+    connections: &Connections,
+    before: Option<&Answer>,
+) -> Result<Answer, Failure> {
+    let asked = || {
+        links.look(target)?;
+        sandbox.confine(target, || ask_inside(target, connections, before))?
+    };
+    asked().map_err(|err: Error| {
+        let failure = Failure::of(&err);
+        match failure.kind {
+            // It is not the trigger's `timeout` that was too short.
+            Kind::Timeout if PATIENCE < target.origin.timeout => Failure {
+                help: Some(IMPATIENT.into()),
+                ..failure
+            },
+            _ => failure,
+        }
+    })
+}
+
+fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {
+    let git_dir = target.site.git_dir();
+    // What it says for people, there is nobody to read.
+    let report = Reporter::new(drop);
+    let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
+    let newest = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections))?;
+    let state = state::stamp(&git_dir);
+    if let Some(before) = before.filter(|before| before.newest == newest && before.state == state) {
+        return Ok(before.clone());
+    }
+    let is = look_up(target, &git_dir, &newest);
+    Ok(Answer { newest, is, state })
+}
+
+/// What `newest` is to `target`, which is remembered at `git_dir`.
+fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
+    let holds = Holds::read(git_dir).unwrap_or_default();
+    if holds.find(newest.commit).is_some() {
+        return Is::Held;
+    }
+    let state = State::read(git_dir);
+    let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
+    match is_deployed && !state.owes(target, newest.commit) {
+        true => Is::Deployed,
+        false => Is::News,
+    }
+}

@@ -1,0 +1,387 @@
+//! Remotes that are asked for news by the daemon itself: when, over which connections, and what comes of it.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{
+    source::file,
+    world::{Daemon, World, have, last_line},
+};
+
+/// A web server with a repository that counts what it is asked for, and does with the answers what it is told to.
+struct Remote {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: usize,
+    /// How often what was asked for: `capabilities`, `ls-refs`, `fetch`.
+    asked: BTreeMap<&'static str, usize>,
+    /// How many requests wait for an answer, and how many did at a time.
+    inside: usize,
+    most: usize,
+    /// Say nothing.
+    holds: bool,
+    /// Answer that the repository is not there.
+    refuses: bool,
+}
+
+impl Remote {
+    fn start(repo: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::<Shared>::default();
+        let (repo, all) = (repo.to_owned(), shared.clone());
+        thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                let (repo, shared) = (repo.clone(), all.clone());
+                shared.change(|seen| seen.connections += 1);
+                // A client that has gone is no matter.
+                thread::spawn(move || serve(&repo, socket, &shared).ok());
+            }
+        });
+        Self { port, shared }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/repo.git", self.port)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.shared.seen.lock().unwrap())
+    }
+
+    /// Wait until `is_there`.
+    fn wait_for(&self, is_there: impl Fn(&Seen) -> bool) {
+        let seen = self.shared.seen.lock().unwrap();
+        drop(
+            self.shared
+                .changed
+                .wait_while(seen, |seen| !is_there(seen))
+                .unwrap(),
+        );
+    }
+
+    /// How often it was asked for its refs, and for objects.
+    fn asked(&self) -> (usize, usize) {
+        self.look(|seen| (seen.asked("ls-refs"), seen.asked("fetch")))
+    }
+}
+
+impl Seen {
+    fn asked(&self, word: &str) -> usize {
+        self.asked.get(word).copied().unwrap_or_default()
+    }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+        self.changed.notify_all();
+    }
+}
+
+fn serve(repo: &Path, socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut to = socket.try_clone()?;
+    let mut from = BufReader::new(socket);
+    loop {
+        let Some((is_post, body)) = request(&mut from)? else {
+            return Ok(());
+        };
+        let text = String::from_utf8_lossy(&body);
+        let (word, kind) = match is_post {
+            false => ("capabilities", "advertisement"),
+            true if text.contains("command=ls-refs") => ("ls-refs", "result"),
+            true => ("fetch", "result"),
+        };
+        shared.change(|seen| {
+            *seen.asked.entry(word).or_default() += 1;
+            seen.inside += 1;
+            seen.most = seen.most.max(seen.inside);
+        });
+        let seen = shared.seen.lock().unwrap();
+        let seen = shared.changed.wait_while(seen, |seen| seen.holds).unwrap();
+        let refuses = seen.refuses;
+        drop(seen);
+        let answer = match refuses {
+            true => Vec::new(),
+            false => upload_pack(repo, is_post, &body),
+        };
+        shared.change(|seen| seen.inside -= 1);
+        let status = if refuses { "404 Not Found" } else { "200 OK" };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/x-git-upload-pack-{kind}\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        to.write_all(&[head.as_bytes(), &answer].concat())?;
+    }
+}
+
+/// Whether something is posted, and the body; nothing at the end of the connection.
+fn request(from: &mut BufReader<TcpStream>) -> std::io::Result<Option<(bool, Vec<u8>)>> {
+    let (mut first, mut length) = (String::new(), 0);
+    if from.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    loop {
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        if line.trim_end().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok(Some((first.starts_with("POST "), body)))
+}
+
+fn upload_pack(repo: &Path, is_post: bool, body: &[u8]) -> Vec<u8> {
+    let mode = if is_post {
+        "--stateless-rpc"
+    } else {
+        "--http-backend-info-refs"
+    };
+    let mut child = Command::new("git")
+        .args(["upload-pack", mode])
+        .arg(repo)
+        .env("GIT_PROTOCOL", "version=2")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(body).unwrap();
+    let answer = child.wait_with_output().unwrap().stdout;
+    match is_post {
+        true => answer,
+        false => [b"001e# service=git-upload-pack\n0000", answer.as_slice()].concat(),
+    }
+}
+
+/// A daemon that remembers runs.
+fn start(world: &World) -> Daemon {
+    Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))])
+}
+
+/// Another worker, which asks at its beginning.
+fn reload(daemon: &mut Daemon) {
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+}
+
+/// What `status` says of how `name` is polled, once that `is_so`.
+fn polled(daemon: &Daemon, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let answer = daemon.say(format!("{{\"op\":\"status\",\"name\":\"{name}\"}}\n"));
+        let status: Value = serde_json::from_str(answer.lines().next().unwrap()).unwrap();
+        if is_so(&status["poll"]) {
+            return status["poll"].clone();
+        }
+        thread::yield_now();
+    }
+}
+
+/// Who asked for the runs of `name` that are remembered, the newest first.
+fn peers(daemon: &Daemon, name: &str) -> Vec<String> {
+    let answer = daemon.say(format!("{{\"op\":\"log\",\"name\":\"{name}\"}}\n"));
+    let records = answer
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let peers = records.filter_map(|record| Some(record["peer"].as_str()?.split(' ').next()?.to_owned()));
+    peers.collect()
+}
+
+#[test]
+fn a_push_that_no_trigger_followed_is_deployed() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    let url = remote.url();
+    world.config_of(&format!(
+        "\"site\": (repo: \"{url}\", branch: \"main\", path: \"site\", poll: \"1h\"),
+         \"local\": (repo: \"repo.git\", path: \"local\", poll: \"2h\"),
+         \"by-hand\": (repo: \"{url}\", path: \"by-hand\"),"
+    ));
+    let mut daemon = start(&world);
+    daemon.wait_for(" ok ");
+    daemon.wait_for(" ok ");
+    assert_eq!(
+        (peers(&daemon, "site"), peers(&daemon, "local")),
+        (vec!["timer".into()], vec!["timer".into()])
+    );
+    assert_eq!(world.site()["a"], file("1"));
+    assert!(peers(&daemon, "by-hand").is_empty() && polled(&daemon, "by-hand", |_| true).is_null());
+    // The poll and its run, over one connection.
+    assert_eq!(
+        (remote.asked(), remote.look(|seen| seen.connections)),
+        ((2, 1), 1)
+    );
+
+    // Nothing new: no run, no objects.
+    reload(&mut daemon);
+    let poll = polled(&daemon, "site", |poll| !poll["asked"].is_null());
+    polled(&daemon, "local", |poll| !poll["asked"].is_null());
+    assert_eq!((&poll["every"], &poll["failing"]), (&3600.into(), &Value::Null));
+    let next = poll["next"].as_u64().unwrap() - poll["asked"].as_u64().unwrap();
+    assert!((3200..=3970).contains(&next), "{poll}");
+    assert_eq!(
+        (
+            remote.asked(),
+            peers(&daemon, "site").len(),
+            peers(&daemon, "local").len()
+        ),
+        ((3, 1), 1, 1)
+    );
+
+    source.commit([("a", file("2"))]);
+    reload(&mut daemon);
+    daemon.wait_for(" ok ");
+    daemon.wait_for(" ok ");
+    assert_eq!(world.site()["a"], file("2"));
+
+    // What was rolled back is not deployed again.
+    let back = world.run(["rollback", "site"]);
+    assert_eq!(back.exit, 0, "{back:?}");
+    reload(&mut daemon);
+    polled(&daemon, "site", |poll| !poll["asked"].is_null());
+    assert_eq!(world.site()["a"], file("1"));
+    assert_eq!(peers(&daemon, "site").len(), 3);
+    // Who takes away what is there gets it again.
+    std::fs::remove_dir_all(world.path("local")).unwrap();
+    reload(&mut daemon);
+    daemon.wait_for(" ok ");
+    assert!(world.path("local/a").exists());
+    assert_eq!(peers(&daemon, "site").len(), 3);
+}
+
+#[test]
+fn a_remote_that_does_not_answer_is_in_the_log_once() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    remote.shared.change(|seen| seen.refuses = true);
+    world.config_of(&format!(
+        "\"site\": (repo: \"{}\", path: \"site\", poll: \"1h\"),",
+        remote.url()
+    ));
+    let mut daemon = start(&world);
+    let line = daemon.wait_for("error site ");
+    assert!(line.contains("timer") && line.contains("remote"), "{line}");
+    let failing = |poll: &Value| !poll["failing"].is_null();
+    let poll = polled(&daemon, "site", failing);
+    assert_eq!(
+        (&poll["failing"]["times"], &poll["failing"]["kind"]),
+        (&1.into(), &"remote".into()),
+        "{poll}"
+    );
+    assert_eq!(poll["asked"], Value::Null);
+    let next = poll["next"].as_u64().unwrap() - poll["failing"]["since"].as_u64().unwrap();
+    assert!((3200..=3970).contains(&next), "an hour at the latest: {poll}");
+    assert_eq!(peers(&daemon, "site"), ["timer"]);
+
+    reload(&mut daemon);
+    polled(&daemon, "site", failing);
+    assert_eq!(peers(&daemon, "site"), ["timer"], "it is known already");
+
+    remote.shared.change(|seen| seen.refuses = false);
+    reload(&mut daemon);
+    daemon.wait_for("ok site ");
+    let poll = polled(&daemon, "site", |poll| !poll["asked"].is_null());
+    assert!(!failing(&poll), "{poll}");
+    assert_eq!(world.site()["a"], file("1"));
+}
+
+#[test]
+fn polls_leave_a_job_and_are_given_up_on_at_the_end() {
+    let world = World::sourced();
+    let remote = Remote::start(&PathBuf::from("nowhere"));
+    remote.shared.change(|seen| seen.holds = true);
+    let polled: String = (0..120)
+        .map(|n| {
+            format!(
+                "\"t{n}\": (repo: \"{}\", path: \"t{n}\", poll: \"10s\"),",
+                remote.url()
+            )
+        })
+        .collect();
+    let text = format!(
+        "(listen: [Unix(path: \"s.sock\")], jobs: 3, triggers: {{ {polled}
+         \"site\": (repo: \"repo.git\", path: \"site\") }})"
+    );
+    world.write("config.ron", &text);
+    let mut daemon = start(&world);
+    let begin = Instant::now();
+    remote.wait_for(|seen| seen.inside == 2);
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    assert!(daemon.say("status site\n").contains("site idle"));
+    assert_eq!(remote.look(|seen| (seen.most, seen.connections)), (2, 2));
+    daemon.signal(Signal::TERM);
+    let (status, log) = daemon.wait();
+    assert!(status.success(), "{log}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(9),
+        "before the polls' time was over"
+    );
+    assert_eq!(remote.look(|seen| seen.most), 2);
+}
+
+/// The only one that waits for an interval.
+#[test]
+fn the_remote_is_asked_again_and_again_over_one_connection() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    world.config_of(&format!(
+        "\"site\": (repo: \"{}\", path: \"site\", poll: \"10s\"),",
+        remote.url()
+    ));
+    let mut daemon = start(&world);
+    daemon.wait_for("ok site ");
+    let begin = Instant::now();
+    source.commit([("a", file("2"))]);
+    daemon.wait_for("ok site ");
+    assert!(begin.elapsed() >= Duration::from_secs(8), "{:?}", begin.elapsed());
+    assert_eq!(world.site()["a"], file("2"));
+    // Twice a poll and its run.
+    assert_eq!(
+        (remote.asked(), remote.look(|seen| seen.connections)),
+        ((4, 2), 1)
+    );
+    assert_eq!(peers(&daemon, "site"), ["timer", "timer"]);
+}
