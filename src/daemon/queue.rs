@@ -45,6 +45,7 @@ mod after;
 mod ages;
 mod alarm;
 mod late;
+mod listed;
 mod numbers;
 mod recall;
 mod resume;
