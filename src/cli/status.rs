@@ -6,7 +6,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
-    client::{self, Asked},
+    ask::{self, Asked},
     print,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let show = Show::new(arguments.json, false);
     let name = arguments.name.as_deref();
     let checked = name.map(|name| super::trigger_name(&show, name)).transpose();
-    let timeout = arguments.timeout.as_deref().map(client::duration).transpose();
+    let timeout = arguments.timeout.as_deref().map(ask::duration).transpose();
     let (name, timeout) = match (checked, timeout) {
         (Ok(name), Ok(timeout)) => (name, timeout.unwrap_or(TIMEOUT)),
         (Err(code), _) | (_, Err(code)) => return code,
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Event::Done(done) if !arguments.json && done.failure.is_none() => {}
         _ => show.record(record),
     };
-    let answer = client::ask(&asked, each);
+    let answer = ask::ask(&asked, each);
     // It is the daemon's, not a trigger's.
     refused
         .as_ref()

@@ -35,6 +35,7 @@ mod limits;
 mod listeners;
 mod locks;
 mod manual;
+mod many;
 mod metrics;
 mod mistakes;
 mod mixed;
