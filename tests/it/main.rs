@@ -67,6 +67,7 @@ mod status;
 mod strangers;
 mod stress;
 mod supervisor;
+mod terminal;
 mod thin;
 mod traps;
 mod unfinished;
