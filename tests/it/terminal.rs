@@ -90,7 +90,8 @@ fn status_is_a_table() {
     );
     // One that does not know its size.
     let (_, unknown) = on_terminal(&world, &["status"], (0, 0));
-    assert_eq!(unknown, all);
+    assert_eq!(first_words(&unknown), first_words(&all));
+    assert!(!unknown.contains('…'), "{unknown}");
 
     let (exit, said) = on_terminal(&world, &["status", "good", "nosuch"], (80, 24));
     assert_eq!(exit, 4);
