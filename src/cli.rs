@@ -8,15 +8,18 @@ use argh::{ArgsInfo, FromArgs};
 use rustix::{fs::Mode, process::DumpableBehavior};
 
 mod ad_hoc;
+mod ask;
 mod check;
 mod client;
 mod completions;
 mod given;
 mod healthcheck;
 mod log;
+mod many;
 mod once;
 mod operate;
 mod parse;
+mod pause;
 mod say;
 mod server;
 mod setup;
@@ -35,7 +38,7 @@ use show::Show;
 #[argh(
     note = "`gitsocket COMMAND --help` tells more.",
     error_code(0, "updated, or up to date"),
-    error_code(1, "the run failed"),
+    error_code(1, "the run failed, or the trigger is paused"),
     error_code(2, "usage or configuration"),
     error_code(3, "no daemon there"),
     error_code(4, "refused: unknown trigger or run, not allowed, too busy"),
@@ -59,6 +62,8 @@ enum Command {
     Client(client::Arguments),
     Rollback(operate::Rollback),
     Retry(operate::Retry),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Status(status::Arguments),
     Log(log::Arguments),
     Healthcheck(healthcheck::Arguments),
@@ -83,6 +88,8 @@ pub fn main() -> ExitCode {
         Some(Command::Client(arguments)) => client::run(&arguments),
         Some(Command::Rollback(arguments)) => operate::rollback(&arguments),
         Some(Command::Retry(arguments)) => operate::retry(&arguments),
+        Some(Command::Pause(arguments)) => pause::pause(&arguments),
+        Some(Command::Resume(arguments)) => pause::resume(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Log(arguments)) => log::run(&arguments),
         Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),

@@ -115,6 +115,15 @@ impl Given {
         }
     }
 
+    /// The standard input, whatever it is; its writer has [`PATIENCE`], too.
+    pub fn stdin() -> io::Result<Self> {
+        let fd = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok(Self {
+            file: fd.into(),
+            until: Some(Instant::now() + PATIENCE),
+        })
+    }
+
     /// As [`File::metadata`].
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()

@@ -20,10 +20,10 @@ mod task;
 
 pub use crate::base::name::short;
 pub use crate::base::report::{Action, Local, Mixed, Named, Phase, Step, Unit};
-pub use done::{Done, Outcome, ROLLED_BACK};
+pub use done::{Done, Ids, Outcome, ROLLED_BACK};
 pub use held::{Held, Why};
 pub use metrics::{BUCKETS, Daemon, Histogram, Numbers, Runs, Tally, Took};
-pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
+pub use past::{Current, GoingOn, Last, Past, age, duration, now, said, time};
 pub use status::{Failing, Paused, Polled, Refused, Release, Standing, State, Status, Stuck, Unasked};
 pub use task::{May, Task};
 
@@ -224,11 +224,14 @@ pub struct Record {
 impl Record {
     /// The record as a line for people, see [`Event::line`]. In a list, the run's id comes first.
     pub fn line(&self) -> Option<String> {
+        self.line_with(Ids::Short)
+    }
+
+    /// The same; in a list, with `ids` of commits.
+    pub fn line_with(&self, ids: Ids) -> Option<String> {
         match &self.event {
-            Event::GoingOn(_) | Event::Past(_) => {
-                let line = self.event.line()?;
-                Some(format!("{} {line}", self.run))
-            }
+            Event::GoingOn(going_on) => Some(format!("{} {}", self.run, going_on.line())),
+            Event::Past(past) => Some(format!("{} {}", self.run, past.line_with(ids))),
             event => event.line(),
         }
     }

@@ -1,6 +1,6 @@
 //! Secrets: read from their file at each use, compared in constant time, masked in `Debug`, zeroized when dropped.
 
-use std::{io::Read as _, os::unix::fs::MetadataExt as _};
+use std::{io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq as _;
@@ -61,12 +61,36 @@ const MAX_BYTES: u64 = 64 * 1024;
 impl Secret {
     /// Read the first line of `path`, as [`read`] does.
     pub fn read(path: &AbsPath) -> Result<Self, Error> {
+        Self::on_first_line(path, &read(path)?)
+    }
+
+    /// Read the first line of the standard input, and wait for no more than its end.
+    pub fn read_stdin() -> Result<Self, Error> {
+        let path = Path::new("/dev/stdin");
+        let path = AbsPath::resolve(path, path).expect("it is not empty and holds no NUL");
+        let failed = |source| Error::Read {
+            path: path.clone(),
+            source,
+        };
+        let mut input = Given::stdin().map_err(failed)?;
+        let mut bytes = Zeroizing::new(vec![0; MAX_BYTES as usize]);
+        let mut end = 0;
+        while end < bytes.len() && !bytes[..end].contains(&b'\n') {
+            match input.read(&mut bytes[end..]).map_err(failed)? {
+                0 => break,
+                count => end += count,
+            }
+        }
+        Self::on_first_line(&path, &bytes[..end])
+    }
+
+    /// What is on the first line of `bytes`, which were read from `path`.
+    fn on_first_line(path: &AbsPath, bytes: &[u8]) -> Result<Self, Error> {
         let content = |reason| Error::Content {
             path: path.clone(),
             reason,
         };
-        let bytes = read(path)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| content("it is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| content("it is not UTF-8"))?;
         let line = text.lines().next().unwrap_or_default();
         if line.is_empty() {
             return Err(content("its first line is empty"));

@@ -4,13 +4,21 @@
 //! triggers are asked for while somebody types: the scripts call `gitsocket completions triggers -- WORD…` with the
 //! words so far.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use super::{address, client::default_daemon, load, print, usage};
+use super::{
+    address,
+    ask::{STDIN, named_token_file, usual},
+    current_dir, load, print, usage,
+};
 use crate::{
-    base::{event::Event, secret::Secret},
+    base::{event::Event, name::AbsPath, secret::Secret},
     daemon::{
         client::{self, Options},
         wire::Request,
@@ -86,28 +94,31 @@ pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitC
 /// The names of the triggers, if the configuration can be read, or else a daemon answers. Of what is wrong
 /// nothing is said: somebody is typing.
 fn triggers(words: &[String]) -> Vec<String> {
-    let after = |forms: [&str; 2]| {
+    let after = |forms: &[&str]| {
         let mut pairs = words.windows(2);
         pairs.find_map(|pair| forms.contains(&pair[0].as_str()).then(|| &pair[1]))
     };
-    let socket = after(["-s", "--socket"]);
-    let file = after(["-c", "--config"]).map(PathBuf::from);
+    let socket = after(&["-s", "--socket"]);
+    let file = after(&["-c", "--config"]).map(PathBuf::from);
     if socket.is_none()
         && let Ok(config) = load(file.as_ref())
     {
         return config.triggers.keys().map(ToString::to_string).collect();
     }
-    ask(socket.map(String::as_str)).unwrap_or_default()
+    let token_file = after(&["--token-file"]).map(PathBuf::from);
+    ask(socket.map(String::as_str), token_file.as_ref()).unwrap_or_default()
 }
 
-fn ask(socket: Option<&str>) -> Option<Vec<String>> {
+fn ask(socket: Option<&str>, token_file: Option<&PathBuf>) -> Option<Vec<String>> {
     /// Somebody waits for it.
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let (address, token_file) = match socket {
+    let (address, of_listener) = match socket {
         Some(text) => (address(text).ok()?, None),
-        None => default_daemon(),
+        None => usual(),
     };
-    let token = token_file.and_then(|file| Secret::read(&file).ok());
+    let named = named_token_file(token_file).filter(|file| file != Path::new(STDIN));
+    let named = named.and_then(|file| AbsPath::resolve(&current_dir(), &file).ok());
+    let token = named.or(of_listener).and_then(|file| Secret::read(&file).ok());
     let options = Options {
         address: &address,
         request: &Request::Status { names: Vec::new() },

@@ -11,7 +11,7 @@ use crate::{
         address::Address,
         event::{Done, Event, Record},
         fault::{Failure, Kind},
-        name::{Earlier, RunId, TriggerName},
+        name::{Earlier, Note, RunId, TriggerName},
     },
     config::{self, Config, PLACES, Places},
 };
@@ -38,6 +38,11 @@ pub(super) fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitC
 /// A commit or a release on the command line.
 pub(super) fn earlier(text: &str) -> Result<Earlier, ExitCode> {
     Earlier::parse(text).map_err(|why| usage(&format!("{text:?} is neither a commit nor a release: {why}")))
+}
+
+/// What stands behind `option`, in the words of the one who typed it.
+pub(super) fn note(option: &str, text: &str) -> Result<Note, ExitCode> {
+    Note::new(text).map_err(|why| usage(&format!("{option}: {text:?} cannot be noted: {why}")))
 }
 
 /// That the configuration has no trigger `name`, and which it has: a user who can read it may know.

@@ -9,7 +9,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
-    client::{self, Asked},
+    ask::{self, Asked},
     print, say, usage,
 };
 use crate::{
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// the file that holds the listener's token; default: as for client
+    /// the file that holds the listener's token, or - for standard input; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// how long a trigger may fail, from the first run that failed until one succeeds; default: 1h
@@ -53,7 +53,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const UNKNOWN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let timeout = arguments.timeout.as_deref().map(client::duration).transpose();
+    let timeout = arguments.timeout.as_deref().map(ask::duration).transpose();
     let bound = arguments.failing_for.as_deref().map(humantime::parse_duration);
     let (timeout, bound) = match (timeout, bound.transpose()) {
         (Ok(timeout), Ok(bound)) => (timeout.unwrap_or(TIMEOUT), bound.unwrap_or(FAILING_FOR)),
@@ -88,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Event::Done(done) if done.failure.is_none() => {}
         _ => show.record(record),
     };
-    let answer = client::ask(&asked, each);
+    let answer = ask::ask(&asked, each);
     refused
         .as_ref()
         .map(Refused::line)
@@ -143,6 +143,15 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
 /// What is no fault of a trigger, or not for long enough, but should be known.
 fn remark(status: &Status) -> Option<String> {
     let trigger = &status.trigger;
+    if let Some(paused) = &status.paused {
+        let reason = paused.reason.as_ref().map(|reason| format!(": {reason}"));
+        let since = time(paused.since);
+        let reason = reason.unwrap_or_default();
+        return Some(format!(
+            "{trigger} is paused since {since}, by {}{reason}",
+            paused.peer
+        ));
+    }
     if status.is_never_deployed() {
         return Some(format!("{trigger} has not been deployed yet"));
     }
@@ -228,6 +237,10 @@ mod tests {
         let never = remark(r#""hooks_owed":false"#);
         assert_eq!(never.as_deref(), Some("site has not been deployed yet"));
         assert_eq!(remark(r#""hooks_owed":false,"commit":"5d6e7f8a""#), None);
+        let paused =
+            format!(r#""hooks_owed":true,"paused":{{"since":{NOW},"peer":"ann uid=7","reason":"a freeze"}}"#);
+        let expected = "site is paused since 2025-11-25T02:10:00Z, by ann uid=7: a freeze";
+        assert_eq!(remark(&paused).as_deref(), Some(expected));
         let owed = remark(&format!(
             r#""hooks_owed":true,"hooks_since":{NOW},"commit":"5d6e7f8a""#
         ));

@@ -21,12 +21,13 @@ use signal_hook::{
 use super::{Show, ad_hoc, fail, fail_named, given, load, say, trigger_name, unknown_trigger, usage};
 use crate::{
     base::{
-        event::{Done, Event, Record, Sink},
+        event::{Done, Event, Record, Sink, Task},
         fault::{Failure, Kind},
         name::RunId,
         watch::{self, Stop, Watch},
     },
     config::{Config, Target},
+    daemon::peer::Accounts,
     deploy::{
         hook::{self, Groups, Guard, Starter},
         neighbours,
@@ -71,6 +72,9 @@ pub(super) struct Arguments {
     /// print every event as a line of JSON
     #[argh(switch)]
     json: bool,
+    /// print the last line of each run only
+    #[argh(switch)]
+    quiet: bool,
     /// without a configuration: update the existing clone DIR, as the trigger `default`
     #[argh(option, short = 'g', arg_name = "DIR")]
     git: Option<PathBuf>,
@@ -84,8 +88,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let show = Arc::new(match arguments.dry_run {
-        true => Show::rehearsal(arguments.json),
-        false => Show::new(arguments.json, false),
+        true => Show::rehearsal(arguments.json, arguments.quiet),
+        false => Show::new(arguments.json, arguments.quiet),
     });
     let config = match ad_hoc::Options::from(
         &arguments.git,
@@ -110,12 +114,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     let context = Context {
         run: RunId::none(),
-        peer: format!(
-            "once uid={} pid={}",
-            rustix::process::getuid().as_raw(),
-            std::process::id()
-        )
-        .into(),
+        peer: peer(&task).into(),
         task,
         umask,
         dry_run: arguments.dry_run,
@@ -144,6 +143,19 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         })
         .collect();
     ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+}
+
+/// Who runs it: by name, where that is kept with what is held.
+fn peer(task: &Task) -> String {
+    let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+    let accounts = Accounts::default();
+    let look = accounts.look();
+    let name = match task {
+        Task::Update => None,
+        _ => look.user(uid),
+    };
+    let name = name.map(|name| format!("{name} "));
+    format!("once {}uid={uid} pid={pid}", name.unwrap_or_default())
 }
 
 /// A guard for the hooks, where there are some: it costs more than a run that finds nothing new.

@@ -5,9 +5,9 @@ use std::{path::PathBuf, process::ExitCode};
 use argh::{ArgsInfo, FromArgs};
 
 use super::{
-    Show,
     client::{Work, have_done},
     earlier,
+    many::Shown,
 };
 use crate::base::event::Task;
 
@@ -31,7 +31,7 @@ pub(super) struct Rollback {
     /// print the last line only
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token; default: as for client
+    /// the file that holds the listener's token, or - for standard input; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the run goes on
@@ -58,7 +58,7 @@ pub(super) struct Retry {
     /// print the last line only
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token; default: as for client
+    /// the file that holds the listener's token, or - for standard input; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the run goes on
@@ -75,10 +75,14 @@ pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
         Err(code) => return code,
     };
     have_done(Work {
-        name: &arguments.name,
+        names: vec![&arguments.name],
         task: Task::Rollback { to },
+        note: None,
         socket: arguments.socket.as_deref(),
-        show: Show::new(arguments.json, arguments.quiet),
+        shown: Shown {
+            json: arguments.json,
+            quiet: arguments.quiet,
+        },
         token_file: arguments.token_file.as_ref(),
         timeout: arguments.timeout.as_deref(),
         wait: !arguments.no_wait,
@@ -87,10 +91,14 @@ pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
 
 pub(super) fn retry(arguments: &Retry) -> ExitCode {
     have_done(Work {
-        name: &arguments.name,
+        names: vec![&arguments.name],
         task: Task::Retry,
+        note: None,
         socket: arguments.socket.as_deref(),
-        show: Show::new(arguments.json, arguments.quiet),
+        shown: Shown {
+            json: arguments.json,
+            quiet: arguments.quiet,
+        },
         token_file: arguments.token_file.as_ref(),
         timeout: arguments.timeout.as_deref(),
         wait: !arguments.no_wait,

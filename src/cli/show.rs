@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::{
     base::{
-        event::{Done, Event, Phase, Record, Unit},
+        event::{Done, Event, Ids, Phase, Record, Unit},
         mutex,
-        name::RunId,
+        name::{RunId, TriggerName},
     },
     daemon::wire::{self, Format},
 };
@@ -35,6 +35,10 @@ pub(super) struct Show {
     style: Style,
     /// Nothing is done.
     dry_run: bool,
+    /// In front of each line but the last: whose it is, where there are several.
+    of: String,
+    /// How lists say the ids of commits.
+    ids: Ids,
     bar: Mutex<Option<(Phase, ProgressBar)>>,
 }
 
@@ -57,24 +61,39 @@ impl Show {
         Self {
             style,
             dry_run: false,
+            of: String::new(),
+            ids: Ids::Short,
             bar: Mutex::default(),
+        }
+    }
+
+    /// For what is done for `name` while the same is done for others: without bars, and each line says whose it is.
+    pub(super) fn among(json: bool, quiet: bool, name: &TriggerName) -> Self {
+        let show = Self::new(json, quiet);
+        Self {
+            style: match show.style {
+                Style::Bars => Style::Lines,
+                style => style,
+            },
+            of: format!("{name}: "),
+            ..show
         }
     }
 
     /// For what only says what would be done.
-    pub(super) fn rehearsal(json: bool) -> Self {
+    pub(super) fn rehearsal(json: bool, quiet: bool) -> Self {
         Self {
             dry_run: true,
-            ..Self::new(json, false)
+            ..Self::new(json, quiet)
         }
     }
 
-    /// For a command whose results are the events of a run that somebody else asked for.
-    pub(super) fn replay(json: bool) -> Self {
+    /// For a command whose results are runs that somebody else asked for, or the events of one; lists have these `ids`.
+    pub(super) fn replay(json: bool, ids: Ids) -> Self {
         Self {
             style: if json { Style::Json } else { Style::Results },
-            dry_run: false,
-            bar: Mutex::default(),
+            ids,
+            ..Self::new(json, false)
         }
     }
 
@@ -103,7 +122,10 @@ impl Show {
             Event::Progress { .. } => {}
             // A run has an id; a refusal is none.
             _ if self.style == Style::Results && record.run != RunId::none() => {
-                record.line().iter().for_each(|line| super::print(line));
+                record
+                    .line_with(self.ids)
+                    .iter()
+                    .for_each(|line| super::print(line));
             }
             // The end of a list says nothing.
             Event::Done(done) if self.style == Style::Results && done.failure.is_none() => {}
@@ -130,14 +152,18 @@ impl Show {
             // Answers to a question are results too.
             event @ (Event::Status(_) | Event::Pong | Event::Change { .. }) => {
                 self.clear();
-                event.line().iter().for_each(|line| super::print(line));
+                self.line(event).iter().for_each(|line| super::print(line));
             }
             _ if self.style == Style::Quiet => {}
             event => {
                 self.clear();
-                event.line().iter().for_each(|line| super::say(line));
+                self.line(event).iter().for_each(|line| super::say(line));
             }
         }
+    }
+
+    fn line(&self, event: &Event) -> Option<String> {
+        event.line().map(|line| format!("{}{line}", self.of))
     }
 
     fn bar(&self, phase: Phase, done: u64, total: Option<u64>, unit: Unit) {

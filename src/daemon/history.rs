@@ -187,7 +187,7 @@ impl History {
 
     /// Remember a run that was interrupted, unless it is remembered already.
     pub fn keep_interrupted(&self, target: &Target, last: Last) {
-        if self.list(target).iter().any(|known| known.run == last.run) {
+        if self.list(target).any(|known| known.run == last.run) {
             return;
         }
         let events = [Event::Done(last.past.done.clone())];
@@ -200,21 +200,31 @@ impl History {
         self.keep(target, ended, true);
     }
 
-    /// The runs of `target` that are remembered, the newest first.
-    pub fn list(&self, target: &Target) -> Vec<Last> {
+    /// The runs of `target` that are remembered, the newest first. Each is read when it is wanted.
+    pub fn list(&self, target: &Target) -> impl Iterator<Item = Last> + use<> {
         let key = key(target);
-        let mut heads = mutex::lock(&self.memory).heads(&key);
-        let at_once = heads.is_empty();
-        if let Some(dir) = &self.dir {
-            heads.extend(disk::heads(&dir.join(&key)));
-        }
-        let mut runs: Vec<Last> = heads.into_iter().filter_map(|head| head.last).collect();
-        if !at_once {
-            // Some could not be written, while others could.
-            runs.sort_by_key(|run| std::cmp::Reverse(run.past.ended));
-        }
-        runs.truncate(KEPT);
-        runs
+        let in_memory = mutex::lock(&self.memory).heads(&key);
+        let on_disk = self.dir.as_ref().map(|dir| disk::heads(&dir.join(&key)));
+        let on_disk = on_disk.into_iter().flatten();
+        let runs: Box<dyn Iterator<Item = Head>> = match in_memory.is_empty() {
+            true => Box::new(on_disk),
+            false => {
+                // Some could not be written, while others could.
+                let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
+                heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
+                Box::new(heads.into_iter())
+            }
+        };
+        runs.filter_map(|head| head.last).take(KEPT)
+    }
+
+    /// The ids of the runs of `target` that are remembered, in no order.
+    pub fn ids(&self, target: &Target) -> Vec<RunId> {
+        let key = key(target);
+        let mut ids = mutex::lock(&self.memory).ids(&key);
+        let on_disk = self.dir.iter().flat_map(|dir| disk::ids(&dir.join(&key)));
+        ids.extend(on_disk);
+        ids
     }
 
     /// What the clients of `run` got. `None`: it is not remembered, or not any more.

@@ -86,7 +86,7 @@ impl Peer {
     }
 }
 
-/// As in logs and answers: numbers only, none of which the peer can choose freely.
+/// As in logs and answers: numbers only, none of which the peer can choose freely. [`Look::named`] puts the user's name in front.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -45,6 +45,7 @@ mod after;
 mod ages;
 mod alarm;
 mod late;
+mod listed;
 mod numbers;
 mod polls;
 mod recall;
@@ -235,7 +236,7 @@ impl Scheduler {
         if let Some(failure) = self.stuck_at(target) {
             return Err(failure);
         }
-        self.accept(name, task, &peer.to_string())
+        self.accept(name, task, &self.accounts.look().named(peer))
     }
 
     /// Have a run of `name`, which is a trigger, as `peer` asked.

@@ -114,7 +114,12 @@ fn bash_completes() {
         ("log", "other site"),
         ("log site", ""),
         ("setup", "other site"),
-        ("client site", ""),
+        ("client site", "other site"),
+        ("status site", "other site"),
+        ("pause", "other site"),
+        ("resume site", "other site"),
+        ("log --long", "other site"),
+        ("log site -n", ""),
         ("client --timeout 5m", "other site"),
         ("client --timeout", ""),
         ("client -s", "compopt -o default"),
@@ -148,6 +153,7 @@ fn fish_completes() {
     );
     for (words, expected) in [
         ("gitsocket once ", "other\ttrigger\nsite\ttrigger\n"),
+        ("gitsocket client ", "other\ttrigger\nsite\ttrigger\n"),
         ("gitsocket completions z", "zsh\n"),
         (
             "gitsocket check --r",

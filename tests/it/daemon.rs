@@ -129,7 +129,7 @@ fn bad_requests_get_a_clear_answer() {
     let daemon = world.daemon();
     for (request, word) in [
         (&b"\n"[..], "empty"),
-        (b"no such trigger\n", "no request"),
+        (b"no such trigger\n", "not a valid request"),
         (b"nosuch\n", "unknown-trigger"),
         (b"a/../b\n", "not a valid name"),
         (b"\0\0\0\0\n", "control characters"),
@@ -140,7 +140,7 @@ fn bad_requests_get_a_clear_answer() {
         (b"{\"op\":\"drop\"}\n", "unknown"),
         (b"{\"op\":\"trigger\",\"name\":7}\n", "JSON"),
         (b"token x\ntoken y\nsite\n", "twice"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not a valid request"),
     ] {
         let answer = daemon.say(request);
         let shown = String::from_utf8_lossy(request);
@@ -358,7 +358,7 @@ fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
     for field in ["run", "peer", "old", "new", "ms"] {
         assert!(run["fields"].get(field).is_some(), "{field}: {run}");
     }
-    assert!(run["fields"]["peer"].as_str().unwrap().starts_with("uid="));
+    assert!(run["fields"]["peer"].as_str().unwrap().contains("uid="));
 }
 
 #[test]

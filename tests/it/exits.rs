@@ -174,3 +174,115 @@ fn the_clients_own_token() {
     assert_eq!(ended.exit, 2, "{ended:?}");
     assert!(ended.err.contains("cannot read the secret"), "{ended:?}");
 }
+
+/// What says where the token is, the nearest first: the option, the variable, the configuration.
+#[test]
+fn where_the_token_is() {
+    use std::io::Write as _;
+    let world = World::sourced();
+    world.secret("token", "s3cret\n");
+    world.secret("wrong", "other\n");
+    world.write(
+        "config.ron",
+        "(listen: [Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],
+          triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
+    );
+    let mut daemon = Daemon::spawn(&world, &[], &[]);
+    let line = daemon.wait_for("127.0.0.1:");
+    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    // A configuration that leads to it, but to another token.
+    world.write(
+        "config.ron",
+        &format!(
+            "(listen: [Tcp(addr: \"127.0.0.1:{port}\", token_file: \"wrong\")],
+              triggers: {{ \"site\": (repo: \"repo.git\", path: \"site\") }})"
+        ),
+    );
+    let run = |args: &[&str], variable: &str| {
+        let mut command = world.command(args);
+        if !variable.is_empty() {
+            command.env("GITSOCKET_TOKEN_FILE", variable);
+        }
+        super::world::Ended::from(command.output().unwrap())
+    };
+    for args in [
+        &["status"][..],
+        &["log", "site"],
+        &["healthcheck"],
+        &["client", "site"],
+        &["pause", "nosuch"],
+    ] {
+        assert_eq!(run(args, "").exit, 4, "{args:?}");
+        let ended = run(args, "token");
+        assert!(!ended.err.contains("token is wrong"), "{args:?}: {ended:?}");
+        let with_option = [args, &["--token-file", "token"]].concat();
+        let ended = run(&with_option, "wrong");
+        assert!(!ended.err.contains("token is wrong"), "{args:?}: {ended:?}");
+    }
+    assert_eq!(
+        run(&["status", "-s", &port], "token").exit,
+        0,
+        "who sets it says for which daemon"
+    );
+    assert_eq!(
+        run(&["status", "-s", &port, "--token-file", "wrong"], "token").exit,
+        4
+    );
+    let ended = run(&["status"], "missing");
+    assert!(
+        ended.exit == 2 && ended.err.contains("cannot read the secret"),
+        "{ended:?}"
+    );
+    assert_eq!(run(&["completions", "triggers"], "missing").out, "site\n");
+    fs::rename(world.path("config.ron"), world.path("hidden.ron")).unwrap();
+    let ended = run(&["completions", "triggers", "--", "client", "-s", &port], "token");
+    assert_eq!(ended.out, "site\n");
+
+    // From standard input, of which the first line is enough, whoever holds it open.
+    let piped = |args: &[&str], said: &[u8], is_held: bool| {
+        let mut child = world
+            .command(args)
+            .env("GITSOCKET_TOKEN_FILE", "wrong")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(said).unwrap();
+        let held = is_held.then_some(stdin);
+        let ended = super::world::Ended::from(child.wait_with_output().unwrap());
+        drop(held);
+        ended
+    };
+    let status = ["status", "-s", port.as_str(), "--token-file", "-"];
+    for (said, is_held) in [
+        (&b"s3cret\n"[..], true),
+        (b"s3cret", false),
+        (b"s3cret\nmore\n", true),
+    ] {
+        let ended = piped(&status, said, is_held);
+        assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{said:?}: {ended:?}");
+    }
+    let several = [
+        "client",
+        "-s",
+        port.as_str(),
+        "--token-file",
+        "-",
+        "site",
+        "nosuch",
+    ];
+    let ended = piped(&several, b"s3cret\n", true);
+    assert!(ended.exit == 4 && ended.out.starts_with("ok site "), "{ended:?}");
+    for (said, why) in [
+        (&b""[..], "its first line is empty"),
+        (b"\n", "its first line is empty"),
+        (b"\xff\n", "it is not UTF-8"),
+        (&[b'x'; 64 * 1024], "the request is longer"),
+    ] {
+        let ended = piped(&status, said, false);
+        assert!(ended.exit == 2 && ended.err.contains(why), "{why}: {ended:?}");
+    }
+}

@@ -102,7 +102,7 @@ fn runs_are_known_after_a_restart() {
         "{list}"
     );
     assert!(
-        lines[1].starts_with(&id(&first)) && lines[1].contains(" by uid="),
+        lines[1].starts_with(&id(&first)) && lines[1].contains("uid="),
         "{list}"
     );
     assert_eq!(lines[2], "ok site");
@@ -501,5 +501,177 @@ fn a_run_of_many_lines_keeps_the_newest() {
             .as_str()
             .unwrap()
             .starts_with("line 5999 ")
+    );
+}
+
+/// The ids that a list begins its lines with.
+fn listed(list: &str) -> Vec<&str> {
+    let lines = list
+        .lines()
+        .filter(|line| !line.starts_with("ok ") && !line.starts_with("error "));
+    lines.filter_map(|line| line.split(' ').next()).collect()
+}
+
+fn trigger_of(daemon: &Daemon, name: &str) -> String {
+    id(&json(
+        &daemon.say(format!("{{\"op\":\"trigger\",\"name\":\"{name}\"}}\n")),
+    ))
+}
+
+#[test]
+fn runs_of_all_triggers() {
+    let world = World::sourced();
+    world.fifo("go");
+    let hook = world.script("hook", "echo started; read line < ../go");
+    let of = |name: &str, more: &str| {
+        format!("\"{name}\": (repo: \"repo.git\", path: \"{name}\", fsync: false, {more}),")
+    };
+    world.config_of(
+        &[
+            of("a", ""),
+            of("b", ""),
+            of("site", &format!("hooks: [Exec(run: [{hook:?}], when: Always)]")),
+            of("hidden", "allow: [User(54321)]"),
+        ]
+        .concat(),
+    );
+    let daemon = start(&world);
+    assert_eq!(daemon.say("log\n"), "ok -\n");
+    let mut runs = Vec::new();
+    for name in ["a", "b", "a", "a", "b"] {
+        runs.push(trigger_of(&daemon, name));
+    }
+    runs.reverse();
+    let ended = world.run(["log"]);
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    // Those of one second are in the order of their triggers; those of one trigger in their own.
+    let sorted = |ids: &[&str]| {
+        let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        ids.sort();
+        ids
+    };
+    let all = listed(&ended.out);
+    assert_eq!(
+        sorted(&all),
+        sorted(&runs.iter().map(String::as_str).collect::<Vec<_>>()),
+        "{ended:?}"
+    );
+    let of_a: Vec<_> = all
+        .iter()
+        .filter(|run| [1, 2, 4].iter().any(|at| runs[*at] == **run))
+        .collect();
+    assert_eq!(of_a, [&runs[1], &runs[2], &runs[4]], "{ended:?}");
+    let times: Vec<_> = ended
+        .out
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert!(times.is_sorted_by(|later, earlier| later >= earlier), "{ended:?}");
+
+    // One that goes on is first, and says whose it is.
+    let (mut client, _) = hold(&daemon);
+    let going_on = status(&daemon)["runs"][0]["run"].as_str().unwrap().to_owned();
+    let list = daemon.say("log\n");
+    let first = list.lines().next().unwrap();
+    assert!(
+        first.starts_with(&going_on) && first.contains(" site by ") && first.ends_with(": running"),
+        "{list}"
+    );
+    let ended = world.run(["log", "-n", "2"]);
+    assert_eq!(listed(&ended.out).len(), 2, "{ended:?}");
+    assert!(ended.out.starts_with(&going_on), "{ended:?}");
+    let records = json(&daemon.say("{\"op\":\"log\",\"limit\":3}\n"));
+    let events: Vec<_> = records
+        .iter()
+        .map(|record| record["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["going-on", "past", "past", "done"]);
+    assert_eq!(
+        (&records[0]["trigger"], &records[3]["trigger"]),
+        (&"site".into(), &"-".into())
+    );
+    fs::write(world.path("go"), "\n").unwrap();
+    client.read_to_string(&mut String::new()).unwrap();
+
+    // Twenty, if nobody says; and after a restart, from the disk.
+    for _ in 0..20 {
+        trigger_of(&daemon, "b");
+    }
+    let list = daemon.say("log\n");
+    assert_eq!(list.lines().count(), 21, "{list}");
+    let most = world.run(["log", "-n", "1000"]);
+    assert_eq!(listed(&most.out).len(), 26, "{most:?}");
+    let daemon = restart(&world, daemon);
+    assert_eq!(daemon.say("log\n"), list);
+    assert_eq!(world.run(["log", "-n", "1000"]).out, most.out);
+    assert_eq!(listed(&world.run(["log", "b", "-n", "3"]).out).len(), 3);
+    assert_eq!(listed(&world.run(["log", "b"]).out).len(), 22);
+
+    // Whole ids, for those who want them.
+    let commit = records[1]["new"].as_str().unwrap();
+    assert!(
+        most.out.contains(&commit[..7]) && !most.out.contains(&commit[..8]),
+        "{most:?}"
+    );
+    let long = world.run(["log", "--long", "a"]);
+    assert!(long.out.lines().all(|line| line.contains(commit)), "{long:?}");
+}
+
+#[test]
+fn a_run_is_named_by_its_first_digits() {
+    let world = World::sourced();
+    world.config("");
+    let daemon = start(&world);
+    let first = id(&trigger(&daemon));
+    // The last digits of an id count; the others are a time.
+    let unique = &first[..13];
+    let whole = daemon.say(format!("log site {first}\n"));
+    assert_eq!(daemon.say(format!("log site {}\n", &first[..4])), whole);
+    let second = id(&trigger(&daemon));
+    assert_eq!(first[..4], second[..4], "that changes twice a century");
+    let ended = world.run(["log", "site", unique]);
+    assert_eq!((ended.exit, ended.out), (0, whole.clone()));
+    // What more than one begin with is none; fewer than four digits say nothing.
+    let several = daemon.say(format!("log site {}\n", &first[..4]));
+    assert_eq!(
+        several,
+        format!(
+            "error site unknown-run: the ids of 2 runs of this trigger begin with {} (say more digits of it)\n",
+            &first[..4]
+        )
+    );
+    for run in [&first[..3], "ffff", &format!("{first}0")] {
+        let answer = daemon.say(format!("log site {run}\n"));
+        assert!(
+            answer.starts_with(&format!("error site unknown-run: no run {run} ")),
+            "{answer}"
+        );
+    }
+    let daemon = restart(&world, daemon);
+    assert_eq!(daemon.say(format!("log site {unique}\n")), whole);
+}
+
+/// The name of a user is the first in /etc/passwd that has its number.
+#[test]
+fn users_are_named() {
+    let world = World::sourced();
+    world.config("");
+    let mut daemon = start(&world);
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(uid.as_str()));
+    let name = line.map(|line| format!("{} ", line.split(':').next().unwrap()));
+    let who = format!("{}uid={uid} gid=", name.unwrap_or_default());
+    trigger(&daemon);
+    assert!(daemon.wait_for(" run=").contains(&format!("peer=\"{who}")));
+    assert!(daemon.say("log site\n").contains(&format!(" by {who}")));
+    assert!(world.run(["status"]).out.contains(&format!(" by {who}")));
+    assert!(
+        status(&daemon)["last"]["peer"]
+            .as_str()
+            .unwrap()
+            .starts_with(&who)
     );
 }

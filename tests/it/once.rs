@@ -430,3 +430,29 @@ fn a_repository_of_sha256() {
         assert_eq!(world.site()["a"], file(text));
     }
 }
+
+#[test]
+fn the_last_lines_alone() {
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let hook = world.script("hook", "echo said; exit 3");
+    world.config_of(&format!(
+        "\"good\": (repo: \"repo.git\", path: \"good\"),
+         \"bad\": (repo: \"repo.git\", path: \"bad\", hooks: [Exec(run: [{hook:?}])]),"
+    ));
+    let ended = world.run(["once", "--quiet", "--all"]);
+    assert_eq!(ended.exit, 5, "{ended:?}");
+    assert!(
+        ended.out.starts_with("ok good ") && ended.out.lines().count() == 1,
+        "{ended:?}"
+    );
+    assert!(
+        ended.err.starts_with("error bad hook: ") && ended.err.lines().count() == 1,
+        "{ended:?}"
+    );
+    // What a rehearsal finds is what was asked for.
+    source.commit([("b", file("2"))]);
+    let ended = world.run(["once", "--quiet", "--dry-run", "good"]);
+    assert!(ended.out.contains("would write b\n"), "{ended:?}");
+}

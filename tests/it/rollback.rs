@@ -495,7 +495,10 @@ fn back_by_hand() {
         answer.contains(&format!("error site held: {} was rolled back ", commits[5])),
         "{answer}"
     );
-    assert!(answer.contains(" ago: by-hand: uid="), "{answer}");
+    assert!(
+        answer.contains(" ago: by-hand: ") && answer.contains("uid="),
+        "{answer}"
+    );
     assert_eq!(ward.head(), commits[2]);
 
     // By name: one that was never good since, and forward again.

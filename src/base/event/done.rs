@@ -44,6 +44,15 @@ pub enum Outcome {
     Answered,
 }
 
+/// How ids of commits are said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// Their first digits.
+    Short,
+    /// All of them.
+    Whole,
+}
+
 /// The exit status of a run that ended as [`Outcome::RolledBack`].
 pub const ROLLED_BACK: u8 = 7;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Action, Event, Local,
-    done::{Done, Outcome},
+    done::{Done, Ids, Outcome},
 };
 use crate::base::name::short;
 use crate::base::report::Lost;
@@ -106,6 +106,15 @@ impl Event {
 impl Done {
     /// `ok site 1a2b3c4..5d6e7f8`, `ok site up-to-date 5d6e7f8` or `error site KIND: message`.
     pub fn line(&self) -> String {
+        self.line_with(Ids::Short)
+    }
+
+    /// The same, with `ids` of commits.
+    pub fn line_with(&self, ids: Ids) -> String {
+        let short = |id| match ids {
+            Ids::Short => short(id),
+            Ids::Whole => id,
+        };
         let trigger = &self.trigger;
         let new = self.new.as_deref().map(short).unwrap_or_default();
         match (&self.failure, &self.old) {

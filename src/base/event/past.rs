@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{done::Done, task::Task};
+use super::{
+    done::{Done, Ids},
+    task::Task,
+};
 use crate::base::name::{Note, RunId, TriggerName};
 
 /// A run that waits or goes on.
@@ -124,18 +127,29 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// What was said of a run, behind who asked for it; nothing if nothing was.
+pub fn said(notes: &[Note]) -> String {
+    let words: Vec<_> = notes.iter().map(Note::as_str).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join("; ")),
+    }
+}
+
 impl GoingOn {
     /// Half a line of a list, to go behind the run's id.
     pub fn line(&self) -> String {
-        let task = self.task.shown();
+        let trigger = self.trigger.as_ref().map(|trigger| format!("{trigger} "));
+        let task = self.task.shown() + &trigger.unwrap_or_default();
+        let (peer, notes) = (&self.peer, said(&self.notes));
         match self.began {
             Some(began) => {
                 let overdue = self.overdue.map_or_else(String::new, |secs| {
                     format!(", overdue for {}", duration(Duration::from_secs(secs)))
                 });
-                format!("{} {task}by {}: running{overdue}", time(began), self.peer)
+                format!("{} {task}by {peer}{notes}: running{overdue}", time(began))
             }
-            None => format!("{} {task}by {}: waiting", time(self.accepted), self.peer),
+            None => format!("{} {task}by {peer}{notes}: waiting", time(self.accepted)),
         }
     }
 }
@@ -143,13 +157,19 @@ impl GoingOn {
 impl Past {
     /// Half a line of a list, to go behind the run's id.
     pub fn line(&self) -> String {
+        self.line_with(Ids::Short)
+    }
+
+    /// The same, with `ids` of commits.
+    pub fn line_with(&self, ids: Ids) -> String {
         let took = duration(Duration::from_millis(self.done.ms));
         format!(
-            "{} {}by {} took {took}: {}",
+            "{} {}by {}{} took {took}: {}",
             time(self.began),
             self.task.shown(),
             self.peer,
-            self.done.line()
+            said(&self.notes),
+            self.done.line_with(ids)
         )
     }
 }

@@ -69,10 +69,14 @@ fn command(info: &CommandInfoWithArgs) -> Command<'static> {
             .positionals
             .iter()
             .filter(|positional| !positional.hidden)
-            .map(|positional| Positional {
-                name: positional.name,
-                value: Value::of(positional.name),
-                repeats: positional.optionality == Optionality::Repeating,
+            .flat_map(|positional| {
+                // Of those that may be missing, argh knows the last only: `NAME RUN` are two.
+                let several = positional.name.contains(' ');
+                positional.name.split(' ').map(move |name| Positional {
+                    name,
+                    value: Value::of(name),
+                    repeats: positional.optionality == Optionality::Repeating && !several,
+                })
             })
             .collect(),
     }

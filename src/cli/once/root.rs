@@ -3,21 +3,18 @@
 use std::{
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    path::Path,
 };
 
 use super::Arguments;
 use crate::{
     base::{
-        bounded,
         fault::{Failure, Kind},
         words::typed,
     },
     cli::given::config_file,
     config::Target,
+    daemon::peer::Accounts,
 };
-
-const PASSWD: &str = "/etc/passwd";
 
 /// Why root is not to run `target`, with what to type instead; nothing if it may.
 pub(super) fn refused(target: &Target, arguments: &Arguments) -> Option<Failure> {
@@ -31,7 +28,7 @@ pub(super) fn refused(target: &Target, arguments: &Arguments) -> Option<Failure>
         let meta = fs::metadata(path).ok()?;
         (meta.uid() != 0).then(|| (path, (meta.uid(), meta.gid())))
     })?;
-    let name = name_of(owner.0);
+    let name = Accounts::default().look().user(owner.0).map(str::to_owned);
     let user = name.clone().unwrap_or_else(|| format!("the user {}", owner.0));
     let message = format!(
         "{} belongs to {user}, who could not use what root writes there; nothing was done",
@@ -65,16 +62,4 @@ fn command(arguments: &Arguments) -> String {
         words.extend(["-c".to_owned(), file.display().to_string()]);
     }
     typed(words)
-}
-
-/// The name of the user `uid`, by /etc/passwd.
-fn name_of(uid: u32) -> Option<String> {
-    let text = bounded::read(Path::new(PASSWD), bounded::LIST).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|name| !name.is_empty())?;
-        let number = fields.nth(1)?.parse::<u32>().ok()?;
-        (number == uid).then(|| name.to_owned())
-    })
 }

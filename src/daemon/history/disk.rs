@@ -58,13 +58,19 @@ pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
 }
 
 /// What is known of the runs that can be read, the newest first.
-pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> {
+pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> + use<> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().rev().filter_map(|file| {
         let mut first = String::new();
         open(&file.path).ok()?.read_line(&mut first).ok()?;
         text::head(&first)
     })
+}
+
+/// The ids of the runs that are there, readable or not.
+pub(super) fn ids(dir: &Path) -> Vec<RunId> {
+    let files = look(dir).map(|(files, _)| files).unwrap_or_default();
+    files.into_iter().map(|file| file.run).collect()
 }
 
 /// The newest run that can be read.

@@ -53,6 +53,12 @@ impl Memory {
         runs.filter_map(|kept| text::head(&kept.text)).collect()
     }
 
+    /// The ids of the runs of `key`.
+    pub(super) fn ids(&self, key: &str) -> Vec<RunId> {
+        let runs = self.runs.iter().filter(|kept| kept.key == key);
+        runs.map(|kept| kept.run.clone()).collect()
+    }
+
     /// The text of `run`.
     pub(super) fn find(&self, key: &str, run: &RunId) -> Option<String> {
         let found = self.runs.iter().find(|kept| kept.key == key && kept.run == *run);

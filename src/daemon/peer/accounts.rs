@@ -16,6 +16,8 @@ use crate::{
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
+/// The longest name of a user that is shown, in bytes: useradd(8) makes none of more than 32.
+const MAX_NAME: usize = 64;
 
 /// The users and groups of this machine.
 #[derive(Debug, Default)]
@@ -54,6 +56,27 @@ impl Look<'_> {
     /// Whether `peer` may use what is restricted by `allow`; without that, whoever can open the listener may.
     pub fn may(&self, peer: &Peer, allow: Option<&[Allow]>) -> bool {
         allow.is_none_or(|rules| rules.iter().any(|rule| self.fits(peer, rule)))
+    }
+
+    /// `peer` as in logs and answers, with the name of its user in front: `www-data uid=33 gid=33 pid=7`.
+    pub fn named(&self, peer: &Peer) -> String {
+        let name = match peer {
+            Peer::Unix(peer) => self.user(peer.uid),
+            Peer::Tcp { .. } | Peer::Unknown => None,
+        };
+        match name {
+            Some(name) => format!("{name} {peer}"),
+            None => peer.to_string(),
+        }
+    }
+
+    /// The first name of the user `uid`, if it can stand in a line beside others.
+    pub fn user(&self, uid: u32) -> Option<&str> {
+        let ends_the_name = |c: char| c.is_control() || c.is_whitespace() || c == '=';
+        let mut lines = self.passwd();
+        let user = lines.find(|fields| fields.get(2).is_some_and(|number| number.parse() == Ok(uid)))?;
+        let is_one = |name: &&str| (1..=MAX_NAME).contains(&name.len()) && !name.contains(ends_the_name);
+        user.first().copied().filter(is_one)
     }
 
     fn fits(&self, peer: &Peer, rule: &Allow) -> bool {
@@ -150,6 +173,28 @@ mod tests {
             passwd: OnceCell::from(USERS.to_owned()),
             group: OnceCell::from(GROUPS.to_owned()),
         }
+    }
+
+    #[test]
+    fn users_by_name() {
+        let accounts = Accounts::default();
+        let long = "x".repeat(MAX_NAME + 1);
+        let more =
+            format!("uid=0:x:7:7::/:\na b:x:8:8::/:\n:x:9:9::/:\n{long}:x:10:10::/:\nj\u{9b}:x:11:11::/:\n");
+        let look = Look {
+            accounts: &accounts,
+            passwd: OnceCell::from(format!("{USERS}{more}")),
+            group: OnceCell::new(),
+        };
+        assert_eq!(look.named(&unix(33, 3, &[])), "www uid=33 gid=3 pid=1");
+        // The first that has the number, as everywhere.
+        assert_eq!(look.user(1000), Some("ann"));
+        for uid in [7, 8, 9, 10, 11, 4242] {
+            assert_eq!(look.named(&unix(uid, 3, &[])), format!("uid={uid} gid=3 pid=1"));
+        }
+        let tcp = Peer::of_tcp(([127, 0, 0, 1], 9).into());
+        assert_eq!(look.named(&tcp), "127.0.0.1:9");
+        assert_eq!(look.named(&Peer::Unknown), "unix");
     }
 
     fn unix(uid: u32, gid: u32, groups: &[u32]) -> Peer {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Run, Scheduler, may_operate};
 use crate::{
     base::{
-        event::{Current, Done, Event, GoingOn, Last, May, Outcome, Record, Refused, Status},
+        event::{Current, GoingOn, May, Record, Refused, Status},
         fault::{Failure, Kind},
         name::{RunId, TriggerName},
         watch::Watch,
@@ -60,7 +60,7 @@ impl Scheduler {
             (
                 queue.state(name),
                 queue.stuck(name).cloned(),
-                queue.runs(name).map(|run| run.current()).collect(),
+                queue.runs(name).map(|run| run.current(name)).collect(),
             )
         };
         let (last, standing) = self.history.newest(target, stuck.is_none());
@@ -84,55 +84,40 @@ impl Scheduler {
         })
     }
 
-    /// The runs of `name`, the newest first; or one of them.
-    pub fn log(&self, peer: &Peer, name: &TriggerName, which: Option<&Which>) -> Result<Found, Failure> {
-        let target = self.permitted(peer, name)?;
-        match which {
-            None => Ok(self.list(name, target)),
-            Some(which) => self.find(name, target, which),
+    /// The runs of `name`, or of all triggers that `peer` may use, the newest first, and so many at most; or one of `name`.
+    pub fn log(
+        &self,
+        peer: &Peer,
+        name: Option<&TriggerName>,
+        which: Option<&Which>,
+        limit: Option<u32>,
+    ) -> Result<Found, Failure> {
+        match (name, which) {
+            (None, _) => Ok(self.list_all(peer, limit)),
+            (Some(name), None) => Ok(self.list(name, self.permitted(peer, name)?, limit)),
+            (Some(name), Some(which)) => self.find(name, self.permitted(peer, name)?, which),
         }
-    }
-
-    fn list(&self, name: &TriggerName, target: &Target) -> Found {
-        let going_on: Vec<Current> = self.queue().runs(name).map(Run::current).collect();
-        let mut ended = self.history.list(target);
-        // One that ended in between is not listed twice.
-        ended.retain(|last| going_on.iter().all(|current| current.run != last.run));
-        let current = going_on
-            .into_iter()
-            .rev()
-            .map(|Current { run, going_on }| Record {
-                run,
-                event: Event::GoingOn(going_on),
-            });
-        let past = ended.into_iter().map(|Last { run, past }| Record {
-            run,
-            event: Event::Past(past),
-        });
-        let done = Record {
-            run: RunId::none(),
-            event: Event::Done(Done::answered(name.as_str(), Outcome::Answered)),
-        };
-        Found::Whole(Box::new(current.chain(past).chain([done])))
     }
 
     fn find(&self, name: &TriggerName, target: &Target, which: &Which) -> Result<Found, Failure> {
-        let going_on = {
-            let queue = self.queue();
-            let mut runs = queue.runs(name);
-            let run = match which {
-                Which::Newest => runs.next(),
-                Which::Id(id) => runs.find(|run| run.journal.run() == id),
-            };
-            run.map(|run| run.journal.clone())
+        let going_on: Vec<_> = self.queue().runs(name).map(|run| run.journal.clone()).collect();
+        let id = match which {
+            Which::Newest => match going_on.first() {
+                Some(journal) => Some(journal.run().clone()),
+                None => self.history.list(target).next().map(|last| last.run),
+            },
+            Which::Id(id) => {
+                let going_on = going_on.iter().map(|journal| journal.run().clone());
+                let known = going_on.chain(self.history.ids(target)).collect();
+                Some(the_one(id, known)?)
+            }
         };
-        if let Some(journal) = going_on {
+        let journal = going_on
+            .into_iter()
+            .find(|journal| Some(journal.run()) == id.as_ref());
+        if let Some(journal) = journal {
             return Ok(Found::GoingOn(journal));
         }
-        let id = match which {
-            Which::Id(id) => Some(id.clone()),
-            Which::Newest => self.history.list(target).into_iter().next().map(|last| last.run),
-        };
         match id.and_then(|id| self.history.replay(target, &id)) {
             Some(replay) => Ok(Found::Whole(Box::new(replay))),
             None => Err(unknown_run(name, which)),
@@ -140,12 +125,37 @@ impl Scheduler {
     }
 }
 
+/// Digits that name a run at least, unless these are all it has.
+const MIN_DIGITS: usize = 4;
+
+/// The run of the `known` ones whose id is `id`, or alone begins so; `id` itself if there is none.
+fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
+    if id.as_str().len() < MIN_DIGITS || known.contains(id) {
+        return Ok(id.clone());
+    }
+    known.retain(|run| run.as_str().starts_with(id.as_str()));
+    known.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    known.dedup();
+    match known.as_slice() {
+        [] => Ok(id.clone()),
+        [one] => Ok(one.clone()),
+        several => Err(Failure::new(
+            Kind::UnknownRun,
+            format!(
+                "the ids of {} runs of this trigger begin with {id}",
+                several.len()
+            ),
+            Some("say more digits of it"),
+        )),
+    }
+}
+
 impl Run {
-    fn current(&self) -> Current {
+    pub(super) fn current(&self, trigger: &TriggerName) -> Current {
         Current {
             run: self.journal.run().clone(),
             going_on: GoingOn {
-                trigger: None,
+                trigger: Some(trigger.clone()),
                 notes: Vec::new(),
                 task: self.task.clone(),
                 peer: self.peer.to_string(),

@@ -20,7 +20,7 @@ use crate::{
         event::{Done, Event, Outcome, Record},
         fault::{Failure, Kind},
         lobby::Seat,
-        name::RunId,
+        name::{RunId, TriggerName},
     },
     daemon::{
         journal::Journal,
@@ -232,18 +232,14 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Log { name: None, .. } | Request::Pause { .. } | Request::Resume { .. } => {
+            Request::Pause { .. } | Request::Resume { .. } => {
                 let failure = Failure::new(Kind::Internal, "this is not there yet", None);
                 self.refuse("-", failure, format).await;
             }
-            Request::Log {
-                name: Some(name),
-                run,
-                ..
-            } => {
-                let shown = name.as_str().to_owned();
+            Request::Log { name, run, limit } => {
+                let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
                 match recall(scheduler, peer, move |scheduler, peer| {
-                    scheduler.log(peer, &name, run.as_ref())
+                    scheduler.log(peer, name.as_ref(), run.as_ref(), limit)
                 })
                 .await
                 {

@@ -1,0 +1,112 @@
+//! Lists of runs, the newest first: those of one trigger, or of all.
+//!
+//! Blocking, as [`recall`](super::recall) is. Of all triggers no more is read than is listed: the newest run of each is known, and older
+//! ones are read one by one.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use super::{Found, Run, Scheduler};
+use crate::{
+    base::{
+        event::{Current, Done, Event, Last, Outcome, Record},
+        name::{RunId, TriggerName},
+    },
+    config::Target,
+    daemon::peer::Peer,
+};
+
+/// How many runs are listed at most. A line has some hundred bytes.
+const MAX_LISTED: u32 = 1000;
+/// How many, if nobody says, of all triggers. Of one, all are.
+const LISTED: u32 = 20;
+
+impl Scheduler {
+    /// The runs of `name`.
+    pub(super) fn list(&self, name: &TriggerName, target: &Target, limit: Option<u32>) -> Found {
+        let going_on: Vec<_> = self
+            .queue()
+            .runs(name)
+            .rev()
+            .map(|run| run.current(name))
+            .collect();
+        answer(
+            name.as_str(),
+            going_on,
+            self.history.list(target),
+            limit.unwrap_or(MAX_LISTED),
+        )
+    }
+
+    /// Those of all triggers that `peer` may use.
+    pub(super) fn list_all(&self, peer: &Peer, limit: Option<u32>) -> Found {
+        let permitted = self.permitted_to(peer);
+        let mut going_on: Vec<Current> = {
+            let queue = self.queue();
+            let runs = |name| queue.runs(name).map(move |run: &Run| run.current(name));
+            permitted.iter().flat_map(|name| runs(name)).collect()
+        };
+        going_on.sort_by_key(|current| Reverse(current.going_on.began.unwrap_or(current.going_on.accepted)));
+        let targets = permitted.into_iter().map(|name| self.targets[name].as_ref());
+        answer(
+            "-",
+            going_on,
+            self.merged(targets.collect()),
+            limit.unwrap_or(LISTED),
+        )
+    }
+
+    /// The runs of all `targets` that have ended, the newest first.
+    fn merged(&self, targets: Vec<&Target>) -> impl Iterator<Item = Last> {
+        let newest = |target| self.history.counted(target).0;
+        // The newest of each that have not been given; and the others of those of which one has.
+        let mut next: BTreeMap<usize, Last> = targets
+            .iter()
+            .enumerate()
+            .filter_map(|(at, target)| Some((at, newest(target)?)))
+            .collect();
+        let mut order: BinaryHeap<_> = next
+            .iter()
+            .map(|(at, last)| (last.past.ended, Reverse(*at)))
+            .collect();
+        let mut older: BTreeMap<usize, _> = BTreeMap::new();
+        std::iter::from_fn(move || {
+            let (_, Reverse(at)) = order.pop()?;
+            let last = next.remove(&at)?;
+            let older = older.entry(at).or_insert_with(|| {
+                let newest = last.run.clone();
+                let runs = self.history.list(targets[at]);
+                runs.filter(move |run| run.run != newest)
+            });
+            if let Some(before) = older.next() {
+                order.push((before.past.ended, Reverse(at)));
+                next.insert(at, before);
+            }
+            Some(last)
+        })
+    }
+}
+
+/// The answer for `shown`: those that go on, those that have `ended`, and its end.
+fn answer(shown: &str, going_on: Vec<Current>, ended: impl Iterator<Item = Last>, limit: u32) -> Found {
+    let limit = limit.min(MAX_LISTED) as usize;
+    let listed: BTreeSet<String> = going_on.iter().map(|current| current.run.to_string()).collect();
+    let current = going_on.into_iter().map(|Current { run, going_on }| Record {
+        run,
+        event: Event::GoingOn(going_on),
+    });
+    // One that ended in between is not listed twice.
+    let past = ended.filter(|last| !listed.contains(last.run.as_str()));
+    let past = past.map(|Last { run, past }| Record {
+        run,
+        event: Event::Past(past),
+    });
+    let mut records: Vec<_> = current.chain(past).take(limit).collect();
+    records.push(Record {
+        run: RunId::none(),
+        event: Event::Done(Done::answered(shown, Outcome::Answered)),
+    });
+    Found::Whole(Box::new(records.into_iter()))
+}
