@@ -138,6 +138,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         clean: Clean::Untracked,
         keep: Vec::new(),
         umask: None,
+        group: None,
         fsync: true,
         releases: None,
     };

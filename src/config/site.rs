@@ -26,6 +26,8 @@ pub struct Site {
     pub keep: Vec<String>,
     /// Permission bits that files and directories of the worktree do not get; default: those of the process.
     pub umask: Option<u32>,
+    /// The group of new files and directories, by name or number; default: the process's.
+    pub group: Option<String>,
     /// Whether a deploy survives a power cut.
     pub fsync: bool,
     /// Each deployed commit has a tree of its own; nothing: files are updated in place.

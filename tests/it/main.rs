@@ -21,6 +21,7 @@ mod exits;
 mod figures;
 mod fill;
 mod front;
+mod group;
 mod health;
 mod hear;
 mod held;

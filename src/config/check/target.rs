@@ -19,8 +19,8 @@ use crate::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
         DEFAULT_RUN_TIMEOUT, Health, Hook, OnFailure, Releases, Revision, Site, Target, Tls,
         form::{
-            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, fields, filled,
-            invalid, literal, mode, quoted, redact,
+            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, TEXT, Value, code, fields,
+            filled, invalid, literal, mode, quoted, redact,
         },
     },
     git::origin::{Depth, Origin},
@@ -68,6 +68,8 @@ fields! {
         on_failure: OnFailure = Kind::choice(), without "`Rollback` with `releases`, else `Keep`";
         /// Permission bits that files and directories of the worktree do not get.
         umask: u32 = UMASK, without "the process's";
+        /// The group that new files and directories get, by name or number; those that are there keep theirs.
+        group ("gid"): String = TEXT, without "the process's";
         /// Each attempt to fetch must be over by then, however silent or slow the remote is.
         timeout: Duration = DURATION, or DEFAULT_FETCH_TIMEOUT;
         /// A whole run must be over by then, with its hooks.
@@ -163,6 +165,7 @@ pub(super) fn target(
         clean: fields.clean.value?,
         keep,
         umask: fields.umask.value,
+        group: fields.group.value,
         fsync: fields.fsync.value?,
         releases: fields.releases.value,
     };

@@ -139,6 +139,7 @@ mod tests {
             clean: Clean::Untracked,
             keep: Vec::new(),
             umask: None,
+            group: None,
             fsync: false,
             releases: Some(Releases {
                 keep: NonZeroU32::MIN,
