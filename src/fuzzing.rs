@@ -307,6 +307,7 @@ pub fn name(data: &[u8]) {
             name,
             task: Task::Update,
             wait: true,
+            note: None,
         };
         assert_eq!(wire::parse(&line), Ok(Line::Request(request, Format::Text, None)));
     }

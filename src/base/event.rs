@@ -24,7 +24,7 @@ pub use done::{Done, Outcome, ROLLED_BACK};
 pub use held::{Held, Why};
 pub use metrics::{BUCKETS, Daemon, Histogram, Numbers, Runs, Tally, Took};
 pub use past::{Current, GoingOn, Last, Past, age, duration, now, time};
-pub use status::{Failing, Refused, Release, Standing, State, Status, Stuck};
+pub use status::{Failing, Paused, Polled, Refused, Release, Standing, State, Status, Stuck, Unasked};
 pub use task::{May, Task};
 
 use crate::base::{

@@ -45,6 +45,8 @@ pub enum Kind {
     Unhealthy,
     /// The newest commit was rolled back, and is not tried again by itself.
     Held,
+    /// The trigger is paused.
+    Paused,
     /// The run was killed, by hand or with the machine, before its end.
     Interrupted,
     /// A fault of this program.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Hook => "hook",
             Self::Unhealthy => "unhealthy",
             Self::Held => "held",
+            Self::Paused => "paused",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",
         }
@@ -93,6 +96,7 @@ impl Kind {
             | Self::Resources
             | Self::Build
             | Self::Held
+            | Self::Paused
             | Self::Stopping
             | Self::Interrupted
             | Self::Internal => 1,

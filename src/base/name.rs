@@ -11,8 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod earlier;
+mod note;
 mod url;
 pub use earlier::Earlier;
+pub use note::Note;
 pub use url::{RepoUrl, Scheme};
 
 /// Why a name was not accepted; the text is a half sentence that fits after "… is not a valid …: ".
@@ -36,7 +38,7 @@ impl TriggerName {
     /// Words of the text protocol, which cannot be names.
     pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
     /// Words that the text protocol has got since: a trigger that bears one is asked for with `trigger` before its name.
-    pub const LATER_WORDS: [&str; 3] = ["rollback", "retry", "metrics"];
+    pub const LATER_WORDS: [&str; 5] = ["rollback", "retry", "metrics", "pause", "resume"];
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 100;
 

@@ -146,6 +146,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         trigger: trigger.clone(),
         origin,
         site,
+        poll: None,
         hooks: vec![Hook::PostCheckout],
         run_timeout: config::DEFAULT_RUN_TIMEOUT,
         allow: None,

@@ -83,6 +83,7 @@ pub(super) fn have_done(work: Work<'_>) -> ExitCode {
         name,
         task: work.task,
         wait: work.wait,
+        note: None,
     };
     let asked = Asked {
         socket: work.socket,

@@ -104,7 +104,7 @@ fn ask(socket: Option<&str>) -> Option<Vec<String>> {
     let token = token_file.and_then(|file| Secret::read(&file).ok());
     let options = Options {
         address: &address,
-        request: &Request::Status { name: None },
+        request: &Request::Status { names: Vec::new() },
         token: token.as_ref().map(Secret::expose),
         timeout: Some(TIMEOUT),
     };

@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let asked = Asked {
         socket: arguments.socket.as_deref(),
         token_file: arguments.token_file.as_ref(),
-        request: &Request::Status { name: None },
+        request: &Request::Status { names: Vec::new() },
         timeout: Some(timeout),
     };
     let show = Show::new(false, true);

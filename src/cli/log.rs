@@ -61,7 +61,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let asked = Asked {
         socket: arguments.socket.as_deref(),
         token_file: arguments.token_file.as_ref(),
-        request: &Request::Log { name, run },
+        request: &Request::Log {
+            name: Some(name),
+            run,
+            limit: None,
+        },
         timeout,
     };
     match client::ask(&asked, |record| show.record(record)) {

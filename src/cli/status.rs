@@ -56,7 +56,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let asked = Asked {
         socket: arguments.socket.as_deref(),
         token_file: arguments.token_file.as_ref(),
-        request: &Request::Status { name },
+        request: &Request::Status {
+            names: name.into_iter().collect(),
+        },
         timeout: Some(timeout),
     };
     let mut refused = None;

@@ -37,7 +37,9 @@ pub(crate) use reference::reference;
 pub(crate) use report::position;
 pub use report::{Invalid, Problem};
 pub use source::Source;
-pub(crate) use value::{argument, filled, invalid, literal, mode, size, span_of_time, unusable_duration};
+pub(crate) use value::{
+    argument, duration, filled, invalid, literal, mode, size, span_of_time, unusable_duration,
+};
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,
 /// the value counts as absent, and reading goes on.

@@ -26,7 +26,7 @@ pub struct Site {
     pub keep: Vec<String>,
     /// Permission bits that files and directories of the worktree do not get; default: those of the process.
     pub umask: Option<u32>,
-    /// The group of new files and directories, by name or number; default: the process's.
+    /// The group that new files and directories of the worktree get, by name or number; default: that of the process.
     pub group: Option<String>,
     /// Whether a deploy survives a power cut.
     pub fsync: bool,

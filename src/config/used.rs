@@ -136,6 +136,8 @@ pub struct Target {
     pub origin: Origin,
     /// Where they go.
     pub site: Site,
+    /// How often its remote is asked for news; nothing: it runs when it is triggered.
+    pub poll: Option<Duration>,
     /// What runs after an update.
     pub hooks: Vec<Hook>,
     /// A run must be over by then, with its hooks.

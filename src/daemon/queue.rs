@@ -226,7 +226,7 @@ impl Scheduler {
     ) -> Result<Arc<Journal>, Failure> {
         let target = match task {
             Task::Update => self.permitted(peer, name)?,
-            Task::Rollback { .. } | Task::Retry => self.operable(peer, name)?,
+            Task::Rollback { .. } | Task::Retry | Task::Hooks => self.operable(peer, name)?,
         };
         if let Some(failure) = self.stuck_at(target) {
             return Err(failure);

@@ -83,7 +83,9 @@ impl Link {
 
     /// How things are: with `name`, or with all triggers that this process's user may use.
     pub async fn status(&self, name: Option<&TriggerName>) -> Result<Vec<Status>, Failure> {
-        let request = Request::Status { name: name.cloned() };
+        let request = Request::Status {
+            names: name.cloned().into_iter().collect(),
+        };
         let records = self.ask(&request).await?;
         let status = |record: Record| match record.event {
             Event::Status(status) => Some(*status),
@@ -95,8 +97,9 @@ impl Link {
     /// The runs of `name`.
     pub async fn log(&self, name: &TriggerName) -> Result<Log, Failure> {
         let request = Request::Log {
-            name: name.clone(),
+            name: Some(name.clone()),
             run: None,
+            limit: None,
         };
         let mut log = Log::default();
         for Record { run, event } in self.ask(&request).await? {

@@ -145,8 +145,8 @@ fn daemon(config: &Config) -> Vec<Finding> {
         client::ask(&options, |_| {})
     };
     let status = |(trigger, path): (&TriggerName, &str)| {
-        let name = Some(trigger.clone());
-        match ask(&Request::Status { name }) {
+        let names = vec![trigger.clone()];
+        match ask(&Request::Status { names }) {
             Ok(Done { failure, .. }) => {
                 failure.map(|failure| daemons(format!("webhooks: {path}: trigger"), failure))
             }

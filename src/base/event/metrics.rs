@@ -258,6 +258,7 @@ mod tests {
             past: Past {
                 task: Task::Update,
                 peer: "uid=0".into(),
+                notes: Vec::new(),
                 accepted: ended,
                 began: ended,
                 ended,

@@ -10,16 +10,22 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{done::Done, task::Task};
-use crate::base::name::RunId;
+use crate::base::name::{Note, RunId, TriggerName};
 
 /// A run that waits or goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoingOn {
+    /// The trigger. A daemon of the version before does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<TriggerName>,
     /// What it is to do.
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
     /// Who asked for it first.
     pub peer: String,
+    /// What those who asked for it said of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
     /// When.
     pub accepted: u64,
     /// When it began, if it no longer waits for its target or a job.
@@ -37,6 +43,9 @@ pub struct Past {
     pub task: Task,
     /// Who asked for it first.
     pub peer: String,
+    /// What those who asked for it said of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
     /// When.
     pub accepted: u64,
     /// When it began; how long it took is in `ms`.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::base::{
     fault::{Failure, Kind},
-    name::{RunId, TriggerName, short},
+    name::{Note, RunId, TriggerName, short},
     report::{Mixed, Step},
 };
 
@@ -24,6 +24,12 @@ pub struct Status {
     /// What of its repository is deployed: a branch, a tag or a commit. A daemon of the version before does not say it.
     #[serde(default)]
     pub follows: Option<String>,
+    /// That it is paused, if it is.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+    /// When its remote is asked for news, if it is by itself.
+    #[serde(default)]
+    pub poll: Option<Polled>,
     /// What is stuck, if it is.
     #[serde(default)]
     pub stuck: Option<Stuck>,
@@ -43,6 +49,46 @@ pub struct Status {
     /// That the daemon has not taken over the configuration as it is by now: the same for each of its triggers.
     #[serde(default)]
     pub reload_refused: Option<Refused>,
+}
+
+/// A trigger that an operator has paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// When.
+    pub since: u64,
+    /// Who wanted it.
+    pub peer: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<Note>,
+    /// When a trigger was first refused since, if one was.
+    #[serde(default)]
+    pub refused: Option<u64>,
+}
+
+/// A trigger that asks its remote for news by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Polled {
+    /// How often, in seconds.
+    pub every: u64,
+    /// When next, if that is settled.
+    pub next: Option<u64>,
+    /// When the remote last answered, if it has since the daemon's start.
+    pub asked: Option<u64>,
+    /// That it does not answer, if it does not.
+    pub failing: Option<Unasked>,
+}
+
+/// A remote that could not be asked for news, and has not answered since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unasked {
+    /// When that was first tried.
+    pub since: u64,
+    /// How many times.
+    pub times: u64,
+    /// Why, at the last of them.
+    #[serde(flatten)]
+    pub failure: Failure,
 }
 
 /// A reload of the daemon's configuration that was refused, with none since that was not.
@@ -297,6 +343,7 @@ mod tests {
             past: Past {
                 task: Task::Update,
                 peer: "uid=33 pid=7".into(),
+                notes: Vec::new(),
                 accepted: ended - 2,
                 began: ended - 1,
                 ended,
@@ -402,6 +449,8 @@ mod tests {
             trigger: TriggerName::new("site").unwrap(),
             state: State::Idle,
             follows: None,
+            paused: None,
+            poll: None,
             stuck: None,
             runs: Vec::new(),
             last: None,
@@ -421,8 +470,10 @@ mod tests {
         insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
         status.state = State::Running;
         let going_on = super::super::GoingOn {
+            trigger: None,
             task: Task::Update,
             peer: "uid=0 pid=1".into(),
+            notes: Vec::new(),
             accepted: 1_764_036_640,
             began: Some(1_764_036_641),
             overdue: None,

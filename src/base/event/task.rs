@@ -20,6 +20,8 @@ pub enum Task {
     },
     /// Deploy the newest commit, even if it was rolled back.
     Retry,
+    /// Deploy the newest commit, and run all hooks again, whatever has changed.
+    Hooks,
 }
 
 /// What a peer may ask for of a trigger, in the word of the request.
@@ -32,6 +34,10 @@ pub enum May {
     Rollback,
     /// Deploy a commit that was rolled back.
     Retry,
+    /// Run all hooks again.
+    Hooks,
+    /// Pause, and resume.
+    Pause,
 }
 
 impl Task {
@@ -51,6 +57,7 @@ impl Task {
             Self::Update => "update",
             Self::Rollback { .. } => "rollback",
             Self::Retry => "retry",
+            Self::Hooks => "hooks",
         }
     }
 
@@ -89,6 +96,7 @@ impl TryFrom<String> for Task {
                 to: Some(Earlier::parse(to)?),
             }),
             ("retry", _) => Ok(Self::Retry),
+            ("hooks", _) => Ok(Self::Hooks),
             // What a version to come may know is no reason to pass over a run.
             _ => Ok(Self::Update),
         }
@@ -107,6 +115,7 @@ mod tests {
             (Task::Rollback { to: None }, "\"rollback\""),
             (Task::Rollback { to }, "\"rollback 5d6e7f8\""),
             (Task::Retry, "\"retry\""),
+            (Task::Hooks, "\"hooks\""),
         ] {
             assert_eq!(serde_json::to_string(&task).unwrap(), text);
             assert_eq!(serde_json::from_str::<Task>(text).unwrap(), task);

@@ -19,8 +19,8 @@ use crate::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
         DEFAULT_RUN_TIMEOUT, Health, Hook, OnFailure, Releases, Revision, Site, Target, Tls,
         form::{
-            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, TEXT, Value, code, fields,
-            filled, invalid, literal, mode, quoted, redact,
+            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, duration, fields,
+            filled, invalid, literal, mode, quoted, redact, unusable_duration,
         },
     },
     git::origin::{Depth, Origin},
@@ -68,8 +68,11 @@ fields! {
         on_failure: OnFailure = Kind::choice(), without "`Rollback` with `releases`, else `Keep`";
         /// Permission bits that files and directories of the worktree do not get.
         umask: u32 = UMASK, without "the process's";
-        /// The group that new files and directories get, by name or number; those that are there keep theirs.
-        group ("gid"): String = TEXT, without "the process's";
+        /// The group that new files and directories of the worktree get. What a run does not write keeps its own.
+        group: String = GROUP, without "the process's";
+        /// How often the remote is asked for news by itself, besides at the daemon's start: a push that no trigger followed is
+        /// deployed by then.
+        poll ("interval", "every"): Duration = POLL, without "never";
         /// Each attempt to fetch must be over by then, however silent or slow the remote is.
         timeout: Duration = DURATION, or DEFAULT_FETCH_TIMEOUT;
         /// A whole run must be over by then, with its hooks.
@@ -106,6 +109,11 @@ const UMASK: Kind<u32> = Kind::new(r#"octal digits in quotes, `"0000"` to `"0077
 const RETRIES: Kind<u32> =
     Kind::new("number from 0 to 10", |value, _| retries(value)).shown(|number| code(number));
 
+const POLL: Kind<Duration> = Kind::new(r#"duration from `"10s"` to a week"#, |value, _| poll(value));
+const GROUP: Kind<String> = Kind::new("name or number", |value, _| filled(value));
+
+/// A remote that is asked more often than that takes it for an attack. In time.
+const MIN_POLL: Duration = Duration::from_secs(10);
 /// git takes this and more for "all".
 const MAX_DEPTH: u32 = i32::MAX as u32 - 1;
 
@@ -178,6 +186,7 @@ pub(super) fn target(
         trigger: trigger?,
         origin,
         site,
+        poll: fields.poll.value,
         hooks: fields.hooks.value?.into_iter().map(|(hook, _)| hook).collect(),
         run_timeout: fields.run_timeout.value?,
         allow,
@@ -339,6 +348,16 @@ fn umask(value: Value<'_>) -> Result<u32, Problem> {
         )
         .help(r#"write what others do not get, such as "0022" or "0027""#)),
     }
+}
+
+/// How often a remote is asked.
+fn poll(value: Value<'_>) -> Result<Duration, Problem> {
+    let every = duration(value)?;
+    if every < MIN_POLL {
+        let problem = unusable_duration(value, "remotes are asked every 10 s at most");
+        return Err(problem.help(r#"write "10s" or more; pushes are deployed at once by triggers"#));
+    }
+    Ok(every)
 }
 
 /// How many times a fetch is tried again.

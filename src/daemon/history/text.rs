@@ -185,6 +185,7 @@ mod tests {
             past: Past {
                 task: Task::Update,
                 peer: "uid=33 pid=7".into(),
+                notes: Vec::new(),
                 accepted: 1,
                 began: 2,
                 ended: 3,

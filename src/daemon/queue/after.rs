@@ -63,6 +63,7 @@ impl Scheduler {
         let past = Past {
             task: run.task.clone(),
             peer: run.peer.to_string(),
+            notes: Vec::new(),
             accepted: run.accepted,
             began: run.began.get().copied().unwrap_or(ended),
             ended,

@@ -26,7 +26,7 @@ pub enum Found {
 
 impl Scheduler {
     /// How the trigger `name` is, or all that `peer` may use.
-    pub fn status(&self, peer: &Peer, name: Option<&TriggerName>) -> Result<Vec<Box<Status>>, Failure> {
+    pub fn status(&self, peer: &Peer, names: &[TriggerName]) -> Result<Vec<Box<Status>>, Failure> {
         let permitted = self.permitted_to(peer);
         let mut refused = self.process.refusal.get();
         if let Some(refused) = &mut refused
@@ -34,9 +34,12 @@ impl Scheduler {
         {
             refused.message = None;
         }
-        let targets: Vec<_> = match name {
-            Some(name) => vec![self.permitted(peer, name)?],
-            None => permitted.into_iter().map(|name| &self.targets[name]).collect(),
+        let targets: Vec<_> = match names {
+            [] => permitted.into_iter().map(|name| &self.targets[name]).collect(),
+            names => names
+                .iter()
+                .map(|name| self.permitted(peer, name))
+                .collect::<Result<_, _>>()?,
         };
         let look = self.accounts.look();
         let status = targets.into_iter().map(|target| {
@@ -69,6 +72,8 @@ impl Scheduler {
             trigger: name.clone(),
             state,
             follows: Some(follows(&target.origin.revision)),
+            paused: None,
+            poll: None,
             stuck,
             runs,
             last,
@@ -140,6 +145,8 @@ impl Run {
         Current {
             run: self.journal.run().clone(),
             going_on: GoingOn {
+                trigger: None,
+                notes: Vec::new(),
                 task: self.task.clone(),
                 peer: self.peer.to_string(),
                 accepted: self.accepted,

@@ -112,6 +112,7 @@ impl Scheduler {
             past: Past {
                 task: Task::Update,
                 peer,
+                notes: Vec::new(),
                 accepted: marker.began,
                 began: marker.began,
                 ended: event::now(),

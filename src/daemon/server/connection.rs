@@ -20,7 +20,7 @@ use crate::{
         event::{Done, Event, Outcome, Record},
         fault::{Failure, Kind},
         lobby::Seat,
-        name::{RunId, TriggerName},
+        name::RunId,
     },
     daemon::{
         journal::Journal,
@@ -214,10 +214,13 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse("-", failure, format).await,
                 }
             }
-            Request::Status { name } => {
-                let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+            Request::Status { names } => {
+                let shown = match names.as_slice() {
+                    [name] => name.as_str().to_owned(),
+                    _ => "-".into(),
+                };
                 match recall(scheduler, peer, move |scheduler, peer| {
-                    scheduler.status(peer, name.as_ref())
+                    scheduler.status(peer, &names)
                 })
                 .await
                 {
@@ -229,7 +232,15 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Log { name, run } => {
+            Request::Log { name: None, .. } | Request::Pause { .. } | Request::Resume { .. } => {
+                let failure = Failure::new(Kind::Internal, "this is not there yet", None);
+                self.refuse("-", failure, format).await;
+            }
+            Request::Log {
+                name: Some(name),
+                run,
+                ..
+            } => {
                 let shown = name.as_str().to_owned();
                 match recall(scheduler, peer, move |scheduler, peer| {
                     scheduler.log(peer, &name, run.as_ref())
@@ -241,7 +252,7 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Trigger { name, task, wait } => match scheduler.trigger(peer, &name, task) {
+            Request::Trigger { name, task, wait, .. } => match scheduler.trigger(peer, &name, task) {
                 Ok(journal) if wait => self.follow(&journal, format).await,
                 Ok(journal) => {
                     let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));

@@ -55,6 +55,7 @@ impl Daemon {
             name: name.clone(),
             task,
             wait: false,
+            note: None,
         };
         let accepted = async {
             let mut answer = self.open(&request).await?;

@@ -104,8 +104,9 @@ impl Watched {
             reader: Mutex::default(),
         });
         let request = Request::Log {
-            name: name.clone(),
+            name: Some(name.clone()),
             run: Some(Which::Id(run.clone())),
+            limit: None,
         };
         let (name, run, weak) = (name.clone(), run.clone(), Arc::downgrade(&watched));
         let reader = task::spawn(async move {

@@ -24,8 +24,8 @@ impl Place {
             git_dir: None,
             clean: Clean::Untracked,
             keep: Vec::new(),
-            umask: None,
             group: None,
+            umask: None,
             fsync: false,
             releases: Some(Releases {
                 keep: NonZeroU32::MIN,
