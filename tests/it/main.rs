@@ -20,6 +20,7 @@ mod errors;
 mod exits;
 mod figures;
 mod fill;
+mod freeze;
 mod front;
 mod group;
 mod health;

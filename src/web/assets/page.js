@@ -35,7 +35,9 @@ let wait = null;
 
 function isBusy() {
   const focus = document.activeElement;
-  return (focus && /^(INPUT|TEXTAREA)$/.test(focus.tagName)) || !document.getSelection().isCollapsed;
+  const isBegun = [...main.querySelectorAll("input[type=text]")].some((one) => one.value !== one.defaultValue);
+  const isOpen = main.querySelector("details[open]") !== null;
+  return isBegun || isOpen || (focus && /^(INPUT|TEXTAREA)$/.test(focus.tagName)) || !document.getSelection().isCollapsed;
 }
 
 function place(content) {
