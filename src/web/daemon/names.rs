@@ -65,7 +65,9 @@ impl Asked {
     /// What was said of it before comes first.
     fn add_before(&mut self, before: Self) {
         let after = std::mem::replace(self, before);
-        self.add(after.first);
+        if after.first.is_some() {
+            self.add(after.first);
+        }
         self.more += after.more;
     }
 
