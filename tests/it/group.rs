@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    os::unix::fs::{MetadataExt as _, chown, lchown},
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown},
     path::Path,
 };
 
@@ -90,6 +90,18 @@ fn new_files_have_the_group_and_old_ones_keep_theirs() {
     source.commit(tree("2").into_iter().chain([("deep/new/b", file("b"))]));
     world.deploy();
     assert_eq!(others(&groups(&site), gid), ["deep", "deep/er", "same"]);
+    // What has it by another's hand is left alone; a directory that hands its group down goes on to.
+    for name in ["deep", "deep/er", "same"] {
+        chown(site.join(name), None, Some(gid)).unwrap();
+    }
+    fs::set_permissions(site.join("deep"), Permissions::from_mode(0o2750)).unwrap();
+    let inode = || fs::metadata(site.join("same")).unwrap().ino();
+    let before = inode();
+    source.commit(tree("3").into_iter().chain([("deep/newer/b", file("b"))]));
+    world.deploy();
+    assert_eq!(inode(), before);
+    assert_eq!(["deep", "deep/newer"].map(mode), [0o2750, 0o2750]);
+    assert_eq!(others(&groups(&site), gid), [""; 0]);
     // Nothing is left of how they were made.
     assert!(groups(&site).keys().all(|name| !name.contains("gitsocket-tmp")));
 }
