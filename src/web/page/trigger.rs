@@ -8,7 +8,10 @@ use super::{
     frame::{Frame, token},
     pause,
     timeline::{self, Part, Parts},
-    words::{Look, commit, duration, failure, many, notes, outcome, plain, run_path, time, trigger_path},
+    words::{
+        Look, commit, duration, failure, many, notes, outcome, plain, run_path, time, time_ahead,
+        trigger_path,
+    },
 };
 use crate::{
     base::event::{Current, Held, Last, Past, Polled, Release, Standing, Status, short},
@@ -84,7 +87,7 @@ fn deployed(status: &Status) -> Markup {
             None => "Nothing is deployed",
         }
         @if let Some(follows) = &status.follows { " · follows " (plain(follows)) }
-        @if let Some(poll) = &status.poll { " · " (polls(poll)) }
+        @if let Some(poll) = &status.poll && status.paused.is_none() { " · " (polls(poll)) }
     }
 }
 
@@ -92,7 +95,7 @@ fn deployed(status: &Status) -> Markup {
 fn polls(poll: &Polled) -> Markup {
     html! {
         "asks its remote every " (duration(poll.every.saturating_mul(1000)))
-        @if let Some(next) = poll.next { ", next " (time(next)) }
+        @if let Some(next) = poll.next { ", next " (time_ahead(next)) }
         @if let Some(asked) = poll.asked { ", was answered " (time(asked)) }
     }
 }

@@ -99,9 +99,17 @@ pub(super) fn notes(notes: &[Note]) -> Markup {
 
 /// A moment. The script makes it the reader's own; without it, UTC is said.
 pub(super) fn time(secs: u64) -> Markup {
+    html! { time datetime=(event::time(secs)) { (minute(secs)) } }
+}
+
+fn minute(secs: u64) -> String {
     let iso = event::time(secs);
-    let shown = iso.get(..16).unwrap_or(&iso).replace('T', " ");
-    html! { time datetime=(iso) { (shown) " UTC" } }
+    iso.get(..16).unwrap_or(&iso).replace('T', " ") + " UTC"
+}
+
+/// A moment that has not come yet.
+pub(super) fn time_ahead(secs: u64) -> Markup {
+    html! { time.ahead datetime=(event::time(secs)) { (minute(secs)) } }
 }
 
 pub(super) fn duration(ms: u64) -> String {
