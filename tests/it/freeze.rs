@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{
     sender::{Answer, Front, JSON, sign},
     visitor::Visitor,
-    world::World,
+    world::{Daemon, World, last_line},
 };
 
 /// What a daemon answers to a request.
@@ -380,4 +380,47 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     );
     visitor.front.wait_for("paused by admin from 127.0.0.1");
     visitor.front.wait_for("resumed by admin from 127.0.0.1");
+}
+
+/// With a daemon that does it.
+#[test]
+fn what_is_pushed_in_a_freeze_is_one_press_away() {
+    let world = World::sourced();
+    world.config("");
+    world.secret("secret", &format!("{SECRET}\n"));
+    std::fs::create_dir(world.path("state")).unwrap();
+    let daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
+    let front = Front::start(&world, HOOK, "page: ()");
+    let page = || front.ask("GET /triggers/site", &[], b"").body;
+    let token = {
+        let page = page();
+        let (_, rest) = page.split_once("name=\"form\" value=\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let press = |what: &str, more: &str| {
+        let body = format!("form={token}{more}");
+        let answer = front.ask(&format!("POST /triggers/site/{what}"), &[form], body.as_bytes());
+        assert_eq!(answer.status, 303, "{answer:?}");
+    };
+    press("pause", "&reason=holidays");
+    assert!(page().contains("“<bdi>holidays</bdi>”"), "{}", page());
+    assert_eq!(
+        deliver(&front, "1", "main").json(),
+        json!({"trigger": "site", "paused": true})
+    );
+    assert!(!world.path("site").exists());
+    press("resume", "&deploy=yes");
+    assert!(last_line(&daemon.say("attach site\n")).starts_with("ok site"));
+    assert!(world.site().contains_key("a"));
+    let said = daemon.say("log site\n");
+    assert!(said.contains("(deploy on the page)"), "{said}");
+    assert!(page().contains("“<bdi>deploy on the page</bdi>”") && !page().contains("Paused since"));
+    assert_eq!(deliver(&front, "1", "main").status, 202);
+    assert!(last_line(&daemon.say("attach site\n")).starts_with("ok site"));
+    let said = daemon.say("log site\n");
+    assert!(
+        said.contains("(GitHub push to refs/heads/main, delivery 1)"),
+        "{said}"
+    );
 }
