@@ -409,7 +409,7 @@ fn what_is_pushed_in_a_freeze_is_one_press_away() {
         deliver(&front, "1", "main").json(),
         json!({"trigger": "site", "paused": true})
     );
-    assert!(!world.path("site").exists());
+    assert!(!world.path("site/a").exists());
     press("resume", "&deploy=yes");
     assert!(last_line(&daemon.say("attach site\n")).starts_with("ok site"));
     assert!(world.site().contains_key("a"));
