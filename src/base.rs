@@ -14,6 +14,7 @@
 //! | [`access`] | what this process may do with a path |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
 //! | [`descent`] | directories of any depth are gone through, and removed |
+//! | [`rights`] | what new files and directories get |
 //! | [`durable`] | what survives a power cut |
 //! | [`vitals`] | what a process takes of its machine |
 //! | [`secret`] | passwords and tokens, read from their files |
@@ -38,6 +39,7 @@ pub mod mutex;
 pub mod name;
 pub mod pace;
 pub mod report;
+pub mod rights;
 pub mod room;
 pub mod secret;
 pub mod vitals;

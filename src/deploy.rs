@@ -7,6 +7,7 @@
 //! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
 //! | [`held`] | commits that were rolled back, and are not deployed again by themselves |
 //! | [`release`] | the trees of a target that has one for each deployed commit |
+//! | [`group`] | the group that new files get |
 //! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`changes`] | the list of changed files that hooks get |
@@ -18,6 +19,7 @@
 //! | [`run`] | the pipeline above: one execution of a trigger |
 
 pub mod changes;
+pub mod group;
 pub mod health;
 pub mod held;
 pub mod hook;

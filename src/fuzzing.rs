@@ -31,6 +31,7 @@ use crate::{
         config::From,
         deliveries,
         forge::{self, Delivery, Refusal},
+        session::Cookie,
     },
 };
 
@@ -292,6 +293,25 @@ fn knows_the_secret(headers: &HeaderMap, body: &[u8]) -> bool {
     })
 }
 
+/// Headers of cookies, a line each: what is taken for one of ours is as long as ours are, and was sent as such.
+pub fn cookie(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for (kind, digits) in [(Cookie::Session, 64), (Cookie::Known, 128)] {
+        for tls in [true, false] {
+            let set = kind.set("", tls);
+            let name = set.split('=').next().unwrap_or_default();
+            let values = kind.values(text.lines(), tls);
+            assert!(values.len() <= 180);
+            for value in values {
+                assert!(value.len() == digits && value.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                let pair = format!("{name}={value}");
+                let mut pairs = text.lines().flat_map(|line| line.split(';'));
+                assert!(pairs.any(|sent| sent.trim() == pair), "{pair}");
+            }
+        }
+    }
+}
+
 /// A name in a stranger's hands: of a trigger, a ref, a remote, a run, an address. What is accepted is what it says.
 pub fn name(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -471,6 +491,21 @@ mod tests {
             "plain: true,",
         ];
         all("web_config", 300, &words, web_config);
+    }
+
+    #[test]
+    fn cookies_hold() {
+        let words = [
+            "gitsocket=",
+            "gitsocket-known=",
+            "__Host-",
+            ";",
+            "; ",
+            "\n",
+            "=",
+            "0123456789abcdef",
+        ];
+        all("cookie", 20_000, &words, cookie);
     }
 
     #[test]

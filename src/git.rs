@@ -11,6 +11,7 @@
 //!     base::{
 //!         name::{AbsPath, RepoUrl},
 //!         report::Reporter,
+//!         rights::Rights,
 //!     },
 //!     git::{
 //!         begin::Begin,
@@ -55,7 +56,7 @@
 //!         clean: Clean::Untracked,
 //!         keep: &[],
 //!         max_blob: origin.max_blob,
-//!         umask: 0o022,
+//!         rights: Rights::of(0o022),
 //!         dry_run: false,
 //!         apart: None,
 //!         memory: &memory,

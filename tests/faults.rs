@@ -21,6 +21,7 @@ mod world;
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -256,6 +257,11 @@ impl Stage {
     /// Everything is as if nothing had happened.
     fn check(&self, what: &str) {
         let world = &self.world;
+        if self.configs[0].contains("group") {
+            let mut others = Vec::new();
+            of_other_groups(&world.path("site"), &mut others);
+            assert!(others.is_empty(), "{others:?} {what}");
+        }
         assert_eq!(self.files(), files(self.round), "{what}");
         let log = fs::read_to_string(world.path("log")).unwrap_or_default();
         let tip = self.tip.to_string();
@@ -319,6 +325,26 @@ fn left_overs(dir: &Path, found: &mut Vec<PathBuf>) {
         }
         if fs::symlink_metadata(&path).unwrap().is_dir() {
             left_overs(&path, found);
+        }
+    }
+}
+
+/// A group that root's files do not have by themselves.
+const GROUP: u32 = 54321;
+
+/// What is there of another group than that, but for what is git's.
+fn of_other_groups(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with(".git") {
+            continue;
+        }
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.gid() != GROUP {
+            found.push(path.clone());
+        }
+        if meta.is_dir() {
+            of_other_groups(&path, found);
         }
     }
 }
@@ -416,7 +442,17 @@ fn an_update_is_killed() {
 
 #[test]
 fn a_shallow_update_is_killed() {
-    everywhere("shallow update", false, "depth: 1", &[Fault::Kill]);
+    // And of a group: nothing that is made is ever left with another one.
+    let group = match rustix::process::geteuid().is_root() {
+        true => format!("group: \"{GROUP}\""),
+        false => String::new(),
+    };
+    everywhere(
+        "shallow update",
+        false,
+        &format!("depth: 1, {group}"),
+        &[Fault::Kill],
+    );
 }
 
 fn healing(faults: &[Fault]) {

@@ -23,7 +23,7 @@ use std::{
 
 use fastrand::Rng;
 use gitsocket::{
-    base::{name::AbsPath, report::Reporter},
+    base::{name::AbsPath, report::Reporter, rights::Rights},
     config::Clean,
     git::{
         repository,
@@ -417,7 +417,7 @@ impl Pair {
                 clean,
                 keep,
                 max_blob: u64::MAX,
-                umask: self.umask,
+                rights: Rights::of(self.umask),
                 dry_run,
                 apart: None,
                 memory: &self.memory,

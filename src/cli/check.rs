@@ -142,7 +142,7 @@ fn owner(config: &Config) -> Option<String> {
 }
 
 /// What is the machine's own affair: the remote can be asked all the same.
-const OWN: [&str; 5] = ["path", "git_dir", "releases", "hooks", "health"];
+const OWN: [&str; 6] = ["path", "git_dir", "group", "releases", "hooks", "health"];
 
 /// Ask the remotes of triggers whose fetches would begin, and give the exit status.
 fn ask_all(config: &Config, findings: &[Finding]) -> u8 {

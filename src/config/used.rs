@@ -195,6 +195,8 @@ impl Target {
             Some("clean")
         } else if self.site.keep != other.site.keep {
             Some("keep")
+        } else if self.site.group != other.site.group {
+            Some("group")
         } else {
             None
         }
@@ -219,8 +221,8 @@ impl Target {
 }
 
 /// What to do about two targets that have the same path, and [disagree](Target::disagrees).
-pub const SAME_PATH: &str = "give one another path; or give both the same repo, releases, git_dir, remote, clean and \
-                             keep: then they deploy different revisions of one repository, one at a time";
+pub const SAME_PATH: &str = "give one another path; or give both the same repo, releases, git_dir, remote, clean, \
+                             keep and group: then they deploy different revisions of one repository, one at a time";
 
 /// How long a run may take if the configuration does not say.
 pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60 * 60);

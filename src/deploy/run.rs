@@ -32,7 +32,7 @@ use crate::{
     },
     config::Target,
     deploy::{
-        hook,
+        group, hook,
         neighbours::Neighbours,
         place::{self, Place},
         sandbox::Sandbox,
@@ -240,9 +240,13 @@ fn deploy_locked(
     left: Option<state::Left>,
     reached: &mut Reached,
 ) -> Result<(), Error> {
+    let rights = group::rights(&target.site, context.umask)?;
     context.watch.enter(Step::Fetch)?;
     let place = place::inspect(target)?;
-    let under_way = UnderWay::new(&target.site.git_dir(), target, context);
+    if place == Place::Empty && !context.dry_run {
+        group::take(&target.site, rights)?;
+    }
+    let under_way = UnderWay::new(&target.site.git_dir(), (target, rights), context);
     if let Place::Worktree(git_dir) = &place {
         context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
@@ -369,6 +373,7 @@ fn update_options<'a>(
         target,
         context,
         index,
+        rights,
         ..
     } = under_way;
     stage.aim(worktree::Options {
@@ -377,7 +382,7 @@ fn update_options<'a>(
         clean: target.site.clean,
         keep: &target.site.keep,
         max_blob: target.origin.max_blob,
-        umask: target.site.umask.unwrap_or(context.umask),
+        rights: *rights,
         dry_run: context.dry_run,
         memory: &context.memory,
         apart: None,

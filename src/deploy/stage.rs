@@ -8,7 +8,7 @@ use std::{
 use gix::{ObjectId, bstr::BString};
 
 use crate::{
-    base::name::AbsPath,
+    base::{name::AbsPath, rights::Rights},
     config::Site,
     deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree, shared::Other},
     git::worktree::{self, Apart, Clean, Memory},
@@ -56,9 +56,9 @@ struct Making {
 }
 
 impl<'a> Stage<'a> {
-    /// The one that `site` asks for; what a killed run has left of its trees is settled. New directories do not get the permissions in
-    /// `umask`; a dry run changes nothing. `memory` knows where other targets are.
-    pub fn settle(site: &'a Site, (umask, dry_run): (u32, bool), memory: &Memory) -> Result<Self, Error> {
+    /// The one that `site` asks for; what a killed run has left of its trees is settled. What is new gets
+    /// `rights`; a dry run changes nothing. `memory` knows where other targets are.
+    pub fn settle(site: &'a Site, (rights, dry_run): (Rights, bool), memory: &Memory) -> Result<Self, Error> {
         let Some(releases) = &site.releases else {
             return Ok(Self::InPlace {
                 root: site.root(),
@@ -66,7 +66,7 @@ impl<'a> Stage<'a> {
             });
         };
         Ok(Self::Release(Box::new(Release {
-            yard: Yard::settle(site, releases, (umask, dry_run))?,
+            yard: Yard::settle(site, releases, (rights, dry_run))?,
             making: None,
             previous: None,
             has_switched: false,
@@ -289,7 +289,7 @@ impl<'a> Stage<'a> {
     /// The release of `site` that is live now, as far as that can be seen.
     pub fn live(site: &Site) -> Option<Placed> {
         let releases = site.releases.as_ref()?;
-        let yard = Yard::settle(site, releases, (0, true)).ok()?;
+        let yard = Yard::settle(site, releases, (Rights::of(0), true)).ok()?;
         Some(Placed {
             id: yard.live()?.id.clone(),
             previous: yard.previous().map(|tree| tree.id.clone()),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    hook,
+    group, hook,
     neighbours::Neighbours,
     place,
     release::{self, exchange},
@@ -154,6 +154,9 @@ fn of_site(target: &Target) -> Vec<Unusable> {
     add(field, lock(site));
     if !found.is_empty() {
         return found;
+    }
+    if let Err(err) = group::rights(site, 0) {
+        found.push(("group", Failure::of(&err)));
     }
     if let Err(err) = place::find(target) {
         found.push((field, Failure::of(&err)));

@@ -263,15 +263,15 @@ fn update_from(
     }
 }
 
-/// Let directories of a tree that is ours alone have the permissions of new ones.
+/// Let directories of a tree that is ours alone have what new ones get.
 fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
     for path in &found.modes {
-        let umask = cx.options.umask;
+        let rights = cx.options.rights;
         let opened = cx.dirs.get(path.as_bstr()).and_then(|dir| match dir {
-            Some(dir) => dirs::open_up(dir, umask),
+            Some(dir) => rights.settle(dir),
             None => Ok(()),
         });
-        opened.map_err(|err| cx.failed("set the permissions of", path.as_bstr(), err))?;
+        opened.map_err(|err| cx.failed("set permissions and group of", path.as_bstr(), err))?;
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use crate::{
     base::{
         address::Address,
         event::{Current, Done, Event, Last, Outcome, Record, Status, Task},
-        fault::Failure,
-        name::{AbsPath, RunId, TriggerName},
+        fault::{Failure, Kind},
+        name::{AbsPath, Note, RunId, TriggerName},
     },
     daemon::wire::Request,
 };
@@ -59,26 +59,56 @@ impl Link {
         }
     }
 
-    /// Say `name`, and answer with the run's id as soon as the daemon has accepted it; `note` says in the log who asked.
+    /// Say `name`, and answer with the run's id as soon as the daemon has accepted it. `note` goes with it; `by` says in the
+    /// log of this process who asked.
     ///
     /// An update is said once for all who ask for it while the one before is on its way. If the daemon is away, it is waited
     /// for as long as a forge has patience; then this fails, and the name is kept, and said when the daemon is back.
     /// Other tasks are an operator's, who sees what fails: they are said at once or not at all.
-    pub async fn trigger(&self, name: &TriggerName, task: Task, note: &str) -> Result<RunId, Failure> {
+    pub async fn trigger(
+        &self,
+        name: &TriggerName,
+        task: Task,
+        (note, by): (Option<Note>, &str),
+    ) -> Result<RunId, Failure> {
         let said = match task {
-            Task::Update => self.names.say(name).await,
-            task => self.daemon.say(name, task).await,
+            Task::Update => self.names.say(name, note).await,
+            task => self.daemon.say(name, task, note).await,
         };
         match &said {
-            Ok(run) => tracing::info!(trigger = name.as_str(), run = run.as_str(), "triggered by {note}"),
+            Ok(run) => tracing::info!(trigger = name.as_str(), run = run.as_str(), "triggered by {by}"),
+            Err(failure) if failure.kind == Kind::Paused => {
+                tracing::info!(
+                    trigger = name.as_str(),
+                    "not triggered by {by}: {}",
+                    failure.message
+                );
+            }
             Err(failure) => tracing::warn!(
                 trigger = name.as_str(),
                 kind = failure.kind.as_str(),
-                "not triggered by {note}: {}",
+                "not triggered by {by}: {}",
                 failure.message
             ),
         }
         said
+    }
+
+    /// Pause `name`, or let it be resumed: said at once, or not at all. `by` says in the log of this process who asked.
+    pub async fn pause(&self, request: &Request, by: &str) -> Result<(), Failure> {
+        let said = self.ask(request).await;
+        let (what, name) = match request {
+            Request::Pause { name, .. } => ("paused", name.as_str()),
+            _ => ("resumed", request.trigger().map_or("-", TriggerName::as_str)),
+        };
+        match &said {
+            Ok(_) => tracing::info!(trigger = name, "{what} by {by}"),
+            Err(failure) => {
+                let kind = failure.kind.as_str();
+                tracing::warn!(trigger = name, kind, "not {what} by {by}: {}", failure.message);
+            }
+        }
+        said.map(drop)
     }
 
     /// How things are: with `name`, or with all triggers that this process's user may use.

@@ -15,7 +15,7 @@ use ring::digest::{Context, SHA256};
 use crate::base::{
     fault::{Kind, one_line},
     mutex,
-    name::{RunId, TriggerName},
+    name::{AbsPath, RunId, TriggerName},
     pace::Pace,
 };
 
@@ -88,6 +88,10 @@ pub enum Outcome {
     Repeated(RunId),
     /// There is nothing to do, because of this.
     Ignored(String),
+    /// There is nothing to do: only these refs were pushed, as they may be shown.
+    OtherRefs(Vec<String>),
+    /// Nothing is deployed, as the trigger is paused: the daemon's words.
+    Paused(String),
     /// It is not one that counts, because of this.
     Refused {
         /// The status it was answered with.
@@ -106,16 +110,24 @@ pub enum Outcome {
 
 impl Outcome {
     /// All words for it.
-    pub const WORDS: [&'static str; 5] = ["accepted", "repeated", "ignored", "refused", "unavailable"];
+    pub const WORDS: [&'static str; 6] = [
+        "accepted",
+        "repeated",
+        "ignored",
+        "paused",
+        "refused",
+        "unavailable",
+    ];
 
     /// The word for it.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Accepted(_) => Self::WORDS[0],
             Self::Repeated(_) => Self::WORDS[1],
-            Self::Ignored(_) => Self::WORDS[2],
-            Self::Refused { .. } => Self::WORDS[3],
-            Self::Unavailable { .. } => Self::WORDS[4],
+            Self::Ignored(_) | Self::OtherRefs(_) => Self::WORDS[2],
+            Self::Paused(_) => Self::WORDS[3],
+            Self::Refused { .. } => Self::WORDS[4],
+            Self::Unavailable { .. } => Self::WORDS[5],
         }
     }
 }
@@ -166,12 +178,12 @@ impl Deliveries {
         }
     }
 
-    /// List and count `delivered`, and let the log say so if it was refused.
-    pub fn add(&self, delivered: Delivered) {
+    /// List and count `delivered`, and let the log say so if it was refused. Senders are proven by a secret in one of `files`.
+    pub fn add(&self, delivered: Delivered, files: &[AbsPath]) {
         let mut state = mutex::lock(&self.state);
         let count = (delivered.path.clone(), delivered.result.word());
         *state.counts.entry(count).or_default() += 1;
-        let Outcome::Refused { why, .. } = &delivered.result else {
+        let Outcome::Refused { status, why } = &delivered.result else {
             push(&mut state.proven, delivered);
             return;
         };
@@ -180,7 +192,10 @@ impl Deliveries {
                 let unlogged = std::mem::take(&mut state.unlogged);
                 let more = (unlogged > 0).then_some(unlogged);
                 let (path, client) = (&*delivered.path, &*delivered.client);
-                tracing::warn!(path, client, more, "delivery refused: {why}");
+                let files =
+                    (*status == 401).then(|| files.iter().map(ToString::to_string).collect::<Vec<_>>());
+                let secret = files.map(|files| files.join(", "));
+                tracing::warn!(path, client, more, secret, "delivery refused: {why}");
             }
             None => state.unlogged += 1,
         }
@@ -276,12 +291,12 @@ mod tests {
     #[test]
     fn strangers_do_not_push_others_out() {
         let deliveries = Deliveries::default();
-        deliveries.add(delivered("/a", 0, Outcome::Ignored("a ping".into())));
+        deliveries.add(delivered("/a", 0, Outcome::Ignored("a ping".into())), &[]);
         for second in 1..=1000 {
-            deliveries.add(delivered("/a", second, refused("one")));
-            deliveries.add(delivered("/a", second, refused("two")));
+            deliveries.add(delivered("/a", second, refused("one")), &[]);
+            deliveries.add(delivered("/a", second, refused("two")), &[]);
         }
-        deliveries.add(delivered("/b", 2000, refused("one")));
+        deliveries.add(delivered("/b", 2000, refused("one")), &[]);
         let latest: Vec<_> = deliveries
             .latest()
             .into_iter()
@@ -290,8 +305,8 @@ mod tests {
         let expected = [("/b", 1), ("/a", 1000), ("/a", 1000), ("/a", 1)];
         assert_eq!(latest, expected.map(|(path, times)| (path.to_owned(), times)));
         for number in 0..1000 {
-            deliveries.add(delivered(&format!("/{number}"), number, refused("one")));
-            deliveries.add(delivered("/a", number, Outcome::Ignored("a ping".into())));
+            deliveries.add(delivered(&format!("/{number}"), number, refused("one")), &[]);
+            deliveries.add(delivered("/a", number, Outcome::Ignored("a ping".into())), &[]);
         }
         assert_eq!(deliveries.latest().len(), 2 * MAX_LISTED);
         let counts = deliveries.counts();

@@ -1,6 +1,7 @@
 //! What a forge's form for a webhook asks for, for each webhook of a configuration.
 
 use super::config::{Config, From, Listener, Webhook};
+use crate::base::words::typed;
 
 /// What to write into the forge for one webhook: pairs of what the form calls it, and what to write there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,9 @@ fn base(config: &Config) -> String {
 fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
     let files: Vec<String> = webhook.from.files().iter().map(ToString::to_string).collect();
     let first_line = format!("the first line of {}", files.join(" or "));
-    let make = |how: &str| format!("{how} >{}", files.first().map_or("", String::as_str));
+    let first = typed(files.first().cloned());
+    // One that is there stays: the forge may have it by now. And nobody else reads it meanwhile.
+    let make = |how: &str| format!("(set -C; umask 027; {how} >{first})");
     const RANDOM: &str = "head -c 32 /dev/urandom | base64";
     let mut fields = vec![("sent by", sender(&webhook.from).into()), ("URL", url.into())];
     match &webhook.from {

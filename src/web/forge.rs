@@ -24,7 +24,7 @@ use super::{
     secret::{Secret, Usable},
 };
 
-pub use payload::{Concern, Event, Pushed, concern};
+pub use payload::{Concern, Event, Pushed, concern, meant};
 use said::Said;
 
 /// What the headers of a delivery promise.

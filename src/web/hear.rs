@@ -14,19 +14,16 @@ use futures_lite::{FutureExt as _, future::pending};
 use hyper::{
     Method, Request, StatusCode,
     body::{Body as _, Incoming},
-    header::{
-        ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-    },
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue},
 };
-use serde::Serialize;
 
 use super::{
     answer::{self, Answer},
     client::Client,
-    config::{Config, From, Webhook},
+    config::{Config, Webhook},
     daemon::Link,
     deliveries::{Delivered, Deliveries, Key, Outcome, shown},
-    forge::{self, Concern, Event, Expected, Refusal},
+    forge::{self, Concern, Event, Expected, Pushed, Refusal},
     secret::{Error, Secrets},
 };
 use crate::base::{
@@ -35,12 +32,11 @@ use crate::base::{
     name::RunId,
 };
 
+mod answered;
 mod body;
+mod note;
 
 use body::{Body, Bounds};
-
-/// When a sender may try again, in seconds, where the daemon is away: forges that do try again are not stopped by it.
-const RETRY: HeaderValue = HeaderValue::from_static("10");
 
 /// A webhook with its secrets.
 #[derive(Debug, Clone)]
@@ -117,7 +113,7 @@ pub async fn hear(
         },
         Err(outcome) => desk.list(None, outcome),
     };
-    hook.answer(&result)
+    answered::of(&hook.webhook, &result)
 }
 
 /// Let in `client`, who is proven. It is not waited for: where all places are taken, what can be done is done even so.
@@ -163,38 +159,40 @@ impl Desk {
     async fn act(&self, received: &Received) -> Outcome {
         let Webhook { trigger, refs, from } = &*self.hook.webhook;
         let ignored = |why: &str| Outcome::Ignored(why.to_owned());
-        match &received.event {
+        let pushed = match &received.event {
             Event::Ping => return ignored("a ping"),
             Event::Other(event) => {
                 return Outcome::Ignored(format!("the event `{}` is no push", shown(event)));
             }
             Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
-                Concern::Yes => {}
-                Concern::OtherRef => return ignored("a push to other refs"),
+                Concern::Yes => forge::meant(refs.as_deref(), pushed),
+                Concern::OtherRef => return other_refs(pushed),
                 Concern::Deleted => return ignored("a ref was deleted"),
             },
-        }
+        };
         let key = received.key;
         if let Some(run) = key.and_then(|key| self.deliveries.run(&key, Instant::now()))
             && !has_failed(&self.hook, &self.link, &run).await
         {
             return Outcome::Repeated(run);
         }
+        let note = note::of(from, &pushed, received.id.as_deref());
         let id = received.id.as_deref().map(|id| format!(" {id}"));
-        let note = format!(
+        let by = format!(
             "the delivery{} of {} at {} from {}",
             id.unwrap_or_default(),
             from.word(),
             self.hook.path,
             self.client
         );
-        match self.link.trigger(trigger, Task::Update, &note).await {
+        match self.link.trigger(trigger, Task::Update, (note, &by)).await {
             Ok(run) => {
                 if let Some(key) = key {
                     self.deliveries.know(key, run.clone(), Instant::now());
                 }
                 Outcome::Accepted(run)
             }
+            Err(failure) if failure.kind == Kind::Paused => Outcome::Paused(failure.message),
             Err(failure) => Outcome::Unavailable {
                 kind: failure.kind,
                 why: said(&failure),
@@ -204,7 +202,7 @@ impl Desk {
 
     /// List what came of it.
     fn list(&self, id: Option<String>, result: Outcome) -> Outcome {
-        self.deliveries.add(Delivered {
+        let delivered = Delivered {
             path: self.hook.path.to_string(),
             trigger: self.hook.webhook.trigger.clone(),
             from: self.hook.webhook.from.word(),
@@ -213,9 +211,18 @@ impl Desk {
             at: SystemTime::now(),
             times: 1,
             result: result.clone(),
-        });
+        };
+        self.deliveries.add(delivered, self.hook.webhook.from.files());
         result
     }
+}
+
+/// As many refs that a webhook does not look at are named.
+const MAX_REFS: usize = 5;
+
+fn other_refs(pushed: &[Pushed]) -> Outcome {
+    let named = pushed.iter().take(MAX_REFS).map(|pushed| shown(&pushed.name));
+    Outcome::OtherRefs(named.collect())
 }
 
 /// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
@@ -318,78 +325,5 @@ impl Hook {
             id: id.map(shown),
             event: delivery.event,
         })
-    }
-
-    /// How the sender is answered.
-    fn answer(&self, outcome: &Outcome) -> Answer {
-        let trigger = self.webhook.trigger.as_str();
-        match outcome {
-            Outcome::Accepted(run) => answer::json(StatusCode::ACCEPTED, &Said::run(trigger, run, false)),
-            Outcome::Repeated(run) => answer::json(StatusCode::OK, &Said::run(trigger, run, true)),
-            Outcome::Ignored(why) => answer::json(
-                StatusCode::OK,
-                &Said {
-                    trigger,
-                    run: None,
-                    repeated: false,
-                    ignored: Some(why),
-                },
-            ),
-            Outcome::Refused { status: 401, .. } => {
-                let kind = Kind::NotAllowed.as_str();
-                let answer = answer::error_json(StatusCode::UNAUTHORIZED, kind, "not proven", None);
-                match &self.webhook.from {
-                    From::Bearer { .. } => challenge(answer, "Bearer"),
-                    From::Basic { .. } => challenge(answer, "Basic realm=\"gitsocket\""),
-                    _ => answer,
-                }
-            }
-            Outcome::Refused { status: 503, .. } => {
-                // Why is for the operator: it may name a file.
-                unavailable(
-                    Kind::Busy,
-                    "not ready to hear this; the log of `gitsocket web` says why",
-                )
-            }
-            Outcome::Refused { status, why } => {
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
-                answer::error_json(status, Kind::BadRequest.as_str(), why, None)
-            }
-            Outcome::Unavailable { kind, why } => unavailable(*kind, why),
-        }
-    }
-}
-
-/// Not now, but perhaps later.
-fn unavailable(kind: Kind, why: &str) -> Answer {
-    let answer = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), why, None);
-    answer::with(answer, RETRY_AFTER, RETRY)
-}
-
-/// RFC 9110, section 15.5.2.
-fn challenge(answer: Answer, scheme: &'static str) -> Answer {
-    answer::with(answer, WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
-}
-
-/// What a proven sender is told.
-#[derive(Serialize)]
-struct Said<'a> {
-    trigger: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    repeated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ignored: Option<&'a str>,
-}
-
-impl<'a> Said<'a> {
-    fn run(trigger: &'a str, run: &'a RunId, repeated: bool) -> Self {
-        Self {
-            trigger,
-            run: Some(run.as_str()),
-            repeated,
-            ignored: None,
-        }
     }
 }

@@ -29,20 +29,23 @@ use super::{
     stream,
 };
 use crate::base::{
-    event::{May, Status, Task},
+    event::{May, Status},
     fault::{Failure, Kind},
-    name::{Earlier, RunId, TriggerName},
+    name::{RunId, TriggerName},
 };
 
 mod arrivals;
 mod assets;
 mod body;
+mod button;
 mod cookies;
 mod form;
 mod frame;
 mod notice;
 mod origin;
 mod overview;
+mod pause;
+mod press;
 mod run;
 mod sign_in;
 mod timeline;
@@ -285,25 +288,6 @@ impl Visit<'_> {
         }
         Ok(fields)
     }
-
-    /// Ask the daemon for what a button says, and go to its run.
-    async fn act(&self, name: &TriggerName, what: &str, fields: &Fields) -> Result<Answer, Failure> {
-        let task = match (what, fields.get("to")) {
-            ("deploy", _) => Task::Update,
-            ("retry", _) => Task::Retry,
-            (_, "") => Task::Rollback { to: None },
-            (_, to) => {
-                let wrong = |why| Failure::new(Kind::BadRequest, format!("this is no release: {why}"), None);
-                Task::Rollback {
-                    to: Some(Earlier::parse(to).map_err(wrong)?),
-                }
-            }
-        };
-        let user = self.session.user.as_deref().unwrap_or("the page");
-        let note = format!("{user} from {}", self.client);
-        let run = self.link.trigger(name, task, &note).await?;
-        Ok(go(&words::run_path(name.as_str(), &run)))
-    }
 }
 
 /// Whether forms are posted to `path`.
@@ -320,7 +304,11 @@ fn route(path: &str) -> Option<Route<'_>> {
         ["sign-in"] => Route::SignIn,
         ["sign-out"] => Route::SignOut,
         ["triggers", trigger] => Route::Trigger(name(trigger)?),
-        ["triggers", trigger, what @ ("deploy" | "rollback" | "retry")] => Route::Act(name(trigger)?, what),
+        [
+            "triggers",
+            trigger,
+            what @ ("deploy" | "rollback" | "retry" | "pause" | "resume"),
+        ] => Route::Act(name(trigger)?, what),
         ["triggers", trigger, "runs", id] => Route::Run(name(trigger)?, run(id)?),
         ["triggers", trigger, "runs", id, "events"] => Route::Events(name(trigger)?, run(id)?),
         _ => return None,
@@ -344,11 +332,12 @@ fn refused_method(request: &Request<Incoming>, route: &Route<'_>) -> Option<Answ
 }
 
 /// What the daemon permits.
-fn may(status: &Status) -> trigger::May {
-    trigger::May {
+fn may(status: &Status) -> button::May {
+    button::May {
         deploy: status.may.contains(&May::Trigger),
         rollback: status.may.contains(&May::Rollback),
         retry: status.may.contains(&May::Retry),
+        pause: status.may.contains(&May::Pause),
     }
 }
 

@@ -4,8 +4,12 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
+    process::Command,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -702,4 +706,24 @@ fn each_webhook_is_explained() {
         assert!(ended.out.contains(line), "{line}{ended:?}");
     }
     assert!(!ended.out.contains(SECRET) && !world.path("web.sock").exists());
+    // What it says of a secret makes one, and never another in place of one that the forge has.
+    let line = ended
+        .out
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("make one"));
+    let make = || {
+        Command::new("/bin/sh")
+            .args(["-c", line.unwrap().trim()])
+            .output()
+            .unwrap()
+    };
+    assert!(!make().status.success());
+    assert_eq!(fs::read_to_string(world.path("secret")).unwrap(), SECRET);
+    fs::remove_file(world.path("secret")).unwrap();
+    if make().status.success() {
+        let meta = fs::metadata(world.path("secret")).unwrap();
+        assert_eq!((meta.permissions().mode() & 0o007, meta.len()), (0, 45));
+    } else {
+        machine::skipped("head and base64 are not here");
+    }
 }

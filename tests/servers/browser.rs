@@ -315,7 +315,10 @@ fn a_browser_watches_a_deploy() {
         let mut fifo = fs::OpenOptions::new().write(true).open(world.path("go")).unwrap();
         fifo.write_all(b"\n").unwrap();
     };
-    let _daemon = world.daemon();
+    // What is paused stays so, for which the daemon needs a place.
+    let state = [("STATE_DIRECTORY", world.path("state"))];
+    fs::create_dir(world.path("state")).unwrap();
+    let _daemon = Daemon::start_with(&world, &[], &state);
     let (_front, port) = front(&world);
     let wire = Wire::to(port);
     let at = |path: &str| format!("http://127.0.0.1:{}{path}", wire.port);
@@ -376,6 +379,19 @@ fn a_browser_watches_a_deploy() {
     browser.js("document.querySelector('h3 a').click()");
     browser.wait_until("document.title.startsWith('site: failing')");
     browser.inspect("trigger");
+
+    // It is paused, with a reason, and resumed, by keyboard alone.
+    browser.js("document.querySelector('details summary').focus()");
+    browser.type_keys("\u{e007}\u{e004}too many failures");
+    browser.inspect("pausing");
+    browser.type_keys("\u{e007}");
+    browser.wait_until("document.querySelector('.card h2')?.textContent.startsWith('Paused')");
+    browser.wait_until("document.body.innerText.includes('“too many failures, by admin”')");
+    browser.wait_until("!document.querySelector('form[action$=\"/deploy\"]')");
+    browser.inspect("paused");
+    browser.js("document.querySelector('form[action$=\"/resume\"] button').focus()");
+    browser.type_keys("\u{e007}");
+    browser.wait_until("document.querySelector('form[action$=\"/deploy\"]')");
     let log = browser.call("POST", "/se/log", &json!({ "type": "browser" }));
     let faults = log.as_array().unwrap().iter().filter(|entry| {
         let message = entry["message"].as_str().unwrap();

@@ -6,11 +6,13 @@ use std::{
     path::Path,
 };
 
-use rustix::process::{getegid, geteuid, getgroups};
-
-use super::{Error, unix::group_id};
+use super::Error;
 use crate::{
-    base::{access, fault::Failure},
+    base::{
+        access,
+        fault::Failure,
+        rights::{group_id, may_give},
+    },
     config::Listener,
     git::transport::{self, Unusable},
 };
@@ -68,9 +70,7 @@ fn give(path: &Path, group: &str) -> Result<(), Error> {
     let dir = path.parent().unwrap_or(path);
     // It has been, or systemd, which has made it, sees to that.
     let is_settled = meta.is_some_and(|meta| meta.gid() == gid || access::fill(dir).is_err());
-    let is_in = getegid().as_raw() == gid
-        || getgroups().is_ok_and(|groups| groups.iter().any(|group| group.as_raw() == gid));
-    match geteuid().is_root() || is_in || is_settled {
+    match may_give(gid) || is_settled {
         true => Ok(()),
         false => Err(Error::Permissions {
             what: "the group",

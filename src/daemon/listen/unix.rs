@@ -21,10 +21,7 @@ use rustix::{
 };
 
 use super::Error;
-use crate::base::{
-    bounded::{self, LIST},
-    identity::Identity,
-};
+use crate::base::{identity::Identity, rights::group_id};
 
 /// The file of a Unix socket. Dropping it removes the file, if it is still the same one; but not in a process that was
 /// forked from the one that made it.
@@ -254,18 +251,6 @@ pub(super) fn set_permissions(file: &Path, path: &Path, mode: u32, group: Option
         std::os::unix::fs::chown(file, None, Some(gid)).map_err(failed("the group"))?;
     }
     fs::set_permissions(file, fs::Permissions::from_mode(mode)).map_err(failed("the mode"))
-}
-
-/// The number of a group, from its number or from group(5). No name service is asked: a static binary has none.
-pub(super) fn group_id(group: &str) -> Option<u32> {
-    group.parse().ok().or_else(|| {
-        let text = bounded::read(Path::new("/etc/group"), LIST).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        text.lines()
-            .map(|line| line.split(':').collect::<Vec<_>>())
-            .find(|fields| fields.first() == Some(&group))
-            .and_then(|fields| fields.get(2)?.parse().ok())
-    })
 }
 
 #[cfg(test)]

@@ -18,10 +18,9 @@ use rustix::{
 };
 
 use super::{DIR, Error, exchange, id::Id, record::Directory};
-use crate::base::descent;
+use crate::base::{descent, rights::Rights};
 
 mod calls;
-pub(super) use calls::make_dir;
 use calls::{gone, rename_new};
 
 /// How many names of `releases` are looked at: 102 trees are ours.
@@ -89,8 +88,8 @@ impl Ground {
         }))
     }
 
-    /// The same; `releases` is made if it is not there, with the permissions that `umask` leaves.
-    pub fn make(path: &Path, umask: u32) -> Result<Self, Error> {
+    /// The same; `releases` is made if it is not there, with `rights`.
+    pub fn make(path: &Path, rights: Rights) -> Result<Self, Error> {
         let at = path.join(DIR);
         let lost = || Error::io("open", &at)(io::ErrorKind::NotFound.into());
         if let Some(ground) = Self::open(path)? {
@@ -99,7 +98,8 @@ impl Ground {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(|errno| Error::io("open", path)(errno.into()))?;
-        make_dir(root.as_fd(), DIR.as_bytes(), umask).map_err(Error::io("make", &at))?;
+        let made = rights.make_dir(root.as_fd(), DIR.as_bytes());
+        made.map_err(Error::io("make", &at))?;
         Self::open(path)?.ok_or_else(lost)
     }
 
@@ -220,8 +220,9 @@ impl Ground {
     }
 
     /// Make the tree `id`.
-    pub fn begin(&self, id: &Id, umask: u32) -> Result<(), Error> {
-        make_dir(self.dir.as_fd(), id.as_str().as_bytes(), umask).map_err(Error::io("make", &self.at(id)))
+    pub fn begin(&self, id: &Id, rights: Rights) -> Result<(), Error> {
+        let made = rights.make_dir(self.dir.as_fd(), id.as_str().as_bytes());
+        made.map(drop).map_err(Error::io("make", &self.at(id)))
     }
 
     /// Whether the directory called `id` holds nothing, and is ours.

@@ -1,7 +1,10 @@
 //! The releases of a target, for those who ask how it is. The target is not locked for that.
 
 use super::{Yard, trees};
-use crate::{base::event::Release, config::Target};
+use crate::{
+    base::{event::Release, rights::Rights},
+    config::Target,
+};
 
 /// The live release, and those that can be gone back to, the newest first; none, if they cannot be read.
 pub fn list(target: &Target) -> Vec<Release> {
@@ -9,7 +12,7 @@ pub fn list(target: &Target) -> Vec<Release> {
     let Some(releases) = &site.releases else {
         return Vec::new();
     };
-    let Ok(yard) = Yard::settle(site, releases, (0, true)) else {
+    let Ok(yard) = Yard::settle(site, releases, (Rights::of(0), true)) else {
         return Vec::new();
     };
     let live = yard.live().map(|tree| &tree.id);

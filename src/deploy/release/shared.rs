@@ -18,9 +18,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DIR, Error, SHARED, ground};
+use super::{DIR, Error, SHARED};
 use crate::{
-    base::descent,
+    base::{descent, rights::Rights},
     config::{Live, Releases, Shared},
 };
 
@@ -50,13 +50,13 @@ pub fn link<'r>(
     releases: &'r Releases,
     (path, root): (&Path, BorrowedFd<'_>),
     (tree, other): (BorrowedFd<'_>, Other),
-    umask: u32,
+    rights: Rights,
 ) -> Result<Vec<&'r Path>, Error> {
     let mut stayed = Vec::new();
     if releases.shared.is_empty() {
         return Ok(stayed);
     }
-    let common = common(path, root, umask)?;
+    let common = common(path, root, rights)?;
     let up = match &releases.live {
         Live::Symlink(_) => "../../",
         Live::Exchange(_) => {
@@ -66,16 +66,16 @@ pub fn link<'r>(
     };
     for shared in &releases.shared {
         if shared.is_dir {
-            make(path, common.as_fd(), shared, umask)?;
+            make(path, common.as_fd(), shared, rights)?;
         } else if let Some(parent) = shared.path.parent() {
-            make_all(path, common.as_fd(), parent, umask)?;
+            make_all(path, common.as_fd(), parent, rights)?;
         }
         let to = format!(
             "{}{up}{SHARED}",
             "../".repeat(shared.path.components().count() - 1)
         );
         let to = Path::new(&to).join(&shared.path);
-        match place((tree, other), &shared.path, &to, umask) {
+        match place((tree, other), &shared.path, &to, rights) {
             Ok(true) => {}
             Ok(false) => stayed.push(shared.path.as_path()),
             Err(Error::Shared { .. }) if other == Other::Stays => stayed.push(shared.path.as_path()),
@@ -96,13 +96,14 @@ pub fn missing<'r>(releases: &'r Releases, tree: BorrowedFd<'_>) -> Vec<&'r Path
 }
 
 /// The directory `shared`. It may be a link that its administrator has made.
-fn common(path: &Path, root: BorrowedFd<'_>, umask: u32) -> Result<OwnedFd, Error> {
+fn common(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<OwnedFd, Error> {
     let at = path.join(SHARED);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(root, SHARED, flags, Mode::empty());
     match open() {
         Err(Errno::NOENT) => {
-            ground::make_dir(root, SHARED.as_bytes(), umask).map_err(Error::io("make", &at))?;
+            let made = rights.make_dir(root, SHARED.as_bytes());
+            made.map_err(Error::io("make", &at))?;
             open().map_err(|errno| Error::io("open", &at)(errno.into()))
         }
         Err(Errno::NOTDIR) => Err(Error::Odd {
@@ -130,7 +131,7 @@ fn turn(path: &Path, root: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// Make the directory of `shared`, unless something is there.
-fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, umask: u32) -> Result<(), Error> {
+fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, rights: Rights) -> Result<(), Error> {
     let at = path.join(SHARED).join(&shared.path);
     match rustix::fs::statat(common, &shared.path, AtFlags::empty()) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
@@ -138,13 +139,13 @@ fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, umask: u32) -> Res
             path: at.display().to_string(),
             what: "no directory",
         }),
-        Err(Errno::NOENT | Errno::NOTDIR) => make_all(path, common, &shared.path, umask),
+        Err(Errno::NOENT | Errno::NOTDIR) => make_all(path, common, &shared.path, rights),
         Err(errno) => Err(Error::io("look at", &at)(errno.into())),
     }
 }
 
 /// Make the directory `below` and those above it. No link is followed: a hook may have made it, and below it is not ours.
-fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, umask: u32) -> Result<(), Error> {
+fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, rights: Rights) -> Result<(), Error> {
     let mut here: Option<OwnedFd> = None;
     let mut at = PathBuf::new();
     for name in below.iter() {
@@ -153,8 +154,7 @@ fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, umask: u32) -> Re
         let failed = Error::io("make", &path.join(SHARED).join(&at));
         let opened = match descent::open_dir(parent, name.as_encoded_bytes()) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                ground::make_dir(parent, name.as_encoded_bytes(), umask)
-                    .and_then(|()| descent::open_dir(parent, name.as_encoded_bytes()))
+                rights.make_dir(parent, name.as_encoded_bytes())
             }
             // An administrator's link: what is in there is theirs to make.
             Err(err) if is_link(&err) => return Ok(()),
@@ -166,7 +166,12 @@ fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, umask: u32) -> Re
 }
 
 /// Let `at` in the tree be a link that says `to`. Says whether it is: something else may be there, and stay.
-fn place((tree, other): (BorrowedFd<'_>, Other), at: &Path, to: &Path, umask: u32) -> Result<bool, Error> {
+fn place(
+    (tree, other): (BorrowedFd<'_>, Other),
+    at: &Path,
+    to: &Path,
+    rights: Rights,
+) -> Result<bool, Error> {
     let mut here: Option<OwnedFd> = None;
     let mut above = PathBuf::new();
     let Some(name) = at.file_name() else {
@@ -177,9 +182,7 @@ fn place((tree, other): (BorrowedFd<'_>, Other), at: &Path, to: &Path, umask: u3
         let parent = here.as_ref().map_or(tree, |fd| fd.as_fd());
         let name = name.as_encoded_bytes();
         let opened = match descent::open_dir(parent, name) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                ground::make_dir(parent, name, umask).and_then(|()| descent::open_dir(parent, name))
-            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => rights.make_dir(parent, name),
             Err(err) if is_link(&err) => {
                 let meta = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
                 let is_link =
@@ -209,8 +212,9 @@ fn place((tree, other): (BorrowedFd<'_>, Other), at: &Path, to: &Path, umask: u3
         }
         Err(errno) => return Err(Error::io("read the link", at)(errno.into())),
     }
-    let linked = rustix::fs::symlinkat(to, parent, name);
-    linked.map_err(|errno| Error::io("make the link", at)(errno.into()))?;
+    let linked = rustix::fs::symlinkat(to, parent, name).map_err(io::Error::from);
+    let linked = linked.and_then(|()| rights.give_link(parent, name.as_encoded_bytes()));
+    linked.map_err(Error::io("make the link", at))?;
     Ok(true)
 }
 

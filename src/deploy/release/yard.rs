@@ -23,7 +23,7 @@ use super::{
     trees::{self, Sorted},
 };
 use crate::{
-    base::{durable, name::AbsPath},
+    base::{durable, name::AbsPath, rights::Rights},
     config::{Live, Releases, Site},
 };
 
@@ -48,7 +48,7 @@ pub struct Yard<'a> {
     site: &'a Site,
     releases: &'a Releases,
     git_dir: PathBuf,
-    umask: u32,
+    rights: Rights,
     /// Nothing, if this is a dry run and nothing is there yet.
     ground: Option<Ground>,
     record: Record,
@@ -67,20 +67,20 @@ impl<'a> Yard<'a> {
     pub fn settle(
         site: &'a Site,
         releases: &'a Releases,
-        (umask, dry_run): (u32, bool),
+        (rights, dry_run): (Rights, bool),
     ) -> Result<Self, Error> {
         let (path, git_dir) = (site.path.as_path(), site.git_dir());
         let (record, is_damaged) =
             Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
         let ground = match dry_run {
             true => Ground::open(path)?,
-            false => Some(Ground::make(path, umask)?),
+            false => Some(Ground::make(path, rights)?),
         };
         let mut yard = Self {
             site,
             releases,
             git_dir,
-            umask,
+            rights,
             ground: None,
             record,
             is_damaged,
@@ -226,7 +226,7 @@ impl<'a> Yard<'a> {
             None => {
                 self.record.trees.push(tree);
                 self.write()?;
-                self.ground()?.begin(&id, self.umask)?;
+                self.ground()?.begin(&id, self.rights)?;
                 let dir = self.ground()?.find(&id)?;
                 if let Some(tree) = self.record.tree_mut(&id) {
                     tree.dir = dir;
@@ -296,7 +296,7 @@ impl<'a> Yard<'a> {
             self.releases,
             (path, root),
             (std::os::fd::AsFd::as_fd(&tree), other),
-            self.umask,
+            self.rights,
         )
     }
 

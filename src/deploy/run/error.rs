@@ -9,7 +9,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{health, hook, links::Planted, place, release, sandbox, state},
+    deploy::{group, health, hook, links::Planted, place, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -32,6 +32,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Place(#[from] place::Error),
+    /// New files cannot be given their group.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Group(#[from] group::Error),
     /// A release could not be made, or become live.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -168,6 +172,7 @@ impl Blame for Error {
             Self::Planted(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
             Self::Place(err) => err.kind(),
+            Self::Group(err) => err.kind(),
             Self::Release(err) => err.kind(),
             Self::Repository(err) => err.kind(),
             Self::Heal(err) => err.kind(),

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Context, Error};
 use crate::{
-    base::{event, mutex},
+    base::{event, mutex, rights::Rights},
     config::Target,
     deploy::{
         place, release,
@@ -116,6 +116,8 @@ fn head(git_dir: &Path) -> Option<gix::ObjectId> {
 pub(super) struct UnderWay<'a> {
     pub(super) target: &'a Target,
     pub(super) context: &'a Context,
+    /// What is new gets.
+    pub(super) rights: Rights,
     /// The index of a worktree in place.
     pub(super) index: PathBuf,
     run: state::Run,
@@ -126,10 +128,11 @@ pub(super) struct UnderWay<'a> {
 }
 
 impl<'a> UnderWay<'a> {
-    pub(super) fn new(git_dir: &Path, target: &'a Target, context: &'a Context) -> Self {
+    pub(super) fn new(git_dir: &Path, (target, rights): (&'a Target, Rights), context: &'a Context) -> Self {
         Self {
             target,
             context,
+            rights,
             index: target.site.git_dir().join("index"),
             run: state::Run::new(git_dir, target, &context.run, &context.peer, context.dry_run),
             failed: Mutex::default(),
@@ -140,8 +143,7 @@ impl<'a> UnderWay<'a> {
     /// Where it makes its tree; what a killed run has left of one is settled.
     pub(super) fn stage(&self) -> Result<Stage<'a>, Error> {
         let UnderWay { target, context, .. } = *self;
-        let umask = target.site.umask.unwrap_or(context.umask);
-        let stage = Stage::settle(&target.site, (umask, context.dry_run), &context.memory)?;
+        let stage = Stage::settle(&target.site, (self.rights, context.dry_run), &context.memory)?;
         if stage.yard().is_some_and(|yard| yard.is_damaged()) {
             context.events.warn(DAMAGED);
         }

@@ -18,6 +18,7 @@ use super::{
     outside, plan, scan,
     stored::{self, Stored},
 };
+use crate::base::rights::Rights;
 
 /// A tracked file that is not what its commit has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,7 @@ pub fn altered(
 
 /// The first of `known`, in the tree that is open as `dir`, that is not as it was.
 pub fn changed<'k>(dir: BorrowedFd<'_>, known: &'k [Altered]) -> io::Result<Option<&'k Altered>> {
-    let mut dirs = Dirs::within(dir, 0)?;
+    let mut dirs = Dirs::within(dir, Rights::of(0))?;
     for file in known {
         let path = file.path.as_bstr();
         let (stat, kind) = look(&mut dirs, path, false)?;

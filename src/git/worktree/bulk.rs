@@ -61,11 +61,11 @@ pub(super) fn bring(
     if options.dry_run {
         return Ok((None, true));
     }
-    let (repo, umask) = (worker.repo, options.umask);
+    let (repo, rights) = (worker.repo, options.rights);
     let failed = |err| options.failed("write", file.path, err);
     let (dir, name) = worker.place(file).map_err(failed)?;
     let mut convert = false;
-    let written = file::write_by(dir, name, file.mode, umask, |out| {
+    let written = file::write_by(dir, name, file.mode, rights, |out| {
         let out = Watched {
             inner: out,
             has_nul: false,

@@ -23,7 +23,6 @@ use super::{
     Error,
     context::Context,
     dirs::{self, Kind, Meta},
-    file,
     ignored::Ignored,
     keep::Keep,
     nested,
@@ -252,10 +251,7 @@ impl Walk<'_, '_, '_> {
             }
             return Ok(None);
         }
-        if is_leftover(name, &meta) {
-            if !self.cx.options.dry_run {
-                dirs::unlink(dir, name)?;
-            }
+        if self.is_leftover(dir, name, &meta)? {
             return Ok(None);
         }
         let path = self.path.as_bstr();
@@ -415,6 +411,20 @@ impl Walk<'_, '_, '_> {
                 .is_some_and(|entry| entry.mode == Mode::COMMIT)
     }
 
+    /// Whether `name` is a temporary file, link or empty directory of a run that was killed: it goes.
+    fn is_leftover(&self, dir: BorrowedFd<'_>, name: &BStr, meta: &Meta) -> io::Result<bool> {
+        if !name.starts_with_str(dirs::TEMPORARY) {
+            return Ok(false);
+        }
+        match meta.kind {
+            Kind::File | Kind::Symlink if self.cx.options.dry_run => Ok(true),
+            Kind::File | Kind::Symlink => dirs::unlink(dir, name).map(|_| true),
+            // With something in it, it is not ours.
+            Kind::Dir => Ok(!self.cx.options.dry_run && dirs::remove_dir(dir, name).is_ok()),
+            Kind::Other => Ok(false),
+        }
+    }
+
     /// In a dry run: the update would have deleted this before.
     fn is_to_be_deleted(&self, path: &BStr, meta: &Meta) -> bool {
         self.cx.options.dry_run
@@ -427,9 +437,4 @@ impl Walk<'_, '_, '_> {
             self.trouble = Some(self.cx.failed(action, path, err));
         }
     }
-}
-
-/// A temporary file of a run that was killed.
-fn is_leftover(name: &BStr, meta: &Meta) -> bool {
-    name.starts_with_str(file::TEMPORARY) && matches!(meta.kind, Kind::File | Kind::Symlink)
 }

@@ -16,6 +16,7 @@ use crate::{
         identity::Identity,
         name::AbsPath,
         report::{Action, Local, Phase, Report, Reporter, Unit},
+        rights::Rights,
     },
     git::{begin::Begin, worktree::Clean},
 };
@@ -33,8 +34,8 @@ pub struct Options<'a> {
     pub keep: &'a [String],
     /// The largest file, in bytes.
     pub max_blob: u64,
-    /// Permission bits that new files and directories do not get.
-    pub umask: u32,
+    /// What new files and directories get.
+    pub rights: Rights,
     /// Report what would be done, and do nothing.
     pub dry_run: bool,
     /// What this process knows of worktrees. Nothing of it is needed.
@@ -110,8 +111,8 @@ impl<'a> Context<'a> {
     pub(super) fn new(repo: &'a gix::Repository, options: &'a Options<'a>) -> Result<Self, Error> {
         let root = options.root.as_path();
         let opened = match options.apart {
-            Some(Apart { dir, .. }) => dirs::Dirs::within(dir, options.umask),
-            None => dirs::Dirs::open(root, options.umask),
+            Some(Apart { dir, .. }) => dirs::Dirs::within(dir, options.rights),
+            None => dirs::Dirs::open(root, options.rights),
         };
         let mut dirs = opened.map_err(|err| Error::file("open the worktree", root.into(), err))?;
         let mut protected = Vec::new();

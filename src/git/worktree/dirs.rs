@@ -6,8 +6,9 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use gix::{
@@ -24,6 +25,7 @@ use crate::base::{
     descent::{self, Descent},
     identity::Identity,
     report::Named,
+    rights::Rights,
 };
 
 /// The directories of the worktree. The way to the last one used is kept, with some of it open: paths come sorted.
@@ -31,7 +33,8 @@ pub(super) struct Dirs {
     way: Descent<OwnedFd>,
     /// The names on the way.
     names: Vec<BString>,
-    umask: u32,
+    /// What new directories get.
+    rights: Rights,
     /// What was unlinked as a directory had to be in its place.
     displaced: Named,
 }
@@ -50,6 +53,9 @@ pub(super) struct Meta {
     pub(super) stat: entry::Stat,
 }
 
+/// How every temporary name begins. What a kill has left with one, `clean` of the next run removes.
+pub(super) const TEMPORARY: &str = ".gitsocket-tmp-";
+
 /// The longest path that git can use, in bytes: Linux takes 4,096 with the NUL. What is deeper is no file of a tree.
 pub(super) const MAX_PATH: usize = 4095;
 
@@ -63,34 +69,34 @@ pub(super) enum Kind {
 }
 
 impl Dirs {
-    /// The worktree at `root`, whose new directories do not get the permissions in `umask`.
-    pub(super) fn open(root: &Path, umask: u32) -> io::Result<Self> {
+    /// The worktree at `root`, whose new directories get `rights`.
+    pub(super) fn open(root: &Path, rights: Rights) -> io::Result<Self> {
         let root = rustix::fs::openat(
             CWD,
             root,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Self::from(root, umask))
+        Ok(Self::from(root, rights))
     }
 
     /// The worktree that is open as `root`.
-    pub(super) fn within(root: BorrowedFd<'_>, umask: u32) -> io::Result<Self> {
-        Ok(Self::from(open_dir(root, ".".into())?, umask))
+    pub(super) fn within(root: BorrowedFd<'_>, rights: Rights) -> io::Result<Self> {
+        Ok(Self::from(open_dir(root, ".".into())?, rights))
     }
 
-    fn from(root: OwnedFd, umask: u32) -> Self {
+    fn from(root: OwnedFd, rights: Rights) -> Self {
         Self {
             way: Descent::new(root),
             names: Vec::new(),
-            umask,
+            rights,
             displaced: Named::default(),
         }
     }
 
     /// The same worktree, for another thread.
     pub(super) fn again(&self) -> io::Result<Self> {
-        Ok(Self::from(self.root()?, self.umask))
+        Ok(Self::from(self.root()?, self.rights))
     }
 
     /// The root, opened once more.
@@ -117,7 +123,7 @@ impl Dirs {
             let fd = match open_dir_if_there(self.way.here(), name)? {
                 Some(fd) => fd,
                 None => {
-                    let (fd, displaced) = make_dir(self.way.here(), name, self.umask)?;
+                    let (fd, displaced) = make_dir(self.way.here(), name, self.rights)?;
                     if displaced {
                         let mut path = BString::default();
                         let above = self.names.iter().map(|name| name.as_bstr());
@@ -289,13 +295,22 @@ pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
 }
 
+/// A name for something that is about to be renamed.
+pub(super) fn temporary() -> BString {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{TEMPORARY}{:x}-{count:x}", std::process::id()).into()
+}
+
 /// Make the directory `name`, in place of a file or link if there is one; says whether there was. Another thread may do so,
 /// too.
-fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<(OwnedFd, bool)> {
+fn make_dir(parent: BorrowedFd<'_>, name: &BStr, rights: Rights) -> io::Result<(OwnedFd, bool)> {
     let mut displaced = false;
-    while let Err(err) = rustix::fs::mkdirat(parent, name.as_bytes(), Mode::from_raw_mode(0o777)) {
-        if err != Errno::EXIST {
-            return Err(err.into());
+    loop {
+        match rights.make_dir_by(parent, name, &temporary()) {
+            Ok(fd) => return Ok((fd, displaced)),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(err) => return Err(err),
         }
         if let Some(fd) = open_dir_if_there(parent, name)? {
             return Ok((fd, displaced));
@@ -306,23 +321,6 @@ fn make_dir(parent: BorrowedFd<'_>, name: &BStr, umask: u32) -> io::Result<(Owne
             Err(err) => return Err(err.into()),
         }
     }
-    let fd = open_dir(parent, name)?;
-    let now = meta_of(fd.as_fd())?.permissions;
-    // The process has a umask of its own. A set-group-id bit that the parent handed down stays.
-    let want = (now & 0o7000) | (0o777 & !umask);
-    if now != want {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(want))?;
-    }
-    Ok((fd, displaced))
-}
-
-/// Let the directory `dir` have the permissions that a new one gets.
-pub(super) fn open_up(dir: BorrowedFd<'_>, umask: u32) -> io::Result<()> {
-    let now = meta_of(dir)?.permissions;
-    Ok(rustix::fs::fchmod(
-        dir,
-        Mode::from_raw_mode((now & 0o7000) | (0o777 & !umask)),
-    )?)
 }
 
 fn components(path: &BStr) -> impl Iterator<Item = &BStr> {

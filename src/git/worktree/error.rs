@@ -246,7 +246,7 @@ pub(super) fn help(error: &io::Error) -> &'static str {
         E::QuotaExceeded => "the disk quota is used up: make room",
         E::PermissionDenied if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
             "it is immutable (see lsattr and chattr -i), or belongs to another user in a sticky directory (chown it), \
-             or the file system cannot have such a file"
+             or the file system cannot have such a file, or not of the trigger's `group`"
         }
         E::PermissionDenied => {
             "let the user that gitsocket runs as read and write that directory, by chown or chmod"

@@ -6,7 +6,6 @@
 use std::{
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use gix::{
@@ -19,26 +18,24 @@ use rustix::{
 };
 
 use super::dirs::{self, Kind, Meta};
-use crate::base::bounded;
-
-/// How the name of every temporary file begins.
-pub(super) const TEMPORARY: &str = ".gitsocket-tmp-";
+use crate::base::{bounded, rights::Rights};
 
 /// Write `bytes` to the file `name`, or make it a link to them.
 pub(super) fn write(
     dir: BorrowedFd<'_>,
     name: &BStr,
     mode: Mode,
-    umask: u32,
+    rights: Rights,
     bytes: &[u8],
 ) -> io::Result<Stat> {
     if mode == Mode::SYMLINK {
         let temporary = Temporary::create(dir, |name| rustix::fs::symlinkat(bytes, dir, name))?.0;
+        temporary.give(rights)?;
         temporary.rename(name)?;
         let stat = rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
         return Ok(Meta::from(stat).stat);
     }
-    write_by(dir, name, mode, umask, |out| out.write_all(bytes))
+    write_by(dir, name, mode, rights, |out| out.write_all(bytes))
 }
 
 /// Write what `fill` writes to the file `name`. If it fails, nothing is there but what was.
@@ -46,14 +43,15 @@ pub(super) fn write_by(
     dir: BorrowedFd<'_>,
     name: &BStr,
     mode: Mode,
-    umask: u32,
+    rights: Rights,
     fill: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
 ) -> io::Result<Stat> {
-    let permissions = permissions(mode, umask);
+    let permissions = permissions(mode, rights);
     let create = rustix::fs::Mode::from_raw_mode(permissions | 0o600);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let (temporary, fd) = Temporary::create(dir, |name| rustix::fs::openat(dir, name, flags, create))?;
     let mut out = std::fs::File::from(fd);
+    rights.give(out.as_fd())?;
     fill(&mut out)?;
     // The process has a umask of its own.
     if dirs::meta_of(out.as_fd())?.permissions != permissions {
@@ -78,11 +76,8 @@ pub(super) fn read(dir: BorrowedFd<'_>, name: &BStr, there: &Meta) -> Option<Vec
 }
 
 /// The permissions that a file of `mode` gets.
-pub(super) fn permissions(mode: Mode, umask: u32) -> u32 {
-    match mode {
-        Mode::FILE_EXECUTABLE => 0o777 & !umask,
-        _ => 0o666 & !umask,
-    }
+pub(super) fn permissions(mode: Mode, rights: Rights) -> u32 {
+    rights.file(mode == Mode::FILE_EXECUTABLE)
 }
 
 /// A file that is unlinked again unless it is renamed.
@@ -97,18 +92,24 @@ impl<'d> Temporary<'d> {
         dir: BorrowedFd<'d>,
         mut make: impl FnMut(&[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<(Self, T)> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{TEMPORARY}{:x}-{count:x}", std::process::id());
-            match make(name.as_bytes()) {
+            let name = dirs::temporary();
+            match make(&name) {
                 Ok(made) => {
-                    let name = Some(name.into());
+                    let name = Some(name);
                     return Ok((Self { dir, name }, made));
                 }
                 Err(Errno::EXIST) => {}
                 Err(err) => return Err(err.into()),
             }
+        }
+    }
+
+    /// Give a link its group.
+    fn give(&self, rights: Rights) -> io::Result<()> {
+        match &self.name {
+            Some(name) => rights.give_link(self.dir, name),
+            None => Ok(()),
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn compare(
 ) -> Result<(Found, Needed), Error> {
     let root = cx.dirs.root().map_err(|err| cx.failed("read", "".into(), err))?;
     let not_ours = (cx.elsewhere.as_slice(), &*cx.others);
-    let ours = (cx.options.clean == Clean::Everything).then_some(cx.options.umask);
+    let ours = (cx.options.clean == Clean::Everything).then_some(cx.options.rights);
     let mut found = walk::walk(root, old, new, not_ours, quiet, (cx.options.over, ours))
         .map_err(|stop| stopped(cx, stop))?;
     if cx.options.apart.is_some() {

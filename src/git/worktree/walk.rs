@@ -27,7 +27,7 @@ use super::{
     stored::{self, Stored},
     threads::{self, Tasks},
 };
-use crate::base::{identity::Identity, mutex};
+use crate::base::{identity::Identity, mutex, rights::Rights};
 
 /// What differs from the index, in its order.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub(super) struct Found {
     pub(super) untracked: Vec<Untracked>,
     /// Entries that are submodules.
     pub(super) submodules: Vec<usize>,
-    /// Directories with other permissions than new ones get, where that counts.
+    /// Directories with other permissions or another group than new ones get, where that counts.
     pub(super) modes: Vec<BString>,
     /// Directories without anything untracked, as they were when they were listed.
     pub(super) quiet: Vec<(BString, Names)>,
@@ -92,7 +92,7 @@ pub(super) fn walk(
     new: &gix::index::State,
     (protected, others): (&[Identity], &Known),
     quiet: &Quiet,
-    (over, ours): (&AtomicBool, Option<u32>),
+    (over, ours): (&AtomicBool, Option<Rights>),
 ) -> Result<Found, Stop> {
     let walk = Walk {
         old,
@@ -156,9 +156,9 @@ struct Walk<'w> {
     /// Directories that need not be listed if they have not changed.
     quiet: &'w Quiet,
     over: &'w AtomicBool,
-    /// The tree is ours alone: a `.git` is untracked as any other name is, and all directories have the permissions that this
-    /// umask leaves.
-    ours: Option<u32>,
+    /// The tree is ours alone: a `.git` is untracked as any other name is, and all that is in it has what new files and
+    /// directories get: directories the permissions and the group, files the group.
+    ours: Option<Rights>,
     now: SystemTime,
     hash: gix::hash::Kind,
 }
@@ -276,10 +276,9 @@ impl Walk<'_> {
         if !task.path.is_empty() && self.others.has(&here.identity) {
             return Err(Why::Others);
         }
-        if self
-            .ours
-            .is_some_and(|umask| here.permissions & 0o777 != 0o777 & !umask)
-        {
+        let is_settled =
+            |rights: Rights| here.permissions & 0o777 == rights.dir() && rights.has_group(here.stat.gid);
+        if !self.ours.is_none_or(is_settled) {
             found
                 .modes
                 .push(task.path.strip_suffix(b"/").unwrap_or_default().into());
@@ -363,7 +362,7 @@ impl Walk<'_> {
         };
         let is_untouched = there
             .as_ref()
-            .is_some_and(|there| is_untouched(entry, there, self.hash));
+            .is_some_and(|there| is_untouched(entry, there, self.hash) && self.has_group(there));
         let racy = is_untouched && self.old.is_racy(&entry.stat);
         if racy || !is_untouched {
             found.checks.push(Check {
@@ -373,6 +372,10 @@ impl Walk<'_> {
             });
         }
         Ok(())
+    }
+
+    fn has_group(&self, there: &Meta) -> bool {
+        self.ours.is_none_or(|rights| rights.has_group(there.stat.gid))
     }
 
     /// Nothing of `entries` is there.

@@ -55,12 +55,15 @@ impl Worker<'_> {
             Kind::Symlink => file.mode == Mode::SYMLINK,
             Kind::File => {
                 file.mode != Mode::SYMLINK
-                    && there.permissions == file::permissions(file.mode, self.options.umask)
+                    && there.permissions == file::permissions(file.mode, self.options.rights)
                     && there.links == 1
             }
             Kind::Dir | Kind::Other => false,
         };
-        is_alike && there.uid == rustix::process::geteuid().as_raw() && there.size == size
+        is_alike
+            && there.uid == rustix::process::geteuid().as_raw()
+            && self.options.rights.has_group(there.stat.gid)
+            && there.size == size
     }
 
     pub(super) fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
@@ -69,9 +72,9 @@ impl Worker<'_> {
     }
 
     pub(super) fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
-        let umask = self.options.umask;
+        let rights = self.options.rights;
         let (dir, name) = self.place(file)?;
-        file::write(dir, name, file.mode, umask, bytes)
+        file::write(dir, name, file.mode, rights, bytes)
     }
 
     /// The directory and the name of `file`, where there is no directory of that name any more.

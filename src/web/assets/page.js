@@ -13,6 +13,13 @@ function ago(seconds) {
   return seconds < -60 ? "in the future" : "just now";
 }
 
+function ahead(seconds) {
+  for (const [unit, length] of units) {
+    if (seconds >= length) return `in ${Math.floor(seconds / length)} ${unit}`;
+  }
+  return seconds > 0 ? "in a moment" : "now";
+}
+
 function tellTimes(root) {
   const now = Date.now();
   for (const time of root.querySelectorAll("time")) {
@@ -20,7 +27,8 @@ function tellTimes(root) {
     const seconds = (now - then) / 1000;
     const clock = then.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     const day = then.toLocaleDateString([], { day: "numeric", month: "short", year: seconds > 2e7 ? "numeric" : undefined });
-    if (time.closest(".t")) time.textContent = ago(seconds);
+    if (time.className === "ahead") time.textContent = `${ahead(-seconds)} (${clock})`;
+    else if (time.closest(".t")) time.textContent = ago(seconds);
     else time.textContent = seconds < 86400 ? `${ago(seconds)} (${clock})` : `${ago(seconds)} (${day}, ${clock})`;
     time.title = then.toLocaleString([], { dateStyle: "full", timeStyle: "long" });
   }
@@ -35,7 +43,9 @@ let wait = null;
 
 function isBusy() {
   const focus = document.activeElement;
-  return (focus && /^(INPUT|TEXTAREA)$/.test(focus.tagName)) || !document.getSelection().isCollapsed;
+  const isBegun = [...main.querySelectorAll("input[type=text]")].some((one) => one.value !== one.defaultValue);
+  const isOpen = main.querySelector("details[open]") !== null;
+  return isBegun || isOpen || (focus && /^(INPUT|TEXTAREA)$/.test(focus.tagName)) || !document.getSelection().isCollapsed;
 }
 
 function place(content) {

@@ -19,7 +19,7 @@ use crate::{
         address::Address,
         event::{Event, Outcome, Record, Task},
         fault::{Failure, Kind},
-        name::{AbsPath, RunId, TriggerName},
+        name::{AbsPath, Note, RunId, TriggerName},
         secret::Secret,
     },
     daemon::{
@@ -49,13 +49,28 @@ impl Daemon {
         Self { address, token_file }
     }
 
-    /// Say `name`; the run that comes of it.
-    pub(super) async fn say(&self, name: &TriggerName, task: Task) -> Result<RunId, Failure> {
+    /// Say `name`, and `note` of that; the run that comes of it. A daemon of the version before takes no notes.
+    pub(super) async fn say(
+        &self,
+        name: &TriggerName,
+        task: Task,
+        note: Option<Note>,
+    ) -> Result<RunId, Failure> {
+        let has_note = note.is_some();
+        match self.trigger(name, task.clone(), note).await {
+            Err(failure) if has_note && failure.kind == Kind::BadRequest => {
+                self.trigger(name, task, None).await
+            }
+            said => said,
+        }
+    }
+
+    async fn trigger(&self, name: &TriggerName, task: Task, note: Option<Note>) -> Result<RunId, Failure> {
         let request = Request::Trigger {
             name: name.clone(),
             task,
             wait: false,
-            note: None,
+            note,
         };
         let accepted = async {
             let mut answer = self.open(&request).await?;

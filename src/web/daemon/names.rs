@@ -18,7 +18,7 @@ use crate::base::{
     event::Task,
     fault::{Failure, Kind},
     mutex,
-    name::{RunId, TriggerName},
+    name::{Note, RunId, TriggerName},
 };
 
 /// How long a delivery waits for the daemon: forges give up after 5 to 30 s, most after 10.
@@ -47,6 +47,42 @@ struct State {
     away: Option<Failure>,
 }
 
+/// What is said of a name that many may ask for: what the first says, and how many more there are.
+#[derive(Debug, Default)]
+struct Asked {
+    first: Option<Note>,
+    more: u64,
+}
+
+impl Asked {
+    fn add(&mut self, note: Option<Note>) {
+        match &self.first {
+            None => self.first = note,
+            Some(_) => self.more += 1,
+        }
+    }
+
+    /// What was said of it before comes first.
+    fn add_before(&mut self, before: Self) {
+        let after = std::mem::replace(self, before);
+        if after.first.is_some() {
+            self.add(after.first);
+        }
+        self.more += after.more;
+    }
+
+    fn note(&self) -> Option<Note> {
+        let first = self.first.as_ref()?;
+        let end = match self.more {
+            0 => return Some(first.clone()),
+            more => format!(" (and {more} more)"),
+        };
+        let most = Note::MAX_CHARS.saturating_sub(end.chars().count());
+        let start: String = first.as_str().chars().take(most).collect();
+        Note::lossy(&(start + &end))
+    }
+}
+
 /// One name's way.
 #[derive(Debug, Default)]
 struct Lane {
@@ -60,6 +96,8 @@ struct Progress {
     wanted: u64,
     begun: u64,
     answer: Option<(u64, Result<RunId, Failure>)>,
+    /// What is said of the next saying.
+    asked: Asked,
     /// Whether a task sees to it.
     attended: bool,
 }
@@ -87,9 +125,13 @@ impl Names {
         })
     }
 
-    /// Say `name`. It is said even if this is dropped.
-    pub(super) async fn say(self: &Arc<Self>, name: &TriggerName) -> Result<RunId, Failure> {
-        let (lane, wanted) = self.want(name)?;
+    /// Say `name`, and `note` of that. It is said even if this is dropped.
+    pub(super) async fn say(
+        self: &Arc<Self>,
+        name: &TriggerName,
+        note: Option<Note>,
+    ) -> Result<RunId, Failure> {
+        let (lane, wanted) = self.want(name, note)?;
         timeout(PATIENCE, lane.answer_to(wanted))
             .await
             .unwrap_or_else(|_| Err(self.is_kept(name)))
@@ -105,7 +147,7 @@ impl Names {
     }
 
     /// Have `name` said: the lane that it goes, and which saying it is.
-    fn want(self: &Arc<Self>, name: &TriggerName) -> Result<(Arc<Lane>, u64), Failure> {
+    fn want(self: &Arc<Self>, name: &TriggerName, note: Option<Note>) -> Result<(Arc<Lane>, u64), Failure> {
         let mut state = mutex::lock(&self.state);
         if state.lanes.len() >= MAX_NAMES && !state.lanes.contains_key(name) {
             let message = format!("{MAX_NAMES} names wait for the daemon already");
@@ -119,6 +161,7 @@ impl Names {
         let mut progress = mutex::lock(&lane.progress);
         let wanted = progress.begun + 1;
         progress.wanted = wanted;
+        progress.asked.add(note);
         if state.away.is_some() {
             self.arrival.notify(1);
         } else if !progress.attended {
@@ -135,27 +178,30 @@ impl Names {
     }
 
     /// Say `name` as often as it is wanted. What fails because the daemon is away stays wanted.
-    async fn attend(&self, name: &TriggerName, lane: &Lane) -> Result<(), Failure> {
+    /// Gives why it was refused, if it was.
+    async fn attend(&self, name: &TriggerName, lane: &Lane) -> Result<Option<Failure>, Failure> {
         loop {
-            let number = {
+            let (number, asked) = {
                 let mut progress = mutex::lock(&lane.progress);
                 progress.begun += 1;
-                progress.begun
+                (progress.begun, std::mem::take(&mut progress.asked))
             };
-            let answer = self.daemon.say(name, Task::Update).await;
+            let answer = self.daemon.say(name, Task::Update, asked.note()).await;
             let mut state = mutex::lock(&self.state);
             let mut progress = mutex::lock(&lane.progress);
             if let Err(failure) = &answer
                 && is_away(failure)
             {
                 progress.attended = false;
+                progress.asked.add_before(asked);
                 return Err(failure.clone());
             }
+            let refused = answer.as_ref().err().cloned();
             progress.answer = Some((number, answer));
             lane.answered.notify(usize::MAX);
             if progress.wanted <= number {
                 state.lanes.remove(name);
-                return Ok(());
+                return Ok(refused);
             }
         }
     }
@@ -223,7 +269,14 @@ impl Names {
                 failed = mutex::lock(&self.state).away.clone();
             } else {
                 match self.attend(&name, &lane).await {
-                    Ok(()) => said += 1,
+                    Ok(None) => said += 1,
+                    // Who asked for it was told that it is kept.
+                    Ok(Some(failure)) => tracing::warn!(
+                        trigger = name.as_str(),
+                        kind = failure.kind.as_str(),
+                        "a name that was kept is refused: {}",
+                        failure.message
+                    ),
                     Err(failure) if failure.kind == Kind::NoDaemon => return Err(failure),
                     Err(failure) => failed = Some(failure),
                 }
@@ -253,5 +306,37 @@ impl Names {
             format!("{message}; the name {name} is kept, and said {once}"),
             Some(help),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_say_is_one_note() {
+        let note = |text: &str| Note::lossy(text);
+        let mut asked = Asked::default();
+        assert_eq!(asked.note(), None);
+        asked.add(None);
+        asked.add(note("one"));
+        assert_eq!(asked.note(), note("one"));
+        asked.add(note("two"));
+        asked.add(None);
+        assert_eq!(asked.note(), note("one (and 2 more)"));
+        // What could not be said comes again, before what has come meanwhile.
+        let mut later = Asked::default();
+        later.add_before(asked);
+        assert_eq!(later.note(), note("one (and 2 more)"));
+        let mut later = Asked::default();
+        later.add(note("three"));
+        let mut before = Asked::default();
+        before.add(note(&"x".repeat(Note::MAX_CHARS)));
+        later.add_before(before);
+        let said = later.note().map(|note| note.to_string()).unwrap_or_default();
+        assert!(
+            said.chars().count() == Note::MAX_CHARS && said.ends_with("x (and 1 more)"),
+            "{said}"
+        );
     }
 }

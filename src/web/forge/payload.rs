@@ -27,6 +27,12 @@ pub struct Pushed {
     pub is_deleted: bool,
 }
 
+/// Those of `pushed` that a webhook looks at, of which `refs` are those; all of them, if there are none.
+pub fn meant<'p>(refs: Option<&[String]>, pushed: &'p [Pushed]) -> Vec<&'p Pushed> {
+    let is_meant = |pushed: &&Pushed| refs.is_none_or(|refs| refs.contains(&pushed.name));
+    pushed.iter().filter(is_meant).collect()
+}
+
 /// Whether a push is of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern {
@@ -41,8 +47,7 @@ pub enum Concern {
 /// Whether `pushed` is of interest to a webhook of which `refs` are what it looks at; all of them, if there are none.
 /// A delivery that does not say to which refs is: a run that finds nothing new does no harm, a lost one does.
 pub fn concern(refs: Option<&[String]>, pushed: &[Pushed]) -> Concern {
-    let is_meant = |pushed: &&Pushed| refs.is_none_or(|refs| refs.contains(&pushed.name));
-    let meant: Vec<&Pushed> = pushed.iter().filter(is_meant).collect();
+    let meant = meant(refs, pushed);
     match meant.iter().any(|pushed| !pushed.is_deleted) {
         _ if pushed.is_empty() => Concern::Yes,
         true => Concern::Yes,

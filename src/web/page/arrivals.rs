@@ -19,7 +19,7 @@ pub(super) fn is_undone(delivered: &Delivered) -> bool {
 pub(super) fn ill_webhooks(latest_first: &[Delivered]) -> usize {
     let mut latest = std::collections::BTreeMap::new();
     for delivered in latest_first {
-        if !matches!(delivered.result, Outcome::Ignored(_)) {
+        if !matches!(delivered.result, Outcome::Ignored(_) | Outcome::OtherRefs(_)) {
             latest
                 .entry(&delivered.path)
                 .or_insert_with(|| is_undone(delivered));
@@ -31,7 +31,8 @@ pub(super) fn ill_webhooks(latest_first: &[Delivered]) -> usize {
 fn look(delivered: &Delivered) -> Look {
     match delivered.result {
         Outcome::Accepted(_) | Outcome::Repeated(_) => Look::Ok,
-        Outcome::Ignored(_) => Look::Nothing,
+        Outcome::Ignored(_) | Outcome::OtherRefs(_) => Look::Nothing,
+        Outcome::Paused(_) => Look::Paused,
         Outcome::Refused { .. } | Outcome::Unavailable { .. } => Look::Warn,
     }
 }
@@ -65,6 +66,8 @@ fn result(delivered: &Delivered) -> Markup {
             Outcome::Accepted(run) => { "run " a href=(run_path(name, run)) { code { (run) } } },
             Outcome::Repeated(run) => { "delivered before: run " a href=(run_path(name, run)) { code { (run) } } },
             Outcome::Ignored(why) => { "nothing to do: " (plain(why)) },
+            Outcome::OtherRefs(refs) => { "nothing to do: a push to other refs: " (plain(&refs.join(", "))) },
+            Outcome::Paused(why) => { b.warn { "not deployed:" } " " (plain(why)) },
             Outcome::Refused { status, why } => { b.warn { "refused with " (status) ":" } " " (plain(why)) },
             Outcome::Unavailable { kind, why } => { b.warn { (kind.as_str()) ":" } " " (plain(why)) },
         }

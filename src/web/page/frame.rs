@@ -103,6 +103,7 @@ fn symbols() -> Markup {
             symbol #bad viewBox="0 0 16 16" { circle.full cx="8" cy="8" r="7.2" {} path.cut d="m5.4 5.4 5.2 5.2m0-5.2-5.2 5.2" {} }
             symbol #busy viewBox="0 0 16 16" { circle cx="8" cy="8" r="6" {} circle.full cx="8" cy="8" r="2.6" {} }
             symbol #none viewBox="0 0 16 16" { circle cx="8" cy="8" r="6" stroke-dasharray="2.2 2.5" {} }
+            symbol #paused viewBox="0 0 16 16" { path d="M5.2 3v10M10.8 3v10" {} }
             symbol #warn viewBox="0 0 16 16" { path d="M8 2 14.8 14H1.2zM8 6.6v3.2M8 12v0" {} }
         }
     }

@@ -40,6 +40,7 @@ enum Group {
     Failing,
     Running,
     Odd,
+    Paused,
     Well,
 }
 
@@ -49,6 +50,7 @@ impl Group {
             Look::Bad => Self::Failing,
             Look::Busy => Self::Running,
             Look::Warn => Self::Odd,
+            Look::Paused => Self::Paused,
             Look::Ok | Look::Nothing => Self::Well,
         }
     }
@@ -58,6 +60,7 @@ impl Group {
             Self::Failing => "Failing",
             Self::Running => "Running",
             Self::Odd => "Not all well",
+            Self::Paused => "Paused",
             Self::Well => "Well",
         }
     }
@@ -67,6 +70,7 @@ impl Group {
 pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, session: &Session) -> Markup {
     let count = |group| all.iter().filter(|status| Group::of(status) == group).count();
     let [failing, running, odd] = [Group::Failing, Group::Running, Group::Odd].map(count);
+    let paused = all.iter().filter(|status| status.paused.is_some()).count();
     let total = all.len();
     let refused = all.iter().find_map(|status| status.reload_refused.clone());
     let found = sorted(all, &asked.find);
@@ -74,8 +78,11 @@ pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, se
     let page = asked.page.clamp(1, pages);
     let shown = &found[(page - 1) * A_PAGE..(page * A_PAGE).min(found.len())];
     let content = html! {
-        h1 { (headline(total, failing, odd)) }
-        p.lead { (lead(total, failing + odd, running, arrivals::ill_webhooks(deliveries))) }
+        h1 { (headline(total, failing, odd + paused)) }
+        p.lead {
+            (lead(total, failing + odd + paused, running, arrivals::ill_webhooks(deliveries)))
+            @if paused > 0 { " " b.warn { (many(paused, "trigger is", "triggers are")) " paused." } }
+        }
         @if let Some(refused) = refused {
             section.card.is-warn aria-label="The configuration" { p.said { (plain(&refused.line())) } }
         }
@@ -86,6 +93,7 @@ pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, se
         @if asked.find.is_empty() && page == 1 { (refusals(deliveries)) }
     };
     let title = match failing {
+        0 if paused > 0 => format!("{paused} paused"),
         0 if odd > 0 => "none failing".into(),
         0 => "all well".into(),
         failing => format!("{failing} failing"),
@@ -188,6 +196,7 @@ fn card(status: &Status) -> Markup {
                 p.said { b.bad { (failing.failure.kind.as_str()) ":" } " " (brief(&failing.failure.message, LONGEST)) }
                 @if let Some(help) = &failing.failure.help { p.do { b { "Next:" } " " (brief(help, LONGEST)) } }
             }
+            @if let Some(paused) = &status.paused { p.said { b.warn { "Paused" } " since " (time(paused.since)) } }
             p.more { (deployed(status)) " · " (last(status)) }
         }
     }
@@ -213,12 +222,17 @@ fn note(status: &Status) -> Markup {
     html! {
         @if let Some(failing) = &standing.failing {
             b.bad { (failing.failure.kind.as_str()) ":" } " " (brief(&failing.failure.message, LONGEST_IN_A_ROW))
+        } @else if let Some(paused) = &status.paused {
+            span.warn { "paused" } " since " (time(paused.since))
+            @if let Some(reason) = &paused.reason { ": " (brief(reason.as_str(), LONGEST_IN_A_ROW)) }
         } @else if let Some(held) = standing.held.first() {
             span.warn { (commit(&held.commit)) " is held" }
         } @else if standing.hooks_owed {
             span.warn { "hooks are owed" }
         } @else if standing.mixed.is_some() {
             span.warn { "files are mixed" }
+        } @else if status.poll.as_ref().is_some_and(|poll| poll.failing.is_some()) {
+            span.warn { "the remote cannot be asked" }
         } @else if let Some(since) = standing.since {
             "since " (time(since))
         }

@@ -6,7 +6,7 @@ use super::{
     frame::Frame,
     timeline,
     trigger::{commits, parts},
-    words::{Look, duration, failure, outcome, plain, run_path, time, trigger_path},
+    words::{Look, duration, failure, notes, outcome, plain, run_path, time, trigger_path},
 };
 use crate::{
     base::{
@@ -32,6 +32,7 @@ pub(super) fn ended(
         p.lead {
             @if !past.task.is_update() { (past.task.word()) ", " }
             "began " (time(past.began)) ", took " (duration(done.ms)) ", by " (plain(&past.peer))
+            @if !past.notes.is_empty() { ": " (notes(&past.notes)) }
             @if done.new.is_some() { " · " (commits(past)) }
         }
         @if let Some(why) = &done.failure { section.card.is-bad aria-label="What failed" { (failure(why)) } }
@@ -68,6 +69,7 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
                 None => { "waits since " (time(going_on.accepted)) },
             }
             ", by " (plain(&going_on.peer))
+            @if !going_on.notes.is_empty() { ": " (notes(&going_on.notes)) }
             @if let Some(secs) = going_on.overdue { " · " b.warn { "overdue for " (duration(secs.saturating_mul(1000))) } }
         }
         h2 #said { "What it says" }

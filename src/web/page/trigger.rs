@@ -4,12 +4,17 @@ use maud::{Markup, html};
 
 use super::{
     arrivals,
+    button::{May, act},
     frame::{Frame, token},
+    pause,
     timeline::{self, Part, Parts},
-    words::{Look, commit, duration, failure, outcome, plain, run_path, time, trigger_path},
+    words::{
+        Look, commit, duration, failure, many, notes, outcome, plain, run_path, time, time_ahead,
+        trigger_path,
+    },
 };
 use crate::{
-    base::event::{Current, Held, Last, Past, Release, Standing, Status, short},
+    base::event::{Current, Held, Last, Past, Polled, Release, Standing, Status, short},
     web::{daemon::Log, deliveries::Delivered, session::Session},
 };
 
@@ -17,14 +22,6 @@ use crate::{
 const RUNS: usize = 50;
 /// Deliveries that are shown.
 const DELIVERIES: usize = 20;
-
-/// What the daemon permits the user of this process, for this trigger.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct May {
-    pub(super) deploy: bool,
-    pub(super) rollback: bool,
-    pub(super) retry: bool,
-}
 
 /// The page.
 pub(super) fn page(
@@ -45,6 +42,7 @@ pub(super) fn page(
         nav.path aria-label="Where you are" { a href="/" { "All triggers" } }
         div.head { h1 { (name) } (look.badge(word(status))) }
         p.lead { (deployed(status)) }
+        @if let Some(paused) = &status.paused { (pause::card(status, paused, may, session)) }
         (wrong(status))
         (actions(status, may, session))
         (runs(name, log))
@@ -71,6 +69,7 @@ fn word(status: &Status) -> &'static str {
         Look::Busy if status.runs.iter().any(|run| run.going_on.began.is_some()) => "running",
         Look::Busy => "waiting",
         Look::Warn => "not all well",
+        Look::Paused => "paused",
         Look::Ok => "well",
         Look::Nothing => "never deployed",
     }
@@ -88,6 +87,16 @@ fn deployed(status: &Status) -> Markup {
             None => "Nothing is deployed",
         }
         @if let Some(follows) = &status.follows { " · follows " (plain(follows)) }
+        @if let Some(poll) = &status.poll && status.paused.is_none() { " · " (polls(poll)) }
+    }
+}
+
+/// When its remote is asked for news.
+fn polls(poll: &Polled) -> Markup {
+    html! {
+        "asks its remote every " (duration(poll.every.saturating_mul(1000)))
+        @if let Some(next) = poll.next { ", next " (time_ahead(next)) }
+        @if let Some(asked) = poll.asked { ", was answered " (time(asked)) }
     }
 }
 
@@ -125,7 +134,14 @@ fn held_card(held: &Held) -> Markup {
 }
 
 fn odd(status: &Status, standing: &Standing) -> Markup {
+    let unasked = status.poll.as_ref().and_then(|poll| poll.failing.as_ref());
     html! {
+        @if let Some(unasked) = unasked {
+            section.card.is-warn {
+                h2 { "The remote cannot be asked for news since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
+                (failure(&unasked.failure))
+            }
+        }
         @if standing.hooks_owed && status.runs.is_empty() {
             section.card.is-warn {
                 h2 { "Hooks are owed" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
@@ -148,25 +164,23 @@ fn actions(status: &Status, may: May, session: &Session) -> Markup {
     let name = status.trigger.as_str();
     let standing = &status.standing;
     let has_older = !standing.releases.is_empty() || standing.commit.is_some();
+    let is_paused = status.paused.is_some();
     html! {
-        @if may.deploy || may.rollback || may.retry {
+        @if may.deploy || may.rollback || may.retry || may.pause {
             div.acts {
-                @if may.deploy { (act(name, "deploy", session, html! { button.main { "Deploy" } })) }
-                @if may.retry && let Some(held) = standing.held.first() {
+                @if may.deploy && !is_paused { (act(name, "deploy", session, html! { button.main { "Deploy" } })) }
+                @if may.retry && !is_paused && let Some(held) = standing.held.first() {
                     (act(name, "retry", session, html! { button { "Retry " code { (short(&held.commit)) } } }))
                 }
                 @if may.rollback && has_older {
                     (act(name, "rollback", session, html! { button data-sure="Roll back to the last good one?" { "Roll back" } }))
                 }
+                @if may.pause && !is_paused { (pause::form(name, session)) }
             }
         } @else {
             p.more { "The daemon permits the user of this page to look at this trigger only." }
         }
     }
-}
-
-fn act(name: &str, what: &str, session: &Session, button: Markup) -> Markup {
-    html! { form method="post" action={ (trigger_path(name)) "/" (what) } { (token(session)) (button) } }
 }
 
 fn runs(name: &str, log: &Log) -> Markup {
@@ -194,7 +208,10 @@ fn going_on(name: &str, Current { run, going_on }: &Current) -> Markup {
         li {
             (Look::Busy.icon())
             a.s href=(run_path(name, run)) { (time(since)) }
-            span { b.busy { (word) } " " span.s { (going_on.task.shown()) "by " (plain(&going_on.peer)) } }
+            span { b.busy { (word) } " " span.s {
+                (going_on.task.shown())
+                @if going_on.notes.is_empty() { "by " (plain(&going_on.peer)) } @else { (notes(&going_on.notes)) }
+            } }
             @if let Some(secs) = going_on.overdue { span.why.warn { "overdue for " (duration(secs.saturating_mul(1000))) } }
         }
     }
@@ -209,6 +226,7 @@ fn ended(name: &str, Last { run, past }: &Last, bar: &Parts, whole: u64) -> Mark
             span {
                 b.bad[done.failure.is_some()] { (outcome(done)) } " " (commits(past))
                 @if !past.task.is_update() { span.s { " by " (past.task.word()) } }
+                @if !past.notes.is_empty() { " " span.s { (notes(&past.notes)) } }
             }
             span.bars { (timeline::bar(bar, whole, "bar")) }
             span.s.num { (duration(done.ms)) }

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::base::{
     event::{self, Done, Outcome, State, Status, short},
     fault::{Failure, one_line},
-    name::RunId,
+    name::{Note, RunId},
 };
 
 /// How something is, at a glance: a shape and a colour, never a colour alone.
@@ -20,6 +20,7 @@ pub(super) enum Look {
     Bad,
     Busy,
     Warn,
+    Paused,
     Nothing,
 }
 
@@ -31,6 +32,7 @@ impl Look {
             Self::Bad => "bad",
             Self::Busy => "busy",
             Self::Warn => "warn",
+            Self::Paused => "paused",
             Self::Nothing => "none",
         }
     }
@@ -47,11 +49,14 @@ impl Look {
     /// How a trigger is.
     pub(super) fn of(status: &Status) -> Self {
         let standing = &status.standing;
-        let is_odd = standing.hooks_owed || standing.mixed.is_some() || !standing.held.is_empty();
+        let is_unasked = status.poll.as_ref().is_some_and(|poll| poll.failing.is_some());
+        let is_odd =
+            standing.hooks_owed || standing.mixed.is_some() || !standing.held.is_empty() || is_unasked;
         match status.state {
             State::Stuck => Self::Bad,
             _ if standing.failing.is_some() => Self::Bad,
             State::Running | State::RunningThenQueued | State::Waiting => Self::Busy,
+            State::Idle if status.paused.is_some() => Self::Paused,
             State::Idle if is_odd => Self::Warn,
             State::Idle if status.is_never_deployed() => Self::Nothing,
             State::Idle => Self::Ok,
@@ -82,11 +87,29 @@ pub(super) fn brief(text: &str, most: usize) -> Markup {
     }
 }
 
+/// What clients have said of a run, quoted: nothing but who asked for it is known to be so.
+pub(super) fn notes(notes: &[Note]) -> Markup {
+    html! {
+        @for (at, note) in notes.iter().enumerate() {
+            @if at > 0 { ", " }
+            "“" (plain(note.as_str())) "”"
+        }
+    }
+}
+
 /// A moment. The script makes it the reader's own; without it, UTC is said.
 pub(super) fn time(secs: u64) -> Markup {
+    html! { time datetime=(event::time(secs)) { (minute(secs)) } }
+}
+
+fn minute(secs: u64) -> String {
     let iso = event::time(secs);
-    let shown = iso.get(..16).unwrap_or(&iso).replace('T', " ");
-    html! { time datetime=(iso) { (shown) " UTC" } }
+    iso.get(..16).unwrap_or(&iso).replace('T', " ") + " UTC"
+}
+
+/// A moment that has not come yet.
+pub(super) fn time_ahead(secs: u64) -> Markup {
+    html! { time.ahead datetime=(event::time(secs)) { (minute(secs)) } }
 }
 
 pub(super) fn duration(ms: u64) -> String {

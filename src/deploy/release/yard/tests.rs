@@ -41,7 +41,11 @@ impl Place {
     }
 
     fn settle(&self) -> Result<Yard<'_>, Error> {
-        Yard::settle(&self.site, self.site.releases.as_ref().unwrap(), (0o022, false))
+        Yard::settle(
+            &self.site,
+            self.site.releases.as_ref().unwrap(),
+            (Rights::of(0o022), false),
+        )
     }
 
     fn at(&self, path: impl AsRef<Path>) -> PathBuf {

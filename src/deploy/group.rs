@@ -1,0 +1,96 @@
+//! The group that a trigger's new files get.
+
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+
+use rustix::{fs::Gid, process::geteuid};
+
+use crate::{
+    base::{
+        fault::{Blame, Kind},
+        rights::{Rights, group_id, may_give, own_name},
+        words::typed,
+    },
+    config::Site,
+};
+
+/// Files cannot be given the group.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// It has no number.
+    #[error("the trigger's `group` is {group:?}, and /etc/group has no such name")]
+    #[diagnostic(help("name a group that is there, or its number"))]
+    Unknown {
+        /// Its name.
+        group: String,
+    },
+    /// It is not one of this process's.
+    #[error(
+        "files cannot be given to the trigger's `group` {group:?}: {user}, as which gitsocket runs, is not in it"
+    )]
+    #[diagnostic(help("as root, type: {}; and start gitsocket again", typed(["usermod".into(), "-aG".into(), group.into(), user.into()])))]
+    NotIn {
+        /// Its name or number.
+        group: String,
+        /// Who would give it.
+        user: String,
+    },
+    /// The directory that all is in could not be given to it.
+    #[error("{path} cannot be given to the trigger's `group` {group:?}: {source}")]
+    #[diagnostic(help("as root, type: {}", typed(["chgrp".into(), group.into(), path.into()])))]
+    Root {
+        /// The directory.
+        path: String,
+        /// The group.
+        group: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Path
+    }
+}
+
+/// What is new at `site` gets, where the process has `umask`. A group is looked up each time.
+pub fn rights(site: &Site, umask: u32) -> Result<Rights, Error> {
+    let umask = site.umask.unwrap_or(umask);
+    let Some(group) = &site.group else {
+        return Ok(Rights::of(umask));
+    };
+    let gid = group_id(group).ok_or_else(|| Error::Unknown { group: group.clone() })?;
+    // Below a directory with that bit, all has its group by itself.
+    let hands_down =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.gid() == gid && meta.mode() & 0o2000 != 0);
+    match may_give(gid) || hands_down(site.root().as_path()) {
+        true => Ok(Rights {
+            umask,
+            group: Some(gid),
+        }),
+        false => Err(Error::NotIn {
+            group: group.clone(),
+            user: own_name(),
+        }),
+    }
+}
+
+/// Before the first deploy to `site`: the directory that all will be in is as good as new, if it is ours.
+pub fn take(site: &Site, rights: Rights) -> Result<(), Error> {
+    let (Some(group), Some(gid)) = (&site.group, rights.group) else {
+        return Ok(());
+    };
+    let path = site.root().as_path();
+    let taken = fs::metadata(path).and_then(|meta| {
+        let is_others = meta.gid() != gid && meta.uid() == geteuid().as_raw();
+        match is_others {
+            true => Ok(rustix::fs::chown(path, None, Some(Gid::from_raw(gid)))?),
+            false => Ok(()),
+        }
+    });
+    taken.map_err(|source| Error::Root {
+        path: path.display().to_string(),
+        group: group.clone(),
+        source,
+    })
+}

@@ -1,0 +1,107 @@
+//! What a delivery is noted as, with the run that comes of it: `GitHub push to refs/heads/main, delivery 72d3162e-…`.
+//!
+//! A ref and an id are the sender's, who is proven, and still a stranger: they are in it if they are what they should be, and
+//! as far as they are short.
+
+use crate::{
+    base::name::{Note, RefName},
+    web::{config::From, forge::Pushed},
+};
+
+/// As much of a ref is noted, in characters: branches are shorter than half of it.
+const MAX_REF: usize = 80;
+/// As much of an id, in characters: it is a UUID at most forges, which has 36.
+const MAX_ID: usize = 64;
+
+/// The note of a delivery by `from`, of a push of which the refs `meant` are of interest; without any, it is not known what
+/// was pushed.
+pub(super) fn of(from: &From, meant: &[&Pushed], id: Option<&str>) -> Option<Note> {
+    let what = match meant {
+        [] => "call".to_owned(),
+        [first, more @ ..] => {
+            let to = known_ref(&first.name).map(|name| format!(" to {name}"));
+            let more = match more.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("push{}{more}", to.unwrap_or_default())
+        }
+    };
+    let id = id.filter(|id| is_id(id));
+    let id = id.map(|id| format!(", delivery {}", cut(id, MAX_ID)));
+    Note::lossy(&format!("{} {what}{}", from.word(), id.unwrap_or_default()))
+}
+
+/// The name of a branch or tag, if it is one.
+fn known_ref(name: &str) -> Option<String> {
+    let known = match name.strip_prefix("refs/tags/") {
+        Some(tag) => RefName::tag(tag),
+        None => RefName::branch(name.strip_prefix("refs/heads/")?),
+    };
+    known.ok().map(|name| cut(name.as_str(), MAX_REF))
+}
+
+fn is_id(id: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    !id.is_empty() && id.bytes().all(is_fit)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::name::AbsPath;
+
+    #[test]
+    fn what_is_noted_is_what_it_should_be() {
+        let from = From::GitHub {
+            secret_files: vec![AbsPath::resolve(Path::new("/"), Path::new("secret")).unwrap()],
+        };
+        let pushed = |name: &str| Pushed {
+            name: name.into(),
+            is_deleted: false,
+        };
+        let long = "x".repeat(100);
+        let branch = format!("refs/heads/{long}");
+        for (names, id, expected) in [
+            (
+                &["refs/heads/main"][..],
+                Some("72d3162e-cc78"),
+                "GitHub push to refs/heads/main, delivery 72d3162e-cc78".to_owned(),
+            ),
+            (
+                &["refs/tags/v1", "refs/heads/main", "refs/heads/x"],
+                None,
+                "GitHub push to refs/tags/v1 and 2 more".into(),
+            ),
+            (&[], Some("a:1"), "GitHub call, delivery a:1".into()),
+            // What is no ref or no id is not in it.
+            (&["main"], Some("a\nb"), "GitHub push".into()),
+            (&["refs/heads/a b"], Some("a b"), "GitHub push".into()),
+            (&["refs/heads/\u{1b}[2J"], Some(""), "GitHub push".into()),
+            (&["refs/heads/../x"], Some("\"x\""), "GitHub push".into()),
+            (
+                &[&branch],
+                Some(&long),
+                format!(
+                    "GitHub push to refs/heads/{}…, delivery {}…",
+                    &long[..69],
+                    &long[..64]
+                ),
+            ),
+        ] {
+            let pushed: Vec<Pushed> = names.iter().copied().map(pushed).collect();
+            let pushed: Vec<&Pushed> = pushed.iter().collect();
+            assert_eq!(of(&from, &pushed, id).unwrap().as_str(), expected);
+        }
+    }
+}
