@@ -27,6 +27,7 @@ mod held;
 mod help;
 mod history;
 mod hooks;
+mod hooks_again;
 mod hostile;
 mod house;
 mod incomplete;
