@@ -5,6 +5,7 @@
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`journal`] | a run's events, for any number of followers |
+//! | [`store`] | where a daemon keeps what is to survive it |
 //! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`queue`] | which run is next |
 //! | [`listen`] | listening sockets |
@@ -20,6 +21,7 @@ pub mod listen;
 pub mod peer;
 pub mod queue;
 pub mod server;
+pub mod store;
 pub mod supervisor;
 pub mod trial;
 pub mod wire;

@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,9 +27,10 @@ use crate::{
     },
     config::{Config, Target, unknown_trigger},
     daemon::{
-        history::{self, History},
+        history::History,
         journal::Journal,
         peer::{Accounts, Look, Peer},
+        store::Store,
     },
     deploy::{
         hook::{Groups, Guard, Starter},
@@ -107,6 +107,8 @@ pub struct Process {
     pub refusal: Refusal,
     /// Where the targets are.
     pub neighbours: Neighbours,
+    /// What is to survive it.
+    pub store: Store,
 }
 
 /// A run that has been accepted.
@@ -130,18 +132,13 @@ struct Run {
 impl Scheduler {
     /// Nothing runs yet.
     pub fn new(config: &Config, process: Process) -> Arc<Self> {
-        Self::of(config, process, history::dir(), (run::execute, watch::GRACE))
+        Self::of(config, process, (run::execute, watch::GRACE))
     }
 
-    fn of(
-        config: &Config,
-        process: Process,
-        dir: Option<PathBuf>,
-        (work, grace): (Work, Duration),
-    ) -> Arc<Self> {
+    fn of(config: &Config, process: Process, (work, grace): (Work, Duration)) -> Arc<Self> {
         let scheduler = Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
-            history: History::new(dir, process.sandbox.clone()),
+            history: History::new(process.store.runs(), process.sandbox.clone()),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),

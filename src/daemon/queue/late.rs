@@ -170,7 +170,7 @@ mod tests {
             fault::Kind,
         },
         config::{self, Config},
-        daemon::{journal::Journal, peer::Peer, queue::Process},
+        daemon::{journal::Journal, peer::Peer, queue::Process, store::Store},
         deploy::{
             hook::{Guard, Starter},
             neighbours::Neighbours,
@@ -208,9 +208,10 @@ mod tests {
             guard: Guard::default(),
             refusal: Refusal::default(),
             neighbours: Neighbours::default(),
+            store: Store::new(Some(dir.join("state")), &dir.join("config.ron")),
         };
         let grace = Duration::from_millis(20);
-        Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))
+        Scheduler::of(&config, process, (read, grace))
     }
 
     fn ended(journal: &Arc<Journal>) -> Done {
