@@ -31,6 +31,9 @@ pub struct Numbers {
     pub hooks_owed: bool,
     /// How many commits are held, as they were rolled back.
     pub held: u64,
+    /// Whether it is paused.
+    #[serde(default)]
+    pub paused: bool,
     /// When what is deployed became so, if that is known.
     pub deployed: Option<u64>,
     /// What was counted.

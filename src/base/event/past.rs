@@ -124,18 +124,28 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// What was said of a run, behind who asked for it; nothing if nothing was.
+fn said(notes: &[Note]) -> String {
+    let words: Vec<_> = notes.iter().map(Note::as_str).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join("; ")),
+    }
+}
+
 impl GoingOn {
     /// Half a line of a list, to go behind the run's id.
     pub fn line(&self) -> String {
-        let task = self.task.shown();
+        let (task, peer) = (self.task.shown(), &self.peer);
+        let notes = said(&self.notes);
         match self.began {
             Some(began) => {
                 let overdue = self.overdue.map_or_else(String::new, |secs| {
                     format!(", overdue for {}", duration(Duration::from_secs(secs)))
                 });
-                format!("{} {task}by {}: running{overdue}", time(began), self.peer)
+                format!("{} {task}by {peer}{notes}: running{overdue}", time(began))
             }
-            None => format!("{} {task}by {}: waiting", time(self.accepted), self.peer),
+            None => format!("{} {task}by {peer}{notes}: waiting", time(self.accepted)),
         }
     }
 }
@@ -145,10 +155,11 @@ impl Past {
     pub fn line(&self) -> String {
         let took = duration(Duration::from_millis(self.done.ms));
         format!(
-            "{} {}by {} took {took}: {}",
+            "{} {}by {}{} took {took}: {}",
             time(self.began),
             self.task.shown(),
             self.peer,
+            said(&self.notes),
             self.done.line()
         )
     }
@@ -194,6 +205,27 @@ mod tests {
                 "{since} {now}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_said_of_a_run_stands_behind_who_asked_for_it() {
+        let mut run = GoingOn {
+            task: Task::Hooks,
+            peer: "uid=33 pid=7".into(),
+            accepted: 0,
+            began: None,
+            overdue: None,
+            trigger: None,
+            notes: Vec::new(),
+        };
+        assert_eq!(run.line(), "1970-01-01T00:00:00Z hooks by uid=33 pid=7: waiting");
+        run.notes = ["by alice", "delivery 7"]
+            .map(|note| Note::new(note).unwrap())
+            .into();
+        assert_eq!(
+            run.line(),
+            "1970-01-01T00:00:00Z hooks by uid=33 pid=7 (by alice; delivery 7): waiting"
+        );
     }
 
     #[test]

@@ -170,7 +170,12 @@ mod tests {
             fault::Kind,
         },
         config::{self, Config},
-        daemon::{journal::Journal, peer::Peer, queue::Process, store::Store},
+        daemon::{
+            journal::Journal,
+            peer::Peer,
+            queue::{Process, Wanted},
+            store::Store,
+        },
         deploy::{
             hook::{Guard, Starter},
             neighbours::Neighbours,
@@ -228,7 +233,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scheduler = scheduler(dir.path());
         let root = Peer::of_unix(&std::os::unix::net::UnixStream::pair().unwrap().0);
-        let say = |name: &str| scheduler.trigger(&root, &TriggerName::new(name).unwrap(), Task::Update);
+        let say = |name: &str| {
+            let wanted = Wanted {
+                task: Task::Update,
+                note: None,
+                waits: true,
+            };
+            scheduler.trigger(&root, &TriggerName::new(name).unwrap(), wanted)
+        };
         let held = TriggerName::new("held").unwrap();
         let done = ended(&say("held").unwrap());
         let failure = done.failure.unwrap();

@@ -61,6 +61,7 @@ impl Scheduler {
             failing_since: standing.failing.map(|failing| failing.since),
             hooks_owed: standing.hooks_owed,
             held: standing.held.len() as u64,
+            paused: self.paused(name).is_some(),
             deployed: standing.since,
             tally,
         }

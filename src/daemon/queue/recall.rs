@@ -44,7 +44,7 @@ impl Scheduler {
         let look = self.accounts.look();
         let status = targets.into_iter().map(|target| {
             let may: &[May] = match may_operate(&look, peer, target) {
-                true => &[May::Trigger, May::Rollback, May::Retry],
+                true => &[May::Trigger, May::Rollback, May::Retry, May::Hooks, May::Pause],
                 false => &[May::Trigger],
             };
             self.status_of(target, may.into(), refused.clone())
@@ -72,7 +72,7 @@ impl Scheduler {
             trigger: name.clone(),
             state,
             follows: Some(follows(&target.origin.revision)),
-            paused: None,
+            paused: self.paused(name),
             poll: None,
             stuck,
             runs,
@@ -109,11 +109,16 @@ impl Scheduler {
             run,
             event: Event::Past(past),
         });
-        let done = Record {
+        let of_none = |event| Record {
             run: RunId::none(),
-            event: Event::Done(Done::answered(name.as_str(), Outcome::Answered)),
+            event,
         };
-        Found::Whole(Box::new(current.chain(past).chain([done])))
+        let paused = self.paused(name).map(|paused| Event::Warning {
+            message: format!("{name} is {}", paused.line()),
+        });
+        let paused = paused.map(of_none).into_iter();
+        let done = of_none(Event::Done(Done::answered(name.as_str(), Outcome::Answered)));
+        Found::Whole(Box::new(paused.chain(current).chain(past).chain([done])))
     }
 
     fn find(&self, name: &TriggerName, target: &Target, which: &Which) -> Result<Found, Failure> {
@@ -146,7 +151,7 @@ impl Run {
             run: self.journal.run().clone(),
             going_on: GoingOn {
                 trigger: None,
-                notes: Vec::new(),
+                notes: self.notes.shown(),
                 task: self.task.clone(),
                 peer: self.peer.to_string(),
                 accepted: self.accepted,

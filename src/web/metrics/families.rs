@@ -165,7 +165,7 @@ fn runs(text: &mut Text, triggers: &[Numbers]) {
 /// How each trigger is now.
 fn standings(text: &mut Text, triggers: &[Numbers]) {
     type Of = fn(&Numbers) -> Option<u64>;
-    let all: [(&'static str, &str, Of); 8] = [
+    let all: [(&'static str, &str, Of); 9] = [
         ("gitsocket_runs_running", "Runs that go on.", |of| {
             Some(of.running)
         }),
@@ -189,6 +189,11 @@ fn standings(text: &mut Text, triggers: &[Numbers]) {
             "gitsocket_held_commits",
             "Commits that were rolled back, and are not deployed again by themselves.",
             |of| Some(of.held),
+        ),
+        (
+            "gitsocket_paused",
+            "Whether it is paused, and deploys nothing.",
+            |of| Some(of.paused.into()),
         ),
         (
             "gitsocket_last_success_timestamp_seconds",
@@ -263,6 +268,7 @@ mod tests {
             failing_since: Some(1_795_000_000),
             hooks_owed: true,
             held: 2,
+            paused: false,
             deployed: None,
             tally: Tally {
                 runs: Runs {
