@@ -286,7 +286,8 @@ fn killed_at_any_time_it_loses_nothing_that_was_accepted() {
         let daemon = start(&world);
         for _ in 0..rng.usize(1..6) {
             let which = rng.usize(..2);
-            accept(&daemon, json!({"op": "trigger", "name": ["a", "b"][which]}));
+            let name = ["a", "b"][which];
+            accept(&daemon, json!({"op": "trigger", "name": name}));
             wanted[which] = round;
         }
         if rng.bool() {
