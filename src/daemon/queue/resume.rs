@@ -107,16 +107,14 @@ impl Scheduler {
         // One of these has begun: what it left says so, and another one finishes it.
         let begun = owed.iter().position(|(run, _)| Some(run) == begun.as_ref());
         let begun = begun.map(|at| owed.remove(at));
-        if let Some((run, _)) = &begun {
-            self.waiting.remove(run);
-        }
+        let is_struck = begun.as_ref().map(|(run, _)| run.clone());
         let finishes = |(_, owed): &(RunId, Accepted)| owed.task.is_update();
         if is_unfinished && let Some(paused) = &paused {
+            self.pauses.refuse(name, paused);
             tracing::warn!(
                 trigger = name.as_str(),
                 "a run was left unfinished, and stays so as long as it is paused"
             );
-            self.pauses.refuse(name, paused);
         } else if is_unfinished && !owed.first().is_some_and(finishes) {
             let accepted = self.accept(name, Task::Update, PEER);
             if let (Ok(run), Some((_, begun))) = (&accepted, begun) {
@@ -126,6 +124,9 @@ impl Scheduler {
         }
         for (run, accepted) in owed {
             self.accept_owed(name, run, accepted);
+        }
+        if let Some(run) = is_struck {
+            self.waiting.remove(&run);
         }
     }
 
