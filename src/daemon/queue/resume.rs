@@ -26,6 +26,9 @@ use crate::{
 /// What the daemon before this one owes to those who asked for it.
 type Owed = Vec<(RunId, Accepted)>;
 
+/// The targets that have not been looked at, and what is owed of each.
+type Left = Arc<Mutex<std::vec::IntoIter<(Owed, Arc<Target>)>>>;
+
 /// Who asks for such a run.
 const PEER: &str = "start";
 /// A target that takes longer to look at is left to its thread, and another thread looks at the others. In time.
@@ -64,7 +67,7 @@ impl Scheduler {
     }
 
     /// Look at what is left of `targets`, on a thread of its own. Says whether nothing is; if not, that thread hangs.
-    fn look_at(self: &Arc<Self>, targets: &Arc<Mutex<std::vec::IntoIter<(Owed, Arc<Target>)>>>) -> bool {
+    fn look_at(self: &Arc<Self>, targets: &Left) -> bool {
         let (sender, looked) = mpsc::channel();
         let (scheduler, targets) = (self.clone(), targets.clone());
         let look = move || {
