@@ -5,7 +5,10 @@
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`journal`] | a run's events, for any number of followers |
+//! | [`store`] | where a daemon keeps what is to survive it |
 //! | [`history`] | runs that have ended are remembered across restarts |
+//! | [`pauses`] | which triggers are paused |
+//! | [`waiting`] | runs that have been accepted, and are owed after a kill |
 //! | [`queue`] | which run is next |
 //! | [`listen`] | listening sockets |
 //! | [`trial`] | what a daemon needs of this machine, tried before there is one |
@@ -17,9 +20,12 @@ pub mod client;
 pub mod history;
 pub mod journal;
 pub mod listen;
+pub mod pauses;
 pub mod peer;
 pub mod queue;
 pub mod server;
+pub mod store;
 pub mod supervisor;
 pub mod trial;
+pub mod waiting;
 pub mod wire;

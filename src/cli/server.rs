@@ -1,7 +1,7 @@
 //! `gitsocket server`: the daemon.
 
 use std::{
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::ExitCode,
 };
 
@@ -17,9 +17,10 @@ use crate::{
     },
     config::{self, Config, Listener},
     daemon::{
-        history, listen,
+        listen,
         queue::Process,
         server::{self, Outcome},
+        store::{self, Store},
         supervisor,
     },
     deploy::{
@@ -135,10 +136,11 @@ fn serve(
         watchdog,
         is_first,
     } = work;
-    let history = history::made_dir();
+    let store = Store::new(store::dir(), &known_by(file, &config));
+    let dirs = store.made();
     let files = sandbox::Files {
         config: file,
-        history: history.as_deref(),
+        state: &dirs,
     };
     let (neighbours, sandbox) = match shut_in(&config, files) {
         Ok(shut) => shut,
@@ -174,6 +176,7 @@ fn serve(
             sandbox,
             starter,
             guard: guard.clone(),
+            store,
             refusal: link.refusal(),
             neighbours,
         },
@@ -189,6 +192,14 @@ fn serve(
         Outcome::Stopped => 0,
         Outcome::Aborted => 1,
     }
+}
+
+/// The path that a daemon is known by, whatever else changes: its configuration's, or else its only target's.
+fn known_by(file: Option<&Path>, config: &Config) -> PathBuf {
+    let file = file.and_then(|file| path::absolute(file).ok());
+    let target = || config.triggers.values().next();
+    let place = || target().map(|target| target.site.key().as_path().to_owned());
+    file.or_else(place).unwrap_or_default()
 }
 
 /// What to do where the daemon's own threads cannot be had.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -21,6 +21,7 @@ use crate::{
         name::RunId,
     },
     config::Target,
+    daemon::store,
     deploy::{held, release, sandbox::Sandbox, state::State},
     git::{refs, repository, worktree},
 };
@@ -37,29 +38,6 @@ pub use text::{Ended, Replay};
 
 /// As [`MAX_BYTES`], in memory where there is no directory.
 const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
-
-/// Where runs are remembered: below `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`,
-/// else `$HOME/.local/state/gitsocket`. `None`: none of these is set to an absolute path.
-pub fn dir() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        let value = env::var_os(name)?;
-        // systemd lists several directories with colons between them.
-        let first = env::split_paths(&value).next()?;
-        first.is_absolute().then_some(first)
-    };
-    let state = absolute("STATE_DIRECTORY")
-        .or_else(|| Some(absolute("XDG_STATE_HOME")?.join("gitsocket")))
-        .or_else(|| Some(absolute("HOME")?.join(".local/state/gitsocket")))?;
-    Some(state.join("runs"))
-}
-
-/// The same, made if it is missing: a sandbox can only let somebody write to what is there.
-pub fn made_dir() -> Option<PathBuf> {
-    let dir = dir()?;
-    // If that fails, the first run that is to be remembered says why.
-    disk::make(&dir).ok();
-    Some(dir)
-}
 
 /// Remembers runs.
 #[derive(Debug)]
@@ -84,7 +62,7 @@ struct Known {
 }
 
 impl History {
-    /// Remember in `dir`, see [`dir`], which is made if it is missing; or in memory until the process ends.
+    /// Remember in `dir`, which is made if it is missing; or in memory until the process ends.
     /// What is at a target is looked at in the `sandbox` that its runs have.
     pub fn new(dir: Option<PathBuf>, sandbox: Sandbox) -> Self {
         let history = Self {
@@ -96,7 +74,7 @@ impl History {
         };
         match &history.dir {
             Some(dir) => {
-                if let Err(err) = disk::make(dir) {
+                if let Err(err) = store::make(dir) {
                     history.cannot_write(dir, &err);
                 }
             }
@@ -332,12 +310,6 @@ fn owes_hooks(target: &Target) -> bool {
 /// The name of a target's directory. Triggers of the same name are told apart by their path: two daemons on one
 /// account do not mix.
 fn key(target: &Target) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = target.site.key().as_path().as_os_str().as_bytes();
-    let digest = ring::digest::digest(&ring::digest::SHA256, path);
-    let mut key = format!("{}-", target.trigger);
-    for byte in &digest.as_ref()[..8] {
-        key += &format!("{byte:02x}");
-    }
-    key
+    let path = target.site.key().as_path();
+    format!("{}-{}", target.trigger, store::digest(path))
 }

@@ -7,11 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,14 +19,17 @@ use crate::{
         event::{self, Done, Event, Sink, Task},
         fault::{Failure, Kind},
         mutex,
-        name::{RunId, TriggerName},
-        watch::{self, Stop, Watch},
+        name::{Note, TriggerName},
+        watch::{self, Stop},
     },
     config::{Config, Target, unknown_trigger},
     daemon::{
-        history::{self, History},
+        history::History,
         journal::Journal,
+        pauses::Pauses,
         peer::{Accounts, Look, Peer},
+        store::Store,
+        waiting::Waiting,
     },
     deploy::{
         hook::{Groups, Guard, Starter},
@@ -44,15 +43,21 @@ use crate::{
 mod after;
 mod ages;
 mod alarm;
+mod entry;
 mod late;
 mod listed;
+mod notes;
 mod numbers;
+mod owed;
+mod pause;
 mod polls;
 mod recall;
 mod resume;
 mod slots;
 mod stuck;
 mod timer;
+use entry::{Run, Slip};
+use notes::Notes;
 pub use recall::Found;
 pub use slots::{Queue, Refused};
 
@@ -65,6 +70,8 @@ const GATHER: Duration = Duration::from_millis(200);
 pub struct Scheduler {
     queue: Mutex<Queue<Run>>,
     history: History,
+    pauses: Pauses,
+    waiting: Waiting,
     targets: BTreeMap<TriggerName, Arc<Target>>,
     accounts: Accounts,
     process: Process,
@@ -96,6 +103,17 @@ fn may_operate(look: &Look<'_>, peer: &Peer, target: &Target) -> bool {
 /// What is done for a target: [`run::execute`].
 type Work = fn(&Target, &run::Context) -> Done;
 
+/// What a client wants of a trigger.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What is to be done.
+    pub task: Task,
+    /// What it says of that.
+    pub note: Option<Note>,
+    /// Whether it stays until the run has ended.
+    pub waits: bool,
+}
+
 /// What runs get from the process that they are part of.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -111,41 +129,22 @@ pub struct Process {
     pub refusal: Refusal,
     /// Where the targets are.
     pub neighbours: Neighbours,
-}
-
-/// A run that has been accepted.
-#[derive(Debug, Clone)]
-struct Run {
-    task: Task,
-    journal: Arc<Journal>,
-    /// Who asked for it first.
-    peer: Arc<str>,
-    /// When; and when it began.
-    accepted: u64,
-    began: Arc<OnceLock<u64>>,
-    /// Its time, once it has begun.
-    watch: Arc<OnceLock<Watch>>,
-    /// Whether it has ended for its clients.
-    ended: Arc<AtomicBool>,
-    /// The bytes of packs that it has received, once it has ended.
-    received: Arc<AtomicU64>,
+    /// What is to survive it.
+    pub store: Store,
 }
 
 impl Scheduler {
     /// Nothing runs yet.
     pub fn new(config: &Config, process: Process) -> Arc<Self> {
-        Self::of(config, process, history::dir(), (run::execute, watch::GRACE))
+        Self::of(config, process, (run::execute, watch::GRACE))
     }
 
-    fn of(
-        config: &Config,
-        process: Process,
-        dir: Option<PathBuf>,
-        (work, grace): (Work, Duration),
-    ) -> Arc<Self> {
+    fn of(config: &Config, process: Process, (work, grace): (Work, Duration)) -> Arc<Self> {
         let scheduler = Arc::new(Self {
             queue: Mutex::new(Queue::new(config.jobs)),
-            history: History::new(dir, process.sandbox.clone()),
+            history: History::new(process.store.runs(), process.sandbox.clone()),
+            pauses: Pauses::new(&process.store),
+            waiting: Waiting::new(&process.store),
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
@@ -189,7 +188,7 @@ impl Scheduler {
         ))
     }
 
-    /// The target that `name` stands for, if `peer` may roll it back and retry. One that may not use the trigger either
+    /// The target that `name` stands for, if `peer` may operate it. One that may not use the trigger either
     /// learns no more than from [`Self::permitted`].
     fn operable(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
         let look = self.accounts.look();
@@ -205,7 +204,9 @@ impl Scheduler {
         self.permitted(peer, name)?;
         Err(Failure::new(
             Kind::NotAllowed,
-            format!("{peer} may trigger {name}, but not roll it back or retry"),
+            format!(
+                "{peer} may trigger {name}, but not roll it back, retry, pause it, or run its hooks again"
+            ),
             Some(
                 "name those who may in the trigger's `operate`; root and the daemon's user may, over a Unix socket",
             ),
@@ -222,41 +223,47 @@ impl Scheduler {
             .collect()
     }
 
-    /// Accept a trigger, or an operation; the journal is that of the run which serves it.
+    /// Accept a trigger, or an operation; the journal is that of the run which serves it. Blocking: files are looked at.
     pub fn trigger(
         self: &Arc<Self>,
         peer: &Peer,
         name: &TriggerName,
-        task: Task,
+        Wanted { task, note, waits }: Wanted,
     ) -> Result<Arc<Journal>, Failure> {
         let target = match task {
             Task::Update => self.permitted(peer, name)?,
             Task::Rollback { .. } | Task::Retry | Task::Hooks => self.operable(peer, name)?,
         };
-        if let Some(failure) = self.stuck_at(target) {
+        if let Some(failure) = self.stopped(target, &task) {
             return Err(failure);
         }
-        self.accept(name, task, &self.accounts.look().named(peer))
+        let peer = self.accounts.look().named(peer);
+        let run = self.accept_run(name, Run::new(name, task, &peer, note))?;
+        // Of an operation, a client that waits learns by itself that it is lost, and may do it in another way.
+        if run.task.is_update() || !waits {
+            self.write_down(name, &run);
+        }
+        Ok(run.journal)
     }
 
-    /// Have a run of `name`, which is a trigger, as `peer` asked.
-    fn accept(self: &Arc<Self>, name: &TriggerName, task: Task, peer: &str) -> Result<Arc<Journal>, Failure> {
-        let accepted = self.queue().trigger(name, task.clone(), || {
-            let journal = Journal::new(RunId::new());
-            journal.write(Event::Queued {
-                trigger: name.clone(),
-            });
-            Run {
-                task,
-                journal,
-                peer: peer.into(),
-                accepted: event::now(),
-                began: Arc::default(),
-                watch: Arc::default(),
-                ended: Arc::default(),
-                received: Arc::default(),
+    /// Have a run of `name`, which is a trigger, as `peer` wants it, which is no client: nothing is owed to it.
+    fn accept(self: &Arc<Self>, name: &TriggerName, task: Task, peer: &str) -> Result<Run, Failure> {
+        self.accept_run(name, Run::new(name, task, peer, None))
+    }
+
+    /// Have `new` run, unless another one serves those who asked for it as well. Gives the one that does.
+    fn accept_run(self: &Arc<Self>, name: &TriggerName, new: Run) -> Result<Run, Failure> {
+        let accepted = {
+            let mut queue = self.queue();
+            let accepted = queue.trigger(name, new.task.clone(), || new.clone());
+            // Before it can begin.
+            if let Ok(run) = &accepted
+                && !Arc::ptr_eq(&run.journal, &new.journal)
+            {
+                run.notes.join(&new.notes);
             }
-        });
+            accepted
+        };
         let run = accepted.map_err(|refused| match refused {
             Refused::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
             Refused::Busy(other) => Failure::new(
@@ -267,7 +274,7 @@ impl Scheduler {
         })?;
         self.changed.notify(usize::MAX);
         self.start();
-        Ok(run.journal)
+        Ok(run)
     }
 
     /// Wait until every run that was accepted has ended, or is stuck.
@@ -366,7 +373,11 @@ impl Scheduler {
 
     fn execute(self: &Arc<Self>, name: &TriggerName, run: &Run) -> Done {
         let target = &self.targets[name];
-        if let Some(failure) = self.stuck_at(target) {
+        if !run.task.is_update() {
+            // Not twice, whatever happens from here on.
+            self.strike(run);
+        }
+        if let Some(failure) = self.stopped(target, &run.task) {
             return Done::failed(name.as_str(), failure);
         }
         let journal = run.journal.clone();

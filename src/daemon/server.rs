@@ -78,14 +78,16 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         link.report(&Report::Prepared);
         let mut level = link.beyond(Level::Prepare).await;
         if level == Level::Serve {
+            // Before anything else is accepted.
+            let left = is_first.then(|| scheduler.left());
             let listening: Vec<_> = std::iter::zip(sockets, &doors)
                 .map(|(socket, door)| listen(socket, door, &scheduler))
                 .collect();
             let triggers = config.triggers.len();
             link.report(&Report::Ready);
             tracing::info!(triggers, jobs = config.jobs, "ready");
-            if is_first {
-                scheduler.resume();
+            if let Some(left) = left {
+                scheduler.finish_unfinished(left);
             }
             scheduler.poll();
             task::spawn(tell_status(scheduler.clone(), link.clone()));

@@ -327,9 +327,9 @@ fn finish(
         true => back::remember(&repo, under_way, (before, fetched.commit), reached),
         false => build::good(&repo, (under_way, &mut stage))?,
     }
-    if let Some(refused) = stops {
+    if let Some(stop) = stops {
         under_way.owes_nothing();
-        return Err(refused.into());
+        return stop.end();
     }
     back::forget(under_way, &fetched)?;
     heal::finish(repo.git_dir());

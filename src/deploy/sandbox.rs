@@ -39,8 +39,8 @@ use ways::Ways;
 pub struct Files<'a> {
     /// The file that the configuration was read from.
     pub config: Option<&'a Path>,
-    /// The directory that past runs are kept in.
-    pub history: Option<&'a Path>,
+    /// The directories that what is to survive it is kept in.
+    pub state: &'a [PathBuf],
 }
 
 /// The sandbox could not be closed.
@@ -129,7 +129,7 @@ impl Sandbox {
             SandboxMode::Off => Held::Off,
             mode => {
                 let ways = Arc::new(Ways::of(config, files.config, links.clone()));
-                let policy = Policy::of_worker(config, files.history, &ways);
+                let policy = Policy::of_worker(config, files.state, &ways);
                 // Before they are opened: what is replaced in between is seen to have been.
                 let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
                 let held = policy.held.iter();

@@ -246,7 +246,7 @@ fn each_sees_what_it_may_use_and_what_it_may_do() {
     };
     let (trigger, all) = (
         serde_json::json!(["trigger"]),
-        serde_json::json!(["trigger", "rollback", "retry"]),
+        serde_json::json!(["trigger", "rollback", "retry", "hooks", "pause"]),
     );
     let answer = say(port, "{\"op\":\"status\"}");
     assert_eq!(

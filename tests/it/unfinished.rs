@@ -22,7 +22,7 @@ fn state(world: &World) -> Value {
 }
 
 /// Kill the daemon, and wait until its worker is gone, too: it holds the target's lock.
-fn kill(mut daemon: Daemon) {
+pub(super) fn kill(mut daemon: Daemon) {
     let is_worker = |pid: &rustix::process::Pid| {
         // A hook that is outside is the supervisor's child as well, and goes on.
         let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
@@ -44,14 +44,14 @@ fn kill(mut daemon: Daemon) {
 }
 
 /// The log of `site`, the newest run first.
-fn log(daemon: &Daemon) -> Vec<Value> {
+pub(super) fn log(daemon: &Daemon) -> Vec<Value> {
     let mut records = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"));
     assert_eq!(records.pop().unwrap()["event"], "done");
     records
 }
 
 /// Wait until no run of `site` goes on: the next one that is said follows it.
-fn settled(daemon: &Daemon) -> Vec<Value> {
+pub(super) fn settled(daemon: &Daemon) -> Vec<Value> {
     loop {
         let records = log(daemon);
         if records.iter().all(|record| record["event"] == "past") {

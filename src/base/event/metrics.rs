@@ -34,6 +34,9 @@ pub struct Numbers {
     /// How many polls in a row its remote has not answered, if it is polled.
     #[serde(default)]
     pub polls_unanswered: Option<u64>,
+    /// Whether it is paused.
+    #[serde(default)]
+    pub paused: bool,
     /// When what is deployed became so, if that is known.
     pub deployed: Option<u64>,
     /// What was counted.

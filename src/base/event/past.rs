@@ -217,6 +217,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_of_a_run_stands_behind_who_asked_for_it() {
+        let mut run = GoingOn {
+            task: Task::Hooks,
+            peer: "uid=33 pid=7".into(),
+            accepted: 0,
+            began: None,
+            overdue: None,
+            trigger: None,
+            notes: Vec::new(),
+        };
+        assert_eq!(run.line(), "1970-01-01T00:00:00Z hooks by uid=33 pid=7: waiting");
+        run.notes = ["by alice", "delivery 7"]
+            .map(|note| Note::new(note).unwrap())
+            .into();
+        assert_eq!(
+            run.line(),
+            "1970-01-01T00:00:00Z hooks by uid=33 pid=7 (by alice; delivery 7): waiting"
+        );
+    }
+
+    #[test]
     fn times() {
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(1_764_036_631), "2025-11-25T02:10:31Z");

@@ -6,7 +6,7 @@ use super::{
     done::Outcome,
     held::{Held, Why},
     past::{Current, Last, time},
-    task::May,
+    task::{May, Task},
 };
 use crate::base::{
     fault::{Failure, Kind},
@@ -212,13 +212,15 @@ impl Standing {
                 self.since.filter(|_| self.commit.as_ref() == Some(new)),
             ),
         };
+        let is_sick = || self.held.first().is_some_and(|held| held.kind != Why::ByHand);
         let failing = match &done.failure {
             // What was asked for is not to be had: the trigger is as it was.
             Some(_) if past.task.is_rollback() && done.new.is_none() => self.failing.clone(),
             // That one is live is what an operator wanted; else the newest commit is no better than it was.
-            Some(failure) if failure.kind == Kind::Held => {
-                let is_sick = self.held.first().is_some_and(|held| held.kind != Why::ByHand);
-                self.failing.clone().filter(|_| is_sick)
+            Some(failure) if failure.kind == Kind::Held => self.failing.clone().filter(|_| is_sick()),
+            // Hooks ran again on what is live: the newest commit is no better for that.
+            None if past.task == Task::Hooks && done.outcome == Outcome::UpToDate && is_sick() => {
+                self.failing.clone()
             }
             failure => failure.as_ref().map(|failure| Failing {
                 since: self.failing.as_ref().map_or(past.ended, |before| before.since),
@@ -273,6 +275,15 @@ impl Refused {
     }
 }
 
+impl Paused {
+    /// `paused by alice since 2026-12-20T17:00:00Z: no deploys before the holidays`.
+    pub fn line(&self) -> String {
+        let reason = self.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("paused by {} since {}{reason}", self.peer, time(self.since))
+    }
+}
+
 impl Status {
     /// Whether no run has deployed anything, as far as is known.
     pub fn is_never_deployed(&self) -> bool {
@@ -297,6 +308,9 @@ impl Status {
                 time(*since),
                 step.as_str()
             );
+        }
+        if let Some(paused) = &self.paused {
+            line += &format!("; {}", paused.line());
         }
         if let Some(failing) = &standing.failing {
             line += &format!("; failing since {}, {}", time(failing.since), failing.times());
@@ -327,164 +341,5 @@ impl Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::event::{Done, Outcome, Past, Task};
-
-    fn last(ended: u64, old: Option<&str>, new: Option<&str>, kind: Option<Kind>) -> Last {
-        let failure = kind.map(|kind| Failure::new(kind, "it is broken", None));
-        let outcome = match &failure {
-            Some(_) => Outcome::Failed,
-            None if old == new => Outcome::UpToDate,
-            None => Outcome::Updated,
-        };
-        Last {
-            run: RunId::new(),
-            past: Past {
-                task: Task::Update,
-                peer: "uid=33 pid=7".into(),
-                notes: Vec::new(),
-                accepted: ended - 2,
-                began: ended - 1,
-                ended,
-                phases_ms: Default::default(),
-                done: Done {
-                    old: old.map(Into::into),
-                    new: new.map(Into::into),
-                    failure,
-                    ..Done::answered("site", outcome)
-                },
-            },
-        }
-    }
-
-    /// Run after run: what is deployed since when, failing since when and how often, hooks owed.
-    #[test]
-    fn standings() {
-        type Expected = (Option<&'static str>, Option<u64>, Option<(u64, u64)>, Option<u64>);
-        let story: [(Last, Expected); 11] = [
-            (
-                last(10, None, None, Some(Kind::Remote)),
-                (None, None, Some((10, 1)), None),
-            ),
-            (
-                last(20, None, None, Some(Kind::Timeout)),
-                (None, None, Some((10, 2)), None),
-            ),
-            (last(30, None, Some("a"), None), (Some("a"), Some(30), None, None)),
-            (
-                last(40, Some("a"), Some("a"), None),
-                (Some("a"), Some(30), None, None),
-            ),
-            (
-                last(50, Some("a"), Some("b"), Some(Kind::Hook)),
-                (Some("b"), Some(50), Some((50, 1)), Some(50)),
-            ),
-            (
-                last(60, Some("b"), None, Some(Kind::Unreachable)),
-                (Some("b"), Some(50), Some((50, 2)), Some(50)),
-            ),
-            (
-                last(70, Some("b"), Some("b"), None),
-                (Some("b"), Some(50), None, None),
-            ),
-            (
-                last(80, Some("b"), None, Some(Kind::Unreachable)),
-                (Some("b"), Some(50), Some((80, 1)), None),
-            ),
-            // The files are at `c`, but the rest could not be written: the hooks have not seen it.
-            (
-                last(90, Some("b"), Some("c"), Some(Kind::Resources)),
-                (Some("c"), Some(90), Some((80, 2)), Some(90)),
-            ),
-            (
-                last(95, Some("c"), Some("c"), None),
-                (Some("c"), Some(90), None, None),
-            ),
-            // Somebody else has deployed `d`, nobody knows when.
-            (
-                last(99, Some("d"), Some("d"), None),
-                (Some("d"), None, None, None),
-            ),
-        ];
-        let mut standing = Standing::default();
-        for (last, expected) in story {
-            standing = standing.after(&last);
-            let failing = standing
-                .failing
-                .as_ref()
-                .map(|failing| (failing.since, failing.runs));
-            let commit = standing.commit.as_deref();
-            let at = last.past.ended;
-            assert_eq!(
-                (commit, standing.since, failing, standing.hooks_since),
-                expected,
-                "{at}"
-            );
-            assert_eq!(standing.hooks_owed, standing.hooks_since.is_some(), "{at}");
-        }
-    }
-
-    #[test]
-    fn lines() {
-        let failed = Last {
-            run: serde_json::from_str("\"0198c0ffee0001\"").unwrap(),
-            ..last(1_764_036_631, Some("1a2b3c4d5e"), None, Some(Kind::Remote))
-        };
-        let standing = Standing {
-            commit: Some("1a2b3c4d5e".into()),
-            since: Some(1_764_000_000),
-            failing: None,
-            hooks_owed: true,
-            hooks_since: Some(1_764_000_000),
-            mixed: Some(Mixed {
-                commit: "5d6e7f8a9b".into(),
-                left: vec!["a\nb".into(), "c".into()],
-                more: 3,
-            }),
-            held: Vec::new(),
-            releases: Vec::new(),
-        };
-        let mut status = Status {
-            trigger: TriggerName::new("site").unwrap(),
-            state: State::Idle,
-            follows: None,
-            paused: None,
-            poll: None,
-            stuck: None,
-            runs: Vec::new(),
-            last: None,
-            standing: Standing::default(),
-            failing_for: None,
-            may: Vec::new(),
-            reload_refused: None,
-        };
-        assert_eq!(status.line(), "site idle -");
-        status.standing = standing.after(&failed);
-        status.last = Some(failed.clone());
-        status.follows = Some("branch main".into());
-        status.reload_refused = Some(Refused {
-            since: 1_764_036_632,
-            message: Some("it is wrong".into()),
-        });
-        insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
-        status.state = State::Running;
-        let going_on = super::super::GoingOn {
-            trigger: None,
-            task: Task::Update,
-            peer: "uid=0 pid=1".into(),
-            notes: Vec::new(),
-            accepted: 1_764_036_640,
-            began: Some(1_764_036_641),
-            overdue: None,
-        };
-        status.runs = vec![Current {
-            run: failed.run,
-            going_on,
-        }];
-        status.last = None;
-        insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
-        let text = serde_json::to_string(&status).unwrap();
-        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
-    }
-}
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -91,7 +91,8 @@ fields! {
         /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
         /// listener that has one.
         allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
-        /// Who may roll the trigger back and let it retry a commit that was held back, as in `allow`.
+        /// Who may roll the trigger back, let it retry a commit that was held back, pause it, and have its hooks run again, as in
+        /// `allow`.
         operate: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "root and the daemon's user";
     }
 }

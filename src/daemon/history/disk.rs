@@ -5,9 +5,8 @@
 //! the names that are there.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,10 +17,13 @@ use rustix::{
 };
 
 use super::text::{self, Head};
-use crate::base::{
-    bounded,
-    durable::{Access, Flush, Replace},
-    name::RunId,
+use crate::{
+    base::{
+        bounded,
+        durable::{Access, Flush, Replace},
+        name::RunId,
+    },
+    daemon::store,
 };
 
 /// How many runs of a trigger are remembered.
@@ -37,14 +39,9 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// No file of ours is longer.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
 
-/// Make `dir`, for nobody else to look into.
-pub(super) fn make(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
 /// Write a run's `text`, and remove the oldest runs beyond [`KEPT`].
 pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
-    make(dir)?;
+    store::make(dir)?;
     let (mut files, leftovers) = look(dir)?;
     let number = files.last().map_or(0, |file| file.number.saturating_add(1));
     let temporary = dir.join(format!("{run}.{}.{NEW}", std::process::id()));

@@ -26,10 +26,13 @@ impl Scheduler {
     /// Says whether a run follows.
     pub(super) fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
         log(run, &done);
-        match is_news(&done) {
-            true => self.remember(name, run, &done, true),
-            false => self.history.note_held(&self.targets[name]),
+        match done.kind() {
+            // It has not begun.
+            Some(Kind::Paused) => {}
+            Some(Kind::Held) if done.new.is_none() => self.history.note_held(&self.targets[name]),
+            _ => self.remember(name, run, &done, true),
         }
+        self.strike(run);
         let follows = self.queue().finished(name);
         self.timer.run_ended(name, has_asked(&run.task, &done));
         // A run that has the lock may be waiting for the job.
@@ -43,6 +46,7 @@ impl Scheduler {
     pub(super) fn tell(&self, name: &TriggerName, run: &Run, done: Done) {
         log(run, &done);
         self.remember(name, run, &done, false);
+        self.strike(run);
         run.journal.write(Event::Done(done));
         self.changed.notify(usize::MAX);
     }
@@ -64,7 +68,7 @@ impl Scheduler {
         let past = Past {
             task: run.task.clone(),
             peer: run.peer.to_string(),
-            notes: Vec::new(),
+            notes: run.notes.shown(),
             accepted: run.accepted,
             began: run.began.get().copied().unwrap_or(ended),
             ended,
@@ -119,11 +123,6 @@ impl Scheduler {
     }
 }
 
-/// Whether a run is worth remembering: each trigger of a commit that is held ends in the same way, and has done nothing.
-fn is_news(done: &Done) -> bool {
-    done.kind() != Some(Kind::Held) || done.new.is_some()
-}
-
 /// Whether the remote has answered a run.
 fn has_asked(task: &Task, done: &Done) -> bool {
     !task.is_rollback() && (done.failure.is_none() || done.new.is_some() || done.kind() == Some(Kind::Held))
@@ -150,13 +149,26 @@ fn log(run: &Run, done: &Done) {
     } = done;
     let [old, new] = [old, new].map(|id| id.as_deref().unwrap_or("-"));
     let (id, peer) = (run.journal.run().as_str(), &*run.peer);
+    let notes = run.notes.line();
     match &done.failure {
-        None => tracing::info!(run = id, peer, trigger, old, new, changed, ms, "{}", done.line()),
+        None => tracing::info!(
+            run = id,
+            peer,
+            notes,
+            trigger,
+            old,
+            new,
+            changed,
+            ms,
+            "{}",
+            done.line()
+        ),
         Some(failure) => {
             let kind = failure.kind.as_str();
             tracing::error!(
                 run = id,
                 peer,
+                notes,
                 trigger,
                 old,
                 new,

@@ -171,7 +171,12 @@ mod tests {
             fault::Kind,
         },
         config::{self, Config},
-        daemon::{journal::Journal, peer::Peer, queue::Process},
+        daemon::{
+            journal::Journal,
+            peer::Peer,
+            queue::{Process, Wanted},
+            store::Store,
+        },
         deploy::{
             hook::{Guard, Starter},
             neighbours::Neighbours,
@@ -209,9 +214,10 @@ mod tests {
             guard: Guard::default(),
             refusal: Refusal::default(),
             neighbours: Neighbours::default(),
+            store: Store::new(Some(dir.join("state")), &dir.join("config.ron")),
         };
         let grace = Duration::from_millis(20);
-        Scheduler::of(&config, process, Some(dir.join("state")), (read, grace))
+        Scheduler::of(&config, process, (read, grace))
     }
 
     fn ended(journal: &Arc<Journal>) -> Done {
@@ -228,7 +234,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scheduler = scheduler(dir.path());
         let root = Peer::of_unix(&std::os::unix::net::UnixStream::pair().unwrap().0);
-        let say = |name: &str| scheduler.trigger(&root, &TriggerName::new(name).unwrap(), Task::Update);
+        let say = |name: &str| {
+            let wanted = Wanted {
+                task: Task::Update,
+                note: None,
+                waits: true,
+            };
+            scheduler.trigger(&root, &TriggerName::new(name).unwrap(), wanted)
+        };
         let held = TriggerName::new("held").unwrap();
         let done = ended(&say("held").unwrap());
         let failure = done.failure.unwrap();

@@ -32,12 +32,10 @@ impl Scheduler {
             .rev()
             .map(|run| run.current(name))
             .collect();
-        answer(
-            name.as_str(),
-            going_on,
-            self.history.list(target),
-            limit.unwrap_or(MAX_LISTED),
-        )
+        let paused = self.paused_line(name).into_iter().collect();
+        let ended = self.history.list(target);
+        let limit = limit.unwrap_or(MAX_LISTED);
+        answer(name.as_str(), (paused, going_on), ended, limit)
     }
 
     /// Those of all triggers that `peer` may use.
@@ -49,13 +47,19 @@ impl Scheduler {
             permitted.iter().flat_map(|name| runs(name)).collect()
         };
         going_on.sort_by_key(|current| Reverse(current.going_on.began.unwrap_or(current.going_on.accepted)));
+        let paused = permitted
+            .iter()
+            .filter_map(|name| self.paused_line(name))
+            .collect();
         let targets = permitted.into_iter().map(|name| self.targets[name].as_ref());
-        answer(
-            "-",
-            going_on,
-            self.merged(targets.collect()),
-            limit.unwrap_or(LISTED),
-        )
+        let ended = self.merged(targets.collect());
+        answer("-", (paused, going_on), ended, limit.unwrap_or(LISTED))
+    }
+
+    /// That `name` is paused, if it is: it stands before its runs.
+    fn paused_line(&self, name: &TriggerName) -> Option<Event> {
+        let message = format!("{name} is {}", self.paused(name)?.line());
+        Some(Event::Warning { message })
     }
 
     /// The runs of all `targets` that have ended, the newest first.
@@ -89,8 +93,13 @@ impl Scheduler {
     }
 }
 
-/// The answer for `shown`: those that go on, those that have `ended`, and its end.
-fn answer(shown: &str, going_on: Vec<Current>, ended: impl Iterator<Item = Last>, limit: u32) -> Found {
+/// The answer for `shown`: what is paused, the runs that go on, those that have `ended`, and its end.
+fn answer(
+    shown: &str,
+    (paused, going_on): (Vec<Event>, Vec<Current>),
+    ended: impl Iterator<Item = Last>,
+    limit: u32,
+) -> Found {
     let limit = limit.min(MAX_LISTED) as usize;
     let listed: BTreeSet<String> = going_on.iter().map(|current| current.run.to_string()).collect();
     let current = going_on.into_iter().map(|Current { run, going_on }| Record {
@@ -103,10 +112,12 @@ fn answer(shown: &str, going_on: Vec<Current>, ended: impl Iterator<Item = Last>
         run,
         event: Event::Past(past),
     });
-    let mut records: Vec<_> = current.chain(past).take(limit).collect();
-    records.push(Record {
+    let of_none = |event| Record {
         run: RunId::none(),
-        event: Event::Done(Done::answered(shown, Outcome::Answered)),
-    });
+        event,
+    };
+    let listed = current.chain(past).take(limit);
+    let mut records: Vec<_> = paused.into_iter().map(of_none).chain(listed).collect();
+    records.push(of_none(Event::Done(Done::answered(shown, Outcome::Answered))));
     Found::Whole(Box::new(records.into_iter()))
 }

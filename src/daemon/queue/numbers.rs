@@ -62,6 +62,7 @@ impl Scheduler {
             hooks_owed: standing.hooks_owed,
             held: standing.held.len() as u64,
             polls_unanswered: self.timer.unanswered(name),
+            paused: self.paused(name).is_some(),
             deployed: standing.since,
             tally,
         }

@@ -44,7 +44,7 @@ impl Scheduler {
         let look = self.accounts.look();
         let status = targets.into_iter().map(|target| {
             let may: &[May] = match may_operate(&look, peer, target) {
-                true => &[May::Trigger, May::Rollback, May::Retry],
+                true => &[May::Trigger, May::Rollback, May::Retry, May::Hooks, May::Pause],
                 false => &[May::Trigger],
             };
             self.status_of(target, may.into(), refused.clone())
@@ -72,7 +72,7 @@ impl Scheduler {
             trigger: name.clone(),
             state,
             follows: Some(follows(&target.origin.revision)),
-            paused: None,
+            paused: self.paused(name),
             poll: self.timer.polled(name),
             stuck,
             runs,
@@ -156,7 +156,7 @@ impl Run {
             run: self.journal.run().clone(),
             going_on: GoingOn {
                 trigger: Some(trigger.clone()),
-                notes: Vec::new(),
+                notes: self.notes.shown(),
                 task: self.task.clone(),
                 peer: self.peer.to_string(),
                 accepted: self.accepted,

@@ -1,23 +1,33 @@
-//! What was left unfinished is finished when the daemon starts: interrupted runs, and hooks that are pending.
+//! What was left unfinished is finished when the daemon starts: interrupted runs, hooks that are pending, and runs that were
+//! accepted and never began.
 //!
 //! It is looked for beside the work, so that nobody waits: a filesystem that hangs holds up its own targets alone.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
-use super::Scheduler;
+use super::{Notes, Run, Scheduler, Slip};
 use crate::{
     base::{
         event::{self, Done, Last, Past, Task},
         fault::{Failure, Kind},
         mutex,
+        name::{RunId, TriggerName},
     },
     config::Target,
+    daemon::waiting::Accepted,
     deploy::{run, state::Marker},
 };
+
+/// What the daemon before this one owes to those who asked for it.
+type Owed = Vec<(RunId, Accepted)>;
+
+/// The targets that have not been looked at, and what is owed of each.
+type Left = Arc<Mutex<std::vec::IntoIter<(Owed, Arc<Target>)>>>;
 
 /// Who asks for such a run.
 const PEER: &str = "start";
@@ -25,12 +35,29 @@ const PEER: &str = "start";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Scheduler {
-    /// Start a run of each trigger that has something unfinished. To be called once, by the first worker of a daemon:
-    /// what the runs of a worker before it are at is not unfinished.
-    pub fn resume(self: &Arc<Self>) {
+    /// Start a run of each trigger that has something unfinished, and those that were `left`. To be called once, by the first
+    /// worker of a daemon: what the runs of a worker before it are at is not unfinished.
+    pub fn finish_unfinished(self: &Arc<Self>, left: Owed) {
+        let mut owed = BTreeMap::<TriggerName, Owed>::new();
+        for (run, accepted) in left {
+            let trigger = accepted.trigger.clone();
+            if self.targets.contains_key(&trigger) {
+                owed.entry(trigger).or_default().push((run, accepted));
+            } else {
+                let (trigger, peer) = (trigger.as_str(), accepted.peer);
+                tracing::warn!(
+                    trigger,
+                    peer,
+                    "the run {run} waited, and is not done: there is no such trigger"
+                );
+                self.waiting.remove(&run);
+            }
+        }
         let scheduler = self.clone();
         let looking = move || {
             let targets: Vec<_> = scheduler.targets.values().cloned().collect();
+            let owed = |target: Arc<Target>| (owed.remove(&target.trigger).unwrap_or_default(), target);
+            let targets: Vec<_> = targets.into_iter().map(owed).collect();
             let targets = Arc::new(Mutex::new(targets.into_iter()));
             while !scheduler.look_at(&targets) {}
         };
@@ -40,14 +67,14 @@ impl Scheduler {
     }
 
     /// Look at what is left of `targets`, on a thread of its own. Says whether nothing is; if not, that thread hangs.
-    fn look_at(self: &Arc<Self>, targets: &Arc<Mutex<std::vec::IntoIter<Arc<Target>>>>) -> bool {
+    fn look_at(self: &Arc<Self>, targets: &Left) -> bool {
         let (sender, looked) = mpsc::channel();
         let (scheduler, targets) = (self.clone(), targets.clone());
         let look = move || {
             let next = || mutex::lock(&targets).next();
-            while let Some(target) = next() {
-                if !scheduler.stop.is_set() && scheduler.is_unfinished(&target) {
-                    scheduler.finish_unfinished(&target);
+            while let Some((owed, target)) = next() {
+                if !scheduler.stop.is_set() {
+                    scheduler.do_owed(&target, owed);
                 }
                 if sender.send(()).is_err() {
                     // Another thread has taken over.
@@ -68,19 +95,96 @@ impl Scheduler {
         }
     }
 
-    fn finish_unfinished(self: &Arc<Self>, target: &Target) {
-        let trigger = target.trigger.as_str();
-        match self.accept(&target.trigger, Task::Update, PEER) {
-            Ok(_) => tracing::info!(trigger, "a run was left unfinished; it is finished now"),
-            Err(failure) => tracing::warn!(trigger, "a run was left unfinished: {}", failure.message),
+    /// Finish what is unfinished of `target`, then do what is `owed`.
+    fn do_owed(self: &Arc<Self>, target: &Target, mut owed: Owed) {
+        let name = &target.trigger;
+        let paused = self.paused(name);
+        if let Some(paused) = &paused {
+            tracing::warn!(
+                trigger = name.as_str(),
+                "{}; see: gitsocket resume {name}",
+                paused.line()
+            );
+        }
+        let (is_unfinished, begun) = self.is_unfinished(target);
+        // One of these has begun: what it left says so, and another one finishes it.
+        let begun = owed.iter().position(|(run, _)| Some(run) == begun.as_ref());
+        let begun = begun.map(|at| owed.remove(at));
+        let is_struck = begun.as_ref().map(|(run, _)| run.clone());
+        let finishes = |(_, owed): &(RunId, Accepted)| owed.task.is_update();
+        if is_unfinished && let Some(paused) = &paused {
+            self.pauses.refuse(name, paused);
+            tracing::warn!(
+                trigger = name.as_str(),
+                "a run was left unfinished, and stays so as long as it is paused"
+            );
+        } else if is_unfinished && !owed.first().is_some_and(finishes) {
+            let accepted = self.accept(name, Task::Update, PEER);
+            if let (Ok(run), Some((_, begun))) = (&accepted, begun) {
+                run.notes.join(&Notes::of(begun.notes));
+            }
+            self.tell_left(name, accepted.map(drop), "was left unfinished");
+        }
+        for (run, accepted) in owed {
+            self.accept_owed(name, run, accepted);
+        }
+        if let Some(run) = is_struck {
+            self.waiting.remove(&run);
         }
     }
 
-    fn is_unfinished(&self, target: &Target) -> bool {
-        run::is_unfinished(target, &self.process.sandbox, |marker| {
+    /// Do what was accepted before.
+    fn accept_owed(self: &Arc<Self>, name: &TriggerName, run: RunId, accepted: Accepted) {
+        let target = &self.targets[name];
+        if self.history.list(target).any(|last| last.run == run) {
+            // It has ended, and was killed in the moment between.
+            return self.waiting.remove(&run);
+        }
+        let Accepted {
+            task,
+            peer,
+            accepted,
+            notes,
+            ..
+        } = accepted;
+        let new = Run::accepted(
+            (name, run.clone()),
+            (task, accepted),
+            &peer,
+            Notes::of(notes.clone()),
+        );
+        *mutex::lock(&new.slip) = Slip::Written(notes);
+        let accepted = self.accept_run(name, new);
+        if let Ok(found) = &accepted {
+            // Those who asked for one that shares another's run are owed that.
+            self.write_down(name, found);
+        }
+        if accepted
+            .as_ref()
+            .map_or(true, |found| *found.journal.run() != run)
+        {
+            self.waiting.remove(&run);
+        }
+        self.tell_left(name, accepted.map(drop), "waited");
+    }
+
+    fn tell_left(&self, name: &TriggerName, accepted: Result<(), Failure>, how: &str) {
+        let trigger = name.as_str();
+        match accepted {
+            Ok(()) => tracing::info!(trigger, "a run {how}; it is done now"),
+            Err(failure) => tracing::warn!(trigger, "a run {how}: {}", failure.message),
+        }
+    }
+
+    /// Whether that is so, and which run is known to have left it.
+    fn is_unfinished(&self, target: &Target) -> (bool, Option<RunId>) {
+        let mut begun = None;
+        let is_unfinished = run::is_unfinished(target, &self.process.sandbox, |marker| {
+            begun = marker.map(|marker| marker.run.clone());
             marker.is_some_and(|marker| marker.trigger == target.trigger)
                 || (self.owner(target, marker).is_none() && self.is_first_at_its_place(target))
-        })
+        });
+        (is_unfinished, begun)
     }
 
     /// The trigger of `marker`, which was found where `target` is; if it is still there.
@@ -120,6 +224,13 @@ impl Scheduler {
                 done: Done::failed(marker.trigger.as_str(), failure),
             },
         };
-        self.history.keep_interrupted(owner, last);
+        // One that is done again, from its beginning, is no other.
+        if self
+            .queue()
+            .runs(&owner.trigger)
+            .all(|run| *run.journal.run() != last.run)
+        {
+            self.history.keep_interrupted(owner, last);
+        }
     }
 }

@@ -66,6 +66,8 @@ fn join<R: Clone>(
     let found = match task {
         // One that was asked for behind an operation is not done before it.
         Task::Update => line.back().filter(|last| last.task.is_update()),
+        // Hooks that have begun may have read already what has changed since.
+        Task::Hooks => line.iter().find(|other| other.task == task),
         // Two who ask for the way back at the same time go back once.
         _ => now.into_iter().chain(&*line).find(|other| other.task == task),
     };

@@ -218,7 +218,7 @@ impl Scheduler {
     /// Do `poll`, and what comes of it. Says whether it still has its job.
     fn do_poll(self: &Arc<Self>, poll: &Poll) -> bool {
         let (name, target) = (&poll.name, &self.targets[&poll.name]);
-        if self.stuck_at(target).is_some() {
+        if self.stuck_at(target).is_some() || self.paused(name).is_some() {
             self.timer
                 .change(name, |polls| polls.put_off(poll, Instant::now()));
             return true;

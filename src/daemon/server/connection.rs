@@ -25,7 +25,7 @@ use crate::{
     daemon::{
         journal::Journal,
         peer::Peer,
-        queue::{Found, Scheduler},
+        queue::{Found, Scheduler, Wanted},
         wire::{self, Format, Line, Request},
     },
 };
@@ -70,7 +70,7 @@ fn hung_up(stream: &impl AsFd) -> bool {
 async fn recall<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
     peer: &Peer,
-    question: impl FnOnce(&Scheduler, &Peer) -> T + Send + 'static,
+    question: impl FnOnce(&Arc<Scheduler>, &Peer) -> T + Send + 'static,
 ) -> T {
     let (scheduler, peer) = (scheduler.clone(), peer.clone());
     task::spawn_blocking(move || question(&scheduler, &peer)).await
@@ -232,10 +232,6 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Pause { .. } | Request::Resume { .. } => {
-                let failure = Failure::new(Kind::Internal, "this is not there yet", None);
-                self.refuse("-", failure, format).await;
-            }
             Request::Log { name, run, limit } => {
                 let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
                 match recall(scheduler, peer, move |scheduler, peer| {
@@ -248,14 +244,62 @@ impl<'d, S: Stream> Client<'d, S> {
                     Err(failure) => self.refuse(&shown, failure, format).await,
                 }
             }
-            Request::Trigger { name, task, wait, .. } => match scheduler.trigger(peer, &name, task) {
-                Ok(journal) if wait => self.follow(&journal, format).await,
-                Ok(journal) => {
-                    let done = Event::Done(Done::answered(name.as_str(), Outcome::Accepted));
-                    self.say_of(journal.run(), vec![done], format).await;
+            Request::Pause { name, reason } => {
+                let pause = move |scheduler: &Arc<Scheduler>, peer: &Peer, name: &TriggerName| {
+                    scheduler.pause(peer, name, reason).map(|()| None)
+                };
+                self.change(name, pause, scheduler, format).await;
+            }
+            Request::Resume { name } => {
+                let resume = |scheduler: &Arc<Scheduler>, peer: &Peer, name: &TriggerName| {
+                    scheduler.resume(peer, name)
+                };
+                self.change(name, resume, scheduler, format).await;
+            }
+            Request::Trigger {
+                name,
+                task,
+                wait,
+                note,
+            } => {
+                let shown = name.as_str().to_owned();
+                let accepted = recall(scheduler, peer, move |scheduler, peer| {
+                    let waits = wait;
+                    scheduler.trigger(peer, &name, Wanted { task, note, waits })
+                });
+                match accepted.await {
+                    Ok(journal) if wait => self.follow(&journal, format).await,
+                    Ok(journal) => {
+                        let done = Event::Done(Done::answered(shown, Outcome::Accepted));
+                        self.say_of(journal.run(), vec![done], format).await;
+                    }
+                    Err(failure) => self.refuse(&shown, failure, format).await,
                 }
-                Err(failure) => self.refuse(name.as_str(), failure, format).await,
-            },
+            }
+        }
+    }
+
+    /// Have something about the trigger `name` changed, and tell what is to be known of that.
+    async fn change(
+        &mut self,
+        name: TriggerName,
+        change: impl FnOnce(&Arc<Scheduler>, &Peer, &TriggerName) -> Result<Option<String>, Failure>
+        + Send
+        + 'static,
+        scheduler: &Arc<Scheduler>,
+        format: Format,
+    ) {
+        let shown = name.as_str().to_owned();
+        let changed = recall(scheduler, &self.peer, move |scheduler, peer| {
+            change(scheduler, peer, &name)
+        });
+        match changed.await {
+            Ok(said) => {
+                let said = said.map(|message| Event::Warning { message }).into_iter();
+                let done = Event::Done(Done::answered(shown, Outcome::Answered));
+                self.say(said.chain([done]).collect(), format).await;
+            }
+            Err(failure) => self.refuse(&shown, failure, format).await,
         }
     }
 

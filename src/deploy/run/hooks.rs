@@ -15,7 +15,7 @@ use crate::{
     base::{
         control::Which,
         descent,
-        event::{Event, Sink, Step},
+        event::{Event, Sink, Step, Task},
         fault::Failure,
     },
     config::{At, Target},
@@ -57,7 +57,8 @@ pub(super) fn run_hooks(
     reached: &Reached,
 ) -> Result<(), Error> {
     let target = under_way.target;
-    let has_changed = reached.has_changed();
+    let is_again = under_way.context.task == Task::Hooks;
+    let has_changed = reached.has_changed() || is_again;
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
     let due = match has_changed {
@@ -82,7 +83,11 @@ pub(super) fn run_hooks(
             under_way,
             tip: &fetched.tip,
             // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
-            old: reached.left.or(known.succeeded_for()).or(reached.old),
+            old: match is_again {
+                // As for the first one: all files have changed.
+                true => reached.left,
+                false => reached.left.or(known.succeeded_for()).or(reached.old),
+            },
             new: fetched.commit,
             placed: placed.as_ref(),
         };

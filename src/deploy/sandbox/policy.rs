@@ -50,8 +50,8 @@ const PROGRAMS: [&str; 10] = [
 const DNS: u16 = 53;
 
 impl Policy {
-    /// What the worker needs for all triggers of `config`, and to write in the directory `history`.
-    pub(super) fn of_worker(config: &Config, history: Option<&Path>, ways: &Arc<Ways>) -> Self {
+    /// What the worker needs for all triggers of `config`, and to write in the directories `state`.
+    pub(super) fn of_worker(config: &Config, state: &[PathBuf], ways: &Arc<Ways>) -> Self {
         let mut policy = Self::default();
         policy.system(ways);
         for target in config.triggers.values() {
@@ -80,7 +80,9 @@ impl Policy {
             .iter()
             .filter_map(|path| ways.lead(Path::new(path)).ok());
         policy.read.extend(own);
-        policy.write.extend(history.and_then(|dir| ways.lead(dir).ok()));
+        policy
+            .write
+            .extend(state.iter().filter_map(|dir| ways.lead(dir).ok()));
         policy
     }
 
@@ -257,7 +259,7 @@ mod tests {
         assert!(b.ports.contains(&8443));
         assert!(a.execute.is_empty() && a.build.is_empty());
 
-        let worker = Policy::of_worker(&config, None, &ways);
+        let worker = Policy::of_worker(&config, &[], &ways);
         assert!(worker.write.contains(&dir.join("in")) && worker.read.contains(&dir.join("keys")));
         assert!(!worker.write.contains(&dir), "{worker:?}");
         for policy in [&a, &b, &worker] {
@@ -290,7 +292,7 @@ mod tests {
                 [Some(53), port].into_iter().flatten().collect(),
                 "{check}"
             );
-            let worker = Policy::of_worker(&config, None, &ways);
+            let worker = Policy::of_worker(&config, &[], &ways);
             assert!(port.is_none_or(|port| worker.ports.contains(&port)), "{check}");
             assert!(
                 port == Some(443) || port.is_none_or(|port| !b.ports.contains(&port)),
@@ -343,7 +345,7 @@ mod tests {
             assert_eq!(place(&dir.join(path), &ways), dir.join(kept), "{path}");
             assert!(dir.join(kept).is_dir());
         }
-        let worker = Policy::of_worker(&config, Some(&dir.join("runs")), &ways);
+        let worker = Policy::of_worker(&config, &[dir.join("runs")], &ways);
         let written: Vec<_> = ["a.git", "in", "runs"].map(|name| dir.join(name)).into();
         assert_eq!(worker.write.into_iter().collect::<Vec<_>>(), written);
     }
@@ -391,7 +393,7 @@ mod tests {
         };
         let a = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
         assert!(!of_secret(&a), "{a:?}");
-        let worker = Policy::of_worker(&config, None, &ways);
+        let worker = Policy::of_worker(&config, &[], &ways);
         assert!(!of_secret(&worker), "{worker:?}");
     }
 

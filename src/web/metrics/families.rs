@@ -165,7 +165,7 @@ fn runs(text: &mut Text, triggers: &[Numbers]) {
 /// How each trigger is now.
 fn standings(text: &mut Text, triggers: &[Numbers]) {
     type Of = fn(&Numbers) -> Option<u64>;
-    let all: [(&'static str, &str, Of); 9] = [
+    let all: [(&'static str, &str, Of); 10] = [
         ("gitsocket_runs_running", "Runs that go on.", |of| {
             Some(of.running)
         }),
@@ -194,6 +194,11 @@ fn standings(text: &mut Text, triggers: &[Numbers]) {
             "gitsocket_polls_unanswered",
             "Polls in a row that the remote has not answered.",
             |of| of.polls_unanswered,
+        ),
+        (
+            "gitsocket_paused",
+            "Whether it is paused, and deploys nothing.",
+            |of| Some(of.paused.into()),
         ),
         (
             "gitsocket_last_success_timestamp_seconds",
@@ -269,6 +274,7 @@ mod tests {
             hooks_owed: true,
             held: 2,
             polls_unanswered: Some(5),
+            paused: false,
             deployed: None,
             tally: Tally {
                 runs: Runs {

@@ -301,6 +301,7 @@ fn operations_and_updates_keep_their_order() {
         Task::Retry,
         Task::Rollback { to: None },
         Task::Rollback { to: Some(to) },
+        Task::Hooks,
     ];
     for _ in 0..300 {
         let mut queue = Queue::new(NonZeroUsize::MIN);
@@ -337,6 +338,10 @@ fn operations_and_updates_keep_their_order() {
                             // An update is served by one that begins from now on, and behind what was asked for before.
                             assert!(!task.is_update() || (run >= started && run + 1 == made.len()));
                             assert!(run + 1 >= started);
+                            assert!(
+                                task != Task::Hooks || run >= started,
+                                "those that go on have begun"
+                            );
                         }
                         Err(refused) => {
                             let other = waiting.iter().find(|task| !task.is_update()).unwrap();

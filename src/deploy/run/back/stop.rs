@@ -21,15 +21,33 @@ use crate::{
     git::{fetch, refs},
 };
 
+/// Why a run ends once it has come to something older than the newest commit, which is held.
+pub(in crate::deploy::run) enum Stop {
+    /// Nothing was live, and the older one had to be deployed.
+    Refused(Refused),
+    /// Its hooks were to run again.
+    Again,
+}
+
+impl Stop {
+    /// How it ends.
+    pub(in crate::deploy::run) fn end(self) -> Result<(), Error> {
+        match self {
+            Self::Refused(refused) => Err(refused.into()),
+            Self::Again => Ok(()),
+        }
+    }
+}
+
 /// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end. Where nothing is
-/// live any more, the commit that was to be live instead takes its place: then the run fails by what is returned, once
-/// that is live again.
+/// live any more, the commit that was to be live instead takes its place, and where hooks are to run again, the one that is: then
+/// the run ends by what is returned, once that is done.
 pub(in crate::deploy::run) fn stop_at_held(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     fetched: &mut fetch::Outcome,
     (claim, reached): (&Claim, &mut Reached),
-) -> Result<Option<Refused>, Error> {
+) -> Result<Option<Stop>, Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
     let Some(holds) = Holds::read(git_dir) else {
@@ -60,15 +78,29 @@ pub(in crate::deploy::run) fn stop_at_held(
         && !context.dry_run
     {
         fetched.commit = live;
-        return Ok(Some(refused(Some(format!(
+        return Ok(Some(Stop::Refused(refused(Some(format!(
             "nothing was live: {0}, the last good one, was deployed again",
             short(live)
-        )))));
+        ))))));
     }
-    let Some(live) =
-        live.filter(|live| !context.dry_run && is_unfinished(&holds, *live, reached.old, (under_way, claim)))
-    else {
-        return Err(refused(None).into());
+    // Where nothing but hooks is missing, all of them run again.
+    let is_again = |live: &ObjectId| context.task == Task::Hooks && reached.old == Some(*live);
+    let is_due = |live: &ObjectId| {
+        !context.dry_run && !is_again(live) && is_unfinished(&holds, *live, reached.old, (under_way, claim))
+    };
+    let Some(live) = live.filter(is_due) else {
+        return match reached.old.filter(is_again) {
+            Some(live) if !context.dry_run => {
+                context.events.warn(format!(
+                    "{} is held; the hooks of {}, which is live, run again",
+                    short(commit),
+                    short(live)
+                ));
+                fetched.commit = live;
+                Ok(Some(Stop::Again))
+            }
+            _ => Err(refused(None).into()),
+        };
     };
     // Its release may have been removed since.
     let live = match stage.is_in_place() || stage.has_release(live) {

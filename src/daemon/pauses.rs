@@ -1,0 +1,160 @@
+//! Which triggers are paused: a file each, which survives the daemon.
+//!
+//! It is read whenever somebody asks: two workers, and whatever comes after them, agree. What cannot be read counts as a
+//! pause all the same: a deploy in a freeze is worse than one that comes later.
+//!
+//! That a trigger was refused is a file of its own. So a refusal writes nothing that a `resume` beside it has removed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::UNIX_EPOCH,
+};
+
+use crate::{
+    base::{
+        durable::{self, Flush},
+        event::{Paused, now},
+        fault::{Blame, Failure, Kind},
+        mutex,
+        name::{Note, TriggerName},
+    },
+    daemon::store::{PAUSED, Shelf, Store},
+};
+
+/// A trigger could not be paused, or not be resumed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// There is nowhere to write it.
+    #[error(
+        "nothing is paused: a pause has to survive a restart, and this daemon has no directory to keep it in"
+    )]
+    #[diagnostic(help("set STATE_DIRECTORY to a directory that it may write to, and restart it"))]
+    Nowhere,
+    /// It cannot be written there.
+    #[error("nothing is paused: cannot write {path}: {source}")]
+    #[diagnostic(help(
+        "make that directory writable for the daemon, or set STATE_DIRECTORY to another one; and restart it"
+    ))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be removed.
+    #[error("it is still paused: cannot remove {path}: {source}")]
+    #[diagnostic(help("make that directory writable for the daemon, or remove that file"))]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Blame for Error {
+    fn kind(&self) -> Kind {
+        Kind::Resources
+    }
+}
+
+/// The triggers that are paused.
+#[derive(Debug)]
+pub struct Pauses {
+    paused: Shelf,
+    /// When the first trigger since was refused.
+    refused: Shelf,
+    changing: Mutex<()>,
+}
+
+/// Who it was, where that cannot be read any more.
+const UNKNOWN: &str = "an unknown peer";
+
+impl Pauses {
+    /// Those of the daemon of `store`.
+    pub fn new(store: &Store) -> Self {
+        Self {
+            paused: store.shelf(PAUSED, "json"),
+            refused: store.shelf(PAUSED, "refused"),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Since when `name` is paused, if it is.
+    pub fn get(&self, name: &TriggerName) -> Option<Paused> {
+        let name = name.as_str();
+        let paused = match self.paused.read::<Paused>(name) {
+            Ok(paused) => paused,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return None,
+            Err(_) => Paused {
+                since: age_of(&self.paused.path(name)?)?,
+                peer: UNKNOWN.into(),
+                reason: None,
+                refused: None,
+            },
+        };
+        Some(Paused {
+            refused: self.refused.read(name).ok(),
+            ..paused
+        })
+    }
+
+    /// Pause `name`. One that is paused stays so since then, for another `reason`.
+    pub fn pause(&self, name: &TriggerName, peer: &str, reason: Option<Note>) -> Result<(), Error> {
+        let _turn = mutex::lock(&self.changing);
+        let path = self.paused.path(name.as_str()).ok_or(Error::Nowhere)?;
+        let before = self.get(name);
+        if before.is_none() {
+            // Of a pause before this one.
+            self.refused.remove(name.as_str()).ok();
+        }
+        let paused = Paused {
+            since: before.map_or_else(now, |before| before.since),
+            peer: peer.into(),
+            reason,
+            refused: None,
+        };
+        let written = self.paused.write(name.as_str(), &paused, Flush::Name);
+        written.map_err(|source| Error::Write { path, source })
+    }
+
+    /// Let `name` go on. Gives the pause that this ends, if there was one.
+    pub fn resume(&self, name: &TriggerName) -> Result<Option<Paused>, Error> {
+        let _turn = mutex::lock(&self.changing);
+        let Some(path) = self.paused.path(name.as_str()) else {
+            return Ok(None);
+        };
+        let before = self.get(name);
+        let removed = self.paused.remove(name.as_str()).and_then(|was_there| {
+            match (was_there, path.parent()) {
+                // After a power cut it is not paused again.
+                (true, Some(dir)) => durable::dir(dir),
+                _ => Ok(()),
+            }
+        });
+        removed.map_err(|source| Error::Remove { path, source })?;
+        self.refused.remove(name.as_str()).ok();
+        Ok(before)
+    }
+
+    /// Somebody has triggered `name`, which is paused. The first one is remembered.
+    pub fn refuse(&self, name: &TriggerName, paused: &Paused) -> Failure {
+        if paused.refused.is_none() {
+            let _turn = mutex::lock(&self.changing);
+            self.refused.write(name.as_str(), &now(), Flush::Nothing).ok();
+        }
+        Failure::new(
+            Kind::Paused,
+            paused.line(),
+            Some(&format!("to let it go on: gitsocket resume {name}")),
+        )
+    }
+}
+
+/// When what is at `path` was written, in seconds since 1970-01-01 UTC. `None`: nothing is there.
+fn age_of(path: &Path) -> Option<u64> {
+    let written = fs::symlink_metadata(path).ok()?.modified().ok()?;
+    Some(written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}

@@ -1,0 +1,83 @@
+//! A run that has been accepted, with all that is known of it.
+
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use super::Notes;
+use crate::{
+    base::{
+        event::{self, Event, Task},
+        name::{Note, RunId, TriggerName},
+        watch::Watch,
+    },
+    daemon::journal::Journal,
+};
+
+/// A run that has been accepted.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) task: Task,
+    pub(super) journal: Arc<Journal>,
+    /// Who asked for it first.
+    pub(super) peer: Arc<str>,
+    /// What those who asked for it said of it.
+    pub(super) notes: Notes,
+    /// Whether it is written down as owed to them.
+    pub(super) slip: Arc<Mutex<Slip>>,
+    /// When it was accepted; and when it began.
+    pub(super) accepted: u64,
+    pub(super) began: Arc<OnceLock<u64>>,
+    /// Its time, once it has begun.
+    pub(super) watch: Arc<OnceLock<Watch>>,
+    /// Whether it has ended for its clients.
+    pub(super) ended: Arc<AtomicBool>,
+    /// The bytes of packs that it has received, once it has ended.
+    pub(super) received: Arc<AtomicU64>,
+}
+
+/// Whether a run is written down.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Slip {
+    /// Not yet: nobody but the daemon itself has asked for it.
+    #[default]
+    Blank,
+    /// It is, with these notes.
+    Written(Vec<Note>),
+    /// Not any more, and not again.
+    Over,
+}
+
+impl Run {
+    /// One that was asked for now.
+    pub(super) fn new(name: &TriggerName, task: Task, peer: &str, note: Option<Note>) -> Self {
+        let notes = Notes::of(note);
+        Self::accepted((name, RunId::new()), (task, event::now()), peer, notes)
+    }
+
+    /// One that was `accepted` at that time.
+    pub(super) fn accepted(
+        (name, run): (&TriggerName, RunId),
+        (task, accepted): (Task, u64),
+        peer: &str,
+        notes: Notes,
+    ) -> Self {
+        let journal = Journal::new(run);
+        journal.write(Event::Queued {
+            trigger: name.clone(),
+        });
+        Self {
+            task,
+            journal,
+            peer: peer.into(),
+            notes,
+            slip: Arc::default(),
+            accepted,
+            began: Arc::default(),
+            watch: Arc::default(),
+            ended: Arc::default(),
+            received: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Triggers that are paused: none of their runs begins, but the way back is open.
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use crate::{
+    base::{
+        event::{Paused, Task},
+        fault::Failure,
+        name::{Note, TriggerName},
+    },
+    config::Target,
+    daemon::peer::Peer,
+};
+
+impl Scheduler {
+    /// Pause `name` as `peer` wants it. Blocking.
+    pub fn pause(&self, peer: &Peer, name: &TriggerName, reason: Option<Note>) -> Result<(), Failure> {
+        self.operable(peer, name)?;
+        let (trigger, peer) = (name.as_str(), self.accounts.look().named(peer));
+        let paused = self.pauses.pause(name, &peer, reason.clone());
+        paused.map_err(|err| Failure::of(&err))?;
+        let reason = reason.as_ref().map(Note::as_str);
+        tracing::info!(trigger, peer, reason, "paused");
+        self.changed.notify(usize::MAX);
+        Ok(())
+    }
+
+    /// Let `name` go on as `peer` wants it. What it has missed meanwhile, if anything. Blocking.
+    pub fn resume(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Option<String>, Failure> {
+        self.operable(peer, name)?;
+        let before = self.pauses.resume(name).map_err(|err| Failure::of(&err))?;
+        let Some(before) = before else {
+            return Ok(None);
+        };
+        let (trigger, peer) = (name.as_str(), self.accounts.look().named(peer));
+        tracing::info!(trigger, peer, "resumed; it was {}", before.line());
+        self.changed.notify(usize::MAX);
+        self.poll_soon(name);
+        let refused = before.refused.map(|refused| {
+            format!(
+                "what was to be deployed while {name} was paused, since {}, was refused; to deploy it now: \
+                 gitsocket client {name}",
+                crate::base::event::time(refused)
+            )
+        });
+        Ok(refused)
+    }
+
+    /// Since when `name` is paused, if it is. Blocking: a file is looked at.
+    pub(super) fn paused(&self, name: &TriggerName) -> Option<Paused> {
+        self.pauses.get(name)
+    }
+
+    /// Why no run of `target` that does `task` can begin, if that is so. Blocking.
+    pub(super) fn stopped(&self, target: &Target, task: &Task) -> Option<Failure> {
+        if let Some(failure) = self.stuck_at(target) {
+            return Some(failure);
+        }
+        if task.is_rollback() {
+            return None;
+        }
+        let name = &target.trigger;
+        self.paused(name).map(|paused| self.pauses.refuse(name, &paused))
+    }
+}

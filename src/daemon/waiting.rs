@@ -1,0 +1,184 @@
+//! Runs that have been accepted and have not ended, a file each: a daemon that is killed owes them to those who asked.
+//!
+//! The next one does what it finds here. An update has its file up to its end, as doing it twice does no harm; whatever
+//! else up to its beginning. A file is not waited for: a power cut may take it, a kill may not. No run fails because of
+//! this room: what cannot be written or read is passed over.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{
+        durable::Flush,
+        event::Task,
+        name::{Note, RunId, TriggerName},
+    },
+    daemon::store::{Shelf, Store, WAITING},
+};
+
+/// What is known of a run that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The trigger.
+    pub trigger: TriggerName,
+    /// What it is to do.
+    pub task: Task,
+    /// Who asked for it first.
+    pub peer: String,
+    /// When, in seconds since 1970-01-01 UTC.
+    pub accepted: u64,
+    /// What those who asked for it said of it.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+}
+
+/// The runs that have been accepted.
+#[derive(Debug)]
+pub struct Waiting {
+    files: Shelf,
+    /// Locked as long as a worker of this configuration lives.
+    alive: Option<File>,
+    /// Whether the last one could not be written: said once, until one can.
+    failing: AtomicBool,
+}
+
+impl Waiting {
+    /// Those of the daemon of `store`.
+    pub fn new(store: &Store) -> Self {
+        let files = store.shelf(WAITING, "json");
+        let alive = store.shelf(WAITING, "lock").path("daemon").map(|path| {
+            let mut options = OpenOptions::new();
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            options.write(true).create(true).mode(0o600);
+            options.custom_flags(flags.bits() as i32).open(path)
+        });
+        let waiting = Self {
+            files,
+            alive: alive.and_then(Result::ok),
+            failing: AtomicBool::new(false),
+        };
+        waiting.is_alive(FlockOperation::NonBlockingLockShared);
+        waiting
+    }
+
+    /// What the daemon before this one has left, in the order in which it was accepted. For the first worker of a daemon,
+    /// before it accepts anything.
+    pub fn left(&self) -> Vec<(RunId, Accepted)> {
+        let is_alone = self.is_alive(FlockOperation::NonBlockingLockExclusive);
+        let names = match is_alone {
+            true => self.files.names().unwrap_or_else(|err| {
+                tracing::warn!(
+                    "cannot look for runs that waited when the daemon before this one ended: {err}"
+                );
+                Vec::new()
+            }),
+            false => Vec::new(),
+        };
+        let mut left: Vec<_> = names
+            .iter()
+            .filter_map(|name| match (RunId::parse(name), self.files.read(name)) {
+                (Ok(run), Ok(accepted)) => Some((run, accepted)),
+                _ => {
+                    self.files.remove(name).ok();
+                    None
+                }
+            })
+            .collect();
+        left.sort_by(|(a, one): &(RunId, Accepted), (b, other)| {
+            (one.accepted, a.as_str()).cmp(&(other.accepted, b.as_str()))
+        });
+        if self.alive.is_some() && !is_alone {
+            tracing::warn!("another daemon has the same configuration: what waits there is not looked at");
+        }
+        self.is_alive(FlockOperation::NonBlockingLockShared);
+        left
+    }
+
+    /// Remember `run`.
+    pub fn write(&self, run: &RunId, accepted: &Accepted) {
+        let Some(dir) = &self.files.dir else { return };
+        match self.files.write(run.as_str(), accepted, Flush::Nothing) {
+            Ok(()) => self.failing.store(false, Ordering::Release),
+            Err(err) if !self.failing.swap(true, Ordering::AcqRel) => tracing::warn!(
+                "cannot write to {}: {err}; a run that waits is lost if this daemon is killed: \
+                 make it writable, or set STATE_DIRECTORY to another directory",
+                dir.display()
+            ),
+            Err(_) => {}
+        }
+    }
+
+    /// Forget `run`: it has ended, or must not be done twice.
+    pub fn remove(&self, run: &RunId) {
+        match self.files.remove(run.as_str()) {
+            Ok(_) => {}
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => {
+                tracing::warn!("the run {run} is done again at the next start: cannot remove its file: {err}")
+            }
+        }
+    }
+
+    fn is_alive(&self, operation: FlockOperation) -> bool {
+        self.alive
+            .as_ref()
+            .is_some_and(|file| flock(file, operation).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn accepted(at: u64) -> Accepted {
+        Accepted {
+            trigger: TriggerName::new("site").unwrap(),
+            task: Task::Retry,
+            peer: "uid=1 pid=2".into(),
+            accepted: at,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_found_once_no_other_is_alive() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(Some(dir.path().into()), Path::new("/c"));
+        store.made();
+        let first = Waiting::new(&store);
+        assert_eq!(first.left(), []);
+        let (late, early, over) = (RunId::new(), RunId::new(), RunId::new());
+        for (run, at) in [(&late, 2), (&early, 1), (&over, 0)] {
+            first.write(run, &accepted(at));
+        }
+        first.remove(&over);
+        first.remove(&over);
+        fs::write(dir.path().join(WAITING).join("0f-x.json"), "").unwrap();
+        let damaged = store.shelf(WAITING, "json").path("0f").unwrap();
+        fs::write(&damaged, "{").unwrap();
+        let second = Waiting::new(&store);
+        assert_eq!(second.left(), [], "the first one is alive");
+        drop(first);
+        let left = second.left();
+        assert_eq!(left, [(early, accepted(1)), (late, accepted(2))]);
+        assert!(!damaged.exists());
+        assert_eq!(Waiting::new(&store).left(), [], "the second one is alive");
+    }
+
+    #[test]
+    fn without_a_directory_nothing_is_left() {
+        let waiting = Waiting::new(&Store::default());
+        waiting.write(&RunId::new(), &accepted(1));
+        waiting.remove(&RunId::new());
+        assert_eq!(waiting.left(), []);
+    }
+}

@@ -1,0 +1,316 @@
+//! What was accepted is done, also by a daemon that comes after the one that was killed; and nothing is done twice.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{
+    history::{hold, json as records, start},
+    source::{Source, file},
+    unfinished::kill,
+    world::{Daemon, World, last_line, machine},
+};
+
+/// `site` has a hook that holds the only job, `next` and `back` wait for it. `back` can be rolled back.
+fn world() -> (World, Source) {
+    let world = World::new();
+    let mut source = world.source();
+    let trigger = |name: &str, more: &str| {
+        format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {name:?}, {more}),")
+    };
+    let hook = world.script("hook", "echo started; read line < ../go; echo ended");
+    let hook = format!("hooks: [Exec(run: [{hook:?}], when: Always)]");
+    let triggers = [trigger("site", &hook), trigger("next", ""), trigger("back", "")].concat();
+    world.write(
+        "config.ron",
+        &format!("(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: {{ {triggers} }})"),
+    );
+    world.fifo("go");
+    for text in ["1", "2"] {
+        source.commit([("a", file(text))]);
+        let ended = world.run(["once", "back"]);
+        assert_eq!(ended.exit, 0, "{ended:?}");
+    }
+    (world, source)
+}
+
+/// Have a run accepted, and give its id.
+fn accept(daemon: &Daemon, request: Value) -> String {
+    let mut request = request;
+    request["wait"] = false.into();
+    let done = records(&daemon.say(format!("{request}\n"))).remove(0);
+    assert_eq!(done["outcome"], "accepted", "{done}");
+    done["run"].as_str().unwrap().into()
+}
+
+fn log(daemon: &Daemon, name: &str) -> Vec<Value> {
+    let mut records = records(&daemon.say(format!("{}\n", json!({"op": "log", "name": name}))));
+    records.pop();
+    records
+}
+
+fn waiting(world: &World) -> Vec<String> {
+    let files = fs::read_dir(world.path("state/waiting")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.ends_with(".lock")).collect()
+}
+
+/// Let hooks that read from it go on, for as long as it is there.
+fn let_go(world: &World) {
+    let go = world.path("go");
+    std::thread::spawn(move || {
+        while go.exists() {
+            fs::write(&go, "\n").ok();
+        }
+    });
+}
+
+/// Wait until no run of `name` goes on or waits.
+fn settled(daemon: &Daemon, name: &str) -> Vec<Value> {
+    loop {
+        let records = log(daemon, name);
+        if records.iter().all(|record| record["event"] == "past") {
+            return records;
+        }
+        daemon.say(format!("attach {name}\n"));
+    }
+}
+
+#[test]
+fn runs_that_waited_when_the_daemon_was_killed_are_done_by_the_next() {
+    let (world, _) = world();
+    let daemon = start(&world);
+    let (client, _) = hold(&daemon);
+    drop(client);
+    let begun = log(&daemon, "site").remove(0);
+    let next = accept(
+        &daemon,
+        json!({"op": "trigger", "name": "next", "note": "delivery 7"}),
+    );
+    let same = accept(
+        &daemon,
+        json!({"op": "trigger", "name": "next", "note": "delivery 8"}),
+    );
+    assert_eq!(next, same);
+    let back = accept(&daemon, json!({"op": "rollback", "name": "back"}));
+    let before = [log(&daemon, "next").remove(0), log(&daemon, "back").remove(0)];
+    assert_eq!(waiting(&world).len(), 3);
+    kill(daemon);
+    assert_eq!(fs::read(world.path("back/a")).unwrap(), b"2");
+
+    let mut daemon = start(&world);
+    let_go(&world);
+    // They are looked at in the order of their names.
+    daemon.wait_for("waited; it is done now");
+    daemon.wait_for("was left unfinished");
+    let (nexts, backs) = (settled(&daemon, "next"), settled(&daemon, "back"));
+    for ((records, run), before) in [(&nexts, next), (&backs, back)].into_iter().zip(before) {
+        assert_eq!(records.len(), 1, "{records:?}");
+        let record = &records[0];
+        assert_eq!(
+            (&record["run"], &record["exit"]),
+            (&run.into(), &0.into()),
+            "{record}"
+        );
+        for field in ["peer", "task", "notes", "accepted"] {
+            assert_eq!(record[field], before[field], "{field}");
+        }
+    }
+    assert_eq!(nexts[0]["notes"], json!(["delivery 7", "delivery 8"]));
+    assert!(
+        daemon
+            .say("log next\n")
+            .contains(" (delivery 7; delivery 8) took ")
+    );
+    assert_eq!(fs::read(world.path("back/a")).unwrap(), b"1");
+    // The one that had begun is finished as ever.
+    let sites = settled(&daemon, "site");
+    assert_eq!(
+        (&sites[0]["peer"], &sites[1]["run"]),
+        (&"start".into(), &begun["run"])
+    );
+    assert_eq!(sites[1]["kind"], "interrupted");
+    // All is done.
+    assert!(waiting(&world).is_empty());
+    kill(daemon);
+    let mut daemon = start(&world);
+    daemon.signal(Signal::TERM);
+    let (_, rest) = daemon.wait();
+    assert!(!rest.contains("waited"), "{rest}");
+    assert_eq!(fs::read(world.path("back/a")).unwrap(), b"1");
+    fs::remove_file(world.path("go")).unwrap();
+}
+
+/// An operation is not done twice: it is over once it has begun.
+#[test]
+fn an_operation_that_had_begun_is_not_begun_again() {
+    let (world, mut source) = world();
+    let daemon = start(&world);
+    let_go(&world);
+    for text in ["3", "4"] {
+        source.commit([("a", file(text))]);
+        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    }
+    fs::remove_file(world.path("go")).unwrap();
+    world.fifo("go");
+    let run = accept(&daemon, json!({"op": "rollback", "name": "site"}));
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"attach site\n").unwrap();
+    let mut seen = String::new();
+    while !seen.ends_with("| started\n") {
+        assert_ne!(client.read_line(&mut seen).unwrap(), 0, "{seen}");
+    }
+    assert!(waiting(&world).is_empty());
+    kill(daemon);
+    let mut daemon = start(&world);
+    let_go(&world);
+    daemon.wait_for("was left unfinished");
+    let records = settled(&daemon, "site");
+    let of = |run: &str| records.iter().filter(|record| record["run"] == run).count();
+    assert_eq!(of(&run), 1, "{records:?}");
+    assert_eq!(records[0]["peer"], "start");
+    assert_eq!(fs::read(world.path("site/a")).unwrap(), b"3");
+    fs::remove_file(world.path("go")).unwrap();
+}
+
+#[test]
+fn a_reload_does_nothing_twice_and_what_cannot_be_done_is_said() {
+    let (world, _) = world();
+    let mut daemon = start(&world);
+    let (client, _) = hold(&daemon);
+    drop(client);
+    let next = accept(&daemon, json!({"op": "trigger", "name": "next"}));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+    assert_eq!(waiting(&world).len(), 2);
+    fs::write(world.path("go"), "\n").unwrap();
+    // The worker before finishes both.
+    loop {
+        let records = log(&daemon, "next");
+        if !records.is_empty() {
+            assert_eq!((records.len(), &records[0]["run"]), (1, &next.into()));
+            break;
+        }
+        std::thread::yield_now();
+    }
+    while !waiting(&world).is_empty() {
+        std::thread::yield_now();
+    }
+
+    let (client, _) = hold(&daemon);
+    drop(client);
+    accept(&daemon, json!({"op": "trigger", "name": "next"}));
+    accept(&daemon, json!({"op": "retry", "name": "back"}));
+    kill(daemon);
+    let text = fs::read_to_string(world.path("config.ron")).unwrap();
+    world.write("config.ron", &text.replace("\"next\":", "\"gone\":"));
+    let damaged = waiting(&world).into_iter().find(|name| {
+        let text = fs::read_to_string(world.path("state/waiting").join(name)).unwrap();
+        text.contains("\"retry\"")
+    });
+    world.write(&format!("state/waiting/{}", damaged.unwrap()), "{");
+    let mut daemon = start(&world);
+    let line = daemon.wait_for("is not done");
+    assert!(
+        line.contains("there is no such trigger") && line.contains("next"),
+        "{line}"
+    );
+    let_go(&world);
+    daemon.wait_for("was left unfinished");
+    settled(&daemon, "site");
+    assert!(log(&daemon, "back").is_empty());
+    assert!(waiting(&world).is_empty());
+    fs::remove_file(world.path("go")).unwrap();
+}
+
+/// Without a directory, or where it cannot be written, runs go on as ever.
+#[test]
+fn no_run_fails_as_it_cannot_be_written_down() {
+    let world = World::sourced();
+    world.config("");
+    world.write("state/waiting", "");
+    let daemon = start(&world);
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    drop(daemon);
+    let daemon = world.daemon();
+    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+}
+
+#[test]
+fn notes_of_all_who_share_a_run_are_kept() {
+    let (world, _) = world();
+    let mut daemon = start(&world);
+    let (client, _) = hold(&daemon);
+    drop(client);
+    for n in [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10] {
+        let note = format!("delivery {n}");
+        accept(&daemon, json!({"op": "trigger", "name": "next", "note": note}));
+    }
+    let going_on = log(&daemon, "next").remove(0);
+    let notes = going_on["notes"].as_array().unwrap();
+    assert_eq!((notes.len(), &notes[7]), (8, &"and 3 more".into()));
+    fs::write(world.path("go"), "\n").unwrap();
+    let line = daemon.wait_for("ok next ");
+    assert!(
+        line.contains("delivery 1; delivery 2; delivery 3") && line.contains("and 3 more"),
+        "{line}"
+    );
+    assert_eq!(settled(&daemon, "next")[0]["notes"], going_on["notes"]);
+    // What is no line of text is none.
+    let answer = daemon.say("{\"op\":\"trigger\",\"name\":\"next\",\"note\":\"a\\nb\"}\n");
+    assert!(answer.contains("bad-request"), "{answer}");
+}
+
+/// Whenever it is killed: the newest commit is deployed by each trigger that was accepted since, and no run is listed twice.
+#[test]
+fn killed_at_any_time_it_loses_nothing_that_was_accepted() {
+    let world = World::new();
+    let mut source = world.source();
+    let trigger = |name: &str| format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {name:?}),");
+    world.write(
+        "config.ron",
+        &format!(
+            "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: {{ {} {} }})",
+            trigger("a"),
+            trigger("b")
+        ),
+    );
+    let mut rng = fastrand::Rng::with_seed(machine::seed());
+    let mut wanted = [0, 0];
+    for round in 1..=8 {
+        source.commit([("a", file(&round.to_string()))]);
+        let daemon = start(&world);
+        for _ in 0..rng.usize(1..6) {
+            let which = rng.usize(..2);
+            let name = ["a", "b"][which];
+            accept(&daemon, json!({"op": "trigger", "name": name}));
+            wanted[which] = round;
+        }
+        if rng.bool() {
+            daemon.say("attach a\n");
+        }
+        kill(daemon);
+    }
+    let daemon = start(&world);
+    // By then all that was left is accepted again, at least.
+    while !waiting(&world).is_empty() {
+        std::thread::yield_now();
+    }
+    for (name, wanted) in ["a", "b"].into_iter().zip(wanted) {
+        let records = settled(&daemon, name);
+        let text = fs::read_to_string(world.path(name).join("a")).unwrap_or("0".into());
+        assert!(
+            text.parse::<u32>().unwrap() >= wanted,
+            "{text} {wanted}: {records:?}"
+        );
+        let mut runs: Vec<_> = records.iter().map(|record| record["run"].to_string()).collect();
+        let all = runs.len();
+        runs.sort();
+        runs.dedup();
+        assert_eq!(runs.len(), all, "{records:?}");
+    }
+}
