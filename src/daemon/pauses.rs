@@ -1,6 +1,6 @@
 //! Which triggers are paused: a file each, which survives the daemon.
 //!
-//! It is read whenever somebody asks: two workers, and whatever comes after them, agree. What cannot be read counts as a
+//! It is read each time that it is asked for: two workers, and whatever comes after them, agree. What cannot be read counts as a
 //! pause all the same: a deploy in a freeze is worse than one that comes later.
 //!
 //! That a trigger was refused is a file of its own. So a refusal writes nothing that a `resume` beside it has removed.
@@ -139,7 +139,7 @@ impl Pauses {
         Ok(before)
     }
 
-    /// Somebody has triggered `name`, which is paused. The first one is remembered.
+    /// `name` was triggered, which is paused. The first one is remembered.
     pub fn refuse(&self, name: &TriggerName, paused: &Paused) -> Failure {
         if paused.refused.is_none() {
             let _turn = mutex::lock(&self.changing);

@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    /// Its directories, made if they are missing: a sandbox can only let somebody write to what is there.
+    /// Its directories, made if they are missing: a sandbox can only open what is there.
     pub fn made(&self) -> Vec<PathBuf> {
         let dirs = [RUNS, PAUSED, WAITING]
             .into_iter()

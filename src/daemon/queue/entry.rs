@@ -40,7 +40,7 @@ pub(super) struct Run {
 /// Whether a run is written down.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Slip {
-    /// Not yet: nobody but the daemon itself has asked for it.
+    /// Not yet: no client has asked for it.
     #[default]
     Blank,
     /// It is, with these notes.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::{mutex, name::Note};
 
-/// How many notes of a run are kept: as many as somebody reads. The last of more than these says how many there were.
+/// How many notes of a run are kept: as many as a person reads. The last of more than these says how many there were.
 const MOST: usize = 8;
 
 /// What was said of one run, each only once.
