@@ -207,7 +207,10 @@ pub fn render(record: &Record, format: Format) -> Option<String> {
 /// The request line for `request`, as `client` sends it.
 pub fn request_line(request: &Request, token: Option<&str>) -> String {
     let op = match request {
-        Request::Trigger { task, .. } if matches!(task, Task::Update | Task::Hooks) => "trigger",
+        Request::Trigger {
+            task: Task::Update | Task::Hooks,
+            ..
+        } => "trigger",
         Request::Trigger { task, .. } => task.word(),
         Request::Pause { .. } => "pause",
         Request::Resume { .. } => "resume",
