@@ -42,7 +42,7 @@ pub(super) struct Timer {
 }
 
 impl Now {
-    fn now() -> Self {
+    fn read() -> Self {
         Self {
             at: Instant::now(),
             clock: event::now(),
@@ -66,7 +66,7 @@ impl Timer {
 
     /// A run of `name` has ended; `has_asked`: its remote has answered.
     pub(super) fn run_ended(&self, name: &TriggerName, has_asked: bool) {
-        self.change(name, |polls| polls.run_ended(name, has_asked, Now::now()));
+        self.change(name, |polls| polls.run_ended(name, has_asked, Now::read()));
     }
 
     /// The trigger whose turn it is, see [`Polls::begin`].
@@ -89,7 +89,7 @@ impl Timer {
 
     /// How `name` is polled, if it is.
     pub(super) fn polled(&self, name: &TriggerName) -> Option<Polled> {
-        self.polls().polled(name, Now::now())
+        self.polls().polled(name, Now::read())
     }
 
     /// How many polls in a row the remote of `name` has not answered, if it is polled.
@@ -231,7 +231,7 @@ impl Scheduler {
             ))
         });
         let is_failing = self.history.counted(target).1.failing.is_some();
-        let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::now());
+        let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::read());
         let verdict = self.timer.change(name, hear);
         if verdict == Verdict::Run
             && !self.timer.is_over()

@@ -92,7 +92,7 @@ impl Story {
 fn first_polls_are_spread_and_the_others_jitter() {
     let begin = Instant::now();
     let names: Vec<_> = (0..200)
-        .map(|n| TriggerName::new(&format!("t{n}")).unwrap())
+        .map(|n| TriggerName::new(format!("t{n}")).unwrap())
         .collect();
     let mut polls = Polls::new(names.iter().map(|name| (name.clone(), EVERY)), begin);
     let first: BTreeSet<_> = names.iter().map(|name| polls.when(name).unwrap()).collect();
