@@ -101,12 +101,19 @@ impl Rights {
         settled
     }
 
-    /// The same, where a kill must not leave a directory of another group, which no later run would look at: it is made as
-    /// `temporary`, and renamed.
-    pub fn make_dir_by(self, parent: BorrowedFd<'_>, name: &[u8], temporary: &[u8]) -> io::Result<OwnedFd> {
+    /// The same, where a kill must not leave a directory of another group, which no later run would look at: it is made with
+    /// a `temporary` name, and renamed.
+    pub fn make_dir_by<T: AsRef<[u8]>>(
+        self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        temporary: impl FnOnce() -> T,
+    ) -> io::Result<OwnedFd> {
         if self.group.is_none() {
             return self.make_dir(parent, name);
         }
+        let temporary = temporary();
+        let temporary = temporary.as_ref();
         let fd = self.make_dir(parent, temporary)?;
         let renamed = rustix::fs::renameat_with(parent, temporary, parent, name, RenameFlags::NOREPLACE);
         if renamed.is_err() {
@@ -187,7 +194,9 @@ mod tests {
             names.sort();
             names
         };
-        rights.make_dir_by(parent.as_fd(), b"by", b"temporary").unwrap();
+        rights
+            .make_dir_by(parent.as_fd(), b"by", || b"temporary")
+            .unwrap();
         rights.make_dir(parent.as_fd(), b"plain").unwrap();
         for name in ["by", "plain"] {
             let meta = fs::metadata(dir.path().join(name)).unwrap();
@@ -198,7 +207,7 @@ mod tests {
         fs::write(dir.path().join("by/file"), "x").unwrap();
         for err in [
             rights
-                .make_dir_by(parent.as_fd(), b"by", b"temporary")
+                .make_dir_by(parent.as_fd(), b"by", || b"temporary")
                 .unwrap_err(),
             rights.make_dir(parent.as_fd(), b"by").unwrap_err(),
         ] {

@@ -307,7 +307,7 @@ pub(super) fn temporary() -> BString {
 fn make_dir(parent: BorrowedFd<'_>, name: &BStr, rights: Rights) -> io::Result<(OwnedFd, bool)> {
     let mut displaced = false;
     loop {
-        match rights.make_dir_by(parent, name, &temporary()) {
+        match rights.make_dir_by(parent, name, temporary) {
             Ok(fd) => return Ok((fd, displaced)),
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
             Err(err) => return Err(err),
