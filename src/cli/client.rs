@@ -167,10 +167,8 @@ fn read_token(file: &std::path::Path) -> Result<Secret, ExitCode> {
 /// usually listens.
 pub(super) fn default_daemon() -> (Address, Option<AbsPath>) {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
-    if let Ok(config) = Config::load(&config_file(None))
-        && let Some(listener) = config.listen.first()
-    {
-        let token_file = match listener {
+    if let Some(listener) = Config::first_listener(&config_file(None)) {
+        let token_file = match &listener {
             Listener::Tcp { token_file, .. } => token_file.clone(),
             Listener::Unix { .. } => None,
         };
