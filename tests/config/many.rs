@@ -517,9 +517,14 @@ fn examples_of_the_docs() {
         let text = fs::read_to_string(docs.join(page)).unwrap();
         for example in text.split("```ron\n").skip(1) {
             let example = example.split("```").next().unwrap();
+            let of_a_trigger = format!("(triggers: {{\"site\": (repo: \"r\", path: \"p\",\n{example})}})");
+            let example = match example.starts_with('(') {
+                true => example,
+                false => &of_a_trigger,
+            };
             let files = Files::new(&[("config.ron", example)]);
             // One that is included relies on the defaults of another.
-            if example.starts_with("(triggers") {
+            if example.starts_with("(triggers: {\"shop-staging") {
                 files.write("conf.d/shop.ron", example);
                 let main = text
                     .split("```ron\n")

@@ -86,7 +86,7 @@ fn a_reload_takes_all_files_or_none() {
         "(triggers: {\"two\": (repo: \"../repo.git\")},\n jbs: 1)",
     );
     daemon.signal(Signal::HUP);
-    let log = daemon.look_for("the old one is").unwrap();
+    let log = daemon.look_for("still using the previous one").unwrap();
     assert!(log.contains(&format!("{}:2:2: ", bad.display())), "{log}");
     assert_eq!(names(), [true, true, false]);
     assert!(last_line(&daemon.say("one\n")).starts_with("ok one "));
@@ -110,7 +110,7 @@ fn a_reload_takes_all_files_or_none() {
     fs::remove_file(world.path("conf.d/1.ron")).unwrap();
     world.fifo("conf.d/1.ron");
     daemon.signal(Signal::HUP);
-    let log = daemon.look_for("the old one is").unwrap();
+    let log = daemon.look_for("still using the previous one").unwrap();
     let place = format!("{}:3:23: cannot read", world.path("config.ron").display());
     assert!(log.contains(&place) && log.contains("it is a fifo"), "{log}");
     assert_eq!(names(), [false, true, true]);
