@@ -38,6 +38,9 @@ pub enum May {
     Hooks,
     /// Pause, and resume.
     Pause,
+    /// What a later version permits.
+    #[serde(other)]
+    Other,
 }
 
 impl Task {
