@@ -38,6 +38,7 @@ awk -v dir="$dir" '
 ' "$page"
 # From the recipes: the files, and the commands of each way.
 awk -v dir="$dir" '
+    /^## / { way = "" }
     /^### / { way = tolower($NF); sub("unit", "path", way) }
     /^`\/etc\/.*`:$/ { file = substr($0, 2, length($0) - 3); gsub("/", "%", file) }
     /^```(ini|js)$/ { block = 1; next }
