@@ -177,7 +177,12 @@ impl Failure {
 
     /// What to do next, on one line.
     pub fn help_line(&self) -> Option<String> {
-        self.help.as_deref().map(one_line)
+        let help = self.help.as_deref().map(one_line);
+        // What is to be copied has nothing glued to its end.
+        match self.help.as_deref().is_some_and(|help| help.contains('\n')) {
+            true => help.map(|help| help + " "),
+            false => help,
+        }
     }
 }
 

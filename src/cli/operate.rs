@@ -40,6 +40,9 @@ pub(super) struct Rollback {
     /// return as soon as it is accepted
     #[argh(switch)]
     no_wait: bool,
+    /// say who wants it and why: shown in status, in the log and on the page; one line of at most 200 characters
+    #[argh(option, arg_name = "TEXT")]
+    note: Option<String>,
 }
 
 /// ask a daemon to deploy the newest commit, even if it was rolled back
@@ -67,6 +70,9 @@ pub(super) struct Retry {
     /// return as soon as it is accepted
     #[argh(switch)]
     no_wait: bool,
+    /// say who wants it and why: shown in status, in the log and on the page; one line of at most 200 characters
+    #[argh(option, arg_name = "TEXT")]
+    note: Option<String>,
 }
 
 pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
@@ -77,7 +83,7 @@ pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
     have_done(Work {
         names: vec![&arguments.name],
         task: Task::Rollback { to },
-        note: None,
+        note: arguments.note.as_deref(),
         socket: arguments.socket.as_deref(),
         shown: Shown {
             json: arguments.json,
@@ -93,7 +99,7 @@ pub(super) fn retry(arguments: &Retry) -> ExitCode {
     have_done(Work {
         names: vec![&arguments.name],
         task: Task::Retry,
-        note: None,
+        note: arguments.note.as_deref(),
         socket: arguments.socket.as_deref(),
         shown: Shown {
             json: arguments.json,

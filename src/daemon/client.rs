@@ -41,7 +41,7 @@ pub struct Options<'a> {
 pub enum Error {
     /// Nobody listens.
     #[error("no daemon answers at {address}: {source}")]
-    #[diagnostic(help("start one with `gitsocket server`, or name its address with -s"))]
+    #[diagnostic(help("see `systemctl status gitsocket`, or name its address with -s"))]
     NoDaemon {
         /// The address.
         address: String,

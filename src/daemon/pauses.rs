@@ -1,7 +1,7 @@
 //! Which triggers are paused: a file each, which survives the daemon.
 //!
 //! It is read each time that it is asked for: two workers, and whatever comes after them, agree. What cannot be read counts as a
-//! pause all the same: a deploy in a freeze is worse than one that comes later.
+//! pause all the same, the whole directory, too: a deploy in a freeze is worse than one that comes later.
 //!
 //! That a trigger was refused is a file of its own. So a refusal writes nothing that a `resume` beside it has removed.
 
@@ -87,9 +87,16 @@ impl Pauses {
         let name = name.as_str();
         let paused = match self.paused.read::<Paused>(name) {
             Ok(paused) => paused,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return None,
+            // Where the directory is none, nothing can be in it.
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return None;
+            }
             Err(_) => Paused {
-                since: age_of(&self.paused.path(name)?)?,
+                since: self
+                    .paused
+                    .path(name)
+                    .and_then(|path| age_of(&path))
+                    .unwrap_or_else(now),
                 peer: UNKNOWN.into(),
                 reason: None,
                 refused: None,
@@ -153,7 +160,7 @@ impl Pauses {
     }
 }
 
-/// When what is at `path` was written, in seconds since 1970-01-01 UTC. `None`: nothing is there.
+/// When what is at `path` was written, in seconds since 1970-01-01 UTC. `None`: that cannot be found out.
 fn age_of(path: &Path) -> Option<u64> {
     let written = fs::symlink_metadata(path).ok()?.modified().ok()?;
     Some(written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())

@@ -636,7 +636,7 @@ fn a_run_is_named_by_its_first_digits() {
     assert_eq!(
         several,
         format!(
-            "error site unknown-run: the ids of 2 runs of this trigger begin with {} (say more digits of it)\n",
+            "error site unknown-run: the ids of 2 runs of this trigger begin or end with {} (say more digits of it)\n",
             &first[..4]
         )
     );

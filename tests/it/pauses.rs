@@ -234,6 +234,11 @@ fn what_cannot_be_read_counts_as_a_pause() {
     assert!(daemon.say("site\n").starts_with("error site paused: "));
     assert_eq!(last_line(&daemon.say("resume site\n")), "ok site");
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    // A directory that leads in a circle can be read by no user, nor can one of another user.
+    let dir = path.parent().unwrap();
+    fs::remove_dir_all(dir).unwrap();
+    std::os::unix::fs::symlink(dir, dir).unwrap();
+    assert!(daemon.say("site\n").starts_with("error site paused: "));
 }
 
 /// Who may trigger may not pause for that, nor run hooks again.

@@ -69,7 +69,7 @@ fn synopsis(command: &CommandInfoWithArgs) -> String {
 }
 
 /// Those that are shown; that there is help is said once for all.
-fn options<'a>(command: &'a CommandInfoWithArgs) -> impl Iterator<Item = &'a FlagInfo<'static>> {
+fn options(command: &CommandInfoWithArgs) -> impl Iterator<Item = &FlagInfo<'static>> {
     let flags = command.flags.iter();
     flags.filter(|flag| !flag.hidden && flag.long != "--help")
 }

@@ -37,10 +37,13 @@ impl Scheduler {
         tracing::info!(trigger, peer, "resumed; it was {}", before.line());
         self.changed.notify(usize::MAX);
         self.poll_soon(name);
+        let then = match self.targets[name].poll {
+            Some(_) => "its remote is polled, so what is new is deployed now".into(),
+            None => format!("to deploy it now: gitsocket client {name}"),
+        };
         let refused = before.refused.map(|refused| {
             format!(
-                "what was to be deployed while {name} was paused, since {}, was refused; to deploy it now: \
-                 gitsocket client {name}",
+                "what was to be deployed while {name} was paused was refused, first at {}; {then}",
                 crate::base::event::time(refused)
             )
         });

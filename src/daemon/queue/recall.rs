@@ -128,12 +128,13 @@ impl Scheduler {
 /// Digits that name a run at least, unless these are all it has.
 const MIN_DIGITS: usize = 4;
 
-/// The run of the `known` ones whose id is `id`, or alone begins so; `id` itself if there is none.
+/// The run of the `known` ones whose id is `id`, or alone begins or ends so; `id` itself if there is none. Ids begin with the time, so
+/// the last digits are what tells runs apart.
 fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
     if id.as_str().len() < MIN_DIGITS || known.contains(id) {
         return Ok(id.clone());
     }
-    known.retain(|run| run.as_str().starts_with(id.as_str()));
+    known.retain(|run| run.as_str().starts_with(id.as_str()) || run.as_str().ends_with(id.as_str()));
     known.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     known.dedup();
     match known.as_slice() {
@@ -142,7 +143,7 @@ fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
         several => Err(Failure::new(
             Kind::UnknownRun,
             format!(
-                "the ids of {} runs of this trigger begin with {id}",
+                "the ids of {} runs of this trigger begin or end with {id}",
                 several.len()
             ),
             Some("say more digits of it"),

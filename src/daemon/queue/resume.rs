@@ -13,7 +13,7 @@ use std::{
 use super::{Notes, Run, Scheduler, Slip};
 use crate::{
     base::{
-        event::{self, Done, Last, Past, Task},
+        event::{self, Done, Last, Past, State, Task},
         fault::{Failure, Kind},
         mutex,
         name::{RunId, TriggerName},
@@ -107,6 +107,8 @@ impl Scheduler {
             );
         }
         let (is_unfinished, begun) = self.is_unfinished(target);
+        // A run that has come meanwhile finishes it; or is itself what looks unfinished.
+        let is_unfinished = is_unfinished && self.queue().state(name) == State::Idle;
         // One of these has begun: what it left says so, and another one finishes it.
         let begun = owed.iter().position(|(run, _)| Some(run) == begun.as_ref());
         let begun = begun.map(|at| owed.remove(at));
