@@ -20,7 +20,7 @@ use crate::{
         state::{self, State},
     },
     git::{
-        fetch::{self, Newest},
+        fetch::{self, Known, Newest},
         transport::{Connections, Deadline},
     },
 };
@@ -38,6 +38,8 @@ pub struct Answer {
     pub newest: Newest,
     /// What it is.
     pub is: Is,
+    /// What is known of the remote besides, until it is asked again.
+    known: Option<Known>,
     /// What is remembered here of runs, when that was looked up.
     state: Option<Stamp>,
 }
@@ -49,6 +51,7 @@ impl Answer {
         Self {
             newest,
             is,
+            known: None,
             state: None,
         }
     }
@@ -122,13 +125,19 @@ fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer
     // What it says for people, there is nobody to read.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
-    let newest = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections))?;
+    let known = before.map(|before| (&before.newest, before.known.as_ref()));
+    let (newest, known) = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections), known)?;
     let state = state::stamp(&git_dir);
-    if let Some(before) = before.filter(|before| before.newest == newest && before.state == state) {
-        return Ok(before.clone());
-    }
-    let is = look_up(target, &git_dir, &newest);
-    Ok(Answer { newest, is, state })
+    let is = match before.filter(|before| before.newest == newest && before.state == state) {
+        Some(before) => before.is,
+        None => look_up(target, &git_dir, &newest),
+    };
+    Ok(Answer {
+        newest,
+        is,
+        known,
+        state,
+    })
 }
 
 /// What `newest` is to `target`, which is remembered at `git_dir`.
