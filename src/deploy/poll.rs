@@ -95,7 +95,7 @@ impl Blame for Error {
     }
 }
 
-/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. As long as
+/// Ask the remote of `target`, in a `sandbox` that is closer than that of a run, over one of the `connections` that runs use. As long as
 /// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
 pub fn ask(
     target: &Target,
@@ -105,7 +105,7 @@ pub fn ask(
 ) -> Result<Answer, Failure> {
     let asked = || {
         links.look(target)?;
-        sandbox.confine(target, || ask_inside(target, connections, before))?
+        sandbox.confine_poll(target, || ask_inside(target, connections, before))?
     };
     asked().map_err(|err: Error| {
         let failure = Failure::of(&err);
