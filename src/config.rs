@@ -1,4 +1,5 @@
-//! The configuration: RON as written (`form`) becomes [`Config`] as used (`check`), or a list of labelled errors.
+//! The configuration: RON as written (`form`), with the files that it includes (`include`), becomes [`Config`] as used
+//! (`check`), or a list of labelled errors.
 //!
 //! A [`Config`] that exists is right: every name is valid, every path absolute, every combination allowed.
 //! It never holds a secret, only the names of files that do.
@@ -9,6 +10,7 @@ mod allow;
 mod check;
 pub(crate) mod form;
 mod hook;
+mod include;
 mod releases;
 pub mod reload;
 mod site;
@@ -26,11 +28,13 @@ pub use crate::git::{
 pub use allow::{Account, Allow};
 pub use form::{Error, Invalid, Places, Problem, Source};
 pub use hook::{At, DEFAULT_HOOK_TIMEOUT, Hook, When};
+#[cfg(any(test, fuzzing))]
+pub(crate) use include::Disk;
 pub use releases::{Check, Health, Live, OnFailure, Releases, Shared};
 pub use site::Site;
 pub use used::{
-    Config, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, HookPlace, Listener, SAME_PATH, Sandbox, SandboxMode,
-    Target, unknown_trigger,
+    Config, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, HookPlace, Included, Listener, SAME_PATH, Sandbox,
+    SandboxMode, Target, unknown_trigger,
 };
 
 /// Where the configuration is looked for.
@@ -51,14 +55,34 @@ impl Config {
         Self::parse(&Source::read(path, PLACES)?)
     }
 
+    /// Where the daemon of the file `path` listens first, if that can be read: clients need nothing else, may not read what it
+    /// includes, and find the daemon when something in it is wrong by now.
+    pub fn first_listener(path: &Path) -> Option<Listener> {
+        let source = Source::read(path, PLACES).ok()?;
+        let env = |name: &str| std::env::var_os(name);
+        let found = form::check(&source.with(&[]), &env, |around| Ok(check::listeners(around)));
+        found.ok()??.into_iter().next()
+    }
+
     /// Check `source`, with the variables of this process's environment.
     pub fn parse(source: &Source) -> Result<Self, Error> {
         Self::parse_with(source, &|name| std::env::var_os(name))
     }
 
-    /// Check `source`; `env` looks variables up.
+    /// Check `source`, and what it includes; `env` looks variables up.
     pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        let mut config = source.check(env, check::config)?;
+        Self::parse_among(source, &include::Own(PLACES), env)
+    }
+
+    /// The same, where included files are read from `disk`.
+    pub(crate) fn parse_among(
+        source: &Source,
+        disk: &dyn include::Disk,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Error> {
+        let mut found = include::find(source, disk);
+        let files = source.with(&std::mem::take(&mut found.sources));
+        let mut config = form::check(&files, env, |around| check::config(around, found))?;
         for target in config.triggers.values_mut() {
             Arc::make_mut(target).file = Some(source.file.clone());
         }

@@ -4,7 +4,9 @@
 //! This room is part of no release.
 
 use std::{
-    path::Path,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -23,7 +25,7 @@ use crate::{
         name::{AbsPath, RefName, RemoteName, RepoUrl, RunId, TriggerName},
         secret::Secret,
     },
-    config::{Config, Error, Invalid, Source},
+    config::{Config, Disk, Error, Invalid, Problem, Source},
     daemon::wire::{self, Format, Line, Request},
     git::{transport::ssh, upload_pack::request},
     web::{
@@ -131,11 +133,14 @@ pub fn json_request(data: &[u8]) {
 
 /// A configuration: right, or with errors that point into it, have a remedy, and show no secret.
 pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut texts = text.split(BETWEEN_FILES).map(Into::into);
     let source = Source {
         file: "/etc/gitsocket/config.ron".into(),
-        text: String::from_utf8_lossy(data).into_owned(),
+        text: texts.next().unwrap_or_default(),
     };
-    let invalid = match Config::parse_with(&source, &|_| Some("value".into())) {
+    let included = Included(texts.collect());
+    let invalid = match Config::parse_among(&source, &included, &|_| Some("value".into())) {
         Ok(config) => {
             assert!(!config.triggers.is_empty());
             return assert!(
@@ -148,7 +153,33 @@ pub fn config(data: &[u8]) {
         Err(Error::Invalid(invalid)) => invalid,
         Err(err) => panic!("{err}"),
     };
-    points_into(&source, &invalid);
+    match included.0.is_empty() {
+        true => points_into(&source, &invalid),
+        false => can_be_told(&invalid),
+    }
+}
+
+const BETWEEN_FILES: &str = "\n---\n";
+
+/// Texts of files, which are called by their numbers, in all directories.
+struct Included(Vec<String>);
+
+impl Disk for Included {
+    fn names(&self, _: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<OsString>>>> {
+        let names = (0..self.0.len()).map(|number| Ok(number.to_string().into()));
+        Ok(Box::new(names))
+    }
+
+    fn read(&self, file: PathBuf) -> Result<Source, Error> {
+        let number = file.file_name().and_then(|name| name.to_str()?.parse().ok());
+        match number.and_then(|number: usize| self.0.get(number)) {
+            Some(text) => Ok(Source {
+                text: text.clone(),
+                file,
+            }),
+            None => Err(Error::TooLarge { path: file }),
+        }
+    }
 }
 
 /// That errors point into the text, have a remedy, and can be logged.
@@ -157,9 +188,20 @@ fn points_into(source: &Source, invalid: &Invalid) {
     for problem in invalid.problems() {
         for span in problem.spans() {
             assert!(source.text.get(span.clone()).is_some(), "{problem}: {span:?}");
-            assert!(invalid.shown().get(span).is_some());
         }
     }
+    can_be_told(invalid);
+}
+
+/// That errors point into what is shown, and can be logged and rendered.
+fn can_be_told(invalid: &Invalid) {
+    for span in invalid.problems().iter().flat_map(Problem::spans) {
+        assert!(invalid.shown().get(span).is_some());
+    }
+    let mut report = String::new();
+    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::none());
+    handler.render_report(&mut report, invalid).unwrap_or_default();
+    assert!(!report.contains("Failed to read contents"), "{report}");
     for line in invalid.lines() {
         assert_eq!(one_line(&line), line);
     }
@@ -470,7 +512,26 @@ mod tests {
     #[test]
     fn configurations_hold() {
         let words = [
-            "(", ")", "[", "{", "\"", "r#\"", "/*", "//", "Some(", "None", "User(", "\\u{", "-1", "${", "://",
+            "(",
+            ")",
+            "[",
+            "{",
+            "\"",
+            "r#\"",
+            "/*",
+            "//",
+            "Some(",
+            "None",
+            "User(",
+            "\\u{",
+            "-1",
+            "${",
+            "://",
+            "{name}",
+            "include: [\"d/*\"],",
+            "include: [\"d/0\"],",
+            "defaults: (",
+            BETWEEN_FILES,
         ];
         all("config", 300, &words, config);
     }

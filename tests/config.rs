@@ -14,6 +14,8 @@ use gitsocket::{
 };
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+#[path = "config/many.rs"]
+mod many;
 #[path = "config/web.rs"]
 mod web;
 

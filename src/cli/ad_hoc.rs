@@ -161,6 +161,7 @@ pub(super) fn config(options: &Options<'_>) -> Result<Config, Error> {
         listen: Vec::new(),
         jobs: NonZeroUsize::MIN,
         keep_alive: config::DEFAULT_KEEP_ALIVE,
+        included: Vec::new(),
         sandbox: config::Sandbox::default(),
         triggers: BTreeMap::from([(trigger, Arc::new(target))]),
     })

@@ -135,10 +135,8 @@ pub(super) fn named_token_file(option: Option<&PathBuf>) -> Option<PathBuf> {
 /// usually listens.
 pub(super) fn usual() -> (Address, Option<AbsPath>) {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
-    if let Ok(config) = Config::load(&config_file(None))
-        && let Some(listener) = config.listen.first()
-    {
-        let token_file = match listener {
+    if let Some(listener) = Config::first_listener(&config_file(None)) {
+        let token_file = match &listener {
             Listener::Tcp { token_file, .. } => token_file.clone(),
             Listener::Unix { .. } => None,
         };

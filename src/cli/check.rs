@@ -72,6 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(neighbours) => neighbours,
         Err(err) => return fail(err),
     };
+    included(&config).for_each(|line| print(&line));
     let findings = trial::findings(&config, &neighbours);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len());
     let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
@@ -102,6 +103,18 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         findings.len()
     ));
     ExitCode::from(Kind::Config.exit())
+}
+
+/// The files that are included, and the patterns that mean none.
+fn included(config: &Config) -> impl Iterator<Item = String> {
+    config.included.iter().flat_map(|included| {
+        let nothing = included.files.is_empty();
+        let pattern = &included.pattern;
+        let none = nothing.then(|| format!("include {pattern:?} adds no file"));
+        let files = included.files.iter();
+        let files = files.map(|(file, triggers)| format!("{}: {triggers} trigger(s)", file.display()));
+        files.chain(none)
+    })
 }
 
 /// `site: key: cannot read …: … (what to do)`

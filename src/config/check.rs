@@ -5,6 +5,7 @@
 
 mod allow;
 mod auth;
+mod defaults;
 mod health;
 mod hook;
 mod listen;
@@ -13,27 +14,27 @@ mod pattern;
 mod releases;
 mod sandbox;
 mod target;
+mod triggers;
 
-use std::{
-    collections::BTreeMap, num::NonZeroUsize, ops::Range, sync::Arc, thread::available_parallelism,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, thread::available_parallelism, time::Duration};
 
 use super::{
-    Config, DEFAULT_KEEP_ALIVE, Listener, Sandbox, Target,
+    Config, DEFAULT_KEEP_ALIVE, Included, Listener, Sandbox,
     form::{
         self, Around, Fields as _, Form, Given, Group, Kind, Problem, Shape, Value, fields, show_duration,
         span_of_time, unusable_duration,
     },
+    include::{self, Found},
 };
-use crate::{base::name::TriggerName, git::transport::MAX_KEEP_ALIVE};
+use crate::git::transport::MAX_KEEP_ALIVE;
 use auth::{BasicFields, BearerFields, SshFields, TlsFields};
 use health::{HealthFields, HttpFields};
 use hook::ExecFields;
 use listen::{LISTENERS, TcpFields, UnixFields};
 use releases::ReleasesFields;
 use sandbox::{SANDBOX, SandboxFields};
-use target::{TriggerFields, target};
+use target::TriggerFields;
+use triggers::{Said, triggers};
 
 fields! {
     /// The file is one `( … )` with these fields.
@@ -46,8 +47,13 @@ fields! {
         keep_alive: Duration = KEEP_ALIVE, or DEFAULT_KEEP_ALIVE;
         /// What the daemon shuts itself out of. A word puts hooks inside, too.
         sandbox: Sandbox = SANDBOX, or Sandbox::default();
+        /// Files with more triggers: each is a `(triggers: {…})` and nothing else, whose paths are relative to its own directory.
+        /// A `*` stands for any part of a name, in the last part of a path; such a pattern may mean no file.
+        include ("includes", "import"): () = INCLUDE, without "none";
+        /// What holds for triggers that do not say it: any fields of a trigger. In `repo`, `path` and `git_dir` there is `{name}`.
+        defaults ("default"): () = Kind::later("`(…)`"), without "none";
         /// What can be triggered: by each name, a trigger. There is at least one.
-        triggers: () = Kind::later("map of names to `(…)`"), without "required";
+        triggers: () = Kind::later("map of names to `(…)`"), without "required, unless `include` gives some";
     }
 }
 
@@ -70,6 +76,13 @@ const GROUPS: &[&Group] = &[
 
 const JOBS: Kind<NonZeroUsize> =
     Kind::new("number from 1 to 1024", |value, _| jobs(value)).shown(|_| "number of cores".into());
+const INCLUDE: Kind<()> = Kind::many("list of paths, with `*` in the last part", |form, value| {
+    let main = form.around.files.file(0);
+    for pattern in form.keep(include::list(value))? {
+        form.keep(include::pattern(pattern, main));
+    }
+    Some(())
+});
 const KEEP_ALIVE: Kind<Duration> =
     Kind::new(r#"duration, at most an hour; `"0s"`: not at all"#, |value, _| {
         keep_alive(value)
@@ -80,30 +93,51 @@ const KEEP_ALIVE: Kind<Duration> =
 const MAX_JOBS: u32 = 1024;
 /// How to write the field that must be there.
 const EXAMPLE: &str = r#"triggers: {"site": (repo: "https://…", path: "/srv/site")}"#;
+/// What is said of a file that is none of these.
+const KNOWN: &str = "the fields listen, jobs and triggers";
 
 /// What the fields are, as Markdown.
 pub(super) fn reference() -> String {
     form::reference(GROUPS)
 }
 
-/// Check the configuration `text`.
-pub(super) fn config(text: &str, around: Around<'_>) -> Result<Config, Vec<Problem>> {
+/// Where the daemon listens, as far as that can be read, whatever is wrong besides.
+pub(super) fn listeners(around: Around<'_>) -> Option<Vec<Listener>> {
     let mut form = Form::new(around, GROUPS);
-    match whole(&mut form, text) {
+    let main = form.whole(0, ("the configuration", KNOWN), EXAMPLE)?;
+    let fields: ConfigFields<'_> = form.fields(main)?;
+    fields.listen.value
+}
+
+/// Check the configuration, which includes what was `found`.
+pub(super) fn config(around: Around<'_>, found: Found) -> Result<Config, Vec<Problem>> {
+    let mut form = Form::new(around, GROUPS);
+    form.problems = found.problems;
+    match whole(&mut form, found.patterns) {
         Some(config) if form.problems.is_empty() => Ok(config),
         _ => Err(form.problems),
     }
 }
 
-fn whole(form: &mut Form<'_>, text: &str) -> Option<Config> {
-    let whole = form.keep(Value::whole(text, &format!("({EXAMPLE})")))?;
-    if !matches!(whole.shape(), Shape::Fields | Shape::Named(_)) {
-        let problem = whole.unexpected("the configuration in ( )");
-        form.problems
-            .push(problem.help("the file is one ( … ) with the fields listen, jobs and triggers"));
-        return None;
+fn whole(form: &mut Form<'_>, patterns: Vec<(String, usize)>) -> Option<Config> {
+    let main = form.whole(0, ("the configuration", KNOWN), EXAMPLE)?;
+    let fields: ConfigFields<'_> = form.fields(main)?;
+    let mut entries = triggers_of_main(form, &fields);
+    let mut included = Vec::new();
+    let mut number = 0;
+    for (pattern, count) in patterns {
+        let mut files = Vec::with_capacity(count);
+        for _ in 0..count {
+            number += 1;
+            let triggers = included_triggers(form, number).unwrap_or_default();
+            files.push((form.around.files.file(number).to_owned(), triggers.len()));
+            entries.extend(triggers);
+        }
+        included.push(Included { pattern, files });
     }
-    let fields: ConfigFields<'_> = form.fields(whole)?;
+    if entries.is_empty() {
+        no_trigger(form, &fields);
+    }
     let listen = fields.listen.value.unwrap_or_default();
     let has_token = |listener: &Listener| {
         matches!(
@@ -115,68 +149,89 @@ fn whole(form: &mut Form<'_>, text: &str) -> Option<Config> {
         )
     };
     let no_token = fields.listen.is_right && !listen.iter().any(has_token);
-    let triggers = triggers(form, &fields.triggers, no_token)?;
+    let said = Said {
+        entries,
+        defaults: fields.defaults,
+        no_token,
+    };
+    let triggers = triggers(form, &said);
     Some(Config {
         listen,
         jobs: fields.jobs.value?,
         keep_alive: fields.keep_alive.value?,
         sandbox: fields.sandbox.value?,
+        included,
         triggers,
     })
 }
 
-/// `no_token`: it is certain that no listener has a token.
-fn triggers(
-    form: &mut Form<'_>,
-    given: &Given<'_, ()>,
-    no_token: bool,
-) -> Option<BTreeMap<TriggerName, Arc<Target>>> {
-    let help = format!("write {EXAMPLE}");
-    let Some(value) = given.raw else {
+/// Names and triggers of a file.
+type Entries<'v> = Vec<(Value<'v>, Value<'v>)>;
+
+fn triggers_of_main<'v>(form: &mut Form<'_>, fields: &ConfigFields<'v>) -> Entries<'v> {
+    let given = &fields.triggers;
+    if given.raw.is_none() && !fields.include.is_there() {
         let problem = Problem::at(given.place.clone(), "the configuration has no `triggers`");
-        form.problems.push(problem.help(help));
-        return None;
-    };
-    let entries = form.keep(value.map().map_err(|problem| problem.help(help.clone())))?;
-    if entries.is_empty() {
-        let problem = Problem::at(value.span(), "there is no trigger").help(help);
-        form.problems.push(problem);
+        form.problems.push(problem.help(format!("write {EXAMPLE}")));
     }
-    let mut seen = BTreeMap::<TriggerName, Range<usize>>::new();
-    let mut placed = Vec::new();
-    for (key, value) in entries {
-        let name = form.keep(trigger_name(key));
-        if let Some(name) = &name {
-            if let Some(first) = seen.get(name) {
-                let problem = Problem::at(key.span(), format!("two triggers are called `{name}`"))
-                    .label("the second one")
-                    .also(first.clone(), "the first one")
-                    .help("rename or remove one of them");
-                form.problems.push(problem);
-            } else {
-                seen.insert(name.clone(), key.span());
-            }
-        }
-        placed.extend(target(form, (key, value), name, no_token));
-    }
-    paths::paths(form, &placed);
-    paths::share_depth(&mut placed);
-    let targets = placed.into_iter().map(|placed| placed.target);
-    Some(
-        targets
-            .map(|target| (target.trigger.clone(), Arc::new(target)))
-            .collect(),
-    )
+    entries(form, given).unwrap_or_default()
 }
 
-fn trigger_name(key: Value<'_>) -> Result<TriggerName, Problem> {
-    TriggerName::new(key.string()?).map_err(|err| {
-        Problem::at(
-            key.span(),
-            format!("{} is not a valid name of a trigger: {err}", key.shown()),
-        )
-        .help("clients say this name on the socket; choose one like \"site\" or \"shop.staging\"")
-    })
+/// Those of the included file with this number, which has nothing else.
+fn included_triggers<'v>(form: &mut Form<'v>, number: usize) -> Option<Entries<'v>> {
+    let value = form.whole(number, ("an included file", "the field triggers"), EXAMPLE)?;
+    let fields: ConfigFields<'_> = form.fields(value)?;
+    let main = form.around.files.file(0).display();
+    for (name, is_there, at) in [
+        ("listen", fields.listen.is_there(), &fields.listen.name_at),
+        ("jobs", fields.jobs.is_there(), &fields.jobs.name_at),
+        (
+            "keep_alive",
+            fields.keep_alive.is_there(),
+            &fields.keep_alive.name_at,
+        ),
+        ("sandbox", fields.sandbox.is_there(), &fields.sandbox.name_at),
+        ("include", fields.include.is_there(), &fields.include.name_at),
+        ("defaults", fields.defaults.is_there(), &fields.defaults.name_at),
+    ] {
+        if is_there {
+            let problem = Problem::at(
+                at.clone(),
+                format!("`{name}` has no place in a file that is included"),
+            );
+            form.problems
+                .push(problem.help(format!("move it to {main}; here are `triggers` alone")));
+        }
+    }
+    let given = &fields.triggers;
+    if !given.is_there() && !given.is_misspelt {
+        let problem = Problem::at(
+            given.place.clone(),
+            "this file is included, and has no `triggers`",
+        );
+        form.problems
+            .push(problem.help(format!("write {EXAMPLE}, or triggers: {{}} where there is none")));
+    }
+    entries(form, given)
+}
+
+fn entries<'v>(form: &mut Form<'_>, given: &Given<'v, ()>) -> Option<Entries<'v>> {
+    let read = given.raw?.map();
+    form.keep(read.map_err(|problem| problem.help(format!("write {EXAMPLE}"))))
+}
+
+/// That there is no trigger at all, if that is not said yet in other words.
+fn no_trigger(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
+    let (triggers, include) = (&fields.triggers, &fields.include);
+    let problem = match triggers.raw {
+        _ if include.is_there() && !form.problems.is_empty() => return,
+        Some(value) if value.shape() == Shape::Map => Problem::at(value.span(), "there is no trigger"),
+        None if include.is_there() => {
+            Problem::at(include.name_at.clone(), "there is no trigger in what is included")
+        }
+        _ => return,
+    };
+    form.problems.push(problem.help(format!("write {EXAMPLE}")));
 }
 
 fn jobs(value: Value<'_>) -> Result<NonZeroUsize, Problem> {

@@ -8,6 +8,7 @@ mod address;
 mod choice;
 mod error;
 mod field;
+mod files;
 mod group;
 mod kind;
 mod mask;
@@ -25,6 +26,7 @@ pub(crate) use address::{ADDRESS, SOCKET};
 pub(crate) use choice::{Choice, choice, variant, word_of};
 pub use error::Error;
 pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
+pub(crate) use files::Files;
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
     BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, USER, code, quoted, show_duration,
@@ -34,12 +36,22 @@ pub(crate) use mask::{mask, redact};
 pub use places::Places;
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
-pub(crate) use report::position;
 pub use report::{Invalid, Problem};
 pub use source::Source;
 pub(crate) use value::{
-    argument, duration, filled, invalid, literal, mode, size, span_of_time, unusable_duration,
+    argument, duration, filled, has_name, invalid, literal, mode, size, span_of_time, unusable_duration,
 };
+
+/// What `check` makes of `files`, or all that is wrong with them; `env` looks variables up.
+pub(crate) fn check<T>(
+    files: &Files,
+    env: Environment<'_>,
+    check: impl FnOnce(Around<'_>) -> Result<T, Vec<Problem>>,
+) -> Result<T, Error> {
+    let name = None;
+    check(Around { files, env, name })
+        .map_err(|problems| Error::Invalid(Box::new(Invalid::new(files, problems))))
+}
 
 /// A file that is read, and what was found wrong with it. Reading never stops at a problem: it is put on the list,
 /// the value counts as absent, and reading goes on.
@@ -58,10 +70,19 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// What the text of a file does not say.
 #[derive(Clone, Copy)]
 pub(crate) struct Around<'a> {
-    /// What relative paths are relative to.
-    pub(crate) base: &'a Path,
+    /// The file, and those that it includes.
+    pub(crate) files: &'a Files,
     /// The variables of the environment.
     pub(crate) env: Environment<'a>,
+    /// What `{name}` in paths stands for, if for anything.
+    pub(crate) name: Option<&'a str>,
+}
+
+impl<'a> Around<'a> {
+    /// What the path `value` is relative to, if it is relative: the directory of the file that it stands in.
+    pub(crate) fn base(self, value: Value<'_>) -> &'a Path {
+        self.files.base(value.span().start)
+    }
 }
 
 impl<'a> Form<'a> {
@@ -72,6 +93,32 @@ impl<'a> Form<'a> {
             problems: Vec::new(),
             groups,
         }
+    }
+
+    /// One in which nothing is wrong yet, for what belongs to `name`.
+    pub(crate) fn of<'b>(&'b self, name: &'b str) -> Form<'b> {
+        let name = Some(name);
+        Form::new(Around { name, ..self.around }, self.groups)
+    }
+
+    /// The value that is the whole of the file with this number, 0 being the main one: `what` in ( ), which has at least
+    /// what the `example` shows, and among its fields those that are `known`.
+    pub(crate) fn whole(
+        &mut self,
+        number: usize,
+        (what, known): (&str, &str),
+        example: &str,
+    ) -> Option<Value<'a>> {
+        let files = self.around.files;
+        let least = format!("({example})");
+        let whole = self.keep(Value::whole(files.text(), files.span(number), &least))?;
+        if matches!(whole.shape(), Shape::Fields | Shape::Named(_)) {
+            return Some(whole);
+        }
+        let problem = whole.unexpected(&format!("{what} in ( )"));
+        let help = format!("the file is one ( … ) with {known}");
+        self.problems.push(problem.help(help));
+        None
     }
 
     /// The value, if there was no problem with it.

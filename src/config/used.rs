@@ -29,8 +29,19 @@ pub struct Config {
     pub keep_alive: Duration,
     /// What the daemon shuts itself out of.
     pub sandbox: Sandbox,
+    /// The files that it includes.
+    pub included: Vec<Included>,
     /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
+}
+
+/// What a configuration includes by one pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Included {
+    /// The pattern, as it is written.
+    pub pattern: String,
+    /// The files that it led to, and how many triggers each has.
+    pub files: Vec<(PathBuf, usize)>,
 }
 
 /// The sandbox of the daemon, see landlock(7).

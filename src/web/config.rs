@@ -20,7 +20,7 @@ use crate::{
         address::Address,
         name::{AbsPath, TriggerName},
     },
-    config::form::Places,
+    config::form::{self, Places},
 };
 
 /// Where `web.ron` is looked for.
@@ -204,7 +204,7 @@ impl Config {
 
     /// Check `source`; `env` looks variables up.
     pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        let mut config = source.check(env, check::config)?;
+        let mut config = form::check(&source.with(&[]), env, check::config)?;
         config.file.clone_from(&source.file);
         Ok(config)
     }

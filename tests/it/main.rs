@@ -65,6 +65,7 @@ mod sandbox;
 mod sender;
 mod setup;
 mod shallow;
+mod sites;
 mod soak;
 mod source;
 mod stages;

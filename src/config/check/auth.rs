@@ -193,6 +193,10 @@ pub(super) fn credentials_fit(
             "credentials would be sent over http://, readable for everybody on the way",
         )
         .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
+        let problem = match auth.is_there() {
+            true => problem.also(auth.name_at.clone(), "these"),
+            false => problem,
+        };
         form.problems.push(problem);
     }
     let certificates = tls

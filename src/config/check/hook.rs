@@ -123,7 +123,7 @@ fn words(form: &mut Form<'_>, list: Vec<Value<'_>>) -> Option<Vec<String>> {
     let mut out = Vec::with_capacity(list.len());
     for (n, value) in list.into_iter().enumerate() {
         let word = if n == 0 {
-            program(value, form.around.base)
+            program(value, form.around.base(value))
         } else {
             argument(value)
         };
@@ -165,7 +165,7 @@ fn command(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
     }
 }
 
-/// A program: a path, relative to the configuration, or a bare name for the daemon's PATH.
+/// A program: a path, relative to the file that it stands in, or a bare name for the daemon's PATH.
 fn program(value: Value<'_>, base: &Path) -> Result<String, Problem> {
     let text = filled(value)?;
     literal(value, &text)?;

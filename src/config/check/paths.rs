@@ -1,7 +1,7 @@
 //! Triggers must not damage each other: whose path may be the same as another's, or inside it. Paths count as they are
 //! written here; where links lead, `deploy::neighbours` looks at.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use super::target::Placed;
 use crate::{
@@ -55,33 +55,63 @@ fn shared_paths(form: &mut Form<'_>, placed: &[Placed]) {
         form.problems.extend(outer.map(|outer| nested(outer, inner)));
     }
 }
+
 /// A git directory has one worktree, and is in none.
 fn git_dirs(form: &mut Form<'_>, placed: &[Placed]) {
+    let mut by_path = BTreeMap::<&Path, &Placed>::new();
+    let mut by_git_dir = BTreeMap::<&Path, Vec<&Placed>>::new();
     for this in placed {
-        let Some(git_dir) = &this.target.site.git_dir else {
-            continue;
-        };
-        for other in placed {
-            let path = &other.target.site.path;
-            let is_other = path != &this.target.site.path;
-            let inside = |a: &AbsPath, b: &AbsPath| a.as_path().starts_with(b.as_path());
-            let what = if inside(git_dir, path) || inside(path, git_dir) {
-                "a git directory and a worktree cannot lie inside each other"
-            } else if is_other && other.target.site.git_dir.as_ref() == Some(git_dir) {
-                "two worktrees cannot share a git directory"
-            } else {
-                continue;
-            };
-            let problem = Problem::at(this.git_dir_at.clone(), what)
-                .also(
-                    other.path_at.clone(),
-                    format!("the path of `{}`", other.target.trigger),
-                )
-                .help("let `git_dir` name a place of its own, outside of every trigger's path");
-            form.problems.push(problem);
-            break;
+        let site = &this.target.site;
+        by_path.entry(site.path.as_path()).or_insert(this);
+        if let Some(git_dir) = &site.git_dir {
+            by_git_dir.entry(git_dir.as_path()).or_default().push(this);
         }
     }
+    for this in placed {
+        let Some(git_dir) = this.target.site.git_dir.as_ref().map(AbsPath::as_path) else {
+            continue;
+        };
+        let around = git_dir.ancestors().find_map(|dir| by_path.get(dir));
+        let mut after = by_path.range(git_dir..).map(|(_, other)| other);
+        let within = || {
+            let inside = |other: &&&Placed| other.target.site.path.as_path().starts_with(git_dir);
+            after.next().filter(inside)
+        };
+        let elsewhere = |other: &&&Placed| other.target.site.path != this.target.site.path;
+        let shared = || by_git_dir.get(git_dir)?.iter().find(elsewhere);
+        let (other, what) = if let Some(other) = around.or_else(within) {
+            (
+                other,
+                "a git directory and a worktree cannot lie inside each other",
+            )
+        } else if let Some(other) = shared() {
+            (other, "two worktrees cannot share a git directory")
+        } else {
+            continue;
+        };
+        let problem = Problem::at(this.git_dir_at.clone(), what)
+            .also(
+                other.path_at.clone(),
+                format!("the path of `{}`", other.target.trigger),
+            )
+            .help("let `git_dir` name a place of its own, outside of every trigger's path");
+        form.problems.push(with_names(problem, [this, other]));
+    }
+}
+
+/// A path that is a trigger's by default stands elsewhere than the trigger.
+fn with_names<const N: usize>(problem: Problem, of: [&Placed; N]) -> Problem {
+    let stands_apart = |placed: &&Placed| {
+        let paths = [&placed.path_at, &placed.git_dir_at];
+        let apart = |at: &&Range<usize>| !at.is_empty() && !placed.at.contains(&at.start);
+        paths.iter().any(apart)
+    };
+    of.into_iter()
+        .filter(stands_apart)
+        .fold(problem, |problem, placed| {
+            let text = format!("the trigger `{}`", placed.target.trigger);
+            problem.also(placed.key_at.clone(), text)
+        })
 }
 
 fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
@@ -94,7 +124,7 @@ fn same_path(first: &Placed, second: &Placed) -> Option<Problem> {
     let problem = Problem::at(second.path_at.clone(), message)
         .label("the same path again")
         .also(first.path_at.clone(), format!("the path of `{}`", a.trigger));
-    Some(problem.help(SAME_PATH))
+    Some(with_names(problem.help(SAME_PATH), [first, second]))
 }
 
 /// Whether the patterns that `outer` keeps match the path of `inner`, or a directory above it.
@@ -118,8 +148,9 @@ fn nested(outer: &Placed, inner: &Placed) -> Problem {
         "the path of `{}` lies inside the path of `{}`, which would overwrite and clean it",
         inn.trigger, out.trigger
     );
-    Problem::at(inner.path_at.clone(), message)
+    let problem = Problem::at(inner.path_at.clone(), message)
         .label("inside that")
         .also(outer.path_at.clone(), format!("the path of `{}`", out.trigger))
-        .help(out.make_room(below(outer, inner).unwrap_or(Path::new(""))))
+        .help(out.make_room(below(outer, inner).unwrap_or(Path::new(""))));
+    with_names(problem, [inner, outer])
 }

@@ -19,8 +19,8 @@ use crate::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
         DEFAULT_RUN_TIMEOUT, Health, Hook, OnFailure, Releases, Revision, Site, Target, Tls,
         form::{
-            Around, BOOL, Choice, DURATION, Form, Kind, PATH, Problem, SIZE, Value, code, duration, fields,
-            filled, invalid, literal, mode, quoted, redact, unusable_duration,
+            Around, BOOL, Choice, DURATION, Fields as _, Form, Kind, PATH, Problem, SIZE, Value, Written,
+            code, duration, fields, filled, invalid, literal, mode, quoted, redact, unusable_duration,
         },
     },
     git::origin::{Depth, Origin},
@@ -127,21 +127,29 @@ impl Choice for Clean {
     ];
 }
 
-/// A target, and where in the file it is described.
+/// A target, and where in the files it is described.
 pub(super) struct Placed {
     pub(super) target: Target,
     pub(super) path_at: Range<usize>,
     pub(super) git_dir_at: Range<usize>,
+    /// Where its name stands, and where it is described: its paths may be in the defaults.
+    pub(super) key_at: Range<usize>,
+    pub(super) at: Range<usize>,
 }
 
-/// The target that is described by `value`, below `key`. `no_token`: it is certain that no listener has a token.
+/// Of these fields, a trigger has one.
+pub(super) const REVISIONS: [&str; 3] = ["branch", "tag", "rev"];
+
+/// The target that `written` describes: what stands in `value`, below `key`, and defaults. `no_token`: it is certain that no
+/// listener has a token.
 pub(super) fn target(
     form: &mut Form<'_>,
     (key, value): (Value<'_>, Value<'_>),
+    written: &Written<'_>,
     trigger: Option<TriggerName>,
     no_token: bool,
 ) -> Option<Placed> {
-    let fields: TriggerFields<'_> = form.fields_placed(value, key.span())?;
+    let fields = TriggerFields::read(form, written);
     let revision = revision(form, &fields);
     let keep = keep(form, &fields.keep, fields.path.value.as_ref());
     let allow = allow::allow(form, &fields.allow, no_token);
@@ -202,6 +210,8 @@ pub(super) fn target(
         target,
         path_at,
         git_dir_at,
+        key_at: key.span(),
+        at: value.span(),
     })
 }
 
@@ -274,9 +284,9 @@ fn full_id(value: Value<'_>) -> Result<ObjectId, Problem> {
 }
 
 fn repo(value: Value<'_>, around: Around<'_>) -> Result<RepoUrl, Problem> {
-    let text = Zeroizing::new(filled(value)?);
+    let text = Zeroizing::new(around.named(filled(value)?));
     literal(value, &text)?;
-    RepoUrl::parse(&text, around.base).map_err(|err| {
+    RepoUrl::parse(&text, around.base(value)).map_err(|err| {
         // Neither the text nor what is wrong with it may show a password.
         let reason = redact(&err.to_string(), &text);
         Problem::at(

@@ -6,7 +6,7 @@ use std::{
     string::FromUtf8Error,
 };
 
-use super::{Invalid, Places, position};
+use super::{Invalid, Places, files::position};
 use crate::base::fault::{Blame, Kind};
 
 /// A configuration could not be used.

@@ -89,6 +89,8 @@ pub(crate) struct Written<'v> {
     group: &'static Group,
     /// Where to point if something is missing.
     place: Range<usize>,
+    /// Whether what is missing may stand elsewhere.
+    is_part: bool,
     fields: BTreeMap<&'v str, (Name<'v>, Option<Value<'v>>)>,
 }
 
@@ -110,8 +112,8 @@ impl Form<'_> {
         Some(F::read(self, &written))
     }
 
-    /// The values of known fields; others are put on the list.
-    fn written<'v>(
+    /// What stands in `value`: the values of known fields, none of which is read; others are put on the list.
+    pub(crate) fn written<'v>(
         &mut self,
         value: Value<'v>,
         group: &'static Group,
@@ -144,7 +146,12 @@ impl Form<'_> {
             };
             fields.insert(name.text, (name, value));
         }
-        Some(Written { group, place, fields })
+        Some(Written {
+            group,
+            place,
+            is_part: false,
+            fields,
+        })
     }
 
     /// The field that `field` declares, of those that were `written`.
@@ -153,7 +160,8 @@ impl Form<'_> {
         let found = written.fields.get(name);
         let raw = found.and_then(|(_, value)| *value);
         let is_misspelt = raw.is_none() && written.misspells(name);
-        if let (None, false, Absent::Required(example)) = (raw, is_misspelt, &field.absent) {
+        if let (None, false, Absent::Required(example)) = (raw, is_misspelt || written.is_part, &field.absent)
+        {
             let message = format!("{} needs `{name}`", written.group.what);
             self.problems
                 .push(Problem::at(written.place.clone(), message).help(format!("add {name}: {example}")));
@@ -174,7 +182,28 @@ impl Form<'_> {
     }
 }
 
-impl Written<'_> {
+impl<'v> Written<'v> {
+    /// The same with the `defaults` of fields that are not there. One that is there as `None` has no default; nor have all of
+    /// `one`, if there is one of these: only one of them holds.
+    pub(crate) fn or(mut self, defaults: &Written<'v>, one: &[&str]) -> Self {
+        let is_given = |name: &&str| matches!(self.fields.get(name), Some((_, Some(_))));
+        let is_chosen = one.iter().any(is_given);
+        for (name, written) in &defaults.fields {
+            if !(is_chosen && one.contains(name)) {
+                self.fields.entry(name).or_insert(*written);
+            }
+        }
+        self
+    }
+
+    /// The same, where required fields may stand elsewhere.
+    pub(crate) fn part(self) -> Self {
+        Self {
+            is_part: true,
+            ..self
+        }
+    }
+
     fn misspells(&self, name: &str) -> bool {
         let mut unknown = self.fields.keys().filter(|given| !self.group.has(given));
         unknown.any(|given| was_meant(given, self.group) == Some(name))

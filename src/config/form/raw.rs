@@ -1,4 +1,4 @@
-//! A configuration as written: RON values, each with its place in the file.
+//! A configuration as written: RON values, each with its place in the files.
 //!
 //! ron has no spanned values, and serde stops at the first error. But ron hands out pieces of the text it
 //! reads ([`RawValue`]), and a piece knows where it lies. So a value is taken apart one level at a time, by
@@ -17,14 +17,14 @@ use super::{mask::mask, report::Problem, syntax};
 /// A value, without the white space and comments around it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value<'a> {
-    file: &'a str,
+    files: &'a str,
     text: &'a str,
 }
 
 /// A field's name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
-    file: &'a str,
+    files: &'a str,
     pub(crate) text: &'a str,
 }
 
@@ -50,26 +50,28 @@ pub(crate) enum Shape<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value that is the whole of `file`, or the first error in its syntax; `least` is the least there can be.
-    pub(crate) fn whole(file: &'a str, least: &str) -> Result<Self, Problem> {
+    /// The value that is the whole of a file, which is `at` in the text of `files`; or the first error in its syntax.
+    /// `least` is the least there can be.
+    pub(crate) fn whole(files: &'a str, at: Range<usize>, least: &str) -> Result<Self, Problem> {
+        let file = files.get(at).unwrap_or_default();
         let text = file.strip_prefix('\u{feff}').unwrap_or(file);
         let raw: &RawValue = match ron::from_str(text) {
             Ok(raw) => raw,
-            Err(err) => return Err(syntax::explain(file, text, least, &err)),
+            Err(err) => return Err(syntax::explain(span(files, text).start, text, least, &err)),
         };
-        Ok(Self::of(file, raw))
+        Ok(Self::of(files, raw))
     }
 
-    fn of(file: &'a str, raw: &'a RawValue) -> Self {
+    fn of(files: &'a str, raw: &'a RawValue) -> Self {
         Self {
-            file,
+            files,
             text: raw.trim().get_ron(),
         }
     }
 
     /// Where it stands.
     pub(crate) fn span(self) -> Range<usize> {
-        span(self.file, self.text)
+        span(self.files, self.text)
     }
 
     /// Where its first line stands, or its name, if it has one: enough to underline.
@@ -80,7 +82,7 @@ impl<'a> Value<'a> {
             }
             _ => self.text.lines().next().unwrap_or_default().trim_end(),
         };
-        span(self.file, text)
+        span(self.files, text)
     }
 
     /// As written.
@@ -129,7 +131,7 @@ impl<'a> Value<'a> {
             Shape::Word("None") => Ok(None),
             Shape::Named("Some") => {
                 let raw: Option<&RawValue> = self.read(ron::from_str(self.text))?;
-                raw.map_or(Ok(None), |raw| Self::of(self.file, raw).given())
+                raw.map_or(Ok(None), |raw| Self::of(self.files, raw).given())
             }
             _ => Ok(Some(self)),
         }
@@ -150,20 +152,20 @@ impl<'a> Value<'a> {
             .help("write (name: value, …); a list stands in [ ]")
         });
         let name = |key: Key<'a>| Name {
-            file: self.file,
+            files: self.files,
             text: key.0,
         };
         Ok(read?
             .0
             .into_iter()
-            .map(|(key, raw)| (name(key), Self::of(self.file, raw)))
+            .map(|(key, raw)| (name(key), Self::of(self.files, raw)))
             .collect())
     }
 
     /// The one value in `Name(value)`.
     pub(crate) fn argument(self) -> Result<Self, Problem> {
         let one = ron::from_str::<(&RawValue,)>(self.split_name().1);
-        one.map(|(raw,)| Self::of(self.file, raw))
+        one.map(|(raw,)| Self::of(self.files, raw))
             .map_err(|_| Problem::at(self.head(), "expected one value in these parentheses"))
     }
 
@@ -173,7 +175,7 @@ impl<'a> Value<'a> {
             return Err(self.unexpected("a map").help(r#"write { "name": …, }"#));
         }
         let Map(pairs) = self.read(ron::from_str(self.text))?;
-        let of = |raw| Self::of(self.file, raw);
+        let of = |raw| Self::of(self.files, raw);
         Ok(pairs
             .into_iter()
             .map(|(key, value)| (of(key), of(value)))
@@ -188,7 +190,7 @@ impl<'a> Value<'a> {
                 .help("write [ ] around it, with commas between its elements"));
         }
         let list: Vec<&RawValue> = self.read(ron::from_str(self.text))?;
-        Ok(list.into_iter().map(|raw| Self::of(self.file, raw)).collect())
+        Ok(list.into_iter().map(|raw| Self::of(self.files, raw)).collect())
     }
 
     /// The text of `"…"`.
@@ -245,7 +247,7 @@ impl<'a> Value<'a> {
 impl Name<'_> {
     /// Where it stands.
     pub(crate) fn span(self) -> Range<usize> {
-        span(self.file, self.text)
+        span(self.files, self.text)
     }
 }
 
@@ -265,10 +267,10 @@ impl Shape<'_> {
     }
 }
 
-/// Where `piece` lies in `file`, of which it is a part.
-fn span(file: &str, piece: &str) -> Range<usize> {
-    let start = (piece.as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
-    debug_assert_eq!(file.get(start..start + piece.len()), Some(piece));
+/// Where `piece` lies in `files`, of which it is a part.
+fn span(files: &str, piece: &str) -> Range<usize> {
+    let start = (piece.as_ptr() as usize).saturating_sub(files.as_ptr() as usize);
+    debug_assert_eq!(files.get(start..start + piece.len()), Some(piece));
     start..start + piece.len()
 }
 

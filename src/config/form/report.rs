@@ -1,23 +1,23 @@
-//! What is wrong with a configuration: a list of [`Problem`]s, each pointing into the file's text.
+//! What is wrong with a configuration: a list of [`Problem`]s, each pointing into the text of its files.
 //!
 //! Invariant: the text that is shown has its secrets masked (`mask`), byte for byte, so that spans fit.
 //! This room does not know what a configuration means.
 
-use std::{ops::Range, path::Path};
+use std::ops::Range;
 
-use miette::{LabeledSpan, NamedSource};
+use miette::LabeledSpan;
 
-use super::mask::mask;
+use super::Files;
 
 /// More problems than that are counted, not listed.
 const MAX_PROBLEMS: usize = 50;
 
-/// A configuration whose text is wrong, with all that is wrong with it, in the order of the file.
+/// A configuration whose text is wrong, with all that is wrong with it, in the order of its files.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("the configuration {} has {}", .shown.name(), count(*.found))]
+#[error("the configuration {} has {}", .shown.file(0).display(), count(*.found))]
 pub struct Invalid {
     #[source_code]
-    shown: NamedSource<String>,
+    shown: Files,
     #[related]
     problems: Vec<Problem>,
     found: usize,
@@ -35,14 +35,14 @@ pub struct Problem {
 }
 
 impl Invalid {
-    /// The problems of `text`, which is called `file`.
-    pub(crate) fn new(file: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
+    /// The problems of `files`.
+    pub(crate) fn new(files: &Files, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(Problem::offset);
         problems.dedup();
         let found = problems.len();
         problems.truncate(MAX_PROBLEMS);
         Self {
-            shown: NamedSource::new(file.display().to_string(), mask(text)),
+            shown: files.masked(),
             problems,
             found,
         }
@@ -53,21 +53,30 @@ impl Invalid {
         &self.problems
     }
 
-    /// The text as it is shown: as long as the file's, its secrets masked.
+    /// The text as it is shown: as long as the files', its secrets masked.
     pub fn shown(&self) -> &str {
-        self.shown.inner()
+        self.shown.text()
     }
 
-    /// One line a problem for logs, as compilers write them: `FILE:LINE:COLUMN: message (help)`.
+    /// One line a problem for logs, as compilers write them: `FILE:LINE:COLUMN: message (help)`. What it has to do with in
+    /// another file comes after the message.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.problems.iter().map(|problem| {
-            let (line, column) = position(self.shown(), problem.offset());
+            let at = problem.offset();
+            let others = problem.labels.iter().skip(1);
+            let elsewhere: String = others
+                .filter(|label| !self.shown.are_together(at, label.offset()))
+                .map(|label| {
+                    let place = self.shown.place(label.offset());
+                    format!("; {}: {place}", label.label().unwrap_or_default())
+                })
+                .collect();
             let help = problem
                 .help
                 .as_ref()
                 .map(|help| format!(" ({help})"))
                 .unwrap_or_default();
-            let text = format!("{}:{line}:{column}: {problem}{help}", self.shown.name());
+            let text = format!("{}: {problem}{elsewhere}{help}", self.shown.place(at));
             crate::base::fault::one_line(&text)
         })
     }
@@ -111,7 +120,8 @@ impl Problem {
             .map(|label| label.offset()..label.offset() + label.len())
     }
 
-    fn offset(&self) -> usize {
+    /// Where the cause begins.
+    pub(crate) fn offset(&self) -> usize {
         self.labels.first().map_or(0, LabeledSpan::offset)
     }
 }
@@ -124,19 +134,17 @@ fn count(problems: usize) -> String {
     }
 }
 
-/// Line and column of the byte at `offset`, both from 1; the column in characters.
-pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    fn invalid(texts: &[&str], problems: Vec<Problem>) -> Invalid {
+        let names = ["/c.ron", "/d.ron"].map(Path::new);
+        let files: Vec<_> = names.into_iter().zip(texts.iter().copied()).collect();
+        Invalid::new(&Files::new(&files), problems)
+    }
 
     #[test]
     fn lines_for_logs() {
@@ -145,7 +153,7 @@ mod tests {
             Problem::at(0..1, "a is\nwrong").help("mend it"),
             Problem::at(4..5, "b is wrong"),
         ];
-        let invalid = Invalid::new(Path::new("/c.ron"), "ä\nxyz", problems);
+        let invalid = invalid(&["ä\nxyz"], problems);
         assert_eq!(
             invalid.lines().collect::<Vec<_>>(),
             ["/c.ron:1:1: a is wrong (mend it)", "/c.ron:2:2: b is wrong"]
@@ -154,9 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn problems_of_two_files() {
+        let problem = Problem::at(4..5, "twice")
+            .also(2..3, "here, too")
+            .also(0..1, "the first one")
+            .help("remove it");
+        assert_eq!(
+            invalid(&["a\n\n", "b\nc"], vec![problem])
+                .lines()
+                .collect::<Vec<_>>(),
+            ["/d.ron:2:1: twice; the first one: /c.ron:1:1 (remove it)"]
+        );
+    }
+
+    #[test]
     fn floods_are_counted() {
         let problems = (0..1000).map(|n| Problem::at(n..n, "wrong")).collect();
-        let invalid = Invalid::new(Path::new("/c.ron"), &" ".repeat(1000), problems);
+        let invalid = invalid(&[&" ".repeat(1000)], problems);
         assert_eq!(invalid.problems().len(), MAX_PROBLEMS);
         assert!(invalid.to_string().contains("1000 errors"), "{invalid}");
     }

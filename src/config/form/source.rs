@@ -1,15 +1,16 @@
-//! A file's text: read whole, within bounds, and checked.
+//! A file's text: read whole, within bounds.
 
 use std::{
     fmt,
     fs::File,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Around, Environment, Error, Invalid, Places, Problem};
+use super::{Error, Files, Places};
+use crate::base::bounded;
 
 /// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.
@@ -54,35 +55,50 @@ impl Source {
                 places,
             });
         }
-        // A pipe has no length before it is read; and a vector that grows leaves copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
-        opened
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::TooLarge { path: path.into() });
-        }
-        let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|err| {
-            let error = Error::not_utf8(path, &err);
-            err.into_bytes().zeroize();
-            error
-        })?;
+        // A pipe has no length before it is read.
+        let text = text(opened, MAX_BYTES, failed, path)?;
         Ok(Self { file, text })
     }
 
-    /// What `check` makes of the text; `env` looks variables up.
-    pub(crate) fn check<T>(
-        &self,
-        env: Environment<'_>,
-        check: impl FnOnce(&str, Around<'_>) -> Result<T, Vec<Problem>>,
-    ) -> Result<T, Error> {
-        // ron wants a line's end after a comment.
-        let mut text = Zeroizing::new(String::with_capacity(self.text.len() + 1));
-        text.push_str(self.text.trim_end_matches('\n'));
-        text.push('\n');
-        let base = self.file.parent().unwrap_or(Path::new("/"));
-        check(&text, Around { base, env })
-            .map_err(|problems| Error::Invalid(Box::new(Invalid::new(&self.file, &text, problems))))
+    /// Read the regular file `file`, absolute, which a file of a kind that is looked for in `places` includes.
+    pub(crate) fn included(file: PathBuf, places: &'static Places) -> Result<Self, Error> {
+        let failed = |source| Error::Read {
+            path: file.clone(),
+            source,
+            places,
+        };
+        let opened = bounded::open(&file).map_err(failed)?;
+        let length = opened.metadata().map_err(failed)?.len();
+        let text = text(opened, length.min(MAX_BYTES), failed, &file)?;
+        Ok(Self { file, text })
     }
+
+    /// This file, and those that it includes.
+    pub(crate) fn with(&self, included: &[Self]) -> Files {
+        let all = std::iter::once(self).chain(included);
+        let all = all.map(|source| (source.file.as_path(), source.text.as_str()));
+        Files::new(&all.collect::<Vec<_>>())
+    }
+}
+
+/// What `opened`, which is called `path`, holds: about `length` bytes. A vector that grows would leave copies behind.
+fn text(
+    opened: File,
+    length: u64,
+    failed: impl Fn(io::Error) -> Error,
+    path: &Path,
+) -> Result<String, Error> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
+    opened
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::TooLarge { path: path.into() });
+    }
+    String::from_utf8(std::mem::take(&mut *bytes)).map_err(|err| {
+        let error = Error::not_utf8(path, &err);
+        err.into_bytes().zeroize();
+        error
+    })
 }

@@ -8,10 +8,9 @@ use ron::error::{Error as Code, Position, SpannedError};
 
 use super::{mask::mask, report::Problem};
 
-/// What `error`, which ron found in `text`, the end of `file`, means for the person who wrote it. A file without
-/// anything is told what there must be at `least`.
-pub(crate) fn explain(file: &str, text: &str, least: &str, error: &SpannedError) -> Problem {
-    let skipped = file.len() - text.len();
+/// What `error`, which ron found in a file's `text`, means for the person who wrote it; `skipped` is before that. A file
+/// without anything is told what there must be at `least`.
+pub(crate) fn explain(skipped: usize, text: &str, least: &str, error: &SpannedError) -> Problem {
     if holds_nothing(text) {
         return Problem::at(skipped..skipped, "the configuration is empty")
             .help(format!("it needs at least: {least}"));

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use zeroize::Zeroize as _;
+
 use super::{Around, Problem, Value};
 use crate::base::name::{AbsPath, Invalid};
 
@@ -122,21 +124,34 @@ pub(crate) fn mode(value: Value<'_>) -> Result<u32, Problem> {
 }
 
 impl Around<'_> {
-    /// A path, relative to the configuration.
+    /// A path, relative to the file that it stands in.
     pub(crate) fn path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
-        let text = filled(value)?;
+        let text = self.named(filled(value)?);
         literal(value, &text)?;
-        AbsPath::resolve(self.base, Path::new(&text)).map_err(|err| invalid(value, "path", &err))
+        AbsPath::resolve(self.base(value), Path::new(&text)).map_err(|err| invalid(value, "path", &err))
     }
 
     /// The path of a secret or a certificate: `$NAME` and `${NAME}` in it stand for the environment's.
     pub(crate) fn secret_path(self, value: Value<'_>) -> Result<AbsPath, Problem> {
-        let text = filled(value)?;
+        let text = self.named(filled(value)?);
         if text.starts_with('~') {
             literal(value, &text)?;
         }
         let path = PathBuf::from(self.expand(value, &text)?);
-        AbsPath::resolve(self.base, &path).map_err(|err| invalid(value, "path", &err))
+        AbsPath::resolve(self.base(value), &path).map_err(|err| invalid(value, "path", &err))
+    }
+
+    /// `text` with what `{name}` in it stands for.
+    pub(crate) fn named(self, mut text: String) -> String {
+        if let Some(name) = self.name
+            && has_name(&text)
+        {
+            let named = split_at_names(&text).collect::<Vec<_>>().join(name);
+            // It may hold a password.
+            text.zeroize();
+            return named;
+        }
+        text
     }
 
     fn expand(self, value: Value<'_>, text: &str) -> Result<OsString, Problem> {
@@ -158,6 +173,27 @@ impl Around<'_> {
         out.push(rest);
         Ok(out)
     }
+}
+
+/// Whether `text` holds `{name}`.
+pub(crate) fn has_name(text: &str) -> bool {
+    split_at_names(text).nth(1).is_some()
+}
+
+/// What is between all `{name}` in `text`. `${name}` is a variable's.
+fn split_at_names(text: &str) -> impl Iterator<Item = &str> {
+    const NAME: &str = "{name}";
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let whole = rest.take()?;
+        let is_one = |at: &usize| !whole[..*at].ends_with('$');
+        let at = whole.match_indices(NAME).map(|(at, _)| at).find(is_one);
+        let Some(at) = at else {
+            return Some(whole);
+        };
+        rest = Some(&whole[at + NAME.len()..]);
+        Some(&whole[..at])
+    })
 }
 
 /// The variable's name that `text` begins with, bare or in braces, and what follows it.
@@ -200,4 +236,27 @@ pub(crate) fn literal(value: Value<'_>, text: &str) -> Result<(), Problem> {
     };
     Err(Problem::at(value.head(), problem)
         .help("write the path in full; or put ./ before it if it is really called that"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths() {
+        for (text, pieces) in [
+            ("", &[""] as &[_]),
+            ("{name}", &["", ""]),
+            ("/srv/{name}", &["/srv/", ""]),
+            ("{name}/a{name}b", &["", "/a", "b"]),
+            ("{name}{name}", &["", "", ""]),
+            ("{{name}}", &["{", "}"]),
+            ("{Name} {names} {} {name", &["{Name} {names} {} {name"]),
+            ("${name}", &["${name}"]),
+            ("$a/${name}/{name}.key", &["$a/${name}/", ".key"]),
+        ] {
+            assert_eq!(split_at_names(text).collect::<Vec<_>>(), pieces, "{text}");
+            assert_eq!(has_name(text), pieces.len() > 1, "{text}");
+        }
+    }
 }

@@ -77,6 +77,8 @@ impl Ways {
             .and_then(|file| path::absolute(file).ok())
             .into_iter()
             .collect();
+        let included = config.included.iter().flat_map(|included| &included.files);
+        named.extend(included.map(|(file, _)| file.clone()));
         for listener in &config.listen {
             if let Listener::Tcp { token_file, .. } = listener {
                 named.extend(token_file.iter().map(|file| file.as_path().into()));
@@ -235,6 +237,21 @@ mod tests {
             named: named.iter().cloned().collect(),
             ..Ways::default()
         }
+    }
+
+    #[test]
+    fn included_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir(dir.join("conf.d")).unwrap();
+        let text = r#"(triggers: {"a": (repo: "r", path: "p")})"#;
+        fs::write(dir.join("conf.d/a.ron"), text).unwrap();
+        let file = dir.join("config.ron");
+        fs::write(&file, r#"(include: ["conf.d/*"])"#).unwrap();
+        let config = Config::load(&file).unwrap();
+        let ways = Ways::of(&config, Some(&file), Links::of([], []));
+        assert!(ways.is_named(&dir.join("conf.d/a.ron")) && ways.is_named(&dir.join("conf.d")));
+        assert!(ways.is_named(&file) && !ways.is_named(&dir.join("p")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
         name::AbsPath,
     },
     config::form::{
-        self, Around, Fields as _, Form, Group, Kind, Problem, SECRET, Shape, Value, fields, filled, literal,
+        self, Around, Fields as _, Form, Group, Kind, Problem, SECRET, Value, fields, filled, literal,
         show_size, size,
     },
 };
@@ -76,23 +76,18 @@ pub(super) fn reference() -> String {
     form::reference(GROUPS)
 }
 
-/// Check the configuration `text`.
-pub(super) fn config(text: &str, around: Around<'_>) -> Result<Config, Vec<Problem>> {
+/// Check the configuration.
+pub(super) fn config(around: Around<'_>) -> Result<Config, Vec<Problem>> {
     let mut form = Form::new(around, GROUPS);
-    match whole(&mut form, text) {
+    match whole(&mut form) {
         Some(config) if form.problems.is_empty() => Ok(config),
         _ => Err(form.problems),
     }
 }
 
-fn whole(form: &mut Form<'_>, text: &str) -> Option<Config> {
-    let whole = form.keep(Value::whole(text, &format!("({EXAMPLE})")))?;
-    if !matches!(whole.shape(), Shape::Fields | Shape::Named(_)) {
-        let problem = whole.unexpected("the front's configuration in ( )");
-        let help = "the file is one ( … ) with the fields listen, daemon, webhooks, page and metrics";
-        form.problems.push(problem.help(help));
-        return None;
-    }
+fn whole(form: &mut Form<'_>) -> Option<Config> {
+    let known = "the fields listen, daemon, webhooks, page and metrics";
+    let whole = form.whole(0, ("the front's configuration", known), EXAMPLE)?;
     let fields: ConfigFields<'_> = form.fields(whole)?;
     token_fits(form, &fields);
     seen_by_all(form, &fields);
@@ -174,7 +169,7 @@ fn default_daemon() -> Option<Address> {
 fn daemon(value: Value<'_>, around: Around<'_>) -> Result<Address, Problem> {
     let text = filled(value)?;
     literal(value, &text)?;
-    Address::parse(&text, around.base).map_err(|why| {
+    Address::parse(&text, around.base(value)).map_err(|why| {
         Problem::at(
             value.head(),
             format!("{} is not an address of a daemon: {why}", value.shown()),

@@ -7,7 +7,7 @@ use super::*;
 /// The pieces of a value, as written, each of which must lie where it says.
 fn pieces(text: &str) -> Result<Vec<String>, Problem> {
     let file = format!("{text}\n");
-    let value = Value::whole(&file, "()")?;
+    let value = Value::whole(&file, 0..file.len(), "()")?;
     let at = |span: Range<usize>| file[span].to_owned();
     let two = |a: Range<usize>, b: Range<usize>| format!("{}={}", at(a), at(b));
     match value.shape() {
@@ -110,7 +110,11 @@ fn shapes() {
         ("Größe", Shape::Word("Größe")),
     ] {
         let file = format!("{text}\n");
-        assert_eq!(Value::whole(&file, "()").unwrap().shape(), shape, "{text}");
+        assert_eq!(
+            Value::whole(&file, 0..file.len(), "()").unwrap().shape(),
+            shape,
+            "{text}"
+        );
     }
 }
 
@@ -125,7 +129,7 @@ fn some_and_none() {
         ("Something(1)", Some("Something(1)")),
     ] {
         let file = format!("{text}\n");
-        let given = Value::whole(&file, "()").unwrap().given().unwrap();
+        let given = Value::whole(&file, 0..file.len(), "()").unwrap().given().unwrap();
         assert_eq!(given.map(Value::text), expected, "{text}");
     }
 }
