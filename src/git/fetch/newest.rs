@@ -34,7 +34,7 @@ pub enum Known {
     /// What its server offers: it need not be asked for that.
     Offer(Offer),
     /// Its ref has not moved as long as these are the same: it need not be asked.
-    Marks(Marks),
+    Marks(Box<Marks>),
 }
 
 /// Ask the remote of `origin` for its newest commit, until `deadline`, and for nothing else: it needs no repository, and leaves
@@ -74,16 +74,16 @@ pub fn newest(
             Revision::Branch(name) | Revision::Tag(name) => Marks::of(path.as_path(), name.as_str()),
         };
         if let (Some((newest, Some(Known::Marks(before)))), Some((marks, _))) = (before, &marks)
-            && before == marks
+            && **before == *marks
         {
-            return Ok((newest.clone(), Some(Known::Marks(marks.clone()))));
+            return Ok((newest.clone(), Some(Known::Marks(Box::new(marks.clone())))));
         }
         let newest = ask(None)?;
         return Ok((
             newest,
             marks
                 .filter(|(_, shows)| *shows)
-                .map(|(marks, _)| Known::Marks(marks)),
+                .map(|(marks, _)| Known::Marks(Box::new(marks))),
         ));
     }
     if let Some((_, Some(Known::Offer(offer)))) = before {
