@@ -20,7 +20,7 @@ use crate::{
         state::{self, State},
     },
     git::{
-        fetch::{self, Newest},
+        fetch::{self, Known, Newest},
         transport::{Connections, Deadline},
     },
 };
@@ -38,6 +38,8 @@ pub struct Answer {
     pub newest: Newest,
     /// What it is.
     pub is: Is,
+    /// What is known of the remote besides, until it is asked again.
+    known: Option<Known>,
     /// What is remembered here of runs, when that was looked up.
     state: Option<Stamp>,
 }
@@ -49,6 +51,7 @@ impl Answer {
         Self {
             newest,
             is,
+            known: None,
             state: None,
         }
     }
@@ -92,7 +95,7 @@ impl Blame for Error {
     }
 }
 
-/// Ask the remote of `target`, in the `sandbox` that a run of it has, over one of the `connections` that runs use. As long as
+/// Ask the remote of `target`, in a `sandbox` that is closer than that of a run, over one of the `connections` that runs use. As long as
 /// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
 pub fn ask(
     target: &Target,
@@ -102,7 +105,7 @@ pub fn ask(
 ) -> Result<Answer, Failure> {
     let asked = || {
         links.look(target)?;
-        sandbox.confine(target, || ask_inside(target, connections, before))?
+        sandbox.confine_poll(target, || ask_inside(target, connections, before))?
     };
     asked().map_err(|err: Error| {
         let failure = Failure::of(&err);
@@ -122,13 +125,19 @@ fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer
     // What it says for people, there is nobody to read.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
-    let newest = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections))?;
+    let known = before.map(|before| (&before.newest, before.known.as_ref()));
+    let (newest, known) = fetch::newest(&target.origin, &git_dir, deadline, (&report, connections), known)?;
     let state = state::stamp(&git_dir);
-    if let Some(before) = before.filter(|before| before.newest == newest && before.state == state) {
-        return Ok(before.clone());
-    }
-    let is = look_up(target, &git_dir, &newest);
-    Ok(Answer { newest, is, state })
+    let is = match before.filter(|before| before.newest == newest && before.state == state) {
+        Some(before) => before.is,
+        None => look_up(target, &git_dir, &newest),
+    };
+    Ok(Answer {
+        newest,
+        is,
+        known,
+        state,
+    })
 }
 
 /// What `newest` is to `target`, which is remembered at `git_dir`.

@@ -163,13 +163,28 @@ impl Sandbox {
     /// Do some `work` for `target`, limited to what that needs: on a thread that ends with it, since there is no way
     /// out. The target's directory must be there. A panic goes on to the caller.
     pub fn confine<T: Send>(&self, target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        self.confine_to(target, work, |ways| Policy::of_run(target, self.hooks, ways))
+    }
+
+    /// As [`Self::confine`], for work that only asks the target's remote for news, and writes nothing.
+    pub fn confine_poll<T: Send>(
+        &self,
+        target: &Target,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, Error> {
+        self.confine_to(target, work, |ways| Policy::of_poll(target, ways))
+    }
+
+    fn confine_to<T: Send>(
+        &self,
+        target: &Target,
+        work: impl FnOnce() -> T + Send,
+        policy: impl FnOnce(&Arc<Ways>) -> Result<Policy, Planted> + Send,
+    ) -> Result<T, Error> {
         let Held::Closed { ways, .. } = &self.held else {
             return Ok(work());
         };
-        let confined = || {
-            let policy = Policy::of_run(target, self.hooks, ways)?;
-            restrict(&policy).map(|_| work())
-        };
+        let confined = || restrict(&policy(ways)?).map(|_| work());
         let ended = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("in {}", target.trigger));
             let spawned = thread.spawn_scoped(scope, confined);

@@ -29,11 +29,12 @@ mod asked;
 pub mod complete;
 pub mod depth;
 mod error;
+mod newest;
 mod progress;
 mod received;
 use asked::{Asked, Found};
-pub use asked::{Newest, newest};
 pub use error::Error;
+pub use newest::{Known, Newest, newest};
 use progress::Progress;
 
 /// How to fetch.
@@ -157,6 +158,7 @@ impl<'a> Context<'a> {
             deadline: options.deadline,
             report: options.report,
             connections: options.connections,
+            offers: None,
             git_dir: repo.git_dir(),
             scratch: repo.objects.store_ref().path().join("pack"),
         };

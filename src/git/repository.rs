@@ -22,6 +22,7 @@ use crate::{
 mod edit;
 mod format;
 mod look;
+mod marks;
 mod sharing;
 mod upstream;
 
@@ -29,6 +30,7 @@ pub use edit::edit_ref;
 pub use format::Unsupported;
 use look::Layout;
 pub use look::Trap;
+pub use marks::Marks;
 pub use sharing::Sharing;
 pub use upstream::Upstream;
 

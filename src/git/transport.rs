@@ -12,6 +12,7 @@ pub mod git;
 pub mod http;
 mod local;
 mod needs;
+mod offer;
 mod old;
 mod options;
 mod pool;
@@ -28,6 +29,7 @@ pub use self::{
     deadline::{Deadline, Socket, Timed},
     error::Error,
     needs::Needs,
+    offer::{Offer, Offers},
     options::{Connections, Options},
     pool::MAX_KEEP_ALIVE,
     trial::{Unusable, secret as unusable_secret, unusable},

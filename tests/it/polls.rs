@@ -2,20 +2,21 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
-    source::file,
+    source::{Source, file},
     world::{Daemon, World, have, last_line},
 };
 
@@ -43,6 +44,10 @@ struct Seen {
     holds: bool,
     /// Answer that the repository is not there.
     refuses: bool,
+    /// Speak the protocol of ten years ago.
+    is_old: bool,
+    /// End each connection after one answer, without a word.
+    hangs_up: bool,
 }
 
 impl Remote {
@@ -120,11 +125,12 @@ fn serve(repo: &Path, socket: TcpStream, shared: &Shared) -> std::io::Result<()>
         });
         let seen = shared.seen.lock().unwrap();
         let seen = shared.changed.wait_while(seen, |seen| seen.holds).unwrap();
-        let refuses = seen.refuses;
+        let (refuses, is_old, hangs_up) = (seen.refuses, seen.is_old, seen.hangs_up);
         drop(seen);
+        let refuses = refuses || is_old && word == "ls-refs";
         let answer = match refuses {
             true => Vec::new(),
-            false => upload_pack(repo, is_post, &body),
+            false => upload_pack(repo, is_post, &body, if is_old { 0 } else { 2 }),
         };
         shared.change(|seen| seen.inside -= 1);
         let status = if refuses { "404 Not Found" } else { "200 OK" };
@@ -133,6 +139,9 @@ fn serve(repo: &Path, socket: TcpStream, shared: &Shared) -> std::io::Result<()>
             answer.len()
         );
         to.write_all(&[head.as_bytes(), &answer].concat())?;
+        if hangs_up {
+            return Ok(());
+        }
     }
 }
 
@@ -157,7 +166,7 @@ fn request(from: &mut BufReader<TcpStream>) -> std::io::Result<Option<(bool, Vec
     Ok(Some((first.starts_with("POST "), body)))
 }
 
-fn upload_pack(repo: &Path, is_post: bool, body: &[u8]) -> Vec<u8> {
+fn upload_pack(repo: &Path, is_post: bool, body: &[u8], version: u8) -> Vec<u8> {
     let mode = if is_post {
         "--stateless-rpc"
     } else {
@@ -166,7 +175,7 @@ fn upload_pack(repo: &Path, is_post: bool, body: &[u8]) -> Vec<u8> {
     let mut child = Command::new("git")
         .args(["upload-pack", mode])
         .arg(repo)
-        .env("GIT_PROTOCOL", "version=2")
+        .env("GIT_PROTOCOL", format!("version={version}"))
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null")
         .stdin(Stdio::piped())
@@ -194,11 +203,16 @@ fn reload(daemon: &mut Daemon) {
 
 /// What `status` says of how `name` is polled, once that `is_so`.
 fn polled(daemon: &Daemon, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    status(daemon, name, |status| is_so(&status["poll"]))["poll"].clone()
+}
+
+/// What `status` says of `name`, once that `is_so`.
+fn status(daemon: &Daemon, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     loop {
         let answer = daemon.say(format!("{{\"op\":\"status\",\"name\":\"{name}\"}}\n"));
         let status: Value = serde_json::from_str(answer.lines().next().unwrap()).unwrap();
-        if is_so(&status["poll"]) {
-            return status["poll"].clone();
+        if is_so(&status) {
+            return status;
         }
         thread::yield_now();
     }
@@ -368,11 +382,13 @@ fn the_remote_is_asked_again_and_again_over_one_connection() {
     source.commit([("a", file("1"))]);
     let remote = Remote::start(&source.path);
     world.config_of(&format!(
-        "\"site\": (repo: \"{}\", path: \"site\", poll: \"10s\"),",
+        "\"site\": (repo: \"{}\", path: \"site\", poll: \"10s\"),
+         \"local\": (repo: \"repo.git\", branch: \"main\", path: \"local\", poll: \"1h\"),",
         remote.url()
     ));
     let mut daemon = start(&world);
-    daemon.wait_for("ok site ");
+    daemon.wait_for(" ok ");
+    daemon.wait_for(" ok ");
     let begin = Instant::now();
     source.commit([("a", file("2"))]);
     daemon.wait_for("ok site ");
@@ -384,4 +400,140 @@ fn the_remote_is_asked_again_and_again_over_one_connection() {
         ((4, 2), 1)
     );
     assert_eq!(peers(&daemon, "site"), ["timer", "timer"]);
+    a_source_is_not_opened_for_nothing(&world, source, &mut daemon);
+}
+
+/// The files of `source` have been as they are for a while, but for its branch.
+fn a_source_is_not_opened_for_nothing(world: &World, mut source: Source, daemon: &mut Daemon) {
+    let at = |name: &str| source.path.join(name);
+    resume(daemon, "local");
+    daemon.wait_for("ok local ");
+    assert_eq!(peers(daemon, "local"), ["timer", "timer"]);
+    resume(daemon, "local");
+    is_quiet(daemon, "local");
+    // Without objects it is no repository.
+    let (objects, away) = (at("objects"), at("away"));
+    fs::rename(&objects, &away).unwrap();
+    resume(daemon, "local");
+    is_quiet(daemon, "local");
+    fs::rename(&away, &objects).unwrap();
+
+    // Where the branch becomes another's name, and that moves.
+    fs::rename(at("refs/heads/main"), at("refs/heads/next")).unwrap();
+    fs::write(at("refs/heads/main"), "ref: refs/heads/next\n").unwrap();
+    resume(daemon, "local");
+    is_quiet(daemon, "local");
+    source.commit_on("next", [("a", file("3"))]);
+    resume(daemon, "local");
+    daemon.wait_for("ok local ");
+    assert_eq!(fs::read(world.path("local/a")).unwrap(), b"3");
+}
+
+/// Pause `name` and let it go on: it is polled at once.
+fn resume(daemon: &Daemon, name: &str) {
+    // The end of a run settles when its turn is.
+    status(daemon, name, |status| {
+        status["state"] == "idle" && !status["poll"]["next"].is_null()
+    });
+    let paused = daemon.say(format!("pause {name}\n"));
+    assert_eq!(paused, format!("ok {name}\n"));
+    let resumed = daemon.say(format!("resume {name}\n"));
+    assert!(last_line(&resumed).starts_with("ok "), "{resumed}");
+}
+
+/// The poll of `name` that was due has found nothing.
+fn is_quiet(daemon: &Daemon, name: &str) {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let poll = polled(daemon, name, |poll| {
+        poll["next"].as_u64().is_some_and(|next| next > now() + 3000)
+    });
+    assert_eq!(poll["failing"], Value::Null);
+}
+
+#[test]
+fn what_a_server_offers_is_asked_for_once() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    world.config_of(&format!(
+        "\"site\": (repo: \"{}\", branch: \"main\", path: \"site\", poll: \"1h\"),",
+        remote.url()
+    ));
+    let mut daemon = start(&world);
+    daemon.wait_for(" ok ");
+    let asked = || {
+        remote.look(|seen| {
+            (
+                seen.asked("capabilities"),
+                seen.asked("ls-refs"),
+                seen.asked("fetch"),
+            )
+        })
+    };
+    assert_eq!(asked(), (2, 2, 1));
+    for n in 3..6 {
+        resume(&daemon, "site");
+        is_quiet(&daemon, "site");
+        assert_eq!(asked(), (3, n, 1));
+    }
+    assert_eq!(remote.look(|seen| seen.connections), 1);
+
+    // A proxy may end a connection between two polls.
+    remote.shared.change(|seen| seen.hangs_up = true);
+    for n in 6..8 {
+        resume(&daemon, "site");
+        is_quiet(&daemon, "site");
+        assert_eq!(asked(), (3, n, 1));
+    }
+    remote.shared.change(|seen| seen.hangs_up = false);
+
+    // Another server takes the place of that one.
+    remote.shared.change(|seen| seen.is_old = true);
+    resume(&daemon, "site");
+    is_quiet(&daemon, "site");
+    assert_eq!(asked(), (4, 8, 1));
+    resume(&daemon, "site");
+    is_quiet(&daemon, "site");
+    assert_eq!(asked(), (5, 8, 1), "it offers nothing that could be kept");
+    source.commit([("a", file("2"))]);
+    resume(&daemon, "site");
+    daemon.wait_for("ok site ");
+    assert_eq!(world.site()["a"], file("2"));
+}
+
+#[test]
+fn a_paused_trigger_is_not_polled() {
+    if !have("git") {
+        return;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    world.config_of(&format!(
+        "\"site\": (repo: \"{}\", path: \"site\", poll: \"1h\"),
+         \"other\": (repo: \"repo.git\", path: \"other\", poll: \"1h\"),",
+        remote.url()
+    ));
+    let mut daemon = start(&world);
+    daemon.wait_for(" ok ");
+    daemon.wait_for(" ok ");
+    assert_eq!(daemon.say("pause site\n"), "ok site\n");
+    source.commit([("a", file("2"))]);
+    let before = remote.asked();
+    let next = polled(&daemon, "site", |_| true)["next"].clone();
+    assert_eq!(next, Value::Null);
+    // Nor by the next worker, which asks all at its beginning.
+    reload(&mut daemon);
+    daemon.wait_for("ok other ");
+    assert_eq!((remote.asked(), peers(&daemon, "site").len()), (before, 1));
+    assert_eq!(polled(&daemon, "site", |_| true)["next"], Value::Null);
+    assert!(last_line(&daemon.say("resume site\n")).starts_with("ok site"));
+    daemon.wait_for("ok site ");
+    assert_eq!(remote.asked(), (before.0 + 2, before.1 + 1));
+    assert_eq!(world.site()["a"], file("2"));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Run, Scheduler, may_operate};
 use crate::{
     base::{
-        event::{Current, GoingOn, May, Record, Refused, Status},
+        event::{Current, GoingOn, May, Polled, Record, Refused, Status},
         fault::{Failure, Kind},
         name::{RunId, TriggerName},
         watch::Watch,
@@ -68,12 +68,18 @@ impl Scheduler {
             .failing
             .as_ref()
             .and_then(|failing| self.failing_for(name, failing.since));
+        let paused = self.paused(name);
+        let poll = self.timer.polled(name).map(|poll| match paused {
+            // Its remote is not asked until it is resumed, and then at once.
+            Some(_) => Polled { next: None, ..poll },
+            None => poll,
+        });
         Box::new(Status {
             trigger: name.clone(),
             state,
             follows: Some(follows(&target.origin.revision)),
-            paused: self.paused(name),
-            poll: self.timer.polled(name),
+            paused,
+            poll,
             stuck,
             runs,
             last,

@@ -29,6 +29,12 @@ use crate::{
 /// Who asks for a run that a poll calls for.
 const PEER: &str = "timer";
 
+/// How long what is due waits for more that will be: so a thread does not begin and end for each of a thousand polls a minute.
+const GATHERED: Duration = Duration::from_millis(500);
+
+/// How many polls a thread is begun for: they take a few milliseconds each. Those that are still due at the next look get another.
+const EACH: usize = 8;
+
 /// How long to wait where there is no thread to ask with.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -151,9 +157,15 @@ impl Scheduler {
             );
         }
         self.give_back(&hanging);
+        let due = self.timer.polls().due(now);
         self.ask_remotes();
-        // What was due by now has a thread, or waits for a job that is free.
-        self.timer.polls().next(now)
+        let soon = now + GATHERED;
+        match due > 1 {
+            // Some may wait behind one that takes long.
+            true => Some(soon),
+            // What was due by now has a thread, or waits for a job that is free.
+            false => Some(self.timer.polls().next(now)?.max(soon)),
+        }
     }
 
     /// The jobs of polls that were given up on are free.
@@ -166,13 +178,13 @@ impl Scheduler {
         self.start();
     }
 
-    /// Have a thread for each remote that is to be asked, as far as jobs are free.
+    /// Have threads for the remotes that are to be asked, as far as jobs are free.
     pub(super) fn ask_remotes(self: &Arc<Self>) {
         if self.timer.is_over() {
             return;
         }
         let due = self.timer.polls().due(Instant::now());
-        for _ in 0..due {
+        for _ in 0..due.div_ceil(EACH) {
             if !self.queue().begin_poll() {
                 return;
             }

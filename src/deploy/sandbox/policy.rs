@@ -95,6 +95,23 @@ impl Policy {
         Ok(policy)
     }
 
+    /// What it takes to ask the remote of `target` for news: nothing is written, and no hook runs.
+    pub(super) fn of_poll(target: &Target, ways: &Arc<Ways>) -> Result<Self, Planted> {
+        let mut policy = Self::default();
+        for dir in places(target) {
+            policy.read.insert(ways.lead(dir)?);
+        }
+        match target.origin.repo.local_path() {
+            Some(_) => policy.sources([target], (Lasts::Short, ways)),
+            None => {
+                policy.read.extend(ways.system.iter().cloned());
+                policy.ports.insert(DNS);
+                policy.origin(target, (Lasts::Short, ways));
+            }
+        }
+        Ok(policy)
+    }
+
     fn sources<'t>(
         &mut self,
         targets: impl IntoIterator<Item = &'t Target>,
@@ -108,7 +125,8 @@ impl Policy {
     }
 
     fn system(&mut self, ways: &Ways) {
-        self.read.extend(ways.system.iter().cloned());
+        let read = ways.system.iter().chain(&ways.kernel);
+        self.read.extend(read.cloned());
         self.held.extend(ways.alone.iter().cloned());
         self.devices.insert("/dev/null".into());
         self.ports.insert(DNS);
@@ -121,11 +139,9 @@ impl Policy {
         (lasts, ways): (Lasts, &Ways),
     ) -> Result<(), Planted> {
         let builds = hooks == HookPlace::Inside && target.programs().next().is_some();
-        // A `.git` in the worktree is beneath that, or it is none.
-        let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
         let mut written = Vec::new();
-        for dir in dirs.into_iter().flatten() {
-            let real = ways.lead(dir.as_path())?;
+        for dir in places(target) {
+            let real = ways.lead(dir)?;
             if lasts == Lasts::Short {
                 written.push(real);
                 continue;
@@ -142,14 +158,19 @@ impl Policy {
         } else {
             self.write.extend(written);
         }
+        self.origin(target, (lasts, ways));
+        self.ports.extend(target.health.as_ref().and_then(health::port));
+        Ok(())
+    }
+
+    /// What the way to the remote needs.
+    fn origin(&mut self, target: &Target, (lasts, ways): (Lasts, &Ways)) {
         let needs = Needs::of(&target.origin);
         let files = needs.files.iter();
         files.for_each(|file| self.file(file, (lasts, ways)));
         let read = needs.system.iter().filter_map(|path| ways.lead(path).ok());
         self.read.extend(read.flat_map(|real| ways.around(&real)));
         self.ports.extend(needs.ports);
-        self.ports.extend(target.health.as_ref().and_then(health::port));
-        Ok(())
     }
 
     /// What hooks inside need: programs, and what most of them look at.
@@ -192,6 +213,12 @@ impl Policy {
             Lasts::Short => self.read.extend(ways.lead(file).ok()),
         }
     }
+}
+
+/// The directories of `target`. A `.git` in the worktree is beneath that, or it is none.
+fn places(target: &Target) -> impl Iterator<Item = &Path> {
+    let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
+    dirs.into_iter().flatten().map(|dir| dir.as_path())
 }
 
 /// What of the way to `dir` a worker may write to.
@@ -259,6 +286,18 @@ mod tests {
         assert!(b.ports.contains(&8443));
         assert!(a.execute.is_empty() && a.build.is_empty());
 
+        // Who asks for news writes nothing.
+        let poll = |name: &str| Policy::of_poll(&config.triggers[name], &ways).unwrap();
+        let reads = |read, ports| Policy {
+            read,
+            ports,
+            ..Policy::default()
+        };
+        let read = ["in/a", "source"].map(|name| dir.join(name)).into();
+        assert_eq!(poll("a"), reads(read, BTreeSet::new()));
+        let read = poll("b").read;
+        assert!(read.is_superset(&["in/b", "keys/b"].map(|name| dir.join(name)).into()));
+        assert_eq!(poll("b"), reads(read, b.ports.clone()));
         let worker = Policy::of_worker(&config, &[], &ways);
         assert!(worker.write.contains(&dir.join("in")) && worker.read.contains(&dir.join("keys")));
         assert!(!worker.write.contains(&dir), "{worker:?}");

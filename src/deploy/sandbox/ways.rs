@@ -34,8 +34,10 @@ pub(super) struct Ways {
     named: BTreeSet<PathBuf>,
     /// The disks that these are on, or will be.
     disks: BTreeSet<(u32, u32)>,
-    /// What each process reads of the system.
+    /// What each process reads of the system to find hosts and users.
     pub(super) system: Vec<PathBuf>,
+    /// What it reads of the kernel.
+    pub(super) kernel: Vec<PathBuf>,
     /// What of that is a file, and may be replaced.
     pub(super) alone: Vec<PathBuf>,
     /// What everybody may read of [`ETC`], but what is `named`; only if hooks are inside.
@@ -67,8 +69,9 @@ impl Ways {
         };
         // A name server's file may be a link to where a resolver's daemon writes it.
         let files = FILES.iter().flat_map(|file| ways.beside(Path::new(file)));
+        ways.system = files.collect();
         let kernel = KERNEL.iter().filter_map(|path| ways.lead(Path::new(path)).ok());
-        ways.system = files.chain(kernel).collect();
+        ways.kernel = kernel.collect();
         ways.alone = FILES.map(PathBuf::from).into();
         let mut named: Vec<PathBuf> = file
             .and_then(|file| path::absolute(file).ok())

@@ -23,7 +23,7 @@ use crate::{
         origin::{Origin, Revision},
         refs::Tip,
         repository,
-        transport::{self, Connections, Deadline},
+        transport::{self, Connections, Deadline, Offers},
     },
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Asked<'a> {
     pub(super) deadline: Deadline,
     pub(super) report: &'a Reporter,
     pub(super) connections: &'a Connections,
+    /// What it offers, for one who asks again and again.
+    pub(super) offers: Option<&'a Offers>,
     /// Where what it sends is stored.
     pub(super) git_dir: &'a Path,
     pub(super) scratch: PathBuf,
@@ -46,7 +48,7 @@ pub(super) struct Found {
     /// The object that the ref points to.
     pub(super) object: ObjectId,
     /// The commit, where the remote says that the object is a tag of one.
-    peeled: ObjectId,
+    pub(super) peeled: ObjectId,
     /// What to call it.
     pub(super) name: String,
     pub(super) tip: Tip,
@@ -63,42 +65,6 @@ impl Found {
     }
 }
 
-/// The newest commit that a remote has of what is wanted of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Newest {
-    /// What it is the tip of.
-    pub tip: Tip,
-    /// Its id.
-    pub commit: ObjectId,
-}
-
-/// Ask the remote of `origin` for its newest commit, until `deadline`, and for nothing else: it needs no repository, and leaves
-/// the one at `git_dir` alone.
-pub fn newest(
-    origin: &Origin,
-    git_dir: &Path,
-    deadline: Deadline,
-    (report, connections): (&Reporter, &Connections),
-) -> Result<Newest, Error> {
-    let asked = Asked {
-        origin,
-        deadline,
-        report,
-        connections,
-        git_dir,
-        scratch: git_dir.join("objects/pack"),
-    };
-    let found = match origin.revision {
-        // It will never be another one.
-        Revision::Commit(id) => Found::commit(id),
-        _ => asked.find(&asked.list()?, gix::hash::Kind::Sha1)?,
-    };
-    Ok(Newest {
-        tip: found.tip,
-        commit: found.peeled,
-    })
-}
-
 impl Asked<'_> {
     pub(super) fn url(&self) -> String {
         self.origin.repo.to_string()
@@ -111,13 +77,14 @@ impl Asked<'_> {
             tls: &self.origin.tls,
             report: self.report,
             connections: self.connections,
+            offers: self.offers,
             scratch: &self.scratch,
         };
         transport::connect(&self.origin.repo, &options).map_err(|err| of_room(&err))
     }
 
     /// The remote's refs, if it is one that sends all; else those whose names begin with the wanted one.
-    fn list(&self) -> Result<Vec<Ref>, Error> {
+    pub(super) fn list(&self) -> Result<Vec<Ref>, Error> {
         // The server hears that this is all: it need not wait for the end of the connection.
         let mut transport = SendFlushOnDrop::new(self.connect()?, false);
         let failed = |err: gix::Error| self.failed(&err);
@@ -142,7 +109,7 @@ impl Asked<'_> {
     }
 
     /// The ref that is wanted, and what to call it. Of a commit there is none.
-    fn wanted(&self) -> (&str, String) {
+    pub(super) fn wanted(&self) -> (&str, String) {
         match &self.origin.revision {
             Revision::RemoteHead => ("HEAD", "branch that its HEAD is on".to_owned()),
             Revision::Branch(name) => (name.as_str(), format!("branch {:?}", name.short())),

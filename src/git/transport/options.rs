@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Deadline, http, local, ssh};
+use super::{Deadline, Offers, http, local, ssh};
 use crate::{
     base::report::Reporter,
     git::origin::{Auth, Tls},
@@ -21,6 +21,8 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// What is left of earlier connections.
     pub connections: &'a Connections,
+    /// Where to find, or to leave, what an HTTP server offers; only for one who is ready to ask again if that is out of date.
+    pub offers: Option<&'a Offers>,
     /// Where a local repository's large objects are put together.
     pub scratch: &'a Path,
 }

@@ -41,8 +41,8 @@ struct Shelf<K, V> {
 struct State<K, V> {
     /// The one that has waited longest first.
     kept: VecDeque<Kept<K, V>>,
-    /// Whether a thread waits for the first to be over its time.
-    watched: bool,
+    /// Until when a thread waits for the first to be over its time, if one does.
+    watched: Option<Instant>,
 }
 
 struct Kept<K, V> {
@@ -57,7 +57,7 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
     pub(super) fn new(keep: Duration) -> Self {
         let state = State {
             kept: VecDeque::new(),
-            watched: false,
+            watched: None,
         };
         Self {
             keep,
@@ -102,9 +102,9 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
             return;
         }
         let mut state = self.shelf.state();
-        if !self.shelf.watch(&mut state) {
+        let Some(wakes) = self.shelf.watch(&mut state, until) else {
             return;
-        }
+        };
         // Nearly always last: only age makes one end before those that came earlier.
         let at = state.kept.partition_point(|kept| kept.until <= until);
         state.kept.insert(
@@ -121,7 +121,9 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
             false => None,
         };
         drop(state);
-        self.shelf.changed.notify_all();
+        if until < wakes {
+            self.shelf.changed.notify_all();
+        }
         // Closing it may take a moment.
         drop(surplus);
     }
@@ -133,12 +135,14 @@ impl<K: Send + 'static, V: Send + 'static> Shelf<K, V> {
         mutex::lock(&self.state)
     }
 
-    /// Have a thread close what is over its time; false if there can be none.
-    fn watch(self: &Arc<Self>, state: &mut State<K, V>) -> bool {
-        if !state.watched {
+    /// Have a thread close what is over its time, first of all something at `until`; `None` if there can be none. Says when it
+    /// looks next.
+    fn watch(self: &Arc<Self>, state: &mut State<K, V>, until: Instant) -> Option<Instant> {
+        if state.watched.is_none() {
             let shelf = self.clone();
             let watcher = thread::Builder::new().name("keep-alive".into());
-            state.watched = watcher.spawn(move || shelf.expire()).is_ok();
+            let is_there = watcher.spawn(move || shelf.expire()).is_ok();
+            state.watched = is_there.then_some(until);
         }
         state.watched
     }
@@ -156,12 +160,12 @@ impl<K: Send + 'static, V: Send + 'static> Shelf<K, V> {
                 state = self.state();
                 continue;
             }
-            let Some(first) = state.kept.front() else {
+            state.watched = state.kept.front().map(|first| first.until);
+            let Some(until) = state.watched else {
                 // The next that is brought back starts another thread.
-                state.watched = false;
                 return;
             };
-            let left = first.until.saturating_duration_since(now);
+            let left = until.saturating_duration_since(now);
             (state, _) = self
                 .changed
                 .wait_timeout(state, left)

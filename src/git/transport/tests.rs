@@ -31,6 +31,7 @@ fn fetch(dir: &Path, url: &str, depth: Option<u32>) -> Result<gix::ObjectId, Fai
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
         connections: &Connections::new(Duration::ZERO),
+        offers: None,
         scratch: Path::new("/"),
     };
     let transport = connect(&url, &options).map_err(|err| Failure::of(&err))?;
@@ -137,6 +138,7 @@ fn a_daemon_that_is_silent() {
         tls: &Tls::default(),
         report: &Reporter::new(|_| {}),
         connections: &Connections::new(Duration::ZERO),
+        offers: None,
         scratch: Path::new("/"),
     };
     let mut transport = connect(&url, &options).unwrap();

@@ -79,6 +79,16 @@ impl Caller {
         })
     }
 
+    /// Whether the server asks for credentials that are not sent at once.
+    pub(super) fn asks(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The server asks for credentials, as it did before.
+    pub(super) fn expect(&self, asks: bool) {
+        self.asked.store(asks, Ordering::Relaxed);
+    }
+
     /// Send a request, again with credentials if the server asks for them.
     pub(super) fn send(
         &self,
@@ -88,12 +98,12 @@ impl Caller {
         body: Option<&[u8]>,
     ) -> Result<Response<Body>, Error> {
         let credentials = self.credentials_for(uri);
-        let at_once = credentials.filter(|known| known.at_once || self.asked.load(Ordering::Relaxed));
+        let at_once = credentials.filter(|known| known.at_once || self.asks());
         let response = self.once(method.clone(), uri, headers, body, at_once)?;
         if response.status() != 401 || at_once.is_some() || credentials.is_none() {
             return Ok(response);
         }
-        self.asked.store(true, Ordering::Relaxed);
+        self.expect(true);
         self.once(method, uri, headers, body, credentials)
     }
 

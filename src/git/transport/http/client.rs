@@ -12,7 +12,10 @@ use super::{
     exchange::{Answer, Exchange, Head},
     location::{self, Origin},
 };
-use crate::{base::name::RepoUrl, git::transport::Options};
+use crate::{
+    base::name::RepoUrl,
+    git::transport::{Offers, Options},
+};
 
 /// As many as git follows at most, `http.followRedirects` being `initial`.
 const MAX_REDIRECTS: usize = 10;
@@ -22,6 +25,7 @@ pub struct Client {
     caller: Arc<Caller>,
     /// Where the repository turned out to be.
     redirected: Option<String>,
+    offers: Option<Offers>,
 }
 
 impl Client {
@@ -39,6 +43,7 @@ impl Client {
         Ok(Self {
             caller: Arc::new(Caller::new(url, origin, options, proxies)?),
             redirected: None,
+            offers: options.offers.cloned(),
         })
     }
 
@@ -84,10 +89,17 @@ impl http::Http for Client {
         base_url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> gix::error::Result<http::GetResponse<Self::Headers, Self::ResponseBody>> {
-        let exchange = self
-            .advertisement(url, base_url, parsed(headers))
-            .map(Exchange::answered)
-            .map_err(raised)?;
+        let exchange = match self.offers.as_ref().and_then(Offers::known) {
+            Some(offer) => Exchange::known(self.caller.clone(), parse(url).map_err(raised)?, offer),
+            None => {
+                let answer = self
+                    .advertisement(url, base_url, parsed(headers))
+                    .map_err(raised)?;
+                // What another place has said is asked for again: it may redirect to a third one by then.
+                let offers = self.offers.as_ref().filter(|_| self.redirected.is_none());
+                Exchange::answered(answer, offers)
+            }
+        };
         Ok(http::GetResponse {
             headers: Head::new(&exchange, "advertisement"),
             body: exchange.buffered(),

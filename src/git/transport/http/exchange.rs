@@ -15,7 +15,13 @@ use ureq::{
 };
 
 use super::{Error, answer::content_type, caller::Caller, location};
-use crate::{base::mutex, git::transport::bounded::Budget};
+use crate::{
+    base::mutex,
+    git::transport::{
+        bounded::Budget,
+        offer::{Listener, Offer, Offers},
+    },
+};
 
 /// An answer that is git's.
 pub(super) struct Answer {
@@ -40,6 +46,8 @@ enum State {
     Asked { headers: HeaderMap, body: Vec<u8> },
     /// The answer is being read.
     Answered(Tail),
+    /// The answer is known.
+    Known(Cursor<Arc<[u8]>>),
     /// There was an error, which gix has been told.
     Failed,
 }
@@ -50,14 +58,18 @@ impl Exchange {
         Self::new(caller, uri, State::Asked { headers, body })
     }
 
-    /// All of the answer is capabilities and refs.
-    pub(super) fn answered(Answer { caller, uri, body }: Answer) -> Self {
+    /// All of the answer is capabilities and refs. If it is an offer, it is left with `offers`.
+    pub(super) fn answered(Answer { caller, uri, body }: Answer, offers: Option<&Offers>) -> Self {
         let url = location::shown(&uri);
-        Self::new(
-            caller,
-            uri,
-            State::Answered(Tail::new(body, Some(Budget::new(&url)))),
-        )
+        let mut tail = Tail::new(body, Some(Budget::new(&url)));
+        tail.listener = offers.map(Offers::listen);
+        Self::new(caller, uri, State::Answered(tail))
+    }
+
+    /// What an earlier answer was.
+    pub(super) fn known(caller: Arc<Caller>, uri: Uri, offer: Offer) -> Self {
+        caller.expect(offer.asks);
+        Self::new(caller, uri, State::Known(Cursor::new(offer.words)))
     }
 
     fn new(caller: Arc<Caller>, uri: Uri, state: State) -> Self {
@@ -96,6 +108,7 @@ struct Tail {
     last: [u8; 4],
     /// What may come, if the answer cannot be a pack.
     budget: Option<Budget>,
+    listener: Option<Listener>,
 }
 
 impl Tail {
@@ -105,6 +118,7 @@ impl Tail {
             body: body.into_with_config().limit(u64::MAX).reader(),
             last: [0; 4],
             budget,
+            listener: None,
         }
     }
 }
@@ -139,7 +153,7 @@ impl Write for Exchange {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut *self.state() {
             State::Asked { body, .. } => body.write(buf),
-            State::Answered(_) | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),
+            State::Answered(_) | State::Known(_) | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
@@ -160,8 +174,16 @@ impl Read for Exchange {
                 if let Some(budget) = &tail.budget {
                     budget.spend(length)?;
                 }
+                if let Some(mut listener) = tail.listener.take() {
+                    if length == 0 {
+                        listener.end(self.0.caller.asks());
+                    } else if listener.hear(&buf[..length]) {
+                        tail.listener = Some(listener);
+                    }
+                }
                 Ok(length)
             }
+            State::Known(words) => words.read(buf),
             State::Asked { .. } | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -71,6 +71,7 @@ impl Ask {
             tls: &self.tls,
             report: &Reporter::new(|_| {}),
             connections: &self.connections,
+            offers: None,
             scratch: Path::new("/"),
         };
         let mut transport =
@@ -412,6 +413,7 @@ fn debug_shows_no_secret() {
             tls: &target.origin.tls,
             report: &Reporter::new(|_| {}),
             connections: &Connections::new(Duration::ZERO),
+            offers: None,
             scratch: Path::new("/"),
         };
         let credentials =

@@ -162,6 +162,7 @@ impl World {
             auth: &Auth::Ssh(ssh),
             tls: &Tls::default(),
             connections: &self.connections,
+            offers: None,
             scratch: Path::new("/"),
             report: &Reporter::new(move |event| {
                 if let Report::Remote { line } = event {

@@ -62,6 +62,7 @@ fn two_at_once_have_two_connections() {
         tls: &ask.tls,
         report: &Reporter::new(|_| {}),
         connections: &ask.connections,
+        offers: None,
         scratch: Path::new("/"),
     };
     for _ in 0..2 {
