@@ -194,6 +194,7 @@ impl Repo {
             tls: &Tls::default(),
             report: &Reporter::new(|_| {}),
             connections: &Connections::new(Duration::ZERO),
+            offers: None,
             scratch: &std::env::temp_dir(),
         };
         let transport = transport::connect(&url, &options)?;
