@@ -194,9 +194,16 @@ fn serve(
     }
 }
 
-/// The path that a daemon is known by, whatever else changes: its configuration's, or else its only target's.
+/// The path that a daemon is known by, whatever else changes: its configuration's, or else its only target's. However the
+/// directory is spelt, it is the same; the file may be a link that leads to another one with each change.
 fn known_by(file: Option<&Path>, config: &Config) -> PathBuf {
     let file = file.and_then(|file| path::absolute(file).ok());
+    let file = file.map(
+        |file| match (file.parent().map(Path::canonicalize), file.file_name()) {
+            (Some(Ok(dir)), Some(name)) => dir.join(name),
+            _ => file,
+        },
+    );
     let target = || config.triggers.values().next();
     let place = || target().map(|target| target.site.key().as_path().to_owned());
     file.or_else(place).unwrap_or_default()

@@ -41,7 +41,9 @@ pub struct Options<'a> {
 pub enum Error {
     /// Nobody listens.
     #[error("no daemon answers at {address}: {source}")]
-    #[diagnostic(help("see `systemctl status gitsocket`, or name its address with -s"))]
+    #[diagnostic(help(
+        "start it, by `systemctl start gitsocket` or as its user by `gitsocket server`; or name its address with -s"
+    ))]
     NoDaemon {
         /// The address.
         address: String,

@@ -6,6 +6,7 @@
 //! That a trigger was refused is a file of its own. So a refusal writes nothing that a `resume` beside it has removed.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Mutex,
@@ -33,11 +34,14 @@ pub enum Error {
     #[diagnostic(help("set STATE_DIRECTORY to a directory that it may write to, and restart it"))]
     Nowhere,
     /// It cannot be written there.
-    #[error("nothing is paused: cannot write {path}: {source}")]
-    #[diagnostic(help(
-        "make that directory writable for the daemon, or set STATE_DIRECTORY to another one; and restart it"
-    ))]
+    #[error("{}: cannot write {path}: {source}", match is_new {
+        true => "nothing is paused",
+        false => "it stays paused as it was, for the reason before",
+    })]
+    #[diagnostic(help("free space there, or make that directory writable for the daemon"))]
     Write {
+        /// Whether it was not paused before.
+        is_new: bool,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -66,6 +70,8 @@ pub struct Pauses {
     paused: Shelf,
     /// When the first trigger since was refused.
     refused: Shelf,
+    /// The same, as far as this process knows: a full disk takes no file.
+    refused_here: Mutex<BTreeMap<String, u64>>,
     changing: Mutex<()>,
 }
 
@@ -78,6 +84,7 @@ impl Pauses {
         Self {
             paused: store.shelf(PAUSED, "json"),
             refused: store.shelf(PAUSED, "refused"),
+            refused_here: Mutex::default(),
             changing: Mutex::default(),
         }
     }
@@ -88,9 +95,8 @@ impl Pauses {
         let paused = match self.paused.read::<Paused>(name) {
             Ok(paused) => paused,
             // Where the directory is none, nothing can be in it.
-            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return None;
-            }
+            Err(err) if err.kind() == io::ErrorKind::NotADirectory => return None,
+            Err(err) if err.kind() == io::ErrorKind::NotFound && !self.is_there(name) => return None,
             Err(_) => Paused {
                 since: self
                     .paused
@@ -102,10 +108,17 @@ impl Pauses {
                 refused: None,
             },
         };
+        let here = || mutex::lock(&self.refused_here).get(name).copied();
         Some(Paused {
-            refused: self.refused.read(name).ok(),
+            refused: self.refused.read(name).ok().or_else(here),
             ..paused
         })
+    }
+
+    /// Whether there is something by the name of the pause: a link that leads nowhere, say.
+    fn is_there(&self, name: &str) -> bool {
+        let path = self.paused.path(name);
+        path.is_some_and(|path| fs::symlink_metadata(path).is_ok())
     }
 
     /// Pause `name`. One that is paused stays so since then, for another `reason`.
@@ -115,8 +128,9 @@ impl Pauses {
         let before = self.get(name);
         if before.is_none() {
             // Of a pause before this one.
-            self.refused.remove(name.as_str()).ok();
+            self.forget_refused(name);
         }
+        let is_new = before.is_none();
         let paused = Paused {
             since: before.map_or_else(now, |before| before.since),
             peer: peer.into(),
@@ -124,7 +138,7 @@ impl Pauses {
             refused: None,
         };
         let written = self.paused.write(name.as_str(), &paused, Flush::Name);
-        written.map_err(|source| Error::Write { path, source })
+        written.map_err(|source| Error::Write { is_new, path, source })
     }
 
     /// Let `name` go on. Gives the pause that this ends, if there was one.
@@ -142,15 +156,22 @@ impl Pauses {
             }
         });
         removed.map_err(|source| Error::Remove { path, source })?;
-        self.refused.remove(name.as_str()).ok();
+        self.forget_refused(name);
         Ok(before)
+    }
+
+    fn forget_refused(&self, name: &TriggerName) {
+        self.refused.remove(name.as_str()).ok();
+        mutex::lock(&self.refused_here).remove(name.as_str());
     }
 
     /// `name` was triggered, which is paused. The first one is remembered.
     pub fn refuse(&self, name: &TriggerName, paused: &Paused) -> Failure {
         if paused.refused.is_none() {
             let _turn = mutex::lock(&self.changing);
-            self.refused.write(name.as_str(), &now(), Flush::Nothing).ok();
+            let now = now();
+            self.refused.write(name.as_str(), &now, Flush::Nothing).ok();
+            mutex::lock(&self.refused_here).insert(name.to_string(), now);
         }
         Failure::new(
             Kind::Paused,

@@ -2,7 +2,7 @@
 //!
 //! Blocking: what has not been asked for since the daemon was started is read from the disk.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Run, Scheduler, may_operate};
 use crate::{
@@ -25,8 +25,12 @@ pub enum Found {
 }
 
 impl Scheduler {
-    /// How the trigger `name` is, or all that `peer` may use.
-    pub fn status(&self, peer: &Peer, names: &[TriggerName]) -> Result<Vec<Box<Status>>, Failure> {
+    /// How the triggers `names` are, or all that `peer` may use; and what is wrong with the first of `names` that it may not.
+    pub fn status(
+        &self,
+        peer: &Peer,
+        names: &[TriggerName],
+    ) -> (Vec<Box<Status>>, Option<(TriggerName, Failure)>) {
         let permitted = self.permitted_to(peer);
         let mut refused = self.process.refusal.get();
         if let Some(refused) = &mut refused
@@ -34,13 +38,18 @@ impl Scheduler {
         {
             refused.message = None;
         }
-        let targets: Vec<_> = match names {
-            [] => permitted.into_iter().map(|name| &self.targets[name]).collect(),
-            names => names
-                .iter()
-                .map(|name| self.permitted(peer, name))
-                .collect::<Result<_, _>>()?,
-        };
+        let mut failed = None;
+        let mut targets: Vec<_> = permitted.into_iter().map(|name| &self.targets[name]).collect();
+        if !names.is_empty() {
+            targets.clear();
+            let mut seen = BTreeSet::new();
+            for name in names.iter().filter(|name| seen.insert(*name)) {
+                match self.permitted(peer, name) {
+                    Ok(target) => targets.push(target),
+                    Err(failure) => drop(failed.get_or_insert_with(|| (name.clone(), failure))),
+                }
+            }
+        }
         let look = self.accounts.look();
         let status = targets.into_iter().map(|target| {
             let may: &[May] = match may_operate(&look, peer, target) {
@@ -49,7 +58,7 @@ impl Scheduler {
             };
             self.status_of(target, may.into(), refused.clone())
         });
-        Ok(status.collect())
+        (status.collect(), failed)
     }
 
     fn status_of(&self, target: &Target, may: Vec<May>, reload_refused: Option<Refused>) -> Box<Status> {

@@ -219,18 +219,20 @@ impl<'d, S: Stream> Client<'d, S> {
                     [name] => name.as_str().to_owned(),
                     _ => "-".into(),
                 };
-                match recall(scheduler, peer, move |scheduler, peer| {
+                let found = recall(scheduler, peer, move |scheduler, peer| {
                     scheduler.status(peer, &names)
-                })
-                .await
-                {
-                    Ok(all) => {
-                        let mut events: Vec<_> = all.into_iter().map(Event::Status).collect();
-                        events.push(Event::Done(Done::answered(shown, Outcome::Answered)));
-                        self.say(events, format).await;
+                });
+                let (all, failed) = found.await;
+                let done = match failed {
+                    None => Done::answered(shown, Outcome::Answered),
+                    Some((name, failure)) => {
+                        self.door.refusals.log(&self.peer, &failure, None);
+                        Done::failed(name.as_str(), failure)
                     }
-                    Err(failure) => self.refuse(&shown, failure, format).await,
-                }
+                };
+                let statuses = all.into_iter().map(Event::Status);
+                self.say(statuses.chain([Event::Done(done)]).collect(), format)
+                    .await;
             }
             Request::Log { name, run, limit } => {
                 let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();

@@ -64,7 +64,7 @@ pub(crate) fn known_hosts(text: &str) {
             assert_eq!(
                 added == Verdict::Known,
                 !matches!(verdict, Verdict::Revoked(_)),
-                "{added:?}"
+                "{added:?} after {verdict:?}: {host:?} in {text:?}"
             );
             if !known.algorithms(host).contains(&key.algorithm()) {
                 assert_ne!(verdict, Verdict::Known);

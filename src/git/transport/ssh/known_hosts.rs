@@ -109,6 +109,9 @@ impl KnownHosts {
 
     /// What to think of `key`, offered by `host`.
     pub(super) fn verdict(&self, host: Host<'_>, key: &PublicKey) -> Verdict {
+        if let Some(verdict) = self.revokes(host, key.key_data()) {
+            return verdict;
+        }
         match self.verdict_by_name(&host.pattern(), key.key_data()) {
             // As OpenSSH: a line without the port is as good, if its key is the same.
             Verdict::Unknown if host.port != PORT => match self.verdict_by_name(host.name, key.key_data()) {
@@ -129,8 +132,8 @@ impl KnownHosts {
         let (key, authority) = (certificate.public_key(), certificate.signature_key());
         let name = host.pattern();
         for suspect in [key, authority] {
-            if let Some(revoked) = self.find(&name, Marker::Revoked, suspect) {
-                return Verdict::Revoked(revoked.at.clone());
+            if let Some(verdict) = self.revokes(host, suspect) {
+                return verdict;
             }
         }
         if self.find(&name, Marker::Authority, authority).is_none() {
@@ -162,10 +165,14 @@ impl KnownHosts {
         self.of(&host.pattern(), Marker::Authority).next().is_some()
     }
 
+    /// That `key` is revoked for `host`, with its port or without: more than OpenSSH, to which another line for the port makes it good.
+    fn revokes(&self, host: Host<'_>, key: &KeyData) -> Option<Verdict> {
+        let mut names = names(host).into_iter();
+        let revoked = names.find_map(|name| self.find(&name, Marker::Revoked, key));
+        revoked.map(|revoked| Verdict::Revoked(revoked.at.clone()))
+    }
+
     fn verdict_by_name(&self, name: &str, key: &KeyData) -> Verdict {
-        if let Some(revoked) = self.find(name, Marker::Revoked, key) {
-            return Verdict::Revoked(revoked.at.clone());
-        }
         if self.find(name, Marker::Key, key).is_some() {
             return Verdict::Known;
         }
