@@ -260,7 +260,7 @@ impl Scheduler {
             if let Ok(run) = &accepted
                 && !Arc::ptr_eq(&run.journal, &new.journal)
             {
-                run.notes.join(&new.notes);
+                run.serve(&new);
             }
             accepted
         };
@@ -353,7 +353,9 @@ impl Scheduler {
                         scheduler.queue().follow(&name);
                         scheduler.start();
                     }
-                    scheduler.tidy(&name);
+                    if run.foregone().is_none() {
+                        scheduler.tidy(&name);
+                    }
                 }
             });
             if let Err(err) = spawned {
@@ -378,6 +380,9 @@ impl Scheduler {
             self.strike(run);
         }
         if let Some(failure) = self.stopped(target, &run.task) {
+            return Done::failed(name.as_str(), failure);
+        }
+        if let Some(failure) = run.foregone() {
             return Done::failed(name.as_str(), failure);
         }
         let journal = run.journal.clone();

@@ -320,6 +320,14 @@ fn a_remote_that_does_not_answer_is_in_the_log_once() {
         "{poll}"
     );
     assert_eq!(poll["asked"], Value::Null);
+    // The run says what the poll has found, and does not ask again.
+    assert_eq!(remote.look(|seen| seen.asked("capabilities")), 1);
+    let last = status(&daemon, "site", |status| !status["last"].is_null())["last"].clone();
+    assert_eq!(
+        (&last["kind"], &last["message"]),
+        (&poll["failing"]["kind"], &poll["failing"]["message"]),
+        "{last} {poll}"
+    );
     let next = poll["next"].as_u64().unwrap() - poll["failing"]["since"].as_u64().unwrap();
     assert!((3200..=3970).contains(&next), "an hour at the latest: {poll}");
     assert_eq!(peers(&daemon, "site"), ["timer"]);
@@ -369,6 +377,38 @@ fn polls_leave_a_job_and_are_given_up_on_at_the_end() {
         "before the polls' time was over"
     );
     assert_eq!(remote.look(|seen| seen.most), 2);
+}
+
+/// With one job, a remote that says nothing holds it as long as a poll may take, and not once more.
+#[test]
+fn a_silent_remote_holds_the_only_job_no_longer_than_its_poll() {
+    let world = World::sourced();
+    let silent = Remote::start(&PathBuf::from("nowhere"));
+    silent.shared.change(|seen| seen.holds = true);
+    let text = format!(
+        "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: {{
+         \"silent\": (repo: \"{}\", path: \"silent\", poll: \"10s\"),
+         \"site\": (repo: \"repo.git\", path: \"site\") }})",
+        silent.url()
+    );
+    world.write("config.ron", &text);
+    let mut daemon = start(&world);
+    silent.wait_for(|seen| seen.inside == 1);
+    let begin = Instant::now();
+    let line = daemon.wait_for("error silent ");
+    assert!(line.contains("timer") && line.contains("timeout"), "{line}");
+    assert_eq!(silent.look(|seen| seen.connections), 1);
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    // A poll has ten seconds, a fetch ten minutes.
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert_eq!(peers(&daemon, "silent"), ["timer"]);
+    assert!(!status(&daemon, "silent", |_| true)["failing"].is_null());
+    let begin = Instant::now();
+    daemon.signal(Signal::TERM);
+    let (status, log) = daemon.wait();
+    assert!(status.success(), "{log}");
+    assert!(begin.elapsed() < Duration::from_secs(9), "{log}");
 }
 
 /// The only one that waits for an interval.

@@ -30,7 +30,8 @@ impl Scheduler {
             // It has not begun.
             Some(Kind::Paused) => {}
             Some(Kind::Held) if done.new.is_none() => self.history.note_held(&self.targets[name]),
-            _ => self.remember(name, run, &done, true),
+            // The target may be what hangs, where it was not looked at.
+            _ => self.remember(name, run, &done, run.foregone().is_none()),
         }
         self.strike(run);
         let follows = self.queue().finished(name);

@@ -9,6 +9,8 @@ use super::Notes;
 use crate::{
     base::{
         event::{self, Event, Task},
+        fault::Failure,
+        mutex,
         name::{Note, RunId, TriggerName},
         watch::Watch,
     },
@@ -19,6 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) task: Task,
+    /// Why it fails, if that is known before it begins: it only says so.
+    foregone: Arc<Mutex<Option<Failure>>>,
     pub(super) journal: Arc<Journal>,
     /// Who asked for it first.
     pub(super) peer: Arc<str>,
@@ -56,6 +60,24 @@ impl Run {
         Self::accepted((name, RunId::new()), (task, event::now()), peer, notes)
     }
 
+    /// One that fails, as `peer` has found already: nothing is done.
+    pub(super) fn failed(name: &TriggerName, failure: Failure, peer: &str) -> Self {
+        let run = Self::new(name, Task::Update, peer, None);
+        *mutex::lock(&run.foregone) = Some(failure);
+        run
+    }
+
+    /// Why it fails, if that is known before it begins.
+    pub(super) fn foregone(&self) -> Option<Failure> {
+        mutex::lock(&self.foregone).clone()
+    }
+
+    /// It has not begun, and serves those who asked for `other`, too: with all its work.
+    pub(super) fn serve(&self, other: &Self) {
+        self.notes.join(&other.notes);
+        *mutex::lock(&self.foregone) = None;
+    }
+
     /// One that was `accepted` at that time.
     pub(super) fn accepted(
         (name, run): (&TriggerName, RunId),
@@ -69,6 +91,7 @@ impl Run {
         });
         Self {
             task,
+            foregone: Arc::default(),
             journal,
             peer: peer.into(),
             notes,

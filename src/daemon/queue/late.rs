@@ -174,7 +174,7 @@ mod tests {
         daemon::{
             journal::Journal,
             peer::Peer,
-            queue::{Process, Wanted},
+            queue::{Process, Run, Wanted},
             store::Store,
         },
         deploy::{
@@ -227,6 +227,31 @@ mod tests {
                 return done;
             }
         }
+    }
+
+    #[test]
+    fn a_failure_that_is_known_is_said_at_once_and_only_to_those_who_found_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let scheduler = scheduler(dir.path());
+        let [same, free] = ["same", "free"].map(|name| TriggerName::new(name).unwrap());
+        let known = Failure::new(Kind::Timeout, "silent", None);
+        let fail = || scheduler.accept_run(&free, Run::failed(&free, known.clone(), "timer"));
+        let done = ended(&fail().unwrap().journal);
+        assert_eq!(done.failure, Some(known.clone()));
+        let target = &scheduler.targets[&free];
+        block_on(scheduler.drained());
+        let (last, standing, _) = scheduler.history.counted(target);
+        assert_eq!(last.unwrap().past.done.failure, Some(known.clone()));
+        assert!(standing.failing.is_some());
+
+        // While it waits for the only job, another one wants a run.
+        scheduler.accept(&same, Task::Update, "other").unwrap();
+        let waiting = fail().unwrap();
+        let joined = scheduler.accept(&free, Task::Update, "other").unwrap();
+        assert!(Arc::ptr_eq(&waiting.journal, &joined.journal));
+        fs::write(dir.path().join("held"), "").unwrap();
+        assert_eq!(ended(&joined.journal).outcome, Outcome::Updated);
+        block_on(scheduler.drained());
     }
 
     #[test]

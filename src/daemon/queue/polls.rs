@@ -11,7 +11,7 @@ use std::{
 use crate::{
     base::{
         event::{Polled, Unasked},
-        fault::Failure,
+        fault::{Failure, Kind},
         name::TriggerName,
     },
     deploy::poll::{Answer, Is, PATIENCE},
@@ -104,6 +104,21 @@ fn rarely(every: Duration, times: u64) -> Duration {
     // More doublings do not matter.
     let times = u32::try_from(times.min(16)).unwrap_or(0);
     about(every.saturating_mul(1 << times).min(RAREST.max(every)))
+}
+
+/// What is said of a poll that the kernel holds.
+pub(super) fn hangs() -> Failure {
+    Failure::new(
+        Kind::Timeout,
+        format!(
+            "the remote did not answer within {} s, and the poll cannot be ended: the kernel holds its thread",
+            HANGS.as_secs()
+        ),
+        Some(
+            "see whether the file systems of the target and of a repository on this machine answer, or are dead NFS or FUSE \
+             mounts; once they answer, or are unmounted by force, polls go on by themselves",
+        ),
+    )
 }
 
 impl Polls {
@@ -247,12 +262,18 @@ impl Polls {
         lost
     }
 
-    /// Give up on polls that hang at `now`.
-    pub(super) fn give_up_at(&mut self, now: Instant) -> Vec<TriggerName> {
-        match now.checked_sub(HANGS) {
-            Some(before) => self.give_up(Some(before)),
-            None => Vec::new(),
+    /// Give up on polls that hang at `now`: they count as not answered.
+    pub(super) fn give_up_at(&mut self, now: Now) -> Vec<TriggerName> {
+        let Some(before) = now.at.checked_sub(HANGS) else {
+            return Vec::new();
+        };
+        let lost = self.give_up(Some(before));
+        for name in &lost {
+            if let Some(turn) = self.0.get_mut(name) {
+                turn.count(hangs(), now);
+            }
         }
+        lost
     }
 
     /// How `name` is polled.
@@ -322,6 +343,13 @@ impl Turn {
 
     /// Whether the `failure` to ask calls for a run, which says it to all who look: not of a trigger that is failing anyway.
     fn hear_nothing(&mut self, failure: Failure, is_failing: bool, now: Now) -> bool {
+        let times = self.count(failure, now);
+        self.at = At::Due(now.at + rarely(self.every, times));
+        !is_failing
+    }
+
+    /// The remote has not answered, because of `failure`. Says how often in a row.
+    fn count(&mut self, failure: Failure, now: Now) -> u64 {
         let (since, times) = match &self.failing {
             Some(failing) => (failing.since, failing.times + 1),
             None => (now.clock, 1),
@@ -331,8 +359,7 @@ impl Turn {
             times,
             failure,
         });
-        self.at = At::Due(now.at + rarely(self.every, times));
-        !is_failing
+        times
     }
 }
 

@@ -12,9 +12,9 @@ use std::{
 };
 
 use super::{
-    Scheduler,
+    Run, Scheduler,
     alarm::Alarm,
-    polls::{HANGS, Now, Poll, Polls, Verdict},
+    polls::{self, HANGS, Now, Poll, Polls, Verdict},
 };
 use crate::{
     base::{
@@ -148,7 +148,7 @@ impl Scheduler {
     /// Have those asked whose turn it is, and give up on polls that hang. Says when to look again.
     fn look_at_polls(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
-        let hanging = self.timer.polls().give_up_at(now);
+        let hanging = self.timer.polls().give_up_at(Now::read());
         for name in &hanging {
             let trigger = name.as_str();
             tracing::warn!(
@@ -157,6 +157,11 @@ impl Scheduler {
             );
         }
         self.give_back(&hanging);
+        for name in &hanging {
+            if self.history.counted(&self.targets[name]).1.failing.is_none() {
+                self.have_run(name, Some(polls::hangs()));
+            }
+        }
         let due = self.timer.polls().due(now);
         self.ask_remotes();
         let soon = now + GATHERED;
@@ -243,15 +248,30 @@ impl Scheduler {
             ))
         });
         let is_failing = self.history.counted(target).1.failing.is_some();
+        // It is not asked again only to say so.
+        let failure = answer.as_ref().err().cloned();
         let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::read());
         let verdict = self.timer.change(name, hear);
-        if verdict == Verdict::Run
-            && !self.timer.is_over()
-            && let Err(failure) = self.accept(name, Task::Update, PEER)
-        {
-            tracing::debug!(trigger = name.as_str(), "no run for news: {}", failure.message);
+        if verdict == Verdict::Run {
+            self.have_run(name, failure);
         }
         verdict != Verdict::Late
+    }
+
+    /// Have a run of `name` for its news; or one that says why there are none, which takes its place among the others and no time.
+    fn have_run(self: &Arc<Self>, name: &TriggerName, failure: Option<Failure>) {
+        if self.timer.is_over() {
+            return;
+        }
+        let accepted = match failure {
+            None => self.accept(name, Task::Update, PEER),
+            // One that has come meanwhile finds out by itself.
+            Some(_) if self.queue().state(name) != State::Idle => return,
+            Some(failure) => self.accept_run(name, Run::failed(name, failure, PEER)),
+        };
+        if let Err(failure) = accepted {
+            tracing::debug!(trigger = name.as_str(), "no run for a poll: {}", failure.message);
+        }
     }
 
     fn ask(&self, poll: &Poll) -> Result<Answer, Failure> {

@@ -262,12 +262,22 @@ fn one_that_hangs_is_given_up_on_until_it_comes_back() {
     story.now += APART;
     let poll = story.begin().unwrap();
     assert_eq!(story.polls.next(story.now), Some(story.now + HANGS));
-    assert!(story.polls.give_up_at(story.now).is_empty());
+    assert!(story.polls.give_up_at(story.time()).is_empty());
     story.now += HANGS;
-    assert_eq!(story.polls.give_up_at(story.now), [story.name.clone()]);
+    assert_eq!(story.polls.give_up_at(story.time()), [story.name.clone()]);
     assert_eq!(story.polls.next(story.now), None);
-    assert!(story.polls.give_up_at(story.now + HANGS).is_empty(), "once");
+    let failing = story.polls.polled(&story.name, story.time()).unwrap().failing;
+    assert_eq!(
+        failing.map(|failing| (failing.times, failing.failure)),
+        Some((1, hangs()))
+    );
+    story.now += HANGS;
+    assert!(story.polls.give_up_at(story.time()).is_empty(), "once");
+    // The run that says so.
+    story.run(false, true);
+    assert_eq!((story.times(), story.polls.next(story.now)), (1, None));
     story.run(true, false);
+    assert_eq!(story.times(), 0);
     assert!(story.begin().is_none() && story.polls.when(&story.name).is_none());
     let answer = Answer::new(newest(1), Is::News);
     let verdict = story.polls.answered(&poll, Ok(answer), false, story.time());
