@@ -211,9 +211,15 @@ impl Scheduler {
             // It has ended, and was killed in the moment between.
             return self.waiting.remove(&run);
         }
-        let paused = paused.filter(|_| !accepted.task.is_rollback());
-        if let Some(paused) = paused {
+        if let Some(paused) = paused.filter(|_| !accepted.task.is_rollback()) {
             self.pauses.refuse(name, paused);
+            let (trigger, peer) = (name.as_str(), accepted.peer);
+            tracing::warn!(
+                trigger,
+                peer,
+                "a run waited, and is refused as it is paused; see: gitsocket resume {name}"
+            );
+            return self.waiting.remove(&run);
         }
         let Accepted {
             task,
@@ -240,17 +246,7 @@ impl Scheduler {
         {
             self.waiting.remove(&run);
         }
-        match paused {
-            // It ends at once, and the log of runs says why.
-            Some(_) if accepted.is_ok() => {
-                let trigger = name.as_str();
-                tracing::warn!(
-                    trigger,
-                    "a run waited, and is refused as it is paused; see: gitsocket resume {name}"
-                );
-            }
-            _ => self.tell_left(name, accepted.map(drop), "waited"),
-        }
+        self.tell_left(name, accepted.map(drop), "waited");
     }
 
     fn tell_left(&self, name: &TriggerName, accepted: Result<(), Failure>, how: &str) {
