@@ -96,6 +96,8 @@ pub struct Release {
 pub enum Order {
     /// How far it is to be in its life.
     Level(Level),
+    /// Another worker was killed, or failed: what that has left is this one's to do.
+    WorkerGone,
     /// Its log was opened anew, and is beside this.
     ReopenLog,
     /// A reload was refused: its configuration stays in force.

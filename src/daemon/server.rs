@@ -90,6 +90,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
                 scheduler.finish_unfinished(left);
             }
             scheduler.poll();
+            task::spawn(finish_left(scheduler.clone(), link.clone()));
             task::spawn(tell_status(scheduler.clone(), link.clone()));
             if let Some(every) = watchdog {
                 task::spawn(tell_life(every, link.clone()));
@@ -134,6 +135,14 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         doors.iter().for_each(|door| door.refusals.count());
         outcome
     })
+}
+
+/// Finish what workers leave that are killed beside this one.
+async fn finish_left(scheduler: Arc<Scheduler>, link: Arc<Link>) {
+    loop {
+        link.worker_gone().await;
+        scheduler.finish_left();
+    }
 }
 
 /// Tell the supervisor what goes on, whenever that changes.

@@ -121,6 +121,7 @@ pub fn supervise(
         level: Level::Serve,
         gone_by: None,
         in_force: None,
+        is_owed: false,
         is_ready: false,
         reload_again: false,
         refused: None,
@@ -158,6 +159,8 @@ struct Supervisor<'a> {
     is_ready: bool,
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
+    /// Whether a worker was killed, or failed, and the one that serves does not know yet.
+    is_owed: bool,
     /// The reload that was refused last, with none since that was not.
     refused: Option<Refused>,
     /// It was no reload, but another worker for the configuration that is in force.

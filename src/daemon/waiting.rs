@@ -1,6 +1,6 @@
 //! Runs that have been accepted and have not ended, a file each: a daemon that is killed owes them to those who asked.
 //!
-//! The next one does what it finds here. An update has its file up to its end, as doing it twice does no harm; whatever
+//! The next one does what it finds here; and the worker that serves, what one that was killed beside it has left. An update has its file up to its end, as doing it twice does no harm; whatever
 //! else up to its beginning. A file is not waited for: a power cut may take it, a kill may not. No run fails because of
 //! this room: what cannot be written or read is passed over.
 
@@ -8,16 +8,24 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
         durable::Flush,
         event::Task,
+        mutex,
         name::{Note, RunId, TriggerName},
     },
     daemon::store::{Shelf, Store, WAITING},
@@ -37,6 +45,17 @@ pub struct Accepted {
     /// What those who asked for it said of it.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// The process that is to do it. 0: the version before did not say.
+    #[serde(default)]
+    pub pid: u32,
+}
+
+impl Accepted {
+    /// Whether the process that was to do it is no more.
+    fn is_left(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    }
 }
 
 /// The runs that have been accepted.
@@ -47,6 +66,7 @@ pub struct Waiting {
     alive: Option<File>,
     /// Whether the last one could not be written: said once, until one can.
     failing: AtomicBool,
+    claiming: Mutex<()>,
 }
 
 impl Waiting {
@@ -63,6 +83,7 @@ impl Waiting {
             files,
             alive: alive.and_then(Result::ok),
             failing: AtomicBool::new(false),
+            claiming: Mutex::default(),
         };
         waiting.is_alive(FlockOperation::NonBlockingLockShared);
         waiting
@@ -72,15 +93,29 @@ impl Waiting {
     /// before it accepts anything.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         let is_alone = self.is_alive(FlockOperation::NonBlockingLockExclusive);
-        let names = match is_alone {
-            true => self.files.names().unwrap_or_else(|err| {
-                tracing::warn!(
-                    "cannot look for runs that waited when the daemon before this one ended: {err}"
-                );
-                Vec::new()
-            }),
+        let left = match is_alone {
+            true => self.claim(|_| true),
             false => Vec::new(),
         };
+        if self.alive.is_some() && !is_alone {
+            tracing::warn!("another daemon has the same configuration: what waits there is not looked at");
+        }
+        self.is_alive(FlockOperation::NonBlockingLockShared);
+        left
+    }
+
+    /// What workers that are no more have left to this one, which serves; in the same order.
+    pub fn left_by_gone(&self) -> Vec<(RunId, Accepted)> {
+        self.claim(Accepted::is_left)
+    }
+
+    /// Take over those that this process is to do, so that it does not find them a second time.
+    fn claim(&self, is_left: impl Fn(&Accepted) -> bool) -> Vec<(RunId, Accepted)> {
+        let _turn = mutex::lock(&self.claiming);
+        let names = self.files.names().unwrap_or_else(|err| {
+            tracing::warn!("cannot look for runs that waited when their worker ended: {err}");
+            Vec::new()
+        });
         let mut left: Vec<_> = names
             .iter()
             .filter_map(|name| match (RunId::parse(name), self.files.read(name)) {
@@ -90,14 +125,15 @@ impl Waiting {
                     None
                 }
             })
+            .filter(|(_, accepted)| is_left(accepted))
             .collect();
         left.sort_by(|(a, one): &(RunId, Accepted), (b, other)| {
             (one.accepted, a.as_str()).cmp(&(other.accepted, b.as_str()))
         });
-        if self.alive.is_some() && !is_alone {
-            tracing::warn!("another daemon has the same configuration: what waits there is not looked at");
+        for (run, accepted) in &mut left {
+            accepted.pid = std::process::id();
+            self.write(run, accepted);
         }
-        self.is_alive(FlockOperation::NonBlockingLockShared);
         left
     }
 
@@ -146,6 +182,7 @@ mod tests {
             peer: "uid=1 pid=2".into(),
             accepted: at,
             notes: Vec::new(),
+            pid: std::process::id(),
         }
     }
 

@@ -166,11 +166,16 @@ fn a_start_finishes_nothing_that_is_paused() {
     let daemon = start(&world);
     let (client, _) = hold(&daemon);
     drop(client);
+    let accepted = daemon.say("trigger site nowait\n");
+    assert!(last_line(&accepted).starts_with("ok site accepted"), "{accepted}");
     assert_eq!(daemon.say("pause site\n"), "ok site\n");
     kill(daemon);
     let mut daemon = start(&world);
     assert!(daemon.wait_for("paused by ").contains("site"));
     daemon.wait_for("was left unfinished, and stays so");
+    let line = daemon.wait_for("a run waited, and is refused as it is paused");
+    assert!(line.contains("WARN"), "{line}");
+    assert!(status(&daemon)["paused"]["refused"].is_u64());
     assert_eq!(log(&daemon).len(), 1, "a warning");
     let answer = daemon.say("resume site\n");
     assert!(answer.contains("gitsocket client site\n"), "{answer}");

@@ -3,9 +3,10 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{
@@ -143,6 +144,115 @@ fn runs_that_waited_when_the_daemon_was_killed_are_done_by_the_next() {
     assert!(!rest.contains("waited"), "{rest}");
     assert_eq!(fs::read(world.path("back/a")).unwrap(), b"1");
     fs::remove_file(world.path("go")).unwrap();
+}
+
+/// The only worker of `daemon`. A hook is the supervisor's child as well.
+fn worker(daemon: &Daemon) -> Pid {
+    let is_worker = |pid: &Pid| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
+        name.is_ok_and(|name| name.trim() == "gitsocket")
+    };
+    let workers: Vec<_> = daemon.workers().into_iter().filter(is_worker).collect();
+    assert_eq!(workers.len(), 1);
+    workers[0]
+}
+
+/// What an operator saw then may be otherwise by now: an operation is not done days later, or after another run.
+#[test]
+fn an_operation_is_not_done_when_it_comes_too_late() {
+    let (world, mut source) = world();
+    let daemon = start(&world);
+    let (client, _) = hold(&daemon);
+    drop(client);
+    let back = accept(&daemon, json!({"op": "rollback", "name": "back"}));
+    kill(daemon);
+    let files = waiting(&world)
+        .into_iter()
+        .map(|name| world.path("state/waiting").join(name));
+    let is_back = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("\"rollback\"");
+    let path = files.into_iter().find(is_back).unwrap();
+    let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let accepted = written["accepted"].as_u64().unwrap();
+    // Both ways of a clock.
+    for wrong in [accepted - 11 * 60, accepted + 24 * 60 * 60] {
+        let mut late = written.clone();
+        late["accepted"] = wrong.into();
+        fs::write(&path, late.to_string()).unwrap();
+        let mut daemon = start(&world);
+        let line = daemon.wait_for("waited, and is not done");
+        assert!(
+            line.contains("WARN") && line.contains(&back) && line.contains("gitsocket rollback back"),
+            "{line}"
+        );
+        kill(daemon);
+        assert!(!path.exists());
+    }
+    let mut daemon = start(&world);
+    daemon.wait_for("was left unfinished");
+    // After a reload the new worker deploys; the old one is killed, which has not gone back yet.
+    let old = worker(&daemon);
+    accept(&daemon, json!({"op": "rollback", "name": "back"}));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+    source.commit([("a", file("3"))]);
+    assert!(last_line(&daemon.say("back\n")).starts_with("ok back "));
+    kill_process(old, Signal::KILL).unwrap();
+    let line = daemon.wait_for("waited, and is not done");
+    assert!(line.contains("another run"), "{line}");
+    let_go(&world);
+    settled(&daemon, "site");
+    assert_eq!(log(&daemon, "back").len(), 1);
+    assert_eq!(fs::read(world.path("back/a")).unwrap(), b"3");
+    fs::remove_file(world.path("go")).unwrap();
+}
+
+#[test]
+fn what_a_killed_worker_leaves_is_done_by_the_one_that_serves() {
+    let (world, _) = world();
+    let mut daemon = start(&world);
+    let (client, _) = hold(&daemon);
+    drop(client);
+    let begun = log(&daemon, "site").remove(0);
+    let next = accept(&daemon, json!({"op": "trigger", "name": "next"}));
+    let back = accept(&daemon, json!({"op": "rollback", "name": "back"}));
+    let old = worker(&daemon);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("ready");
+    assert_eq!(waiting(&world).len(), 3);
+    let_go_once_killed(&world, old);
+    // They are looked at in the order of their names.
+    daemon.wait_for("waited; it is done now");
+    daemon.wait_for("waited; it is done now");
+    daemon.wait_for("was left unfinished; it is done now");
+    for (name, run, text) in [("next", next, "2"), ("back", back, "1")] {
+        let records = settled(&daemon, name);
+        assert_eq!(records.len(), 1, "{records:?}");
+        assert_eq!(
+            (&records[0]["run"], &records[0]["exit"]),
+            (&run.into(), &0.into())
+        );
+        assert_eq!(fs::read_to_string(world.path(name).join("a")).unwrap(), text);
+    }
+    let sites = settled(&daemon, "site");
+    assert_eq!(
+        (&sites[0]["peer"], &sites[0]["exit"]),
+        (&"start".into(), &0.into())
+    );
+    assert_eq!(
+        (&sites[1]["run"], &sites[1]["kind"]),
+        (&begun["run"], &"interrupted".into())
+    );
+    assert!(waiting(&world).is_empty());
+    fs::remove_file(world.path("go")).unwrap();
+}
+
+/// Kill the worker `old`, and let the hooks go on of those that come after it.
+fn let_go_once_killed(world: &World, old: Pid) {
+    kill_process(old, Signal::KILL).unwrap();
+    while fs::exists(format!("/proc/{}", old.as_raw_nonzero())).unwrap() {
+        std::thread::yield_now();
+    }
+    let_go(world);
 }
 
 /// An operation is not done twice: it is over once it has begun.

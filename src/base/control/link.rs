@@ -8,7 +8,11 @@ use std::{
         unix::process::ExitStatusExt as _,
     },
     process::ExitStatus,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use event_listener::Event as Bell;
@@ -28,6 +32,8 @@ pub struct Link {
     bell: Bell,
     starts: Mutex<Starts>,
     refused: Refusal,
+    /// Whether a worker has gone since that was asked last.
+    gone: AtomicBool,
 }
 
 /// The reload that was refused last: told by the supervisor, for those who ask.
@@ -81,6 +87,7 @@ impl Link {
             bell: Bell::new(),
             starts: Mutex::default(),
             refused: Refusal::default(),
+            gone: AtomicBool::new(false),
         });
         let listening = link.clone();
         std::thread::Builder::new().name("orders".into()).spawn(move || {
@@ -94,6 +101,10 @@ impl Link {
         while let Ok(Some((order, beside))) = self.channel.receive(RecvFlags::empty()) {
             match order {
                 Order::Level(level) => self.advance(level),
+                Order::WorkerGone => {
+                    self.gone.store(true, Ordering::Release);
+                    self.bell.notify(usize::MAX);
+                }
                 Order::ReopenLog => beside.into_iter().take(1).for_each(reopen),
                 Order::Refused(refused) => *mutex::lock(&self.refused.0) = Some(refused),
                 Order::Started { id, .. } => self.pass_on(id, order, false),
@@ -128,6 +139,17 @@ impl Link {
             let now = *mutex::lock(&self.level);
             if now > level {
                 return now;
+            }
+            listener.await;
+        }
+    }
+
+    /// Wait until another worker was killed, or failed: once for all of those until now.
+    pub async fn worker_gone(&self) {
+        loop {
+            let listener = self.bell.listen();
+            if self.gone.swap(false, Ordering::AcqRel) {
+                return;
             }
             listener.await;
         }

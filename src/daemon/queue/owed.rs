@@ -31,6 +31,7 @@ impl Scheduler {
             peer: run.peer.to_string(),
             accepted: run.accepted,
             notes: notes.clone(),
+            pid: std::process::id(),
         };
         self.waiting.write(run.journal.run(), &accepted);
         *slip = Slip::Written(notes);

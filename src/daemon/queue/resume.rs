@@ -1,4 +1,4 @@
-//! What was left unfinished is finished when the daemon starts: interrupted runs, hooks that are pending, and runs that were
+//! What was left unfinished is finished when the daemon starts, or one of its workers was killed: interrupted runs, hooks that are pending, and runs that were
 //! accepted and never began.
 //!
 //! It is looked for beside the work, so that nobody waits: a filesystem that hangs holds up its own targets alone.
@@ -13,7 +13,7 @@ use std::{
 use super::{Notes, Run, Scheduler, Slip};
 use crate::{
     base::{
-        event::{self, Done, Last, Past, State, Task},
+        event::{self, Done, Last, Past, Paused, State, Task},
         fault::{Failure, Kind},
         mutex,
         name::{RunId, TriggerName},
@@ -29,14 +29,17 @@ type Owed = Vec<(RunId, Accepted)>;
 /// The targets that have not been looked at, and what is owed of each.
 type Left = Arc<Mutex<std::vec::IntoIter<(Owed, Arc<Target>)>>>;
 
+/// How old an operation may be, in seconds, that is done by another worker than the one that accepted it. It answers what its
+/// operator saw at that time: a daemon that starts later may have better commits by then.
+const LONGEST_WAIT: u64 = 10 * 60;
 /// Who asks for such a run.
 const PEER: &str = "start";
 /// A target that takes longer to look at is left to its thread, and another thread looks at the others. In time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Scheduler {
-    /// Start a run of each trigger that has something unfinished, and those that were `left`. To be called once, by the first
-    /// worker of a daemon: what the runs of a worker before it are at is not unfinished.
+    /// Start a run of each trigger that has something unfinished, and those that were `left`. For the first worker of a
+    /// daemon, and when another one was killed: what the runs of those that live are at, under a lock, is not unfinished.
     pub fn finish_unfinished(self: &Arc<Self>, left: Owed) {
         let mut owed = BTreeMap::<TriggerName, Owed>::new();
         for (run, accepted) in left {
@@ -63,6 +66,15 @@ impl Scheduler {
         };
         if let Err(err) = thread::Builder::new().name("start".into()).spawn(looking) {
             tracing::warn!("cannot look for what was left unfinished: cannot start a thread: {err}");
+        }
+    }
+
+    /// The same, of what workers have left that were killed beside this one, which serves.
+    pub fn finish_left(self: &Arc<Self>) {
+        let scheduler = self.clone();
+        let looking = move || scheduler.finish_unfinished(scheduler.waiting.left_by_gone());
+        if let Err(err) = thread::Builder::new().name("start".into()).spawn(looking) {
+            tracing::warn!("cannot look for what another worker has left: cannot start a thread: {err}");
         }
     }
 
@@ -106,6 +118,16 @@ impl Scheduler {
                 paused.line()
             );
         }
+        // Before the runs that are accepted here count as newer.
+        let late: Vec<_> = owed
+            .iter()
+            .map(|(run, owed)| self.is_late(target, run, owed))
+            .collect();
+        let mut late = late.into_iter();
+        owed.retain(|(run, owed)| {
+            let late = late.next().flatten();
+            late.inspect(|why| self.drop_late(name, run, owed, why)).is_none()
+        });
         let (is_unfinished, begun) = self.is_unfinished(target);
         // A run that has come meanwhile finishes it; or is itself what looks unfinished.
         let is_unfinished = is_unfinished && self.queue().state(name) == State::Idle;
@@ -128,18 +150,75 @@ impl Scheduler {
             self.tell_left(name, accepted.map(drop), "was left unfinished");
         }
         for (run, accepted) in owed {
-            self.accept_owed(name, run, accepted);
+            self.accept_owed(name, run, accepted, paused.as_ref());
         }
         if let Some(run) = is_struck {
             self.waiting.remove(&run);
         }
     }
 
+    /// Why the operation `run` must not be done any more, if so: what it was meant for may have changed.
+    fn is_late(&self, target: &Target, run: &RunId, owed: &Accepted) -> Option<&'static str> {
+        if owed.task.is_update() {
+            return None;
+        }
+        let age = event::now().checked_sub(owed.accepted);
+        if age.is_none_or(|age| age > LONGEST_WAIT) {
+            return Some("that is more than 10 minutes ago, or the clock was set back");
+        }
+        // One that was interrupted is remembered by the run that finishes it, which counts.
+        let is_newer = |last: Last| {
+            let failure = last.past.done.failure;
+            let is_interrupted = failure.is_some_and(|failure| failure.kind == Kind::Interrupted);
+            last.run != *run && !is_interrupted && last.past.began >= owed.accepted
+        };
+        let is_since = self.history.list(target).any(is_newer)
+            || self
+                .queue()
+                .runs(&target.trigger)
+                .any(|other| other.journal.run() != run && other.accepted >= owed.accepted);
+        is_since.then_some("another run was asked for or began since then")
+    }
+
+    fn drop_late(&self, name: &TriggerName, run: &RunId, owed: &Accepted, why: &str) {
+        let (trigger, peer, task) = (name.as_str(), &owed.peer, owed.task.word());
+        let again = match owed.task {
+            Task::Hooks => "client --hooks",
+            _ => task,
+        };
+        tracing::warn!(
+            trigger,
+            peer,
+            "the {task} {run}, accepted at {}, waited, and is not done: {why}; if it is still wanted: gitsocket {again} {name}",
+            event::time(owed.accepted)
+        );
+        self.waiting.remove(run);
+    }
+
     /// Do what was accepted before.
-    fn accept_owed(self: &Arc<Self>, name: &TriggerName, run: RunId, accepted: Accepted) {
+    fn accept_owed(
+        self: &Arc<Self>,
+        name: &TriggerName,
+        run: RunId,
+        accepted: Accepted,
+        paused: Option<&Paused>,
+    ) {
+        if self.queue().runs(name).any(|other| *other.journal.run() == run) {
+            return;
+        }
         let target = &self.targets[name];
         if self.history.list(target).any(|last| last.run == run) {
             // It has ended, and was killed in the moment between.
+            return self.waiting.remove(&run);
+        }
+        if let Some(paused) = paused.filter(|_| !accepted.task.is_rollback()) {
+            self.pauses.refuse(name, paused);
+            let (trigger, peer) = (name.as_str(), accepted.peer);
+            tracing::warn!(
+                trigger,
+                peer,
+                "a run waited, and is refused as it is paused; see: gitsocket resume {name}"
+            );
             return self.waiting.remove(&run);
         }
         let Accepted {

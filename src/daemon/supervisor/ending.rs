@@ -85,6 +85,16 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Have the worker that serves do what was left by those that did not end well; the next one, if none does.
+    pub(super) fn tell_gone(&mut self) {
+        let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
+        if let Some(serving) = serving
+            && std::mem::take(&mut self.is_owed)
+        {
+            order(serving, Order::WorkerGone);
+        }
+    }
+
     /// A worker has ended.
     pub(super) fn ended(&mut self, worker: &Worker, status: ExitStatus) {
         let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
@@ -96,6 +106,8 @@ impl Supervisor<'_> {
         self.left.retain(|hook, _| hook.worker != worker.pid);
         // Those that it had started itself.
         self.options.guard.end_of(worker.pid);
+        self.is_owed |= worker.phase >= Phase::Serving && status.code() != Some(0);
+        self.tell_gone();
         self.hand_over();
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match (worker.phase, code) {

@@ -105,6 +105,7 @@ impl Supervisor<'_> {
             self.is_renewal_refused = false;
         }
         self.in_force = Some(config);
+        self.tell_gone();
         if self.level == Level::Serve {
             systemd::ready();
             if !std::mem::replace(&mut self.is_ready, true) {

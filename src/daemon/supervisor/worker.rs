@@ -40,7 +40,7 @@ pub(super) struct Worker {
     pub(super) unsent: RefCell<VecDeque<(Order, Option<Rc<OwnedFd>>)>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// It has not yet said that it could serve.
     Starting,
