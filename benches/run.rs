@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "this is a benchmark")]
 
-#[path = "../tests/it/source.rs"]
+#[path = "../tests/support/source.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod source;
 

@@ -25,7 +25,7 @@
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! The page of a wing lists its rooms, from the ground up in the same way. A test holds the code to these lists
-//! (`tests/it/house.rs`).
+//! (`tests/program/house.rs`).
 //!
 //! # Two processes
 //!
@@ -86,6 +86,6 @@ pub mod deploy;
 pub mod fuzzing;
 pub mod git;
 #[cfg(test)]
-#[path = "../tests/it/machine.rs"]
+#[path = "../tests/support/machine.rs"]
 mod machine;
 pub mod web;

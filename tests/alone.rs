@@ -11,17 +11,17 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 #![allow(dead_code, reason = "modules are shared with other tests")]
 
-#[path = "servers/foreign.rs"]
+#[path = "support/foreign.rs"]
 mod foreign;
-#[path = "servers/name_server.rs"]
+#[path = "support/name_server.rs"]
 mod name_server;
-#[path = "servers/nginx.rs"]
+#[path = "support/nginx.rs"]
 mod nginx;
-#[path = "it/source.rs"]
+#[path = "support/source.rs"]
 mod source;
-#[path = "servers/sshd.rs"]
+#[path = "support/sshd.rs"]
 mod sshd;
-#[path = "it/world.rs"]
+#[path = "support/world.rs"]
 mod world;
 
 use std::{

@@ -13,9 +13,9 @@
     reason = "this is a test"
 )]
 
-#[path = "it/source.rs"]
+#[path = "support/source.rs"]
 mod source;
-#[path = "it/world.rs"]
+#[path = "support/world.rs"]
 mod world;
 
 use std::{

@@ -11,13 +11,13 @@
     reason = "this is a test"
 )]
 
-#[path = "servers/foreign.rs"]
+#[path = "support/foreign.rs"]
 mod foreign;
-#[path = "it/source.rs"]
+#[path = "support/source.rs"]
 mod source;
-#[path = "servers/sshd.rs"]
+#[path = "support/sshd.rs"]
 mod sshd;
-#[path = "it/world.rs"]
+#[path = "support/world.rs"]
 mod world;
 
 use std::{

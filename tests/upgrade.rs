@@ -7,11 +7,11 @@
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 #![allow(dead_code, reason = "modules are shared with other tests")]
 
-#[path = "it/mock_server.rs"]
+#[path = "support/mock_server.rs"]
 mod mock_server;
-#[path = "it/source.rs"]
+#[path = "support/source.rs"]
 mod source;
-#[path = "it/world.rs"]
+#[path = "support/world.rs"]
 mod world;
 
 use std::{

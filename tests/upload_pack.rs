@@ -4,7 +4,7 @@
 //! ways and judges the results.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "it/machine.rs"]
+#[path = "support/machine.rs"]
 mod machine;
 
 use std::{

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "it/machine.rs"]
+#[path = "support/machine.rs"]
 mod machine;
 
 use std::{

@@ -11,25 +11,27 @@ mod browser;
 mod cut;
 mod daily;
 mod dulwich;
+#[path = "../support/foreign.rs"]
 mod foreign;
-#[path = "../it/front.rs"]
+#[path = "../support/front.rs"]
 mod front;
 mod git_daemon;
 mod https;
 mod lost;
+#[path = "../support/nginx.rs"]
 mod nginx;
 mod prometheus;
 mod proxied;
 mod refusals;
 mod secrets;
-#[path = "../it/sender.rs"]
+#[path = "../support/sender.rs"]
 mod sender;
 mod services;
 mod signers;
-#[path = "../it/source.rs"]
+#[path = "../support/source.rs"]
 mod source;
 mod warm;
-#[path = "../it/world.rs"]
+#[path = "../support/world.rs"]
 mod world;
 
 use world::{Ended, World};

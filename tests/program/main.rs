@@ -21,6 +21,7 @@ mod exits;
 mod figures;
 mod fill;
 mod freeze;
+#[path = "../support/front.rs"]
 mod front;
 mod group;
 mod health;
@@ -42,6 +43,7 @@ mod many;
 mod metrics;
 mod mistakes;
 mod mixed;
+#[path = "../support/mock_server.rs"]
 mod mock_server;
 mod modes;
 mod mortal;
@@ -62,11 +64,13 @@ mod releases_model;
 mod remotes;
 mod rollback;
 mod sandbox;
+#[path = "../support/sender.rs"]
 mod sender;
 mod setup;
 mod shallow;
 mod sites;
 mod soak;
+#[path = "../support/source.rs"]
 mod source;
 mod stages;
 mod status;
@@ -78,10 +82,12 @@ mod thin;
 mod traps;
 mod unfinished;
 mod upstream;
+#[path = "../support/visitor.rs"]
 mod visitor;
 mod waiting;
 mod web;
 mod web_hostile;
 mod web_streams;
 mod web_tls;
+#[path = "../support/world.rs"]
 mod world;

@@ -341,7 +341,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Five thousand updates: packs, bytes and time stay flat. Prints a table, and writes a graph beside the tests' binaries.
 ///
-/// `cargo test --test it -- --ignored --nocapture five_thousand`; `SERIES` and `UPDATES` choose less.
+/// `cargo test --test program -- --ignored --nocapture five_thousand`; `SERIES` and `UPDATES` choose less.
 #[test]
 #[ignore = "takes many minutes"]
 fn five_thousand_updates() {

@@ -26,7 +26,7 @@ fn it_is_what_the_program_prints() {
     assert_eq!(
         fs::read_to_string(page()).unwrap(),
         made,
-        "GITSOCKET_REFERENCE=write cargo test --test it manual writes it"
+        "GITSOCKET_REFERENCE=write cargo test --test program manual writes it"
     );
     for help in help::all() {
         let section = format!(".SS {}", help.name);
