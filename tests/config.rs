@@ -319,9 +319,14 @@ fn parse(text: &str) -> Result<Config, Error> {
 
 /// As an admin sees it on a terminal without colours and graphics.
 fn render(err: &Error) -> String {
+    render_in(100, err)
+}
+
+/// As [`render`], on a terminal of `columns`.
+fn render_in(columns: usize, err: &Error) -> String {
     let mut out = String::new();
     GraphicalReportHandler::new_themed(GraphicalTheme::none())
-        .with_width(100)
+        .with_width(columns)
         .render_report(&mut out, err)
         .unwrap();
     out
