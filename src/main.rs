@@ -1,4 +1,4 @@
-//! The `gitsocket` program. All it does is in the library, beginning with `cli`.
+//! The `gitsocket` program: `cli` in the library is its beginning.
 
 use std::process::ExitCode;
 
