@@ -131,12 +131,12 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
         None => format!("since {}, which the clock says is to come", time(failing.since)),
     };
     let failure = &failing.failure;
-    let owed = owed(status).map(|owed| format!("; {owed}"));
+    let pending = pending_hooks(status).map(|pending| format!("; {pending}"));
     Some(format!(
         "{trigger} has been failing {long}: {}: {}{}",
         failure.kind.as_str(),
         failure.message,
-        owed.unwrap_or_default()
+        pending.unwrap_or_default()
     ))
 }
 
@@ -155,19 +155,22 @@ fn remark(status: &Status) -> Option<String> {
     if status.is_never_deployed() {
         return Some(format!("{trigger} has not been deployed yet"));
     }
-    Some(format!("{trigger}: {}", owed(status)?))
+    Some(format!("{trigger}: {}", pending_hooks(status)?))
 }
 
-fn owed(status: &Status) -> Option<String> {
+fn pending_hooks(status: &Status) -> Option<String> {
     let standing = &status.standing;
-    if !standing.hooks_owed {
+    if !standing.hooks_pending {
         return None;
     }
     let commit = standing.commit.as_deref().map_or("-", short);
     let since = standing
         .hooks_since
         .map(|since| format!(" since {}", time(since)));
-    Some(format!("hooks are owed to {commit}{}", since.unwrap_or_default()))
+    Some(format!(
+        "hooks are pending for {commit}{}",
+        since.unwrap_or_default()
+    ))
 }
 
 #[cfg(test)]
@@ -241,10 +244,10 @@ mod tests {
             format!(r#""hooks_owed":true,"paused":{{"since":{NOW},"peer":"ann uid=7","reason":"a freeze"}}"#);
         let expected = "site is paused since 2025-11-25T02:10:00Z, by ann uid=7: a freeze";
         assert_eq!(remark(&paused).as_deref(), Some(expected));
-        let owed = remark(&format!(
+        let pending = remark(&format!(
             r#""hooks_owed":true,"hooks_since":{NOW},"commit":"5d6e7f8a""#
         ));
-        let expected = "site: hooks are owed to 5d6e7f8 since 2025-11-25T02:10:00Z";
-        assert_eq!(owed.as_deref(), Some(expected));
+        let expected = "site: hooks are pending for 5d6e7f8 since 2025-11-25T02:10:00Z";
+        assert_eq!(pending.as_deref(), Some(expected));
     }
 }

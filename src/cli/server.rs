@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config, Listener},
     daemon::{
         listen,
-        queue::Process,
+        scheduler::Process,
         server::{self, Outcome},
         store::{self, Store},
         supervisor,
@@ -151,7 +151,7 @@ fn serve(
             log.take(opened);
         }
     };
-    // This process is being killed, too, and hooks are by their guard; the next run sees to what they owe.
+    // This process is being killed, too, and the guard kills the hooks; the next run runs those that are pending.
     let alone = || std::process::exit(1);
     let link = Link::new(channel, reopen, alone);
     let link = match link.and_then(|link| server::try_threads().map(|()| link)) {

@@ -20,7 +20,7 @@ use crate::{
     daemon::{
         listen::Socket,
         peer::Peer,
-        queue::{Process, Scheduler},
+        scheduler::{Process, Scheduler},
     },
 };
 
@@ -108,14 +108,14 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         let ended = async {
             loop {
                 scheduler.drained().await;
-                // Who does not read the end of its answer by now goes without.
+                // A client that has not read its answer by now is dropped.
                 let emptied = async {
                     for door in &doors {
                         door.emptied().await;
                     }
                 };
                 timeout(FAREWELL, emptied).await.ok();
-                // Who connected before the end of the listening may have said a name since: it is owed a run.
+                // A client accepted just before we stopped listening may have triggered; its run must finish.
                 if scheduler.is_idle() {
                     return Outcome::Stopped;
                 }

@@ -40,7 +40,7 @@ mod renewal;
 mod signals;
 mod systemd;
 mod worker;
-use hooks::Started;
+use hooks::HookId;
 use signals::{Signals, Wish};
 use worker::{Phase, Worker, order, pass_on, send};
 
@@ -121,7 +121,7 @@ pub fn supervise(
         level: Level::Serve,
         gone_by: None,
         in_force: None,
-        is_owed: false,
+        has_leftovers: false,
         is_ready: false,
         reload_again: false,
         refused: None,
@@ -148,9 +148,9 @@ struct Supervisor<'a> {
     workers: Vec<Worker>,
     watch: renewal::Watch,
     /// Hooks that were started for a worker, by their processes.
-    hooks: BTreeMap<i32, Started>,
+    hooks: BTreeMap<i32, HookId>,
     /// The groups of those that were asked to end, until their worker says the last of them: their leaders may be gone before.
-    left: HashMap<Started, i32>,
+    left: HashMap<HookId, i32>,
     level: Level,
     /// When it ends, whatever still goes on: once it was told to stop.
     gone_by: Option<Instant>,
@@ -160,7 +160,7 @@ struct Supervisor<'a> {
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
     /// Whether a worker was killed, or failed, and the one that serves does not know yet.
-    is_owed: bool,
+    has_leftovers: bool,
     /// The reload that was refused last, with none since that was not.
     refused: Option<Refused>,
     /// It was no reload, but another worker for the configuration that is in force.
@@ -320,7 +320,7 @@ impl Supervisor<'_> {
                 Ok(Some((Report::Status(_) | Report::Alive, _))) => {}
                 Ok(Some((Report::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
                 Ok(Some((Report::Kill { id, at_once }, _))) => {
-                    self.kill_hook(Started { worker: pid, id }, at_once);
+                    self.kill_hook(HookId { worker: pid, id }, at_once);
                 }
                 // It has ended, or is about to: its wait status says how.
                 Ok(None) => {

@@ -46,7 +46,7 @@ fn of_once() {
         (&["nosuch"], 4, "unknown-trigger"),
         (&["site", "nosuch"], 4, "unknown-trigger"),
         (&["bad-hook"], 5, "error bad-hook hook: "),
-        // It has been updated, and its hook is still owed.
+        // It has been updated, and its hook is still pending.
         (&["bad-hook"], 5, "error bad-hook hook: "),
         (&["slow"], 6, "error slow timeout: "),
     ];

@@ -68,7 +68,7 @@ fn runs_that_wait_and_go_on_are_shown() {
 }
 
 #[test]
-fn hooks_that_failed_or_were_killed_are_owed() {
+fn hooks_that_failed_or_were_killed_are_pending() {
     let world = World::sourced();
     holding_hook(&world);
     let mut daemon = start(&world);
@@ -83,7 +83,7 @@ fn hooks_that_failed_or_were_killed_are_owed() {
     assert!(failing.is_null() || failing["kind"] == "interrupted", "{now}");
     assert!(now["commit"].is_string(), "{now}");
     let ended = world.run(["status"]);
-    assert!(ended.out.contains("\n  hooks     owed"), "{ended:?}");
+    assert!(ended.out.contains("\n  hooks     pending"), "{ended:?}");
 
     fs::write(world.path("go"), "\n").unwrap();
     world.script("hook", "exit 7");
@@ -148,13 +148,13 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         ["new has not been deployed yet", "rev has not been deployed yet"]
     );
     assert!(
-        lines[2].starts_with(&format!("site: hooks are owed to {commit} since 2")),
+        lines[2].starts_with(&format!("site: hooks are pending for {commit} since 2")),
         "{ended:?}"
     );
     assert_eq!(lines.len(), 3, "{ended:?}");
     let ended = world.run(["healthcheck", "--failing-for", "0s"]);
     assert!(
-        ended.exit == 1 && ended.err.contains("; hooks are owed to "),
+        ended.exit == 1 && ended.err.contains("; hooks are pending for "),
         "{ended:?}"
     );
     let ended = world.run(["status"]);
@@ -162,7 +162,7 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         "\n  follows   branch main\n",
         "\nnew idle -\n  follows   the remote's default branch\n  deployed  never\n",
         "\n  follows   tag v1.2\n  deployed  never\n",
-        &format!("\n  hooks     owed to {commit} since 2"),
+        &format!("\n  hooks     pending for {commit} since 2"),
     ] {
         assert!(
             format!("\n{}", ended.out).contains(word),

@@ -13,7 +13,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         commit,
         since,
         failing,
-        hooks_owed,
+        hooks_pending,
         hooks_since,
         mixed,
         held,
@@ -55,11 +55,17 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         ));
         lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
     }
-    if *hooks_owed {
+    if *hooks_pending {
         let since = hooks_since.map(|since| format!(" since {}", at(since, now)));
+        let is_running = status.runs.iter().any(|run| run.going_on.began.is_some());
         lines.push(format!(
-            "hooks     owed to {commit}{}: they run at the next trigger",
-            since.unwrap_or_default()
+            "hooks     pending for {commit}{}; {}",
+            since.unwrap_or_default(),
+            if is_running {
+                "the run that goes on runs them"
+            } else {
+                "they run at the next trigger"
+            }
         ));
     }
     if let Some(mixed) = mixed {
@@ -244,7 +250,7 @@ mod tests {
           failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
           error     hook: hook make: exit status 1
           help      see its lines
-          hooks     owed to 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago: they run at the next trigger
+          hooks     pending for 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago; the run that goes on runs them
           mixed     left of 6e7f8a9: a, b/c and 2 more; the next run does it
           running   0198c0ffee0002 by uid=0 pid=1, for 5s
           waiting   0198c0ffee0003 by uid=0 pid=2, for 1s

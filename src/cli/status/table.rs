@@ -94,7 +94,7 @@ fn faults(status: &Status) -> Vec<&'static str> {
         (!standing.held.is_empty(), "held"),
         (status.paused.is_some(), "paused"),
         // A run that failed leaves both.
-        (standing.hooks_owed && !is_failing, "hooks owed"),
+        (standing.hooks_pending && !is_failing, "hooks pending"),
         (standing.mixed.is_some() && !is_failing, "mixed"),
     ]
     .into_iter()

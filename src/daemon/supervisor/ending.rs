@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
     Supervisor,
-    hooks::Started,
+    hooks::HookId,
     worker::{Phase, Worker, order},
 };
 use crate::{
@@ -74,7 +74,7 @@ impl Supervisor<'_> {
                 self.hear(self.workers[at].pid);
                 let worker = self.workers.remove(at);
                 self.ended(&worker, ExitStatus::from_raw(status));
-            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
+            } else if let Some(HookId { worker, id }) = self.hooks.remove(&pid) {
                 Pid::from_raw(pid)
                     .into_iter()
                     .for_each(|group| self.options.guard.remove(group));
@@ -89,7 +89,7 @@ impl Supervisor<'_> {
     pub(super) fn tell_gone(&mut self) {
         let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
         if let Some(serving) = serving
-            && std::mem::take(&mut self.is_owed)
+            && std::mem::take(&mut self.has_leftovers)
         {
             order(serving, Order::WorkerGone);
         }
@@ -106,7 +106,7 @@ impl Supervisor<'_> {
         self.left.retain(|hook, _| hook.worker != worker.pid);
         // Those that it had started itself.
         self.options.guard.end_of(worker.pid);
-        self.is_owed |= worker.phase >= Phase::Serving && status.code() != Some(0);
+        self.has_leftovers |= worker.phase >= Phase::Serving && status.code() != Some(0);
         self.tell_gone();
         self.hand_over();
         let code = status.code().and_then(|code| u8::try_from(code).ok());

@@ -16,7 +16,7 @@ use crate::{
 
 /// A hook that was started for the worker `worker`, which calls it `id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Started {
+pub(super) struct HookId {
     pub(super) worker: Pid,
     pub(super) id: u64,
 }
@@ -33,7 +33,7 @@ impl Supervisor<'_> {
                 Pid::from_raw(child)
                     .into_iter()
                     .for_each(|group| self.options.guard.add(group));
-                self.hooks.insert(child, Started { worker: pid, id });
+                self.hooks.insert(child, HookId { worker: pid, id });
                 Order::Started { id, pid: child }
             }
             Err(err) => Order::NotStarted {
@@ -47,7 +47,7 @@ impl Supervisor<'_> {
     }
 
     /// The worker wants the process group of its hook to end. It may not signal what is outside of its sandbox itself.
-    pub(super) fn kill_hook(&mut self, hook: Started, at_once: bool) {
+    pub(super) fn kill_hook(&mut self, hook: HookId, at_once: bool) {
         let mut running = self.hooks.iter();
         let running = running.find_map(|(group, started)| (*started == hook).then_some(*group));
         // The last that is said of one that was asked to end: what its leader has left behind.
