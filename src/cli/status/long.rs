@@ -20,7 +20,8 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         releases,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
-    let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
+    let state = super::table::state(status);
+    let mut lines = vec![format!("{} {state} {commit}", status.trigger)];
     if let Some(since) = since {
         lines[0] += &format!(" since {}", at(*since, now));
     }
@@ -30,7 +31,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
             .iter()
             .map(|follows| format!("follows   {follows}")),
     );
-    if status.is_never_deployed() {
+    if status.is_never_deployed() && state != super::table::NEVER {
         lines.push("deployed  never".into());
     }
     lines.extend(status.paused.iter().flat_map(|paused| rests(status, paused, now)));
@@ -246,7 +247,7 @@ mod tests {
             "last":{{{RUN},"outcome":"failed","new":"5d6e7f8a","exit":5,{failure}}}}}"#
         );
         insta::assert_snapshot!(shown(&status), @r"
-        site running-then-queued 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
+        site failing, running 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
           failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
           error     hook: hook make: exit status 1
           help      see its lines
@@ -268,7 +269,7 @@ mod tests {
             )
         };
         insta::assert_snapshot!(shown(&status(r#","next":1764043450,"asked":1764042000"#, "")), @r"
-        site idle 5d6e7f8
+        site paused 5d6e7f8
           paused    since 2025-11-25T02:10:02Z, 1h 49m ago, by alice uid=7: the holiday
           help      gitsocket resume site
           poll      every 10m, next in 4m 10s, answered 20m ago
@@ -276,7 +277,7 @@ mod tests {
         let failing =
             r#","failing":{"since":1764036602,"times":2,"kind":"unreachable","message":"it is gone"}"#;
         insta::assert_snapshot!(shown(&status(failing, r#","refused":1764040000"#)), @r"
-        site idle 5d6e7f8
+        site paused 5d6e7f8
           paused    since 2025-11-25T02:10:02Z, 1h 49m ago, by alice uid=7: the holiday
           help      triggers are refused since 2025-11-25T03:06:40Z, 53m 20s ago; gitsocket resume site
           poll      every 10m, failing since 2025-11-25T02:10:02Z, 1h 49m ago, 2 times: unreachable: it is gone
@@ -287,6 +288,6 @@ mod tests {
     fn one_that_never_ran() {
         let status = r#"{"trigger":"site","state":"idle","runs":[],"last":null,"commit":null,"since":null,
             "failing":null,"hooks_owed":false}"#;
-        assert_eq!(shown(status), "site idle -\n  deployed  never");
+        assert_eq!(shown(status), "site never deployed -");
     }
 }
