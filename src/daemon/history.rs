@@ -184,14 +184,13 @@ impl History {
         let in_memory = mutex::lock(&self.unwritten).heads(&key);
         let on_disk = self.dir.as_ref().map(|dir| disk::heads(&dir.join(&key)));
         let on_disk = on_disk.into_iter().flatten();
-        let runs: Box<dyn Iterator<Item = Head>> = match in_memory.is_empty() {
-            true => Box::new(on_disk),
-            false => {
-                // Some could not be written, while others could.
-                let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
-                heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
-                Box::new(heads.into_iter())
-            }
+        let runs: Box<dyn Iterator<Item = Head>> = if in_memory.is_empty() {
+            Box::new(on_disk)
+        } else {
+            // Some could not be written, while others could.
+            let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
+            heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
+            Box::new(heads.into_iter())
         };
         runs.filter_map(|head| head.last).take(KEPT)
     }

@@ -93,9 +93,10 @@ impl Waiting {
     /// before it accepts anything.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         let is_alone = self.is_alive(FlockOperation::NonBlockingLockExclusive);
-        let left = match is_alone {
-            true => self.claim(|_| true),
-            false => Vec::new(),
+        let left = if is_alone {
+            self.claim(|_| true)
+        } else {
+            Vec::new()
         };
         if self.alive.is_some() && !is_alone {
             tracing::warn!("another daemon has the same configuration: what waits there is not looked at");
