@@ -5,11 +5,11 @@
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`journal`] | a run's events, for any number of followers |
-//! | [`store`] | where a daemon keeps what is to survive it |
+//! | [`store`] | where a daemon keeps what survives it |
 //! | [`history`] | runs that have ended are remembered across restarts |
 //! | [`pauses`] | which triggers are paused |
-//! | [`waiting`] | runs that have been accepted, and are owed after a kill |
-//! | [`queue`] | which run is next |
+//! | [`waiting`] | runs that have been accepted, and are done by the next process after a kill |
+//! | [`scheduler`] | which run is next |
 //! | [`listen`] | listening sockets |
 //! | [`trial`] | what a daemon needs of this machine, tried before there is one |
 //! | [`client`] | one request to a daemon |
@@ -22,7 +22,7 @@ pub mod journal;
 pub mod listen;
 pub mod pauses;
 pub mod peer;
-pub mod queue;
+pub mod scheduler;
 pub mod server;
 pub mod store;
 pub mod supervisor;

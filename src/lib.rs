@@ -4,12 +4,12 @@
 //! # One way through the house
 //!
 //! ```text
-//! bytes ──wire──▶ Request ──queue──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ refs ▶ hooks ──▶ Done
+//! bytes ──wire──▶ Request ──scheduler──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ refs ▶ hooks ──▶ Done
 //!                                     └────── Event ──▶ journal ──▶ wire ──▶ every client of that run
 //! ```
 //!
 //! A client's bytes become a [`name::TriggerName`](base::name::TriggerName) in one place ([`wire`](daemon::wire)), the name becomes a
-//! [`config::Target`] in one place ([`queue`](daemon::queue)); from there only checked types travel. Only
+//! [`config::Target`] in one place ([`scheduler`](daemon::scheduler)); from there only checked types travel. Only
 //! [`event::Event`](base::event::Event)s flow back.
 //!
 //! # Wings, from the ground up; a wing imports only wings above it in this list

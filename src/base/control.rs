@@ -1,8 +1,8 @@
-//! What the supervisor and its worker say to each other: whole messages over a socket pair (unix(7), `SOCK_SEQPACKET`),
-//! as JSON, with the ends of a hook's pipes, or the log, beside them.
+//! Messages between the supervisor and its workers: JSON over a socket pair (unix(7), `SOCK_SEQPACKET`), with the ends of
+//! a hook's pipes, or the log, beside it.
 //!
-//! The worker is the one that strangers speak to, so what it says is data: it can have those hooks started that its
-//! configuration names, and nothing else.
+//! Strangers connect to the worker, so the supervisor does not trust what it says: a worker can have the hooks started
+//! that its configuration names, and nothing else.
 
 use std::{
     collections::BTreeMap,
@@ -20,36 +20,34 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::base::{event::Refused, name::TriggerName};
 
-mod link;
-pub use link::{Link, Refusal, Started};
+mod life;
+mod worker_end;
+pub use life::{Change, Life};
+pub use worker_end::{Refusal, StartedHook, WorkerEnd};
 
-/// What a worker says.
+/// What a worker tells its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Report {
-    /// It could serve.
-    Prepared,
-    /// Its sandbox holds on to what is there, and nothing else if that is replaced.
+pub enum ToSupervisor {
+    /// How far it is in its life.
+    Reached(Life),
+    /// Its sandbox holds on to what is at a path now, even if that is replaced.
     Holds {
-        /// Where.
+        /// The path.
         path: OsString,
-        /// Its device and inode; `None`: nothing is there.
+        /// The device and inode there; `None`: nothing is there.
         identity: Option<(u64, u64)>,
     },
-    /// It serves.
-    Ready,
-    /// It accepts no more connections.
-    Closed,
     /// What it does, in a line for people.
     Status(String),
     /// It is alive (sd_notify(3), `WATCHDOG=1`).
     Alive,
-    /// A hook is to be started, with its standard output and standard error.
+    /// A hook is to be started; its standard output and standard error come beside this.
     Start(Start),
     /// The process group of a hook that was started is to end.
     Kill {
-        /// Which start it came from.
+        /// The id of its start.
         id: u64,
-        /// By SIGKILL, instead of SIGTERM. This is said for each that was asked to end, last.
+        /// By SIGKILL, instead of SIGTERM. It comes last, for each hook that was asked to end.
         at_once: bool,
     },
 }
@@ -59,9 +57,9 @@ pub enum Report {
 pub struct Start {
     /// What the answers call it.
     pub id: u64,
-    /// Whose hook it is.
+    /// The trigger that has it.
     pub trigger: TriggerName,
-    /// Which of the trigger's programs.
+    /// The program.
     pub which: Which,
     /// The release that it is started in; none: the trigger's path.
     pub release: Option<Release>,
@@ -71,16 +69,16 @@ pub struct Start {
     pub old_new: (String, String),
 }
 
-/// A program of a trigger's.
+/// A program of a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
     /// One of its hooks, from 0.
     Hook(usize),
-    /// What its health is asked of.
+    /// Its health check.
     Health,
 }
 
-/// A release, by its name alone: where it is, the supervisor knows.
+/// A release, by its name alone: the supervisor knows where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// Its name.
@@ -91,53 +89,38 @@ pub struct Release {
     pub is_live: bool,
 }
 
-/// What the supervisor says.
+/// What the supervisor tells a worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Order {
+pub enum ToWorker {
     /// How far it is to be in its life.
-    Level(Level),
-    /// Another worker was killed, or failed: what that has left is this one's to do.
+    Be(Life),
+    /// Another worker was killed, or failed: this one is to finish what that left.
     WorkerGone,
-    /// Its log was opened anew, and is beside this.
+    /// The log was reopened, and comes beside this.
     ReopenLog,
-    /// A reload was refused: its configuration stays in force.
+    /// A reload was refused: the configuration before it stays in force.
     Refused(Refused),
     /// A hook was started, as a process group of this number.
     Started {
-        /// Which start this answers.
+        /// The id of its start.
         id: u64,
         /// The process and its group.
         pid: i32,
     },
     /// A hook was not started.
     NotStarted {
-        /// Which start this answers.
+        /// The id of its start.
         id: u64,
         /// The system's error number.
         errno: i32,
     },
-    /// A hook ended, with this wait status (wait(2)).
+    /// A hook ended.
     Ended {
-        /// Which start this answers.
+        /// The id of its start.
         id: u64,
-        /// The status.
+        /// The wait status, see wait(2).
         status: i32,
     },
-}
-
-/// How far a worker is in its life: it never goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Level {
-    /// Not yet: the worker before it still accepts connections.
-    Prepare,
-    /// All of its work.
-    Serve,
-    /// Another worker has taken over: no new connections; accepted runs go on as if nothing had happened.
-    Drain,
-    /// The daemon stops: no new connections; accepted runs end as soon as they can do so well.
-    Stop,
-    /// At once.
-    Abort,
 }
 
 /// One end of the socket pair.
@@ -161,7 +144,7 @@ impl Channel {
         Ok((Self(a), Self(b)))
     }
 
-    /// Send a message. Waits while the other end has not read the ones before, or with `flags` of `DONTWAIT` fails then.
+    /// Send a message. While the other end has no room for it, this waits, or fails if `flags` has `DONTWAIT`.
     pub fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         if bytes.len() > MAX_MESSAGE {
@@ -183,8 +166,8 @@ impl Channel {
         Ok(())
     }
 
-    /// The next message, and what came beside it; `None` once the other end is closed. Waits for one, or with
-    /// `flags` of `DONTWAIT` fails with [`io::ErrorKind::WouldBlock`].
+    /// The next message, and what came beside it; `None` once the other end is closed. While there is none, this waits, or
+    /// fails with [`io::ErrorKind::WouldBlock`] if `flags` has `DONTWAIT`.
     pub fn receive<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -223,7 +206,7 @@ mod tests {
         let (a, b) = Channel::pair().unwrap();
         let (mut reader, writer) = io::pipe().unwrap();
         let start = |id| {
-            Report::Start(Start {
+            ToSupervisor::Start(Start {
                 id,
                 trigger: TriggerName::new("site").unwrap(),
                 which: Which::Hook(1),
@@ -233,27 +216,33 @@ mod tests {
             })
         };
         a.send(&start(1), &[writer.as_fd()], SendFlags::empty()).unwrap();
-        a.send(&Report::Ready, &[], SendFlags::empty()).unwrap();
+        a.send(&ToSupervisor::Alive, &[], SendFlags::empty()).unwrap();
         drop(writer);
-        let (first, fds) = b.receive::<Report>(RecvFlags::empty()).unwrap().unwrap();
+        let (first, fds) = b.receive::<ToSupervisor>(RecvFlags::empty()).unwrap().unwrap();
         assert_eq!(format!("{first:?}"), format!("{:?}", start(1)));
         let mut fds = fds.into_iter().map(std::fs::File::from);
         fds.next().unwrap().write_all(b"hello").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
-        assert!(matches!(b.receive(RecvFlags::empty()), Ok(Some((Report::Ready, fds))) if fds.is_empty()));
-        let empty = b.receive::<Report>(RecvFlags::DONTWAIT).unwrap_err();
+        assert!(
+            matches!(b.receive(RecvFlags::empty()), Ok(Some((ToSupervisor::Alive, fds))) if fds.is_empty())
+        );
+        let empty = b.receive::<ToSupervisor>(RecvFlags::DONTWAIT).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         drop(a);
-        assert!(b.receive::<Report>(RecvFlags::empty()).unwrap().is_none());
+        assert!(b.receive::<ToSupervisor>(RecvFlags::empty()).unwrap().is_none());
     }
 
     #[test]
     fn what_is_too_long_is_not_cut() {
         let (a, _b) = Channel::pair().unwrap();
         let err = a
-            .send(&Report::Status("x".repeat(MAX_MESSAGE)), &[], SendFlags::empty())
+            .send(
+                &ToSupervisor::Status("x".repeat(MAX_MESSAGE)),
+                &[],
+                SendFlags::empty(),
+            )
             .unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::ArgumentListTooLong);
     }

@@ -102,6 +102,7 @@ pub(super) fn have_done(work: Work<'_>) -> ExitCode {
             note: note.clone(),
         },
         timeout,
+        done: None,
     };
     many::ask(&names, work.shown, &question)
 }

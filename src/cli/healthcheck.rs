@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                     ill = true;
                     say(&complaint);
                 }
-                None => remark(status).iter().for_each(|line| print(line)),
+                None => remarks(status).iter().for_each(|line| print(line)),
             }
         }
         Event::Done(done) if done.failure.is_none() => {}
@@ -131,43 +131,61 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
         None => format!("since {}, which the clock says is to come", time(failing.since)),
     };
     let failure = &failing.failure;
-    let owed = owed(status).map(|owed| format!("; {owed}"));
+    let pending = pending_hooks(status).map(|pending| format!("; {pending}"));
     Some(format!(
         "{trigger} has been failing {long}: {}: {}{}",
         failure.kind.as_str(),
         failure.message,
-        owed.unwrap_or_default()
+        pending.unwrap_or_default()
     ))
 }
 
 /// What is no fault of a trigger, or not for long enough, but should be known.
-fn remark(status: &Status) -> Option<String> {
+fn remarks(status: &Status) -> Vec<String> {
     let trigger = &status.trigger;
+    let mut lines = Vec::new();
     if let Some(paused) = &status.paused {
         let reason = paused.reason.as_ref().map(|reason| format!(": {reason}"));
         let since = time(paused.since);
         let reason = reason.unwrap_or_default();
-        return Some(format!(
+        lines.push(format!(
             "{trigger} is paused since {since}, by {}{reason}",
             paused.peer
         ));
     }
-    if status.is_never_deployed() {
-        return Some(format!("{trigger} has not been deployed yet"));
+    let pending = pending_hooks(status);
+    if let Some(failing) = &status.standing.failing {
+        lines.push(format!(
+            "{trigger} has been failing since {}, {}: {}: {}{}",
+            time(failing.since),
+            failing.times(),
+            failing.failure.kind.as_str(),
+            failing.failure.message,
+            pending.map(|pending| format!("; {pending}")).unwrap_or_default()
+        ));
+    } else if status.paused.is_some() {
+        // It deploys nothing for now, and runs no hooks.
+    } else if status.is_never_deployed() {
+        lines.push(format!("{trigger} has not been deployed yet"));
+    } else {
+        lines.extend(pending.map(|pending| format!("{trigger}: {pending}")));
     }
-    Some(format!("{trigger}: {}", owed(status)?))
+    lines
 }
 
-fn owed(status: &Status) -> Option<String> {
+fn pending_hooks(status: &Status) -> Option<String> {
     let standing = &status.standing;
-    if !standing.hooks_owed {
+    if !standing.hooks_pending {
         return None;
     }
     let commit = standing.commit.as_deref().map_or("-", short);
     let since = standing
         .hooks_since
         .map(|since| format!(" since {}", time(since)));
-    Some(format!("hooks are owed to {commit}{}", since.unwrap_or_default()))
+    Some(format!(
+        "hooks are pending for {commit}{}",
+        since.unwrap_or_default()
+    ))
 }
 
 #[cfg(test)]
@@ -232,19 +250,27 @@ mod tests {
     fn what_is_no_fault_is_remarked() {
         let remark = |more: &str| {
             let status = format!(r#"{{"trigger":"site","state":"idle","runs":[],{more}}}"#);
-            remark(&serde_json::from_str(&status).unwrap())
+            remarks(&serde_json::from_str(&status).unwrap())
         };
         let never = remark(r#""hooks_owed":false"#);
-        assert_eq!(never.as_deref(), Some("site has not been deployed yet"));
-        assert_eq!(remark(r#""hooks_owed":false,"commit":"5d6e7f8a""#), None);
+        assert_eq!(never, ["site has not been deployed yet"]);
+        assert!(remark(r#""hooks_owed":false,"commit":"5d6e7f8a""#).is_empty());
         let paused =
             format!(r#""hooks_owed":true,"paused":{{"since":{NOW},"peer":"ann uid=7","reason":"a freeze"}}"#);
         let expected = "site is paused since 2025-11-25T02:10:00Z, by ann uid=7: a freeze";
-        assert_eq!(remark(&paused).as_deref(), Some(expected));
-        let owed = remark(&format!(
+        assert_eq!(remark(&paused), [expected]);
+        let failing = format!(
+            r#""failing":{{"since":{NOW},"runs":2,"run":"0198c0ffee0001","ended":{NOW},
+            "kind":"remote","message":"it is gone"}},{paused}"#
+        );
+        let failing = remark(&failing);
+        assert_eq!(failing[0], expected);
+        let expected = "site has been failing since 2025-11-25T02:10:00Z, 2 runs: remote: it is gone; hooks are pending for -";
+        assert_eq!(failing[1..], [expected]);
+        let pending = remark(&format!(
             r#""hooks_owed":true,"hooks_since":{NOW},"commit":"5d6e7f8a""#
         ));
-        let expected = "site: hooks are owed to 5d6e7f8 since 2025-11-25T02:10:00Z";
-        assert_eq!(owed.as_deref(), Some(expected));
+        let expected = "site: hooks are pending for 5d6e7f8 since 2025-11-25T02:10:00Z";
+        assert_eq!(pending, [expected]);
     }
 }

@@ -34,9 +34,10 @@ pub(super) struct Shown {
 impl Shown {
     /// For one name of those that there are.
     fn of(self, name: &TriggerName, is_alone: bool) -> Show {
-        match is_alone {
-            true => Show::new(self.json, self.quiet),
-            false => Show::among(self.json, self.quiet, name),
+        if is_alone {
+            Show::new(self.json, self.quiet)
+        } else {
+            Show::among(self.json, self.quiet, name)
         }
     }
 }
@@ -59,6 +60,8 @@ pub(super) struct Question<'a> {
     pub(super) daemon: &'a Daemon,
     pub(super) request: &'a (dyn Fn(&TriggerName) -> Request + Sync),
     pub(super) timeout: Option<Duration>,
+    /// What has been done if all is well, where the answer does not say it.
+    pub(super) done: Option<&'static str>,
 }
 
 /// Ask it, and show what comes of it: what happens as it happens, the last lines in the order of the names. The highest exit
@@ -68,7 +71,7 @@ pub(super) fn ask(names: &[TriggerName], shown: Shown, question: &Question<'_>) 
     let (next, ends) = (AtomicUsize::new(0), Mutex::new(Ends::new(names.len())));
     let work = || {
         while let Some((at, name)) = take(names, &next) {
-            let show = shown.of(name, names.len() == 1);
+            let show = shown.of(name, names.len() == 1).saying(question.done);
             // Those that are asked at once have all of it.
             let left = until.filter(|_| at >= AT_ONCE).map(left).or(question.timeout);
             let last = question.put(name, left, &show);

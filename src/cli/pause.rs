@@ -69,6 +69,7 @@ pub(super) fn pause(arguments: &Pause) -> ExitCode {
     match reason.map(|text| note("--reason", text)).transpose() {
         Ok(reason) => ask(Wish {
             names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
+            done: "paused",
             request: &|name| Request::Pause {
                 name: name.clone(),
                 reason: reason.clone(),
@@ -85,6 +86,7 @@ pub(super) fn pause(arguments: &Pause) -> ExitCode {
 pub(super) fn resume(arguments: &Resume) -> ExitCode {
     ask(Wish {
         names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
+        done: "resumed",
         request: &|name| Request::Resume { name: name.clone() },
         socket: arguments.socket.as_deref(),
         json: arguments.json,
@@ -96,6 +98,7 @@ pub(super) fn resume(arguments: &Resume) -> ExitCode {
 /// What the command line asks for.
 struct Wish<'a> {
     names: Vec<&'a String>,
+    done: &'static str,
     request: &'a (dyn Fn(&TriggerName) -> Request + Sync),
     socket: Option<&'a str>,
     json: bool,
@@ -122,6 +125,7 @@ fn ask(wish: Wish<'_>) -> ExitCode {
         daemon: &daemon,
         request: wish.request,
         timeout: Some(timeout.unwrap_or(TIMEOUT)),
+        done: Some(wish.done),
     };
     many::ask(&names, shown, &question)
 }

@@ -11,14 +11,15 @@ use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
 use crate::{
     base::{
         address::Address,
-        control::{Link, Report},
+        control::{ToSupervisor, WorkerEnd},
         fault::{Blame, Failure, Kind},
         name::AbsPath,
+        words::typed,
     },
     config::{self, Config, Listener},
     daemon::{
         listen,
-        queue::Process,
+        scheduler::Process,
         server::{self, Outcome},
         store::{self, Store},
         supervisor,
@@ -102,6 +103,7 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     let reopen_log = || log.as_ref().and_then(Log::reopen);
     let options = supervisor::Options {
         load: &|| chosen.load().map_err(Unusable::lines),
+        check: chosen.check(),
         work: &|work| {
             let file = chosen.ad_hoc.is_none().then_some(chosen.file.as_path());
             serve(work, file, umask, &guard, log.clone(), detached.as_ref())
@@ -151,9 +153,9 @@ fn serve(
             log.take(opened);
         }
     };
-    // This process is being killed, too, and hooks are by their guard; the next run sees to what they owe.
+    // This process is being killed, too, and the guard kills the hooks; the next run runs those that are pending.
     let alone = || std::process::exit(1);
-    let link = Link::new(channel, reopen, alone);
+    let link = WorkerEnd::new(channel, reopen, alone);
     let link = match link.and_then(|link| server::try_threads().map(|()| link)) {
         Ok(link) => link,
         Err(err) => {
@@ -164,7 +166,7 @@ fn serve(
     for (path, identity) in sandbox.alone() {
         let identity = identity.map(Into::into);
         let path = path.clone().into_os_string();
-        link.report(&Report::Holds { path, identity });
+        link.report(&ToSupervisor::Holds { path, identity });
     }
     let starter = match sandbox.hooks_are_outside() {
         true => Starter::Supervisor(link.clone()),
@@ -180,7 +182,7 @@ fn serve(
             refusal: link.refusal(),
             neighbours,
         },
-        link: link.clone(),
+        supervisor: link.clone(),
         watchdog,
         is_first,
     };
@@ -289,6 +291,11 @@ impl<'a> Chosen<'a> {
         }
         listen::mention(&mut config.listen, self.passed).map_err(Unusable::Listen)?;
         Ok(config)
+    }
+
+    /// The command that shows all that is wrong with the configuration.
+    fn check(&self) -> String {
+        typed(["gitsocket", "check", "-c", &self.file.to_string_lossy()].map(str::to_owned))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     base::{
-        event::{Done, Event, Ids, Phase, Record, Unit},
+        event::{Done, Event, Ids, Outcome, Phase, Record, Unit},
         mutex,
         name::{RunId, TriggerName},
     },
@@ -39,6 +39,8 @@ pub(super) struct Show {
     of: String,
     /// How lists say the ids of commits.
     ids: Ids,
+    /// What has been done, where a good answer does not say it.
+    done: Option<&'static str>,
     bar: Mutex<Option<(Phase, ProgressBar)>>,
 }
 
@@ -63,6 +65,7 @@ impl Show {
             dry_run: false,
             of: String::new(),
             ids: Ids::Short,
+            done: None,
             bar: Mutex::default(),
         }
     }
@@ -78,6 +81,11 @@ impl Show {
             of: format!("{name}: "),
             ..show
         }
+    }
+
+    /// The same, for an answer that does not say what was `done` if all is well.
+    pub(super) fn saying(self, done: Option<&'static str>) -> Self {
+        Self { done, ..self }
     }
 
     /// For what only says what would be done.
@@ -132,7 +140,11 @@ impl Show {
             Event::Done(done) => {
                 self.clear();
                 match &done.failure {
-                    None => super::print(&done.line()),
+                    None => {
+                        let what = self.done.filter(|_| done.outcome == Outcome::Answered);
+                        let what = what.map(|what| format!(" {what}"));
+                        super::print(&format!("{}{}", done.line(), what.unwrap_or_default()));
+                    }
                     // Someone who reads it can copy what is to be written; for a program, the error is the last line.
                     Some(failure) if self.style == Style::Bars => {
                         let (failure, line) = failure.split_line();

@@ -80,9 +80,14 @@ pub enum Error {
         limit: String,
     },
     /// The answer ends too soon.
-    #[error("the daemon at {address} broke off its answer{}", because(source))]
-    #[diagnostic(help("see its log; the run may have ended or not, see `gitsocket status`"))]
-    BrokenOff {
+    #[error(
+        "the daemon at {address} closed the connection before finishing{}",
+        because(source)
+    )]
+    #[diagnostic(help(
+        "see its log; once a daemon is there, `gitsocket log` and `gitsocket status` tell what became of the run"
+    ))]
+    Unfinished {
         /// The address.
         address: String,
         /// Why, if it did not just close the connection.
@@ -102,10 +107,9 @@ pub enum Error {
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoDaemon { .. } | Self::Stranger { .. } => Kind::NoDaemon,
+            Self::NoDaemon { .. } | Self::Unfinished { .. } | Self::Stranger { .. } => Kind::NoDaemon,
             Self::NotAllowed { .. } => Kind::NotAllowed,
             Self::Timeout { .. } | Self::Silent { .. } => Kind::Timeout,
-            Self::BrokenOff { .. } => Kind::Unreachable,
         }
     }
 }
@@ -124,9 +128,9 @@ pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done,
     loop {
         line.clear();
         match reader.read_line(&mut line) {
-            Ok(0) => return Err(broken_off(options, said.err())),
+            Ok(0) => return Err(unfinished(options, said.err())),
             Ok(_) => {}
-            Err(err) => return Err(broken_off(options, Some(err))),
+            Err(err) => return Err(unfinished(options, Some(err))),
         }
         let record = record(&line).map_err(|reason| Error::Stranger {
             address: options.address.to_string(),
@@ -244,7 +248,7 @@ fn no_daemon(options: &Options<'_>, source: io::Error) -> Error {
     }
 }
 
-fn broken_off(options: &Options<'_>, source: Option<io::Error>) -> Error {
+fn unfinished(options: &Options<'_>, source: Option<io::Error>) -> Error {
     let address = options.address.to_string();
     match (source, options.timeout) {
         (Some(err), Some(limit)) if err.kind() == io::ErrorKind::TimedOut => {
@@ -256,7 +260,7 @@ fn broken_off(options: &Options<'_>, source: Option<io::Error>) -> Error {
                 _ => Error::Silent { address, limit },
             }
         }
-        (source, _) => Error::BrokenOff { address, source },
+        (source, _) => Error::Unfinished { address, source },
     }
 }
 

@@ -27,14 +27,14 @@ use crate::{
 };
 
 mod disk;
-mod memory;
 mod text;
+mod unwritten;
 
 pub use disk::KEPT;
 use disk::MAX_BYTES;
-use memory::Memory;
 use text::Head;
-pub use text::{Ended, Replay};
+pub use text::{EndedRun, Replay};
+use unwritten::Unwritten;
 
 /// As [`MAX_BYTES`], in memory where there is no directory.
 const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
@@ -44,7 +44,7 @@ const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
 pub struct History {
     dir: Option<PathBuf>,
     sandbox: Sandbox,
-    memory: Mutex<Memory>,
+    unwritten: Mutex<Unwritten>,
     /// What is known of each trigger that somebody has asked for.
     newest: Mutex<BTreeMap<String, Known>>,
     /// Whether the last run could not be written: said once, until one can.
@@ -68,7 +68,7 @@ impl History {
         let history = Self {
             dir,
             sandbox,
-            memory: Mutex::default(),
+            unwritten: Mutex::default(),
             newest: Mutex::default(),
             failing: AtomicBool::new(false),
         };
@@ -104,7 +104,7 @@ impl History {
     }
 
     /// Remember a run that has ended; `looks` as for [`Self::newest`].
-    pub fn keep(&self, target: &Target, ended: Ended<'_>, looks: bool) {
+    pub fn keep(&self, target: &Target, ended: EndedRun<'_>, looks: bool) {
         let Known {
             head: Head {
                 standing, mut tally, ..
@@ -114,15 +114,15 @@ impl History {
         } = self.head(target, looks);
         let mut standing = standing.after(&ended.last);
         tally.add(&ended.last, ended.took.as_ref());
-        standing.hooks_owed &= !target.hooks.is_empty();
-        standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
+        standing.hooks_pending &= !target.hooks.is_empty();
+        standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_pending);
         if looks {
             let git_dir = target.site.git_dir();
             standing.mixed = worktree::mixed(&git_dir);
             standing.held = held::list(&git_dir);
             standing.releases = release::list::list(target);
             if ended.last.past.done.outcome == Outcome::RolledBack {
-                standing.hooks_owed = owes_hooks(target);
+                standing.hooks_pending = has_pending_hooks(target);
             }
         }
         let head = Head {
@@ -169,7 +169,7 @@ impl History {
             return;
         }
         let events = [Event::Done(last.past.done.clone())];
-        let ended = Ended {
+        let ended = EndedRun {
             last,
             events: &events,
             lost: 0,
@@ -181,17 +181,16 @@ impl History {
     /// The runs of `target` that are remembered, the newest first. Each is read when it is wanted.
     pub fn list(&self, target: &Target) -> impl Iterator<Item = Last> + use<> {
         let key = key(target);
-        let in_memory = mutex::lock(&self.memory).heads(&key);
+        let in_memory = mutex::lock(&self.unwritten).heads(&key);
         let on_disk = self.dir.as_ref().map(|dir| disk::heads(&dir.join(&key)));
         let on_disk = on_disk.into_iter().flatten();
-        let runs: Box<dyn Iterator<Item = Head>> = match in_memory.is_empty() {
-            true => Box::new(on_disk),
-            false => {
-                // Some could not be written, while others could.
-                let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
-                heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
-                Box::new(heads.into_iter())
-            }
+        let runs: Box<dyn Iterator<Item = Head>> = if in_memory.is_empty() {
+            Box::new(on_disk)
+        } else {
+            // Some could not be written, while others could.
+            let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
+            heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
+            Box::new(heads.into_iter())
         };
         runs.filter_map(|head| head.last).take(KEPT)
     }
@@ -199,7 +198,7 @@ impl History {
     /// The ids of the runs of `target` that are remembered, in no order.
     pub fn ids(&self, target: &Target) -> Vec<RunId> {
         let key = key(target);
-        let mut ids = mutex::lock(&self.memory).ids(&key);
+        let mut ids = mutex::lock(&self.unwritten).ids(&key);
         let on_disk = self.dir.iter().flat_map(|dir| disk::ids(&dir.join(&key)));
         ids.extend(on_disk);
         ids
@@ -208,7 +207,7 @@ impl History {
     /// What the clients of `run` got. `None`: it is not remembered, or not any more.
     pub fn replay(&self, target: &Target, run: &RunId) -> Option<Replay> {
         let key = key(target);
-        let text = mutex::lock(&self.memory).find(&key, run);
+        let text = mutex::lock(&self.unwritten).find(&key, run);
         let text = text.or_else(|| disk::find(&self.dir.as_ref()?.join(&key), run))?;
         Replay::new(text)
     }
@@ -258,9 +257,9 @@ impl History {
         fs::metadata(dir).and_then(|meta| meta.modified()).ok()
     }
 
-    fn keep_in_memory(&self, key: &str, head: &Head, ended: &Ended<'_>) {
+    fn keep_in_memory(&self, key: &str, head: &Head, ended: &EndedRun<'_>) {
         let text = text::write(head, ended, MAX_BYTES_IN_MEMORY);
-        mutex::lock(&self.memory).keep(key, ended.last.run.clone(), text);
+        mutex::lock(&self.unwritten).keep(key, ended.last.run.clone(), text);
     }
 
     fn cannot_write(&self, dir: &Path, err: &io::Error) {
@@ -287,8 +286,9 @@ fn correct(standing: &mut Standing, target: &Target) {
     standing.mixed = worktree::mixed(&git_dir);
     standing.held = held::list(&git_dir);
     standing.releases = release::list::list(target);
-    standing.hooks_owed = commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit));
-    standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_owed);
+    standing.hooks_pending =
+        commit.is_some_and(|commit| State::read(&git_dir).has_pending_hooks(target, commit));
+    standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_pending);
     // A run may have been killed before HEAD said so.
     let live = standing.releases.iter().find(|release| release.live);
     let commit = live
@@ -301,10 +301,10 @@ fn correct(standing: &mut Standing, target: &Target) {
 }
 
 /// Whether hooks have not yet succeeded for what is deployed.
-fn owes_hooks(target: &Target) -> bool {
+fn has_pending_hooks(target: &Target) -> bool {
     let git_dir = target.site.git_dir();
     let commit = repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo));
-    commit.is_some_and(|commit| State::read(&git_dir).owes(target, commit))
+    commit.is_some_and(|commit| State::read(&git_dir).has_pending_hooks(target, commit))
 }
 
 /// The name of a target's directory. Triggers of the same name are told apart by their path: two daemons on one

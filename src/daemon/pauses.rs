@@ -34,9 +34,10 @@ pub enum Error {
     #[diagnostic(help("set STATE_DIRECTORY to a directory that it may write to, and restart it"))]
     Nowhere,
     /// It cannot be written there.
-    #[error("{}: cannot write {path}: {source}", match is_new {
-        true => "nothing is paused",
-        false => "it stays paused as it was, for the reason before",
+    #[error("{}: cannot write {path}: {source}", if *is_new {
+        "nothing is paused"
+    } else {
+        "it stays paused as it was, for the reason before"
     })]
     #[diagnostic(help("free space there, or make that directory writable for the daemon"))]
     Write {

@@ -2,7 +2,7 @@
 //!
 //! Here, and in the web front, is async-std: sockets and timers. Nothing below awaits, and no client can
 //! hold up the accepting, another client or a run: each has a task of its own, and each step a limit.
-//! When to stop, the supervisor says ([`Level`]); signals are its business.
+//! The supervisor says when to stop ([`Life`]); it receives the signals.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use async_std::{
 use futures_lite::FutureExt as _;
 
 use crate::{
-    base::control::{Level, Link, Report},
+    base::control::{Life, ToSupervisor, WorkerEnd},
     config::Config,
     daemon::{
         listen::Socket,
         peer::Peer,
-        queue::{Process, Scheduler},
+        scheduler::{Process, Scheduler},
     },
 };
 
@@ -44,8 +44,8 @@ pub struct Options {
     /// What runs get from it.
     pub process: Process,
     /// Its supervisor.
-    pub link: Arc<Link>,
-    /// How often the supervisor wants to hear that it is alive, if it does.
+    pub supervisor: Arc<WorkerEnd>,
+    /// How often systemd expects to hear that it is alive, if it does.
     pub watchdog: Option<Duration>,
     /// Whether no worker of this daemon has served before.
     pub is_first: bool,
@@ -62,12 +62,12 @@ pub enum Outcome {
 
 /// Serve `config` on `sockets` until the supervisor says to stop.
 ///
-/// First the listening ends; runs that were accepted go on to their end. [`Level::Abort`] kills the hooks that are
+/// First the listening ends; runs that were accepted go on to their end. [`Life::Aborting`] kills the hooks that are
 /// running, and this returns at once.
 pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome {
     let Options {
         process,
-        link,
+        supervisor,
         watchdog,
         is_first,
     } = options;
@@ -75,58 +75,58 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         let scheduler = Scheduler::new(config, process);
         let size = Size::of_each(sockets.len());
         let doors: Vec<_> = sockets.iter().map(|socket| Door::of(socket, &size)).collect();
-        link.report(&Report::Prepared);
-        let mut level = link.beyond(Level::Prepare).await;
-        if level == Level::Serve {
+        supervisor.report(&ToSupervisor::Reached(Life::Prepared));
+        let mut ordered = supervisor.beyond(Life::Prepared).await;
+        if ordered == Life::Serving {
             // Before anything else is accepted.
             let left = is_first.then(|| scheduler.left());
             let listening: Vec<_> = std::iter::zip(sockets, &doors)
                 .map(|(socket, door)| listen(socket, door, &scheduler))
                 .collect();
             let triggers = config.triggers.len();
-            link.report(&Report::Ready);
+            supervisor.report(&ToSupervisor::Reached(Life::Serving));
             tracing::info!(triggers, jobs = config.jobs, "ready");
             if let Some(left) = left {
                 scheduler.finish_unfinished(left);
             }
             scheduler.poll();
-            task::spawn(finish_left(scheduler.clone(), link.clone()));
-            task::spawn(tell_status(scheduler.clone(), link.clone()));
+            task::spawn(finish_left(scheduler.clone(), supervisor.clone()));
+            task::spawn(tell_status(scheduler.clone(), supervisor.clone()));
             if let Some(every) = watchdog {
-                task::spawn(tell_life(every, link.clone()));
+                task::spawn(tell_life(every, supervisor.clone()));
             }
-            level = link.beyond(Level::Serve).await;
+            ordered = supervisor.beyond(Life::Serving).await;
             scheduler.end_polls();
             for accepting in listening {
                 accepting.cancel().await;
             }
         }
-        link.report(&Report::Closed);
-        if level > Level::Drain {
+        supervisor.report(&ToSupervisor::Reached(Life::Finishing));
+        if ordered > Life::Draining {
             tracing::info!("stopping: no new connections; accepted runs are finished");
         }
         let ended = async {
             loop {
                 scheduler.drained().await;
-                // Who does not read the end of its answer by now goes without.
+                // A client that has not read its answer by now is dropped.
                 let emptied = async {
                     for door in &doors {
                         door.emptied().await;
                     }
                 };
                 timeout(FAREWELL, emptied).await.ok();
-                // Who connected before the end of the listening may have said a name since: it is owed a run.
+                // A client accepted just before we stopped listening may have triggered; its run must finish.
                 if scheduler.is_idle() {
                     return Outcome::Stopped;
                 }
             }
         };
         let aborted = async {
-            while level < Level::Abort {
-                if level == Level::Stop {
+            while ordered < Life::Aborting {
+                if ordered == Life::Stopping {
                     scheduler.stop();
                 }
-                level = link.beyond(level).await;
+                ordered = supervisor.beyond(ordered).await;
             }
             scheduler.kill_hooks();
             Outcome::Aborted
@@ -138,21 +138,21 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
 }
 
 /// Finish what workers leave that are killed beside this one.
-async fn finish_left(scheduler: Arc<Scheduler>, link: Arc<Link>) {
+async fn finish_left(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     loop {
-        link.worker_gone().await;
+        supervisor.worker_gone().await;
         scheduler.finish_left();
     }
 }
 
 /// Tell the supervisor what goes on, whenever that changes.
-async fn tell_status(scheduler: Arc<Scheduler>, link: Arc<Link>) {
+async fn tell_status(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     let mut told = String::new();
     loop {
         let changed = scheduler.changed();
         let status = scheduler.summary();
         if status != told {
-            link.report(&Report::Status(status.clone()));
+            supervisor.report(&ToSupervisor::Status(status.clone()));
             told = status;
         }
         changed.await;
@@ -160,9 +160,9 @@ async fn tell_status(scheduler: Arc<Scheduler>, link: Arc<Link>) {
 }
 
 /// Tell the supervisor twice in each span of `every` that tasks still get their turn.
-async fn tell_life(every: Duration, link: Arc<Link>) {
+async fn tell_life(every: Duration, supervisor: Arc<WorkerEnd>) {
     loop {
-        link.report(&Report::Alive);
+        supervisor.report(&ToSupervisor::Alive);
         task::sleep(every / 2).await;
     }
 }

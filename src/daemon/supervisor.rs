@@ -1,10 +1,10 @@
 //! The process that is there all the time: it holds the listening sockets, and has a worker do everything else.
 //!
-//! It has one thread, reads nothing that strangers send, and is outside of the sandbox that its worker closes around
-//! itself. So it can replace the worker when the configuration changes: the old one finishes its runs while the new one
-//! accepts already, on the same sockets. It receives the signals, speaks with systemd, starts the hooks that are to be
-//! outside, and as process 1 of a container reaps what nobody else waits for. It ends with its worker; and if it is
-//! killed, the worker is, too.
+//! It has one thread, reads nothing that strangers send, and is outside the sandbox that its worker closes around itself.
+//! So it can replace the worker when the configuration changes: the old one finishes its runs while the new one already
+//! accepts connections on the same sockets ([`Life`]). It receives the signals, speaks with systemd, starts the hooks that
+//! run outside the sandbox, and as process 1 of a container reaps orphans. It ends with its worker; and if it is killed,
+//! the worker is killed, too.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ use rustix::{
 
 use crate::{
     base::{
-        control::{Channel, Level, Order, Report},
+        control::{Channel, Life, ToSupervisor},
         event::Refused,
         fault::{Blame, Kind},
     },
@@ -40,23 +40,25 @@ mod renewal;
 mod signals;
 mod systemd;
 mod worker;
-use hooks::Started;
-use signals::{Signals, Wish};
-use worker::{Phase, Worker, order, pass_on, send};
+use hooks::HookId;
+use signals::{Request, Signals};
+use worker::{Worker, pass_on, send};
 
 /// What the supervisor is given to do its work with.
 pub struct Options<'a> {
-    /// Reads the configuration anew; the error is what to log, line by line.
+    /// Reads the configuration; the error is what to log, line by line.
     pub load: &'a dyn Fn() -> Result<Config, Vec<String>>,
+    /// The command that shows all errors of the configuration.
+    pub check: String,
     /// What a worker does, in its own process, up to its exit status.
     pub work: &'a dyn Fn(Work) -> u8,
     /// Kills hooks if this process is killed.
     pub guard: &'a Guard,
-    /// Opens the log anew, and gives it for the workers: where it is, they may not write.
+    /// Reopens the log, and gives it for the workers, which may not open files there.
     pub reopen_log: &'a dyn Fn() -> Option<OwnedFd>,
-    /// Told once, when it listens and before anybody is answered. The error is the exit status.
+    /// Called once, when it listens and before any client is answered. The error is the exit status.
     pub listening: &'a dyn Fn() -> Result<(), u8>,
-    /// Told once, when the first worker serves.
+    /// Called once, when the first worker serves.
     pub ready: &'a dyn Fn(),
 }
 
@@ -69,7 +71,7 @@ pub struct Work {
     pub sockets: Vec<Socket>,
     /// The way to the supervisor.
     pub channel: Channel,
-    /// How often systemd wants to hear that it is alive.
+    /// How often systemd expects to hear that it is alive.
     pub watchdog: Option<Duration>,
     /// Whether no worker has served before.
     pub is_first: bool,
@@ -102,7 +104,7 @@ impl Blame for Error {
 }
 
 /// Serve `config` until a signal says to stop, and give the exit status. `inherited` sockets are used where the
-/// configuration speaks of them, the others are opened.
+/// configuration names their addresses; the other sockets are opened.
 pub fn supervise(
     config: Config,
     inherited: Vec<(Listener, Socket)>,
@@ -118,10 +120,10 @@ pub fn supervise(
         watch: renewal::Watch::default(),
         hooks: BTreeMap::new(),
         left: HashMap::new(),
-        level: Level::Serve,
+        goal: Life::Serving,
         gone_by: None,
         in_force: None,
-        is_owed: false,
+        has_leftovers: false,
         is_ready: false,
         reload_again: false,
         refused: None,
@@ -138,32 +140,33 @@ pub fn supervise(
 
 struct Supervisor<'a> {
     options: &'a Options<'a>,
-    /// Always there, but in a worker.
+    /// `None` only in a forked worker.
     signals: Option<Signals>,
     watchdog: Option<Duration>,
     /// The sockets of the configuration that is in force.
     listeners: Vec<(Listener, Socket)>,
-    /// Those that were opened for the one that is to be.
+    /// Those that were opened for the configuration that is to follow.
     opened: Vec<(Listener, Socket)>,
     workers: Vec<Worker>,
     watch: renewal::Watch,
-    /// Hooks that were started for a worker, by their processes.
-    hooks: BTreeMap<i32, Started>,
-    /// The groups of those that were asked to end, until their worker says the last of them: their leaders may be gone before.
-    left: HashMap<Started, i32>,
-    level: Level,
-    /// When it ends, whatever still goes on: once it was told to stop.
+    /// Hooks that were started for a worker, by the numbers of their processes.
+    hooks: BTreeMap<i32, HookId>,
+    /// The process groups of hooks that were asked to end, until their worker has them killed: their leaders may end before.
+    left: HashMap<HookId, i32>,
+    /// What all workers are to be at: `Serving`, `Stopping` or `Aborting`.
+    goal: Life,
+    /// When the daemon ends, whatever still goes on. `None`: it was not told to stop.
     gone_by: Option<Instant>,
     /// The configuration that was last served.
     in_force: Option<Arc<Config>>,
     is_ready: bool,
     /// Whether a reload was asked for during a reload.
     reload_again: bool,
-    /// Whether a worker was killed, or failed, and the one that serves does not know yet.
-    is_owed: bool,
-    /// The reload that was refused last, with none since that was not.
+    /// Whether a worker was killed, or failed, and the serving one has not been told.
+    has_leftovers: bool,
+    /// The reload that was refused last, if none has succeeded since.
     refused: Option<Refused>,
-    /// It was no reload, but another worker for the configuration that is in force.
+    /// It was not a reload that was refused, but another worker for the configuration that is in force.
     is_renewal_refused: bool,
     exit: u8,
 }
@@ -176,13 +179,13 @@ impl Supervisor<'_> {
     fn go_on(mut self) -> Result<u8, Error> {
         while !self.workers.is_empty() {
             self.wait();
-            let wishes = self.signals.as_mut().map(Signals::wishes).unwrap_or_default();
-            for wish in wishes {
-                match wish {
-                    Wish::Stop => self.stop(),
-                    Wish::Reload => self.reload(),
-                    Wish::ReopenLog => self.reopen_log(),
-                    Wish::Reap => {}
+            let requests = self.signals.as_mut().map(Signals::requests).unwrap_or_default();
+            for request in requests {
+                match request {
+                    Request::Stop => self.stop(),
+                    Request::Reload => self.reload(),
+                    Request::ReopenLog => self.reopen_log(),
+                    Request::Reap => {}
                 }
             }
             for pid in self.workers.iter().map(|worker| worker.pid).collect::<Vec<_>>() {
@@ -193,24 +196,29 @@ impl Supervisor<'_> {
             self.look_after();
             self.leave_behind();
         }
-        if self.level > Level::Serve {
+        if self.is_stopping() {
             tracing::info!("stopped");
             return Ok(self.exit);
         }
-        // Nobody has asked for that.
+        // No signal has asked for that.
         Ok(self.exit.max(1))
     }
 
-    /// Until there is a signal or a message, or somebody has had its time.
+    fn is_stopping(&self) -> bool {
+        self.goal > Life::Serving
+    }
+
+    /// Wait until there is a signal or a message, or something is due.
     fn wait(&self) {
         let signals = self.signals.iter().map(Signals::wakes);
         let speaking = self.workers.iter().filter(|worker| worker.silent.is_none());
         let mut fds: Vec<_> = signals
             .map(|stream| PollFd::new(stream, PollFlags::IN))
             .chain(speaking.map(|worker| {
-                let room = match worker.unsent.borrow().is_empty() {
-                    true => PollFlags::empty(),
-                    false => PollFlags::OUT,
+                let room = if worker.unsent.borrow().is_empty() {
+                    PollFlags::empty()
+                } else {
+                    PollFlags::OUT
                 };
                 PollFd::new(&worker.channel, PollFlags::IN | room)
             }))
@@ -220,7 +228,7 @@ impl Supervisor<'_> {
                     .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
             )
             .collect();
-        // A signal interrupts it; whatever the reason is, everything is looked at.
+        // Whatever ends it, the caller looks at everything.
         let ends = self.workers.iter().filter_map(Worker::gone_at);
         let until = ends.chain(self.gone_by).chain(self.watch.due()).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -228,7 +236,7 @@ impl Supervisor<'_> {
         poll(&mut fds, left.as_ref()).ok();
     }
 
-    /// Start a worker for `config`, with the sockets that it wants.
+    /// Start a worker for `config`, with its sockets.
     fn begin(&mut self, config: Arc<Config>) -> Result<(), Error> {
         for listener in &config.listen {
             if !self.listeners.iter().any(|(open, _)| open.is_at(listener)) {
@@ -262,7 +270,7 @@ impl Supervisor<'_> {
                     pid: Pid::from_raw(pid).ok_or_else(|| Error::Fork(io::ErrorKind::InvalidData.into()))?,
                     channel: ours,
                     config,
-                    phase: Phase::Starting,
+                    life: Life::Starting,
                     held: Vec::new(),
                     silent: None,
                     unsent: RefCell::default(),
@@ -272,7 +280,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// In the new process: let go of what is the supervisor's, and work.
+    /// In the new process: let go of the supervisor's signals, sockets and channels, and work.
     fn work(&mut self, config: Arc<Config>, channel: Channel) -> u8 {
         let supervisor = rustix::process::getppid();
         if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err()
@@ -280,7 +288,7 @@ impl Supervisor<'_> {
         {
             return 1;
         }
-        // From here on signals mean nothing to this process: a terminal sends them to both.
+        // From here on this process ignores signals: a terminal sends them to both processes.
         self.signals = None;
         self.watch = renewal::Watch::default();
         self.workers.clear();
@@ -303,24 +311,25 @@ impl Supervisor<'_> {
         (self.options.work)(work)
     }
 
-    /// What the worker `pid` has to say.
+    /// Receive the messages of the worker `pid`.
     fn hear(&mut self, pid: Pid) {
         for _ in 0..TURN {
             let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid == pid) else {
                 return;
             };
-            let is_serving = worker.phase == Phase::Serving;
+            let is_serving = worker.life == Life::Serving;
             match worker.channel.receive(RecvFlags::DONTWAIT) {
-                Ok(Some((Report::Holds { path, identity }, _))) => self.hold(pid, path, identity),
-                Ok(Some((Report::Prepared, _))) => self.prepared(pid),
-                Ok(Some((Report::Ready, _))) => self.take_over(pid),
-                Ok(Some((Report::Closed, _))) => self.closed(pid),
-                Ok(Some((Report::Status(status), _))) if is_serving => systemd::status(&status),
-                Ok(Some((Report::Alive, _))) if is_serving => systemd::alive(),
-                Ok(Some((Report::Status(_) | Report::Alive, _))) => {}
-                Ok(Some((Report::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
-                Ok(Some((Report::Kill { id, at_once }, _))) => {
-                    self.kill_hook(Started { worker: pid, id }, at_once);
+                Ok(Some((ToSupervisor::Holds { path, identity }, _))) => self.hold(pid, path, identity),
+                Ok(Some((ToSupervisor::Reached(Life::Prepared), _))) => self.prepared(pid),
+                Ok(Some((ToSupervisor::Reached(Life::Serving), _))) => self.take_over(pid),
+                Ok(Some((ToSupervisor::Reached(Life::Finishing), _))) => self.closed(pid),
+                Ok(Some((ToSupervisor::Reached(_), _))) => {}
+                Ok(Some((ToSupervisor::Status(status), _))) if is_serving => systemd::status(&status),
+                Ok(Some((ToSupervisor::Alive, _))) if is_serving => systemd::alive(),
+                Ok(Some((ToSupervisor::Status(_) | ToSupervisor::Alive, _))) => {}
+                Ok(Some((ToSupervisor::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
+                Ok(Some((ToSupervisor::Kill { id, at_once }, _))) => {
+                    self.kill_hook(HookId { worker: pid, id }, at_once);
                 }
                 // It has ended, or is about to: its wait status says how.
                 Ok(None) => {
@@ -339,31 +348,39 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The worker `pid` reports that it has reached `life`. Says whether its state is another one now.
+    fn reach(&mut self, pid: Pid, life: Life) -> bool {
+        let mut workers = self.workers.iter_mut();
+        workers
+            .find(|worker| worker.pid == pid)
+            .is_some_and(|worker| worker.reach(life))
+    }
+
     fn config(&self, worker: Pid) -> Option<Arc<Config>> {
         let found = self.workers.iter().find(|found| found.pid == worker);
         found.map(|worker| worker.config.clone())
     }
 
-    /// SIGTERM or SIGINT: no new connections; the second time at once; and then without asking.
+    /// SIGTERM or SIGINT: the workers finish their runs; at the second one they abort; at the third they are killed.
     fn stop(&mut self) {
-        match self.level {
-            Level::Prepare | Level::Serve | Level::Drain => {
-                systemd::stopping();
-                self.level = Level::Stop;
-                self.gone_by = Some(self.last_moment());
-                // Who comes now finds nobody.
-                self.listeners.clear();
-                self.opened.clear();
-            }
-            Level::Stop => self.level = Level::Abort,
-            Level::Abort => {
+        match self.goal {
+            Life::Stopping => self.goal = Life::Aborting,
+            Life::Aborting => {
                 for worker in &self.workers {
                     kill_process(worker.pid, Signal::KILL).ok();
                 }
             }
+            _ => {
+                systemd::stopping();
+                self.goal = Life::Stopping;
+                self.gone_by = Some(self.last_moment());
+                // A client that connects now is refused by the kernel.
+                self.listeners.clear();
+                self.opened.clear();
+            }
         }
-        for worker in &self.workers {
-            order(worker, Order::Level(self.level));
+        for worker in &mut self.workers {
+            worker.order(self.goal);
         }
     }
 

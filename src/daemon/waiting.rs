@@ -1,8 +1,8 @@
-//! Runs that have been accepted and have not ended, a file each: a daemon that is killed owes them to those who asked.
+//! Runs that have been accepted and have not ended, a file each: if the daemon is killed, the next one does them.
 //!
-//! The next one does what it finds here; and the worker that serves, what one that was killed beside it has left. An update has its file up to its end, as doing it twice does no harm; whatever
-//! else up to its beginning. A file is not waited for: a power cut may take it, a kill may not. No run fails because of
-//! this room: what cannot be written or read is passed over.
+//! So does the serving worker with the runs of a worker that was killed beside it. An update has its file up to its end,
+//! as doing it twice does no harm; any other run up to its beginning. No flush is waited for: a power cut may lose a
+//! file, a kill cannot. No run fails because of this room: a file that cannot be written or read is passed over.
 
 use std::{
     fs::{File, OpenOptions},
@@ -93,9 +93,10 @@ impl Waiting {
     /// before it accepts anything.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         let is_alone = self.is_alive(FlockOperation::NonBlockingLockExclusive);
-        let left = match is_alone {
-            true => self.claim(|_| true),
-            false => Vec::new(),
+        let left = if is_alone {
+            self.claim(|_| true)
+        } else {
+            Vec::new()
         };
         if self.alive.is_some() && !is_alone {
             tracing::warn!("another daemon has the same configuration: what waits there is not looked at");

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     base::{
-        control::{Link, Which},
+        control::{Which, WorkerEnd},
         event::{Event, Sink},
         fault::one_line,
     },
@@ -81,7 +81,7 @@ pub enum Starter {
     /// This process.
     Here,
     /// The supervisor of this worker.
-    Supervisor(Arc<Link>),
+    Supervisor(Arc<WorkerEnd>),
 }
 
 /// How a hook ended well.

@@ -148,7 +148,7 @@ fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
     }
     let state = State::read(git_dir);
     let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
-    match is_deployed && !state.owes(target, newest.commit) {
+    match is_deployed && !state.has_pending_hooks(target, newest.commit) {
         true => Is::Deployed,
         false => Is::News,
     }

@@ -328,7 +328,7 @@ fn finish(
         false => build::good(&repo, (under_way, &mut stage))?,
     }
     if let Some(stop) = stops {
-        under_way.owes_nothing();
+        under_way.leaves_no_hooks_pending();
         return stop.end();
     }
     back::forget(under_way, &fetched)?;

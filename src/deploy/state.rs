@@ -169,7 +169,7 @@ impl State {
     }
 
     /// Whether a hook of `target` has not yet succeeded for `commit`, which is deployed.
-    pub fn owes(&self, target: &Target, commit: ObjectId) -> bool {
+    pub fn has_pending_hooks(&self, target: &Target, commit: ObjectId) -> bool {
         !self.hooks(target).due(target, commit).is_empty()
     }
 

@@ -1,9 +1,15 @@
 //! The exit statuses of `once` and `client`, as one table each; every kind of end is brought about for real.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::Stdio,
+};
 
 use super::{
+    history::{holding_hook, start},
     source::file,
+    unfinished::kill,
     world::{Daemon, World, last_line},
 };
 
@@ -46,7 +52,7 @@ fn of_once() {
         (&["nosuch"], 4, "unknown-trigger"),
         (&["site", "nosuch"], 4, "unknown-trigger"),
         (&["bad-hook"], 5, "error bad-hook hook: "),
-        // It has been updated, and its hook is still owed.
+        // It has been updated, and its hook is still pending.
         (&["bad-hook"], 5, "error bad-hook hook: "),
         (&["slow"], 6, "error slow timeout: "),
     ];
@@ -86,6 +92,33 @@ fn of_client() {
     daemon.signal(rustix::process::Signal::TERM);
     daemon.wait();
     ends(&world, &["client", "site"], 3, "error site no-daemon: ");
+}
+
+#[test]
+fn of_client_when_the_daemon_is_killed_before_its_end() {
+    let world = World::sourced();
+    holding_hook(&world);
+    let daemon = start(&world);
+    let mut client = world
+        .command(["client", "site"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(client.stderr.take().unwrap());
+    let mut lines = String::new();
+    while !lines.ends_with("| started\n") {
+        assert_ne!(said.read_line(&mut lines).unwrap(), 0, "{lines}");
+    }
+    kill(daemon);
+    said.read_to_string(&mut lines).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(3), "{lines}");
+    let last = last_line(&lines);
+    assert!(
+        last.starts_with("error site no-daemon: the daemon at ")
+            && last.contains(" closed the connection before finishing"),
+        "{lines}"
+    );
 }
 
 /// All connections that there may be are taken by others.

@@ -101,7 +101,7 @@ fn a_deploy_is_good_once_all_is_well() {
     // All is good and nothing new: it is not asked.
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site up-to-date "));
     assert_eq!(server.count(), 0);
-    // What is not well is owed, as a hook that failed is.
+    // A health check that failed is pending, as a hook that failed is.
     source.commit([("a", file("2"))]);
     server.says(&["404 Not Found"]);
     drop(daemon);
@@ -120,7 +120,7 @@ fn a_deploy_is_good_once_all_is_well() {
             "{answer}"
         );
         assert!(server.count() > 0);
-        assert!(daemon.say("status site\n").contains("; hooks owed"));
+        assert!(daemon.say("status site\n").contains("; hooks pending"));
     }
     assert_eq!(world.run(["once", "site"]).exit, 5);
     server.says(&["200 OK"]);

@@ -73,7 +73,7 @@ fn always_runs_always() {
 }
 
 #[test]
-fn a_failed_hook_is_owed_until_it_succeeds() {
+fn a_failed_hook_is_pending_until_it_succeeds() {
     let world = World::new();
     let mut source = world.source();
     let first = source.commit([("a", file("1"))]);

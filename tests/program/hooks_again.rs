@@ -60,7 +60,7 @@ fn all_hooks_run_again_though_nothing_has_changed() {
     let answer = daemon.say(AGAIN);
     assert!(last_line(&answer).ends_with(&tip.to_string()[..7]), "{answer}");
     assert_eq!(told(&world), all);
-    // One that fails is owed, as ever.
+    // One that fails stays pending, as ever.
     world.write("ill", "");
     assert!(last_line(&daemon.say(AGAIN)).starts_with("error site hook: "));
     assert_eq!(status(&daemon)["hooks_owed"], true);
@@ -122,7 +122,7 @@ fn of_what_is_live_while_the_newest_is_held() {
         }
         assert!(last_line(&daemon.say("site\n")).starts_with("error site held: "));
         assert!(told(&world).is_empty());
-        // Hooks that fail are owed, and run by the next trigger.
+        // Hooks that fail stay pending, and the next trigger runs them.
         world.write("ill", "");
         assert!(last_line(&daemon.say(AGAIN)).starts_with("error site hook: "));
         assert_eq!(status(&daemon)["commit"], good.to_string());

@@ -92,7 +92,7 @@ fn killed_at_every_event_and_finished_by_the_next() {
         assert_eq!(
             log.lines().next_back(),
             Some(commit.to_string().as_str()),
-            "the hook is owed"
+            "the hook is pending"
         );
         assert!(!world.path("site/.git/index.lock").exists());
     }

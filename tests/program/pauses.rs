@@ -75,6 +75,15 @@ fn a_paused_trigger_deploys_nothing_until_it_is_resumed() {
     let of = |name: &str| numbers.iter().find(|of| of["trigger"] == name).unwrap()["paused"].clone();
     assert_eq!((of("site"), of("other")), (true.into(), false.into()));
     assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    // The commands say what they have done.
+    for (done, request) in [("paused", "pause"), ("resumed", "resume")] {
+        let ended = world.run([request, "other"]);
+        assert_eq!(
+            (ended.exit, ended.out.as_str()),
+            (0, &*format!("ok other {done}\n")),
+            "{ended:?}"
+        );
+    }
     // Whatever becomes of the daemon, and of the trigger.
     world.config("");
     daemon.signal(Signal::HUP);

@@ -263,13 +263,13 @@ fn what_is_held_is_tried_again_on_request() {
             .contains("ended with exit status 4; and then hook: the hook "),
         "{ended:?}"
     );
-    // Its hooks are owed; a run that finds the newest commit held goes on with that.
+    // Its hooks are pending; a run that finds the newest commit held goes on with that.
     let ended = ward.once(&["site"]);
     assert!(ended.exit == 7 && ended.err.contains(&both), "{ended:?}");
     fs::remove_file(ward.world.path("ill")).unwrap();
     ward.log();
     let ended = ward.once(&["site"]);
-    let well = format!("; what was owed to {good}, which is live, is done by now; push another commit");
+    let well = format!("; what was pending for {good}, which is live, is done by now; push another commit");
     assert!(
         ended.exit == 1 && ended.err.contains("error site held: ") && ended.err.contains(&well),
         "{ended:?}"
@@ -278,7 +278,7 @@ fn what_is_held_is_tried_again_on_request() {
         ward.log().iter().filter(|line| line.ends_with(" good")).count(),
         1
     );
-    assert_eq!(ward.once(&["site"]).exit, 1, "it is held, and nothing is owed");
+    assert_eq!(ward.once(&["site"]).exit, 1, "it is held, and nothing is pending");
 
     let daemon = ward.world.daemon();
     assert!(ward.log().is_empty());
@@ -598,7 +598,7 @@ fn back_by_hand_to_what_is_no_better() {
     ward.world.write("ill", "");
     let ended = ward.once(&["--rollback", "site"]);
     assert_eq!((ended.exit, ward.live().as_str()), (5, "good 1"), "{ended:?}");
-    // They are owed: a trigger runs them again, and says why it deploys nothing.
+    // They are pending: a trigger runs them again, and says why it deploys nothing.
     fs::remove_file(ward.world.path("ill")).unwrap();
     ward.log();
     let ended = ward.once(&["site"]);

@@ -191,7 +191,7 @@ fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
     exchange();
     daemon.wait_for("was replaced");
     daemon.wait_for("the worker for the same configuration ended");
-    daemon.wait_for("that is tried again");
+    daemon.wait_for("the daemon tries again");
     super::supervisor::wait_until(|| daemon.say("status\n").contains("reload refused"));
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
     exchange();

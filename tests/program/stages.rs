@@ -256,7 +256,7 @@ fn a_failed_build_changes_nothing_and_is_told() {
             "{answer}"
         );
         assert!(!answer.contains("\nlive "), "{answer}");
-        // Nor does anything say that the new one is deployed, or that hooks are owed to it.
+        // Nor does anything say that the new one is deployed, or that hooks are pending for it.
         let status = daemon.say("{\"op\":\"status\",\"name\":\"site\"}\n");
         let status: serde_json::Value = serde_json::from_str(status.lines().next().unwrap()).unwrap();
         let last = &status["last"];

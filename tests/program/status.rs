@@ -42,7 +42,7 @@ fn runs_that_wait_and_go_on_are_shown() {
     );
     assert!(lines[1].ends_with(": running"), "{list}");
     let ended = world.run(["status"]);
-    for word in ["site running-then-queued ", "\n  running ", "\n  waiting "] {
+    for word in ["site running ", "\n  running ", "\n  waiting "] {
         assert!(ended.out.contains(word), "{word:?}: {ended:?}");
     }
     // One that waits can be followed, too.
@@ -68,7 +68,7 @@ fn runs_that_wait_and_go_on_are_shown() {
 }
 
 #[test]
-fn hooks_that_failed_or_were_killed_are_owed() {
+fn hooks_that_failed_or_were_killed_are_pending() {
     let world = World::sourced();
     holding_hook(&world);
     let mut daemon = start(&world);
@@ -83,7 +83,7 @@ fn hooks_that_failed_or_were_killed_are_owed() {
     assert!(failing.is_null() || failing["kind"] == "interrupted", "{now}");
     assert!(now["commit"].is_string(), "{now}");
     let ended = world.run(["status"]);
-    assert!(ended.out.contains("\n  hooks     owed"), "{ended:?}");
+    assert!(ended.out.contains("\n  hooks     pending"), "{ended:?}");
 
     fs::write(world.path("go"), "\n").unwrap();
     world.script("hook", "exit 7");
@@ -147,22 +147,28 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         lines[..2],
         ["new has not been deployed yet", "rev has not been deployed yet"]
     );
+    // It fails, if not for long.
+    let (failing, pending) = lines[2].rsplit_once("; ").unwrap();
     assert!(
-        lines[2].starts_with(&format!("site: hooks are owed to {commit} since 2")),
+        failing.starts_with("site has been failing since 2") && failing.contains(", 1 run: hook: "),
+        "{ended:?}"
+    );
+    assert!(
+        pending.starts_with(&format!("hooks are pending for {commit} since 2")),
         "{ended:?}"
     );
     assert_eq!(lines.len(), 3, "{ended:?}");
     let ended = world.run(["healthcheck", "--failing-for", "0s"]);
     assert!(
-        ended.exit == 1 && ended.err.contains("; hooks are owed to "),
+        ended.exit == 1 && ended.err.contains("; hooks are pending for "),
         "{ended:?}"
     );
     let ended = world.run(["status"]);
     for word in [
         "\n  follows   branch main\n",
-        "\nnew idle -\n  follows   the remote's default branch\n  deployed  never\n",
-        "\n  follows   tag v1.2\n  deployed  never\n",
-        &format!("\n  hooks     owed to {commit} since 2"),
+        "\nnew never deployed -\n  follows   the remote's default branch\n",
+        "\nrev never deployed -\n  follows   tag v1.2\n",
+        &format!("\n  hooks     pending for {commit} since 2"),
     ] {
         assert!(
             format!("\n{}", ended.out).contains(word),
@@ -181,6 +187,18 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
     world.config_of(&[site, "\"new\": (pth: \"x\")"].concat());
     daemon.signal(Signal::HUP);
     daemon.wait_for("still using the previous one");
+    let refused = || status(&daemon)["reload_refused"]["message"].clone();
+    wait_until(|| !refused().is_null());
+    let why = refused().as_str().unwrap().to_owned();
+    let (count, rest) = why.split_once(" errors; see all: gitsocket check -c ").unwrap();
+    let (file, first) = rest.split_once("; the first: ").unwrap();
+    assert!(first.starts_with(&format!("{file}:1:")), "{why}");
+    let all = world.run(["check", "-c", file]);
+    assert_eq!(all.exit, 2, "{all:?}");
+    assert!(
+        all.err.contains(&format!(" has {count} errors")),
+        "{why}: {all:?}"
+    );
     world.write("in-the-way", "");
     let triggers = [site, new].concat();
     let text =
@@ -306,12 +324,12 @@ fn status_on_the_command_line() {
     let ended = world.run(["status"]);
     assert_eq!((ended.exit, ended.err.as_str()), (0, ""));
     let begins: Vec<&str> = ended.out.lines().filter(|line| !line.starts_with(' ')).collect();
-    assert!(begins[0].starts_with("bad idle -"), "{ended:?}");
+    assert!(begins[0].starts_with("bad failing -"), "{ended:?}");
     assert!(
         begins[1].starts_with("good idle ") && begins[1].contains(" since 2"),
         "{ended:?}"
     );
-    assert_eq!(begins[2..], ["new idle -"]);
+    assert_eq!(begins[2..], ["new never deployed -"]);
     for word in [
         "\n  failing   since ",
         ", 1 run\n",

@@ -33,7 +33,7 @@ fn a_reload_changes_triggers_and_listeners() {
     assert!(last_line(&daemon.say("gone\n")).starts_with("ok gone "));
     configure(&world, "Unix(path: \"new.sock\")", &["site", "added"]);
     daemon.signal(Signal::HUP);
-    let line = daemon.wait_for("configuration read anew");
+    let line = daemon.wait_for("configuration reloaded");
     assert!(
         line.contains("triggers added: added; triggers removed: gone; no longer listening on"),
         "{line}"

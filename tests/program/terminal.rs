@@ -72,7 +72,7 @@ fn status_is_a_table() {
     assert_eq!(first_words(&two), ["TRIGGER", "good", "bad"], "{two}");
     let (_, one) = on_terminal(&world, &["status", "bad"], (200, 50));
     assert!(
-        one.starts_with("bad idle -\n") && one.contains("\n  failing   since "),
+        one.starts_with("bad failing -\n") && one.contains("\n  failing   since "),
         "{one}"
     );
     let (_, long) = on_terminal(&world, &["status", "--long"], (200, 50));

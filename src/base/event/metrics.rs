@@ -28,7 +28,8 @@ pub struct Numbers {
     /// Since when it has been failing, if it is.
     pub failing_since: Option<u64>,
     /// Whether hooks have not yet succeeded for what is deployed.
-    pub hooks_owed: bool,
+    #[serde(rename = "hooks_owed")]
+    pub hooks_pending: bool,
     /// How many commits are held, as they were rolled back.
     pub held: u64,
     /// How many polls in a row its remote has not answered, if it is polled.
@@ -216,8 +217,8 @@ impl Numbers {
         if self.failing_since.is_some() {
             line += "; failing";
         }
-        if self.hooks_owed {
-            line += "; hooks owed";
+        if self.hooks_pending {
+            line += "; hooks pending";
         }
         line
     }

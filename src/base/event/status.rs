@@ -137,7 +137,8 @@ pub struct Standing {
     /// What is wrong: from a run that fails until one succeeds.
     pub failing: Option<Failing>,
     /// Whether hooks have not yet succeeded for what is deployed. They run at the next trigger.
-    pub hooks_owed: bool,
+    #[serde(rename = "hooks_owed")]
+    pub hooks_pending: bool,
     /// When the first run ended, of which that is known, since which they have not; if they have not.
     #[serde(default)]
     pub hooks_since: Option<u64>,
@@ -230,22 +231,24 @@ impl Standing {
                 failure: failure.clone(),
             }),
         };
-        let hooks_owed = match &done.failure {
+        let hooks_pending = match &done.failure {
             None => false,
             // If those of the older commit failed, too, whoever can look knows.
             Some(failure) if done.outcome == Outcome::RolledBack || failure.kind == Kind::Held => false,
             Some(failure) => {
-                matches!(failure.kind, Kind::Hook | Kind::Unhealthy) || done.new.is_some() || self.hooks_owed
+                matches!(failure.kind, Kind::Hook | Kind::Unhealthy)
+                    || done.new.is_some()
+                    || self.hooks_pending
             }
         };
-        // Where they were found to be owed, and nobody knows since when, it is since this run at the latest.
+        // Where they were found to be pending, and it is not known since when, it is since this run at the latest.
         let hooks_since = self.hooks_since.or(Some(past.ended));
         Self {
             commit,
             since,
             failing,
-            hooks_owed,
-            hooks_since: hooks_since.filter(|_| hooks_owed),
+            hooks_pending,
+            hooks_since: hooks_since.filter(|_| hooks_pending),
             mixed: self.mixed.clone(),
             held: self.held.clone(),
             releases: self.releases.clone(),
@@ -315,8 +318,8 @@ impl Status {
         if let Some(failing) = &standing.failing {
             line += &format!("; failing since {}, {}", time(failing.since), failing.times());
         }
-        if standing.hooks_owed {
-            line += "; hooks owed";
+        if standing.hooks_pending {
+            line += "; hooks pending";
         }
         if let Some(mixed) = &standing.mixed {
             line += &format!("; mixed, {}", mixed.line());

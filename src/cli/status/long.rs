@@ -13,14 +13,15 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         commit,
         since,
         failing,
-        hooks_owed,
+        hooks_pending,
         hooks_since,
         mixed,
         held,
         releases,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
-    let mut lines = vec![format!("{} {} {commit}", status.trigger, status.state.as_str())];
+    let state = super::table::state(status);
+    let mut lines = vec![format!("{} {state} {commit}", status.trigger)];
     if let Some(since) = since {
         lines[0] += &format!(" since {}", at(*since, now));
     }
@@ -30,7 +31,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
             .iter()
             .map(|follows| format!("follows   {follows}")),
     );
-    if status.is_never_deployed() {
+    if status.is_never_deployed() && state != super::table::NEVER {
         lines.push("deployed  never".into());
     }
     lines.extend(status.paused.iter().flat_map(|paused| rests(status, paused, now)));
@@ -55,11 +56,17 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         ));
         lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
     }
-    if *hooks_owed {
+    if *hooks_pending {
         let since = hooks_since.map(|since| format!(" since {}", at(since, now)));
+        let is_running = status.runs.iter().any(|run| run.going_on.began.is_some());
         lines.push(format!(
-            "hooks     owed to {commit}{}: they run at the next trigger",
-            since.unwrap_or_default()
+            "hooks     pending for {commit}{}; {}",
+            since.unwrap_or_default(),
+            if is_running {
+                "the run that goes on runs them"
+            } else {
+                "they run at the next trigger"
+            }
         ));
     }
     if let Some(mixed) = mixed {
@@ -240,11 +247,11 @@ mod tests {
             "last":{{{RUN},"outcome":"failed","new":"5d6e7f8a","exit":5,{failure}}}}}"#
         );
         insta::assert_snapshot!(shown(&status), @r"
-        site running-then-queued 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
+        site failing, running 5d6e7f8 since 2025-11-25T02:10:02Z, 1h 49m ago
           failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
           error     hook: hook make: exit status 1
           help      see its lines
-          hooks     owed to 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago: they run at the next trigger
+          hooks     pending for 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago; the run that goes on runs them
           mixed     left of 6e7f8a9: a, b/c and 2 more; the next run does it
           running   0198c0ffee0002 by uid=0 pid=1, for 5s
           waiting   0198c0ffee0003 by uid=0 pid=2, for 1s
@@ -262,7 +269,7 @@ mod tests {
             )
         };
         insta::assert_snapshot!(shown(&status(r#","next":1764043450,"asked":1764042000"#, "")), @r"
-        site idle 5d6e7f8
+        site paused 5d6e7f8
           paused    since 2025-11-25T02:10:02Z, 1h 49m ago, by alice uid=7: the holiday
           help      gitsocket resume site
           poll      every 10m, next in 4m 10s, answered 20m ago
@@ -270,7 +277,7 @@ mod tests {
         let failing =
             r#","failing":{"since":1764036602,"times":2,"kind":"unreachable","message":"it is gone"}"#;
         insta::assert_snapshot!(shown(&status(failing, r#","refused":1764040000"#)), @r"
-        site idle 5d6e7f8
+        site paused 5d6e7f8
           paused    since 2025-11-25T02:10:02Z, 1h 49m ago, by alice uid=7: the holiday
           help      triggers are refused since 2025-11-25T03:06:40Z, 53m 20s ago; gitsocket resume site
           poll      every 10m, failing since 2025-11-25T02:10:02Z, 1h 49m ago, 2 times: unreachable: it is gone
@@ -281,6 +288,6 @@ mod tests {
     fn one_that_never_ran() {
         let status = r#"{"trigger":"site","state":"idle","runs":[],"last":null,"commit":null,"since":null,
             "failing":null,"hooks_owed":false}"#;
-        assert_eq!(shown(status), "site idle -\n  deployed  never");
+        assert_eq!(shown(status), "site never deployed -");
     }
 }

@@ -7,6 +7,8 @@ use crate::base::event::{Outcome, Past, State, Status, short};
 
 const TITLES: [&str; 5] = ["TRIGGER", "STATE", "COMMIT", "DEPLOYED", "LAST RUN"];
 const NONE: &str = "-";
+/// The state of a trigger that has deployed nothing yet, and of which nothing else is to be said.
+pub(super) const NEVER: &str = "never deployed";
 
 /// The size of a terminal; nothing is cut where there is none.
 #[derive(Debug, Clone, Copy)]
@@ -71,11 +73,11 @@ fn row(status: &Status, size: Size, now: u64) -> [String; 5] {
     ]
 }
 
-/// How a trigger is, the worst first.
-fn state(status: &Status) -> String {
+/// The state of a trigger in words, the worst first.
+pub(super) fn state(status: &Status) -> String {
     let mut words = faults(status);
     match status.state {
-        State::Idle if words.is_empty() && status.is_never_deployed() => words.push("never deployed"),
+        State::Idle if words.is_empty() && status.is_never_deployed() => words.push(NEVER),
         State::Idle if words.is_empty() => words.push("idle"),
         State::Idle | State::Stuck => {}
         State::Waiting => words.push("waiting"),
@@ -93,8 +95,11 @@ fn faults(status: &Status) -> Vec<&'static str> {
         (is_failing, "failing"),
         (!standing.held.is_empty(), "held"),
         (status.paused.is_some(), "paused"),
-        // A run that failed leaves both.
-        (standing.hooks_owed && !is_failing, "hooks owed"),
+        // A run that failed leaves both, and one that goes on runs them.
+        (
+            standing.hooks_pending && !is_failing && status.runs.is_empty(),
+            "hooks pending",
+        ),
         (standing.mixed.is_some() && !is_failing, "mixed"),
     ]
     .into_iter()

@@ -12,7 +12,7 @@ use crate::{
 
 /// A run that has ended, as it is to be remembered.
 #[derive(Debug)]
-pub struct Ended<'a> {
+pub struct EndedRun<'a> {
     /// The run.
     pub last: Last,
     /// Its events, without progress.
@@ -44,7 +44,7 @@ struct Line<L, S, T> {
 }
 
 /// The text for a run: the newest events that fit into `max_bytes`, the last one in any case.
-pub(super) fn write(head: &Head, ended: &Ended<'_>, max_bytes: usize) -> String {
+pub(super) fn write(head: &Head, ended: &EndedRun<'_>, max_bytes: usize) -> String {
     let first = Line {
         last: &ended.last,
         standing: &head.standing,
@@ -217,7 +217,7 @@ mod tests {
         };
         let mut events: Vec<_> = (0..n).map(warning).collect();
         events.push(Event::Done(last.past.done.clone()));
-        let ended = Ended {
+        let ended = EndedRun {
             last,
             events: &events,
             lost,

@@ -70,12 +70,12 @@ fn give(path: &Path, group: &str) -> Result<(), Error> {
     let dir = path.parent().unwrap_or(path);
     // It has been, or systemd, which has made it, sees to that.
     let is_settled = meta.is_some_and(|meta| meta.gid() == gid || access::fill(dir).is_err());
-    match may_give(gid) || is_settled {
-        true => Ok(()),
-        false => Err(Error::Permissions {
-            what: "the group",
-            path: path.into(),
-            source: rustix::io::Errno::PERM.into(),
-        }),
+    if may_give(gid) || is_settled {
+        return Ok(());
     }
+    Err(Error::Permissions {
+        what: "the group",
+        path: path.into(),
+        source: rustix::io::Errno::PERM.into(),
+    })
 }

@@ -25,7 +25,7 @@ use crate::{
     daemon::{
         journal::Journal,
         peer::Peer,
-        queue::{Found, Scheduler, Wanted},
+        scheduler::{Found, Scheduler, Wanted},
         wire::{self, Format, Line, Request},
     },
 };
@@ -67,7 +67,7 @@ fn hung_up(stream: &impl AsFd) -> bool {
 }
 
 /// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
-async fn recall<T: Send + 'static>(
+async fn query<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
     peer: &Peer,
     question: impl FnOnce(&Arc<Scheduler>, &Peer) -> T + Send + 'static,
@@ -203,7 +203,7 @@ impl<'d, S: Stream> Client<'d, S> {
                 self.say(vec![Event::Pong, Event::Done(done)], format).await;
             }
             Request::Metrics => {
-                let found = recall(scheduler, peer, move |scheduler, peer| {
+                let found = query(scheduler, peer, move |scheduler, peer| {
                     scheduler.numbers(peer, format)
                 });
                 match found.await {
@@ -219,7 +219,7 @@ impl<'d, S: Stream> Client<'d, S> {
                     [name] => name.as_str().to_owned(),
                     _ => "-".into(),
                 };
-                let found = recall(scheduler, peer, move |scheduler, peer| {
+                let found = query(scheduler, peer, move |scheduler, peer| {
                     scheduler.status(peer, &names)
                 });
                 let (all, failed) = found.await;
@@ -236,7 +236,7 @@ impl<'d, S: Stream> Client<'d, S> {
             }
             Request::Log { name, run, limit } => {
                 let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
-                match recall(scheduler, peer, move |scheduler, peer| {
+                match query(scheduler, peer, move |scheduler, peer| {
                     scheduler.log(peer, name.as_ref(), run.as_ref(), limit)
                 })
                 .await
@@ -265,7 +265,7 @@ impl<'d, S: Stream> Client<'d, S> {
                 note,
             } => {
                 let shown = name.as_str().to_owned();
-                let accepted = recall(scheduler, peer, move |scheduler, peer| {
+                let accepted = query(scheduler, peer, move |scheduler, peer| {
                     let waits = wait;
                     scheduler.trigger(peer, &name, Wanted { task, note, waits })
                 });
@@ -292,7 +292,7 @@ impl<'d, S: Stream> Client<'d, S> {
         format: Format,
     ) {
         let shown = name.as_str().to_owned();
-        let changed = recall(scheduler, &self.peer, move |scheduler, peer| {
+        let changed = query(scheduler, &self.peer, move |scheduler, peer| {
             change(scheduler, peer, &name)
         });
         match changed.await {

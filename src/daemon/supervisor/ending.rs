@@ -1,4 +1,4 @@
-//! The ends of workers and hooks; and one for all that does not end by itself.
+//! The ends of workers and hooks, and what is done about those that do not end by themselves.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -11,22 +11,22 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
     Supervisor,
-    hooks::Started,
-    worker::{Phase, Worker, order},
+    hooks::HookId,
+    worker::{Worker, tell},
 };
 use crate::{
     base::{
-        control::{Level, Order},
+        control::{Life, ToWorker},
         watch,
     },
     config::Config,
 };
 
-/// How long workers get, beyond the longest run, to give up on what hangs and to answer their clients.
+/// How long workers get, beyond the longest run, to give up on runs that hang and to answer their clients.
 const FAREWELL: Duration = watch::GRACE.saturating_add(Duration::from_secs(45));
 
 impl Supervisor<'_> {
-    /// When runs that go on now must be over, and their clients answered.
+    /// When the runs that go on now must have ended, and their clients must have been answered.
     pub(super) fn last_moment(&self) -> Instant {
         let configs = self.workers.iter().map(|worker| &worker.config);
         let targets = configs.flat_map(|config| config.triggers.values());
@@ -34,7 +34,7 @@ impl Supervisor<'_> {
         Instant::now() + longest.unwrap_or_default() + FAREWELL
     }
 
-    /// Wait no longer for workers whose time is over: the kernel may hold a thread of theirs for ever.
+    /// Stop waiting for workers whose time is over: the kernel may hold a thread of theirs for ever.
     pub(super) fn leave_behind(&mut self) {
         let now = Instant::now();
         if self.gone_by.is_some_and(|at| at <= now) {
@@ -54,15 +54,14 @@ impl Supervisor<'_> {
                 "the worker {pid} is left behind: it ends when the kernel lets go of its threads"
             );
             kill_process(worker.pid, Signal::KILL).ok();
-            // Its status will never be known. It closes its channel where it ends well.
-            let is_well =
-                self.level > Level::Serve || matches!(worker.phase, Phase::Closing | Phase::Leaving);
+            // Its exit status will never be known. A worker closes its channel when it ends well.
+            let is_well = self.is_stopping() || worker.life.is_replaced();
             let status = if is_well { 0 } else { Signal::KILL.as_raw() };
             self.ended(&worker, ExitStatus::from_raw(status));
         }
     }
 
-    /// Wait for whoever has ended: workers, hooks, and orphans if this is process 1.
+    /// Wait for the processes that have ended: workers, hooks, and orphans if this is process 1.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = fork::wait_any_nohang() {
             if let Some(at) = self
@@ -70,28 +69,28 @@ impl Supervisor<'_> {
                 .iter()
                 .position(|worker| worker.pid.as_raw_nonzero().get() == pid)
             {
-                // What it said last.
+                // Its last messages.
                 self.hear(self.workers[at].pid);
                 let worker = self.workers.remove(at);
                 self.ended(&worker, ExitStatus::from_raw(status));
-            } else if let Some(Started { worker, id }) = self.hooks.remove(&pid) {
+            } else if let Some(HookId { worker, id }) = self.hooks.remove(&pid) {
                 Pid::from_raw(pid)
                     .into_iter()
                     .for_each(|group| self.options.guard.remove(group));
                 if let Some(worker) = self.workers.iter().find(|found| found.pid == worker) {
-                    order(worker, Order::Ended { id, status });
+                    tell(worker, ToWorker::Ended { id, status });
                 }
             }
         }
     }
 
-    /// Have the worker that serves do what was left by those that did not end well; the next one, if none does.
+    /// Have the serving worker finish what was left by those that did not end well. While none serves, the next one does.
     pub(super) fn tell_gone(&mut self) {
-        let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
+        let serving = self.workers.iter().find(|worker| worker.life == Life::Serving);
         if let Some(serving) = serving
-            && std::mem::take(&mut self.is_owed)
+            && std::mem::take(&mut self.has_leftovers)
         {
-            order(serving, Order::WorkerGone);
+            tell(serving, ToWorker::WorkerGone);
         }
     }
 
@@ -104,24 +103,24 @@ impl Supervisor<'_> {
         }
         self.hooks.retain(|_, hook| hook.worker != worker.pid);
         self.left.retain(|hook, _| hook.worker != worker.pid);
-        // Those that it had started itself.
+        // The hooks that it had started itself.
         self.options.guard.end_of(worker.pid);
-        self.is_owed |= worker.phase >= Phase::Serving && status.code() != Some(0);
+        self.has_leftovers |= worker.life >= Life::Serving && status.code() != Some(0);
         self.tell_gone();
         self.hand_over();
         let code = status.code().and_then(|code| u8::try_from(code).ok());
-        match (worker.phase, code) {
-            (_, Some(0)) if self.level > Level::Serve => {}
-            (Phase::Closing | Phase::Leaving, Some(0)) => {
-                tracing::debug!("the runs of the old configuration have ended")
+        match code {
+            Some(0) if self.is_stopping() => {}
+            Some(0) if worker.life.is_replaced() => {
+                tracing::debug!("the runs of the old configuration have ended");
             }
-            (Phase::Starting | Phase::Prepared, _) if self.is_ready && self.level == Level::Serve => {
+            _ if worker.life.is_next() && self.is_ready && !self.is_stopping() => {
                 let is_new = |old: &Arc<Config>| !Arc::ptr_eq(old, &worker.config);
                 if self.in_force.as_ref().is_some_and(is_new) {
                     self.keep(&[format!(
                         "the worker for the new configuration ended with {status}"
                     )]);
-                    if worker.phase == Phase::Prepared {
+                    if worker.life == Life::Prepared {
                         self.begin_again();
                     }
                 } else {
@@ -133,21 +132,20 @@ impl Supervisor<'_> {
                     self.reload();
                 }
             }
-            (_, code) => {
-                if code.is_none() || self.level == Level::Serve && self.is_ready {
+            code => {
+                if code.is_none() || !self.is_stopping() && self.is_ready {
                     tracing::error!("the worker ended with {status}");
                 }
                 self.exit = code.filter(|code| *code != 0).unwrap_or(1);
             }
         }
-        if matches!(worker.phase, Phase::Closing | Phase::Leaving) {
+        if worker.life.is_replaced() {
             // There may be room for another one now.
             self.watch.plan();
         }
-        let may_serve =
-            |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared | Phase::Serving);
-        if self.level == Level::Serve && self.is_ready && !self.workers.iter().any(may_serve) {
-            // Those that are left finish their runs, and nobody is to wait meanwhile for one that accepts.
+        let may_serve = |worker: &Worker| worker.life <= Life::Serving;
+        if !self.is_stopping() && self.is_ready && !self.workers.iter().any(may_serve) {
+            // The workers that are left finish their runs. Meanwhile clients must not wait for one that accepts.
             self.exit = self.exit.max(1);
             self.stop();
         }

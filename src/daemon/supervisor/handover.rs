@@ -1,7 +1,7 @@
 //! From one worker to the next: a reload, and what becomes of it.
 //!
-//! The configuration in force changes when the new worker says that it serves. Until then the old one, its sockets and
-//! its configuration are there to go back to.
+//! The configuration in force changes when the new worker reports that it serves. Until then the old worker, its sockets
+//! and its configuration are there to go back to.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Supervisor, systemd,
-    worker::{Phase, Worker, order, refused},
+    worker::{refused, tell},
 };
 use crate::{
     base::{
-        control::{Level, Order},
+        control::{Life, ToWorker},
         fault::Failure,
     },
     config::{Listener, reload},
@@ -21,26 +21,23 @@ use crate::{
 };
 
 impl Supervisor<'_> {
-    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: nobody who comes after
-    /// a reload must meet the old configuration.
+    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: a client that connects
+    /// after a reload must not meet the old configuration.
     pub(super) fn prepared(&mut self, pid: Pid) {
-        // Not before: a worker that ends before this would leave connections that no worker accepts.
+        // Not earlier: if the worker ended before this, there would be connections that no worker accepts.
         for (listener, socket) in &self.opened {
             if let Err(err) = listen::listen(socket) {
                 tracing::error!("cannot listen on {}: {err}", listener.address());
-                // The old one serves on: see `ended`.
+                // The old worker goes on: see `ended`.
                 kill_process(pid, Signal::KILL).ok();
                 return;
             }
         }
         for worker in &mut self.workers {
-            match worker.phase {
-                Phase::Starting if worker.pid == pid => worker.phase = Phase::Prepared,
-                Phase::Serving => {
-                    worker.phase = Phase::Closing;
-                    order(worker, Order::Level(Level::Drain));
-                }
-                _ => {}
+            if worker.pid == pid {
+                worker.reach(Life::Prepared);
+            } else if worker.life == Life::Serving {
+                worker.order(Life::Draining);
             }
         }
         self.hand_over();
@@ -48,38 +45,35 @@ impl Supervisor<'_> {
 
     /// Let the next worker serve, if none does.
     pub(super) fn hand_over(&mut self) {
-        let accepts = |worker: &Worker| matches!(worker.phase, Phase::Serving | Phase::Closing);
-        if self.level != Level::Serve || self.workers.iter().any(accepts) {
+        if self.is_stopping() || self.workers.iter().any(|worker| worker.life.accepts()) {
             return;
         }
-        let next = self.workers.iter().find(|worker| worker.phase == Phase::Prepared);
-        if let Some(next) = next {
-            // No worker accepts what comes by the others any more, where it could have come by one that overlaps.
+        let mut workers = self.workers.iter_mut();
+        if let Some(next) = workers.find(|worker| worker.life == Life::Prepared) {
+            // Close the others: no worker accepts from them, and they may overlap one that stays.
             let stays = |open: &Listener| next.config.listen.iter().any(|wanted| wanted.is_at(open));
             self.listeners.retain(|(open, _)| stays(open));
-            order(next, Order::Level(Level::Serve));
+            next.order(Life::Serving);
         }
     }
 
     /// The worker `pid` accepts no more connections.
     pub(super) fn closed(&mut self, pid: Pid) {
-        let closing = self.workers.iter_mut().filter(|worker| worker.pid == pid);
-        closing.for_each(|worker| worker.phase = Phase::Leaving);
+        self.reach(pid, Life::Finishing);
         self.hand_over();
     }
 
     /// The worker `pid` serves: its configuration is in force.
     pub(super) fn take_over(&mut self, pid: Pid) {
-        let next = self.workers.iter_mut().filter(|worker| worker.pid == pid);
-        next.for_each(|worker| worker.phase = Phase::Serving);
+        if !self.reach(pid, Life::Serving) {
+            return;
+        }
         let Some(config) = self.config(pid) else { return };
         let mut open = std::mem::take(&mut self.listeners);
         open.append(&mut self.opened);
         for (before, mut socket) in open {
             let wanted = config.listen.iter().find(|listener| listener.is_at(&before));
-            let Some(wanted) = wanted.filter(|_| self.level == Level::Serve) else {
-                continue;
-            };
+            let Some(wanted) = wanted else { continue };
             if *wanted != before
                 && let Err(err) = listen::adjust(&mut socket, wanted)
             {
@@ -98,7 +92,7 @@ impl Supervisor<'_> {
             if std::mem::take(&mut self.is_renewal_refused) {
                 self.refused = None;
             }
-            // It has taken the place of one that was to be, and is not.
+            // The new worker does not know of a reload that was refused before.
             self.tell_refused();
         } else {
             self.refused = None;
@@ -106,26 +100,23 @@ impl Supervisor<'_> {
         }
         self.in_force = Some(config);
         self.tell_gone();
-        if self.level == Level::Serve {
-            systemd::ready();
-            if !std::mem::replace(&mut self.is_ready, true) {
-                (self.options.ready)();
-            }
+        systemd::ready();
+        if !std::mem::replace(&mut self.is_ready, true) {
+            (self.options.ready)();
         }
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
-        // What it holds may have been replaced before it was watched.
+        // What its sandbox holds on to may have been replaced before it was watched.
         self.watch.plan();
     }
 
     /// SIGHUP: another worker with the configuration as it is now, if that is right.
     pub(super) fn reload(&mut self) {
-        if self.level > Level::Serve {
+        if self.is_stopping() {
             return;
         }
-        let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
-        if self.workers.iter().any(is_next) {
+        if self.workers.iter().any(|worker| worker.life.is_next()) {
             self.reload_again = true;
             return;
         }
@@ -133,9 +124,9 @@ impl Supervisor<'_> {
         let failed = match (self.options.load)() {
             Ok(config) => {
                 if let Some(old) = &self.in_force {
-                    tracing::info!("configuration read anew: {}", reload::changes(old, &config));
+                    tracing::info!("configuration reloaded: {}", reload::changes(old, &config));
                 }
-                // Also if nothing has changed in it: what is at its paths may have, and the sandbox is about that.
+                // Also if nothing has changed in it: the files at its paths may have, and a sandbox holds on to these.
                 match self.begin(Arc::new(config)) {
                     Ok(()) => return,
                     Err(err) => vec![Failure::of(&err).message],
@@ -146,15 +137,13 @@ impl Supervisor<'_> {
         self.keep(&failed);
     }
 
-    /// Nobody accepts connections any more, and the one who was to does not: a worker for the old configuration does.
+    /// No worker accepts connections and the new one failed: start one with the previous configuration.
     pub(super) fn begin_again(&mut self) {
-        let accepts = |worker: &Worker| worker.phase == Phase::Serving;
         let Some(config) = self.in_force.clone() else {
             return;
         };
-        if !self.workers.iter().any(accepts)
-            && let Err(err) = self.begin(config)
-        {
+        let is_serving = self.workers.iter().any(|worker| worker.life == Life::Serving);
+        if !is_serving && let Err(err) = self.begin(config) {
             tracing::error!("{}", Failure::of(&err).message);
             self.exit = 1;
             self.stop();
@@ -171,8 +160,18 @@ impl Supervisor<'_> {
             tracing::error!("{line}");
         }
         tracing::error!("configuration rejected; still using the previous one");
-        // The first line says where it is wrong, with what is to be done.
-        self.refused = Some(refused(because.first().map_or("see the log", String::as_str)));
+        // Each line says where the configuration is wrong, and what to do.
+        let why = match because {
+            [] => "see the log".to_owned(),
+            [only] => only.clone(),
+            // The end may be cut off, see `refused`.
+            [first, ..] => format!(
+                "{} errors; see all: {}; the first: {first}",
+                because.len(),
+                self.options.check
+            ),
+        };
+        self.refused = Some(refused(&why));
         self.is_renewal_refused = false;
         self.tell_refused();
         systemd::ready();
@@ -182,7 +181,7 @@ impl Supervisor<'_> {
     pub(super) fn tell_refused(&self) {
         if let Some(refused) = &self.refused {
             for worker in &self.workers {
-                order(worker, Order::Refused(refused.clone()));
+                tell(worker, ToWorker::Refused(refused.clone()));
             }
         }
     }

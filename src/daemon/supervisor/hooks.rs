@@ -1,12 +1,12 @@
-//! Hooks that are started for a worker, outside of its sandbox: those of its configuration, and no others.
+//! Hooks that are started for a worker, outside its sandbox: those of its configuration, and no others.
 
 use std::{io, os::fd::OwnedFd};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{Supervisor, worker::order};
+use super::{Supervisor, worker::tell};
 use crate::{
-    base::control::{Order, Start},
+    base::control::{Start, ToWorker},
     config::{Config, HookPlace},
     deploy::{
         hook,
@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// A hook that was started for the worker `worker`, which calls it `id`.
+/// A hook that was started for the worker `worker`, whose name for it is `id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Started {
+pub(super) struct HookId {
     pub(super) worker: Pid,
     pub(super) id: u64,
 }
@@ -33,24 +33,24 @@ impl Supervisor<'_> {
                 Pid::from_raw(child)
                     .into_iter()
                     .for_each(|group| self.options.guard.add(group));
-                self.hooks.insert(child, Started { worker: pid, id });
-                Order::Started { id, pid: child }
+                self.hooks.insert(child, HookId { worker: pid, id });
+                ToWorker::Started { id, pid: child }
             }
-            Err(err) => Order::NotStarted {
+            Err(err) => ToWorker::NotStarted {
                 id,
                 errno: err
                     .raw_os_error()
                     .unwrap_or(rustix::io::Errno::INVAL.raw_os_error()),
             },
         };
-        order(worker, answer);
+        tell(worker, answer);
     }
 
-    /// The worker wants the process group of its hook to end. It may not signal what is outside of its sandbox itself.
-    pub(super) fn kill_hook(&mut self, hook: Started, at_once: bool) {
+    /// End the process group of a hook for its worker, which may not signal processes outside its sandbox.
+    pub(super) fn kill_hook(&mut self, hook: HookId, at_once: bool) {
         let mut running = self.hooks.iter();
         let running = running.find_map(|(group, started)| (*started == hook).then_some(*group));
-        // The last that is said of one that was asked to end: what its leader has left behind.
+        // This comes last for a hook that was asked to end: for the processes that outlive the group's leader.
         let left = if at_once { self.left.remove(&hook) } else { None };
         let signal = if at_once { Signal::KILL } else { Signal::TERM };
         if let Some(group) = running.or(left).and_then(Pid::from_raw) {
@@ -62,11 +62,11 @@ impl Supervisor<'_> {
     }
 }
 
-/// Start the hook, and give its process. What the worker says chooses among what the configuration has.
+/// Start the hook, and give its process. The worker can only choose among the hooks of its configuration.
 fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
     if config.sandbox.hooks != HookPlace::Outside {
-        // A worker that asks for that has been taken over.
+        // Only a worker that an attacker controls asks for that.
         return Err(refused());
     }
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
@@ -75,12 +75,12 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
     let placed = start.release.as_ref().map(Placed::try_from).transpose();
     let placed = placed.map_err(|_| refused())?;
     let mut env = start.env.clone();
-    // What of it the configuration says, the worker does not; nor where a release is.
+    // The worker does not set what the configuration says, nor where a release is.
     env.retain(|name, _| name.starts_with("GITSOCKET_") && !hook::OF_RELEASES.contains(&name.as_str()));
     env.extend(hook::fixed(target, placed.as_ref()));
     let program = (start.which, placed.as_ref());
     let mut command = hook::command(target, program, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
-    // Held open until the hook is there.
+    // Held open until the hook is started.
     let dir = placed
         .as_ref()
         .map(|placed| placed.open(&target.site))
@@ -89,7 +89,7 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
         command.current_dir(by_descriptor(dir, placed.dir(&target.site)));
     }
     let child = command.stdout(out).stderr(err).spawn()?;
-    // It is waited for in `reap`, with all others.
+    // `reap` waits for it.
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Of where a hook is started, and what it is told of that, a worker says no more than a release's name.
+    /// A worker names a release; where the hook is started, and what it is told of that, follows from the name.
     #[test]
     fn a_release_is_found_by_its_name_alone() {
         let dir = tempfile::tempdir().unwrap();

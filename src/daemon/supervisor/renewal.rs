@@ -1,8 +1,8 @@
-//! Another worker, where what the sandbox of this one rests on has been replaced.
+//! Another worker for the same configuration, when something that the sandbox of the serving one holds on to was replaced.
 //!
-//! The rules of a sandbox are about files and directories as they were when it was closed. Some are opened alone, since
-//! nothing beside them may be: `/etc/passwd`, which is replaced whenever a user is added, or a target beside the
-//! configuration. A worker tells which, and this process watches the directories that they are in.
+//! A sandbox is closed around files and directories as they were at that time. Some are opened one by one, since nothing
+//! beside them may be opened: `/etc/passwd`, which is replaced whenever a user is added, or a target beside the
+//! configuration. A worker says which, and this process watches the directories that they are in.
 
 use std::{
     ffi::OsString,
@@ -19,32 +19,31 @@ use rustix::{
 
 use super::{
     Supervisor,
-    worker::{Phase, Worker, refused},
+    worker::{Worker, refused},
 };
-use crate::base::{control::Level, fault::Failure, identity::Identity};
+use crate::base::{control::Life, fault::Failure, identity::Identity};
 
-/// How many files and directories of one worker are watched: as many as there can be triggers in a configuration of a size
-/// that is read, by far.
+/// How many files and directories of one worker are watched: far more than a configuration can name.
 const MAX_HELD: usize = 10_000;
-/// Bytes of events that are read at a time. What they say does not matter.
+/// Bytes of events that are read at a time. Their content does not matter.
 const EVENTS: usize = 4096;
 
-/// What is replaced within this time is replaced together: a program that adds a user does so with several files.
+/// What is replaced within this time leads to one new worker: a program that adds a user replaces several files.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// How often there is another worker because of what was replaced, at most: any user may have a file of `/etc` replaced.
+/// A new worker is started at most once in this time: any user can have a file of `/etc` replaced.
 const PACE: Duration = Duration::from_secs(1);
-/// When another worker is tried that could not be made, or did not come to serve, if nothing happens before.
+/// When a worker that could not be started, or did not come to serve, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How many workers may be left that finish their runs. While there are as many, the one that serves stays.
+/// How many workers may be finishing their runs. While there are that many, the serving one is not replaced.
 const MAX_LEAVING: usize = 4;
 
-/// Tells that something has come into, or has left, a directory that is watched, and when that is to be looked at.
+/// Notices that something has come into, or has left, a watched directory, and says when to look at that.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     events: Option<OwnedFd>,
-    /// When it is looked at, if it is to be.
+    /// When to look, if a look is due.
     due: Option<Instant>,
-    /// Not before, since a worker was made.
+    /// No look is due before this, as a worker was started.
     not_before: Option<Instant>,
 }
 
@@ -53,20 +52,20 @@ impl Watch {
         self.events.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// When it wakes by itself.
+    /// When a look is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Let it be looked at, as soon as may be.
+    /// Have a look, as soon as that is allowed.
     pub(super) fn plan(&mut self) {
         let soon = Instant::now() + TOGETHER;
         let soon = self.not_before.map_or(soon, |then| then.max(soon));
-        // What goes on happening does not put it off.
+        // Further events do not put it off.
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
-    /// Watch the directory of `path`. Where that is not possible, a reload has to be asked for.
+    /// Watch the directory of `path`. Where that is not possible, only a reload notices a replacement.
     fn add(&mut self, path: &Path) {
         if self.events.is_none() {
             self.events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
@@ -93,9 +92,9 @@ impl Watch {
 }
 
 impl Supervisor<'_> {
-    /// The sandbox of the worker `pid` rests on `path`. It says so before it serves anybody, and is not listened to later.
+    /// The sandbox of the worker `pid` holds on to `path`. Only a worker that has not yet had a client is believed.
     pub(super) fn hold(&mut self, pid: Pid, path: OsString, identity: Option<(u64, u64)>) {
-        let starting = |worker: &&mut Worker| worker.pid == pid && worker.phase == Phase::Starting;
+        let starting = |worker: &&mut Worker| worker.pid == pid && worker.life == Life::Starting;
         if let Some(worker) = self.workers.iter_mut().find(starting)
             && worker.held.len() < MAX_HELD
         {
@@ -105,7 +104,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Look whether another worker is needed, if something has happened.
+    /// Look whether another worker is needed, if that is due.
     pub(super) fn look_after(&mut self) {
         if self.watch.has_changed() {
             self.watch.plan();
@@ -116,25 +115,24 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Start another worker for the same configuration, if what the sandbox of this one rests on has been replaced.
+    /// Start another worker for the same configuration, if something that the serving one holds on to was replaced.
     fn renew(&mut self) {
-        let is_next = |worker: &Worker| matches!(worker.phase, Phase::Starting | Phase::Prepared);
-        let is_leaving = |worker: &&Worker| matches!(worker.phase, Phase::Closing | Phase::Leaving);
-        // One that is on its way is looked at when it serves, and the one that serves when another has left.
-        if self.level > Level::Serve
-            || self.workers.iter().any(is_next)
+        let is_leaving = |worker: &&Worker| worker.life.is_replaced();
+        // There is another look when the next worker serves, or when one of those that are leaving has ended.
+        if self.is_stopping()
+            || self.workers.iter().any(|worker| worker.life.is_next())
             || self.workers.iter().filter(is_leaving).count() >= MAX_LEAVING
         {
             return;
         }
-        let serving = self.workers.iter().find(|worker| worker.phase == Phase::Serving);
+        let serving = self.workers.iter().find(|worker| worker.life == Life::Serving);
         let Some(worker) = serving else { return };
         match worker.has_lost() {
             Some(path) => tracing::info!(
                 "{} was replaced: the sandbox is closed around what is there now",
                 path.display()
             ),
-            // It is back in its place; that there was no other worker is still told.
+            // What was replaced is back in its place, but the refusal is still shown.
             None if self.is_renewal_refused => {}
             None => return,
         }
@@ -145,11 +143,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// No worker takes the place of the one that serves, which goes on: because of `why`. That is told like a reload that was
-    /// refused, until there is one.
+    /// No worker could replace the serving one, which goes on, because of `why`. That is shown like a refused reload, until a
+    /// worker can.
     pub(super) fn not_renewed(&mut self, why: &str) {
         tracing::error!("{why}");
-        tracing::error!("the sandbox is still closed around what was replaced; that is tried again");
+        tracing::error!("the sandbox is still closed around what was replaced; the daemon tries again");
         self.watch.due = Some(Instant::now() + AGAIN);
         if self.refused.is_none() {
             self.refused = Some(refused(why));

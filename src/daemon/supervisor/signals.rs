@@ -1,4 +1,4 @@
-//! What signals wish: signal(7) as systemd and administrators use them.
+//! Signals (signal(7)), as systemd and administrators use them.
 
 use std::{io, io::IsTerminal as _, os::unix::net::UnixStream};
 
@@ -9,9 +9,9 @@ use signal_hook::{
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
-/// What somebody wishes.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Request {
     /// SIGTERM, SIGINT, or the end of the terminal.
     Stop,
     /// SIGHUP.
@@ -30,7 +30,7 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
-        // Whoever started this process may have blocked them.
+        // The process that started this one may have blocked them.
         let blocked =
             signals.map(|signal| nix::sys::signal::Signal::try_from(signal).map_err(io::Error::from));
         blocked
@@ -46,16 +46,16 @@ impl Signals {
     }
 
     /// What has come since the last time.
-    pub(super) fn wishes(&mut self) -> Vec<Wish> {
+    pub(super) fn requests(&mut self) -> Vec<Request> {
         self.0
             .pending()
             .map(|signal| match signal {
                 // To a daemon in the foreground it means that its terminal has gone.
-                SIGHUP if terminal_is_gone() => Wish::Stop,
-                SIGHUP => Wish::Reload,
-                SIGUSR1 => Wish::ReopenLog,
-                SIGCHLD => Wish::Reap,
-                _ => Wish::Stop,
+                SIGHUP if terminal_is_gone() => Request::Stop,
+                SIGHUP => Request::Reload,
+                SIGUSR1 => Request::ReopenLog,
+                SIGCHLD => Request::Reap,
+                _ => Request::Stop,
             })
             .collect()
     }
@@ -66,7 +66,7 @@ fn terminal_is_gone() -> bool {
     let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
     let polled = poll(&mut fds, Some(&Timespec::default()));
     let hung_up = polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP);
-    // A terminal that has hung up may no longer say that it is one; a pipe's end is nobody's terminal.
+    // A terminal that has hung up may no longer say that it is one; a pipe is not a terminal.
     hung_up && (stdin.is_terminal() || is_character_device(&stdin))
 }
 

@@ -1,4 +1,4 @@
-//! What systemd is told: sd_notify(3). Where there is no systemd, nobody is told.
+//! What systemd is told, see sd_notify(3). Without systemd, this does nothing.
 
 use sd_notify::NotifyState;
 

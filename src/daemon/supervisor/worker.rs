@@ -1,4 +1,4 @@
-//! A worker, as its supervisor knows it; and orders, none of which is lost while it is held up.
+//! A worker, as its supervisor knows it, and what it is told: nothing of that is lost while the worker is held up.
 
 use std::{
     cell::RefCell,
@@ -15,7 +15,7 @@ use rustix::{net::SendFlags, process::Pid};
 
 use crate::{
     base::{
-        control::{Channel, Order},
+        control::{Change, Channel, Life, ToWorker},
         event::{self, Refused},
         fault::{Failure, Kind},
         identity::Identity,
@@ -23,48 +23,46 @@ use crate::{
     config::Config,
 };
 
-/// Something that a worker's sandbox was closed around, and which one it was; `None`: nothing was there.
+/// A path that a worker's sandbox holds on to, and the file that was there; `None`: nothing was.
 type Held = (PathBuf, Option<Identity>);
 
-/// A process that does, or will do, or has done the work.
 pub(super) struct Worker {
     pub(super) pid: Pid,
     pub(super) channel: Channel,
     pub(super) config: Arc<Config>,
-    pub(super) phase: Phase,
-    /// What its sandbox rests on.
+    pub(super) life: Life,
+    /// What its sandbox holds on to.
     pub(super) held: Vec<Held>,
-    /// Since when its end of the channel is closed.
+    /// When its end of the channel was closed.
     pub(super) silent: Option<Instant>,
-    /// Orders that it has no room for yet, and what is sent beside them.
-    pub(super) unsent: RefCell<VecDeque<(Order, Option<Rc<OwnedFd>>)>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// It has not yet said that it could serve.
-    Starting,
-    /// It could serve, and waits for the one before it.
-    Prepared,
-    /// It is the one that accepts connections.
-    Serving,
-    /// It has been told not to.
-    Closing,
-    /// It finishes what it has accepted.
-    Leaving,
+    /// Messages that the channel has no room for yet, and what is sent beside them.
+    pub(super) unsent: RefCell<VecDeque<(ToWorker, Option<Rc<OwnedFd>>)>>,
 }
 
 /// How long a worker may take to end once it has closed its channel. One that takes longer has a thread that the kernel
-/// holds, and ends when that is over.
+/// holds, and ends when the kernel lets go of it.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// When it need not be waited for any longer.
+    /// Order it to be at `life`.
+    pub(super) fn order(&mut self, life: Life) {
+        self.life = self.life.after(Change::Ordered(life));
+        tell(self, ToWorker::Be(life));
+    }
+
+    /// It reports that it has reached `life`. Says whether its state is another one now.
+    pub(super) fn reach(&mut self, life: Life) -> bool {
+        let before = self.life;
+        self.life = before.after(Change::Reached(life));
+        self.life != before
+    }
+
+    /// When the supervisor waits for it no longer.
     pub(super) fn gone_at(&self) -> Option<Instant> {
         self.silent.map(|since| since + LAST_MOMENT)
     }
 
-    /// The first of what its sandbox rests on that has been replaced.
+    /// The first path that its sandbox holds on to and where something else is by now.
     pub(super) fn has_lost(&self) -> Option<&Path> {
         let now = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
         let mut held = self.held.iter();
@@ -72,7 +70,7 @@ impl Worker {
     }
 }
 
-/// That no worker took over, because of `why`: as long as other messages, whatever it quotes.
+/// A refusal because of `why`, which is cut to the length of other messages.
 pub(super) fn refused(why: &str) -> Refused {
     Refused {
         since: event::now(),
@@ -80,34 +78,33 @@ pub(super) fn refused(why: &str) -> Refused {
     }
 }
 
-/// Tell `worker`, once it has room: a run would wait for ever for the end of its hook, or nobody would stop. Of reloads that were
-/// refused the last one counts.
-pub(super) fn order(worker: &Worker, order: Order) {
+/// Tell `worker`, as soon as the channel has room: without the end of its hook, a run would wait for ever. Of several refused
+/// reloads, the last one is enough.
+pub(super) fn tell(worker: &Worker, message: ToWorker) {
     let mut unsent = worker.unsent.borrow_mut();
-    if matches!(order, Order::Refused(_)) {
-        unsent.retain(|(order, _)| !matches!(order, Order::Refused(_)));
+    if matches!(message, ToWorker::Refused(_)) {
+        unsent.retain(|(message, _)| !matches!(message, ToWorker::Refused(_)));
     }
-    unsent.push_back((order, None));
+    unsent.push_back((message, None));
     drop(unsent);
     send(worker);
 }
 
-/// The same, of the log that was opened anew: the last one is enough.
+/// Pass on the log that was reopened, in the same way. Of several, the last one is enough.
 pub(super) fn pass_on(worker: &Worker, log: &Rc<OwnedFd>) {
     let mut unsent = worker.unsent.borrow_mut();
-    unsent.retain(|(order, _)| !matches!(order, Order::ReopenLog));
-    unsent.push_back((Order::ReopenLog, Some(log.clone())));
+    unsent.retain(|(message, _)| !matches!(message, ToWorker::ReopenLog));
+    unsent.push_back((ToWorker::ReopenLog, Some(log.clone())));
     drop(unsent);
     send(worker);
 }
 
-/// Send what is unsent, as far as there is room. One that has just ended does not hear it; that is seen to in
-/// `reap`.
+/// Send what is unsent, as far as there is room. A worker that has just ended receives nothing; `reap` sees to that.
 pub(super) fn send(worker: &Worker) {
     let mut unsent = worker.unsent.borrow_mut();
-    while let Some((order, beside)) = unsent.front() {
+    while let Some((message, beside)) = unsent.front() {
         let beside: Vec<_> = beside.iter().map(|fd| fd.as_fd()).collect();
-        match worker.channel.send(order, &beside, SendFlags::DONTWAIT) {
+        match worker.channel.send(message, &beside, SendFlags::DONTWAIT) {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
             _ => drop(unsent.pop_front()),
         }

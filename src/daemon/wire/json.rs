@@ -94,10 +94,10 @@ impl Json {
 
     /// That no other request than `op` has the field, which `is_there`.
     fn only(&self, op: &str, field: &str, is_there: bool) -> Result<(), Failure> {
-        match is_there && self.op != op {
-            true => Err(bad(format!("only {op:?} takes a {field:?}"))),
-            false => Ok(()),
+        if is_there && self.op != op {
+            return Err(bad(format!("only {op:?} takes a {field:?}")));
         }
+        Ok(())
     }
 
     fn needed(&self) -> Result<TriggerName, Failure> {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Guard;
 use crate::base::{
-    control::{Link, Report},
+    control::{ToSupervisor, WorkerEnd},
     mutex,
 };
 
@@ -20,14 +20,14 @@ pub(super) struct Group {
     /// Its number.
     pub(super) pid: Pid,
     /// The supervisor, if that has started it, and what it calls it.
-    pub(super) outside: Option<(Arc<Link>, u64)>,
+    pub(super) outside: Option<(Arc<WorkerEnd>, u64)>,
 }
 
 impl Group {
     /// Let it end: by SIGKILL, or so that it can see to what it has to. One that has just ended is no error.
     pub(super) fn end(&self, at_once: bool) {
         match &self.outside {
-            Some((link, id)) => link.report(&Report::Kill { id: *id, at_once }),
+            Some((link, id)) => link.report(&ToSupervisor::Kill { id: *id, at_once }),
             None => {
                 let signal = if at_once { Signal::KILL } else { Signal::TERM };
                 kill_process_group(self.pid, signal).ok();

@@ -24,7 +24,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// How its end is heard of.
 pub(super) enum End {
     Child(Child),
-    Supervisor(control::Started),
+    Supervisor(control::StartedHook),
 }
 
 impl End {

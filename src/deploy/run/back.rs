@@ -306,8 +306,8 @@ fn ended(
     let (at, trigger) = (short(live), target.trigger.to_string());
     let also = match went {
         Ok(()) => {
-            // Nothing is owed: what failed is not live.
-            under_way.owes_nothing();
+            // No hook is pending: what failed is not live.
+            under_way.leaves_no_hooks_pending();
             String::new()
         }
         Err(err) if reached.new == Some(live) => {

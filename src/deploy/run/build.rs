@@ -70,7 +70,7 @@ pub(super) fn switch(
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
 ) -> Result<bool, Error> {
     if stage.release().is_some() {
-        // From here on the hooks are owed.
+        // From here on the hooks are pending.
         let marked = under_way.changes();
         marked.map_err(|source: io::Error| {
             release::Error::io("mark the run in", under_way.git_dir())(source)

@@ -65,18 +65,18 @@ pub(super) fn run_hooks(
         false => known.due(target, fetched.commit),
         true => target.hooks_at(At::Live).collect(),
     };
-    let is_owed = has_changed || !due.is_empty() || !known.have_succeeded_for(fetched.commit);
+    let is_pending = has_changed || !due.is_empty() || !known.have_succeeded_for(fetched.commit);
     let hooks: Vec<usize> = target
         .hooks_at(At::Live)
         .filter(|hook| due.contains(hook) || target.hooks[*hook].is_for_every_run())
         .collect();
-    if is_owed || !hooks.is_empty() {
-        under_way.starts_hooks(is_owed)?;
+    if is_pending || !hooks.is_empty() {
+        under_way.starts_hooks(is_pending)?;
     }
-    if is_owed {
+    if is_pending {
         settle(repo, (under_way, stage), fetched)?;
     }
-    if is_owed || !hooks.is_empty() {
+    if is_pending || !hooks.is_empty() {
         let placed = stage.placed();
         let occasion = Occasion {
             repo,
@@ -93,7 +93,7 @@ pub(super) fn run_hooks(
         };
         go_live(occasion, &hooks, &mut claim)?;
     }
-    if is_owed {
+    if is_pending {
         claim.state.succeeded(git_dir, target, fetched.commit)?;
     } else if !claim.state.knows(target) {
         claim.state.inherit(git_dir, target)?;

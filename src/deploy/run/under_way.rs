@@ -67,7 +67,7 @@ fn look(target: &Target) -> Option<Left> {
     state::left(&git_dir).or_else(|| state::left(&place::old_clone(target)?))
 }
 
-/// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are owed.
+/// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are pending.
 pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<(), Error> {
     let trigger = match &left.marker {
         Some(marker) if marker.dry_run => None,
@@ -123,7 +123,7 @@ pub(super) struct UnderWay<'a> {
     run: state::Run,
     /// Why it could not begin: what called it knows nothing of that.
     failed: Mutex<Option<Error>>,
-    /// Whether the hooks are owed if it is not finished.
+    /// Whether the hooks are pending if it is not finished.
     changes: AtomicBool,
 }
 
@@ -211,9 +211,9 @@ impl<'a> UnderWay<'a> {
         Ok(mark(&self.run)?)
     }
 
-    /// Before hooks run. If they are `owed`, they are until they have succeeded.
-    pub(super) fn starts_hooks(&self, owed: bool) -> Result<(), Error> {
-        match owed {
+    /// Before hooks run. If they are `pending`, they are until they have succeeded.
+    pub(super) fn starts_hooks(&self, pending: bool) -> Result<(), Error> {
+        match pending {
             true => {
                 self.changes.store(true, Ordering::Relaxed);
                 self.settles()
@@ -223,7 +223,7 @@ impl<'a> UnderWay<'a> {
     }
 
     /// However it ends, hooks are not to run for that.
-    pub(super) fn owes_nothing(&self) {
+    pub(super) fn leaves_no_hooks_pending(&self) {
         self.changes.store(false, Ordering::Relaxed);
     }
 

@@ -132,7 +132,7 @@ fn update_once(
     Ok(worktree::update(repo, fetched.commit, &options)?)
 }
 
-/// Make a release. Nothing that is live has changed by that, so no hook is owed for it.
+/// Make a release. Nothing that is live has changed by that, so no hook is pending for it.
 fn make(
     repo: &gix::Repository,
     fetched: &fetch::Outcome,

@@ -229,7 +229,7 @@ impl Answer {
     }
 
     fn broken_off(&mut self, source: Option<IoError>) -> Failure {
-        Failure::of(&Error::BrokenOff {
+        Failure::of(&Error::Unfinished {
             address: self.address.clone(),
             source: self.failed.take().or(source),
         })

@@ -183,7 +183,7 @@ fn standings(text: &mut Text, triggers: &[Numbers]) {
         (
             "gitsocket_hooks_pending",
             "Whether hooks have not yet succeeded for what is deployed.",
-            |of| Some(of.hooks_owed.into()),
+            |of| Some(of.hooks_pending.into()),
         ),
         (
             "gitsocket_held_commits",
@@ -271,7 +271,7 @@ mod tests {
             running: 1,
             waiting: 0,
             failing_since: Some(1_795_000_000),
-            hooks_owed: true,
+            hooks_pending: true,
             held: 2,
             polls_unanswered: Some(5),
             paused: false,

@@ -227,8 +227,8 @@ fn note(status: &Status) -> Markup {
             @if let Some(reason) = &paused.reason { ": " (brief(reason.as_str(), LONGEST_IN_A_ROW)) }
         } @else if let Some(held) = standing.held.first() {
             span.warn { (commit(&held.commit)) " is held" }
-        } @else if standing.hooks_owed {
-            span.warn { "hooks are owed" }
+        } @else if standing.hooks_pending {
+            span.warn { "hooks are pending" }
         } @else if standing.mixed.is_some() {
             span.warn { "files are mixed" }
         } @else if status.poll.as_ref().is_some_and(|poll| poll.failing.is_some()) {

@@ -142,9 +142,9 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
                 (failure(&unasked.failure))
             }
         }
-        @if standing.hooks_owed && status.runs.is_empty() {
+        @if standing.hooks_pending && status.runs.is_empty() {
             section.card.is-warn {
-                h2 { "Hooks are owed" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
+                h2 { "Hooks are pending" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
                 p.said { "They have not succeeded for " (commit(standing.commit.as_deref().unwrap_or("-"))) "; they run at the next trigger." }
             }
         }

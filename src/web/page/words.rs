@@ -51,7 +51,7 @@ impl Look {
         let standing = &status.standing;
         let is_unasked = status.poll.as_ref().is_some_and(|poll| poll.failing.is_some());
         let is_odd =
-            standing.hooks_owed || standing.mixed.is_some() || !standing.held.is_empty() || is_unasked;
+            standing.hooks_pending || standing.mixed.is_some() || !standing.held.is_empty() || is_unasked;
         match status.state {
             State::Stuck => Self::Bad,
             _ if standing.failing.is_some() => Self::Bad,

@@ -45,7 +45,7 @@ fn hooks_that_ran_again_make_a_commit_that_is_held_no_better() {
         again.past.task = task;
         let after = standing.after(&again);
         assert_eq!(after.failing.is_some(), is_failing, "{kind:?}");
-        assert!(!after.hooks_owed);
+        assert!(!after.hooks_pending);
         again.past.done.outcome = Outcome::Updated;
         assert!(
             standing.after(&again).failing.is_none(),
@@ -79,7 +79,7 @@ fn a_pause_in_words() {
     );
 }
 
-/// Run after run: what is deployed since when, failing since when and how often, hooks owed.
+/// Run after run: what is deployed since when, failing since when and how often, hooks pending.
 #[test]
 fn standings() {
     type Expected = (Option<&'static str>, Option<u64>, Option<(u64, u64)>, Option<u64>);
@@ -142,7 +142,7 @@ fn standings() {
             expected,
             "{at}"
         );
-        assert_eq!(standing.hooks_owed, standing.hooks_since.is_some(), "{at}");
+        assert_eq!(standing.hooks_pending, standing.hooks_since.is_some(), "{at}");
     }
 }
 
@@ -156,7 +156,7 @@ fn lines() {
         commit: Some("1a2b3c4d5e".into()),
         since: Some(1_764_000_000),
         failing: None,
-        hooks_owed: true,
+        hooks_pending: true,
         hooks_since: Some(1_764_000_000),
         mixed: Some(Mixed {
             commit: "5d6e7f8a9b".into(),
@@ -188,7 +188,7 @@ fn lines() {
         since: 1_764_036_632,
         message: Some("it is wrong".into()),
     });
-    insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
+    insta::assert_snapshot!(status.line(), @"site idle 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks pending; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; last run 0198c0ffee0001 2025-11-25T02:10:30Z by uid=33 pid=7 took 0ms: error site remote: it is broken");
     status.state = State::Running;
     let going_on = super::super::GoingOn {
         trigger: None,
@@ -204,7 +204,7 @@ fn lines() {
         going_on,
     }];
     status.last = None;
-    insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks owed; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
+    insta::assert_snapshot!(status.line(), @"site running 1a2b3c4 since 2025-11-24T16:00:00Z; follows branch main; failing since 2025-11-25T02:10:31Z, 1 run; hooks pending; mixed, left of 5d6e7f8: a b, c and 3 more; reload refused 2025-11-25T02:10:32Z; run 0198c0ffee0001 2025-11-25T02:10:41Z by uid=0 pid=1: running");
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
 }

@@ -112,8 +112,11 @@ pub(in crate::deploy::run) fn stop_at_held(
     let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
     let went = go(repo, (under_way, stage), (left, live), reached);
     let done = || {
-        under_way.owes_nothing();
-        let done = format!("what was owed to {}, which is live, is done by now", short(live));
+        under_way.leaves_no_hooks_pending();
+        let done = format!(
+            "what was pending for {}, which is live, is done by now",
+            short(live)
+        );
         Err(refused(Some(done)).into())
     };
     let kind = match held.kind {
@@ -141,7 +144,7 @@ fn is_unfinished(
     match deployed {
         Some(deployed) if deployed == live => {
             let hooks = claim.state.hooks(target);
-            !hooks.have_succeeded_for(live) || claim.state.owes(target, live)
+            !hooks.have_succeeded_for(live) || claim.state.has_pending_hooks(target, live)
         }
         Some(deployed) => holds.find(deployed).is_some(),
         None => false,

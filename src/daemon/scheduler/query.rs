@@ -52,9 +52,10 @@ impl Scheduler {
         }
         let look = self.accounts.look();
         let status = targets.into_iter().map(|target| {
-            let may: &[May] = match may_operate(&look, peer, target) {
-                true => &[May::Trigger, May::Rollback, May::Retry, May::Hooks, May::Pause],
-                false => &[May::Trigger],
+            let may: &[May] = if may_operate(&look, peer, target) {
+                &[May::Trigger, May::Rollback, May::Retry, May::Hooks, May::Pause]
+            } else {
+                &[May::Trigger]
             };
             self.status_of(target, may.into(), refused.clone())
         });

@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The texts of runs, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct Unwritten {
     runs: VecDeque<Kept>,
     bytes: usize,
 }
@@ -25,7 +25,7 @@ struct Kept {
     text: String,
 }
 
-impl Memory {
+impl Unwritten {
     pub(super) fn keep(&mut self, key: &str, run: RunId, text: String) {
         let of_key = || (0..).zip(&self.runs).filter(|(_, kept)| kept.key == key);
         if of_key().count() >= KEPT
@@ -72,23 +72,23 @@ mod tests {
 
     #[test]
     fn bounded_per_trigger_and_in_all() {
-        let mut memory = Memory::default();
+        let mut unwritten = Unwritten::default();
         let first = RunId::new();
-        memory.keep("quiet", first.clone(), "q".into());
+        unwritten.keep("quiet", first.clone(), "q".into());
         let runs: Vec<RunId> = (0..60).map(|_| RunId::new()).collect();
         for run in &runs {
-            memory.keep("busy", run.clone(), "b".into());
+            unwritten.keep("busy", run.clone(), "b".into());
         }
-        assert_eq!(memory.runs.len(), KEPT + 1);
-        assert_eq!(memory.find("busy", &runs[9]), None);
-        assert_eq!(memory.find("busy", &runs[10]).as_deref(), Some("b"));
-        assert_eq!(memory.find("quiet", &runs[10]), None, "each sees its own");
-        assert_eq!(memory.find("quiet", &first).as_deref(), Some("q"));
+        assert_eq!(unwritten.runs.len(), KEPT + 1);
+        assert_eq!(unwritten.find("busy", &runs[9]), None);
+        assert_eq!(unwritten.find("busy", &runs[10]).as_deref(), Some("b"));
+        assert_eq!(unwritten.find("quiet", &runs[10]), None, "each sees its own");
+        assert_eq!(unwritten.find("quiet", &first).as_deref(), Some("q"));
         for n in 0..20 {
-            memory.keep(&n.to_string(), RunId::new(), "x".repeat(MAX_BYTES / 10));
+            unwritten.keep(&n.to_string(), RunId::new(), "x".repeat(MAX_BYTES / 10));
         }
-        assert!(memory.bytes <= MAX_BYTES);
-        let bytes: usize = memory.runs.iter().map(|kept| kept.text.len()).sum();
-        assert_eq!(memory.bytes, bytes);
+        assert!(unwritten.bytes <= MAX_BYTES);
+        let bytes: usize = unwritten.runs.iter().map(|kept| kept.text.len()).sum();
+        assert_eq!(unwritten.bytes, bytes);
     }
 }

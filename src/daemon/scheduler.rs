@@ -48,18 +48,18 @@ mod late;
 mod listed;
 mod notes;
 mod numbers;
-mod owed;
 mod pause;
+mod pending;
 mod polls;
-mod recall;
+mod query;
+mod queue;
 mod resume;
-mod slots;
 mod stuck;
 mod timer;
 use entry::{Run, Slip};
 use notes::Notes;
-pub use recall::Found;
-pub use slots::{Queue, Refused};
+pub use query::Found;
+pub use queue::{Queue, Refused};
 
 /// How long a run that follows waits for more who want it: the triggers of a burst do not come at once, and a run may
 /// take less time than they.
@@ -246,7 +246,7 @@ impl Scheduler {
         Ok(run.journal)
     }
 
-    /// Have a run of `name`, which is a trigger, as `peer` wants it, which is no client: nothing is owed to it.
+    /// Have a run of the trigger `name` for `peer`, which is not a client, so that the run is not written down.
     fn accept(self: &Arc<Self>, name: &TriggerName, task: Task, peer: &str) -> Result<Run, Failure> {
         self.accept_run(name, Run::new(name, task, peer, None))
     }

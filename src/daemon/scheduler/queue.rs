@@ -32,20 +32,20 @@ enum Slot<R> {
     /// The first of these waits for a job, or for more who want it. There is one at least.
     Waiting(Line<R>),
     /// Its run goes on, and others may follow.
-    Running { now: Order<R>, next: Line<R>, job: Job },
+    Running { now: Item<R>, next: Line<R>, job: Job },
     /// Its run was given up on, and has not come back.
     Stuck(Stuck),
 }
 
 /// A run, and what it is to do.
 #[derive(Debug, Clone)]
-struct Order<R> {
+struct Item<R> {
     task: Task,
     run: R,
 }
 
 /// The runs that wait, in the order in which they were asked for: an update, an operation and an update at most.
-type Line<R> = VecDeque<Order<R>>;
+type Line<R> = VecDeque<Item<R>>;
 
 /// Why no run can serve who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum Refused {
 
 /// The run that does `task`, and has not begun: behind `line`, or one of it.
 fn join<R: Clone>(
-    now: Option<&Order<R>>,
+    now: Option<&Item<R>>,
     line: &mut Line<R>,
     task: Task,
     new: impl FnOnce() -> R,
@@ -79,7 +79,7 @@ fn join<R: Clone>(
         return Err(Refused::Busy(other.task.clone()));
     }
     let run = new();
-    line.push_back(Order {
+    line.push_back(Item {
         task,
         run: run.clone(),
     });
@@ -223,7 +223,7 @@ impl<R: Clone> Queue<R> {
     pub fn give_up(&mut self, name: &TriggerName, stuck: Stuck) -> Vec<R> {
         let next = self.end(name);
         self.targets.insert(name.clone(), Slot::Stuck(stuck));
-        next.into_iter().map(|order| order.run).collect()
+        next.into_iter().map(|item| item.run).collect()
     }
 
     /// The run of `name` that was given up on has come back.
@@ -283,7 +283,7 @@ impl<R: Clone> Queue<R> {
         };
         now.into_iter()
             .chain(line.into_iter().flatten())
-            .map(|order| &order.run)
+            .map(|item| &item.run)
     }
 
     /// The runs that go on.

@@ -1,4 +1,4 @@
-//! Runs that are owed to clients: what was accepted is done, whatever becomes of this process.
+//! Runs that clients wait for are written down: what was accepted is done, whatever becomes of this process.
 
 use super::{Run, Scheduler, Slip};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Scheduler {
-    /// What the daemon before this one owes. For its first worker, before it accepts anything.
+    /// What the daemon before this one accepted and did not end. For the first worker, before it accepts anything.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         self.waiting.left()
     }
 
-    /// Write down that `run` is owed, before a client is told so.
+    /// Write `run` down, before a client is told that it was accepted.
     pub(super) fn write_down(&self, name: &TriggerName, run: &Run) {
         let mut slip = mutex::lock(&run.slip);
         let notes = run.notes.shown();
@@ -37,7 +37,7 @@ impl Scheduler {
         *slip = Slip::Written(notes);
     }
 
-    /// `run` is not owed any more.
+    /// `run` is not to be done by another process any more.
     pub(super) fn strike(&self, run: &Run) {
         let mut slip = mutex::lock(&run.slip);
         if let Slip::Written(_) = std::mem::replace(&mut *slip, Slip::Over) {

@@ -28,7 +28,7 @@ pub(super) struct Run {
     pub(super) peer: Arc<str>,
     /// What those who asked for it said of it.
     pub(super) notes: Notes,
-    /// Whether it is written down as owed to them.
+    /// Whether it is written down, see [`super::pending`].
     pub(super) slip: Arc<Mutex<Slip>>,
     /// When it was accepted; and when it began.
     pub(super) accepted: u64,

@@ -165,12 +165,12 @@ impl Scheduler {
         let due = self.timer.polls().due(now);
         self.ask_remotes();
         let soon = now + GATHERED;
-        match due > 1 {
+        if due > 1 {
             // Some may wait behind one that takes long.
-            true => Some(soon),
-            // What was due by now has a thread, or waits for a job that is free.
-            false => Some(self.timer.polls().next(now)?.max(soon)),
+            return Some(soon);
         }
+        // A poll that was due has a thread, or waits for a free job.
+        Some(self.timer.polls().next(now)?.max(soon))
     }
 
     /// The jobs of polls that were given up on are free.
@@ -208,9 +208,10 @@ impl Scheduler {
     /// Ask the remote whose turn it is. Says whether to go on; if not, the job has been given back.
     fn ask_next(self: &Arc<Self>) -> bool {
         let is_idle = |name: &TriggerName| self.queue().state(name) == State::Idle;
-        let next = match self.timer.is_over() {
-            true => None,
-            false => self.timer.begin(is_idle),
+        let next = if self.timer.is_over() {
+            None
+        } else {
+            self.timer.begin(is_idle)
         };
         if let Some(poll) = &next
             && !self.do_poll(poll)

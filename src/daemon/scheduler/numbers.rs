@@ -59,7 +59,7 @@ impl Scheduler {
             running,
             waiting,
             failing_since: standing.failing.map(|failing| failing.since),
-            hooks_owed: standing.hooks_owed,
+            hooks_pending: standing.hooks_pending,
             held: standing.held.len() as u64,
             polls_unanswered: self.timer.unanswered(name),
             paused: self.paused(name).is_some(),

@@ -204,10 +204,7 @@ impl Polls {
             Ok(answer) => turn.hear(answer, is_failing, now),
             Err(failure) => turn.hear_nothing(failure, is_failing, now),
         };
-        match is_news {
-            true => Verdict::Run,
-            false => Verdict::Nothing,
-        }
+        if is_news { Verdict::Run } else { Verdict::Nothing }
     }
 
     /// A run of `name` begins.

@@ -1,7 +1,7 @@
-//! What was left unfinished is finished when the daemon starts, or one of its workers was killed: interrupted runs, hooks that are pending, and runs that were
-//! accepted and never began.
+//! What was left unfinished is finished when the daemon starts, or when one of its workers was killed: interrupted
+//! runs, pending hooks, and runs that were accepted and never began.
 //!
-//! It is looked for beside the work, so that nobody waits: a filesystem that hangs holds up its own targets alone.
+//! The search goes on beside the work, so that no client waits: a filesystem that hangs holds up its own targets alone.
 
 use std::{
     collections::BTreeMap,
@@ -23,11 +23,11 @@ use crate::{
     deploy::{run, state::Marker},
 };
 
-/// What the daemon before this one owes to those who asked for it.
-type Owed = Vec<(RunId, Accepted)>;
+/// Runs that another process accepted and did not end.
+type Pending = Vec<(RunId, Accepted)>;
 
-/// The targets that have not been looked at, and what is owed of each.
-type Left = Arc<Mutex<std::vec::IntoIter<(Owed, Arc<Target>)>>>;
+/// The targets that have not been looked at, each with its pending runs.
+type Left = Arc<Mutex<std::vec::IntoIter<(Pending, Arc<Target>)>>>;
 
 /// How old an operation may be, in seconds, that is done by another worker than the one that accepted it. It answers what its
 /// operator saw at that time: a daemon that starts later may have better commits by then.
@@ -40,12 +40,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Scheduler {
     /// Start a run of each trigger that has something unfinished, and those that were `left`. For the first worker of a
     /// daemon, and when another one was killed: what the runs of those that live are at, under a lock, is not unfinished.
-    pub fn finish_unfinished(self: &Arc<Self>, left: Owed) {
-        let mut owed = BTreeMap::<TriggerName, Owed>::new();
+    pub fn finish_unfinished(self: &Arc<Self>, left: Pending) {
+        let mut pending = BTreeMap::<TriggerName, Pending>::new();
         for (run, accepted) in left {
             let trigger = accepted.trigger.clone();
             if self.targets.contains_key(&trigger) {
-                owed.entry(trigger).or_default().push((run, accepted));
+                pending.entry(trigger).or_default().push((run, accepted));
             } else {
                 let (trigger, peer) = (trigger.as_str(), accepted.peer);
                 tracing::warn!(
@@ -59,8 +59,8 @@ impl Scheduler {
         let scheduler = self.clone();
         let looking = move || {
             let targets: Vec<_> = scheduler.targets.values().cloned().collect();
-            let owed = |target: Arc<Target>| (owed.remove(&target.trigger).unwrap_or_default(), target);
-            let targets: Vec<_> = targets.into_iter().map(owed).collect();
+            let pending = |target: Arc<Target>| (pending.remove(&target.trigger).unwrap_or_default(), target);
+            let targets: Vec<_> = targets.into_iter().map(pending).collect();
             let targets = Arc::new(Mutex::new(targets.into_iter()));
             while !scheduler.look_at(&targets) {}
         };
@@ -84,9 +84,9 @@ impl Scheduler {
         let (scheduler, targets) = (self.clone(), targets.clone());
         let look = move || {
             let next = || mutex::lock(&targets).next();
-            while let Some((owed, target)) = next() {
+            while let Some((pending, target)) = next() {
                 if !scheduler.stop.is_set() {
-                    scheduler.do_owed(&target, owed);
+                    scheduler.do_pending(&target, pending);
                 }
                 if sender.send(()).is_err() {
                     // Another thread has taken over.
@@ -107,8 +107,8 @@ impl Scheduler {
         }
     }
 
-    /// Finish what is unfinished of `target`, then do what is `owed`.
-    fn do_owed(self: &Arc<Self>, target: &Target, mut owed: Owed) {
+    /// Finish what is unfinished of `target`, then do the `pending` runs.
+    fn do_pending(self: &Arc<Self>, target: &Target, mut pending: Pending) {
         let name = &target.trigger;
         let paused = self.paused(name);
         if let Some(paused) = &paused {
@@ -119,38 +119,39 @@ impl Scheduler {
             );
         }
         // Before the runs that are accepted here count as newer.
-        let late: Vec<_> = owed
+        let late: Vec<_> = pending
             .iter()
-            .map(|(run, owed)| self.is_late(target, run, owed))
+            .map(|(run, accepted)| self.is_late(target, run, accepted))
             .collect();
         let mut late = late.into_iter();
-        owed.retain(|(run, owed)| {
+        pending.retain(|(run, accepted)| {
             let late = late.next().flatten();
-            late.inspect(|why| self.drop_late(name, run, owed, why)).is_none()
+            late.inspect(|why| self.drop_late(name, run, accepted, why))
+                .is_none()
         });
         let (is_unfinished, begun) = self.is_unfinished(target);
         // A run that has come meanwhile finishes it; or is itself what looks unfinished.
         let is_unfinished = is_unfinished && self.queue().state(name) == State::Idle;
         // One of these has begun: what it left says so, and another one finishes it.
-        let begun = owed.iter().position(|(run, _)| Some(run) == begun.as_ref());
-        let begun = begun.map(|at| owed.remove(at));
+        let begun = pending.iter().position(|(run, _)| Some(run) == begun.as_ref());
+        let begun = begun.map(|at| pending.remove(at));
         let is_struck = begun.as_ref().map(|(run, _)| run.clone());
-        let finishes = |(_, owed): &(RunId, Accepted)| owed.task.is_update();
+        let finishes = |(_, accepted): &(RunId, Accepted)| accepted.task.is_update();
         if is_unfinished && let Some(paused) = &paused {
             self.pauses.refuse(name, paused);
             tracing::warn!(
                 trigger = name.as_str(),
                 "a run was left unfinished, and stays so as long as it is paused"
             );
-        } else if is_unfinished && !owed.first().is_some_and(finishes) {
+        } else if is_unfinished && !pending.first().is_some_and(finishes) {
             let accepted = self.accept(name, Task::Update, PEER);
             if let (Ok(run), Some((_, begun))) = (&accepted, begun) {
                 run.notes.join(&Notes::of(begun.notes));
             }
             self.tell_left(name, accepted.map(drop), "was left unfinished");
         }
-        for (run, accepted) in owed {
-            self.accept_owed(name, run, accepted, paused.as_ref());
+        for (run, accepted) in pending {
+            self.accept_pending(name, run, accepted, paused.as_ref());
         }
         if let Some(run) = is_struck {
             self.waiting.remove(&run);
@@ -158,11 +159,11 @@ impl Scheduler {
     }
 
     /// Why the operation `run` must not be done any more, if so: what it was meant for may have changed.
-    fn is_late(&self, target: &Target, run: &RunId, owed: &Accepted) -> Option<&'static str> {
-        if owed.task.is_update() {
+    fn is_late(&self, target: &Target, run: &RunId, accepted: &Accepted) -> Option<&'static str> {
+        if accepted.task.is_update() {
             return None;
         }
-        let age = event::now().checked_sub(owed.accepted);
+        let age = event::now().checked_sub(accepted.accepted);
         if age.is_none_or(|age| age > LONGEST_WAIT) {
             return Some("that is more than 10 minutes ago, or the clock was set back");
         }
@@ -170,19 +171,19 @@ impl Scheduler {
         let is_newer = |last: Last| {
             let failure = last.past.done.failure;
             let is_interrupted = failure.is_some_and(|failure| failure.kind == Kind::Interrupted);
-            last.run != *run && !is_interrupted && last.past.began >= owed.accepted
+            last.run != *run && !is_interrupted && last.past.began >= accepted.accepted
         };
         let is_since = self.history.list(target).any(is_newer)
             || self
                 .queue()
                 .runs(&target.trigger)
-                .any(|other| other.journal.run() != run && other.accepted >= owed.accepted);
+                .any(|other| other.journal.run() != run && other.accepted >= accepted.accepted);
         is_since.then_some("another run was asked for or began since then")
     }
 
-    fn drop_late(&self, name: &TriggerName, run: &RunId, owed: &Accepted, why: &str) {
-        let (trigger, peer, task) = (name.as_str(), &owed.peer, owed.task.word());
-        let again = match owed.task {
+    fn drop_late(&self, name: &TriggerName, run: &RunId, accepted: &Accepted, why: &str) {
+        let (trigger, peer, task) = (name.as_str(), &accepted.peer, accepted.task.word());
+        let again = match accepted.task {
             Task::Hooks => "client --hooks",
             _ => task,
         };
@@ -190,13 +191,13 @@ impl Scheduler {
             trigger,
             peer,
             "the {task} {run}, accepted at {}, waited, and is not done: {why}; if it is still wanted: gitsocket {again} {name}",
-            event::time(owed.accepted)
+            event::time(accepted.accepted)
         );
         self.waiting.remove(run);
     }
 
     /// Do what was accepted before.
-    fn accept_owed(
+    fn accept_pending(
         self: &Arc<Self>,
         name: &TriggerName,
         run: RunId,
@@ -237,7 +238,7 @@ impl Scheduler {
         *mutex::lock(&new.slip) = Slip::Written(notes);
         let accepted = self.accept_run(name, new);
         if let Ok(found) = &accepted {
-            // Those who asked for one that shares another's run are owed that.
+            // The clients of a run that joined another one now wait for that one.
             self.write_down(name, found);
         }
         if accepted

@@ -1,4 +1,4 @@
-//! The worker's end: orders wake whoever waits for them, and a hook's start waits for its answers.
+//! The worker's end of the channel: a thread reads what the supervisor says, and wakes the threads and tasks that wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -21,22 +21,23 @@ use rustix::{
     process::Pid,
 };
 
-use super::{Channel, Level, Order, Report, Start};
+use super::{Channel, Life, Start, ToSupervisor, ToWorker};
 use crate::base::{event::Refused, mutex};
 
 /// The worker's end of the channel to its supervisor.
 #[derive(Debug)]
-pub struct Link {
+pub struct WorkerEnd {
     channel: Channel,
-    level: Mutex<Level>,
+    /// The state that the supervisor ordered last.
+    ordered: Mutex<Life>,
     bell: Bell,
     starts: Mutex<Starts>,
     refused: Refusal,
-    /// Whether a worker has gone since that was asked last.
+    /// Another worker was killed, or failed, since [`Self::worker_gone`] last ended.
     gone: AtomicBool,
 }
 
-/// The reload that was refused last: told by the supervisor, for those who ask.
+/// The reload that was refused last, as the supervisor says.
 #[derive(Debug, Clone, Default)]
 pub struct Refusal(Arc<Mutex<Option<Refused>>>);
 
@@ -50,81 +51,81 @@ impl Refusal {
 #[derive(Debug, Default)]
 struct Starts {
     next: u64,
-    waiting: BTreeMap<u64, mpsc::Sender<Order>>,
+    waiting: BTreeMap<u64, mpsc::Sender<ToWorker>>,
 }
 
 /// A hook that the supervisor has started.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedHook {
     /// Its process, and the group it leads.
     pub pid: Pid,
     /// What the supervisor calls it.
     pub id: u64,
-    answers: mpsc::Receiver<Order>,
+    answers: mpsc::Receiver<ToWorker>,
 }
 
-impl Started {
+impl StartedHook {
     /// Wait for its end. `None`: the supervisor is gone.
     pub fn wait(self) -> Option<ExitStatus> {
         match self.answers.recv() {
-            Ok(Order::Ended { status, .. }) => Some(ExitStatus::from_raw(status)),
+            Ok(ToWorker::Ended { status, .. }) => Some(ExitStatus::from_raw(status)),
             _ => None,
         }
     }
 }
 
-impl Link {
-    /// Follow the orders on `channel`, on a thread of their own; `reopen` takes the log that was opened anew, and `alone` is
-    /// called when the supervisor is gone.
+impl WorkerEnd {
+    /// Read what comes over `channel`, on a thread of its own. `reopen` takes the log that was reopened; `alone` is called
+    /// when the supervisor is gone.
     pub fn new(
         channel: Channel,
         reopen: impl Fn(OwnedFd) + Send + 'static,
         alone: impl FnOnce() + Send + 'static,
     ) -> io::Result<Arc<Self>> {
-        let link = Arc::new(Self {
+        let end = Arc::new(Self {
             channel,
-            level: Mutex::new(Level::Prepare),
+            ordered: Mutex::new(Life::Prepared),
             bell: Bell::new(),
             starts: Mutex::default(),
             refused: Refusal::default(),
             gone: AtomicBool::new(false),
         });
-        let listening = link.clone();
+        let listening = end.clone();
         std::thread::Builder::new().name("orders".into()).spawn(move || {
             listening.listen(&reopen);
             alone();
         })?;
-        Ok(link)
+        Ok(end)
     }
 
     fn listen(&self, reopen: &impl Fn(OwnedFd)) {
         while let Ok(Some((order, beside))) = self.channel.receive(RecvFlags::empty()) {
             match order {
-                Order::Level(level) => self.advance(level),
-                Order::WorkerGone => {
+                ToWorker::Be(life) => self.advance(life),
+                ToWorker::WorkerGone => {
                     self.gone.store(true, Ordering::Release);
                     self.bell.notify(usize::MAX);
                 }
-                Order::ReopenLog => beside.into_iter().take(1).for_each(reopen),
-                Order::Refused(refused) => *mutex::lock(&self.refused.0) = Some(refused),
-                Order::Started { id, .. } => self.pass_on(id, order, false),
-                Order::NotStarted { id, .. } | Order::Ended { id, .. } => self.pass_on(id, order, true),
+                ToWorker::ReopenLog => beside.into_iter().take(1).for_each(reopen),
+                ToWorker::Refused(refused) => *mutex::lock(&self.refused.0) = Some(refused),
+                ToWorker::Started { id, .. } => self.pass_on(id, order, false),
+                ToWorker::NotStarted { id, .. } | ToWorker::Ended { id, .. } => self.pass_on(id, order, true),
             }
         }
         mutex::lock(&self.starts).waiting.clear();
     }
 
-    fn advance(&self, to: Level) {
-        let mut level = mutex::lock(&self.level);
-        *level = to.max(*level);
-        drop(level);
+    fn advance(&self, to: Life) {
+        let mut ordered = mutex::lock(&self.ordered);
+        *ordered = to.max(*ordered);
+        drop(ordered);
         self.bell.notify(usize::MAX);
     }
 
-    fn pass_on(&self, id: u64, order: Order, is_last: bool) {
+    fn pass_on(&self, id: u64, order: ToWorker, is_last: bool) {
         let mut starts = mutex::lock(&self.starts);
         if let Some(waiting) = starts.waiting.get(&id) {
-            // Who no longer waits does not want to know.
+            // The thread that started the hook may not wait for it any more.
             waiting.send(order).ok();
         }
         if is_last {
@@ -132,19 +133,19 @@ impl Link {
         }
     }
 
-    /// Wait until the worker is to be farther than at `level`, and say where.
-    pub async fn beyond(&self, level: Level) -> Level {
+    /// Wait until the worker is ordered a state after `life`, and give that.
+    pub async fn beyond(&self, life: Life) -> Life {
         loop {
             let listener = self.bell.listen();
-            let now = *mutex::lock(&self.level);
-            if now > level {
+            let now = *mutex::lock(&self.ordered);
+            if now > life {
                 return now;
             }
             listener.await;
         }
     }
 
-    /// Wait until another worker was killed, or failed: once for all of those until now.
+    /// Wait until another worker was killed, or failed. Ends once for all of those until then.
     pub async fn worker_gone(&self) {
         loop {
             let listener = self.bell.listen();
@@ -155,23 +156,23 @@ impl Link {
         }
     }
 
-    /// The reload that was refused last, whenever that is.
+    /// Tells of the reload that was refused last.
     pub fn refusal(&self) -> Refusal {
         self.refused.clone()
     }
 
-    /// Tell the supervisor something that it need not answer. If it is gone, so are we in a moment.
-    pub fn report(&self, report: &Report) {
-        self.channel.send(report, &[], SendFlags::empty()).ok();
+    /// Tell the supervisor something that has no answer. If it is gone, this process ends in a moment.
+    pub fn report(&self, message: &ToSupervisor) {
+        self.channel.send(message, &[], SendFlags::empty()).ok();
     }
 
-    /// Tell the supervisor that this process ends now: a thread that the kernel holds may keep it from that.
+    /// Tell the supervisor that this process ends now: a thread that the kernel holds may delay that.
     pub fn close(&self) {
         shutdown(&self.channel, Shutdown::Write).ok();
     }
 
     /// Have a hook started; its output goes to `outputs`. The `id` of `start` is set here.
-    pub fn start(&self, mut start: Start, outputs: [OwnedFd; 2]) -> io::Result<Started> {
+    pub fn start(&self, mut start: Start, outputs: [OwnedFd; 2]) -> io::Result<StartedHook> {
         let (sender, answers) = mpsc::channel();
         let mut starts = mutex::lock(&self.starts);
         starts.next += 1;
@@ -183,17 +184,17 @@ impl Link {
         let outputs = [out.as_fd(), err.as_fd()];
         if let Err(err) = self
             .channel
-            .send(&Report::Start(start), &outputs, SendFlags::empty())
+            .send(&ToSupervisor::Start(start), &outputs, SendFlags::empty())
         {
             mutex::lock(&self.starts).waiting.remove(&id);
             return Err(err);
         }
         match answers.recv() {
-            Ok(Order::Started { pid, .. }) => {
+            Ok(ToWorker::Started { pid, .. }) => {
                 let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-                Ok(Started { pid, id, answers })
+                Ok(StartedHook { pid, id, answers })
             }
-            Ok(Order::NotStarted { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
+            Ok(ToWorker::NotStarted { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -206,40 +207,40 @@ mod tests {
     use super::*;
     use crate::base::{control::Which, name::TriggerName};
 
-    fn link() -> (Channel, Arc<Link>) {
+    fn end() -> (Channel, Arc<WorkerEnd>) {
         let (supervisor, worker) = Channel::pair().unwrap();
-        (supervisor, Link::new(worker, |_| {}, || {}).unwrap())
+        (supervisor, WorkerEnd::new(worker, |_| {}, || {}).unwrap())
     }
 
     #[test]
-    fn levels_only_go_on() {
-        let (supervisor, link) = link();
+    fn orders_only_go_on() {
+        let (supervisor, end) = end();
         supervisor
-            .send(&Order::Level(Level::Stop), &[], SendFlags::empty())
+            .send(&ToWorker::Be(Life::Stopping), &[], SendFlags::empty())
             .unwrap();
-        assert_eq!(block_on(link.beyond(Level::Serve)), Level::Stop);
+        assert_eq!(block_on(end.beyond(Life::Serving)), Life::Stopping);
         supervisor
-            .send(&Order::Level(Level::Drain), &[], SendFlags::empty())
+            .send(&ToWorker::Be(Life::Draining), &[], SendFlags::empty())
             .unwrap();
         supervisor
-            .send(&Order::Level(Level::Abort), &[], SendFlags::empty())
+            .send(&ToWorker::Be(Life::Aborting), &[], SendFlags::empty())
             .unwrap();
-        assert_eq!(block_on(link.beyond(Level::Stop)), Level::Abort);
+        assert_eq!(block_on(end.beyond(Life::Stopping)), Life::Aborting);
     }
 
     #[test]
     fn a_vanished_supervisor_is_noticed() {
         let (supervisor, worker) = Channel::pair().unwrap();
         let (sender, alone) = mpsc::channel();
-        let _link = Link::new(worker, |_| {}, move || sender.send(()).unwrap()).unwrap();
+        let _link = WorkerEnd::new(worker, |_| {}, move || sender.send(()).unwrap()).unwrap();
         drop(supervisor);
         alone.recv().unwrap();
     }
 
     #[test]
     fn a_start_gets_its_own_answers() {
-        let (supervisor, link) = link();
-        let start = |link: &Arc<Link>| {
+        let (supervisor, end) = end();
+        let start = |end: &Arc<WorkerEnd>| {
             let (_reader, writer) = io::pipe().unwrap();
             let other = writer.try_clone().unwrap();
             let start = Start {
@@ -250,29 +251,33 @@ mod tests {
                 env: BTreeMap::new(),
                 old_new: Default::default(),
             };
-            link.start(start, [writer.into(), other.into()])
+            end.start(start, [writer.into(), other.into()])
         };
         std::thread::scope(|scope| {
-            let first = scope.spawn(|| start(&link));
+            let first = scope.spawn(|| start(&end));
             let receive = || match supervisor.receive(RecvFlags::empty()) {
-                Ok(Some((Report::Start(start), fds))) => (start.id, fds.len()),
+                Ok(Some((ToSupervisor::Start(start), fds))) => (start.id, fds.len()),
                 other => panic!("{other:?}"),
             };
             let (one, fds) = receive();
             assert_eq!(fds, 2);
             supervisor
-                .send(&Order::Started { id: one, pid: 7 }, &[], SendFlags::empty())
+                .send(&ToWorker::Started { id: one, pid: 7 }, &[], SendFlags::empty())
                 .unwrap();
             let first = first.join().unwrap().unwrap();
-            let second = scope.spawn(|| start(&link));
+            let second = scope.spawn(|| start(&end));
             let (two, _) = receive();
             assert_ne!(one, two);
             supervisor
-                .send(&Order::NotStarted { id: two, errno: 2 }, &[], SendFlags::empty())
+                .send(
+                    &ToWorker::NotStarted { id: two, errno: 2 },
+                    &[],
+                    SendFlags::empty(),
+                )
                 .unwrap();
             supervisor
                 .send(
-                    &Order::Ended {
+                    &ToWorker::Ended {
                         id: one,
                         status: 0x100,
                     },

@@ -76,7 +76,7 @@ impl Scheduler {
             phases_ms: took.iter().flat_map(Took::phases_ms).collect(),
             done: done.clone(),
         };
-        let ended = history::Ended {
+        let ended = history::EndedRun {
             last: Last {
                 run: run.journal.run().clone(),
                 past,

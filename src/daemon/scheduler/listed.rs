@@ -1,6 +1,6 @@
 //! Lists of runs, the newest first: those of one trigger, or of all.
 //!
-//! Blocking, as [`recall`](super::recall) is. Of all triggers no more is read than is listed: the newest run of each is known, and older
+//! Blocking, as [`query`](super::query) is. Of all triggers no more is read than is listed: the newest run of each is known, and older
 //! ones are read one by one.
 
 use std::{

@@ -22,12 +22,12 @@ use crate::{
 };
 
 /// A run's place in `jobs`.
-struct Place {
+struct Lease {
     scheduler: Weak<Scheduler>,
     name: TriggerName,
 }
 
-impl watch::Job for Place {
+impl watch::Job for Lease {
     fn lend(&self) {
         if let Some(scheduler) = self.scheduler.upgrade() {
             scheduler.queue().lend(&self.name);
@@ -46,14 +46,14 @@ impl watch::Job for Place {
 impl Scheduler {
     /// The time of a run of `name` that begins now.
     pub(super) fn watch(self: &Arc<Self>, name: &TriggerName) -> Watch {
-        let place = Place {
+        let lease = Lease {
             scheduler: Arc::downgrade(self),
             name: name.clone(),
         };
         Watch::new(
             self.targets[name].run_timeout,
             self.stop.clone(),
-            Some(Arc::new(place)),
+            Some(Arc::new(lease)),
         )
     }
 
@@ -174,7 +174,7 @@ mod tests {
         daemon::{
             journal::Journal,
             peer::Peer,
-            queue::{Process, Run, Wanted},
+            scheduler::{Process, Run, Wanted},
             store::Store,
         },
         deploy::{
