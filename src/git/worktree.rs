@@ -11,7 +11,8 @@
 //! This room does not know where commits come from, and leaves refs alone.
 //!
 //! Where it differs from git on purpose:
-//! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged.
+//! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged. So is
+//!   that of a submodule, for which git takes any directory that a link leads to.
 //! - Bits that make git overlook files (assume-unchanged, skip-worktree) do not survive: every file is written.
 //! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
 //! - External filters never run, not even those of the repository's own configuration.
