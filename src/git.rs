@@ -75,6 +75,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`verified`] | objects are hashed when they are read |
 //! | [`large`] | objects that are too large for memory |
 //! | [`begin`] | a call before the first write |
 //! | [`origin`] | where commits come from, and the bounds of a fetch |
@@ -101,7 +102,7 @@ pub mod maintenance;
 pub mod origin;
 pub mod refs;
 pub mod repository;
-
 pub mod transport;
 pub mod upload_pack;
+pub mod verified;
 pub mod worktree;

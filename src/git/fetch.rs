@@ -22,6 +22,7 @@ use crate::{
         origin::{Depth, Origin, Revision},
         refs::{Tip, holding_ref},
         transport::{Connections, Deadline},
+        verified,
     },
 };
 
@@ -247,11 +248,7 @@ impl<'a> Context<'a> {
 
     /// Follow tags to the commit.
     fn peel(&self, found: &Found) -> Result<ObjectId, Error> {
-        let object = self
-            .repo
-            .find_object(found.object)
-            .and_then(|object| object.peel_tags_to_end())
-            .map_err(|err| self.asked.failed(&err))?;
+        let object = verified::peeled(self.repo, found.object).map_err(|err| self.asked.failed(&err))?;
         match object.kind {
             gix::object::Kind::Commit => Ok(object.id),
             kind => Err(Error::NotACommit {

@@ -65,11 +65,8 @@ pub struct Intake {
 impl Intake {
     /// Of a pack for `repo`.
     pub fn new(repo: &gix::Repository, limits: Limits, report: &Reporter) -> Self {
-        let mut repo = repo.clone();
-        // What is read by an id is stored by that id.
-        repo.objects.ignore_replacements = true;
         Self {
-            repo: Mutex::new(repo),
+            repo: Mutex::new(repo.clone()),
             limits,
             report: report.clone(),
             outcome: Mutex::default(),

@@ -167,8 +167,6 @@ impl Maintenance<'_> {
         if work == Work::Cuts {
             return self.uncut(&repo, &inventory);
         }
-        // What is replaced is needed as much as what replaces it.
-        repo.objects.ignore_replacements = true;
         repo.objects
             .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         fs::create_dir(self.temporary).map_err(|err| Error::io("create", self.temporary, err))?;

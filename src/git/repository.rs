@@ -96,7 +96,7 @@ impl Blame for Error {
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 13] = [
+const OVERRIDES: [&str; 14] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
@@ -109,6 +109,8 @@ const OVERRIDES: [&str; 13] = [
     // What git writes to save time may be damaged, or a trap, and says nothing that is not said elsewhere.
     "core.commitGraph=false",
     "core.multiPackIndex=false",
+    // Replacements are local, and what is read by an id is stored, sent and deployed by that id.
+    "core.useReplaceRefs=false",
     "index.skipHash=false",
     "gitoxide.userAgent=git/gitsocket",
 ];

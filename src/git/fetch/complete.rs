@@ -46,7 +46,6 @@ pub fn check(
     over: &AtomicBool,
 ) -> Result<(), Box<Missing>> {
     let mut objects = repo.objects.clone();
-    objects.ignore_replacements = true;
     objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
     let objects = Objects(objects.into_inner());
     let mut walk = Walk::new(&objects, cut(repo));

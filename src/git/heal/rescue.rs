@@ -173,7 +173,6 @@ struct Rescue<'a> {
 impl<'a> Rescue<'a> {
     fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Result<Self, Error> {
         let mut objects = repo.objects.clone();
-        objects.ignore_replacements = true;
         objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         let dirs = lenders.iter().map(|objects| objects.join("pack"));
         let indices = dirs

@@ -7,10 +7,11 @@
 //! |---|---|
 //! | `.git` (a file), `commondir`, `gitdir`, `HEAD`, `config`, `config.worktree` | it is opened |
 //! | `objects/info/alternates`, of alternates too | it is opened, and an object is not found |
-//! | `packed-refs`, `refs/…`, those of a linked worktree too | it is opened (`refs/replace`), refs are listed or found |
+//! | `packed-refs`, `refs/…`, those of a linked worktree too | refs are listed or found |
 //! | `shallow` | a fetch |
 //!
-//! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `info/grafts`.
+//! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `refs/replace`
+//! (`core.useReplaceRefs` is), `info/grafts`.
 //! Not looked at: loose objects and packs, which gitoxide maps into memory, and passes over if they are no files. Only a pack
 //! that a multi-pack-index names is opened as it is.
 

@@ -26,8 +26,7 @@ impl<'a> Source<'a> {
         scratch: Scratch,
         stop: &'a AtomicBool,
     ) -> Result<Self, Error> {
-        // Replacements are local; packs that `git gc` deletes are needed until the last byte is sent.
-        repo.objects.ignore_replacements = true;
+        // Packs that `git gc` deletes are needed until the last byte is sent.
         repo.objects.prevent_pack_unload();
         // Trees are long chains of deltas, and all of them are read for a clone: this makes it twice as fast.
         repo.objects

@@ -16,6 +16,7 @@ use gix::{
 };
 
 use super::{Error, dirs, outside};
+use crate::git::{repository::reason, verified};
 
 /// Where each `.gitattributes` is, in ascending order, and what it is.
 type AttributeFiles = Vec<(BString, gix::ObjectId)>;
@@ -54,11 +55,11 @@ impl Sources {
 }
 
 fn blob(repo: &gix::Repository, path: &BString, id: gix::ObjectId) -> Result<Vec<u8>, Error> {
-    let blob = repo.find_object(id).and_then(gix::Object::try_into_blob);
+    let blob = verified::object(repo, id).and_then(gix::Object::try_into_blob);
     let blob = blob.map_err(|err| Error::Object {
         id,
         path: path.to_string(),
-        reason: err.to_string(),
+        reason: reason(&err),
     })?;
     Ok(blob.detach().data)
 }

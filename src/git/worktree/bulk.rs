@@ -48,6 +48,7 @@ pub(super) fn bring(
     };
     let options = worker.options;
     check(file.path, size, options.max_blob)?;
+    // What memory holds, and `content` could not read, is damaged, or is a delta of what memory does not hold.
     if matches!(wrong, Error::Convert { .. }) || (file.mode == Mode::SYMLINK && size > MAX_TARGET) {
         return Err(wrong);
     }
@@ -99,13 +100,22 @@ pub(super) fn bring(
     }
 }
 
+/// Write the blob of `file`. Another content than its id says is an error in the end.
 fn blob<W: Write>(
     repo: &gix::Repository,
     file: &Tracked<'_>,
     open: impl FnOnce(u64) -> io::Result<W>,
 ) -> io::Result<W> {
-    let store = repo.objects.store_ref();
-    large::blob(store, &Scratch::new(&store.path().join("pack")), &file.id, open)
+    let (store, hash) = (repo.objects.store_ref(), file.id.kind());
+    let scratch = Scratch::new(&store.path().join("pack"));
+    let out = large::blob(store, &scratch, &file.id, |size| {
+        let mut out = gix::hash::io::Write::new(open(size)?, hash);
+        out.hash.update(&loose_header(Kind::Blob, size));
+        Ok(out)
+    })?;
+    let found = out.hash.try_finalize().map_err(io::Error::other)?;
+    found.verify(&file.id).map_err(io::Error::other)?;
+    Ok(out.inner)
 }
 
 /// Whether the file that is there has the content of the blob.

@@ -19,7 +19,10 @@ use super::{
     ident,
     notice::{Notice, Notices},
 };
-use crate::{base::mutex, git::large::LARGE};
+use crate::{
+    base::mutex,
+    git::{large::LARGE, repository::reason, verified},
+};
 
 /// Makes the content of files of one index.
 pub(super) struct Content<'r> {
@@ -130,10 +133,9 @@ impl<'r> Content<'r> {
             path: path.to_string(),
             reason,
         };
-        let object = self.repo.find_object(id).map_err(|err| failed(err.to_string()))?;
-        let blob = object
-            .try_into_blob()
-            .map_err(|err| failed(err.to_string()))?
+        let blob = verified::object(self.repo, id)
+            .and_then(gix::Object::try_into_blob)
+            .map_err(|err| failed(reason(&err)))?
             .take_data();
         if mode == Mode::SYMLINK {
             return Ok(blob.into());

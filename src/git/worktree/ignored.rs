@@ -17,7 +17,10 @@ use super::{
     dirs,
     stored::{self, Stored, Tracked},
 };
-use crate::{base::bounded, git::worktree::Clean};
+use crate::{
+    base::bounded,
+    git::{verified, worktree::Clean},
+};
 
 /// The rules that hold.
 pub(super) struct Ignored<'w> {
@@ -164,6 +167,6 @@ fn ignore_blob(repo: &gix::Repository, id: gix::ObjectId) -> io::Result<Vec<u8>>
     if size > bounded::RULES {
         return Err(io::Error::other("it is too large"));
     }
-    let blob = repo.find_object(id).map_err(io::Error::other)?;
+    let blob = verified::object(repo, id).map_err(io::Error::other)?;
     Ok(blob.detach().data)
 }

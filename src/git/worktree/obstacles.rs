@@ -26,6 +26,7 @@ use super::{
     plan::Plan,
     walk::{Check, Found},
 };
+use crate::git::{repository::reason, verified};
 
 /// The longest target of a link that Linux takes, without the NUL.
 const MAX_TARGET_BYTES: u64 = 4095;
@@ -98,12 +99,12 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
     let damaged = |err: gix::Error| Error::Object {
         id,
         path: path.to_string(),
-        reason: err.to_string(),
+        reason: reason(&err),
     };
     let size = repo.find_header(id).map_err(damaged)?.size();
     let reason = match size {
         0 => "it is a symlink to nothing".into(),
-        1..=MAX_TARGET_BYTES => match repo.find_object(id).map_err(damaged)?.data.contains(&0) {
+        1..=MAX_TARGET_BYTES => match verified::object(repo, id).map_err(damaged)?.data.contains(&0) {
             true => "it is a symlink to a path with a NUL byte in it".into(),
             false => return Ok(()),
         },
