@@ -109,11 +109,12 @@ fn reopen(dir: BorrowedFd<'_>, identity: Identity) -> io::Result<OwnedFd> {
     // Its list has been read, so it need not be readable any more.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, "..", flags, Mode::empty())?;
-    match self::identity(fd.as_fd())? == identity {
-        true => Ok(fd),
-        false => Err(io::Error::other(
+    if self::identity(fd.as_fd())? == identity {
+        Ok(fd)
+    } else {
+        Err(io::Error::other(
             "a directory was moved elsewhere while it was being looked through",
-        )),
+        ))
     }
 }
 
@@ -140,9 +141,10 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let parent = match parent == Path::new("") {
-        true => Path::new("."),
-        false => parent,
+    let parent = if parent == Path::new("") {
+        Path::new(".")
+    } else {
+        parent
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;

@@ -179,9 +179,10 @@ impl Failure {
     pub fn help_line(&self) -> Option<String> {
         let help = self.help.as_deref().map(one_line);
         // What is to be copied has nothing glued to its end.
-        match self.help.as_deref().is_some_and(|help| help.contains('\n')) {
-            true => help.map(|help| help + " "),
-            false => help,
+        if self.help.as_deref().is_some_and(|help| help.contains('\n')) {
+            help.map(|help| help + " ")
+        } else {
+            help
         }
     }
 }

@@ -88,10 +88,7 @@ impl Watch {
     /// Begin `step`, if any time is left.
     pub fn enter(&self, step: Step) -> Result<(), Over> {
         mutex::lock(&self.0.at).enter(step);
-        match self.is_over() {
-            true => Err(Over),
-            false => Ok(()),
-        }
+        if self.is_over() { Err(Over) } else { Ok(()) }
     }
 
     /// The step that the run is in.

@@ -45,9 +45,10 @@ pub fn replaced(
     }
     let held: Vec<ObjectId> = pushed.chain([new]).collect();
     let found = dropped(repo, tips, &held, over);
-    match found.ends {
-        true => Named::default(),
-        false => found.commits,
+    if found.ends {
+        Named::default()
+    } else {
+        found.commits
     }
 }
 
@@ -129,12 +130,11 @@ impl Walk<'_> {
                 commits.push(id);
             }
             for parent in parents {
-                let is_here = match is_held {
-                    true => {
-                        self.hold(parent);
-                        true
-                    }
-                    false => self.meet(parent),
+                let is_here = if is_held {
+                    self.hold(parent);
+                    true
+                } else {
+                    self.meet(parent)
                 };
                 if !is_here && let Some(node) = self.nodes.get_mut(&id) {
                     node.is_end = true;
@@ -170,9 +170,10 @@ impl Walk<'_> {
                 Some(node) if node.is_held => {}
                 Some(node) => {
                     node.is_held = true;
-                    match node.is_expanded {
-                        true => stack.extend_from_slice(&node.parents),
-                        false => self.waiting -= 1,
+                    if node.is_expanded {
+                        stack.extend_from_slice(&node.parents)
+                    } else {
+                        self.waiting -= 1
                     }
                 }
                 None => {
@@ -190,9 +191,10 @@ impl Walk<'_> {
         };
         let is_cut = self.cut.contains(&id);
         self.is_cut |= is_cut;
-        let parents = match is_cut {
-            true => Vec::new(),
-            false => commit.parent_ids().map(gix::Id::detach).collect(),
+        let parents = if is_cut {
+            Vec::new()
+        } else {
+            commit.parent_ids().map(gix::Id::detach).collect()
         };
         let time = commit.time().map_or(0, |time| time.seconds);
         self.queue.push((time, id));

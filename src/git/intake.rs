@@ -89,9 +89,10 @@ impl Intake {
         };
         let failed = outcome.is_err();
         *mutex::lock(&self.outcome) = Some(outcome);
-        match failed {
-            true => Err(io::Error::other("the pack was not taken in")),
-            false => Ok(()),
+        if failed {
+            Err(io::Error::other("the pack was not taken in"))
+        } else {
+            Ok(())
         }
     }
 

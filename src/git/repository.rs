@@ -260,9 +260,10 @@ pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
 /// The `.git` of the worktree at `path`, or `path` itself if there is none in it.
 fn entrance(path: &Path) -> PathBuf {
     let dot_git = path.join(".git");
-    match !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
-        true => dot_git,
-        false => path.into(),
+    if !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
+        dot_git
+    } else {
+        path.into()
     }
 }
 

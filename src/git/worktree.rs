@@ -211,12 +211,11 @@ fn update_from(
         heeds_mode: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
     };
     let changes = !found.checks.is_empty() || !plan.delete.is_empty();
-    let attributes = match changes {
-        false => Sources::default(),
-        true => {
-            let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
-            Sources::of(&plan.index, found.paths(&plan.index), outside)
-        }
+    let attributes = if changes {
+        let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
+        Sources::of(&plan.index, found.paths(&plan.index), outside)
+    } else {
+        Sources::default()
     };
     obstacles::check(&mut cx, &plan, &found, &base, &attributes)?;
     if options.over.load(Ordering::Relaxed) {
@@ -238,12 +237,11 @@ fn update_from(
         || !stats.is_empty()
         || !left.is_empty()
         || apply::settles_races(&found, &old, &plan.index);
-    let index = match is_stale {
-        true => write_index(options.index, plan, stats, &left, &old),
-        false => {
-            drop(plan);
-            Ok(old)
-        }
+    let index = if is_stale {
+        write_index(options.index, plan, stats, &left, &old)
+    } else {
+        drop(plan);
+        Ok(old)
     };
     let names = left.names();
     match (left.into_error(commit, options), index) {
@@ -279,9 +277,10 @@ fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
 
 /// What is remembered of the worktree, and its index.
 fn known(repo: &gix::Repository, options: &Options<'_>) -> (Remembered, Stored) {
-    let mut known = match options.dry_run {
-        true => Remembered::default(),
-        false => options.memory.take(options.root.as_path(), options.index),
+    let mut known = if options.dry_run {
+        Remembered::default()
+    } else {
+        options.memory.take(options.root.as_path(), options.index)
     };
     let index = known.index.take();
     let index = index.unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));
@@ -297,13 +296,16 @@ fn head_of<'o>(
 ) -> Result<Option<Cow<'o, gix::index::State>>, Error> {
     match whose {
         // What was staged is compared as what others have written; if something is left of an update, that is not known.
-        Whose::Ours => match old.may_have_staged()
-            && (!found.checks.is_empty() || !plan.delete.is_empty())
-            && mixed(repo.git_dir()).is_none()
-        {
-            true => Ok(tree_of(repo, refs::head(repo), old).ok()),
-            false => Ok(None),
-        },
+        Whose::Ours => {
+            if old.may_have_staged()
+                && (!found.checks.is_empty() || !plan.delete.is_empty())
+                && mixed(repo.git_dir()).is_none()
+            {
+                Ok(tree_of(repo, refs::head(repo), old).ok())
+            } else {
+                Ok(None)
+            }
+        }
         Whose::Others(head) => tree_of(repo, *head, old).map(Some),
     }
 }

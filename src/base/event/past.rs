@@ -130,9 +130,10 @@ pub fn duration(duration: Duration) -> String {
 /// What was said of a run, behind who asked for it; nothing if nothing was.
 pub fn said(notes: &[Note]) -> String {
     let words: Vec<_> = notes.iter().map(Note::as_str).collect();
-    match words.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", words.join("; ")),
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", words.join("; "))
     }
 }
 

@@ -214,12 +214,13 @@ fn local_path(text: &str, url: &gix::Url) -> Result<Vec<u8>, Invalid> {
         ));
     }
     // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
-    let path: Vec<u8> = match text
+    let path: Vec<u8> = if text
         .get(..7)
         .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
     {
-        true => percent_encoding::percent_decode(&url.path).collect(),
-        false => url.path.to_vec(),
+        percent_encoding::percent_decode(&url.path).collect()
+    } else {
+        url.path.to_vec()
     };
     if path.iter().any(u8::is_ascii_control) {
         return Err(Invalid::new("it contains a control character"));

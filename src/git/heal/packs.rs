@@ -99,9 +99,10 @@ fn state(git_dir: &Path, pack: &Path, hash: gix::hash::Kind) -> Result<State, Er
     let named = trailer(git_dir, &index, hash)?
         .and_then(|_| gix_pack::index::File::at(&index, hash).ok())
         .map(|index| index.pack_checksum());
-    Ok(match named == Some(checksum) {
-        true => State::Sound,
-        false => State::Index,
+    Ok(if named == Some(checksum) {
+        State::Sound
+    } else {
+        State::Index
     })
 }
 

@@ -243,9 +243,10 @@ impl<'a> Rescue<'a> {
                 continue;
             }
             fresh.push(id);
-            let found = match is_blob {
-                true => self.has(&id),
-                false => self.expand(&id, &mut stack),
+            let found = if is_blob {
+                self.has(&id)
+            } else {
+                self.expand(&id, &mut stack)
             };
             if !found {
                 for id in fresh {
@@ -388,9 +389,10 @@ impl<'a> Rescue<'a> {
         };
         let (mut kept, mut dropped) = (Vec::with_capacity(text.len()), 0);
         for line in text.lines_with_terminator() {
-            match self.is_line_whole(line) {
-                true => kept.extend_from_slice(line),
-                false => dropped += 1,
+            if self.is_line_whole(line) {
+                kept.extend_from_slice(line)
+            } else {
+                dropped += 1
             }
         }
         if dropped > 0 {

@@ -73,20 +73,22 @@ impl Store<'_> {
             return Ok(());
         };
         let needed = more.saturating_add(RESERVE.max(total / 100));
-        match left < needed {
-            true => Err(Error::Space {
+        if left < needed {
+            Err(Error::Space {
                 path: self.dir.into(),
                 left,
                 needed,
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         }
     }
 
     pub(super) fn look_at_time(&self) -> Result<(), Fail> {
-        match self.limits.deadline.passed() {
-            true => Err(Fail::Connection(io::ErrorKind::TimedOut.into())),
-            false => Ok(()),
+        if self.limits.deadline.passed() {
+            Err(Fail::Connection(io::ErrorKind::TimedOut.into()))
+        } else {
+            Ok(())
         }
     }
 

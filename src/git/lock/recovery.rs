@@ -50,9 +50,10 @@ pub fn recover(git_dir: &Path, span: Option<Span>, recovered: &Recovered) -> Res
         temporary_objects(&git_dir.join("objects"))?;
     }
     each(&git_dir.join("gitsocket"), |path, name| {
-        match name.ends_with(b".tmp") {
-            true => remove(&path),
-            false => Ok(()),
+        if name.ends_with(b".tmp") {
+            remove(&path)
+        } else {
+            Ok(())
         }
     })?;
     recovered.lock().insert(git_dir.into());

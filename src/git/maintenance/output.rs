@@ -259,8 +259,9 @@ fn verify(
     let is_complete = indexed == (digest, written.len())
         && index.pack_checksum() == digest
         && written.keys().all(|id| index.lookup(id).is_some());
-    match is_complete {
-        true => Ok(()),
-        false => Err(Error::Unequal { path: path.into() }),
+    if is_complete {
+        Ok(())
+    } else {
+        Err(Error::Unequal { path: path.into() })
     }
 }

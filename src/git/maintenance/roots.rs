@@ -132,13 +132,14 @@ impl Roots {
     fn private_refs(&mut self, dir: &Path) -> Result<(), Error> {
         for path in files::list(dir)? {
             // A link may lead up again.
-            match files::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
-                true => self.private_refs(&path)?,
-                false => self.kept.extend(
+            if files::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
+                self.private_refs(&path)?
+            } else {
+                self.kept.extend(
                     ids(&path, gix::hash::Kind::Sha1)?
                         .into_iter()
                         .chain(ids(&path, gix::hash::Kind::Sha256)?),
-                ),
+                )
             }
         }
         Ok(())

@@ -71,9 +71,10 @@ impl Clone {
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        match output.status.success() {
-            true => Ok(text(output.stdout).trim_end().to_owned()),
-            false => Err(text(output.stderr)),
+        if output.status.success() {
+            Ok(text(output.stdout).trim_end().to_owned())
+        } else {
+            Err(text(output.stderr))
         }
     }
 

@@ -190,12 +190,13 @@ fn open(path: &AbsPath) -> Result<gix::Repository, Error> {
 fn absent(path: &Path) -> String {
     let mut longer = path.as_os_str().to_owned();
     longer.push(".git");
-    match Path::new(&longer).exists() {
-        true => format!(
+    if Path::new(&longer).exists() {
+        format!(
             "there is one at {}: write that, git alone adds the end",
             longer.display()
-        ),
-        false => "correct `repo`, or create the repository".to_owned(),
+        )
+    } else {
+        "correct `repo`, or create the repository".to_owned()
     }
 }
 

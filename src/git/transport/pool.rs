@@ -116,9 +116,10 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
                 until,
             },
         );
-        let surplus = match state.kept.len() > MAX_KEPT {
-            true => state.kept.pop_front(),
-            false => None,
+        let surplus = if state.kept.len() > MAX_KEPT {
+            state.kept.pop_front()
+        } else {
+            None
         };
         drop(state);
         if until < wakes {

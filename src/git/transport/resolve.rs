@@ -144,9 +144,10 @@ fn ask_both_families(servers: &Servers, name: &Fqdn, deadline: Deadline) -> io::
     drop(answers);
     let (mut found, mut failed) = (Vec::new(), None);
     for _ in families {
-        let left = match found.is_empty() {
-            true => deadline.left()?,
-            false => OTHER_FAMILY.min(deadline.left().unwrap_or_default()),
+        let left = if found.is_empty() {
+            deadline.left()?
+        } else {
+            OTHER_FAMILY.min(deadline.left().unwrap_or_default())
         };
         match wait.recv_timeout(left) {
             Ok(Ok(addresses)) => found.extend(addresses),

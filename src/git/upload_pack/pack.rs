@@ -212,9 +212,10 @@ fn stream(source: &Source<'_>, count: &Count, wrong: Error, pack: &mut impl Writ
         failed: None,
     };
     let store = source.objects.db.store_ref();
-    let sent = copied(store, count, &mut out).and_then(|is_copied| match is_copied {
-        true => Ok(()),
-        false => {
+    let sent = copied(store, count, &mut out).and_then(|is_copied| {
+        if is_copied {
+            Ok(())
+        } else {
             let deflated = large::blob(store, &source.scratch, &count.id, |size| {
                 Header::Blob.write_to(size, &mut out)?;
                 Ok(deflate::Write::new(&mut out, Compression::BEST_SPEED))

@@ -148,9 +148,10 @@ fn each(
         source,
     };
     let platform = source.repo.references().map_err(failed)?;
-    let below = match dir.as_bytes() == ALL {
-        true => platform.all(),
-        false => platform.prefixed(dir).or_else(|_| platform.all()),
+    let below = if dir.as_bytes() == ALL {
+        platform.all()
+    } else {
+        platform.prefixed(dir).or_else(|_| platform.all())
     };
     for reference in below.map_err(failed)? {
         match reference {

@@ -53,26 +53,29 @@ impl<'a> Source<'a> {
 
     /// Fail if nobody is interested any more.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Error::Stopped),
-            false => Ok(()),
+        if self.stop.load(Ordering::Relaxed) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
         }
     }
 
     /// Fail if nobody is interested any more, or if `count` objects are too many.
     pub(super) fn check_count(&self, count: usize) -> Result<(), Error> {
         let limit = self.max_objects;
-        match count > limit {
-            true => Err(Error::TooMany { limit }),
-            false => self.check(),
+        if count > limit {
+            Err(Error::TooMany { limit })
+        } else {
+            self.check()
         }
     }
 
     pub(super) fn matches(&self, theirs: gix::hash::Kind) -> Result<(), Error> {
         let ours = self.repo.object_hash();
-        match ours == theirs {
-            true => Ok(()),
-            false => Err(Error::ObjectFormat { ours, theirs }),
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(Error::ObjectFormat { ours, theirs })
         }
     }
 }

@@ -100,9 +100,10 @@ impl Walk<'_> {
                 commits.push(id);
             }
             for parent in parents {
-                match hidden {
-                    true => self.hide(parent)?,
-                    false => self.meet(parent)?,
+                if hidden {
+                    self.hide(parent)?
+                } else {
+                    self.meet(parent)?
                 }
             }
             match self.waiting {
@@ -120,9 +121,10 @@ impl Walk<'_> {
     /// Look at a commit that is wanted.
     fn meet(&mut self, id: ObjectId) -> Result<(), Error> {
         if !self.nodes.contains_key(&id) {
-            match self.load(id, false)? {
-                true => self.waiting += 1,
-                false => return Err(Error::Missing { id }),
+            if self.load(id, false)? {
+                self.waiting += 1
+            } else {
+                return Err(Error::Missing { id });
             }
         }
         Ok(())
@@ -137,9 +139,10 @@ impl Walk<'_> {
                 Some(node) if node.hidden => {}
                 Some(node) => {
                     node.hidden = true;
-                    match node.expanded {
-                        true => stack.extend_from_slice(&node.parents),
-                        false => self.waiting -= 1,
+                    if node.expanded {
+                        stack.extend_from_slice(&node.parents)
+                    } else {
+                        self.waiting -= 1
                     }
                 }
                 None => {
@@ -158,9 +161,10 @@ impl Walk<'_> {
             Err(_) if hidden => return Ok(false),
             Err(err) => return Err(err),
         };
-        let parents = match self.cut.contains(&id) {
-            true => Vec::new(),
-            false => commit.parents,
+        let parents = if self.cut.contains(&id) {
+            Vec::new()
+        } else {
+            commit.parents
         };
         self.links += 1 + parents.len();
         self.source.check_count(self.links)?;

@@ -121,9 +121,10 @@ fn look(dirs: &mut Dirs, path: &BStr, reads: bool) -> io::Result<(Option<[u64; 6
         Kind::File if meta.permissions & 0o100 != 0 => "program",
         Kind::File => "file",
     };
-    let content = match reads {
-        true => format!("{kind} {}", digest_of(dir, name, &meta)?),
-        false => kind.into(),
+    let content = if reads {
+        format!("{kind} {}", digest_of(dir, name, &meta)?)
+    } else {
+        kind.into()
     };
     Ok((Some(stat(&meta)), content))
 }

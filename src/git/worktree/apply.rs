@@ -51,10 +51,11 @@ pub(super) fn write(
     for submodule in &found.submodules {
         notices.note(Notice::Submodule, new.entries()[*submodule].path(new));
     }
-    let threads = match cx.options.dry_run {
+    let threads = if cx.options.dry_run {
         // In order.
-        true => 1,
-        false => threads::count(found.checks.len(), FILES_PER_THREAD),
+        1
+    } else {
+        threads::count(found.checks.len(), FILES_PER_THREAD)
     };
     let job = Job::new(cx.options, found, (base, new), attributes, threads);
     if left.is_given_up() {

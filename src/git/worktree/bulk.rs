@@ -25,13 +25,14 @@ const MAX_TARGET: u64 = 4095;
 
 /// An error for a blob that is larger than `max_blob`.
 pub(super) fn check(path: &BStr, size: u64, max_blob: u64) -> Result<(), Error> {
-    match size > max_blob {
-        true => Err(Error::TooLarge {
+    if size > max_blob {
+        Err(Error::TooLarge {
             path: path.to_string(),
             size,
             limit: max_blob,
-        }),
-        false => Ok(()),
+        })
+    } else {
+        Ok(())
     }
 }
 
@@ -78,9 +79,10 @@ pub(super) fn bring(
             Conversion::Text => !out.has_nul,
             Conversion::Always => true,
         };
-        match convert {
-            true => Err(io::ErrorKind::Unsupported.into()),
-            false => Ok(()),
+        if convert {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            Ok(())
         }
     });
     match written {
@@ -170,9 +172,10 @@ impl Write for Same {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut there = vec![0; bytes.len()];
         self.0.read_exact(&mut there)?;
-        match there == bytes {
-            true => Ok(bytes.len()),
-            false => Err(io::ErrorKind::InvalidData.into()),
+        if there == bytes {
+            Ok(bytes.len())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
         }
     }
 

@@ -45,9 +45,10 @@ pub(super) fn clean(
     new: &gix::index::State,
 ) -> Cleaned {
     let removed = Removed {
-        limit: match cx.options.dry_run {
-            true => usize::MAX,
-            false => Named::MAX,
+        limit: if cx.options.dry_run {
+            usize::MAX
+        } else {
+            Named::MAX
         },
         ..Removed::default()
     };
@@ -245,9 +246,10 @@ impl Walk<'_, '_, '_> {
             return self.take(dir, name, &meta).map(|()| None);
         }
         if name == ".git" || is_protected {
-            match is_protected {
-                true => left.anything = true,
-                false => frame.unlisted.push(name.into()),
+            if is_protected {
+                left.anything = true
+            } else {
+                frame.unlisted.push(name.into())
             }
             return Ok(None);
         }
@@ -308,9 +310,10 @@ impl Walk<'_, '_, '_> {
     ) -> Option<Frame> {
         if let Err(err) = way.enter(name) {
             // An empty directory goes even if it cannot be read.
-            match self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
-                true => self.stays(frame, "remove", err),
-                false => self.removed.add(self.path.as_bstr(), false),
+            if self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
+                self.stays(frame, "remove", err)
+            } else {
+                self.removed.add(self.path.as_bstr(), false)
             }
             return None;
         }

@@ -149,9 +149,10 @@ impl<'a> Context<'a> {
 
     /// Before a change, as often as one likes.
     pub(super) fn begin(&self) -> std::io::Result<()> {
-        match self.options.dry_run {
-            true => Ok(()),
-            false => self.options.begin.begin(),
+        if self.options.dry_run {
+            Ok(())
+        } else {
+            self.options.begin.begin()
         }
     }
 

@@ -145,9 +145,10 @@ fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<b
     let Some(dir) = cx.dirs.get(dir)? else {
         return Ok(true);
     };
-    match is_submodule {
-        true => Ok(dirs::remove_dir(dir, name).is_ok()),
-        false => dirs::unlink(dir, name).map(|_| true),
+    if is_submodule {
+        Ok(dirs::remove_dir(dir, name).is_ok())
+    } else {
+        dirs::unlink(dir, name).map(|_| true)
     }
 }
 

@@ -76,14 +76,13 @@ impl Listing {
     pub(super) fn see(&mut self, name: &BStr) -> Option<Listed> {
         let text = &self.text;
         let is_next = |next: &Name| text[next.at.clone()] == **name;
-        let at = match self.names.get(self.next).is_some_and(is_next) {
-            true => self.next,
-            false => {
-                let found = self
-                    .names
-                    .binary_search_by(|probe| text[probe.at.clone()].cmp(name));
-                found.ok()?
-            }
+        let at = if self.names.get(self.next).is_some_and(is_next) {
+            self.next
+        } else {
+            let found = self
+                .names
+                .binary_search_by(|probe| text[probe.at.clone()].cmp(name));
+            found.ok()?
         };
         self.next = at + 1;
         let name = self.names.get_mut(at)?;

@@ -30,9 +30,10 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// A directory that has changed this shortly before it was listed may have changed again without a trace.
 /// Some file systems count in steps of two seconds. Tests have no time for them.
-const SETTLED: Duration = match cfg!(debug_assertions) {
-    true => Duration::from_millis(20),
-    false => Duration::from_secs(3),
+const SETTLED: Duration = if cfg!(debug_assertions) {
+    Duration::from_millis(20)
+} else {
+    Duration::from_secs(3)
 };
 
 /// What is remembered of the worktrees of one process. Cheap to clone; all clones are one.
@@ -102,9 +103,10 @@ impl Memory {
     pub(super) fn take(&self, root: &Path, index: &Path) -> Remembered {
         let known = self.lock().remove(root).unwrap_or_default();
         let now = fs::metadata(index).ok().map(|meta| Stamp::of(&meta));
-        match now.is_some() && now == known.file() {
-            true => known,
-            false => Remembered::default(),
+        if now.is_some() && now == known.file() {
+            known
+        } else {
+            Remembered::default()
         }
     }
 

@@ -104,10 +104,13 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
     let size = repo.find_header(id).map_err(damaged)?.size();
     let reason = match size {
         0 => "it is a symlink to nothing".into(),
-        1..=MAX_TARGET_BYTES => match verified::object(repo, id).map_err(damaged)?.data.contains(&0) {
-            true => "it is a symlink to a path with a NUL byte in it".into(),
-            false => return Ok(()),
-        },
+        1..=MAX_TARGET_BYTES => {
+            if verified::object(repo, id).map_err(damaged)?.data.contains(&0) {
+                "it is a symlink to a path with a NUL byte in it".into()
+            } else {
+                return Ok(());
+            }
+        }
         _ => format!("it is a symlink to a path of {size} bytes, and {MAX_TARGET_BYTES} is the most"),
     };
     Err(Error::Link {

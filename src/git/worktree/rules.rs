@@ -33,9 +33,10 @@ impl Rules {
         keep: &[String],
     ) -> Result<Self, Error> {
         let ignored_stay = !matches!(clean, Clean::All | Clean::Everything);
-        let globals = match ignored_stay {
-            true => globals(repo, root)?,
-            false => Search::default(),
+        let globals = if ignored_stay {
+            globals(repo, root)?
+        } else {
+            Search::default()
         };
         Ok(Self {
             keep: Search::from_overrides(keep, Default::default()),

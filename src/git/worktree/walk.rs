@@ -306,9 +306,10 @@ impl Walk<'_> {
     ) -> Result<(), Stop> {
         let fd = dir.fd.clone();
         // Far down, only some directories are open while those below wait for their turn.
-        let (from, above) = match task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
-            true => (&fd, task.path.len()),
-            false => (&task.from, task.above),
+        let (from, above) = if task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
+            (&fd, task.path.len())
+        } else {
+            (&task.from, task.above)
         };
         let first = more.len();
         let mut at = task.entries.start;
@@ -326,15 +327,16 @@ impl Walk<'_> {
             };
             let below = &path[..depth + len + 1];
             let end = self.end(at..task.entries.end, below);
-            match dir.may_have_dir(name[..len].as_bstr()) {
-                true => more.push(Task {
+            if dir.may_have_dir(name[..len].as_bstr()) {
+                more.push(Task {
                     from: from.clone(),
                     above,
                     depth: task.depth + 1,
                     path: below.into(),
                     entries: at..end,
-                }),
-                false => self.missing(at..end, found),
+                })
+            } else {
+                self.missing(at..end, found)
             }
             at = end;
         }
@@ -356,9 +358,10 @@ impl Walk<'_> {
         if entry.mode == Mode::COMMIT {
             found.submodules.push(at);
         }
-        let there = match may_be_there {
-            true => dirs::meta(dir, name)?,
-            false => None,
+        let there = if may_be_there {
+            dirs::meta(dir, name)?
+        } else {
+            None
         };
         let is_untouched = there
             .as_ref()

@@ -81,9 +81,10 @@ impl<'a> Walk<'a> {
 
     fn load(&mut self, id: ObjectId, is_known: bool) -> Result<(), Box<Missing>> {
         let commit = self.objects.commit(&id, &mut self.buf)?;
-        let parents = match self.cut.contains(&id) {
-            true => Vec::new(),
-            false => commit.parents,
+        let parents = if self.cut.contains(&id) {
+            Vec::new()
+        } else {
+            commit.parents
         };
         self.parents += parents.len();
         if self.parents > MAX_PARENTS {

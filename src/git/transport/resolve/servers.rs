@@ -72,9 +72,10 @@ impl Servers {
         let searched = self.search.iter().filter(|domain| *domain != ".");
         let searched =
             searched.filter_map(|domain| fqdn(&format!("{host}.{}", domain.trim_start_matches('.'))));
-        match host.matches('.').count() >= self.ndots {
-            true => whole.into_iter().chain(searched).collect(),
-            false => searched.chain(fqdn(host)).collect(),
+        if host.matches('.').count() >= self.ndots {
+            whole.into_iter().chain(searched).collect()
+        } else {
+            searched.chain(fqdn(host)).collect()
         }
     }
 }

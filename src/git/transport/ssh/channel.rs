@@ -120,12 +120,13 @@ async fn listen(
     state: &mut State,
 ) -> Option<Outcome> {
     loop {
-        let message = match state.eof || state.strange {
-            false => from.wait().await,
+        let message = if state.eof || state.strange {
             // After words that are not git's, git may well run, and wait for us as we would for it.
-            true => timeout(EXIT, from.wait())
+            timeout(EXIT, from.wait())
                 .await
-                .unwrap_or(Some(ChannelMsg::Close)),
+                .unwrap_or(Some(ChannelMsg::Close))
+        } else {
+            from.wait().await
         };
         match message? {
             ChannelMsg::Data { data } => {
@@ -153,9 +154,10 @@ async fn listen(
             ChannelMsg::Failure => return Some(Outcome::NoExec),
             ChannelMsg::Eof => state.eof = true,
             ChannelMsg::Close => {
-                return Some(match state.strange {
-                    true => Outcome::Strange,
-                    false => Outcome::Exited(state.status.take()),
+                return Some(if state.strange {
+                    Outcome::Strange
+                } else {
+                    Outcome::Exited(state.status.take())
                 });
             }
             _ => {}
@@ -232,9 +234,10 @@ impl Ending {
             Outcome::Exited(Some(status)) if *started && status == "exit status 0" => return None,
             Outcome::Exited(status) => {
                 let status = status.clone().unwrap_or_else(|| "it hung up".into());
-                match started {
-                    true => Error::BrokenOff { url, status, said },
-                    false => Error::NotServed { url, status, said },
+                if started {
+                    Error::BrokenOff { url, status, said }
+                } else {
+                    Error::NotServed { url, status, said }
                 }
             }
             Outcome::Strange => Error::NotGit { url, said },

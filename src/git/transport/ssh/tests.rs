@@ -733,9 +733,10 @@ fn host_certificates() {
             "known_hosts",
             format!("@cert-authority [127.0.0.1]:* {}\n", openssh(&authority)),
         );
-        match valid {
-            true => world.fetch(server.port, world.ssh()).unwrap(),
-            false => all += &format!("{}\n\n", world.fails(server.port, world.ssh())),
+        if valid {
+            world.fetch(server.port, world.ssh()).unwrap()
+        } else {
+            all += &format!("{}\n\n", world.fails(server.port, world.ssh()))
         }
         let revoked = format!(
             "@cert-authority * {authority}\n@revoked * {authority}\n",
