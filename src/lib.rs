@@ -64,9 +64,9 @@
 //!   which every crash converges: objects, remote-tracking ref, files, index, HEAD, state of the hooks.
 //! - **The lock is a `flock` on a file that no other user can open**, in the git directory: a user who may only read a
 //!   target holds up no run. It dies with its holder, and its file need not be removed. A clone appears beside it, entry by entry, `HEAD` last.
-//! - **Packs are tidied by us**, after a run and beside the next: only the swap of packs takes the target's lock.
+//! - **Packs are maintained by us**, after a run and beside the next: only the installing of packs takes the target's lock.
 //! - **One walk** of a worktree, by several threads, finds what differs from the index and what is untracked. The daemon
-//!   remembers index and quiet directories between runs ([`worktree::Memory`](git::worktree::Memory)); they count only while nothing has changed.
+//!   remembers index and quiet directories between runs ([`worktree::Cache`](git::worktree::Cache)); they count only while nothing has changed.
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`](git::transport::Connections)), and counts only while the
 //!   files it was made with are the same.
 //! - **Hosts are found by us** ([`transport::resolve`](git::transport::resolve)), within the deadline: a static binary cannot load the modules that

@@ -27,7 +27,7 @@ use gitsocket::{
     config::Clean,
     git::{
         repository,
-        worktree::{self, Error, Memory, Options},
+        worktree::{self, Cache, Error, Options},
     },
 };
 use gix::objs::tree::{Entry, EntryKind};
@@ -251,7 +251,7 @@ struct Pair {
     commits: Vec<String>,
     /// Where commits come from, if they are not made up.
     history: Option<History>,
-    memory: Memory,
+    cache: Cache,
 }
 
 const OURS: &str = "ours";
@@ -265,7 +265,7 @@ impl Pair {
             tree: Tree::new(),
             commits: Vec::new(),
             history,
-            memory: Memory::default(),
+            cache: Cache::default(),
         };
         let is_sha256 = pair.history.is_none() && rng.u8(..4) == 0;
         let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(is_sha256)];
@@ -462,7 +462,7 @@ impl Pair {
                 rights: Rights::of(self.umask),
                 dry_run,
                 apart: None,
-                memory: &self.memory,
+                cache: &self.cache,
                 report: &Reporter::new(|_| ()),
                 over: &std::sync::atomic::AtomicBool::new(false),
                 begin: gitsocket::git::begin::Begin(&|| Ok(())),

@@ -58,7 +58,7 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
         return Dropped::default();
     }
     let cut = repo.shallow_commits().ok().flatten();
-    let mut walk = Walk {
+    let mut walk = RevWalk {
         repo,
         cut: cut.iter().flat_map(|cut| cut.iter().copied()).collect(),
         nodes: HashMap::default(),
@@ -93,7 +93,7 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
     }
 }
 
-struct Walk<'r> {
+struct RevWalk<'r> {
     repo: &'r gix::Repository,
     cut: HashSet,
     nodes: HashMap<ObjectId, Node>,
@@ -114,7 +114,7 @@ struct Node {
     is_end: bool,
 }
 
-impl Walk<'_> {
+impl RevWalk<'_> {
     /// The commits that were not held when their turn came.
     fn run(&mut self, over: &AtomicBool) -> Vec<ObjectId> {
         let (mut commits, mut oldest, mut slop) = (Vec::new(), i64::MAX, SLOP);

@@ -189,7 +189,7 @@ impl<'a> Context<'a> {
         self.asked.find(&refs.remote_refs, ours)
     }
 
-    /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
+    /// `err`; if it is that a ref is not there, with the names that are: asked for again, as only
     /// the wanted name was listed.
     fn with_names(&self, err: Error) -> Error {
         let missing = matches!(err, Error::Missing { .. } | Error::NoCommit { .. });
@@ -246,7 +246,6 @@ impl<'a> Context<'a> {
             .map_err(|err| self.asked.failed(&err))
     }
 
-    /// Follow tags to the commit.
     fn peel(&self, found: &Found) -> Result<ObjectId, Error> {
         let object = verified::peeled(self.repo, found.object).map_err(|err| self.asked.failed(&err))?;
         match object.kind {

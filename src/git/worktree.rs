@@ -30,7 +30,7 @@ use std::{
 use gix::{bstr::ByteSlice, index::entry::Stat};
 
 use self::{
-    attributes::Sources, context::Context, left::Left, local::Base, memory::Remembered, plan::Plan,
+    attributes::Sources, cache::Remembered, context::Context, left::Left, local::Base, plan::Plan,
     stored::Stored, walk::Found,
 };
 use crate::{
@@ -45,6 +45,7 @@ mod altered;
 mod apply;
 mod attributes;
 mod bulk;
+mod cache;
 mod clean;
 mod content;
 mod context;
@@ -59,7 +60,7 @@ mod keep;
 mod left;
 mod listing;
 mod local;
-mod memory;
+
 mod mixed;
 mod names;
 mod nested;
@@ -69,18 +70,18 @@ mod others;
 mod outline;
 mod outside;
 mod plan;
-mod room;
 mod rules;
 mod scan;
+mod space;
 mod stored;
 mod threads;
 mod walk;
 mod worker;
 
 pub use altered::{Altered, altered, changed};
+pub use cache::Cache;
 pub use context::{Apart, Options};
 pub use error::Error;
-pub use memory::Memory;
 pub use mixed::mixed;
 pub use others::Others;
 
@@ -110,7 +111,7 @@ pub struct Outcome {
     pub finished_another: bool,
     /// What of it was nowhere else.
     pub lost: Lost,
-    /// What the tracked files take on the disk, in bytes.
+    /// The disk usage of the tracked files, in bytes.
     pub bytes: u64,
 }
 
@@ -249,7 +250,7 @@ fn update_from(
             let quiet = found.quiet.into_iter().collect();
             done.bytes = index.files_bytes();
             let index = Some(index);
-            options.memory.put(root, Remembered { index, quiet });
+            options.cache.put(root, Remembered { index, quiet });
             done.finished_another = mixed::clear(repo.git_dir()) && options.apart.is_none();
             Ok(done)
         }
@@ -280,7 +281,7 @@ fn known(repo: &gix::Repository, options: &Options<'_>) -> (Remembered, Stored) 
     let mut known = if options.dry_run {
         Remembered::default()
     } else {
-        options.memory.take(options.root.as_path(), options.index)
+        options.cache.take(options.root.as_path(), options.index)
     };
     let index = known.index.take();
     let index = index.unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));

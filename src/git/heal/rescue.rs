@@ -79,7 +79,7 @@ pub(super) fn rescue(
         ));
     }
     for id in indexed(repo) {
-        // It stands for what somebody has staged, or is about to go.
+        // It stands for what was staged, or is about to go.
         drop(rescue.follow(id));
     }
     let dropped = rescue.reflogs()?;
@@ -142,10 +142,9 @@ fn delete(repo: &gix::Repository, name: gix::refs::FullName) -> Result<(), Error
         .map_err(|err| Error::io("remove", &path)(io::Error::other(reason(&err))))
 }
 
-/// What is lost.
-struct Lost(ObjectId);
+struct LostObject(ObjectId);
 
-impl std::fmt::Display for Lost {
+impl std::fmt::Display for LostObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the object {}", self.0)
     }
@@ -236,7 +235,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// Meet `root` and all it leads to, unless something of it is lost.
-    fn follow(&mut self, root: ObjectId) -> Result<(), Lost> {
+    fn follow(&mut self, root: ObjectId) -> Result<(), LostObject> {
         let (mut fresh, mut stack) = (Vec::new(), vec![(root, false)]);
         while let Some((id, is_blob)) = stack.pop() {
             if !self.met.insert(id) {
@@ -252,7 +251,7 @@ impl<'a> Rescue<'a> {
                 for id in fresh {
                     self.met.remove(&id);
                 }
-                return Err(Lost(id));
+                return Err(LostObject(id));
             }
         }
         Ok(())
@@ -350,7 +349,7 @@ impl<'a> Rescue<'a> {
         })
     }
 
-    /// Have what was written on the disk.
+    /// Flush what was written.
     fn store(&self, fsync: bool) -> Result<(), Error> {
         text::add_cuts(self.site, &self.new_cuts)?;
         let objects = self.site.git_dir.join("objects");
@@ -365,7 +364,7 @@ impl<'a> Rescue<'a> {
             sharing.path(path);
         }
         let paths: Vec<PathBuf> = paths.into_iter().filter(|_| fsync).collect();
-        durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("write to the disk", &objects))
+        durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("flush", &objects))
     }
 
     /// Keep what reflogs name; drop the lines of what is lost. How many these are.

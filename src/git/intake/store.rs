@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::{
-        durable::{self, Room},
+        durable::{self, FreeSpace},
         mutex,
         report::{Phase, Report, Reporter, Unit},
     },
@@ -28,7 +28,7 @@ pub(super) const BETWEEN_LOOKS: u64 = 16 << 20;
 /// So many bytes of the disk are left to others, or a hundredth of it if that is more.
 pub(super) const RESERVE: u64 = 64 << 20;
 
-/// The permissions of a pack and its index, less the umask: as git has them, nobody writes to them again.
+/// The permissions of a pack and its index, less the umask: as git has them, they are never written again.
 pub(super) const PACK_MODE: u32 = 0o444;
 
 /// What may come in.
@@ -69,7 +69,9 @@ impl Store<'_> {
 
     /// An error if others would have no room once `more` bytes are written.
     pub(super) fn look_at_space(&self, more: u64) -> Result<(), Error> {
-        let Some(Room { left, total }) = durable::room(self.dir).map_err(|err| self.failed(err))? else {
+        let Some(FreeSpace { left, total }) =
+            durable::free_space(self.dir).map_err(|err| self.failed(err))?
+        else {
             return Ok(());
         };
         let needed = more.saturating_add(RESERVE.max(total / 100));

@@ -44,7 +44,7 @@ const KNOWN: [&str; 6] = [
     "worktreeconfig",
 ];
 
-/// Files that git has while it tidies.
+/// Files that git has during its own maintenance.
 const LOCKS: [&str; 5] = [
     "gc.pid",
     "gc.pid.lock",

@@ -54,16 +54,14 @@ impl Policy {
     }
 }
 
-/// The reflog of one ref.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// The ref itself: who has its lock may write the log.
+    /// The ref itself: the holder of its lock may write the log.
     reference: PathBuf,
     is_stash: bool,
 }
 
-/// A line.
 struct Line<'a> {
     bytes: &'a [u8],
     old: ObjectId,

@@ -293,7 +293,7 @@ impl<'w, W: Write> Bands<'w, W> {
         }
     }
 
-    /// Say something to whoever watches the client. It is flushed: this is also how a client's end is noticed.
+    /// Say something to the user of the client. It is flushed: this is also how a client's end is noticed.
     pub(super) fn progress(&mut self, text: &str) -> Result<(), Error> {
         if self.quiet {
             return Ok(());

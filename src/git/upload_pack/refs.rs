@@ -59,7 +59,7 @@ fn common_dir(prefixes: &[BString]) -> Option<&BStr> {
     Some(if dir.starts_with(ALL) { dir } else { ALL }.as_bstr())
 }
 
-/// Where refs are, but for HEAD.
+/// Where refs are, except HEAD.
 const ALL: &[u8] = b"refs/";
 
 /// The annotated tags under `refs/tags/`, each with the object that it comes down to.

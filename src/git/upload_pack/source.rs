@@ -1,4 +1,4 @@
-//! What is served: a repository, and how long somebody is interested in it.
+//! What is served: a repository, and until when the client wants it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,6 @@ const MAX_OBJECTS: usize = 4_000_000;
 /// How many bytes of unpacked objects are kept.
 const PACK_CACHE_BYTES: usize = 64 << 20;
 
-/// What is served.
 pub(super) struct Source<'a> {
     pub(super) repo: gix::Repository,
     pub(super) objects: Objects,
@@ -51,7 +50,7 @@ impl<'a> Source<'a> {
         Self::new(repo, self.scratch, self.stop)
     }
 
-    /// Fail if nobody is interested any more.
+    /// Fail if the client is gone.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.stop.load(Ordering::Relaxed) {
             Err(Error::Stopped)
@@ -60,7 +59,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Fail if nobody is interested any more, or if `count` objects are too many.
+    /// Fail if the client is gone, or if `count` objects are too many.
     pub(super) fn check_count(&self, count: usize) -> Result<(), Error> {
         let limit = self.max_objects;
         if count > limit {

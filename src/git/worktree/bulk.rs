@@ -16,7 +16,7 @@ use super::{
     content::Conversion,
     dirs, file,
     notice::Notices,
-    worker::{Tracked, Worker},
+    worker::{TrackedFile, Worker},
 };
 use crate::git::large::{self, Scratch, copied};
 
@@ -39,7 +39,7 @@ pub(super) fn check(path: &BStr, size: u64, max_blob: u64) -> Result<(), Error> 
 /// Write `file` unless it is right, or this is a dry run, if all that is `wrong` with its blob is that memory does not hold it.
 pub(super) fn bring(
     worker: &mut Worker<'_>,
-    file: &Tracked<'_>,
+    file: &TrackedFile<'_>,
     wrong: Error,
     notices: &mut Notices,
 ) -> Result<(Option<Stat>, bool), Error> {
@@ -105,7 +105,7 @@ pub(super) fn bring(
 /// Write the blob of `file`. Another content than its id says is an error in the end.
 fn blob<W: Write>(
     repo: &gix::Repository,
-    file: &Tracked<'_>,
+    file: &TrackedFile<'_>,
     open: impl FnOnce(u64) -> io::Result<W>,
 ) -> io::Result<W> {
     let (store, hash) = (repo.objects.store_ref(), file.id.kind());
@@ -121,7 +121,7 @@ fn blob<W: Write>(
 }
 
 /// Whether the file that is there has the content of the blob.
-fn is_same(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+fn is_same(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> bool {
     let repo = worker.repo;
     let Some(there) = there(worker, file) else {
         return false;
@@ -130,7 +130,7 @@ fn is_same(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
 }
 
 /// Whether the file that is there hashes to the blob's id.
-pub(super) fn is_blob(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+pub(super) fn is_blob(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> bool {
     let hash = worker.repo.object_hash();
     let Some((mut there, size)) = there(worker, file).and_then(|there| {
         let size = there.metadata().ok()?.len();
@@ -143,7 +143,7 @@ pub(super) fn is_blob(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
     copied(&mut there, &mut out, size).is_ok() && out.hash.try_finalize().is_ok_and(|id| id == file.id)
 }
 
-fn there(worker: &mut Worker<'_>, file: &Tracked<'_>) -> Option<File> {
+fn there(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> Option<File> {
     let (dir, name) = dirs::split(file.path);
     dirs::open_file(worker.dirs.get(dir).ok()??, name).ok()
 }

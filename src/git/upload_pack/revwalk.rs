@@ -35,7 +35,6 @@ pub(super) struct Node {
 }
 
 impl Selection {
-    /// A commit that was met.
     pub(super) fn node(&self, id: &ObjectId) -> Option<&Node> {
         self.nodes.get(id)
     }
@@ -48,7 +47,7 @@ pub(super) fn select(
     haves: &[ObjectId],
     cut: &HashSet,
 ) -> Result<Selection, Error> {
-    let mut walk = Walk {
+    let mut walk = RevWalk {
         source,
         cut,
         nodes: HashMap::default(),
@@ -71,7 +70,7 @@ pub(super) fn select(
     })
 }
 
-struct Walk<'a> {
+struct RevWalk<'a> {
     source: &'a Source<'a>,
     cut: &'a HashSet,
     nodes: HashMap<ObjectId, Node>,
@@ -83,7 +82,7 @@ struct Walk<'a> {
     links: usize,
 }
 
-impl Walk<'_> {
+impl RevWalk<'_> {
     /// The commits that were not hidden when their turn came.
     fn run(&mut self) -> Result<Vec<ObjectId>, Error> {
         let (mut commits, mut oldest, mut slop) = (Vec::new(), i64::MAX, SLOP);
@@ -131,7 +130,7 @@ impl Walk<'_> {
     }
 
     /// Hide a commit that the client has, and all of its ancestors that were met already.
-    /// Some may be missing here, if somebody else's push brought the client on: they hide nothing.
+    /// Some may be missing here, if another push brought the client on: they hide nothing.
     fn hide(&mut self, id: ObjectId) -> Result<(), Error> {
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
