@@ -24,7 +24,7 @@ pub const RULES: u64 = 16 << 20;
 /// A file with lines for many refs: `packed-refs`, `shallow`; in bytes.
 pub const LIST: u64 = 256 << 20;
 
-/// How long the writer of a pipe has, from its opening to its end: a password manager may ask somebody first.
+/// How long the writer of a pipe has, from its opening to its end: a password manager may ask its user first.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The content of the file at `path`, which has at most `limit` bytes. Symlinks are followed.

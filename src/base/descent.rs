@@ -136,7 +136,7 @@ pub fn open_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Remove what is at `path`, with all that is in it, whatever somebody has put there. That nothing is there is an error.
+/// Remove what is at `path`, with all that is in it, whatever was put there. That nothing is there is an error.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -282,7 +282,7 @@ pub fn list_some(dir: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<(Vec<u8>, 
     Ok(names)
 }
 
-/// What is below `dir` takes on the disk, in bytes. What goes while it is looked at does not count.
+/// The disk usage of what is below `dir`, in bytes. What goes while it is looked at does not count.
 pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
     let mut way = Descent::new(open_dir(dir, b".")?);
     let mut rest = vec![list(way.base())?.into_iter()];
@@ -301,7 +301,7 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
         if kind == FileType::Directory {
             match way.enter(&name) {
                 Ok(()) => rest.push(list(way.here())?.into_iter()),
-                // A program may have made it for nobody else to read.
+                // A program may have made it unreadable for others.
                 Err(err)
                     if matches!(
                         err.kind(),

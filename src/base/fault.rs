@@ -23,7 +23,7 @@ pub enum Kind {
     Busy,
     /// The daemon is stopping.
     Stopping,
-    /// Nobody listens at the address.
+    /// Nothing listens at the address.
     NoDaemon,
     /// The remote could not be reached or broke off; trying again may help.
     Unreachable,
@@ -187,7 +187,7 @@ impl Failure {
     }
 }
 
-/// More of a message, in characters, helps nobody; a remote may have made it.
+/// More of a message, in characters, does not help; a remote may have made it.
 const MAX_MESSAGE: usize = 4000;
 
 /// `text` without line breaks and other control characters, which would forge lines of a log or an answer, and

@@ -269,7 +269,7 @@ fn entrance(path: &Path) -> PathBuf {
 
 /// The directories that data of the repository at `path` is in, beside `path` itself: those of a `.git` file, of a linked
 /// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none, and holds up
-/// nobody: the run that needs it says what is wrong.
+/// no run: the one that needs it says what is wrong.
 pub fn storage(path: &Path) -> Vec<PathBuf> {
     let Ok(layout) = Layout::of(&entrance(path)) else {
         return Vec::new();

@@ -206,7 +206,7 @@ impl Standing {
         let (commit, since) = match &done.new {
             None => (self.commit.clone(), self.since),
             Some(new) if done.old.as_ref() != Some(new) => (Some(new.clone()), Some(past.ended)),
-            // Deployed before: by a run we know of, or by somebody else.
+            // Deployed before: by a run we know of, or by another program.
             Some(new) => (
                 Some(new.clone()),
                 self.since.filter(|_| self.commit.as_ref() == Some(new)),
@@ -232,13 +232,13 @@ impl Standing {
         };
         let hooks_owed = match &done.failure {
             None => false,
-            // If those of the older commit failed, too, whoever can look knows.
+            // If those of the older commit failed, too, one can only look.
             Some(failure) if done.outcome == Outcome::RolledBack || failure.kind == Kind::Held => false,
             Some(failure) => {
                 matches!(failure.kind, Kind::Hook | Kind::Unhealthy) || done.new.is_some() || self.hooks_owed
             }
         };
-        // Where they were found to be owed, and nobody knows since when, it is since this run at the latest.
+        // Where they were found to be owed, and it is not known since when, it is since this run at the latest.
         let hooks_since = self.hooks_since.or(Some(past.ended));
         Self {
             commit,
@@ -268,7 +268,7 @@ impl Refused {
     pub fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}"));
         format!(
-            "the reload of {} was refused, and the configuration from before it is in force{}",
+            "configuration rejected at {}; still using the previous one{}",
             time(self.since),
             why.unwrap_or_default()
         )

@@ -200,7 +200,6 @@ struct Work<'a> {
     failed: AtomicBool,
 }
 
-/// What has been found out.
 struct Found {
     ids: Vec<u8>,
     kinds: Vec<Option<Kind>>,
@@ -251,7 +250,6 @@ struct Base {
     children: Vec<u32>,
 }
 
-/// What one thread needs.
 struct Worker<'w> {
     work: &'w Work<'w>,
     inflate: Inflate,

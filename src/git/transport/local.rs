@@ -242,7 +242,7 @@ fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
     }
 }
 
-/// The client's end: the thread need not wait for the next byte it writes to learn that nobody listens.
+/// The client's end: the thread need not wait for the next byte it writes to learn that the client is gone.
 struct Client {
     socket: Timed<UnixStream>,
     stop: Arc<AtomicBool>,
@@ -306,7 +306,7 @@ mod tests {
         drop(transport);
         served.join().unwrap().unwrap().ok();
 
-        // In the middle of a pack that nobody reads.
+        // In the middle of a pack that is not read.
         let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         let arguments = [format!("want {id}").into(), "done".into()];

@@ -81,7 +81,6 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
         Some(self.loan(key, thing, born))
     }
 
-    /// Lend `thing`, which is new.
     pub(super) fn lend(&self, key: K, thing: V) -> Loan<K, V> {
         self.loan(key, thing, Instant::now())
     }

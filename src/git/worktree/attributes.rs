@@ -21,7 +21,6 @@ use crate::git::{repository::reason, verified};
 /// Where each `.gitattributes` is, in ascending order, and what it is.
 type AttributeFiles = Vec<(BString, gix::ObjectId)>;
 
-/// Where attributes come from.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) files: AttributeFiles,
@@ -90,7 +89,6 @@ fn attribute_files<'p>(index: &gix::index::State, paths: impl Iterator<Item = &'
         .collect()
 }
 
-/// Finds the attributes of paths.
 pub(super) struct Attributes<'r> {
     repo: &'r gix::Repository,
     files: AttributeFiles,
@@ -136,7 +134,6 @@ impl<'r> Attributes<'r> {
         }
     }
 
-    /// Those of the file `path`.
     pub(super) fn of(&mut self, path: &BStr) -> Result<&Outcome, Error> {
         let dir = dirs::split(path).0;
         if self.dir.as_ref().is_none_or(|last| last != dir) {

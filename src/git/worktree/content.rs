@@ -75,7 +75,6 @@ fn bounded(content: &[u8]) -> Result<(), Wrong> {
     }
 }
 
-/// Whether a content is converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     None,

@@ -79,10 +79,8 @@ pub(super) fn empty(cx: &mut Context<'_>, submodules: impl Iterator<Item = BStri
     cx.dirs.forget_all();
 }
 
-/// What came of a deletion.
 #[derive(Default)]
 struct Gone {
-    /// A file was there.
     is_file: bool,
     /// Its place is empty now.
     is_gone: bool,

@@ -291,7 +291,6 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::empty()))
 }
 
-/// Remove the empty directory `name`.
 pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
 }

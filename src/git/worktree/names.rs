@@ -5,7 +5,6 @@ use gix::{
     validate::path::component,
 };
 
-/// The longest file name.
 const MAX_NAME_BYTES: usize = 255;
 
 /// Whether `name` may be a component of a path in a worktree: not `..`, not `.git` in any spelling, as `verify_path` in

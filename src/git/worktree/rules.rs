@@ -1,6 +1,6 @@
 //! What `clean` must leave alone: ignore rules and `keep` patterns, in git's order of precedence.
 //!
-//! It is fed with the `.gitignore` files by who walks; it reads nothing of the worktree itself.
+//! It is fed with the `.gitignore` files by the walk; it reads nothing of the worktree itself.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 

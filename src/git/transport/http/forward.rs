@@ -23,7 +23,7 @@ pub(super) fn path_for(uri: &Uri) -> Result<PathAndQuery, InvalidUri> {
     format!("{MARK}{uri}").parse()
 }
 
-/// Connections as usual, but for those to a proxy that is to pass requests on.
+/// Connections as usual, except those to a proxy that is to pass requests on.
 #[derive(Debug, Default)]
 pub(super) struct Forward(Connections);
 

@@ -505,7 +505,7 @@ fn credentials_are_not_sent_in_the_clear() {
     let failure = Ask::default().failure(&format!("http://me:hunter2@127.0.0.1:{}/x", server.port));
     insta::assert_snapshot!(failure, @r"
     PlainCredentials (config): http://127.0.0.1:PORT/x is not encrypted, so the credentials for it are not sent
-    help: use https://; or, where you trust everybody between, say tls: (allow_plain_credentials: true)
+    help: use https://; or, where you trust the network in between, write tls: (allow_plain_credentials: true)
     ");
     assert_eq!(server.connections(), 0);
 }
@@ -1014,12 +1014,12 @@ mod tls {
         assert_eq!(server.connections(), 1);
 
         insta::assert_snapshot!(Ask::default().failure(&url(&server)), @r#"
-        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: Mozilla's roots were used
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by an authority that is not trusted here: Mozilla's roots were used
         help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
         "#);
         let other = Authority::new();
         insta::assert_snapshot!(other.trusted().failure(&url(&server)), @r#"
-        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: only the roots in FILE (`tls.ca_file`) were used
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by an authority that is not trusted here: only the roots in FILE (`tls.ca_file`) were used
         help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
         "#);
     }

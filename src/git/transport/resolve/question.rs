@@ -103,7 +103,7 @@ impl Question {
         loop {
             socket.set_read_timeout(Some(deadline.left()?))?;
             let length = socket.recv(&mut buffer)?;
-            // Whatever else comes, comes from somebody who guesses.
+            // Whatever else comes is forged.
             if let Some(answer) = self.answer(buffer[..length].to_vec()) {
                 return Ok(answer);
             }

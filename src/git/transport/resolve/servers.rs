@@ -32,7 +32,7 @@ pub(super) struct Servers {
     pub(super) attempts: u32,
     /// Whether to ask by TCP from the start (`use-vc`).
     pub(super) by_tcp: bool,
-    /// Whether nobody wants IPv6 addresses (`no-aaaa`).
+    /// Whether IPv6 addresses are not to be asked for (`no-aaaa`).
     pub(super) only_ipv4: bool,
     search: Vec<String>,
     ndots: usize,

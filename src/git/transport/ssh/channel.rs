@@ -1,4 +1,4 @@
-//! One command on the host: its input and output go through a socket pair, its other words to whoever is interested,
+//! One command on the host: its input and output go through a socket pair, its other words to whatever is interested,
 //! and how it ended is kept for the moment when that is asked.
 //!
 //! Invariant: the [`Ending`] is known before our end of the socket pair is closed.
@@ -75,7 +75,7 @@ pub(super) async fn serve(handle: Arc<Handle<Guard>>, request: Request, mut end:
             () = pass => Some(Outcome::Dropped),
             over = listen(&mut from, &mut output, &mut words, &mut state) => over,
         };
-        // First this: what still comes would wait for somebody to listen.
+        // First this: what still comes would wait for a listener.
         drop(from);
         to.close().await.ok();
         Ok::<_, russh::Error>(over)
@@ -190,9 +190,8 @@ enum Outcome {
     NoChannel(ChannelOpenFailure),
     /// The host did not run it.
     NoExec,
-    /// The connection ended.
     Lost(String),
-    /// Nobody listens any more.
+    /// There is no listener any more.
     Dropped,
 }
 
@@ -234,7 +233,7 @@ impl Ending {
             Outcome::Exited(Some(status)) if *started && status == "exit status 0" => return None,
             Outcome::Exited(status) => {
                 let status = status.clone().unwrap_or_else(|| "it hung up".into());
-                if started {
+                if *started {
                     Error::BrokenOff { url, status, said }
                 } else {
                     Error::NotServed { url, status, said }

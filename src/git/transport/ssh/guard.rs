@@ -118,9 +118,7 @@ pub(super) struct Guard {
 /// Why a connection did not come about.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// We did not like it.
     Refused(Box<Error>),
-    /// It failed.
     Failed(russh::Error),
 }
 
