@@ -24,7 +24,7 @@ use gitsocket::{
         run::{self, Context, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, transport::Connections, worktree::Memory},
+    git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
 use source::{Entry, Source};
 
@@ -49,7 +49,7 @@ fn commit(source: &mut Source, files: usize, round: usize) {
     source.commit(entries.map(|(file, path)| (path.as_str(), Entry::File(content(file).into()))));
 }
 
-fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &Recovered) -> Outcome {
+fn run(target: &Target, connections: &Connections, cache: &Cache, recovered: &Recovered) -> Outcome {
     let context = Context {
         run: RunId::new(),
         peer: "bench".into(),
@@ -61,7 +61,7 @@ fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &
         sandbox: Sandbox::off(),
         connections: connections.clone(),
         watch: Watch::new(target.run_timeout, Stop::default(), None),
-        memory: memory.clone(),
+        cache: cache.clone(),
         neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
         recovered: recovered.clone(),
         interrupted: Interrupted::new(|_| {}),
@@ -74,20 +74,20 @@ fn run(target: &Target, connections: &Connections, memory: &Memory, recovered: &
 
 fn runs(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let (connections, memory) = (Connections::new(Duration::from_secs(60)), Memory::default());
+    let (connections, cache) = (Connections::new(Duration::from_secs(60)), Cache::default());
     let recovered = Recovered::default();
     for files in [200, 2_000, 20_000] {
         let dir = dir.path().join(files.to_string());
         std::fs::create_dir(&dir).unwrap();
         let (mut source, target) = stage(&dir, files);
         assert!(matches!(
-            run(&target, &connections, &memory, &recovered),
+            run(&target, &connections, &cache, &recovered),
             Outcome::Updated
         ));
         c.bench_function(&format!("nothing new/{files}"), |b| {
             b.iter(|| {
                 assert!(matches!(
-                    run(&target, &connections, &memory, &recovered),
+                    run(&target, &connections, &cache, &recovered),
                     Outcome::UpToDate
                 ))
             });
@@ -101,7 +101,7 @@ fn runs(c: &mut Criterion) {
                 },
                 |()| {
                     assert!(matches!(
-                        run(&target, &connections, &memory, &recovered),
+                        run(&target, &connections, &cache, &recovered),
                         Outcome::Updated
                     ))
                 },

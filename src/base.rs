@@ -8,7 +8,7 @@
 //! | [`mutex`] | a mutex whose poison does not matter |
 //! | [`calls`] | system calls that lead past Landlock, refused |
 //! | [`pace`] | a rate |
-//! | [`room`] | a bounded number of places, for connections |
+//! | [`semaphore`] | a bounded number of permits, for connections |
 //! | [`lobby`] | seats in front of these, for strangers |
 //! | [`fault`] | whose fault an error is |
 //! | [`access`] | what this process may do with a path |
@@ -40,8 +40,8 @@ pub mod name;
 pub mod pace;
 pub mod report;
 pub mod rights;
-pub mod room;
 pub mod secret;
+pub mod semaphore;
 pub mod vitals;
 pub mod watch;
 pub mod words;

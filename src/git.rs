@@ -19,7 +19,7 @@
 //!         origin::Origin,
 //!         refs, repository,
 //!         transport::{Connections, Deadline},
-//!         worktree::{self, Clean, Memory},
+//!         worktree::{self, Clean, Cache},
 //!     },
 //! };
 //!
@@ -31,7 +31,7 @@
 //! let repo = repository::init(&dir.path().join(".git"), "[core]\n\tbare = false\n")?;
 //! let report = Reporter::new(|report| println!("{report:?}"));
 //! let (over, begin) = (AtomicBool::new(false), Begin(&|| Ok(())));
-//! let (connections, memory) = (Connections::new(Duration::ZERO), Memory::default());
+//! let (connections, cache) = (Connections::new(Duration::ZERO), Cache::default());
 //! let log = refs::Options {
 //!     remote: &origin.remote,
 //!     writer: "example",
@@ -59,7 +59,7 @@
 //!         rights: Rights::of(0o022),
 //!         dry_run: false,
 //!         apart: None,
-//!         memory: &memory,
+//!         cache: &cache,
 //!         begin,
 //!         report: &report,
 //!         over: &over,
@@ -75,6 +75,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
+//! | [`verified`] | objects are hashed when they are read |
 //! | [`large`] | objects that are too large for memory |
 //! | [`begin`] | a call before the first write |
 //! | [`origin`] | where commits come from, and the bounds of a fetch |
@@ -101,7 +102,7 @@ pub mod maintenance;
 pub mod origin;
 pub mod refs;
 pub mod repository;
-
 pub mod transport;
 pub mod upload_pack;
+pub mod verified;
 pub mod worktree;

@@ -66,7 +66,7 @@
 //!   target delays no run. It ends with its holder, and its file need not be removed. A clone appears beside it, entry by entry, `HEAD` last.
 //! - **gitsocket repacks** ([`maintenance`](git::maintenance)), after a run and beside the next: only the installation of new packs takes the target's lock.
 //! - **One walk** of a worktree, by several threads, finds what differs from the index and what is untracked. The daemon
-//!   remembers index and quiet directories between runs ([`worktree::Memory`](git::worktree::Memory)); they count only while nothing has changed.
+//!   remembers index and quiet directories between runs ([`worktree::Cache`](git::worktree::Cache)); they count only while nothing has changed.
 //! - **Connections stay warm.** Each is lent to one fetch at a time ([`transport::Connections`](git::transport::Connections)), and counts only while the
 //!   files it was made with are the same.
 //! - **gitsocket resolves host names** ([`transport::resolve`](git::transport::resolve)), within the deadline: a static binary cannot load the modules that

@@ -27,7 +27,7 @@ use gitsocket::{
     config::Clean,
     git::{
         repository,
-        worktree::{self, Error, Memory, Options},
+        worktree::{self, Cache, Error, Options},
     },
 };
 use gix::objs::tree::{Entry, EntryKind};
@@ -167,6 +167,37 @@ fn converts_what_git_converts() {
     same(&theirs, &ours, &format!("seed {seed}"));
 }
 
+/// Where a link leads to a directory, git takes that for the submodule's, and then cleans the link away.
+#[test]
+fn makes_the_directory_of_a_submodule_behind_a_link() {
+    let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+    if !machine::have("git") {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(tmp.path(), &mut Rng::with_seed(0), None);
+    pair.put("a/file".into(), Node::File(b"x".to_vec(), false));
+    pair.put("b/a".into(), Node::Submodule);
+    let commit = pair.commit_tree();
+    for round in ["new", "replaced by a link"] {
+        pair.update(&commit, Clean::Untracked, &[]).unwrap();
+        pair.git(GIT, &["reset", "-q", "--hard", &commit]);
+        pair.git(GIT, &["clean", "-dfq"]);
+        let is_new = round == "new";
+        assert_eq!(
+            pair.root(GIT).join("b/a").is_dir(),
+            is_new,
+            "git has changed its mind"
+        );
+        pair.make_submodules(&commit);
+        same(&snapshot(&pair.root(GIT)), &snapshot(&pair.root(OURS)), round);
+        for side in [GIT, OURS] {
+            fs::remove_dir_all(pair.root(side).join("b")).unwrap();
+            symlink("./", pair.root(side).join("b")).unwrap();
+        }
+    }
+}
+
 /// What attributes ask for.
 const CONVERSIONS: [&str; 16] = [
     "ident",
@@ -220,7 +251,7 @@ struct Pair {
     commits: Vec<String>,
     /// Where commits come from, if they are not made up.
     history: Option<History>,
-    memory: Memory,
+    cache: Cache,
 }
 
 const OURS: &str = "ours";
@@ -234,7 +265,7 @@ impl Pair {
             tree: Tree::new(),
             commits: Vec::new(),
             history,
-            memory: Memory::default(),
+            cache: Cache::default(),
         };
         let is_sha256 = pair.history.is_none() && rng.u8(..4) == 0;
         let format = ["--object-format=sha1", "--object-format=sha256"][usize::from(is_sha256)];
@@ -347,6 +378,7 @@ impl Pair {
             }
             self.git(GIT, &args);
         }
+        self.make_submodules(&commit);
         same(&snapshot(&self.root(GIT)), &snapshot(&self.root(OURS)), &label);
         same(
             &snapshot(&self.out(GIT)),
@@ -385,6 +417,16 @@ impl Pair {
         assert_eq!((again.written, again.deleted), (0, 0), "the second run\n{label}");
     }
 
+    /// git looks through a link for the directory of a submodule, and makes it once the link has gone; we do at once.
+    fn make_submodules(&self, commit: &str) {
+        let missing = self.git(GIT, &["ls-files", "-z", "--deleted"]);
+        let is_dir =
+            |path: &str| fs::symlink_metadata(self.root(OURS).join(path)).is_ok_and(|meta| meta.is_dir());
+        if missing.split_terminator('\0').any(is_dir) {
+            self.ask(GIT, &["reset", "-q", "--hard", commit]);
+        }
+    }
+
     fn finish(&self) {
         self.git(OURS, &["fsck", "--no-progress", "--no-dangling"]);
     }
@@ -420,7 +462,7 @@ impl Pair {
                 rights: Rights::of(self.umask),
                 dry_run,
                 apart: None,
-                memory: &self.memory,
+                cache: &self.cache,
                 report: &Reporter::new(|_| ()),
                 over: &std::sync::atomic::AtomicBool::new(false),
                 begin: gitsocket::git::begin::Begin(&|| Ok(())),

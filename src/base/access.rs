@@ -7,9 +7,10 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 /// Whether the file at `path` may be executed.
 pub fn execute(path: &Path) -> io::Result<()> {
     ask(path, Access::EXEC_OK)?;
-    match fs::metadata(path)?.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => Ok(()),
+    if fs::metadata(path)?.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        Ok(())
     }
 }
 

@@ -91,10 +91,9 @@ impl TcpAddr {
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(host) => Some(IpAddr::V6(
-                host.parse()
-                    .map_err(|_| "no IPv6 address stands in the brackets")?,
+                host.parse().map_err(|_| "the brackets hold no IPv6 address")?,
             )),
-            None if host.contains(':') => return Err("an IPv6 address stands in brackets"),
+            None if host.contains(':') => return Err("an IPv6 address must be in brackets"),
             None => host.parse().ok(),
         };
         let port: u16 = port

@@ -24,7 +24,7 @@ pub const RULES: u64 = 16 << 20;
 /// A file with lines for many refs: `packed-refs`, `shallow`; in bytes.
 pub const LIST: u64 = 256 << 20;
 
-/// How long the writer of a pipe has, from its opening to its end: a password manager may ask somebody first.
+/// How long the writer of a pipe has, from its opening to its end: a password manager may ask its user first.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The content of the file at `path`, which has at most `limit` bytes. Symlinks are followed.
@@ -80,9 +80,10 @@ pub fn look(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<()> {
     let stat = rustix::fs::statat(dir, path, AtFlags::empty())?;
     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     regular(stat)?;
-    match size > limit {
-        true => Err(too_large(limit)),
-        false => Ok(()),
+    if size > limit {
+        Err(too_large(limit))
+    } else {
+        Ok(())
     }
 }
 
@@ -106,12 +107,13 @@ impl Given {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(fd.as_fd())?;
-        match is_pipe(stat) {
-            true => Ok(Self {
+        if is_pipe(stat) {
+            Ok(Self {
                 file: fd.into(),
                 until: Some(Instant::now() + PATIENCE),
-            }),
-            false => opened(fd).map(|file| Self { file, until: None }),
+            })
+        } else {
+            opened(fd).map(|file| Self { file, until: None })
         }
     }
 
@@ -185,9 +187,10 @@ fn within(file: impl Read, limit: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size + 1);
     // It may grow meanwhile; and those of /proc have no size.
     file.take(limit + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > limit {
-        true => Err(too_large(limit)),
-        false => Ok(bytes),
+    if bytes.len() as u64 > limit {
+        Err(too_large(limit))
+    } else {
+        Ok(bytes)
     }
 }
 

@@ -65,7 +65,7 @@ pub fn refuse() -> Result<(), seccompiler::Error> {
         (libc::SYS_sched_setscheduler, 0),
     ];
     let others = others.map(|(call, process)| (call, Some((process, Another))));
-    // Types for whoever reads the terminal next.
+    // Types for the next reader of the terminal.
     let typing = TYPING.map(|request| (libc::SYS_ioctl, Some((1, Is(ALL, request)))));
     // One filter for each answer: each has its price at each call.
     let closed = [&others[..], &typing, &ring].concat();

@@ -109,11 +109,12 @@ fn reopen(dir: BorrowedFd<'_>, identity: Identity) -> io::Result<OwnedFd> {
     // Its list has been read, so it need not be readable any more.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, "..", flags, Mode::empty())?;
-    match self::identity(fd.as_fd())? == identity {
-        true => Ok(fd),
-        false => Err(io::Error::other(
+    if self::identity(fd.as_fd())? == identity {
+        Ok(fd)
+    } else {
+        Err(io::Error::other(
             "a directory was moved elsewhere while it was being looked through",
-        )),
+        ))
     }
 }
 
@@ -135,14 +136,15 @@ pub fn open_own(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Remove what is at `path`, with all that is in it, whatever somebody has put there. That nothing is there is an error.
+/// Remove what is at `path`, with all that is in it, whatever was put there. That nothing is there is an error.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let parent = match parent == Path::new("") {
-        true => Path::new("."),
-        false => parent,
+    let parent = if parent == Path::new("") {
+        Path::new(".")
+    } else {
+        parent
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
@@ -280,7 +282,7 @@ pub fn list_some(dir: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<(Vec<u8>, 
     Ok(names)
 }
 
-/// What is below `dir` takes on the disk, in bytes. What goes while it is looked at does not count.
+/// The disk usage of what is below `dir`, in bytes. What goes while it is looked at does not count.
 pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
     let mut way = Descent::new(open_dir(dir, b".")?);
     let mut rest = vec![list(way.base())?.into_iter()];
@@ -299,7 +301,7 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
         if kind == FileType::Directory {
             match way.enter(&name) {
                 Ok(()) => rest.push(list(way.here())?.into_iter()),
-                // A program may have made it for nobody else to read.
+                // A program may have made it unreadable for others.
                 Err(err)
                     if matches!(
                         err.kind(),

@@ -1,4 +1,4 @@
-//! What must survive a power cut is on the disk before anything is written that relies on it, see fsync(2).
+//! What must survive a power cut is flushed before anything is written that relies on it, see fsync(2).
 //!
 //! The order: objects, then the refs that name them; index and refs, then the state of the hooks. Files of the
 //! worktree are not waited for: after a power cut the next run finds those that are not as the index says.
@@ -45,7 +45,7 @@ pub enum Access {
     Same,
 }
 
-/// What of a new file is on the disk before it is relied on.
+/// What of a new file is flushed before it is relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
     /// Nothing: it can be done without.
@@ -121,7 +121,15 @@ impl<'a> Replace<'a> {
     }
 }
 
-/// Have the content of `files`, and then their names, on the disk. One that is not there has nothing to lose.
+/// Remove the file `path`; whether it was there.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
+}
+
+/// Flush the content of `files`, and then their names. One that is not there has nothing to lose.
 pub fn files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
     let mut dirs: Vec<&Path> = Vec::new();
     for path in files {
@@ -136,7 +144,7 @@ pub fn files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
     dirs.into_iter().try_for_each(sync)
 }
 
-/// Have all that is below `dir` on the disk, links not followed.
+/// Flush all that is below `dir`, links not followed.
 pub fn tree(dir: &Path) -> io::Result<()> {
     let mut dirs = vec![dir.to_owned()];
     let mut at = 0;
@@ -156,26 +164,26 @@ pub fn tree(dir: &Path) -> io::Result<()> {
     dirs.iter().rev().try_for_each(|dir| sync(dir))
 }
 
-/// What a disk has room for, in bytes.
+/// The space on a disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeSpace {
     /// What this user can still write.
     pub left: u64,
     /// All that it holds.
     pub total: u64,
 }
 
-/// The room on the disk that `path` is on; none if its file system does not say, as tmpfs without a size.
-pub fn room(path: &Path) -> io::Result<Option<Room>> {
+/// The space on the disk that `path` is on; none if its file system does not say, as tmpfs without a size.
+pub fn free_space(path: &Path) -> io::Result<Option<FreeSpace>> {
     let disk = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    Ok((disk.f_blocks > 0).then(|| Room {
+    Ok((disk.f_blocks > 0).then(|| FreeSpace {
         left: bytes(disk.f_bavail),
         total: bytes(disk.f_blocks),
     }))
 }
 
-/// Have the names in `dir` on the disk.
+/// Flush the names in `dir`.
 pub fn dir(dir: &Path) -> io::Result<()> {
     sync(dir)
 }

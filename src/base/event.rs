@@ -1,6 +1,6 @@
 //! What a run reports while it goes, and how it ends: the one vocabulary of progress.
 //!
-//! Rooms above the engine emit [`Event`]s into a [`Sink`]; they do not know who listens. The engine's [`Report`]s become
+//! Rooms above the engine emit [`Event`]s into a [`Sink`]; they do not know the listeners. The engine's [`Report`]s become
 //! events there. The same events become JSON Lines, lines for people, progress bars and log records.
 
 use std::sync::{
@@ -104,14 +104,14 @@ pub enum Event {
         deleted: u64,
         /// Untracked files and directories removed.
         cleaned: u64,
-        /// Tracked files that somebody had changed, and whose changes are gone.
+        /// Tracked files that had been changed, and whose changes are gone.
         #[serde(default, skip_serializing_if = "Named::is_empty")]
         edited: Named,
         /// Files that were not tracked and are gone, and directories with such files.
         #[serde(default, skip_serializing_if = "Named::is_empty")]
         untracked: Named,
     },
-    /// Something that does not stop the run, but that somebody should look at.
+    /// Something that does not stop the run, but that a user should look at.
     Warning {
         /// What.
         message: String,

@@ -23,7 +23,7 @@ pub enum Kind {
     Busy,
     /// The daemon is stopping.
     Stopping,
-    /// Nobody listens at the address.
+    /// Nothing listens at the address.
     NoDaemon,
     /// The remote could not be reached or broke off; trying again may help.
     Unreachable,
@@ -179,14 +179,15 @@ impl Failure {
     pub fn help_line(&self) -> Option<String> {
         let help = self.help.as_deref().map(one_line);
         // What is to be copied has nothing glued to its end.
-        match self.help.as_deref().is_some_and(|help| help.contains('\n')) {
-            true => help.map(|help| help + " "),
-            false => help,
+        if self.help.as_deref().is_some_and(|help| help.contains('\n')) {
+            help.map(|help| help + " ")
+        } else {
+            help
         }
     }
 }
 
-/// More of a message, in characters, helps nobody; a remote may have made it.
+/// More of a message, in characters, does not help; a remote may have made it.
 const MAX_MESSAGE: usize = 4000;
 
 /// `text` without line breaks and other control characters, which would forge lines of a log or an answer, and

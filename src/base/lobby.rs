@@ -11,13 +11,13 @@ use futures_lite::FutureExt as _;
 
 use crate::base::{
     mutex,
-    room::{Place, Room},
+    semaphore::{Permit, Semaphore},
 };
 
 /// Seats, and the bells of those that may be called away from theirs.
 #[derive(Debug)]
 pub struct Lobby {
-    seats: Arc<Room>,
+    seats: Arc<Semaphore>,
     bells: Mutex<Bells>,
 }
 
@@ -35,40 +35,40 @@ pub struct Seat {
     number: u64,
     bell: EventListener,
     /// Dropped last, after the bell: the next connection to sit down finds none of this one.
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Lobby {
     /// With so many seats.
     pub fn new(seats: usize) -> Arc<Self> {
         Arc::new(Self {
-            seats: Room::new(seats),
+            seats: Semaphore::new(seats),
             bells: Mutex::default(),
         })
     }
 
     /// A seat that is kept until the connection leaves it, as soon as one is free.
-    pub async fn wait(&self) -> Place {
-        self.seats.wait().await
+    pub async fn wait(&self) -> Permit {
+        self.seats.acquire().await
     }
 
     /// A seat for a stranger. If there is none, the one that has sat there longest is called away.
     pub async fn enter(self: &Arc<Self>) -> Seat {
-        let place = loop {
-            let left = self.seats.left();
-            if let Some(place) = self.seats.enter() {
-                break place;
+        let permit = loop {
+            let left = self.seats.released();
+            if let Some(permit) = self.seats.try_acquire() {
+                break permit;
             }
             if let Some((_, longest)) = mutex::lock(&self.bells).of.pop_first() {
                 longest.notify(1);
             }
             left.await;
         };
-        self.sit(place)
+        self.sit(permit)
     }
 
-    /// Have `place`, which was waited for, be one that its holder may be called away from.
-    pub fn sit(self: &Arc<Self>, place: Place) -> Seat {
+    /// Make a seat of `permit`, which was waited for: its holder may be called away.
+    pub fn sit(self: &Arc<Self>, permit: Permit) -> Seat {
         let bell = Bell::new();
         let listening = bell.listen();
         let mut bells = mutex::lock(&self.bells);
@@ -80,18 +80,18 @@ impl Lobby {
             lobby: self.clone(),
             number,
             bell: listening,
-            _place: place,
+            _permit: permit,
         }
     }
 
     /// Ends when a connection leaves from now on.
     pub fn left(&self) -> impl Future<Output = ()> + use<> {
-        self.seats.left()
+        self.seats.released()
     }
 
     /// Ends when all seats are free.
     pub async fn emptied(&self) {
-        self.seats.emptied().await;
+        self.seats.idle().await;
     }
 }
 

@@ -121,9 +121,10 @@ impl RefName {
 
 /// git refuses those of ASCII only; but terminals obey U+009B as well, and a remote's HEAD may be on any branch.
 fn no_control(name: &str) -> Result<(), Invalid> {
-    match name.contains(char::is_control) {
-        true => Err(Invalid::new("it contains a control character")),
-        false => Ok(()),
+    if name.contains(char::is_control) {
+        Err(Invalid::new("it contains a control character"))
+    } else {
+        Ok(())
     }
 }
 

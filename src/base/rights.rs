@@ -82,9 +82,10 @@ impl Rights {
         self.give(dir)?;
         let now = rustix::fs::fstat(dir)?.st_mode & 0o7777;
         let want = (now & 0o7000) | self.dir();
-        match now == want {
-            true => Ok(()),
-            false => Ok(rustix::fs::fchmod(dir, Mode::from_raw_mode(want))?),
+        if now == want {
+            Ok(())
+        } else {
+            Ok(rustix::fs::fchmod(dir, Mode::from_raw_mode(want))?)
         }
     }
 
@@ -168,13 +169,14 @@ mod tests {
     /// A group that this process may give, and that its files do not have by themselves; if there is one.
     fn another() -> Option<u32> {
         let own = getegid().as_raw();
-        match geteuid().is_root() {
-            true => Some(own + 4242),
-            false => getgroups()
+        if geteuid().is_root() {
+            Some(own + 4242)
+        } else {
+            getgroups()
                 .ok()?
                 .iter()
                 .map(|gid| gid.as_raw())
-                .find(|gid| *gid != own),
+                .find(|gid| *gid != own)
         }
     }
 

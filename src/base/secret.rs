@@ -139,7 +139,7 @@ impl std::fmt::Debug for Secret {
 ///
 /// The file is refused if others can read it. As OpenSSH does, the group counts among the others
 /// where the file is our own; a file of root's may be shared with the daemon's user through its group, and is then for
-/// that group whoever reads it, root too.
+/// that group whatever the reader, root too.
 pub fn read(path: &AbsPath) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Read {
         path: path.clone(),

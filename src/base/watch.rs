@@ -88,10 +88,7 @@ impl Watch {
     /// Begin `step`, if any time is left.
     pub fn enter(&self, step: Step) -> Result<(), Over> {
         mutex::lock(&self.0.at).enter(step);
-        match self.is_over() {
-            true => Err(Over),
-            false => Ok(()),
-        }
+        if self.is_over() { Err(Over) } else { Ok(()) }
     }
 
     /// The step that the run is in.
@@ -151,14 +148,14 @@ impl Watch {
         }
     }
 
-    /// Wait until `is_there`, without a place in `jobs`. Whoever makes it true calls [`Self::ring`].
+    /// Wait until `is_there`, without a place in `jobs`. The code that makes it true calls [`Self::ring`].
     pub fn wait_for(&self, is_there: impl Fn() -> bool) -> Result<(), Early> {
         let Inner { stop, until, job, .. } = &*self.0;
         let Some(job) = job else {
             return stop.wait_until(*until, is_there);
         };
         job.lend();
-        // Also if it came too early: whoever ends a run counts its place.
+        // Also if it came too early: the end of a run counts its place.
         let waited = stop.wait_until(*until, is_there);
         waited.and_then(|()| stop.wait_until(*until, || job.take_back()))
     }
@@ -179,7 +176,7 @@ impl Watch {
         }
     }
 
-    /// Let whoever waits look again.
+    /// Let all waiters look again.
     pub fn ring(&self) {
         self.0.stop.wake();
     }
@@ -269,7 +266,7 @@ impl Stop {
         }
     }
 
-    /// Let all who wait look again.
+    /// Let all waiters look again.
     pub fn wake(&self) {
         let (stopping, bell) = &*self.0;
         // Not between a look and the wait that follows it.
@@ -331,9 +328,9 @@ mod tests {
         assert!(all >= Duration::from_millis(8) && all <= most, "{spent:?}");
     }
 
-    struct Place(Mutex<Vec<&'static str>>, AtomicBool);
+    struct FakeJob(Mutex<Vec<&'static str>>, AtomicBool);
 
-    impl Job for Place {
+    impl Job for FakeJob {
         fn lend(&self) {
             mutex::lock(&self.0).push("lent");
         }
@@ -344,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_place_is_lent_until_there_is_one_again() {
-        let place = Arc::new(Place(Mutex::default(), AtomicBool::new(false)));
+        let place = Arc::new(FakeJob(Mutex::default(), AtomicBool::new(false)));
         let stop = Stop::default();
         let watch = Watch::new(LONG, stop.clone(), Some(place.clone()));
         thread::scope(|scope| {

@@ -3,12 +3,13 @@
 /// `words`, each quoted if it has to be, with blanks between them.
 pub fn typed(words: impl IntoIterator<Item = String>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    let quoted = words
-        .into_iter()
-        .map(|word| match !word.is_empty() && word.chars().all(is_plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        });
+    let quoted = words.into_iter().map(|word| {
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    });
     quoted.collect::<Vec<_>>().join(" ")
 }
 

@@ -34,7 +34,7 @@ use crate::{
         run::{self, Context, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, transport::Connections, worktree::Memory},
+    git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
 
 mod root;
@@ -123,7 +123,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         sandbox: Sandbox::off(),
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        memory: Memory::beside(neighbours.others().clone()),
+        cache: Cache::beside(neighbours.others().clone()),
         neighbours,
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),

@@ -37,7 +37,7 @@ use crate::{
         run::{self, Interrupted},
         sandbox::Sandbox,
     },
-    git::{lock::Recovered, transport::Connections, worktree::Memory},
+    git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
 
 mod after;
@@ -78,7 +78,7 @@ pub struct Scheduler {
     groups: Groups,
     connections: Connections,
     stop: Stop,
-    memory: Memory,
+    cache: Cache,
     recovered: Recovered,
     /// A run was accepted, started or ended.
     changed: Bell,
@@ -148,7 +148,7 @@ impl Scheduler {
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
-            memory: Memory::beside(process.neighbours.others().clone()),
+            cache: Cache::beside(process.neighbours.others().clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
@@ -397,7 +397,7 @@ impl Scheduler {
             sandbox: self.process.sandbox.clone(),
             connections: self.connections.clone(),
             watch: run.watch.get_or_init(|| self.watch(name)).clone(),
-            memory: self.memory.clone(),
+            cache: self.cache.clone(),
             neighbours: self.process.neighbours.clone(),
             recovered: self.recovered.clone(),
             interrupted: Interrupted::new({

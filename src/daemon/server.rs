@@ -201,7 +201,7 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
 async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
     tracing::warn!(address, "cannot accept a connection: {err}");
     // Out of descriptors, most likely: one is free when a connection ends.
-    let left = door.inside.left().or(door.lobby.left());
+    let left = door.inside.released().or(door.lobby.left());
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
@@ -209,7 +209,7 @@ async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
 /// for a seat in the lobby at most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
 async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);
-    let (place, seat) = match door.inside.enter() {
+    let (place, seat) = match door.inside.try_acquire() {
         Some(place) => (Some(place), None),
         None => (None, Some(door.lobby.wait().await)),
     };
@@ -218,7 +218,7 @@ async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>)
         let mut client = Client::new(stream, peer, &door);
         let place = match place {
             Some(place) => Some(place),
-            None => timeout(PATIENCE, door.inside.wait()).await.ok(),
+            None => timeout(PATIENCE, door.inside.acquire()).await.ok(),
         };
         drop(seat);
         match place {

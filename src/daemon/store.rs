@@ -146,10 +146,7 @@ impl Shelf {
     /// Remove the file `name`; whether it was there.
     pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
-        match fs::remove_file(path) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true),
-        }
+        durable::remove(&path)
     }
 
     /// The names of its files. What was never finished goes: no other writes there by now.

@@ -14,7 +14,7 @@ use gix::{
     objs::TreeRefIter,
 };
 
-use crate::git::repository;
+use crate::git::{repository, verified};
 
 /// Write the paths that differ between the trees of the commits `old` and `new` to `file`, one a line, sorted.
 ///
@@ -42,7 +42,10 @@ pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file:
 
 /// The files that are not the same in both commits. Without `old`, those of `new`.
 fn differing(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId) -> io::Result<BTreeSet<BString>> {
-    let tree = |commit| repo.find_commit(commit)?.tree();
+    let tree = |commit| {
+        let tree = verified::object(repo, commit)?.try_into_commit()?.tree_id()?;
+        verified::object(repo, tree.detach())?.try_into_tree()
+    };
     let failed = |err: gix::Error| io::Error::other(repository::reason(&err));
     let old = match old {
         Some(old) => tree(old).map_err(failed)?,
@@ -55,7 +58,7 @@ fn differing(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId) -> io
         entries(&old.data),
         entries(&new.data),
         gix::diff::tree::State::default(),
-        &repo.objects,
+        &verified::Objects(repo),
         &mut recorder,
     )
     .map_err(|err| io::Error::other(err.to_string()))?;

@@ -72,7 +72,7 @@ pub struct Context {
     /// How long the run may take, and whether the process is stopping.
     pub watch: Watch,
     /// What is known of worktrees.
-    pub memory: worktree::Memory,
+    pub cache: worktree::Cache,
     /// Where the targets are.
     pub neighbours: Neighbours,
     /// The repositories that this process has looked into for what was left there.
@@ -384,7 +384,7 @@ fn update_options<'a>(
         max_blob: target.origin.max_blob,
         rights: *rights,
         dry_run: context.dry_run,
-        memory: &context.memory,
+        cache: &context.cache,
         apart: None,
         begin,
         report: context.events.reporter(),

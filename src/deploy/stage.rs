@@ -11,7 +11,7 @@ use crate::{
     base::{name::AbsPath, rights::Rights},
     config::Site,
     deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree, shared::Other},
-    git::worktree::{self, Apart, Clean, Memory},
+    git::worktree::{self, Apart, Cache, Clean},
 };
 
 /// The tree of one run.
@@ -36,7 +36,7 @@ pub struct Release<'a> {
     /// What was live before it.
     previous: Option<Id>,
     has_switched: bool,
-    memory: Memory,
+    cache: Cache,
 }
 
 /// The tree that is being made, or looked at.
@@ -57,8 +57,8 @@ struct Making {
 
 impl<'a> Stage<'a> {
     /// The one that `site` asks for; what a killed run has left of its trees is settled. What is new gets
-    /// `rights`; a dry run changes nothing. `memory` knows where other targets are.
-    pub fn settle(site: &'a Site, (rights, dry_run): (Rights, bool), memory: &Memory) -> Result<Self, Error> {
+    /// `rights`; a dry run changes nothing. `cache` knows where other targets are.
+    pub fn settle(site: &'a Site, (rights, dry_run): (Rights, bool), cache: &Cache) -> Result<Self, Error> {
         let Some(releases) = &site.releases else {
             return Ok(Self::InPlace {
                 root: site.root(),
@@ -71,7 +71,7 @@ impl<'a> Stage<'a> {
             previous: None,
             has_switched: false,
             // A tree has another name each time.
-            memory: Memory::beside(memory.others().clone()),
+            cache: Cache::beside(cache.others().clone()),
         })))
     }
 
@@ -164,7 +164,7 @@ impl<'a> Stage<'a> {
             index: &making.index,
             clean: making.clean,
             keep: &[],
-            memory: &release.memory,
+            cache: &release.cache,
             apart: Some(Apart {
                 dir: making.tree.as_fd(),
                 leave: &making.leave,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::{
         bounded,
-        durable::{Access, Flush, Replace},
+        durable::{self, Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
         identity::Stamp,
     },
@@ -292,10 +292,8 @@ pub(super) fn write_beside(
 /// Remove the file `name` beside the state file.
 pub(super) fn remove(git_dir: &Path, name: &str) -> Result<(), Error> {
     let path = git_dir.join(DIR).join(name);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
-        _ => Ok(()),
-    }
+    let removed = durable::remove(&path).map_err(|source| Error { path, source });
+    removed.map(drop)
 }
 
 fn file(git_dir: &Path) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-/// Called before a run writes for the first time, and as often as somebody likes after that.
+/// Called before a run writes for the first time, and any number of times after that.
 #[derive(Clone, Copy)]
 pub struct Begin<'a>(pub &'a (dyn Fn() -> io::Result<()> + Sync));
 

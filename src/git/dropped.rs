@@ -45,9 +45,10 @@ pub fn replaced(
     }
     let held: Vec<ObjectId> = pushed.chain([new]).collect();
     let found = dropped(repo, tips, &held, over);
-    match found.ends {
-        true => Named::default(),
-        false => found.commits,
+    if found.ends {
+        Named::default()
+    } else {
+        found.commits
     }
 }
 
@@ -57,7 +58,7 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
         return Dropped::default();
     }
     let cut = repo.shallow_commits().ok().flatten();
-    let mut walk = Walk {
+    let mut walk = RevWalk {
         repo,
         cut: cut.iter().flat_map(|cut| cut.iter().copied()).collect(),
         nodes: HashMap::default(),
@@ -92,7 +93,7 @@ pub fn dropped(repo: &gix::Repository, tips: &[ObjectId], held: &[ObjectId], ove
     }
 }
 
-struct Walk<'r> {
+struct RevWalk<'r> {
     repo: &'r gix::Repository,
     cut: HashSet,
     nodes: HashMap<ObjectId, Node>,
@@ -113,7 +114,7 @@ struct Node {
     is_end: bool,
 }
 
-impl Walk<'_> {
+impl RevWalk<'_> {
     /// The commits that were not held when their turn came.
     fn run(&mut self, over: &AtomicBool) -> Vec<ObjectId> {
         let (mut commits, mut oldest, mut slop) = (Vec::new(), i64::MAX, SLOP);
@@ -129,12 +130,11 @@ impl Walk<'_> {
                 commits.push(id);
             }
             for parent in parents {
-                let is_here = match is_held {
-                    true => {
-                        self.hold(parent);
-                        true
-                    }
-                    false => self.meet(parent),
+                let is_here = if is_held {
+                    self.hold(parent);
+                    true
+                } else {
+                    self.meet(parent)
                 };
                 if !is_here && let Some(node) = self.nodes.get_mut(&id) {
                     node.is_end = true;
@@ -170,9 +170,10 @@ impl Walk<'_> {
                 Some(node) if node.is_held => {}
                 Some(node) => {
                     node.is_held = true;
-                    match node.is_expanded {
-                        true => stack.extend_from_slice(&node.parents),
-                        false => self.waiting -= 1,
+                    if node.is_expanded {
+                        stack.extend_from_slice(&node.parents)
+                    } else {
+                        self.waiting -= 1
                     }
                 }
                 None => {
@@ -190,9 +191,10 @@ impl Walk<'_> {
         };
         let is_cut = self.cut.contains(&id);
         self.is_cut |= is_cut;
-        let parents = match is_cut {
-            true => Vec::new(),
-            false => commit.parent_ids().map(gix::Id::detach).collect(),
+        let parents = if is_cut {
+            Vec::new()
+        } else {
+            commit.parent_ids().map(gix::Id::detach).collect()
         };
         let time = commit.time().map_or(0, |time| time.seconds);
         self.queue.push((time, id));

@@ -22,6 +22,7 @@ use crate::{
         origin::{Depth, Origin, Revision},
         refs::{Tip, holding_ref},
         transport::{Connections, Deadline},
+        verified,
     },
 };
 
@@ -188,7 +189,7 @@ impl<'a> Context<'a> {
         self.asked.find(&refs.remote_refs, ours)
     }
 
-    /// `err`; if it is that a ref is not there, with the names that are: asked for anew, as only
+    /// `err`; if it is that a ref is not there, with the names that are: asked for again, as only
     /// the wanted name was listed.
     fn with_names(&self, err: Error) -> Error {
         let missing = matches!(err, Error::Missing { .. } | Error::NoCommit { .. });
@@ -245,13 +246,8 @@ impl<'a> Context<'a> {
             .map_err(|err| self.asked.failed(&err))
     }
 
-    /// Follow tags to the commit.
     fn peel(&self, found: &Found) -> Result<ObjectId, Error> {
-        let object = self
-            .repo
-            .find_object(found.object)
-            .and_then(|object| object.peel_tags_to_end())
-            .map_err(|err| self.asked.failed(&err))?;
+        let object = verified::peeled(self.repo, found.object).map_err(|err| self.asked.failed(&err))?;
         match object.kind {
             gix::object::Kind::Commit => Ok(object.id),
             kind => Err(Error::NotACommit {

@@ -2,7 +2,7 @@
 //!
 //! Everything is fetched again, into a repository without objects: the usual negotiation would offer what is damaged, and
 //! ask for nothing where the tip exists. What came is looked through, and only then appears beside the rest. Damaged packs
-//! are moved aside, with what of them refs need and nobody else has kept; a ref that needs what is lost goes, by name.
+//! are moved aside, with what only they have and refs need kept; a ref that needs what is lost goes, by name.
 //! Only what was read and is wrong is damaged: where something may not be read, or a disk is not mounted, healing stops.
 //!
 //! All of it is in `gitsocket/heal` below the git directory: as long as that says not that it is settled, the next run
@@ -77,7 +77,7 @@ pub fn heal(
     fetch: impl FnOnce(&gix::Repository) -> Result<fetch::Outcome, fetch::Error>,
 ) -> Result<(gix::Repository, fetch::Outcome), Error> {
     if !git_dir.join("objects").is_dir() {
-        // That was no repository of anybody's.
+        // That was no repository.
         repository::open(git_dir)?;
     }
     unread::check(git_dir)?;
@@ -88,7 +88,7 @@ pub fn heal(
     }
     let repo = repository::open(git_dir)?;
     let is_partial = is_partial(&repo);
-    let scratch = Scratch::new(&site, repo.object_hash())?;
+    let scratch = ScratchRepo::new(&site, repo.object_hash())?;
     let fetched = fetch(&scratch.0)?;
     install(&site, &scratch, &fetched, fsync)?;
     drop((scratch, repo));
@@ -135,10 +135,9 @@ fn begin(site: &Site) -> Result<(), Error> {
     let aside = site.aside();
     fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
     borrow_again(site)?;
-    match fs::remove_file(site.settled()) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &site.settled())(err)),
-        _ => Ok(()),
-    }
+    let settled = site.settled();
+    durable::remove(&settled).map_err(Error::io("remove", &settled))?;
+    Ok(())
 }
 
 /// Not all that it borrows may have been copied.
@@ -183,9 +182,9 @@ fn stop_borrowing(site: &Site) -> Result<Option<PathBuf>, Error> {
 }
 
 /// A repository without objects.
-struct Scratch(gix::Repository);
+struct ScratchRepo(gix::Repository);
 
-impl Scratch {
+impl ScratchRepo {
     fn new(site: &Site, hash: gix::hash::Kind) -> Result<Self, Error> {
         let dir = site.scratch();
         remove(&dir)?;
@@ -199,7 +198,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchRepo {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next run.
         drop(remove(self.0.git_dir()));
@@ -207,14 +206,13 @@ impl Drop for Scratch {
 }
 
 /// Let the pack that was fetched appear: its index last, which makes it count. Then the boundary of history.
-fn install(site: &Site, scratch: &Scratch, fetched: &fetch::Outcome, fsync: bool) -> Result<(), Error> {
+fn install(site: &Site, scratch: &ScratchRepo, fetched: &fetch::Outcome, fsync: bool) -> Result<(), Error> {
     let pack_dir = site.pack_dir();
     fs::create_dir_all(&pack_dir).map_err(Error::io("create", &pack_dir))?;
     if let Some(keep) = &fetched.keep {
         let parts = ["pack", "idx"].map(|extension| keep.with_extension(extension));
         if fsync {
-            durable::files(parts.iter().map(PathBuf::as_path))
-                .map_err(Error::io("write to the disk", keep))?;
+            durable::files(parts.iter().map(PathBuf::as_path)).map_err(Error::io("flush", keep))?;
         }
         let sharing = Sharing::of(&repository::open(&site.git_dir)?);
         for part in &parts {
@@ -226,7 +224,7 @@ fn install(site: &Site, scratch: &Scratch, fetched: &fetch::Outcome, fsync: bool
         if fsync {
             fs::File::open(&pack_dir)
                 .and_then(|dir| dir.sync_all())
-                .map_err(Error::io("write to the disk", &pack_dir))?;
+                .map_err(Error::io("flush", &pack_dir))?;
         }
     }
     text::add_cuts(site, &text::cuts(&scratch.0.git_dir().join("shallow")))

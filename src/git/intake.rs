@@ -65,11 +65,8 @@ pub struct Intake {
 impl Intake {
     /// Of a pack for `repo`.
     pub fn new(repo: &gix::Repository, limits: Limits, report: &Reporter) -> Self {
-        let mut repo = repo.clone();
-        // What is read by an id is stored by that id.
-        repo.objects.ignore_replacements = true;
         Self {
-            repo: Mutex::new(repo),
+            repo: Mutex::new(repo.clone()),
             limits,
             report: report.clone(),
             outcome: Mutex::default(),
@@ -92,9 +89,10 @@ impl Intake {
         };
         let failed = outcome.is_err();
         *mutex::lock(&self.outcome) = Some(outcome);
-        match failed {
-            true => Err(io::Error::other("the pack was not taken in")),
-            false => Ok(()),
+        if failed {
+            Err(io::Error::other("the pack was not taken in"))
+        } else {
+            Ok(())
         }
     }
 

@@ -85,7 +85,6 @@ fn is_blob(kind: Kind) -> io::Result<()> {
     }
 }
 
-/// An object in a pack.
 struct Packed {
     pack: File,
     index: gix_pack::index::File,

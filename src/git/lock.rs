@@ -96,7 +96,7 @@ pub fn acquire(path: &Path, root: &Path, watch: &Watch, report: &Reporter) -> Re
 }
 
 /// Whether a run holds the lock of the target whose lock file is at `path`, and whose files are in `root`. To be asked by
-/// somebody who then leaves it to a run to wait.
+/// a caller that then leaves it to a run to wait.
 pub fn is_held(path: &Path, root: &Path) -> bool {
     let locked = file::peek(path).map(|file| flock(&file, FlockOperation::NonBlockingLockShared));
     matches!(locked, Some(Err(Errno::WOULDBLOCK))) || before::is_held(root)

@@ -3,10 +3,10 @@
 //! [`maintain`] comes after a run and does nothing most of the time. When many packs have come together, the small ones
 //! become one, with all they hold. When packs have grown to twice what was alive in them, what is alive becomes
 //! one pack, and the rest goes. Both read and write without the target's lock, which is only taken to
-//! swap the packs, after a look at what has happened meanwhile.
+//! install the new pack in their place, after a look at what has happened meanwhile.
 //!
 //! Invariant: what is not dropped has everything it refers to, at every moment. Nothing is dropped that refs, HEADs,
-//! indices or reflogs lead to, or that somebody has touched within the grace. This room does not know what a run is.
+//! indices or reflogs lead to, or that was touched within the grace. This room does not know what a run is.
 
 use std::{
     fs::{self, File},
@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+mod checkpoint;
 mod cuts;
 mod delta;
 mod error;
@@ -32,7 +33,6 @@ mod exempt;
 mod files;
 mod gc;
 mod install;
-mod memory;
 mod output;
 mod packs;
 mod reach;
@@ -48,18 +48,19 @@ pub use error::Error;
 pub use exempt::Reason;
 pub use task::{Change, Mark, Options, Outcome};
 
-use memory::Memory;
+use checkpoint::Checkpoint;
 use packs::{Inventory, Pack, Work};
 use task::Maintenance;
 
-/// What is younger is not dropped, whoever wrote it: a git at work writes objects, or finds that they are there,
+/// What is younger is not dropped: a git at work writes objects, or finds that they are there,
 /// some time before a ref or the index names them.
 pub const GRACE: Duration = Duration::from_secs(3600);
 
-/// Below `objects`, so that a rename leads from here to `objects/pack`; `git prune` would remove it as well.
+/// Below `objects`, so that a rename leads from here to `objects/pack`; `git prune` would remove it as well. The name is
+/// that of older versions, so that each removes what the other left.
 const TEMPORARY: &str = "tmp_gitsocket-tidy";
 
-/// Tidy if that is due. Waits for nobody, but for the target's lock at the end.
+/// Do what is due. Waits for nothing but the target's lock at the end.
 pub fn maintain(options: &Options<'_>) -> Result<Outcome, Error> {
     let now = SystemTime::now();
     let objects = options.git_dir.join("objects");
@@ -68,19 +69,19 @@ pub fn maintain(options: &Options<'_>) -> Result<Outcome, Error> {
         return Ok(Outcome::NotDue);
     }
     let inventory = Inventory::read(&objects)?;
-    let memory = Memory::read(options.git_dir).map(|memory| memory.bounded_by(options.depth));
+    let checkpoint = Checkpoint::read(options.git_dir).map(|checkpoint| checkpoint.bounded_by(options.depth));
     let has_rest = objects.join(TEMPORARY).exists();
-    if let Some(memory) = &memory
+    if let Some(checkpoint) = &checkpoint
         && !has_rest
-        && (memory.is_paused(now) || inventory.work(memory, now, options.grace) == Work::Nothing)
+        && (checkpoint.is_paused(now) || inventory.work(checkpoint, now, options.grace) == Work::Nothing)
     {
         return Ok(Outcome::NotDue);
     }
     let Some(alone) = Alone::new(&objects)? else {
         return Ok(Outcome::Busy);
     };
-    let memory = memory.unwrap_or_else(|| {
-        let first = Memory {
+    let checkpoint = checkpoint.unwrap_or_else(|| {
+        let first = Checkpoint {
             alive_bytes: inventory.free_bytes(),
             loose: inventory.loose,
             cuts: 0,
@@ -94,15 +95,15 @@ pub fn maintain(options: &Options<'_>) -> Result<Outcome, Error> {
         options,
         objects: &objects,
         now,
-        memory: &memory,
+        checkpoint: &checkpoint,
         temporary: &alone.temporary,
     }
     .run();
     match &outcome {
-        Ok(Outcome::NotDue) => memory.write(options.git_dir)?,
+        Ok(Outcome::NotDue) => checkpoint.write(options.git_dir)?,
         // It may be the same for every run, and costs each of them a while.
         // If that cannot be written either, the first error says more.
-        Err(_) | Ok(Outcome::LeftAlone(_)) => drop(memory.paused(now).write(options.git_dir)),
+        Err(_) | Ok(Outcome::LeftAlone(_)) => drop(checkpoint.paused(now).write(options.git_dir)),
         Ok(_) => {}
     }
     outcome
@@ -149,9 +150,9 @@ fn clear(dir: &Path) -> Result<(), Error> {
 
 impl Maintenance<'_> {
     fn run(&self) -> Result<Outcome, Error> {
-        // Anew: whoever held the lock may have done it.
+        // Read again: the process that held the lock may have done it.
         let inventory = Inventory::read(self.objects)?;
-        let work = inventory.work(self.memory, self.now, self.options.grace);
+        let work = inventory.work(self.checkpoint, self.now, self.options.grace);
         let packs = match &work {
             Work::Nothing => return Ok(Outcome::NotDue),
             Work::Cuts => &Vec::new(),
@@ -161,14 +162,12 @@ impl Maintenance<'_> {
         if let Some(reason) = exempt::reason(&repo, self.now)? {
             return Ok(Outcome::LeftAlone(reason));
         }
-        if !self.has_room(packs)? {
+        if !self.has_space(packs)? {
             return Ok(Outcome::LeftAlone(Reason::Space));
         }
         if work == Work::Cuts {
             return self.uncut(&repo, &inventory);
         }
-        // What is replaced is needed as much as what replaces it.
-        repo.objects.ignore_replacements = true;
         repo.objects
             .set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         fs::create_dir(self.temporary).map_err(|err| Error::io("create", self.temporary, err))?;

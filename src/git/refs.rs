@@ -52,7 +52,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Something could not be written to the disk.
-    #[error("cannot have {path} on the disk: {source}")]
+    #[error("cannot flush {path} to disk: {source}")]
     #[diagnostic(help("see whether the disk is full or failing; the next run does it again"))]
     Sync {
         /// The file or directory.
@@ -309,12 +309,7 @@ const MERGE_STATE: [&str; 8] = [
 
 fn end_merge(git_dir: &Path) -> Result<(), Error> {
     for path in MERGE_STATE.map(|name| git_dir.join(name)) {
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::State { path, source });
-            }
-            _ => {}
-        }
+        durable::remove(&path).map_err(|source| Error::State { path, source })?;
     }
     Ok(())
 }
@@ -323,7 +318,7 @@ fn end_merge(git_dir: &Path) -> Result<(), Error> {
 const KEPT: &str = "refs/gitsocket/kept";
 
 /// Let `name` be written: `a/b` cannot be beside `a`. The remote has it, so whatever is in its way is gone
-/// there. A remote-tracking ref is deleted as `git fetch --prune` would; anything else may be somebody's
+/// there. A remote-tracking ref is deleted as `git fetch --prune` would; anything else may be a user's
 /// work and lives on below [`KEPT`].
 fn make_way(repo: &gix::Repository, name: &str) -> Result<(), Error> {
     for old in in_the_way_of(repo, name)? {

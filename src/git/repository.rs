@@ -96,7 +96,7 @@ impl Blame for Error {
 }
 
 /// Settings that no repository may change: they are read after its own configuration.
-const OVERRIDES: [&str; 13] = [
+const OVERRIDES: [&str; 14] = [
     "committer.name=gitsocket",
     "committer.email=gitsocket@localhost",
     "core.logAllRefUpdates=true",
@@ -109,6 +109,8 @@ const OVERRIDES: [&str; 13] = [
     // What git writes to save time may be damaged, or a trap, and says nothing that is not said elsewhere.
     "core.commitGraph=false",
     "core.multiPackIndex=false",
+    // Replacements are local, and what is read by an id is stored, sent and deployed by that id.
+    "core.useReplaceRefs=false",
     "index.skipHash=false",
     "gitoxide.userAgent=git/gitsocket",
 ];
@@ -258,15 +260,16 @@ pub fn open_source(path: &Path) -> Result<gix::Repository, gix::Error> {
 /// The `.git` of the worktree at `path`, or `path` itself if there is none in it.
 fn entrance(path: &Path) -> PathBuf {
     let dot_git = path.join(".git");
-    match !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
-        true => dot_git,
-        false => path.into(),
+    if !path.ends_with(".git") && fs::symlink_metadata(&dot_git).is_ok() {
+        dot_git
+    } else {
+        path.into()
     }
 }
 
 /// The directories that data of the repository at `path` is in, beside `path` itself: those of a `.git` file, of a linked
 /// worktree's repository, and of alternates, see gitrepository-layout(5). What cannot be read has none, and holds up
-/// nobody: the run that needs it says what is wrong.
+/// no run: the one that needs it says what is wrong.
 pub fn storage(path: &Path) -> Vec<PathBuf> {
     let Ok(layout) = Layout::of(&entrance(path)) else {
         return Vec::new();

@@ -6,7 +6,7 @@
 //!
 //! Invariant: what the client sends is parsed into a [`request::Request`] without a look at the
 //! repository, and what it is sent is complete or ends in an error, never silently short.
-//! This room knows neither sockets nor who is asking.
+//! This room knows neither sockets nor clients.
 
 use std::{
     io::{BufReader, BufWriter, Read, Write},
@@ -24,12 +24,12 @@ mod objects;
 mod pack;
 mod refs;
 pub mod request;
+mod revwalk;
 mod shallow;
 mod source;
 #[cfg(test)]
 mod tests;
 mod trees;
-mod walk;
 
 pub use error::Error;
 use fetch::Answer;
@@ -64,7 +64,6 @@ pub fn serve(
     }
 }
 
-/// Answer one request.
 fn answer(source: &Source<'_>, read: &mut impl Read, write: &mut impl Write) -> Result<Answer, Error> {
     let Some(request) = parse_request(read)? else {
         return Ok(Answer::None);

@@ -11,7 +11,8 @@
 //! This room does not know where commits come from, and leaves refs alone.
 //!
 //! Where it differs from git on purpose:
-//! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged.
+//! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged. So is
+//!   that of a submodule, for which git takes any directory that a link leads to.
 //! - Bits that make git overlook files (assume-unchanged, skip-worktree) do not survive: every file is written.
 //! - `.gitattributes` counts as the commit has it, never as an untracked file of that name.
 //! - External filters never run, not even those of the repository's own configuration.
@@ -29,7 +30,7 @@ use std::{
 use gix::{bstr::ByteSlice, index::entry::Stat};
 
 use self::{
-    attributes::Sources, context::Context, left::Left, local::Base, memory::Remembered, plan::Plan,
+    attributes::Sources, cache::Remembered, context::Context, left::Left, local::Base, plan::Plan,
     stored::Stored, walk::Found,
 };
 use crate::{
@@ -44,6 +45,7 @@ mod altered;
 mod apply;
 mod attributes;
 mod bulk;
+mod cache;
 mod clean;
 mod content;
 mod context;
@@ -58,7 +60,7 @@ mod keep;
 mod left;
 mod listing;
 mod local;
-mod memory;
+
 mod mixed;
 mod names;
 mod nested;
@@ -68,18 +70,18 @@ mod others;
 mod outline;
 mod outside;
 mod plan;
-mod room;
 mod rules;
 mod scan;
+mod space;
 mod stored;
 mod threads;
 mod walk;
 mod worker;
 
 pub use altered::{Altered, altered, changed};
+pub use cache::Cache;
 pub use context::{Apart, Options};
 pub use error::Error;
-pub use memory::Memory;
 pub use mixed::mixed;
 pub use others::Others;
 
@@ -109,7 +111,7 @@ pub struct Outcome {
     pub finished_another: bool,
     /// What of it was nowhere else.
     pub lost: Lost,
-    /// What the tracked files take on the disk, in bytes.
+    /// The disk usage of the tracked files, in bytes.
     pub bytes: u64,
 }
 
@@ -210,12 +212,11 @@ fn update_from(
         heeds_mode: repo.config_snapshot().boolean("core.fileMode").unwrap_or(true),
     };
     let changes = !found.checks.is_empty() || !plan.delete.is_empty();
-    let attributes = match changes {
-        false => Sources::default(),
-        true => {
-            let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
-            Sources::of(&plan.index, found.paths(&plan.index), outside)
-        }
+    let attributes = if changes {
+        let outside = outside::Rules::read(repo, root, &outside::ATTRIBUTES)?;
+        Sources::of(&plan.index, found.paths(&plan.index), outside)
+    } else {
+        Sources::default()
     };
     obstacles::check(&mut cx, &plan, &found, &base, &attributes)?;
     if options.over.load(Ordering::Relaxed) {
@@ -237,12 +238,11 @@ fn update_from(
         || !stats.is_empty()
         || !left.is_empty()
         || apply::settles_races(&found, &old, &plan.index);
-    let index = match is_stale {
-        true => write_index(options.index, plan, stats, &left, &old),
-        false => {
-            drop(plan);
-            Ok(old)
-        }
+    let index = if is_stale {
+        write_index(options.index, plan, stats, &left, &old)
+    } else {
+        drop(plan);
+        Ok(old)
     };
     let names = left.names();
     match (left.into_error(commit, options), index) {
@@ -250,7 +250,7 @@ fn update_from(
             let quiet = found.quiet.into_iter().collect();
             done.bytes = index.files_bytes();
             let index = Some(index);
-            options.memory.put(root, Remembered { index, quiet });
+            options.cache.put(root, Remembered { index, quiet });
             done.finished_another = mixed::clear(repo.git_dir()) && options.apart.is_none();
             Ok(done)
         }
@@ -278,9 +278,10 @@ fn open_up(cx: &mut Context<'_>, found: &Found) -> Result<(), Error> {
 
 /// What is remembered of the worktree, and its index.
 fn known(repo: &gix::Repository, options: &Options<'_>) -> (Remembered, Stored) {
-    let mut known = match options.dry_run {
-        true => Remembered::default(),
-        false => options.memory.take(options.root.as_path(), options.index),
+    let mut known = if options.dry_run {
+        Remembered::default()
+    } else {
+        options.cache.take(options.root.as_path(), options.index)
     };
     let index = known.index.take();
     let index = index.unwrap_or_else(|| Stored::read(options.index, repo.object_hash()));
@@ -296,13 +297,16 @@ fn head_of<'o>(
 ) -> Result<Option<Cow<'o, gix::index::State>>, Error> {
     match whose {
         // What was staged is compared as what others have written; if something is left of an update, that is not known.
-        Whose::Ours => match old.may_have_staged()
-            && (!found.checks.is_empty() || !plan.delete.is_empty())
-            && mixed(repo.git_dir()).is_none()
-        {
-            true => Ok(tree_of(repo, refs::head(repo), old).ok()),
-            false => Ok(None),
-        },
+        Whose::Ours => {
+            if old.may_have_staged()
+                && (!found.checks.is_empty() || !plan.delete.is_empty())
+                && mixed(repo.git_dir()).is_none()
+            {
+                Ok(tree_of(repo, refs::head(repo), old).ok())
+            } else {
+                Ok(None)
+            }
+        }
         Whose::Others(head) => tree_of(repo, *head, old).map(Some),
     }
 }

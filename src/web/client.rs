@@ -13,7 +13,7 @@ use event_listener::{Event as Bell, EventListener};
 
 use crate::base::{
     mutex,
-    room::{Place, Room},
+    semaphore::{Permit, Semaphore},
 };
 
 /// The other end of a connection, as handlers see it.
@@ -23,14 +23,14 @@ pub struct Client {
     pub addr: Option<IpAddr>,
     /// Whether the connection is encrypted by this process.
     pub tls: bool,
-    inside: Arc<Room>,
-    place: Mutex<Option<Place>>,
+    inside: Arc<Semaphore>,
+    place: Mutex<Option<Permit>>,
     moved: Bell,
 }
 
 impl Client {
     /// One that has proved nothing yet, in front of `inside`.
-    pub fn new(addr: Option<IpAddr>, tls: bool, inside: Arc<Room>) -> Self {
+    pub fn new(addr: Option<IpAddr>, tls: bool, inside: Arc<Semaphore>) -> Self {
         Self {
             addr,
             tls,
@@ -46,7 +46,7 @@ impl Client {
         if self.is_inside() {
             return;
         }
-        let place = self.inside.wait().await;
+        let place = self.inside.acquire().await;
         *mutex::lock(&self.place) = Some(place);
         self.moved.notify(usize::MAX);
     }
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Take `place` instead of the one that it has.
-    pub(super) fn move_to(&self, place: Place) {
+    pub(super) fn move_to(&self, place: Permit) {
         *mutex::lock(&self.place) = Some(place);
         self.moved.notify(usize::MAX);
     }

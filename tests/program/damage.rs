@@ -7,6 +7,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use super::{
@@ -268,17 +269,33 @@ fn flips_in_a_target() {
         return;
     }
     let mut rng = rng("flips in a target");
+    let flips = number("GITSOCKET_FLIPS", 100) / 4;
+    assert!(try_flips_in_a_target(&mut rng, &["", "depth: 1"], flips) > 0);
+}
+
+/// A bit of a delta's base: what comes of it passes the sums of zlib, and is another object.
+#[test]
+fn flips_in_a_target_that_zlib_does_not_see() {
+    if !have("git") {
+        return;
+    }
+    let mut rng = fastrand::Rng::with_seed(4_992_686_616_520_066_702);
+    assert!(try_flips_in_a_target(&mut rng, &[""], 25) > 0);
+}
+
+/// How many runs have healed.
+fn try_flips_in_a_target(rng: &mut fastrand::Rng, depths: &[&str], flips: usize) -> usize {
     let mut healed = 0;
-    for depth in ["", "depth: 1"] {
+    for depth in depths {
         let (world, mut source) = deployed(3, depth);
         copy(&world.path("site"), &world.path("kept"));
         let site = world.path("site");
         commit(&mut source, 4);
-        for _ in 0..number("GITSOCKET_FLIPS", 100) / 4 {
+        for _ in 0..flips {
             fs::remove_dir_all(&site).unwrap();
             copy(&world.path("kept"), &site);
             let files_of_packs = with_extension(&site.join(".git/objects/pack"), &["pack", "idx"]);
-            let what = flip(&files_of_packs[rng.usize(..files_of_packs.len())], &mut rng);
+            let what = flip(&files_of_packs[rng.usize(..files_of_packs.len())], rng);
             // Everything is read again.
             fs::remove_file(site.join(".git/index")).unwrap();
             fs::remove_dir_all(site.join("d")).unwrap();
@@ -293,7 +310,93 @@ fn flips_in_a_target() {
         }
     }
     eprintln!("{healed} were healed");
-    assert!(healed > 0);
+    healed
+}
+
+/// Objects that are whole, and others than their ids say: no sum of zlib tells.
+#[test]
+fn objects_with_the_content_of_others() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(1, "");
+    source.commit([
+        ("same", file("same")),
+        ("d/same", file("the same below")),
+        ("d/.gitattributes", file("*.crlf text eol=crlf\n")),
+        ("d/a.crlf", file("a\nb\n")),
+        ("d/b.crlf", file("c\nd\n")),
+        ("large", file(&"l".repeat(17 << 20))),
+        ("d/large", file(&"L".repeat(17 << 20))),
+    ]);
+    world.deploy();
+    let expected = world.site();
+    let (site, kept) = (world.path("site"), world.path("kept"));
+    unpack(&site);
+    copy(&site, &kept);
+    for (damaged, other) in [
+        ("HEAD", "HEAD^"),
+        ("HEAD^{tree}", "HEAD^^{tree}"),
+        ("HEAD:d", "HEAD^:d"),
+        ("HEAD:same", "HEAD:d/same"),
+        ("HEAD:d/.gitattributes", "HEAD:same"),
+        ("HEAD:d/a.crlf", "HEAD:d/b.crlf"),
+        ("HEAD:large", "HEAD:d/large"),
+    ] {
+        fs::remove_dir_all(&site).unwrap();
+        copy(&kept, &site);
+        let git_dir = site.join(".git");
+        let (to, from) = (loose(&git_dir, damaged), loose(&git_dir, other));
+        fs::remove_file(&to).unwrap();
+        fs::copy(from, to).unwrap();
+        // Everything is read again.
+        fs::remove_file(git_dir.join("index")).unwrap();
+        fs::remove_dir_all(site.join("d")).unwrap();
+        fs::remove_file(site.join("same")).unwrap();
+        fs::remove_file(site.join("large")).unwrap();
+        let ended = world.deploy();
+        assert!(ended.err.contains(HEALED), "{damaged}: {ended:?}");
+        assert!(world.site() == expected, "{damaged}");
+        assert_eq!(git(&site, &["status", "--porcelain"]), "", "{damaged}");
+    }
+}
+
+/// Let all objects of the repository of `site` be loose.
+fn unpack(site: &Path) {
+    let packs = site.join(".git/objects/pack");
+    let moved = site.join(".git/packs");
+    fs::rename(&packs, &moved).unwrap();
+    fs::create_dir(&packs).unwrap();
+    for pack in with_extension(&moved, &["pack"]) {
+        let unpacked = Command::new("git")
+            .args(["unpack-objects", "-q"])
+            .current_dir(site)
+            .stdin(fs::File::open(pack).unwrap())
+            .status();
+        assert!(unpacked.unwrap().success());
+    }
+    fs::remove_dir_all(moved).unwrap();
+}
+
+/// git shows a replacement, and does not take it for the object: neither does a run.
+#[test]
+fn a_replaced_object_is_deployed_as_it_was_committed() {
+    if !have("git") {
+        return;
+    }
+    let (world, mut source) = deployed(1, "");
+    let site = world.path("site");
+    for (name, other) in [("HEAD:same", "HEAD:d/same"), ("HEAD:d", "HEAD^{tree}")] {
+        let [name, other] = [name, other].map(|name| git(&site, &["rev-parse", name]).trim().to_owned());
+        git(&site, &["update-ref", &format!("refs/replace/{name}"), &other]);
+    }
+    fs::remove_file(site.join("same")).unwrap();
+    fs::remove_dir_all(site.join("d")).unwrap();
+    fs::remove_file(site.join(".git/index")).unwrap();
+    commit(&mut source, 2);
+    let ended = world.deploy();
+    assert!(!ended.err.contains(HEALED), "{ended:?}");
+    assert_eq!(world.site(), files(2));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Daemon {
                 sandbox: Sandbox::off(),
                 connections: Connections::new(config.keep_alive),
                 watch: Watch::new(target.run_timeout, Stop::default(), None),
-                memory: gitsocket::git::worktree::Memory::default(),
+                cache: gitsocket::git::worktree::Cache::default(),
                 neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
                 events: Sink::new(|_| {}),
             },

@@ -78,12 +78,27 @@ fn nobody_trusts_what_another_trusts() {
     let daemon = world.daemon();
     for _ in 0..2 {
         say(&daemon, "ours", "ok", "");
-        say(&daemon, "other", "error", "issued by nobody that is trusted");
-        say(&daemon, "mozilla", "error", "issued by nobody that is trusted");
+        say(
+            &daemon,
+            "other",
+            "error",
+            "issued by an authority that is not trusted",
+        );
+        say(
+            &daemon,
+            "mozilla",
+            "error",
+            "issued by an authority that is not trusted",
+        );
     }
     // The file is read anew.
     std::fs::rename(world.path("ca.pem"), world.path("ours.pem")).unwrap();
-    say(&daemon, "ours", "error", "issued by nobody that is trusted");
+    say(
+        &daemon,
+        "ours",
+        "error",
+        "issued by an authority that is not trusted",
+    );
 }
 
 #[test]

@@ -309,7 +309,7 @@ mod tests {
         };
         tally.add(&last(10, Outcome::Updated), Some(&took));
         tally.add(&last(20, Outcome::Failed), Some(&took));
-        // It was killed: nobody knows how long it took.
+        // It was killed: how long it took is not known.
         tally.add(&last(30, Outcome::Failed), None);
         tally.add(&last(40, Outcome::RolledBack), Some(&Took::default()));
         assert_eq!(

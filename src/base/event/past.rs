@@ -94,7 +94,7 @@ pub fn now() -> u64 {
 /// A clock may be set back by so many seconds, or be behind another host's, without meaning anything.
 const SKEW: u64 = 60;
 
-/// How long ago `since` is at the time `now`. `None`: it has not come yet, so nobody can tell: the clock was set back.
+/// How long ago `since` is at the time `now`. `None`: it has not come yet, so it is not known: the clock was set back.
 pub fn age(since: u64, now: u64) -> Option<Duration> {
     match now.checked_sub(since) {
         None if since - now > SKEW => None,
@@ -130,9 +130,10 @@ pub fn duration(duration: Duration) -> String {
 /// What was said of a run, behind who asked for it; nothing if nothing was.
 pub fn said(notes: &[Note]) -> String {
     let words: Vec<_> = notes.iter().map(Note::as_str).collect();
-    match words.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", words.join("; ")),
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", words.join("; "))
     }
 }
 

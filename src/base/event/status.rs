@@ -207,7 +207,7 @@ impl Standing {
         let (commit, since) = match &done.new {
             None => (self.commit.clone(), self.since),
             Some(new) if done.old.as_ref() != Some(new) => (Some(new.clone()), Some(past.ended)),
-            // Deployed before: by a run we know of, or by somebody else.
+            // Deployed before: by a run we know of, or by another program.
             Some(new) => (
                 Some(new.clone()),
                 self.since.filter(|_| self.commit.as_ref() == Some(new)),
@@ -233,7 +233,7 @@ impl Standing {
         };
         let hooks_pending = match &done.failure {
             None => false,
-            // If those of the older commit failed, too, whoever can look knows.
+            // If those of the older commit failed, too, one can only look.
             Some(failure) if done.outcome == Outcome::RolledBack || failure.kind == Kind::Held => false,
             Some(failure) => {
                 matches!(failure.kind, Kind::Hook | Kind::Unhealthy)
@@ -271,7 +271,7 @@ impl Refused {
     pub fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}"));
         format!(
-            "the reload of {} was refused, and the configuration from before it is in force{}",
+            "configuration rejected at {}; still using the previous one{}",
             time(self.since),
             why.unwrap_or_default()
         )

@@ -64,7 +64,7 @@ impl Task {
         }
     }
 
-    /// As it stands in a list before the one who asked for it: of an update, which most runs are, nothing is said.
+    /// As it stands in a list before the name of the client: of an update, which most runs are, nothing is said.
     pub fn shown(&self) -> String {
         match self {
             Self::Update => String::new(),

@@ -39,7 +39,7 @@ impl RepoUrl {
             local: None,
         };
         let url = &this.url;
-        // What was encoded, too: a NUL or a line's end would be more than a path to whoever reads it there.
+        // What was encoded, too: a NUL or a line's end would be more than a path to its reader there.
         let texts = [url.user(), url.password(), url.host()];
         let has_control = |text: &str| text.contains(char::is_control);
         if texts.into_iter().flatten().any(has_control) || url.path.iter().any(u8::is_ascii_control) {
@@ -114,7 +114,7 @@ fn one_slash(text: &str) -> Option<&str> {
     (known && !rest.starts_with('/')).then_some(scheme)
 }
 
-/// Overwrite the password, and for HTTP the user, who may be a token.
+/// Overwrite the password, and for HTTP the user, which may be a token.
 fn wipe(url: &mut gix::Url) {
     url.set_password(None).zeroize();
     if matches!(url.scheme, gix::url::Scheme::Http | gix::url::Scheme::Https) {
@@ -214,12 +214,13 @@ fn local_path(text: &str, url: &gix::Url) -> Result<Vec<u8>, Invalid> {
         ));
     }
     // As git does, and unlike gitoxide: %20 is a space in a URL, and itself in a path.
-    let path: Vec<u8> = match text
+    let path: Vec<u8> = if text
         .get(..7)
         .is_some_and(|start| start.eq_ignore_ascii_case("file://"))
     {
-        true => percent_encoding::percent_decode(&url.path).collect(),
-        false => url.path.to_vec(),
+        percent_encoding::percent_decode(&url.path).collect()
+    } else {
+        url.path.to_vec()
     };
     if path.iter().any(u8::is_ascii_control) {
         return Err(Invalid::new("it contains a control character"));

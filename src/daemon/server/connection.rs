@@ -133,7 +133,7 @@ impl<'d, S: Stream> Client<'d, S> {
             }
             self.peer.has_said_token();
         }
-        let Ok(_place) = timeout(PATIENCE, self.door.inside.wait()).await else {
+        let Ok(_place) = timeout(PATIENCE, self.door.inside.acquire()).await else {
             return self.turn_away().await;
         };
         drop(seat);
@@ -142,7 +142,7 @@ impl<'d, S: Stream> Client<'d, S> {
 
     /// Tell a client that all places are taken.
     pub(super) async fn turn_away(&mut self) {
-        let places = self.door.inside.places();
+        let places = self.door.inside.permits();
         self.say_busy(
             format!("{places} connections are open already"),
             "try again in a few seconds",

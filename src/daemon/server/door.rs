@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{refusals::Refusals, token::Token};
 use crate::{
-    base::{lobby::Lobby, room::Room},
+    base::{lobby::Lobby, semaphore::Semaphore},
     daemon::listen::Socket,
 };
 
@@ -23,7 +23,7 @@ const RESERVE: u64 = 512;
 #[derive(Debug)]
 pub(super) struct Door {
     /// Connections that are served.
-    pub(super) inside: Arc<Room>,
+    pub(super) inside: Arc<Semaphore>,
     /// Connections in front of these places.
     pub(super) lobby: Arc<Lobby>,
     pub(super) refusals: Arc<Refusals>,
@@ -37,7 +37,7 @@ impl Door {
             Socket::Unix(..) => None,
         };
         Arc::new(Self {
-            inside: Room::new(size.inside),
+            inside: Semaphore::new(size.inside),
             lobby: Lobby::new(size.lobby),
             refusals: Refusals::new(socket.address()),
             token: file.map(Token::new),
@@ -47,7 +47,7 @@ impl Door {
     /// Ends when all connections have.
     pub(super) async fn emptied(&self) {
         self.lobby.emptied().await;
-        self.inside.emptied().await;
+        self.inside.idle().await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{io, path::Path, str};
 use crate::{
     base::{
         bounded,
-        durable::{Access, Flush, Replace},
+        durable::{self, Access, Flush, Replace},
     },
     git::worktree::Altered,
 };
@@ -67,10 +67,7 @@ fn parse(line: &[u8]) -> Option<Altered> {
 
 /// There is none any more.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-        _ => Ok(()),
-    }
+    durable::remove(path).map(drop)
 }
 
 #[cfg(test)]

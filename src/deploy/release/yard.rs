@@ -278,7 +278,7 @@ impl<'a> Yard<'a> {
     fn check_room(&self) -> Result<(), Error> {
         let bytes = self.live().map_or(0, |tree| tree.bytes);
         let (path, needed) = (self.site.path.as_path(), bytes + bytes / 20 + MARGIN);
-        match durable::room(path) {
+        match durable::free_space(path) {
             Ok(Some(room)) if bytes > 0 && room.left < needed => Err(Error::Room {
                 path: path.display().to_string(),
                 needed: ByteSize(needed),

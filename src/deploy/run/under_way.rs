@@ -143,7 +143,7 @@ impl<'a> UnderWay<'a> {
     /// Where it makes its tree; what a killed run has left of one is settled.
     pub(super) fn stage(&self) -> Result<Stage<'a>, Error> {
         let UnderWay { target, context, .. } = *self;
-        let stage = Stage::settle(&target.site, (self.rights, context.dry_run), &context.memory)?;
+        let stage = Stage::settle(&target.site, (self.rights, context.dry_run), &context.cache)?;
         if stage.yard().is_some_and(|yard| yard.is_damaged()) {
             context.events.warn(DAMAGED);
         }

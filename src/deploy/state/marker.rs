@@ -82,10 +82,8 @@ pub fn left(git_dir: &Path) -> Option<Left> {
 /// Forget what [`left`] found.
 pub fn forget(git_dir: &Path) -> Result<(), Error> {
     let path = file(git_dir);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
-        _ => Ok(()),
-    }
+    let removed = durable::remove(&path).map_err(|source| Error { path, source });
+    removed.map(drop)
 }
 
 fn file(git_dir: &Path) -> PathBuf {

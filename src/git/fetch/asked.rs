@@ -36,7 +36,7 @@ pub(super) struct Asked<'a> {
     pub(super) deadline: Deadline,
     pub(super) report: &'a Reporter,
     pub(super) connections: &'a Connections,
-    /// What it offers, for one who asks again and again.
+    /// What it offers, for a caller that asks again and again.
     pub(super) offers: Option<&'a Offers>,
     /// Where what it sends is stored.
     pub(super) git_dir: &'a Path,
@@ -80,7 +80,7 @@ impl Asked<'_> {
             offers: self.offers,
             scratch: &self.scratch,
         };
-        transport::connect(&self.origin.repo, &options).map_err(|err| of_room(&err))
+        transport::connect(&self.origin.repo, &options).map_err(|err| of_cause(&err))
     }
 
     /// The remote's refs, if it is one that sends all; else those whose names begin with the wanted one.
@@ -174,7 +174,7 @@ impl Asked<'_> {
     /// The error that an error of gix amounts to.
     pub(super) fn failed(&self, err: &gix::Error) -> Error {
         if let Some(cause) = transport::cause(err) {
-            return of_room(cause);
+            return of_cause(cause);
         }
         let repo = self.url();
         if self.deadline.passed() {
@@ -204,7 +204,7 @@ impl Asked<'_> {
                 path: self.git_dir.into(),
                 source: kind.into(),
             },
-            // Somebody has taken the git directory away, or never let us write to it.
+            // The git directory is gone, or was never writable.
             Some(
                 io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory,
             ) => Error::Store {
@@ -220,7 +220,7 @@ impl Asked<'_> {
 /// What gix says when a pack came that it could not make sense of.
 const PACK: &str = "Failed to write the received pack";
 
-pub(super) fn of_room(err: &impl Blame) -> Error {
+pub(super) fn of_cause(err: &impl Blame) -> Error {
     let Failure { kind, message, help } = Failure::of(err);
     Error::Transport {
         kind,

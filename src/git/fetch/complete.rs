@@ -12,12 +12,12 @@ use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 use crate::git::intake::Whole;
 
 mod objects;
+mod revwalk;
 mod trees;
-mod walk;
 pub use objects::Missing;
 use objects::{Objects, Root};
+use revwalk::RevWalk;
 use trees::Trees;
-use walk::Walk;
 
 /// Bytes of unpacked trees that each thread keeps: most are changes of one that was read a moment ago.
 const CACHE_BYTES: usize = 32 << 20;
@@ -46,10 +46,9 @@ pub fn check(
     over: &AtomicBool,
 ) -> Result<(), Box<Missing>> {
     let mut objects = repo.objects.clone();
-    objects.ignore_replacements = true;
     objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
     let objects = Objects(objects.into_inner());
-    let mut walk = Walk::new(&objects, cut(repo));
+    let mut walk = RevWalk::new(&objects, cut(repo));
     for id in known {
         walk.know(*id);
     }

@@ -91,7 +91,7 @@ pub enum Error {
     },
     /// SHA-1 here, SHA-256 there, or the reverse.
     #[error("{repo} names objects by {theirs}, the repository of the worktree by {ours}")]
-    #[diagnostic(help("move the worktree away, and the next run clones it anew"))]
+    #[diagnostic(help("move the worktree away, and the next run clones it again"))]
     ObjectFormat {
         /// The repository, without secrets.
         repo: String,

@@ -9,7 +9,7 @@ use gix::{
 };
 
 use super::{
-    Context, Error, Found, Outcome, Tip, asked::of_room, complete, depth, holding_ref, progress::Progress,
+    Context, Error, Found, Outcome, Tip, asked::of_cause, complete, depth, holding_ref, progress::Progress,
 };
 use crate::{
     base::{
@@ -112,7 +112,7 @@ impl Context<'_> {
                 repo: self.asked.url(),
                 reason: err.to_string(),
             },
-            err => of_room(err),
+            err => of_cause(err),
         }
     }
 
@@ -204,7 +204,7 @@ impl Received {
     }
 
     /// Remove all of it. The index first: a kill leaves a pack without one, which recovery removes. What cannot be removed
-    /// does no harm: no ref leads to it, and whoever finds it there looks whether it is complete.
+    /// does no harm: no ref leads to it, and a run that finds it there looks whether it is complete.
     pub(super) fn discard(&self) {
         // First: without the pack, the old boundary is the only one that holds.
         drop(self.restore());

@@ -40,7 +40,6 @@ pub(super) fn are_sound(objects: &Path, hash: gix::hash::Kind) -> bool {
     }) && damaged_loose(objects, hash).is_ok_and(|damaged| damaged.is_empty())
 }
 
-/// Move aside what is damaged.
 pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error> {
     let (dir, git_dir) = (site.pack_dir(), &site.git_dir);
     for pack in packs(&dir).map_err(Error::io("list", &dir))? {
@@ -99,9 +98,10 @@ fn state(git_dir: &Path, pack: &Path, hash: gix::hash::Kind) -> Result<State, Er
     let named = trailer(git_dir, &index, hash)?
         .and_then(|_| gix_pack::index::File::at(&index, hash).ok())
         .map(|index| index.pack_checksum());
-    Ok(match named == Some(checksum) {
-        true => State::Sound,
-        false => State::Index,
+    Ok(if named == Some(checksum) {
+        State::Sound
+    } else {
+        State::Index
     })
 }
 
@@ -132,7 +132,7 @@ fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Er
     })?;
     File::open(&new)
         .and_then(|file| file.sync_all())
-        .map_err(Error::io("write to the disk", &new))?;
+        .map_err(Error::io("flush", &new))?;
     Sharing::of(&repository::open(&site.git_dir)?).path(&new);
     let index = pack.with_extension("idx");
     fs::rename(&new, &index).map_err(Error::io("write", &index))?;

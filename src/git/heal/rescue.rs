@@ -79,7 +79,7 @@ pub(super) fn rescue(
         ));
     }
     for id in indexed(repo) {
-        // It stands for what somebody has staged, or is about to go.
+        // It stands for what was staged, or is about to go.
         drop(rescue.follow(id));
     }
     let dropped = rescue.reflogs()?;
@@ -142,10 +142,9 @@ fn delete(repo: &gix::Repository, name: gix::refs::FullName) -> Result<(), Error
         .map_err(|err| Error::io("remove", &path)(io::Error::other(reason(&err))))
 }
 
-/// What is lost.
-struct Lost(ObjectId);
+struct LostObject(ObjectId);
 
-impl std::fmt::Display for Lost {
+impl std::fmt::Display for LostObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the object {}", self.0)
     }
@@ -173,7 +172,6 @@ struct Rescue<'a> {
 impl<'a> Rescue<'a> {
     fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Result<Self, Error> {
         let mut objects = repo.objects.clone();
-        objects.ignore_replacements = true;
         objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         let dirs = lenders.iter().map(|objects| objects.join("pack"));
         let indices = dirs
@@ -237,22 +235,23 @@ impl<'a> Rescue<'a> {
     }
 
     /// Meet `root` and all it leads to, unless something of it is lost.
-    fn follow(&mut self, root: ObjectId) -> Result<(), Lost> {
+    fn follow(&mut self, root: ObjectId) -> Result<(), LostObject> {
         let (mut fresh, mut stack) = (Vec::new(), vec![(root, false)]);
         while let Some((id, is_blob)) = stack.pop() {
             if !self.met.insert(id) {
                 continue;
             }
             fresh.push(id);
-            let found = match is_blob {
-                true => self.has(&id),
-                false => self.expand(&id, &mut stack),
+            let found = if is_blob {
+                self.has(&id)
+            } else {
+                self.expand(&id, &mut stack)
             };
             if !found {
                 for id in fresh {
                     self.met.remove(&id);
                 }
-                return Err(Lost(id));
+                return Err(LostObject(id));
             }
         }
         Ok(())
@@ -350,7 +349,7 @@ impl<'a> Rescue<'a> {
         })
     }
 
-    /// Have what was written on the disk.
+    /// Flush what was written.
     fn store(&self, fsync: bool) -> Result<(), Error> {
         text::add_cuts(self.site, &self.new_cuts)?;
         let objects = self.site.git_dir.join("objects");
@@ -365,7 +364,7 @@ impl<'a> Rescue<'a> {
             sharing.path(path);
         }
         let paths: Vec<PathBuf> = paths.into_iter().filter(|_| fsync).collect();
-        durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("write to the disk", &objects))
+        durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("flush", &objects))
     }
 
     /// Keep what reflogs name; drop the lines of what is lost. How many these are.
@@ -389,9 +388,10 @@ impl<'a> Rescue<'a> {
         };
         let (mut kept, mut dropped) = (Vec::with_capacity(text.len()), 0);
         for line in text.lines_with_terminator() {
-            match self.is_line_whole(line) {
-                true => kept.extend_from_slice(line),
-                false => dropped += 1,
+            if self.is_line_whole(line) {
+                kept.extend_from_slice(line)
+            } else {
+                dropped += 1
             }
         }
         if dropped > 0 {

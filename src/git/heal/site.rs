@@ -50,7 +50,6 @@ impl Site {
         self.git_dir.join("objects/info").join(ALTERNATES)
     }
 
-    /// Move what is damaged aside.
     pub(super) fn put_aside(&self, path: &Path, name: &str) -> Result<(), Error> {
         fs::rename(path, self.aside().join(name)).map_err(Error::io("move aside", path))
     }

@@ -187,6 +187,7 @@ fn shallow(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
     add_cuts(site, &ids)
 }
 
+/// The lines that can be read: for gix_shallow, one that cannot be is an error, and a file of any size is read.
 fn parse_cuts(text: &[u8]) -> Vec<ObjectId> {
     text.lines().filter_map(|line| id_of(line.trim())).collect()
 }

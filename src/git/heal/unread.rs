@@ -44,12 +44,14 @@ pub(super) fn check(git_dir: &Path) -> Result<(), Error> {
 
 /// What is below a directory; of a file, whether it can be opened.
 fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect(),
-        false => match fs::metadata(path)?.is_dir() {
-            true => fs::read_dir(path).map(|_| Vec::new()),
-            false => bounded::open(path).map(|_| Vec::new()),
-        },
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
+    } else {
+        if fs::metadata(path)?.is_dir() {
+            fs::read_dir(path).map(|_| Vec::new())
+        } else {
+            bounded::open(path).map(|_| Vec::new())
+        }
     }
 }
 

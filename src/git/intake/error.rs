@@ -54,25 +54,25 @@ pub enum Error {
     },
     /// Deltas are stacked as no git stacks them.
     #[error("the remote sends deltas that are based on each other too deeply")]
-    #[diagnostic(help("let `git repack -adf` be run where the repository is"))]
+    #[diagnostic(help("run `git repack -adf` in the remote repository"))]
     Depth,
     /// It is not a pack, or not all of one.
     #[error("the remote sends a damaged pack: {reason}")]
-    #[diagnostic(help("trigger again; if it stays, let `git fsck` be run where the repository is"))]
+    #[diagnostic(help("trigger again; if it stays, run `git fsck` in the remote repository"))]
     Damaged {
         /// What is wrong with it.
         reason: String,
     },
     /// An object that is neither in the pack nor here.
     #[error("the remote sends a pack with a delta of {id}, which is neither in it nor here")]
-    #[diagnostic(help("trigger again; if it stays, let `git fsck` be run where the repository is"))]
+    #[diagnostic(help("trigger again; if it stays, run `git fsck` in the remote repository"))]
     Base {
         /// The object.
         id: ObjectId,
     },
     /// The disk is nearly full.
     #[error(
-        "the disk that {path} is on has space for {}, and {} are needed for what comes and to be left to others",
+        "the disk that {path} is on has space for {}, and {} are needed: for the fetch, and as a reserve for others",
         ByteSize(*left),
         ByteSize(*needed)
     )]
@@ -114,7 +114,7 @@ impl Blame for Error {
 
 /// Why no pack was taken in.
 pub(super) enum Fail {
-    /// The connection broke: whoever asked knows more of it.
+    /// The connection broke: the transport knows more of it.
     Connection(io::Error),
     Ours(Error),
 }

@@ -1,6 +1,6 @@
 //! What a pack's objects name, noted while they pass: if all of it is in the pack as well, nothing has to be looked for.
 //!
-//! That is what a clone gets. Anything else is no error here: it is looked through by those who want to know.
+//! That is what a clone gets. Anything else is no error here: it is looked through by `complete`.
 
 use std::{
     cmp::Ordering,
@@ -131,7 +131,6 @@ impl Noted {
     }
 }
 
-/// What one object names.
 #[derive(Default)]
 struct Named {
     objects: Vec<(Kind, ObjectId)>,

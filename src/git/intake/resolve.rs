@@ -83,9 +83,10 @@ pub(super) fn all(
         store.names.give_up();
         complete(repo, table, file, store, progress, &children)?;
     }
-    match table.kinds.iter().all(Option::is_some) {
-        true => Ok(()),
-        false => Err(damaged("a delta is based on itself").into()),
+    if table.kinds.iter().all(Option::is_some) {
+        Ok(())
+    } else {
+        Err(damaged("a delta is based on itself").into())
     }
 }
 
@@ -199,7 +200,6 @@ struct Work<'a> {
     failed: AtomicBool,
 }
 
-/// What has been found out.
 struct Found {
     ids: Vec<u8>,
     kinds: Vec<Option<Kind>>,
@@ -250,7 +250,6 @@ struct Base {
     children: Vec<u32>,
 }
 
-/// What one thread needs.
 struct Worker<'w> {
     work: &'w Work<'w>,
     inflate: Inflate,
@@ -347,9 +346,10 @@ impl<'w> Worker<'w> {
             let content = self.content(size, 0, |out| base.content.copy(0, size, out))?;
             base.content = content;
         }
-        match waiting.iter().filter(|base| base.content.held() == 0).count() > MAX_FILES {
-            true => Err(Error::Depth.into()),
-            false => Ok(()),
+        if waiting.iter().filter(|base| base.content.held() == 0).count() > MAX_FILES {
+            Err(Error::Depth.into())
+        } else {
+            Ok(())
         }
     }
 

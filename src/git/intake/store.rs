@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::{
-        durable::{self, Room},
+        durable::{self, FreeSpace},
         mutex,
         report::{Phase, Report, Reporter, Unit},
     },
@@ -28,7 +28,7 @@ pub(super) const BETWEEN_LOOKS: u64 = 16 << 20;
 /// So many bytes of the disk are left to others, or a hundredth of it if that is more.
 pub(super) const RESERVE: u64 = 64 << 20;
 
-/// The permissions of a pack and its index, less the umask: as git has them, nobody writes to them again.
+/// The permissions of a pack and its index, less the umask: as git has them, they are never written again.
 pub(super) const PACK_MODE: u32 = 0o444;
 
 /// What may come in.
@@ -69,24 +69,28 @@ impl Store<'_> {
 
     /// An error if others would have no room once `more` bytes are written.
     pub(super) fn look_at_space(&self, more: u64) -> Result<(), Error> {
-        let Some(Room { left, total }) = durable::room(self.dir).map_err(|err| self.failed(err))? else {
+        let Some(FreeSpace { left, total }) =
+            durable::free_space(self.dir).map_err(|err| self.failed(err))?
+        else {
             return Ok(());
         };
         let needed = more.saturating_add(RESERVE.max(total / 100));
-        match left < needed {
-            true => Err(Error::Space {
+        if left < needed {
+            Err(Error::Space {
                 path: self.dir.into(),
                 left,
                 needed,
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         }
     }
 
     pub(super) fn look_at_time(&self) -> Result<(), Fail> {
-        match self.limits.deadline.passed() {
-            true => Err(Fail::Connection(io::ErrorKind::TimedOut.into())),
-            false => Ok(()),
+        if self.limits.deadline.passed() {
+            Err(Fail::Connection(io::ErrorKind::TimedOut.into()))
+        } else {
+            Ok(())
         }
     }
 

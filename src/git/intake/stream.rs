@@ -96,10 +96,7 @@ impl Incoming<'_> {
         self.file.write_all(bytes).map_err(|err| self.store.failed(err))?;
         self.from.consume(count);
         self.at += count as u64;
-        match self.at > self.look {
-            true => self.look(),
-            false => Ok(()),
-        }
+        if self.at > self.look { self.look() } else { Ok(()) }
     }
 
     #[cold]
@@ -217,9 +214,10 @@ impl Incoming<'_> {
         let found = hasher.try_finalize().map_err(|err| damaged(&err.to_string()))?;
         let mut said = hash.null();
         self.fill(said.as_mut_slice())?;
-        match said == found {
-            true => Ok(found),
-            false => Err(damaged("its checksum is wrong").into()),
+        if said == found {
+            Ok(found)
+        } else {
+            Err(damaged("its checksum is wrong").into())
         }
     }
 }

@@ -11,9 +11,10 @@ const DEFAULT_COPY: u64 = 0x10000;
 pub fn sizes(delta: &mut impl BufRead, base: &Content) -> io::Result<u64> {
     let of_base = number(delta)?;
     let of_result = number(delta)?;
-    match of_base == base.size() {
-        true => Ok(of_result),
-        false => Err(corrupt("a delta was made for another base")),
+    if of_base == base.size() {
+        Ok(of_result)
+    } else {
+        Err(corrupt("a delta was made for another base"))
     }
 }
 

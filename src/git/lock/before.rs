@@ -94,9 +94,10 @@ fn holders(list: &str, inode: u64) -> impl Iterator<Item = u32> {
             return None;
         };
         let (_, number) = file.rsplit_once(':')?;
-        match number.parse() == Ok(inode) {
-            true => pid.parse().ok(),
-            false => None,
+        if number.parse() == Ok(inode) {
+            pid.parse().ok()
+        } else {
+            None
         }
     })
 }

@@ -11,7 +11,7 @@ use crate::base::{
     watch::Early,
 };
 
-/// A lock file that is older is nobody's: git holds one while it writes an index or a ref, for seconds. In time.
+/// A lock file that is older is stale: git holds one while it writes an index or a ref, for seconds. In time.
 pub(super) const OLD_LOCK: Duration = Duration::from_secs(10 * 60);
 
 /// A target could not be locked or recovered.

@@ -31,7 +31,7 @@ pub fn file(git_dir: &Path) -> PathBuf {
 
 /// Open the lock file at `path`, which is made if there is a git directory; `None` if there is none.
 pub(super) fn open(path: &Path, made: &mut Made) -> Result<Option<File>, Error> {
-    match Place::open(path, Some(made))? {
+    match LockDir::open(path, Some(made))? {
         Some(place) => place.file(),
         None => Ok(None),
     }
@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path, made: &mut Made) -> Result<Option<File>, Error> 
 
 /// Open the lock file at `path` to look at it; `None` if it is not there, or cannot be opened.
 pub(super) fn peek(path: &Path) -> Option<File> {
-    let place = Place::open(path, None).ok()??;
+    let place = LockDir::open(path, None).ok()??;
     place.existing(OFlags::RDONLY).ok().map(File::from)
 }
 
@@ -50,13 +50,13 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Where the file is.
-struct Place<'a> {
+struct LockDir<'a> {
     path: &'a Path,
     dir_path: &'a Path,
     dir: OwnedFd,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LockDir<'a> {
     /// `None` if it is not there. With a list of what is `made`, the directory is made in the git directory.
     fn open(path: &'a Path, made: Option<&mut Made>) -> Result<Option<Self>, Error> {
         let dir_path = path.parent().unwrap_or(path);
@@ -245,7 +245,7 @@ fn directory(dir: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<Option<Own
                 what: kind(stat),
                 wanted: "directory",
             }),
-            // Something else is where a directory above it should be: who makes that says so.
+            // Something else is where a directory above it should be: the code that makes that says so.
             _ if matches!(errno, Errno::NOTDIR | Errno::LOOP) => Ok(None),
             _ => Err(Error::Lock {
                 path: path.into(),

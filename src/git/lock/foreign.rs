@@ -1,4 +1,4 @@
-//! Lock files of somebody's git: a run waits for them a little, and never takes them away from a git that is alive.
+//! Lock files of other programs, such as git: a run waits for them a little, and never takes them away from a git that is alive.
 
 use std::{
     fs, io,
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Wait until nobody's git holds one of the files `names` in `git_dir`, by a `.lock` beside it.
+/// Wait until no other program holds one of the files `names` in `git_dir`, by a `.lock` beside it.
 pub fn wait_for<'a>(
     git_dir: &Path,
     names: impl IntoIterator<Item = &'a str>,

@@ -12,7 +12,6 @@ use super::error::Error;
 pub(super) struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,6 +1,6 @@
 //! Removes what an interrupted run left behind, so that no one ever has to delete an `index.lock`.
 //!
-//! Called under the target's lock, so no run of ours is alive; but somebody's git may be at work, and what it holds is
+//! Called under the target's lock, so no run of ours is alive; but another git may be at work, and what it holds is
 //! left alone. What is removed is what is ours by its name; and lock files, and packs without an index, which have git's
 //! names, if a run of ours was interrupted and they may be its own by their age ([`crate::deploy::state::Left`]); or if they are
 //! older than any git holds them. Temporary files in the worktree are the business of `worktree`, which meets them on its
@@ -20,9 +20,9 @@ use std::{
 };
 
 use super::error::{Error, OLD_LOCK};
-use crate::base::{bounded, mutex};
+use crate::base::{bounded, durable, mutex};
 
-/// A pack without index, or a temporary file of git's, that is older is nobody's: `git repack` may take hours. In time.
+/// A pack without index, or a temporary file of git's, that is older is stale: `git repack` may take hours. In time.
 const OLD_PACK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When files of an interrupted run were written: not before, and not after.
@@ -32,7 +32,7 @@ pub(super) type Span = (SystemTime, SystemTime);
 #[derive(Debug, Clone, Default)]
 pub struct Recovered(Arc<Mutex<HashSet<PathBuf>>>);
 
-/// Remove left-overs in `git_dir`: those of a run that was interrupted in the time `span`, if one was, and what is nobody's.
+/// Remove left-overs in `git_dir`: those of a run that was interrupted in the time `span`, if one was, and what is stale.
 pub fn recover(git_dir: &Path, span: Option<Span>, recovered: &Recovered) -> Result<(), Error> {
     let is_known = |dirs: &mut HashSet<PathBuf>| dirs.contains(git_dir);
     if span.is_none() && is_known(&mut recovered.lock()) {
@@ -50,9 +50,10 @@ pub fn recover(git_dir: &Path, span: Option<Span>, recovered: &Recovered) -> Res
         temporary_objects(&git_dir.join("objects"))?;
     }
     each(&git_dir.join("gitsocket"), |path, name| {
-        match name.ends_with(b".tmp") {
-            true => remove(&path),
-            false => Ok(()),
+        if name.ends_with(b".tmp") {
+            remove(&path)
+        } else {
+            Ok(())
         }
     })?;
     recovered.lock().insert(git_dir.into());
@@ -95,7 +96,7 @@ impl Look {
         is_ours || age(modified, self.now) > old
     }
 
-    /// Whether the file was written before the run that was interrupted: a pack loses its index when packs are swapped.
+    /// Whether the file was written before the run that was interrupted: a pack loses its index when packs are replaced.
     /// One that git has not yet given an index is a moment old.
     fn is_from_before(&self, meta: &Metadata) -> bool {
         let is_older = |(from, _): Span| meta.modified().is_ok_and(|modified| modified < from);
@@ -154,8 +155,8 @@ fn is_blank(path: &Path) -> bool {
 }
 
 /// In `objects/pack`: gitoxide's temporary files; packs whose index was not yet written, and git's temporary files, if
-/// they are nobody's; and the empty `.keep` files that protect a pack until its ref is written.
-/// A `.keep` with a text is somebody's decision and stays.
+/// they are stale; and the empty `.keep` files that protect a pack until its ref is written.
+/// A `.keep` with a text was made on purpose and stays.
 fn packs(git_dir: &Path, look: &Look) -> Result<(), Error> {
     each(&git_dir.join("objects/pack"), |path, name| {
         let is = |test: &dyn Fn(&Metadata) -> bool| fs::symlink_metadata(&path).is_ok_and(|meta| test(&meta));
@@ -227,13 +228,11 @@ fn is_dir(path: &Path) -> bool {
 }
 
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::Recover {
-            path: path.into(),
-            source: err,
-        }),
-        _ => Ok(()),
-    }
+    let removed = durable::remove(path).map_err(|source| Error::Recover {
+        path: path.into(),
+        source,
+    });
+    removed.map(drop)
 }
 
 #[cfg(test)]
@@ -327,7 +326,7 @@ mod tests {
     #[test]
     fn what_an_interrupted_run_left_goes_at_once() {
         let ago = |secs| SystemTime::now() - Duration::from_secs(secs);
-        // A pack without an index that is older than the run lost that when packs were swapped.
+        // A pack without an index that is older than the run lost that when packs were replaced.
         for (span, stays, pack_stays) in [
             ((ago(30), ago(0)), false, false),
             ((ago(10), ago(0)), true, false),

@@ -31,9 +31,9 @@ struct Waiter {
 }
 
 enum State {
-    /// Somebody waits for it.
+    /// A run waits for it.
     Wanted(Watch),
-    /// Nobody does.
+    /// No run does.
     Left,
     /// It has come to an end, with or without the lock.
     Ended(io::Result<File>),
@@ -79,7 +79,7 @@ fn find(file: File, watch: &Watch) -> io::Result<Arc<Waiter>> {
 
 fn block(waiter: &Arc<Waiter>, file: File) {
     let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
-    // In this order, as `find` does: so that nobody finds one that has ended.
+    // In this order, as `find` does: so that none is found that has ended.
     let mut waiters = mutex::lock(&WAITERS);
     waiters.retain(|other| !Arc::ptr_eq(other, waiter));
     let mut state = mutex::lock(&waiter.state);

@@ -10,8 +10,9 @@ use std::path::Path;
 use gix::hashtable::HashSet;
 
 use super::{
-    Error, Outcome, install,
-    memory::{Memory, seconds},
+    Error, Outcome,
+    checkpoint::{Checkpoint, seconds},
+    install,
     packs::Inventory,
     reach::{Reach, Worth},
     reflog::Policy,
@@ -47,13 +48,13 @@ impl Maintenance<'_> {
         install::prune_shallow(git_dir, &|id| reach.has(id) || !seen.contains(id))?;
         let left = install::shallow(git_dir)?;
         remember(git_dir, &left)?;
-        let memory = Memory {
+        let checkpoint = Checkpoint {
             cuts: left.iter().filter(|id| reach.has(id)).count() as u64,
             looked: seconds(self.now),
-            depth: task::bound(self.options.depth).or(self.memory.depth),
-            ..self.memory.clone()
+            depth: task::bound(self.options.depth).or(self.checkpoint.depth),
+            ..self.checkpoint.clone()
         };
-        memory.write(git_dir)?;
+        checkpoint.write(git_dir)?;
         Ok(Outcome::Uncut(inventory.cuts.saturating_sub(left.len() as u64)))
     }
 

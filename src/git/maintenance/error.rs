@@ -1,4 +1,4 @@
-//! Why a repository could not be tidied.
+//! Why maintenance of a repository failed.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use crate::{
     git::{lock, repository},
 };
 
-/// A repository could not be tidied. It is as usable as before.
+/// Maintenance of a repository failed. It is as usable as before.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The target could not be locked.
@@ -37,7 +37,7 @@ pub enum Error {
     /// A part of the repository cannot be understood.
     #[error("cannot read {what}: {reason}")]
     #[diagnostic(help(
-        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+        "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
     Repository {
         /// The part.
@@ -48,7 +48,7 @@ pub enum Error {
     /// Something needed is not there.
     #[error("object {id} is missing")]
     #[diagnostic(help(
-        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+        "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
     Missing {
         /// The object.
@@ -57,7 +57,7 @@ pub enum Error {
     /// A pack is damaged.
     #[error("object {id} in {path} is damaged")]
     #[diagnostic(help(
-        "the next run that needs what is damaged fetches it again; until then nothing is tidied here"
+        "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
     Corrupt {
         /// The pack.

@@ -44,7 +44,7 @@ const KNOWN: [&str; 6] = [
     "worktreeconfig",
 ];
 
-/// Files that git has while it tidies.
+/// Files that git has during its own maintenance.
 const LOCKS: [&str; 5] = [
     "gc.pid",
     "gc.pid.lock",
@@ -81,9 +81,10 @@ pub(super) fn reason(repo: &gix::Repository, now: SystemTime) -> Result<Option<R
         return Ok(Some(Reason::MultiPackIndexChain));
     }
     let is_promisor = |path: &Path| path.extension().is_some_and(|ext| ext == "promisor");
-    match files::list(&pack_dir)?.iter().any(|path| is_promisor(path)) {
-        true => Ok(Some(Reason::Partial)),
-        false => Ok(None),
+    if files::list(&pack_dir)?.iter().any(|path| is_promisor(path)) {
+        Ok(Some(Reason::Partial))
+    } else {
+        Ok(None)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Error;
-use crate::base::durable::{Access, Flush, Replace};
+use crate::base::durable::{self, Access, Flush, Replace};
 
 /// The paths in `dir`, none if it is not there.
 pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -31,10 +31,8 @@ pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
 
 /// Remove a file, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, err)),
-        _ => Ok(()),
-    }
+    let removed = durable::remove(path).map_err(|err| Error::io("remove", path, err));
+    removed.map(drop)
 }
 
 /// Put `content` in the place of the file `path`. The caller holds the target's lock, and recovery removes what a
@@ -42,14 +40,14 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
 pub(super) fn replace(git_dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = git_dir.join("gitsocket");
     fs::create_dir_all(&dir)?;
-    Replace::by(&dir.join("tidy.tmp"), Access::Same, Flush::Content).write(path, content)
+    Replace::by(&dir.join("maintenance.tmp"), Access::Same, Flush::Content).write(path, content)
 }
 
 /// A lock file of git's, removed again when this is dropped.
 pub(super) struct Guard(PathBuf);
 
 impl Guard {
-    /// Take the lock, unless somebody has it.
+    /// Take the lock, unless it is held.
     pub(super) fn take(path: PathBuf) -> Result<Option<Self>, Error> {
         // A ref that is packed has no directory of its own.
         if let Some(parent) = path.parent() {

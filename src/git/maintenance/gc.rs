@@ -8,8 +8,9 @@ use std::path::Path;
 use gix::ObjectId;
 
 use super::{
-    Error, Outcome, Reason, exempt, files, install,
-    memory::Memory,
+    Error, Outcome, Reason,
+    checkpoint::Checkpoint,
+    exempt, files, install,
     output::Merged,
     packs::{self, Inventory, Pack},
     reach::{Reach, Worth},
@@ -74,22 +75,22 @@ impl Maintenance<'_> {
         {
             return Ok(Outcome::Overtaken);
         }
-        self.swap(repo, packs, merged.as_ref(), &reach)?;
+        self.replace(repo, packs, merged.as_ref(), &reach)?;
         let left = Inventory::read(self.objects)?;
-        let memory = Memory {
+        let checkpoint = Checkpoint {
             alive_bytes: merged.map_or(0, |merged| merged.bytes),
             loose: left.loose,
             cuts: left.cuts,
             depth: task::bound(self.options.depth),
             paused_until: 0,
-            ..self.memory.clone()
+            ..self.checkpoint.clone()
         };
-        memory.write(self.options.git_dir)?;
+        checkpoint.write(self.options.git_dir)?;
         self.change(inventory).map(Outcome::Collected)
     }
 
     /// Let `merged` take the place of `packs`, and drop what else names or repeats objects of these.
-    fn swap(
+    fn replace(
         &self,
         repo: &gix::Repository,
         packs: &[Pack],
@@ -111,7 +112,7 @@ impl Maintenance<'_> {
         self.prune_loose(&repo)
     }
 
-    /// Follow all that keeps objects alive, as it is now, but for what was read `before`. `None`: an index is not
+    /// Follow all that keeps objects alive, as it is now, except what was read `before`. `None`: an index is not
     /// understood.
     fn follow(
         &self,
@@ -130,7 +131,7 @@ impl Maintenance<'_> {
         Ok(Some(roots))
     }
 
-    /// Nobody but git writes loose objects here: they stay, whatever they are for, until git prunes them.
+    /// Only git writes loose objects here: they stay, whatever they are for, until git prunes them.
     fn follow_loose(&self, repo: &gix::Repository, reach: &mut Reach<'_>) -> Result<(), Error> {
         for (id, _) in install::loose(self.objects, repo.object_hash()) {
             reach.follow(id, Worth::Kept)?;

@@ -112,7 +112,7 @@ pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
     cuts(&git_dir.join("shallow"))
 }
 
-/// The ids in a file, one a line; none if it is not there.
+/// The ids in a file, one a line; none if it is not there. gix_shallow would read a file of any size, and from a device.
 pub(super) fn cuts(path: &Path) -> Result<HashSet, Error> {
     match bounded::read(path, LIST) {
         Ok(text) => text

@@ -43,13 +43,11 @@ pub(super) struct Merged {
     pub(super) bytes: u64,
 }
 
-/// Where an object was written.
 pub(super) struct Written {
     pub(super) at: u64,
     pub(super) depth: u32,
 }
 
-/// The pack that is written.
 pub(super) struct Output<'a> {
     db: &'a gix::odb::HandleArc,
     hash: gix::hash::Kind,
@@ -59,7 +57,7 @@ pub(super) struct Output<'a> {
     pub(super) written: HashMap<ObjectId, Written>,
     /// What an object may be stored as a change of.
     pub(super) predecessors: HashMap<ObjectId, ObjectId>,
-    /// For objects that are deflated anew.
+    /// For objects that are deflated again.
     buf: Vec<u8>,
 }
 
@@ -99,7 +97,6 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Write an entry.
     pub(super) fn put(
         &mut self,
         id: ObjectId,
@@ -259,8 +256,9 @@ fn verify(
     let is_complete = indexed == (digest, written.len())
         && index.pack_checksum() == digest
         && written.keys().all(|id| index.lookup(id).is_some());
-    match is_complete {
-        true => Ok(()),
-        false => Err(Error::Unequal { path: path.into() }),
+    if is_complete {
+        Ok(())
+    } else {
+        Err(Error::Unequal { path: path.into() })
     }
 }

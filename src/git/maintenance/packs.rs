@@ -1,4 +1,4 @@
-//! What `objects/pack` holds, and what of it is due: pure but for the listing.
+//! What `objects/pack` holds, and what of it is due: pure, except for the listing.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use gix_pack::index;
 
-use super::{Error, files, memory::Memory};
+use super::{Error, checkpoint::Checkpoint, files};
 
 /// So many packs are put together: every look-up of an object may have to look into each of them.
 pub(super) const MAX_PACKS: usize = 32;
@@ -26,7 +26,6 @@ const SLACK_LOOSE: u64 = 2048;
 /// As [`GROWTH`] and [`SLACK_BYTES`], for cuts of history: every fetch tells the remote of each.
 const SLACK_CUTS: u64 = 32;
 
-/// A pack with its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pack {
     /// The `.pack`.
@@ -34,7 +33,7 @@ pub(super) struct Pack {
     pub(super) bytes: u64,
     /// git sets it to now when it finds an object here that it was about to write.
     pub(super) modified: SystemTime,
-    /// Somebody holds on to it: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
+    /// It is to be kept: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
     pub(super) held: bool,
 }
 
@@ -103,9 +102,9 @@ impl Inventory {
         self.packs.iter().filter(|pack| !pack.held)
     }
 
-    /// What is due at `now`. What is younger than `grace` is not looked through: somebody may be about to refer to it.
-    pub(super) fn work(&self, memory: &Memory, now: SystemTime, grace: Duration) -> Work {
-        if self.cuts > memory.cuts * GROWTH + SLACK_CUTS && memory.may_look(now) {
+    /// What is due at `now`. What is younger than `grace` is not looked through: a process may be about to refer to it.
+    pub(super) fn work(&self, checkpoint: &Checkpoint, now: SystemTime, grace: Duration) -> Work {
+        if self.cuts > checkpoint.cuts * GROWTH + SLACK_CUTS && checkpoint.may_look(now) {
             return Work::Cuts;
         }
         let old: Vec<Pack> = self
@@ -114,8 +113,8 @@ impl Inventory {
             .cloned()
             .collect();
         let old_bytes: u64 = old.iter().map(|pack| pack.bytes).sum();
-        if old_bytes > memory.alive_bytes * GROWTH + SLACK_BYTES
-            || self.loose > memory.loose * GROWTH + SLACK_LOOSE
+        if old_bytes > checkpoint.alive_bytes * GROWTH + SLACK_BYTES
+            || self.loose > checkpoint.loose * GROWTH + SLACK_LOOSE
         {
             return Work::Collect(old);
         }
@@ -187,10 +186,10 @@ mod tests {
         }
     }
 
-    fn alive(alive_bytes: u64) -> Memory {
-        Memory {
+    fn alive(alive_bytes: u64) -> Checkpoint {
+        Checkpoint {
             alive_bytes,
-            ..Memory::default()
+            ..Checkpoint::default()
         }
     }
 
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn when_what_is_due() {
         let now = at(10_000);
-        let work = |inventory: &Inventory, memory: &Memory| inventory.work(memory, now, GRACE);
+        let work = |inventory: &Inventory, checkpoint: &Checkpoint| inventory.work(checkpoint, now, GRACE);
         assert_eq!(work(&inventory(&[5; 31]), &alive(155)), Work::Nothing);
         assert!(matches!(work(&inventory(&[5; 32]), &alive(155)), Work::Repack(packs) if packs.len() == 32));
         let mut held = inventory(&[5; 40]);
@@ -269,7 +268,7 @@ mod tests {
             ..inventory(&[1])
         };
         assert_eq!(work(&cut, &alive(1)), Work::Cuts);
-        let known = Memory {
+        let known = Checkpoint {
             cuts: 100,
             ..alive(1)
         };
@@ -279,10 +278,10 @@ mod tests {
             "they could not go the last time"
         );
         for (looked, due) in [(9_990, true), (9_998, false), (20_000, true)] {
-            let known = Memory { looked, ..alive(1) };
+            let known = Checkpoint { looked, ..alive(1) };
             assert_eq!(work(&cut, &known) == Work::Cuts, due, "{looked}");
         }
-        let known = Memory {
+        let known = Checkpoint {
             loose: 2304,
             ..alive(1)
         };

@@ -15,7 +15,6 @@ use super::Error;
 /// Objects that are met: each takes 70 bytes, and as many again while what is alive is written.
 const MAX_OBJECTS: usize = 1_800_000;
 
-/// The objects met so far.
 pub(super) struct Reach<'a> {
     db: &'a gix::odb::HandleArc,
     met: HashSet,

@@ -54,16 +54,14 @@ impl Policy {
     }
 }
 
-/// The reflog of one ref.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// The ref itself: who has its lock may write the log.
+    /// The ref itself: the holder of its lock may write the log.
     reference: PathBuf,
     is_stash: bool,
 }
 
-/// A line.
 struct Line<'a> {
     bytes: &'a [u8],
     old: ObjectId,
@@ -169,13 +167,12 @@ impl Log {
                 out.extend_from_slice(bytes);
             } else if is_alive(&line.new) && !packs::is_older(line.time, policy.now, REACHABLE) {
                 // As `git reflog expire --rewrite`: the line before may be gone, and its commit with it.
-                match line.old.is_null() || is_alive(&line.old) {
-                    true => out.extend_from_slice(bytes),
-                    false => {
-                        let hex = line.old.to_hex().to_string().len();
-                        out.extend(std::iter::repeat_n(b'0', hex));
-                        out.extend_from_slice(&line.bytes[hex..]);
-                    }
+                if line.old.is_null() || is_alive(&line.old) {
+                    out.extend_from_slice(bytes)
+                } else {
+                    let hex = line.old.to_hex().to_string().len();
+                    out.extend(std::iter::repeat_n(b'0', hex));
+                    out.extend_from_slice(&line.bytes[hex..]);
                 }
             }
         }

@@ -130,9 +130,10 @@ impl Source {
             Header::RefDelta { base_id } => base_id,
             header => {
                 let size = entry.decompressed_size;
-                return match size <= MAX_DELTA_BYTES && out.delta(&id, compressed.len())? {
-                    true => Ok(()),
-                    false => out.put(id, header, size, compressed, 0),
+                return if size <= MAX_DELTA_BYTES && out.delta(&id, compressed.len())? {
+                    Ok(())
+                } else {
+                    out.put(id, header, size, compressed, 0)
                 };
             }
         };

@@ -26,7 +26,6 @@ pub(super) struct Roots {
     needed: Vec<ObjectId>,
     /// What indices, reflogs and the like name.
     kept: Vec<ObjectId>,
-    /// The indices that were read.
     indices: Vec<(PathBuf, Stamp)>,
 }
 
@@ -36,7 +35,7 @@ fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
 }
 
 impl Roots {
-    /// Read them anew, except indices that have not changed since `before`. `None`: an index holds what is not
+    /// Read them again, except indices that have not changed since `before`. `None`: an index holds what is not
     /// understood.
     pub(super) fn read(
         repo: &gix::Repository,
@@ -86,7 +85,6 @@ impl Roots {
         Ok(roots)
     }
 
-    /// Follow all of them.
     pub(super) fn follow(&self, reach: &mut Reach<'_>) -> Result<(), Error> {
         for id in &self.needed {
             reach.follow(*id, Worth::Needed)?;
@@ -132,13 +130,14 @@ impl Roots {
     fn private_refs(&mut self, dir: &Path) -> Result<(), Error> {
         for path in files::list(dir)? {
             // A link may lead up again.
-            match files::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
-                true => self.private_refs(&path)?,
-                false => self.kept.extend(
+            if files::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
+                self.private_refs(&path)?
+            } else {
+                self.kept.extend(
                     ids(&path, gix::hash::Kind::Sha1)?
                         .into_iter()
                         .chain(ids(&path, gix::hash::Kind::Sha256)?),
-                ),
+                )
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use gix::ObjectId;
 
 use super::{
     Error, Reason,
-    memory::Memory,
+    checkpoint::Checkpoint,
     packs::{Inventory, Pack},
 };
 use crate::{
@@ -22,13 +22,13 @@ use crate::{
     git::{lock, origin::Depth},
 };
 
-/// How long to wait until the packs can be swapped: the next run has the target for seconds, as a rule, and if it needs
+/// How long to wait until the new pack can be installed: the next run has the target for seconds, as a rule, and if it needs
 /// longer, what was done is overtaken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Marks what a kill would leave while packs are swapped, as a run marks what it writes.
+/// Marks what a kill would leave while packs are replaced, as a run marks what it writes.
 pub trait Mark {
-    /// The swap begins.
+    /// The replacement begins.
     fn begin(&self) -> std::io::Result<()>;
     /// It is over.
     fn end(&self);
@@ -46,7 +46,7 @@ pub struct Options<'a> {
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
     pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
-    /// Told of the swap.
+    /// Told of the replacement.
     pub mark: Option<&'a dyn Mark>,
 }
 
@@ -55,9 +55,9 @@ pub struct Options<'a> {
 pub enum Outcome {
     /// There was nothing to do.
     NotDue,
-    /// Somebody is at it already.
+    /// Another process is at it already.
     Busy,
-    /// Somebody changed what it was about; the next time may have more luck.
+    /// Another process changed the repository meanwhile; the next time may have more luck.
     Overtaken,
     /// There was something to do, but not for us.
     LeftAlone(Reason),
@@ -91,17 +91,17 @@ pub(super) struct Maintenance<'a> {
     pub(super) options: &'a Options<'a>,
     pub(super) objects: &'a Path,
     pub(super) now: SystemTime,
-    pub(super) memory: &'a Memory,
+    pub(super) checkpoint: &'a Checkpoint,
     pub(super) temporary: &'a Path,
 }
 
 impl Maintenance<'_> {
     /// Whether a second copy of `packs` fits, and leaves some room to the runs.
-    pub(super) fn has_room(&self, packs: &[Pack]) -> Result<bool, Error> {
+    pub(super) fn has_space(&self, packs: &[Pack]) -> Result<bool, Error> {
         let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
-        let room = durable::room(self.objects)
-            .map_err(|err| Error::io("look at the room left at", self.objects, err))?;
-        Ok(room.is_none_or(|room| room.left > bytes + bytes / 4 + (1 << 20)))
+        let space = durable::free_space(self.objects)
+            .map_err(|err| Error::io("look at the free space at", self.objects, err))?;
+        Ok(space.is_none_or(|space| space.left > bytes + bytes / 4 + (1 << 20)))
     }
 
     /// Mark the target, whose lock is held, until the value is dropped.
@@ -136,7 +136,7 @@ impl Maintenance<'_> {
     }
 }
 
-/// Ends with the swap, before the lock.
+/// Ends with the replacement, before the lock.
 pub(super) struct Marked<'a>(Option<&'a dyn Mark>);
 
 impl Drop for Marked<'_> {

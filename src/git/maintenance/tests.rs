@@ -71,9 +71,10 @@ impl Clone {
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        match output.status.success() {
-            true => Ok(text(output.stdout).trim_end().to_owned()),
-            false => Err(text(output.stderr)),
+        if output.status.success() {
+            Ok(text(output.stdout).trim_end().to_owned())
+        } else {
+            Err(text(output.stderr))
         }
     }
 
@@ -691,7 +692,7 @@ fn only_one_at_a_time() {
     assert!(matches!(clone.maintain(), Outcome::Collected(_)));
 }
 
-/// Between the reading and the swap, git finds an object in a pack that was about to go, and writes its ref later.
+/// Between the reading and the replacement, git finds an object in a pack that was about to go, and writes its ref later.
 #[test]
 fn what_is_touched_meanwhile_is_spared() {
     let Some(mut clone) = Clone::new() else { return };
@@ -713,7 +714,7 @@ fn what_is_touched_meanwhile_is_spared() {
     clone.check();
 }
 
-/// Between the reading and the swap, somebody refers to what was garbage.
+/// Between the reading and the replacement, a ref is written to what was garbage.
 #[test]
 fn what_comes_meanwhile_is_seen() {
     type Meanwhile = fn(&Clone, &str);

@@ -21,9 +21,10 @@ const PACKED_REFS_PATIENCE: Fail = Fail::AfterDurationWithBackoff(Duration::from
 pub fn edit_ref(repo: &gix::Repository, edit: RefEdit) -> Result<(), gix::Error> {
     let written = written_by(repo, &edit);
     let sharing = Sharing::of(repo);
-    let (files, made) = match sharing.is_set() {
-        true => files_of(repo, &edit, &written),
-        false => Default::default(),
+    let (files, made) = if sharing.is_set() {
+        files_of(repo, &edit, &written)
+    } else {
+        Default::default()
     };
     let locks: Vec<PathBuf> = written
         .iter()

@@ -1,16 +1,17 @@
 //! What gitoxide is about to read by name is looked at first: each is a file, of a size that git's have.
 //!
 //! gitoxide opens files as they come: a fifo under one of git's names holds up the thread without end, `/dev/zero` fills
-//! the memory. What somebody changes between this look and the reading is bounded by the run's deadlines.
+//! the memory. What another process changes between this look and the reading is bounded by the run's deadlines.
 //!
 //! | what is read | when |
 //! |---|---|
 //! | `.git` (a file), `commondir`, `gitdir`, `HEAD`, `config`, `config.worktree` | it is opened |
 //! | `objects/info/alternates`, of alternates too | it is opened, and an object is not found |
-//! | `packed-refs`, `refs/…`, those of a linked worktree too | it is opened (`refs/replace`), refs are listed or found |
+//! | `packed-refs`, `refs/…`, those of a linked worktree too | refs are listed or found |
 //! | `shallow` | a fetch |
 //!
-//! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `info/grafts`.
+//! Not read: included configuration (`Options::isolated`), commit-graphs (`core.commitGraph` is overridden), `refs/replace`
+//! (`core.useReplaceRefs` is), `info/grafts`.
 //! Not looked at: loose objects and packs, which gitoxide maps into memory, and passes over if they are no files. Only a pack
 //! that a multi-pack-index names is opened as it is.
 
@@ -178,7 +179,7 @@ fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Trap> {
     trapped(bounded::read(path, limit), || path.into())
 }
 
-/// What cannot be opened holds nobody up: gitoxide says why.
+/// What cannot be opened holds up no run: gitoxide says why.
 fn trapped<T>(result: io::Result<T>, path: impl FnOnce() -> PathBuf) -> Result<Option<T>, Trap> {
     match result {
         Ok(value) => Ok(Some(value)),

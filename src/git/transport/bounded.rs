@@ -47,7 +47,6 @@ impl Budget {
         }
     }
 
-    /// Take `bytes` from it.
     pub(super) fn spend(&self, bytes: usize) -> io::Result<()> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let take = |left: u64| left.checked_sub(bytes);

@@ -190,12 +190,13 @@ fn open(path: &AbsPath) -> Result<gix::Repository, Error> {
 fn absent(path: &Path) -> String {
     let mut longer = path.as_os_str().to_owned();
     longer.push(".git");
-    match Path::new(&longer).exists() {
-        true => format!(
+    if Path::new(&longer).exists() {
+        format!(
             "there is one at {}: write that, git alone adds the end",
             longer.display()
-        ),
-        false => "correct `repo`, or create the repository".to_owned(),
+        )
+    } else {
+        "correct `repo`, or create the repository".to_owned()
     }
 }
 
@@ -241,7 +242,7 @@ fn explain(path: &Path, meta: &Metadata, err: &gix::Error) -> Error {
     }
 }
 
-/// The client's end: the thread need not wait for the next byte it writes to learn that nobody listens.
+/// The client's end: the thread need not wait for the next byte it writes to learn that the client is gone.
 struct Client {
     socket: Timed<UnixStream>,
     stop: Arc<AtomicBool>,
@@ -305,7 +306,7 @@ mod tests {
         drop(transport);
         served.join().unwrap().unwrap().ok();
 
-        // In the middle of a pack that nobody reads.
+        // In the middle of a pack that is not read.
         let (mut transport, served) = serve(&path(dir.path()), deadline(), dir.path(), &threads).unwrap();
         transport.handshake(Service::UploadPack, &[]).unwrap();
         let arguments = [format!("want {id}").into(), "done".into()];

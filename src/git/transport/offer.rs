@@ -1,7 +1,7 @@
 //! What a server offers, as it said when it was first asked: a client that asks again and again need not ask for that each time.
 //!
 //! Only of protocol v2, in which it depends on nothing that changes from one push to the next; and what is kept may be out of date:
-//! whoever uses it asks again without, before an error counts.
+//! the fetch that uses it asks again without, before an error counts.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! What servers before protocol version 2 offer, but for what gix would misuse.
+//! What servers before protocol version 2 offer, without what gix would misuse.
 //!
 //! To them, `deepen-relative` among a client's capabilities makes `deepen N` count from the client's own bound
 //! (gitprotocol-capabilities(5)). gix repeats every capability that it knows: with `depth: 1`, a clone would bring the

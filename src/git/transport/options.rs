@@ -21,7 +21,7 @@ pub struct Options<'a> {
     pub report: &'a Reporter,
     /// What is left of earlier connections.
     pub connections: &'a Connections,
-    /// Where to find, or to leave, what an HTTP server offers; only for one who is ready to ask again if that is out of date.
+    /// Where to find, or to leave, what an HTTP server offers; only for a caller that is ready to ask again if that is out of date.
     pub offers: Option<&'a Offers>,
     /// Where a local repository's large objects are put together.
     pub scratch: &'a Path,

@@ -81,7 +81,6 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
         Some(self.loan(key, thing, born))
     }
 
-    /// Lend `thing`, which is new.
     pub(super) fn lend(&self, key: K, thing: V) -> Loan<K, V> {
         self.loan(key, thing, Instant::now())
     }
@@ -116,9 +115,10 @@ impl<K: Eq + Send + 'static, V: Send + 'static> Pool<K, V> {
                 until,
             },
         );
-        let surplus = match state.kept.len() > MAX_KEPT {
-            true => state.kept.pop_front(),
-            false => None,
+        let surplus = if state.kept.len() > MAX_KEPT {
+            state.kept.pop_front()
+        } else {
+            None
         };
         drop(state);
         if until < wakes {

@@ -2,7 +2,7 @@
 //!
 //! Everything is done here, before a [`Deadline`], and no name service of the system is asked: getaddrinfo(3) loads
 //! modules that nsswitch.conf names, which a static binary can only do where its maker's libraries are, and cannot be
-//! interrupted. The files are read anew for each name; answers are not kept.
+//! interrupted. The files are read again for each name; answers are not kept.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ pub fn resolve(host: &str, port: u16, deadline: Deadline) -> io::Result<Vec<Sock
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = match host.parse::<IpAddr>() {
         Ok(address) => vec![address],
-        // RFC 6761, section 6.3; where /etc/hosts is missing, as in small containers, nobody else knows.
+        // RFC 6761, section 6.3; where /etc/hosts is missing, as in small containers, nothing else knows.
         Err(_) if is_in(host, "localhost") => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         // Section 6.4.
         Err(_) if is_in(host, "invalid") => {
@@ -55,7 +55,7 @@ pub fn resolve(host: &str, port: u16, deadline: Deadline) -> io::Result<Vec<Sock
 struct Files {
     hosts: PathBuf,
     resolv_conf: PathBuf,
-    /// Where name servers listen: 53, but for tests.
+    /// Where name servers listen: 53, except in tests.
     port: u16,
 }
 
@@ -144,9 +144,10 @@ fn ask_both_families(servers: &Servers, name: &Fqdn, deadline: Deadline) -> io::
     drop(answers);
     let (mut found, mut failed) = (Vec::new(), None);
     for _ in families {
-        let left = match found.is_empty() {
-            true => deadline.left()?,
-            false => OTHER_FAMILY.min(deadline.left().unwrap_or_default()),
+        let left = if found.is_empty() {
+            deadline.left()?
+        } else {
+            OTHER_FAMILY.min(deadline.left().unwrap_or_default())
         };
         match wait.recv_timeout(left) {
             Ok(Ok(addresses)) => found.extend(addresses),

@@ -22,7 +22,7 @@ pub fn connect(host: &str, port: u16, peer: Peer, deadline: Deadline) -> Result<
     })
 }
 
-/// As [`connect`], for those who speak over the bare socket.
+/// As [`connect`], for transports that use the bare socket.
 pub(super) fn dial(host: &str, port: u16, peer: &Peer, deadline: Deadline) -> Result<TcpStream, Error> {
     let addresses = resolve(host, port, deadline).map_err(|err| Error::resolving(peer, deadline, err))?;
     let socket = first(&addresses, deadline).map_err(|err| Error::connecting(peer, deadline, err))?;

@@ -39,9 +39,10 @@ pub fn unusable(origin: &Origin) -> Vec<Unusable> {
 
 /// The secret that `field` names, if it cannot be used.
 pub fn secret(field: &'static str, file: &AbsPath) -> Option<Unusable> {
-    match is_tried(file.as_path()) {
-        true => failed(field, Secret::read(file).map(drop)),
-        false => None,
+    if is_tried(file.as_path()) {
+        failed(field, Secret::read(file).map(drop))
+    } else {
+        None
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Error {
     Request(#[from] request::Error),
     /// The client works with another kind of id.
     #[error("the repository's object format is {ours}, but the client uses {theirs}")]
-    #[diagnostic(help("clone the repository anew: an object format cannot be changed"))]
+    #[diagnostic(help("clone the repository again: an object format cannot be changed"))]
     ObjectFormat {
         /// Of the repository.
         ours: gix::hash::Kind,

@@ -14,13 +14,11 @@ use super::Error;
 /// How many tags may lead to one another. git makes one of a tag by hand only.
 const MAX_TAGS: usize = 100;
 
-/// The object database.
 pub(super) struct Objects {
     pub(super) db: gix::odb::HandleArc,
     pub(super) format: gix::hash::Kind,
 }
 
-/// What a commit refers to.
 #[derive(Debug, Clone)]
 pub(super) struct Commit {
     pub(super) tree: ObjectId,
@@ -38,7 +36,6 @@ pub(super) struct Peeled {
     pub(super) tags: Vec<ObjectId>,
 }
 
-/// An entry of a tree.
 pub(super) struct Entry {
     pub(super) mode: EntryMode,
     pub(super) name: BString,

@@ -212,9 +212,10 @@ fn stream(source: &Source<'_>, count: &Count, wrong: Error, pack: &mut impl Writ
         failed: None,
     };
     let store = source.objects.db.store_ref();
-    let sent = copied(store, count, &mut out).and_then(|is_copied| match is_copied {
-        true => Ok(()),
-        false => {
+    let sent = copied(store, count, &mut out).and_then(|is_copied| {
+        if is_copied {
+            Ok(())
+        } else {
             let deflated = large::blob(store, &source.scratch, &count.id, |size| {
                 Header::Blob.write_to(size, &mut out)?;
                 Ok(deflate::Write::new(&mut out, Compression::BEST_SPEED))
@@ -292,7 +293,7 @@ impl<'w, W: Write> Bands<'w, W> {
         }
     }
 
-    /// Say something to whoever watches the client. It is flushed: this is also how a client's end is noticed.
+    /// Say something to the user of the client. It is flushed: this is also how a client's end is noticed.
     pub(super) fn progress(&mut self, text: &str) -> Result<(), Error> {
         if self.quiet {
             return Ok(());

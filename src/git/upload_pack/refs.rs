@@ -59,7 +59,7 @@ fn common_dir(prefixes: &[BString]) -> Option<&BStr> {
     Some(if dir.starts_with(ALL) { dir } else { ALL }.as_bstr())
 }
 
-/// Where refs are, but for HEAD.
+/// Where refs are, except HEAD.
 const ALL: &[u8] = b"refs/";
 
 /// The annotated tags under `refs/tags/`, each with the object that it comes down to.
@@ -148,9 +148,10 @@ fn each(
         source,
     };
     let platform = source.repo.references().map_err(failed)?;
-    let below = match dir.as_bytes() == ALL {
-        true => platform.all(),
-        false => platform.prefixed(dir).or_else(|_| platform.all()),
+    let below = if dir.as_bytes() == ALL {
+        platform.all()
+    } else {
+        platform.prefixed(dir).or_else(|_| platform.all())
     };
     for reference in below.map_err(failed)? {
         match reference {

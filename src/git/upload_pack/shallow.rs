@@ -10,8 +10,8 @@ use gix_transport::packetline::blocking_io::encode;
 use super::{
     Error,
     request::{Depth, Fetch},
+    revwalk::Selection,
     source::Source,
-    walk::Selection,
 };
 
 /// Where the client's history will be cut after this fetch.

@@ -1,4 +1,4 @@
-//! What is served: a repository, and how long somebody is interested in it.
+//! What is served: a repository, and until when the client wants it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,6 @@ const MAX_OBJECTS: usize = 4_000_000;
 /// How many bytes of unpacked objects are kept.
 const PACK_CACHE_BYTES: usize = 64 << 20;
 
-/// What is served.
 pub(super) struct Source<'a> {
     pub(super) repo: gix::Repository,
     pub(super) objects: Objects,
@@ -26,8 +25,7 @@ impl<'a> Source<'a> {
         scratch: Scratch,
         stop: &'a AtomicBool,
     ) -> Result<Self, Error> {
-        // Replacements are local; packs that `git gc` deletes are needed until the last byte is sent.
-        repo.objects.ignore_replacements = true;
+        // Packs that `git gc` deletes are needed until the last byte is sent.
         repo.objects.prevent_pack_unload();
         // Trees are long chains of deltas, and all of them are read for a clone: this makes it twice as fast.
         repo.objects
@@ -52,28 +50,31 @@ impl<'a> Source<'a> {
         Self::new(repo, self.scratch, self.stop)
     }
 
-    /// Fail if nobody is interested any more.
+    /// Fail if the client is gone.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Error::Stopped),
-            false => Ok(()),
+        if self.stop.load(Ordering::Relaxed) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
         }
     }
 
-    /// Fail if nobody is interested any more, or if `count` objects are too many.
+    /// Fail if the client is gone, or if `count` objects are too many.
     pub(super) fn check_count(&self, count: usize) -> Result<(), Error> {
         let limit = self.max_objects;
-        match count > limit {
-            true => Err(Error::TooMany { limit }),
-            false => self.check(),
+        if count > limit {
+            Err(Error::TooMany { limit })
+        } else {
+            self.check()
         }
     }
 
     pub(super) fn matches(&self, theirs: gix::hash::Kind) -> Result<(), Error> {
         let ours = self.repo.object_hash();
-        match ours == theirs {
-            true => Ok(()),
-            false => Err(Error::ObjectFormat { ours, theirs }),
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(Error::ObjectFormat { ours, theirs })
         }
     }
 }

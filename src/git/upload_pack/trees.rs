@@ -5,7 +5,7 @@
 
 use gix::{ObjectId, bstr::BString, hashtable::HashSet, objs::Kind};
 
-use super::{Error, objects::Peeled, source::Source, walk::Selection};
+use super::{Error, objects::Peeled, revwalk::Selection, source::Source};
 
 /// Up to so many commits of the client stand in as a base for commits that have none.
 const MAX_BASES: usize = 8;
@@ -34,7 +34,6 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// The objects that were collected.
     pub(super) fn finish(self) -> Vec<ObjectId> {
         self.found
     }

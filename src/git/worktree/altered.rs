@@ -11,10 +11,10 @@ use ring::digest;
 use super::{
     Clean, Error, Options, apply,
     attributes::Sources,
+    cache::Quiet,
     context::Context,
     dirs::{self, Dirs, Kind, Meta},
     local::Base,
-    memory::Quiet,
     outside, plan, scan,
     stored::{self, Stored},
 };
@@ -25,7 +25,7 @@ use crate::base::rights::Rights;
 pub struct Altered {
     /// Where it is.
     pub path: BString,
-    /// What tells that nobody has changed it, see stat(2); nothing if there is no file.
+    /// What tells that it was not changed, see stat(2); nothing if there is no file.
     pub stat: Option<[u64; 6]>,
     /// What is there, in one line; with the digest of a file, or of what a link says.
     pub content: String,
@@ -71,7 +71,7 @@ pub fn altered(
             entry.stat = check.there.as_ref().map_or(entry.stat, |there| there.stat);
             continue;
         }
-        // Whoever brings the tree to another commit looks at it.
+        // The next update looks at it.
         entry.stat = gix::index::entry::Stat::default();
         let path = plan.index.entries()[check.entry].path(&plan.index);
         let (stat, content) =
@@ -121,9 +121,10 @@ fn look(dirs: &mut Dirs, path: &BStr, reads: bool) -> io::Result<(Option<[u64; 6
         Kind::File if meta.permissions & 0o100 != 0 => "program",
         Kind::File => "file",
     };
-    let content = match reads {
-        true => format!("{kind} {}", digest_of(dir, name, &meta)?),
-        false => kind.into(),
+    let content = if reads {
+        format!("{kind} {}", digest_of(dir, name, &meta)?)
+    } else {
+        kind.into()
     };
     Ok((Some(stat(&meta)), content))
 }

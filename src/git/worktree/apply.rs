@@ -22,13 +22,11 @@ use super::{
     stored::Stored,
     threads::{self, Shares},
     walk::{Check, Found},
-    worker::{Tracked, Worker},
+    worker::{TrackedFile, Worker},
 };
 use crate::base::report::{Action, Local, Lost};
 
-/// What writing came to.
 pub(super) struct Written {
-    /// How many files were written.
     pub(super) count: u64,
     /// Entries whose files have other stat data than the index says.
     pub(super) stats: Vec<(usize, Stat)>,
@@ -51,10 +49,11 @@ pub(super) fn write(
     for submodule in &found.submodules {
         notices.note(Notice::Submodule, new.entries()[*submodule].path(new));
     }
-    let threads = match cx.options.dry_run {
+    let threads = if cx.options.dry_run {
         // In order.
-        true => 1,
-        false => threads::count(found.checks.len(), FILES_PER_THREAD),
+        1
+    } else {
+        threads::count(found.checks.len(), FILES_PER_THREAD)
     };
     let job = Job::new(cx.options, found, (base, new), attributes, threads);
     if left.is_given_up() {
@@ -79,12 +78,12 @@ pub(super) fn write(
         stats: Vec::new(),
         lost: Lost::default(),
     };
-    for done in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
-        written.count += done.count;
-        written.stats.extend(done.stats);
-        written.lost.add(done.lost);
-        notices.add(done.notices);
-        left.add(done.left);
+    for tally in threads::run(inputs, |(repo, dirs)| job.work(&repo, dirs)) {
+        written.count += tally.count;
+        written.stats.extend(tally.stats);
+        written.lost.add(tally.lost);
+        notices.add(tally.notices);
+        left.add(tally.left);
     }
     // A path may have been taken for a directory's.
     cx.dirs.forget_all();
@@ -130,9 +129,8 @@ struct Job<'a> {
     progress: Mutex<Throttle>,
 }
 
-/// What one thread has done.
 #[derive(Default)]
-struct Done {
+struct Tally {
     count: u64,
     stats: Vec<(usize, Stat)>,
     lost: Lost,
@@ -168,21 +166,21 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Done {
-        let mut done = Done::default();
+    fn work(&self, repo: &gix::Repository, dirs: Dirs) -> Tally {
+        let mut tally = Tally::default();
         let mut writer = Writer::new(self, repo, dirs);
-        self.work_with(&mut writer, &mut done);
-        done.lost.untracked.add(writer.worker.dirs.displaced());
-        done
+        self.work_with(&mut writer, &mut tally);
+        tally.lost.untracked.add(writer.worker.dirs.displaced());
+        tally
     }
 
-    fn work_with(&self, writer: &mut Writer<'_>, done: &mut Done) {
+    fn work_with(&self, writer: &mut Writer<'_>, tally: &mut Tally) {
         while let Some(share) = self.shares.take() {
             if let Ok(mut progress) = self.progress.try_lock() {
                 progress.report(self.options, self.shares.taken(), self.checks.len());
             }
             for at in share.clone() {
-                let Err(err) = writer.check(&self.checks[at], done) else {
+                let Err(err) = writer.check(&self.checks[at], tally) else {
                     continue;
                 };
                 let Check { entry, .. } = self.checks[at];
@@ -190,17 +188,17 @@ impl<'a> Job<'a> {
                 let is_final = match err {
                     Error::File { source, .. } => {
                         let is_final = left::is_final(&source);
-                        done.left.unwritten(entry, path, source);
+                        tally.left.unwritten(entry, path, source);
                         is_final
                     }
                     err => {
-                        done.left.unreadable(entry, path, err);
+                        tally.left.unreadable(entry, path, err);
                         true
                     }
                 };
                 if is_final {
-                    self.leave(at + 1..share.end, &mut done.left);
-                    self.leave(self.shares.stop(), &mut done.left);
+                    self.leave(at + 1..share.end, &mut tally.left);
+                    self.leave(self.shares.stop(), &mut tally.left);
                     return;
                 }
             }
@@ -215,9 +213,9 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn tracked<'c>(&'c self, check: &'c Check) -> Tracked<'c> {
+    fn tracked<'c>(&'c self, check: &'c Check) -> TrackedFile<'c> {
         let entry = &self.new.entries()[check.entry];
-        Tracked {
+        TrackedFile {
             id: entry.id,
             mode: entry.mode,
             path: entry.path(self.new),
@@ -226,7 +224,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// One thread that writes.
 struct Writer<'w> {
     job: &'w Job<'w>,
     worker: Worker<'w>,
@@ -266,7 +263,7 @@ impl<'w> Writer<'w> {
         }
     }
 
-    fn check(&mut self, check: &Check, done: &mut Done) -> Result<(), Error> {
+    fn check(&mut self, check: &Check, tally: &mut Tally) -> Result<(), Error> {
         let entry = &self.job.new.entries()[check.entry];
         let file = self.job.tracked(check);
         if check.racy && self.is_unchanged(&file) {
@@ -276,25 +273,25 @@ impl<'w> Writer<'w> {
             stat,
             is_written,
             local,
-        } = self.bring(&file, &mut done.notices)?;
+        } = self.bring(&file, &mut tally.notices)?;
         if is_written {
-            done.count += 1;
+            tally.count += 1;
             if self.job.options.dry_run {
                 self.job.options.would(Action::Write, file.path, local);
             }
             if let Some(local) = local {
-                done.lost.note(local, file.path);
+                tally.lost.note(local, file.path);
             }
         }
         if let Some(stat) = stat.filter(|stat| *stat != entry.stat) {
-            done.stats.push((check.entry, stat));
+            tally.stats.push((check.entry, stat));
         }
         Ok(())
     }
 
     /// Whether a file that looks unchanged, or may be, holds what was checked out once: the blob, or what attributes made of
     /// it then. As for git, such a file is left alone if its stat data match.
-    fn is_unchanged(&mut self, file: &Tracked<'_>) -> bool {
+    fn is_unchanged(&mut self, file: &TrackedFile<'_>) -> bool {
         let Self {
             job, worker, before, ..
         } = self;
@@ -316,7 +313,7 @@ impl<'w> Writer<'w> {
     }
 
     /// What is there in the place of `file`, which is about to be written, and nowhere else.
-    fn local(&mut self, file: &Tracked<'_>) -> Option<Local> {
+    fn local(&mut self, file: &TrackedFile<'_>) -> Option<Local> {
         let base = self.job.base;
         match file.there {
             Some(there) if there.kind == Kind::Dir => {
@@ -338,7 +335,7 @@ impl<'w> Writer<'w> {
     }
 
     /// Write `file` unless it is right.
-    fn bring(&mut self, file: &Tracked<'_>, notices: &mut Notices) -> Result<Brought, Error> {
+    fn bring(&mut self, file: &TrackedFile<'_>, notices: &mut Notices) -> Result<Brought, Error> {
         let options = self.job.options;
         let failed = |err| options.failed("write", file.path, err);
         if file.mode == Mode::COMMIT {

@@ -16,11 +16,11 @@ use gix::{
 };
 
 use super::{Error, dirs, outside};
+use crate::git::{repository::reason, verified};
 
 /// Where each `.gitattributes` is, in ascending order, and what it is.
 type AttributeFiles = Vec<(BString, gix::ObjectId)>;
 
-/// Where attributes come from.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) files: AttributeFiles,
@@ -54,11 +54,11 @@ impl Sources {
 }
 
 fn blob(repo: &gix::Repository, path: &BString, id: gix::ObjectId) -> Result<Vec<u8>, Error> {
-    let blob = repo.find_object(id).and_then(gix::Object::try_into_blob);
+    let blob = verified::object(repo, id).and_then(gix::Object::try_into_blob);
     let blob = blob.map_err(|err| Error::Object {
         id,
         path: path.to_string(),
-        reason: err.to_string(),
+        reason: reason(&err),
     })?;
     Ok(blob.detach().data)
 }
@@ -89,7 +89,6 @@ fn attribute_files<'p>(index: &gix::index::State, paths: impl Iterator<Item = &'
         .collect()
 }
 
-/// Finds the attributes of paths.
 pub(super) struct Attributes<'r> {
     repo: &'r gix::Repository,
     files: AttributeFiles,
@@ -135,7 +134,6 @@ impl<'r> Attributes<'r> {
         }
     }
 
-    /// Those of the file `path`.
     pub(super) fn of(&mut self, path: &BStr) -> Result<&Outcome, Error> {
         let dir = dirs::split(path).0;
         if self.dir.as_ref().is_none_or(|last| last != dir) {

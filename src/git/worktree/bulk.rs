@@ -16,7 +16,7 @@ use super::{
     content::Conversion,
     dirs, file,
     notice::Notices,
-    worker::{Tracked, Worker},
+    worker::{TrackedFile, Worker},
 };
 use crate::git::large::{self, Scratch, copied};
 
@@ -25,20 +25,21 @@ const MAX_TARGET: u64 = 4095;
 
 /// An error for a blob that is larger than `max_blob`.
 pub(super) fn check(path: &BStr, size: u64, max_blob: u64) -> Result<(), Error> {
-    match size > max_blob {
-        true => Err(Error::TooLarge {
+    if size > max_blob {
+        Err(Error::TooLarge {
             path: path.to_string(),
             size,
             limit: max_blob,
-        }),
-        false => Ok(()),
+        })
+    } else {
+        Ok(())
     }
 }
 
 /// Write `file` unless it is right, or this is a dry run, if all that is `wrong` with its blob is that memory does not hold it.
 pub(super) fn bring(
     worker: &mut Worker<'_>,
-    file: &Tracked<'_>,
+    file: &TrackedFile<'_>,
     wrong: Error,
     notices: &mut Notices,
 ) -> Result<(Option<Stat>, bool), Error> {
@@ -48,6 +49,7 @@ pub(super) fn bring(
     };
     let options = worker.options;
     check(file.path, size, options.max_blob)?;
+    // What memory holds, and `content` could not read, is damaged, or is a delta of what memory does not hold.
     if matches!(wrong, Error::Convert { .. }) || (file.mode == Mode::SYMLINK && size > MAX_TARGET) {
         return Err(wrong);
     }
@@ -77,9 +79,10 @@ pub(super) fn bring(
             Conversion::Text => !out.has_nul,
             Conversion::Always => true,
         };
-        match convert {
-            true => Err(io::ErrorKind::Unsupported.into()),
-            false => Ok(()),
+        if convert {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            Ok(())
         }
     });
     match written {
@@ -99,17 +102,26 @@ pub(super) fn bring(
     }
 }
 
+/// Write the blob of `file`. Another content than its id says is an error in the end.
 fn blob<W: Write>(
     repo: &gix::Repository,
-    file: &Tracked<'_>,
+    file: &TrackedFile<'_>,
     open: impl FnOnce(u64) -> io::Result<W>,
 ) -> io::Result<W> {
-    let store = repo.objects.store_ref();
-    large::blob(store, &Scratch::new(&store.path().join("pack")), &file.id, open)
+    let (store, hash) = (repo.objects.store_ref(), file.id.kind());
+    let scratch = Scratch::new(&store.path().join("pack"));
+    let out = large::blob(store, &scratch, &file.id, |size| {
+        let mut out = gix::hash::io::Write::new(open(size)?, hash);
+        out.hash.update(&loose_header(Kind::Blob, size));
+        Ok(out)
+    })?;
+    let found = out.hash.try_finalize().map_err(io::Error::other)?;
+    found.verify(&file.id).map_err(io::Error::other)?;
+    Ok(out.inner)
 }
 
 /// Whether the file that is there has the content of the blob.
-fn is_same(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+fn is_same(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> bool {
     let repo = worker.repo;
     let Some(there) = there(worker, file) else {
         return false;
@@ -118,7 +130,7 @@ fn is_same(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
 }
 
 /// Whether the file that is there hashes to the blob's id.
-pub(super) fn is_blob(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
+pub(super) fn is_blob(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> bool {
     let hash = worker.repo.object_hash();
     let Some((mut there, size)) = there(worker, file).and_then(|there| {
         let size = there.metadata().ok()?.len();
@@ -131,7 +143,7 @@ pub(super) fn is_blob(worker: &mut Worker<'_>, file: &Tracked<'_>) -> bool {
     copied(&mut there, &mut out, size).is_ok() && out.hash.try_finalize().is_ok_and(|id| id == file.id)
 }
 
-fn there(worker: &mut Worker<'_>, file: &Tracked<'_>) -> Option<File> {
+fn there(worker: &mut Worker<'_>, file: &TrackedFile<'_>) -> Option<File> {
     let (dir, name) = dirs::split(file.path);
     dirs::open_file(worker.dirs.get(dir).ok()??, name).ok()
 }
@@ -160,9 +172,10 @@ impl Write for Same {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut there = vec![0; bytes.len()];
         self.0.read_exact(&mut there)?;
-        match there == bytes {
-            true => Ok(bytes.len()),
-            false => Err(io::ErrorKind::InvalidData.into()),
+        if there == bytes {
+            Ok(bytes.len())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
         }
     }
 

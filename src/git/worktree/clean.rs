@@ -45,13 +45,14 @@ pub(super) fn clean(
     new: &gix::index::State,
 ) -> Cleaned {
     let removed = Removed {
-        limit: match cx.options.dry_run {
-            true => usize::MAX,
-            false => Named::MAX,
+        limit: if cx.options.dry_run {
+            usize::MAX
+        } else {
+            Named::MAX
         },
         ..Removed::default()
     };
-    let mut walk = Walk {
+    let mut cleaner = Cleaner {
         cx,
         old,
         ignored: Ignored::new(old, new),
@@ -61,17 +62,17 @@ pub(super) fn clean(
         keep: Keep::default(),
     };
     for Untracked { dir, names } in untracked {
-        if let Err(err) = walk.tracked_directory(dir.as_bstr(), names) {
-            walk.fail("read", dir.as_bstr(), err);
+        if let Err(err) = cleaner.tracked_directory(dir.as_bstr(), names) {
+            cleaner.fail("read", dir.as_bstr(), err);
         }
     }
-    let Walk {
+    let Cleaner {
         mut removed,
         trouble,
         ignored,
         keep,
         ..
-    } = walk;
+    } = cleaner;
     removed.paths.sort();
     for (path, has_files) in removed.paths.iter().filter(|_| cx.options.dry_run) {
         let local = has_files.then_some(Local::Untracked);
@@ -85,7 +86,6 @@ pub(super) fn clean(
     }
 }
 
-/// What was removed.
 pub(super) struct Cleaned {
     /// How many files and directories.
     pub(super) count: u64,
@@ -95,7 +95,7 @@ pub(super) struct Cleaned {
     pub(super) trouble: Option<(Error, Keep)>,
 }
 
-struct Walk<'w, 'i, 'a> {
+struct Cleaner<'w, 'i, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
     ignored: Ignored<'i>,
@@ -109,7 +109,7 @@ struct Walk<'w, 'i, 'a> {
 
 /// What is known of a directory before it is entered.
 #[derive(Clone, Copy)]
-struct Place {
+struct Status {
     /// There are tracked files in it.
     tracked: bool,
     /// A rule excludes it, and with it all that is untracked in it.
@@ -118,7 +118,7 @@ struct Place {
 
 /// What is left in a directory.
 #[derive(Default, Clone, Copy)]
-struct Left {
+struct Remains {
     /// Something, so that it cannot be removed.
     anything: bool,
     /// Ignored or kept files: what git does not list stays with them.
@@ -133,42 +133,41 @@ struct Left {
 struct Frame {
     /// How long its path is.
     path: usize,
-    place: Place,
-    /// Its rules have been entered.
+    status: Status,
     has_rules: bool,
     /// What is still to be looked at.
     names: std::vec::IntoIter<BString>,
-    left: Left,
+    left: Remains,
     unlisted: Vec<BString>,
     /// What had been removed before.
     before: Before,
 }
 
-impl Walk<'_, '_, '_> {
+impl Cleaner<'_, '_, '_> {
     /// Clean away those of `names`, none of them tracked, that are to go, in a directory with tracked files.
     fn tracked_directory(&mut self, path: &BStr, names: &[BString]) -> io::Result<()> {
         let excluded = self.ignored.enter(self.cx, path)?;
         let Some(fd) = self.cx.dirs.get(path)?.map(|dir| dirs::open_dir(dir, ".".into())) else {
             return Ok(());
         };
-        let place = Place {
+        let status = Status {
             tracked: true,
             excluded,
         };
         self.path = path.into();
-        let first = self.frame(place, names.to_vec());
+        let first = self.frame(status, names.to_vec());
         self.descend(Descent::new(fd?), first);
         Ok(())
     }
 
     /// The directory at hand, with `names` in it.
-    fn frame(&self, place: Place, names: Vec<BString>) -> Frame {
+    fn frame(&self, status: Status, names: Vec<BString>) -> Frame {
         Frame {
             path: self.path.len(),
-            place,
+            status,
             has_rules: false,
             names: names.into_iter(),
-            left: Left::default(),
+            left: Remains::default(),
             unlisted: Vec::new(),
             before: self.removed.before(),
         }
@@ -245,9 +244,10 @@ impl Walk<'_, '_, '_> {
             return self.take(dir, name, &meta).map(|()| None);
         }
         if name == ".git" || is_protected {
-            match is_protected {
-                true => left.anything = true,
-                false => frame.unlisted.push(name.into()),
+            if is_protected {
+                left.anything = true
+            } else {
+                frame.unlisted.push(name.into())
             }
             return Ok(None);
         }
@@ -259,7 +259,7 @@ impl Walk<'_, '_, '_> {
             return Ok(None);
         }
         let is_dir = meta.kind == Kind::Dir;
-        let excluded = frame.place.excluded || self.cx.rules.excludes(path, is_dir);
+        let excluded = frame.status.excluded || self.cx.rules.excludes(path, is_dir);
         match meta.kind {
             _ if self.cx.options.clean == Clean::Nothing => left.anything = true,
             Kind::Dir if nested::is_repository(dir, name) => left.anything = true,
@@ -308,35 +308,36 @@ impl Walk<'_, '_, '_> {
     ) -> Option<Frame> {
         if let Err(err) = way.enter(name) {
             // An empty directory goes even if it cannot be read.
-            match self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
-                true => self.stays(frame, "remove", err),
-                false => self.removed.add(self.path.as_bstr(), false),
+            if self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
+                self.stays(frame, "remove", err)
+            } else {
+                self.removed.add(self.path.as_bstr(), false)
             }
             return None;
         }
-        let place = Place {
+        let status = Status {
             tracked: false,
             excluded,
         };
         let names = match dirs::entries(way.here()) {
             Ok(names) => names,
             Err(err) => {
-                let mut below = self.frame(place, Vec::new());
+                let mut below = self.frame(status, Vec::new());
                 self.stays(&mut below, "read", err);
                 return Some(below);
             }
         };
-        let mut below = self.frame(place, names);
+        let mut below = self.frame(status, names);
         if !excluded {
-            (below.has_rules, below.place.excluded) =
+            (below.has_rules, below.status.excluded) =
                 self.ignored.enter_rules(self.cx, self.path.as_bstr(), way.here());
         }
         Some(below)
     }
 
-    /// The directory at hand has been cleaned, but for what is `left` in it. If that is nothing, it goes, too.
+    /// The directory at hand has been cleaned, except for what is `left` in it. If that is nothing, it goes, too.
     /// It is in that of `above`, which is `dir`.
-    fn end(&mut self, dir: BorrowedFd<'_>, inside: Left, before: Before, above: &mut Frame) {
+    fn end(&mut self, dir: BorrowedFd<'_>, inside: Remains, before: Before, above: &mut Frame) {
         let left = &mut above.left;
         left.ignored |= inside.ignored;
         left.anything |= inside.anything;
@@ -366,9 +367,9 @@ impl Walk<'_, '_, '_> {
         frame.left.unlisted = !names.is_empty();
         for name in &names {
             let name = name.as_bstr();
-            let place = frame.place;
-            if place.tracked
-                || place.excluded
+            let status = frame.status;
+            if status.tracked
+                || status.excluded
                 || frame.left.ignored
                 || self.cx.options.clean == Clean::Nothing
             {

@@ -19,7 +19,10 @@ use super::{
     ident,
     notice::{Notice, Notices},
 };
-use crate::{base::mutex, git::large::LARGE};
+use crate::{
+    base::mutex,
+    git::{large::LARGE, repository::reason, verified},
+};
 
 /// Makes the content of files of one index.
 pub(super) struct Content<'r> {
@@ -72,7 +75,6 @@ fn bounded(content: &[u8]) -> Result<(), Wrong> {
     }
 }
 
-/// Whether a content is converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     None,
@@ -130,10 +132,9 @@ impl<'r> Content<'r> {
             path: path.to_string(),
             reason,
         };
-        let object = self.repo.find_object(id).map_err(|err| failed(err.to_string()))?;
-        let blob = object
-            .try_into_blob()
-            .map_err(|err| failed(err.to_string()))?
+        let blob = verified::object(self.repo, id)
+            .and_then(gix::Object::try_into_blob)
+            .map_err(|err| failed(reason(&err)))?
             .take_data();
         if mode == Mode::SYMLINK {
             return Ok(blob.into());

@@ -10,7 +10,7 @@ use std::{
 
 use gix::bstr::{BStr, BString};
 
-use super::{Error, Memory, dirs, others::Known, rules};
+use super::{Cache, Error, dirs, others::Known, rules};
 use crate::{
     base::{
         identity::Identity,
@@ -39,7 +39,7 @@ pub struct Options<'a> {
     /// Report what would be done, and do nothing.
     pub dry_run: bool,
     /// What this process knows of worktrees. Nothing of it is needed.
-    pub memory: &'a Memory,
+    pub cache: &'a Cache,
     /// The worktree is not the live one.
     pub apart: Option<Apart<'a>>,
     /// Called before anything is changed.
@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
             rules: rules::Rules::new(repo, root, options.clean, options.keep)?,
             protected,
             elsewhere,
-            others: options.memory.others().known(),
+            others: options.cache.others().known(),
         })
     }
 
@@ -149,9 +149,10 @@ impl<'a> Context<'a> {
 
     /// Before a change, as often as one likes.
     pub(super) fn begin(&self) -> std::io::Result<()> {
-        match self.options.dry_run {
-            true => Ok(()),
-            false => self.options.begin.begin(),
+        if self.options.dry_run {
+            Ok(())
+        } else {
+            self.options.begin.begin()
         }
     }
 

@@ -79,10 +79,8 @@ pub(super) fn empty(cx: &mut Context<'_>, submodules: impl Iterator<Item = BStri
     cx.dirs.forget_all();
 }
 
-/// What came of a deletion.
 #[derive(Default)]
 struct Gone {
-    /// A file was there.
     is_file: bool,
     /// Its place is empty now.
     is_gone: bool,
@@ -145,9 +143,10 @@ fn remove(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<b
     let Some(dir) = cx.dirs.get(dir)? else {
         return Ok(true);
     };
-    match is_submodule {
-        true => Ok(dirs::remove_dir(dir, name).is_ok()),
-        false => dirs::unlink(dir, name).map(|_| true),
+    if is_submodule {
+        Ok(dirs::remove_dir(dir, name).is_ok())
+    } else {
+        dirs::unlink(dir, name).map(|_| true)
     }
 }
 

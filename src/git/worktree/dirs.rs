@@ -227,10 +227,10 @@ pub(super) fn parents(path: &BStr) -> impl Iterator<Item = &BStr> {
 
 /// The directory `dir` and those above it, the root last.
 pub(super) fn chain(dir: &BStr) -> impl Iterator<Item = &BStr> {
-    std::iter::successors(Some(dir), |dir| match dir.is_empty() {
-        true => None,
-        false => Some(split(dir).0),
-    })
+    std::iter::successors(
+        Some(dir),
+        |dir| if dir.is_empty() { None } else { Some(split(dir).0) },
+    )
 }
 
 /// Whether `path` is `dir` or below it.
@@ -271,9 +271,10 @@ pub(super) fn meta_of(fd: BorrowedFd<'_>) -> io::Result<Meta> {
 pub(super) fn open_file(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file: std::fs::File = rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())?.into();
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
     }
 }
 
@@ -290,7 +291,6 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::empty()))
 }
 
-/// Remove the empty directory `name`.
 pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<bool> {
     gone(rustix::fs::unlinkat(dir, name.as_bytes(), AtFlags::REMOVEDIR))
 }

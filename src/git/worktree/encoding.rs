@@ -1,13 +1,12 @@
 //! The `working-tree-encoding` attribute: text leaves the repository as UTF-8 and arrives in another encoding.
 //!
 //! git asks iconv, and here glibc's counts: its names, and its codes. What git can encode and this program cannot is an
-//! error; what git cannot encode either stays as it is, and git says so, too. Never are there other bytes without a word.
+//! error; what git cannot encode either stays as it is, and git says so, too. Other bytes are never written without a message.
 
 mod double;
 mod others;
 mod tables;
 
-/// Why text was not encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unencoded {
     /// git cannot do it either, and writes what is in the repository.
@@ -49,7 +48,6 @@ pub(super) fn is_utf8(name: &str) -> bool {
     matches!(name.to_ascii_uppercase().as_str(), "UTF-8" | "UTF8")
 }
 
-/// `content` in the encoding `name`.
 pub(super) fn encode(content: &[u8], name: &str) -> Result<Vec<u8>, Unencoded> {
     let encoding = find(name).ok_or(Unencoded::Left)?;
     let text = std::str::from_utf8(content).map_err(|_| Unencoded::Left)?;

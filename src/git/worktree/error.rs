@@ -97,7 +97,7 @@ pub enum Error {
     /// The files would not fit.
     #[error("the disk that {path} is on has space for {left}, and the new files need {needed}; nothing was written", path = path.display())]
     #[diagnostic(help("make room there, and trigger again"))]
-    Room {
+    Space {
         /// The worktree.
         path: PathBuf,
         /// What the new files need, beyond what they replace.
@@ -228,7 +228,7 @@ impl Blame for Error {
             | Self::Encoding { .. } => Kind::Repository,
             Self::Index { kind, .. } => *kind,
             Self::Over => Kind::Timeout,
-            Self::Room { .. } => Kind::Resources,
+            Self::Space { .. } => Kind::Resources,
             Self::Kept { .. } | Self::Others { .. } | Self::Link { .. } | Self::Setting { .. } => Kind::Path,
             Self::File { source, .. }
             | Self::Rules { source, .. }

@@ -1,4 +1,4 @@
-//! One file: written whole beside its place, then renamed into it. Nobody ever sees half a file.
+//! One file: written whole beside its place, then renamed into it. No reader ever sees half a file.
 //!
 //! A file that is there is never opened for writing, so another name of it, or a program that reads it, never sees
 //! a change. A kill here leaves a temporary file, which `clean` of the next run removes.

@@ -1,6 +1,6 @@
 //! Which ignore rules hold where `clean` is: the `.gitignore`s of a directory and of those above it, entered and left.
 //!
-//! Where one cannot be read, nobody knows what must stay: all that is untracked there is excluded.
+//! Where one cannot be read, it is not known what must stay: all that is untracked there is excluded.
 
 use std::{
     io,
@@ -17,7 +17,10 @@ use super::{
     dirs,
     stored::{self, Stored, Tracked},
 };
-use crate::{base::bounded, git::worktree::Clean};
+use crate::{
+    base::bounded,
+    git::{verified, worktree::Clean},
+};
 
 /// The rules that hold.
 pub(super) struct Ignored<'w> {
@@ -33,12 +36,10 @@ struct Chained {
     path: BString,
     /// A rule excludes it, or its own rules cannot be read.
     excluded: bool,
-    /// Its rules have been entered.
     has_rules: bool,
 }
 
 impl<'w> Ignored<'w> {
-    /// None yet.
     pub(super) fn new(old: &'w Stored, new: &'w gix::index::State) -> Self {
         Self {
             old,
@@ -88,7 +89,7 @@ impl<'w> Ignored<'w> {
     }
 
     /// Let the rules of the directory `dir`, which is `fd`, hold. Says whether it has any, and whether all in it is
-    /// excluded because nobody knows what they are.
+    /// excluded because its rules cannot be read.
     pub(super) fn enter_rules(
         &mut self,
         cx: &mut Context<'_>,
@@ -164,6 +165,6 @@ fn ignore_blob(repo: &gix::Repository, id: gix::ObjectId) -> io::Result<Vec<u8>>
     if size > bounded::RULES {
         return Err(io::Error::other("it is too large"));
     }
-    let blob = repo.find_object(id).map_err(io::Error::other)?;
+    let blob = verified::object(repo, id).map_err(io::Error::other)?;
     Ok(blob.detach().data)
 }

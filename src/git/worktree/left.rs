@@ -123,7 +123,6 @@ impl Left {
         self.is_given_up |= other.is_given_up;
     }
 
-    /// Nothing is left.
     pub(super) fn is_empty(&self) -> bool {
         self.refused.is_empty() && self.untried.is_empty()
     }

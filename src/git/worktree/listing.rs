@@ -1,4 +1,4 @@
-//! What is in a directory: listed once, then asked for name by name, until what nobody asked for is left.
+//! What is in a directory: listed once, then asked for name by name, until what was not asked for is left.
 //!
 //! It only reads, and knows nothing but names.
 
@@ -41,7 +41,6 @@ impl Listed {
 }
 
 impl Listing {
-    /// List the directory `fd`.
     pub(super) fn read(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.text.clear();
         self.names.clear();
@@ -76,14 +75,13 @@ impl Listing {
     pub(super) fn see(&mut self, name: &BStr) -> Option<Listed> {
         let text = &self.text;
         let is_next = |next: &Name| text[next.at.clone()] == **name;
-        let at = match self.names.get(self.next).is_some_and(is_next) {
-            true => self.next,
-            false => {
-                let found = self
-                    .names
-                    .binary_search_by(|probe| text[probe.at.clone()].cmp(name));
-                found.ok()?
-            }
+        let at = if self.names.get(self.next).is_some_and(is_next) {
+            self.next
+        } else {
+            let found = self
+                .names
+                .binary_search_by(|probe| text[probe.at.clone()].cmp(name));
+            found.ok()?
         };
         self.next = at + 1;
         let name = self.names.get_mut(at)?;
@@ -91,7 +89,7 @@ impl Listing {
         Some(name.kind)
     }
 
-    /// The names that nobody has asked for.
+    /// The names that were not asked for.
     pub(super) fn unseen(&self) -> impl Iterator<Item = &BStr> {
         let unseen = self.names.iter().filter(|name| !name.is_seen);
         unseen.map(|name| self.text[name.at.clone()].as_bstr())

@@ -1,6 +1,6 @@
 //! What an update takes that is nowhere else: changes of tracked files, and files that are not tracked.
 //!
-//! That costs nothing where nobody has changed anything: the times and sizes that the walk has met say so. Only a file that
+//! That costs nothing where nothing was changed: the times and sizes that the walk has met say so. Only a file that
 //! goes, and looks changed, is read.
 
 use gix::{
@@ -20,20 +20,20 @@ use super::{
     notice::Notices,
     outside,
     stored::{self, Stored},
-    worker::{Tracked, Worker},
+    worker::{TrackedFile, Worker},
 };
 use crate::{
     base::{descent::Descent, report::Local},
     git::large::LARGE,
 };
 
-/// What files are compared with to tell whether somebody has changed them.
+/// What files are compared with to tell whether they were changed.
 pub(super) struct Base<'a> {
     /// The files as they were checked out.
     pub(super) index: &'a gix::index::State,
     /// The index that is there.
     pub(super) old: &'a Stored,
-    /// Somebody else may have written that: an entry without stat data is of a file that must be looked into. In an index of
+    /// Another program may have written that: an entry without stat data is of a file that must be looked into. In an index of
     /// ours, it is of one that an update has not got to.
     pub(super) is_foreign: bool,
     /// Whether a file may be run counts, see `core.fileMode`. Where it does not, a commit's mode is brought all the same.
@@ -86,7 +86,11 @@ impl Base<'_> {
 }
 
 /// Whether `file` holds the blob, or what a checkout made of it by the attributes of `before`.
-pub(super) fn is_checked_out(worker: &mut Worker<'_>, before: &mut Content<'_>, file: &Tracked<'_>) -> bool {
+pub(super) fn is_checked_out(
+    worker: &mut Worker<'_>,
+    before: &mut Content<'_>,
+    file: &TrackedFile<'_>,
+) -> bool {
     if file.there.is_some_and(|there| there.size > LARGE) {
         return bulk::is_blob(worker, file);
     }
@@ -106,14 +110,14 @@ pub(super) fn of<'e>(
     base: &'e Base<'_>,
     path: &'e BStr,
     there: &'e Meta,
-    with: impl FnOnce(&Tracked<'e>) -> bool,
+    with: impl FnOnce(&TrackedFile<'e>) -> bool,
 ) -> Option<Local> {
     let entry = match base.judge(path, there) {
         Verdict::Copy => return None,
         Verdict::Local(local) => return Some(local),
         Verdict::Perhaps(entry) => entry,
     };
-    let file = Tracked {
+    let file = TrackedFile {
         id: entry.id,
         mode: entry.mode,
         path,

@@ -1,6 +1,6 @@
 //! The mark of a worktree that an update has left half done: `gitsocket/mixed.json` below the git directory.
 //!
-//! It is for people who ask how a trigger is, and says that there is more to do. No update relies on it: what is left is
+//! It is for `gitsocket status`, and says that there is more to do. No update relies on it: what is left is
 //! found by looking.
 
 use std::{fs, io, path::Path};

@@ -5,7 +5,6 @@ use gix::{
     validate::path::component,
 };
 
-/// The longest file name.
 const MAX_NAME_BYTES: usize = 255;
 
 /// Whether `name` may be a component of a path in a worktree: not `..`, not `.git` in any spelling, as `verify_path` in
@@ -36,11 +35,10 @@ pub(super) fn check(name: &BStr, is_symlink: bool) -> Result<(), String> {
     component(name, mode, OPTIONS)
         .map(drop)
         .map_err(|err| err.to_string())?;
-    match is_git_below(name, mode) {
-        true => {
-            Err("Windows would take what is beside a backslash in it for a path into git's own files".into())
-        }
-        false => Ok(()),
+    if is_git_below(name, mode) {
+        Err("Windows would take what is beside a backslash in it for a path into git's own files".into())
+    } else {
+        Ok(())
     }
 }
 
@@ -175,9 +173,10 @@ mod tests {
                 let path = dir.path().join("w").join(name);
                 fs::create_dir_all(dir.path().join("w")).unwrap();
                 fs::remove_file(&path).ok();
-                match is_symlink {
-                    true => std::os::unix::fs::symlink("x", &path).unwrap(),
-                    false => fs::write(&path, "").unwrap(),
+                if is_symlink {
+                    std::os::unix::fs::symlink("x", &path).unwrap()
+                } else {
+                    fs::write(&path, "").unwrap()
                 }
             }
             git(&["read-tree", "--empty"], "");

@@ -1,4 +1,4 @@
-//! What somebody should know about files that are not as git with all its helpers would leave them: one warning a kind.
+//! What a user should know about files that are not as git with all its helpers would leave them: one warning of a kind.
 
 use gix::bstr::{BStr, BString};
 
@@ -52,8 +52,8 @@ impl Notices {
 
 /// In the order of [`Notice`].
 const TEXTS: [&str; 4] = [
-    "submodules are not supported yet, their directories stay empty",
-    "Git LFS is not supported yet, these files hold pointers instead of content",
-    "external filters are never run, these files are checked out without them",
+    "submodules are not supported yet; their directories stay empty",
+    "Git LFS is not supported yet; these files hold pointers instead of content",
+    "external filters are never run; these files are checked out without them",
     "these files could not be converted to their working-tree-encoding and stay as they are in the repository",
 ];

@@ -26,6 +26,7 @@ use super::{
     plan::Plan,
     walk::{Check, Found},
 };
+use crate::git::{repository::reason, verified};
 
 /// The longest target of a link that Linux takes, without the NUL.
 const MAX_TARGET_BYTES: u64 = 4095;
@@ -55,42 +56,42 @@ pub(super) fn check(
             content.check_encoding(entry.id, entry.mode, path(check))?;
         }
     }
-    let mut places = Places::default();
+    let mut parents = Parents::default();
     for gone in &plan.delete {
         let path = gone.path.as_bstr();
-        if let Some(place) = places.closed(cx, path)?
+        if let Some(parent) = parents.closed(cx, path)?
             && delete::is_deletable(cx, path, gone.is_submodule).unwrap_or(false)
         {
-            places.note(&place, path);
+            parents.note(&parent, path);
         }
     }
     // What differs there in nothing but its times is not written.
     let mut doubtful = Vec::new();
-    places.last = None;
+    parents.last = None;
     for (at, check) in checks() {
         let there = check.there.as_ref().map(|there| there.kind);
         let is_submodule = new.entries()[check.entry].mode == Mode::COMMIT;
         if is_submodule && there == Some(Kind::Dir) {
             continue;
         }
-        match places.closed(cx, path(check))? {
-            Some(place) if matches!(there, None | Some(Kind::Dir | Kind::Other)) => {
-                places.note(&place, path(check));
+        match parents.closed(cx, path(check))? {
+            Some(parent) if matches!(there, None | Some(Kind::Dir | Kind::Other)) => {
+                parents.note(&parent, path(check));
             }
-            Some(place) => doubtful.push((at, place)),
+            Some(parent) => doubtful.push((at, parent)),
             None => {}
         }
     }
     if !doubtful.is_empty() {
         let all: Vec<usize> = doubtful.iter().map(|(at, _)| *at).collect();
         let differing = apply::differing(cx, &all, found, (base, new), attributes)?;
-        for (at, place) in &doubtful {
+        for (at, parent) in &doubtful {
             if differing.binary_search(at).is_ok() {
-                places.note(place, path(&found.checks[*at]));
+                parents.note(parent, path(&found.checks[*at]));
             }
         }
     }
-    places.into_result(cx)
+    parents.into_result(cx)
 }
 
 /// A blob that a link cannot point to.
@@ -98,15 +99,18 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
     let damaged = |err: gix::Error| Error::Object {
         id,
         path: path.to_string(),
-        reason: err.to_string(),
+        reason: reason(&err),
     };
     let size = repo.find_header(id).map_err(damaged)?.size();
     let reason = match size {
         0 => "it is a symlink to nothing".into(),
-        1..=MAX_TARGET_BYTES => match repo.find_object(id).map_err(damaged)?.data.contains(&0) {
-            true => "it is a symlink to a path with a NUL byte in it".into(),
-            false => return Ok(()),
-        },
+        1..=MAX_TARGET_BYTES => {
+            if verified::object(repo, id).map_err(damaged)?.data.contains(&0) {
+                "it is a symlink to a path with a NUL byte in it".into()
+            } else {
+                return Ok(());
+            }
+        }
         _ => format!("it is a symlink to a path of {size} bytes, and {MAX_TARGET_BYTES} is the most"),
     };
     Err(Error::Link {
@@ -117,8 +121,8 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
 
 /// Directories that were asked about.
 #[derive(Default)]
-struct Places {
-    last: Option<Place>,
+struct Parents {
+    last: Option<Parent>,
     /// Those in which nothing can be made, with the first path that needs it and the number of them.
     closed: BTreeMap<BString, (Errno, BString, u64)>,
 }
@@ -126,7 +130,7 @@ struct Places {
 /// A directory in which nothing can be made, and why.
 type Closed = (BString, Errno);
 
-struct Place {
+struct Parent {
     /// The directory of the path that was asked about last.
     dir: BString,
     /// It, or the first above it that exists.
@@ -134,7 +138,7 @@ struct Place {
     closed: Option<Errno>,
 }
 
-impl Place {
+impl Parent {
     /// Whether what is known holds for `dir`, too: it is the same, or is missing along with it.
     fn is_for(&self, dir: &BStr) -> bool {
         if self.dir == dir {
@@ -149,16 +153,16 @@ impl Place {
     }
 }
 
-impl Places {
-    /// The place where `path` would be made or deleted, if it is closed.
+impl Parents {
+    /// The parent in which `path` would be made or deleted, if it is closed.
     fn closed(&mut self, cx: &mut Context<'_>, path: &BStr) -> Result<Option<Closed>, Error> {
         let dir = dirs::split(path).0;
-        let place = match self.last.take().filter(|last| last.is_for(dir)) {
-            Some(place) => place,
+        let parent = match self.last.take().filter(|last| last.is_for(dir)) {
+            Some(parent) => parent,
             None => look(cx, dir).map_err(|err| cx.failed("read", dir, err))?,
         };
-        let closed = place.closed.map(|errno| (place.exists.clone(), errno));
-        self.last = Some(place);
+        let closed = parent.closed.map(|errno| (parent.exists.clone(), errno));
+        self.last = Some(parent);
         Ok(closed)
     }
 
@@ -197,11 +201,11 @@ impl Places {
     }
 }
 
-fn look(cx: &mut Context<'_>, dir: &BStr) -> io::Result<Place> {
+fn look(cx: &mut Context<'_>, dir: &BStr) -> io::Result<Parent> {
     for exists in dirs::chain(dir) {
         // What is no directory makes way for one.
         if let Some(fd) = cx.dirs.get(exists)? {
-            return Ok(Place {
+            return Ok(Parent {
                 dir: dir.into(),
                 exists: exists.into(),
                 closed: closed(fd),

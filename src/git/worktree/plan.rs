@@ -20,6 +20,7 @@ use super::{
     Error, dirs, names, outline,
     stored::{self, Stored},
 };
+use crate::git::{repository::reason, verified};
 
 /// The longest path that an index tells the length of; in bytes. Linux and git take one byte more, but what gitoxide writes
 /// of such a path it cannot read again: it does not pass over the NULs that fill up the entry.
@@ -61,12 +62,11 @@ pub(super) fn tree<'o>(
     let missing = |err: gix::Error| Error::Object {
         id: commit,
         path: String::new(),
-        reason: err.to_string(),
+        reason: reason(&err),
     };
-    let root = repo
-        .find_commit(commit)
-        .map_err(missing)?
-        .tree_id()
+    let root = verified::object(repo, commit)
+        .and_then(gix::Object::try_into_commit)
+        .and_then(|commit| Ok(commit.tree_id()?.detach()))
         .map_err(missing)?;
     if old.is(&root) {
         return Ok(Plan {
@@ -74,7 +74,7 @@ pub(super) fn tree<'o>(
             delete: Vec::new(),
         });
     }
-    let (root, repo) = (root.detach(), repo.clone());
+    let repo = repo.clone();
     let planned = thread::scope(|scope| {
         let thread = thread::Builder::new().name("plan".into()).stack_size(STACK);
         let thread = thread.spawn_scoped(scope, move || expand(&repo, commit, root, old));
@@ -176,11 +176,9 @@ impl Builder<'_> {
             path: dir.strip_suffix(b"/").unwrap_or_default().to_str_lossy().into(),
             reason,
         };
-        let tree = self
-            .repo
-            .find_object(id)
-            .and_then(|object| object.try_into_tree())
-            .map_err(|err| damaged(err.to_string()))?;
+        let tree = verified::object(self.repo, id)
+            .and_then(gix::Object::try_into_tree)
+            .map_err(|err| damaged(reason(&err)))?;
         self.budget.open += tree.data.len();
         if self.budget.open > MAX_OPEN {
             return Err(self.refuse(format!(

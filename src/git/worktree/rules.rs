@@ -1,6 +1,6 @@
 //! What `clean` must leave alone: ignore rules and `keep` patterns, in git's order of precedence.
 //!
-//! It is fed with the `.gitignore` files by who walks; it reads nothing of the worktree itself.
+//! It is fed with the `.gitignore` files by the walk; it reads nothing of the worktree itself.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
@@ -33,9 +33,10 @@ impl Rules {
         keep: &[String],
     ) -> Result<Self, Error> {
         let ignored_stay = !matches!(clean, Clean::All | Clean::Everything);
-        let globals = match ignored_stay {
-            true => globals(repo, root)?,
-            false => Search::default(),
+        let globals = if ignored_stay {
+            globals(repo, root)?
+        } else {
+            Search::default()
         };
         Ok(Self {
             keep: Search::from_overrides(keep, Default::default()),

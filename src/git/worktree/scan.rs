@@ -11,12 +11,12 @@ use gix::{
 
 use super::{
     Error, bulk,
+    cache::Quiet,
     context::Context,
     dirs::{self, Kind, Meta},
-    memory::Quiet,
-    room::Needed,
+    space::Needed,
     stored::{self, Stored, Tracked},
-    walk::{self, Found, Stop, Why},
+    walk::{self, Aborted, Found, Why},
 };
 use crate::{base::descent::Descent, git::worktree::Clean};
 
@@ -47,7 +47,7 @@ pub(super) fn compare(
     Ok((found, needed))
 }
 
-fn stopped(cx: &Context<'_>, Stop { path, why }: Stop) -> Error {
+fn stopped(cx: &Context<'_>, Aborted { path, why }: Aborted) -> Error {
     match why {
         Why::Io(err) => cx.failed("read", path.as_bstr(), err),
         Why::Over => Error::Over,

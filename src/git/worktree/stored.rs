@@ -30,7 +30,6 @@ use crate::{
 /// The index that the last update, or git, left.
 pub(super) struct Stored {
     pub(super) index: gix::index::File,
-    /// No entry is special.
     is_plain: bool,
     /// Its cached tree can be believed.
     is_proof: bool,
@@ -100,7 +99,7 @@ impl Stored {
         self.index.tree().filter(|_| self.is_proof)
     }
 
-    /// What its files take on the disk, in bytes, where the system has them in blocks of 4 KiB.
+    /// The disk usage of its files, in bytes, where the system has them in blocks of 4 KiB.
     pub(super) fn files_bytes(&self) -> u64 {
         let sizes = self
             .index
@@ -209,7 +208,7 @@ pub(super) fn write(path: &Path, mut new: gix::index::State) -> Result<Stored, E
         reason,
     };
     let damaged = |err: gix::Error| failed(Kind::Repository, reason(&err));
-    // What an entry takes, but for its path, and some for the cached tree.
+    // What an entry takes, without its path, and some for the cached tree.
     let mut bytes = Vec::with_capacity(new.entries().len() * 80 + new.path_backing().len() * 5 / 4);
     new.write_to(&mut bytes, Default::default()).map_err(damaged)?;
     let mut hasher = gix::hash::hasher(new.object_hash());
@@ -280,7 +279,6 @@ pub(super) fn tracked(index: &gix::index::State, path: &BStr) -> Tracked {
 struct Nature {
     /// They are in the order that everything relies on.
     is_sorted: bool,
-    /// None is special.
     is_plain: bool,
     /// Their paths may be in a worktree.
     is_safe: bool,

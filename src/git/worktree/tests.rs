@@ -21,17 +21,17 @@ use crate::{
 };
 
 /// A worktree `tree` in a directory that must not be touched otherwise.
-struct Place {
+struct Fixture {
     tmp: tempfile::TempDir,
     repo: gix::Repository,
     events: Arc<Mutex<Vec<Report>>>,
     clean: Clean,
     keep: Vec<String>,
     dry_run: bool,
-    memory: Memory,
+    cache: Cache,
 }
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let tmp = tempfile::tempdir().unwrap();
         gix::init(tmp.path().join("tree")).unwrap();
@@ -44,7 +44,7 @@ impl Place {
             clean: Clean::Untracked,
             keep: Vec::new(),
             dry_run: false,
-            memory: Memory::default(),
+            cache: Cache::default(),
         }
     }
 
@@ -131,7 +131,7 @@ impl Place {
                 rights: Rights::of(0o022),
                 dry_run: self.dry_run,
                 apart: None,
-                memory: &self.memory,
+                cache: &self.cache,
                 begin: Begin(&|| Ok(())),
                 report: &Reporter::new(move |event| events.lock().unwrap().push(event)),
                 over: &std::sync::atomic::AtomicBool::new(false),
@@ -158,7 +158,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let canary = fs::read_to_string(self.tmp.path().join("outside/canary")).ok();
         assert!(std::thread::panicking() || canary.as_deref() == Some("alive"));
@@ -178,7 +178,7 @@ fn done(written: u64, deleted: u64, cleaned: u64) -> Outcome {
 
 #[test]
 fn hostile_names_are_refused_before_anything_is_written() {
-    let place = Place::new();
+    let place = Fixture::new();
     let evil = place.blob("evil");
     let below = place.raw_tree(&[("100644", "file", evil)]);
     let long = "x".repeat(256);
@@ -226,7 +226,7 @@ fn hostile_names_are_refused_before_anything_is_written() {
 
 #[test]
 fn hostile_shapes_are_refused() {
-    let place = Place::new();
+    let place = Fixture::new();
     let link = place.blob("../outside");
     let below = place.raw_tree(&[("100644", "canary", place.blob("dead"))]);
     for (what, entries) in [
@@ -258,7 +258,7 @@ fn hostile_shapes_are_refused() {
 
 #[test]
 fn names_that_only_windows_forbids_are_fine() {
-    let place = Place::new();
+    let place = Fixture::new();
     let files = [
         ("aux", "1"),
         ("a:b", "2"),
@@ -273,7 +273,7 @@ fn names_that_only_windows_forbids_are_fine() {
 
 #[test]
 fn a_missing_object_stops_it_before_anything_changes() {
-    let place = Place::new();
+    let place = Fixture::new();
     place.update(place.commit(&[("a", "old")])).unwrap();
     let gone = gix::ObjectId::from_hex(&[b'7'; 40]).unwrap();
     for entries in [
@@ -289,7 +289,7 @@ fn a_missing_object_stops_it_before_anything_changes() {
 
 #[test]
 fn nothing_to_do_leaves_even_the_index_alone() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a", "1"), ("d/b", "2")]);
     assert_eq!(place.update(commit).unwrap(), done(2, 0, 0));
     // Files of the index's own moment are looked at until they are older.
@@ -309,7 +309,7 @@ fn nothing_to_do_leaves_even_the_index_alone() {
 
 #[test]
 fn what_the_cached_tree_proves_is_not_read() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a/b/c", "1"), ("a/d", "1"), ("e/f", "1"), ("g", "1")]);
     place.update(commit).unwrap();
     let next = place.commit(&[("a/b/c", "1"), ("a/d", "2"), ("e/f", "1"), ("g", "1")]);
@@ -342,13 +342,13 @@ fn what_the_cached_tree_proves_is_not_read() {
 
 #[test]
 fn what_is_remembered_is_looked_at_before_it_is_believed() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a", "1"), ("d/b", "1"), ("d/e/f", "1")]);
     let remember = |commit, count| {
-        while place.memory.quiet() < count {
+        while place.cache.quiet() < count {
             place.update(commit).unwrap();
         }
-        // Now from memory alone.
+        // Now from the cache alone.
         assert_eq!(place.update(commit).unwrap(), done(0, 0, 0));
     };
     remember(commit, 3);
@@ -375,12 +375,12 @@ fn what_is_remembered_is_looked_at_before_it_is_believed() {
             .update(gix::ObjectId::from_hex(&[b'7'; 40]).unwrap())
             .is_err()
     );
-    assert_eq!(place.memory.quiet(), 0);
+    assert_eq!(place.cache.quiet(), 0);
 }
 
 #[test]
 fn an_edit_of_the_same_size_is_seen_at_once() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a", "good"), ("b", "good")]);
     for _ in 0..50 {
         place.update(commit).unwrap();
@@ -400,7 +400,7 @@ fn an_edit_of_the_same_size_is_seen_at_once() {
 
 #[test]
 fn a_damaged_index_is_no_index() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a", "1"), ("d/b", "2"), ("d/c", "3")]);
     place.update(commit).unwrap();
     let good = fs::read(place.at(".git/index")).unwrap();
@@ -424,7 +424,7 @@ fn a_damaged_index_is_no_index() {
 
 #[test]
 fn an_index_with_hostile_paths_deletes_nothing_outside() {
-    let place = Place::new();
+    let place = Fixture::new();
     let id = place.blob("x");
     let mut index = gix::index::State::new(place.repo.object_hash());
     for path in [
@@ -452,7 +452,7 @@ fn an_index_with_hostile_paths_deletes_nothing_outside() {
 
 #[test]
 fn links_to_the_outside_are_replaced_not_followed() {
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("d/canary", "ours"), ("e", "ours")]);
     place.update(commit).unwrap();
     fs::remove_dir_all(place.at("d")).unwrap();
@@ -473,7 +473,7 @@ fn links_to_the_outside_are_replaced_not_followed() {
 
 #[test]
 fn another_name_of_a_file_does_not_change() {
-    let place = Place::new();
+    let place = Fixture::new();
     place.update(place.commit(&[("a", "old")])).unwrap();
     let other = place.tmp.path().join("outside/hard");
     fs::hard_link(place.at("a"), &other).unwrap();
@@ -486,7 +486,7 @@ fn another_name_of_a_file_does_not_change() {
 
 #[test]
 fn what_is_to_be_kept_is_kept() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.keep = vec!["uploads/".into(), "*.local".into()];
     place.clean = Clean::All;
     place.write("uploads/u", "1");
@@ -520,7 +520,7 @@ fn what_is_to_be_kept_is_kept() {
 
 #[test]
 fn without_cleaning_only_leftovers_go() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.clean = Clean::Nothing;
     place.write("untracked/x", "1");
     place.write("d/.gitsocket-tmp-1-2", "half");
@@ -537,7 +537,7 @@ fn the_repository_is_out_of_bounds_wherever_it_is() {
     let root = tmp.path().join("tree");
     fs::create_dir(&root).unwrap();
     gix::init_bare(root.join("repo")).unwrap();
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place.repo = repository::open(&root.join("repo")).unwrap();
     place.tmp = tmp;
     fs::create_dir(place.tmp.path().join("outside")).unwrap();
@@ -555,7 +555,7 @@ fn the_repository_is_out_of_bounds_wherever_it_is() {
 
 #[test]
 fn filters_never_run_and_what_is_missing_is_said_once() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     let ran = place.tmp.path().join("outside/ran");
     let run = format!("touch {}", ran.display());
     let config = place.read(".git/config")
@@ -597,7 +597,7 @@ fn filters_never_run_and_what_is_missing_is_said_once() {
 #[test]
 fn bits_that_make_git_overlook_files_do_not_survive() {
     use gix::index::entry::Flags;
-    let place = Place::new();
+    let place = Fixture::new();
     let commit = place.commit(&[("a", "1"), ("b", "1"), ("c", "1")]);
     place.update(commit).unwrap();
     let mut index = place.index();
@@ -625,7 +625,7 @@ fn bits_that_make_git_overlook_files_do_not_survive() {
 
 #[test]
 fn a_dry_run_says_all_and_does_nothing() {
-    let mut place = Place::new();
+    let mut place = Fixture::new();
     place
         .update(place.commit(&[("a", "1"), ("d/gone", "1"), (".gitignore", "old\n")]))
         .unwrap();
@@ -661,7 +661,7 @@ fn a_dry_run_says_all_and_does_nothing() {
 
 #[test]
 fn a_locked_index_is_an_error_that_says_so() {
-    let place = Place::new();
+    let place = Fixture::new();
     place.write(".git/index.lock", "");
     match place.update(place.commit(&[("a", "1")])) {
         Err(Error::Index { path, reason, .. }) => assert!(path.ends_with("index") && !reason.is_empty()),
@@ -678,7 +678,7 @@ fn a_locked_index_is_an_error_that_says_so() {
 
 #[test]
 fn the_umask_is_the_one_that_was_asked_for() {
-    let place = Place::new();
+    let place = Fixture::new();
     place.update(place.commit(&[("d/e/a", "1")])).unwrap();
     let mode = |path: &str| fs::metadata(place.at(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("d"), mode("d/e"), mode("d/e/a")), (0o755, 0o755, 0o644));
@@ -689,7 +689,7 @@ fn the_umask_is_the_one_that_was_asked_for() {
 
 #[test]
 fn errors_name_the_path_and_say_what_to_do() {
-    let place = Place::new();
+    let place = Fixture::new();
     let err = place.commit(&[("a", "1")]);
     let options = Options {
         root: &AbsPath::resolve(place.tmp.path(), "nowhere".as_ref()).unwrap(),
@@ -700,7 +700,7 @@ fn errors_name_the_path_and_say_what_to_do() {
         rights: Rights::of(0o022),
         dry_run: false,
         apart: None,
-        memory: &Memory::default(),
+        cache: &Cache::default(),
         begin: Begin(&|| Ok(())),
         report: &Reporter::new(|_| ()),
         over: &std::sync::atomic::AtomicBool::new(false),
@@ -718,7 +718,7 @@ fn what_must_not_be_written_is_an_error_and_the_rest_is_done() {
     if !crate::machine::is_ordinary() {
         return;
     }
-    let place = Place::new();
+    let place = Fixture::new();
     place.update(place.commit(&[("d/a", "1"), ("e", "1")])).unwrap();
     place.write("locked/x", "1");
     place.write("z", "1");

@@ -77,7 +77,6 @@ impl Shares {
         self.next.swap(self.len, Ordering::Relaxed).min(self.len)..self.len
     }
 
-    /// How many have been taken.
     pub(super) fn taken(&self) -> usize {
         self.next.load(Ordering::Relaxed).min(self.len)
     }
@@ -110,7 +109,7 @@ impl<T> Tasks<T> {
     pub(super) fn work(&self, mut each: impl FnMut(T, &mut Vec<T>)) {
         let mut more = Vec::new();
         while let Some(task) = self.next() {
-            let done = Done(self);
+            let done = Finished(self);
             each(task, &mut more);
             if !more.is_empty() {
                 let mut state = self.lock();
@@ -142,9 +141,9 @@ impl<T> Tasks<T> {
 }
 
 /// Even if a task panics, the others are not waited for in vain.
-struct Done<'t, T>(&'t Tasks<T>);
+struct Finished<'t, T>(&'t Tasks<T>);
 
-impl<T> Drop for Done<'_, T> {
+impl<T> Drop for Finished<'_, T> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.unfinished -= 1;

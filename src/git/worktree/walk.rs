@@ -20,9 +20,9 @@ use gix::{
 };
 
 use super::{
+    cache::{DirStamp, Quiet},
     dirs::{self, Kind, Meta},
     listing::{Listed, Listing},
-    memory::{Names, Quiet},
     others::Known,
     stored::{self, Stored},
     threads::{self, Tasks},
@@ -36,12 +36,11 @@ pub(super) struct Found {
     pub(super) checks: Vec<Check>,
     /// Names in directories of the tree that the tree does not have.
     pub(super) untracked: Vec<Untracked>,
-    /// Entries that are submodules.
     pub(super) submodules: Vec<usize>,
     /// Directories with other permissions or another group than new ones get, where that counts.
     pub(super) modes: Vec<BString>,
     /// Directories without anything untracked, as they were when they were listed.
-    pub(super) quiet: Vec<(BString, Names)>,
+    pub(super) quiet: Vec<(BString, DirStamp)>,
 }
 
 impl Found {
@@ -67,7 +66,7 @@ pub(super) struct Untracked {
 }
 
 /// The walk could not go on at `path`.
-pub(super) struct Stop {
+pub(super) struct Aborted {
     pub(super) path: BString,
     pub(super) why: Why,
 }
@@ -78,7 +77,6 @@ pub(super) enum Why {
     Protected,
     /// The tree has files where others are at work.
     Others,
-    /// The run's time is over.
     Over,
 }
 
@@ -93,7 +91,7 @@ pub(super) fn walk(
     (protected, others): (&[Identity], &Known),
     quiet: &Quiet,
     (over, ours): (&AtomicBool, Option<Rights>),
-) -> Result<Found, Stop> {
+) -> Result<Found, Aborted> {
     let walk = Walk {
         old,
         new,
@@ -105,7 +103,7 @@ pub(super) fn walk(
         now: SystemTime::now(),
         hash: new.object_hash(),
     };
-    let stopped: Mutex<Option<Stop>> = Mutex::new(None);
+    let stopped: Mutex<Option<Aborted>> = Mutex::new(None);
     let tasks = Tasks::new(Task {
         from: Arc::new(root),
         above: 0,
@@ -202,7 +200,7 @@ impl Task {
 /// A directory that has been opened, and what is known of it.
 struct Opened<'l> {
     fd: Arc<OwnedFd>,
-    stamp: Names,
+    stamp: DirStamp,
     /// It has the same names as when there was nothing untracked in it.
     is_quiet: bool,
     /// Its names, unless it is quiet.
@@ -235,8 +233,8 @@ impl Walk<'_> {
         listing: &mut Listing,
         found: &mut Found,
         more: &mut Vec<Task>,
-    ) -> Result<(), Stop> {
-        let stop = |why| Stop {
+    ) -> Result<(), Aborted> {
+        let stop = |why| Aborted {
             path: task.path.strip_suffix(b"/").unwrap_or_default().into(),
             why,
         };
@@ -283,7 +281,7 @@ impl Walk<'_> {
                 .modes
                 .push(task.path.strip_suffix(b"/").unwrap_or_default().into());
         }
-        let stamp = Names::of(&here);
+        let stamp = DirStamp::of(&here);
         let is_quiet = self.quiet.get(&task.path) == Some(&stamp);
         if !is_quiet {
             listing.read(fd.as_fd()).map_err(Why::Io)?;
@@ -303,12 +301,13 @@ impl Walk<'_> {
         dir: &mut Opened<'_>,
         found: &mut Found,
         more: &mut Vec<Task>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Aborted> {
         let fd = dir.fd.clone();
         // Far down, only some directories are open while those below wait for their turn.
-        let (from, above) = match task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
-            true => (&fd, task.path.len()),
-            false => (&task.from, task.above),
+        let (from, above) = if task.depth < OPEN || task.depth.is_multiple_of(OPEN) {
+            (&fd, task.path.len())
+        } else {
+            (&task.from, task.above)
         };
         let first = more.len();
         let mut at = task.entries.start;
@@ -317,7 +316,7 @@ impl Walk<'_> {
             let name = path.get(depth..).unwrap_or_default().as_bstr();
             let Some(len) = name.find_byte(b'/') else {
                 self.file(fd.as_fd(), at, name, dir.may_have(name), found)
-                    .map_err(|err| Stop {
+                    .map_err(|err| Aborted {
                         path: path.into(),
                         why: Why::Io(err),
                     })?;
@@ -326,15 +325,16 @@ impl Walk<'_> {
             };
             let below = &path[..depth + len + 1];
             let end = self.end(at..task.entries.end, below);
-            match dir.may_have_dir(name[..len].as_bstr()) {
-                true => more.push(Task {
+            if dir.may_have_dir(name[..len].as_bstr()) {
+                more.push(Task {
                     from: from.clone(),
                     above,
                     depth: task.depth + 1,
                     path: below.into(),
                     entries: at..end,
-                }),
-                false => self.missing(at..end, found),
+                })
+            } else {
+                self.missing(at..end, found)
             }
             at = end;
         }
@@ -356,9 +356,10 @@ impl Walk<'_> {
         if entry.mode == Mode::COMMIT {
             found.submodules.push(at);
         }
-        let there = match may_be_there {
-            true => dirs::meta(dir, name)?,
-            false => None,
+        let there = if may_be_there {
+            dirs::meta(dir, name)?
+        } else {
+            None
         };
         let is_untouched = there
             .as_ref()

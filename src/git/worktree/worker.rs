@@ -25,7 +25,7 @@ pub(super) struct Worker<'w> {
 }
 
 /// An entry of the new index, and what is in its place.
-pub(super) struct Tracked<'a> {
+pub(super) struct TrackedFile<'a> {
     pub(super) id: gix::ObjectId,
     pub(super) mode: Mode,
     pub(super) path: &'a BStr,
@@ -36,7 +36,7 @@ impl Worker<'_> {
     /// What `file` should hold, unless it does.
     pub(super) fn difference(
         &mut self,
-        file: &Tracked<'_>,
+        file: &TrackedFile<'_>,
         notices: &mut Notices,
     ) -> Result<Option<Bytes>, Error> {
         let bytes = self.content.of(file.id, file.mode, file.path, notices)?;
@@ -44,13 +44,13 @@ impl Worker<'_> {
         Ok((!is_right).then_some(bytes))
     }
 
-    /// Whether what is there could not be told from what would be written, but for its age.
-    fn is_right(&mut self, file: &Tracked<'_>, there: &Meta, bytes: &[u8]) -> bool {
+    /// Whether what is there could not be told from what would be written, except for its age.
+    fn is_right(&mut self, file: &TrackedFile<'_>, there: &Meta, bytes: &[u8]) -> bool {
         self.is_alike(file, there, bytes.len() as u64) && self.read(file).is_some_and(|now| now == bytes)
     }
 
     /// As far as that can be told without reading it.
-    pub(super) fn is_alike(&self, file: &Tracked<'_>, there: &Meta, size: u64) -> bool {
+    pub(super) fn is_alike(&self, file: &TrackedFile<'_>, there: &Meta, size: u64) -> bool {
         let is_alike = match there.kind {
             Kind::Symlink => file.mode == Mode::SYMLINK,
             Kind::File => {
@@ -66,19 +66,19 @@ impl Worker<'_> {
             && there.size == size
     }
 
-    pub(super) fn read(&mut self, file: &Tracked<'_>) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, file: &TrackedFile<'_>) -> Option<Vec<u8>> {
         let (dir, name) = dirs::split(file.path);
         file::read(self.dirs.get(dir).ok()??, name, file.there?)
     }
 
-    pub(super) fn replace(&mut self, file: &Tracked<'_>, bytes: &[u8]) -> io::Result<Stat> {
+    pub(super) fn replace(&mut self, file: &TrackedFile<'_>, bytes: &[u8]) -> io::Result<Stat> {
         let rights = self.options.rights;
         let (dir, name) = self.place(file)?;
         file::write(dir, name, file.mode, rights, bytes)
     }
 
     /// The directory and the name of `file`, where there is no directory of that name any more.
-    pub(super) fn place<'s>(&'s mut self, file: &Tracked<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
+    pub(super) fn place<'s>(&'s mut self, file: &TrackedFile<'s>) -> io::Result<(BorrowedFd<'s>, &'s BStr)> {
         let (dir, name) = dirs::split(file.path);
         let dir = self.dirs.make(dir)?;
         // `scan` made sure that nothing in it is to be kept. It may have gone with the last file in it.

@@ -105,7 +105,7 @@ impl Guests {
                 Some(Err(err)) => {
                     tracing::warn!(address = self.address, "cannot accept a connection: {err}");
                     // Out of descriptors, most likely: one is free when a connection ends.
-                    let left = self.door.inside.left().or(self.lobby.left());
+                    let left = self.door.inside.released().or(self.lobby.left());
                     timeout(Duration::from_secs(1), left).await.ok();
                 }
                 None => {}

@@ -201,14 +201,14 @@ impl Connection {
 
     /// Streams have places of their own: the answer, if there is one.
     fn begin_stream(&self, answer: Answer) -> Answer {
-        match self.door.streams.enter() {
+        match self.door.streams.try_acquire() {
             Some(place) => {
                 self.client.move_to(place);
                 self.clock.stop();
                 answer
             }
             None => {
-                let message = format!("{} streams are open already", self.door.streams.places());
+                let message = format!("{} streams are open already", self.door.streams.permits());
                 let refusal = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, "busy", &message, None);
                 answer::with(
                     refusal,

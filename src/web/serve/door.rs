@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::base::{lobby::Lobby, room::Room};
+use crate::base::{lobby::Lobby, semaphore::Semaphore};
 
 /// Connections that have proved something: a signature, a token, a session; of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
@@ -20,8 +20,8 @@ const RESERVE: u64 = 512;
 pub(super) struct Door {
     /// One for each listener, in their order.
     pub(super) lobbies: Vec<Arc<Lobby>>,
-    pub(super) inside: Arc<Room>,
-    pub(super) streams: Arc<Room>,
+    pub(super) inside: Arc<Semaphore>,
+    pub(super) streams: Arc<Semaphore>,
 }
 
 impl Door {
@@ -45,8 +45,8 @@ impl Door {
         };
         Arc::new(Self {
             lobbies: (0..listeners).map(|_| Lobby::new(share(MAX_STRANGERS))).collect(),
-            inside: Room::new(share(MAX_CONNECTIONS)),
-            streams: Room::new(share(MAX_STREAMS)),
+            inside: Semaphore::new(share(MAX_CONNECTIONS)),
+            streams: Semaphore::new(share(MAX_STREAMS)),
         })
     }
 
@@ -55,8 +55,8 @@ impl Door {
         for lobby in &self.lobbies {
             lobby.emptied().await;
         }
-        self.inside.emptied().await;
-        self.streams.emptied().await;
+        self.inside.idle().await;
+        self.streams.idle().await;
     }
 }
 

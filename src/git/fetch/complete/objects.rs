@@ -46,7 +46,6 @@ impl fmt::Display for Missing {
 /// The object database, as this room asks it.
 pub(super) struct Objects(pub(super) gix::odb::HandleArc);
 
-/// What a commit refers to.
 pub(super) struct Commit {
     pub(super) tree: ObjectId,
     pub(super) parents: Vec<ObjectId>,

@@ -51,7 +51,7 @@ pub(in crate::git::transport) struct Agents {
 }
 
 impl Agents {
-    /// Keep connections for `keep` when nobody uses them.
+    /// Keep idle connections for `keep`.
     pub(in crate::git::transport) fn new(keep: Duration) -> Self {
         Self {
             keep,

@@ -58,9 +58,10 @@ pub(super) fn check(
         name if name.eq_ignore_ascii_case("text/html") => "a web page".into(),
         name => one_line(name),
     };
-    Err(match is_dumb(response.body_mut()) {
-        true => Error::Dumb { url },
-        false => Error::NotGit { url, content_type },
+    Err(if is_dumb(response.body_mut()) {
+        Error::Dumb { url }
+    } else {
+        Error::NotGit { url, content_type }
     })
 }
 

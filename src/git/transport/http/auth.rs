@@ -16,7 +16,6 @@ use crate::{
 /// What to say in `Authorization`, which is masked in `Debug`.
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
-    /// The header's value.
     pub(super) header: HeaderValue,
     /// Say it at once, or only when asked.
     pub(super) at_once: bool,

@@ -143,16 +143,17 @@ impl Caller {
             self.run(&request, body, &origin, tunnel.clone(), patience)
                 .map_err(|err| self.explain(err, uri, via.as_deref()))
         };
-        let response = match self.doubtful.swap(false, Ordering::Relaxed) {
-            false => run(None),
-            true => match run(Some(self.deadline.patience())) {
+        let response = if self.doubtful.swap(false, Ordering::Relaxed) {
+            match run(Some(self.deadline.patience())) {
                 Err(err @ Error::Network(_)) if !self.deadline.passed() => {
                     tracing::debug!("another connection is opened, as the one kept is dead: {err}");
                     *self.warm() = self.agents.fresh(&self.origin, &self.tls)?;
                     run(None)
                 }
                 other => other,
-            },
+            }
+        } else {
+            run(None)
         }?;
         match (response.status().as_u16(), via) {
             (407, Some(proxy)) => Err(refused_by(proxy, uri, Some(407), "")),
@@ -175,9 +176,10 @@ impl Caller {
             .map_err(|_| ureq::Error::Timeout(ureq::Timeout::Global))?;
         let (agent, tls) = {
             let warm = self.warm();
-            let tls = match *origin == self.origin {
-                true => warm.tls.config.clone(),
-                false => warm.tls.elsewhere.clone(),
+            let tls = if *origin == self.origin {
+                warm.tls.config.clone()
+            } else {
+                warm.tls.elsewhere.clone()
             };
             (warm.agent.clone(), tls)
         };

@@ -141,7 +141,6 @@ fn key_error(path: &AbsPath, reason: String, help: &'static str) -> Error {
 /// What a server has seen of our certificate.
 #[derive(Debug, Clone)]
 pub(super) enum Shown<'a> {
-    /// There is none.
     None,
     /// There is one, but it is for this host.
     Withheld(String),
@@ -155,10 +154,10 @@ pub(super) fn alert(alert: AlertDescription, host: &str, shown: Shown<'_>) -> Op
     use AlertDescription as A;
     let (reason, help) = match alert {
         A::CertificateRequired => ("its key is of a kind that the server does not take", FIT),
-        A::UnknownCA => ("the server does not trust whoever issued it", CHAIN),
-        // An issuer of the same name has another key, say because it was made anew.
+        A::UnknownCA => ("the server does not trust its issuer", CHAIN),
+        // An issuer of the same name has another key, say because it was made again.
         A::DecryptError if matches!(shown, Shown::Sent(_)) => {
-            ("the server knows whoever issued it by another key", CHAIN)
+            ("the server knows its issuer by another key", CHAIN)
         }
         A::CertificateExpired => ("it has expired", RENEW),
         A::CertificateRevoked => ("it was revoked", RENEW),

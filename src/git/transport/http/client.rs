@@ -151,7 +151,7 @@ fn parse(url: &str) -> Result<Uri, Error> {
         })
 }
 
-/// gix's headers, but for its `User-Agent`.
+/// gix's headers, except its `User-Agent`.
 fn parsed(lines: impl IntoIterator<Item = impl AsRef<str>>) -> HeaderMap {
     lines
         .into_iter()

@@ -32,7 +32,7 @@ pub enum Error {
     /// Credentials would be readable on the way.
     #[error("{url} is not encrypted, so the credentials for it are not sent")]
     #[diagnostic(help(
-        "use https://; or, where you trust everybody between, say tls: (allow_plain_credentials: true)"
+        "use https://; or, where you trust the network in between, write tls: (allow_plain_credentials: true)"
     ))]
     PlainCredentials {
         /// The URL.
@@ -127,8 +127,8 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
-    /// The server's certificate was made by nobody we trust.
-    #[error("the certificate of {host} was issued by nobody that is trusted here: {roots}")]
+    /// The server's certificate was issued by an authority that is not trusted.
+    #[error("the certificate of {host} was issued by an authority that is not trusted here: {roots}")]
     #[diagnostic(help(
         "if its authority is a private one, name that: tls: (ca_file: \"/path/ca.pem\"), or tls: (roots: System)"
     ))]

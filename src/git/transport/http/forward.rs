@@ -23,7 +23,7 @@ pub(super) fn path_for(uri: &Uri) -> Result<PathAndQuery, InvalidUri> {
     format!("{MARK}{uri}").parse()
 }
 
-/// Connections as usual, but for those to a proxy that is to pass requests on.
+/// Connections as usual, except those to a proxy that is to pass requests on.
 #[derive(Debug, Default)]
 pub(super) struct Forward(Connections);
 
@@ -33,12 +33,15 @@ impl Connector for Forward {
     fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let to_proxy = details.uri.path().starts_with(MARK);
         let inner = self.0.connect(details, chained)?;
-        Ok(inner.map(|inner| match to_proxy {
-            true => Box::new(Unmark {
-                inner,
-                at_start: true,
-            }),
-            false => inner,
+        Ok(inner.map(|inner| {
+            if to_proxy {
+                Box::new(Unmark {
+                    inner,
+                    at_start: true,
+                })
+            } else {
+                inner
+            }
         }))
     }
 }

@@ -40,9 +40,10 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { https, host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "[{host}]")?,
-            false => f.write_str(host)?,
+        if host.contains(':') {
+            write!(f, "[{host}]")?
+        } else {
+            f.write_str(host)?
         }
         match (https, port) {
             (true, 443) | (false, 80) => Ok(()),

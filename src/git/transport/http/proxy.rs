@@ -29,7 +29,6 @@ struct Proxy {
 
 /// How a request gets to its host.
 pub(super) enum Route {
-    /// Without a proxy.
     Direct,
     /// Through a `CONNECT` tunnel, in which TLS is spoken with the host itself.
     Tunnel(ureq::Proxy),

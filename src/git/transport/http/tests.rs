@@ -229,9 +229,12 @@ fn statuses() {
         "304 Not Modified",
     ] {
         let [get, post] = ["GET", "POST"].map(|method| {
-            let server = Server::start(move |request| match request.method() == method {
-                true => reply(status, &[("Content-Type", "text/plain")], "\nno luck\nx"),
-                false => git(request),
+            let server = Server::start(move |request| {
+                if request.method() == method {
+                    reply(status, &[("Content-Type", "text/plain")], "\nno luck\nx")
+                } else {
+                    git(request)
+                }
             });
             Ask::default().failure(&server.url("/x")).to_string()
         });
@@ -502,7 +505,7 @@ fn credentials_are_not_sent_in_the_clear() {
     let failure = Ask::default().failure(&format!("http://me:hunter2@127.0.0.1:{}/x", server.port));
     insta::assert_snapshot!(failure, @r"
     PlainCredentials (config): http://127.0.0.1:PORT/x is not encrypted, so the credentials for it are not sent
-    help: use https://; or, where you trust everybody between, say tls: (allow_plain_credentials: true)
+    help: use https://; or, where you trust the network in between, write tls: (allow_plain_credentials: true)
     ");
     assert_eq!(server.connections(), 0);
 }
@@ -630,9 +633,12 @@ fn redirects_that_are_not_followed() {
         "/login?next=/x",
         "/x/info/refs?service=git-upload-pack",
     ] {
-        let server = Server::start(move |request| match request.target().starts_with("/login") {
-            true => git(request),
-            false => reply("302 Found", &[("Location", location)], ""),
+        let server = Server::start(move |request| {
+            if request.target().starts_with("/login") {
+                git(request)
+            } else {
+                reply("302 Found", &[("Location", location)], "")
+            }
         });
         all += &format!("{}\n\n", Ask::default().failure(&server.url("/x")));
         assert!(server.requests().len() <= 11, "{}", server.requests().len());
@@ -676,9 +682,12 @@ fn the_deadline_holds() {
         ("POST", slow_body),
     ];
     for (at, answer) in answers {
-        let server = Server::start(move |request| match request.method() == at {
-            true => answer(),
-            false => git(request),
+        let server = Server::start(move |request| {
+            if request.method() == at {
+                answer()
+            } else {
+                git(request)
+            }
         });
         let ask = Ask {
             timeout: Duration::from_millis(300),
@@ -754,9 +763,12 @@ fn broken_connections() {
         .into_iter()
         .chain(within_chunks)
     {
-        let server = Server::start(move |request| match request.method() == method {
-            true => Answer::Cut(said.clone().into_bytes()),
-            false => git(request),
+        let server = Server::start(move |request| {
+            if request.method() == method {
+                Answer::Cut(said.clone().into_bytes())
+            } else {
+                git(request)
+            }
         });
         let failure = Ask::default().failure(&server.url("/x"));
         insta::allow_duplicates!(insta::assert_snapshot!(without_reason(failure), @r"
@@ -1002,12 +1014,12 @@ mod tls {
         assert_eq!(server.connections(), 1);
 
         insta::assert_snapshot!(Ask::default().failure(&url(&server)), @r#"
-        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: Mozilla's roots were used
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by an authority that is not trusted here: Mozilla's roots were used
         help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
         "#);
         let other = Authority::new();
         insta::assert_snapshot!(other.trusted().failure(&url(&server)), @r#"
-        UnknownIssuer (remote): the certificate of localhost:PORT was issued by nobody that is trusted here: only the roots in FILE (`tls.ca_file`) were used
+        UnknownIssuer (remote): the certificate of localhost:PORT was issued by an authority that is not trusted here: only the roots in FILE (`tls.ca_file`) were used
         help: if its authority is a private one, name that: tls: (ca_file: "/path/ca.pem"), or tls: (roots: System)
         "#);
     }

@@ -21,7 +21,6 @@ use crate::{
     git::origin::{Roots, Tls},
 };
 
-/// How TLS is spoken.
 pub(super) struct Setup {
     /// With the origin that the configuration names.
     pub(super) config: TlsConfig,
@@ -142,7 +141,7 @@ fn fault(err: &rustls::Error, host: &str, roots: &str) -> Error {
         _ => return Error::Tls { host, reason },
     };
     match cert {
-        // A bad signature is that of another authority of the same name, say one that was made anew.
+        // A bad signature is that of another authority of the same name, say one that was made again.
         C::UnknownIssuer | C::BadSignature => Error::UnknownIssuer {
             host,
             roots: roots.into(),

@@ -76,9 +76,10 @@ impl Question {
     }
 
     fn exchange(&self, server: SocketAddr, by_tcp: bool, deadline: Deadline) -> Result<Vec<IpAddr>, Useless> {
-        let mut answer = match by_tcp {
-            true => self.by_tcp(server, deadline)?,
-            false => self.by_udp(server, deadline)?,
+        let mut answer = if by_tcp {
+            self.by_tcp(server, deadline)?
+        } else {
+            self.by_udp(server, deadline)?
         };
         if answer.header().tc() && !by_tcp {
             answer = self.by_tcp(server, deadline)?;
@@ -102,7 +103,7 @@ impl Question {
         loop {
             socket.set_read_timeout(Some(deadline.left()?))?;
             let length = socket.recv(&mut buffer)?;
-            // Whatever else comes, comes from somebody who guesses.
+            // Whatever else comes is forged.
             if let Some(answer) = self.answer(buffer[..length].to_vec()) {
                 return Ok(answer);
             }

@@ -32,7 +32,7 @@ pub(super) struct Servers {
     pub(super) attempts: u32,
     /// Whether to ask by TCP from the start (`use-vc`).
     pub(super) by_tcp: bool,
-    /// Whether nobody wants IPv6 addresses (`no-aaaa`).
+    /// Whether IPv6 addresses are not to be asked for (`no-aaaa`).
     pub(super) only_ipv4: bool,
     search: Vec<String>,
     ndots: usize,
@@ -72,9 +72,10 @@ impl Servers {
         let searched = self.search.iter().filter(|domain| *domain != ".");
         let searched =
             searched.filter_map(|domain| fqdn(&format!("{host}.{}", domain.trim_start_matches('.'))));
-        match host.matches('.').count() >= self.ndots {
-            true => whole.into_iter().chain(searched).collect(),
-            false => searched.chain(fqdn(host)).collect(),
+        if host.matches('.').count() >= self.ndots {
+            whole.into_iter().chain(searched).collect()
+        } else {
+            searched.chain(fqdn(host)).collect()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One command on the host: its input and output go through a socket pair, its other words to whoever is interested,
+//! One command on the host: its input and output go through a socket pair, its other words to whatever is interested,
 //! and how it ended is kept for the moment when that is asked.
 //!
 //! Invariant: the [`Ending`] is known before our end of the socket pair is closed.
@@ -75,7 +75,7 @@ pub(super) async fn serve(handle: Arc<Handle<Guard>>, request: Request, mut end:
             () = pass => Some(Outcome::Dropped),
             over = listen(&mut from, &mut output, &mut words, &mut state) => over,
         };
-        // First this: what still comes would wait for somebody to listen.
+        // First this: what still comes would wait for a listener.
         drop(from);
         to.close().await.ok();
         Ok::<_, russh::Error>(over)
@@ -120,12 +120,13 @@ async fn listen(
     state: &mut State,
 ) -> Option<Outcome> {
     loop {
-        let message = match state.eof || state.strange {
-            false => from.wait().await,
+        let message = if state.eof || state.strange {
             // After words that are not git's, git may well run, and wait for us as we would for it.
-            true => timeout(EXIT, from.wait())
+            timeout(EXIT, from.wait())
                 .await
-                .unwrap_or(Some(ChannelMsg::Close)),
+                .unwrap_or(Some(ChannelMsg::Close))
+        } else {
+            from.wait().await
         };
         match message? {
             ChannelMsg::Data { data } => {
@@ -153,9 +154,10 @@ async fn listen(
             ChannelMsg::Failure => return Some(Outcome::NoExec),
             ChannelMsg::Eof => state.eof = true,
             ChannelMsg::Close => {
-                return Some(match state.strange {
-                    true => Outcome::Strange,
-                    false => Outcome::Exited(state.status.take()),
+                return Some(if state.strange {
+                    Outcome::Strange
+                } else {
+                    Outcome::Exited(state.status.take())
                 });
             }
             _ => {}
@@ -188,9 +190,8 @@ enum Outcome {
     NoChannel(ChannelOpenFailure),
     /// The host did not run it.
     NoExec,
-    /// The connection ended.
     Lost(String),
-    /// Nobody listens any more.
+    /// There is no listener any more.
     Dropped,
 }
 
@@ -232,9 +233,10 @@ impl Ending {
             Outcome::Exited(Some(status)) if *started && status == "exit status 0" => return None,
             Outcome::Exited(status) => {
                 let status = status.clone().unwrap_or_else(|| "it hung up".into());
-                match started {
-                    true => Error::BrokenOff { url, status, said },
-                    false => Error::NotServed { url, status, said },
+                if *started {
+                    Error::BrokenOff { url, status, said }
+                } else {
+                    Error::NotServed { url, status, said }
                 }
             }
             Outcome::Strange => Error::NotGit { url, said },

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::{Error, remote::Remote};
 use crate::git::transport::tcp;
 
-/// How a connection ended.
 #[derive(Debug, Clone)]
 pub(super) enum Ended {
     /// The host said goodbye, with these words.

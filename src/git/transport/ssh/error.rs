@@ -51,7 +51,7 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
-    /// The URL names no user; who runs this program is nobody the host knows.
+    /// The URL names no user; the host does not know the one that this program runs as.
     #[error("{url} names no user to log in as")]
     #[diagnostic(help("write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH"))]
     NoUser {
@@ -78,7 +78,7 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
-    /// The key is encrypted, and nobody said how to open it.
+    /// The key is encrypted, and its passphrase is not known.
     #[error("the key in {path} is encrypted")]
     #[diagnostic(help(
         "write its passphrase into a file, and name that: auth: Ssh(…, passphrase_file: \"…\")"
@@ -193,7 +193,7 @@ pub enum Error {
         /// The host.
         host: String,
     },
-    /// The host does not keep to the protocol, or somebody is between.
+    /// The host does not keep to the protocol, or a man in the middle does not.
     #[error("the SSH connection to {host} failed: {reason}")]
     #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
     Protocol {
@@ -320,7 +320,7 @@ fn and_skipped(skipped: &Option<(Line, &'static str)>) -> String {
 
 fn words(said: &str, status: &str) -> String {
     match said {
-        "" => format!("{status}, without a word"),
+        "" => format!("{status}, without a message"),
         said => said.into(),
     }
 }

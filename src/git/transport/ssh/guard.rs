@@ -39,9 +39,10 @@ impl Trust {
     pub(super) fn preferred(&self, host: Host<'_>) -> Preferred {
         let mut keys: Vec<Algorithm> = Preferred::DEFAULT.key.to_vec();
         keys.retain(|algorithm| *algorithm != Algorithm::Rsa { hash: None });
-        let certificates = match self.known.has_authority(host) {
-            true => keys.clone(),
-            false => Vec::new(),
+        let certificates = if self.known.has_authority(host) {
+            keys.clone()
+        } else {
+            Vec::new()
         };
         let known = self.known.algorithms(host);
         // An RSA key signs in several ways, and stands in the files without any.
@@ -117,9 +118,7 @@ pub(super) struct Guard {
 /// Why a connection did not come about.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// We did not like it.
     Refused(Box<Error>),
-    /// It failed.
     Failed(russh::Error),
 }
 

@@ -69,9 +69,10 @@ fn parse(text: &[u8], passphrase: impl Fn() -> Result<Secret, Error>) -> Result<
     if label == "OPENSSH PRIVATE KEY" {
         let damaged = |err: ssh_key::Error| damaged(&format!("it is damaged ({err})"));
         let key = PrivateKey::from_openssh(text.trim_start()).map_err(damaged)?;
-        return match key.is_encrypted() {
-            true => key.decrypt(passphrase()?.expose()).map_err(|_| Fault::Locked),
-            false => Ok(key),
+        return if key.is_encrypted() {
+            key.decrypt(passphrase()?.expose()).map_err(|_| Fault::Locked)
+        } else {
+            Ok(key)
         };
     }
     let headers = || body.lines().filter(|line| line.contains(':'));

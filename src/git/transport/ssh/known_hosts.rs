@@ -17,9 +17,7 @@ pub(super) const PORT: u16 = 22;
 /// The text of a file.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Where it is.
     pub(super) file: PathBuf,
-    /// Its text.
     pub(super) text: String,
 }
 
@@ -41,9 +39,7 @@ impl std::fmt::Display for Line {
 /// What the files say about the key that a host offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the host's.
     Known,
-    /// The host is not known.
     Unknown,
     /// The host is known by other keys only; this is where one stands, one of the same kind if there is any.
     Changed(Line),
@@ -58,7 +54,6 @@ pub(super) enum Verdict {
 pub(super) struct Host<'a> {
     /// Name or address, without brackets, in lower case.
     pub(super) name: &'a str,
-    /// The port.
     pub(super) port: u16,
 }
 
@@ -72,7 +67,6 @@ impl Host<'_> {
     }
 }
 
-/// The lines of all files.
 #[derive(Debug, Default)]
 pub(super) struct KnownHosts {
     entries: Vec<Entry>,

@@ -42,7 +42,6 @@ impl Login {
         Ok(Self { key, agent })
     }
 
-    /// Log in over `link`.
     pub(super) async fn perform(self, link: &mut Link) -> Result<(), Error> {
         let mut attempt = Attempt {
             link,
@@ -107,7 +106,7 @@ impl Attempt<'_> {
             let identities = agent.request_identities().await;
             Ok((identities.map_err(|err| err.to_string())?, agent))
         });
-        // Not so for signatures: somebody may be asked for each.
+        // Not so for signatures: a user may be asked for each.
         let (identities, mut agent) = listed
             .await
             .unwrap_or_else(|_| Err("it does not answer".into()))
@@ -136,7 +135,7 @@ impl Attempt<'_> {
                     Ok(result) if self.accepted(&result).await? => return Ok(true),
                     Ok(_) => {}
                     Err(_) if self.link.handle.is_closed() => return Err(self.hung_up().await),
-                    // The agent may ask somebody who says no: that is this key's end alone.
+                    // The agent may ask a user, who says no: that is this key's end alone.
                     Err(err) => tracing::debug!("the agent does not sign: {err}"),
                 }
             }

@@ -20,7 +20,6 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// What `url` says.
     pub(super) fn new(url: &RepoUrl) -> Result<Self, Error> {
         let parts = url.with_secrets();
         let shown = url.to_string();

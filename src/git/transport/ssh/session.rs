@@ -1,7 +1,7 @@
 //! A connection that is logged in, on a thread of its own. It lasts as long as its [`Session`]: for one fetch after
 //! another, each over a channel of its own.
 //!
-//! Everything up to the login ends at the deadline of who opens it; each channel at that of who uses it.
+//! Everything up to the login ends at the deadline of the caller that opens it; each channel at that of the fetch that uses it.
 //! The channels of a connection share its bytes, and one that is not read holds the others up: so one fetch at a
 //! time borrows it.
 
@@ -47,7 +47,7 @@ pub(in crate::git::transport) type Sessions = Pool<Key, Session>;
 
 /// How often a silent host is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long a host may take to say goodbye; nobody waits for that.
+/// How long a host may take to say goodbye; no fetch waits for that.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Session {
@@ -149,7 +149,7 @@ fn live(
 ) {
     let remote = start.remote.clone();
     let tell = |result| {
-        // Whoever opens it waits for this.
+        // The caller that opens it waits for this.
         let _waiting = ready.send(result);
     };
     let failed = |source| Error::Start {
@@ -208,12 +208,12 @@ async fn establish(socket: TcpStream, start: Start) -> Result<Link, Error> {
     };
     let mut link = Link { handle, remote, end };
     login.perform(&mut link).await?;
-    // Whoever asked for the connection need not hear of it any more.
+    // The caller that asked for the connection need not hear of it any more.
     *mutex::lock(&banner) = None;
     Ok(link)
 }
 
-/// Open a channel for each request, until nobody has an interest or the host is gone.
+/// Open a channel for each request, until the last handle is dropped or the host is gone.
 async fn serve(link: Link, mut requests: mpsc::UnboundedReceiver<Request>) {
     let Link { handle, mut end, .. } = link;
     let handle = Arc::new(handle);

@@ -733,9 +733,10 @@ fn host_certificates() {
             "known_hosts",
             format!("@cert-authority [127.0.0.1]:* {}\n", openssh(&authority)),
         );
-        match valid {
-            true => world.fetch(server.port, world.ssh()).unwrap(),
-            false => all += &format!("{}\n\n", world.fails(server.port, world.ssh())),
+        if valid {
+            world.fetch(server.port, world.ssh()).unwrap()
+        } else {
+            all += &format!("{}\n\n", world.fails(server.port, world.ssh()))
         }
         let revoked = format!(
             "@cert-authority * {authority}\n@revoked * {authority}\n",
@@ -790,7 +791,7 @@ fn what_the_host_says() {
     NotServed (remote): ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: ERROR: Repository not found. fatal: Could not read
     help: see whether the repository is there, and whether the key may read it
 
-    NotServed (remote): ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: exit status 128, without a word
+    NotServed (remote): ssh://git@127.0.0.1:PORT/srv/x.git cannot be fetched from: exit status 128, without a message
     help: see whether the repository is there, and whether the key may read it
 
     event: This account is not available.

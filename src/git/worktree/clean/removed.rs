@@ -4,7 +4,6 @@ use gix::bstr::{BStr, BString};
 
 use crate::{base::report::Named, git::worktree::dirs};
 
-/// What was removed.
 #[derive(Default)]
 pub(super) struct Removed {
     pub(super) marked: Mark,

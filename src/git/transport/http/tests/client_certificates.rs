@@ -129,12 +129,12 @@ fn servers_that_refuse() {
             let key = KeyPair::generate().unwrap();
             files.put(&issue(&stranger, &key, 4000), &key.serialize_pem());
             insta::assert_snapshot!(files.ask(&authority).failure(&url(&server)), @r"
-            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server knows whoever issued it by another key
+            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server knows its issuer by another key
             help: it must be issued by an authority that the server knows; if there are others between, add their certificates to the file, after its own
             ");
             files.put(&issue(&Authority::named("Stranger"), &key, 4000), &key.serialize_pem());
             insta::assert_snapshot!(files.ask(&authority).failure(&url(&server)), @r"
-            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server does not trust whoever issued it
+            CertificateRefused (remote): localhost:PORT does not accept the client certificate in DIR/cert.pem: the server does not trust its issuer
             help: it must be issued by an authority that the server knows; if there are others between, add their certificates to the file, after its own
             ");
             files.put(&issue(&authority, &key, 2001), &key.serialize_pem());

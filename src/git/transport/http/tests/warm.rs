@@ -100,9 +100,12 @@ fn a_connection_that_the_server_closed_is_opened_anew_without_a_word() {
 fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
     let silent = Arc::<AtomicBool>::default();
     let flag = silent.clone();
-    let server = Server::start(move |request| match flag.swap(false, Ordering::SeqCst) {
-        true => Answer::Nothing,
-        false => git(request),
+    let server = Server::start(move |request| {
+        if flag.swap(false, Ordering::SeqCst) {
+            Answer::Nothing
+        } else {
+            git(request)
+        }
     });
     let ask = ask();
     ask.line(&server.url("/x")).unwrap();
@@ -128,9 +131,12 @@ fn one_that_failed_is_not_kept() {
 fn one_that_fell_silent_leaves_time_for_another() {
     let silent = Arc::<AtomicBool>::default();
     let flag = silent.clone();
-    let server = Server::start(move |request| match flag.swap(false, Ordering::SeqCst) {
-        true => Answer::Nothing,
-        false => git(request),
+    let server = Server::start(move |request| {
+        if flag.swap(false, Ordering::SeqCst) {
+            Answer::Nothing
+        } else {
+            git(request)
+        }
     });
     let ask = Ask {
         timeout: PATIENCE,

@@ -25,19 +25,15 @@ use tokio::io::AsyncWriteExt as _;
 /// What the server does when it is asked to run a command.
 #[derive(Clone)]
 pub(crate) enum Command {
-    /// Serve the repository.
     Serve(PathBuf),
     /// Say this on standard output and standard error, and end.
     Say(&'static str, &'static str, u32),
     /// Say this on standard output, and wait.
     Greet(&'static str),
-    /// Refuse.
     Refuse,
-    /// Say nothing.
     Nothing,
 }
 
-/// How the server is.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) host_keys: Vec<PrivateKey>,
@@ -57,7 +53,6 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// What clients asked for: environment and commands.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    /// How many connections there were.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Says when a connection has ended.
     pub(crate) ended: Mutex<mpsc::Receiver<()>>,
@@ -240,9 +235,7 @@ async fn run(command: Command, channel: Channel<Msg>, handle: server::Handle) {
 /// What happens on a line once so many bytes have come from the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Then {
-    /// Nothing more comes through.
     Silence,
-    /// It is cut.
     Cut,
 }
 

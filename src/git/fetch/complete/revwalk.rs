@@ -14,7 +14,7 @@ use super::objects::{Missing, Objects, Root};
 const MAX_PARENTS: usize = 8_000_000;
 
 /// Finds the commits that are new, the newest first. One that is found too many, as clocks were wrong, only costs time.
-pub(super) struct Walk<'a> {
+pub(super) struct RevWalk<'a> {
     objects: &'a Objects,
     cut: HashSet,
     met: HashMap<ObjectId, Node>,
@@ -37,7 +37,7 @@ struct Node {
     is_expanded: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> RevWalk<'a> {
     pub(super) fn new(objects: &'a Objects, cut: HashSet) -> Self {
         Self {
             objects,
@@ -81,9 +81,10 @@ impl<'a> Walk<'a> {
 
     fn load(&mut self, id: ObjectId, is_known: bool) -> Result<(), Box<Missing>> {
         let commit = self.objects.commit(&id, &mut self.buf)?;
-        let parents = match self.cut.contains(&id) {
-            true => Vec::new(),
-            false => commit.parents,
+        let parents = if self.cut.contains(&id) {
+            Vec::new()
+        } else {
+            commit.parents
         };
         self.parents += parents.len();
         if self.parents > MAX_PARENTS {

@@ -28,7 +28,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 /// What was seen last time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Memory {
+pub(super) struct Checkpoint {
     /// Bytes of packs after garbage was last collected, or else when they were first looked at.
     pub(super) alive_bytes: u64,
     /// About how many loose objects there were then.
@@ -47,14 +47,14 @@ pub(super) struct Memory {
     pub(super) paused_until: u64,
 }
 
-impl Memory {
+impl Checkpoint {
     /// What is remembered, if anything is.
     pub(super) fn read(git_dir: &Path) -> Option<Self> {
         let text = bounded::read(&file(git_dir), RULES).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// Remember it. The caller is the only one who tidies; what a kill leaves is overwritten the next time.
+    /// Remember it. The caller is the only one that maintains it; what a kill leaves is overwritten the next time.
     pub(super) fn write(&self, git_dir: &Path) -> Result<(), Error> {
         let path = file(git_dir);
         let failed = |source| Error::io("write", &path, source);
@@ -105,6 +105,7 @@ impl Memory {
 }
 
 fn file(git_dir: &Path) -> PathBuf {
+    // Older versions call maintenance so, and read it.
     git_dir.join("gitsocket/tidy.json")
 }
 
@@ -121,9 +122,9 @@ mod tests {
     #[test]
     fn is_remembered_and_pauses_end() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Memory::read(dir.path()), None);
+        assert_eq!(Checkpoint::read(dir.path()), None);
         let now = SystemTime::now();
-        let memory = Memory {
+        let checkpoint = Checkpoint {
             alive_bytes: 5,
             loose: 256,
             cuts: 1,
@@ -132,12 +133,12 @@ mod tests {
             paused_until: 0,
         }
         .paused(now);
-        memory.write(dir.path()).unwrap();
-        assert_eq!(Memory::read(dir.path()), Some(memory.clone()));
-        assert!(memory.is_paused(now));
-        assert!(!memory.is_paused(now + PAUSE));
-        assert!(!memory.is_paused(now - 2 * PAUSE), "the clock was set back");
+        checkpoint.write(dir.path()).unwrap();
+        assert_eq!(Checkpoint::read(dir.path()), Some(checkpoint.clone()));
+        assert!(checkpoint.is_paused(now));
+        assert!(!checkpoint.is_paused(now + PAUSE));
+        assert!(!checkpoint.is_paused(now - 2 * PAUSE), "the clock was set back");
         fs::write(dir.path().join("gitsocket/tidy.json"), "{").unwrap();
-        assert_eq!(Memory::read(dir.path()), None);
+        assert_eq!(Checkpoint::read(dir.path()), None);
     }
 }

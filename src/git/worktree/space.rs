@@ -12,7 +12,7 @@ use super::{
     plan::Plan,
     stored::Stored,
 };
-use crate::base::durable::{self, Room};
+use crate::base::durable::{self, FreeSpace};
 
 /// What an update does to the disk, in bytes.
 #[derive(Default)]
@@ -42,8 +42,8 @@ impl Needed {
         let root = cx.options.root.as_path();
         let needed = self.comes.saturating_sub(self.goes);
         // A file system that does not say how full it is tells when it is.
-        match durable::room(root) {
-            Ok(Some(Room { left, .. })) if left < needed => Err(Error::Room {
+        match durable::free_space(root) {
+            Ok(Some(FreeSpace { left, .. })) if left < needed => Err(Error::Space {
                 path: root.into(),
                 needed: ByteSize(needed),
                 left: ByteSize(left),

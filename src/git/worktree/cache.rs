@@ -1,7 +1,7 @@
 //! What a daemon remembers of worktrees from one run to the next: the index as it was read, and which directories
 //! held nothing but tracked files.
 //!
-//! Memory is never believed without a look: the index must be the same file as then, a directory must have the same
+//! It is never believed without a look: the index must be the same file as then, a directory must have the same
 //! times as then. A run takes what is remembered, and gives back what it found once it has succeeded.
 //! It is bounded, and it may be empty at any time.
 
@@ -30,21 +30,22 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// A directory that has changed this shortly before it was listed may have changed again without a trace.
 /// Some file systems count in steps of two seconds. Tests have no time for them.
-const SETTLED: Duration = match cfg!(debug_assertions) {
-    true => Duration::from_millis(20),
-    false => Duration::from_secs(3),
+const SETTLED: Duration = if cfg!(debug_assertions) {
+    Duration::from_millis(20)
+} else {
+    Duration::from_secs(3)
 };
 
 /// What is remembered of the worktrees of one process. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct Memory {
+pub struct Cache {
     worktrees: Arc<Mutex<HashMap<PathBuf, Remembered>>>,
     others: Others,
 }
 
-impl std::fmt::Debug for Memory {
+impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Memory")
+        f.write_str("Cache")
     }
 }
 
@@ -57,16 +58,16 @@ pub(super) struct Remembered {
 }
 
 /// The directories in which every name was tracked, and what they were like then.
-pub(super) type Quiet = HashMap<BString, Names>;
+pub(super) type Quiet = HashMap<BString, DirStamp>;
 
 /// What changes with the names in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct DirStamp {
     dir: Identity,
     times: [gix::index::entry::stat::Time; 2],
 }
 
-impl Names {
+impl DirStamp {
     pub(super) fn of(dir: &Meta) -> Self {
         Self {
             dir: dir.identity,
@@ -84,7 +85,7 @@ impl Names {
     }
 }
 
-impl Memory {
+impl Cache {
     /// Nothing yet, but where other targets are.
     pub fn beside(others: Others) -> Self {
         Self {
@@ -102,9 +103,10 @@ impl Memory {
     pub(super) fn take(&self, root: &Path, index: &Path) -> Remembered {
         let known = self.lock().remove(root).unwrap_or_default();
         let now = fs::metadata(index).ok().map(|meta| Stamp::of(&meta));
-        match now.is_some() && now == known.file() {
-            true => known,
-            false => Remembered::default(),
+        if now.is_some() && now == known.file() {
+            known
+        } else {
+            Remembered::default()
         }
     }
 
@@ -153,6 +155,6 @@ impl Remembered {
     fn bytes(&self) -> usize {
         let index = self.index.as_ref().map_or(0, Stored::bytes);
         let paths: usize = self.quiet.keys().map(|path| path.len()).sum();
-        index + paths + self.quiet.capacity() * (size_of::<(BString, Names)>() + 1)
+        index + paths + self.quiet.capacity() * (size_of::<(BString, DirStamp)>() + 1)
     }
 }

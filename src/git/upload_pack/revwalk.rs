@@ -35,7 +35,6 @@ pub(super) struct Node {
 }
 
 impl Selection {
-    /// A commit that was met.
     pub(super) fn node(&self, id: &ObjectId) -> Option<&Node> {
         self.nodes.get(id)
     }
@@ -48,7 +47,7 @@ pub(super) fn select(
     haves: &[ObjectId],
     cut: &HashSet,
 ) -> Result<Selection, Error> {
-    let mut walk = Walk {
+    let mut walk = RevWalk {
         source,
         cut,
         nodes: HashMap::default(),
@@ -71,7 +70,7 @@ pub(super) fn select(
     })
 }
 
-struct Walk<'a> {
+struct RevWalk<'a> {
     source: &'a Source<'a>,
     cut: &'a HashSet,
     nodes: HashMap<ObjectId, Node>,
@@ -83,7 +82,7 @@ struct Walk<'a> {
     links: usize,
 }
 
-impl Walk<'_> {
+impl RevWalk<'_> {
     /// The commits that were not hidden when their turn came.
     fn run(&mut self) -> Result<Vec<ObjectId>, Error> {
         let (mut commits, mut oldest, mut slop) = (Vec::new(), i64::MAX, SLOP);
@@ -100,9 +99,10 @@ impl Walk<'_> {
                 commits.push(id);
             }
             for parent in parents {
-                match hidden {
-                    true => self.hide(parent)?,
-                    false => self.meet(parent)?,
+                if hidden {
+                    self.hide(parent)?
+                } else {
+                    self.meet(parent)?
                 }
             }
             match self.waiting {
@@ -120,16 +120,17 @@ impl Walk<'_> {
     /// Look at a commit that is wanted.
     fn meet(&mut self, id: ObjectId) -> Result<(), Error> {
         if !self.nodes.contains_key(&id) {
-            match self.load(id, false)? {
-                true => self.waiting += 1,
-                false => return Err(Error::Missing { id }),
+            if self.load(id, false)? {
+                self.waiting += 1
+            } else {
+                return Err(Error::Missing { id });
             }
         }
         Ok(())
     }
 
     /// Hide a commit that the client has, and all of its ancestors that were met already.
-    /// Some may be missing here, if somebody else's push brought the client on: they hide nothing.
+    /// Some may be missing here, if another push brought the client on: they hide nothing.
     fn hide(&mut self, id: ObjectId) -> Result<(), Error> {
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
@@ -137,9 +138,10 @@ impl Walk<'_> {
                 Some(node) if node.hidden => {}
                 Some(node) => {
                     node.hidden = true;
-                    match node.expanded {
-                        true => stack.extend_from_slice(&node.parents),
-                        false => self.waiting -= 1,
+                    if node.expanded {
+                        stack.extend_from_slice(&node.parents)
+                    } else {
+                        self.waiting -= 1
                     }
                 }
                 None => {
@@ -158,9 +160,10 @@ impl Walk<'_> {
             Err(_) if hidden => return Ok(false),
             Err(err) => return Err(err),
         };
-        let parents = match self.cut.contains(&id) {
-            true => Vec::new(),
-            false => commit.parents,
+        let parents = if self.cut.contains(&id) {
+            Vec::new()
+        } else {
+            commit.parents
         };
         self.links += 1 + parents.len();
         self.source.check_count(self.links)?;
