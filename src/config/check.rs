@@ -171,7 +171,7 @@ type Entries<'v> = Vec<(Value<'v>, Value<'v>)>;
 fn triggers_of_main<'v>(form: &mut Form<'_>, fields: &ConfigFields<'v>) -> Entries<'v> {
     let given = &fields.triggers;
     if given.raw.is_none() && !fields.include.is_there() {
-        let problem = Problem::at(given.place.clone(), "the configuration has no `triggers`");
+        let problem = Problem::at(given.missing_at.clone(), "the configuration has no `triggers`");
         form.problems.push(problem.help(format!("write {EXAMPLE}")));
     }
     entries(form, given).unwrap_or_default()
@@ -206,7 +206,7 @@ fn included_triggers<'v>(form: &mut Form<'v>, number: usize) -> Option<Entries<'
     let given = &fields.triggers;
     if !given.is_there() && !given.is_misspelt {
         let problem = Problem::at(
-            given.place.clone(),
+            given.missing_at.clone(),
             "this file is included, and has no `triggers`",
         );
         form.problems

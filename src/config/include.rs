@@ -13,7 +13,7 @@ use std::{
 
 use gix::{bstr::ByteSlice as _, glob::wildmatch};
 
-use super::form::{Error, Files, Places, Problem, Source, Value, filled, invalid, literal};
+use super::form::{Error, Files, Problem, SearchPath, Source, Value, filled, invalid, literal};
 use crate::base::name::AbsPath;
 
 /// More files than that are a mistake, such as a pattern for another directory.
@@ -32,7 +32,7 @@ pub(crate) trait Disk {
 }
 
 /// The machine's own.
-pub(super) struct Own(pub(super) &'static Places);
+pub(super) struct Own(pub(super) &'static SearchPath);
 
 impl Disk for Own {
     fn names(&self, dir: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<OsString>>>> {

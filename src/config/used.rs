@@ -50,7 +50,7 @@ pub struct Sandbox {
     /// Whether there is one.
     pub mode: SandboxMode,
     /// Where hooks run.
-    pub hooks: HookPlace,
+    pub hooks: HookSide,
 }
 
 /// The daemon reads what strangers send, hooks are the administrator's own programs: a newer kernel must not break them.
@@ -58,7 +58,7 @@ impl Default for Sandbox {
     fn default() -> Self {
         Self {
             mode: SandboxMode::BestEffort,
-            hooks: HookPlace::Outside,
+            hooks: HookSide::Outside,
         }
     }
 }
@@ -76,7 +76,7 @@ pub enum SandboxMode {
 
 /// Where hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HookPlace {
+pub enum HookSide {
     /// In the sandbox of their run.
     Inside,
     /// Outside of it.

@@ -22,7 +22,7 @@ use crate::{
         fault::one_line,
     },
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
-    deploy::release::placed::Placed,
+    deploy::release::located::Located,
 };
 
 mod command;
@@ -31,14 +31,14 @@ mod groups;
 pub mod guard;
 pub mod install;
 mod owner;
-mod watch;
+mod process;
 pub use command::{OF_RELEASES, command, fixed, may_run};
 pub use error::Error;
 pub use groups::Groups;
 pub use guard::Guard;
 
 use command::is_usable;
-use watch::{Watch, start, supervise};
+use process::{Threads, start, wait_or_kill};
 
 /// What a hook is run with.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Options<'a> {
     /// Whose hook it is.
     pub target: &'a Target,
     /// The release that is the hook's working directory; none: the trigger's `path` is.
-    pub placed: Option<&'a Placed>,
+    pub located: Option<&'a Located>,
     /// The repository's git directory, where `hooks/post-checkout` is looked for.
     pub git_dir: &'a Path,
     /// `GITSOCKET_*`, and what else depends on the run.
@@ -109,10 +109,10 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
         source,
     };
     // Before the hook is there: one that nobody watches would go on for ever.
-    let watch = Watch::new().map_err(failed)?;
-    let (group, end) = start(which, &watch.outputs, options).map_err(failed)?;
+    let threads = Threads::new().map_err(failed)?;
+    let (group, end) = start(which, &threads.outputs, options).map_err(failed)?;
     options.events.emit(Event::HookStarted { hook: name.into() });
-    let ended = supervise(&group, end, watch, timeout, options);
+    let ended = wait_or_kill(&group, end, threads, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),

@@ -21,7 +21,7 @@ use crate::{
         fault::{Blame, Kind},
         identity::Identity,
     },
-    config::{Config, HookPlace, SandboxMode, Target},
+    config::{Config, HookSide, SandboxMode, Target},
     deploy::links::{Links, Planted},
     git::repository,
 };
@@ -104,7 +104,7 @@ impl Blame for Error {
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     held: Held,
-    hooks: HookPlace,
+    hooks: HookSide,
 }
 
 #[derive(Debug, Clone)]
@@ -156,7 +156,7 @@ impl Sandbox {
     pub fn off() -> Self {
         Self {
             held: Held::Off,
-            hooks: HookPlace::Inside,
+            hooks: HookSide::Inside,
         }
     }
 
@@ -200,7 +200,7 @@ impl Sandbox {
     /// Do some `work` that may write below the directories `dirs` only, as far as what it starts is inside this sandbox: on a
     /// thread that ends with it. It is otherwise limited as this thread is.
     pub fn limit_writing(&self, dirs: &[PathBuf], work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
-        let (Held::Closed { ways, .. }, HookPlace::Inside) = (&self.held, self.hooks) else {
+        let (Held::Closed { ways, .. }, HookSide::Inside) = (&self.held, self.hooks) else {
             work();
             return Ok(());
         };
@@ -253,12 +253,12 @@ impl Sandbox {
 
     /// Whether hooks are to be started by somebody outside.
     pub fn hooks_are_outside(&self) -> bool {
-        self.is_closed() && self.hooks == HookPlace::Outside
+        self.is_closed() && self.hooks == HookSide::Outside
     }
 
     /// Whether hooks are started inside a sandbox that holds.
     pub fn hooks_are_inside(&self) -> bool {
-        self.is_closed() && self.hooks == HookPlace::Inside
+        self.is_closed() && self.hooks == HookSide::Inside
     }
 }
 
@@ -289,8 +289,8 @@ impl fmt::Display for Sandbox {
             f.write_str("; this kernel cannot limit signals (that needs Linux 6.12)")?;
         }
         match self.hooks {
-            HookPlace::Inside => f.write_str("; hooks are inside"),
-            HookPlace::Outside => f.write_str("; hooks are outside"),
+            HookSide::Inside => f.write_str("; hooks are inside"),
+            HookSide::Outside => f.write_str("; hooks are outside"),
         }
     }
 }

@@ -9,9 +9,8 @@ use std::{
 };
 
 use super::{
-    group, hook,
+    existing, group, hook,
     neighbours::Neighbours,
-    place,
     release::{self, exchange},
 };
 use crate::{
@@ -158,7 +157,7 @@ fn of_site(target: &Target) -> Vec<Unusable> {
     if let Err(err) = group::rights(site, 0) {
         found.push(("group", Failure::of(&err)));
     }
-    if let Err(err) = place::find(target) {
+    if let Err(err) = existing::find(target) {
         found.push((field, Failure::of(&err)));
     } else if let Err(err) = exchanged(site) {
         found.push(("releases", Failure::of(&err)));
@@ -201,7 +200,7 @@ fn directory(path: &Path) -> Result<(), Error> {
         }
     };
     match access::fill(above) {
-        // What else it is, `place` says.
+        // What else it is, `existing` says.
         _ if !meta.is_dir() => Ok(()),
         Ok(()) => Ok(()),
         Err(source) if above == path => Err(Error::Write {

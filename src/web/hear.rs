@@ -21,7 +21,7 @@ use super::{
     answer::{self, Answer},
     client::Client,
     config::{Config, Webhook},
-    daemon::Link,
+    daemon::Daemon,
     deliveries::{Delivered, Deliveries, Key, Outcome, shown},
     forge::{self, Concern, Event, Expected, Pushed, Refusal},
     secret::{Error, Secrets},
@@ -76,7 +76,7 @@ pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
 struct Desk {
     hook: Hook,
     deliveries: Arc<Deliveries>,
-    link: Link,
+    daemon: Daemon,
     /// The other end of the connection.
     client: String,
 }
@@ -91,7 +91,7 @@ struct Sent {
 pub async fn hear(
     hook: &Hook,
     deliveries: &Arc<Deliveries>,
-    link: &Link,
+    daemon: &Daemon,
     request: Request<Incoming>,
     client: &Client,
 ) -> Answer {
@@ -102,7 +102,7 @@ pub async fn hear(
     let desk = Desk {
         hook: hook.clone(),
         deliveries: deliveries.clone(),
-        link: link.clone(),
+        daemon: daemon.clone(),
         client: client.to_string(),
     };
     let result = match receive(hook, request).await {
@@ -172,7 +172,7 @@ impl Desk {
         };
         let key = received.key;
         if let Some(run) = key.and_then(|key| self.deliveries.run(&key, Instant::now()))
-            && !has_failed(&self.hook, &self.link, &run).await
+            && !has_failed(&self.hook, &self.daemon, &run).await
         {
             return Outcome::Repeated(run);
         }
@@ -185,7 +185,7 @@ impl Desk {
             self.hook.path,
             self.client
         );
-        match self.link.trigger(trigger, Task::Update, (note, &by)).await {
+        match self.daemon.trigger(trigger, Task::Update, (note, &by)).await {
             Ok(run) => {
                 if let Some(key) = key {
                     self.deliveries.know(key, run.clone(), Instant::now());
@@ -227,8 +227,8 @@ fn other_refs(pushed: &[Pushed]) -> Outcome {
 
 /// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
 /// daemon does not know has gone with a daemon that was killed: a run too many does no harm.
-async fn has_failed(hook: &Hook, link: &Link, run: &RunId) -> bool {
-    let Ok(log) = link.log(&hook.webhook.trigger).await else {
+async fn has_failed(hook: &Hook, daemon: &Daemon, run: &RunId) -> bool {
+    let Ok(log) = daemon.log(&hook.webhook.trigger).await else {
         return true;
     };
     let is_current = log.current.iter().any(|current| current.run == *run);

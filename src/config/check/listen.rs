@@ -6,7 +6,7 @@ use crate::{
     base::{address::TcpAddr, name::AbsPath},
     config::{
         Listener,
-        form::{ADDRESS, Form, Kind, MODE, Problem, Read, SECRET, SOCKET, TEXT, Value, fields},
+        form::{ADDRESS, Form, Kind, MODE, Problem, Read, SECRET, SOCKET, Spanned, TEXT, Value, fields},
     },
 };
 
@@ -61,11 +61,9 @@ fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Listener>> {
     Some(out)
 }
 
-/// A listener, and where its address stands.
-type Placed = (Listener, Range<usize>);
-const KINDS: [(&str, bool, Read<Placed>); 2] = [("Unix", true, unix), ("Tcp", true, tcp)];
+const KINDS: [(&str, bool, Read<Spanned<Listener>>); 2] = [("Unix", true, unix), ("Tcp", true, tcp)];
 
-fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     let fields: UnixFields<'_> = form.fields(value)?;
     let at = fields.path.at();
     let listener = Listener::Unix {
@@ -76,7 +74,7 @@ fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
     Some((listener, at))
 }
 
-fn tcp(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+fn tcp(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     let fields: TcpFields<'_> = form.fields(value)?;
     let at = fields.addr.at();
     let addr = fields.addr.value?;

@@ -5,10 +5,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::hook;
 use crate::config::{
     At, Clean, Hook, Live, OnFailure, Releases, Shared,
-    form::{Choice, Form, Given, Kind, Problem, Read, Value, code, fields, filled},
+    form::{Choice, Form, Given, Kind, Problem, Read, Spanned, Value, code, fields, filled},
 };
 
 fields! {
@@ -81,7 +80,7 @@ pub(super) fn fit(
     form: &mut Form<'_>,
     releases: &Given<'_, Releases>,
     (clean, keep): (&Given<'_, Clean>, &Given<'_, ()>),
-    hooks: &Given<'_, Vec<hook::Placed>>,
+    hooks: &Given<'_, Vec<Spanned<Hook>>>,
 ) {
     if !releases.is_there() {
         built_in_place(form, hooks);
@@ -103,7 +102,7 @@ pub(super) fn fit(
     }
 }
 
-fn built_in_place(form: &mut Form<'_>, hooks: &Given<'_, Vec<hook::Placed>>) {
+fn built_in_place(form: &mut Form<'_>, hooks: &Given<'_, Vec<Spanned<Hook>>>) {
     let hooks = hooks.value.iter().flatten();
     for (_, at) in hooks.filter(|(hook, _)| matches!(hook, Hook::Exec { at: At::Build, .. })) {
         let problem = Problem::at(

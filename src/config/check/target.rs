@@ -9,7 +9,7 @@ use super::{
     allow,
     auth::{AUTH, CERTIFICATES, credentials_fit},
     health::HEALTH,
-    hook::{self, HOOKS},
+    hook::HOOKS,
     pattern::keep,
     releases::{self, RELEASES},
 };
@@ -19,8 +19,9 @@ use crate::{
         Auth, Clean, DEFAULT_FETCH_TIMEOUT, DEFAULT_MAX_BLOB, DEFAULT_MAX_PACK, DEFAULT_RETRIES,
         DEFAULT_RUN_TIMEOUT, Health, Hook, OnFailure, Releases, Revision, Site, Target, Tls,
         form::{
-            Around, BOOL, Choice, DURATION, Fields as _, Form, Kind, PATH, Problem, SIZE, Value, Written,
-            code, duration, fields, filled, invalid, literal, mode, quoted, redact, unusable_duration,
+            Around, BOOL, Choice, DURATION, Fields as _, Form, Kind, PATH, Problem, SIZE, Spanned, Value,
+            Written, code, duration, fields, filled, invalid, literal, mode, quoted, redact,
+            unusable_duration,
         },
     },
     git::origin::{Depth, Origin},
@@ -60,7 +61,7 @@ fields! {
         tls: Tls = CERTIFICATES, without "`(roots: Mozilla)`";
         /// What runs after an update, in this order. `PostCheckout` is the repository's own `hooks/post-checkout`, if it is
         /// there and executable.
-        hooks ("hook"): Vec<hook::Placed> = HOOKS, or vec![(Hook::PostCheckout, 0..0)];
+        hooks ("hook"): Vec<Spanned<Hook>> = HOOKS, or vec![(Hook::PostCheckout, 0..0)];
         /// When a deploy counts as good, besides its hooks. Without, it is good once they have succeeded.
         health ("healthcheck", "health_check"): Health = HEALTH, without "none";
         /// What happens when a hook at `Live` fails, or the health is not good in time. `Rollback`: the last good commit is
@@ -128,7 +129,7 @@ impl Choice for Clean {
 }
 
 /// A target, and where in the files it is described.
-pub(super) struct Placed {
+pub(super) struct Described {
     pub(super) target: Target,
     pub(super) path_at: Range<usize>,
     pub(super) git_dir_at: Range<usize>,
@@ -148,7 +149,7 @@ pub(super) fn target(
     written: &Written<'_>,
     trigger: Option<TriggerName>,
     no_token: bool,
-) -> Option<Placed> {
+) -> Option<Described> {
     let fields = TriggerFields::read(form, written);
     let revision = revision(form, &fields);
     let keep = keep(form, &fields.keep, fields.path.value.as_ref());
@@ -206,7 +207,7 @@ pub(super) fn target(
         file: None,
         given: None,
     };
-    Some(Placed {
+    Some(Described {
         target,
         path_at,
         git_dir_at,

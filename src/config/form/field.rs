@@ -69,7 +69,7 @@ pub(crate) struct Given<'v, T> {
     /// Where its name stands, or where it should.
     pub(crate) name_at: Range<usize>,
     /// Where to point if something is missing in its group.
-    pub(crate) place: Range<usize>,
+    pub(crate) missing_at: Range<usize>,
 }
 
 impl<T> Given<'_, T> {
@@ -88,7 +88,7 @@ impl<T> Given<'_, T> {
 pub(crate) struct Written<'v> {
     group: &'static Group,
     /// Where to point if something is missing.
-    place: Range<usize>,
+    missing_at: Range<usize>,
     /// Whether what is missing may stand elsewhere.
     is_part: bool,
     fields: BTreeMap<&'v str, (Name<'v>, Option<Value<'v>>)>,
@@ -99,16 +99,16 @@ impl Form<'_> {
     pub(crate) fn fields<'v, F: Fields<'v>>(&mut self, value: Value<'v>) -> Option<F> {
         let open = value.text().find('(').map_or(1, |at| at + 1);
         let start = value.span().start;
-        self.fields_placed(value, start..start + open)
+        self.fields_at(value, start..start + open)
     }
 
-    /// The fields of `value`. What is missing is shown at `place`.
-    pub(crate) fn fields_placed<'v, F: Fields<'v>>(
+    /// The fields of `value`. What is missing is shown at `missing_at`.
+    pub(crate) fn fields_at<'v, F: Fields<'v>>(
         &mut self,
         value: Value<'v>,
-        place: Range<usize>,
+        missing_at: Range<usize>,
     ) -> Option<F> {
-        let written = self.written(value, F::GROUP, place)?;
+        let written = self.written(value, F::GROUP, missing_at)?;
         Some(F::read(self, &written))
     }
 
@@ -117,7 +117,7 @@ impl Form<'_> {
         &mut self,
         value: Value<'v>,
         group: &'static Group,
-        place: Range<usize>,
+        missing_at: Range<usize>,
     ) -> Option<Written<'v>> {
         debug_assert!(self.groups.iter().any(|known| known.what == group.what));
         let what = group.what;
@@ -148,7 +148,7 @@ impl Form<'_> {
         }
         Some(Written {
             group,
-            place,
+            missing_at,
             is_part: false,
             fields,
         })
@@ -163,8 +163,9 @@ impl Form<'_> {
         if let (None, false, Absent::Required(example)) = (raw, is_misspelt || written.is_part, &field.absent)
         {
             let message = format!("{} needs `{name}`", written.group.what);
-            self.problems
-                .push(Problem::at(written.place.clone(), message).help(format!("add {name}: {example}")));
+            self.problems.push(
+                Problem::at(written.missing_at.clone(), message).help(format!("add {name}: {example}")),
+            );
         }
         let before = self.problems.len();
         let value = raw.and_then(|raw| field.kind.read(self, raw));
@@ -176,8 +177,8 @@ impl Form<'_> {
             },
             is_misspelt,
             raw,
-            name_at: found.map_or_else(|| written.place.clone(), |(name, _)| name.span()),
-            place: written.place.clone(),
+            name_at: found.map_or_else(|| written.missing_at.clone(), |(name, _)| name.span()),
+            missing_at: written.missing_at.clone(),
         }
     }
 }

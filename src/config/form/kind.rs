@@ -1,6 +1,6 @@
 //! Kinds of values: how each is written, read, and shown where it is a default.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     Around, Form, Problem, Value,
@@ -10,6 +10,9 @@ use crate::base::name::AbsPath;
 
 /// Reads a value; what is wrong with it goes on the list.
 pub(crate) type Read<T> = fn(&mut Form<'_>, Value<'_>) -> Option<T>;
+
+/// What was read, and where it stands in the file.
+pub(crate) type Spanned<T> = (T, Range<usize>);
 
 /// How values of a kind are written and read.
 pub(crate) struct Kind<T> {

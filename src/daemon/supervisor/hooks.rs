@@ -7,10 +7,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::{Supervisor, worker::order};
 use crate::{
     base::control::{Order, Start},
-    config::{Config, HookPlace},
+    config::{Config, HookSide},
     deploy::{
         hook,
-        release::placed::{Placed, by_descriptor},
+        release::located::{Located, by_descriptor},
     },
 };
 
@@ -65,28 +65,28 @@ impl Supervisor<'_> {
 /// Start the hook, and give its process. What the worker says chooses among what the configuration has.
 fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
-    if config.sandbox.hooks != HookPlace::Outside {
+    if config.sandbox.hooks != HookSide::Outside {
         // A worker that asks for that has been taken over.
         return Err(refused());
     }
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
     let git_dir = target.site.git_dir();
-    let placed = start.release.as_ref().map(Placed::try_from).transpose();
-    let placed = placed.map_err(|_| refused())?;
+    let located = start.release.as_ref().map(Located::try_from).transpose();
+    let located = located.map_err(|_| refused())?;
     let mut env = start.env.clone();
     // What of it the configuration says, the worker does not; nor where a release is.
     env.retain(|name, _| name.starts_with("GITSOCKET_") && !hook::OF_RELEASES.contains(&name.as_str()));
-    env.extend(hook::fixed(target, placed.as_ref()));
-    let program = (start.which, placed.as_ref());
+    env.extend(hook::fixed(target, located.as_ref()));
+    let program = (start.which, located.as_ref());
     let mut command = hook::command(target, program, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
     // Held open until the hook is there.
-    let dir = placed
+    let dir = located
         .as_ref()
-        .map(|placed| placed.open(&target.site))
+        .map(|located| located.open(&target.site))
         .transpose()?;
-    if let (Some(placed), Some(dir)) = (&placed, &dir) {
-        command.current_dir(by_descriptor(dir, placed.dir(&target.site)));
+    if let (Some(located), Some(dir)) = (&located, &dir) {
+        command.current_dir(by_descriptor(dir, located.dir(&target.site)));
     }
     let child = command.stdout(out).stderr(err).spawn()?;
     // It is waited for in `reap`, with all others.

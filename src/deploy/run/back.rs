@@ -31,13 +31,13 @@ use crate::{
     },
 };
 
+mod at_held;
 mod earlier;
 mod error;
-mod stop;
 
+pub(super) use at_held::stop_at_held;
 use earlier::named;
 pub(super) use error::Error as Refused;
-pub(super) use stop::stop_at_held;
 
 /// Go back as an operator wants it: to the commit `to`, or to the last good one before what is live.
 pub(super) fn by_hand(

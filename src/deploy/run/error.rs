@@ -9,7 +9,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{group, health, hook, links::Planted, place, release, sandbox, state},
+    deploy::{existing, group, health, hook, links::Planted, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -31,7 +31,7 @@ pub enum Error {
     /// Its path cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Place(#[from] place::Error),
+    Existing(#[from] existing::Error),
     /// New files cannot be given their group.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -171,7 +171,7 @@ impl Blame for Error {
             Self::Lock(err) => err.kind(),
             Self::Planted(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
-            Self::Place(err) => err.kind(),
+            Self::Existing(err) => err.kind(),
             Self::Group(err) => err.kind(),
             Self::Release(err) => err.kind(),
             Self::Repository(err) => err.kind(),

@@ -14,7 +14,7 @@ use crate::{
     base::{event, mutex, rights::Rights},
     config::Target,
     deploy::{
-        place, release,
+        existing, release,
         sandbox::Sandbox,
         stage::Stage,
         state::{self, Left, Marker, State},
@@ -64,7 +64,7 @@ pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
 fn look(target: &Target) -> Option<Left> {
     let git_dir = target.site.git_dir();
     // The version before built a clone beside it.
-    state::left(&git_dir).or_else(|| state::left(&place::old_clone(target)?))
+    state::left(&git_dir).or_else(|| state::left(&existing::old_clone(target)?))
 }
 
 /// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are owed.

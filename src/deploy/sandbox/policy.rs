@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     base::vitals,
-    config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    config::{Allow, Config, Hook, HookSide, Listener, Target},
     deploy::{health, links::Planted},
     git::transport::Needs,
 };
@@ -87,7 +87,7 @@ impl Policy {
     }
 
     /// What a run of `target` needs.
-    pub(super) fn of_run(target: &Target, hooks: HookPlace, ways: &Arc<Ways>) -> Result<Self, Planted> {
+    pub(super) fn of_run(target: &Target, hooks: HookSide, ways: &Arc<Ways>) -> Result<Self, Planted> {
         let mut policy = Self::default();
         policy.system(ways);
         policy.target(target, hooks, (Lasts::Short, ways))?;
@@ -135,10 +135,10 @@ impl Policy {
     fn target(
         &mut self,
         target: &Target,
-        hooks: HookPlace,
+        hooks: HookSide,
         (lasts, ways): (Lasts, &Ways),
     ) -> Result<(), Planted> {
-        let builds = hooks == HookPlace::Inside && target.programs().next().is_some();
+        let builds = hooks == HookSide::Inside && target.programs().next().is_some();
         let mut written = Vec::new();
         for dir in places(target) {
             let real = ways.lead(dir)?;
@@ -276,7 +276,7 @@ mod tests {
         }
         let config = config(&dir, "");
         let ways = ways(&config, &dir);
-        let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Outside, &ways).unwrap();
+        let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Outside, &ways).unwrap();
         let (a, b) = (run("a"), run("b"));
         assert!(a.write.contains(&dir.join("in/a")) && !a.write.contains(&dir.join("in")));
         assert!(a.read.contains(&dir.join("source")) && !a.read.contains(&dir.join("keys")));
@@ -324,7 +324,7 @@ mod tests {
         ] {
             let config = config(&dir, &format!("hooks: [], health: (check: {check})"));
             let ways = ways(&config, &dir);
-            let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Inside, &ways).unwrap();
+            let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Inside, &ways).unwrap();
             let (a, b) = (run("a"), run("b"));
             assert_eq!(
                 a.ports,
@@ -354,7 +354,7 @@ mod tests {
             let program = dir.join(program);
             fs::write(&program, "").unwrap();
             let config = config(&dir, &format!("hooks: [Exec(run: [{program:?}])]"));
-            Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways(&config, &dir)).unwrap()
+            Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways(&config, &dir)).unwrap()
         };
         let policy = hooks("tools/hook");
         assert!(policy.build.contains(&dir.join("in/a")) && policy.execute.contains(Path::new("/usr")));
@@ -405,7 +405,7 @@ mod tests {
         };
         let config = Config::parse(&source).unwrap();
         let ways = ways(&config, file.parent().unwrap());
-        let run = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        let run = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
         let of_source: Vec<_> = run
             .read
             .iter()
@@ -430,7 +430,7 @@ mod tests {
             let mut all = all.into_iter().flatten();
             all.any(|path| path.starts_with(dir.join("secret")) || *path == dir)
         };
-        let a = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        let a = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
         assert!(!of_secret(&a), "{a:?}");
         let worker = Policy::of_worker(&config, &[], &ways);
         assert!(!of_secret(&worker), "{worker:?}");

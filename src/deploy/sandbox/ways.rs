@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    config::{Config, HookPlace, Listener},
+    config::{Config, HookSide, Listener},
     deploy::links::{Links, Planted, open},
     git::transport::Needs,
 };
@@ -99,7 +99,7 @@ impl Ways {
         let real: Vec<PathBuf> = named.iter().filter_map(|file| ways.lead(file).ok()).collect();
         ways.named.extend(named);
         ways.named.extend(real);
-        let is_inside = config.sandbox.hooks == HookPlace::Inside;
+        let is_inside = config.sandbox.hooks == HookSide::Inside;
         if is_inside
             && config
                 .triggers

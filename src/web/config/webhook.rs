@@ -126,7 +126,7 @@ fn webhooks(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, We
 }
 
 fn webhook(form: &mut Form<'_>, key: Value<'_>, value: Value<'_>) -> Option<Webhook> {
-    let fields: WebhookFields<'_> = form.fields_placed(value, key.span())?;
+    let fields: WebhookFields<'_> = form.fields_at(value, key.span())?;
     // A webhook that forgets its refs would trigger more than was meant; its problem is on the list.
     let refs = fields.refs.is_right.then_some(fields.refs.value)?;
     Some(Webhook {
@@ -264,8 +264,11 @@ fn files(
         form.problems.push(problem);
     }
     if !(one.is_there() || many.is_there() || one.is_misspelt || many.is_misspelt) {
-        let problem = Problem::at(one.place.clone(), "nothing could be verified without a secret")
-            .help(r#"add secret_file: "/etc/gitsocket/site.secret""#);
+        let problem = Problem::at(
+            one.missing_at.clone(),
+            "nothing could be verified without a secret",
+        )
+        .help(r#"add secret_file: "/etc/gitsocket/site.secret""#);
         form.problems.push(problem);
     }
     match one.is_there() {

@@ -11,7 +11,7 @@ use std::{
 use async_std::task::{self, JoinHandle};
 use event_listener::Event as Bell;
 
-use super::answer::Daemon;
+use super::answer::Connector;
 use crate::{
     base::{
         event::{Done, Event, Record},
@@ -73,7 +73,7 @@ impl Runs {
     /// Follow a run from the line after `after`, if that is one of those that are kept.
     pub(super) fn follow(
         self: &Arc<Self>,
-        daemon: &Arc<Daemon>,
+        connector: &Arc<Connector>,
         name: &TriggerName,
         run: &RunId,
         after: Option<&str>,
@@ -82,7 +82,7 @@ impl Runs {
         let mut runs = mutex::lock(&self.0);
         let watched = runs.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             runs.retain(|_, watched| watched.strong_count() > 0);
-            let watched = Watched::begin(daemon.clone(), name, run);
+            let watched = Watched::begin(connector.clone(), name, run);
             runs.insert(key, Arc::downgrade(&watched));
             watched
         });
@@ -96,7 +96,7 @@ impl Runs {
 }
 
 impl Watched {
-    fn begin(daemon: Arc<Daemon>, name: &TriggerName, run: &RunId) -> Arc<Self> {
+    fn begin(connector: Arc<Connector>, name: &TriggerName, run: &RunId) -> Arc<Self> {
         let watched = Arc::new(Self {
             epoch: fastrand::u32(..),
             lines: Mutex::default(),
@@ -110,7 +110,7 @@ impl Watched {
         };
         let (name, run, weak) = (name.clone(), run.clone(), Arc::downgrade(&watched));
         let reader = task::spawn(async move {
-            let failed = read(&daemon, &request, &weak).await.err();
+            let failed = read(&connector, &request, &weak).await.err();
             let Some(watched) = weak.upgrade() else { return };
             let failed = failed.map(|failure| Record {
                 run,
@@ -146,8 +146,8 @@ impl Drop for Watched {
     }
 }
 
-async fn read(daemon: &Daemon, request: &Request, watched: &Weak<Watched>) -> Result<(), Failure> {
-    let mut answer = daemon.open(request).await?;
+async fn read(connector: &Connector, request: &Request, watched: &Weak<Watched>) -> Result<(), Failure> {
+    let mut answer = connector.open(request).await?;
     loop {
         let record = answer.next().await?;
         let is_last = matches!(record.event, Event::Done(_));
@@ -272,7 +272,7 @@ mod tests {
     /// A daemon that says what it is told to say.
     struct Fake {
         listener: UnixListener,
-        daemon: Arc<Daemon>,
+        connector: Arc<Connector>,
         runs: Arc<Runs>,
         run: RunId,
         name: TriggerName,
@@ -284,7 +284,7 @@ mod tests {
             let address = Address::Unix(AbsPath::resolve(dir, &path).unwrap());
             Self {
                 listener: UnixListener::bind(path).unwrap(),
-                daemon: Arc::new(Daemon::new(address, None)),
+                connector: Arc::new(Connector::new(address, None)),
                 runs: Arc::default(),
                 run: RunId::parse("0198c0ffee0001").unwrap(),
                 name: TriggerName::new("site").unwrap(),
@@ -292,7 +292,7 @@ mod tests {
         }
 
         fn follow(&self, after: Option<&str>) -> Follower {
-            self.runs.follow(&self.daemon, &self.name, &self.run, after)
+            self.runs.follow(&self.connector, &self.name, &self.run, after)
         }
 
         /// The next connection, its request read.

@@ -37,7 +37,7 @@ impl Visit<'_> {
     }
 
     async fn pause(&self, request: &Request) -> Result<Answer, Failure> {
-        self.link.pause(request, &self.by()).await?;
+        self.daemon.pause(request, &self.by()).await?;
         let name = request.trigger().map_or("", TriggerName::as_str);
         Ok(go(&words::trigger_path(name)))
     }
@@ -52,7 +52,7 @@ impl Visit<'_> {
             Some(user) => format!("{said} by {user}"),
             None => format!("{said} on the page"),
         });
-        let run = self.link.trigger(name, task, (note, &self.by())).await?;
+        let run = self.daemon.trigger(name, task, (note, &self.by())).await?;
         Ok(go(&words::run_path(name.as_str(), &run)))
     }
 

@@ -20,7 +20,7 @@ use super::{
     clock::{Clock, HEAD, REQUEST, Timers},
     door::Door,
     route::Front,
-    stop::Stop,
+    shutdown::Shutdown,
     watch::{Seen, Watched},
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct Connection {
     client: Client,
     front: Arc<Front>,
     door: Arc<Door>,
-    stop: Stop,
+    shutdown: Shutdown,
     clock: Clock,
     seen: Arc<Seen>,
 }
@@ -65,12 +65,12 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, front: Arc<Front>, door: Arc<Door>, stop: Stop) -> Self {
+    pub(super) fn new(client: Client, front: Arc<Front>, door: Arc<Door>, shutdown: Shutdown) -> Self {
         Self {
             client,
             front,
             door,
-            stop,
+            shutdown,
             clock: Clock::new(REQUEST),
             seen: Arc::default(),
         }
@@ -150,7 +150,7 @@ impl Connection {
         let stopping = async {
             match is_stopping {
                 true => pending().await,
-                false => self.stop.said().await,
+                false => self.shutdown.said().await,
             }
             Next::Stopping
         };

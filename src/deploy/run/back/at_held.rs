@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// Why a run ends once it has come to something older than the newest commit, which is held.
-pub(in crate::deploy::run) enum Stop {
+pub(in crate::deploy::run) enum Ending {
     /// Nothing was live, and the older one had to be deployed.
     Refused(Refused),
     /// Its hooks were to run again.
     Again,
 }
 
-impl Stop {
+impl Ending {
     /// How it ends.
     pub(in crate::deploy::run) fn end(self) -> Result<(), Error> {
         match self {
@@ -47,7 +47,7 @@ pub(in crate::deploy::run) fn stop_at_held(
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     fetched: &mut fetch::Outcome,
     (claim, reached): (&Claim, &mut Reached),
-) -> Result<Option<Stop>, Error> {
+) -> Result<Option<Ending>, Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
     let Some(holds) = Holds::read(git_dir) else {
@@ -78,7 +78,7 @@ pub(in crate::deploy::run) fn stop_at_held(
         && !context.dry_run
     {
         fetched.commit = live;
-        return Ok(Some(Stop::Refused(refused(Some(format!(
+        return Ok(Some(Ending::Refused(refused(Some(format!(
             "nothing was live: {0}, the last good one, was deployed again",
             short(live)
         ))))));
@@ -97,7 +97,7 @@ pub(in crate::deploy::run) fn stop_at_held(
                     short(live)
                 ));
                 fetched.commit = live;
-                Ok(Some(Stop::Again))
+                Ok(Some(Ending::Again))
             }
             _ => Err(refused(None).into()),
         };
