@@ -215,7 +215,8 @@ fn template(target: &Target) -> String {
 # GITSOCKET_TRIGGER        {name}
 # GITSOCKET_RUN            the id of the run
 # GITSOCKET_REPO           the URL of the repository, without secrets
-# GITSOCKET_BRANCH         the branch or tag; empty for a revision
+# GITSOCKET_REVISION       the branch, tag or commit that is deployed
+# GITSOCKET_BRANCH         the same, but empty for a commit
 # GITSOCKET_PATH           {}
 # GITSOCKET_OLD            as $1
 # GITSOCKET_NEW            as $2

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     base::{
         control::{Link, Which},
-        event::{Event, Sink},
+        event::{Event, Nth, Sink},
         fault::one_line,
     },
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
@@ -95,23 +95,33 @@ pub enum Outcome {
 
 /// Run a program of the target to its end, for as long as `limit` at most.
 pub fn run(which: Which, limit: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
-    let (name, timeout) = match command::program(options.target, which) {
-        Some(Hook::Exec { run, timeout, .. }) => (run.first().map_or("", String::as_str), *timeout),
-        Some(Hook::PostCheckout) if is_usable(options) => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
+    let hook = command::program(options.target, which);
+    let timeout = match hook {
+        Some(Hook::Exec { timeout, .. }) => *timeout,
+        Some(Hook::PostCheckout) if is_usable(options) => DEFAULT_HOOK_TIMEOUT,
         Some(Hook::PostCheckout) | None => return Ok(Outcome::Absent),
     };
+    let name = hook.map_or("", Hook::name);
     execute(which, &one_line(name), timeout.min(limit), options)
 }
 
 fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
+    let nth = nth(which, options.target);
+    let hook = match nth {
+        Some(Nth { number, of }) => format!("{name} ({number} of {of})"),
+        None => name.to_owned(),
+    };
     let failed = |source| Error::Start {
-        hook: name.into(),
+        hook: hook.clone(),
         source,
     };
-    // Before the hook is there: one that nobody watches would go on for ever.
+    // Before the hook is there: one that nothing watches would go on for ever.
     let threads = Threads::new().map_err(failed)?;
     let (group, end) = start(which, &threads.outputs, options).map_err(failed)?;
-    options.events.emit(Event::HookStarted { hook: name.into() });
+    options.events.emit(Event::HookStarted {
+        hook: name.into(),
+        nth,
+    });
     let ended = wait_or_kill(&group, end, threads, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
@@ -122,9 +132,9 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
             false,
         ),
     };
-    let hook = name.to_owned();
     options.events.emit(Event::HookEnded {
-        hook: hook.clone(),
+        hook: name.into(),
+        nth,
         status: status.clone(),
         success,
     });
@@ -137,6 +147,17 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
             limit: humantime::format_duration(timeout).to_string(),
         }),
     }
+}
+
+/// The position of a hook that has its name in common with another one of `target`.
+fn nth(which: Which, target: &Target) -> Option<Nth> {
+    let Which::Hook(at) = which else { return None };
+    let name = target.hooks.get(at)?.name();
+    let namesakes = target.hooks.iter().filter(|hook| hook.name() == name);
+    (namesakes.count() > 1).then_some(Nth {
+        number: at + 1,
+        of: target.hooks.len(),
+    })
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -89,7 +89,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     context.events.emit(Event::Started {
         trigger: target.trigger.clone(),
         repo: target.origin.repo.to_string(),
-        branch: target.origin.revision.to_string(),
+        revision: target.origin.revision.to_string(),
         path: target.site.path.to_string(),
     });
     let mut reached = Reached::default();

@@ -179,6 +179,7 @@ mod tests {
         );
         let said = shown(Event::HookEnded {
             hook: "x".into(),
+            nth: None,
             status: "exit status 0".into(),
             success: true,
         });

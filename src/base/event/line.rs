@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Local,
+    Action, Event, Local, Nth,
     done::{Done, Ids, Outcome},
 };
 use crate::base::name::short;
@@ -17,10 +17,10 @@ impl Event {
         Some(match self {
             Self::Queued { trigger } => format!("queued {trigger}"),
             Self::Started {
-                repo, branch, path, ..
-            } => match branch.as_str() {
+                repo, revision, path, ..
+            } => match revision.as_str() {
                 "" => format!("deploying {repo} to {path}"),
-                branch => format!("deploying {repo} ({branch}) to {path}"),
+                revision => format!("deploying {repo} ({revision}) to {path}"),
             },
             Self::Waiting { on } => format!("waiting for {on}"),
             Self::Progress { .. } => return None,
@@ -71,10 +71,12 @@ impl Event {
                 format!("worktree updated: {counts}{}", lost.line())
             }
             Self::Warning { message } => format!("warning: {message}"),
-            Self::HookStarted { hook } => format!("hook {hook}"),
+            Self::HookStarted { hook, nth } => hook_line(hook, *nth),
             Self::HookLine { line, .. } => format!("| {line}"),
             Self::HookEnded { success: true, .. } => return None,
-            Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::HookEnded {
+                hook, nth, status, ..
+            } => format!("{} failed: {status}", hook_line(hook, *nth)),
             Self::Built { release } => format!("built {release}"),
             Self::Live { release, .. } => format!("live {release}"),
             Self::Health {
@@ -100,6 +102,13 @@ impl Event {
             Self::Pong => "pong".into(),
             Self::Done(done) => done.line(),
         })
+    }
+}
+
+fn hook_line(hook: &str, nth: Option<Nth>) -> String {
+    match nth {
+        Some(Nth { number, of }) => format!("hook {number} of {of}: {hook}"),
+        None => format!("hook {hook}"),
     }
 }
 

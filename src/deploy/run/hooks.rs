@@ -164,11 +164,10 @@ pub(super) fn tell_failed(
     let hex = |id: ObjectId| OsString::from(id.to_string());
     let mut env = surroundings((target, context), located, &git_dir);
     let message = format!("{}: {}", failure.kind.as_str(), failure.message);
+    let revision = target.origin.revision.to_string();
     env.extend([
-        (
-            "GITSOCKET_BRANCH".into(),
-            target.origin.revision.to_string().into(),
-        ),
+        ("GITSOCKET_BRANCH".into(), revision.clone().into()),
+        ("GITSOCKET_REVISION".into(), revision.into()),
         ("GITSOCKET_FAILURE".into(), message.into()),
     ]);
     env.extend(reached.old.map(|id| ("GITSOCKET_OLD".into(), hex(id))));
@@ -305,9 +304,14 @@ fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, Os
         Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
         Tip::Detached => "",
     };
+    let revision = match branch {
+        "" => new.to_string(),
+        name => name.into(),
+    };
     let null = repo.object_hash().null();
-    let of_the_commit: [(&str, OsString); 4] = [
+    let of_the_commit: [(&str, OsString); 5] = [
         ("GITSOCKET_BRANCH", branch.into()),
+        ("GITSOCKET_REVISION", revision.into()),
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
         ("GITSOCKET_NEW", new.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
