@@ -344,8 +344,10 @@ impl<'a> Yard<'a> {
         let ground = self.ground()?;
         let old = self.live.clone();
         match (&self.releases.live, &self.seen, &old) {
-            (Live::Symlink(name), Current::Dir(_), Some(old)) => ground.link_for_directory(id, name, old)?,
-            (Live::Symlink(name), ..) => ground.link(id, name)?,
+            (Live::Symlink(name), Current::Dir(_), Some(old)) => {
+                ground.link_for_directory((id, old), name, self.rights)?
+            }
+            (Live::Symlink(name), ..) => ground.link(id, name, self.rights)?,
             (Live::Exchange(name), Current::Nothing, _) => {
                 // Now, while nothing else would be in the way of a link.
                 ground.try_exchange(name)?;

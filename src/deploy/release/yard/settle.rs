@@ -184,7 +184,7 @@ impl Yard<'_> {
             return Ok(());
         };
         match &self.releases.live {
-            Live::Symlink(name) => ground.link(&id, name)?,
+            Live::Symlink(name) => ground.link(&id, name, self.rights)?,
             // The link leads to where it is.
             Live::Exchange(_) if is_linked => return Ok(()),
             Live::Exchange(name) => ground.appear(&id, name)?,
