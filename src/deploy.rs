@@ -15,8 +15,8 @@
 //! | [`health`] | whether what runs on a deployed commit is well |
 //! | [`trial`] | what a run needs of this machine, tried before there is one |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
-//! | [`poll`] | whether there is something new for a run |
 //! | [`run`] | the pipeline above: one execution of a trigger |
+//! | [`poll`] | whether there is something new for a run |
 
 pub mod changes;
 pub mod existing;

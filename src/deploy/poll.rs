@@ -8,15 +8,16 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     base::{
-        fault::{Blame, Failure, Kind},
+        fault::{Failure, Kind},
         identity::Stamp,
         report::Reporter,
     },
     config::Target,
     deploy::{
         held::Holds,
-        links::{Links, Planted},
-        sandbox::{self, Sandbox},
+        links::Links,
+        run::Error,
+        sandbox::Sandbox,
         state::{self, State},
     },
     git::{
@@ -66,33 +67,6 @@ pub enum Is {
     Held,
     /// To be deployed, or to have its hooks.
     News,
-}
-
-/// The remote could not be asked.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-enum Error {
-    /// It did not answer, or not with what is wanted.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(#[from] fetch::Error),
-    /// The target's path leads through a link that a hook may have put there.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Planted(#[from] Planted),
-    /// It could not be shut in.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Sandbox(#[from] sandbox::Error),
-}
-
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Fetch(err) => err.kind(),
-            Self::Planted(err) => err.kind(),
-            Self::Sandbox(err) => err.kind(),
-        }
-    }
 }
 
 /// Ask the remote of `target`, in a `sandbox` that is closer than that of a run, over one of the `connections` that runs use. As long as
@@ -148,8 +122,9 @@ fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
     }
     let state = State::read(git_dir);
     let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
-    match is_deployed && !state.owes(target, newest.commit) {
-        true => Is::Deployed,
-        false => Is::News,
+    if is_deployed && !state.owes(target, newest.commit) {
+        Is::Deployed
+    } else {
+        Is::News
     }
 }
