@@ -132,6 +132,15 @@ impl Show {
             Event::Done(done) => {
                 self.clear();
                 match &done.failure {
+                    None if self.dry_run => {
+                        let changed = 0;
+                        let line = Done {
+                            changed,
+                            ..done.clone()
+                        }
+                        .line();
+                        super::print(&format!("{line} (dry run: nothing was changed)"));
+                    }
                     None => super::print(&done.line()),
                     // Someone who reads it can copy what is to be written; for a program, the error is the last line.
                     Some(failure) if self.style == Style::Bars => {

@@ -141,9 +141,20 @@ impl Done {
             }
             (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
             (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
-            (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
+            (None, _) if self.outcome == Outcome::UpToDate => {
+                format!("ok {trigger} up-to-date {new}{}", self.undone())
+            }
             (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
             (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
+        }
+    }
+
+    /// What a run that found nothing new has done all the same.
+    fn undone(&self) -> String {
+        match self.changed {
+            0 => String::new(),
+            1 => " (1 local change undone)".into(),
+            more => format!(" ({more} local changes undone)"),
         }
     }
 }
@@ -169,6 +180,8 @@ mod tests {
         done.old = None;
         assert_eq!(done.line(), "ok site 0000000..5d6e7f8");
         done.outcome = Outcome::UpToDate;
+        assert_eq!(done.line(), "ok site up-to-date 5d6e7f8 (3 local changes undone)");
+        done.changed = 0;
         assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
         done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
         assert_eq!(done.line(), "error site timeout: the remote is silent");
