@@ -26,8 +26,8 @@ fields! {
         at ("stage"): At = Kind::choice(), or At::Live;
         /// It is killed after that long.
         timeout: Duration = DURATION, or DEFAULT_HOOK_TIMEOUT;
-        /// Variables that are added to its environment. No name begins with `GITSOCKET_`.
-        user_env ("env"): BTreeMap<String, String> = VARIABLES, without "none";
+        /// Variables that are added to its environment; no name may begin with `GITSOCKET_`.
+        user_env ["env"]: BTreeMap<String, String> = VARIABLES, without "none";
     }
 }
 

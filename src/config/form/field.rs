@@ -129,22 +129,20 @@ impl Form<'_> {
         });
         let mut fields = BTreeMap::<_, (Name<'v>, _)>::new();
         for (name, value) in self.keep(pairs)? {
-            if let Some((first, _)) = fields.get(name.text) {
-                let problem = Problem::at(name.span(), format!("the field `{}` is given twice", name.text))
-                    .label("the second time")
-                    .also(first.span(), "the first time")
-                    .help("remove one of them");
-                self.problems.push(problem);
+            let known = group.name_of(name.text);
+            let key = known.unwrap_or(name.text);
+            if let Some((first, _)) = fields.get(key) {
+                self.problems.push(twice(*first, name));
                 continue;
             }
-            let value = if group.has(name.text) {
+            let value = if known.is_some() {
                 self.keep(value.given()).flatten()
             } else {
                 self.problems.push(not_known(name, group, self.groups));
                 // Its value is of no interest, but a second one is.
                 None
             };
-            fields.insert(name.text, (name, value));
+            fields.insert(key, (name, value));
         }
         Some(Written {
             group,
@@ -183,6 +181,22 @@ impl Form<'_> {
     }
 }
 
+/// That a field is there as `first`, and again as `second`.
+fn twice(first: Name<'_>, second: Name<'_>) -> Problem {
+    let message = if first.text == second.text {
+        format!("the field `{}` is given twice", first.text)
+    } else {
+        format!(
+            "`{}` and `{}` are one field, which is given twice",
+            first.text, second.text
+        )
+    };
+    Problem::at(second.span(), message)
+        .label("the second time")
+        .also(first.span(), "the first time")
+        .help("remove one of them")
+}
+
 impl<'v> Written<'v> {
     /// The same with the `defaults` of fields that are not there. One that is there as `None` has no default; nor have all of
     /// `one`, if there is one of these: only one of them holds.
@@ -219,7 +233,7 @@ impl<'v> Written<'v> {
 ///     /// What the group is for.
 ///     struct Name: "what it is in a sentence" {
 ///         /// What the field is for.
-///         name ("what other programs call it"): Type = KIND, or DEFAULT;
+///         name ["another name that it answers to"] ("what other programs call it"): Type = KIND, or DEFAULT;
 ///     }
 /// }
 /// ```
@@ -228,7 +242,7 @@ impl<'v> Written<'v> {
 macro_rules! fields {
     ($(#[doc = $group_about:literal])+ $vis:vis struct $Group:ident: $what:literal {
         $($(#[doc = $about:literal])+
-        $name:ident $(($($word:literal),+))?: $T:ty = $kind:expr, $absent:ident $value:expr;)+
+        $name:ident $([$($alias:literal),+])? $(($($word:literal),+))?: $T:ty = $kind:expr, $absent:ident $value:expr;)+
     }) => {
         $(#[doc = $group_about])+
         $vis struct $Group<'v> {
@@ -240,7 +254,7 @@ macro_rules! fields {
                 what: $what,
                 about: concat!($($group_about),+),
                 fields: &[$($crate::config::form::fields!(
-                    @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                    @field $name [$($($alias),+)?] [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
                 )),+],
             };
 
@@ -250,16 +264,17 @@ macro_rules! fields {
             ) -> Self {
                 Self {$(
                     $name: form.field(written, $crate::config::form::fields!(
-                        @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                        @field $name [$($($alias),+)?] [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
                     )),
                 )+}
             }
         }
     };
-    (@field $name:ident [$($word:literal),*] $T:ty, $kind:expr, $absent:ident $value:expr, $about:expr) => {
+    (@field $name:ident [$($alias:literal),*] [$($word:literal),*] $T:ty, $kind:expr, $absent:ident $value:expr, $about:expr) => {
         const { &$crate::config::form::Field::<$T> {
             entry: $crate::config::form::Entry {
                 name: stringify!($name),
+                aliases: &[$($alias),*],
                 other_words: &[$($word),*],
                 about: $about,
             },

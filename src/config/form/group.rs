@@ -13,9 +13,16 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Whether it has the field `name`.
+    /// Whether it has the field `name`, by that name or another that it answers to.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+        self.name_of(name).is_some()
+    }
+
+    /// The name of the field that answers to `name`.
+    pub(super) fn name_of(&self, name: &str) -> Option<&'static str> {
+        let mut entries = self.fields.iter().map(|field| field.entry());
+        let entry = entries.find(|entry| entry.name == name || entry.aliases.contains(&name))?;
+        Some(entry.name)
     }
 
     /// The names of its fields.
@@ -27,6 +34,8 @@ impl Group {
 /// What is known of a field, whatever its values are.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
+    /// Other names that it answers to.
+    pub(crate) aliases: &'static [&'static str],
     /// What other programs call it.
     pub(crate) other_words: &'static [&'static str],
     /// What it is for, in a sentence or two.

@@ -19,7 +19,9 @@ fn section(group: &Group) -> String {
 fn row(field: &dyn Declared) -> String {
     let entry = field.entry();
     let (value, default, about) = (field.syntax(), field.default(), entry.about.trim_start());
-    format!("| `{}` | {value} | {default} | {about} |\n", entry.name)
+    let names = [entry.name].into_iter().chain(entry.aliases.iter().copied());
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    format!("| {} | {value} | {default} | {about} |\n", names.join(" or "))
 }
 
 fn capital(text: &str) -> String {
