@@ -31,7 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that an answer to a question holds, in bytes: each trigger's status takes a few kilobytes.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// The way to a daemon. Clones share it.
+/// A daemon, as the front reaches it. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Daemon {
     connector: Arc<Connector>,
@@ -147,7 +147,7 @@ impl Daemon {
         self.ask(&Request::Ping).await.map(drop)
     }
 
-    /// The events of the answer to a question, but for its end.
+    /// The events of the answer to a question, without its end.
     pub async fn ask(&self, request: &Request) -> Result<Vec<Record>, Failure> {
         self.connector.ask(request, PATIENCE, MAX_ANSWER).await
     }

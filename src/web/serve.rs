@@ -71,7 +71,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             }
             timeout(FAREWELL, door.emptied()).await.ok();
         };
-        // Who asks again does not want to wait.
+        // A second signal means at once.
         let asked_again = async {
             signals.recv().await.ok();
         };

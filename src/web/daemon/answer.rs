@@ -84,7 +84,7 @@ impl Connector {
         self.within(ACCEPT, accepted).await
     }
 
-    /// The events of the answer to a question that may take as long as `patience`, but for its end.
+    /// The events of the answer to a question that may take as long as `patience`, without its end.
     pub(super) async fn ask(
         &self,
         request: &Request,

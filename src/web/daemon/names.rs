@@ -83,7 +83,6 @@ impl Asked {
     }
 }
 
-/// One name's way.
 #[derive(Debug, Default)]
 struct Lane {
     progress: Mutex<Progress>,
@@ -270,7 +269,7 @@ impl Names {
             } else {
                 match self.attend(&name, &lane).await {
                     Ok(None) => said += 1,
-                    // Who asked for it was told that it is kept.
+                    // The client was told that it is kept.
                     Ok(Some(failure)) => tracing::warn!(
                         trigger = name.as_str(),
                         kind = failure.kind.as_str(),
