@@ -26,19 +26,19 @@ pub use crate::git::{
     worktree::Clean,
 };
 pub use allow::{Account, Allow};
-pub use form::{Error, Invalid, Places, Problem, Source};
+pub use form::{Error, Invalid, Problem, SearchPath, Source};
 pub use hook::{At, DEFAULT_HOOK_TIMEOUT, Hook, When};
 #[cfg(any(test, fuzzing))]
 pub(crate) use include::Disk;
 pub use releases::{Check, Health, Live, OnFailure, Releases, Shared};
 pub use site::Site;
 pub use used::{
-    Config, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, HookPlace, Included, Listener, SAME_PATH, Sandbox,
+    Config, DEFAULT_KEEP_ALIVE, DEFAULT_RUN_TIMEOUT, HookSide, Included, Listener, SAME_PATH, Sandbox,
     SandboxMode, Target, unknown_trigger,
 };
 
 /// Where the configuration is looked for.
-pub const PLACES: &Places = &Places {
+pub const SEARCH_PATH: &SearchPath = &SearchPath {
     variable: "GITSOCKET_CONFIG",
     local: "config.ron",
     system: "/etc/gitsocket/config.ron",
@@ -52,13 +52,13 @@ pub fn reference() -> String {
 impl Config {
     /// Read and check the file `path`, reporting all that is wrong with it at once.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::parse(&Source::read(path, PLACES)?)
+        Self::parse(&Source::read(path, SEARCH_PATH)?)
     }
 
     /// Where the daemon of the file `path` listens first, if that can be read: clients need nothing else, may not read what it
     /// includes, and find the daemon when something in it is wrong by now.
     pub fn first_listener(path: &Path) -> Option<Listener> {
-        let source = Source::read(path, PLACES).ok()?;
+        let source = Source::read(path, SEARCH_PATH).ok()?;
         let env = |name: &str| std::env::var_os(name);
         let found = form::check(&source.with(&[]), &env, |around| Ok(check::listeners(around)));
         found.ok()??.into_iter().next()
@@ -71,7 +71,7 @@ impl Config {
 
     /// Check `source`, and what it includes; `env` looks variables up.
     pub fn parse_with(source: &Source, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        Self::parse_among(source, &include::Own(PLACES), env)
+        Self::parse_among(source, &include::Own(SEARCH_PATH), env)
     }
 
     /// The same, where included files are read from `disk`.

@@ -8,24 +8,24 @@
 //! | [`held`] | commits that were rolled back, and are not deployed again by themselves |
 //! | [`release`] | the trees of a target that has one for each deployed commit |
 //! | [`group`] | the group that new files get |
-//! | [`place`] | what is at the target's path; a clone gets its place there, `HEAD` last |
+//! | [`existing`] | what exists at the target's path; a clone is built there, and gets its `HEAD` last |
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
 //! | [`health`] | whether what runs on a deployed commit is well |
 //! | [`trial`] | what a run needs of this machine, tried before there is one |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
-//! | [`poll`] | whether there is something new for a run |
 //! | [`run`] | the pipeline above: one execution of a trigger |
+//! | [`poll`] | whether there is something new for a run |
 
 pub mod changes;
+pub mod existing;
 pub mod group;
 pub mod health;
 pub mod held;
 pub mod hook;
 pub mod links;
 pub mod neighbours;
-pub mod place;
 pub mod poll;
 pub mod release;
 pub mod run;

@@ -48,7 +48,8 @@ pub enum Event {
         /// The repository, without secrets.
         repo: String,
         /// The branch, tag or id asked for; empty for the remote's HEAD.
-        branch: String,
+        #[serde(rename = "branch")]
+        revision: String,
         /// The worktree.
         path: String,
     },
@@ -120,6 +121,9 @@ pub enum Event {
     HookStarted {
         /// The hook, as the configuration calls it.
         hook: String,
+        /// Which one it is, where another has the same name.
+        #[serde(flatten)]
+        nth: Option<Nth>,
     },
     /// A line that a hook printed.
     HookLine {
@@ -132,6 +136,9 @@ pub enum Event {
     HookEnded {
         /// The hook, as the configuration calls it.
         hook: String,
+        /// Which one it is, where another has the same name.
+        #[serde(flatten)]
+        nth: Option<Nth>,
         /// How: `exit status 0`, `signal 9`, `timed out after 5m`.
         status: String,
         /// Whether that is a success.
@@ -199,6 +206,15 @@ impl Event {
             _ => false,
         }
     }
+}
+
+/// The position of a hook among those of its trigger, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nth {
+    /// Its position.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// Where a hook printed a line.
@@ -345,6 +361,14 @@ mod tests {
                     names: vec!["1a2b old".into()],
                     more: 1,
                 },
+            },
+            Event::HookStarted {
+                hook: "make".into(),
+                nth: None,
+            },
+            Event::HookStarted {
+                hook: "make".into(),
+                nth: Some(Nth { number: 2, of: 3 }),
             },
             Event::Done(done),
         ] {

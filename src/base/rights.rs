@@ -137,6 +137,11 @@ pub fn group_id(group: &str) -> Option<u32> {
         .or_else(|| field(GROUP, (0, group), 2)?.parse().ok())
 }
 
+/// The name of the group with the number `gid`, if /etc/group has one.
+pub fn group_name(gid: u32) -> Option<String> {
+    field(GROUP, (2, &gid.to_string()), 0)
+}
+
 /// Whether this process may give its files to the group `gid`, as far as that can be told without trying it.
 pub fn may_give(gid: u32) -> bool {
     geteuid().is_root()

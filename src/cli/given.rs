@@ -13,7 +13,7 @@ use crate::{
         fault::{Failure, Kind},
         name::{Earlier, Note, RunId, TriggerName},
     },
-    config::{self, Config, PLACES, Places},
+    config::{self, Config, SEARCH_PATH, SearchPath},
 };
 
 /// End with a failure that belongs to a trigger's name, in the form that a run's failure has.
@@ -72,18 +72,20 @@ pub(super) fn names(config: &Config) -> String {
 
 /// Which configuration to read.
 pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
-    file_in(PLACES, given)
+    file_in(SEARCH_PATH, given)
 }
 
-/// Which file to read: the one that is `given`, else the first that there is in `places`.
-pub(super) fn file_in(places: &Places, given: Option<&PathBuf>) -> PathBuf {
+/// Which file to read: the one that is `given`, else the first that there is in `search_path`.
+pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> PathBuf {
     if let Some(file) = given {
         return file.clone();
     }
-    match std::env::var_os(places.variable) {
+    match std::env::var_os(search_path.variable) {
         Some(file) if !file.is_empty() => file.into(),
-        _ if Path::new(places.local).exists() || !Path::new(places.system).exists() => places.local.into(),
-        _ => places.system.into(),
+        _ if Path::new(search_path.local).exists() || !Path::new(search_path.system).exists() => {
+            search_path.local.into()
+        }
+        _ => search_path.system.into(),
     }
 }
 

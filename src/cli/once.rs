@@ -257,9 +257,9 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
         let target = target.clone();
         move || {
             sender.send(run::execute(&target, &context).exit).ok();
-            if context.dry_run {
-                say("dry run: nothing was changed");
-            } else if let Err(failure) = run::tidy(&target, &context.sandbox) {
+            if !context.dry_run
+                && let Err(failure) = run::tidy(&target, &context.sandbox)
+            {
                 say(&format!(
                     "maintenance of {} failed: {}",
                     target.site.path, failure.message

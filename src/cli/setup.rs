@@ -16,8 +16,8 @@ use crate::{
     base::fault::{Blame, Kind, one_line},
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
     deploy::{
+        existing::{self, Existing},
         hook::install::Hooks,
-        place::{self, Place},
     },
 };
 
@@ -143,7 +143,7 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
 
 /// The git directory of the clone, which has to be there: made by halves, it would look like a repository.
 fn git_dir(target: &Target, arguments: &Arguments) -> Result<PathBuf, ExitCode> {
-    if let Place::Worktree(git_dir) = place::find(target).map_err(fail)? {
+    if let Existing::Worktree(git_dir) = existing::find(target).map_err(fail)? {
         return Ok(git_dir);
     }
     Err(fail(Error::NotDeployed {
@@ -215,7 +215,8 @@ fn template(target: &Target) -> String {
 # GITSOCKET_TRIGGER        {name}
 # GITSOCKET_RUN            the id of the run
 # GITSOCKET_REPO           the URL of the repository, without secrets
-# GITSOCKET_BRANCH         the branch or tag; empty for a revision
+# GITSOCKET_REVISION       the branch, tag or commit that is deployed
+# GITSOCKET_BRANCH         the same, but empty for a commit
 # GITSOCKET_PATH           {}
 # GITSOCKET_OLD            as $1
 # GITSOCKET_NEW            as $2

@@ -140,6 +140,15 @@ impl Show {
             Event::Done(done) => {
                 self.clear();
                 match &done.failure {
+                    None if self.dry_run => {
+                        let changed = 0;
+                        let line = Done {
+                            changed,
+                            ..done.clone()
+                        }
+                        .line();
+                        super::print(&format!("{line} (dry run: nothing was changed)"));
+                    }
                     None => {
                         let what = self.done.filter(|_| done.outcome == Outcome::Answered);
                         let what = what.map(|what| format!(" {what}"));

@@ -9,7 +9,7 @@ use super::{
     server::log::{self, LogFormat},
 };
 use crate::web::{
-    config::{Config, PLACES},
+    config::{Config, SEARCH_PATH},
     explain::{Explained, explain},
     sandbox, serve,
 };
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let file = file_in(PLACES, arguments.config.as_ref());
+    let file = file_in(SEARCH_PATH, arguments.config.as_ref());
     let config = match Config::load(&file) {
         Ok(config) => config,
         Err(err) => return fail(err),

@@ -45,14 +45,14 @@ fields! {
         jobs ("workers"): NonZeroUsize = JOBS, or available_parallelism().unwrap_or(NonZeroUsize::MIN);
         /// How long an unused connection to a remote is kept.
         keep_alive: Duration = KEEP_ALIVE, or DEFAULT_KEEP_ALIVE;
-        /// What the daemon shuts itself out of. A word puts hooks inside, too.
+        /// What the daemon shuts itself out of. A word alone puts hooks into the sandbox, too.
         sandbox: Sandbox = SANDBOX, or Sandbox::default();
         /// Files with more triggers: each is a `(triggers: {…})` and nothing else, whose paths are relative to its own directory.
-        /// A `*` stands for any part of a name, in the last part of a path; such a pattern may mean no file.
+        /// `*` matches any part of a name, in the last part of a path; such a pattern may match no file.
         include ("includes", "import"): () = INCLUDE, without "none";
-        /// What holds for triggers that do not say it: any fields of a trigger. In `repo`, `path` and `git_dir` there is `{name}`.
+        /// Fields for all triggers that do not have them. `repo`, `path` and `git_dir` must contain `{name}` here.
         defaults ("default"): () = Kind::later("`(…)`"), without "none";
-        /// What can be triggered: by each name, a trigger. There is at least one.
+        /// The triggers, by name. There must be at least one.
         triggers: () = Kind::later("map of names to `(…)`"), without "required, unless `include` gives some";
     }
 }
@@ -171,7 +171,7 @@ type Entries<'v> = Vec<(Value<'v>, Value<'v>)>;
 fn triggers_of_main<'v>(form: &mut Form<'_>, fields: &ConfigFields<'v>) -> Entries<'v> {
     let given = &fields.triggers;
     if given.raw.is_none() && !fields.include.is_there() {
-        let problem = Problem::at(given.place.clone(), "the configuration has no `triggers`");
+        let problem = Problem::at(given.missing_at.clone(), "the configuration has no `triggers`");
         form.problems.push(problem.help(format!("write {EXAMPLE}")));
     }
     entries(form, given).unwrap_or_default()
@@ -206,7 +206,7 @@ fn included_triggers<'v>(form: &mut Form<'v>, number: usize) -> Option<Entries<'
     let given = &fields.triggers;
     if !given.is_there() && !given.is_misspelt {
         let problem = Problem::at(
-            given.place.clone(),
+            given.missing_at.clone(),
             "this file is included, and has no `triggers`",
         );
         form.problems
@@ -245,7 +245,7 @@ fn jobs(value: Value<'_>) -> Result<NonZeroUsize, Problem> {
 fn keep_alive(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;
     if duration > MAX_KEEP_ALIVE {
-        let problem = unusable_duration(value, "connections are opened anew after an hour at the latest");
+        let problem = unusable_duration(value, "connections are closed after an hour at the latest");
         return Err(problem.help("write a shorter one, or remove the field"));
     }
     Ok(duration)
@@ -259,7 +259,7 @@ mod tests {
     fn other_words_are_no_fields() {
         for group in GROUPS {
             let entries = || group.fields.iter().map(|field| field.entry());
-            for word in entries().flat_map(|entry| entry.other_words) {
+            for word in entries().flat_map(|entry| entry.aliases.iter().chain(entry.other_words)) {
                 assert!(
                     entries().all(|entry| entry.name != *word),
                     "{}: {word}",

@@ -12,10 +12,10 @@ mod files;
 mod group;
 mod kind;
 mod mask;
-mod places;
 mod raw;
 mod reference;
 mod report;
+mod search_path;
 mod source;
 mod syntax;
 mod value;
@@ -29,14 +29,14 @@ pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};
 pub(crate) use files::Files;
 pub(crate) use group::{Declared, Entry, Group};
 pub(crate) use kind::{
-    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, TEXT, USER, code, quoted, show_duration,
-    show_size,
+    BOOL, DURATION, FILE, Kind, MODE, PATH, Read, SECRET, SIZE, Spanned, TEXT, USER, code, quoted,
+    show_duration, show_size,
 };
 pub(crate) use mask::{mask, redact};
-pub use places::Places;
 pub(crate) use raw::{Shape, Value};
 pub(crate) use reference::reference;
 pub use report::{Invalid, Problem};
+pub use search_path::SearchPath;
 pub use source::Source;
 pub(crate) use value::{
     argument, duration, filled, has_name, invalid, literal, mode, size, span_of_time, unusable_duration,
@@ -58,7 +58,6 @@ pub(crate) fn check<T>(
 pub(crate) struct Form<'a> {
     /// What the text does not say.
     pub(crate) around: Around<'a>,
-    /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// All groups of fields that such a file has.
     groups: &'static [&'static Group],

@@ -31,6 +31,14 @@ impl Hook {
         }
     }
 
+    /// What it is called in events and errors.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Exec { run, .. } => run.first().map_or("", String::as_str),
+            Self::PostCheckout => "post-checkout",
+        }
+    }
+
     /// Whether it runs even if nothing has changed.
     pub fn is_for_every_run(&self) -> bool {
         matches!(
@@ -43,7 +51,7 @@ impl Hook {
     }
 }
 
-/// The values of `user_env` are not shown: somebody may keep a secret there.
+/// The values of `user_env` are not shown: they may be secrets.
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -50,13 +50,20 @@ pub enum Error {
     },
     /// It cannot be removed.
     #[error("it is still paused: cannot remove {path}: {source}")]
-    #[diagnostic(help("make that directory writable for the daemon, or remove that file"))]
+    #[diagnostic(help("{}", remedy(source)))]
     Remove {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotADirectory => "remove the file that is there instead of a directory",
+        _ => "make that directory writable for the daemon, or remove that file",
+    }
 }
 
 impl Blame for Error {
@@ -95,9 +102,7 @@ impl Pauses {
         let name = name.as_str();
         let paused = match self.paused.read::<Paused>(name) {
             Ok(paused) => paused,
-            // Where the directory is none, nothing can be in it.
-            Err(err) if err.kind() == io::ErrorKind::NotADirectory => return None,
-            Err(err) if err.kind() == io::ErrorKind::NotFound && !self.is_there(name) => return None,
+            Err(_) if !self.is_there(name) => return None,
             Err(_) => Paused {
                 since: self
                     .paused
@@ -116,10 +121,21 @@ impl Pauses {
         })
     }
 
-    /// Whether there is something by the name of the pause: a link that leads nowhere, say.
+    /// Whether there is something that may be the pause, or hide it: a link that leads nowhere, or a file instead of the directory.
     fn is_there(&self, name: &str) -> bool {
-        let path = self.paused.path(name);
-        path.is_some_and(|path| fs::symlink_metadata(path).is_ok())
+        let Some(path) = self.paused.path(name) else {
+            return false;
+        };
+        let Err(err) = fs::symlink_metadata(&path) else {
+            return true;
+        };
+        match err.kind() {
+            io::ErrorKind::NotFound => false,
+            io::ErrorKind::NotADirectory => {
+                path.parent().is_some_and(|dir| fs::symlink_metadata(dir).is_ok())
+            }
+            _ => true,
+        }
     }
 
     /// Pause `name`. One that is paused stays so since then, for another `reason`.

@@ -7,7 +7,7 @@ use rustix::{fs::Gid, process::geteuid};
 use crate::{
     base::{
         fault::{Blame, Kind},
-        rights::{Rights, group_id, may_give, own_name},
+        rights::{Rights, group_id, group_name, may_give, own_name},
         words::typed,
     },
     config::Site,
@@ -27,12 +27,14 @@ pub enum Error {
     #[error(
         "files cannot be given to the trigger's `group` {group:?}: {user}, as which gitsocket runs, is not in it"
     )]
-    #[diagnostic(help("as root, type: {}; and start gitsocket again", typed(["usermod".into(), "-aG".into(), group.into(), user.into()])))]
+    #[diagnostic(help("{remedy}"))]
     NotIn {
         /// Its name or number.
         group: String,
-        /// Who would give it.
+        /// The user that gitsocket runs as.
         user: String,
+        /// What to do.
+        remedy: String,
     },
     /// The directory that all is in could not be given to it.
     #[error("{path} cannot be given to the trigger's `group` {group:?}: {source}")]
@@ -63,16 +65,39 @@ pub fn rights(site: &Site, umask: u32) -> Result<Rights, Error> {
     // Below a directory with that bit, all has its group by itself.
     let hands_down =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.gid() == gid && meta.mode() & 0o2000 != 0);
-    match may_give(gid) || hands_down(site.root().as_path()) {
-        true => Ok(Rights {
+    if may_give(gid) || hands_down(site.root().as_path()) {
+        Ok(Rights {
             umask,
             group: Some(gid),
-        }),
-        false => Err(Error::NotIn {
+        })
+    } else {
+        Err(Error::NotIn {
             group: group.clone(),
             user: own_name(),
-        }),
+            remedy: remedy(gid, group_name(gid), &own_name()),
+        })
     }
+}
+
+/// How `user` comes into the group `gid`. usermod(8) knows only users and groups that have a name.
+fn remedy(gid: u32, name: Option<String>, user: &str) -> String {
+    if user.parse::<u32>().is_ok() {
+        return format!(
+            "start gitsocket with the group {gid}: by SupplementaryGroups= of systemd or --group-add of a container; the user {user} \
+             has no name in /etc/passwd that could be added to a group"
+        );
+    }
+    let line = |words: &[&str]| typed(words.iter().map(|word| (*word).to_owned()));
+    let (made, group) = match name {
+        Some(name) => (String::new(), name),
+        None => {
+            let name = format!("group{gid}");
+            let made = line(&["groupadd", "-g", &gid.to_string(), &name]);
+            (format!("{made}; "), name)
+        }
+    };
+    let added = line(&["usermod", "-aG", &group, user]);
+    format!("as root, type: {made}{added}; and start gitsocket again")
 }
 
 /// Before the first deploy to `site`: the directory that all will be in is as good as new, if it is ours.
@@ -83,9 +108,10 @@ pub fn take(site: &Site, rights: Rights) -> Result<(), Error> {
     let path = site.root().as_path();
     let taken = fs::metadata(path).and_then(|meta| {
         let is_others = meta.gid() != gid && meta.uid() == geteuid().as_raw();
-        match is_others {
-            true => Ok(rustix::fs::chown(path, None, Some(Gid::from_raw(gid)))?),
-            false => Ok(()),
+        if is_others {
+            Ok(rustix::fs::chown(path, None, Some(Gid::from_raw(gid)))?)
+        } else {
+            Ok(())
         }
     });
     taken.map_err(|source| Error::Root {
@@ -93,4 +119,24 @@ pub fn take(site: &Site, rights: Rights) -> Result<(), Error> {
         group: group.clone(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_typed_can_be_typed() {
+        let named = remedy(7, Some("www".into()), "deploy");
+        assert_eq!(
+            named,
+            "as root, type: usermod -aG www deploy; and start gitsocket again"
+        );
+        let nameless = remedy(4242, None, "deploy");
+        assert_eq!(
+            nameless,
+            "as root, type: groupadd -g 4242 group4242; usermod -aG group4242 deploy; and start gitsocket again"
+        );
+        assert!(remedy(7, Some("www".into()), "54321").starts_with("start gitsocket with the group 7: "));
+    }
 }

@@ -18,11 +18,11 @@ use std::{
 use crate::{
     base::{
         control::{Which, WorkerEnd},
-        event::{Event, Sink},
+        event::{Event, Nth, Sink},
         fault::one_line,
     },
     config::{DEFAULT_HOOK_TIMEOUT, Hook, Target},
-    deploy::release::placed::Placed,
+    deploy::release::located::Located,
 };
 
 mod command;
@@ -31,14 +31,14 @@ mod groups;
 pub mod guard;
 pub mod install;
 mod owner;
-mod watch;
+mod process;
 pub use command::{OF_RELEASES, command, fixed, may_run};
 pub use error::Error;
 pub use groups::Groups;
 pub use guard::Guard;
 
 use command::is_usable;
-use watch::{Watch, start, supervise};
+use process::{Threads, start, wait_or_kill};
 
 /// What a hook is run with.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Options<'a> {
     /// Whose hook it is.
     pub target: &'a Target,
     /// The release that is the hook's working directory; none: the trigger's `path` is.
-    pub placed: Option<&'a Placed>,
+    pub located: Option<&'a Located>,
     /// The repository's git directory, where `hooks/post-checkout` is looked for.
     pub git_dir: &'a Path,
     /// `GITSOCKET_*`, and what else depends on the run.
@@ -57,7 +57,7 @@ pub struct Options<'a> {
     pub events: &'a Sink,
     /// The groups that are running, to be killed if the daemon has to stop at once.
     pub groups: &'a Groups,
-    /// Who starts it.
+    /// The process that starts it.
     pub starter: &'a Starter,
     /// Limits what is started in this process to what a hook may do there.
     pub limits: Limits<'a>,
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Limits<'_> {
     }
 }
 
-/// Who starts hooks.
+/// The process that starts hooks.
 #[derive(Debug, Clone)]
 pub enum Starter {
     /// This process.
@@ -95,24 +95,34 @@ pub enum Outcome {
 
 /// Run a program of the target to its end, for as long as `limit` at most.
 pub fn run(which: Which, limit: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
-    let (name, timeout) = match command::program(options.target, which) {
-        Some(Hook::Exec { run, timeout, .. }) => (run.first().map_or("", String::as_str), *timeout),
-        Some(Hook::PostCheckout) if is_usable(options) => ("post-checkout", DEFAULT_HOOK_TIMEOUT),
+    let hook = command::program(options.target, which);
+    let timeout = match hook {
+        Some(Hook::Exec { timeout, .. }) => *timeout,
+        Some(Hook::PostCheckout) if is_usable(options) => DEFAULT_HOOK_TIMEOUT,
         Some(Hook::PostCheckout) | None => return Ok(Outcome::Absent),
     };
+    let name = hook.map_or("", Hook::name);
     execute(which, &one_line(name), timeout.min(limit), options)
 }
 
 fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -> Result<Outcome, Error> {
+    let nth = nth(which, options.target);
+    let hook = match nth {
+        Some(Nth { number, of }) => format!("{name} ({number} of {of})"),
+        None => name.to_owned(),
+    };
     let failed = |source| Error::Start {
-        hook: name.into(),
+        hook: hook.clone(),
         source,
     };
-    // Before the hook is there: one that nobody watches would go on for ever.
-    let watch = Watch::new().map_err(failed)?;
-    let (group, end) = start(which, &watch.outputs, options).map_err(failed)?;
-    options.events.emit(Event::HookStarted { hook: name.into() });
-    let ended = supervise(&group, end, watch, timeout, options);
+    // Before the hook is there: one that nothing watches would go on for ever.
+    let threads = Threads::new().map_err(failed)?;
+    let (group, end) = start(which, &threads.outputs, options).map_err(failed)?;
+    options.events.emit(Event::HookStarted {
+        hook: name.into(),
+        nth,
+    });
+    let ended = wait_or_kill(&group, end, threads, timeout, options);
     let is_late = ended.is_none() && Instant::now() >= options.until;
     let (status, success) = match &ended {
         Some(status) => (describe(*status), status.success()),
@@ -122,9 +132,9 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
             false,
         ),
     };
-    let hook = name.to_owned();
     options.events.emit(Event::HookEnded {
-        hook: hook.clone(),
+        hook: name.into(),
+        nth,
         status: status.clone(),
         success,
     });
@@ -137,6 +147,17 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
             limit: humantime::format_duration(timeout).to_string(),
         }),
     }
+}
+
+/// The position of a hook that has its name in common with another one of `target`.
+fn nth(which: Which, target: &Target) -> Option<Nth> {
+    let Which::Hook(at) = which else { return None };
+    let name = target.hooks.get(at)?.name();
+    let namesakes = target.hooks.iter().filter(|hook| hook.name() == name);
+    (namesakes.count() > 1).then_some(Nth {
+        number: at + 1,
+        of: target.hooks.len(),
+    })
 }
 
 fn describe(status: ExitStatus) -> String {

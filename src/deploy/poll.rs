@@ -8,15 +8,16 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     base::{
-        fault::{Blame, Failure, Kind},
+        fault::{Failure, Kind},
         identity::Stamp,
         report::Reporter,
     },
     config::Target,
     deploy::{
         held::Holds,
-        links::{Links, Planted},
-        sandbox::{self, Sandbox},
+        links::Links,
+        run::Error,
+        sandbox::Sandbox,
         state::{self, State},
     },
     git::{
@@ -68,33 +69,6 @@ pub enum Is {
     News,
 }
 
-/// The remote could not be asked.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-enum Error {
-    /// It did not answer, or not with what is wanted.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(#[from] fetch::Error),
-    /// The target's path leads through a link that a hook may have put there.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Planted(#[from] Planted),
-    /// It could not be shut in.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Sandbox(#[from] sandbox::Error),
-}
-
-impl Blame for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Fetch(err) => err.kind(),
-            Self::Planted(err) => err.kind(),
-            Self::Sandbox(err) => err.kind(),
-        }
-    }
-}
-
 /// Ask the remote of `target`, in a `sandbox` that is closer than that of a run, over one of the `connections` that runs use. As long as
 /// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
 pub fn ask(
@@ -122,7 +96,7 @@ pub fn ask(
 
 fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {
     let git_dir = target.site.git_dir();
-    // What it says for people, there is nobody to read.
+    // No client reads what the remote says for people.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
     let known = before.map(|before| (&before.newest, before.known.as_ref()));
@@ -148,8 +122,9 @@ fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
     }
     let state = State::read(git_dir);
     let is_deployed = state.hooks(target).have_succeeded_for(newest.commit);
-    match is_deployed && !state.has_pending_hooks(target, newest.commit) {
-        true => Is::Deployed,
-        false => Is::News,
+    if is_deployed && !state.has_pending_hooks(target, newest.commit) {
+        Is::Deployed
+    } else {
+        Is::News
     }
 }

@@ -13,7 +13,7 @@
 //! | [`ground`] | the directories, by descriptors: listing, renaming, the switch |
 //! | [`shared`] | links to what all releases share |
 //! | [`built`] | what Build has left |
-//! | [`placed`] | a release as hooks are told of it |
+//! | [`located`] | a release as hooks are told of it |
 //! | [`yard`] | all of it, settled; a tree begins, is whole, becomes live, goes |
 //! | [`list`] | the releases, for `status` |
 
@@ -23,7 +23,7 @@ pub mod exchange;
 pub mod ground;
 pub mod id;
 pub mod list;
-pub mod placed;
+pub mod located;
 pub mod record;
 pub mod shared;
 pub mod trees;

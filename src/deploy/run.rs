@@ -1,4 +1,4 @@
-//! One execution of a trigger: lock, recover, fetch, update, publish, hooks.
+//! One execution of a trigger: lock, recover, fetch, worktree, refs, hooks.
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
@@ -32,9 +32,9 @@ use crate::{
     },
     config::Target,
     deploy::{
+        existing::{self, Existing},
         group, hook,
         neighbours::Neighbours,
-        place::{self, Place},
         sandbox::Sandbox,
         stage::Stage,
         state::{self, State},
@@ -53,7 +53,7 @@ use under_way::UnderWay;
 pub struct Context {
     /// The run's id.
     pub run: RunId,
-    /// Who asked for it.
+    /// The peer that asked for it.
     pub peer: Arc<str>,
     /// What it is to do.
     pub task: Task,
@@ -63,7 +63,7 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
-    /// Who starts hooks.
+    /// The process that starts hooks.
     pub starter: hook::Starter,
     /// What the run is limited to, and its hooks if they are started inside.
     pub sandbox: Sandbox,
@@ -89,7 +89,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     context.events.emit(Event::Started {
         trigger: target.trigger.clone(),
         repo: target.origin.repo.to_string(),
-        branch: target.origin.revision.to_string(),
+        revision: target.origin.revision.to_string(),
         path: target.site.path.to_string(),
     });
     let mut reached = Reached::default();
@@ -119,7 +119,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     done
 }
 
-/// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
+/// Tidy what `target` has been deployed from, if that is due. It is called after a run, when no client waits for an answer.
 pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, Failure> {
     let git_dir = target.site.git_dir();
     let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
@@ -128,7 +128,7 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, 
         return Ok(maintenance::Outcome::NotDue);
     }
     let tidied = sandbox.confine(target, || {
-        if !place::find(target).is_ok_and(|place| matches!(place, Place::Worktree(_))) {
+        if !existing::find(target).is_ok_and(|place| matches!(place, Existing::Worktree(_))) {
             // The run has said whose it is.
             return Ok(maintenance::Outcome::NotDue);
         }
@@ -167,7 +167,7 @@ struct Reached {
     has_switched: bool,
     /// The commit that was left on the way back to an older one.
     left: Option<ObjectId>,
-    /// That was not an operator's wish, and the older one is live.
+    /// No operator asked for that, and the older one is live.
     is_rolled_back: bool,
 }
 
@@ -197,8 +197,8 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
         if is_refusal {
             return failure;
         }
-        let placed = || Stage::live(&target.site);
-        let tell = || tell_failed((target, context), &failure, reached, placed().as_ref());
+        let located = || Stage::live(&target.site);
+        let tell = || tell_failed((target, context), &failure, reached, located().as_ref());
         if let Err(err) = context.sandbox.confine(target, tell) {
             context.events.warn(err.to_string());
         }
@@ -210,8 +210,8 @@ fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     context.watch.enter(Step::Lock)?;
     context.neighbours.links().look(target)?;
     // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
-    if !place::is_known(target) {
-        context.sandbox.confine(target, || place::look(target))??;
+    if !existing::is_known(target) {
+        context.sandbox.confine(target, || existing::look(target))??;
     }
     Ok(lock::acquire(
         &target.site.lock_file(),
@@ -226,7 +226,7 @@ fn locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
     // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
     let left = under_way::find(target, context);
     if !context.dry_run {
-        place::clear_old(target)?;
+        existing::clear_old(target)?;
     }
     // Only now is it settled which directory is the target.
     context
@@ -242,28 +242,30 @@ fn deploy_locked(
 ) -> Result<(), Error> {
     let rights = group::rights(&target.site, context.umask)?;
     context.watch.enter(Step::Fetch)?;
-    let place = place::inspect(target)?;
-    if place == Place::Empty && !context.dry_run {
+    let existing = existing::inspect(target)?;
+    if existing == Existing::Nothing && !context.dry_run {
         group::take(&target.site, rights)?;
     }
     let under_way = UnderWay::new(&target.site.git_dir(), (target, rights), context);
-    if let Place::Worktree(git_dir) = &place {
+    if let Existing::Worktree(git_dir) = &existing {
         context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
         if !context.dry_run {
-            // Whoever has finished it: the version before knows nothing of it.
-            place::sweep(git_dir)?;
+            // The version before, which may have finished it, knows nothing of it.
+            existing::sweep(git_dir)?;
         }
         if let Some(left) = &left {
             room::at_first(&under_way, || under_way::pass_on(git_dir, target, left))?;
         }
     }
-    let ended = match (place, &context.task) {
-        (Place::Worktree(_), Task::Rollback { to }) => back::by_hand(&under_way, to.as_ref(), reached),
-        (Place::Empty, Task::Rollback { .. }) => Err(back::not_deployed(target).into()),
-        (Place::Worktree(_), _) => finish(&under_way, None, reached),
-        (Place::Empty, _) if context.dry_run => rehearse_clone(&under_way, reached),
-        (Place::Empty, _) => clone(&under_way).and_then(|cloned| finish(&under_way, Some(cloned), reached)),
+    let ended = match (existing, &context.task) {
+        (Existing::Worktree(_), Task::Rollback { to }) => back::by_hand(&under_way, to.as_ref(), reached),
+        (Existing::Nothing, Task::Rollback { .. }) => Err(back::not_deployed(target).into()),
+        (Existing::Worktree(_), _) => finish(&under_way, None, reached),
+        (Existing::Nothing, _) if context.dry_run => rehearse_clone(&under_way, reached),
+        (Existing::Nothing, _) => {
+            clone(&under_way).and_then(|cloned| finish(&under_way, Some(cloned), reached))
+        }
     };
     under_way.end(ended)
 }
@@ -282,7 +284,7 @@ fn finish(
         None => whole::fetch_into(under_way, &mut claim, reached)?,
     };
     reached.old = stage.deployed(reached.old);
-    let stops = back::stop_at_held(&repo, (under_way, &mut stage), &mut fetched, (&claim, reached))?;
+    let ending = back::stop_at_held(&repo, (under_way, &mut stage), &mut fetched, (&claim, reached))?;
     tell_fetched(&repo, (claim.before, &fetched), reached, context);
     context.watch.enter(Step::Worktree)?;
     let (repo, fetched, updated) =
@@ -323,13 +325,14 @@ fn finish(
             reached,
         ));
     }
-    match stage.is_in_place() {
-        true => back::remember(&repo, under_way, (before, fetched.commit), reached),
-        false => build::good(&repo, (under_way, &mut stage))?,
+    if stage.is_in_place() {
+        back::remember(&repo, under_way, (before, fetched.commit), reached)
+    } else {
+        build::good(&repo, (under_way, &mut stage))?
     }
-    if let Some(stop) = stops {
+    if let Some(ending) = ending {
         under_way.leaves_no_hooks_pending();
-        return stop.end();
+        return ending.end();
     }
     back::forget(under_way, &fetched)?;
     heal::finish(repo.git_dir());

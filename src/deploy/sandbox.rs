@@ -1,9 +1,9 @@
 //! The daemon shuts itself out of what its configuration does not name, with Landlock: landlock(7).
 //!
 //! There are two layers. The whole worker is limited to what all triggers need ([`Sandbox::close`]); and each run
-//! besides to what its own target needs ([`Sandbox::confine`]), with rules made anew, since targets and keys are
+//! besides to what its own target needs ([`Sandbox::confine`]), with rules of its own, since targets and keys are
 //! replaced while the daemon runs. What has been closed is never opened again: another configuration needs
-//! another process. Beneath a layer, hooks included, nobody gains privileges (`no_new_privs`, prctl(2)).
+//! another process. `no_new_privs` (prctl(2)) is set as well: no process inside gains privileges, hooks included.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use crate::{
         fault::{Blame, Kind},
         identity::Identity,
     },
-    config::{Config, HookPlace, SandboxMode, Target},
+    config::{Config, HookSide, SandboxMode, Target},
     deploy::links::{Links, Planted},
     git::repository,
 };
@@ -49,7 +49,7 @@ pub enum Error {
     /// The kernel has none, and the configuration requires one.
     #[error("this kernel cannot make the sandbox that the configuration requires: {reason}")]
     #[diagnostic(help(
-        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and leave to call \
+        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and permission to call \
          seccomp(2), which a unit of systemd gives by SystemCallFilter=seccomp; or write sandbox: BestEffort"
     ))]
     Missing {
@@ -81,7 +81,9 @@ pub enum Error {
     },
     /// It has one, but it failed.
     #[error("cannot close the sandbox: {reason}")]
-    #[diagnostic(help("write sandbox: Off to go without, and report this with the kernel's version"))]
+    #[diagnostic(help(
+        "write sandbox: Off to run without a sandbox, and report this with the kernel's version"
+    ))]
     Failed {
         /// What failed.
         reason: String,
@@ -104,7 +106,7 @@ impl Blame for Error {
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     held: Held,
-    hooks: HookPlace,
+    hooks: HookSide,
 }
 
 #[derive(Debug, Clone)]
@@ -152,11 +154,11 @@ impl Sandbox {
         Ok(Self { held, hooks })
     }
 
-    /// No sandbox, as for a command that somebody typed.
+    /// No sandbox, as for a command that a user typed.
     pub fn off() -> Self {
         Self {
             held: Held::Off,
-            hooks: HookPlace::Inside,
+            hooks: HookSide::Inside,
         }
     }
 
@@ -200,7 +202,7 @@ impl Sandbox {
     /// Do some `work` that may write below the directories `dirs` only, as far as what it starts is inside this sandbox: on a
     /// thread that ends with it. It is otherwise limited as this thread is.
     pub fn limit_writing(&self, dirs: &[PathBuf], work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
-        let (Held::Closed { ways, .. }, HookPlace::Inside) = (&self.held, self.hooks) else {
+        let (Held::Closed { ways, .. }, HookSide::Inside) = (&self.held, self.hooks) else {
             work();
             return Ok(());
         };
@@ -251,14 +253,14 @@ impl Sandbox {
         matches!(self.held, Held::Closed { .. })
     }
 
-    /// Whether hooks are to be started by somebody outside.
+    /// Whether hooks are started by the supervisor, outside.
     pub fn hooks_are_outside(&self) -> bool {
-        self.is_closed() && self.hooks == HookPlace::Outside
+        self.is_closed() && self.hooks == HookSide::Outside
     }
 
     /// Whether hooks are started inside a sandbox that holds.
     pub fn hooks_are_inside(&self) -> bool {
-        self.is_closed() && self.hooks == HookPlace::Inside
+        self.is_closed() && self.hooks == HookSide::Inside
     }
 }
 
@@ -289,8 +291,8 @@ impl fmt::Display for Sandbox {
             f.write_str("; this kernel cannot limit signals (that needs Linux 6.12)")?;
         }
         match self.hooks {
-            HookPlace::Inside => f.write_str("; hooks are inside"),
-            HookPlace::Outside => f.write_str("; hooks are outside"),
+            HookSide::Inside => f.write_str("; hooks are inside"),
+            HookSide::Outside => f.write_str("; hooks are outside"),
         }
     }
 }

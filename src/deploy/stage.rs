@@ -10,7 +10,7 @@ use gix::{ObjectId, bstr::BString};
 use crate::{
     base::{name::AbsPath, rights::Rights},
     config::Site,
-    deploy::release::{self, Error, Yard, built, id::Id, placed::Placed, record::Tree, shared::Other},
+    deploy::release::{self, Error, Yard, built, id::Id, located::Located, record::Tree, shared::Other},
     git::worktree::{self, Apart, Cache, Clean},
 };
 
@@ -229,9 +229,10 @@ impl<'a> Stage<'a> {
             Self::InPlace { .. } => Ok(Vec::new()),
             Self::Release(release) => {
                 release.yard.judge(is_good)?;
-                match is_good {
-                    true => release.yard.prune(repo, release.has_switched),
-                    false => Ok(Vec::new()),
+                if is_good {
+                    release.yard.prune(repo, release.has_switched)
+                } else {
+                    Ok(Vec::new())
                 }
             }
         }
@@ -279,18 +280,18 @@ impl<'a> Stage<'a> {
     }
 
     /// The release that hooks are started in: the one that is being made, until it is live.
-    pub fn placed(&self) -> Option<Placed> {
+    pub fn located(&self) -> Option<Located> {
         match self {
             Self::InPlace { .. } => None,
-            Self::Release(release) => release.placed(),
+            Self::Release(release) => release.located(),
         }
     }
 
     /// The release of `site` that is live now, as far as that can be seen.
-    pub fn live(site: &Site) -> Option<Placed> {
+    pub fn live(site: &Site) -> Option<Located> {
         let releases = site.releases.as_ref()?;
         let yard = Yard::settle(site, releases, (Rights::of(0), true)).ok()?;
-        Some(Placed {
+        Some(Located {
             id: yard.live()?.id.clone(),
             previous: yard.previous().map(|tree| tree.id.clone()),
             is_live: true,
@@ -376,19 +377,20 @@ impl Release<'_> {
         Ok(())
     }
 
-    fn placed(&self) -> Option<Placed> {
+    fn located(&self) -> Option<Located> {
         let live = self.yard.live().map(|tree| tree.id.clone());
         match &self.making {
-            Some(Making { id: Some(id), .. }) if !self.has_switched => Some(Placed {
+            Some(Making { id: Some(id), .. }) if !self.has_switched => Some(Located {
                 id: id.clone(),
                 previous: live,
                 is_live: false,
             }),
-            _ => Some(Placed {
+            _ => Some(Located {
                 id: live?,
-                previous: match self.has_switched {
-                    true => self.previous.clone(),
-                    false => self.yard.previous().map(|tree| tree.id.clone()),
+                previous: if self.has_switched {
+                    self.previous.clone()
+                } else {
+                    self.yard.previous().map(|tree| tree.id.clone())
                 },
                 is_live: true,
             }),

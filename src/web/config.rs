@@ -20,11 +20,11 @@ use crate::{
         address::Address,
         name::{AbsPath, TriggerName},
     },
-    config::form::{self, Places},
+    config::form::{self, SearchPath},
 };
 
 /// Where `web.ron` is looked for.
-pub const PLACES: &Places = &Places {
+pub const SEARCH_PATH: &SearchPath = &SearchPath {
     variable: "GITSOCKET_WEB_CONFIG",
     local: "web.ron",
     system: "/etc/gitsocket/web.ron",
@@ -91,13 +91,13 @@ pub struct Tls {
 pub struct Webhook {
     /// The trigger that it says.
     pub trigger: TriggerName,
-    /// Who may call it.
+    /// The forge that may call it.
     pub from: From,
     /// Which refs count, by their full names; nothing: all.
     pub refs: Option<Vec<String>>,
 }
 
-/// Who calls a webhook, and how that is verified.
+/// The forge that calls a webhook, and how that is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// GitHub.
@@ -199,7 +199,7 @@ pub fn reference() -> String {
 impl Config {
     /// Read and check the file `path`, reporting all that is wrong with it at once.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::parse_with(&Source::read(path, PLACES)?, &|name| std::env::var_os(name))
+        Self::parse_with(&Source::read(path, SEARCH_PATH)?, &|name| std::env::var_os(name))
     }
 
     /// Check `source`; `env` looks variables up.

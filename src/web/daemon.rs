@@ -1,4 +1,4 @@
-//! The only way to the daemon: [`Link`].
+//! The only way to the daemon: [`Daemon`].
 //!
 //! The daemon may be away for a moment, busy or restarted. Names that deliveries have said outlast that, one of each; nothing
 //! else does.
@@ -21,7 +21,7 @@ mod names;
 
 pub use follow::{Follower, Line};
 
-use answer::Daemon;
+use answer::Connector;
 use follow::Runs;
 use names::Names;
 
@@ -31,10 +31,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that an answer to a question holds, in bytes: each trigger's status takes a few kilobytes.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// The way to a daemon. Clones share it.
+/// A daemon, as the front reaches it. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Link {
-    daemon: Arc<Daemon>,
+pub struct Daemon {
+    connector: Arc<Connector>,
     names: Arc<Names>,
     runs: Arc<Runs>,
 }
@@ -48,14 +48,14 @@ pub struct Log {
     pub past: Vec<Last>,
 }
 
-impl Link {
+impl Daemon {
     /// To the daemon at `address`, whose listener wants the token in a file, or none.
     pub fn new(address: Address, token_file: Option<AbsPath>) -> Self {
-        let daemon = Arc::new(Daemon::new(address, token_file));
+        let connector = Arc::new(Connector::new(address, token_file));
         Self {
-            names: Names::new(daemon.clone()),
+            names: Names::new(connector.clone()),
             runs: Arc::default(),
-            daemon,
+            connector,
         }
     }
 
@@ -73,7 +73,7 @@ impl Link {
     ) -> Result<RunId, Failure> {
         let said = match task {
             Task::Update => self.names.say(name, note).await,
-            task => self.daemon.say(name, task, note).await,
+            task => self.connector.say(name, task, note).await,
         };
         match &said {
             Ok(run) => tracing::info!(trigger = name.as_str(), run = run.as_str(), "triggered by {by}"),
@@ -147,14 +147,14 @@ impl Link {
         self.ask(&Request::Ping).await.map(drop)
     }
 
-    /// The events of the answer to a question, but for its end.
+    /// The events of the answer to a question, without its end.
     pub async fn ask(&self, request: &Request) -> Result<Vec<Record>, Failure> {
-        self.daemon.ask(request, PATIENCE, MAX_ANSWER).await
+        self.connector.ask(request, PATIENCE, MAX_ANSWER).await
     }
 
     /// Follow the run `run` of `name`, one that goes on or one that has ended, from the line after `after`.
     pub fn follow(&self, name: &TriggerName, run: &RunId, after: Option<&str>) -> Follower {
-        self.runs.follow(&self.daemon, name, run, after)
+        self.runs.follow(&self.connector, name, run, after)
     }
 
     /// Names that are kept until the daemon is back.

@@ -40,7 +40,7 @@ fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
     let files: Vec<String> = webhook.from.files().iter().map(ToString::to_string).collect();
     let first_line = format!("the first line of {}", files.join(" or "));
     let first = typed(files.first().cloned());
-    // One that is there stays: the forge may have it by now. And nobody else reads it meanwhile.
+    // One that is there stays: the forge may have it by now. And no other user reads it meanwhile.
     let make = |how: &str| format!("(set -C; umask 077; {how} >{first})");
     const RANDOM: &str = "head -c 32 /dev/urandom | base64";
     let mut fields = vec![("sent by", sender(&webhook.from).into()), ("URL", url.into())];

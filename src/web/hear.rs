@@ -21,7 +21,7 @@ use super::{
     answer::{self, Answer},
     client::Client,
     config::{Config, Webhook},
-    daemon::Link,
+    daemon::Daemon,
     deliveries::{Delivered, Deliveries, Key, Outcome, shown},
     forge::{self, Concern, Event, Expected, Pushed, Refusal},
     secret::{Error, Secrets},
@@ -47,7 +47,6 @@ pub struct Hook {
     bounds: Bounds,
 }
 
-/// What was delivered.
 struct Received {
     /// What makes it the same as another, if anything does.
     key: Option<Key>,
@@ -76,7 +75,7 @@ pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
 struct Desk {
     hook: Hook,
     deliveries: Arc<Deliveries>,
-    link: Link,
+    daemon: Daemon,
     /// The other end of the connection.
     client: String,
 }
@@ -91,7 +90,7 @@ struct Sent {
 pub async fn hear(
     hook: &Hook,
     deliveries: &Arc<Deliveries>,
-    link: &Link,
+    daemon: &Daemon,
     request: Request<Incoming>,
     client: &Client,
 ) -> Answer {
@@ -102,7 +101,7 @@ pub async fn hear(
     let desk = Desk {
         hook: hook.clone(),
         deliveries: deliveries.clone(),
-        link: link.clone(),
+        daemon: daemon.clone(),
         client: client.to_string(),
     };
     let result = match receive(hook, request).await {
@@ -138,12 +137,13 @@ async fn receive(hook: &Hook, request: Request<Incoming>) -> Result<Sent, Outcom
 }
 
 impl Desk {
-    /// Have the right thing done about what was `sent`: it ends even if nobody waits for it. Blocks.
+    /// Have the right thing done about what was `sent`: it ends even if no client waits for it. Blocks.
     fn take(self, sent: Sent) -> Result<JoinHandle<Outcome>, Outcome> {
         let Sent { expected, body } = sent;
-        let proof = match expected.is_proven_by_headers() {
-            true => Ok(()),
-            false => self.hook.prove(&expected, &body.bytes),
+        let proof = if expected.is_proven_by_headers() {
+            Ok(())
+        } else {
+            self.hook.prove(&expected, &body.bytes)
         };
         let understand = |()| self.hook.understand(expected, &body.bytes).map_err(refused);
         match proof.and_then(understand) {
@@ -162,7 +162,7 @@ impl Desk {
         let pushed = match &received.event {
             Event::Ping => return ignored("a ping"),
             Event::Other(event) => {
-                return Outcome::Ignored(format!("the event `{}` is no push", shown(event)));
+                return Outcome::Ignored(format!("the event `{}` is not a push", shown(event)));
             }
             Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
                 Concern::Yes => forge::meant(refs.as_deref(), pushed),
@@ -172,7 +172,7 @@ impl Desk {
         };
         let key = received.key;
         if let Some(run) = key.and_then(|key| self.deliveries.run(&key, Instant::now()))
-            && !has_failed(&self.hook, &self.link, &run).await
+            && !has_failed(&self.hook, &self.daemon, &run).await
         {
             return Outcome::Repeated(run);
         }
@@ -185,7 +185,7 @@ impl Desk {
             self.hook.path,
             self.client
         );
-        match self.link.trigger(trigger, Task::Update, (note, &by)).await {
+        match self.daemon.trigger(trigger, Task::Update, (note, &by)).await {
             Ok(run) => {
                 if let Some(key) = key {
                     self.deliveries.know(key, run.clone(), Instant::now());
@@ -227,8 +227,8 @@ fn other_refs(pushed: &[Pushed]) -> Outcome {
 
 /// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
 /// daemon does not know has gone with a daemon that was killed: a run too many does no harm.
-async fn has_failed(hook: &Hook, link: &Link, run: &RunId) -> bool {
-    let Ok(log) = link.log(&hook.webhook.trigger).await else {
+async fn has_failed(hook: &Hook, daemon: &Daemon, run: &RunId) -> bool {
+    let Ok(log) = daemon.log(&hook.webhook.trigger).await else {
         return true;
     };
     let is_current = log.current.iter().any(|current| current.run == *run);
@@ -258,12 +258,13 @@ impl Hook {
             return Err(self.too_large());
         }
         let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-        match headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
-            true => Ok(()),
-            false => Err(Refusal {
+        if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+            Ok(())
+        } else {
+            Err(Refusal {
                 status: 415,
                 why: "the body is compressed, and no forge does that: is it a proxy?".into(),
-            }),
+            })
         }
     }
 

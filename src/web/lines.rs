@@ -110,6 +110,7 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::event::Nth;
 
     #[test]
     fn lines_are_the_words_of_the_client() {
@@ -127,7 +128,14 @@ mod tests {
                 "wa",
                 "warning: look",
             ),
-            (Event::HookStarted { hook: "make".into() }, "hk", "hook make"),
+            (
+                Event::HookStarted {
+                    hook: "make".into(),
+                    nth: Some(Nth { number: 2, of: 3 }),
+                },
+                "hk",
+                "hook 2 of 3: make",
+            ),
             (Event::Lagged { lost: 3 }, "wa", "... 3 lines are lost"),
             (
                 Event::Waiting {

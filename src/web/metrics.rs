@@ -1,6 +1,6 @@
 //! Numbers for Prometheus, and whether this process and the daemon are there.
 //!
-//! Whoever asks, and however often, the daemon is asked once in `FRESH` at most.
+//! However often the front is asked, it asks the daemon once in `FRESH` at most.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use super::{
     answer::{self, Answer},
     client::Client,
     config::{Config, Metrics},
-    daemon::Link,
+    daemon::Daemon,
     deliveries::{Deliveries, Outcome},
 };
 use crate::{
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is measured, and who may know.
 #[derive(Debug)]
 pub struct Meters {
-    link: Link,
+    daemon: Daemon,
     /// The file of the token that is wanted, if any is.
     token_file: Option<AbsPath>,
     /// The paths of all webhooks.
@@ -86,14 +86,14 @@ impl<T> Default for Last<T> {
 }
 
 impl Meters {
-    /// Of a front with `config`, if it wants any, and of the daemon behind `link`. The token must be there.
-    pub fn of(config: &Config, link: &Link) -> Result<Option<Self>, Error> {
+    /// Of a front with `config`, if it wants any, and of the daemon at `daemon`. The token must be there.
+    pub fn of(config: &Config, daemon: &Daemon) -> Result<Option<Self>, Error> {
         let Some(Metrics { token_file }) = &config.metrics else {
             return Ok(None);
         };
         token_file.as_ref().map(Secret::read).transpose()?;
         Ok(Some(Self {
-            link: link.clone(),
+            daemon: daemon.clone(),
             token_file: token_file.clone(),
             webhooks: config.webhooks.keys().cloned().collect(),
             since: now(),
@@ -135,7 +135,7 @@ impl Meters {
     /// Answer `/readyz`: the daemon answers as well. What else is wrong with it is for those who may sign in.
     pub async fn readyz(&self) -> Answer {
         let ping = Box::pin(async {
-            let pong = timeout(PATIENCE, self.link.ping()).await;
+            let pong = timeout(PATIENCE, self.daemon.ping()).await;
             pong.map_or(Err(Kind::Timeout), |pong| pong.map_err(|failure| failure.kind))
         });
         match self.pong.within(FRESH, ping).await {
@@ -149,7 +149,7 @@ impl Meters {
 
     /// What the daemon says; nothing if it does not.
     async fn ask(&self) -> Vec<Event> {
-        match timeout(PATIENCE, Box::pin(self.link.ask(&Question::Metrics))).await {
+        match timeout(PATIENCE, Box::pin(self.daemon.ask(&Question::Metrics))).await {
             Ok(Ok(records)) => records.into_iter().map(|record| record.event).collect(),
             Ok(Err(failure)) => {
                 tracing::debug!("no numbers of the daemon: {}", failure.message);
@@ -189,7 +189,7 @@ impl Meters {
             daemon: daemon.as_ref(),
             triggers: &triggers,
             deliveries,
-            kept: self.link.kept().len(),
+            kept: self.daemon.kept().len(),
             own,
         };
         render(&told).into()

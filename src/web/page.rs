@@ -1,6 +1,6 @@
 //! What people see: triggers, runs, releases and deliveries, and the few buttons that there are.
 //!
-//! Pages are whole without JavaScript, but for what a run says while it goes on. Nothing comes from another host, and
+//! Pages are whole without JavaScript, except for the lines of a run while it goes on. Nothing comes from another host, and
 //! nothing that others have named is anything but text (`words`). What a button asks for, the daemon permits or refuses.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ use super::{
     answer::{self, Answer},
     client::Client,
     config,
-    daemon::{Line, Link, PATIENCE},
+    daemon::{Daemon, Line, PATIENCE},
     deliveries::Deliveries,
     session::{
         self, Cookie, Session,
@@ -70,9 +70,8 @@ enum Route<'a> {
     SignOut,
 }
 
-/// Where somebody is.
 struct Visit<'a> {
-    link: &'a Link,
+    daemon: &'a Daemon,
     deliveries: &'a Deliveries,
     client: &'a Client,
     session: Session,
@@ -87,7 +86,7 @@ impl Pages {
     /// Answer a request.
     pub async fn answer(
         &self,
-        link: &Link,
+        daemon: &Daemon,
         deliveries: &Deliveries,
         request: Request<Incoming>,
         client: &Client,
@@ -119,7 +118,7 @@ impl Pages {
             (route, Some(session)) => {
                 client.admit().await;
                 let visit = Visit {
-                    link,
+                    daemon,
                     deliveries,
                     client,
                     session,
@@ -142,7 +141,7 @@ impl Pages {
                     .get("last-event-id")
                     .and_then(|id| id.to_str().ok());
                 let after = after.unwrap_or(query.get("after"));
-                let follower = visit.link.follow(&name, &run, Some(after));
+                let follower = visit.daemon.follow(&name, &run, Some(after));
                 let cookies = cookies(Cookie::Session, &request, visit.client);
                 let gate = self.0.clone();
                 let is_in = move || {
@@ -166,7 +165,6 @@ impl Pages {
         })
     }
 
-    /// Whose request it is.
     async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
         who(self.0.clone(), cookies(Cookie::Session, request, client)).await
     }
@@ -223,7 +221,7 @@ impl Visit<'_> {
             page: query.get("page").parse().unwrap_or(1),
             find: query.get("find").trim().chars().take(64).collect(),
         };
-        let all = self.link.status(None).await?;
+        let all = self.daemon.status(None).await?;
         Ok(shown(
             StatusCode::OK,
             overview::page(all, &self.deliveries.latest(), &asked, &self.session),
@@ -232,7 +230,7 @@ impl Visit<'_> {
 
     async fn trigger(&self, name: &TriggerName) -> Result<Answer, Failure> {
         let status = self.status(name).await?;
-        let log = self.link.log(name).await?;
+        let log = self.daemon.log(name).await?;
         let page = trigger::page(
             &status,
             &log,
@@ -245,11 +243,11 @@ impl Visit<'_> {
 
     async fn status(&self, name: &TriggerName) -> Result<Status, Failure> {
         let gone = || Failure::new(Kind::UnknownTrigger, format!("there is no trigger {name}"), None);
-        self.link.status(Some(name)).await?.pop().ok_or_else(gone)
+        self.daemon.status(Some(name)).await?.pop().ok_or_else(gone)
     }
 
     async fn run(&self, name: &TriggerName, run: &RunId) -> Result<Answer, Failure> {
-        let log = self.link.log(name).await?;
+        let log = self.daemon.log(name).await?;
         if let Some(current) = log.current.iter().find(|current| current.run == *run) {
             return Ok(shown(StatusCode::OK, run::going_on(name, current, &self.session)));
         }
@@ -265,7 +263,7 @@ impl Visit<'_> {
 
     /// What a run that has ended said.
     async fn said(&self, name: &TriggerName, run: &RunId) -> Result<Vec<Line>, Failure> {
-        let mut follower = self.link.follow(name, run, None);
+        let mut follower = self.daemon.follow(name, run, None);
         let all = async {
             let mut said = Vec::new();
             while let Some(line) = follower.next().await {
@@ -331,7 +329,6 @@ fn refused_method(request: &Request<Incoming>, route: &Route<'_>) -> Option<Answ
     Some(answer::with(answer, ALLOW, HeaderValue::from_static(allowed)))
 }
 
-/// What the daemon permits.
 fn may(status: &Status) -> button::May {
     button::May {
         deploy: status.may.contains(&May::Trigger),
@@ -360,7 +357,7 @@ async fn who(gate: Arc<Gate>, cookies: Vec<String>) -> Option<Session> {
     task::spawn_blocking(move || gate.who(&cookies)).await
 }
 
-/// The page that somebody wanted to see before the sign-in.
+/// The page that was asked for before the sign-in.
 fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
     match route {
         Route::Act(name, _) => words::trigger_path(name.as_str()),

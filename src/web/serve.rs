@@ -19,8 +19,8 @@ mod error;
 mod head;
 mod listen;
 mod route;
+mod shutdown;
 mod signals;
-mod stop;
 mod tls;
 mod watch;
 
@@ -29,7 +29,7 @@ pub use listen::{Socket, listen};
 
 use door::Door;
 use route::Front;
-use stop::Stop;
+use shutdown::Shutdown;
 
 /// How long connections get to their end after the process was told to stop: as long as a request may take.
 const FAREWELL: Duration = clock::REQUEST;
@@ -44,7 +44,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
     task::block_on(async {
         let signals = signals::receive().map_err(Error::Signals)?;
         let door = Door::of(sockets.len());
-        let stop = Stop::new();
+        let shutdown = Shutdown::new();
         let webhooks = config.webhooks.len();
         let front = Arc::new(Front::new(&config)?);
         let accepting: Vec<_> = std::iter::zip(sockets, door.lobbies.clone())
@@ -55,7 +55,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
                     lobby,
                     front.clone(),
                     door.clone(),
-                    stop.clone(),
+                    shutdown.clone(),
                 ))
             })
             .collect();
@@ -64,14 +64,14 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
         signals.recv().await.ok();
         tell(&[NotifyState::Stopping]);
         tracing::info!("stopping: no new connections; what was heard is answered");
-        stop.say();
+        shutdown.say();
         let finished = async {
             for accepting in accepting {
                 accepting.await;
             }
             timeout(FAREWELL, door.emptied()).await.ok();
         };
-        // Who asks again does not want to wait.
+        // A second signal means at once.
         let asked_again = async {
             signals.recv().await.ok();
         };

@@ -36,7 +36,6 @@ struct Stream<F> {
     is_in: F,
     looked: Instant,
     sent: Instant,
-    /// Nothing was sent yet.
     is_new: bool,
     is_over: bool,
 }
@@ -179,6 +178,7 @@ mod tests {
         );
         let said = shown(Event::HookEnded {
             hook: "x".into(),
+            nth: None,
             status: "exit status 0".into(),
             success: true,
         });

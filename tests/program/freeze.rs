@@ -323,7 +323,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     for wrong in ["x".repeat(200), "a%0ab".into()] {
         let reply = pause(&format!("&reason={wrong}"));
         assert!(
-            reply.status == 400 && reply.body.contains("this is no reason"),
+            reply.status == 400 && reply.body.contains("this is not a valid reason"),
             "{reply:?}"
         );
     }

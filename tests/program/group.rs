@@ -138,13 +138,14 @@ fn a_release_has_the_group_whatever_it_is_made_of() {
     let live = fs::canonicalize(world.path("site/current")).unwrap();
     assert_eq!(others(&groups(&live), gid), [""; 0]);
     assert_eq!(fs::metadata(&live).unwrap().gid(), gid);
+    let link = fs::symlink_metadata(world.path("site/current")).unwrap();
+    assert_eq!(link.gid(), gid);
     // A new one, as well.
     let world = World::new();
     world.source().commit(tree("1"));
     world.config(&format!("{releases}, group: \"{gid}\""));
     world.deploy();
-    let mut groups = groups(&world.path("site"));
-    groups.remove("current");
+    let groups = groups(&world.path("site"));
     assert!(groups.contains_key("shared/uploads"), "{groups:?}");
     assert_eq!(others(&groups, gid), [""; 0]);
 }
@@ -179,7 +180,7 @@ fn a_group_that_cannot_be_given_is_said_before_anything_is_done() {
         assert!(
             err.contains(
                 "error site path: files cannot be given to the trigger's `group` \"root\": 54321, as which"
-            ) && err.contains("type: usermod -aG root 54321; and start gitsocket again"),
+            ) && err.contains("start gitsocket with the group 0: by SupplementaryGroups= "),
             "{err}"
         );
     }

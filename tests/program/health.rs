@@ -195,7 +195,7 @@ fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
     let ended = world.run(["once", "site"]);
     assert_eq!(ended.exit, 6, "{ended:?}");
     assert!(
-        last_line(&ended.err).contains("was not yet well: 503 Service Unavailable"),
+        last_line(&ended.err).contains("was not healthy yet: 503 Service Unavailable"),
         "{ended:?}"
     );
 }

@@ -23,7 +23,7 @@ fn exec_runs_on_changes_with_its_environment() {
     let hook = world.script(
         "hook",
         "echo out; echo err >&2; pwd >> ../log; \
-         echo $GITSOCKET_TRIGGER $GITSOCKET_BRANCH $STAGE $1 >> ../log; \
+         echo $GITSOCKET_TRIGGER $GITSOCKET_BRANCH:$GITSOCKET_REVISION $STAGE $1 >> ../log; \
          echo $GITSOCKET_OLD $GITSOCKET_NEW >> ../log; while read f; do echo \"changed $f\" >> ../log; done < $GITSOCKET_CHANGED_FILES",
     );
     world.config(&format!(
@@ -40,7 +40,7 @@ fn exec_runs_on_changes_with_its_environment() {
         log(&world),
         [
             site.to_str().unwrap(),
-            "site main live arg",
+            "site main:main live arg",
             &format!("{null} {first}"),
             "changed a",
             "changed b"
@@ -266,4 +266,110 @@ fn post_checkout_of_somebody_elses_clone_does_not_run() {
     assert!(world.deploy().err.contains("belongs to the user"));
     assert_eq!(log(&world).len(), expected);
     daemon.child.kill().unwrap();
+}
+
+/// `GITSOCKET_REVISION` says what is deployed, whatever kind of revision that is.
+#[test]
+fn a_hook_gets_the_revision() {
+    let world = World::new();
+    let mut source = world.source();
+    let commit = source.commit([("a", file("1"))]);
+    source.point("refs/tags/v1", commit);
+    let say = "echo $0:$GITSOCKET_REVISION:$GITSOCKET_BRANCH >> ../log";
+    let live = world.script("live", &format!("{say}; exit 1"));
+    let failed = world.script("failed", say);
+    let [live, failed] = [live.display(), failed.display()];
+    let hooks = format!("[Exec(run: [\"{live}\"]), Exec(run: [\"{failed}\"], at: Failed)]");
+    for (field, revision, branch) in [
+        ("branch: \"main\"", "main", "main"),
+        ("tag: \"v1\"", "v1", "v1"),
+        (&format!("rev: \"{commit}\""), &commit.to_string(), ""),
+    ] {
+        fs::remove_file(world.path("log")).ok();
+        world.config_of(&format!(
+            "\"site\": (repo: \"repo.git\", path: \"site\", {field}, hooks: {hooks}),"
+        ));
+        assert_eq!(world.run(["once", "site"]).exit, 5);
+        let branch_asked = if branch.is_empty() { revision } else { branch };
+        assert_eq!(
+            log(&world),
+            [
+                format!("{live}:{revision}:{branch}"),
+                format!("{failed}:{revision}:{branch_asked}")
+            ]
+        );
+    }
+}
+
+/// Two hooks of one program are told apart by their positions; one that is alone needs none.
+#[test]
+fn hooks_of_one_program_have_numbers() {
+    let world = World::sourced();
+    let [hook, other] = ["hook", "other"].map(|name| {
+        let path = world.script(name, "exit ${1:-0}");
+        path.to_str().unwrap().to_owned()
+    });
+    world.config(&format!(
+        "hooks: [Exec(run: [{hook:?}]), Exec(run: [{other:?}]), Exec(run: [{hook:?}, \"4\"])]"
+    ));
+    let ended = world.run(["once", "site"]);
+    let lines: Vec<&str> = ended
+        .err
+        .lines()
+        .filter(|line| line.starts_with("hook "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            format!("hook 1 of 3: {hook}"),
+            format!("hook {other}"),
+            format!("hook 3 of 3: {hook}"),
+            format!("hook 3 of 3: {hook} failed: exit status 4"),
+        ]
+    );
+    let failed = format!("error site hook: the hook {hook} (3 of 3) ended with exit status 4; ");
+    assert!(ended.err.contains(&failed), "{ended:?}");
+    let ended = world.run(["once", "--json", "site"]);
+    let started = ended.out.lines().filter(|line| line.contains("\"hook-started\""));
+    let started: Vec<serde_json::Value> = started.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        started
+            .iter()
+            .map(|one| (&one["hook"], &one["number"], &one["of"]))
+            .collect::<Vec<_>>(),
+        [
+            (&hook.as_str().into(), &1.into(), &3.into()),
+            (
+                &other.as_str().into(),
+                &serde_json::Value::Null,
+                &serde_json::Value::Null
+            ),
+            (&hook.as_str().into(), &3.into(), &3.into()),
+        ]
+    );
+}
+
+/// `env` is another name of `user_env`; elsewhere it is no field, and the answer says where it is one.
+#[test]
+fn user_env_answers_to_env() {
+    let world = World::sourced();
+    let hook = world.script("hook", "echo $STAGE >> ../log");
+    world.config(&format!(
+        "hooks: [Exec(run: [{hook:?}], env: {{\"STAGE\": \"live\"}})]"
+    ));
+    assert_eq!(world.run(["check"]).exit, 0);
+    world.deploy();
+    assert_eq!(log(&world), ["live"]);
+    for (fields, said) in [
+        (
+            format!("hooks: [Exec(run: [{hook:?}], env: {{}}, user_env: {{}})]"),
+            "`env` and `user_env` are one field, which is given twice",
+        ),
+        ("env: {}".into(), "`env` is a field of `Exec`"),
+    ] {
+        world.config(&fields);
+        let ended = world.run(["check"]);
+        assert_eq!(ended.exit, 2, "{ended:?}");
+        assert!(ended.err.contains(said), "{ended:?}");
+    }
 }

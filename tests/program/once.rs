@@ -195,6 +195,45 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     said.sort_unstable();
     assert_eq!(said, ["would clean new", "would delete b", "would write a"]);
     assert_eq!(world.site(), before);
+    let last = ended.out.lines().next_back().unwrap();
+    assert!(
+        last.starts_with("ok site ") && last.ends_with(" (dry run: nothing was changed)"),
+        "{ended:?}"
+    );
+
+    // What is edited would be restored, and is not yet.
+    world.deploy();
+    world.write("site/a", "edited");
+    let ended = world.run(["once", "--dry-run", "site"]);
+    let last = ended.out.lines().next_back().unwrap();
+    assert!(
+        last.starts_with("ok site up-to-date ") && !last.contains("undone"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_run_that_finds_nothing_new_counts_the_changes_that_it_undid() {
+    let world = World::new();
+    let new = world.source().commit([("a", file("1")), ("b", file("1"))]);
+    let new = new.to_hex_with_len(7);
+    world.config("");
+    world.deploy();
+    world.write("site/a", "edited");
+    let ended = world.deploy();
+    assert_eq!(
+        ended.out,
+        format!("ok site up-to-date {new} (1 local change undone)\n")
+    );
+    world.write("site/a", "edited");
+    world.write("site/untracked", "");
+    fs::remove_file(world.path("site/b")).unwrap();
+    let ended = world.deploy();
+    assert_eq!(
+        ended.out,
+        format!("ok site up-to-date {new} (3 local changes undone)\n")
+    );
+    assert_eq!(world.deploy().out, format!("ok site up-to-date {new}\n"));
 }
 
 #[test]

@@ -221,9 +221,19 @@ fn a_pause_that_a_restart_would_forget_is_none() {
     let daemon = start(&world);
     let answer = daemon.say("pause site\n");
     assert!(
-        answer.starts_with("error site resources: nothing is paused: cannot write "),
+        answer.starts_with(
+            "error site resources: it stays paused as it was, for the reason before: cannot write "
+        ),
         "{answer}"
     );
+    assert!(daemon.say("site\n").starts_with("error site paused: "));
+    let answer = daemon.say("resume site\n");
+    assert!(
+        answer.starts_with("error site resources: it is still paused: ")
+            && answer.contains("(remove the file that is there instead of a directory)"),
+        "{answer}"
+    );
+    fs::remove_file(world.path("state/paused")).unwrap();
     assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Local,
+    Action, Event, Local, Nth,
     done::{Done, Ids, Outcome},
 };
 use crate::base::name::short;
@@ -17,10 +17,10 @@ impl Event {
         Some(match self {
             Self::Queued { trigger } => format!("queued {trigger}"),
             Self::Started {
-                repo, branch, path, ..
-            } => match branch.as_str() {
+                repo, revision, path, ..
+            } => match revision.as_str() {
                 "" => format!("deploying {repo} to {path}"),
-                branch => format!("deploying {repo} ({branch}) to {path}"),
+                revision => format!("deploying {repo} ({revision}) to {path}"),
             },
             Self::Waiting { on } => format!("waiting for {on}"),
             Self::Progress { .. } => return None,
@@ -71,10 +71,12 @@ impl Event {
                 format!("worktree updated: {counts}{}", lost.line())
             }
             Self::Warning { message } => format!("warning: {message}"),
-            Self::HookStarted { hook } => format!("hook {hook}"),
+            Self::HookStarted { hook, nth } => hook_line(hook, *nth),
             Self::HookLine { line, .. } => format!("| {line}"),
             Self::HookEnded { success: true, .. } => return None,
-            Self::HookEnded { hook, status, .. } => format!("hook {hook} failed: {status}"),
+            Self::HookEnded {
+                hook, nth, status, ..
+            } => format!("{} failed: {status}", hook_line(hook, *nth)),
             Self::Built { release } => format!("built {release}"),
             Self::Live { release, .. } => format!("live {release}"),
             Self::Health {
@@ -100,6 +102,13 @@ impl Event {
             Self::Pong => "pong".into(),
             Self::Done(done) => done.line(),
         })
+    }
+}
+
+fn hook_line(hook: &str, nth: Option<Nth>) -> String {
+    match nth {
+        Some(Nth { number, of }) => format!("hook {number} of {of}: {hook}"),
+        None => format!("hook {hook}"),
     }
 }
 
@@ -132,9 +141,20 @@ impl Done {
             }
             (None, _) if self.outcome == Outcome::Answered => format!("ok {trigger}"),
             (None, _) if self.outcome == Outcome::Accepted => format!("ok {trigger} accepted"),
-            (None, _) if self.outcome == Outcome::UpToDate => format!("ok {trigger} up-to-date {new}"),
+            (None, _) if self.outcome == Outcome::UpToDate => {
+                format!("ok {trigger} up-to-date {new}{}", self.undone())
+            }
             (None, Some(old)) => format!("ok {trigger} {}..{new}", short(old)),
             (None, None) => format!("ok {trigger} {}..{new}", "0".repeat(new.len())),
+        }
+    }
+
+    /// What a run that found nothing new has done all the same.
+    fn undone(&self) -> String {
+        match self.changed {
+            0 => String::new(),
+            1 => " (1 local change undone)".into(),
+            more => format!(" ({more} local changes undone)"),
         }
     }
 }
@@ -160,6 +180,8 @@ mod tests {
         done.old = None;
         assert_eq!(done.line(), "ok site 0000000..5d6e7f8");
         done.outcome = Outcome::UpToDate;
+        assert_eq!(done.line(), "ok site up-to-date 5d6e7f8 (3 local changes undone)");
+        done.changed = 0;
         assert_eq!(done.line(), "ok site up-to-date 5d6e7f8");
         done.failure = Some(Failure::new(Kind::Timeout, "the remote is silent", None));
         assert_eq!(done.line(), "error site timeout: the remote is silent");

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     allow,
     pattern::keep,
-    target::{Placed, REVISIONS, TriggerFields, target},
+    target::{Described, REVISIONS, TriggerFields, target},
 };
 use crate::{
     base::name::TriggerName,
@@ -22,14 +22,11 @@ const ANY: &str = "name";
 
 /// What holds for triggers that do not say it.
 pub(super) enum Defaults<'v> {
-    /// Nothing.
     Absent,
     /// It cannot be known, so it cannot be known either what a trigger lacks.
     Unreadable,
-    /// These fields.
     Written {
         fields: Written<'v>,
-        /// Where they are.
         span: Range<usize>,
         /// Where there are problems that are on the list: each trigger has them again.
         told: BTreeSet<usize>,
@@ -76,7 +73,7 @@ impl<'v> Defaults<'v> {
         (key, value): (Value<'v>, Value<'v>),
         name: Option<TriggerName>,
         no_token: bool,
-    ) -> Option<Placed> {
+    ) -> Option<Described> {
         let known = name.as_ref().map_or(ANY, TriggerName::as_str).to_owned();
         let mut inner = form.of(&known);
         let own = inner.written(value, TriggerFields::GROUP, key.span());
@@ -85,10 +82,10 @@ impl<'v> Defaults<'v> {
             Self::Unreadable => own.part(),
             Self::Written { fields, .. } => own.or(fields, &REVISIONS),
         });
-        let placed = all.and_then(|all| target(&mut inner, (key, value), &all, name, no_token));
+        let described = all.and_then(|all| target(&mut inner, (key, value), &all, name, no_token));
         let problems = inner.problems;
         form.problems.extend(self.news(problems, key));
-        placed
+        described
     }
 
     /// Those of a trigger's `problems` that are not on the list. What is wrong with the defaults alone is told once, with the

@@ -1,14 +1,14 @@
 //! Hooks.
 
-use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use crate::{
     base::name::AbsPath,
     config::{
         At, DEFAULT_HOOK_TIMEOUT, Hook, When,
         form::{
-            Choice, DURATION, Form, Kind, Problem, Read, Value, argument, code, fields, filled, invalid,
-            literal, mask,
+            Choice, DURATION, Form, Kind, Problem, Read, Spanned, Value, argument, code, fields, filled,
+            invalid, literal, mask,
         },
     },
 };
@@ -24,19 +24,16 @@ fields! {
         /// `Build`: in a new release, before it is live; if it fails, nothing has changed. `Live`: once the commit is live.
         /// `Failed`: once a run has failed, or was rolled back.
         at ("stage"): At = Kind::choice(), or At::Live;
-        /// It is killed after that long.
+        /// How long it may run; then it is killed.
         timeout: Duration = DURATION, or DEFAULT_HOOK_TIMEOUT;
-        /// Variables that are added to its environment. No name begins with `GITSOCKET_`.
-        user_env ("env"): BTreeMap<String, String> = VARIABLES, without "none";
+        /// Variables that are added to its environment; no name may begin with `GITSOCKET_`.
+        user_env ["env"] ("environment"): BTreeMap<String, String> = VARIABLES, without "none";
     }
 }
 
-/// A hook, and where its stage stands.
-pub(super) type Placed = (Hook, Range<usize>);
-
 /// What runs after an update.
-pub(super) const HOOKS: Kind<Vec<Placed>> =
-    Kind::many("list of `Exec(…)` and `PostCheckout`", hooks).shown(|hooks| {
+pub(super) const HOOKS: Kind<Vec<Spanned<Hook>>> = Kind::many("list of `Exec(…)` and `PostCheckout`", hooks)
+    .shown(|hooks| {
         code(format_args!(
             "{:?}",
             hooks.iter().map(|(hook, _)| hook).collect::<Vec<_>>()
@@ -54,7 +51,7 @@ const VARIABLES: Kind<BTreeMap<String, String>> = Kind::many("map of names to va
 /// What gitsocket itself tells hooks by their environment.
 const OWN_VARIABLES: &str = "GITSOCKET_";
 
-const KINDS: [(&str, bool, Read<Placed>); 2] = [
+const KINDS: [(&str, bool, Read<Spanned<Hook>>); 2] = [
     ("Exec", true, exec),
     ("PostCheckout", false, |_, value| {
         Some((Hook::PostCheckout, value.head()))
@@ -66,7 +63,7 @@ impl Choice for When {
     const WORDS: &'static [(&'static str, Self)] = &[("Changed", Self::Changed), ("Always", Self::Always)];
 }
 
-fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
+fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Spanned<Hook>>> {
     let example = r#"write hooks: [Exec(run: ["/usr/bin/make", "install"]), PostCheckout]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
     let hooks = list.into_iter();
@@ -77,7 +74,7 @@ fn hooks(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
     )
 }
 
-fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+fn exec(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Hook>> {
     let fields: ExecFields<'_> = form.fields(value)?;
     let stage = fields.at.at();
     if fields.at.value == Some(At::Build) && fields.when.value == Some(When::Always) {
@@ -100,7 +97,7 @@ pub(super) fn question(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
         (fields.at.is_there(), &fields.at.name_at, "at"),
     ] {
         if is_there {
-            let message = format!("`{name}` is for hooks alone: a check is made whenever `health` wants it");
+            let message = format!("`{name}` is for hooks only: a check runs when `health` says so");
             form.problems
                 .push(Problem::at(at.clone(), message).help("remove it"));
         }
@@ -158,10 +155,11 @@ fn command(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
         )),
         Err(_) => problem.help(r#"write run: ["/usr/bin/make", "install"]"#),
     })?;
-    match list.is_empty() {
-        true => Err(Problem::at(value.head(), "`run` names no program")
-            .help(r#"write run: ["/usr/bin/make", "install"], or remove the hook"#)),
-        false => Ok(list),
+    if list.is_empty() {
+        Err(Problem::at(value.head(), "`run` names no program")
+            .help(r#"write run: ["/usr/bin/make", "install"], or remove the hook"#))
+    } else {
+        Ok(list)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sandbox: a word for its mode, or fields.
 
 use crate::config::{
-    HookPlace, Sandbox, SandboxMode,
+    HookSide, Sandbox, SandboxMode,
     form::{Choice, Form, Kind, Shape, Value, choice, fields, word_of},
 };
 
@@ -12,23 +12,22 @@ fields! {
         /// start; `Off`: none.
         mode: SandboxMode = Kind::choice(), or Sandbox::default().mode;
         /// Where hooks run: in the sandbox of their run, or outside of it.
-        hooks ("hook"): HookPlace = Kind::choice(), or HookPlace::Inside;
+        hooks ("hook"): HookSide = Kind::choice(), or HookSide::Inside;
     }
 }
 
-/// The sandbox.
 pub(super) const SANDBOX: Kind<Sandbox> = Kind::many("`BestEffort`, `Required`, `Off`, or `(…)`", sandbox)
     .shown(|sandbox| {
         let (mode, hooks) = (word_of(&sandbox.mode), word_of(&sandbox.hooks));
         format!("`(mode: {mode}, hooks: {hooks})`")
     });
 
-/// Whoever writes a word means hooks too.
+/// A word alone includes hooks.
 fn sandbox(form: &mut Form<'_>, value: Value<'_>) -> Option<Sandbox> {
     if value.shape() != Shape::Fields {
         return Some(Sandbox {
             mode: form.keep(choice(value))?,
-            hooks: HookPlace::Inside,
+            hooks: HookSide::Inside,
         });
     }
     let fields: SandboxFields<'_> = form.fields(value)?;
@@ -47,7 +46,7 @@ impl Choice for SandboxMode {
     ];
 }
 
-impl Choice for HookPlace {
+impl Choice for HookSide {
     const WHAT: &'static str = "a place for hooks";
     const WORDS: &'static [(&'static str, Self)] = &[("Inside", Self::Inside), ("Outside", Self::Outside)];
 }

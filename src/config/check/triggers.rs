@@ -25,7 +25,7 @@ pub(super) struct Said<'v> {
 pub(super) fn triggers(form: &mut Form<'_>, said: &Said<'_>) -> BTreeMap<TriggerName, Arc<Target>> {
     let mut defaults = Defaults::read(form, &said.defaults, said.no_token);
     let mut seen = BTreeMap::<TriggerName, Range<usize>>::new();
-    let mut placed = Vec::new();
+    let mut described = Vec::new();
     for (key, value) in said.entries.iter().copied() {
         let name = form.keep(trigger_name(key));
         if let Some(name) = &name {
@@ -35,13 +35,13 @@ pub(super) fn triggers(form: &mut Form<'_>, said: &Said<'_>) -> BTreeMap<Trigger
                 seen.insert(name.clone(), key.span());
             }
         }
-        placed.extend(defaults.target(form, (key, value), name, said.no_token));
+        described.extend(defaults.target(form, (key, value), name, said.no_token));
     }
     if defaults.are_apart() {
-        paths::paths(form, &placed);
+        paths::paths(form, &described);
     }
-    paths::share_depth(&mut placed);
-    let targets = placed.into_iter().map(|placed| placed.target);
+    paths::share_depth(&mut described);
+    let targets = described.into_iter().map(|described| described.target);
     targets
         .map(|target| (target.trigger.clone(), Arc::new(target)))
         .collect()

@@ -6,7 +6,7 @@ use std::{
     string::FromUtf8Error,
 };
 
-use super::{Invalid, Places, files::position};
+use super::{Invalid, SearchPath, files::position};
 use crate::base::fault::{Blame, Kind};
 
 /// A configuration could not be used.
@@ -14,23 +14,23 @@ use crate::base::fault::{Blame, Kind};
 pub enum Error {
     /// Its file could not be read.
     #[error("cannot read the configuration {path}: {source}")]
-    #[diagnostic(help("{}", remedy(source, places)))]
+    #[diagnostic(help("{}", remedy(source, search_path)))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
         /// Where it is looked for if none is named.
-        places: &'static Places,
+        search_path: &'static SearchPath,
     },
     /// It is a directory.
     #[error("the configuration {path} is a directory, not a file")]
-    #[diagnostic(help("name the file in it: {}", path.join(places.local).display()))]
+    #[diagnostic(help("name the file in it: {}", path.join(search_path.local).display()))]
     Directory {
         /// The directory.
         path: PathBuf,
         /// Where it is looked for if none is named.
-        places: &'static Places,
+        search_path: &'static SearchPath,
     },
     /// It is too large to be a configuration.
     #[error("the configuration {path} is larger than 1 MiB")]
@@ -76,12 +76,12 @@ impl Blame for Error {
     }
 }
 
-fn remedy(error: &io::Error, places: &Places) -> String {
-    let Places {
+fn remedy(error: &io::Error, search_path: &SearchPath) -> String {
+    let SearchPath {
         variable,
         local,
         system,
-    } = places;
+    } = search_path;
     match error.kind() {
         io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it".into(),
         _ => format!(

@@ -19,9 +19,7 @@ pub(crate) struct Field<T: 'static> {
 pub(crate) enum Absent<T> {
     /// It must be there; this is how it may be written.
     Required(&'static str),
-    /// What this sentence says.
     Without(&'static str),
-    /// This value.
     Or(fn() -> T),
 }
 
@@ -32,6 +30,10 @@ impl<T> Declared for Field<T> {
 
     fn is_secret(&self) -> bool {
         self.kind.is_secret
+    }
+
+    fn has_variables(&self) -> bool {
+        self.kind.has_variables
     }
 
     fn syntax(&self) -> String {
@@ -49,10 +51,8 @@ impl<T> Declared for Field<T> {
 
 /// The values of a group's fields; made by `fields!`.
 pub(crate) trait Fields<'v>: Sized {
-    /// Their declarations.
     const GROUP: &'static Group;
 
-    /// Read each.
     fn read(form: &mut Form<'_>, written: &Written<'v>) -> Self;
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Given<'v, T> {
     /// Where its name stands, or where it should.
     pub(crate) name_at: Range<usize>,
     /// Where to point if something is missing in its group.
-    pub(crate) place: Range<usize>,
+    pub(crate) missing_at: Range<usize>,
 }
 
 impl<T> Given<'_, T> {
@@ -78,7 +78,6 @@ impl<T> Given<'_, T> {
         self.raw.is_some()
     }
 
-    /// Where its value stands.
     pub(crate) fn at(&self) -> Range<usize> {
         self.raw.map(Value::head).unwrap_or_default()
     }
@@ -88,7 +87,7 @@ impl<T> Given<'_, T> {
 pub(crate) struct Written<'v> {
     group: &'static Group,
     /// Where to point if something is missing.
-    place: Range<usize>,
+    missing_at: Range<usize>,
     /// Whether what is missing may stand elsewhere.
     is_part: bool,
     fields: BTreeMap<&'v str, (Name<'v>, Option<Value<'v>>)>,
@@ -99,16 +98,16 @@ impl Form<'_> {
     pub(crate) fn fields<'v, F: Fields<'v>>(&mut self, value: Value<'v>) -> Option<F> {
         let open = value.text().find('(').map_or(1, |at| at + 1);
         let start = value.span().start;
-        self.fields_placed(value, start..start + open)
+        self.fields_at(value, start..start + open)
     }
 
-    /// The fields of `value`. What is missing is shown at `place`.
-    pub(crate) fn fields_placed<'v, F: Fields<'v>>(
+    /// The fields of `value`. What is missing is shown at `missing_at`.
+    pub(crate) fn fields_at<'v, F: Fields<'v>>(
         &mut self,
         value: Value<'v>,
-        place: Range<usize>,
+        missing_at: Range<usize>,
     ) -> Option<F> {
-        let written = self.written(value, F::GROUP, place)?;
+        let written = self.written(value, F::GROUP, missing_at)?;
         Some(F::read(self, &written))
     }
 
@@ -117,7 +116,7 @@ impl Form<'_> {
         &mut self,
         value: Value<'v>,
         group: &'static Group,
-        place: Range<usize>,
+        missing_at: Range<usize>,
     ) -> Option<Written<'v>> {
         debug_assert!(self.groups.iter().any(|known| known.what == group.what));
         let what = group.what;
@@ -129,26 +128,24 @@ impl Form<'_> {
         });
         let mut fields = BTreeMap::<_, (Name<'v>, _)>::new();
         for (name, value) in self.keep(pairs)? {
-            if let Some((first, _)) = fields.get(name.text) {
-                let problem = Problem::at(name.span(), format!("the field `{}` is given twice", name.text))
-                    .label("the second time")
-                    .also(first.span(), "the first time")
-                    .help("remove one of them");
-                self.problems.push(problem);
+            let known = group.name_of(name.text);
+            let key = known.unwrap_or(name.text);
+            if let Some((first, _)) = fields.get(key) {
+                self.problems.push(twice(*first, name));
                 continue;
             }
-            let value = if group.has(name.text) {
+            let value = if known.is_some() {
                 self.keep(value.given()).flatten()
             } else {
                 self.problems.push(not_known(name, group, self.groups));
                 // Its value is of no interest, but a second one is.
                 None
             };
-            fields.insert(name.text, (name, value));
+            fields.insert(key, (name, value));
         }
         Some(Written {
             group,
-            place,
+            missing_at,
             is_part: false,
             fields,
         })
@@ -163,8 +160,9 @@ impl Form<'_> {
         if let (None, false, Absent::Required(example)) = (raw, is_misspelt || written.is_part, &field.absent)
         {
             let message = format!("{} needs `{name}`", written.group.what);
-            self.problems
-                .push(Problem::at(written.place.clone(), message).help(format!("add {name}: {example}")));
+            self.problems.push(
+                Problem::at(written.missing_at.clone(), message).help(format!("add {name}: {example}")),
+            );
         }
         let before = self.problems.len();
         let value = raw.and_then(|raw| field.kind.read(self, raw));
@@ -176,10 +174,26 @@ impl Form<'_> {
             },
             is_misspelt,
             raw,
-            name_at: found.map_or_else(|| written.place.clone(), |(name, _)| name.span()),
-            place: written.place.clone(),
+            name_at: found.map_or_else(|| written.missing_at.clone(), |(name, _)| name.span()),
+            missing_at: written.missing_at.clone(),
         }
     }
+}
+
+/// That a field is there as `first`, and again as `second`.
+fn twice(first: Name<'_>, second: Name<'_>) -> Problem {
+    let message = if first.text == second.text {
+        format!("the field `{}` is given twice", first.text)
+    } else {
+        format!(
+            "`{}` and `{}` are one field, which is given twice",
+            first.text, second.text
+        )
+    };
+    Problem::at(second.span(), message)
+        .label("the second time")
+        .also(first.span(), "the first time")
+        .help("remove one of them")
 }
 
 impl<'v> Written<'v> {
@@ -218,7 +232,7 @@ impl<'v> Written<'v> {
 ///     /// What the group is for.
 ///     struct Name: "what it is in a sentence" {
 ///         /// What the field is for.
-///         name ("what other programs call it"): Type = KIND, or DEFAULT;
+///         name ["another name that it answers to"] ("what other programs call it"): Type = KIND, or DEFAULT;
 ///     }
 /// }
 /// ```
@@ -227,7 +241,7 @@ impl<'v> Written<'v> {
 macro_rules! fields {
     ($(#[doc = $group_about:literal])+ $vis:vis struct $Group:ident: $what:literal {
         $($(#[doc = $about:literal])+
-        $name:ident $(($($word:literal),+))?: $T:ty = $kind:expr, $absent:ident $value:expr;)+
+        $name:ident $([$($alias:literal),+])? $(($($word:literal),+))?: $T:ty = $kind:expr, $absent:ident $value:expr;)+
     }) => {
         $(#[doc = $group_about])+
         $vis struct $Group<'v> {
@@ -239,7 +253,7 @@ macro_rules! fields {
                 what: $what,
                 about: concat!($($group_about),+),
                 fields: &[$($crate::config::form::fields!(
-                    @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                    @field $name [$($($alias),+)?] [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
                 )),+],
             };
 
@@ -249,16 +263,17 @@ macro_rules! fields {
             ) -> Self {
                 Self {$(
                     $name: form.field(written, $crate::config::form::fields!(
-                        @field $name [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
+                        @field $name [$($($alias),+)?] [$($($word),+)?] $T, $kind, $absent $value, concat!($($about),+)
                     )),
                 )+}
             }
         }
     };
-    (@field $name:ident [$($word:literal),*] $T:ty, $kind:expr, $absent:ident $value:expr, $about:expr) => {
+    (@field $name:ident [$($alias:literal),*] [$($word:literal),*] $T:ty, $kind:expr, $absent:ident $value:expr, $about:expr) => {
         const { &$crate::config::form::Field::<$T> {
             entry: $crate::config::form::Entry {
                 name: stringify!($name),
+                aliases: &[$($alias),*],
                 other_words: &[$($word),*],
                 about: $about,
             },

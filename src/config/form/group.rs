@@ -6,16 +6,22 @@ use super::{Problem, raw::Name};
 pub(crate) struct Group {
     /// What it is, in a sentence.
     pub(crate) what: &'static str,
-    /// What it is for.
     pub(crate) about: &'static str,
     /// Its fields, in the order in which they are shown.
     pub(crate) fields: &'static [&'static dyn Declared],
 }
 
 impl Group {
-    /// Whether it has the field `name`.
+    /// Whether it has the field `name`, by that name or another that it answers to.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+        self.name_of(name).is_some()
+    }
+
+    /// The name of the field that answers to `name`.
+    pub(super) fn name_of(&self, name: &str) -> Option<&'static str> {
+        let mut entries = self.fields.iter().map(|field| field.entry());
+        let entry = entries.find(|entry| entry.name == name || entry.aliases.contains(&name))?;
+        Some(entry.name)
     }
 
     /// The names of its fields.
@@ -27,6 +33,8 @@ impl Group {
 /// What is known of a field, whatever its values are.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
+    /// Other names that it answers to.
+    pub(crate) aliases: &'static [&'static str],
     /// What other programs call it.
     pub(crate) other_words: &'static [&'static str],
     /// What it is for, in a sentence or two.
@@ -39,9 +47,10 @@ pub(crate) trait Declared: Sync {
     fn entry(&self) -> &Entry;
     /// Whether it names a file that holds a secret.
     fn is_secret(&self) -> bool;
+    /// Whether variables of the environment are replaced in its value.
+    fn has_variables(&self) -> bool;
     /// How its value is written.
     fn syntax(&self) -> String;
-    /// What holds without it.
     fn default(&self) -> String;
 }
 

@@ -9,10 +9,10 @@ use std::{
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Error, Files, Places};
+use super::{Error, Files, SearchPath};
 use crate::base::bounded;
 
-/// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
+/// A configuration file's text, with the name it is called by in errors. A user may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.
 #[derive(Clone)]
 pub struct Source {
@@ -40,19 +40,19 @@ impl Drop for Source {
 const MAX_BYTES: u64 = 1024 * 1024;
 
 impl Source {
-    /// Read the file `path`, of a kind that is looked for in `places`.
-    pub fn read(path: &Path, places: &'static Places) -> Result<Self, Error> {
+    /// Read the file `path`, of a kind that is looked for in `search_path`.
+    pub fn read(path: &Path, search_path: &'static SearchPath) -> Result<Self, Error> {
         let failed = |source| Error::Read {
             path: path.into(),
             source,
-            places,
+            search_path,
         };
         let file = std::path::absolute(path).map_err(failed)?;
         let opened = File::open(&file).map_err(failed)?;
         if opened.metadata().map_err(failed)?.is_dir() {
             return Err(Error::Directory {
                 path: path.into(),
-                places,
+                search_path,
             });
         }
         // A pipe has no length before it is read.
@@ -60,12 +60,12 @@ impl Source {
         Ok(Self { file, text })
     }
 
-    /// Read the regular file `file`, absolute, which a file of a kind that is looked for in `places` includes.
-    pub(crate) fn included(file: PathBuf, places: &'static Places) -> Result<Self, Error> {
+    /// Read the regular file `file`, absolute, which a file of a kind that is looked for in `search_path` includes.
+    pub(crate) fn included(file: PathBuf, search_path: &'static SearchPath) -> Result<Self, Error> {
         let failed = |source| Error::Read {
             path: file.clone(),
             source,
-            places,
+            search_path,
         };
         let opened = bounded::open(&file).map_err(failed)?;
         let length = opened.metadata().map_err(failed)?.len();

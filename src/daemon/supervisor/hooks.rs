@@ -7,10 +7,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::{Supervisor, worker::tell};
 use crate::{
     base::control::{Start, ToWorker},
-    config::{Config, HookPlace},
+    config::{Config, HookSide},
     deploy::{
         hook,
-        release::placed::{Placed, by_descriptor},
+        release::located::{Located, by_descriptor},
     },
 };
 
@@ -65,28 +65,28 @@ impl Supervisor<'_> {
 /// Start the hook, and give its process. The worker can only choose among the hooks of its configuration.
 fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
-    if config.sandbox.hooks != HookPlace::Outside {
-        // Only a worker that an attacker controls asks for that.
+    if config.sandbox.hooks != HookSide::Outside {
+        // A worker that asks for that has been taken over.
         return Err(refused());
     }
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
     let [out, err] = <[_; 2]>::try_from(outputs).map_err(|_| refused())?;
     let git_dir = target.site.git_dir();
-    let placed = start.release.as_ref().map(Placed::try_from).transpose();
-    let placed = placed.map_err(|_| refused())?;
+    let located = start.release.as_ref().map(Located::try_from).transpose();
+    let located = located.map_err(|_| refused())?;
     let mut env = start.env.clone();
     // The worker does not set what the configuration says, nor where a release is.
     env.retain(|name, _| name.starts_with("GITSOCKET_") && !hook::OF_RELEASES.contains(&name.as_str()));
-    env.extend(hook::fixed(target, placed.as_ref()));
-    let program = (start.which, placed.as_ref());
+    env.extend(hook::fixed(target, located.as_ref()));
+    let program = (start.which, located.as_ref());
     let mut command = hook::command(target, program, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
     // Held open until the hook is started.
-    let dir = placed
+    let dir = located
         .as_ref()
-        .map(|placed| placed.open(&target.site))
+        .map(|located| located.open(&target.site))
         .transpose()?;
-    if let (Some(placed), Some(dir)) = (&placed, &dir) {
-        command.current_dir(by_descriptor(dir, placed.dir(&target.site)));
+    if let (Some(located), Some(dir)) = (&located, &dir) {
+        command.current_dir(by_descriptor(dir, located.dir(&target.site)));
     }
     let child = command.stdout(out).stderr(err).spawn()?;
     // `reap` waits for it.

@@ -12,7 +12,7 @@ use super::{Options, owner};
 use crate::{
     base::control::Which,
     config::{Hook, Target},
-    deploy::release::placed::Placed,
+    deploy::release::located::Located,
 };
 
 /// Whether a run of `target` may start a hook.
@@ -39,21 +39,21 @@ pub(super) fn program(target: &Target, which: Which) -> Option<&Hook> {
 pub const OF_RELEASES: [&str; 3] = ["GITSOCKET_RELEASE", "GITSOCKET_LIVE", "GITSOCKET_PREVIOUS"];
 
 /// The variables of a hook's environment that do not depend on the run, but on where it is started.
-pub fn fixed(target: &Target, placed: Option<&Placed>) -> BTreeMap<String, OsString> {
+pub fn fixed(target: &Target, located: Option<&Located>) -> BTreeMap<String, OsString> {
     let mut env: BTreeMap<&str, OsString> = BTreeMap::from([
         ("GITSOCKET_TRIGGER", target.trigger.as_str().into()),
         ("GITSOCKET_REPO", target.origin.repo.to_string().into()),
         ("GITSOCKET_PATH", target.site.root().as_path().into()),
     ]);
     let site = &target.site;
-    if let Some(placed) = placed {
+    if let Some(located) = located {
         let [release, live, previous] = OF_RELEASES;
-        env.insert(release, placed.dir(site).into());
-        env.insert(live, placed.live(site).into());
-        env.extend(placed.previous(site).map(|path| (previous, path.into())));
+        env.insert(release, located.dir(site).into());
+        env.insert(live, located.live(site).into());
+        env.extend(located.previous(site).map(|path| (previous, path.into())));
         env.insert("GIT_DIR", site.git_dir().into());
-        env.insert("GIT_WORK_TREE", placed.dir(site).into());
-        env.insert("GIT_INDEX_FILE", placed.index(site).into());
+        env.insert("GIT_WORK_TREE", located.dir(site).into());
+        env.insert("GIT_INDEX_FILE", located.index(site).into());
     } else if let Some(git_dir) = &site.git_dir {
         // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
         env.insert("GIT_DIR", git_dir.as_path().into());
@@ -64,11 +64,11 @@ pub fn fixed(target: &Target, placed: Option<&Placed>) -> BTreeMap<String, OsStr
         .collect()
 }
 
-/// The command that a program of `target` is; `None` if it has none such, or must not run it. It is started in `placed`, or in
+/// The command that a program of `target` is; `None` if it has none such, or must not run it. It is started in `located`, or in
 /// the trigger's path. `env` and `old_new` are those of [`Options`].
 pub fn command(
     target: &Target,
-    (which, placed): (Which, Option<&Placed>),
+    (which, located): (Which, Option<&Located>),
     git_dir: &Path,
     env: &BTreeMap<String, OsString>,
     old_new: &(String, String),
@@ -92,9 +92,9 @@ pub fn command(
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    let dir = placed.map_or_else(
+    let dir = located.map_or_else(
         || target.site.root().as_path().into(),
-        |placed| placed.dir(&target.site),
+        |located| located.dir(&target.site),
     );
     command
         .current_dir(&dir)

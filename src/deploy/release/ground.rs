@@ -256,9 +256,9 @@ impl Ground {
     }
 
     /// Let the link `live` lead to `id`: another one is renamed over it.
-    pub fn link(&self, id: &Id, live: &str) -> Result<(), Error> {
+    pub fn link(&self, id: &Id, live: &str, rights: Rights) -> Result<(), Error> {
         let at = self.path.join(live);
-        let new = self.new_link(id, live)?;
+        let new = self.new_link(id, live, rights)?;
         let renamed = rustix::fs::renameat(&self.root, new.as_str(), &self.root, live);
         if renamed.is_err() {
             // What cannot be removed now is removed by the next run.
@@ -268,8 +268,8 @@ impl Ground {
     }
 
     /// Let a link to `id` change places with the directory `live`, which was live and gets the name `old` in `releases`.
-    pub fn link_for_directory(&self, id: &Id, live: &str, old: &Id) -> Result<(), Error> {
-        let new = self.new_link(id, live)?;
+    pub fn link_for_directory(&self, (id, old): (&Id, &Id), live: &str, rights: Rights) -> Result<(), Error> {
+        let new = self.new_link(id, live, rights)?;
         let exchanged = self.exchange((self.root.as_fd(), new.as_bytes()), live);
         if exchanged.is_err() {
             rustix::fs::unlinkat(&self.root, new.as_str(), AtFlags::empty()).ok();
@@ -309,7 +309,7 @@ impl Ground {
         exchange::clear(self.root.as_fd(), &format!("{NEW}{live}"));
     }
 
-    fn new_link(&self, id: &Id, live: &str) -> Result<String, Error> {
+    fn new_link(&self, id: &Id, live: &str, rights: Rights) -> Result<String, Error> {
         let new = format!("{NEW}{live}");
         let at = self.path.join(&new);
         match rustix::fs::unlinkat(&self.root, new.as_str(), AtFlags::empty()) {
@@ -319,6 +319,9 @@ impl Ground {
         let target = format!("{DIR}/{id}");
         rustix::fs::symlinkat(target, &self.root, new.as_str())
             .map_err(|errno| Error::io("make the link", &at)(errno.into()))?;
+        rights
+            .give_link(self.root.as_fd(), new.as_bytes())
+            .map_err(Error::io("give its group to", &at))?;
         Ok(new)
     }
 
@@ -350,13 +353,14 @@ impl Ground {
                 source,
             };
         }
-        match [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
-            true => Error::Exchange {
+        if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
+            Error::Exchange {
                 path: path.display().to_string(),
                 name: live.into(),
                 source,
-            },
-            false => Error::io("exchange a release for", &path)(source),
+            }
+        } else {
+            Error::io("exchange a release for", &path)(source)
         }
     }
 
@@ -394,7 +398,6 @@ impl Ground {
     }
 }
 
-/// What a name is.
 enum Seen {
     Nothing,
     Dir(Directory),

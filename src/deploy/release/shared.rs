@@ -60,7 +60,7 @@ pub fn link<'r>(
     let up = match &releases.live {
         Live::Symlink(_) => "../../",
         Live::Exchange(_) => {
-            turn(path, root)?;
+            turn(path, root, rights)?;
             "../"
         }
     };
@@ -115,14 +115,18 @@ fn common(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<OwnedFd, 
 }
 
 /// Let `releases/shared` lead to `shared`.
-fn turn(path: &Path, root: BorrowedFd<'_>) -> Result<(), Error> {
+fn turn(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<(), Error> {
     let at = path.join(DIR).join(SHARED);
     let target = format!("../{SHARED}");
     let dir = descent::open_dir(root, DIR.as_bytes()).map_err(Error::io("open", &path.join(DIR)))?;
     match rustix::fs::readlinkat(&dir, SHARED, Vec::new()) {
         Ok(there) if there.as_bytes() == target.as_bytes() => Ok(()),
-        Err(Errno::NOENT) => rustix::fs::symlinkat(target.as_str(), &dir, SHARED)
-            .map_err(|errno| Error::io("make the link", &at)(errno.into())),
+        Err(Errno::NOENT) => {
+            rustix::fs::symlinkat(target.as_str(), &dir, SHARED)
+                .map_err(|errno| Error::io("make the link", &at)(errno.into()))?;
+            let given = rights.give_link(dir.as_fd(), SHARED.as_bytes());
+            given.map_err(Error::io("give its group to", &at))
+        }
         Ok(_) | Err(Errno::INVAL) => Err(Error::InTheWay {
             path: at.display().to_string(),
         }),

@@ -72,9 +72,10 @@ impl<'a> Yard<'a> {
         let (path, git_dir) = (site.path.as_path(), site.git_dir());
         let (record, is_damaged) =
             Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
-        let ground = match dry_run {
-            true => Ground::open(path)?,
-            false => Some(Ground::make(path, rights)?),
+        let ground = if dry_run {
+            Ground::open(path)?
+        } else {
+            Some(Ground::make(path, rights)?)
         };
         let mut yard = Self {
             site,
@@ -344,8 +345,10 @@ impl<'a> Yard<'a> {
         let ground = self.ground()?;
         let old = self.live.clone();
         match (&self.releases.live, &self.seen, &old) {
-            (Live::Symlink(name), Current::Dir(_), Some(old)) => ground.link_for_directory(id, name, old)?,
-            (Live::Symlink(name), ..) => ground.link(id, name)?,
+            (Live::Symlink(name), Current::Dir(_), Some(old)) => {
+                ground.link_for_directory((id, old), name, self.rights)?
+            }
+            (Live::Symlink(name), ..) => ground.link(id, name, self.rights)?,
             (Live::Exchange(name), Current::Nothing, _) => {
                 // Now, while nothing else would be in the way of a link.
                 ground.try_exchange(name)?;

@@ -25,7 +25,7 @@ pub(super) fn build(
         tell_unshared(stage, under_way.context);
         return Ok(());
     }
-    let placed = stage.placed();
+    let located = stage.located();
     let occasion = Occasion {
         repo,
         under_way,
@@ -36,7 +36,7 @@ pub(super) fn build(
             .succeeded_for()
             .or(reached.old),
         new: fetched.commit,
-        placed: placed.as_ref(),
+        located: located.as_ref(),
     };
     if !hooks::build(occasion, claim)? {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{Error, NO_MARK, Reached, hold, under_way::UnderWay, update_options, whole};
 use crate::{
-    deploy::place,
+    deploy::existing,
     git::{fetch, origin::Revision, refs::Tip, worktree},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn rehearse_clone(under_way: &UnderWay<'_>, reached: &mut Reached) ->
 }
 
 /// Fetch into a new git directory, with the hash that the remote turns out to use.
-fn build_clone<'a>(under_way: &UnderWay<'a>) -> Result<(place::Building<'a>, fetch::Outcome), Error> {
+fn build_clone<'a>(under_way: &UnderWay<'a>) -> Result<(existing::Building<'a>, fetch::Outcome), Error> {
     let UnderWay { target, context, .. } = *under_way;
     let hash = match target.origin.revision {
         Revision::Commit(id) => id.kind(),
@@ -41,15 +41,15 @@ fn build_clone<'a>(under_way: &UnderWay<'a>) -> Result<(place::Building<'a>, fet
     under_way.settles()?;
     let onto = whole::Onto::nothing(target.origin.depth);
     let fetch =
-        |building: &place::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
-    let building = place::build(target, hash)?;
+        |building: &existing::Building<'_>| whole::fetch(building.repo(), target, context, onto, NO_MARK);
+    let building = existing::build(target, hash)?;
     let theirs = match fetch(&building) {
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
     // The first removes its directory as it goes, and the second is built in the same place.
     drop(building);
-    let building = place::build(target, theirs)?;
+    let building = existing::build(target, theirs)?;
     let fetched = fetch(&building)?;
     Ok((building, fetched))
 }

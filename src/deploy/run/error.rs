@@ -9,7 +9,7 @@ use crate::{
         report::Step,
         watch::{self, Watch},
     },
-    deploy::{group, health, hook, links::Planted, place, release, sandbox, state},
+    deploy::{existing, group, health, hook, links::Planted, release, sandbox, state},
     git::{fetch, heal, lock, refs, repository, worktree},
 };
 
@@ -31,7 +31,7 @@ pub enum Error {
     /// Its path cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Place(#[from] place::Error),
+    Existing(#[from] existing::Error),
     /// New files cannot be given their group.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -74,7 +74,7 @@ pub enum Error {
         path: String,
         /// Its owner.
         owner: u32,
-        /// Who would use it.
+        /// The user that gitsocket runs as.
         us: u32,
         /// The git directory.
         git_dir: String,
@@ -118,8 +118,8 @@ pub enum Error {
         trigger: String,
     },
     /// What was deployed was not good, and there was no way back.
-    #[error("{why}; and then it could not be gone back to {at}: {source}")]
-    #[diagnostic(help("the next run goes on with that"))]
+    #[error("{why}; then the rollback to {at} failed: {source}")]
+    #[diagnostic(help("the next run tries the rollback again"))]
     Stranded {
         /// Why.
         why: String,
@@ -171,7 +171,7 @@ impl Blame for Error {
             Self::Lock(err) => err.kind(),
             Self::Planted(err) => err.kind(),
             Self::Sandbox(err) => err.kind(),
-            Self::Place(err) => err.kind(),
+            Self::Existing(err) => err.kind(),
             Self::Group(err) => err.kind(),
             Self::Release(err) => err.kind(),
             Self::Repository(err) => err.kind(),

@@ -22,7 +22,7 @@ use crate::{
     deploy::{
         health,
         hook::{self, Limits},
-        release::placed::Placed,
+        release::located::Located,
         stage::Stage,
     },
     git::{fetch, refs::Tip},
@@ -37,14 +37,13 @@ const AFTERWARDS: Duration = Duration::from_secs(7);
 pub(super) struct Occasion<'a> {
     pub(super) repo: &'a gix::Repository,
     pub(super) under_way: &'a UnderWay<'a>,
-    /// What the trigger names.
     pub(super) tip: &'a Tip,
     /// The commit that hooks last succeeded for.
     pub(super) old: Option<ObjectId>,
     /// The commit that is live, or is to be.
     pub(super) new: ObjectId,
     /// The release that it is in; none in place.
-    pub(super) placed: Option<&'a Placed>,
+    pub(super) located: Option<&'a Located>,
 }
 
 /// Run the hooks that are due now that what was `fetched` is live, and ask whether all is well. What fails ends the run; all of
@@ -61,9 +60,10 @@ pub(super) fn run_hooks(
     let has_changed = reached.has_changed() || is_again;
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
-    let due = match has_changed {
-        false => known.due(target, fetched.commit),
-        true => target.hooks_at(At::Live).collect(),
+    let due = if has_changed {
+        target.hooks_at(At::Live).collect()
+    } else {
+        known.due(target, fetched.commit)
     };
     let is_pending = has_changed || !due.is_empty() || !known.have_succeeded_for(fetched.commit);
     let hooks: Vec<usize> = target
@@ -77,19 +77,20 @@ pub(super) fn run_hooks(
         settle(repo, (under_way, stage), fetched)?;
     }
     if is_pending || !hooks.is_empty() {
-        let placed = stage.placed();
+        let located = stage.located();
         let occasion = Occasion {
             repo,
             under_way,
             tip: &fetched.tip,
             // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
-            old: match is_again {
+            old: if is_again {
                 // As for the first one: all files have changed.
-                true => reached.left,
-                false => reached.left.or(known.succeeded_for()).or(reached.old),
+                reached.left
+            } else {
+                reached.left.or(known.succeeded_for()).or(reached.old)
             },
             new: fetched.commit,
-            placed: placed.as_ref(),
+            located: located.as_ref(),
         };
         go_live(occasion, &hooks, &mut claim)?;
     }
@@ -105,9 +106,10 @@ pub(super) fn run_hooks(
 pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let at = occasion.new.to_hex_with_len(7).to_string();
-    let env = match hooks.is_empty() && target.asked().is_none() {
-        true => BTreeMap::new(),
-        false => environment(occasion, claim),
+    let env = if hooks.is_empty() && target.asked().is_none() {
+        BTreeMap::new()
+    } else {
+        environment(occasion, claim)
     };
     let round = Round::of(occasion, &env);
     for hook in hooks {
@@ -131,7 +133,7 @@ pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim
 pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<bool, Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let mut hooks = target.hooks_at(At::Build).peekable();
-    let Some(placed) = occasion.placed.filter(|_| hooks.peek().is_some()) else {
+    let Some(located) = occasion.located.filter(|_| hooks.peek().is_some()) else {
         return Ok(false);
     };
     let env = environment(occasion, claim);
@@ -142,17 +144,17 @@ pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<bool, E
     }
     tidy(&env);
     context.events.emit(Event::Built {
-        release: placed.id.to_string(),
+        release: located.id.to_string(),
     });
     Ok(true)
 }
 
-/// Tell those hooks of `failure` that want to know, each for itself. The run has the lock still, and `placed` is live.
+/// Tell those hooks of `failure` that want to know, each for itself. The run has the lock still, and `located` is live.
 pub(super) fn tell_failed(
     (target, context): (&Target, &Context),
     failure: &Failure,
     reached: &Reached,
-    placed: Option<&Placed>,
+    located: Option<&Located>,
 ) {
     let mut hooks = target.hooks_at(At::Failed).peekable();
     if context.dry_run || hooks.peek().is_none() {
@@ -162,13 +164,12 @@ pub(super) fn tell_failed(
     context.watch.enter(Step::Hooks).ok();
     let git_dir = target.site.git_dir();
     let hex = |id: ObjectId| OsString::from(id.to_string());
-    let mut env = surroundings((target, context), placed, &git_dir);
+    let mut env = surroundings((target, context), located, &git_dir);
     let message = format!("{}: {}", failure.kind.as_str(), failure.message);
+    let revision = target.origin.revision.to_string();
     env.extend([
-        (
-            "GITSOCKET_BRANCH".into(),
-            target.origin.revision.to_string().into(),
-        ),
+        ("GITSOCKET_BRANCH".into(), revision.clone().into()),
+        ("GITSOCKET_REVISION".into(), revision.into()),
         ("GITSOCKET_FAILURE".into(), message.into()),
     ]);
     env.extend(reached.old.map(|id| ("GITSOCKET_OLD".into(), hex(id))));
@@ -177,7 +178,7 @@ pub(super) fn tell_failed(
     let round = Round {
         target,
         context,
-        placed,
+        located,
         git_dir: &git_dir,
         env: &env,
         old_new: (String::new(), String::new()),
@@ -202,7 +203,7 @@ pub(super) fn tell_failed(
 /// Where programs put what they need for a while, see environ(7).
 const TMPDIR: &str = "TMPDIR";
 
-/// What somebody may want to know whose hook worked without a sandbox.
+/// A hint for a user whose hook worked without a sandbox.
 const CONFINED: &str = "hooks run in the sandbox: they may write to the target, or with releases to theirs and what is shared, and to \
                         $TMPDIR, and read the system's programs; if that is why this one failed, write sandbox: (hooks: Outside)";
 
@@ -210,7 +211,7 @@ const CONFINED: &str = "hooks run in the sandbox: they may write to the target, 
 struct Round<'a> {
     target: &'a Target,
     context: &'a Context,
-    placed: Option<&'a Placed>,
+    located: Option<&'a Located>,
     git_dir: &'a Path,
     env: &'a BTreeMap<String, OsString>,
     old_new: (String, String),
@@ -226,7 +227,7 @@ impl<'a> Round<'a> {
         Self {
             target,
             context,
-            placed: occasion.placed,
+            located: occasion.located,
             git_dir: repo.git_dir(),
             env,
             old_new: (old.unwrap_or(null).to_string(), new.to_string()),
@@ -259,7 +260,7 @@ impl<'a> Round<'a> {
         };
         let options = hook::Options {
             target,
-            placed: self.placed,
+            located: self.located,
             git_dir: self.git_dir,
             env: self.env,
             old_new: &self.old_new,
@@ -276,7 +277,7 @@ impl<'a> Round<'a> {
     fn written(&self) -> Option<Vec<PathBuf>> {
         let site = &self.target.site;
         site.releases.as_ref()?;
-        let own = self.placed.map(|placed| placed.dir(site));
+        let own = self.located.map(|located| located.dir(site));
         let tmp = self.env.get(TMPDIR).map(PathBuf::from);
         let shared = site.path.as_path().join("shared");
         Some([own, tmp, Some(shared)].into_iter().flatten().collect())
@@ -291,7 +292,7 @@ fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, Os
         tip,
         old,
         new,
-        placed,
+        located,
     } = occasion;
     let UnderWay { target, context, .. } = *under_way;
     let changed = hook::changed_files(repo.git_dir());
@@ -305,14 +306,19 @@ fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, Os
         Tip::Branch(name) | Tip::Tag(name, _) => name.short(),
         Tip::Detached => "",
     };
+    let revision = match branch {
+        "" => new.to_string(),
+        name => name.into(),
+    };
     let null = repo.object_hash().null();
-    let of_the_commit: [(&str, OsString); 4] = [
+    let of_the_commit: [(&str, OsString); 5] = [
         ("GITSOCKET_BRANCH", branch.into()),
+        ("GITSOCKET_REVISION", revision.into()),
         ("GITSOCKET_OLD", old.unwrap_or(null).to_string().into()),
         ("GITSOCKET_NEW", new.to_string().into()),
         ("GITSOCKET_CHANGED_FILES", changed.into()),
     ];
-    let mut env = surroundings((target, context), placed, repo.git_dir());
+    let mut env = surroundings((target, context), located, repo.git_dir());
     env.extend(of_the_commit.map(|(name, value)| (name.into(), value)));
     env
 }
@@ -320,10 +326,10 @@ fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, Os
 /// What each hook of a run gets.
 fn surroundings(
     (target, context): (&Target, &Context),
-    placed: Option<&Placed>,
+    located: Option<&Located>,
     git_dir: &Path,
 ) -> BTreeMap<String, OsString> {
-    let mut env = hook::fixed(target, placed);
+    let mut env = hook::fixed(target, located);
     env.insert("GITSOCKET_RUN".into(), context.run.as_str().into());
     if context.sandbox.hooks_are_inside() {
         // The system's is closed to them. What one left that failed is of no use to any.

@@ -2,7 +2,7 @@
 //! in it: hooks write there.
 //!
 //! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts), and targets are
-//! removed and cloned anew: so the worker gets the directories that such things are in, unless the configuration, or a file
+//! removed and cloned again: so the worker gets the directories that such things are in, unless the configuration, or a file
 //! that it names, is in there as well; and a run, which does not last, gets the things themselves.
 
 use std::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     base::vitals,
-    config::{Allow, Config, Hook, HookPlace, Listener, Target},
+    config::{Allow, Config, Hook, HookSide, Listener, Target},
     deploy::{health, links::Planted},
     git::transport::Needs,
 };
@@ -26,15 +26,11 @@ use crate::{
 /// Paths without links, by what is allowed beneath them. What is not there is passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// To read.
     pub(super) read: BTreeSet<PathBuf>,
-    /// To read and execute.
     pub(super) execute: BTreeSet<PathBuf>,
-    /// To write.
     pub(super) write: BTreeSet<PathBuf>,
     /// To write and execute: worktrees, for hooks.
     pub(super) build: BTreeSet<PathBuf>,
-    /// Devices.
     pub(super) devices: BTreeSet<PathBuf>,
     /// TCP ports to connect to.
     pub(super) ports: BTreeSet<u16>,
@@ -46,7 +42,6 @@ pub(super) struct Policy {
 const PROGRAMS: [&str; 10] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu",
 ];
-/// Name servers, over TCP.
 const DNS: u16 = 53;
 
 impl Policy {
@@ -87,7 +82,7 @@ impl Policy {
     }
 
     /// What a run of `target` needs.
-    pub(super) fn of_run(target: &Target, hooks: HookPlace, ways: &Arc<Ways>) -> Result<Self, Planted> {
+    pub(super) fn of_run(target: &Target, hooks: HookSide, ways: &Arc<Ways>) -> Result<Self, Planted> {
         let mut policy = Self::default();
         policy.system(ways);
         policy.target(target, hooks, (Lasts::Short, ways))?;
@@ -135,10 +130,10 @@ impl Policy {
     fn target(
         &mut self,
         target: &Target,
-        hooks: HookPlace,
+        hooks: HookSide,
         (lasts, ways): (Lasts, &Ways),
     ) -> Result<(), Planted> {
-        let builds = hooks == HookPlace::Inside && target.programs().next().is_some();
+        let builds = hooks == HookSide::Inside && target.programs().next().is_some();
         let mut written = Vec::new();
         for dir in places(target) {
             let real = ways.lead(dir)?;
@@ -223,7 +218,7 @@ fn places(target: &Target) -> impl Iterator<Item = &Path> {
 
 /// What of the way to `dir` a worker may write to.
 ///
-/// In its life, `dir` may be removed and made anew, for which it needs the directory that it is in. But never one with the
+/// In its life, `dir` may be removed and made again, for which it needs the directory that it is in. But never one with the
 /// configuration in it, or a file that this names: then it is `dir` itself, made now if it is missing, and cannot be
 /// removed. The root of the file system is the same.
 fn place(dir: &Path, ways: &Ways) -> PathBuf {
@@ -276,7 +271,7 @@ mod tests {
         }
         let config = config(&dir, "");
         let ways = ways(&config, &dir);
-        let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Outside, &ways).unwrap();
+        let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Outside, &ways).unwrap();
         let (a, b) = (run("a"), run("b"));
         assert!(a.write.contains(&dir.join("in/a")) && !a.write.contains(&dir.join("in")));
         assert!(a.read.contains(&dir.join("source")) && !a.read.contains(&dir.join("keys")));
@@ -286,7 +281,7 @@ mod tests {
         assert!(b.ports.contains(&8443));
         assert!(a.execute.is_empty() && a.build.is_empty());
 
-        // Who asks for news writes nothing.
+        // A poll writes nothing.
         let poll = |name: &str| Policy::of_poll(&config.triggers[name], &ways).unwrap();
         let reads = |read, ports| Policy {
             read,
@@ -324,7 +319,7 @@ mod tests {
         ] {
             let config = config(&dir, &format!("hooks: [], health: (check: {check})"));
             let ways = ways(&config, &dir);
-            let run = |name: &str| Policy::of_run(&config.triggers[name], HookPlace::Inside, &ways).unwrap();
+            let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Inside, &ways).unwrap();
             let (a, b) = (run("a"), run("b"));
             assert_eq!(
                 a.ports,
@@ -354,7 +349,7 @@ mod tests {
             let program = dir.join(program);
             fs::write(&program, "").unwrap();
             let config = config(&dir, &format!("hooks: [Exec(run: [{program:?}])]"));
-            Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways(&config, &dir)).unwrap()
+            Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways(&config, &dir)).unwrap()
         };
         let policy = hooks("tools/hook");
         assert!(policy.build.contains(&dir.join("in/a")) && policy.execute.contains(Path::new("/usr")));
@@ -405,7 +400,7 @@ mod tests {
         };
         let config = Config::parse(&source).unwrap();
         let ways = ways(&config, file.parent().unwrap());
-        let run = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        let run = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
         let of_source: Vec<_> = run
             .read
             .iter()
@@ -430,7 +425,7 @@ mod tests {
             let mut all = all.into_iter().flatten();
             all.any(|path| path.starts_with(dir.join("secret")) || *path == dir)
         };
-        let a = Policy::of_run(&config.triggers["a"], HookPlace::Inside, &ways).unwrap();
+        let a = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
         assert!(!of_secret(&a), "{a:?}");
         let worker = Policy::of_worker(&config, &[], &ways);
         assert!(!of_secret(&worker), "{worker:?}");

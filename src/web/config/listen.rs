@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{Listener, Tls};
 use crate::{
     base::{address::TcpAddr, name::AbsPath},
-    config::form::{ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, TEXT, Value, fields},
+    config::form::{
+        ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, Spanned, TEXT, Value, fields,
+    },
 };
 
 fields! {
@@ -42,8 +44,8 @@ fields! {
     }
 }
 
-/// Where the front listens.
-pub(super) const LISTENERS: Kind<Vec<Placed>> = Kind::many("list of `Http(…)` and `Unix(…)`", listeners);
+pub(super) const LISTENERS: Kind<Vec<Spanned<Listener>>> =
+    Kind::many("list of `Http(…)` and `Unix(…)`", listeners);
 const TLS: Kind<Tls> = Kind::many("`(…)`", |form, value| {
     let fields: TlsFields<'_> = form.fields(value)?;
     Some(Tls {
@@ -52,11 +54,9 @@ const TLS: Kind<Tls> = Kind::many("`(…)`", |form, value| {
     })
 });
 
-/// A listener, and where its address stands.
-pub(super) type Placed = (Listener, Range<usize>);
-const KINDS: [(&str, bool, Read<Placed>); 2] = [("Http", true, http), ("Unix", true, unix)];
+const KINDS: [(&str, bool, Read<Spanned<Listener>>); 2] = [("Http", true, http), ("Unix", true, unix)];
 
-fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
+fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Spanned<Listener>>> {
     let example = r#"write listen: [Http(addr: "127.0.0.1:8080")]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
     let mut seen = BTreeMap::<String, Range<usize>>::new();
@@ -85,15 +85,12 @@ fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Placed>> {
     Some(out)
 }
 
-fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     let fields: HttpFields<'_> = form.fields(value)?;
     let (at, tls, plain) = (fields.addr.at(), &fields.tls, fields.plain.value?);
     if tls.is_there() && plain {
-        let problem = Problem::at(
-            fields.plain.name_at.clone(),
-            "there is a certificate in `tls` as well",
-        )
-        .help("remove `plain`, or remove `tls`");
+        let problem = Problem::at(fields.plain.name_at.clone(), "`tls` gives a certificate as well")
+            .help("remove `plain`, or remove `tls`");
         form.problems.push(problem);
     }
     let addr = fields.addr.value?;
@@ -116,7 +113,7 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
     Some((listener, at))
 }
 
-fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Placed> {
+fn unix(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     let fields: UnixFields<'_> = form.fields(value)?;
     let at = fields.path.at();
     let listener = Listener::Unix {

@@ -36,7 +36,7 @@ const MAX_RECORD: usize = 1 << 20;
 
 /// Where the daemon is, and how to speak to it.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(super) struct Connector {
     address: Address,
     token_file: Option<AbsPath>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Daemon {
 trait Stream: Read + Write + Unpin + Send {}
 impl<S: Read + Write + Unpin + Send> Stream for S {}
 
-impl Daemon {
+impl Connector {
     pub(super) fn new(address: Address, token_file: Option<AbsPath>) -> Self {
         Self { address, token_file }
     }
@@ -84,7 +84,7 @@ impl Daemon {
         self.within(ACCEPT, accepted).await
     }
 
-    /// The events of the answer to a question that may take as long as `patience`, but for its end.
+    /// The events of the answer to a question that may take as long as `patience`, without its end.
     pub(super) async fn ask(
         &self,
         request: &Request,

@@ -11,7 +11,7 @@ use std::{
 use async_std::task::{self, JoinHandle};
 use event_listener::Event as Bell;
 
-use super::answer::Daemon;
+use super::answer::Connector;
 use crate::{
     base::{
         event::{Done, Event, Record},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What is kept of a run: so many lines, and so many bytes of them. The daemon keeps as many lines, and more bytes, for
-/// clients that lag; a page with more lines than that helps nobody.
+/// clients that lag; a page with more lines than that is of no use.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 512 << 10;
 
@@ -34,7 +34,7 @@ pub(super) struct Runs(Mutex<HashMap<(TriggerName, RunId), Weak<Watched>>>);
 /// A run that is watched.
 #[derive(Debug)]
 struct Watched {
-    /// What ids of its lines begin with: another one after it was watched by nobody.
+    /// What ids of its lines begin with: another one after a time without watchers.
     epoch: u32,
     lines: Mutex<Lines>,
     more: Bell,
@@ -73,7 +73,7 @@ impl Runs {
     /// Follow a run from the line after `after`, if that is one of those that are kept.
     pub(super) fn follow(
         self: &Arc<Self>,
-        daemon: &Arc<Daemon>,
+        connector: &Arc<Connector>,
         name: &TriggerName,
         run: &RunId,
         after: Option<&str>,
@@ -82,7 +82,7 @@ impl Runs {
         let mut runs = mutex::lock(&self.0);
         let watched = runs.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             runs.retain(|_, watched| watched.strong_count() > 0);
-            let watched = Watched::begin(daemon.clone(), name, run);
+            let watched = Watched::begin(connector.clone(), name, run);
             runs.insert(key, Arc::downgrade(&watched));
             watched
         });
@@ -96,7 +96,7 @@ impl Runs {
 }
 
 impl Watched {
-    fn begin(daemon: Arc<Daemon>, name: &TriggerName, run: &RunId) -> Arc<Self> {
+    fn begin(connector: Arc<Connector>, name: &TriggerName, run: &RunId) -> Arc<Self> {
         let watched = Arc::new(Self {
             epoch: fastrand::u32(..),
             lines: Mutex::default(),
@@ -110,7 +110,7 @@ impl Watched {
         };
         let (name, run, weak) = (name.clone(), run.clone(), Arc::downgrade(&watched));
         let reader = task::spawn(async move {
-            let failed = read(&daemon, &request, &weak).await.err();
+            let failed = read(&connector, &request, &weak).await.err();
             let Some(watched) = weak.upgrade() else { return };
             let failed = failed.map(|failure| Record {
                 run,
@@ -146,8 +146,8 @@ impl Drop for Watched {
     }
 }
 
-async fn read(daemon: &Daemon, request: &Request, watched: &Weak<Watched>) -> Result<(), Failure> {
-    let mut answer = daemon.open(request).await?;
+async fn read(connector: &Connector, request: &Request, watched: &Weak<Watched>) -> Result<(), Failure> {
+    let mut answer = connector.open(request).await?;
     loop {
         let record = answer.next().await?;
         let is_last = matches!(record.event, Event::Done(_));
@@ -272,7 +272,7 @@ mod tests {
     /// A daemon that says what it is told to say.
     struct Fake {
         listener: UnixListener,
-        daemon: Arc<Daemon>,
+        connector: Arc<Connector>,
         runs: Arc<Runs>,
         run: RunId,
         name: TriggerName,
@@ -284,7 +284,7 @@ mod tests {
             let address = Address::Unix(AbsPath::resolve(dir, &path).unwrap());
             Self {
                 listener: UnixListener::bind(path).unwrap(),
-                daemon: Arc::new(Daemon::new(address, None)),
+                connector: Arc::new(Connector::new(address, None)),
                 runs: Arc::default(),
                 run: RunId::parse("0198c0ffee0001").unwrap(),
                 name: TriggerName::new("site").unwrap(),
@@ -292,7 +292,7 @@ mod tests {
         }
 
         fn follow(&self, after: Option<&str>) -> Follower {
-            self.runs.follow(&self.daemon, &self.name, &self.run, after)
+            self.runs.follow(&self.connector, &self.name, &self.run, after)
         }
 
         /// The next connection, its request read.
@@ -349,7 +349,7 @@ mod tests {
         let mut back = fake.follow(Some(&one.id));
         assert!(back.is_resumed());
         assert_eq!(next(&mut back).record.event, remote("two"));
-        // What is no line of this run, or of another life, begins anew.
+        // What is no line of this run, or of another life, begins again.
         for id in ["", "x", "-", "00000000-0", &format!("{}9", one.id)] {
             let mut lost = fake.follow(Some(id));
             assert!(!lost.is_resumed(), "{id}");
@@ -403,7 +403,7 @@ mod tests {
         let old = next(&mut second).id;
         drop(second);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is closed");
-        // Who comes later begins anew, and is told so.
+        // A watcher who comes later begins again, and is told so.
         let again = fake.follow(Some(&old));
         assert!(!again.is_resumed());
         // A daemon that is gone is the end.

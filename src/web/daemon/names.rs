@@ -13,7 +13,7 @@ use std::{
 use async_std::{future::timeout, task};
 use event_listener::Event as Bell;
 
-use super::answer::{Daemon, is_away};
+use super::answer::{Connector, is_away};
 use crate::base::{
     event::Task,
     fault::{Failure, Kind},
@@ -34,7 +34,7 @@ const MAX_NAMES: usize = 10_000;
 /// The names on their way.
 #[derive(Debug)]
 pub(super) struct Names {
-    daemon: Arc<Daemon>,
+    connector: Arc<Connector>,
     state: Mutex<State>,
     /// A name has come while the daemon is away.
     arrival: Bell,
@@ -83,7 +83,6 @@ impl Asked {
     }
 }
 
-/// One name's way.
 #[derive(Debug, Default)]
 struct Lane {
     progress: Mutex<Progress>,
@@ -117,9 +116,9 @@ impl Lane {
 }
 
 impl Names {
-    pub(super) fn new(daemon: Arc<Daemon>) -> Arc<Self> {
+    pub(super) fn new(connector: Arc<Connector>) -> Arc<Self> {
         Arc::new(Self {
-            daemon,
+            connector,
             state: Mutex::default(),
             arrival: Bell::new(),
         })
@@ -186,7 +185,7 @@ impl Names {
                 progress.begun += 1;
                 (progress.begun, std::mem::take(&mut progress.asked))
             };
-            let answer = self.daemon.say(name, Task::Update, asked.note()).await;
+            let answer = self.connector.say(name, Task::Update, asked.note()).await;
             let mut state = mutex::lock(&self.state);
             let mut progress = mutex::lock(&lane.progress);
             if let Err(failure) = &answer
@@ -270,7 +269,7 @@ impl Names {
             } else {
                 match self.attend(&name, &lane).await {
                     Ok(None) => said += 1,
-                    // Who asked for it was told that it is kept.
+                    // The client was told that it is kept.
                     Ok(Some(failure)) => tracing::warn!(
                         trigger = name.as_str(),
                         kind = failure.kind.as_str(),

@@ -12,7 +12,6 @@ use crate::{
     web::{deliveries::Delivered, session::Session},
 };
 
-/// Triggers on a page.
 pub(super) const A_PAGE: usize = 100;
 /// Failing triggers of a page that are shown with what to do next; more would be a book, and each has a page of its own.
 const IN_FULL: usize = 20;
@@ -25,7 +24,6 @@ const REFUSED: usize = 5;
 /// Fewer triggers are found by looking.
 const MANY: usize = 20;
 
-/// What is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     /// The page, from 1.
@@ -66,7 +64,6 @@ impl Group {
     }
 }
 
-/// The page.
 pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, session: &Session) -> Markup {
     let count = |group| all.iter().filter(|status| Group::of(status) == group).count();
     let [failing, running, odd] = [Group::Failing, Group::Running, Group::Odd].map(count);

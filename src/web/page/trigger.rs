@@ -20,10 +20,8 @@ use crate::{
 
 /// Runs that are shown; the daemon remembers more of some.
 const RUNS: usize = 50;
-/// Deliveries that are shown.
 const DELIVERIES: usize = 20;
 
-/// The page.
 pub(super) fn page(
     status: &Status,
     log: &Log,

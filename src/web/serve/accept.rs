@@ -24,7 +24,7 @@ use super::{
     door::{Door, MAX_STRANGERS},
     listen::Socket,
     route::Front,
-    stop::Stop,
+    shutdown::Shutdown,
     tls::Tls,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) async fn accept(
     lobby: Arc<Lobby>,
     front: Arc<Front>,
     door: Arc<Door>,
-    stop: Stop,
+    shutdown: Shutdown,
 ) {
     let guests = Guests {
         address: socket.address(),
@@ -49,7 +49,7 @@ pub(super) async fn accept(
         lobby,
         front,
         door,
-        stop,
+        shutdown,
     };
     match socket {
         Socket::Unix(listener, _, _file) => {
@@ -84,20 +84,25 @@ struct Guests {
     lobby: Arc<Lobby>,
     front: Arc<Front>,
     door: Arc<Door>,
-    stop: Stop,
+    shutdown: Shutdown,
 }
 
 impl Guests {
     fn connection(&self, addr: Option<IpAddr>, tls: bool) -> Connection {
         let client = Client::new(addr, tls, self.door.inside.clone());
-        Connection::new(client, self.front.clone(), self.door.clone(), self.stop.clone())
+        Connection::new(
+            client,
+            self.front.clone(),
+            self.door.clone(),
+            self.shutdown.clone(),
+        )
     }
 
     /// The next one to come, if there is one.
     async fn next<T, F: Future<Output = io::Result<T>>>(&self, accept: impl Fn() -> F) -> Option<T> {
-        while !self.stop.is_said() {
+        while !self.shutdown.is_said() {
             let stopped = async {
-                self.stop.said().await;
+                self.shutdown.said().await;
                 None
             };
             match async { Some(accept().await) }.or(stopped).await {

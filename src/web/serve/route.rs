@@ -13,7 +13,7 @@ use crate::web::{
     answer::{self, Answer},
     client::Client,
     config::Config,
-    daemon::Link,
+    daemon::Daemon,
     deliveries::Deliveries,
     hear::{self, Hook},
     metrics::{self, Meters},
@@ -22,7 +22,7 @@ use crate::web::{
 
 /// What handlers are given parts of.
 pub(super) struct Front {
-    link: Link,
+    daemon: Daemon,
     hooks: BTreeMap<String, Hook>,
     deliveries: Arc<Deliveries>,
     meters: Option<Meters>,
@@ -31,13 +31,13 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let link = Link::new(config.daemon.clone(), config.daemon_token_file.clone());
+        let daemon = Daemon::new(config.daemon.clone(), config.daemon_token_file.clone());
         Ok(Self {
             hooks: hear::hooks(config)?,
             deliveries: Arc::default(),
-            meters: Meters::of(config, &link)?,
+            meters: Meters::of(config, &daemon)?,
             pages: config.page.as_ref().map(Pages::new).transpose()?,
-            link,
+            daemon,
         })
     }
 
@@ -45,7 +45,7 @@ impl Front {
     pub(super) async fn answer(&self, request: Request<Incoming>, client: &Client) -> Answer {
         let path = request.uri().path();
         if let Some(hook) = self.hooks.get(path) {
-            return hear::hear(hook, &self.deliveries, &self.link, request, client).await;
+            return hear::hear(hook, &self.deliveries, &self.daemon, request, client).await;
         }
         if let Some(meters) = &self.meters {
             match path {
@@ -67,14 +67,18 @@ impl Front {
             );
         }
         match &self.pages {
-            Some(pages) => pages.answer(&self.link, &self.deliveries, request, client).await,
+            Some(pages) => {
+                pages
+                    .answer(&self.daemon, &self.deliveries, request, client)
+                    .await
+            }
             None => answer::text(StatusCode::NOT_FOUND, "There is nothing here.\n"),
         }
     }
 
     /// The process ends: say what is lost with it.
     pub(super) fn farewell(&self) {
-        let kept = self.link.kept();
+        let kept = self.daemon.kept();
         if !kept.is_empty() {
             let names: Vec<_> = kept.iter().map(|name| name.as_str()).collect();
             tracing::warn!(

@@ -7,14 +7,14 @@ use gix::ObjectId;
 use super::*;
 use crate::git::worktree::Clean;
 
-struct Place {
+struct Fixture {
     dir: tempfile::TempDir,
     site: Site,
 }
 
 const COMMIT: &str = "5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
 
-impl Place {
+impl Fixture {
     fn new(live: Live) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = AbsPath::resolve(Path::new("/"), &dir.path().join("site")).unwrap();
@@ -94,18 +94,18 @@ fn release(id: &Id) -> PathBuf {
 
 #[test]
 fn a_tree_that_was_about_to_be_another_gets_its_name() {
-    let place = Place::new(link());
-    let ids: Vec<Id> = ["a", "b", "c"].map(|name| place.deploy(name)).into();
-    let mut yard = place.yard();
+    let fixture = Fixture::new(link());
+    let ids: Vec<Id> = ["a", "b", "c"].map(|name| fixture.deploy(name)).into();
+    let mut yard = fixture.yard();
     let new = yard
         .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
         .unwrap();
-    assert_eq!(place.name(release(&new)), "a");
+    assert_eq!(fixture.name(release(&new)), "a");
     assert!(yard.index(&new).exists() && !yard.index(&ids[0]).exists());
     // Killed before the rename.
-    fs::rename(place.at(release(&new)), place.at(release(&ids[0]))).unwrap();
-    let yard = place.yard();
-    assert_eq!(place.name(release(&new)), "a");
+    fs::rename(fixture.at(release(&new)), fixture.at(release(&ids[0]))).unwrap();
+    let yard = fixture.yard();
+    assert_eq!(fixture.name(release(&new)), "a");
     assert!(!yard.record().tree(&new).unwrap().is_whole);
     assert!(yard.index(&new).exists());
     assert_eq!(yard.live().unwrap().id, ids[2]);
@@ -114,9 +114,9 @@ fn a_tree_that_was_about_to_be_another_gets_its_name() {
 #[test]
 fn a_directory_of_a_release_is_ours_only_if_it_is_blank() {
     for is_blank in [true, false] {
-        let place = Place::new(link());
-        place.deploy("a");
-        let mut yard = place.yard();
+        let fixture = Fixture::new(link());
+        fixture.deploy("a");
+        let mut yard = fixture.yard();
         let new = yard
             .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
             .unwrap();
@@ -124,87 +124,87 @@ fn a_directory_of_a_release_is_ours_only_if_it_is_blank() {
         yard.record.tree_mut(&new).unwrap().dir = None;
         yard.write().unwrap();
         if !is_blank {
-            fs::write(place.at(release(&new)).join("file"), "mine").unwrap();
+            fs::write(fixture.at(release(&new)).join("file"), "mine").unwrap();
         }
-        let yard = place.yard();
+        let yard = fixture.yard();
         assert_eq!(yard.record().tree(&new).is_some(), is_blank);
         assert_eq!(yard.foreign().len(), usize::from(!is_blank));
         // A blank one is the spare one.
         assert_eq!(yard.sorted().spare, is_blank.then(|| new.clone()));
-        assert!(place.at(release(&new)).exists());
+        assert!(fixture.at(release(&new)).exists());
     }
 }
 
 #[test]
 fn a_swap_that_was_cut_short_is_finished() {
-    let place = Place::new(swap());
-    let old = place.deploy("a");
-    assert_eq!((place.name("current"), place.names().len()), ("a".into(), 0));
-    let mut yard = place.yard();
+    let fixture = Fixture::new(swap());
+    let old = fixture.deploy("a");
+    assert_eq!((fixture.name("current"), fixture.names().len()), ("a".into(), 0));
+    let mut yard = fixture.yard();
     let new = yard
         .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
         .unwrap();
-    fs::write(place.at(release(&new)).join("name"), "b").unwrap();
+    fs::write(fixture.at(release(&new)).join("name"), "b").unwrap();
     yard.record.tree_mut(&new).unwrap().is_whole = true;
     yard.write().unwrap();
     yard.ground().unwrap().swap(&new, "current").unwrap();
     assert_eq!(
-        (place.name("current"), place.name(release(&new))),
+        (fixture.name("current"), fixture.name(release(&new))),
         ("b".into(), "a".into())
     );
     for _ in 0..2 {
-        let yard = place.yard();
+        let yard = fixture.yard();
         assert_eq!(yard.live().unwrap().id, new);
         assert_eq!((yard.live().unwrap().turn, yard.record().turn), (2, 2));
         assert_eq!(
-            (place.name("current"), place.names()),
+            (fixture.name("current"), fixture.names()),
             ("b".into(), vec![old.to_string()])
         );
-        assert_eq!(place.name(release(&old)), "a");
-        assert_eq!(yard.path(&new), place.at("current"));
+        assert_eq!(fixture.name(release(&old)), "a");
+        assert_eq!(yard.path(&new), fixture.at("current"));
     }
 }
 
 #[test]
 fn another_way_of_being_live_that_was_cut_short_is_finished() {
-    let mut place = Place::new(swap());
-    let old = place.deploy("a");
-    place.site.releases.as_mut().unwrap().live = link();
-    let mut yard = place.yard();
+    let mut fixture = Fixture::new(swap());
+    let old = fixture.deploy("a");
+    fixture.site.releases.as_mut().unwrap().live = link();
+    let mut yard = fixture.yard();
     let new = yard
         .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
         .unwrap();
-    fs::write(place.at(release(&new)).join("name"), "b").unwrap();
+    fs::write(fixture.at(release(&new)).join("name"), "b").unwrap();
     yard.record.tree_mut(&new).unwrap().is_whole = true;
     yard.write().unwrap();
     // The directory has changed places with a new link, and has no name yet.
-    symlink(release(&new), place.at("link")).unwrap();
-    fs::rename(place.at("current"), place.at(".gitsocket-new-current")).unwrap();
-    fs::rename(place.at("link"), place.at("current")).unwrap();
-    let yard = place.yard();
+    symlink(release(&new), fixture.at("link")).unwrap();
+    fs::rename(fixture.at("current"), fixture.at(".gitsocket-new-current")).unwrap();
+    fs::rename(fixture.at("link"), fixture.at("current")).unwrap();
+    let yard = fixture.yard();
     assert_eq!(yard.live().unwrap().id, new);
     assert_eq!(
-        (place.name("current"), place.name(release(&old))),
+        (fixture.name("current"), fixture.name(release(&old))),
         ("b".into(), "a".into())
     );
-    assert!(!place.at(".gitsocket-new-current").exists());
+    assert!(!fixture.at(".gitsocket-new-current").exists());
     // And back: the link has changed places with the next tree.
-    place.site.releases.as_mut().unwrap().live = swap();
-    let next = place.deploy("c");
-    assert_eq!(place.name("current"), "c");
-    symlink(release(&new), place.at(release(&next))).unwrap();
-    let yard = place.yard();
+    fixture.site.releases.as_mut().unwrap().live = swap();
+    let next = fixture.deploy("c");
+    assert_eq!(fixture.name("current"), "c");
+    symlink(release(&new), fixture.at(release(&next))).unwrap();
+    let yard = fixture.yard();
     assert_eq!(yard.live().unwrap().id, next);
-    assert!(fs::symlink_metadata(place.at(release(&next))).is_err());
+    assert!(fs::symlink_metadata(fixture.at(release(&next))).is_err());
 }
 
 #[test]
 fn a_switch_that_nobody_wrote_down_counts() {
-    let place = Place::new(link());
-    let [a, b] = ["a", "b"].map(|name| place.deploy(name));
-    fs::remove_file(place.at("current")).unwrap();
-    symlink(release(&a), place.at("current")).unwrap();
-    let yard = place.yard();
+    let fixture = Fixture::new(link());
+    let [a, b] = ["a", "b"].map(|name| fixture.deploy(name));
+    fs::remove_file(fixture.at("current")).unwrap();
+    symlink(release(&a), fixture.at("current")).unwrap();
+    let yard = fixture.yard();
     let live = yard.live().unwrap();
     assert_eq!((&live.id, live.turn, yard.record().turn), (&a, 3, 3));
     assert_eq!(yard.previous().unwrap().id, b);
@@ -213,16 +213,16 @@ fn a_switch_that_nobody_wrote_down_counts() {
 #[test]
 fn what_somebody_removed_is_forgotten_or_there_again() {
     for live in [link(), swap()] {
-        let place = Place::new(live);
-        let [a, b] = ["a", "b"].map(|name| place.deploy(name));
-        let yard = place.yard();
-        let files = place.at("repo.git/gitsocket/releases");
+        let fixture = Fixture::new(live);
+        let [a, b] = ["a", "b"].map(|name| fixture.deploy(name));
+        let yard = fixture.yard();
+        let files = fixture.at("repo.git/gitsocket/releases");
         for name in ["x", "20200101T000000Z-0000000.index"] {
             fs::write(files.join(name), "").unwrap();
         }
-        fs::remove_dir_all(place.at(release(&a))).unwrap();
+        fs::remove_dir_all(fixture.at(release(&a))).unwrap();
         assert!(yard.record().tree(&a).is_some());
-        let yard = place.yard();
+        let yard = fixture.yard();
         assert!(yard.record().tree(&a).is_none() && yard.record().tree(&b).is_some());
         let left: Vec<_> = fs::read_dir(&files)
             .unwrap()
@@ -230,17 +230,17 @@ fn what_somebody_removed_is_forgotten_or_there_again() {
             .collect();
         assert_eq!(left, [format!("{b}.index").as_str()]);
     }
-    let place = Place::new(link());
-    let [_, b] = ["a", "b"].map(|name| place.deploy(name));
-    fs::remove_file(place.at("current")).unwrap();
-    assert_eq!(place.yard().live().unwrap().id, b);
-    assert_eq!(place.name("current"), "b");
+    let fixture = Fixture::new(link());
+    let [_, b] = ["a", "b"].map(|name| fixture.deploy(name));
+    fs::remove_file(fixture.at("current")).unwrap();
+    assert_eq!(fixture.yard().live().unwrap().id, b);
+    assert_eq!(fixture.name("current"), "b");
     // A record that is damaged is none: all trees are foreign, and a link of ours may be replaced.
-    fs::write(Record::file(&place.site.git_dir()), "{").unwrap();
-    assert_eq!(place.yard().foreign().len(), 2);
-    let c = place.deploy("c");
-    assert_eq!((place.name("current"), place.names().len()), ("c".into(), 3));
-    assert_eq!(place.yard().live().unwrap().id, c);
+    fs::write(Record::file(&fixture.site.git_dir()), "{").unwrap();
+    assert_eq!(fixture.yard().foreign().len(), 2);
+    let c = fixture.deploy("c");
+    assert_eq!((fixture.name("current"), fixture.names().len()), ("c".into(), 3));
+    assert_eq!(fixture.yard().live().unwrap().id, c);
 }
 
 #[test]
@@ -252,16 +252,16 @@ fn what_is_someones_is_refused_and_stays() {
             |at: &Path| symlink("/", at).unwrap(),
             |at: &Path| symlink("releases/..", at).unwrap(),
         ] {
-            let place = Place::new(live.clone());
-            make(&place.at("current"));
-            let err = place.settle().unwrap_err();
+            let fixture = Fixture::new(live.clone());
+            make(&fixture.at("current"));
+            let err = fixture.settle().unwrap_err();
             assert!(matches!(err, Error::Live { .. }), "{err}");
-            assert!(fs::symlink_metadata(place.at("current")).is_ok());
+            assert!(fs::symlink_metadata(fixture.at("current")).is_ok());
         }
-        let place = Place::new(live);
-        symlink("/", place.at("releases")).unwrap();
+        let fixture = Fixture::new(live);
+        symlink("/", fixture.at("releases")).unwrap();
         assert!(matches!(
-            place.settle().unwrap_err(),
+            fixture.settle().unwrap_err(),
             Error::Odd { what: "a link", .. }
         ));
     }

@@ -22,15 +22,14 @@ use crate::{
 };
 
 /// Why a run ends once it has come to something older than the newest commit, which is held.
-pub(in crate::deploy::run) enum Stop {
+pub(in crate::deploy::run) enum Ending {
     /// Nothing was live, and the older one had to be deployed.
     Refused(Refused),
     /// Its hooks were to run again.
     Again,
 }
 
-impl Stop {
-    /// How it ends.
+impl Ending {
     pub(in crate::deploy::run) fn end(self) -> Result<(), Error> {
         match self {
             Self::Refused(refused) => Err(refused.into()),
@@ -47,7 +46,7 @@ pub(in crate::deploy::run) fn stop_at_held(
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     fetched: &mut fetch::Outcome,
     (claim, reached): (&Claim, &mut Reached),
-) -> Result<Option<Stop>, Error> {
+) -> Result<Option<Ending>, Error> {
     let UnderWay { target, context, .. } = *under_way;
     let git_dir = under_way.git_dir();
     let Some(holds) = Holds::read(git_dir) else {
@@ -78,7 +77,7 @@ pub(in crate::deploy::run) fn stop_at_held(
         && !context.dry_run
     {
         fetched.commit = live;
-        return Ok(Some(Stop::Refused(refused(Some(format!(
+        return Ok(Some(Ending::Refused(refused(Some(format!(
             "nothing was live: {0}, the last good one, was deployed again",
             short(live)
         ))))));
@@ -97,15 +96,16 @@ pub(in crate::deploy::run) fn stop_at_held(
                     short(live)
                 ));
                 fetched.commit = live;
-                Ok(Some(Stop::Again))
+                Ok(Some(Ending::Again))
             }
             _ => Err(refused(None).into()),
         };
     };
     // Its release may have been removed since.
-    let live = match stage.is_in_place() || stage.has_release(live) {
-        true => live,
-        false => older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?,
+    let live = if stage.is_in_place() || stage.has_release(live) {
+        live
+    } else {
+        older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?
     };
     let was_live = reached.old == Some(live);
     // Where nothing but hooks is missing, it was this one that was left.
@@ -113,10 +113,7 @@ pub(in crate::deploy::run) fn stop_at_held(
     let went = go(repo, (under_way, stage), (left, live), reached);
     let done = || {
         under_way.leaves_no_hooks_pending();
-        let done = format!(
-            "what was pending for {}, which is live, is done by now",
-            short(live)
-        );
+        let done = format!("what was pending for {}, which is live, is done now", short(live));
         Err(refused(Some(done)).into())
     };
     let kind = match held.kind {

@@ -20,9 +20,9 @@ use crate::{
     config::{Live, Releases, Site},
 };
 
-/// A release. Whoever knows its name, and whether it is live, knows where it is.
+/// A release. Its name, and whether it is live, tell where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct Located {
     /// Its name.
     pub id: Id,
     /// The one that was live before it.
@@ -31,7 +31,7 @@ pub struct Placed {
     pub is_live: bool,
 }
 
-impl Placed {
+impl Located {
     /// Where it is in the trigger's path.
     fn below(&self, releases: &Releases) -> PathBuf {
         match &releases.live {
@@ -102,17 +102,17 @@ pub fn by_descriptor(dir: &OwnedFd, path: PathBuf) -> PathBuf {
     }
 }
 
-impl From<&Placed> for control::Release {
-    fn from(placed: &Placed) -> Self {
+impl From<&Located> for control::Release {
+    fn from(located: &Located) -> Self {
         Self {
-            id: placed.id.to_string(),
-            previous: placed.previous.as_ref().map(ToString::to_string),
-            is_live: placed.is_live,
+            id: located.id.to_string(),
+            previous: located.previous.as_ref().map(ToString::to_string),
+            is_live: located.is_live,
         }
     }
 }
 
-impl TryFrom<&control::Release> for Placed {
+impl TryFrom<&control::Release> for Located {
     type Error = Invalid;
 
     fn try_from(named: &control::Release) -> Result<Self, Invalid> {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn where_releases_are() {
-        let mut placed = Placed {
+        let mut located = Located {
             id: id(NEW),
             previous: Some(id(OLD)),
             is_live: false,
@@ -168,27 +168,27 @@ mod tests {
         let [link, swap] = [link, swap].map(|live| site(path, live));
         let old = path.join("releases").join(OLD);
         for (site, before) in [(&link, &old), (&swap, &path.join("www"))] {
-            assert_eq!(placed.dir(site), path.join("releases").join(NEW));
-            assert_eq!(placed.previous(site).as_ref(), Some(before));
+            assert_eq!(located.dir(site), path.join("releases").join(NEW));
+            assert_eq!(located.previous(site).as_ref(), Some(before));
         }
-        placed.is_live = true;
+        located.is_live = true;
         assert_eq!(
-            [placed.previous(&link), placed.previous(&swap)],
+            [located.previous(&link), located.previous(&swap)],
             [Some(old.clone()), Some(old)]
         );
-        assert_eq!(placed.dir(&link), path.join("releases").join(NEW));
-        assert_eq!(placed.live(&link), path.join("current"));
+        assert_eq!(located.dir(&link), path.join("releases").join(NEW));
+        assert_eq!(located.live(&link), path.join("current"));
         assert_eq!(
-            [placed.dir(&swap), placed.live(&swap)],
+            [located.dir(&swap), located.live(&swap)],
             [path.join("www"), path.join("www")]
         );
         assert_eq!(
-            placed.index(&swap),
+            located.index(&swap),
             path.join("repo.git/gitsocket/releases")
                 .join(format!("{NEW}.index"))
         );
-        let named = control::Release::from(&placed);
-        assert_eq!(Placed::try_from(&named), Ok(placed));
+        let named = control::Release::from(&located);
+        assert_eq!(Located::try_from(&named), Ok(located));
         for wrong in ["..", "", "current", "20261125T201500Z-5d6e7f8/.."] {
             for (id, previous) in [(wrong, OLD), (NEW, wrong)] {
                 let named = control::Release {
@@ -196,7 +196,7 @@ mod tests {
                     previous: Some(previous.into()),
                     is_live: false,
                 };
-                assert!(Placed::try_from(&named).is_err(), "{wrong}");
+                assert!(Located::try_from(&named).is_err(), "{wrong}");
             }
         }
     }
@@ -205,26 +205,26 @@ mod tests {
     fn no_link_leads_to_a_release() {
         let dir = tempfile::tempdir().unwrap();
         let site = site(dir.path(), Live::Symlink("current".into()));
-        let placed = Placed {
+        let located = Located {
             id: id(NEW),
             previous: None,
             is_live: true,
         };
-        assert!(placed.open(&site).is_err());
+        assert!(located.open(&site).is_err());
         let real = dir.path().join("releases").join(NEW);
         fs::create_dir_all(&real).unwrap();
-        let open = placed.open(&site).unwrap();
+        let open = located.open(&site).unwrap();
         let at = by_descriptor(&open, real.clone());
         // Another one is put in its place.
         fs::rename(&real, dir.path().join("moved")).unwrap();
         symlink("/", &real).unwrap();
         fs::write(dir.path().join("moved/file"), "").unwrap();
         assert!(at.join("file").exists(), "{}", at.display());
-        assert!(placed.open(&site).is_err());
+        assert!(located.open(&site).is_err());
         fs::remove_file(&real).unwrap();
         fs::remove_dir(dir.path().join("releases")).unwrap();
         fs::create_dir_all(dir.path().join("elsewhere").join(NEW)).unwrap();
         symlink("elsewhere", dir.path().join("releases")).unwrap();
-        assert!(placed.open(&site).is_err());
+        assert!(located.open(&site).is_err());
     }
 }

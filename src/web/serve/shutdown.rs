@@ -9,9 +9,9 @@ use event_listener::Event as Bell;
 
 /// Whether the process is to stop. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Stop(Arc<(AtomicBool, Bell)>);
+pub(super) struct Shutdown(Arc<(AtomicBool, Bell)>);
 
-impl Stop {
+impl Shutdown {
     pub(super) fn new() -> Self {
         Self(Arc::new((AtomicBool::new(false), Bell::new())))
     }

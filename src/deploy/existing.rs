@@ -1,5 +1,4 @@
-//! What is at a target's path: nothing yet, a worktree to adopt, or something that is not ours; and where its git
-//! directory is.
+//! What exists at a target's path: nothing yet, a worktree to adopt, or something that is not ours.
 //!
 //! A git directory that holds nothing but what gitsocket keeps there, in `gitsocket/`, counts as absent: the lock is in it.
 //!
@@ -35,9 +34,9 @@ const OLD: &str = ".gitsocket-new";
 
 /// What is at a target's path.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Existing {
     /// Nothing: clone.
-    Empty,
+    Nothing,
     /// A worktree, with its git directory.
     Worktree(PathBuf),
 }
@@ -205,7 +204,7 @@ pub fn old_clone(target: &Target) -> Option<PathBuf> {
     let old = old_site(&target.site.git_dir());
     let meta = fs::symlink_metadata(&old).ok()?;
     let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
-    (is_ours && outline(target).is_ok_and(|place| place == Place::Empty)).then_some(old)
+    (is_ours && outline(target).is_ok_and(|existing| existing == Existing::Nothing)).then_some(old)
 }
 
 /// Remove [`old_clone`]. The caller holds the target's lock, and nothing keeps it from writing beside the git directory.
@@ -227,32 +226,32 @@ pub fn is_known(target: &Target) -> bool {
 /// what the run is limited to, since the repository is opened.
 pub fn look(target: &Target) -> Result<(), Error> {
     match find(target) {
-        // Who locks it says it better.
+        // The lock's own error says it better.
         Ok(_) | Err(Error::Io { .. }) => Ok(()),
         Err(err) => Err(err),
     }
 }
 
 /// Look at the path of `target`, and remove what a killed clone left. The caller holds the target's lock.
-pub fn inspect(target: &Target) -> Result<Place, Error> {
-    let place = find(target)?;
-    if place == Place::Empty {
+pub fn inspect(target: &Target) -> Result<Existing, Error> {
+    let existing = find(target)?;
+    if existing == Existing::Nothing {
         building::clear(&target.site.git_dir())?;
     }
-    Ok(place)
+    Ok(existing)
 }
 
 /// Look at the path of `target`, and change nothing.
-pub fn find(target: &Target) -> Result<Place, Error> {
-    let place = outline(target)?;
-    if let (Place::Worktree(_), Some(apart)) = (&place, &target.site.git_dir) {
+pub fn find(target: &Target) -> Result<Existing, Error> {
+    let existing = outline(target)?;
+    if let (Existing::Worktree(_), Some(apart)) = (&existing, &target.site.git_dir) {
         owned(apart, target)?;
     }
-    Ok(place)
+    Ok(existing)
 }
 
 /// What its directories say, whose names are all that is looked at. A git directory that is apart may be that of another worktree.
-fn outline(target: &Target) -> Result<Place, Error> {
+fn outline(target: &Target) -> Result<Existing, Error> {
     let root = target.site.root();
     let git_dir = target.site.git_dir();
     let apart = target.site.git_dir.as_ref();
@@ -279,7 +278,7 @@ fn outline(target: &Target) -> Result<Place, Error> {
         });
     }
     if kind.is_some() && building::content(&git_dir)? == Content::Something {
-        return Ok(Place::Worktree(git_dir));
+        return Ok(Existing::Worktree(git_dir));
     }
     let occupant = match target.site.releases {
         // Whatever lies beside releases is left alone.
@@ -287,7 +286,7 @@ fn outline(target: &Target) -> Result<Place, Error> {
         None => occupant(target)?,
     };
     match occupant {
-        None => Ok(Place::Empty),
+        None => Ok(Existing::Nothing),
         Some(name) => Err(Error::Occupied {
             path: root.as_path().into(),
             git_dir: target.site.git_dir.clone(),

@@ -59,7 +59,7 @@ fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) ->
     let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
     let Options {
         target,
-        placed,
+        located,
         git_dir,
         env,
         old_new,
@@ -67,8 +67,8 @@ fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) ->
     } = *options;
     Ok(match options.starter {
         Starter::Here => {
-            let mut command =
-                command(target, (which, placed), git_dir, env, old_new).ok_or(io::ErrorKind::InvalidInput)?;
+            let mut command = command(target, (which, located), git_dir, env, old_new)
+                .ok_or(io::ErrorKind::InvalidInput)?;
             command.stdout(stdout).stderr(stderr);
             let mut spawned = None;
             options.limits.0(&mut || spawned = Some(command.spawn()))?;
@@ -82,7 +82,7 @@ fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) ->
                 id: 0,
                 trigger: target.trigger.clone(),
                 which,
-                release: placed.map(Into::into),
+                release: located.map(Into::into),
                 env: env.clone(),
                 old_new: old_new.clone(),
             };
@@ -96,8 +96,8 @@ fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) ->
     })
 }
 
-/// What a supervisor waits for.
-enum Signs {
+/// What the threads tell the run.
+enum HookEvent {
     Line(Stream, String),
     EndOfOutput,
     Exited(ExitStatus),
@@ -109,18 +109,18 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long a group may take between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Those who watch a hook: its lines are read, and its end is waited for, on threads of their own.
-pub(super) struct Watch {
+/// The threads that read a hook's lines and wait for its end.
+pub(super) struct Threads {
     /// What the hook is to write to.
     pub(super) outputs: [PipeWriter; 2],
     /// Takes how the hook's end is heard of.
     waiter: mpsc::Sender<End>,
-    signs: mpsc::Receiver<Signs>,
+    hook_events: mpsc::Receiver<HookEvent>,
 }
 
-impl Watch {
+impl Threads {
     pub(super) fn new() -> io::Result<Self> {
-        let (sender, signs) = mpsc::sync_channel(256);
+        let (sender, hook_events) = mpsc::sync_channel(256);
         let (out, stdout) = io::pipe()?;
         let (err, stderr) = io::pipe()?;
         read_lines(out, Stream::Stdout, sender.clone())?;
@@ -129,31 +129,31 @@ impl Watch {
         thread::Builder::new().name("hook".into()).spawn(move || {
             // Without an answer the supervisor is gone, and so is this process in a moment.
             if let Some(status) = ends.recv().ok().and_then(End::wait) {
-                sender.send(Signs::Exited(status)).ok();
+                sender.send(HookEvent::Exited(status)).ok();
             }
         })?;
         Ok(Self {
             outputs: [stdout, stderr],
             waiter,
-            signs,
+            hook_events,
         })
     }
 }
 
 /// Pass on the hook's lines until it has ended, or kill it: `None`.
-pub(super) fn supervise(
+pub(super) fn wait_or_kill(
     group: &Group,
     end: End,
-    watch: Watch,
+    threads: Threads,
     timeout: Duration,
     options: &Options<'_>,
 ) -> Option<ExitStatus> {
     options.groups.add(group);
-    let Watch {
+    let Threads {
         outputs,
         waiter,
-        signs,
-    } = watch;
+        hook_events,
+    } = threads;
     let mut open = outputs.len();
     // The hook's copies are the last ones.
     drop(outputs);
@@ -164,15 +164,15 @@ pub(super) fn supervise(
     while status.is_none() || open > 0 {
         // A group that prints without end must not outlive its timeout either.
         let left = until.saturating_duration_since(Instant::now());
-        let sign = if left.is_zero() {
+        let hook_event = if left.is_zero() {
             None
         } else {
-            signs.recv_timeout(left).ok()
+            hook_events.recv_timeout(left).ok()
         };
-        match sign {
-            Some(Signs::Line(stream, line)) => options.events.emit(Event::HookLine { stream, line }),
-            Some(Signs::EndOfOutput) => open -= 1,
-            Some(Signs::Exited(code)) => {
+        match hook_event {
+            Some(HookEvent::Line(stream, line)) => options.events.emit(Event::HookLine { stream, line }),
+            Some(HookEvent::EndOfOutput) => open -= 1,
+            Some(HookEvent::Exited(code)) => {
                 status = Some(code);
                 until = Instant::now() + DRAIN;
             }
@@ -214,7 +214,7 @@ impl Killed {
 const MAX_LINE: u64 = 8 * 1024;
 
 /// Read lines on a thread of their own. It ends with the pipe, or with its listener.
-fn read_lines(pipe: PipeReader, stream: Stream, signs: mpsc::SyncSender<Signs>) -> io::Result<()> {
+fn read_lines(pipe: PipeReader, stream: Stream, hook_events: mpsc::SyncSender<HookEvent>) -> io::Result<()> {
     let read = move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
@@ -227,11 +227,11 @@ fn read_lines(pipe: PipeReader, stream: Stream, signs: mpsc::SyncSender<Signs>) 
             let text = String::from_utf8_lossy(&line);
             let text = text.strip_suffix('\n').unwrap_or(&text);
             let text = text.strip_suffix('\r').unwrap_or(text);
-            if signs.send(Signs::Line(stream, one_line(text))).is_err() {
+            if hook_events.send(HookEvent::Line(stream, one_line(text))).is_err() {
                 return;
             }
         }
-        signs.send(Signs::EndOfOutput).ok();
+        hook_events.send(HookEvent::EndOfOutput).ok();
     };
     thread::Builder::new()
         .name("hook's lines".into())

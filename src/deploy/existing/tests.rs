@@ -19,12 +19,12 @@ fn places() {
     let dir = tempfile::tempdir().unwrap();
     let target = target(dir.path(), "");
     let at = |name: &str| dir.path().join("site").join(name);
-    assert_eq!(find(&target).unwrap(), Place::Empty);
+    assert_eq!(find(&target).unwrap(), Existing::Nothing);
     let old = at(".git.gitsocket-new");
     fs::create_dir_all(old.join("objects")).unwrap();
     assert_eq!(
         find(&target).unwrap(),
-        Place::Empty,
+        Existing::Nothing,
         "a killed clone's rest is nothing"
     );
     clear_old(&target).unwrap();
@@ -43,11 +43,11 @@ fn places() {
         assert!(matches!(find(&target), Err(Error::Occupied { .. })));
     }
     fs::create_dir(at(".git/objects")).unwrap();
-    assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
+    assert_eq!(find(&target).unwrap(), Existing::Worktree(at(".git")));
     fs::write(at(".git/HEAD"), "").unwrap();
-    assert_eq!(find(&target).unwrap(), Place::Worktree(at(".git")));
+    assert_eq!(find(&target).unwrap(), Existing::Worktree(at(".git")));
     fs::remove_dir_all(dir.path().join("site")).unwrap();
-    assert_eq!(find(&target).unwrap(), Place::Empty);
+    assert_eq!(find(&target).unwrap(), Existing::Nothing);
 }
 
 /// What a kill leaves between two renames goes; what is not ours stays, and all with it.
@@ -74,7 +74,7 @@ fn an_unfinished_clone() {
         fs::remove_file(at(strange)).unwrap();
     }
     leave();
-    assert_eq!(inspect(&target).unwrap(), Place::Empty);
+    assert_eq!(inspect(&target).unwrap(), Existing::Nothing);
     assert_eq!(fs::read_dir(at("")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(at("gitsocket")).unwrap().count(), 1, "the lock");
 }
@@ -84,7 +84,7 @@ fn a_git_directory_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let target = target(dir.path(), "git_dir: \"lib/x.git\"");
     let git_dir = dir.path().join("lib/x.git");
-    assert_eq!(inspect(&target).unwrap(), Place::Empty);
+    assert_eq!(inspect(&target).unwrap(), Existing::Nothing);
     let repo = build(&target, gix::hash::Kind::Sha1)
         .unwrap()
         .finish(None)
@@ -94,11 +94,11 @@ fn a_git_directory_elsewhere() {
     let names = fs::read_dir(git_dir.join("gitsocket")).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["state.json"]);
-    assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
+    assert_eq!(inspect(&target).unwrap(), Existing::Worktree(git_dir.clone()));
     // The files are there, or they have all gone.
     let mine = dir.path().join("site/mine");
     fs::write(&mine, "").unwrap();
-    assert_eq!(inspect(&target).unwrap(), Place::Worktree(git_dir.clone()));
+    assert_eq!(inspect(&target).unwrap(), Existing::Worktree(git_dir.clone()));
 
     let dot_git = dir.path().join("site/.git");
     fs::create_dir(&dot_git).unwrap();

@@ -2,7 +2,7 @@
 
 /// Where a kind of configuration is looked for if the command line names none.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct SearchPath {
     /// The variable of the environment that names it.
     pub variable: &'static str,
     /// Its name in the current directory.
