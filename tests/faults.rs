@@ -1,7 +1,7 @@
 //! Kills a run before each of its system calls that change something on the disk, and lets each of them fail; the next
 //! run, untouched by a human, has to set everything right.
 //!
-//! A tracer (`faults/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
+//! A tracer (`support/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
 //! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are,
 //! `GITSOCKET_FAULTS=1/4` each fourth, `GITSOCKET_FAULTS=12` the twelfth alone.
 
@@ -40,7 +40,7 @@ fn build_tracer(path: &Path) -> bool {
     if !have("cc") {
         return false;
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/tracer.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tracer.c");
     let built = Command::new("cc")
         .args(["-O1", "-o"])
         .arg(path)

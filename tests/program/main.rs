@@ -18,6 +18,7 @@ mod disk;
 mod endless;
 mod errors;
 mod exits;
+#[path = "../support/figures.rs"]
 mod figures;
 mod fill;
 mod freeze;
@@ -27,6 +28,7 @@ mod group;
 mod health;
 mod hear;
 mod held;
+#[path = "../support/help.rs"]
 mod help;
 mod history;
 mod hooks;
@@ -46,6 +48,7 @@ mod mixed;
 #[path = "../support/mock_server.rs"]
 mod mock_server;
 mod modes;
+#[path = "../support/mortal.rs"]
 mod mortal;
 mod neighbours;
 mod once;

@@ -21,7 +21,7 @@ impl Dulwich {
         command
             .arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
-                "/tests/servers/serve_dulwich.py"
+                "/tests/support/serve_dulwich.py"
             ))
             .arg(kind)
             .arg(world.path(""));

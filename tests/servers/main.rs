@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "modules are shared with other tests")]
 
 mod browser;
+#[path = "../support/cut.rs"]
 mod cut;
 mod daily;
 mod dulwich;
