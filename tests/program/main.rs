@@ -6,6 +6,7 @@
 
 mod access;
 mod adopt;
+mod adopt_users;
 mod beside_git;
 mod borrowed;
 mod check;
@@ -27,6 +28,7 @@ mod front;
 mod group;
 mod health;
 mod hear;
+mod hear_once;
 mod held;
 #[path = "../support/help.rs"]
 mod help;
@@ -62,10 +64,13 @@ mod polls;
 mod processes;
 mod project;
 mod releases;
+mod releases_back;
 mod releases_hurt;
 mod releases_model;
+mod releases_paths;
 mod remotes;
 mod rollback;
+mod rollback_by_hand;
 mod sandbox;
 #[path = "../support/sender.rs"]
 mod sender;
