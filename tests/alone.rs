@@ -1,4 +1,4 @@
-//! The static binary where there is nothing else: a root directory with the program, its configuration and resolv.conf.
+//! The static binary deploys from every kind of source where there is nothing but the program, its configuration and resolv.conf.
 //!
 //! `cargo static` builds it; `GITSOCKET_STATIC` names it, and then nothing here may be missing. nginx, OpenSSH's sshd and
 //! a name server are outside, on the loopback. Inside there is no /proc, /dev, /etc/passwd, /etc/hosts, /tmp, nor a shell.

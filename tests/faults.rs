@@ -1,5 +1,4 @@
-//! Kills a run before each of its system calls that change something on the disk, and lets each of them fail; the next
-//! run, untouched by a human, has to set everything right.
+//! A run that is killed at any system call that changes the disk, or for which that call fails, is set right by the next run.
 //!
 //! A tracer (`support/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
 //! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are,

@@ -1,4 +1,4 @@
-//! Deploys from OpenSSH's own server, through the real binary, with nothing in its environment.
+//! Deploys over SSH work with OpenSSH's own server, with nothing in the program's environment.
 //!
 //! Each test starts an sshd of its own on a high port of the loopback. Where sshd or git are missing, it says so; with
 //! `GITSOCKET_TEST_SERVERS=required`, it fails.

@@ -1,4 +1,4 @@
-//! An upgrade from an older version, with targets of every kind that it could leave, and the way back.
+//! An upgrade from an older version works with targets of every kind that it could leave, and so does the way back.
 //!
 //! `GITSOCKET_BEFORE` names the older program; `.ci/before` builds it from this project's history.
 

@@ -1,4 +1,4 @@
-//! Who may use which trigger, and that nobody learns of those that he may not.
+//! A trigger can be used by the clients that `allow` names, and other clients do not learn that it exists.
 
 use std::{
     fs,

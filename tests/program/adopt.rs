@@ -1,5 +1,4 @@
-//! Worktrees that gitsocket has not made: what a run would lose there is named before anything changes, and whoever wants
-//! that says so. What goes later is named, too.
+//! A run names what would be lost in a worktree that gitsocket has not made before anything changes; `--adopt` accepts that.
 
 use std::{
     fs,

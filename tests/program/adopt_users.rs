@@ -1,4 +1,4 @@
-//! Worktrees of another user: their files stay, and root does not deploy there.
+//! Another user's files stay in a worktree, and root does not deploy where another user does.
 
 use std::{
     fs,

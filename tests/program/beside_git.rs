@@ -1,4 +1,4 @@
-//! Somebody's git is at work in a target: what it holds is left to it. What only git knows is refused.
+//! git can work in a target at the same time: its locks are waited for, and formats that only git knows are refused.
 
 use std::{
     fs,

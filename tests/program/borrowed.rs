@@ -1,4 +1,4 @@
-//! Repositories that do not hold all their objects themselves: partial clones, and those that borrow from others.
+//! Repositories that lack objects of their own, partial clones and those that borrow, are deployed from and to.
 
 use std::{fs, path::Path};
 

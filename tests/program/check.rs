@@ -1,4 +1,4 @@
-//! `check`: what a configuration names is tried as a run would use it, and nothing changes.
+//! `check` tries what a configuration names as a run would use it, and changes nothing.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! `completions`: nothing of the command line is missing, and each shell that is here can use it.
+//! The completions hold the whole command line, and each shell that is installed can use its own.
 
 use std::{fs, process::Command};
 

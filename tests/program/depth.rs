@@ -1,5 +1,4 @@
-//! Directories in each other without end, indices made to hurt, fifos and giants in the worktree: the run ends, the
-//! daemon lives on, HEAD moves and hooks run. With a few descriptors, and with as many as there are.
+//! Directories nested without end, hostile indices, fifos and giant files do not stop a run or the daemon.
 
 use std::{
     fs::{self, File},

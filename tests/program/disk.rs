@@ -1,4 +1,4 @@
-//! Disks that are full: an error of that run alone, whose advice works, and nothing is left that stops the next run.
+//! A full disk is an error of one run: its advice works, and nothing that is left stops the next run.
 
 use std::collections::BTreeMap;
 

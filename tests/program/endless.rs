@@ -1,4 +1,4 @@
-//! Remotes that never come to an end, and what they may cost.
+//! A remote that never ends its answer costs a bounded amount of memory and time.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write},

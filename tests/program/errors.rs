@@ -1,4 +1,4 @@
-//! What goes wrong, and whether one would know what to do.
+//! An error says what went wrong and what to do.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 

@@ -1,4 +1,4 @@
-//! A repository that is deployed to again and again does not fill up, and tidying it survives everything.
+//! A repository that is deployed to again and again does not fill up, and its maintenance survives being killed.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! `group` of a trigger: what a deploy makes belongs to it from the moment it has its name, what is there keeps its own.
+//! What a deploy makes belongs to the `group` of its trigger from the moment it has its name.
 
 use std::{
     collections::BTreeMap,

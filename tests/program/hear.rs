@@ -1,4 +1,4 @@
-//! `gitsocket web` as forges see it: what is proven starts a run, what is not is refused, and nothing is lost.
+//! A forge's delivery starts a run if its proof is right, and is refused otherwise.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! A delivery that is proven starts one run, whatever becomes of its connection, of the daemon and of the run.
+//! A delivery that is proven starts one run, whatever happens to its connection, to the daemon or to the run.
 
 use std::{
     io::{Read as _, Write as _},

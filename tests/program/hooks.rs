@@ -1,4 +1,4 @@
-//! Hooks: when they run, with what, and how they end.
+//! Hooks run when they should, with what they should, and their ends are reported.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 

@@ -1,4 +1,4 @@
-//! Remotes that leave something out of a pack, once, or say what is not so: that run fails, and the next one makes up for it.
+//! A pack that lacks objects, or a remote that lies, fails that run; the next run makes up for it.
 
 use std::path::PathBuf;
 

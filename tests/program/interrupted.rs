@@ -1,4 +1,4 @@
-//! Runs that were killed: the next one, untouched by a human, finishes their work.
+//! A run that was killed is finished by the next one, without help.
 
 use std::{
     fs,

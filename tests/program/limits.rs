@@ -1,4 +1,4 @@
-//! The limits of the socket's protocol, each as a client meets it. What is said at all is in `daemon`.
+//! The limits of the socket's protocol hold, as a client meets them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The lock of a target: a user who may only read cannot hold it, and what it is in appears and goes with a target.
+//! A target's lock cannot be held by a user who may only read; its file comes and goes with the target.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! The man page: it is what the program makes of its own declarations, and what shows man pages has nothing to say against it.
+//! The man page is made of the program's own declarations, and renders without a warning.
 
 use std::{
     fs,

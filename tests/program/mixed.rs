@@ -1,5 +1,4 @@
-//! Updates of which a part cannot be done: nothing changes where that can be known before; else the rest is done, what is
-//! left is said, and the next run does it. What the help says is followed here, and works.
+//! An update of which a part cannot be done changes nothing, or does the rest and says what is left.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Who may read and write a target's repository: file by file as git would have it, by the umask and `core.sharedRepository`.
+//! A target's repository has the permissions that git would give it, file by file.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! `once`: a directory becomes the newest commit, and git agrees.
+//! `once` makes a directory the newest commit, and git agrees.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 

@@ -1,4 +1,4 @@
-//! Ignore rules and attributes that are in no tree: as git takes them, or an error before anything is changed.
+//! Ignore rules and attributes that are in no tree count as for git, or are an error before anything changes.
 //!
 //! Each case is prepared twice, beside git's own clone. git goes on without rules that it cannot read, and waits for a
 //! fifo without end; there, and only there, the program refuses what git does.

@@ -1,5 +1,4 @@
-//! Runs that do not end by themselves: bounded by `run_timeout`, given up on where the kernel holds them, and in nobody's
-//! way.
+//! A run that does not end by itself is bounded by `run_timeout` and holds up no other trigger.
 
 use std::{
     fs::{self, File},

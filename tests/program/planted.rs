@@ -1,4 +1,4 @@
-//! A hook inside the sandbox writes what it likes to its target: nothing of it opens anything else, now or after a reload.
+//! What a hook inside the sandbox plants in its target opens nothing else, now or after a reload.
 
 use std::{
     fs,

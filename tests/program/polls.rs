@@ -1,4 +1,4 @@
-//! Remotes that are asked for news by the daemon itself: when, over which connections, and what comes of it.
+//! Polls ask a remote when they should, over few connections, and deploy what is new.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! What the program asks of the system: no other program, little memory, and no more room than there is.
+//! The program executes nothing but hooks, and takes little memory and no needless disk space.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Releases: a tree for each deployed commit, and one of them is live, whole, at any moment.
+//! Each deployed commit gets a tree of its own, and one tree is live, whole, at any moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

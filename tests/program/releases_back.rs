@@ -1,4 +1,4 @@
-//! An operator goes back to an older release and on again; a release that turned out sick is taken back.
+//! A release can be rolled back by hand and forward again, and one that turned out sick is rolled back by itself.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 

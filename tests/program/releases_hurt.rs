@@ -1,5 +1,4 @@
-//! Releases that programs have hurt: one to go back to, the spare, what all of them share, the disk. What runs as an ordinary user
-//! here is stopped by permissions.
+//! Releases that other programs have damaged do not stop a deploy or the way back.
 
 use std::{
     fs,

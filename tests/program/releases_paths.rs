@@ -1,4 +1,4 @@
-//! The directory of releases: what else is there stays and is named, shared paths are linked, and a plain directory becomes releases and back.
+//! A trigger's directory becomes one of releases and back; files that are not gitsocket's stay, and shared paths are linked.
 
 use std::{
     fs,

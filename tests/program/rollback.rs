@@ -1,5 +1,4 @@
-//! The way back, in place: by itself when a commit turned out not to be good, and by hand; what is held then, who may, and what
-//! is left of it all when the program is killed.
+//! A deploy in place that turns out bad is rolled back by itself, and its commit is held.
 
 use std::{fs, io::BufRead as _};
 

@@ -1,4 +1,4 @@
-//! A trigger that is rolled back by hand: to which commit, by which user, and what a killed run leaves.
+//! An operator who may do so rolls a trigger back, also where history is cut or a run is killed.
 
 use std::{
     fs,

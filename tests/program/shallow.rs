@@ -1,4 +1,4 @@
-//! How much history a target has, and how much `.git/shallow` says of it.
+//! A target has as much history as `depth` says, and `.git/shallow` agrees.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::SystemTime};
 

@@ -1,4 +1,4 @@
-//! Hooks of releases: where each is started, what it is told, and what it may write to.
+//! Hooks of releases start in the right directory, are told which, and can write only there.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The daemon as a service: reload, systemd, detaching, log rotation, and a process that dies.
+//! The daemon is a good service: it reloads, speaks to systemd, detaches, and survives the death of its worker.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Thin packs: what they build on is completed from what the target has, if that is what it is said to be.
+//! A thin pack is completed from what the target has, if that is what it says it is.
 
 use std::{fs, path::PathBuf};
 

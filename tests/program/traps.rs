@@ -1,4 +1,4 @@
-//! Repositories that are traps: what is under one of git's names is a fifo, a device, a giant, or has no end.
+//! A fifo, a device or a giant file under one of git's names costs the run that meets it, and no other.
 //!
 //! A trap costs the run that meets it, and no other: the daemon gets ready, the other triggers run, `status` answers,
 //! memory stays where it is, and one SIGTERM ends it all.

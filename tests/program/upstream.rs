@@ -1,4 +1,4 @@
-//! A target's own configuration says where it comes from, for those who type git there.
+//! A target's own git configuration says where it comes from, for users who type git there.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 

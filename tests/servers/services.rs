@@ -1,5 +1,4 @@
-//! Releases with what they are for: nginx serves the live one, a hook restarts a service in Python that was loaded from it, and
-//! `health` asks that. Meanwhile a visitor is never without a page.
+//! Releases restart a service without a visitor losing a page: nginx serves the live one, a hook restarts the service.
 
 use std::{
     io::{Read as _, Write as _},

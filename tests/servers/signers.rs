@@ -1,4 +1,4 @@
-//! Deliveries that others sign: GitHub's own library, that of Standard Webhooks, and a hook of git's that posts like Gitea.
+//! Deliveries that foreign programs sign are accepted: GitHub's library, Standard Webhooks, a hook of git.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Fetches of random histories, damaged packs and repositories that are repacked meanwhile.
+//! Random histories, damaged packs and repositories that are repacked meanwhile are fetched whole or are an error.
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::atomic::AtomicBool};
 

@@ -1,4 +1,4 @@
-//! Fetches from local repositories through the transport that gitsocket uses, with gix as the client.
+//! Fetches from local repositories bring what they should, with gix as the client and git as the judge.
 //!
 //! Repositories are made with gix, so that no git is needed; where git is there, it packs the sources in all its
 //! ways and judges the results.

@@ -1,5 +1,4 @@
-//! The worktree engine against git itself: two worktrees live through the same history and the same local dirt, one
-//! is updated by `git reset --hard` and `git clean`, the other by `worktree::update`; then they must be the same.
+//! The worktree engine leaves what git leaves: two worktrees live through the same history and the same dirt.
 //!
 //! GITSOCKET_SEED repeats a run, GITSOCKET_STEPS sets its length, GITSOCKET_LEAVE leaves the worktrees of a failure.
 
