@@ -8,12 +8,12 @@ use std::{
 
 use super::{
     source::{Source, file},
-    world::{Ended, World, git, have, tree},
+    world::{Ended, World, git, need, tree},
 };
 
 /// A clone by git at `site`, and its source.
 pub fn cloned(files: &[(&str, &str)]) -> Option<(World, Source, PathBuf)> {
-    if !have("git") {
+    if !need("git") {
         return None;
     }
     let world = World::new();
@@ -460,7 +460,7 @@ fn what_only_that_tag_held_is_lost_with_it() {
 /// What the remote had is known even where its history is cut: the rest was never pushed.
 #[test]
 fn commits_that_were_never_pushed_are_named_where_history_is_cut() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();

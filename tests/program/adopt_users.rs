@@ -9,10 +9,7 @@ use super::{
     adopt::{cloned, json, refused},
     mortal::Mortal,
     source::file,
-    world::{
-        World,
-        machine::{self, STRANGER},
-    },
+    world::{Need, World, machine::STRANGER, need},
 };
 
 /// Whether root, or somebody in another directory, follows it.
@@ -39,7 +36,7 @@ fn the_help_can_be_typed_where_another_configuration_was_used() {
 /// Uploads of another user: what the message says first is to keep them, and it works.
 #[test]
 fn uploads_of_another_user_stay_by_what_the_message_says() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();
@@ -86,7 +83,7 @@ fn uploads_of_another_user_stay_by_what_the_message_says() {
 
 #[test]
 fn root_does_not_deploy_where_another_user_does() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();
@@ -167,7 +164,7 @@ fn root_does_not_deploy_where_another_user_does() {
 /// As README installs it: root's, and for the group of the daemon.
 #[test]
 fn a_key_that_is_the_daemons_groups_is_one_for_root_too() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();

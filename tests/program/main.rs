@@ -55,6 +55,8 @@ mod mortal;
 mod neighbours;
 mod once;
 mod outside;
+#[path = "../support/over_http.rs"]
+mod over_http;
 mod overdue;
 mod pages;
 mod pages_followed;
@@ -68,6 +70,8 @@ mod releases_back;
 mod releases_hurt;
 mod releases_model;
 mod releases_paths;
+#[path = "../support/remote.rs"]
+mod remote;
 mod remotes;
 mod rollback;
 mod rollback_by_hand;

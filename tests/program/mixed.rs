@@ -11,9 +11,9 @@ use super::{
     mortal::Mortal,
     source::{Entry, Source, file},
     world::{
-        Ended, World,
-        machine::{self, Disk, skipped},
-        tree,
+        Ended, Need, World,
+        machine::{Disk, skipped},
+        need, tree,
     },
 };
 
@@ -279,7 +279,7 @@ impl Drop for Mutable {
 
 #[test]
 fn what_is_immutable_is_left_until_it_is_not() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();
@@ -332,7 +332,7 @@ fn what_is_immutable_is_left_until_it_is_not() {
 
 #[test]
 fn files_of_others_in_a_sticky_directory_are_left() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use super::{
     releases::{built_world, commit, configure, last, live, names, pins, read, world},
     source::file,
-    world::{git, have},
+    world::{git, need},
 };
 
 #[test]
@@ -87,7 +87,7 @@ fn what_turns_out_sick_is_taken_back() {
             last(&ended).starts_with(&format!("error site held: {}", &sick[..7])),
             "{ended:?}"
         );
-        if have("git") {
+        if need("git") {
             let head = git(&world.path("site/repo.git"), &["rev-parse", "HEAD"]);
             assert_eq!(head.trim(), good);
         }
@@ -174,7 +174,7 @@ fn a_shallow_clone_keeps_what_releases_are_mended_from() {
     fs::write(world.path(format!("site/releases/{older}/a")), "x").unwrap();
     let ended = world.run(["once", "--rollback", "site"]);
     assert_eq!((ended.exit, read(&world, "a")), (0, "text 3".into()), "{ended:?}");
-    if have("git") {
+    if need("git") {
         assert_eq!(pins(&world).len(), 3);
         git(
             &world.path("site/repo.git"),

@@ -1,6 +1,6 @@
 //! A deploy in place that turns out bad is rolled back by itself, and its commit is held.
 
-use std::{fs, io::BufRead as _};
+use std::fs;
 
 use gix::ObjectId;
 use rustix::process::Signal;

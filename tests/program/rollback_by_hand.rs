@@ -13,10 +13,7 @@ use super::{
     access::{say, with_tcp},
     rollback::{ROLLBACK, Ward, short},
     source::file,
-    world::{
-        Daemon, Ended, git, have, last_line,
-        machine::{self, STRANGER},
-    },
+    world::{Daemon, Ended, Need, git, last_line, machine::STRANGER, need},
 };
 
 #[test]
@@ -120,7 +117,7 @@ fn back_by_hand() {
             "{answer}"
         );
     }
-    if have("git") {
+    if need("git") {
         let text = format!(
             "tree {}\nauthor A <a> 1 +0000\ncommitter A <a> 1 +0000\n\nx\n",
             "a".repeat(40)
@@ -213,7 +210,7 @@ fn back_where_there_is_no_history() {
         assert_eq!(last_line(&answer), expected, "{answer}");
         assert_eq!(ward.live(), format!("good {n}"));
     }
-    if have("git") {
+    if need("git") {
         git(&ward.world.path("site"), &["fsck", "--strict"]);
         assert_eq!(git(&ward.world.path("site"), &["status", "--porcelain"]), "");
         let gone = git(&ward.world.path("site"), &["log", "--format=%H", "--all"]);
@@ -347,7 +344,7 @@ fn killed_on_the_way_back() {
         assert_eq!(ward.world.deploy().err.matches("error").count(), 0);
     }
     assert!(points > 60, "only {points} events were waited for");
-    if have("git") {
+    if need("git") {
         git(&ward.world.path("site"), &["fsck", "--strict"]);
         assert_eq!(git(&ward.world.path("site"), &["status", "--porcelain"]), "");
     }
@@ -489,7 +486,7 @@ fn triggers_that_are_called_like_the_words() {
 #[test]
 fn who_may_go_back() {
     let mut ward = Ward::new("");
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let [old, new] = ["1", "2"].map(|text| {

@@ -287,7 +287,7 @@ impl Repo {
 }
 
 pub fn has_git() -> bool {
-    machine::have("git")
+    machine::need("git")
 }
 
 pub fn git(dir: &Path, args: &[&str]) -> String {

@@ -3,13 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
-};
-
-use super::{
-    content::{content, link, path},
-    model::Tree,
 };
 
 /// Everything below a directory but its own `.git`: type, permissions, content.

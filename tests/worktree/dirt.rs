@@ -12,7 +12,7 @@ use std::{
 use fastrand::Rng;
 
 use super::{
-    compare::{same, snapshot},
+    compare::snapshot,
     content::{IGNORES, LINKS, content, in_some_dir, lines, path},
     model::{GIT, OURS, Pair},
 };

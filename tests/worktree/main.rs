@@ -1,6 +1,7 @@
 //! The worktree engine leaves what git leaves: two worktrees live through the same history and the same dirt.
 //!
-//! GITSOCKET_SEED repeats a run, GITSOCKET_STEPS sets its length, GITSOCKET_LEAVE leaves the worktrees of a failure.
+//! One is updated by `git reset --hard` and `git clean`, the other by `worktree::update`; then they must be the same.
+//! GITSOCKET_LEAVE leaves the worktrees of a failure.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is a test")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
@@ -18,7 +19,6 @@ use std::{
 };
 
 use compare::{same, snapshot};
-use content::path;
 use fastrand::Rng;
 use gitsocket::config::Clean;
 use model::{GIT, History, Node, OURS, Pair};
@@ -29,12 +29,11 @@ static UMASK: Mutex<()> = Mutex::new(());
 #[test]
 fn leaves_what_git_leaves() {
     let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
-    if !machine::have("git") {
+    if !machine::need("git") {
         return;
     }
-    let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let steps = number("GITSOCKET_STEPS").unwrap_or(100);
-    eprintln!("GITSOCKET_SEED={seed} GITSOCKET_STEPS={steps}");
+    let seed = machine::seed();
+    let steps = machine::rounds(75);
     let mut rng = Rng::with_seed(seed);
     let mut tmp = tempfile::tempdir().unwrap();
     tmp.disable_cleanup(std::env::var_os("GITSOCKET_LEAVE").is_some());
@@ -59,13 +58,9 @@ fn follows_a_real_history() {
     let Some(history) = History::find() else {
         return;
     };
-    let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let steps = number("GITSOCKET_STEPS").unwrap_or(100).div_ceil(4);
-    eprintln!(
-        "GITSOCKET_SEED={seed} GITSOCKET_STEPS={} of {}",
-        steps * 4,
-        history.objects.display()
-    );
+    let seed = machine::seed();
+    let steps = machine::rounds(20);
+    eprintln!("{steps} steps through {}", history.objects.display());
     let mut rng = Rng::with_seed(seed);
     let tmp = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(tmp.path(), &mut rng, Some(history));
@@ -79,11 +74,10 @@ fn follows_a_real_history() {
 #[test]
 fn converts_what_git_converts() {
     let _alone = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
-    if !machine::have("git") {
+    if !machine::need("git") {
         return;
     }
-    let seed = number("GITSOCKET_SEED").unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("GITSOCKET_SEED={seed}");
+    let seed = machine::seed();
     let mut rng = Rng::with_seed(seed);
     let tmp = tempfile::tempdir().unwrap();
     let mut pair = Pair::new(tmp.path(), &mut rng, None);
@@ -147,8 +141,4 @@ fn keywords(rng: &mut Rng) -> Vec<u8> {
         .map(|_| PARTS[rng.usize(..PARTS.len())])
         .collect::<String>()
         .into()
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
