@@ -26,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "../tests/support/over_http.rs"]
+mod over_http;
 #[path = "compare/polls.rs"]
 mod polls;
 #[path = "compare/releases.rs"]

@@ -1,4 +1,4 @@
-//! The static binary where there is nothing else: a root directory with the program, its configuration and resolv.conf.
+//! The static binary deploys from every kind of source where there is nothing but the program, its configuration and resolv.conf.
 //!
 //! `cargo static` builds it; `GITSOCKET_STATIC` names it, and then nothing here may be missing. nginx, OpenSSH's sshd and
 //! a name server are outside, on the loopback. Inside there is no /proc, /dev, /etc/passwd, /etc/hosts, /tmp, nor a shell.
@@ -150,7 +150,7 @@ impl Inside {
 fn program() -> Option<PathBuf> {
     let program = std::env::var_os("GITSOCKET_STATIC").map(PathBuf::from);
     if program.is_none() {
-        eprintln!("SKIPPED: no static binary; type: cargo static, and name it in GITSOCKET_STATIC");
+        machine::left_to_others("GITSOCKET_STATIC names no static binary; type: cargo static");
     }
     program
 }
@@ -162,7 +162,7 @@ fn with_nothing_but_a_configuration_and_resolv_conf() {
 
 #[test]
 fn in_a_read_only_container_as_any_user() {
-    if machine::is_root() {
+    if machine::need(machine::Need::Root) {
         deploys(Way::Container);
     }
 }
@@ -196,7 +196,7 @@ fn no_name_service_is_asked() {
         return;
     };
     // The program hides its memory from all but root, and the names of files with it.
-    if !machine::is_root() || !world::have("strace") {
+    if !machine::need(machine::Need::Root) || !machine::need(machine::Need::Tracing) {
         return;
     }
     let world = World::new();
@@ -214,9 +214,6 @@ fn no_name_service_is_asked() {
         .output()
         .unwrap();
     let ended = Ended::from(output);
-    if !machine::may_trace(&ended.err) {
-        return;
-    }
     assert_eq!(ended.exit, 1, "{ended:?}");
     let trace = fs::read_to_string(world.path("trace")).unwrap();
     assert!(trace.contains("\"/etc/resolv.conf\""), "{trace}");

@@ -1,4 +1,4 @@
-//! Configuration files: what is right is read as meant, what is wrong is reported whole, clearly and without secrets.
+//! A configuration is read as it is meant; an error is reported whole, clearly and without secrets.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is a test")]
 

@@ -1,9 +1,9 @@
-//! Kills a run before each of its system calls that change something on the disk, and lets each of them fail; the next
-//! run, untouched by a human, has to set everything right.
+//! A run that is killed at any system call that changes the disk, or for which that call fails, is set right by the next run.
 //!
-//! A tracer (`faults/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
-//! a sample of them; `GITSOCKET_FAULTS=all cargo test --test faults -- --nocapture` tries all and prints how many there are,
-//! `GITSOCKET_FAULTS=1/4` each fourth, `GITSOCKET_FAULTS=12` the twelfth alone.
+//! A tracer (`support/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
+//! one in forty, others each time (GITSOCKET_TEST_SEED repeats a run); `GITSOCKET_FAULTS=all cargo test --test faults --
+//! --nocapture` tries all and prints how many there are, `GITSOCKET_FAULTS=1/4` each fourth, `GITSOCKET_FAULTS=12` the
+//! twelfth alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use std::{
 use gix::ObjectId;
 use rustix::io::Errno;
 use source::{Entry, Source, file};
-use world::{Ended, World, git, have, machine};
+use world::{Ended, World, git, machine, need};
 
 /// Build the tracer at `path`; whether it may trace.
 fn build_tracer(path: &Path) -> bool {
@@ -37,10 +37,10 @@ fn build_tracer(path: &Path) -> bool {
         machine::skipped("the tracer needs x86-64");
         return false;
     }
-    if !have("cc") {
+    if !need("cc") {
         return false;
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/tracer.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tracer.c");
     let built = Command::new("cc")
         .args(["-O1", "-o"])
         .arg(path)
@@ -270,7 +270,7 @@ impl Stage {
             Some(tip.as_str()),
             "the hook of the commit did not run: {what}"
         );
-        if have("git") {
+        if need("git") {
             if self.live.is_none() {
                 let site = world.path("site");
                 assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
@@ -350,18 +350,36 @@ fn of_other_groups(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Which of the calls are tried.
-fn is_chosen(n: usize, fault: Fault) -> bool {
-    let wanted = std::env::var("GITSOCKET_FAULTS");
-    let each = match wanted.as_deref() {
-        Ok("all") => 1,
-        Ok(wanted) => match wanted.strip_prefix("1/") {
-            Some(each) => each.parse().unwrap(),
-            None => return wanted.parse() == Ok(n),
-        },
-        Err(_) => 17,
-    };
-    // Each call is reached by some fault or other.
-    n % each == usize::try_from(fault.errno()).unwrap() % each
+#[derive(Clone, Copy)]
+enum Chosen {
+    /// One in so many, from this one on.
+    Each(usize, usize),
+    Only(usize),
+}
+
+impl Chosen {
+    /// By default a few, and others each time.
+    fn new(fault: Fault) -> Self {
+        let wanted = std::env::var("GITSOCKET_FAULTS").unwrap_or_else(|_| "1/40".into());
+        match wanted.strip_prefix("1/") {
+            _ if wanted == "all" => Self::Each(1, 0),
+            Some(each) => {
+                let each = each.parse().unwrap();
+                // By its own number: each call is reached by some fault or other.
+                let mut rng = fastrand::Rng::with_seed(machine::seed());
+                let first = rng.usize(..each) + usize::try_from(fault.errno()).unwrap();
+                Self::Each(each, first % each)
+            }
+            None => Self::Only(wanted.parse().unwrap()),
+        }
+    }
+
+    fn has(self, n: usize) -> bool {
+        match self {
+            Self::Each(each, first) => n % each == first,
+            Self::Only(only) => n == only,
+        }
+    }
 }
 
 /// Let `faults` happen at each call.
@@ -379,10 +397,11 @@ fn everywhere_on(name: &str, mut stage: Stage, faults: &[Fault]) {
         // A run without a fault tells how many calls there are, more or less: threads are not always as fast.
         stage.set();
         let usual = stage.run(0, fault).1.len();
+        let chosen = Chosen::new(fault);
         let (mut tried, mut n) = (0, 0);
         loop {
             n += 1;
-            if n <= usual && !is_chosen(n, fault) {
+            if n <= usual && !chosen.has(n) {
                 continue;
             }
             stage.set();
@@ -543,10 +562,11 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
         false => &["once", "--rollback", "site"],
     };
     for &fault in faults {
+        let chosen = Chosen::new(fault);
         let (mut n, mut tried, mut usual) = (0, 0, usize::MAX);
         loop {
             n += 1;
-            if n < usual && !is_chosen(n, fault) {
+            if n < usual && !chosen.has(n) {
                 continue;
             }
             stage.round += 1;

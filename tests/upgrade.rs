@@ -1,4 +1,4 @@
-//! An upgrade from an older version, with targets of every kind that it could leave, and the way back.
+//! An upgrade from an older version works with targets of every kind that it could leave, and so does the way back.
 //!
 //! `GITSOCKET_BEFORE` names the older program; `.ci/before` builds it from this project's history.
 
@@ -24,7 +24,7 @@ use std::{
 
 use mock_server::Server;
 use source::{Entry, Source, file};
-use world::{Daemon, Ended, World, git, have, tree};
+use world::{Daemon, Ended, World, git, machine, need, tree};
 
 /// Triggers, one of each kind, with what is particular about each.
 const KINDS: [(&str, &str); 5] = [
@@ -61,10 +61,10 @@ impl Stage {
     /// Nothing where there is no older version.
     fn new() -> Option<Self> {
         let Some(before) = std::env::var_os("GITSOCKET_BEFORE") else {
-            eprintln!("SKIPPED: GITSOCKET_BEFORE names no older version; see .ci/before");
+            machine::left_to_others("GITSOCKET_BEFORE names no older version; see .ci/before");
             return None;
         };
-        if !have("git") {
+        if !need("git") {
             return None;
         }
         let world = World::new();

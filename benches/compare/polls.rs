@@ -4,10 +4,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Read, Write},
+    io::BufReader,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -15,7 +14,11 @@ use std::{
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{make_repository, shown, start};
+use super::{
+    make_repository,
+    over_http::{Asked, request, respond, upload_pack},
+    shown, start,
+};
 
 /// How often each remote is asked. In time.
 const EVERY: Duration = Duration::from_secs(60);
@@ -167,62 +170,18 @@ fn talk(
 ) -> Option<()> {
     stream.sock.set_nodelay(true).ok()?;
     let mut stream = BufReader::new(stream);
-    loop {
-        let (mut line, mut length, mut is_post) = (String::new(), 0, false);
-        while line != "\r\n" {
-            line.clear();
-            if stream.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            is_post |= line.starts_with("POST ");
-            let line = line.to_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).ok()?;
-        let is_fetch = String::from_utf8_lossy(&body).contains("command=fetch");
-        match (is_post, is_fetch) {
-            (true, true) => counted.lock().unwrap().fetches += 1,
-            (true, false) => counted.lock().unwrap().refs += 1,
-            (false, _) => {}
+    while let Some((asked, body)) = request(&mut stream).ok()? {
+        match asked {
+            Asked::Fetch => counted.lock().unwrap().fetches += 1,
+            Asked::Refs => counted.lock().unwrap().refs += 1,
+            Asked::Capabilities => {}
         }
         let before = known.lock().unwrap().get(&body).cloned();
-        let answer = before.unwrap_or_else(|| upload_pack(&repo, is_post, &body));
-        if !is_fetch {
+        let answer = before.unwrap_or_else(|| upload_pack(&repo, asked, &body, 2));
+        if asked != Asked::Fetch {
             known.lock().unwrap().insert(body, answer.clone());
         }
-        let kind = if is_post { "result" } else { "advertisement" };
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-{kind}\r\nContent-Length: {}\r\n\r\n",
-            answer.len()
-        );
-        stream
-            .get_mut()
-            .write_all(&[head.as_bytes(), &answer].concat())
-            .ok()?;
+        respond(stream.get_mut(), asked, Some(&answer)).ok()?;
     }
-}
-
-fn upload_pack(repo: &Path, is_post: bool, body: &[u8]) -> Vec<u8> {
-    let mode = if is_post {
-        "--stateless-rpc"
-    } else {
-        "--http-backend-info-refs"
-    };
-    let mut child = Command::new("git")
-        .args(["upload-pack", mode])
-        .arg(repo)
-        .env("GIT_PROTOCOL", "version=2")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(body).unwrap();
-    let answer = child.wait_with_output().unwrap().stdout;
-    match is_post {
-        true => answer,
-        false => [b"001e# service=git-upload-pack\n0000", answer.as_slice()].concat(),
-    }
+    None
 }

@@ -1,5 +1,4 @@
-//! A configuration of many files, with defaults: it is the same as one in which all is written out, and what is wrong
-//! is shown where it stands.
+//! A configuration of many files, with defaults, means the same as one that is written out; an error is shown in its file.
 
 use std::{
     collections::BTreeSet,

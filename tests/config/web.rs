@@ -1,4 +1,4 @@
-//! The front's file: what is right is read as meant, what is wrong is reported whole, clearly and without secrets.
+//! The front's configuration is read as it is meant; an error is reported whole, clearly and without secrets.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Who may use which trigger, and that nobody learns of those that he may not.
+//! A trigger can be used by the clients that `allow` names, and other clients do not learn that it exists.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use rustix::process::{Signal, getegid, geteuid};
 
 use super::{
     source::file,
-    world::{Daemon, Ended, World, have, last_line, machine},
+    world::{Daemon, Ended, Need, World, last_line, machine, need},
 };
 
 /// A world with the trigger `NAME` for each pair, and its `allow`; all deploy to places of their own.
@@ -172,7 +172,7 @@ fn a_token_opens_what_is_for_those_who_have_it() {
 /// Groups of the process, and those of /etc/group.
 #[test]
 fn supplementary_groups_count() {
-    if !machine::is_root() || !have("setpriv") {
+    if !need(Need::Root) || !need("setpriv") {
         return;
     }
     let world = world(

@@ -1,4 +1,4 @@
-//! Somebody's git is at work in a target: what it holds is left to it. What only git knows is refused.
+//! git can work in a target at the same time: its locks are waited for, and formats that only git knows are refused.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{
     source::{Entry, file},
-    world::{World, git, have},
+    world::{World, git, need},
 };
 
 /// A site of which git has much to pack.
@@ -59,7 +59,7 @@ fn temporary(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_repack_goes_on_beside_a_run() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = large();
@@ -97,14 +97,13 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
     world.config("");
     world.deploy();
     source.commit([("a", file("2"))]);
-    for name in [
-        "index.lock",
-        "HEAD.lock",
-        // git gc holds it for a while.
-        "packed-refs.lock",
-        "refs/heads/main.lock",
-        "refs/remotes/origin/main.lock",
-    ] {
+    let held = |name: &str| {
+        let world = World::new();
+        let mut source = world.source();
+        source.commit([("a", file("1"))]);
+        world.config("");
+        world.deploy();
+        source.commit([("a", file("2"))]);
         let lock = world.write(&format!("site/.git/{name}"), "");
         let ended = world.run(["once", "site"]);
         assert_eq!(ended.exit, 1, "{ended:?}");
@@ -120,9 +119,21 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
         assert!(ended.err.contains("waiting for another program"), "{ended:?}");
         assert!(lock.exists(), "it is not ours");
         assert!(!world.path("site/.git/gitsocket/run.json").exists());
-        fs::remove_file(lock).unwrap();
-    }
-    assert_eq!(world.site()["a"], file("1"), "nothing was begun");
+        assert_eq!(world.site()["a"], file("1"), "nothing was begun");
+    };
+    // Each takes as long as a lock is waited for.
+    std::thread::scope(|scope| {
+        for name in [
+            "index.lock",
+            "HEAD.lock",
+            // git gc holds it for a while.
+            "packed-refs.lock",
+            "refs/heads/main.lock",
+            "refs/remotes/origin/main.lock",
+        ] {
+            scope.spawn(move || held(name));
+        }
+    });
     // One that is older than any git lives is in nobody's way; and one that goes away is waited for.
     let lock = world.write("site/.git/index.lock", "");
     let old = SystemTime::now() - Duration::from_secs(11 * 60);

@@ -1,10 +1,10 @@
-//! Repositories that do not hold all their objects themselves: partial clones, and those that borrow from others.
+//! Repositories that lack objects of their own, partial clones and those that borrow, are deployed from and to.
 
 use std::{fs, path::Path};
 
 use super::{
     source::{Source, file},
-    world::{World, git, have, last_line},
+    world::{World, git, last_line, need},
 };
 
 /// What a run says that has healed.
@@ -54,7 +54,7 @@ fn loose(git_dir: &Path, name: &str) -> std::path::PathBuf {
 
 #[test]
 fn a_target_is_a_partial_clone() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for filter in ["--filter=blob:none", "--filter=tree:0"] {
@@ -111,7 +111,7 @@ fn borrower(packed: bool) -> (World, Source) {
 
 #[test]
 fn a_lender_loses_something() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for lost in ["main:same", "main:d", "main", "main~1", ""] {
@@ -142,7 +142,7 @@ fn a_lender_loses_something() {
 /// A fetch reads the refs of the lender, too.
 #[test]
 fn a_lender_is_a_trap() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = borrower(false);
@@ -164,7 +164,7 @@ fn a_lender_is_a_trap() {
 /// needed, is kept.
 #[test]
 fn a_lender_is_damaged() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for damaged in ["main:same", "main", "main~1^{tree}"] {
@@ -226,7 +226,7 @@ fn a_lender_is_damaged() {
 /// Its disk may be mounted too late: what only it has is not lost.
 #[test]
 fn a_lender_is_away() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for away in ["not there", "not mounted"] {
@@ -289,7 +289,7 @@ fn a_lender_is_away() {
 
 #[test]
 fn a_source_borrows() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut lender) = world();

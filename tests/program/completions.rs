@@ -1,11 +1,11 @@
-//! `completions`: nothing of the command line is missing, and each shell that is here can use it.
+//! The completions hold the whole command line, and each shell that is installed can use its own.
 
 use std::{fs, process::Command};
 
 use super::{
     help,
     source::file,
-    world::{World, have},
+    world::{World, need},
 };
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
@@ -69,7 +69,7 @@ fn every_command_and_option_is_in_them() {
 fn every_shell_can_read_its_own() {
     for shell in SHELLS {
         let world = world(shell);
-        if have(shell) {
+        if need(shell) {
             let output = Command::new(shell)
                 .arg("-n")
                 .arg(world.path("script"))
@@ -85,7 +85,7 @@ fn every_shell_can_read_its_own() {
 
 #[test]
 fn bash_completes() {
-    if !have("bash") {
+    if !need("bash") {
         return;
     }
     let world = world("bash");
@@ -138,7 +138,7 @@ fn bash_completes() {
 
 #[test]
 fn fish_completes() {
-    if !have("fish") {
+    if !need("fish") {
         return;
     }
     let world = world("fish");

@@ -1,5 +1,4 @@
-//! Content made to fill memory or disk: refused with a clear error, or deployed, in less than 300 MB; and the next run
-//! is as good as ever.
+//! Content made to fill memory or disk is refused with a clear error or deployed, in less than 300 MB.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The daemon on its socket: answers, sharing of runs, limits, and the way it stops.
+//! The daemon answers on its socket, shares runs among clients, keeps its limits and stops in order.
 
 use std::{
     fs,

@@ -1,6 +1,4 @@
 //! Damage in a target's own repository heals in the run that meets it; damage of a source is an error, and no more.
-//!
-//! `GITSOCKET_FLIPS=500` tries so many flips of a bit; `SEED=…` tries the same again.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +12,9 @@ use super::{
     mortal::Mortal,
     source::{Entry, Source, file},
     world::{
-        Ended, World, copy, git, have, last_line,
+        Ended, Need, World, copy, git, last_line,
         machine::{self, STRANGER},
-        tree,
+        need, tree,
     },
 };
 
@@ -86,13 +84,6 @@ fn flip(path: &Path, rng: &mut fastrand::Rng) -> String {
     format!("bit {bit} of byte {at} of {}", path.display())
 }
 
-fn rng(name: &str) -> fastrand::Rng {
-    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("{name}: SEED={seed}");
-    fastrand::Rng::with_seed(seed)
-}
-
 /// The loose object `name`.
 fn loose(git_dir: &Path, name: &str) -> PathBuf {
     let id = git(git_dir, &["rev-parse", name]);
@@ -102,7 +93,7 @@ fn loose(git_dir: &Path, name: &str) -> PathBuf {
 
 #[test]
 fn a_target_that_an_older_version_wedged() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for depth in ["", "depth: 1"] {
@@ -139,7 +130,7 @@ fn a_target_that_an_older_version_wedged() {
 
 #[test]
 fn files_that_are_lost_with_their_objects_come_back() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, _) = deployed(2, "");
@@ -154,7 +145,7 @@ fn files_that_are_lost_with_their_objects_come_back() {
 
 #[test]
 fn small_files_of_git_that_are_rubbish() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for (name, depth) in [
@@ -186,7 +177,7 @@ fn small_files_of_git_that_are_rubbish() {
 /// Even where the remote has nothing new.
 #[test]
 fn small_files_of_git_that_are_rubbish_while_nothing_is_new() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for (name, depth) in [
@@ -209,10 +200,10 @@ fn small_files_of_git_that_are_rubbish_while_nothing_is_new() {
 /// Each run either succeeds, or says whose fault it is; once the source is as it was, all is well.
 #[test]
 fn flips_in_a_source() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
-    let mut rng = rng("flips in a source");
+    let mut rng = fastrand::Rng::with_seed(machine::seed());
     let (world, mut source) = deployed(1, "");
     copy(&world.path("site"), &world.path("kept"));
     for round in 2..=6 {
@@ -222,7 +213,7 @@ fn flips_in_a_source() {
     let pack = with_extension(&source.path.join("objects/pack"), &["pack"]).remove(0);
     let whole = fs::read(&pack).unwrap();
     let mut failed = 0;
-    for n in 0..number("GITSOCKET_FLIPS", 100) {
+    for n in 0..machine::rounds(30) {
         let site = world.path("site");
         fs::remove_dir_all(&site).unwrap();
         if n % 2 == 0 {
@@ -256,27 +247,21 @@ fn blames_the_source(ended: &Ended, what: &str) {
     assert!(last.contains("repo.git"), "{what}: {ended:?}");
 }
 
-fn number(name: &str, usual: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(usual)
-}
-
 #[test]
 fn flips_in_a_target() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
-    let mut rng = rng("flips in a target");
-    let flips = number("GITSOCKET_FLIPS", 100) / 4;
-    assert!(try_flips_in_a_target(&mut rng, &["", "depth: 1"], flips) > 0);
+    let mut rng = fastrand::Rng::with_seed(machine::seed());
+    let healed = try_flips_in_a_target(&mut rng, &["", "depth: 1"], machine::rounds(10));
+    eprintln!("{healed} were healed");
+    assert!(healed > 0);
 }
 
 /// A bit of a delta's base: what comes of it passes the sums of zlib, and is another object.
 #[test]
 fn flips_in_a_target_that_zlib_does_not_see() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut rng = fastrand::Rng::with_seed(4_992_686_616_520_066_702);
@@ -316,7 +301,7 @@ fn try_flips_in_a_target(rng: &mut fastrand::Rng, depths: &[&str], flips: usize)
 /// Objects that are whole, and others than their ids say: no sum of zlib tells.
 #[test]
 fn objects_with_the_content_of_others() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(1, "");
@@ -381,7 +366,7 @@ fn unpack(site: &Path) {
 /// git shows a replacement, and does not take it for the object: neither does a run.
 #[test]
 fn a_replaced_object_is_deployed_as_it_was_committed() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(1, "");
@@ -401,7 +386,7 @@ fn a_replaced_object_is_deployed_as_it_was_committed() {
 
 #[test]
 fn what_is_in_no_remote_is_lost_by_name() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(2, "");
@@ -454,7 +439,7 @@ fn what_is_in_no_remote_is_lost_by_name() {
 /// What only a damaged pack has, and can be read in it, is kept.
 #[test]
 fn what_a_damaged_pack_has_alone_is_kept() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(1, "");
@@ -494,7 +479,7 @@ fn what_a_damaged_pack_has_alone_is_kept() {
 /// In the sandbox, where files may be moved within the target only.
 #[test]
 fn a_daemon_heals() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(2, "");
@@ -516,7 +501,7 @@ fn a_daemon_heals() {
 /// What cannot be read may be whole: work that is nowhere else is not taken for lost.
 #[test]
 fn what_may_not_be_read_is_not_damage() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = deployed(1, "");
@@ -551,7 +536,7 @@ fn what_may_not_be_read_is_not_damage() {
     };
     let dir = fs::canonicalize(&git_dir).unwrap();
     for is_roots in [false, true] {
-        if is_roots && !machine::is_root() {
+        if is_roots && !need(Need::Root) {
             continue;
         }
         for paths in [&closed[..], &closed[..1], &closed[1..2], &closed[2..]] {

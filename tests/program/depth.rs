@@ -1,5 +1,4 @@
-//! Directories in each other without end, indices made to hurt, fifos and giants in the worktree: the run ends, the
-//! daemon lives on, HEAD moves and hooks run. With a few descriptors, and with as many as there are.
+//! Directories nested without end, hostile indices, fifos and giant files do not stop a run or the daemon.
 
 use std::{
     fs::{self, File},
@@ -20,11 +19,14 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::{
     source::{Source, file},
-    world::{Daemon, World, git, have, last_line, machine},
+    world::{Daemon, World, git, last_line, machine, need},
 };
 
 /// What the tests give a daemon. It has a few dozen open without any run.
 const FEW: &str = "256";
+
+/// So many directories that the kernel takes no path of them, which has 4,096 bytes at most.
+const BEYOND_A_PATH: usize = 2_100;
 
 /// How long a daemon may say nothing. Only a failure takes this long, or a machine that does ten things at once.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -37,10 +39,13 @@ struct Deep {
 }
 
 impl Deep {
-    fn new(more: &str) -> Self {
+    /// The daemon's sandbox is `sandbox`: with one, the kernel looks at all directories above for each file.
+    fn new(sandbox: &str, more: &str) -> Self {
         let world = World::new();
         let hook = world.script("hook", "echo ran >> ran.log");
-        world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
+        let config = world.config(&format!("hooks: [Exec(run: [{hook:?}])], {more}"));
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(config, text.replacen('(', &format!("(sandbox: {sandbox}, "), 1)).unwrap();
         let source = world.source();
         let mut new = Self {
             world,
@@ -152,11 +157,11 @@ fn names(dir: &Path, depth: usize) -> Vec<String> {
     names
 }
 
-fn untracked(descriptors: Option<&str>, depths: &[usize]) {
-    let mut deep = Deep::new("");
+fn untracked(sandbox: &str, descriptors: Option<&str>, depth: usize) {
+    let mut deep = Deep::new(sandbox, "");
     let daemon = deep.daemon(descriptors);
     deep.deploy(&daemon);
-    for &depth in depths {
+    {
         // Nothing but directories, and one file.
         deep.commit();
         touch(&dig(&deep.site(""), depth), "file");
@@ -197,32 +202,30 @@ fn untracked(descriptors: Option<&str>, depths: &[usize]) {
 
 #[test]
 fn untracked_directories_of_any_depth_with_few_descriptors() {
-    untracked(Some(FEW), &[3_000]);
+    untracked("BestEffort", Some(FEW), BEYOND_A_PATH);
 }
 
 #[test]
 fn untracked_directories_of_any_depth() {
-    untracked(None, &[3_000]);
+    untracked("Off", None, 3_000);
 }
 
 #[test]
 fn tens_of_thousands_of_untracked_directories() {
-    // Without the daemon's sandbox, in which the kernel looks at all directories above for each one.
-    let deep = Deep::new("");
+    let deep = Deep::new("Off", "");
     deep.world.deploy();
-    for depth in [5_000, 40_000] {
-        touch(&dig(&deep.site(""), depth), "file");
-        let output = limited(&deep.world, FEW, &["once", "site"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert!(!deep.site("d").exists());
-    }
+    touch(&dig(&deep.site(""), machine::rounds(20_000)), "file");
+    let output = limited(&deep.world, FEW, &["once", "site"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!deep.site("d").exists());
 }
 
 #[test]
 fn a_dry_run_names_them_and_leaves_them() {
-    let deep = Deep::new("");
+    let deep = Deep::new("Off", "");
+    let depth = machine::rounds(10_000);
     deep.world.deploy();
-    let bottom = dig(&deep.site(""), 20_000);
+    let bottom = dig(&deep.site(""), depth);
     touch(&bottom, "file");
     let dry = || {
         let output = limited(&deep.world, FEW, &["once", "--dry-run", "site"])
@@ -233,7 +236,7 @@ fn a_dry_run_names_them_and_leaves_them() {
     };
     let said = dry();
     assert!(said.lines().any(|line| line.ends_with(" d")), "{said}");
-    assert_eq!(names(&deep.site(""), 20_000), ["file"]);
+    assert_eq!(names(&deep.site(""), depth), ["file"]);
     // One of the many that would go is named.
     touch(&bottom, "kept.log");
     let said = dry();
@@ -244,10 +247,10 @@ fn a_dry_run_names_them_and_leaves_them() {
 /// The same as git does, where git can: it knows no path of more than 4,095 bytes.
 #[test]
 fn git_leaves_the_same() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("Off", "");
     let daemon = deep.daemon(Some(FEW));
     deep.deploy(&daemon);
     git(deep.world.path("").as_path(), &["clone", "-q", "site", "by-git"]);
@@ -283,7 +286,7 @@ fn git_leaves_the_same() {
 
 #[test]
 fn deep_directories_in_the_way_of_a_file() {
-    let mut deep = Deep::new("keep: [\"*.keep\"]");
+    let mut deep = Deep::new("Off", "keep: [\"*.keep\"]");
     let daemon = deep.daemon(Some(FEW));
     deep.deploy(&daemon);
     fs::create_dir(deep.site("x")).unwrap();
@@ -329,7 +332,7 @@ fn a_tree_as_deep_as_a_path_can_be() {
         }
         tree
     };
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("Off", "");
     let daemon = deep.daemon(Some(FEW));
     for text in ["1", "2"] {
         let tree = tree(&deep.source, text);
@@ -362,7 +365,7 @@ fn a_tree_as_deep_as_a_path_can_be() {
 /// not be.
 #[test]
 fn the_longest_path() {
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("Off", "");
     let daemon = deep.daemon(None);
     let dir = "d".repeat(203);
     let commit = |deep: &mut Deep, length: usize| {
@@ -401,17 +404,14 @@ fn the_longest_path() {
 /// A hook that failed left it; or it is one of somebody else's.
 #[test]
 fn what_hooks_leave_in_their_temporary_directory() {
-    let mut deep = Deep::new("");
-    let config = deep.world.path("config.ron");
-    let text = fs::read_to_string(&config).unwrap();
     // Hooks inside have a directory of their own for that.
-    fs::write(config, text.replacen('(', "(sandbox: BestEffort, ", 1)).unwrap();
+    let mut deep = Deep::new("BestEffort", "");
     let daemon = deep.daemon(Some(FEW));
     deep.deploy(&daemon);
     deep.commit();
     let scratch = deep.site(".git/gitsocket/tmp");
     fs::create_dir_all(&scratch).unwrap();
-    touch(&dig(&scratch, 3_000), "file");
+    touch(&dig(&scratch, BEYOND_A_PATH), "file");
     deep.deploy(&daemon);
     if scratch.join("d").exists() {
         machine::skipped("this kernel has no sandbox, and so hooks no directory of their own");
@@ -433,7 +433,7 @@ fn index(entries: &[u8], extensions: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn an_index_made_to_hurt() {
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("(hooks: Outside)", "");
     let daemon = deep.daemon(None);
     deep.deploy(&daemon);
     let path = deep.site(".git/index");
@@ -512,7 +512,7 @@ fn assert_peak(daemon: &Daemon) {
 
 #[test]
 fn fifos_and_giants_in_untracked_directories() {
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("(hooks: Outside)", "");
     let daemon = deep.daemon(None);
     deep.deploy(&daemon);
     deep.commit();
@@ -566,7 +566,7 @@ fn fifos_and_giants_in_untracked_directories() {
 
 #[test]
 fn fifos_and_giants_in_place_of_tracked_files() {
-    let mut deep = Deep::new("");
+    let mut deep = Deep::new("(hooks: Outside)", "");
     let daemon = deep.daemon(None);
     deep.deploy(&daemon);
     for what in ["fifo", "zero", "giant"] {

@@ -1,10 +1,10 @@
-//! Disks that are full: an error of that run alone, whose advice works, and nothing is left that stops the next run.
+//! A full disk is an error of one run: its advice works, and nothing that is left stops the next run.
 
 use std::collections::BTreeMap;
 
 use super::{
     source::{Entry, file},
-    world::{Daemon, World, git, have, last_line, machine::Disk, tree},
+    world::{Daemon, World, git, last_line, machine::Disk, need, tree},
 };
 
 /// A world whose `disk/site` is a clone on a disk with room for `kib`.
@@ -28,7 +28,7 @@ fn big(bytes: usize) -> Entry {
 fn check(world: &World, expected: &BTreeMap<String, Entry>, what: &str) {
     let site = world.path("disk/site");
     assert_eq!(&tree(&site), expected, "{what}");
-    if have("git") {
+    if need("git") {
         git(&site, &["fsck", "--strict", "--no-dangling"]);
         assert_eq!(git(&site, &["status", "--porcelain"]), "", "{what}");
         let counted = git(&site, &["count-objects", "-v"]);
@@ -120,7 +120,7 @@ fn what_is_rescued_does_not_fit() {
     let Some((world, mut source, disk)) = world(20 << 10) else {
         return;
     };
-    if !have("git") {
+    if !need("git") {
         return;
     }
     world.deploy();

@@ -1,10 +1,10 @@
-//! What goes wrong, and whether one would know what to do.
+//! An error says what went wrong and what to do.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{
     source::{Source, file},
-    world::World,
+    world::{Need, World, need},
 };
 
 /// Run `once site`, which has to fail with `exit` and say all of `words`.
@@ -125,7 +125,7 @@ fn the_path() {
 
 #[test]
 fn directories_that_cannot_be_written() {
-    if !super::world::machine::is_ordinary() {
+    if !need(Need::Ordinary) {
         return;
     }
     let world = World::new();
@@ -173,7 +173,7 @@ fn a_damaged_index_or_object_heals_or_says_so() {
 /// Where the system has no more threads or processes, the run does with those it has, or says so.
 #[test]
 fn a_limit_of_threads() {
-    if !super::world::machine::is_root() || !super::world::have("prlimit") {
+    if !need(Need::Root) || !need("prlimit") {
         return;
     }
     const USER: u32 = 54_329;
@@ -215,7 +215,7 @@ fn a_limit_of_threads() {
 /// The daemon says that it cannot begin.
 #[test]
 fn a_limit_of_threads_of_a_daemon() {
-    if !super::world::machine::is_root() || !super::world::have("prlimit") {
+    if !need(Need::Root) || !need("prlimit") {
         return;
     }
     const USER: u32 = 54_330;

@@ -1,4 +1,4 @@
-//! The exit statuses of `once` and `client`, as one table each; every kind of end is brought about for real.
+//! Each end of `once` and `client` has the exit status that the table says.
 
 use std::{
     fs,

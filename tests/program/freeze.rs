@@ -1,4 +1,4 @@
-//! A freeze, and who asked for what, as the front shows it and says it to the daemon: one that answers as a test wants.
+//! The front shows a freeze and who asked for what, and passes both on to the daemon.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

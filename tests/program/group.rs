@@ -1,4 +1,4 @@
-//! `group` of a trigger: what a deploy makes belongs to it from the moment it has its name, what is there keeps its own.
+//! What a deploy makes belongs to the `group` of its trigger from the moment it has its name.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     source::{Entry, file},
-    world::{World, machine},
+    world::{Need, World, machine, need},
 };
 
 /// A group that files of this process do not have by themselves, and that it may give; as an ordinary user, if there is one.
@@ -21,7 +21,7 @@ fn another() -> Option<u32> {
     let groups = rustix::process::getgroups().unwrap();
     let found = groups.iter().map(|gid| gid.as_raw()).find(|gid| *gid != own);
     if found.is_none() {
-        eprintln!("SKIPPED: this is for a user who is in two groups");
+        machine::left_to_others("this is for root, or a user who is in two groups");
     }
     found
 }
@@ -171,7 +171,7 @@ fn a_group_that_cannot_be_given_is_said_before_anything_is_done() {
     );
     let ended = world.run(["check"]);
     assert!(ended.err.contains("not the same `group`"), "{ended:?}");
-    if machine::is_root() {
+    if need(Need::Root) {
         world.config("group: \"root\"");
         let mut command = world.command_as(machine::STRANGER, ["once", "site"]);
         chown(world.path(""), Some(machine::STRANGER), Some(machine::STRANGER)).unwrap();

@@ -1,4 +1,4 @@
-//! Whether what was deployed is well, and the hooks that are told when a run has failed.
+//! The health check of a deploy decides how its run ends, and hooks at `Failed` are told.
 
 use std::{
     fs,

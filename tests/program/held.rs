@@ -1,4 +1,4 @@
-//! What is held, where several triggers share a path, and where what was to be live instead is gone.
+//! A commit that is held stays so where several triggers share a path, and where its replacement is gone.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! Runs are remembered across restarts, listed, replayed and followed.
+//! Runs are remembered across restarts, and can be listed, replayed and followed.
 
 use std::{
     fs,

@@ -1,10 +1,10 @@
-//! Hooks: when they run, with what, and how they end.
+//! Hooks run when they should, with what they should, and their ends are reported.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{
     source::file,
-    world::{World, machine},
+    world::{Need, World, need},
 };
 
 fn log(world: &World) -> Vec<String> {
@@ -207,7 +207,7 @@ fn what_a_hook_prints_cannot_forge_the_last_line() {
 /// A clone that somebody else may write runs no hook of its own: as root, whoever it belongs to had root.
 #[test]
 fn post_checkout_of_somebody_elses_clone_does_not_run() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();

@@ -1,4 +1,4 @@
-//! All hooks again, whatever has changed: `trigger NAME hooks`.
+//! `trigger NAME hooks` runs all hooks again, whatever has changed.
 
 use std::fs;
 

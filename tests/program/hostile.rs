@@ -1,4 +1,4 @@
-//! Trees and repositories made to hurt: refused, and nothing is written outside.
+//! A tree or repository made to do harm is refused, and nothing is written outside the target.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The house: imports run one way between wings, between rooms and between files, as the pages of the source say.
+//! Imports go one way between wings, rooms and files, as the pages of the source say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

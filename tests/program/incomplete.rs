@@ -1,4 +1,4 @@
-//! Remotes that leave something out of a pack, once, or say what is not so: that run fails, and the next one makes up for it.
+//! A pack that lacks objects, or a remote that lies, fails that run; the next run makes up for it.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use gix::ObjectId;
 use super::{
     mock_server::Server,
     source::{Entry, Source, file},
-    world::{Ended, World, git, have, last_line, tree},
+    world::{Ended, World, git, last_line, need, tree},
 };
 
 /// What is left out.
@@ -93,7 +93,7 @@ fn commit(source: &mut Source, round: u32) -> ObjectId {
 
 #[test]
 fn a_clone_from_an_incomplete_pack() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for depth in ["", "depth: 1"] {
@@ -124,7 +124,7 @@ fn refused(ended: &Ended, id: &str, name: &str) {
 
 #[test]
 fn an_update_from_an_incomplete_pack() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for depth in ["", "depth: 1"] {
@@ -172,7 +172,7 @@ fn boundary(world: &World) -> Option<String> {
 /// A shallow clone that is deepened, by a remote that leaves out an old file: it stays what it was.
 #[test]
 fn a_deepening_from_an_incomplete_pack() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for what in ["main~2^{tree}", "main~2"] {
@@ -199,7 +199,7 @@ fn a_deepening_from_an_incomplete_pack() {
 /// A remote that says of its own accord that history ends: a clone that has all of it keeps it.
 #[test]
 fn a_remote_that_cuts_history_off() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut stage = Stage::new("");

@@ -1,4 +1,4 @@
-//! Runs that were killed: the next one, untouched by a human, finishes their work.
+//! A run that was killed is finished by the next one, without help.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     source::file,
-    world::{World, git, have},
+    world::{World, git, machine, need},
 };
 
 #[test]
@@ -64,7 +64,8 @@ fn killed_at_every_event_and_finished_by_the_next() {
     let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
     world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let mut points = 0;
-    for n in 0..40 {
+    let rounds = machine::rounds(20);
+    for n in 0..rounds {
         let list = files(n);
         let commit = source.commit(list.iter().map(|(path, entry)| (path.as_str(), entry.clone())));
         if n % 9 == 0 {
@@ -96,8 +97,8 @@ fn killed_at_every_event_and_finished_by_the_next() {
         );
         assert!(!world.path("site/.git/index.lock").exists());
     }
-    assert!(points > 50, "only {points} events were waited for");
-    if have("git") {
+    assert!(points > rounds, "only {points} events were waited for");
+    if need("git") {
         git(&world.path("site"), &["fsck", "--strict"]);
         assert_eq!(git(&world.path("site"), &["status", "--porcelain"]), "");
     }

@@ -1,4 +1,4 @@
-//! The limits of the socket's protocol, each as a client meets it. What is said at all is in `daemon`.
+//! The limits of the socket's protocol hold, as a client meets them.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use rustix::process::getegid;
 
 use super::{
     figures::Figures,
-    world::{World, have, last_line},
+    world::{Need, World, last_line, need},
 };
 
 #[test]
@@ -165,7 +165,7 @@ fn nobody_connects_before_mode_and_group_are_right() {
               triggers: {{ \"site\": (repo: \"repo.git\", path: \"site\") }})"
         ),
     );
-    let slowly = have("strace");
+    let slowly = need(Need::Tracing);
     let strace = "strace -D -f -o /dev/null -e trace=$calls -e inject=$calls:delay_enter=100000";
     let program = env!("CARGO_BIN_EXE_gitsocket");
     let script = world.script(

@@ -1,4 +1,4 @@
-//! Listeners are opened in spite of what others do, and change in a reload that is all or nothing.
+//! Listeners open in spite of what others do, and a reload changes all of them or none.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! The lock of a target: a user who may only read cannot hold it, and what it is in appears and goes with a target.
+//! A target's lock cannot be held by a user who may only read; its file comes and goes with the target.
 
 use std::{
     fs::{self, File},
@@ -21,8 +21,9 @@ use super::{
     overdue::{rest, trigger},
     source::file,
     world::{
-        Daemon, Ended, World, have, last_line,
+        Daemon, Ended, Need, World, last_line,
         machine::{self, STRANGER},
+        need,
     },
 };
 
@@ -77,7 +78,7 @@ impl Drop for Stranger {
 
 #[test]
 fn who_may_only_read_stops_nothing() {
-    if !machine::is_root() || !have("flock") {
+    if !need(Need::Root) || !need("flock") {
         return;
     }
     let names = ["a", "b", "c"];
@@ -321,7 +322,7 @@ fn links_are_not_followed_to_the_lock() {
 
 #[test]
 fn locks_of_other_users() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = world(&["site"], "");
@@ -370,13 +371,10 @@ fn give(path: &Path) {
 /// A clone gets its place by several renames. Git sees none of it before the last, and the next run clones again.
 #[test]
 fn a_clone_is_killed_at_each_rename() {
-    if !have("strace") {
+    if !need(Need::Tracing) {
         return;
     }
-    let strace = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|dir| dir.join("strace"))
-        .find(|path| path.is_file())
-        .unwrap();
+    let strace = machine::find("strace").unwrap();
     for (place, git_dir) in PLACES.into_iter().zip(["new/site/.git", "lib/site.git"]) {
         let world = World::new();
         world.source().commit([("a", file("1"))]);
@@ -389,9 +387,7 @@ fn a_clone_is_killed_at_each_rename() {
             for dir in ["new", "lib"] {
                 fs::remove_dir_all(world.path(dir)).ok();
             }
-            let Some(survived) = killed(&world, &strace, n) else {
-                return;
-            };
+            let survived = killed(&world, &strace, n);
             let is_half = git_dir.join("config").exists() && !git_dir.join("HEAD").exists();
             seen += usize::from(is_half);
             world.deploy();
@@ -458,7 +454,7 @@ fn what_only_bears_the_name_of_an_older_clone_stays() {
     let ended = world.deploy();
     assert!(!ended.err.contains("interrupted"), "{ended:?}");
     assert!(old.join("gitsocket/run.json").exists());
-    if machine::is_root() {
+    if need(Need::Root) {
         fs::remove_dir_all(world.path("site")).unwrap();
         fs::create_dir_all(old.join("x")).unwrap();
         chown(&old, Some(STRANGER), Some(STRANGER)).unwrap();
@@ -467,17 +463,15 @@ fn what_only_bears_the_name_of_an_older_clone_stays() {
     }
 }
 
-/// Kill a run at its rename `n`; whether it came to its end. Nothing where strace cannot trace.
-fn killed(world: &World, strace: &PathBuf, n: usize) -> Option<bool> {
+/// Kill a run at its rename `n`; whether it came to its end.
+fn killed(world: &World, strace: &PathBuf, n: usize) -> bool {
     let inject = format!("inject=rename,renameat,renameat2:signal=KILL:when={n}");
-    let ended = Ended::from(
-        Command::new(strace)
-            .args(["-f", "-qq", "-o", "/dev/null", "-e", &inject])
-            .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
-            .env_clear()
-            .current_dir(world.path("."))
-            .output()
-            .unwrap(),
-    );
-    machine::may_trace(&ended.err).then_some(ended.exit == 0)
+    let output = Command::new(strace)
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &inject])
+        .args([env!("CARGO_BIN_EXE_gitsocket"), "once", "site"])
+        .env_clear()
+        .current_dir(world.path("."))
+        .output()
+        .unwrap();
+    output.status.success()
 }

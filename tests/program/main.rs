@@ -6,6 +6,7 @@
 
 mod access;
 mod adopt;
+mod adopt_users;
 mod beside_git;
 mod borrowed;
 mod check;
@@ -18,6 +19,7 @@ mod disk;
 mod endless;
 mod errors;
 mod exits;
+#[path = "../support/figures.rs"]
 mod figures;
 mod fill;
 mod freeze;
@@ -26,7 +28,9 @@ mod front;
 mod group;
 mod health;
 mod hear;
+mod hear_once;
 mod held;
+#[path = "../support/help.rs"]
 mod help;
 mod history;
 mod hooks;
@@ -46,10 +50,13 @@ mod mixed;
 #[path = "../support/mock_server.rs"]
 mod mock_server;
 mod modes;
+#[path = "../support/mortal.rs"]
 mod mortal;
 mod neighbours;
 mod once;
 mod outside;
+#[path = "../support/over_http.rs"]
+mod over_http;
 mod overdue;
 mod pages;
 mod pages_followed;
@@ -59,10 +66,15 @@ mod polls;
 mod processes;
 mod project;
 mod releases;
+mod releases_back;
 mod releases_hurt;
 mod releases_model;
+mod releases_paths;
+#[path = "../support/remote.rs"]
+mod remote;
 mod remotes;
 mod rollback;
+mod rollback_by_hand;
 mod sandbox;
 #[path = "../support/sender.rs"]
 mod sender;

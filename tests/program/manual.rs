@@ -1,4 +1,4 @@
-//! The man page: it is what the program makes of its own declarations, and what shows man pages has nothing to say against it.
+//! The man page is made of the program's own declarations, and renders without a warning.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::{help, world::have};
+use super::{help, world::need};
 
 fn page() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/man/gitsocket.1")
@@ -45,7 +45,7 @@ fn it_is_rendered_without_a_warning() {
         ("groff", &["-man", "-Tutf8", "-ww"]),
         ("mandoc", &["-T", "lint", "-W", "warning"]),
     ] {
-        if !have(program) {
+        if !need(program) {
             continue;
         }
         let output = Command::new(program).args(args).arg(&page).output().unwrap();

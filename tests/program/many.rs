@@ -1,4 +1,4 @@
-//! One thing asked for several triggers at once; and what the client sends.
+//! One request for several triggers is sent, answered and ends as one.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Numbers: what is counted of runs, what survives, and who sees what.
+//! Metrics count runs rightly, survive a restart, and are shown only to clients that may see them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What a newcomer types wrongly, and every line that is said to that: would one know what to do?
+//! A newcomer's mistakes on the command line and in the configuration get an answer that helps.
 
 use std::fs;
 

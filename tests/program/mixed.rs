@@ -1,5 +1,4 @@
-//! Updates of which a part cannot be done: nothing changes where that can be known before; else the rest is done, what is
-//! left is said, and the next run does it. What the help says is followed here, and works.
+//! An update of which a part cannot be done changes nothing, or does the rest and says what is left.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +11,9 @@ use super::{
     mortal::Mortal,
     source::{Entry, Source, file},
     world::{
-        Ended, World,
-        machine::{self, Disk, skipped},
-        tree,
+        Ended, Need, World,
+        machine::{Disk, skipped},
+        need, tree,
     },
 };
 
@@ -280,7 +279,7 @@ impl Drop for Mutable {
 
 #[test]
 fn what_is_immutable_is_left_until_it_is_not() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();
@@ -333,7 +332,7 @@ fn what_is_immutable_is_left_until_it_is_not() {
 
 #[test]
 fn files_of_others_in_a_sticky_directory_are_left() {
-    if !machine::is_root() {
+    if !need(Need::Root) {
         return;
     }
     let world = World::new();

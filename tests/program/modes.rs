@@ -1,4 +1,4 @@
-//! Who may read and write a target's repository: file by file as git would have it, by the umask and `core.sharedRepository`.
+//! A target's repository has the permissions that git would give it, file by file.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     source::{Entry, Source, file},
-    world::{World, git, have},
+    world::{World, git, need},
 };
 
 /// Run `program` with a umask.
@@ -107,7 +107,7 @@ fn collect(git_dir: &Path) {
 
 #[test]
 fn as_git_has_them() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for (umask, shared) in [("022", ""), ("077", ""), ("027", "group"), ("022", "0640")] {
@@ -189,7 +189,7 @@ fn as_git_has_them() {
 /// What is group-writable is so whoever of the group made it.
 #[test]
 fn directories_of_new_refs_are_shared() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();

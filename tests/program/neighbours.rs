@@ -1,4 +1,4 @@
-//! Triggers whose targets lie in each other by way of links: refused as far as that can be known, and never harmed.
+//! Triggers whose targets lie in each other by way of links are refused where that can be known, and never harmed.
 
 use std::{fs, os::unix::fs::symlink};
 

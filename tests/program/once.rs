@@ -1,10 +1,10 @@
-//! `once`: a directory becomes the newest commit, and git agrees.
+//! `once` makes a directory the newest commit, and git agrees.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{
     source::{Entry, Source, file},
-    world::{World, git, have},
+    world::{World, git, need},
 };
 
 fn files() -> Vec<(&'static str, Entry)> {
@@ -64,7 +64,7 @@ fn clones_updates_and_then_has_nothing_to_do() {
     });
     assert!(settled, "a run with nothing to do writes no index");
 
-    if have("git") {
+    if need("git") {
         let site = world.path("site");
         assert_eq!(
             git(&site, &["status", "--porcelain", "--branch"]),
@@ -164,7 +164,7 @@ fn depth_bounds_the_history() {
     source.commit([("a", file("5"))]);
     world.deploy();
     assert_eq!(world.site(), expected(&[("a", file("5"))]));
-    if have("git") {
+    if need("git") {
         let site = world.path("site");
         assert_eq!(git(&site, &["rev-list", "--count", "HEAD"]), "1\n");
         git(&site, &["fsck", "--strict"]);
@@ -270,7 +270,7 @@ fn several_names_all_of_them_and_json() {
 
 #[test]
 fn an_existing_clone_is_adopted_and_its_history_kept() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -361,7 +361,7 @@ fn one_commit_for_ever() {
         assert!(world.deploy().out.starts_with("ok site up-to-date "));
         assert_eq!(world.site()["a"], file(if id == first { "1" } else { "2" }));
     }
-    if have("git") {
+    if need("git") {
         let site = world.path("site");
         assert_eq!(
             git(&site, &["status", "--porcelain", "--branch"]),
@@ -440,7 +440,7 @@ fn the_git_directory_is_elsewhere() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(names, ["b"]);
-    if have("git") {
+    if need("git") {
         let status = git(
             &world.path("."),
             &["--git-dir=lib/site.git", "status", "--porcelain", "--branch"],

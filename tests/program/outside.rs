@@ -1,4 +1,4 @@
-//! Ignore rules and attributes that are in no tree: as git takes them, or an error before anything is changed.
+//! Ignore rules and attributes that are in no tree count as for git, or are an error before anything changes.
 //!
 //! Each case is prepared twice, beside git's own clone. git goes on without rules that it cannot read, and waits for a
 //! fifo without end; there, and only there, the program refuses what git does.
@@ -9,10 +9,12 @@ use std::{
     path::Path,
 };
 
+use Expected::{Refused, RefusedByUs, Same};
+
 use super::{
     mortal::Mortal,
     source::file,
-    world::{World, git, have, tree},
+    world::{World, git, need, tree},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +26,6 @@ enum Expected {
     /// git would do something that we do not.
     RefusedByUs,
 }
-use Expected::{Refused, RefusedByUs, Same};
 
 /// One of the two kinds of rules.
 struct Kind {
@@ -194,7 +195,7 @@ fn values() -> Vec<Case> {
 
 #[test]
 fn rules_in_no_tree_are_as_for_git() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let cases: Vec<Case> = forms().into_iter().chain(values()).collect();

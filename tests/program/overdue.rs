@@ -1,5 +1,4 @@
-//! Runs that do not end by themselves: bounded by `run_timeout`, given up on where the kernel holds them, and in nobody's
-//! way.
+//! A run that does not end by itself is bounded by `run_timeout` and holds up no other trigger.
 
 use std::{
     fs::{self, File},
@@ -21,8 +20,9 @@ use super::{
     history::{start, status},
     source::file,
     world::{
-        Daemon, World, have, last_line,
+        Daemon, Need, World, last_line,
         machine::{self, Unmount},
+        need,
     },
 };
 
@@ -233,16 +233,14 @@ struct Freezer {
 impl Freezer {
     /// Nothing where none can be made.
     fn new(world: &World) -> Option<Self> {
-        if !machine::is_root() {
+        if !need(Need::Root) {
             return None;
         }
         let dir = world.path("disk");
         fs::create_dir(&dir).unwrap();
         let image = world.path("image");
         File::create(&image).unwrap().set_len(16 << 20).unwrap();
-        let made = ["mkfs.ext4", "mount", "fsfreeze"]
-            .iter()
-            .all(|program| have(program))
+        let made = ["mkfs.ext4", "mount", "fsfreeze"].into_iter().all(need)
             && succeeds("mkfs.ext4", &["-q".as_ref(), &image])
             && succeeds("mount", &["-o".as_ref(), "loop".as_ref(), &image, &dir]);
         if !made {
@@ -376,7 +374,7 @@ struct Hung {
 impl Hung {
     /// Nothing where none can be made.
     fn mount(dir: &Path) -> Option<Self> {
-        if !machine::is_root() || !have("mount") {
+        if !need(Need::Root) || !need("mount") {
             return None;
         }
         let mounted = || -> std::io::Result<Self> {
@@ -407,80 +405,89 @@ impl Hung {
     }
 }
 
-/// Nothing that somebody can put into a source holds the thread that serves it (`traps`): each name is looked at before it
-/// is opened. The file system can, and nothing interrupts who asks it; a job is held for as long as the trigger's `timeout`
-/// says, and no other trigger is held up by it, neither when the daemon starts.
-#[test]
-fn a_source_that_does_not_answer_is_in_nobodys_way() {
+/// A daemon with one job, two triggers of a source in `hung`, and one of another source.
+fn hanging_world() -> World {
     let world = World::sourced();
     let text = "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: { \
          \"hung\": (repo: \"hung/repo.git\", branch: \"main\", path: \"site\", timeout: \"1s\", retries: 0), \
          \"more\": (repo: \"hung/repo.git\", branch: \"main\", path: \"more\", timeout: \"1s\", retries: 0), \
          \"other\": (repo: \"repo.git\", branch: \"main\", path: \"other\") })";
     world.write("config.ron", text);
-    let hung = world.path("hung");
-    fs::create_dir(&hung).unwrap();
+    fs::create_dir(world.path("hung")).unwrap();
     super::world::copy(&world.path("repo.git"), &world.path("hung/repo.git"));
-    let does_not_answer = |daemon: &Daemon, name: &str| {
-        let answer = daemon.say(format!("{name}\n"));
-        let last = last_line(&answer);
-        assert!(last.starts_with(&format!("error {name} ")), "{answer}");
-        assert!(last.contains("see whether its file system answers"), "{last}");
-    };
-    let deploys = |daemon: &Daemon, name: &str| {
-        let answer = daemon.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
-    };
+    world
+}
 
-    let mut daemon = start(&world);
-    deploys(&daemon, "hung");
-    // It hangs while the daemon is there; then from the start.
-    for from_the_start in [false, true] {
-        let Some(mount) = Hung::mount(&hung) else { return };
-        if from_the_start {
-            daemon = start(&world);
-        }
-        // One more than threads are left behind, once.
-        let names: &[&str] = if from_the_start {
-            &["hung"]
-        } else {
-            &["hung", "more", "hung", "more"]
-        };
-        for name in names.iter().copied() {
-            does_not_answer(&daemon, name);
-            deploys(&daemon, "other");
-        }
-        if from_the_start {
-            // Nor does it hold up a check.
-            let ended = world.run(["check"]);
-            assert_eq!(ended.exit, 2, "{ended:?}");
-            let found: Vec<_> = ended
-                .err
-                .lines()
-                .filter_map(|line| line.split_once(": "))
-                .collect();
-            assert_eq!(found[0].0, "hung", "{ended:?}");
-            assert_eq!(found[1].0, "more", "{ended:?}");
-            assert_eq!(
-                ended.err.matches("did not answer within 5s").count(),
-                2,
-                "{ended:?}"
-            );
-            assert!(!ended.err.contains("other: "), "{ended:?}");
-        }
-        // One SIGTERM ends it, while a run waits.
-        let (client, _) = trigger(&daemon, "hung", "deploying ");
-        daemon.signal(Signal::TERM);
-        let (status, log) = daemon.wait();
-        assert!(status.success(), "{log}");
-        assert!(last_line(&rest(client)).starts_with("error hung "));
-        drop(mount);
-    }
-    // When it answers again, all is well.
-    let daemon = start(&world);
+fn does_not_answer(daemon: &Daemon, name: &str) {
+    let answer = daemon.say(format!("{name}\n"));
+    let last = last_line(&answer);
+    assert!(last.starts_with(&format!("error {name} ")), "{answer}");
+    assert!(last.contains("see whether its file system answers"), "{last}");
+    deploys(daemon, "other");
+}
+
+fn deploys(daemon: &Daemon, name: &str) {
+    let answer = daemon.say(format!("{name}\n"));
+    assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+}
+
+/// One SIGTERM ends the daemon while a run waits for the source; and when the source answers again, all is well.
+fn ends_and_is_well_again(world: &World, mut daemon: Daemon, mount: Hung) {
+    let (client, _) = trigger(&daemon, "hung", "deploying ");
+    daemon.signal(Signal::TERM);
+    let (status, log) = daemon.wait();
+    assert!(status.success(), "{log}");
+    assert!(last_line(&rest(client)).starts_with("error hung "));
+    drop(mount);
+    let daemon = start(world);
     for name in ["hung", "more", "other"] {
         deploys(&daemon, name);
     }
+}
+
+/// Nothing that somebody can put into a source holds the thread that serves it (`traps`): each name is looked at before it
+/// is opened. The file system can, and nothing interrupts a thread that asks it; a job is held for as long as the trigger's
+/// `timeout` says, and no other trigger is held up by it.
+#[test]
+fn a_source_that_answers_no_more_is_in_nobodys_way() {
+    let world = hanging_world();
+    let daemon = start(&world);
+    deploys(&daemon, "hung");
+    let Some(mount) = Hung::mount(&world.path("hung")) else {
+        return;
+    };
+    // One more than threads are left behind, once.
+    for name in ["hung", "more", "hung"] {
+        does_not_answer(&daemon, name);
+    }
+    ends_and_is_well_again(&world, daemon, mount);
+}
+
+/// Nor is another trigger, or a check, held up where the source does not answer from the start.
+#[test]
+fn a_source_that_never_answers_is_in_nobodys_way() {
+    let world = hanging_world();
+    let Some(mount) = Hung::mount(&world.path("hung")) else {
+        return;
+    };
+    let daemon = start(&world);
+    does_not_answer(&daemon, "hung");
+    let ended = world.run(["check"]);
+    assert_eq!(ended.exit, 2, "{ended:?}");
+    let found: Vec<_> = ended
+        .err
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect();
+    assert_eq!(found[0].0, "hung", "{ended:?}");
+    assert_eq!(found[1].0, "more", "{ended:?}");
+    assert_eq!(
+        ended.err.matches("did not answer within 5s").count(),
+        2,
+        "{ended:?}"
+    );
+    assert!(!ended.err.contains("other: "), "{ended:?}");
+    ends_and_is_well_again(&world, daemon, mount);
 }
 
 /// Whatever is killed, its hooks do not go on beside those of the next run.

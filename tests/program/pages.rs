@@ -1,4 +1,4 @@
-//! The pages of the front, as a browser without JavaScript sees them: who gets in, what a button does, and what is escaped.
+//! The pages of the front work without JavaScript: sign-in, buttons, escaping.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What a run says while it goes on, as a browser follows it: a lost connection, and a session that ends.
+//! A browser follows a run's lines through a lost connection, up to the end of its session.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Triggers that are paused: nothing is deployed by them, whatever becomes of the daemon meanwhile.
+//! A paused trigger deploys nothing, whatever happens to the daemon meanwhile.
 
 use std::{
     fs,

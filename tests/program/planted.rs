@@ -1,4 +1,4 @@
-//! A hook inside the sandbox writes what it likes to its target: nothing of it opens anything else, now or after a reload.
+//! What a hook inside the sandbox plants in its target opens nothing else, now or after a reload.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     source::{Source, file},
-    world::{Daemon, World, last_line},
+    world::{Daemon, World, last_line, need},
 };
 
 /// A world with a configuration and keys in `etc`, targets in `srv`, and a source.
@@ -139,7 +139,7 @@ fn what_a_target_borrows_opens_nothing() {
 /// What it borrows from its own source is readable anyhow.
 #[test]
 fn a_target_may_borrow_from_its_source() {
-    if !super::world::have("git") {
+    if !need("git") {
         return;
     }
     let (world, mut source) = world();

@@ -1,13 +1,8 @@
-//! Remotes that are asked for news by the daemon itself: when, over which connections, and what comes of it.
+//! Polls ask a remote when they should, over few connections, and deploy what is new.
 
 use std::{
-    collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    path::Path,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,183 +11,34 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
+    over_http::Asked,
+    remote::Remote,
     source::{Source, file},
-    world::{Daemon, World, have, last_line},
+    world::{Daemon, World, last_line, need},
 };
-
-/// A web server with a repository that counts what it is asked for, and does with the answers what it is told to.
-struct Remote {
-    port: u16,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    seen: Mutex<Seen>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Seen {
-    connections: usize,
-    /// How often what was asked for: `capabilities`, `ls-refs`, `fetch`.
-    asked: BTreeMap<&'static str, usize>,
-    /// How many requests wait for an answer, and how many did at a time.
-    inside: usize,
-    most: usize,
-    /// Say nothing.
-    holds: bool,
-    /// Answer that the repository is not there.
-    refuses: bool,
-    /// Speak the protocol of ten years ago.
-    is_old: bool,
-    /// End each connection after one answer, without a word.
-    hangs_up: bool,
-}
-
-impl Remote {
-    fn start(repo: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shared = Arc::<Shared>::default();
-        let (repo, all) = (repo.to_owned(), shared.clone());
-        thread::spawn(move || {
-            for socket in listener.incoming().map_while(Result::ok) {
-                let (repo, shared) = (repo.clone(), all.clone());
-                shared.change(|seen| seen.connections += 1);
-                // A client that has gone is no matter.
-                thread::spawn(move || serve(&repo, socket, &shared).ok());
-            }
-        });
-        Self { port, shared }
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/repo.git", self.port)
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
-        look(&self.shared.seen.lock().unwrap())
-    }
-
-    /// Wait until `is_there`.
-    fn wait_for(&self, is_there: impl Fn(&Seen) -> bool) {
-        let seen = self.shared.seen.lock().unwrap();
-        drop(
-            self.shared
-                .changed
-                .wait_while(seen, |seen| !is_there(seen))
-                .unwrap(),
-        );
-    }
-
-    /// How often it was asked for its refs, and for objects.
-    fn asked(&self) -> (usize, usize) {
-        self.look(|seen| (seen.asked("ls-refs"), seen.asked("fetch")))
-    }
-}
-
-impl Seen {
-    fn asked(&self, word: &str) -> usize {
-        self.asked.get(word).copied().unwrap_or_default()
-    }
-}
-
-impl Shared {
-    fn change(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.seen.lock().unwrap());
-        self.changed.notify_all();
-    }
-}
-
-fn serve(repo: &Path, socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let mut to = socket.try_clone()?;
-    let mut from = BufReader::new(socket);
-    loop {
-        let Some((is_post, body)) = request(&mut from)? else {
-            return Ok(());
-        };
-        let text = String::from_utf8_lossy(&body);
-        let (word, kind) = match is_post {
-            false => ("capabilities", "advertisement"),
-            true if text.contains("command=ls-refs") => ("ls-refs", "result"),
-            true => ("fetch", "result"),
-        };
-        shared.change(|seen| {
-            *seen.asked.entry(word).or_default() += 1;
-            seen.inside += 1;
-            seen.most = seen.most.max(seen.inside);
-        });
-        let seen = shared.seen.lock().unwrap();
-        let seen = shared.changed.wait_while(seen, |seen| seen.holds).unwrap();
-        let (refuses, is_old, hangs_up) = (seen.refuses, seen.is_old, seen.hangs_up);
-        drop(seen);
-        let refuses = refuses || is_old && word == "ls-refs";
-        let answer = match refuses {
-            true => Vec::new(),
-            false => upload_pack(repo, is_post, &body, if is_old { 0 } else { 2 }),
-        };
-        shared.change(|seen| seen.inside -= 1);
-        let status = if refuses { "404 Not Found" } else { "200 OK" };
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/x-git-upload-pack-{kind}\r\nContent-Length: {}\r\n\r\n",
-            answer.len()
-        );
-        to.write_all(&[head.as_bytes(), &answer].concat())?;
-        if hangs_up {
-            return Ok(());
-        }
-    }
-}
-
-/// Whether something is posted, and the body; nothing at the end of the connection.
-fn request(from: &mut BufReader<TcpStream>) -> std::io::Result<Option<(bool, Vec<u8>)>> {
-    let (mut first, mut length) = (String::new(), 0);
-    if from.read_line(&mut first)? == 0 {
-        return Ok(None);
-    }
-    loop {
-        let mut line = String::new();
-        from.read_line(&mut line)?;
-        if line.trim_end().is_empty() {
-            break;
-        }
-        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body)?;
-    Ok(Some((first.starts_with("POST "), body)))
-}
-
-fn upload_pack(repo: &Path, is_post: bool, body: &[u8], version: u8) -> Vec<u8> {
-    let mode = if is_post {
-        "--stateless-rpc"
-    } else {
-        "--http-backend-info-refs"
-    };
-    let mut child = Command::new("git")
-        .args(["upload-pack", mode])
-        .arg(repo)
-        .env("GIT_PROTOCOL", format!("version={version}"))
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_SYSTEM", "/dev/null")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(body).unwrap();
-    let answer = child.wait_with_output().unwrap().stdout;
-    match is_post {
-        true => answer,
-        false => [b"001e# service=git-upload-pack\n0000", answer.as_slice()].concat(),
-    }
-}
 
 /// A daemon that remembers runs.
 fn start(world: &World) -> Daemon {
     Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))])
+}
+
+/// A world with a commit, and a server of it.
+fn served() -> Option<(World, Source, Remote)> {
+    if !need("git") {
+        return None;
+    }
+    let world = World::new();
+    let mut source = world.source();
+    source.commit([("a", file("1"))]);
+    let remote = Remote::start(&source.path);
+    Some((world, source, remote))
+}
+
+/// A server that never answers.
+fn silent_remote() -> Remote {
+    let remote = Remote::start(Path::new("nowhere"));
+    remote.shared.change(|seen| seen.holds = true);
+    remote
 }
 
 /// Another worker, which asks at its beginning.
@@ -230,13 +76,9 @@ fn peers(daemon: &Daemon, name: &str) -> Vec<String> {
 
 #[test]
 fn a_push_that_no_trigger_followed_is_deployed() {
-    if !have("git") {
+    let Some((world, mut source, remote)) = served() else {
         return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let remote = Remote::start(&source.path);
+    };
     let url = remote.url();
     world.config_of(&format!(
         "\"site\": (repo: \"{url}\", branch: \"main\", path: \"site\", poll: \"1h\"),
@@ -284,7 +126,9 @@ fn a_push_that_no_trigger_followed_is_deployed() {
     let back = world.run(["rollback", "site"]);
     assert_eq!(back.exit, 0, "{back:?}");
     reload(&mut daemon);
-    polled(&daemon, "site", |poll| !poll["asked"].is_null());
+    for name in ["site", "local"] {
+        polled(&daemon, name, |poll| !poll["asked"].is_null());
+    }
     assert_eq!(world.site()["a"], file("1"));
     assert_eq!(peers(&daemon, "site").len(), 3);
     // Who takes away what is there gets it again.
@@ -297,13 +141,9 @@ fn a_push_that_no_trigger_followed_is_deployed() {
 
 #[test]
 fn a_remote_that_does_not_answer_is_in_the_log_once() {
-    if !have("git") {
+    let Some((world, _source, remote)) = served() else {
         return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let remote = Remote::start(&source.path);
+    };
     remote.shared.change(|seen| seen.refuses = true);
     world.config_of(&format!(
         "\"site\": (repo: \"{}\", path: \"site\", poll: \"1h\"),",
@@ -321,7 +161,7 @@ fn a_remote_that_does_not_answer_is_in_the_log_once() {
     );
     assert_eq!(poll["asked"], Value::Null);
     // The run says what the poll has found, and does not ask again.
-    assert_eq!(remote.look(|seen| seen.asked("capabilities")), 1);
+    assert_eq!(remote.look(|seen| seen.asked(Asked::Capabilities)), 1);
     let last = status(&daemon, "site", |status| !status["last"].is_null())["last"].clone();
     assert_eq!(
         (&last["kind"], &last["message"]),
@@ -347,8 +187,7 @@ fn a_remote_that_does_not_answer_is_in_the_log_once() {
 #[test]
 fn polls_leave_a_job_and_are_given_up_on_at_the_end() {
     let world = World::sourced();
-    let remote = Remote::start(&PathBuf::from("nowhere"));
-    remote.shared.change(|seen| seen.holds = true);
+    let remote = silent_remote();
     let polled: String = (0..120)
         .map(|n| {
             format!(
@@ -383,8 +222,7 @@ fn polls_leave_a_job_and_are_given_up_on_at_the_end() {
 #[test]
 fn a_silent_remote_holds_the_only_job_no_longer_than_its_poll() {
     let world = World::sourced();
-    let silent = Remote::start(&PathBuf::from("nowhere"));
-    silent.shared.change(|seen| seen.holds = true);
+    let silent = silent_remote();
     let text = format!(
         "(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: {{
          \"silent\": (repo: \"{}\", path: \"silent\", poll: \"10s\"),
@@ -414,13 +252,9 @@ fn a_silent_remote_holds_the_only_job_no_longer_than_its_poll() {
 /// The only one that waits for an interval.
 #[test]
 fn the_remote_is_asked_again_and_again_over_one_connection() {
-    if !have("git") {
+    let Some((world, mut source, remote)) = served() else {
         return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let remote = Remote::start(&source.path);
+    };
     world.config_of(&format!(
         "\"site\": (repo: \"{}\", path: \"site\", poll: \"10s\"),
          \"local\": (repo: \"repo.git\", branch: \"main\", path: \"local\", poll: \"1h\"),",
@@ -492,13 +326,9 @@ fn is_quiet(daemon: &Daemon, name: &str) {
 
 #[test]
 fn what_a_server_offers_is_asked_for_once() {
-    if !have("git") {
+    let Some((world, mut source, remote)) = served() else {
         return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let remote = Remote::start(&source.path);
+    };
     world.config_of(&format!(
         "\"site\": (repo: \"{}\", branch: \"main\", path: \"site\", poll: \"1h\"),",
         remote.url()
@@ -508,9 +338,9 @@ fn what_a_server_offers_is_asked_for_once() {
     let asked = || {
         remote.look(|seen| {
             (
-                seen.asked("capabilities"),
-                seen.asked("ls-refs"),
-                seen.asked("fetch"),
+                seen.asked(Asked::Capabilities),
+                seen.asked(Asked::Refs),
+                seen.asked(Asked::Fetch),
             )
         })
     };
@@ -547,13 +377,9 @@ fn what_a_server_offers_is_asked_for_once() {
 
 #[test]
 fn a_paused_trigger_is_not_polled() {
-    if !have("git") {
+    let Some((world, mut source, remote)) = served() else {
         return;
-    }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    let remote = Remote::start(&source.path);
+    };
     world.config_of(&format!(
         "\"site\": (repo: \"{}\", path: \"site\", poll: \"1h\"),
          \"other\": (repo: \"repo.git\", path: \"other\", poll: \"1h\"),",

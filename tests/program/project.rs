@@ -1,4 +1,4 @@
-//! Rules of the project itself.
+//! The project's own rules hold: pages, links, examples and first lines are right.
 
 use std::{
     fs,

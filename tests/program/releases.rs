@@ -1,4 +1,4 @@
-//! Releases: a tree for each deployed commit, and one of them is live, whole, at any moment.
+//! Each deployed commit gets a tree of its own, and one tree is live, whole, at any moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,48 +10,48 @@ use std::{
 
 use super::{
     source::{Entry, Source, file},
-    world::{self, World, git, have, last_line},
+    world::{self, World, git, last_line, machine, need},
 };
 
 /// A world whose trigger has `releases` and `more`, and its source.
-fn world(releases: &str, more: &str) -> (World, Source) {
+pub fn world(releases: &str, more: &str) -> (World, Source) {
     let world = World::new();
     let source = world.source();
     configure(&world, releases, more);
     (world, source)
 }
 
-fn configure(world: &World, releases: &str, more: &str) {
+pub fn configure(world: &World, releases: &str, more: &str) {
     world.config(&format!("releases: ({releases}), {more}"));
 }
 
 /// The names in `releases`.
-fn names(world: &World) -> BTreeSet<String> {
+pub fn names(world: &World) -> BTreeSet<String> {
     let entries = fs::read_dir(world.path("site/releases")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.collect()
 }
 
 /// The release that the link leads to.
-fn live(world: &World) -> String {
+pub fn live(world: &World) -> String {
     let target = fs::read_link(world.path("site/current")).unwrap();
     let name = target.strip_prefix("releases").unwrap();
     assert!(world.path("site/releases").join(name).is_dir());
     name.to_str().unwrap().to_owned()
 }
 
-fn tree(world: &World) -> BTreeMap<String, Entry> {
+pub fn tree(world: &World) -> BTreeMap<String, Entry> {
     world::tree(&world.path("site/current"))
 }
 
-fn entries(files: &[(&str, &str)]) -> BTreeMap<String, Entry> {
+pub fn entries(files: &[(&str, &str)]) -> BTreeMap<String, Entry> {
     files
         .iter()
         .map(|(path, text)| ((*path).to_owned(), file(text)))
         .collect()
 }
 
-fn pins(world: &World) -> BTreeSet<String> {
+pub fn pins(world: &World) -> BTreeSet<String> {
     let refs = git(
         &world.path("site/repo.git"),
         &[
@@ -61,6 +61,39 @@ fn pins(world: &World) -> BTreeSet<String> {
         ],
     );
     refs.lines().map(str::to_owned).collect()
+}
+
+/// A world whose releases are built, with a hook that fails where there is a file `sick`.
+pub fn built_world(keep: usize) -> (World, Source) {
+    let world = World::new();
+    let source = world.source();
+    let build = world.script("build", "echo \"$GITSOCKET_NEW\" > made; echo more >> altered");
+    let live = world.script("live", "[ ! -e sick ]");
+    world.config(&format!(
+        "releases: (keep: {keep}), hooks: [Exec(run: [{build:?}], at: Build), Exec(run: [{live:?}])]"
+    ));
+    (world, source)
+}
+
+pub fn commit(source: &mut Source, n: usize, more: &[(&str, &str)]) -> String {
+    let text = n.to_string();
+    let mut files = vec![
+        (".gitignore", file("made\n")),
+        ("altered", file("committed\n")),
+        ("d/a", file("a")),
+        ("n", file(&text)),
+    ];
+    files.extend(more.iter().map(|(path, text)| (*path, file(text))));
+    source.commit(files).to_string()
+}
+
+pub fn read(world: &World, path: &str) -> String {
+    fs::read_to_string(world.path("site/current").join(path)).unwrap()
+}
+
+pub fn last(ended: &world::Ended) -> &str {
+    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
+    all.lines().next_back().unwrap_or_default()
 }
 
 #[test]
@@ -87,7 +120,7 @@ fn each_commit_gets_a_tree_and_the_newest_is_live() {
         // Live, two older ones, and one spare.
         let there: BTreeSet<String> = seen.iter().rev().take(4).cloned().collect();
         assert_eq!(names(&world), there, "round {n}");
-        if have("git") {
+        if need("git") {
             let pinned: BTreeSet<String> = seen.iter().rev().take(3).cloned().collect();
             assert_eq!(pins(&world), pinned);
             let git_dir = world.path("site/repo.git");
@@ -180,74 +213,6 @@ fn list(dir: &Path, all: &mut Vec<String>) {
 }
 
 #[test]
-fn foreign_directories_stay_and_are_named() {
-    let (world, mut source) = world("keep: 1", "");
-    world.write("site/releases/mine/file", "mine");
-    // The name of a release that was never made.
-    world.write("site/releases/20200101T000000Z-0000000/file", "mine, too");
-    for n in 0..5 {
-        source.commit([("a", file(&n.to_string()))]);
-        let ended = world.deploy();
-        assert!(
-            ended.err.contains("mine") || ended.out.contains("mine"),
-            "{ended:?}"
-        );
-        assert_eq!(fs::read(world.path("site/releases/mine/file")).unwrap(), b"mine");
-        let like = world.path("site/releases/20200101T000000Z-0000000/file");
-        assert_eq!(fs::read(like).unwrap(), b"mine, too");
-    }
-    assert_eq!(names(&world).len(), 5);
-    // One of ours is taken away, and another one put there.
-    let id = live(&world);
-    let other = names(&world)
-        .into_iter()
-        .find(|name| *name < id && name.starts_with("202") && !name.starts_with("2020"))
-        .unwrap();
-    fs::rename(world.path(format!("site/releases/{other}")), world.path("gone")).unwrap();
-    world.write(&format!("site/releases/{other}/file"), "mine again");
-    for n in 5..9 {
-        source.commit([("a", file(&n.to_string()))]);
-        world.deploy();
-        let file = world.path(format!("site/releases/{other}/file"));
-        assert_eq!(fs::read(file).unwrap(), b"mine again");
-    }
-}
-
-#[test]
-fn what_is_not_ours_is_not_replaced() {
-    for (live, is_dir) in [
-        ("Symlink", true),
-        ("Symlink", false),
-        ("Exchange", true),
-        ("Exchange", false),
-    ] {
-        let (world, mut source) = world(&format!("live: {live}(\"current\")"), "");
-        source.commit([("a", file("1"))]);
-        fs::create_dir_all(world.path("site")).unwrap();
-        match is_dir {
-            true => drop(world.write("site/current/mine", "mine")),
-            false => symlink("elsewhere", world.path("site/current")).unwrap(),
-        }
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
-        assert!(ended.err.contains("error site path"), "{ended:?}");
-        let command = ended.err.split("type: ").nth(1).unwrap();
-        let command = command.split(';').next().unwrap();
-        let moved = Command::new("sh").args(["-c", command]).status().unwrap();
-        assert!(moved.success(), "{command}");
-        world.deploy();
-        match is_dir {
-            true => assert_eq!(fs::read(world.path("site/current.before/mine")).unwrap(), b"mine"),
-            false => assert_eq!(
-                fs::read_link(world.path("site/current.before")).unwrap(),
-                Path::new("elsewhere")
-            ),
-        }
-        assert_eq!(tree(&world), entries(&[("a", "1")]));
-    }
-}
-
-#[test]
 fn fewer_are_kept_and_more() {
     let (world, mut source) = world("keep: 3", "");
     let mut all = Vec::new();
@@ -268,118 +233,6 @@ fn fewer_are_kept_and_more() {
         world.deploy();
     }
     assert_eq!(names(&world).len(), 6);
-}
-
-#[test]
-fn shared_things_are_linked_at_any_depth() {
-    for live in ["Symlink", "Exchange"] {
-        let (world, mut source) = world(
-            &format!("keep: 1, live: {live}(\"current\"), shared: [\"uploads/\", \".env\", \"a/b/c/deep/\"]"),
-            "",
-        );
-        world.write("site/shared/.env", "SECRET=1");
-        for n in 0..5 {
-            source.commit([
-                ("new", file(&n.to_string())),
-                ("uploads/tracked", file("in the commit")),
-                (".env", file("in the commit")),
-            ]);
-            world.deploy();
-            let at = |path: &str| world.path("site/current").join(path);
-            assert_eq!(fs::read(at(".env")).unwrap(), b"SECRET=1");
-            assert!(fs::read_link(at("uploads")).unwrap().is_relative());
-            fs::write(at("uploads").join(format!("u{n}")), "upload").unwrap();
-            fs::write(at("a/b/c/deep").join(format!("d{n}")), "deep").unwrap();
-            assert_eq!(fs::read(at("new")).unwrap(), n.to_string().as_bytes());
-            // Also before a tree is live, and after.
-            for name in names(&world) {
-                let dir = world.path("site/releases").join(name);
-                if dir.is_dir() && dir.join("new").exists() {
-                    assert_eq!(fs::read(dir.join(".env")).unwrap(), b"SECRET=1", "{dir:?}");
-                }
-            }
-        }
-        assert_eq!(
-            fs::read_dir(world.path("site/shared/uploads")).unwrap().count(),
-            5
-        );
-        assert_eq!(
-            fs::read_dir(world.path("site/shared/a/b/c/deep"))
-                .unwrap()
-                .count(),
-            5
-        );
-        // Without a new commit, there is no new release: that is said.
-        configure(
-            &world,
-            &format!("keep: 1, live: {live}(\"current\"), shared: [\"uploads/\", \".env\", \"later/\"]"),
-            "",
-        );
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
-        let said: Vec<_> = ended.err.matches(" is not shared in ").collect();
-        assert_eq!(said.len(), 1, "{ended:?}");
-        assert!(ended.err.contains("\"later\" is not shared in "), "{ended:?}");
-        // No longer shared: what the commit has is there again.
-        configure(&world, &format!("keep: 1, live: {live}(\"current\")"), "");
-        source.commit([
-            ("uploads/tracked", file("in the commit")),
-            (".env", file("tracked")),
-        ]);
-        world.deploy();
-        assert_eq!(
-            tree(&world),
-            entries(&[("uploads/tracked", "in the commit"), (".env", "tracked")])
-        );
-        assert_eq!(fs::read(world.path("site/shared/.env")).unwrap(), b"SECRET=1");
-    }
-}
-
-#[test]
-fn a_link_of_the_commit_leads_nothing_shared_outside() {
-    let (world, mut source) = world("shared: [\"d/uploads/\"]", "");
-    fs::create_dir(world.path("outside")).unwrap();
-    source.commit([("d", Entry::Symlink("../../../outside".into()))]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
-    assert!(ended.err.contains("\"d\" is a link"), "{ended:?}");
-    assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 0);
-    assert!(!world.path("site/current").exists());
-    source.commit([("d/x", file("x"))]);
-    world.deploy();
-}
-
-#[test]
-fn a_directory_changes_places() {
-    let (world, mut source) = world("keep: 2, live: Exchange(\"www\")", "");
-    let mut all = Vec::new();
-    for n in 0..6 {
-        source.commit([("a", file(&n.to_string())), ("same", file("same"))]);
-        world.deploy();
-        let www = world.path("site/www");
-        assert!(fs::symlink_metadata(&www).unwrap().is_dir());
-        assert_eq!(
-            world::tree(&www),
-            entries(&[("a", &n.to_string()), ("same", "same")])
-        );
-        all.push(fs::symlink_metadata(&www).unwrap().ino());
-        // Each older one has its own name again.
-        for name in names(&world) {
-            let text = fs::read_to_string(world.path(format!("site/releases/{name}/a"))).unwrap();
-            assert_ne!(text, n.to_string());
-        }
-        assert_eq!(names(&world).len(), n.min(3));
-    }
-    assert_eq!(all[4], all[0]);
-    // To a link, and back: each with the next commit.
-    for (live, is_dir) in [("Symlink", false), ("Exchange", true)] {
-        configure(&world, &format!("keep: 2, live: {live}(\"www\")"), "");
-        source.commit([("a", file(live))]);
-        world.deploy();
-        let www = world.path("site/www");
-        assert_eq!(fs::symlink_metadata(&www).unwrap().is_dir(), is_dir, "{live}");
-        assert_eq!(world::tree(&www.join("")), entries(&[("a", live)]));
-    }
 }
 
 #[test]
@@ -405,58 +258,6 @@ fn a_dry_run_writes_nothing() {
     }
     assert_eq!(names(&world), before);
     assert_eq!(tree(&world), entries(&[("a", "1"), ("b", "1")]));
-}
-
-/// What the errors say to type works.
-#[test]
-fn moving_over_and_back() {
-    for apart in [false, true] {
-        let world = World::new();
-        let mut source = world.source();
-        let git_dir = if apart { "git_dir: \"lib/site.git\"" } else { "" };
-        source.commit([("a", file("1"))]);
-        world.config(git_dir);
-        world.deploy();
-        world.write("site/ignored-by-nobody", "mine");
-        let follow = |what: &str| {
-            let ended = world.run(["once", "site"]);
-            assert_eq!(ended.exit, 1, "{what}: {ended:?}");
-            assert!(ended.err.contains("error site path"), "{what}: {ended:?}");
-            let commands = ended
-                .err
-                .split("type: ")
-                .nth(1)
-                .unwrap()
-                .split(';')
-                .next()
-                .unwrap();
-            let status = Command::new("sh")
-                .args(["-c", commands])
-                .current_dir(world.path(""))
-                .status()
-                .unwrap();
-            assert!(status.success(), "{commands}");
-            world.deploy();
-        };
-        configure(&world, "", git_dir);
-        follow("to releases");
-        assert_eq!(tree(&world), entries(&[("a", "1")]));
-        let mine = match apart {
-            true => "site.in-place/ignored-by-nobody",
-            false => "site/ignored-by-nobody",
-        };
-        assert_eq!(fs::read(world.path(mine)).unwrap(), b"mine");
-        world.write("site/shared/upload", "kept");
-        source.commit([("a", file("2"))]);
-        world.deploy();
-        world.config(git_dir);
-        follow("in place");
-        assert_eq!(world.site(), entries(&[("a", "2")]));
-        assert_eq!(
-            fs::read(world.path("site.releases/shared/upload")).unwrap(),
-            b"kept"
-        );
-    }
 }
 
 /// What Build makes is in its release alone; what fails there has never been live.
@@ -539,8 +340,7 @@ fn readers_see_one_version_each() {
                     assert!(versions.len() > 1);
                 });
             }
-            // Of both kinds, 200 deploys.
-            for n in 1..=100 {
+            for n in 1..=machine::rounds(30) {
                 commit(&mut source, n);
                 let answer = daemon.say("site\n");
                 assert!(last_line(&answer).starts_with("ok site "), "{answer}");
@@ -553,7 +353,7 @@ fn readers_see_one_version_each() {
 /// Whatever was in the tree that is used again, and whatever commits hold: what is live is what git makes of the commit.
 #[test]
 fn a_release_is_what_git_makes_of_its_commit() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut random = fastrand::Rng::with_seed(world::machine::seed());
@@ -613,193 +413,6 @@ fn a_release_is_what_git_makes_of_its_commit() {
     }
 }
 
-/// A world whose releases are built, with a hook that fails where there is a file `sick`.
-fn built_world(keep: usize) -> (World, Source) {
-    let world = World::new();
-    let source = world.source();
-    let build = world.script("build", "echo \"$GITSOCKET_NEW\" > made; echo more >> altered");
-    let live = world.script("live", "[ ! -e sick ]");
-    world.config(&format!(
-        "releases: (keep: {keep}), hooks: [Exec(run: [{build:?}], at: Build), Exec(run: [{live:?}])]"
-    ));
-    (world, source)
-}
-
-fn commit(source: &mut Source, n: usize, more: &[(&str, &str)]) -> String {
-    let text = n.to_string();
-    let mut files = vec![
-        (".gitignore", file("made\n")),
-        ("altered", file("committed\n")),
-        ("d/a", file("a")),
-        ("n", file(&text)),
-    ];
-    files.extend(more.iter().map(|(path, text)| (*path, file(text))));
-    source.commit(files).to_string()
-}
-
-fn read(world: &World, path: &str) -> String {
-    fs::read_to_string(world.path("site/current").join(path)).unwrap()
-}
-
-fn last(ended: &world::Ended) -> &str {
-    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
-    all.lines().next_back().unwrap_or_default()
-}
-
-#[test]
-fn an_operator_goes_back_and_on() {
-    let (world, mut source) = built_world(2);
-    let mut commits = Vec::new();
-    let mut ids = Vec::new();
-    for n in 0..3 {
-        commits.push(commit(&mut source, n, &[]));
-        world.deploy();
-        ids.push(live(&world));
-        // What nobody tracks, ignored or not.
-        fs::write(world.path("site/current/cache"), n.to_string()).unwrap();
-    }
-    let short = |n: usize| &commits[n][..7];
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    assert_eq!(last(&ended), format!("ok site {}..{}", short(2), short(1)));
-    assert_eq!(live(&world), ids[1]);
-    assert_eq!(read(&world, "made").trim(), commits[1]);
-    assert_eq!(
-        (read(&world, "cache"), read(&world, "altered")),
-        ("1".into(), "committed\nmore\n".into())
-    );
-    assert!(!ended.err.contains("mended"), "{ended:?}");
-    // The newest is held.
-    for _ in 0..2 {
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
-        assert!(
-            last(&ended).starts_with(&format!("error site held: {}", short(2))),
-            "{ended:?}"
-        );
-        assert_eq!(live(&world), ids[1]);
-    }
-    // Further back; and to one by its name, and by its commit.
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!((ended.exit, live(&world)), (0, ids[0].clone()), "{ended:?}");
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
-    assert!(last(&ended).contains("nothing to go back to"), "{ended:?}");
-    let ended = world.run(["once", "--rollback", "site", &ids[1]]);
-    assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
-    let ended = world.run(["once", "--rollback", "site", short(0)]);
-    assert_eq!((ended.exit, live(&world)), (0, ids[0].clone()), "{ended:?}");
-    for wrong in ["abcdef0", "20200101T000000Z-0000000"] {
-        let ended = world.run(["once", "--rollback", "site", wrong]);
-        assert_ne!(ended.exit, 0, "{ended:?}");
-        assert!(last(&ended).contains(&ids[1]), "{ended:?}");
-        assert_eq!(live(&world), ids[0]);
-    }
-    let ended = world.run(["once", "--retry", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    assert!(live(&world).ends_with(short(2)) && !ids.contains(&live(&world)));
-    commit(&mut source, 9, &[]);
-    world.deploy();
-    assert_eq!(read(&world, "n"), "9");
-}
-
-#[test]
-fn what_turns_out_sick_is_taken_back() {
-    let (world, mut source) = built_world(2);
-    let first = commit(&mut source, 0, &[("sick", "")]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "nothing to go back to: {ended:?}");
-    assert!(live(&world).ends_with(&first[..7]));
-    let good = source.commit([("n", file("1"))]).to_string();
-    world.deploy();
-    let id = live(&world);
-    for n in 2..5 {
-        let sick = commit(&mut source, n, &[("sick", "")]);
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 7, "{ended:?}");
-        let expected = format!("error site rolled-back: {} is live again: hook: ", &good[..7]);
-        assert!(last(&ended).starts_with(&expected), "{ended:?}");
-        assert_eq!((live(&world), read(&world, "n")), (id.clone(), "1".into()));
-        let ended = world.run(["once", "site"]);
-        assert!(
-            last(&ended).starts_with(&format!("error site held: {}", &sick[..7])),
-            "{ended:?}"
-        );
-        if have("git") {
-            let head = git(&world.path("site/repo.git"), &["rev-parse", "HEAD"]);
-            assert_eq!(head.trim(), good);
-        }
-        assert!(names(&world).len() <= 4, "{:?}", names(&world));
-    }
-    source.commit([("n", file("9"))]);
-    world.deploy();
-    assert_eq!(read(&world, "n"), "9");
-}
-
-#[test]
-fn a_release_that_was_changed_is_mended_or_passed_over() {
-    let (world, mut source) = built_world(3);
-    let mut ids = Vec::new();
-    for n in 0..4 {
-        commit(&mut source, n, &[]);
-        world.deploy();
-        ids.push(live(&world));
-    }
-    let at = |n: usize, path: &str| world.path("site/releases").join(&ids[n]).join(path);
-    // Build has altered it, so nobody knows how it was.
-    fs::write(at(2, "altered"), "somebody's").unwrap();
-    // Touched, but the same.
-    fs::write(at(1, "altered"), "committed\nmore\n").unwrap();
-    fs::write(at(1, "d/a"), "somebody's").unwrap();
-    fs::remove_file(at(1, "n")).unwrap();
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
-    for said in [
-        &*format!("{}: altered is not as Build left it", ids[2]),
-        "mended: d/a, n",
-    ] {
-        assert!(ended.err.contains(said), "{said}: {ended:?}");
-    }
-    assert_eq!((read(&world, "d/a"), read(&world, "n")), ("a".into(), "1".into()));
-    fs::write(at(0, "altered"), "somebody's").unwrap();
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!((ended.exit, live(&world)), (1, ids[1].clone()), "{ended:?}");
-}
-
-#[test]
-fn status_lists_releases() {
-    let (world, mut source) = world("keep: 1", "");
-    let mut ids = Vec::new();
-    for n in 0..3 {
-        source.commit([("a", file(&n.to_string()))]);
-        world.deploy();
-        ids.push(live(&world));
-    }
-    let daemon = world.daemon();
-    let answer = world.run(["status", "--json", "site"]);
-    let status: serde_json::Value = serde_json::from_str(answer.out.lines().next().unwrap()).unwrap();
-    let releases = status["releases"].as_array().unwrap();
-    let seen: Vec<(&str, bool, bool)> = releases
-        .iter()
-        .map(|release| {
-            assert!(release["bytes"].as_u64().unwrap() >= 4096 && release["since"].as_u64().unwrap() > 0);
-            assert_eq!(release["commit"].as_str().unwrap().len(), 40);
-            let is = |name: &str| release[name].as_bool().unwrap();
-            (release["id"].as_str().unwrap(), is("live"), is("good"))
-        })
-        .collect();
-    assert_eq!(seen, [(&*ids[2], true, true), (&*ids[1], false, true)]);
-    // And through the daemon.
-    source.commit([("a", file("9"))]);
-    assert!(daemon.say("site\n").contains("\nok site "));
-    assert_eq!(read(&world, "a"), "9");
-    let answer = world.run(["status", "site"]);
-    assert!(
-        answer.out.contains(&format!("{} live since", live(&world))),
-        "{answer:?}"
-    );
-}
-
 /// What a program has left that its own user cannot remove is in nobody's way for ever.
 #[test]
 fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
@@ -833,69 +446,6 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
         .arg(world.path("site"))
         .status();
     assert!(status.unwrap().success());
-}
-
-/// Where the file system cannot exchange names, that is said, and what can be done works.
-#[test]
-fn a_file_system_that_cannot_exchange() {
-    if !have("strace") {
-        return;
-    }
-    let (world, mut source) = world("live: Exchange(\"current\")", "");
-    source.commit([("a", file("1"))]);
-    let refused = || {
-        let mut command = Command::new("strace");
-        command.args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=renameat2",
-            "-e",
-            "inject=renameat2:error=EINVAL",
-        ]);
-        command
-            .arg(env!("CARGO_BIN_EXE_gitsocket"))
-            .args(["once", "site"])
-            .current_dir(world.path(""));
-        world::Ended::from(command.output().unwrap())
-    };
-    let ended = refused();
-    if !world::machine::may_trace(&ended.err) {
-        return;
-    }
-    assert_eq!(ended.exit, 1, "{ended:?}");
-    assert!(last(&ended).starts_with("error site path: "), "{ended:?}");
-    assert!(
-        last(&ended).contains("write live: Symlink(\"current\")"),
-        "{ended:?}"
-    );
-    assert!(!world.path("site/current").exists());
-    configure(&world, "live: Symlink(\"current\")", "");
-    assert_eq!(refused().exit, 0);
-    assert_eq!(tree(&world), entries(&[("a", "1")]));
-}
-
-/// With little history, an older release has what it is mended from.
-#[test]
-fn a_shallow_clone_keeps_what_releases_are_mended_from() {
-    let (world, mut source) = world("keep: 2", "depth: 1");
-    for n in 0..5 {
-        source.rewrite([("a", file(&format!("text {n}"))), ("n", file(&n.to_string()))]);
-        world.deploy();
-    }
-    let older = names(&world).into_iter().rev().nth(1).unwrap();
-    fs::write(world.path(format!("site/releases/{older}/a")), "x").unwrap();
-    let ended = world.run(["once", "--rollback", "site"]);
-    assert_eq!((ended.exit, read(&world, "a")), (0, "text 3".into()), "{ended:?}");
-    if have("git") {
-        assert_eq!(pins(&world).len(), 3);
-        git(
-            &world.path("site/repo.git"),
-            &["fsck", "--strict", "--no-dangling"],
-        );
-    }
 }
 
 /// A tree more does not fit: that is said before anything is written, and what is said to do works.
@@ -940,46 +490,6 @@ fn a_release_that_does_not_fit() {
     configure(1);
     world.deploy();
     assert_eq!(number(), n.to_string());
-}
-
-/// What a release holds of its own where all are to share something by now is nowhere else: it stays.
-#[test]
-fn going_back_removes_nothing_that_is_shared_by_now() {
-    for live in ["Symlink", "Exchange"] {
-        let shared = |shared: &str| format!("keep: 3, live: {live}(\"current\"), shared: [{shared}]");
-        let (world, mut source) = world(&shared(""), "");
-        let mut commit = |n: usize| source.commit([("n", file(&n.to_string()))]);
-        commit(0);
-        world.deploy();
-        for path in ["uploads/photo", ".env", "a/b/deep"] {
-            world.write(&format!("site/current/{path}"), "nowhere else");
-        }
-        symlink("../../elsewhere", world.path("site/current/link")).unwrap();
-        world.write("site/current/file", "a file");
-        let all = "\"uploads/\", \".env\", \"a/b/\", \"link\", \"file/below\", \"missing\"";
-        configure(&world, &shared(all), "");
-        for n in [1, 2] {
-            commit(n);
-            world.deploy();
-        }
-        for _ in 0..2 {
-            let ended = world.run(["once", "--rollback", "site"]);
-            assert_eq!(ended.exit, 0, "{ended:?}");
-            let is_old = read(&world, "n") == "0";
-            for path in ["uploads", ".env", "a/b", "link", "file/below"] {
-                let said = format!("{path:?} is not shared in ");
-                assert_eq!(ended.err.contains(&said), is_old, "{path}: {ended:?}");
-            }
-            assert!(!ended.err.contains("\"missing\""), "{ended:?}");
-        }
-        for path in ["uploads/photo", ".env", "a/b/deep"] {
-            assert_eq!(read(&world, path), "nowhere else");
-        }
-        let link = |path: &str| fs::read_link(world.path("site/current").join(path)).unwrap();
-        assert_eq!(link("link"), Path::new("../../elsewhere"));
-        assert!(link("missing").ends_with("shared/missing"));
-        assert_eq!(read(&world, "file"), "a file");
-    }
 }
 
 /// What a hook at Build makes of the directory of its release: that is not live then, and the next run is none the worse.
@@ -1027,117 +537,4 @@ fn a_build_that_moves_its_release_does_not_become_live() {
             .filter(|name| world.path("site/releases").join(name).join("mine").exists());
         assert_eq!(mine.count(), 1);
     }
-}
-
-/// Back is to another commit, that was live before, and was not taken back itself.
-#[test]
-fn going_back_is_to_what_was_live_before() {
-    let (world, mut source) = built_world(3);
-    let mut commits = Vec::new();
-    for n in 0..4 {
-        commits.push(commit(&mut source, n, &[]));
-        world.deploy();
-    }
-    let back = |expected: &str| {
-        let ended = world.run(["once", "--rollback", "site"]);
-        assert_eq!((ended.exit, read(&world, "n")), (0, expected.into()), "{ended:?}");
-    };
-    back("2");
-    // What was taken back by hand is no better for the next one's being sick.
-    commit(&mut source, 4, &[("sick", "")]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!((ended.exit, read(&world, "n")), (7, "2".into()), "{ended:?}");
-    // The same commit once more is no older one, and takes no other one's place.
-    commit(&mut source, 5, &[]);
-    world.deploy();
-    back("2");
-    let ended = world.run(["once", "--retry", "site"]);
-    assert_eq!((ended.exit, read(&world, "n")), (0, "5".into()), "{ended:?}");
-    back("2");
-    back("1");
-    let ended = world.run(["once", "--retry", "site"]);
-    assert_eq!((ended.exit, read(&world, "n")), (0, "5".into()), "{ended:?}");
-    // What was taken back is there by name as long as there is room, and is good again then.
-    let ended = world.run(["once", "--rollback", "site", &commits[2][..7]]);
-    assert_eq!((ended.exit, read(&world, "n")), (0, "2".into()), "{ended:?}");
-    commit(&mut source, 6, &[]);
-    world.deploy();
-    back("2");
-    back("1");
-}
-
-/// A link by which the live release was seen before has what it leads to for as long as it is there.
-#[test]
-fn another_name_for_what_is_live() {
-    let (world, mut source) = world("keep: 1", "");
-    source.commit([("n", file("old"))]);
-    world.deploy();
-    let old = live(&world);
-    for (n, live) in [
-        "Symlink(\"www\")",
-        "Symlink(\"www\")",
-        "Symlink(\"www\")",
-        "Symlink(\"www\")",
-        "Exchange(\"dir\")",
-        "Exchange(\"dir\")",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        configure(&world, &format!("keep: 1, live: {live}"), "");
-        source.commit([("n", file(&n.to_string()))]);
-        let ended = world.deploy();
-        let said = format!("site/current is still a link to the release {old}, which stays");
-        assert!(ended.err.contains(&said), "{ended:?}");
-        assert_eq!(read(&world, "n"), "old");
-        let at = if n < 4 { "site/www/n" } else { "site/dir/n" };
-        assert_eq!(fs::read_to_string(world.path(at)).unwrap(), n.to_string());
-        if n >= 4 {
-            assert!(
-                ended.err.contains("type: rm ") && ended.err.contains("site/www)"),
-                "{ended:?}"
-            );
-            assert_eq!(fs::read_to_string(world.path("site/www/n")).unwrap(), "3");
-        }
-    }
-    fs::remove_file(world.path("site/current")).unwrap();
-    configure(&world, "keep: 1, live: Exchange(\"again\")", "");
-    source.commit([("n", file("x"))]);
-    let ended = world.deploy();
-    assert!(!ended.err.contains("site/current"), "{ended:?}");
-    assert!(ended.err.contains("site/dir was the live release"), "{ended:?}");
-    assert_eq!(fs::read_to_string(world.path("site/dir/n")).unwrap(), "5");
-    assert!(!names(&world).contains(&old));
-}
-
-/// Copies of releases are nobody's, which is said before the first deploy after that can fail.
-#[test]
-fn what_was_restored_is_named_before_anything_else() {
-    let (world, mut source) = built_world(2);
-    for n in 0..2 {
-        commit(&mut source, n, &[]);
-        world.deploy();
-    }
-    let there = names(&world);
-    let status = Command::new("sh")
-        .args(["-c", "cp -a site copy && rm -rf site && mv copy site"])
-        .current_dir(world.path(""))
-        .status();
-    assert!(status.unwrap().success());
-    let rollback = world.run(["once", "--rollback", "site"]);
-    commit(&mut source, 2, &[("sick", "")]);
-    let deploy = world.run(["once", "site"]);
-    for ended in [rollback, deploy] {
-        assert_ne!(ended.exit, 0, "{ended:?}");
-        let said = ended
-            .err
-            .find("restored are new directories")
-            .unwrap_or(usize::MAX);
-        assert!(said < ended.err.find("\nerror site").unwrap(), "{ended:?}");
-        assert!(
-            said < ended.err.find("\nlive ").unwrap_or(usize::MAX),
-            "{ended:?}"
-        );
-    }
-    assert!(there.is_subset(&names(&world)));
 }

@@ -1,4 +1,4 @@
-//! Random sequences of what can happen to a target with releases, beside a model of what is live, held, kept and spare.
+//! Random sequences of events leave releases as a model says: what is live, held, kept and spare.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Remotes over the network that do not answer. Those that do are in `servers`.
+//! Remotes that do not answer end a run with an error in time.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,4 +1,4 @@
-//! The sandbox: what is closed to the daemon, its runs and its hooks, and what must not be.
+//! The sandbox closes what it should to the daemon, its runs and its hooks, and leaves open what they need.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! `setup`: the hook is written for those who ask for it, and nothing else is.
+//! `setup` writes the hook that it is asked for, and nothing else.
 
 use std::{
     fs,

@@ -1,10 +1,10 @@
-//! How much history a target has, and how much `.git/shallow` says of it.
+//! A target has as much history as `depth` says, and `.git/shallow` agrees.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::SystemTime};
 
 use super::{
     source::{Source, file},
-    world::{World, copy, git, have, last_line},
+    world::{World, copy, git, last_line, need},
 };
 
 fn commits(source: &mut Source, numbers: std::ops::Range<u32>) {
@@ -31,7 +31,7 @@ fn check(world: &World, site: &str, number: usize, of: usize) {
 
 #[test]
 fn a_changed_depth_counts_at_the_next_run() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -89,7 +89,7 @@ fn a_changed_depth_counts_at_the_next_run() {
 /// What the version before, or another program, has left is measured; what fits is not fetched again.
 #[test]
 fn clones_of_others() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -139,7 +139,7 @@ fn clones_of_others() {
 /// They share a clone, which has as much history as the one that wants most; on each branch.
 #[test]
 fn triggers_of_one_path() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -175,7 +175,7 @@ fn triggers_of_one_path() {
 /// What the remote has not got cannot be completed, and is not asked for each time.
 #[test]
 fn a_remote_that_is_shallow_itself() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -203,7 +203,7 @@ fn a_remote_that_is_shallow_itself() {
 /// With `depth`, each update cuts history at another commit, which the remote is told of each time.
 #[test]
 fn cuts_that_nothing_leads_to_are_forgotten() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     for depth in [1, 3] {
@@ -284,7 +284,7 @@ fn cuts_that_nothing_leads_to_are_forgotten() {
 /// A full clone whose history is bounded later: what is older goes from the disk.
 #[test]
 fn what_a_new_bound_leaves_behind_is_collected() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();

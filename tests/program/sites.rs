@@ -1,4 +1,4 @@
-//! Many sites: files that are included, and defaults, by the program itself.
+//! The program itself reads included files and defaults of many sites.
 
 use std::fs;
 

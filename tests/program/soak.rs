@@ -1,5 +1,4 @@
-//! A daemon under clients that behave, vanish, stall, flood and lie, for as long as one likes: memory, descriptors and
-//! threads are the same at the end as after the warm-up. And then it is left alone, and sleeps.
+//! A daemon's memory, descriptors and threads stay flat under hostile clients, and an idle daemon sleeps.
 //!
 //! `GITSOCKET_SOAK=SECONDS` makes it longer.
 
@@ -31,7 +30,7 @@ const CLIENTS: usize = 2;
 fn memory_descriptors_and_threads_stay_flat() {
     let seconds = match std::env::var("GITSOCKET_SOAK") {
         Ok(seconds) => seconds.parse().unwrap(),
-        Err(_) => 20,
+        Err(_) => 10,
     };
     let soak = Soak::new();
     let (daemon, addresses) = with_tcp(&soak.world, &[]);

@@ -1,4 +1,4 @@
-//! Hooks of releases: where each is started, what it is told, and what it may write to.
+//! Hooks of releases start in the right directory, are told which, and can write only there.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     source::{Source, file},
-    world::{self, Daemon, World, last_line, machine},
+    world::{self, Daemon, World, last_line},
 };
 
 /// A daemon for a trigger with `fields`, whose sandbox is `sandbox`, and holds; nothing where the kernel cannot make one.
@@ -18,19 +18,7 @@ fn daemon(world: &World, sandbox: &str, fields: &str) -> Option<Daemon> {
         "config.ron",
         &format!("(listen: [Unix(path: \"s.sock\")], {sandbox} triggers: {{ {trigger} }})"),
     );
-    let child = world
-        .command(["server"])
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut daemon = Daemon::of(child, world.path("s.sock"));
-    let line = daemon.wait_for("sandbox: ");
-    if line.contains("sandbox: none") {
-        machine::skipped(&line);
-        return None;
-    }
-    daemon.wait_for("ready");
-    Some(daemon)
+    Daemon::start_shut_in(world, &[])
 }
 
 fn world() -> (World, Source) {

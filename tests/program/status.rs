@@ -1,4 +1,4 @@
-//! How triggers are: what status says of them, and what healthcheck makes of that.
+//! `status` and `healthcheck` say how triggers are.
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
-//! Strangers at a listener: however many there are and whatever they say, they take nothing from its clients, from those of
-//! other listeners, or from the log.
+//! Strangers at a listener take nothing from its clients, from other listeners or from the log.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What strangers, accidents and history do to a target and a daemon.
+//! Deploys survive what strangers, accidents and history do to a target and a daemon.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The daemon as a service: reload, systemd, detaching, log rotation, and a process that dies.
+//! The daemon is a good service: it reloads, speaks to systemd, detaches, and survives the death of its worker.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::world::{Daemon, World, children, have, last_line, machine};
+use super::world::{Daemon, Need, World, children, last_line, machine, need};
 
 /// A configuration that listens on `s.sock` and `more`, with a trigger of each of `names`.
 fn configure(world: &World, more: &str, names: &[&str]) {
@@ -464,7 +464,7 @@ fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
 /// As process 1 of a container it waits for those whose parents have gone.
 #[test]
 fn orphans_are_reaped_by_process_1() {
-    if !machine::is_root() || !have("unshare") {
+    if !need(Need::Root) || !need("unshare") {
         return;
     }
     let world = World::sourced();
@@ -474,10 +474,7 @@ fn orphans_are_reaped_by_process_1() {
         "(echo $$ > ../orphan; read line < ../go) > /dev/null 2>&1 & echo left",
     );
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
-    let unshare = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|dir| dir.join("unshare"))
-        .find(|path| path.is_file())
-        .unwrap();
+    let unshare = machine::find("unshare").unwrap();
     let mut command = Command::new(unshare);
     command
         .args([

@@ -1,4 +1,4 @@
-//! What is shown on a terminal, where it differs from what a file gets.
+//! The output on a terminal differs from that in a file only where it should.
 
 use std::{fs::File, io::Read as _, process::Stdio};
 

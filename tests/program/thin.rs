@@ -1,11 +1,11 @@
-//! Thin packs: what they build on is completed from what the target has, if that is what it is said to be.
+//! A thin pack is completed from what the target has, if that is what it says it is.
 
 use std::{fs, path::PathBuf};
 
 use super::{
     mock_server::Server,
     source::{Entry, Source},
-    world::{World, git, have, last_line},
+    world::{World, git, last_line, need},
 };
 
 /// A source with a large file, of which a small part changes, and a target that was deployed from it before.
@@ -81,7 +81,7 @@ fn content(line: &str) -> Entry {
 
 #[test]
 fn a_replaced_base_is_not_what_a_delta_is_made_from() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut stage = Stage::new();
@@ -96,7 +96,7 @@ fn a_replaced_base_is_not_what_a_delta_is_made_from() {
 
 #[test]
 fn a_damaged_base_is_fetched_again() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut stage = Stage::new();
@@ -137,7 +137,7 @@ fn loose(stage: &Stage, id: &str) -> PathBuf {
 
 #[test]
 fn what_completes_a_pack_counts() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let mut stage = Stage::new();

@@ -1,4 +1,4 @@
-//! Repositories that are traps: what is under one of git's names is a fifo, a device, a giant, or has no end.
+//! A fifo, a device or a giant file under one of git's names costs the run that meets it, and no other.
 //!
 //! A trap costs the run that meets it, and no other: the daemon gets ready, the other triggers run, `status` answers,
 //! memory stays where it is, and one SIGTERM ends it all.
@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use Trap::{Dir, Fifo, Giant, Zero};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat},
     process::Signal,
@@ -16,7 +17,7 @@ use rustix::{
 
 use super::{
     source::{Source, file},
-    world::{Daemon, Ended, World, copy, git, have, last_line},
+    world::{Daemon, Ended, World, copy, git, last_line, need},
 };
 
 /// What is under a name where git keeps a file of a few bytes.
@@ -30,8 +31,6 @@ enum Trap {
     Giant,
     Dir,
 }
-
-use Trap::{Dir, Fifo, Giant, Zero};
 
 impl Trap {
     fn set(self, path: &Path) {
@@ -206,7 +205,7 @@ fn a_source_is_a_trap() {
 /// Packs that a multi-pack-index names would be opened as they are, if it were read.
 #[test]
 fn a_source_whose_packs_are_fifos() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = world(&mut None);

@@ -1,5 +1,4 @@
-//! What is left unfinished, by a kill or a hook that failed: it is remembered for each trigger, in `log`, and finished when
-//! the daemon starts.
+//! What a kill or a failed hook leaves unfinished is remembered for each trigger, and finished.
 
 use std::{fs, io::Write as _, net::TcpListener};
 

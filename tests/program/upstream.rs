@@ -1,15 +1,15 @@
-//! A target's own configuration says where it comes from, for those who type git there.
+//! A target's own git configuration says where it comes from, for users who type git there.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use super::{
     source::file,
-    world::{World, git, have},
+    world::{World, git, need},
 };
 
 #[test]
 fn what_the_configuration_of_the_trigger_says_is_in_that_of_the_repository() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();
@@ -86,7 +86,7 @@ fn what_the_configuration_of_the_trigger_says_is_in_that_of_the_repository() {
 /// A URL of the same repository is left as it is, and a secret of the trigger's is never written.
 #[test]
 fn secrets_stay_where_they_are() {
-    if !have("git") {
+    if !need("git") {
         return;
     }
     let world = World::new();

@@ -1,4 +1,4 @@
-//! What was accepted is done, also by a daemon that comes after the one that was killed; and nothing is done twice.
+//! A run that was accepted is done, once, even by a daemon that starts after the first was killed.
 
 use std::{
     fs,

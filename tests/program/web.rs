@@ -1,4 +1,4 @@
-//! The front between strangers and the daemon: a name is said once it is verified, and is not lost while the daemon is away.
+//! The front sends a trigger once a delivery is verified, and loses none while the daemon is away.
 
 use std::{
     collections::BTreeSet,

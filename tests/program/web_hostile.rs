@@ -1,4 +1,4 @@
-//! What can be said to a front that no forge or browser says: each is refused or cut off, and the next one is heard.
+//! Hostile requests to the front are refused or cut off, and the next one is served.
 
 use std::{
     io::{Read as _, Write as _},

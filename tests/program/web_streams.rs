@@ -1,4 +1,4 @@
-//! Streams of a run's lines: as many as there may be, each for as long as it is watched.
+//! Streams of a run's lines are bounded in number and last as long as they are watched.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

@@ -1,4 +1,4 @@
-//! TLS by the front itself: with a certificate that is replaced while it runs, and beside those who do not know of it.
+//! The front's own TLS works, with a certificate that is replaced while it runs.
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,5 +1,4 @@
-//! Chromium looks at the pages: it signs in, presses *Deploy*, sees lines arrive, loses the connection and gets it back; and
-//! what it shows fits on a telephone and on a desk, by day and by night, with enough contrast.
+//! Chromium can use the pages: sign-in, deploy, lost connections; they fit screens of all sizes, with enough contrast.
 //!
 //! The pictures are in target/tmp/pages, to be looked at.
 

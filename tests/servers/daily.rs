@@ -1,4 +1,4 @@
-//! What every server has to be good for, whatever it is and however it is spoken to.
+//! Checks that every server has to pass, whatever it is and however it is reached.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! dulwich, which is git in Python: a second opinion on the server's side of the protocol, versions 0 and 1 mostly.
+//! Deploys from dulwich work, a second opinion on protocol versions 0 and 1.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ impl Dulwich {
         command
             .arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
-                "/tests/servers/serve_dulwich.py"
+                "/tests/support/serve_dulwich.py"
             ))
             .arg(kind)
             .arg(world.path(""));

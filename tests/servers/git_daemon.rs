@@ -1,4 +1,4 @@
-//! `git daemon`, over `git://`.
+//! Deploys from `git daemon` work, over `git://`.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What works over HTTPS, and over HTTP.
+//! Deploys over HTTPS and HTTP work.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Connections that break: in the middle of a pack, at any byte, and for good.
+//! A connection that breaks at any byte, or for good, ends the run with an error, and the next run works.
 
 use std::{
     io::Read as _,

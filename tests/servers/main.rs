@@ -1,4 +1,4 @@
-//! Deploys from servers that no one here wrote, through the real binary: git's own behind nginx, `git daemon`, dulwich.
+//! Deploys from foreign servers work, through the real binary: git's own behind nginx, `git daemon`, dulwich.
 //!
 //! Each test starts its own server on high ports of the loopback. `ssh` does the same with OpenSSH's.
 
@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "modules are shared with other tests")]
 
 mod browser;
+#[path = "../support/cut.rs"]
 mod cut;
 mod daily;
 mod dulwich;

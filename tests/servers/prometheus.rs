@@ -1,4 +1,4 @@
-//! Prometheus scrapes the front, and promtool looks at what it says, and at the rules for alerts.
+//! Prometheus can scrape the front, and promtool accepts its metrics and the alerting rules.
 
 use std::{
     fs,

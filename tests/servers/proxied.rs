@@ -1,4 +1,4 @@
-//! The front behind nginx, as most of them will be: nginx speaks TLS to the world, and to the front over its Unix socket.
+//! The front works behind nginx, which speaks TLS to the world.
 
 use std::{
     io::{Read as _, Write as _},

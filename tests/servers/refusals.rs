@@ -1,4 +1,4 @@
-//! How nginx, git behind it, and TLS say no, and what people get to read.
+//! A refusal by nginx, by git behind it or by TLS is told to the user as recorded.
 
 use std::{fmt::Write as _, fs};
 

@@ -1,4 +1,4 @@
-//! Passwords that change, and where none may ever appear.
+//! A changed password counts at once, and no password appears anywhere.
 
 use std::{fs, path::Path};
 

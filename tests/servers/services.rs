@@ -1,5 +1,4 @@
-//! Releases with what they are for: nginx serves the live one, a hook restarts a service in Python that was loaded from it, and
-//! `health` asks that. Meanwhile a visitor is never without a page.
+//! Releases restart a service without a visitor losing a page: nginx serves the live one, a hook restarts the service.
 
 use std::{
     io::{Read as _, Write as _},
@@ -37,7 +36,7 @@ fn a_sick_service_is_taken_back_and_no_visitor_sees_it() {
     );
     world.write("site/shared/data/greeting", "hello ");
     let (manager, [port]) = Server::start_on("ready", |[port]| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/service.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/service.py");
         let mut command = Command::new(&python);
         command
             .args([script, "manage"])
@@ -51,7 +50,7 @@ fn a_sick_service_is_taken_back_and_no_visitor_sees_it() {
     ));
     let mut source = world.source();
     let mut commit = |version: &str, more: Option<(&str, &str)>| {
-        let app = include_str!("app.py");
+        let app = include_str!("../support/app.py");
         let mut files = vec![
             ("app.py", file(app)),
             ("version", file(version)),

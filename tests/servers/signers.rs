@@ -1,4 +1,4 @@
-//! Deliveries that others sign: GitHub's own library, that of Standard Webhooks, and a hook of git's that posts like Gitea.
+//! Deliveries that foreign programs sign are accepted: GitHub's library, Standard Webhooks, a hook of git.
 
 use std::process::Command;
 
@@ -49,7 +49,7 @@ fn githubs_own_library_signs() {
     let hook = r#""/hooks/site": (trigger: "site", from: GitHub(secret_file: "secret"))"#;
     let front = Front::start(&world, hook, "");
     for body in BODIES {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/sign.mjs");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/sign.mjs");
         let mut command = Command::new(&node);
         command.args([script, &modules, SECRET, body]);
         let Some(signature) = printed(&mut command, "node has no @octokit/webhooks-methods") else {
@@ -83,7 +83,7 @@ fn the_library_of_standard_webhooks_signs() {
         .into_iter()
         .zip([None, Some("Push Hook"), Some("Tag Push Hook")])
     {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/sign.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/sign.py");
         let id = format!("id-{}", body.len());
         let mut command = Command::new(&python);
         command.args([script, KEY, &id, body]);
@@ -120,7 +120,7 @@ fn a_push_by_git_is_live() {
     let hook =
         r#""/hooks/site": (trigger: "site", from: Gitea(secret_file: "secret"), refs: ["refs/heads/main"])"#;
     let _front = Front::start(&world, hook, "");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/post_receive.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/post_receive.py");
     world.script(
         "repo.git/hooks/post-receive",
         &format!(

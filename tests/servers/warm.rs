@@ -1,5 +1,4 @@
-//! One daemon, many triggers of one host: whatever connections it keeps, no trigger gains from another's, and none
-//! suffers from those that died.
+//! Connections that a daemon keeps serve only their own trigger's secrets, and dead ones harm no run.
 
 use super::{
     https::{PASSWORD, TLS},

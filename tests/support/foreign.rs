@@ -4,30 +4,17 @@ use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
     os::unix::{fs::chown, process::CommandExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-pub use super::world::machine::skipped;
+pub use super::world::machine::{find, skipped};
 use super::world::{
     Ended, World,
     machine::{self, STRANGER, install},
 };
-
-/// Where `program` is; servers are often not in an ordinary user's PATH.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/lib/ssh"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        skipped(&format!("{program} is not here"));
-    }
-    found
-}
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -91,7 +78,7 @@ impl Drop for Server {
 /// `once site`, run by `program` and by a user without a passwd entry, who owns `secret` and nothing but the empty `site`; with nothing in
 /// the environment, not even PATH. Only root can become somebody else.
 pub fn deploy_as_nobody(world: &World, program: &Path, secret: &str) -> Option<Ended> {
-    if !machine::is_root() {
+    if !machine::need(machine::Need::Root) {
         return None;
     }
     let copy = world.path("gitsocket");

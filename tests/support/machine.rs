@@ -1,32 +1,106 @@
-//! What tests want of the machine: programs, root, other users, disks that are soon full.
+//! What tests need of the machine: programs, a user, leave to trace; and disks that are soon full.
 //!
-//! What is not there is said aloud; with `GITSOCKET_TEST_SERVERS=required`, as in CI, it is a failure.
+//! [`need`] says aloud what is missing; with `GITSOCKET_TEST_SERVERS=required`, as in CI, that is a failure.
 
 #![allow(dead_code, reason = "each test binary that includes this needs a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "test binaries have no public API")]
-#![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
+#![allow(clippy::print_stderr, reason = "a seed is shown where a test fails")]
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{LazyLock, Mutex},
 };
 
 /// A user whom /etc/passwd does not know.
 pub const STRANGER: u32 = 54321;
 
-/// Say that a test does less than it should.
+/// What a test needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    Program(&'static str),
+    /// Root, which can become another user, and mount. CI runs the tests as root and as an ordinary user.
+    Root,
+    /// An ordinary user, since root may do everything.
+    Ordinary,
+    /// strace, and leave to trace processes.
+    Tracing,
+}
+
+impl From<&'static str> for Need {
+    fn from(program: &'static str) -> Self {
+        Self::Program(program)
+    }
+}
+
+/// Whether `what` is there. What only an attempt can tell, such as a mount, is told by [`skipped`].
+#[must_use]
+pub fn need(what: impl Into<Need>) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    match what.into() {
+        Need::Program(program) => find(program).is_some(),
+        Need::Root => is_root || left_to_others("this is for root"),
+        Need::Ordinary => !is_root || left_to_others("this is for an ordinary user"),
+        Need::Tracing => find("strace").is_some() && may_trace(),
+    }
+}
+
+/// Where `program` is; servers are often not in an ordinary user's PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/lib/ssh"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("{program} is not here"));
+    }
+    found
+}
+
+fn may_trace() -> bool {
+    static MAY: LazyLock<bool> = LazyLock::new(|| {
+        let mut strace = Command::new("strace");
+        let output = strace.args(["-o", "/dev/null", "true"]).output();
+        output.is_ok_and(|output| output.status.success())
+    });
+    if !*MAY {
+        skipped("processes may not be traced here");
+    }
+    *MAY
+}
+
+/// Say that a test does less than it should, for want of something.
 pub fn skipped(why: &str) {
     let required = std::env::var("GITSOCKET_TEST_SERVERS").is_ok_and(|value| value == "required");
     assert!(!required, "GITSOCKET_TEST_SERVERS=required, but {why}");
-    eprintln!("SKIPPED: {why}");
+    aloud(why);
 }
 
-/// What a test's randomness begins with: GITSOCKET_TEST_SEED, which repeats a run, or another one each time. It is said, and
-/// shown where the test fails.
+/// Say that what a test leaves out is for another run of it: by another user, or with another program.
+pub fn left_to_others(why: &str) -> bool {
+    aloud(why);
+    false
+}
+
+/// Say once why a test does less: past the capture, which keeps what a test that passes says.
+fn aloud(why: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let thread = std::thread::current();
+    let line = format!("SKIPPED in {}: {why}\n", thread.name().unwrap_or("a test"));
+    let is_new = SAID.lock().unwrap().insert(line.clone());
+    if is_new {
+        std::io::stderr().write_all(line.as_bytes()).ok();
+    }
+}
+
+/// What a test's randomness begins with: GITSOCKET_TEST_SEED, which repeats a run, or another one each time. It is shown
+/// where the test fails.
 pub fn seed() -> u64 {
     let seed = match std::env::var("GITSOCKET_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
@@ -36,41 +110,21 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// Whether `program` is there.
-pub fn have(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        skipped(&format!("{program} is not here"));
-    }
-    found
+/// How many rounds a test makes that makes `usual` by default: GITSOCKET_TEST_ROUNDS times as many.
+pub fn rounds(usual: usize) -> usize {
+    usual * rounds_wanted()
 }
 
-/// Whether what strace or another tracer said, `err`, means that it could trace.
-pub fn may_trace(err: &str) -> bool {
-    let may = !err.contains("ptrace");
-    if !may {
-        skipped(&format!("processes may not be traced here: {err}"));
-    }
-    may
+fn rounds_wanted() -> usize {
+    std::env::var("GITSOCKET_TEST_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// Whether this is root. What only root can try is tried there: CI runs the tests as root and as an ordinary user.
-pub fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: this is for root, which can become another user, and mount");
-    }
-    root
-}
-
-/// Whether this is not root, whom no permission stops. See [`is_root`].
-pub fn is_ordinary() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if root {
-        eprintln!("SKIPPED: this is for an ordinary user, since root may do everything");
-    }
-    !root
+/// The points that a test tries, of which one in `usual` will do by default: some other ones each time, and
+/// GITSOCKET_TEST_ROUNDS times as many. From the first, which is 1 or later, on without an end.
+pub fn points(usual: usize) -> impl Iterator<Item = usize> {
+    let step = usual.div_ceil(rounds_wanted());
+    let first = fastrand::Rng::with_seed(seed()).usize(1..=step);
+    (first..).step_by(step)
 }
 
 /// Let others, too, enter the directory of a test.
@@ -97,7 +151,7 @@ pub struct Disk {
 impl Disk {
     /// With room for `kib` at the new directory `path`; nothing for an ordinary user.
     pub fn mount(path: &Path, kib: u64) -> Option<Self> {
-        if !is_root() || !have("mount") {
+        if !need(Need::Root) || !need("mount") {
             return None;
         }
         fs::create_dir(path).unwrap();

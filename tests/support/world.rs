@@ -19,7 +19,7 @@ use std::{
 pub mod machine;
 
 #[allow(unused_imports, reason = "not every test binary asks")]
-pub use machine::have;
+pub use machine::{Need, need};
 
 use super::source::{Entry, Source};
 

@@ -34,7 +34,7 @@ impl Clone {
     }
 
     fn with(init: &[&str]) -> Option<Self> {
-        if !crate::machine::have("git") {
+        if !crate::machine::need("git") {
             return None;
         }
         let clone = Self {

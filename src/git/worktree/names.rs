@@ -131,7 +131,7 @@ mod tests {
             ".", ".", "git", "GIT", "Git", "~1", "~2", "~5", " ", ":", "\\", "\\", "modules", "MODULES",
             "gi7eba", "gi7d29", "gitmod", "x", "\u{200c}", "\u{feff}",
         ];
-        if !machine::have("git") {
+        if !machine::need("git") {
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -715,7 +715,7 @@ fn errors_name_the_path_and_say_what_to_do() {
 
 #[test]
 fn what_must_not_be_written_is_an_error_and_the_rest_is_done() {
-    if !crate::machine::is_ordinary() {
+    if !crate::machine::need(crate::machine::Need::Ordinary) {
         return;
     }
     let place = Fixture::new();

@@ -20,7 +20,7 @@ pub(super) struct Origin(TempDir);
 impl Origin {
     /// A repository with three commits on `main`, if git is there.
     pub(super) fn new() -> Option<Self> {
-        if !machine::have("git") {
+        if !machine::need("git") {
             return None;
         }
         let origin = Self(tempfile::tempdir().unwrap());

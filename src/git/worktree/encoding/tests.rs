@@ -94,7 +94,7 @@ fn iconv(name: &str, text: &str) -> Option<Vec<Vec<u8>>> {
 }
 
 fn have_glibc() -> bool {
-    if !machine::have("iconv") {
+    if !machine::need("iconv") {
         return false;
     }
     let version = Command::new("iconv").arg("--version").output().unwrap().stdout;
