@@ -462,9 +462,10 @@ fn an_update_is_killed() {
 #[test]
 fn a_shallow_update_is_killed() {
     // And of a group: nothing that is made is ever left with another one.
-    let group = match rustix::process::geteuid().is_root() {
-        true => format!("group: \"{GROUP}\""),
-        false => String::new(),
+    let group = if rustix::process::geteuid().is_root() {
+        format!("group: \"{GROUP}\"")
+    } else {
+        String::new()
     };
     everywhere(
         "shallow update",
@@ -557,9 +558,10 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
     }
     let mut stage = Stage::with_releases(false, configs, tracer);
     stage.world.script("hook", "[ ! -e sick ]");
-    let args: &[&str] = match is_sick {
-        true => &["once", "site"],
-        false => &["once", "--rollback", "site"],
+    let args: &[&str] = if is_sick {
+        &["once", "site"]
+    } else {
+        &["once", "--rollback", "site"]
     };
     for &fault in faults {
         let chosen = Chosen::new(fault);

@@ -518,10 +518,8 @@ fn examples_of_the_docs() {
         for example in text.split("```ron\n").skip(1) {
             let example = example.split("```").next().unwrap();
             let of_a_trigger = format!("(triggers: {{\"site\": (repo: \"r\", path: \"p\",\n{example})}})");
-            let example = match example.starts_with('(') {
-                true => example,
-                false => &of_a_trigger,
-            };
+            let is_whole = example.starts_with('(');
+            let example = if is_whole { example } else { &of_a_trigger };
             let files = Files::new(&[("config.ron", example)]);
             // One that is included relies on the defaults of another.
             if example.starts_with("(triggers: {\"shop-staging") {

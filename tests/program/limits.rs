@@ -154,9 +154,10 @@ impl Drop for Set<'_> {
 fn nobody_connects_before_mode_and_group_are_right() {
     let world = World::sourced();
     // Only root can give things to groups that it is not in.
-    let group = match rustix::process::geteuid().is_root() {
-        true => 4242,
-        false => getegid().as_raw(),
+    let group = if rustix::process::geteuid().is_root() {
+        4242
+    } else {
+        getegid().as_raw()
     };
     world.write(
         "config.ron",
