@@ -541,12 +541,7 @@ fn examples_of_the_docs() {
 /// However the triggers are dealt to files, the configuration is the same; and what is wrong is in the file that it is in.
 #[test]
 fn triggers_may_be_in_any_file() {
-    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => fastrand::u64(..),
-    };
-    eprintln!("GITSOCKET_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::machine::seed());
     const FIELDS: [&str; 9] = [
         r#"branch: "main""#,
         "clean: All",
@@ -558,7 +553,7 @@ fn triggers_may_be_in_any_file() {
         "adopt: true",
         r#"timeout: "1m""#,
     ];
-    for _ in 0..50 {
+    for _ in 0..crate::machine::rounds(20) {
         let defaults = r#"defaults: (repo: "https://h/{name}", path: "d/{name}", depth: 3)"#;
         let sites: Vec<String> = (0..random.usize(1..30))
             .map(|n| {
