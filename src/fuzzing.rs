@@ -626,13 +626,9 @@ mod tests {
             dir.display()
         );
         corpus.iter().for_each(|data| run(data));
-        let seed = match std::env::var("GITSOCKET_TEST_SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => fastrand::u64(..),
-        };
-        eprintln!("GITSOCKET_TEST_SEED={seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        for _ in 0..times {
+        let mut random = fastrand::Rng::with_seed(crate::machine::seed());
+        // As many as `times` with the rounds that CI makes.
+        for _ in 0..crate::machine::rounds(times / 4) {
             let mut data = corpus[random.usize(..corpus.len())].clone();
             for _ in 0..random.usize(1..5) {
                 mutate(&mut data, &corpus, words, &mut random);

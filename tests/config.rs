@@ -14,6 +14,8 @@ use gitsocket::{
 };
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+#[path = "support/machine.rs"]
+mod machine;
 #[path = "config/many.rs"]
 mod many;
 #[path = "config/web.rs"]
@@ -110,14 +112,10 @@ fn lines_for_the_log() {
 #[test]
 fn mutations() {
     let text = fs::read_to_string(Path::new(FIXTURES).join("valid.ron")).unwrap();
-    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => fastrand::u64(..),
-    };
-    eprintln!("GITSOCKET_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(machine::seed());
     let mut wrong = 0;
-    for _ in 0..1000 {
+    let rounds = machine::rounds(300);
+    for _ in 0..rounds {
         let mutant = mutate(&text, &mut random);
         if let Err(err) = parse(&mutant) {
             wrong += 1;
@@ -125,7 +123,7 @@ fn mutations() {
             assert!(!render(&err).is_empty());
         }
     }
-    assert!(wrong > 250, "only {wrong} mutants were refused");
+    assert!(wrong > rounds / 4, "only {wrong} mutants were refused");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A run that is killed at any system call that changes the disk, or for which that call fails, is set right by the next run.
 //!
 //! A tracer (`support/tracer.c`, built with `cc`) counts the calls, so that "each" is a number. A plain `cargo test` tries
-//! one in forty, others each time (GITSOCKET_TEST_SEED repeats a run); `GITSOCKET_FAULTS=all cargo test --test faults --
+//! one in a hundred, with one kind of error, others each time (GITSOCKET_TEST_SEED repeats a run); `GITSOCKET_FAULTS=all cargo test --test faults --
 //! --nocapture` tries all and prints how many there are, `GITSOCKET_FAULTS=1/4` each fourth, `GITSOCKET_FAULTS=12` the
 //! twelfth alone.
 
@@ -360,7 +360,7 @@ enum Chosen {
 impl Chosen {
     /// By default a few, and others each time.
     fn new(fault: Fault) -> Self {
-        let wanted = std::env::var("GITSOCKET_FAULTS").unwrap_or_else(|_| "1/40".into());
+        let wanted = std::env::var("GITSOCKET_FAULTS").unwrap_or_else(|_| "1/100".into());
         match wanted.strip_prefix("1/") {
             _ if wanted == "all" => Self::Each(1, 0),
             Some(each) => {
@@ -445,8 +445,14 @@ fn told(ended: &Ended, what: &str) {
     assert!(last.ends_with(')') || last.contains(" ("), "no help: {what}");
 }
 
+/// All kinds where it is said which calls are tried, and one of them otherwise, another each time.
 fn errors() -> Vec<Fault> {
-    ERRORS.map(Fault::Error).to_vec()
+    let mut errors = ERRORS.map(Fault::Error).to_vec();
+    if std::env::var_os("GITSOCKET_FAULTS").is_none() {
+        fastrand::Rng::with_seed(machine::seed()).shuffle(&mut errors);
+        errors.truncate(1);
+    }
+    errors
 }
 
 #[test]
@@ -462,9 +468,10 @@ fn an_update_is_killed() {
 #[test]
 fn a_shallow_update_is_killed() {
     // And of a group: nothing that is made is ever left with another one.
-    let group = match rustix::process::geteuid().is_root() {
-        true => format!("group: \"{GROUP}\""),
-        false => String::new(),
+    let group = if rustix::process::geteuid().is_root() {
+        format!("group: \"{GROUP}\"")
+    } else {
+        String::new()
     };
     everywhere(
         "shallow update",
@@ -557,9 +564,10 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
     }
     let mut stage = Stage::with_releases(false, configs, tracer);
     stage.world.script("hook", "[ ! -e sick ]");
-    let args: &[&str] = match is_sick {
-        true => &["once", "site"],
-        false => &["once", "--rollback", "site"],
+    let args: &[&str] = if is_sick {
+        &["once", "site"]
+    } else {
+        &["once", "--rollback", "site"]
     };
     for &fault in faults {
         let chosen = Chosen::new(fault);

@@ -50,9 +50,10 @@ pub(super) fn measure(dir: &Path, triggers: usize, minutes: u64) {
         fs::create_dir(&dir).unwrap();
         make_repository(&dir.join("repo.git"), 10, 0);
         let counted = Arc::<Mutex<Counted>>::default();
-        let (repo, tls) = match is_https {
-            false => (format!("file://{}/repo.git", dir.display()), ""),
-            true => (serve(&dir, &counted), "tls: (ca_file: \"ca.pem\"),"),
+        let (repo, tls) = if is_https {
+            (serve(&dir, &counted), "tls: (ca_file: \"ca.pem\"),")
+        } else {
+            (format!("file://{}/repo.git", dir.display()), "")
         };
         let text: String = (0..triggers)
             .map(|n| {
@@ -75,9 +76,10 @@ pub(super) fn measure(dir: &Path, triggers: usize, minutes: u64) {
         thread::sleep(Duration::from_secs(60 * minutes));
         let (after, took) = (Vitals::of(&worker), began.elapsed().as_secs_f64());
         let counted = counted.lock().unwrap();
-        let polls = match is_https {
-            false => (triggers as f64 * took / EVERY.as_secs_f64()) as usize,
-            true => counted.refs - refs,
+        let polls = if is_https {
+            counted.refs - refs
+        } else {
+            (triggers as f64 * took / EVERY.as_secs_f64()) as usize
         };
         assert!(counted.fetches <= triggers, "a poll has fetched");
         let cpu = after.cpu - before.cpu;

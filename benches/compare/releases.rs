@@ -180,15 +180,14 @@ impl Stage {
         let repo = dir.join("repo.git");
         git(&repo, &["fetch", "-q", "origin", "main"]);
         let release = self.release();
-        match dir.join("current").exists() {
-            true => {
-                let status = Command::new("cp")
-                    .args(["-rl", "current/.", &release])
-                    .current_dir(&dir)
-                    .status();
-                assert!(status.unwrap().success());
-            }
-            false => fs::create_dir(dir.join(&release)).unwrap(),
+        if dir.join("current").exists() {
+            let status = Command::new("cp")
+                .args(["-rl", "current/.", &release])
+                .current_dir(&dir)
+                .status();
+            assert!(status.unwrap().success());
+        } else {
+            fs::create_dir(dir.join(&release)).unwrap()
         }
         // A new link changes the ctime of all files, and git is not to read them for that.
         let tree = format!("--work-tree=../{release}");

@@ -518,10 +518,8 @@ fn examples_of_the_docs() {
         for example in text.split("```ron\n").skip(1) {
             let example = example.split("```").next().unwrap();
             let of_a_trigger = format!("(triggers: {{\"site\": (repo: \"r\", path: \"p\",\n{example})}})");
-            let example = match example.starts_with('(') {
-                true => example,
-                false => &of_a_trigger,
-            };
+            let is_whole = example.starts_with('(');
+            let example = if is_whole { example } else { &of_a_trigger };
             let files = Files::new(&[("config.ron", example)]);
             // One that is included relies on the defaults of another.
             if example.starts_with("(triggers: {\"shop-staging") {
@@ -543,12 +541,7 @@ fn examples_of_the_docs() {
 /// However the triggers are dealt to files, the configuration is the same; and what is wrong is in the file that it is in.
 #[test]
 fn triggers_may_be_in_any_file() {
-    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => fastrand::u64(..),
-    };
-    eprintln!("GITSOCKET_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::machine::seed());
     const FIELDS: [&str; 9] = [
         r#"branch: "main""#,
         "clean: All",
@@ -560,7 +553,7 @@ fn triggers_may_be_in_any_file() {
         "adopt: true",
         r#"timeout: "1m""#,
     ];
-    for _ in 0..50 {
+    for _ in 0..crate::machine::rounds(20) {
         let defaults = r#"defaults: (repo: "https://h/{name}", path: "d/{name}", depth: 3)"#;
         let sites: Vec<String> = (0..random.usize(1..30))
             .map(|n| {

@@ -129,13 +129,8 @@ fn the_reference_is_the_readers() {
 #[test]
 fn mutations() {
     let text = fs::read_to_string(Path::new(FIXTURES).join("valid.ron")).unwrap();
-    let seed = match std::env::var("GITSOCKET_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => fastrand::u64(..),
-    };
-    eprintln!("GITSOCKET_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    for _ in 0..500 {
+    let mut random = fastrand::Rng::with_seed(crate::machine::seed());
+    for _ in 0..crate::machine::rounds(150) {
         let mutant = mutate(&text, &mut random);
         if let Err(err) = parse(&mutant) {
             check_spans(&mutant, &err);

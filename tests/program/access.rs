@@ -149,9 +149,10 @@ fn a_token_opens_what_is_for_those_who_have_it() {
             say(without, format!("token s3cret\n{request}")),
         ];
         for (answer, may) in said.iter().zip([unix, token, tcp]) {
-            let expected = match may {
-                true => format!("ok {name} "),
-                false => format!("error {name} not-allowed: there is no trigger \"{name}\" that "),
+            let expected = if may {
+                format!("ok {name} ")
+            } else {
+                format!("error {name} not-allowed: there is no trigger \"{name}\" that ")
             };
             assert!(last_line(answer).starts_with(&expected), "{expected:?}: {answer}");
         }

@@ -18,9 +18,10 @@ use super::{
 /// `check` as somebody whom permissions stop: root becomes a stranger for it.
 fn check(world: &World, args: &[&str]) -> Ended {
     let args = [&["check"], args].concat();
-    let mut command = match geteuid().is_root() {
-        true => world.command_as(machine::STRANGER, args),
-        false => world.command(args),
+    let mut command = if geteuid().is_root() {
+        world.command_as(machine::STRANGER, args)
+    } else {
+        world.command(args)
     };
     command.env("CREDENTIALS_DIRECTORY", world.path("hidden"));
     command.output().unwrap().into()
@@ -210,9 +211,10 @@ fn what_can_be_used_is_right() {
             Unix(path: "closed/s.sock", group: "54399"), Unix(path: "open/s.sock", group: "{}"),
             Unix(path: "/run/no-such-directory/s.sock"), Tcp(addr: "127.0.0.1:0", token_file: "token"),
         ], triggers: {{ {triggers} }})"#,
-        match geteuid().is_root() {
-            true => machine::STRANGER,
-            false => rustix::process::getegid().as_raw(),
+        if geteuid().is_root() {
+            machine::STRANGER
+        } else {
+            rustix::process::getegid().as_raw()
         }
     );
     world.write("config.ron", &text);

@@ -160,9 +160,10 @@ fn small_files_of_git_that_are_rubbish() {
         ("objects/info/commit-graph", ""),
     ] {
         let (world, mut source) = deployed(2, depth);
-        let git_dir = match depth.contains("git_dir") {
-            true => world.path("lib/x.git"),
-            false => world.path("site/.git"),
+        let git_dir = if depth.contains("git_dir") {
+            world.path("lib/x.git")
+        } else {
+            world.path("site/.git")
         };
         fs::write(git_dir.join(name), "\u{1}rubbish\n").unwrap();
         commit(&mut source, 3);
@@ -554,9 +555,10 @@ fn what_may_not_be_read_is_not_damage() {
                 assert_eq!(ended.exit, 1, "{what}: {ended:?}");
                 let last = last_line(&ended.err);
                 assert!(last.starts_with("error site path: "), "{what}: {last}");
-                let advice = match is_roots {
-                    true => format!("as root, type: chown -R {STRANGER} {}", dir.display()),
-                    false => format!("type: chmod -R u+rwX {}", dir.display()),
+                let advice = if is_roots {
+                    format!("as root, type: chown -R {STRANGER} {}", dir.display())
+                } else {
+                    format!("type: chmod -R u+rwX {}", dir.display())
                 };
                 assert!(last.contains(&advice), "{what}: {last}");
             }

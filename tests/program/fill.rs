@@ -151,7 +151,7 @@ fn a_bounded_history_stays_bounded() {
     let daemon = Daemon::new(&world, "depth: 1");
     let mut first = None;
     let (mut collected, mut largest) = (0, 0);
-    for n in 0..60 {
+    for n in 0..45 {
         let files = [("noise", noise(n, 100_000)), ("d/same", file("same"))];
         let id = match n % 5 {
             4 => source.rewrite(files),
@@ -221,7 +221,7 @@ fn runs_in_the_middle_of_it() {
             count
         });
         let mut rng = fastrand::Rng::with_seed(5);
-        for n in 0..60 {
+        for n in 0..machine::rounds(30) {
             let to = rng.usize(..ids.len());
             source.point("refs/heads/main", ids[to]);
             daemon.deploy();

@@ -173,9 +173,12 @@ fn no_forge_is_told_of_a_failure_while_a_trigger_is_paused() {
     let is_paused = paused.clone();
     let _fake = Fake::start(
         &world,
-        Box::new(move |_| match *is_paused.lock().unwrap() {
-            true => vec![refused(Kind::Paused, "paused by alice: <secret> plans")],
-            false => vec![answered(Outcome::Accepted)],
+        Box::new(move |_| {
+            if *is_paused.lock().unwrap() {
+                vec![refused(Kind::Paused, "paused by alice: <secret> plans")]
+            } else {
+                vec![answered(Outcome::Accepted)]
+            }
         }),
     );
     let mut front = Front::start(&world, HOOK, "metrics: true");

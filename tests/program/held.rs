@@ -109,23 +109,20 @@ fn what_was_to_be_live_and_is_gone_is_deployed_again() {
             shared.push("main", "sick");
             assert_eq!(shared.once(&["site"]).exit, 7);
             let site = shared.world.path("site");
-            match is_restored {
+            if is_restored {
                 // As a backup is: other directories with the same names.
-                true => {
-                    let copied = Command::new("cp")
-                        .args(["-a", "site", "copy"])
-                        .current_dir(shared.world.path("."))
-                        .status();
-                    assert!(copied.unwrap().success());
-                    fs::remove_dir_all(&site).unwrap();
-                    fs::rename(shared.world.path("copy"), &site).unwrap();
-                }
-                false => {
-                    fs::remove_dir_all(site.join("releases")).unwrap();
-                    fs::remove_file(site.join("current"))
-                        .or_else(|_| fs::remove_dir_all(site.join("current")))
-                        .unwrap();
-                }
+                let copied = Command::new("cp")
+                    .args(["-a", "site", "copy"])
+                    .current_dir(shared.world.path("."))
+                    .status();
+                assert!(copied.unwrap().success());
+                fs::remove_dir_all(&site).unwrap();
+                fs::rename(shared.world.path("copy"), &site).unwrap();
+            } else {
+                fs::remove_dir_all(site.join("releases")).unwrap();
+                fs::remove_file(site.join("current"))
+                    .or_else(|_| fs::remove_dir_all(site.join("current")))
+                    .unwrap();
             }
             let mut ended = shared.once(&["site"]);
             if let Some(command) = ended.err.split("type: ").nth(1) {

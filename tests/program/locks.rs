@@ -301,16 +301,18 @@ fn links_are_not_followed_to_the_lock() {
             assert!(last.contains("remove it"), "{last}");
         };
         let is_dir = path.is_dir();
-        match is_dir {
-            true => fs::remove_dir_all(&path).unwrap(),
-            false => fs::remove_file(&path).unwrap(),
+        if is_dir {
+            fs::remove_dir_all(&path).unwrap()
+        } else {
+            fs::remove_file(&path).unwrap()
         }
         symlink(&elsewhere, &path).unwrap();
         refused();
         assert!(!elsewhere.exists());
-        match is_dir {
-            true => fs::create_dir(&elsewhere).unwrap(),
-            false => fs::write(&elsewhere, "").unwrap(),
+        if is_dir {
+            fs::create_dir(&elsewhere).unwrap()
+        } else {
+            fs::write(&elsewhere, "").unwrap()
         }
         refused();
         assert!(!is_dir || names(&elsewhere).is_empty());

@@ -1,4 +1,4 @@
-//! The program as its users meet it: the real binary, a real socket, an empty PATH and no HOME.
+//! The real binary does what its users are told: over a real socket, with an empty PATH and no HOME.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]

@@ -14,9 +14,12 @@ fn transcript(world: &World, lines: &[&[&str]]) -> String {
     for args in lines {
         let shown: Vec<String> = args
             .iter()
-            .map(|arg| match arg.is_empty() || arg.contains(' ') {
-                true => format!("'{arg}'"),
-                false => (*arg).to_owned(),
+            .map(|arg| {
+                if arg.is_empty() || arg.contains(' ') {
+                    format!("'{arg}'")
+                } else {
+                    (*arg).to_owned()
+                }
             })
             .collect();
         let Ended { exit, out, err } = world.run(*args);

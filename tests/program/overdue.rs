@@ -389,12 +389,13 @@ impl Hung {
             ];
             let mut mount = Command::new("mount");
             mount.args(args).arg(dir).stdin(questions.try_clone()?);
-            match mount.stderr(Stdio::null()).status()?.success() {
-                true => Ok(Self {
+            if mount.stderr(Stdio::null()).status()?.success() {
+                Ok(Self {
                     _questions: questions,
                     _unmount: Unmount(dir.into()),
-                }),
-                false => Err(std::io::ErrorKind::Unsupported.into()),
+                })
+            } else {
+                Err(std::io::ErrorKind::Unsupported.into())
             }
         };
         let mounted = mounted().ok();
@@ -503,9 +504,10 @@ fn hooks_die_with_whoever_was_killed() {
         let mut daemon = start(&world);
         let (_client, line) = trigger(&daemon, "site", "| pids ");
         let old = processes(&line);
-        match kills_worker {
-            false => daemon.signal(Signal::KILL),
-            true => rustix::process::kill_process(worker(&daemon), Signal::KILL).unwrap(),
+        if kills_worker {
+            rustix::process::kill_process(worker(&daemon), Signal::KILL).unwrap()
+        } else {
+            daemon.signal(Signal::KILL)
         }
         daemon.wait();
         for process in old {

@@ -1,6 +1,7 @@
 //! The project's own rules hold: pages, links, examples and first lines are right.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -43,6 +44,69 @@ fn every_file_has_a_first_line() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//! "), "{}", file.display());
     }
+}
+
+/// Each test file says what it proves, and docs/development.md has all test binaries, with that sentence.
+#[test]
+fn every_test_file_says_what_it_proves() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/development.md")).unwrap();
+    let rows: BTreeMap<&str, &str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `tests/")?.split_once("` | "))
+        .map(|(file, rest)| (file, rest.split(" | ").next().unwrap()))
+        .collect();
+    let tests = root.join("tests");
+    let mut known = 0;
+    for file in sources(&tests) {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(&tests).unwrap().to_str().unwrap();
+        let says = text.lines().next().unwrap().strip_prefix("//! ");
+        let says = says.unwrap_or_else(|| panic!("{name} says nothing"));
+        assert!(says.ends_with('.') && says.len() > 30, "{name}: {says}");
+        let is_binary = !name.contains('/') || name.ends_with("/main.rs");
+        match rows.get(name) {
+            Some(row) => assert_eq!(*row, says, "{name}"),
+            None => assert!(!is_binary, "docs/development.md has no {name}"),
+        }
+        known += usize::from(rows.contains_key(name));
+    }
+    assert_eq!(
+        known,
+        rows.len(),
+        "docs/development.md names files that are not there"
+    );
+}
+
+/// A fuzz target hands its input to the function of its name, as the others do: no step of CI without a nightly toolchain
+/// compiles it.
+#[test]
+fn fuzz_targets_lead_to_the_library() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = fs::read_to_string(root.join("src/fuzzing.rs")).unwrap();
+    let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+    let mut names = BTreeSet::new();
+    for file in sources(&root.join("fuzz/fuzz_targets")) {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let expected = format!(
+            "//! See `gitsocket::fuzzing::{name}`.\n#![no_main]\n\n\
+             libfuzzer_sys::fuzz_target!(|data: &[u8]| gitsocket::fuzzing::{name}(data));\n"
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+        let bin = format!("[[bin]]\nname = {name:?}\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&bin), "{name} is not in fuzz/Cargo.toml");
+        assert!(
+            root.join("fuzz/corpus").join(&name).is_dir(),
+            "{name} has no corpus"
+        );
+        names.insert(name);
+    }
+    let functions = library.lines().filter_map(|line| {
+        let (name, arguments) = line.strip_prefix("pub fn ")?.split_once('(')?;
+        assert_eq!(arguments, "data: &[u8]) {", "{name}");
+        Some(name.to_owned())
+    });
+    assert_eq!(names, functions.collect());
 }
 
 /// Who has only the program and the pages has the files, too.

@@ -432,9 +432,10 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
     }
     for n in 0..7 {
         commit(&mut source, n, &[]);
-        let mut command = match is_root {
-            true => world.command_as(65534, ["once", "site"]),
-            false => world.command(["once", "site"]),
+        let mut command = if is_root {
+            world.command_as(65534, ["once", "site"])
+        } else {
+            world.command(["once", "site"])
         };
         let ended = world::Ended::from(command.output().unwrap());
         assert_eq!(ended.exit, 0, "{n}: {ended:?}");

@@ -70,9 +70,10 @@ impl Hurt {
     }
 
     fn run(&self, args: &[&str]) -> Ended {
-        let mut command = match rustix::process::geteuid().is_root() {
-            true => self.world.command_as(USER, args),
-            false => self.world.command(args),
+        let mut command = if rustix::process::geteuid().is_root() {
+            self.world.command_as(USER, args)
+        } else {
+            self.world.command(args)
         };
         Ended::from(command.output().unwrap())
     }

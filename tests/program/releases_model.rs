@@ -272,9 +272,10 @@ impl Test {
                 fs::remove_file(kill).ok();
                 // Whatever it had done, the next run ends as if it had not been.
                 let exit = self.model.run(false);
-                match was_killed {
-                    true => (Some(self.world.run(["once", "site"])), exit),
-                    false => (Some(killed), exit),
+                if was_killed {
+                    (Some(self.world.run(["once", "site"])), exit)
+                } else {
+                    (Some(killed), exit)
                 }
             }
         }

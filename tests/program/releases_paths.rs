@@ -58,9 +58,10 @@ fn what_is_not_ours_is_not_replaced() {
         let (world, mut source) = world(&format!("live: {live}(\"current\")"), "");
         source.commit([("a", file("1"))]);
         fs::create_dir_all(world.path("site")).unwrap();
-        match is_dir {
-            true => drop(world.write("site/current/mine", "mine")),
-            false => symlink("elsewhere", world.path("site/current")).unwrap(),
+        if is_dir {
+            drop(world.write("site/current/mine", "mine"))
+        } else {
+            symlink("elsewhere", world.path("site/current")).unwrap()
         }
         let ended = world.run(["once", "site"]);
         assert_eq!(ended.exit, 1, "{ended:?}");
@@ -70,12 +71,13 @@ fn what_is_not_ours_is_not_replaced() {
         let moved = Command::new("sh").args(["-c", command]).status().unwrap();
         assert!(moved.success(), "{command}");
         world.deploy();
-        match is_dir {
-            true => assert_eq!(fs::read(world.path("site/current.before/mine")).unwrap(), b"mine"),
-            false => assert_eq!(
+        if is_dir {
+            assert_eq!(fs::read(world.path("site/current.before/mine")).unwrap(), b"mine")
+        } else {
+            assert_eq!(
                 fs::read_link(world.path("site/current.before")).unwrap(),
                 Path::new("elsewhere")
-            ),
+            )
         }
         assert_eq!(tree(&world), entries(&[("a", "1")]));
     }
@@ -227,9 +229,10 @@ fn moving_over_and_back() {
         configure(&world, "", git_dir);
         follow("to releases");
         assert_eq!(tree(&world), entries(&[("a", "1")]));
-        let mine = match apart {
-            true => "site.in-place/ignored-by-nobody",
-            false => "site/ignored-by-nobody",
+        let mine = if apart {
+            "site.in-place/ignored-by-nobody"
+        } else {
+            "site/ignored-by-nobody"
         };
         assert_eq!(fs::read(world.path(mine)).unwrap(), b"mine");
         world.write("site/shared/upload", "kept");

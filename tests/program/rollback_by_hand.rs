@@ -295,17 +295,17 @@ fn killed_on_the_way_back() {
     let mut points = 0;
     for n in 0..24 {
         let by_hand = n % 2 == 1;
-        let args: &[&str] = match by_hand {
-            true => &["once", "--json", "--rollback", "site"],
-            false => &["once", "--json", "site"],
+        let args: &[&str] = if by_hand {
+            &["once", "--json", "--rollback", "site"]
+        } else {
+            &["once", "--json", "site"]
         };
-        let newest = match by_hand {
-            true => {
-                let newest = ward.push("good");
-                ward.world.deploy();
-                newest
-            }
-            false => ward.push(&format!("sick {n}")),
+        let newest = if by_hand {
+            let newest = ward.push("good");
+            ward.world.deploy();
+            newest
+        } else {
+            ward.push(&format!("sick {n}"))
         };
         let mut child = ward
             .world

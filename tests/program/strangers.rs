@@ -163,9 +163,10 @@ fn descriptors_are_left_for_runs() {
         let open = limits.lines().find(|line| line.starts_with("Max open files"));
         let open = open.unwrap().split_whitespace().nth(3).unwrap().to_owned();
         let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        match is_raised {
-            true => assert_eq!(open, hard.min(512 + 2 * 384).to_string()),
-            false => assert_eq!(open, "300"),
+        if is_raised {
+            assert_eq!(open, hard.min(512 + 2 * 384).to_string())
+        } else {
+            assert_eq!(open, "300")
         }
         let silent_ones: Vec<_> = (0..40).map(|_| daemon.connect()).collect();
         let strangers = silent(&address, 400);

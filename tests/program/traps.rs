@@ -36,9 +36,10 @@ impl Trap {
     fn set(self, path: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let is_dir = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-        match is_dir {
-            true => fs::remove_dir_all(path).unwrap(),
-            false => drop(fs::remove_file(path)),
+        if is_dir {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            drop(fs::remove_file(path))
         }
         match self {
             Fifo => mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap(),

@@ -168,9 +168,10 @@ fn config(world: &World, [tls, plain]: [u16; 2]) -> String {
     let dir = dir.to_str().unwrap().trim_end_matches('/');
     let exec_path = super::world::git(&world.path(""), &["--exec-path"]);
     // Workers of root's nginx become another user, who cannot read here.
-    let user = match rustix::process::geteuid().is_root() {
-        true => "user root;",
-        false => "",
+    let user = if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
     };
     include_str!("nginx.conf")
         .replace("@user@", user)

@@ -78,9 +78,10 @@ impl Visitor {
     pub fn begin(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let (port, cookie, length) = (self.port, &self.cookie, body.len());
-        let host = match headers.contains("Host: ") {
-            true => String::new(),
-            false => format!("Host: 127.0.0.1:{port}\r\n"),
+        let host = if headers.contains("Host: ") {
+            String::new()
+        } else {
+            format!("Host: 127.0.0.1:{port}\r\n")
         };
         let form = "Content-Type: application/x-www-form-urlencoded";
         write!(

@@ -136,9 +136,10 @@ fn damage(mut rng: fastrand::Rng) {
             )
             .is_ok()
         };
-        match fetched.is_ok() && is_complete() {
-            true => drop(client.closure()),
-            false => failed += 1,
+        if fetched.is_ok() && is_complete() {
+            drop(client.closure())
+        } else {
+            failed += 1
         }
     }
     assert!(failed > 0);

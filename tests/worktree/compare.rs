@@ -60,9 +60,10 @@ pub fn cached_tree(repo: &gix::Repository, cached: &gix::index::extension::Tree,
     let (mut children, mut count) = (cached.children.iter(), 0);
     let mut trees: Vec<_> = Vec::new();
     for entry in tree.iter().map(Result::unwrap) {
-        match entry.mode().is_tree() {
-            true => trees.push((entry.filename().to_owned(), entry.object_id())),
-            false => count += 1,
+        if entry.mode().is_tree() {
+            trees.push((entry.filename().to_owned(), entry.object_id()))
+        } else {
+            count += 1
         }
     }
     trees.sort();

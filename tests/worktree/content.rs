@@ -66,9 +66,10 @@ pub fn path(rng: &mut Rng) -> String {
 }
 
 pub fn in_some_dir(rng: &mut Rng, name: &str) -> String {
-    match rng.bool() {
-        true => name.into(),
-        false => format!("{}/{name}", path(rng)),
+    if rng.bool() {
+        name.into()
+    } else {
+        format!("{}/{name}", path(rng))
     }
 }
 

@@ -73,10 +73,13 @@ impl Pair {
             ]),
             24 => Dirt::Git(vec!["add".into(), "-f".into(), "-N".into(), plain(rng)?]),
             25 => Dirt::Conflict(path(rng)),
-            26 => match rng.bool() {
-                true => Dirt::NoIndex,
-                false => Dirt::CorruptIndex,
-            },
+            26 => {
+                if rng.bool() {
+                    Dirt::NoIndex
+                } else {
+                    Dirt::CorruptIndex
+                }
+            }
             27 => Dirt::Write(format!("{}/{}", path(rng), path(rng)), content(rng)),
             28 => Dirt::Dir(format!("{}/{}", path(rng), path(rng))),
             _ => Dirt::Dir(format!("{}/{}/.git", path(rng), path(rng))),
@@ -102,13 +105,11 @@ impl Pair {
         match dirt {
             Dirt::Write(path, bytes) => {
                 let path = clear(root, path, false)?;
-                match fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.nlink() > 1) {
-                    true => return None,
-                    false => {
-                        fs::write(&path, bytes).ok()?;
-                        age(&path)?;
-                    }
+                if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.nlink() > 1) {
+                    return None;
                 }
+                fs::write(&path, bytes).ok()?;
+                age(&path)?;
             }
             Dirt::SameSize(path) if is_file(path) => {
                 let mut bytes = fs::read(root.join(path)).ok()?;

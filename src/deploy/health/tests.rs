@@ -122,7 +122,7 @@ fn each_new_answer_is_told_until_it_is_good() {
 #[test]
 fn what_does_not_get_well_says_what_it_said_last() {
     let (port, asked) = server(&[Status("200 OK"), Status("500 No")]);
-    let mut health = http(port, Duration::from_millis(200));
+    let mut health = http(port, Duration::from_secs(1));
     health.times = NonZeroU32::new(2).unwrap();
     let (ended, lines) = ask(&health);
     let err = ended.unwrap_err();
