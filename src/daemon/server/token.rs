@@ -1,5 +1,5 @@
-//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; the
-//! client that says the right one waits for no answer of theirs.
+//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; a client with
+//! the right one does not wait for those answers.
 
 use std::{
     sync::Arc,
@@ -21,14 +21,14 @@ const WRONG: u32 = 100;
 const WRONG_EVERY: Duration = Duration::from_millis(50);
 /// A wrong token whose turn does not come by then is not answered.
 const WRONG_PATIENCE: Duration = Duration::from_secs(5);
-/// How long reading the token's file, and waiting for those before, may take.
+/// How long waiting for other trials and reading the token's file may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The token that clients of a listener must say.
+/// The token that clients of a listener must send.
 #[derive(Debug)]
 pub(super) struct Token {
     file: AbsPath,
-    /// Held while one is tried: by the thread that reads the file, which may hang.
+    /// Held while a token is tried, by the thread that reads the file, which may hang.
     trial: Arc<Mutex<()>>,
     wrong: Pace,
 }
@@ -39,12 +39,12 @@ pub(super) struct Refused {
     pub(super) failure: Failure,
     /// What it is not told, but the log is.
     pub(super) cause: Option<String>,
-    /// How long it waits for its answer; without, it gets none.
+    /// How long it waits for its answer; `None`: it gets none.
     pub(super) wait: Option<Duration>,
 }
 
 impl Token {
-    /// The one in `file`, which is read for each trial.
+    /// The token in `file`, which is read for each trial.
     pub(super) fn new(file: AbsPath) -> Self {
         Self {
             file,
@@ -53,7 +53,7 @@ impl Token {
         }
     }
 
-    /// Compare what a client said with the token.
+    /// Compare what a client sent with the token.
     pub(super) async fn check(&self, said: Option<String>) -> Result<(), Refused> {
         const HELP: &str = "use --token-file, or send `token SECRET` first";
         let Some(said) = said else {
@@ -83,7 +83,7 @@ impl Token {
                 CHECK_TIMEOUT.as_secs()
             ),
         };
-        // The stranger does not learn what is wrong with our files; the log does.
+        // A stranger must not learn what is wrong with the daemon's files.
         Err(Refused {
             cause: Some(cause),
             ..refused("the token cannot be checked", "see the daemon's log")
