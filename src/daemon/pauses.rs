@@ -95,7 +95,7 @@ impl Pauses {
         let name = name.as_str();
         let paused = match self.paused.read::<Paused>(name) {
             Ok(paused) => paused,
-            // There is no such directory, so nothing is in it.
+            // Something else is there instead of the directory, so there are no pauses.
             Err(err) if err.kind() == io::ErrorKind::NotADirectory => return None,
             Err(err) if err.kind() == io::ErrorKind::NotFound && !self.is_there(name) => return None,
             Err(_) => Paused {

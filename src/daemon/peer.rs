@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel says, and which triggers it may use.
+//! The process or host at the other end of a connection, as the kernel knows it.
 //!
 //! What a peer may do is decided in `accounts`, by the rules of `allow`.
 
@@ -29,7 +29,7 @@ pub enum Peer {
         /// Whether it has sent the token of a listener that has one.
         token: bool,
     },
-    /// Over a Unix socket, but the kernel does not say who. No rule fits.
+    /// A client over a Unix socket that the kernel does not identify. No rule fits it.
     Unknown,
 }
 

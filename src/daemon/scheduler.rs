@@ -58,7 +58,7 @@ mod timer;
 use entry::{Run, Slip};
 use notes::Notes;
 pub use query::Found;
-pub use queue::{Queue, Refused};
+pub use queue::{NoRun, Queue};
 
 /// How long a run that follows another one waits for more clients: the triggers of a burst do not come at once, and a run
 /// may take less time than the burst.
@@ -264,8 +264,8 @@ impl Scheduler {
             accepted
         };
         let run = accepted.map_err(|refused| match refused {
-            Refused::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
-            Refused::Busy(other) => Failure::new(
+            NoRun::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
+            NoRun::Busy(other) => Failure::new(
                 Kind::Busy,
                 format!("a {} of {name} waits already", other.word()),
                 Some(&format!("wait for its end: gitsocket log -f {name}")),
@@ -324,7 +324,7 @@ impl Scheduler {
         self.groups.kill();
     }
 
-    /// Start whatever can start.
+    /// Start the runs that can start, then polls.
     fn start(self: &Arc<Self>) {
         loop {
             let Some((name, run)) = self.queue().start() else {

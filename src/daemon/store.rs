@@ -121,12 +121,10 @@ pub(super) struct Shelf {
 const NEW: &str = ".new";
 
 impl Shelf {
-    /// Where the file `name` is.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(format!("{name}{}", self.ending)))
     }
 
-    /// What the file `name` holds.
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(serde_json::from_slice(&bounded::read(&path, MAX_BYTES)?)?)

@@ -98,7 +98,7 @@ impl Which {
     }
 }
 
-/// The word for [`Which::Newest`]; not hexadecimal, so it is no id.
+/// The word for [`Which::Newest`]. It is not hexadecimal, so it cannot be an id.
 const NEWEST: &str = "newest";
 
 impl Request {

@@ -271,7 +271,7 @@ impl Refused {
     pub fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}"));
         format!(
-            "the reload of {} was refused, and the configuration from before it is in force{}",
+            "the reload of {} was rejected; still using the previous configuration{}",
             time(self.since),
             why.unwrap_or_default()
         )

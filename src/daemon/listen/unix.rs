@@ -147,7 +147,6 @@ impl Private {
     /// How many names other users may have taken, where they may write.
     const TRIES: u32 = 16;
 
-    /// In `dir`.
     fn new(dir: &Path) -> io::Result<Self> {
         let name = format!(".gitsocket-{}", std::process::id());
         let make = |name: &str| {

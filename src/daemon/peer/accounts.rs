@@ -22,7 +22,7 @@ const MAX_NAME: usize = 64;
 /// The users and groups of this machine.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    /// Names that were not there: each is said once in the log.
+    /// Names that were not there: each is logged once.
     missed: Mutex<BTreeSet<(&'static str, String)>>,
 }
 

@@ -24,7 +24,6 @@ const MAX_LISTED: u32 = 1000;
 const LISTED: u32 = 20;
 
 impl Scheduler {
-    /// The runs of `name`.
     pub(super) fn list(&self, name: &TriggerName, target: &Target, limit: Option<u32>) -> Found {
         let going_on: Vec<_> = self
             .queue()

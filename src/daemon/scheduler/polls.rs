@@ -208,7 +208,6 @@ impl Polls {
         if is_news { Verdict::Run } else { Verdict::Nothing }
     }
 
-    /// A run of `name` begins.
     pub(super) fn run_begins(&mut self, name: &TriggerName) {
         if let Some(turn) = self.0.get_mut(name) {
             turn.runs += 1;
@@ -274,7 +273,6 @@ impl Polls {
         lost
     }
 
-    /// How `name` is polled.
     pub(super) fn polled(&self, name: &TriggerName, now: Now) -> Option<Polled> {
         let turn = self.0.get(name)?;
         let next = match turn.at {

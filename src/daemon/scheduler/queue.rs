@@ -49,7 +49,7 @@ type Line<R> = VecDeque<Item<R>>;
 
 /// Why no run can serve a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum NoRun {
     /// No run can start, as this one does not come back.
     Stuck(Stuck),
     /// Another operation waits.
@@ -62,7 +62,7 @@ fn join<R: Clone>(
     line: &mut Line<R>,
     task: Task,
     new: impl FnOnce() -> R,
-) -> Result<R, Refused> {
+) -> Result<R, NoRun> {
     let found = match task {
         // An update that was asked for after an operation is not done before it.
         Task::Update => line.back().filter(|last| last.task.is_update()),
@@ -76,7 +76,7 @@ fn join<R: Clone>(
     }
     let operation = line.iter().find(|other| !other.task.is_update());
     if let (false, Some(other)) = (task.is_update(), operation) {
-        return Err(Refused::Busy(other.task.clone()));
+        return Err(NoRun::Busy(other.task.clone()));
     }
     let run = new();
     line.push_back(Item {
@@ -109,11 +109,11 @@ impl<R: Clone> Queue<R> {
 
     /// The run that serves a trigger sent now: one that has not yet started, or else a new one. A rollback or retry that goes
     /// on serves clients that ask for the same.
-    pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, Refused> {
+    pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, NoRun> {
         match self.targets.get_mut(name) {
             Some(Slot::Waiting(line)) => join(None, line, task, new),
             Some(Slot::Running { now, next, .. }) => join(Some(now), next, task, new),
-            Some(Slot::Stuck(stuck)) => Err(Refused::Stuck(stuck.clone())),
+            Some(Slot::Stuck(stuck)) => Err(NoRun::Stuck(stuck.clone())),
             None => {
                 let mut line = Line::new();
                 let run = join(None, &mut line, task, new)?;

@@ -32,7 +32,7 @@ type Left = Arc<Mutex<std::vec::IntoIter<(Pending, Arc<Target>)>>>;
 /// How old an operation may be, in seconds, if another worker does it than the one that accepted it. It was asked for because
 /// of what was deployed at that time: later there may be better commits.
 const LONGEST_WAIT: u64 = 10 * 60;
-/// The peer of such runs.
+/// The peer of runs that finish something.
 const PEER: &str = "start";
 /// A target that takes longer to look at is left to its thread, and another thread looks at the others.
 const PATIENCE: Duration = Duration::from_secs(5);

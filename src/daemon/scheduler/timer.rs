@@ -40,7 +40,6 @@ const EACH: usize = 8;
 /// When to try again if no thread can be started.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// When remotes are asked.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     polls: Mutex<Polls>,
@@ -95,7 +94,6 @@ impl Timer {
         changed
     }
 
-    /// How `name` is polled, if it is.
     pub(super) fn polled(&self, name: &TriggerName) -> Option<Polled> {
         self.polls().polled(name, Now::read())
     }
@@ -129,7 +127,7 @@ impl Scheduler {
             }
         };
         if let Err(err) = thread::Builder::new().name("timer".into()).spawn(keep_time) {
-            tracing::error!("no remote is asked for news: cannot start a thread: {err}");
+            tracing::error!("remotes are not polled: cannot start a thread: {err}");
         }
     }
 
@@ -155,7 +153,7 @@ impl Scheduler {
             let trigger = name.as_str();
             tracing::warn!(
                 trigger,
-                "the remote is not asked for news until the last poll, which hangs, is over"
+                "the remote is not polled until the last poll, which hangs, has ended"
             );
         }
         self.give_back(&hanging);
@@ -200,7 +198,7 @@ impl Scheduler {
                 while scheduler.ask_next() {}
             };
             if let Err(err) = thread::Builder::new().name("poll".into()).spawn(asking) {
-                tracing::warn!("no remote is asked for news now: cannot start a thread: {err}");
+                tracing::warn!("remotes are not polled now: cannot start a thread: {err}");
                 self.queue().end_poll();
                 return self.timer.alarm.set(Instant::now() + RETRY);
             }
@@ -246,7 +244,7 @@ impl Scheduler {
         let answer = catch_unwind(AssertUnwindSafe(|| self.ask(poll))).unwrap_or_else(|_| {
             Err(Failure::new(
                 Kind::Internal,
-                "asking for news stopped at a fault of gitsocket itself",
+                "the poll stopped at a fault of gitsocket itself",
                 Some("please report it, with the lines about the panic in the log"),
             ))
         });

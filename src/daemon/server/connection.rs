@@ -14,7 +14,7 @@ use rustix::{
     net::sockopt,
 };
 
-use super::{door::Door, token::Refused};
+use super::{door::Door, token::Rejected};
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
@@ -166,8 +166,8 @@ impl<'d, S: Stream> Client<'d, S> {
         poll_once(self.stream.write_all(line.as_bytes())).await;
     }
 
-    async fn refuse_token(&mut self, refused: Refused, format: Format) {
-        let Refused { failure, cause, wait } = refused;
+    async fn refuse_token(&mut self, rejected: Rejected, format: Format) {
+        let Rejected { failure, cause, wait } = rejected;
         self.door.refusals.log(&self.peer, &failure, cause.as_deref());
         if let Some(wait) = wait {
             task::sleep(wait).await;

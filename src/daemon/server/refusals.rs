@@ -23,7 +23,6 @@ const LOG_EVERY: Duration = Duration::from_secs(3);
 /// How long others are only counted, before the log says how many there were.
 const COUNTED: Duration = Duration::from_secs(60);
 
-/// The refusals of one listener.
 #[derive(Debug)]
 pub(super) struct Refusals {
     address: String,

@@ -33,8 +33,7 @@ pub(super) struct Token {
     wrong: Pace,
 }
 
-/// Why a client is refused.
-pub(super) struct Refused {
+pub(super) struct Rejected {
     /// What it is told.
     pub(super) failure: Failure,
     /// What it is not told, but the log is.
@@ -54,7 +53,7 @@ impl Token {
     }
 
     /// Compare what a client sent with the token.
-    pub(super) async fn check(&self, said: Option<String>) -> Result<(), Refused> {
+    pub(super) async fn check(&self, said: Option<String>) -> Result<(), Rejected> {
         const HELP: &str = "use --token-file, or send `token SECRET` first";
         let Some(said) = said else {
             return Err(refused("this listener requires a token", HELP));
@@ -71,7 +70,7 @@ impl Token {
         let cause = match timeout(CHECK_TIMEOUT, trial).await {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => {
-                return Err(Refused {
+                return Err(Rejected {
                     wait: self.wrong.turn(Instant::now(), WRONG_PATIENCE),
                     ..refused("the token is wrong", HELP)
                 });
@@ -84,15 +83,15 @@ impl Token {
             ),
         };
         // A stranger must not learn what is wrong with the daemon's files.
-        Err(Refused {
+        Err(Rejected {
             cause: Some(cause),
             ..refused("the token cannot be checked", "see the daemon's log")
         })
     }
 }
 
-fn refused(message: &str, help: &str) -> Refused {
-    Refused {
+fn refused(message: &str, help: &str) -> Rejected {
+    Rejected {
         failure: Failure::new(Kind::NotAllowed, message, Some(help)),
         cause: None,
         wait: Some(Duration::ZERO),
