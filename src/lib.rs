@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! bytes ──wire──▶ Request ──scheduler──▶ run: lock ▶ recover ▶ fetch ▶ worktree ▶ refs ▶ hooks ──▶ Done
-//!                                     └────── Event ──▶ journal ──▶ wire ──▶ every client of that run
+//!                                         └────── Event ──▶ journal ──▶ wire ──▶ every client of that run
 //! ```
 //!
 //! A client's bytes become a [`name::TriggerName`](base::name::TriggerName) in one place ([`wire`](daemon::wire)), the name becomes a
@@ -31,8 +31,8 @@
 //!
 //! ```text
 //! supervisor: signals, listening sockets, systemd, hooks outside ──fork──▶ worker: sandbox, clients, runs
-//!      ▲                              └─ control: levels, hooks' ends ─────▶ │
-//!      └────────────── control: ready, status, hooks to start ───────────────┘
+//!      ▲                              └─ control: orders, hooks' ends ─────▶ │
+//!      └────────────── control: states, status, hooks to start ──────────────┘
 //! ```
 //!
 //! A third, the [`hook::guard`](deploy::hook::guard), outlives both when they are killed: just long enough to kill their hooks.

@@ -129,7 +129,6 @@ pub struct Channel(OwnedFd);
 
 /// The longest message, in bytes; the system's buffer for one is not larger by default.
 const MAX_MESSAGE: usize = 200 * 1024;
-/// Descriptors beside a message.
 const MAX_FDS: usize = 2;
 
 impl Channel {

@@ -1,4 +1,4 @@
-//! What the engine says while it works: the one thing that flows back from it.
+//! What the engine reports while it works: nothing else flows back from it.
 
 use std::sync::Arc;
 
@@ -28,21 +28,21 @@ pub enum Report {
         /// The line.
         line: String,
     },
-    /// A pack has come, or as much of it as did.
+    /// A pack was received, in whole or in part.
     Received {
         /// Its length.
         bytes: u64,
     },
-    /// In a dry run: what would be done to a path.
+    /// In a dry run: the change that a run would make to a path.
     Change {
         /// What would be done.
         action: Action,
         /// The path, relative to the worktree.
         path: String,
-        /// What is there and nowhere else, if anything is.
+        /// Why the change would lose something, if it would.
         local: Option<Local>,
     },
-    /// Something that does not stop the work, and that a person should look at.
+    /// A problem that does not stop the work, and that a person should look at.
     Warning {
         /// What.
         message: String,
@@ -102,7 +102,7 @@ pub enum Unit {
     Bytes,
     /// Files.
     Files,
-    /// Whatever the remote counts.
+    /// What the remote counts.
     Steps,
 }
 
@@ -118,11 +118,11 @@ pub enum Action {
     Clean,
 }
 
-/// Why a file is more than a copy of what the repository has.
+/// Why a file is not just a copy of what is in the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Local {
-    /// It is tracked, and somebody has changed it.
+    /// It is tracked, and was changed.
     Edited,
     /// It is not tracked.
     Untracked,
@@ -138,12 +138,12 @@ pub struct Named {
 }
 
 impl Named {
-    /// How many names are told; the rest is counted.
+    /// How many names are shown; the rest is counted.
     pub const MAX: usize = 10;
-    /// The longest name that is told in full, in characters: all of them go into one line of the log.
+    /// The longest name that is shown in full, in characters: all names go into one line of the log.
     const LONGEST: usize = 300;
 
-    /// One more.
+    /// Add one.
     pub fn note(&mut self, name: impl ToString) {
         if self.names.len() >= Self::MAX {
             self.more += 1;
@@ -157,7 +157,7 @@ impl Named {
         self.names.push(name);
     }
 
-    /// What was met elsewhere; the first of all are told, in alphabetical order.
+    /// Add those of another thread. The first in alphabetical order are shown.
     pub fn add(&mut self, other: Self) {
         self.names.extend(other.names);
         self.names.sort();
@@ -181,10 +181,10 @@ impl Named {
     }
 }
 
-/// What an update takes, or would take, that is nowhere else.
+/// What an update loses, or would lose: it is nowhere else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Tracked files that somebody had changed.
+    /// Tracked files that were changed.
     pub edited: Named,
     /// Files that were not tracked, and directories with such files.
     pub untracked: Named,
@@ -199,7 +199,7 @@ impl Lost {
         }
     }
 
-    /// What was met elsewhere.
+    /// Add those of another thread.
     pub fn add(&mut self, other: Self) {
         self.edited.add(other.edited);
         self.untracked.add(other.untracked);
@@ -210,7 +210,7 @@ impl Lost {
         self.edited.is_empty() && self.untracked.is_empty()
     }
 
-    /// The end of a line that says what was done; nothing if there is nothing.
+    /// In words, to be added to a line; empty if there is nothing.
     pub fn line(&self) -> String {
         [
             ("edits undone in", &self.edited),
@@ -223,7 +223,7 @@ impl Lost {
     }
 }
 
-/// What a run is at.
+/// The step that a run is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
@@ -239,7 +239,7 @@ pub enum Step {
     Build,
     /// It runs hooks.
     Hooks,
-    /// It asks whether what it has deployed is well.
+    /// It checks the health of what it has deployed.
     Health,
 }
 
@@ -258,7 +258,7 @@ impl Step {
     }
 }
 
-/// A worktree whose files are not all those of one commit.
+/// A worktree whose files are not all of one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixed {
     /// The commit that it was to be brought to.

@@ -295,7 +295,8 @@ impl<'a> Chosen<'a> {
 
     /// The command that shows all that is wrong with the configuration.
     fn check(&self) -> String {
-        typed(["gitsocket", "check", "-c", &self.file.to_string_lossy()].map(str::to_owned))
+        let file = path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
+        typed(["gitsocket", "check", "-c", &file.to_string_lossy()].map(str::to_owned))
     }
 }
 

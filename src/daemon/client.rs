@@ -36,10 +36,10 @@ pub struct Options<'a> {
     pub timeout: Option<Duration>,
 }
 
-/// There is no answer.
+/// There is no complete answer.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Nobody listens.
+    /// No daemon listens there.
     #[error("no daemon answers at {address}: {source}")]
     #[diagnostic(help(
         "start it, by `systemctl start gitsocket` or as its user by `gitsocket server`; or name its address with -s"
@@ -50,7 +50,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The socket is there, but not for us.
+    /// The socket is there, but this user may not connect.
     #[error("not allowed to connect to {address}: {source}")]
     #[diagnostic(help(
         "the user must be the socket's owner or in its group, see `mode` and `group` of the listener"
@@ -114,14 +114,14 @@ impl Blame for Error {
     }
 }
 
-/// As long may name servers take to find the daemon's host, if nothing else is said.
+/// How long name servers may take to find the daemon's host, without `--timeout`.
 const FIND: Duration = Duration::from_secs(30);
 
 /// Ask, pass every event to `each`, and return the last one.
 pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done, Error> {
     let deadline = options.timeout.map(Deadline::new);
     let (reader, mut writer) = connect(options.address, deadline).map_err(|err| no_daemon(options, err))?;
-    // A daemon that is busy answers and closes without reading: then what it said counts.
+    // A daemon that is busy answers and closes without reading: then its answer counts.
     let said = writer.write_all(wire::request_line(options.request, options.token).as_bytes());
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
@@ -224,7 +224,7 @@ impl Shared for TcpStream {
     }
 }
 
-/// A line of the answer. A daemon that is busy has not read the request, and so says it in text.
+/// A line of the answer. A daemon that is busy has not read the request, and so answers in text.
 pub fn record(line: &str) -> Result<Record, String> {
     let line = line.trim_end();
     if let Some(message) = line.strip_prefix("error - busy: ") {

@@ -1,7 +1,7 @@
 //! Runs that have ended, remembered across restarts: a file each, the last [`KEPT`] of every trigger.
 //!
-//! A run never fails because of this room. What cannot be read is passed over; what cannot be written is
-//! kept in memory, and said once in the log. Nothing here is needed for a deploy.
+//! A run never fails because of this room. A file that cannot be read is passed over; a run that cannot be written is
+//! kept in memory, and the log says so once. Nothing here is needed for a deploy.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,7 @@ pub struct History {
     dir: Option<PathBuf>,
     sandbox: Sandbox,
     unwritten: Mutex<Unwritten>,
-    /// What is known of each trigger that somebody has asked for.
+    /// What is known of each trigger that a client has asked for.
     newest: Mutex<BTreeMap<String, Known>>,
     /// Whether the last run could not be written: said once, until one can.
     failing: AtomicBool,
@@ -55,7 +55,7 @@ pub struct History {
 #[derive(Debug, Clone)]
 struct Known {
     head: Head,
-    /// The age of its directory then. Another process may write there: the worker before this one finishes its runs.
+    /// When its directory had changed last. Another process may write there: the worker before this one finishes its runs.
     age: Option<SystemTime>,
     /// Whether the target was looked at, too, since this process began.
     is_corrected: bool,
@@ -87,13 +87,14 @@ impl History {
     }
 
     /// The last run of `target`, and how things stand since. Read at the first call, known from then on. Without `looks`
-    /// the target itself is not looked at: who does might never come back.
+    /// the target itself is not looked at: a thread that does may never come back.
     pub fn newest(&self, target: &Target, looks: bool) -> (Option<Last>, Standing) {
         let Head { last, standing, .. } = self.head(target, looks).head;
         (last, standing)
     }
 
-    /// The same as it is remembered, and what was counted. The target is not looked at: that could take long, and is asked for often.
+    /// The same as it is remembered, and what was counted. The target is not looked at: that could take long, and this is
+    /// asked for often.
     pub fn counted(&self, target: &Target) -> (Option<Last>, Standing, Tally) {
         let Head {
             last,
@@ -146,7 +147,7 @@ impl History {
         self.know(key, head, is_corrected);
     }
 
-    /// A run has ended that is not remembered, as it found that its commit is held.
+    /// A run found that its commit is held. The run itself is not remembered.
     pub fn note_held(&self, target: &Target) {
         let mut head = self.head(target, true).head;
         head.standing.held = held::list(&target.site.git_dir());
@@ -224,7 +225,7 @@ impl History {
             return current.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
-        // What is known counts where nothing is there yet: its directory is made before its first file.
+        // Where there is no file yet, what is known counts: the directory is made before its first file.
         let before = || known.as_ref().map(|known| known.head.clone());
         let found = match current {
             Some(current) => Some(current.head.clone()),
@@ -233,7 +234,7 @@ impl History {
         let mut head = found.unwrap_or_default();
         if looks && !is_corrected {
             let correct = || correct(&mut head.standing, target);
-            // Without a thread, what is remembered has to do.
+            // Without a thread, what is remembered must do.
             self.sandbox.confine(target, correct).ok();
         }
         let found = Known {
@@ -243,7 +244,7 @@ impl History {
         };
         let mut newest = mutex::lock(&self.newest);
         let mark = |known: &Known| (known.age, known.is_corrected);
-        // Whoever was faster may know of a newer run.
+        // A thread that was faster may know of a newer run.
         if newest.get(&key).map(mark) == known.as_ref().map(mark) {
             newest.insert(key, found.clone());
             return found;
@@ -273,14 +274,14 @@ impl History {
     }
 }
 
-/// What is there counts more than what is remembered: it may have been deployed by others since, by a run that was
-/// killed in the middle of its hooks, or be gone.
+/// What is at the target counts more than what is remembered: another process may have deployed since, a run may have been
+/// killed in the middle of its hooks, or the target may be gone.
 fn correct(standing: &mut Standing, target: &Target) {
     let git_dir = target.site.git_dir();
     let commit = match fs::symlink_metadata(&git_dir) {
         Ok(meta) if meta.is_dir() => repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo)),
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
-        // Nobody knows.
+        // That cannot be told.
         _ => return,
     };
     standing.mixed = worktree::mixed(&git_dir);

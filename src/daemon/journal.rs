@@ -16,7 +16,7 @@ use crate::base::{
     name::RunId,
 };
 
-/// How many events are kept for followers, and how many bytes of what strangers wrote in them.
+/// How many events are kept for followers, and how many bytes of strangers' text in them.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
@@ -31,7 +31,7 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Pages {
     events: VecDeque<Event>,
-    /// What they hold, see [`weight`].
+    /// The sum of their [`weight`]s.
     bytes: usize,
     /// How many were dropped from the front.
     dropped: u64,
@@ -76,7 +76,7 @@ impl Journal {
         self.pages().done.clone()
     }
 
-    /// What is kept, but for progress, and how many events before it are lost.
+    /// The events that are kept, without progress, and how many events before them are lost.
     pub fn kept(&self) -> (u64, Vec<Event>) {
         let pages = self.pages();
         let events = pages.events.iter().filter(|event| is_to_keep(event));
@@ -120,7 +120,7 @@ fn weight(event: &Event) -> usize {
     }
 }
 
-/// Progress is for those who watch.
+/// Progress is only for clients that follow.
 fn is_to_keep(event: &Event) -> bool {
     !matches!(event, Event::Progress { .. })
 }

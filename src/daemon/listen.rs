@@ -1,4 +1,4 @@
-//! Listening sockets, made so that nobody connects before mode and group are right, or inherited from systemd.
+//! Listening sockets: made so that no client connects before mode and group are right, or inherited from systemd.
 
 use std::{io, net::TcpListener, os::unix::net::UnixListener, path::PathBuf, time::Duration};
 
@@ -23,11 +23,11 @@ pub use unix::{SocketFile, bind_unix};
 
 use unix::set_permissions;
 
-/// As long may name servers take to find the address to listen on.
+/// How long name servers may take to find the address to listen on.
 const FIND: Duration = Duration::from_secs(30);
 
-/// Connections that wait to be accepted. Where it is full, Linux answers a new one only when that asks again, after a second:
-/// so a burst of strangers must fit in.
+/// Connections that wait to be accepted. If there is no room, Linux lets a new one wait until it asks again, after a second:
+/// so a burst of strangers must fit.
 const BACKLOG: i32 = 1024;
 
 /// A socket could not be listened on.
@@ -103,7 +103,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// The address, with the port that was really taken.
+    /// The address, with the port that it got.
     pub fn address(&self) -> String {
         match self {
             Self::Unix(_, Some(file)) => file.path.display().to_string(),
@@ -120,8 +120,8 @@ impl Socket {
     }
 }
 
-/// Listen as the configuration says. Where the address overlaps that of a TCP socket among those that are `open`, and that
-/// is about to be closed, the new one gets it, but must still be told to [`listen`].
+/// Listen as the configuration says. If the address overlaps that of a TCP socket in `open`, which is about to be closed, the
+/// new socket is bound beside it, and [`listen`] must be called for it later.
 pub fn bind<'s>(
     listener: &Listener,
     open: impl Iterator<Item = &'s Socket> + Clone,

@@ -1,9 +1,9 @@
 //! Which triggers are paused: a file each, which survives the daemon.
 //!
-//! It is read each time that it is asked for: two workers, and whatever comes after them, agree. What cannot be read counts as a
-//! pause all the same, the whole directory, too: a deploy in a freeze is worse than one that comes later.
+//! The file is read for each question, so that two workers, and later ones, agree. A file or directory that cannot be read
+//! counts as a pause: a deploy in a freeze is worse than one that comes later.
 //!
-//! That a trigger was refused is a file of its own. So a refusal writes nothing that a `resume` beside it has removed.
+//! That a trigger was refused is a file of its own, so a refusal does not restore what a `resume` beside it has removed.
 
 use std::{
     collections::BTreeMap,
@@ -83,7 +83,7 @@ pub struct Pauses {
     changing: Mutex<()>,
 }
 
-/// Who it was, where that cannot be read any more.
+/// The peer of a pause that cannot be read.
 const UNKNOWN: &str = "an unknown peer";
 
 impl Pauses {
@@ -138,13 +138,13 @@ impl Pauses {
         }
     }
 
-    /// Pause `name`. One that is paused stays so since then, for another `reason`.
+    /// Pause `name`. One that is paused already stays paused since then, for the new `reason`.
     pub fn pause(&self, name: &TriggerName, peer: &str, reason: Option<Note>) -> Result<(), Error> {
         let _turn = mutex::lock(&self.changing);
         let path = self.paused.path(name.as_str()).ok_or(Error::Nowhere)?;
         let before = self.get(name);
         if before.is_none() {
-            // Of a pause before this one.
+            // It was refused in an earlier pause.
             self.forget_refused(name);
         }
         let is_new = before.is_none();
@@ -158,7 +158,7 @@ impl Pauses {
         written.map_err(|source| Error::Write { is_new, path, source })
     }
 
-    /// Let `name` go on. Gives the pause that this ends, if there was one.
+    /// Resume `name`. Gives the pause that this ends, if there was one.
     pub fn resume(&self, name: &TriggerName) -> Result<Option<Paused>, Error> {
         let _turn = mutex::lock(&self.changing);
         let Some(path) = self.paused.path(name.as_str()) else {
@@ -167,7 +167,7 @@ impl Pauses {
         let before = self.get(name);
         let removed = self.paused.remove(name.as_str()).and_then(|was_there| {
             match (was_there, path.parent()) {
-                // After a power cut it is not paused again.
+                // So that it is not paused again after a power cut.
                 (true, Some(dir)) => durable::dir(dir),
                 _ => Ok(()),
             }
@@ -182,7 +182,7 @@ impl Pauses {
         mutex::lock(&self.refused_here).remove(name.as_str());
     }
 
-    /// `name` was triggered, which is paused. The first one is remembered.
+    /// The paused `name` was triggered. The first time is remembered.
     pub fn refuse(&self, name: &TriggerName, paused: &Paused) -> Failure {
         if paused.refused.is_none() {
             let _turn = mutex::lock(&self.changing);

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel says, and which triggers it may use.
+//! The process or host at the other end of a connection, as the kernel knows it.
 //!
 //! What a peer may do is decided in `accounts`, by the rules of `allow`.
 
@@ -22,18 +22,18 @@ pub use accounts::{Accounts, Look};
 pub enum Peer {
     /// A process of this machine, over a Unix socket.
     Unix(Credentials),
-    /// Somebody over TCP.
+    /// A client over TCP.
     Tcp {
         /// Its address.
         addr: SocketAddr,
-        /// Whether it has said the token of a listener that has one.
+        /// Whether it has sent the token of a listener that has one.
         token: bool,
     },
-    /// Over a Unix socket, but the kernel does not say who. No rule fits.
+    /// A client over a Unix socket that the kernel does not identify. No rule fits it.
     Unknown,
 }
 
-/// Who connected, at the time when it did (`SO_PEERCRED`, unix(7)).
+/// The process that connected, as it was at that time (`SO_PEERCRED`, unix(7)).
 ///
 /// A peer in another user namespace whose numbers mean nothing here has the overflow ids, usually 65534 ("nobody").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +65,12 @@ impl Peer {
         })
     }
 
-    /// A peer over TCP, which has not said a token yet.
+    /// A peer over TCP, which has not sent a token yet.
     pub fn of_tcp(addr: SocketAddr) -> Self {
         Self::Tcp { addr, token: false }
     }
 
-    /// Whether it is root's, or of the user that the daemon runs as: no stranger.
+    /// Whether it is a process of root, or of the user that the daemon runs as.
     pub fn is_own(&self) -> bool {
         match self {
             Self::Unix(peer) => peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw(),
@@ -78,8 +78,8 @@ impl Peer {
         }
     }
 
-    /// It has said the token of its listener.
-    pub fn has_said_token(&mut self) {
+    /// It has sent the token of its listener.
+    pub fn has_sent_token(&mut self) {
         if let Self::Tcp { token, .. } = self {
             *token = true;
         }
@@ -101,8 +101,8 @@ impl fmt::Display for Peer {
 ///
 /// `SO_PEERGROUPS` would tell those of the moment of `connect`, but no crate reads it safely; so they are those of a
 /// moment later, and a peer that has gone by then, or that `hidepid` of proc(5) hides, has none. `process` (Linux 6.5)
-/// makes sure that the number has not become another process's meanwhile. Without it, somebody could let his number
-/// be taken by another process of his own user that has more groups: no gain where he can trace that process anyway.
+/// makes sure that no other process has got the number meanwhile. Without it, a user could have the number taken by
+/// another of his processes that has more groups: no gain where he can trace that process anyway.
 fn groups(uid: u32, pid: i32, process: Option<&OwnedFd>) -> Option<Vec<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let groups = groups_in(&status, uid)?;

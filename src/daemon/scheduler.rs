@@ -1,7 +1,6 @@
-//! Which run is next: one at a time per target, a bounded number in all, and never more than one waiting
-//! behind the one that goes on.
+//! Which run is next: one at a time for each target, and a bounded number in all.
 //!
-//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads, and gives up on those that do
+//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads, and gives up on threads that do
 //! not come back.
 
 use std::{
@@ -59,10 +58,10 @@ mod timer;
 use entry::{Run, Slip};
 use notes::Notes;
 pub use query::Found;
-pub use queue::{Queue, Refused};
+pub use queue::{NoRun, Queue};
 
-/// How long a run that follows waits for more who want it: the triggers of a burst do not come at once, and a run may
-/// take less time than they.
+/// How long a run that follows another one waits for more clients: the triggers of a burst do not come at once, and a run
+/// may take less time than the burst.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// Runs triggers on threads, as the queue says.
@@ -82,14 +81,14 @@ pub struct Scheduler {
     recovered: Recovered,
     /// A run was accepted, started or ended.
     changed: Bell,
-    tidying: Mutex<()>,
+    maintaining: Mutex<()>,
     alarm: alarm::Alarm,
     ages: Mutex<ages::Ages>,
     timer: timer::Timer,
     work: Work,
     /// How long a run may take to end once its time is over.
     grace: Duration,
-    /// How many runs may go on at a time, and since when: for those who ask for numbers.
+    /// For metrics: how many runs may go on at a time, and when this process began.
     jobs: u64,
     since: u64,
 }
@@ -108,28 +107,28 @@ type Work = fn(&Target, &run::Context) -> Done;
 pub struct Wanted {
     /// What is to be done.
     pub task: Task,
-    /// What it says of that.
+    /// The client's note.
     pub note: Option<Note>,
-    /// Whether it stays until the run has ended.
+    /// Whether the client waits until the run has ended.
     pub waits: bool,
 }
 
 /// What runs get from the process that they are part of.
 #[derive(Debug, Clone)]
 pub struct Process {
-    /// Permission bits that new files and directories do not get.
+    /// Permission bits to remove from new files and directories.
     pub umask: u32,
-    /// What it is shut out of, and each of its runs besides.
+    /// The sandbox of the process, and of each of its runs.
     pub sandbox: Sandbox,
-    /// Who starts hooks.
+    /// Starts hooks.
     pub starter: Starter,
-    /// Who kills them if this process is killed.
+    /// Kills hooks if this process is killed.
     pub guard: Guard,
     /// The reload that was refused last.
     pub refusal: Refusal,
     /// Where the targets are.
     pub neighbours: Neighbours,
-    /// What is to survive it.
+    /// What survives the process.
     pub store: Store,
 }
 
@@ -154,7 +153,7 @@ impl Scheduler {
             stop: Stop::default(),
             recovered: Recovered::default(),
             changed: Bell::new(),
-            tidying: Mutex::default(),
+            maintaining: Mutex::default(),
             alarm: alarm::Alarm::default(),
             ages: Mutex::default(),
             timer: timer::Timer::default(),
@@ -169,9 +168,9 @@ impl Scheduler {
         scheduler
     }
 
-    /// The target that `name` stands for, if `peer` may use it: to be asked before anything else is done with a name.
+    /// The target of `name`, if `peer` may use it. No other use is made of a name before this check, or that of operators.
     ///
-    /// To a peer that may not use some of the triggers, one of these and one that is not there look the same.
+    /// A peer that may not use all triggers cannot tell a trigger that it may not use from one that does not exist.
     pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
         // All are checked whatever the name, so that not even the time tells whether it is there.
         let permitted = self.permitted_to(peer);
@@ -188,8 +187,8 @@ impl Scheduler {
         ))
     }
 
-    /// The target that `name` stands for, if `peer` may operate it. One that may not use the trigger either
-    /// learns no more than from [`Self::permitted`].
+    /// The target of `name`, if `peer` may operate it. A peer that may not even use the trigger learns no more than from
+    /// [`Self::permitted`].
     fn operable(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
         let look = self.accounts.look();
         let operable: BTreeSet<_> = self
@@ -239,7 +238,7 @@ impl Scheduler {
         }
         let peer = self.accounts.look().named(peer);
         let run = self.accept_run(name, Run::new(name, task, &peer, note))?;
-        // Of an operation, a client that waits learns by itself that it is lost, and may do it in another way.
+        // A client that waits for an operation notices that it is lost, and may do it in another way.
         if run.task.is_update() || !waits {
             self.write_down(name, &run);
         }
@@ -251,7 +250,7 @@ impl Scheduler {
         self.accept_run(name, Run::new(name, task, peer, None))
     }
 
-    /// Have `new` run, unless another one serves those who asked for it as well. Gives the one that does.
+    /// Have `new` run, unless a run that was accepted before serves its clients as well. Gives the run that serves them.
     fn accept_run(self: &Arc<Self>, name: &TriggerName, new: Run) -> Result<Run, Failure> {
         let accepted = {
             let mut queue = self.queue();
@@ -265,8 +264,8 @@ impl Scheduler {
             accepted
         };
         let run = accepted.map_err(|refused| match refused {
-            Refused::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
-            Refused::Busy(other) => Failure::new(
+            NoRun::Stuck(stuck) => stuck::refusal(&self.targets[name], name, &stuck),
+            NoRun::Busy(other) => Failure::new(
                 Kind::Busy,
                 format!("a {} of {name} waits already", other.word()),
                 Some(&format!("wait for its end: gitsocket log -f {name}")),
@@ -325,11 +324,11 @@ impl Scheduler {
         self.groups.kill();
     }
 
-    /// Start whatever can start.
+    /// Start the runs that can start, then polls.
     fn start(self: &Arc<Self>) {
         loop {
             let Some((name, run)) = self.queue().start() else {
-                // What jobs are left are for remotes that are to be asked.
+                // The jobs that are left are for polls.
                 return self.ask_remotes();
             };
             self.timer.run_begins(&name);
@@ -348,13 +347,13 @@ impl Scheduler {
                     let follows = scheduler.finish(&name, &run, done);
                     scheduler.start();
                     if follows {
-                        // Who stops does not wait.
+                        // A daemon that stops does not wait.
                         scheduler.stop.wait(GATHER);
                         scheduler.queue().follow(&name);
                         scheduler.start();
                     }
                     if run.foregone().is_none() {
-                        scheduler.tidy(&name);
+                        scheduler.maintain(&name);
                     }
                 }
             });

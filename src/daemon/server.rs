@@ -1,7 +1,7 @@
 //! The daemon's work: accepts connections, answers them, and stops when it is told to.
 //!
-//! Here, and in the web front, is async-std: sockets and timers. Nothing below awaits, and no client can
-//! hold up the accepting, another client or a run: each has a task of its own, and each step a limit.
+//! async-std is used here, and in the web front, for sockets and timers. Runs are on threads. No client can hold up
+//! the accepting, another client or a run: each has a task of its own, and each step a limit.
 //! The supervisor says when to stop ([`Life`]); it receives the signals.
 
 use std::{io, sync::Arc, time::Duration};
@@ -38,7 +38,7 @@ pub use threads::try_threads;
 /// How long clients get, once all runs have ended, to receive the end of their answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What the process is that serves.
+/// The process that serves.
 #[derive(Debug)]
 pub struct Options {
     /// What runs get from it.
@@ -56,7 +56,7 @@ pub struct Options {
 pub enum Outcome {
     /// All runs that were accepted have ended.
     Stopped,
-    /// It had to end before that.
+    /// It had to end before.
     Aborted,
 }
 
@@ -137,7 +137,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
     })
 }
 
-/// Finish what workers leave that are killed beside this one.
+/// Finish what other workers leave when they are killed.
 async fn finish_left(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     loop {
         supervisor.worker_gone().await;
@@ -200,13 +200,13 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
 
 async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
     tracing::warn!(address, "cannot accept a connection: {err}");
-    // Out of descriptors, most likely: one is free when a connection ends.
+    // There are no free descriptors, most likely: there is one when a connection ends.
     let left = door.inside.released().or(door.lobby.left());
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection over a Unix socket, which its mode lets in, a task of its own, and a place if there is one soon. Waits
-/// for a seat in the lobby at most, and thus no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
+/// Give a connection over a Unix socket, whose mode protects it, a task of its own, and a place if there is one soon. Waits
+/// for a seat in the lobby at most, and so no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
 async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);
     let (place, seat) = match door.inside.try_acquire() {
@@ -228,10 +228,10 @@ async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>)
     });
 }
 
-/// Give a connection over TCP, which anybody may have made, a task of its own and a seat in the lobby: it gets a place when
-/// it has said its request, and the token if there is one. Waits only for the one that makes way.
+/// Give a connection over TCP, which any stranger may have made, a task of its own and a seat in the lobby: it gets a place
+/// when it has sent its request, and the token if there is one. Waits only for the connection that makes way.
 async fn seat(stream: TcpStream, peer: Peer, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
-    // What has gone by now says nothing, either.
+    // A connection that is closed by now sends nothing.
     connection::tune(&stream).ok();
     let seat = door.lobby.enter().await;
     let (door, scheduler) = (door.clone(), scheduler.clone());

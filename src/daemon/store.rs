@@ -1,8 +1,8 @@
-//! Where a daemon keeps what is to survive it: a directory each for runs that have ended, for pauses, and for runs that
-//! have been accepted.
+//! Where a daemon keeps what survives it: a directory each for runs that have ended, for pauses, and for runs that have
+//! been accepted.
 //!
-//! A daemon is known by the path of its configuration: a digest of that ends the names of its files. So two daemons that
-//! share the directory do not mix, and what becomes of a trigger's fields changes nothing.
+//! A daemon is known by the path of its configuration: the names of its files end with a digest of that. So two daemons
+//! can share the directory, and a trigger whose fields change keeps its files.
 
 use std::{
     env,
@@ -26,12 +26,12 @@ pub(super) const PAUSED: &str = "paused";
 /// The one for runs that have been [accepted](super::waiting).
 pub(super) const WAITING: &str = "waiting";
 
-/// The longest file of a [`Shelf`], in bytes: a few lines of clients', each of which has 200 characters at most.
+/// The longest file of a [`Shelf`], in bytes: a few notes of clients, each of 200 characters at most.
 const MAX_BYTES: u64 = 16 << 10;
 /// How many files of a [`Shelf`] are listed: more than there are runs that wait in any daemon.
 const MAX_FILES: usize = 100_000;
 
-/// Where that is: `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`, else
+/// The directory of all daemons: `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`, else
 /// `$HOME/.local/state/gitsocket`. `None`: none of these is set to an absolute path.
 pub fn dir() -> Option<PathBuf> {
     let absolute = |name: &str| {
@@ -45,7 +45,7 @@ pub fn dir() -> Option<PathBuf> {
         .or_else(|| Some(absolute("HOME")?.join(".local/state/gitsocket")))
 }
 
-/// Make `dir`, for no other user to look into.
+/// Make `dir`, which no other user may read.
 pub(super) fn make(dir: &Path) -> io::Result<()> {
     let is_new = fs::symlink_metadata(dir).is_err();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -87,7 +87,7 @@ impl Store {
         let dirs = [RUNS, PAUSED, WAITING]
             .into_iter()
             .filter_map(|name| self.below(name));
-        // If that fails, what is to be kept there says why.
+        // If that fails, the room that writes there logs why.
         dirs.inspect(|dir| drop(make(dir))).collect()
     }
 
@@ -121,18 +121,16 @@ pub(super) struct Shelf {
 const NEW: &str = ".new";
 
 impl Shelf {
-    /// Where the file `name` is.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(format!("{name}{}", self.ending)))
     }
 
-    /// What the file `name` holds.
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(serde_json::from_slice(&bounded::read(&path, MAX_BYTES)?)?)
     }
 
-    /// Let the file `name` hold `content`. Callers take turns.
+    /// Write `content` to the file `name`. Callers take turns.
     pub(super) fn write(&self, name: &str, content: &impl Serialize, flush: Flush) -> io::Result<()> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
         // Another worker may write the same file.
@@ -149,7 +147,7 @@ impl Shelf {
         durable::remove(&path)
     }
 
-    /// The names of its files. What was never finished goes: no other writes there by now.
+    /// The names of its files. Files that were never finished are removed: no other process writes there by now.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let Some(dir) = &self.dir else {
             return Ok(Vec::new());

@@ -1,8 +1,8 @@
-//! What a daemon of a configuration needs of this machine, tried before it is started or reloaded: nothing is written,
-//! locked or sent. So the user that it is tried by should be the daemon's.
+//! Tries whether this user can do what a configuration says, before a daemon is started or reloaded. Nothing is written,
+//! locked or sent.
 //!
-//! What is named may be on a file system that does not answer, and nothing interrupts the thread that asks it: threads of
-//! another process ask, and are left behind with it. One that the kernel holds could not even end.
+//! A file may be on a file system that does not answer, and a thread that looks at it cannot be interrupted. So another
+//! process looks, and is left behind if one of its threads hangs.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -25,9 +25,9 @@ use crate::{
     git::transport::Unusable,
 };
 
-/// How long nothing may answer. Local disks need microseconds; a key with a passphrase, half a second of a processor.
+/// How long to wait for the next answer. Local disks need microseconds; a key with a passphrase, half a second of a processor.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many threads ask: some may hang.
+/// How many threads look: some may hang.
 const THREADS: usize = 8;
 
 /// The longest answer of that process, in bytes: for each name in a configuration, which has 1 MiB at most, a few lines.
@@ -83,9 +83,9 @@ impl Subject {
     }
 }
 
-/// All that a daemon of `config`, started by the user of this process, could not use; its targets are where `neighbours` says.
+/// All that a daemon of `config`, run by the user of this process, could not use. `neighbours` are its targets.
 pub fn findings(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
-    // Where there can be no other process, this one does it.
+    // If no other process can be started, this one looks.
     elsewhere(config, neighbours).unwrap_or_else(|_| look(config, neighbours))
 }
 
@@ -94,7 +94,7 @@ fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding
     match fork::fork()? {
         fork::Fork::Child => {
             drop(reader);
-            // Whoever waits for the end of what is printed does not wait for this process.
+            // A program that reads the command's output to its end must not wait for this process.
             fork::redirect_stdio().ok();
             let text = serde_json::to_vec(&look(config, neighbours)).unwrap_or_default();
             writer.write_all(&text).ok();
@@ -105,7 +105,7 @@ fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding
             drop(writer);
             let mut text = Vec::new();
             reader.take(MAX_ANSWER).read_to_end(&mut text)?;
-            // If it has not ended, it does when the kernel lets it.
+            // If the kernel holds it, it ends later.
             let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
             kill_process(child, Signal::KILL).ok();
             fork::waitpid_nohang(child.as_raw_nonzero().get()).ok();
@@ -131,7 +131,7 @@ fn look(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
                 }
             }
         };
-        // One is enough where there cannot be more; without any, nothing answers.
+        // One thread is enough if there cannot be more; without any, all count as silent.
         thread::Builder::new().name("trial".into()).spawn(look).ok();
     }
     drop(sender);

@@ -38,20 +38,20 @@ pub struct Accepted {
     pub trigger: TriggerName,
     /// What it is to do.
     pub task: Task,
-    /// Who asked for it first.
+    /// The peer that asked for it first.
     pub peer: String,
     /// When, in seconds since 1970-01-01 UTC.
     pub accepted: u64,
-    /// What those who asked for it said of it.
+    /// The notes of the clients that asked for it.
     #[serde(default)]
     pub notes: Vec<Note>,
-    /// The process that is to do it. 0: the version before did not say.
+    /// The process that is to do it. 0: written by a version that did not record it.
     #[serde(default)]
     pub pid: u32,
 }
 
 impl Accepted {
-    /// Whether the process that was to do it is no more.
+    /// Whether the process that was to do it has ended.
     fn is_left(&self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
@@ -99,7 +99,9 @@ impl Waiting {
             Vec::new()
         };
         if self.alive.is_some() && !is_alone {
-            tracing::warn!("another daemon has the same configuration: what waits there is not looked at");
+            tracing::warn!(
+                "another daemon has the same configuration: the runs that wait there are left to it"
+            );
         }
         self.is_alive(FlockOperation::NonBlockingLockShared);
         left

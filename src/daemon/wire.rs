@@ -15,7 +15,7 @@ mod text;
 /// The longest request, in bytes, its line end included.
 pub const MAX_LINE: usize = 8 * 1024;
 
-/// In which form the answer is wanted: the one that the request came in.
+/// The form of the answer: that of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Lines for people.
@@ -44,7 +44,7 @@ pub enum Request {
         task: Task,
         /// Stay until the run has ended.
         wait: bool,
-        /// What the client says of that.
+        /// The client's note.
         note: Option<Note>,
     },
     /// Deploy nothing until the trigger is resumed.
@@ -59,23 +59,23 @@ pub enum Request {
         /// The trigger.
         name: TriggerName,
     },
-    /// Say how things are.
+    /// Show the state of triggers.
     Status {
         /// Of these triggers; of all, if there is none.
         names: Vec<TriggerName>,
     },
-    /// Say which runs there were, the newest first, or what one of them said.
+    /// List runs, the newest first, or show the events of one.
     Log {
         /// Of this trigger; nothing: of all.
         name: Option<TriggerName>,
-        /// Replay this one, or follow it if it goes on. There is a name.
+        /// Replay this one, or follow it if it goes on. Only with a name.
         run: Option<Which>,
         /// So many at most.
         limit: Option<u32>,
     },
-    /// Say the numbers of the daemon and of its triggers.
+    /// Show numbers of the daemon and of its triggers.
     Metrics,
-    /// Say that the daemon is there.
+    /// Answer, to show that the daemon is there.
     Ping,
 }
 
@@ -89,7 +89,7 @@ pub enum Which {
 }
 
 impl Which {
-    /// As it is said.
+    /// As in a request.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Newest => NEWEST,
@@ -98,7 +98,7 @@ impl Which {
     }
 }
 
-/// The word for [`Which::Newest`]; not hexadecimal, so it is no id.
+/// The word for [`Which::Newest`]. It is not hexadecimal, so it cannot be an id.
 const NEWEST: &str = "newest";
 
 impl Request {
@@ -165,7 +165,7 @@ fn note(text: &str) -> Result<Note, Failure> {
     Note::new(text).map_err(|why| bad(format!("{:?} cannot be noted: {why}", shown(text))))
 }
 
-/// What a client said, short enough to be said back.
+/// What a client sent, short enough for an answer.
 fn shown(text: &str) -> String {
     cut(text, 40)
 }
@@ -194,7 +194,7 @@ pub fn unfinished() -> Failure {
     bad("the request breaks off before the end of its line")
 }
 
-/// The line for `record`, with its end; nothing where people need not see it.
+/// The line for `record`, with its end; nothing for a record that people need not see.
 pub fn render(record: &Record, format: Format) -> Option<String> {
     let mut line = match format {
         Format::Text => record.line()?,
@@ -242,7 +242,7 @@ pub fn request_line(request: &Request, token: Option<&str>) -> String {
         } => {
             put("reason", reason.as_str().into());
         }
-        // Of one, a daemon of the version before can tell, too.
+        // For one name, a daemon of an older version answers, too.
         Request::Status { names } if names.len() > 1 => {
             put("names", names.iter().map(TriggerName::as_str).collect());
         }

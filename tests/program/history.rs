@@ -439,7 +439,7 @@ fn what_is_not_there_is_refused() {
     let refused = |request: &str| last_line(&daemon.say(request)).to_owned();
     assert_eq!(
         refused("attach site\n"),
-        "error site unknown-run: no run of this trigger is remembered (say its name: site)"
+        "error site unknown-run: no run of this trigger is remembered (trigger it first: gitsocket client site)"
     );
     trigger(&daemon);
     assert_eq!(
@@ -636,7 +636,7 @@ fn a_run_is_named_by_its_first_digits() {
     assert_eq!(
         several,
         format!(
-            "error site unknown-run: the ids of 2 runs of this trigger begin or end with {} (say more digits of it)\n",
+            "error site unknown-run: the ids of 2 runs of this trigger begin or end with {} (give more digits of it)\n",
             &first[..4]
         )
     );

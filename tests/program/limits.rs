@@ -40,7 +40,7 @@ fn a_line_has_8192_bytes_at_most() {
     }
     // As many tokens as one likes are one too many.
     let answer = daemon.say("token a\n".repeat(500) + "ping\n");
-    assert!(answer.contains("said twice"), "{answer}");
+    assert!(answer.contains("sent twice"), "{answer}");
 }
 
 /// A byte now and then buys no time, and nobody else waits.

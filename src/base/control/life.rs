@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// | state | who says so | what the worker does | what the supervisor does next | if the worker dies in it |
 /// |---|---|---|---|---|
-/// | `Starting` | the supervisor, by starting it | closes its sandbox, says what that holds on to | waits | the reload is refused, the worker before it goes on; without one, the daemon ends |
+/// | `Starting` | the supervisor, by starting it | closes its sandbox, reports what that holds on to | waits | the reload is refused, the worker before it goes on; without one, the daemon ends |
 /// | `Prepared` | the worker | waits | orders the one that serves to drain; once none accepts connections, orders this one to serve | the same; if no worker accepts connections any more, one for the previous configuration is started |
 /// | `Serving` | the supervisor orders it, and the worker once it accepts connections | accepts connections, runs triggers, polls | puts its configuration in force | its hooks are killed; the next worker that serves finishes its runs; if none can, the daemon stops with a failure |
 /// | `Draining` | the supervisor | stops accepting connections | waits | its hooks are killed; the one that is prepared serves, and finishes its runs |
@@ -51,7 +51,7 @@ impl Life {
             Change::Ordered(Self::Serving) => self,
             // One that does not serve yet is not replaced by another.
             Change::Ordered(Self::Draining) if self != Self::Serving => self,
-            // A worker says nothing else of itself; if it does, it is not believed.
+            // A worker reports no other state; a report that it is in one is ignored.
             Change::Reached(Self::Starting | Self::Draining | Self::Stopping | Self::Aborting) => self,
             Change::Ordered(to) | Change::Reached(to) => self.max(to),
         }

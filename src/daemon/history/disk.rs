@@ -1,7 +1,7 @@
 //! The files of a trigger's runs, in a directory of its own: `0000000017-0198c0ffee0001.jsonl`.
 //!
 //! The number in front orders them, whatever the clock says. A file appears whole, by rename; a power cut may
-//! leave less, which is passed over. No name that a client says becomes part of a path: ids are compared with
+//! leave less, which is passed over. No name that a client sends becomes part of a path: ids are compared with
 //! the names that are there.
 
 use std::{
@@ -34,7 +34,7 @@ pub(super) const MAX_BYTES: usize = 256 * 1024;
 const EXTENSION: &str = "jsonl";
 /// Ends the name of a file that is being written.
 const NEW: &str = "new";
-/// How long the writing of a file may take, at most. In time.
+/// How long the writing of a file may take, at most.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// No file of ours is longer.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
@@ -108,8 +108,8 @@ fn look(dir: &Path) -> io::Result<(Vec<Found>, Vec<PathBuf>)> {
     Ok((files, leftovers))
 }
 
-/// Whether a process that is no more has left `path`: another worker may be writing it. Where a process cannot be told, or
-/// its number belongs to another one by now, [`LONGEST`] counts.
+/// Whether `path` was left by a process that has ended: another worker may be writing it. Where the name has no number of a
+/// process, or another process has that number by now, [`LONGEST`] counts.
 fn is_left(path: &Path) -> bool {
     let pid = path.file_stem().and_then(|stem| Path::new(stem).extension());
     let pid = pid.and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?));

@@ -19,7 +19,7 @@ pub struct EndedRun<'a> {
     pub events: &'a [Event],
     /// How many events before these are lost.
     pub lost: u64,
-    /// What it took, if that is known.
+    /// Its times and bytes, if they are known.
     pub took: Option<Took>,
 }
 
@@ -88,12 +88,12 @@ pub(super) fn head(text: &str) -> Option<Head> {
     Some(Head {
         last: Some(last),
         standing,
-        // What was counted, by another version perhaps, is no reason to pass over the run.
+        // Another version may have counted other things: that must not hide the run.
         tally: serde_json::from_value(tally).unwrap_or_default(),
     })
 }
 
-/// What the clients of a run got, record by record: a slow reader holds no more than the text.
+/// What the clients of a run got, record by record: a slow reader holds only the text in memory.
 #[derive(Debug)]
 pub struct Replay {
     text: String,

@@ -66,7 +66,7 @@ pub fn listen(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// The reload is over: no other socket gets an address that overlaps.
+/// The reload is over: no other socket may get an address that overlaps that of `socket`.
 pub fn alone(socket: &Socket) {
     if let Socket::Tcp(listener, _) = socket {
         set_socket_reuseport(listener, false).ok();

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The sockets that systemd passed on to this process, by the protocol of sd_listen_fds(3), each with the listener that
-/// it amounts to if the configuration does not speak of its address.
+/// describes it if the configuration does not name its address.
 pub fn inherited() -> Result<Vec<(Listener, Socket)>, Error> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())

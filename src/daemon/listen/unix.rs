@@ -1,4 +1,4 @@
-//! A Unix socket that appears whole: nobody connects before its mode and group are right.
+//! A Unix socket that appears whole: no client can connect before its mode and group are right.
 
 use std::{
     fs::{self, File},
@@ -51,7 +51,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixLis
         addr: path.display().to_string(),
         source,
     };
-    // A longer path can be renamed to, but nobody could connect to it.
+    // A longer path can be renamed to, but no client could connect to it.
     SocketAddr::from_pathname(path).map_err(failed)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let turn = File::open(dir).map_err(failed)?;
@@ -97,7 +97,7 @@ fn take_turn(dir: &File) {
     );
 }
 
-/// How often another may put something at the path while we look at what is there.
+/// How often another process may replace what is at the path while we look at it.
 const REPLACED: u32 = 16;
 
 /// Give the socket `new` the name `path`. What is there makes way only if it is what was found to be stale: both change
@@ -139,15 +139,14 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
     rustix::fs::renameat_with(CWD, from, CWD, to, flags)
 }
 
-/// A directory for one socket, which goes with all that is left in it.
+/// A directory for one socket, which is removed with the file in it.
 struct Private(PathBuf);
 
 impl Private {
     const NAME: &str = "s";
-    /// Names that others may have taken, where they may write.
+    /// How many names other users may have taken, where they may write.
     const TRIES: u32 = 16;
 
-    /// In `dir`.
     fn new(dir: &Path) -> io::Result<Self> {
         let name = format!(".gitsocket-{}", std::process::id());
         let make = |name: &str| {
@@ -157,7 +156,7 @@ impl Private {
                 .create(&path)
                 .map(|()| Self(path))
         };
-        // Of a process of this number that was killed in the middle; not what others have put there.
+        // Left by a process of this number that was killed; not what other users have put there.
         let old = dir.join(&name);
         let us = rustix::process::geteuid().as_raw();
         if fs::symlink_metadata(&old).is_ok_and(|meta| meta.is_dir() && meta.uid() == us) {
@@ -198,7 +197,7 @@ fn refuse_live(path: &Path) -> Result<(), Error> {
             Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
             Ok(true) => Err(Error::Live { path: path.into() }),
-            // So many wait there that there is no room for more.
+            // The backlog is full.
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => Err(Error::Live { path: path.into() }),
             Err(source) => Err(Error::Bind {
                 addr: path.display().to_string(),
@@ -218,18 +217,18 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// How long to wait for a sign from whoever holds the socket.
+/// How long to wait for an answer of the process that holds the socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether anybody is behind a connection. The kernel accepts for a daemon that is dying, too; but then the connection
-/// ends without a word.
+/// Whether a living process is behind a connection. The kernel accepts for a daemon that is dying, too; but then the
+/// connection ends without an answer.
 fn is_live(mut stream: UnixStream) -> io::Result<bool> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = stream.write_all(b"ping\n").and_then(|()| stream.read(&mut [0]));
     Ok(match answer {
         Ok(read) => read > 0,
-        // Silence is a sign of life.
+        // A process that is silent is alive.
         Err(err) => err.kind() == io::ErrorKind::WouldBlock,
     })
 }

@@ -1,7 +1,7 @@
 //! Whether the rules of `allow` fit a peer.
 //!
-//! Names are looked up in /etc/passwd and /etc/group, by this process itself and anew for each request: a static
-//! binary has no name services, and who leaves a group is out at once. A name that is not there fits nobody.
+//! Names are looked up in /etc/passwd and /etc/group, by this process itself and for each request: a static binary has no
+//! name services, and a user who leaves a group loses access at once. A name that is not there fits no peer.
 
 use std::{cell::OnceCell, collections::BTreeSet, path::Path, sync::Mutex};
 
@@ -22,7 +22,7 @@ const MAX_NAME: usize = 64;
 /// The users and groups of this machine.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    /// Names that were not there: each is said once in the log.
+    /// Names that were not there: each is logged once.
     missed: Mutex<BTreeSet<(&'static str, String)>>,
 }
 
@@ -39,7 +39,7 @@ impl Accounts {
     fn miss(&self, file: &'static str, name: &str) {
         let mut missed = mutex::lock(&self.missed);
         if missed.insert((file, name.to_owned())) {
-            tracing::warn!("a rule names {name:?}, which is not in {file}: that rule fits nobody");
+            tracing::warn!("a rule names {name:?}, which is not in {file}: that rule fits no client");
         }
     }
 }
@@ -53,7 +53,7 @@ pub struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether `peer` may use what is restricted by `allow`; without that, whoever can open the listener may.
+    /// Whether `peer` may use what `allow` restricts; without rules, every client of the listener may.
     pub fn may(&self, peer: &Peer, allow: Option<&[Allow]>) -> bool {
         allow.is_none_or(|rules| rules.iter().any(|rule| self.fits(peer, rule)))
     }
@@ -146,7 +146,7 @@ impl Look<'_> {
     }
 }
 
-/// A file that cannot be read holds nobody.
+/// A file that cannot be read counts as empty.
 fn read(file: &str) -> String {
     let bytes = bounded::read(Path::new(file), LIST).unwrap_or_default();
     // The comment field may hold any bytes.
@@ -220,7 +220,7 @@ mod tests {
         let look = look(&accounts);
         let mut tcp = Peer::of_tcp(([127, 0, 0, 1], 9).into());
         let stranger = tcp.clone();
-        tcp.has_said_token();
+        tcp.has_sent_token();
         let ann = unix(1000, 100, &[]);
         let number = |number| Allow::User(Account::Number(number));
         for (rule, peer, fits) in [

@@ -20,8 +20,8 @@ use crate::{
 };
 
 impl Scheduler {
-    /// The run has ended: remember it, free its target, then tell its followers. So whoever has seen the end of a
-    /// run finds it in the log, and if it triggers again, gets a run that starts afterwards.
+    /// The run has ended: remember it, free its target, then tell its followers. So a client that has seen the end of a run
+    /// finds that run in the log, and if it triggers again, it gets a run that starts afterwards.
     ///
     /// Says whether a run follows.
     pub(super) fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
@@ -30,7 +30,7 @@ impl Scheduler {
             // It has not begun.
             Some(Kind::Paused) => {}
             Some(Kind::Held) if done.new.is_none() => self.history.note_held(&self.targets[name]),
-            // The target may be what hangs, where it was not looked at.
+            // Where the run did not look at its target, the target may be what hangs.
             _ => self.remember(name, run, &done, run.foregone().is_none()),
         }
         self.strike(run);
@@ -101,16 +101,17 @@ impl Scheduler {
         }
     }
 
-    /// Tidy the target of a run that has ended, if that is due: one at a time, so that runs have the machine.
-    pub(super) fn tidy(&self, name: &TriggerName) {
-        let _alone = match self.tidying.try_lock() {
+    /// Do the maintenance of the target of a run that has ended, if it is due: of one target at a time, so that runs have
+    /// the machine.
+    pub(super) fn maintain(&self, name: &TriggerName) {
+        let _alone = match self.maintaining.try_lock() {
             Ok(alone) => alone,
             Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
         let (trigger, target) = (name.as_str(), &self.targets[name]);
         if self.process.neighbours.links().look(target).is_err() {
-            // The run has said so.
+            // The run has reported it.
             return;
         }
         match catch_unwind(AssertUnwindSafe(|| run::tidy(target, &self.process.sandbox))) {
@@ -124,12 +125,12 @@ impl Scheduler {
     }
 }
 
-/// Whether the remote has answered a run.
+/// Whether the remote has answered the run.
 fn has_asked(task: &Task, done: &Done) -> bool {
     !task.is_rollback() && (done.failure.is_none() || done.new.is_some() || done.kind() == Some(Kind::Held))
 }
 
-/// What is nowhere else any more is worth a line of its own.
+/// Log what an event says is lost: it is nowhere else any more.
 pub(super) fn log_loss(journal: &Journal, trigger: &TriggerName, event: &Event) {
     if event.is_loss()
         && let Some(line) = event.line()
@@ -138,7 +139,7 @@ pub(super) fn log_loss(journal: &Journal, trigger: &TriggerName, event: &Event) 
     }
 }
 
-/// One line a run.
+/// The run's line in the log.
 fn log(run: &Run, done: &Done) {
     let Done {
         trigger,

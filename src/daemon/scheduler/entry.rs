@@ -21,12 +21,12 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) task: Task,
-    /// Why it fails, if that is known before it begins: it only says so.
+    /// Why it fails, if that is known before it begins: then it does no work.
     foregone: Arc<Mutex<Option<Failure>>>,
     pub(super) journal: Arc<Journal>,
-    /// Who asked for it first.
+    /// The peer that asked for it first.
     pub(super) peer: Arc<str>,
-    /// What those who asked for it said of it.
+    /// The notes of the clients that asked for it.
     pub(super) notes: Notes,
     /// Whether it is written down, see [`super::pending`].
     pub(super) slip: Arc<Mutex<Slip>>,
@@ -49,7 +49,7 @@ pub(super) enum Slip {
     Blank,
     /// It is, with these notes.
     Written(Vec<Note>),
-    /// Not any more, and not again.
+    /// It was, and must not be again.
     Over,
 }
 
@@ -72,7 +72,7 @@ impl Run {
         mutex::lock(&self.foregone).clone()
     }
 
-    /// It has not begun, and serves those who asked for `other`, too: with all its work.
+    /// Serve the clients of `other`, too, with all its work. It has not begun.
     pub(super) fn serve(&self, other: &Self) {
         self.notes.join(&other.notes);
         *mutex::lock(&self.foregone) = None;

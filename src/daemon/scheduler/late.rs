@@ -1,7 +1,7 @@
-//! Runs that are not over in time: they are told so, and given up on if that does not help.
+//! Runs that do not end in time: they are told to end, and given up on if that does not help.
 //!
-//! A thread that the kernel holds (a dead NFS or FUSE mount, a frozen disk) cannot be ended by anybody. So its run ends
-//! without it, its job goes to others, and its target stays locked until the thread comes back.
+//! A thread that the kernel holds (a dead NFS or FUSE mount, a frozen disk) cannot be ended. So its run ends without
+//! it, its job goes to others, and its target stays locked until the thread comes back.
 
 use std::{
     io,
@@ -57,7 +57,7 @@ impl Scheduler {
         )
     }
 
-    /// Look after the runs, on a thread that lives as long as the process.
+    /// Watch the time of the runs, on a thread that lives as long as the process.
     pub(super) fn look_after_runs(self: &Arc<Self>) -> io::Result<()> {
         let scheduler = self.clone();
         let thread = thread::Builder::new().name("watch".into());
@@ -91,7 +91,7 @@ impl Scheduler {
         }
         for (name, run) in lost {
             let scheduler = self.clone();
-            // It writes to a disk, which may be the one that hangs.
+            // On a thread of its own: it writes to a disk, which may be what hangs.
             let thread = thread::Builder::new().name(format!("end {name}"));
             if let Err(err) = thread.spawn(move || scheduler.give_up(&name, &run)) {
                 tracing::error!("cannot start a thread to give up on a run: {err}");
@@ -135,7 +135,7 @@ impl Scheduler {
         }
     }
 
-    /// The thread of a run that was given up on is there again.
+    /// The thread of a run that was given up on has come back.
     pub(super) fn came_back(self: &Arc<Self>, name: &TriggerName, done: &Done) {
         self.queue().came_back(name);
         self.timer.run_ended(name, false);
@@ -154,7 +154,7 @@ impl Scheduler {
     }
 }
 
-/// How long to wait where there is no thread to give up on a run.
+/// When to try again if there was no thread to give up on a run.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

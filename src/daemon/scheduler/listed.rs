@@ -20,11 +20,10 @@ use crate::{
 
 /// How many runs are listed at most. A line has some hundred bytes.
 const MAX_LISTED: u32 = 1000;
-/// How many, if nobody says, of all triggers. Of one, all are.
+/// How many are listed of all triggers, unless the client says how many. Of one trigger, all are.
 const LISTED: u32 = 20;
 
 impl Scheduler {
-    /// The runs of `name`.
     pub(super) fn list(&self, name: &TriggerName, target: &Target, limit: Option<u32>) -> Found {
         let going_on: Vec<_> = self
             .queue()
@@ -56,7 +55,7 @@ impl Scheduler {
         answer("-", (paused, going_on), ended, limit.unwrap_or(LISTED))
     }
 
-    /// That `name` is paused, if it is: it stands before its runs.
+    /// A line that says that `name` is paused, if it is. It comes before the runs.
     fn paused_line(&self, name: &TriggerName) -> Option<Event> {
         let message = format!("{name} is {}", self.paused(name)?.line());
         Some(Event::Warning { message })
@@ -65,7 +64,7 @@ impl Scheduler {
     /// The runs of all `targets` that have ended, the newest first.
     fn merged(&self, targets: Vec<&Target>) -> impl Iterator<Item = Last> {
         let newest = |target| self.history.counted(target).0;
-        // The newest of each that have not been given; and the others of those of which one has.
+        // The newest run of each target that has not been given.
         let mut next: BTreeMap<usize, Last> = targets
             .iter()
             .enumerate()
@@ -93,7 +92,7 @@ impl Scheduler {
     }
 }
 
-/// The answer for `shown`: what is paused, the runs that go on, those that have `ended`, and its end.
+/// The answer for `shown`: what is paused, the runs that go on, those that have `ended`, and the last line.
 fn answer(
     shown: &str,
     (paused, going_on): (Vec<Event>, Vec<Current>),

@@ -1,4 +1,4 @@
-//! What clients said of a run: all that share it.
+//! The notes of all clients that share a run.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use crate::base::{mutex, name::Note};
 /// How many notes of a run are kept: as many as a person reads. The last of more than these says how many there were.
 const MOST: usize = 8;
 
-/// What was said of one run, each only once.
+/// The notes of one run, each only once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes(Arc<Mutex<Said>>);
 
@@ -18,7 +18,6 @@ struct Said {
 }
 
 impl Notes {
-    /// Those.
     pub(super) fn of(notes: impl IntoIterator<Item = Note>) -> Self {
         let all = Self::default();
         notes.into_iter().for_each(|note| all.add(note));
@@ -35,7 +34,7 @@ impl Notes {
         }
     }
 
-    /// What was said of another run, which this one serves, too.
+    /// Add those of another run, whose clients this one serves.
     pub(super) fn join(&self, other: &Self) {
         let other = mutex::lock(&other.0).clone();
         other.kept.into_iter().for_each(|note| self.add(note));
@@ -54,7 +53,7 @@ impl Notes {
         shown
     }
 
-    /// In one line; nothing if nothing was said.
+    /// All on one line; nothing if there are none.
     pub(super) fn line(&self) -> Option<String> {
         let shown = self.shown();
         let words: Vec<_> = shown.iter().map(Note::as_str).collect();

@@ -1,4 +1,4 @@
-//! What has been counted, for those who ask for `metrics`: of the daemon, and of each trigger that they may use.
+//! The answer to `metrics`: numbers of the daemon, and of each trigger that the peer may use.
 
 use super::Scheduler;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     daemon::{peer::Peer, wire::Format},
 };
 
-/// The word, which a trigger may bear: it was a name before.
+/// The word of the request. A trigger may have this name, too: it could before the word was reserved.
 const WORD: &str = "metrics";
 
 impl Scheduler {
@@ -22,7 +22,7 @@ impl Scheduler {
             return Err(Failure::new(
                 Kind::BadRequest,
                 format!("{WORD} is a trigger's name and the word for numbers"),
-                Some("say: trigger metrics; or for the numbers: {\"op\":\"metrics\"}"),
+                Some("send: trigger metrics; or for the numbers: {\"op\":\"metrics\"}"),
             ));
         }
         let daemon = Daemon {
@@ -50,7 +50,7 @@ impl Scheduler {
             (queue.state(name), running.len() as u64, waiting.len() as u64)
         };
         let (last, standing, mut tally) = self.history.counted(target);
-        // One that was counted by no version that did.
+        // A version that counted nothing may have remembered the last success.
         let succeeded = last.filter(|last| last.past.done.failure.is_none());
         tally.succeeded = tally.succeeded.or(succeeded.map(|last| last.past.ended));
         Numbers {

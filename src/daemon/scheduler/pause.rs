@@ -1,4 +1,4 @@
-//! Triggers that are paused: none of their runs begins, but the way back is open.
+//! Triggers that are paused: none of their runs begins, except rollbacks.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Scheduler {
-    /// Pause `name` as `peer` wants it. Blocking.
+    /// Pause `name` for `peer`. Blocking.
     pub fn pause(&self, peer: &Peer, name: &TriggerName, reason: Option<Note>) -> Result<(), Failure> {
         self.operable(peer, name)?;
         let (trigger, peer) = (name.as_str(), self.accounts.look().named(peer));
@@ -26,7 +26,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Let `name` go on as `peer` wants it. What it has missed meanwhile, if anything. Blocking.
+    /// Resume `name` for `peer`. Gives a line about the triggers that were refused meanwhile, if there were any. Blocking.
     pub fn resume(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Option<String>, Failure> {
         self.operable(peer, name)?;
         let before = self.pauses.resume(name).map_err(|err| Failure::of(&err))?;

@@ -1,7 +1,7 @@
-//! When each remote is asked for news, and what comes of its answer. No threads, no clocks: the time is given.
+//! When each remote is asked for news, and what follows from its answer. No threads, no clocks: the time is given.
 //!
-//! A remote that does not answer is asked ever more rarely. A commit whose run has failed is tried ever more rarely, while its
-//! remote is asked as often as before: it may have a better one by then.
+//! A remote that does not answer is asked ever more rarely. A commit whose run failed is tried ever more rarely, but its
+//! remote is asked as often as before: it may have a better commit by then.
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +18,17 @@ use crate::{
     git::fetch::Newest,
 };
 
-/// What fails is tried again after this time at the latest, or after its trigger's interval where that is longer.
+/// The longest wait before a failure is tried again, unless the trigger's interval is longer.
 const RAREST: Duration = Duration::from_secs(60 * 60);
-/// How much longer or shorter than the interval a wait is at most, as a part of it: so hosts that were started together do not ask
-/// together.
+/// How much longer or shorter than the interval a wait may be, as a part of it, so that hosts that were started together
+/// do not poll together.
 const JITTER: f64 = 0.1;
 /// How far apart the first polls of a worker are, on average.
 const APART: Duration = Duration::from_millis(50);
-/// A poll that takes longer is held by the kernel: the remote itself gets [`PATIENCE`]. In time.
+/// A poll that takes longer is held by the kernel: the remote itself gets [`PATIENCE`].
 pub(super) const HANGS: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
 
-/// When it is which trigger's turn.
+/// When each trigger is polled.
 #[derive(Debug, Default)]
 pub(super) struct Polls(BTreeMap<TriggerName, Turn>);
 
@@ -36,9 +36,9 @@ pub(super) struct Polls(BTreeMap<TriggerName, Turn>);
 struct Turn {
     every: Duration,
     at: At,
-    /// How many runs have begun: an answer from before the last of them says nothing.
+    /// How many runs have begun: an answer from before the last of them does not count.
     runs: u64,
-    /// The last answer, if it was no news.
+    /// The last answer, if there was nothing new in it.
     quiet: Option<Answer>,
     tried: Option<Tried>,
     /// When the remote last answered, in seconds since 1970-01-01 UTC.
@@ -52,18 +52,18 @@ enum At {
     Due(Instant),
     /// It is asked, since then.
     Asking(Instant),
-    /// The thread that asks it does not come back.
+    /// It was asked, and the thread does not come back.
     Lost,
-    /// A run waits or goes on, and the remote is asked some time after that.
+    /// A run waits or goes on; the remote is asked some time after its end.
     Run,
 }
 
-/// A commit that a run was had for.
+/// A commit that was tried by a run.
 #[derive(Debug)]
 struct Tried {
     newest: Newest,
     times: u64,
-    /// Not before that again.
+    /// When it may be tried again.
     again: Instant,
 }
 
@@ -71,19 +71,19 @@ struct Tried {
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) name: TriggerName,
-    /// The last answer, if it was no news.
+    /// The last answer, if there was nothing new in it.
     pub(super) quiet: Option<Answer>,
     runs: u64,
 }
 
-/// What a poll comes to.
+/// What follows from a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A run is to be had.
+    /// There is to be a run.
     Run,
-    /// All is as it was, or nobody can tell.
+    /// There is nothing new, or that cannot be told.
     Nothing,
-    /// It had been given up on.
+    /// The poll had been given up on.
     Late,
 }
 
@@ -94,19 +94,19 @@ pub(super) struct Now {
     pub(super) clock: u64,
 }
 
-/// `time`, a little longer or shorter.
+/// `time`, longer or shorter by a random part.
 fn about(time: Duration) -> Duration {
     time.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
 }
 
-/// How long to wait after so many failures.
+/// How long to wait after `times` failures.
 fn rarely(every: Duration, times: u64) -> Duration {
     // More doublings do not matter.
     let times = u32::try_from(times.min(16)).unwrap_or(0);
     about(every.saturating_mul(1 << times).min(RAREST.max(every)))
 }
 
-/// What is said of a poll that the kernel holds.
+/// The failure of a poll that the kernel holds.
 pub(super) fn hangs() -> Failure {
     Failure::new(
         Kind::Timeout,
@@ -122,7 +122,8 @@ pub(super) fn hangs() -> Failure {
 }
 
 impl Polls {
-    /// Those of `targets`, each with its interval. All remotes are asked soon after `now`.
+    /// Those of `targets`, each with its interval. All remotes are asked soon after `now`: this process knows none of their
+    /// answers.
     pub(super) fn new(targets: impl Iterator<Item = (TriggerName, Duration)>, now: Instant) -> Self {
         let targets: Vec<_> = targets.collect();
         let spread = APART * u32::try_from(targets.len()).unwrap_or(u32::MAX);
@@ -137,7 +138,7 @@ impl Polls {
         self.0.is_empty()
     }
 
-    /// When something is to be done next, `after` what was due then.
+    /// When something is due next, later than `after`.
     pub(super) fn next(&self, after: Instant) -> Option<Instant> {
         let times = self.0.values().filter_map(|turn| match turn.at {
             At::Due(at) => Some(at),
@@ -152,8 +153,8 @@ impl Polls {
         self.0.values().filter(|turn| turn.is_due(now)).count()
     }
 
-    /// The trigger whose turn it is by `now` for the longest time, if its target is idle. One that is not is left to the end of
-    /// its run.
+    /// The trigger that has been due for the longest time, if its target is idle. One whose target is not idle waits for the
+    /// end of its run.
     pub(super) fn begin(&mut self, now: Instant, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
         loop {
             let due = self.0.iter_mut().filter(|(_, turn)| turn.is_due(now));
@@ -174,7 +175,7 @@ impl Polls {
         }
     }
 
-    /// The remote of `poll` is not asked now, but next time.
+    /// The remote of `poll` is not asked this time.
     pub(super) fn put_off(&mut self, poll: &Poll, now: Instant) {
         if let Some(turn) = self.0.get_mut(&poll.name) {
             turn.at = At::Due(now + about(turn.every));
@@ -207,7 +208,6 @@ impl Polls {
         if is_news { Verdict::Run } else { Verdict::Nothing }
     }
 
-    /// A run of `name` begins.
     pub(super) fn run_begins(&mut self, name: &TriggerName) {
         if let Some(turn) = self.0.get_mut(name) {
             turn.runs += 1;
@@ -228,7 +228,7 @@ impl Polls {
         }
     }
 
-    /// When it is the turn of `name`, if that is settled.
+    /// When `name` is due, if that is settled.
     pub(super) fn when(&self, name: &TriggerName) -> Option<Instant> {
         match self.0.get(name)?.at {
             At::Due(at) => Some(at),
@@ -236,7 +236,7 @@ impl Polls {
         }
     }
 
-    /// The remote of `name` is asked as soon as may be.
+    /// The remote of `name` is asked as soon as possible.
     pub(super) fn soon(&mut self, name: &TriggerName, now: Instant) {
         if let Some(turn) = self.0.get_mut(name)
             && matches!(turn.at, At::Due(_))
@@ -273,7 +273,6 @@ impl Polls {
         lost
     }
 
-    /// How `name` is polled.
     pub(super) fn polled(&self, name: &TriggerName, now: Now) -> Option<Polled> {
         let turn = self.0.get(name)?;
         let next = match turn.at {
@@ -338,7 +337,7 @@ impl Turn {
         true
     }
 
-    /// Whether the `failure` to ask calls for a run, which says it to all who look: not of a trigger that is failing anyway.
+    /// Whether the `failure` to ask calls for a run, so that it is in the log: not if the trigger is failing already.
     fn hear_nothing(&mut self, failure: Failure, is_failing: bool, now: Now) -> bool {
         let times = self.count(failure, now);
         self.at = At::Due(now.at + rarely(self.every, times));

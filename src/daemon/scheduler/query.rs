@@ -1,6 +1,6 @@
 //! What is known of runs: those that go on, from the queue; those that have ended, from the history.
 //!
-//! Blocking: what has not been asked for since the daemon was started is read from the disk.
+//! Blocking: what was not asked for since the daemon was started is read from the disk.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,7 +25,7 @@ pub enum Found {
 }
 
 impl Scheduler {
-    /// How the triggers `names` are, or all that `peer` may use; and what is wrong with the first of `names` that it may not.
+    /// The state of the triggers `names`, or of all that `peer` may use; and why the first of `names` was refused, if one was.
     pub fn status(
         &self,
         peer: &Peer,
@@ -80,7 +80,7 @@ impl Scheduler {
             .and_then(|failing| self.failing_for(name, failing.since));
         let paused = self.paused(name);
         let poll = self.timer.polled(name).map(|poll| match paused {
-            // Its remote is not asked until it is resumed, and then at once.
+            // Its remote is asked as soon as it is resumed, not before.
             Some(_) => Polled { next: None, ..poll },
             None => poll,
         });
@@ -144,8 +144,8 @@ impl Scheduler {
 /// Digits that name a run at least, unless these are all it has.
 const MIN_DIGITS: usize = 4;
 
-/// The run of the `known` ones whose id is `id`, or alone begins or ends so; `id` itself if there is none. Ids begin with the time, so
-/// the last digits are what tells runs apart.
+/// The run among the `known` ones whose id is `id`, or the only one whose id begins or ends with it; `id` itself if there is
+/// none. Ids begin with the time, so the last digits tell runs apart.
 fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
     if id.as_str().len() < MIN_DIGITS || known.contains(id) {
         return Ok(id.clone());
@@ -162,7 +162,7 @@ fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
                 "the ids of {} runs of this trigger begin or end with {id}",
                 several.len()
             ),
-            Some("say more digits of it"),
+            Some("give more digits of it"),
         )),
     }
 }
@@ -184,7 +184,7 @@ impl Run {
     }
 }
 
-/// What of the repository is deployed, as the configuration says it.
+/// What of the repository is deployed, in words.
 fn follows(revision: &Revision) -> String {
     match revision {
         Revision::RemoteHead => "the remote's default branch".into(),
@@ -198,7 +198,7 @@ fn unknown_run(name: &TriggerName, which: &Which) -> Failure {
     let (message, help) = match which {
         Which::Newest => (
             "no run of this trigger is remembered".into(),
-            format!("say its name: {name}"),
+            format!("trigger it first: gitsocket client {name}"),
         ),
         Which::Id(id) => (
             format!("no run {id} of this trigger is remembered"),

@@ -1,7 +1,7 @@
 //! The state machine: what each target does, and which run is next. No threads, no clocks.
 //!
-//! Updates that wait are one, as each brings the newest commit. Whoever rolls back or retries gets what was asked for, in
-//! the order in which it was asked for: such an operation joins no update, and no update passes it.
+//! Updates that wait are joined, as each brings the newest commit. Rollbacks and retries are done in the order in which they
+//! were asked for: such an operation joins no update, and no update overtakes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +13,7 @@ use crate::base::{
     name::TriggerName,
 };
 
-/// What each target does, and who is next. `R` is a run.
+/// What each target does, and which run is next. `R` is a run.
 #[derive(Debug)]
 pub struct Queue<R> {
     /// A target that is not here is idle.
@@ -23,13 +23,13 @@ pub struct Queue<R> {
     free_jobs: usize,
     /// How many runs want the job back that they have lent.
     wanted: usize,
-    /// As many jobs a poll leaves to runs.
+    /// How many jobs polls leave to runs.
     for_runs: usize,
 }
 
 #[derive(Debug)]
 enum Slot<R> {
-    /// The first of these waits for a job, or for more who want it. There is one at least.
+    /// The first of these waits for a job, or for more clients. There is one at least.
     Waiting(Line<R>),
     /// Its run goes on, and others may follow.
     Running { now: Item<R>, next: Line<R>, job: Job },
@@ -47,28 +47,28 @@ struct Item<R> {
 /// The runs that wait, in the order in which they were asked for: an update, an operation and an update at most.
 type Line<R> = VecDeque<Item<R>>;
 
-/// Why no run can serve who asks.
+/// Why no run can serve a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// None can start, as this one does not come back.
+pub enum NoRun {
+    /// No run can start, as this one does not come back.
     Stuck(Stuck),
     /// Another operation waits.
     Busy(Task),
 }
 
-/// The run that does `task`, and has not begun: behind `line`, or one of it.
+/// The run that does `task` and has not begun: one in `line`, or a new one behind it.
 fn join<R: Clone>(
     now: Option<&Item<R>>,
     line: &mut Line<R>,
     task: Task,
     new: impl FnOnce() -> R,
-) -> Result<R, Refused> {
+) -> Result<R, NoRun> {
     let found = match task {
-        // One that was asked for behind an operation is not done before it.
+        // An update that was asked for after an operation is not done before it.
         Task::Update => line.back().filter(|last| last.task.is_update()),
         // Hooks that have begun may have read already what has changed since.
         Task::Hooks => line.iter().find(|other| other.task == task),
-        // Two who ask for the way back at the same time go back once.
+        // Two clients that ask for a rollback at the same time get one.
         _ => now.into_iter().chain(&*line).find(|other| other.task == task),
     };
     if let Some(found) = found {
@@ -76,7 +76,7 @@ fn join<R: Clone>(
     }
     let operation = line.iter().find(|other| !other.task.is_update());
     if let (false, Some(other)) = (task.is_update(), operation) {
-        return Err(Refused::Busy(other.task.clone()));
+        return Err(NoRun::Busy(other.task.clone()));
     }
     let run = new();
     line.push_back(Item {
@@ -107,13 +107,13 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// The run that serves a trigger said now: one that has not yet started, or else a new one. One that rolls back or
-    /// retries serves who asks for the same as long as it goes on.
-    pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, Refused> {
+    /// The run that serves a trigger sent now: one that has not yet started, or else a new one. A rollback or retry that goes
+    /// on serves clients that ask for the same.
+    pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, NoRun> {
         match self.targets.get_mut(name) {
             Some(Slot::Waiting(line)) => join(None, line, task, new),
             Some(Slot::Running { now, next, .. }) => join(Some(now), next, task, new),
-            Some(Slot::Stuck(stuck)) => Err(Refused::Stuck(stuck.clone())),
+            Some(Slot::Stuck(stuck)) => Err(NoRun::Stuck(stuck.clone())),
             None => {
                 let mut line = Line::new();
                 let run = join(None, &mut line, task, new)?;
@@ -166,7 +166,7 @@ impl<R: Clone> Queue<R> {
         next
     }
 
-    /// Take a job for a poll, if no run waits for one, and another one is left; where there is but one, if it is free.
+    /// Take a job for a poll, if no run waits for one, and another job is left. Where `jobs` is 1, that job is enough.
     pub fn begin_poll(&mut self) -> bool {
         let is_free = self.ready.is_empty() && self.free_jobs > self.wanted + self.for_runs;
         if is_free {

@@ -29,17 +29,17 @@ type Pending = Vec<(RunId, Accepted)>;
 /// The targets that have not been looked at, each with its pending runs.
 type Left = Arc<Mutex<std::vec::IntoIter<(Pending, Arc<Target>)>>>;
 
-/// How old an operation may be, in seconds, that is done by another worker than the one that accepted it. It answers what its
-/// operator saw at that time: a daemon that starts later may have better commits by then.
+/// How old an operation may be, in seconds, if another worker does it than the one that accepted it. It was asked for because
+/// of what was deployed at that time: later there may be better commits.
 const LONGEST_WAIT: u64 = 10 * 60;
-/// Who asks for such a run.
+/// The peer of runs that finish something.
 const PEER: &str = "start";
-/// A target that takes longer to look at is left to its thread, and another thread looks at the others. In time.
+/// A target that takes longer to look at is left to its thread, and another thread looks at the others.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Scheduler {
-    /// Start a run of each trigger that has something unfinished, and those that were `left`. For the first worker of a
-    /// daemon, and when another one was killed: what the runs of those that live are at, under a lock, is not unfinished.
+    /// Start a run of each trigger that has something unfinished, and the runs that were `left`. For the first worker of a
+    /// daemon, and when another worker was killed. What a living worker does, under a lock, is not unfinished.
     pub fn finish_unfinished(self: &Arc<Self>, left: Pending) {
         let mut pending = BTreeMap::<TriggerName, Pending>::new();
         for (run, accepted) in left {
@@ -69,7 +69,7 @@ impl Scheduler {
         }
     }
 
-    /// The same, of what workers have left that were killed beside this one, which serves.
+    /// The same for workers that were killed beside this one, which serves.
     pub fn finish_left(self: &Arc<Self>) {
         let scheduler = self.clone();
         let looking = move || scheduler.finish_unfinished(scheduler.waiting.left_by_gone());
@@ -78,7 +78,7 @@ impl Scheduler {
         }
     }
 
-    /// Look at what is left of `targets`, on a thread of its own. Says whether nothing is; if not, that thread hangs.
+    /// Look at the rest of `targets`, on a thread of its own. Says whether it got to the end; if not, that thread hangs.
     fn look_at(self: &Arc<Self>, targets: &Left) -> bool {
         let (sender, looked) = mpsc::channel();
         let (scheduler, targets) = (self.clone(), targets.clone());
@@ -130,9 +130,9 @@ impl Scheduler {
                 .is_none()
         });
         let (is_unfinished, begun) = self.is_unfinished(target);
-        // A run that has come meanwhile finishes it; or is itself what looks unfinished.
+        // A run that was accepted meanwhile finishes it, or is itself what looks unfinished.
         let is_unfinished = is_unfinished && self.queue().state(name) == State::Idle;
-        // One of these has begun: what it left says so, and another one finishes it.
+        // One of the pending runs had begun, and another run finishes what it left.
         let begun = pending.iter().position(|(run, _)| Some(run) == begun.as_ref());
         let begun = begun.map(|at| pending.remove(at));
         let is_struck = begun.as_ref().map(|(run, _)| run.clone());
@@ -158,7 +158,7 @@ impl Scheduler {
         }
     }
 
-    /// Why the operation `run` must not be done any more, if so: what it was meant for may have changed.
+    /// Why the operation `run` must not be done any more: what it was meant for may have changed. `None`: it may be done.
     fn is_late(&self, target: &Target, run: &RunId, accepted: &Accepted) -> Option<&'static str> {
         if accepted.task.is_update() {
             return None;
@@ -167,7 +167,7 @@ impl Scheduler {
         if age.is_none_or(|age| age > LONGEST_WAIT) {
             return Some("that is more than 10 minutes ago, or the clock was set back");
         }
-        // One that was interrupted is remembered by the run that finishes it, which counts.
+        // An interrupted run is remembered as well as the run that finishes it; only the latter counts.
         let is_newer = |last: Last| {
             let failure = last.past.done.failure;
             let is_interrupted = failure.is_some_and(|failure| failure.kind == Kind::Interrupted);
@@ -196,7 +196,7 @@ impl Scheduler {
         self.waiting.remove(run);
     }
 
-    /// Do what was accepted before.
+    /// Have the run that was accepted before.
     fn accept_pending(
         self: &Arc<Self>,
         name: &TriggerName,
@@ -209,7 +209,7 @@ impl Scheduler {
         }
         let target = &self.targets[name];
         if self.history.list(target).any(|last| last.run == run) {
-            // It has ended, and was killed in the moment between.
+            // It had ended, and its worker was killed before it removed the file.
             return self.waiting.remove(&run);
         }
         if let Some(paused) = paused.filter(|_| !accepted.task.is_rollback()) {
@@ -258,7 +258,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether that is so, and which run is known to have left it.
+    /// Whether something of `target` is unfinished, and the run that left it, if that is known.
     fn is_unfinished(&self, target: &Target) -> (bool, Option<RunId>) {
         let mut begun = None;
         let is_unfinished = run::is_unfinished(target, &self.process.sandbox, |marker| {
@@ -269,7 +269,7 @@ impl Scheduler {
         (is_unfinished, begun)
     }
 
-    /// The trigger of `marker`, which was found where `target` is; if it is still there.
+    /// The target of the trigger in `marker`, which was found where `target` is, if that trigger still has this place.
     fn owner(&self, target: &Target, marker: Option<&Marker>) -> Option<&Arc<Target>> {
         let owner = self.targets.get(&marker?.trigger)?;
         (owner.site.git_dir() == target.site.git_dir()).then_some(owner)
@@ -284,7 +284,7 @@ impl Scheduler {
         first.is_some_and(|first| first.trigger == target.trigger)
     }
 
-    /// A run of `target` found that the run of `marker` was interrupted: that is in the log from now on.
+    /// A run of `target` found that the run of `marker` was interrupted: remember that.
     pub(super) fn was_interrupted(&self, target: &Arc<Target>, marker: &Marker) {
         let owner = self.owner(target, Some(marker)).unwrap_or(target);
         let failure = Failure::new(
@@ -306,7 +306,7 @@ impl Scheduler {
                 done: Done::failed(marker.trigger.as_str(), failure),
             },
         };
-        // One that is done again, from its beginning, is no other.
+        // A run that is done again, from its beginning, was not interrupted.
         if self
             .queue()
             .runs(&owner.trigger)

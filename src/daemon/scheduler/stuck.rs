@@ -1,4 +1,4 @@
-//! What is said to those who want a target that a stuck run holds.
+//! The failure of triggers whose target is held by a stuck run.
 
 use crate::{
     base::{

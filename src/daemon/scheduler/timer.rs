@@ -1,5 +1,5 @@
-//! Remotes are asked for news when it is their turn: by threads that live as long as there are any to ask, and each of which has a
-//! job, as a run has. So polls and runs together never are more than `jobs`.
+//! Remotes are asked for news when they are due, by threads that end when no remote is due. Each has a job, as a run has, so
+//! polls and runs together are never more than `jobs`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,24 +26,25 @@ use crate::{
     deploy::poll::{self, Answer},
 };
 
-/// Who asks for a run that a poll calls for.
+/// The peer of runs that a poll calls for.
 const PEER: &str = "timer";
 
-/// How long what is due waits for more that will be: so a thread does not begin and end for each of a thousand polls a minute.
+/// How long polls that are due wait for others, so that a thread does not begin and end for each of a thousand polls a
+/// minute.
 const GATHERED: Duration = Duration::from_millis(500);
 
-/// How many polls a thread is begun for: they take a few milliseconds each. Those that are still due at the next look get another.
+/// For how many polls a thread is started: they take a few milliseconds each. Polls that are still due at the next look get
+/// another thread.
 const EACH: usize = 8;
 
-/// How long to wait where there is no thread to ask with.
+/// When to try again if no thread can be started.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// When remotes are asked.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     polls: Mutex<Polls>,
     alarm: Alarm,
-    /// No more is asked.
+    /// No remote is asked any more.
     is_over: AtomicBool,
 }
 
@@ -65,7 +66,7 @@ impl Timer {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// A run of `name` begins: what was found before counts no longer.
+    /// A run of `name` begins: answers from before it do not count.
     pub(super) fn run_begins(&self, name: &TriggerName) {
         self.polls().run_begins(name);
     }
@@ -75,7 +76,7 @@ impl Timer {
         self.change(name, |polls| polls.run_ended(name, has_asked, Now::read()));
     }
 
-    /// The trigger whose turn it is, see [`Polls::begin`].
+    /// The trigger that is due, see [`Polls::begin`].
     fn begin(&self, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
         let now = Instant::now();
         let poll = self.polls().begin(now, is_idle)?;
@@ -83,7 +84,7 @@ impl Timer {
         Some(poll)
     }
 
-    /// Change something about `name`: when it is its turn then, the alarm knows.
+    /// Change something about `name`, and set the alarm for when it is due then.
     fn change<T>(&self, name: &TriggerName, change: impl FnOnce(&mut Polls) -> T) -> T {
         let mut polls = self.polls();
         let changed = change(&mut polls);
@@ -93,7 +94,6 @@ impl Timer {
         changed
     }
 
-    /// How `name` is polled, if it is.
     pub(super) fn polled(&self, name: &TriggerName) -> Option<Polled> {
         self.polls().polled(name, Now::read())
     }
@@ -127,11 +127,11 @@ impl Scheduler {
             }
         };
         if let Err(err) = thread::Builder::new().name("timer".into()).spawn(keep_time) {
-            tracing::error!("no remote is asked for news: cannot start a thread: {err}");
+            tracing::error!("remotes are not polled: cannot start a thread: {err}");
         }
     }
 
-    /// Ask no more: another worker does, or none. Polls that go on are given up on.
+    /// Ask no more remotes: another worker does, or none. Polls that go on are given up on.
     pub fn end_polls(self: &Arc<Self>) {
         self.timer.is_over.store(true, Ordering::Release);
         self.timer.alarm.set(Instant::now());
@@ -139,13 +139,13 @@ impl Scheduler {
         self.give_back(&given_up);
     }
 
-    /// The remote of `name` is asked as soon as may be, if it is polled.
+    /// The remote of `name` is asked as soon as possible, if it is polled.
     pub fn poll_soon(self: &Arc<Self>, name: &TriggerName) {
         self.timer.polls().soon(name, Instant::now());
         self.ask_remotes();
     }
 
-    /// Have those asked whose turn it is, and give up on polls that hang. Says when to look again.
+    /// Ask the remotes that are due, and give up on polls that hang. Says when to look again.
     fn look_at_polls(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         let hanging = self.timer.polls().give_up_at(Now::read());
@@ -153,7 +153,7 @@ impl Scheduler {
             let trigger = name.as_str();
             tracing::warn!(
                 trigger,
-                "the remote is not asked for news until the last poll, which hangs, is over"
+                "the remote is not polled until the last poll, which hangs, has ended"
             );
         }
         self.give_back(&hanging);
@@ -183,7 +183,7 @@ impl Scheduler {
         self.start();
     }
 
-    /// Have threads for the remotes that are to be asked, as far as jobs are free.
+    /// Start threads for the remotes that are due, as far as jobs are free.
     pub(super) fn ask_remotes(self: &Arc<Self>) {
         if self.timer.is_over() {
             return;
@@ -198,14 +198,14 @@ impl Scheduler {
                 while scheduler.ask_next() {}
             };
             if let Err(err) = thread::Builder::new().name("poll".into()).spawn(asking) {
-                tracing::warn!("no remote is asked for news now: cannot start a thread: {err}");
+                tracing::warn!("remotes are not polled now: cannot start a thread: {err}");
                 self.queue().end_poll();
                 return self.timer.alarm.set(Instant::now() + RETRY);
             }
         }
     }
 
-    /// Ask the remote whose turn it is. Says whether to go on; if not, the job has been given back.
+    /// Ask a remote that is due. Says whether to go on; if not, the job has been given back.
     fn ask_next(self: &Arc<Self>) -> bool {
         let is_idle = |name: &TriggerName| self.queue().state(name) == State::Idle;
         let next = if self.timer.is_over() {
@@ -233,7 +233,7 @@ impl Scheduler {
         goes_on
     }
 
-    /// Do `poll`, and what comes of it. Says whether it still has its job.
+    /// Do `poll`, and what follows from it. Says whether it still has its job.
     fn do_poll(self: &Arc<Self>, poll: &Poll) -> bool {
         let (name, target) = (&poll.name, &self.targets[&poll.name]);
         if self.stuck_at(target).is_some() || self.paused(name).is_some() {
@@ -244,12 +244,12 @@ impl Scheduler {
         let answer = catch_unwind(AssertUnwindSafe(|| self.ask(poll))).unwrap_or_else(|_| {
             Err(Failure::new(
                 Kind::Internal,
-                "asking for news stopped at a fault of gitsocket itself",
+                "the poll stopped at a fault of gitsocket itself",
                 Some("please report it, with the lines about the panic in the log"),
             ))
         });
         let is_failing = self.history.counted(target).1.failing.is_some();
-        // It is not asked again only to say so.
+        // The run must say why without asking the remote again.
         let failure = answer.as_ref().err().cloned();
         let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::read());
         let verdict = self.timer.change(name, hear);
@@ -259,14 +259,14 @@ impl Scheduler {
         verdict != Verdict::Late
     }
 
-    /// Have a run of `name` for its news; or one that says why there are none, which takes its place among the others and no time.
+    /// Have a run of `name` for its news; or one that takes no time and only says why the remote cannot be asked.
     fn have_run(self: &Arc<Self>, name: &TriggerName, failure: Option<Failure>) {
         if self.timer.is_over() {
             return;
         }
         let accepted = match failure {
             None => self.accept(name, Task::Update, PEER),
-            // One that has come meanwhile finds out by itself.
+            // A run that was accepted meanwhile finds that out by itself.
             Some(_) if self.queue().state(name) != State::Idle => return,
             Some(failure) => self.accept_run(name, Run::failed(name, failure, PEER)),
         };

@@ -1,4 +1,4 @@
-//! One client: its request in, the events of its run out.
+//! One client: reads its request, and writes the events of its run.
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use rustix::{
     net::sockopt,
 };
 
-use super::{door::Door, token::Refused};
+use super::{door::Door, token::Rejected};
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
@@ -42,14 +42,14 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
 impl<S: Read + Write + AsFd + Unpin + Send + 'static> Stream for S {}
 
-/// How often to look whether a silent run's client is still there.
+/// How often to look whether the client of a silent run is still there.
 const GLANCE: Duration = Duration::from_secs(1);
-/// How long, and how much, to read from a client that was refused before it had said everything.
+/// How long, and how much, to read from a client that was refused before it had sent everything.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LEFTOVER: u64 = 1024 * 1024;
 
-/// Let short lines go at once, and the kernel find out in a minute or two that a peer is gone: one that has
-/// closed its socket looks like one that has only finished speaking, until it is asked.
+/// Send short lines at once, and have the kernel notice within a minute or two that a peer is gone: until it is probed, one
+/// that has closed its socket looks like one that has only finished sending.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
@@ -59,14 +59,14 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the peer can no longer receive. One that has only finished speaking, as `nc` does, still can.
+/// Whether the peer can no longer receive. One that has only finished sending, as `nc` does, still can.
 fn hung_up(stream: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
     poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok()
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// What `peer`'s `question` finds: where it may read from the disk, and holds up no task.
+/// The answer to the `question` of `peer`, on a thread that may read from the disk and holds up no task.
 async fn query<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
     peer: &Peer,
@@ -76,7 +76,7 @@ async fn query<T: Send + 'static>(
     task::spawn_blocking(move || question(&scheduler, &peer)).await
 }
 
-/// A request as it was asked.
+/// A request, the format of its answer, and the token.
 struct Asked {
     request: Request,
     format: Format,
@@ -85,7 +85,7 @@ struct Asked {
 
 /// Why there is no request.
 enum Trouble {
-    /// The client has gone without a word.
+    /// The client has gone without sending anything.
     Gone,
     /// It cannot be understood.
     Bad(Failure, Format),
@@ -101,7 +101,7 @@ pub(super) struct Client<'d, S> {
 }
 
 impl<'d, S: Stream> Client<'d, S> {
-    /// One that has come in by `door`.
+    /// A client that connected by `door`.
     pub(super) fn new(stream: S, peer: Peer, door: &'d Door) -> Self {
         Self {
             stream,
@@ -118,7 +118,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Answer one that may be anybody, and has a seat until it is known for what it wants.
+    /// Answer a client that may be a stranger: it has a seat until its request is there.
     pub(super) async fn answer_stranger(mut self, mut seat: Seat, scheduler: &Arc<Scheduler>) {
         let Some(heard) = seat.unless_called(self.hear()).await else {
             return self.make_way().await;
@@ -131,7 +131,7 @@ impl<'d, S: Stream> Client<'d, S> {
                 seat.unless_called(refusal).await;
                 return;
             }
-            self.peer.has_said_token();
+            self.peer.has_sent_token();
         }
         let Ok(_place) = timeout(PATIENCE, self.door.inside.acquire()).await else {
             return self.turn_away().await;
@@ -153,8 +153,8 @@ impl<'d, S: Stream> Client<'d, S> {
     /// Tell a stranger that another has got its seat.
     async fn make_way(&mut self) {
         let message =
-            "others came before its request was there, and there is no room for more that say nothing";
-        self.say_busy(message.into(), "say the token and the request at once")
+            "others connected before its request was there, and there is no room for more that send nothing";
+        self.say_busy(message.into(), "send the token and the request at once")
             .await;
     }
 
@@ -166,8 +166,8 @@ impl<'d, S: Stream> Client<'d, S> {
         poll_once(self.stream.write_all(line.as_bytes())).await;
     }
 
-    async fn refuse_token(&mut self, refused: Refused, format: Format) {
-        let Refused { failure, cause, wait } = refused;
+    async fn refuse_token(&mut self, rejected: Rejected, format: Format) {
+        let Rejected { failure, cause, wait } = rejected;
         self.door.refusals.log(&self.peer, &failure, cause.as_deref());
         if let Some(wait) = wait {
             task::sleep(wait).await;
@@ -175,7 +175,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// The request. A client without one has been told what is wrong with it.
+    /// The request. `None`: there is none, and the client has been told what is wrong.
     async fn hear(&mut self) -> Option<Asked> {
         match timeout(REQUEST_TIMEOUT, self.request()).await {
             Ok(Ok(asked)) => return Some(asked),
@@ -193,7 +193,7 @@ impl<'d, S: Stream> Client<'d, S> {
         None
     }
 
-    /// Do what is asked for, and tell what comes of it.
+    /// Do what the request asks for, and answer.
     async fn serve(&mut self, asked: Asked, scheduler: &Arc<Scheduler>) {
         let Asked { request, format, .. } = asked;
         let peer = &self.peer.clone();
@@ -281,7 +281,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Have something about the trigger `name` changed, and tell what is to be known of that.
+    /// Change something about the trigger `name`, and answer.
     async fn change(
         &mut self,
         name: TriggerName,
@@ -305,7 +305,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// The request, and the token that came before or in it.
+    /// The request, with the token that came before it or in it.
     async fn request(&mut self) -> Result<Asked, Trouble> {
         let mut token = None;
         loop {
@@ -313,7 +313,7 @@ impl<'d, S: Stream> Client<'d, S> {
             match wire::parse(&line) {
                 Ok(Line::Token(said)) if token.is_none() => token = Some(said),
                 Ok(Line::Token(_)) => {
-                    let failure = Failure::new(Kind::BadRequest, "the token was said twice", None);
+                    let failure = Failure::new(Kind::BadRequest, "the token was sent twice", None);
                     return Err(Trouble::Bad(failure, Format::Text));
                 }
                 Ok(Line::Request(request, format, said)) => {
@@ -355,11 +355,11 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Pass on a run's events to its end, or until the client is gone: the run goes on without it.
+    /// Pass on the events of a run until it ends, or until the client is gone: the run goes on without it.
     async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
         let mut follower = journal.follow();
         loop {
-            // Nothing is written while a hook says nothing, so nothing else would tell that nobody listens.
+            // While a hook is silent nothing is written, so no write fails when the client has gone.
             let Ok(record) = timeout(GLANCE, follower.next()).await else {
                 if hung_up(&self.stream) {
                     return;
@@ -387,7 +387,7 @@ impl<'d, S: Stream> Client<'d, S> {
         self.say_of(&RunId::none(), events, format).await;
     }
 
-    /// Pass on records to the last, or until the client is gone.
+    /// Pass on all records, or as many as the client stays for.
     async fn tell(&mut self, records: impl Iterator<Item = Record>, format: Format) {
         for record in records {
             if self.write(&record, format).await.is_err() {
@@ -416,7 +416,7 @@ impl<'d, S: Stream> Client<'d, S> {
         self.end(name, failure, format).await;
     }
 
-    /// The last and only line: what went wrong.
+    /// Say what went wrong, in the only line of the answer.
     async fn end(&mut self, name: &str, failure: Failure, format: Format) {
         self.say(vec![Event::Done(Done::failed(name, failure))], format)
             .await;

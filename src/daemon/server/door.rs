@@ -1,5 +1,5 @@
 //! What the connections of one listener share: their places, the seats in front of these, and how they are refused.
-//! Nothing of it is shared with another listener, so strangers on one take nothing from the clients of others.
+//! Listeners share nothing of it, so strangers on one take nothing from the clients of others.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
 
 /// Connections of one listener that are served at a time; the next one is told `busy`.
 pub const MAX_CONNECTIONS: usize = 256;
-/// Connections of one listener beyond those: over TCP, strangers that have not yet said their request and the token. One
-/// that speaks at once is outrun only by as many others in the moment that this takes.
+/// Connections of one listener beyond those: over TCP, strangers that have not yet sent their request and the token. A client
+/// that sends at once loses its seat only if this many others connect in that moment.
 pub const MAX_STRANGERS: usize = 128;
 /// Descriptors for all else: runs, hooks, connections to remotes.
 const RESERVE: u64 = 512;
@@ -59,8 +59,8 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// For `listeners`, each with room for as many as there may be: the limit of open files is raised for that, if it may
-    /// be. If not, there are fewer, so that runs find descriptors whatever strangers do.
+    /// For `listeners`, each with room for as many as there may be: the limit of open files is raised for that, if possible.
+    /// If not, there are fewer, so that strangers leave descriptors for runs.
     pub(super) fn of_each(listeners: usize) -> Self {
         let limit = getrlimit(Resource::Nofile);
         let needed = RESERVE + (listeners * (MAX_CONNECTIONS + MAX_STRANGERS)) as u64;

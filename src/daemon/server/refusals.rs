@@ -1,5 +1,5 @@
-//! Refusals in the log: a client can be refused as often as it likes, and must not fill the log by it.
-//! The daemon's own user and root could do that anyway, and look there for what went wrong: all of theirs are logged.
+//! Refusals in the log, at a bounded rate: a client that is refused again and again must not fill the log.
+//! Refusals of root and the daemon's own user are all logged: they could fill the log anyway, and look there for errors.
 
 use std::{
     sync::{
@@ -16,14 +16,13 @@ use crate::{
     daemon::peer::Peer,
 };
 
-/// Refusals of one listener that are logged at once: as many as an administrator reads who looks for what is wrong.
+/// Refusals of one listener that are logged at once: as many as an administrator reads.
 const LOGGED: u32 = 120;
 /// Beyond that, one in each span of this is logged: 20 a minute.
 const LOG_EVERY: Duration = Duration::from_secs(3);
-/// How long others are only counted, before the log says how many they were.
+/// How long others are only counted, before the log says how many there were.
 const COUNTED: Duration = Duration::from_secs(60);
 
-/// The refusals of one listener.
 #[derive(Debug)]
 pub(super) struct Refusals {
     address: String,
@@ -41,7 +40,7 @@ impl Refusals {
         })
     }
 
-    /// `peer` is refused. The failure of our own that is the `cause`, if there is one, the peer is not told.
+    /// Log that `peer` is refused. `cause` is a failure of the daemon's own, which the peer is not told.
     pub(super) fn log(self: &Arc<Self>, peer: &Peer, failure: &Failure, cause: Option<&str>) {
         if peer.is_own() || self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
             let peer = peer.to_string();
@@ -58,7 +57,7 @@ impl Refusals {
         }
     }
 
-    /// Let the log say how many were not logged.
+    /// Log how many were not logged.
     pub(super) fn count(&self) {
         let more = self.more.swap(0, Ordering::Relaxed);
         if more > 0 {

@@ -1,4 +1,4 @@
-//! The threads that the async edge begins with, tried before: where they cannot be had, async-std panics.
+//! Tries to start the threads that async-std begins with: it panics where it cannot.
 
 use std::{
     env, io, num,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::base::mutex;
 
-/// Look whether the threads can be started that [`serve`](super::serve) cannot do without.
+/// Try whether the threads can be started that [`serve`](super::serve) needs.
 pub fn try_threads() -> io::Result<()> {
     let (hold, held) = mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let wait = || {
         let held = held.clone();
-        // All are there at once.
+        // All exist at the same time.
         let wait = move || mutex::lock(&held).recv().is_ok();
         thread::Builder::new().name("trial".into()).spawn(wait)
     };

@@ -1,5 +1,5 @@
-//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; the
-//! client that says the right one waits for no answer of theirs.
+//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; a client with
+//! the right one does not wait for those answers.
 
 use std::{
     sync::Arc,
@@ -21,30 +21,29 @@ const WRONG: u32 = 100;
 const WRONG_EVERY: Duration = Duration::from_millis(50);
 /// A wrong token whose turn does not come by then is not answered.
 const WRONG_PATIENCE: Duration = Duration::from_secs(5);
-/// How long reading the token's file, and waiting for those before, may take.
+/// How long waiting for other trials and reading the token's file may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The token that clients of a listener must say.
+/// The token that clients of a listener must send.
 #[derive(Debug)]
 pub(super) struct Token {
     file: AbsPath,
-    /// Held while one is tried: by the thread that reads the file, which may hang.
+    /// Held while a token is tried, by the thread that reads the file, which may hang.
     trial: Arc<Mutex<()>>,
     wrong: Pace,
 }
 
-/// Why a client is refused.
-pub(super) struct Refused {
+pub(super) struct Rejected {
     /// What it is told.
     pub(super) failure: Failure,
     /// What it is not told, but the log is.
     pub(super) cause: Option<String>,
-    /// How long it waits for its answer; without, it gets none.
+    /// How long it waits for its answer; `None`: it gets none.
     pub(super) wait: Option<Duration>,
 }
 
 impl Token {
-    /// The one in `file`, which is read for each trial.
+    /// The token in `file`, which is read for each trial.
     pub(super) fn new(file: AbsPath) -> Self {
         Self {
             file,
@@ -53,8 +52,8 @@ impl Token {
         }
     }
 
-    /// Compare what a client said with the token.
-    pub(super) async fn check(&self, said: Option<String>) -> Result<(), Refused> {
+    /// Compare what a client sent with the token.
+    pub(super) async fn check(&self, said: Option<String>) -> Result<(), Rejected> {
         const HELP: &str = "use --token-file, or send `token SECRET` first";
         let Some(said) = said else {
             return Err(refused("this listener requires a token", HELP));
@@ -71,7 +70,7 @@ impl Token {
         let cause = match timeout(CHECK_TIMEOUT, trial).await {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => {
-                return Err(Refused {
+                return Err(Rejected {
                     wait: self.wrong.turn(Instant::now(), WRONG_PATIENCE),
                     ..refused("the token is wrong", HELP)
                 });
@@ -83,16 +82,16 @@ impl Token {
                 CHECK_TIMEOUT.as_secs()
             ),
         };
-        // The stranger does not learn what is wrong with our files; the log does.
-        Err(Refused {
+        // A stranger must not learn what is wrong with the daemon's files.
+        Err(Rejected {
             cause: Some(cause),
             ..refused("the token cannot be checked", "see the daemon's log")
         })
     }
 }
 
-fn refused(message: &str, help: &str) -> Refused {
-    Refused {
+fn refused(message: &str, help: &str) -> Rejected {
+    Rejected {
         failure: Failure::new(Kind::NotAllowed, message, Some(help)),
         cause: None,
         wait: Some(Duration::ZERO),

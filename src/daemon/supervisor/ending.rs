@@ -39,7 +39,9 @@ impl Supervisor<'_> {
         let now = Instant::now();
         if self.gone_by.is_some_and(|at| at <= now) {
             self.gone_by = None;
-            tracing::error!("what still goes on is killed: it had as long as the longest `run_timeout`");
+            tracing::error!(
+                "runs that still go on are killed: they had as long as the longest `run_timeout`"
+            );
             self.exit = 1;
             for worker in &mut self.workers {
                 kill_process(worker.pid, Signal::KILL).ok();
@@ -94,7 +96,6 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A worker has ended.
     pub(super) fn ended(&mut self, worker: &Worker, status: ExitStatus) {
         let left = self.hooks.iter().filter(|(_, hook)| hook.worker == worker.pid);
         for group in left.filter_map(|(pid, _)| Pid::from_raw(*pid)) {

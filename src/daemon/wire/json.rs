@@ -22,7 +22,7 @@ struct Json {
     limit: Option<u32>,
 }
 
-/// The request that `line` says, with the token in it.
+/// The request in `line`, with its token.
 pub(super) fn parse(line: &str) -> Result<Line, Failure> {
     let json: Json = serde_json::from_str(line).map_err(|err| {
         bad(format!(
@@ -60,7 +60,7 @@ impl Json {
         })
     }
 
-    /// What is no run.
+    /// A request that starts no run.
     fn question(self) -> Result<Request, Failure> {
         if self.note.is_some() {
             return Err(bad(format!("{:?} takes no \"note\"", shown(&self.op))));
@@ -92,7 +92,7 @@ impl Json {
         }
     }
 
-    /// That no other request than `op` has the field, which `is_there`.
+    /// Check that only the request `op` has `field`.
     fn only(&self, op: &str, field: &str, is_there: bool) -> Result<(), Failure> {
         if is_there && self.op != op {
             return Err(bad(format!("only {op:?} takes a {field:?}")));

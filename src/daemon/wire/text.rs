@@ -3,7 +3,7 @@
 use super::{Format, Line, Request, Which, bad, earlier, note, shown, trigger_name, which};
 use crate::base::{event::Task, fault::Failure, name::TriggerName};
 
-/// The request, or the token, that `line` says.
+/// The request, or the token, in `line`.
 pub(super) fn parse(line: &str) -> Result<Line, Failure> {
     if line.trim_end_matches('\r').contains(char::is_control) {
         return Err(bad("the request contains control characters"));
@@ -27,7 +27,7 @@ pub(super) fn parse(line: &str) -> Result<Line, Failure> {
         ["attach"] => return Err(bad("the trigger's name is missing")),
         ["attach", name] => log(Some(trigger_name(name)?), Some(Which::Newest)),
         ["trigger"] => return Err(bad("the trigger's name is missing")),
-        // They were names before they were words.
+        // Triggers could have these names before the words were reserved.
         ["rollback" | "retry" | "pause" | "resume"] => {
             return Err(bad(format!(
                 "the trigger's name is missing; if {0} is one, say: trigger {0}",

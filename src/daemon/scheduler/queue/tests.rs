@@ -278,7 +278,7 @@ fn what_is_stuck_holds_its_target_and_no_job() {
     assert_eq!((queue.state(&name(0)), queue.load()), (State::Stuck, (0, 1, 1)));
     assert_eq!(
         queue.trigger(&name(0), Task::Update, || 4),
-        Err(Refused::Stuck(stuck))
+        Err(NoRun::Stuck(stuck))
     );
     assert_eq!(queue.start(), Some((name(1), 3)));
     assert!(!queue.is_idle());
@@ -345,7 +345,7 @@ fn operations_and_updates_keep_their_order() {
                         }
                         Err(refused) => {
                             let other = waiting.iter().find(|task| !task.is_update()).unwrap();
-                            assert_eq!(refused, Refused::Busy(other.clone()));
+                            assert_eq!(refused, NoRun::Busy(other.clone()));
                             assert!(!task.is_update() && *other != task);
                         }
                     }
