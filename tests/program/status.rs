@@ -217,10 +217,14 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
         let last = last_line(&ended.out).to_owned() + "\n";
         assert!(
-            last.starts_with("the reload of 2") && last.ends_with(said),
+            last.starts_with("configuration rejected at 2") && last.ends_with(said),
             "{ended:?}"
         );
-        assert_eq!(ended.out.matches("the reload of").count(), 1, "{ended:?}");
+        assert_eq!(
+            ended.out.matches("configuration rejected").count(),
+            1,
+            "{ended:?}"
+        );
     }
     assert!(daemon.say("status site\n").contains("; reload refused 2"));
 

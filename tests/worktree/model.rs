@@ -231,7 +231,7 @@ impl Pair {
             // may leave an intention to add a file that it has just checked out.
             let git: String = git
                 .split_inclusive('\n')
-                .filter(|line| !line.starts_with(" M ") && !line.starts_with(" A "))
+                .filter(|line| ![" M ", " A ", "DA "].iter().any(|is| line.starts_with(is)))
                 .collect();
             assert_eq!(git, self.ask(OURS, args), "{args:?}\n{label}");
         }

@@ -86,6 +86,8 @@ pub(super) fn bring(
         }
     });
     match written {
+        // It could be read here: another copy of it is damaged.
+        _ if convert && size <= large::LARGE => Err(wrong),
         _ if convert => Err(Error::Convert {
             path: file.path.to_string(),
             size,
