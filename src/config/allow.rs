@@ -1,4 +1,4 @@
-//! Who may use a trigger, as `allow` says. Whether a name is somebody is found out when somebody asks (`peer`).
+//! Which clients may use a trigger, as `allow` says. Whether a name is an account is found out when a client asks (`peer`).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub enum Allow {
     User(Account),
     /// Members of this group, over a Unix socket.
     Group(Account),
-    /// Whoever said the token of a listener that has one.
+    /// Each client that sent the token of a listener that has one.
     Token,
 }
 

@@ -45,14 +45,14 @@ fields! {
         jobs ("workers"): NonZeroUsize = JOBS, or available_parallelism().unwrap_or(NonZeroUsize::MIN);
         /// How long an unused connection to a remote is kept.
         keep_alive: Duration = KEEP_ALIVE, or DEFAULT_KEEP_ALIVE;
-        /// What the daemon shuts itself out of. A word puts hooks inside, too.
+        /// What the daemon shuts itself out of. A word alone puts hooks into the sandbox, too.
         sandbox: Sandbox = SANDBOX, or Sandbox::default();
         /// Files with more triggers: each is a `(triggers: {…})` and nothing else, whose paths are relative to its own directory.
-        /// A `*` stands for any part of a name, in the last part of a path; such a pattern may mean no file.
+        /// `*` matches any part of a name, in the last part of a path; such a pattern may match no file.
         include ("includes", "import"): () = INCLUDE, without "none";
-        /// What holds for triggers that do not say it: any fields of a trigger. In `repo`, `path` and `git_dir` there is `{name}`.
+        /// Fields for all triggers that do not have them. `repo`, `path` and `git_dir` must contain `{name}` here.
         defaults ("default"): () = Kind::later("`(…)`"), without "none";
-        /// What can be triggered: by each name, a trigger. There is at least one.
+        /// The triggers, by name. There must be at least one.
         triggers: () = Kind::later("map of names to `(…)`"), without "required, unless `include` gives some";
     }
 }
@@ -245,7 +245,7 @@ fn jobs(value: Value<'_>) -> Result<NonZeroUsize, Problem> {
 fn keep_alive(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;
     if duration > MAX_KEEP_ALIVE {
-        let problem = unusable_duration(value, "connections are opened anew after an hour at the latest");
+        let problem = unusable_duration(value, "connections are closed after an hour at the latest");
         return Err(problem.help("write a shorter one, or remove the field"));
     }
     Ok(duration)

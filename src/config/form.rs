@@ -58,7 +58,6 @@ pub(crate) fn check<T>(
 pub(crate) struct Form<'a> {
     /// What the text does not say.
     pub(crate) around: Around<'a>,
-    /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// All groups of fields that such a file has.
     groups: &'static [&'static Group],

@@ -51,7 +51,7 @@ impl Hook {
     }
 }
 
-/// The values of `user_env` are not shown: somebody may keep a secret there.
+/// The values of `user_env` are not shown: they may be secrets.
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -31,7 +31,6 @@ pub(crate) trait Disk {
     fn read(&self, file: PathBuf) -> Result<Source, Error>;
 }
 
-/// The machine's own.
 pub(super) struct Own(pub(super) &'static SearchPath);
 
 impl Disk for Own {
@@ -47,7 +46,6 @@ impl Disk for Own {
     }
 }
 
-/// What a configuration includes.
 #[derive(Default)]
 pub(super) struct Found {
     /// The files, in the order of the patterns, then of their names.
@@ -128,14 +126,14 @@ pub(super) fn pattern(value: Value<'_>, main: &Path) -> Result<Pattern, Problem>
     }
     if text[..text.len() - last.len()].contains('*') {
         return wrong(
-            "a `*` stands in the last part of a path alone",
+            "a `*` is only possible in the last part of a path",
             "write an entry for each directory",
         );
     }
     let is_many = last.contains('*');
     if is_many && (last.contains("**") || last.contains(['?', '[', ']', '{', '}', '\\'])) {
         return wrong(
-            "no other sign than `*` stands for something here, and that for names in one directory",
+            "`*` is the only wildcard here, and it matches names in one directory",
             EXAMPLE,
         );
     }
@@ -249,7 +247,7 @@ fn unread(value: Value<'_>, pattern: &Pattern, err: &Error) -> Problem {
     let help = match err {
         Error::Read { source, .. } => match source.kind() {
             io::ErrorKind::NotFound if pattern.is_many => {
-                "it is a link that leads nowhere: mend or remove it"
+                "it is a link that leads nowhere: repair or remove it"
             }
             io::ErrorKind::NotFound => {
                 r#"make it, or take it out; a pattern such as "conf.d/*.ron" may mean no file at all"#
@@ -321,8 +319,8 @@ mod tests {
             ("*/a.ron", "last part"),
             ("**/a.ron", "last part"),
             ("**.ron", "names in one directory"),
-            ("[ab]*.ron", "no other sign"),
-            ("{a,b}*.ron", "no other sign"),
+            ("[ab]*.ron", "the only wildcard"),
+            ("{a,b}*.ron", "the only wildcard"),
             ("~/a.ron", "`~` is not expanded"),
             ("$HOME/a.ron", "variables are only"),
         ] {

@@ -25,7 +25,7 @@ pub struct Config {
     pub listen: Vec<Listener>,
     /// Runs at a time.
     pub jobs: NonZeroUsize,
-    /// Connections to remotes are kept for that long when nobody uses them; not at all if it is zero.
+    /// How long an unused connection to a remote is kept; zero: not at all.
     pub keep_alive: Duration,
     /// What the daemon shuts itself out of.
     pub sandbox: Sandbox,
@@ -153,13 +153,13 @@ pub struct Target {
     pub hooks: Vec<Hook>,
     /// A run must be over by then, with its hooks.
     pub run_timeout: Duration,
-    /// Who may use the trigger; nothing: whoever can open the listener.
+    /// The users and groups that may use the trigger; nothing: all that can open the listener.
     pub allow: Option<Vec<Allow>>,
     /// When a deploy counts as good, besides its hooks.
     pub health: Option<Health>,
     /// What happens to one that is not.
     pub on_failure: OnFailure,
-    /// Who may roll back, retry, pause and resume, besides what `allow` says; nothing: root and the daemon's user.
+    /// The users and groups that may roll back, retry, pause and resume, besides what `allow` says; nothing: root and the daemon's user.
     pub operate: Option<Vec<Allow>>,
     /// Whether the first run takes a worktree that is not ours, with what it loses there.
     pub adopt: bool,

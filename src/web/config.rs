@@ -91,13 +91,13 @@ pub struct Tls {
 pub struct Webhook {
     /// The trigger that it says.
     pub trigger: TriggerName,
-    /// Who may call it.
+    /// The forge that may call it.
     pub from: From,
     /// Which refs count, by their full names; nothing: all.
     pub refs: Option<Vec<String>>,
 }
 
-/// Who calls a webhook, and how that is verified.
+/// The forge that calls a webhook, and how that is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// GitHub.

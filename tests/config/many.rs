@@ -419,7 +419,7 @@ fn mistakes_in_defaults_are_said_once() {
         ),
         (
             r#"repo: "r/{name}", path: "/s/{name}", allow: []"#,
-            "`allow` names nobody",
+            "`allow` is empty",
         ),
         (
             r#"repo: "r/{name}", path: "/s/{name}", branch: "main", tag: "v1""#,

@@ -1,4 +1,4 @@
-//! Who may use a trigger.
+//! Which clients may use a trigger.
 
 use crate::config::{
     Account, Allow,
@@ -6,10 +6,10 @@ use crate::config::{
 };
 
 const EXAMPLE: &str = r#"write allow: [User("www-data"), Group("deploy"), Token]"#;
-/// -1 stands for "no change" in chown(2) and its like: nobody has it.
+/// -1 means "no change" in chown(2) and its like: no account has it.
 const MAX_ID: u32 = u32::MAX - 1;
 
-/// Nothing: whoever can open the listener. A `Token` is of no use if it is certain that no listener has one: `no_token`.
+/// Nothing: all that can open the listener. A `Token` is of no use if it is certain that no listener has one: `no_token`.
 pub(super) fn allow(form: &mut Form<'_>, given: &Given<'_, ()>, no_token: bool) -> Option<Vec<Allow>> {
     let list = form.keep(filled_list(given.raw?))?;
     Some(all(form, list, no_token))
@@ -30,22 +30,23 @@ fn all(form: &mut Form<'_>, list: Vec<Value<'_>>, no_token: bool) -> Vec<Allow> 
 
 fn filled_list(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
     let list = value.list().map_err(|problem| problem.help(EXAMPLE))?;
-    match list.is_empty() {
-        true => Err(Problem::at(
+    if list.is_empty() {
+        Err(Problem::at(
             value.head(),
-            "`allow` names nobody: this trigger could never be used",
+            "`allow` is empty: no client could ever use this trigger",
         )
         .help(format!(
-            "{EXAMPLE}, or remove the field: then whoever can open the listener may use it"
-        ))),
-        false => Ok(list),
+            "{EXAMPLE}, or remove the field: then all that can connect to the listener may use it"
+        )))
+    } else {
+        Ok(list)
     }
 }
 
 fn checked(form: &mut Form<'_>, value: Value<'_>, no_token: bool) -> Option<Allow> {
     let rule = form.keep(rule(value))?;
     if rule == Allow::Token && no_token {
-        let problem = Problem::at(value.head(), "no listener has a token that somebody could say");
+        let problem = Problem::at(value.head(), "no listener has a token that a client could send");
         form.problems
             .push(problem.help(r#"add Tcp(addr: "…", token_file: "…") to `listen`, or remove `Token`"#));
     }

@@ -55,17 +55,15 @@ fields! {
         cert_file ("client_cert", "client_certificate", "ssl_cert", "sslcert"): AbsPath = FILE, without "none";
         /// The key of that certificate, without passphrase, as PEM.
         key_file ("private_key", "client_key", "ssl_key", "sslkey"): AbsPath = FILE, without "none";
-        /// `true` lets credentials go over `http://`, where everybody on the way can read them.
+        /// `true`: send credentials over `http://`, too, where others on the network can read them.
         allow_plain_credentials: bool = BOOL, or false;
     }
 }
 
-/// How to authenticate.
 pub(super) const AUTH: Kind<Auth> = Kind::many(
     "`Basic(…)` or `Bearer(…)` for HTTP, `Ssh(…)` for SSH, or `None`",
     |form, value| form.one_of(value, "a way to authenticate", &WAYS),
 );
-/// How to trust.
 pub(super) const CERTIFICATES: Kind<Tls> = Kind::many("`(…)`", tls);
 
 const WAYS: [(&str, bool, Read<Auth>); 4] = [
@@ -165,7 +163,7 @@ fn halves(form: &mut Form<'_>, fields: &TlsFields<'_>) {
     }
 }
 
-/// Credentials and certificates must be of use for the URL, and must not be sent where everybody can read them.
+/// Credentials and certificates must be of use for the URL, and must not be sent where others can read them.
 pub(super) fn credentials_fit(
     form: &mut Form<'_>,
     url: &Given<'_, RepoUrl>,
@@ -190,12 +188,13 @@ pub(super) fn credentials_fit(
     if scheme == Scheme::Http && (auth.is_there() || in_url) && !plain && understood {
         let problem = Problem::at(
             repo_at.clone(),
-            "credentials would be sent over http://, readable for everybody on the way",
+            "credentials would be sent over http://, where others on the network can read them",
         )
         .help("use https://, or accept it with tls: (allow_plain_credentials: true)");
-        let problem = match auth.is_there() {
-            true => problem.also(auth.name_at.clone(), "these"),
-            false => problem,
+        let problem = if auth.is_there() {
+            problem.also(auth.name_at.clone(), "these")
+        } else {
+            problem
         };
         form.problems.push(problem);
     }

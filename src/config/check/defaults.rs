@@ -22,14 +22,11 @@ const ANY: &str = "name";
 
 /// What holds for triggers that do not say it.
 pub(super) enum Defaults<'v> {
-    /// Nothing.
     Absent,
     /// It cannot be known, so it cannot be known either what a trigger lacks.
     Unreadable,
-    /// These fields.
     Written {
         fields: Written<'v>,
-        /// Where they are.
         span: Range<usize>,
         /// Where there are problems that are on the list: each trigger has them again.
         told: BTreeSet<usize>,

@@ -19,16 +19,16 @@ use crate::{
 fields! {
     /// When a deploy counts as good, once its hooks have succeeded.
     pub(super) struct HealthFields: "`health`" {
-        /// What is asked: whether a URL answers with a status of 200 to 399, a port accepts a connection, or a program
+        /// What is checked: whether a URL answers with a status of 200 to 399, a port accepts a connection, or a program
         /// ends with exit status 0.
         check: Check = CHECK, required r#"Http("http://127.0.0.1:8080/healthz")"#;
-        /// The answer must be good by then.
+        /// How long the check may take to succeed.
         within: Duration = DURATION, or Duration::from_secs(30);
-        /// From one question to the next.
+        /// The time between two checks.
         every ("interval"): Duration = EVERY, or DEFAULT_EVERY;
-        /// How long to wait before the first question.
+        /// How long to wait before the first check.
         after ("delay"): Duration = AFTER, or Duration::ZERO;
-        /// How often in a row the answer must be good.
+        /// How many checks in a row must succeed.
         times: NonZeroU32 = TIMES, or NonZeroU32::MIN;
     }
 }
@@ -36,9 +36,9 @@ fields! {
 fields! {
     /// Instead of `Http("URL")`, with fields. Redirects are not followed.
     pub(super) struct HttpFields: "`Http`" {
-        /// What is asked for.
+        /// The URL to get.
         url: String = URL, required r#""http://127.0.0.1:8080/healthz""#;
-        /// The name that the server is asked by, and that its certificate must have.
+        /// The host name to send, which the server's certificate must have.
         host: String = HOST, without "the URL's";
     }
 }
@@ -113,23 +113,24 @@ fn health(form: &mut Form<'_>, value: Value<'_>) -> Option<Health> {
 
 fn every(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;
-    match duration < MIN_EVERY {
-        true => Err(
+    if duration < MIN_EVERY {
+        Err(
             unusable_duration(value, "questions follow each other after 10 ms at the earliest")
                 .help("write a longer one, or remove the field"),
-        ),
-        false => Ok(duration),
+        )
+    } else {
+        Ok(duration)
     }
 }
 
-/// A pause, or none.
 fn after(value: Value<'_>) -> Result<Duration, Problem> {
     const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     let duration = span_of_time(value)?;
-    match duration > WEEK {
-        true => Err(unusable_duration(value, "it is longer than a week")
-            .help("write a shorter one, or remove the field")),
-        false => Ok(duration),
+    if duration > WEEK {
+        Err(unusable_duration(value, "it is longer than a week")
+            .help("write a shorter one, or remove the field"))
+    } else {
+        Ok(duration)
     }
 }
 
@@ -157,7 +158,7 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Check> {
 fn url(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value).map_err(|problem| problem.help(URL_EXAMPLE))?;
     let wrong = |why: &str, help: &str| {
-        Err(Problem::at(value.head(), format!("this is no URL to ask: {why}")).help(help.to_owned()))
+        Err(Problem::at(value.head(), format!("this is not a valid URL: {why}")).help(help.to_owned()))
     };
     let scheme = text
         .split_once("://")
@@ -178,21 +179,23 @@ fn url(value: Value<'_>) -> Result<String, Problem> {
             "remove what stands before the `@`, and ask for something that needs none; or let a program ask: Exec(run: […])",
         );
     }
-    match is_host(authority) {
-        true => Ok(text),
-        false => wrong("it names no host, or a port that there is not", URL_EXAMPLE),
+    if is_host(authority) {
+        Ok(text)
+    } else {
+        wrong("it names no host, or a port that there is not", URL_EXAMPLE)
     }
 }
 
 fn host(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
-    match is_host(&text) {
-        true => Ok(text),
-        false => Err(Problem::at(
+    if is_host(&text) {
+        Ok(text)
+    } else {
+        Err(Problem::at(
             value.head(),
             format!("{} is not the name of a host", value.shown()),
         )
-        .help(r#"write it as the server knows it, such as "www.example.com""#)),
+        .help(r#"write it as the server knows it, such as "www.example.com""#))
     }
 }
 

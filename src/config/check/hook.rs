@@ -24,10 +24,10 @@ fields! {
         /// `Build`: in a new release, before it is live; if it fails, nothing has changed. `Live`: once the commit is live.
         /// `Failed`: once a run has failed, or was rolled back.
         at ("stage"): At = Kind::choice(), or At::Live;
-        /// It is killed after that long.
+        /// How long it may run; then it is killed.
         timeout: Duration = DURATION, or DEFAULT_HOOK_TIMEOUT;
         /// Variables that are added to its environment; no name may begin with `GITSOCKET_`.
-        user_env ["env"]: BTreeMap<String, String> = VARIABLES, without "none";
+        user_env ["env"] ("environment"): BTreeMap<String, String> = VARIABLES, without "none";
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn question(form: &mut Form<'_>, value: Value<'_>) -> Option<Hook> {
         (fields.at.is_there(), &fields.at.name_at, "at"),
     ] {
         if is_there {
-            let message = format!("`{name}` is for hooks alone: a check is made whenever `health` wants it");
+            let message = format!("`{name}` is for hooks only: a check runs when `health` says so");
             form.problems
                 .push(Problem::at(at.clone(), message).help("remove it"));
         }
@@ -155,10 +155,11 @@ fn command(value: Value<'_>) -> Result<Vec<Value<'_>>, Problem> {
         )),
         Err(_) => problem.help(r#"write run: ["/usr/bin/make", "install"]"#),
     })?;
-    match list.is_empty() {
-        true => Err(Problem::at(value.head(), "`run` names no program")
-            .help(r#"write run: ["/usr/bin/make", "install"], or remove the hook"#)),
-        false => Ok(list),
+    if list.is_empty() {
+        Err(Problem::at(value.head(), "`run` names no program")
+            .help(r#"write run: ["/usr/bin/make", "install"], or remove the hook"#))
+    } else {
+        Ok(list)
     }
 }
 

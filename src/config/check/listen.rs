@@ -15,7 +15,7 @@ fields! {
     pub(super) struct UnixFields: "`Unix`" {
         /// Where the socket is; at most 107 bytes in full.
         path ("dir", "directory", "target", "worktree"): AbsPath = SOCKET, required r#""gitsocket.sock""#;
-        /// Permissions of the socket: whoever may write to it may use the daemon.
+        /// Permissions of the socket: the users that may write to it may use the daemon.
         mode: u32 = MODE, or 0o600;
         /// The socket's group, by name or number.
         group: String = TEXT, without "the daemon's";
@@ -27,12 +27,11 @@ fields! {
     pub(super) struct TcpFields: "`Tcp`" {
         /// Where to listen.
         addr ("address"): TcpAddr = ADDRESS, required r#""127.0.0.1:9418""#;
-        /// The file that holds the token which clients must say first.
+        /// The file that holds the token which clients must send first.
         token_file: AbsPath = SECRET, without "none; required off the loopback interface";
     }
 }
 
-/// Where the daemon listens.
 pub(super) const LISTENERS: Kind<Vec<Listener>> = Kind::many("list of `Unix(…)` and `Tcp(…)`", listeners);
 
 fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Listener>> {

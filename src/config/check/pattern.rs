@@ -56,7 +56,7 @@ fn pattern(value: Value<'_>, path: Option<&AbsPath>) -> Result<String, Problem> 
         );
     }
     match unfinished(bare) {
-        Some(why) => wrong(why, r#"write \\ before a sign that stands for itself"#),
+        Some(why) => wrong(why, r#"write \\ before a character that means itself"#),
         None => Ok(text),
     }
 }

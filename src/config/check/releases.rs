@@ -11,9 +11,9 @@ use crate::config::{
 };
 
 fields! {
-    /// In `( )`, which may be empty. Each deployed commit has a tree of its own, see [releases.md](releases.md).
+    /// In `( )`, which may be empty. Each deployed commit gets a directory of its own, see [releases.md](releases.md).
     pub(super) struct ReleasesFields: "`releases`" {
-        /// How many older releases there are to go back to.
+        /// How many older releases are kept for a rollback.
         keep ("keep_releases"): NonZeroU32 = KEEP, or DEFAULT_KEEP;
         /// How a release becomes live in `path`: a symlink of this name leads to it, or a directory of this name changes
         /// places with it.
@@ -24,7 +24,6 @@ fields! {
     }
 }
 
-/// Releases.
 pub(super) const RELEASES: Kind<Releases> = Kind::many("`(…)`", releases);
 const KEEP: Kind<NonZeroU32> = Kind::new("number from 1 to 100", |value, _| keep(value)).shown(|n| code(n));
 const LIVE: Kind<Live> = Kind::many(r#"`Symlink("NAME")` or `Exchange("NAME")`"#, |form, value| {
@@ -142,7 +141,7 @@ fn name(way: Value<'_>) -> Result<String, Problem> {
     };
     match text.as_str() {
         text if meant(text).is_some() => wrong(meant(text).unwrap_or_default().into()),
-        "." | ".." => wrong("it is no name of its own".into()),
+        "." | ".." => wrong("it is not a name of its own".into()),
         text if text.contains('/') => wrong("it is in `path` itself, so its name has no slash".into()),
         text if text.contains(char::is_control) => wrong("its name has a control character".into()),
         text if text.len() > MAX_NAME => wrong(format!("its name is longer than {MAX_NAME} bytes")),
@@ -177,12 +176,13 @@ fn shared(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Shared>> {
             .iter()
             .find(|(other, _)| this.path.starts_with(&other.path) || other.path.starts_with(&this.path));
         if let Some((other, first)) = clash {
-            let (message, help) = match other.path == this.path {
-                true => ("this is shared twice", "remove one of them"),
-                false => (
+            let (message, help) = if other.path == this.path {
+                ("this is shared twice", "remove one of them")
+            } else {
+                (
                     "one of these is inside the other, which is shared with all that is in it",
                     "remove the inner one",
-                ),
+                )
             };
             let problem = Problem::at(value.head(), message)
                 .also(first.head(), "the other one")

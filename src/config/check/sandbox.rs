@@ -16,14 +16,13 @@ fields! {
     }
 }
 
-/// The sandbox.
 pub(super) const SANDBOX: Kind<Sandbox> = Kind::many("`BestEffort`, `Required`, `Off`, or `(…)`", sandbox)
     .shown(|sandbox| {
         let (mode, hooks) = (word_of(&sandbox.mode), word_of(&sandbox.hooks));
         format!("`(mode: {mode}, hooks: {hooks})`")
     });
 
-/// Whoever writes a word means hooks too.
+/// A word alone includes hooks.
 fn sandbox(form: &mut Form<'_>, value: Value<'_>) -> Option<Sandbox> {
     if value.shape() != Shape::Fields {
         return Some(Sandbox {

@@ -32,7 +32,7 @@ fields! {
     pub(super) struct TriggerFields: "a trigger" {
         /// The repository to fetch from. An SSH URL names its user.
         repo ("url", "repository", "source"): RepoUrl = REPO, required r#""https://example.com/site.git""#;
-        /// The branch to deploy. At most one of `branch`, `tag` and `rev` is there.
+        /// The branch to deploy. Only one of `branch`, `tag` and `rev` may be given.
         branch ("ref"): RefName = Kind::new("name, short or in full", |value, _| branch(value)),
             without "the branch that the remote's HEAD is on";
         /// The tag to deploy.
@@ -41,17 +41,17 @@ fields! {
         rev: ObjectId = Kind::new("full id of a commit", |value, _| full_id(value)), without "none";
         /// The directory to deploy to.
         path ("dir", "directory", "target", "worktree"): AbsPath = WORKTREE, required r#""/srv/site""#;
-        /// Where the git directory is, outside of `path`: the worktree then holds nothing of git's.
+        /// The git directory, outside of `path`: the worktree then contains nothing of git's.
         git_dir: AbsPath = PATH, without "`.git` in `path`; with `releases`, `repo.git`";
-        /// Each deployed commit has a tree of its own, which becomes live as a whole, and stays to go back to.
+        /// Each deployed commit gets a directory of its own, which becomes live as a whole and is kept for a rollback.
         releases ("keep_releases", "linked_dirs", "linked_files", "shared_dirs", "shared_files"): Releases = RELEASES,
             without "none: files are updated in place";
-        /// The name under `refs/remotes/`.
+        /// The name of the remote: the clone's refs are in `refs/remotes/NAME/`.
         remote: RemoteName = REMOTE, or RemoteName::default();
-        /// How many commits of history there are; another number counts at the next run.
+        /// How many commits of history the clone has; a changed number takes effect at the next run.
         depth: NonZeroU32 = Kind::new("number from 1", |value, _| depth(value)), without "all";
-        /// What is removed besides tracked files that vanished. `Untracked`: untracked files, as by `git clean -df`;
-        /// `All`: ignored ones too; `Nothing`: nothing.
+        /// What a run removes besides tracked files that the commit no longer has. `Untracked`: untracked files, as by
+        /// `git clean -df`; `All`: ignored files, too; `Nothing`: nothing more.
         clean: Clean = Kind::choice(), or Clean::Untracked;
         /// Untracked files that `clean` never removes.
         keep ("exclude", "ignore"): () = Kind::later("list of gitignore patterns"), without "none";
@@ -62,38 +62,38 @@ fields! {
         /// What runs after an update, in this order. `PostCheckout` is the repository's own `hooks/post-checkout`, if it is
         /// there and executable.
         hooks ("hook"): Vec<Spanned<Hook>> = HOOKS, or vec![(Hook::PostCheckout, 0..0)];
-        /// When a deploy counts as good, besides its hooks. Without, it is good once they have succeeded.
+        /// When a deploy counts as good, besides its hooks. Without this field it is good once they have succeeded.
         health ("healthcheck", "health_check"): Health = HEALTH, without "none";
-        /// What happens when a hook at `Live` fails, or the health is not good in time. `Rollback`: the last good commit is
-        /// live again, and the bad one is held back; `Keep`: it stays.
+        /// What happens when a hook at `Live` fails, or `health` does not succeed in time. `Rollback`: the last good commit
+        /// becomes live again, and the bad one is held; `Keep`: the bad one stays live.
         on_failure: OnFailure = Kind::choice(), without "`Rollback` with `releases`, else `Keep`";
-        /// Permission bits that files and directories of the worktree do not get.
+        /// Permission bits to remove from files and directories of the worktree; applies when a file is next written.
         umask: u32 = UMASK, without "the process's";
-        /// The group that new files and directories of the worktree get. What a run does not write keeps its own.
+        /// The group of new files and directories of the worktree. What a run does not write keeps its group.
         group: String = GROUP, without "the process's";
-        /// How often the remote is asked for news by itself, besides at the daemon's start: a push that no trigger followed is
+        /// How often the daemon asks the remote for a new commit, besides once at its start: a push without a trigger is
         /// deployed by then.
         poll ("interval", "every"): Duration = POLL, without "never";
-        /// Each attempt to fetch must be over by then, however silent or slow the remote is.
+        /// How long each attempt to fetch may take, however slow the remote is.
         timeout: Duration = DURATION, or DEFAULT_FETCH_TIMEOUT;
-        /// A whole run must be over by then, with its hooks.
+        /// How long a whole run may take, with its hooks.
         run_timeout: Duration = DURATION, or DEFAULT_RUN_TIMEOUT;
         /// The largest file that is deployed.
         max_blob: u64 = SIZE, or DEFAULT_MAX_BLOB;
-        /// What one fetch may bring, packed.
+        /// The largest pack that one fetch may bring.
         max_pack: u64 = SIZE, or DEFAULT_MAX_PACK;
-        /// How many times a fetch is tried again after a fault that passes.
+        /// How many times a fetch is tried again after a temporary fault.
         retries: u32 = RETRIES, or DEFAULT_RETRIES;
         /// `false`: do not wait for the disk; a power cut may then lose a deploy, or a new clone.
         fsync: bool = BOOL, or true;
-        /// `true`: the first run takes a worktree that gitsocket has not made, with all that it loses there: edited and
-        /// untracked files, and commits that were never pushed. Without, it stops and names them. Later it does nothing.
+        /// `true`: the first run takes over a worktree that gitsocket did not make, and what is only there is lost: edited
+        /// and untracked files, and commits that were never pushed. `false`: that run stops and lists them. Later runs
+        /// ignore this field.
         adopt: bool = BOOL, or false;
-        /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
-        /// listener that has one.
-        allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
-        /// Who may roll the trigger back, let it retry a commit that was held back, pause it, and have its hooks run again, as in
-        /// `allow`.
+        /// The clients that may use the trigger: users and groups, by name or number; `Token` is each client that sent the
+        /// token of a listener.
+        allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "all that can connect to the listener";
+        /// Who may roll back, retry, pause and resume the trigger, and run its hooks again: entries as in `allow`.
         operate: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "root and the daemon's user";
     }
 }
@@ -366,7 +366,7 @@ fn umask(value: Value<'_>) -> Result<u32, Problem> {
 fn poll(value: Value<'_>) -> Result<Duration, Problem> {
     let every = duration(value)?;
     if every < MIN_POLL {
-        let problem = unusable_duration(value, "remotes are asked every 10 s at most");
+        let problem = unusable_duration(value, "a trigger polls its remote at most every 10 seconds");
         return Err(problem.help(r#"write "10s" or more; pushes are deployed at once by triggers"#));
     }
     Ok(every)
@@ -376,6 +376,6 @@ fn poll(value: Value<'_>) -> Result<Duration, Problem> {
 fn retries(value: Value<'_>) -> Result<u32, Problem> {
     let number = value.number(0..=10);
     number.map_err(|problem| {
-        problem.help("write how many times a fetch is tried again after a fault that passes")
+        problem.help("write how many times a fetch is tried again after a temporary fault")
     })
 }

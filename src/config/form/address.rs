@@ -6,7 +6,6 @@ use crate::base::{address::TcpAddr, name::AbsPath};
 /// The path of a Unix socket.
 pub(crate) const SOCKET: Kind<AbsPath> =
     Kind::new("path", |value, around| short_enough(value, around.path(value)?));
-/// An address of TCP.
 pub(crate) const ADDRESS: Kind<TcpAddr> = Kind::new(
     r#"`"HOST:PORT"`, `"[::1]:PORT"`, or `"PORT"` of 127.0.0.1"#,
     |value, _| tcp_addr(value),

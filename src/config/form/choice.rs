@@ -11,7 +11,6 @@ pub(crate) trait Choice: Clone + PartialEq + 'static {
 }
 
 impl<T: Choice> Kind<T> {
-    /// One of these words.
     pub(crate) const fn choice() -> Self {
         Self::composed(syntax::<T>, |value, _| choice(value)).shown(|value| code(word_of(value)))
     }

@@ -19,9 +19,7 @@ pub(crate) struct Field<T: 'static> {
 pub(crate) enum Absent<T> {
     /// It must be there; this is how it may be written.
     Required(&'static str),
-    /// What this sentence says.
     Without(&'static str),
-    /// This value.
     Or(fn() -> T),
 }
 
@@ -32,6 +30,10 @@ impl<T> Declared for Field<T> {
 
     fn is_secret(&self) -> bool {
         self.kind.is_secret
+    }
+
+    fn has_variables(&self) -> bool {
+        self.kind.has_variables
     }
 
     fn syntax(&self) -> String {
@@ -49,10 +51,8 @@ impl<T> Declared for Field<T> {
 
 /// The values of a group's fields; made by `fields!`.
 pub(crate) trait Fields<'v>: Sized {
-    /// Their declarations.
     const GROUP: &'static Group;
 
-    /// Read each.
     fn read(form: &mut Form<'_>, written: &Written<'v>) -> Self;
 }
 
@@ -78,7 +78,6 @@ impl<T> Given<'_, T> {
         self.raw.is_some()
     }
 
-    /// Where its value stands.
     pub(crate) fn at(&self) -> Range<usize> {
         self.raw.map(Value::head).unwrap_or_default()
     }

@@ -46,7 +46,6 @@ impl Files {
         Self { text, parts }
     }
 
-    /// The text of all.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

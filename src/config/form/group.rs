@@ -6,7 +6,6 @@ use super::{Problem, raw::Name};
 pub(crate) struct Group {
     /// What it is, in a sentence.
     pub(crate) what: &'static str,
-    /// What it is for.
     pub(crate) about: &'static str,
     /// Its fields, in the order in which they are shown.
     pub(crate) fields: &'static [&'static dyn Declared],
@@ -48,9 +47,10 @@ pub(crate) trait Declared: Sync {
     fn entry(&self) -> &Entry;
     /// Whether it names a file that holds a secret.
     fn is_secret(&self) -> bool;
+    /// Whether variables of the environment are replaced in its value.
+    fn has_variables(&self) -> bool;
     /// How its value is written.
     fn syntax(&self) -> String;
-    /// What holds without it.
     fn default(&self) -> String;
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Kind<T> {
     pub(super) show: fn(&T) -> String,
     /// Whether it is the name of a file that holds a secret.
     pub(super) is_secret: bool,
+    /// Whether variables of the environment are replaced in it.
+    pub(super) has_variables: bool,
 }
 
 enum Syntax {
@@ -62,6 +64,15 @@ impl<T> Kind<T> {
             reader,
             show: |_| String::new(),
             is_secret: false,
+            has_variables: false,
+        }
+    }
+
+    /// The same, where variables of the environment are replaced in the value.
+    pub(crate) const fn with_variables(self) -> Self {
+        Self {
+            has_variables: true,
+            ..self
         }
     }
 
@@ -92,14 +103,13 @@ impl Kind<()> {
     }
 }
 
-/// Text.
 pub(crate) const TEXT: Kind<String> = Kind::new("text in quotes", |value, _| filled(value));
 
-/// A path.
 pub(crate) const PATH: Kind<AbsPath> = Kind::new("path", |value, around| around.path(value));
 
 /// A file that may be named by a variable of the environment.
-pub(crate) const FILE: Kind<AbsPath> = Kind::new("path $", |value, around| around.secret_path(value));
+pub(crate) const FILE: Kind<AbsPath> =
+    Kind::new("path", |value, around| around.secret_path(value)).with_variables();
 
 /// A file that holds a secret.
 pub(crate) const SECRET: Kind<AbsPath> = Kind {
@@ -107,33 +117,27 @@ pub(crate) const SECRET: Kind<AbsPath> = Kind {
     ..FILE
 };
 
-/// A user's name.
 pub(crate) const USER: Kind<String> = Kind::new("name", |value, _| user(value));
 
-/// Yes or no.
 pub(crate) const BOOL: Kind<bool> =
     Kind::new("`true` or `false`", |value, _| value.bool()).shown(|is| code(is));
 
-/// A length of time.
 pub(crate) const DURATION: Kind<Duration> = Kind::new(
     r#"duration such as `"90s"` or `"1h 30m"`, at most a week"#,
     |value, _| duration(value),
 )
 .shown(show_duration);
 
-/// A number of bytes.
 pub(crate) const SIZE: Kind<u64> =
     Kind::new(r#"size such as `"512KiB"` or `"20GiB"`"#, |value, _| size(value))
         .shown(|bytes| show_size(*bytes));
 
-/// Permissions.
 pub(crate) const MODE: Kind<u32> =
     Kind::new(r#"octal digits in quotes, `"0000"` to `"0777"`"#, |value, _| {
         mode(value)
     })
     .shown(|mode| quoted(format_args!("{mode:04o}")));
 
-/// As one writes it.
 pub(crate) fn show_duration(duration: &Duration) -> String {
     quoted(humantime::format_duration(*duration))
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// Words that name a secret. A field ending in one should not be there, but its value must not be shown either.
 const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "token", "secret"];
-/// What names a user, behind whose name and a colon somebody may have put the password.
+/// What names a user; a password may follow the name after a colon.
 const USER: &str = "user";
 
 /// The RON `text` with secrets as asterisks, and without control characters that a terminal would obey.
@@ -30,12 +30,11 @@ pub(crate) fn mask(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(text.len()))
 }
 
-/// Where a secret ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     /// At the end of its string.
     Quote,
-    /// At the end of its line: in a text with a wrong syntax nobody knows which quote ends what.
+    /// At the end of its line: in a text with a wrong syntax it is not known which quote ends what.
     Line,
 }
 
@@ -56,7 +55,7 @@ pub(crate) fn redact(message: &str, url: &str) -> String {
 
 /// User, password and query of every URL in `text`: a token may stand in any of these places.
 ///
-/// All up to the last `@` counts, since a password may hold any character if somebody forgot to encode it.
+/// All up to the last `@` counts, since a password that was not encoded may hold any character.
 fn userinfo(text: &str, end: End) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     // One slash of the two may have been forgotten.

@@ -21,7 +21,6 @@ pub(crate) struct Value<'a> {
     text: &'a str,
 }
 
-/// A field's name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
     files: &'a str,
@@ -69,7 +68,6 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Where it stands.
     pub(crate) fn span(self) -> Range<usize> {
         span(self.files, self.text)
     }
@@ -85,7 +83,6 @@ impl<'a> Value<'a> {
         span(self.files, text)
     }
 
-    /// As written.
     pub(crate) fn text(self) -> &'a str {
         self.text
     }
@@ -95,7 +92,6 @@ impl<'a> Value<'a> {
         mask(self.text)
     }
 
-    /// What it looks like.
     pub(crate) fn shape(self) -> Shape<'a> {
         let text = self.text;
         let is_string = |text: &str| text.trim_start_matches('#').starts_with('"');
@@ -149,7 +145,7 @@ impl<'a> Value<'a> {
                 self.head(),
                 "expected fields in these parentheses, found values without names",
             )
-            .help("write (name: value, …); a list stands in [ ]")
+            .help("write (name: value, …); a list is written in [ ]")
         });
         let name = |key: Key<'a>| Name {
             files: self.files,
@@ -245,14 +241,13 @@ impl<'a> Value<'a> {
 }
 
 impl Name<'_> {
-    /// Where it stands.
     pub(crate) fn span(self) -> Range<usize> {
         span(self.files, self.text)
     }
 }
 
 impl Shape<'_> {
-    /// Without its text: nobody knows whether that is a secret.
+    /// Without its text, which may be a secret.
     fn describe(self) -> String {
         match self {
             Self::String => "a string".into(),

@@ -107,7 +107,6 @@ impl Problem {
         self
     }
 
-    /// What to do.
     pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
         self
@@ -120,7 +119,6 @@ impl Problem {
             .map(|label| label.offset()..label.offset() + label.len())
     }
 
-    /// Where the cause begins.
     pub(crate) fn offset(&self) -> usize {
         self.labels.first().map_or(0, LabeledSpan::offset)
     }

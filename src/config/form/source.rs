@@ -12,7 +12,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Error, Files, SearchPath};
 use crate::base::bounded;
 
-/// A configuration file's text, with the name it is called by in errors. Somebody may have written a password into a
+/// A configuration file's text, with the name it is called by in errors. A user may have written a password into a
 /// URL: the text is not shown, and overwritten when it is dropped.
 #[derive(Clone)]
 pub struct Source {

@@ -51,11 +51,12 @@ pub(crate) fn explain(skipped: usize, text: &str, least: &str, error: &SpannedEr
         return problem;
     };
     let close = closing(&text[open..]);
-    match text[here.clone()].starts_with(close) {
-        true => problem,
-        false => Problem::at(shift(here), format!("a `{close}` is missing before {found}"))
+    if text[here.clone()].starts_with(close) {
+        problem
+    } else {
+        Problem::at(shift(here), format!("a `{close}` is missing before {found}"))
             .also(shift(open..open + 1), "this bracket is still open")
-            .help(format!("close it with `{close}`")),
+            .help(format!("close it with `{close}`"))
     }
 }
 
@@ -91,19 +92,22 @@ fn describe(code: &Code, first: Option<char>, shown: &str) -> (String, &'static 
         (Code::NoSuchExtension(name), _) => (format!("ron has no extension `{name}`"), "remove it"),
         (Code::TrailingCharacters, _) => (
             format!("expected the end of the file, found {shown}"),
-            "the whole configuration stands in one ( … ): remove what follows it",
+            "the whole configuration is in one ( … ): remove what follows it",
         ),
         (_, Some('#')) => fixed("`#` begins no comment here", "comments begin with //"),
         (_, Some('=')) => fixed("expected `:`, found `=`", "write name: value"),
-        (_, Some('\'')) => fixed("text stands in double quotes, not in single ones", r#"write "…""#),
+        (_, Some('\'')) => fixed(
+            "text is written in double quotes, not in single quotes",
+            r#"write "…""#,
+        ),
         (_, Some(';')) => fixed("expected `,`, found `;`", "write a comma"),
         (Code::SuggestRawIdentifier(name), _) => (
             format!("`{name}` is not a name"),
-            "names of fields hold letters, digits and `_`; text stands in double quotes",
+            "names of fields consist of letters, digits and `_`; text is written in double quotes",
         ),
         (Code::ExpectedComma, Some('-')) => fixed(
             "unexpected `-`",
-            "names of fields hold letters, digits and `_`; text stands in double quotes",
+            "names of fields consist of letters, digits and `_`; text is written in double quotes",
         ),
         (Code::ExpectedComma, Some(':')) => fixed(
             "unexpected `:`",

@@ -43,22 +43,24 @@ pub(crate) fn filled(value: Value<'_>) -> Result<String, Problem> {
 /// A string, which may be empty.
 pub(crate) fn argument(value: Value<'_>) -> Result<String, Problem> {
     let text = value.string()?;
-    match text.contains('\0') {
-        true => Err(Problem::at(value.head(), "this contains a NUL character").help(NO_NUL)),
-        false => Ok(text),
+    if text.contains('\0') {
+        Err(Problem::at(value.head(), "this contains a NUL character").help(NO_NUL))
+    } else {
+        Ok(text)
     }
 }
 
 /// RFC 7617: a user's name holds neither a colon nor control characters.
 pub(crate) fn user(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
-    match text.contains(|c: char| c == ':' || c.is_control()) {
-        true => Err(Problem::at(
+    if text.contains(|c: char| c == ':' || c.is_control()) {
+        Err(Problem::at(
             value.head(),
             "a user's name holds no `:` and no control characters",
         )
-        .help("write the name alone; the password stands in `password_file`")),
-        false => Ok(text),
+        .help("write the name alone; the password is in `password_file`"))
+    } else {
+        Ok(text)
     }
 }
 
@@ -106,7 +108,6 @@ pub(crate) fn size(value: Value<'_>) -> Result<u64, Problem> {
     }
 }
 
-/// Permission bits in octal.
 pub(crate) fn mode(value: Value<'_>) -> Result<u32, Problem> {
     const HELP: &str = r#"write octal digits in quotes: "0660""#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;

@@ -32,11 +32,11 @@ fields! {
         daemon ("socket", "server"): Address = DAEMON, without "`\"/run/gitsocket/gitsocket.sock\"`";
         /// The file that holds the token of the daemon's listener, where that is one of TCP.
         daemon_token_file: AbsPath = SECRET, without "none; required for a daemon on another machine";
-        /// What forges and others may call: by its path, each a webhook.
+        /// The webhooks that forges and others may call, by path.
         webhooks ("hooks"): BTreeMap<String, Webhook> = WEBHOOKS, without "none";
-        /// What people see in a browser.
+        /// The page for browsers.
         page: Page = PAGE, without "no page";
-        /// `GET /metrics`, `/healthz` and `/readyz` for Prometheus and others that look after it.
+        /// `GET /metrics`, `/healthz` and `/readyz` for Prometheus and other monitors.
         metrics: Option<Metrics> = METRICS, or None;
         /// The longest body of a delivery, at most 25 MiB.
         max_body: u64 = MAX_BODY, or DEFAULT_MAX_BODY;
@@ -76,7 +76,6 @@ pub(super) fn reference() -> String {
     form::reference(GROUPS)
 }
 
-/// Check the configuration.
 pub(super) fn config(around: Around<'_>) -> Result<Config, Vec<Problem>> {
     let mut form = Form::new(around, GROUPS);
     match whole(&mut form) {
@@ -120,14 +119,14 @@ fn token_fits(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
     let problem = match &daemon.value {
         Some(Address::Unix(_)) if token.is_there() => Problem::at(
             token.name_at.clone(),
-            "a daemon's Unix socket wants no token: its `mode` and `group` say who may use it",
+            "a daemon's Unix socket needs no token: its `mode` and `group` say who may use it",
         )
         .help("remove it, or write daemon: \"tcp:HOST:PORT\""),
         Some(Address::Tcp(TcpAddr { addr, loopback })) if !loopback && !token.is_there() => {
             if token.is_misspelt {
                 return;
             }
-            Problem::at(daemon.at(), format!("the daemon at {addr} wants a token"))
+            Problem::at(daemon.at(), format!("the daemon at {addr} needs a token"))
                 .label("not on the loopback interface")
                 .help("add daemon_token_file: \"…\", with the token that is in the listener's `token_file`")
         }
@@ -153,7 +152,7 @@ fn seen_by_all(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
                 fields.page.name_at.clone(),
                 format!("anybody who reaches {addr} could deploy"),
             )
-            .label("nobody has to sign in")
+            .label("it is open without a sign-in")
             .also(at.clone(), "not on the loopback interface")
             .help(r#"add page: (users: {"admin": "/etc/gitsocket/admin.password"}), or listen on 127.0.0.1 or [::1]"#);
             form.problems.push(problem);
@@ -180,15 +179,16 @@ fn daemon(value: Value<'_>, around: Around<'_>) -> Result<Address, Problem> {
 
 fn max_body(value: Value<'_>) -> Result<u64, Problem> {
     let size = size(value)?;
-    match size <= MOST_MAX_BODY {
-        true => Ok(size),
-        false => Err(Problem::at(
+    if size <= MOST_MAX_BODY {
+        Ok(size)
+    } else {
+        Err(Problem::at(
             value.head(),
             format!(
                 "{} is more than 25 MiB, and no forge sends so much",
                 value.shown()
             ),
         )
-        .help("write a smaller size, or remove the field for 1 MiB")),
+        .help("write a smaller size, or remove the field for 1 MiB"))
     }
 }

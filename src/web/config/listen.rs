@@ -44,7 +44,6 @@ fields! {
     }
 }
 
-/// Where the front listens.
 pub(super) const LISTENERS: Kind<Vec<Spanned<Listener>>> =
     Kind::many("list of `Http(…)` and `Unix(…)`", listeners);
 const TLS: Kind<Tls> = Kind::many("`(…)`", |form, value| {
@@ -90,11 +89,8 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     let fields: HttpFields<'_> = form.fields(value)?;
     let (at, tls, plain) = (fields.addr.at(), &fields.tls, fields.plain.value?);
     if tls.is_there() && plain {
-        let problem = Problem::at(
-            fields.plain.name_at.clone(),
-            "there is a certificate in `tls` as well",
-        )
-        .help("remove `plain`, or remove `tls`");
+        let problem = Problem::at(fields.plain.name_at.clone(), "`tls` gives a certificate as well")
+            .help("remove `plain`, or remove `tls`");
         form.problems.push(problem);
     }
     let addr = fields.addr.value?;

@@ -9,34 +9,32 @@ use crate::{
 };
 
 fields! {
-    /// The page. Who signs in may do what the daemon permits the front's user.
+    /// The page. A user who signs in may do what the daemon permits the front's user.
     pub(super) struct PageFields: "`page`" {
         /// Names, and for each the file that holds the password.
         users ("user"): BTreeMap<String, AbsPath> = USERS,
-            without "nobody has to sign in, which is for the loopback interface and Unix sockets alone";
+            without "no sign-in, which is possible only on the loopback interface and Unix sockets";
     }
 }
 
 fields! {
     /// Numbers for Prometheus.
     pub(super) struct MetricsFields: "`metrics`" {
-        /// The file that holds the bearer token which Prometheus must say.
-        token_file: AbsPath = SECRET, without "none: whoever reaches the front sees the numbers, and the names of the triggers";
+        /// The file that holds the bearer token which Prometheus must send.
+        token_file: AbsPath = SECRET, without "none: all that can reach the front see the numbers, and the names of the triggers";
     }
 }
 
-/// What people see.
 pub(super) const PAGE: Kind<Page> = Kind::many("`(…)`", |form, value| {
     let fields: PageFields<'_> = form.fields(value)?;
     let is_right = fields.users.is_right && !fields.users.is_misspelt;
-    // Without the users that were meant, there would be a page for everybody.
+    // Without the users that were meant, the page would be open to all.
     let users = is_right.then_some(fields.users.value.unwrap_or_default())?;
     Some(Page { users })
 });
-/// What Prometheus sees.
 pub(super) const METRICS: Kind<Option<Metrics>> =
     Kind::many("`true`, `false` or `(…)`", metrics).shown(|_| "`false`".into());
-const USERS: Kind<BTreeMap<String, AbsPath>> = Kind::many("map of names to paths $", users);
+const USERS: Kind<BTreeMap<String, AbsPath>> = Kind::many("map of names to paths", users).with_variables();
 
 fn metrics(form: &mut Form<'_>, value: Value<'_>) -> Option<Option<Metrics>> {
     if matches!(value.shape(), Shape::Fields) {
@@ -75,12 +73,13 @@ fn users(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, AbsPa
 
 fn user(key: Value<'_>) -> Result<String, Problem> {
     let name = filled(key)?;
-    match name.trim() != name || name.contains(char::is_control) {
-        true => Err(Problem::at(
+    if name.trim() != name || name.contains(char::is_control) {
+        Err(Problem::at(
             key.span(),
             "a user's name holds no control characters, and no white space around it",
         )
-        .help("write the name as it is typed to sign in")),
-        false => Ok(name),
+        .help("write the name as it is typed to sign in"))
+    } else {
+        Ok(name)
     }
 }

@@ -13,11 +13,11 @@ use crate::{
 };
 
 fields! {
-    /// A webhook: its path is what stands before it.
+    /// A webhook: its path is the key before it.
     pub(super) struct WebhookFields: "a webhook" {
-        /// The daemon's trigger that is triggered.
+        /// The daemon's trigger to run.
         trigger ("name", "site", "target"): TriggerName = TRIGGER, required r#""site""#;
-        /// Who calls it, and how that is verified.
+        /// The forge that calls it, and how that is verified.
         from ("forge", "kind", "type"): From = FROM, required r#"GitHub(secret_file: "/etc/gitsocket/site.secret")"#;
         /// Pushes to other refs than these do nothing. Full names, such as `"refs/heads/main"`.
         refs ("branches", "branch", "ref"): Vec<String> = REFS, without "every push triggers";
@@ -53,7 +53,7 @@ fields! {
 }
 
 fields! {
-    /// Whatever signs its body with HMAC-SHA256 and sends that in hexadecimal.
+    /// Any sender that signs its body with HMAC-SHA256 and sends the signature in hexadecimal.
     pub(super) struct HmacFields: "`Hmac`" {
         /// The header that the signature is in.
         header ("name"): String = HEADER, required r#""X-Signature""#;
@@ -66,7 +66,6 @@ fields! {
     }
 }
 
-/// Webhooks by their paths.
 pub(super) const WEBHOOKS: Kind<BTreeMap<String, Webhook>> = Kind::many("map of paths to `(…)`", webhooks);
 const TRIGGER: Kind<TriggerName> = Kind::new("name of a trigger", |value, _| trigger(value));
 const FROM: Kind<From> = Kind::many(
@@ -74,7 +73,7 @@ const FROM: Kind<From> = Kind::many(
     |form, value| form.one_of(value, "a sender of deliveries", &SENDERS),
 );
 const REFS: Kind<Vec<String>> = Kind::many("list of refs", refs);
-const SECRETS: Kind<Vec<AbsPath>> = Kind::many("list of paths $", secrets);
+const SECRETS: Kind<Vec<AbsPath>> = Kind::many("list of paths", secrets).with_variables();
 const HEADER: Kind<String> = Kind::new("name of a header", |value, _| header(value));
 const PREFIX: Kind<String> =
     Kind::new("text in quotes", |value, _| argument(value)).shown(|_| "`\"\"`".into());
@@ -188,8 +187,7 @@ fn path(key: Value<'_>) -> Result<String, Problem> {
 
 fn trigger(value: Value<'_>) -> Result<TriggerName, Problem> {
     TriggerName::new(value.string()?).map_err(|err| {
-        invalid(value, "name of a trigger", &err)
-            .help("write the name as it stands in the daemon's configuration")
+        invalid(value, "name of a trigger", &err).help("write the name as in the daemon's configuration")
     })
 }
 
@@ -225,9 +223,10 @@ fn full_ref(value: Value<'_>) -> Result<String, Problem> {
         return Err(wrong("patterns are not known here".into())
             .help("name each ref, or remove the field for every push"));
     }
-    let name = match text.starts_with("refs/heads/") {
-        true => RefName::branch(&text),
-        false => RefName::tag(&text),
+    let name = if text.starts_with("refs/heads/") {
+        RefName::branch(&text)
+    } else {
+        RefName::tag(&text)
     };
     name.map(|name| name.to_string())
         .map_err(|err| wrong(err.to_string()).help(r#"write it as git does: "refs/heads/main""#))
@@ -237,7 +236,7 @@ fn secrets(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<AbsPath>> {
     const HELP: &str = r#"write secret_files: ["/etc/gitsocket/new.secret", "/etc/gitsocket/old.secret"]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(HELP)))?;
     if list.is_empty() {
-        let problem = Problem::at(value.span(), "there is no file: nothing could be verified");
+        let problem = Problem::at(value.span(), "the list is empty: nothing could be verified");
         form.problems.push(problem.help(HELP));
     }
     let around = form.around;
@@ -258,7 +257,7 @@ fn files(
     many: Given<'_, Vec<AbsPath>>,
 ) -> Option<Vec<AbsPath>> {
     if one.is_there() && many.is_there() {
-        let problem = Problem::at(one.name_at.clone(), "`secret_files` is there as well")
+        let problem = Problem::at(one.name_at.clone(), "`secret_files` is given as well")
             .also(many.name_at.clone(), "these files would count, too")
             .help("put this file into `secret_files`, and remove `secret_file`");
         form.problems.push(problem);
@@ -271,9 +270,10 @@ fn files(
         .help(r#"add secret_file: "/etc/gitsocket/site.secret""#);
         form.problems.push(problem);
     }
-    match one.is_there() {
-        true => Some(vec![one.value?]),
-        false => many.value,
+    if one.is_there() {
+        Some(vec![one.value?])
+    } else {
+        many.value
     }
 }
 
