@@ -1,4 +1,4 @@
-//! The web front: hears HTTP, verifies who speaks, says names to a daemon's socket, and shows how things are. It holds no
+//! The web front: receives HTTP, verifies the sender, sends names to a daemon's socket, and shows the state of the triggers. It holds no
 //! key of a repository, writes no file and starts no program.
 //!
 //! It is a process of its own, for a user of its own, so it knows the daemon by its socket only: the wing imports [`base`]
@@ -7,19 +7,19 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`answer`] | answers: what they hold, and how they are made |
-//! | [`client`] | who is at the other end of a connection, and whether there is room for it |
+//! | [`client`] | the other end of a connection, and whether there is room for it |
 //! | [`config`] | `web.ron` becomes a configuration as used, or labelled errors |
 //! | [`explain`] | what a forge's form for a webhook asks for |
 //! | [`secret`] | secrets are read from their files, and again when these have changed |
 //! | [`forge`] | a delivery's headers and body become a verdict; no I/O |
 //! | [`daemon`] | the only way to the daemon |
 //! | [`deliveries`] | what was delivered lately |
-//! | [`hear`] | a delivery becomes a name, or is refused |
+//! | [`hear`] | a delivery becomes a trigger's name, or is refused |
 //! | [`metrics`] | numbers for Prometheus |
-//! | [`session`] | who has signed in |
-//! | [`lines`] | what a run says, as lines of a page |
+//! | [`session`] | sign-ins |
+//! | [`lines`] | the events of a run, as lines of a page |
 //! | [`stream`] | the same, as it comes |
-//! | [`page`] | what people see |
+//! | [`page`] | the pages for browsers |
 //! | [`sandbox`] | the process shuts itself out of what it does not need |
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
 //! | [`trial`] | what the front needs of this machine and of the daemon, tried before it starts |

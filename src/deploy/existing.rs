@@ -226,7 +226,7 @@ pub fn is_known(target: &Target) -> bool {
 /// what the run is limited to, since the repository is opened.
 pub fn look(target: &Target) -> Result<(), Error> {
     match find(target) {
-        // Who locks it says it better.
+        // The lock's own error says it better.
         Ok(_) | Err(Error::Io { .. }) => Ok(()),
         Err(err) => Err(err),
     }

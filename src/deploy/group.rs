@@ -65,16 +65,17 @@ pub fn rights(site: &Site, umask: u32) -> Result<Rights, Error> {
     // Below a directory with that bit, all has its group by itself.
     let hands_down =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.gid() == gid && meta.mode() & 0o2000 != 0);
-    match may_give(gid) || hands_down(site.root().as_path()) {
-        true => Ok(Rights {
+    if may_give(gid) || hands_down(site.root().as_path()) {
+        Ok(Rights {
             umask,
             group: Some(gid),
-        }),
-        false => Err(Error::NotIn {
+        })
+    } else {
+        Err(Error::NotIn {
             group: group.clone(),
             user: own_name(),
             remedy: remedy(gid, group_name(gid), &own_name()),
-        }),
+        })
     }
 }
 
@@ -107,9 +108,10 @@ pub fn take(site: &Site, rights: Rights) -> Result<(), Error> {
     let path = site.root().as_path();
     let taken = fs::metadata(path).and_then(|meta| {
         let is_others = meta.gid() != gid && meta.uid() == geteuid().as_raw();
-        match is_others {
-            true => Ok(rustix::fs::chown(path, None, Some(Gid::from_raw(gid)))?),
-            false => Ok(()),
+        if is_others {
+            Ok(rustix::fs::chown(path, None, Some(Gid::from_raw(gid)))?)
+        } else {
+            Ok(())
         }
     });
     taken.map_err(|source| Error::Root {

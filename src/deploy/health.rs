@@ -36,7 +36,7 @@ const NOT_ASKED: &str = "it was not asked yet";
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It was not in time.
-    #[error("{what} was asked for {asked} whether all is well, and answered last: {answer}")]
+    #[error("{what} was not healthy within {asked}; its last answer: {answer}")]
     #[diagnostic(help(
         "see the log of what was asked; raise `within` if it needs longer to start; it is asked again at the next trigger"
     ))]
@@ -49,7 +49,7 @@ pub enum Error {
         answer: String,
     },
     /// The run's time was over before that.
-    #[error("{what} was not yet well: {answer}")]
+    #[error("{what} was not healthy yet: {answer}")]
     #[diagnostic(help(
         "raise the trigger's `run_timeout` above what hooks and `health` need; it is asked again at the next trigger"
     ))]
@@ -60,7 +60,7 @@ pub enum Error {
         answer: String,
     },
     /// The daemon stops.
-    #[error("the daemon stops, and {what} was not yet well: {answer}")]
+    #[error("the daemon stops, and {what} was not healthy yet: {answer}")]
     #[diagnostic(help("it is asked again once the daemon is back"))]
     Stopping {
         /// What was asked.
@@ -83,7 +83,6 @@ impl Blame for Error {
 /// Runs the program that is asked, for as long as it may take at most, and with where its lines go.
 pub type Program<'a> = &'a dyn Fn(Duration, &Sink) -> Result<(), hook::Error>;
 
-/// An answer.
 struct Answer {
     text: String,
     is_good: bool,
@@ -147,7 +146,7 @@ pub fn port(health: &Health) -> Option<u16> {
     }
 }
 
-/// A duration that nobody wants to read more digits of.
+/// A duration, with as many digits as are of interest.
 fn about(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let rounded = match millis {
@@ -162,7 +161,6 @@ enum Asked<'a> {
     Http(Box<Question>),
     Tcp(&'a TcpAddr),
     Program(Program<'a>),
-    /// It cannot be.
     Nothing(String, String),
 }
 
@@ -188,7 +186,7 @@ impl<'a> Asked<'a> {
     }
 
     fn ask(&self, left: Duration, teller: &mut Teller<'_>) -> Answer {
-        // Nobody wants to read more digits of it.
+        // More digits are of no interest.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let deadline = Deadline::new(left.min(PATIENCE));
         let answered = match self {

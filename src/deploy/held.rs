@@ -83,7 +83,7 @@ impl Holds {
     ) -> Result<(), Error> {
         held.message = held.message.chars().take(MAX_MESSAGE).collect();
         let live = live.to_string();
-        // That it is live is what somebody wants by now.
+        // By now it is meant to be live.
         self.held
             .retain(|entry| entry.held.commit != held.commit && entry.held.commit != live);
         self.live = Some(live);
@@ -100,9 +100,10 @@ impl Holds {
     pub fn forget(mut self, git_dir: &Path, tip: &str, fsync: bool) -> Result<(), Error> {
         let before = self.held.len();
         self.held.retain(|entry| entry.tip != tip);
-        match self.held.len() == before {
-            true => Ok(()),
-            false => self.write(git_dir, fsync),
+        if self.held.len() == before {
+            Ok(())
+        } else {
+            self.write(git_dir, fsync)
         }
     }
 

@@ -57,7 +57,7 @@ pub struct Options<'a> {
     pub events: &'a Sink,
     /// The groups that are running, to be killed if the daemon has to stop at once.
     pub groups: &'a Groups,
-    /// Who starts it.
+    /// The process that starts it.
     pub starter: &'a Starter,
     /// Limits what is started in this process to what a hook may do there.
     pub limits: Limits<'a>,
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Limits<'_> {
     }
 }
 
-/// Who starts hooks.
+/// The process that starts hooks.
 #[derive(Debug, Clone)]
 pub enum Starter {
     /// This process.

@@ -185,9 +185,10 @@ impl Way {
 }
 
 fn step(path: &mut PathBuf, part: &OsString) {
-    match part == ".." {
-        true => drop(path.pop()),
-        false => path.push(part),
+    if part == ".." {
+        path.pop();
+    } else {
+        path.push(part)
     }
 }
 

@@ -96,7 +96,7 @@ pub fn ask(
 
 fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {
     let git_dir = target.site.git_dir();
-    // What it says for people, there is nobody to read.
+    // No client reads what the remote says for people.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
     let known = before.map(|before| (&before.newest, before.known.as_ref()));

@@ -1,4 +1,4 @@
-//! One execution of a trigger: lock, recover, fetch, update, publish, hooks.
+//! One execution of a trigger: lock, recover, fetch, worktree, refs, hooks.
 //!
 //! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
 
@@ -53,7 +53,7 @@ use under_way::UnderWay;
 pub struct Context {
     /// The run's id.
     pub run: RunId,
-    /// Who asked for it.
+    /// The peer that asked for it.
     pub peer: Arc<str>,
     /// What it is to do.
     pub task: Task,
@@ -63,7 +63,7 @@ pub struct Context {
     pub dry_run: bool,
     /// The process groups of running hooks.
     pub groups: hook::Groups,
-    /// Who starts hooks.
+    /// The process that starts hooks.
     pub starter: hook::Starter,
     /// What the run is limited to, and its hooks if they are started inside.
     pub sandbox: Sandbox,
@@ -119,7 +119,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     done
 }
 
-/// Tidy what `target` has been deployed from, if that is due. For after a run, when nobody waits for an answer.
+/// Tidy what `target` has been deployed from, if that is due. It is called after a run, when no client waits for an answer.
 pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, Failure> {
     let git_dir = target.site.git_dir();
     let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
@@ -167,7 +167,7 @@ struct Reached {
     has_switched: bool,
     /// The commit that was left on the way back to an older one.
     left: Option<ObjectId>,
-    /// That was not an operator's wish, and the older one is live.
+    /// No operator asked for that, and the older one is live.
     is_rolled_back: bool,
 }
 
@@ -251,7 +251,7 @@ fn deploy_locked(
         context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
         if !context.dry_run {
-            // Whoever has finished it: the version before knows nothing of it.
+            // The version before, which may have finished it, knows nothing of it.
             existing::sweep(git_dir)?;
         }
         if let Some(left) = &left {
@@ -325,9 +325,10 @@ fn finish(
             reached,
         ));
     }
-    match stage.is_in_place() {
-        true => back::remember(&repo, under_way, (before, fetched.commit), reached),
-        false => build::good(&repo, (under_way, &mut stage))?,
+    if stage.is_in_place() {
+        back::remember(&repo, under_way, (before, fetched.commit), reached)
+    } else {
+        build::good(&repo, (under_way, &mut stage))?
     }
     if let Some(ending) = ending {
         under_way.owes_nothing();

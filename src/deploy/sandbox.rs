@@ -1,9 +1,9 @@
 //! The daemon shuts itself out of what its configuration does not name, with Landlock: landlock(7).
 //!
 //! There are two layers. The whole worker is limited to what all triggers need ([`Sandbox::close`]); and each run
-//! besides to what its own target needs ([`Sandbox::confine`]), with rules made anew, since targets and keys are
+//! besides to what its own target needs ([`Sandbox::confine`]), with rules of its own, since targets and keys are
 //! replaced while the daemon runs. What has been closed is never opened again: another configuration needs
-//! another process. Beneath a layer, hooks included, nobody gains privileges (`no_new_privs`, prctl(2)).
+//! another process. `no_new_privs` (prctl(2)) is set as well: no process inside gains privileges, hooks included.
 
 use std::{
     collections::BTreeSet,
@@ -49,7 +49,7 @@ pub enum Error {
     /// The kernel has none, and the configuration requires one.
     #[error("this kernel cannot make the sandbox that the configuration requires: {reason}")]
     #[diagnostic(help(
-        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and leave to call \
+        "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and permission to call \
          seccomp(2), which a unit of systemd gives by SystemCallFilter=seccomp; or write sandbox: BestEffort"
     ))]
     Missing {
@@ -81,7 +81,9 @@ pub enum Error {
     },
     /// It has one, but it failed.
     #[error("cannot close the sandbox: {reason}")]
-    #[diagnostic(help("write sandbox: Off to go without, and report this with the kernel's version"))]
+    #[diagnostic(help(
+        "write sandbox: Off to run without a sandbox, and report this with the kernel's version"
+    ))]
     Failed {
         /// What failed.
         reason: String,
@@ -152,7 +154,7 @@ impl Sandbox {
         Ok(Self { held, hooks })
     }
 
-    /// No sandbox, as for a command that somebody typed.
+    /// No sandbox, as for a command that a user typed.
     pub fn off() -> Self {
         Self {
             held: Held::Off,
@@ -251,7 +253,7 @@ impl Sandbox {
         matches!(self.held, Held::Closed { .. })
     }
 
-    /// Whether hooks are to be started by somebody outside.
+    /// Whether hooks are started by the supervisor, outside.
     pub fn hooks_are_outside(&self) -> bool {
         self.is_closed() && self.hooks == HookSide::Outside
     }

@@ -229,9 +229,10 @@ impl<'a> Stage<'a> {
             Self::InPlace { .. } => Ok(Vec::new()),
             Self::Release(release) => {
                 release.yard.judge(is_good)?;
-                match is_good {
-                    true => release.yard.prune(repo, release.has_switched),
-                    false => Ok(Vec::new()),
+                if is_good {
+                    release.yard.prune(repo, release.has_switched)
+                } else {
+                    Ok(Vec::new())
                 }
             }
         }
@@ -386,9 +387,10 @@ impl Release<'_> {
             }),
             _ => Some(Located {
                 id: live?,
-                previous: match self.has_switched {
-                    true => self.previous.clone(),
-                    false => self.yard.previous().map(|tree| tree.id.clone()),
+                previous: if self.has_switched {
+                    self.previous.clone()
+                } else {
+                    self.yard.previous().map(|tree| tree.id.clone())
                 },
                 is_live: true,
             }),

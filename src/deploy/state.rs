@@ -39,7 +39,6 @@ const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 1 << 20;
 /// The directory below the git directory.
 pub(super) const DIR: &str = "gitsocket";
-/// The file in it.
 const NAME: &str = "state.json";
 
 /// What is remembered could not be written.
@@ -235,14 +234,14 @@ impl State {
         self.triggers.insert(trigger.into(), hooks);
         self.hooks_succeeded_for = self.for_the_version_before(commit);
         let path = file(git_dir);
-        let written = self.text().and_then(|text| match text.len() as u64 > MAX_BYTES {
-            // Triggers that are no more, most likely: those that are run their hooks once too often.
-            true => {
-                self.triggers.retain(|name, _| name == trigger);
-                self.inherited = None;
-                self.text()
+        let written = self.text().and_then(|text| {
+            if text.len() as u64 <= MAX_BYTES {
+                return Ok(text);
             }
-            false => Ok(text),
+            // Triggers that are no more, most likely: those that are run their hooks once too often.
+            self.triggers.retain(|name, _| name == trigger);
+            self.inherited = None;
+            self.text()
         });
         let written = written.and_then(|text| write(git_dir, &path, &text, target.site.fsync));
         written.map_err(|source| Error { path, source })
@@ -341,7 +340,7 @@ fn digest(hook: &Hook) -> String {
         .collect()
 }
 
-/// Write the file at `path` whole, for nobody else to read: what a digest is of may be easy to guess.
+/// Write the file at `path` whole, readable for its owner only: what a digest is of may be easy to guess.
 fn write(git_dir: &Path, path: &Path, text: &[u8], fsync: bool) -> io::Result<()> {
     make(git_dir)?;
     let flush = if fsync { Flush::Name } else { Flush::Nothing };

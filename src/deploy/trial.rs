@@ -29,21 +29,14 @@ enum Error {
     /// It is there, but cannot be written.
     #[error("{path} cannot be written: {source}")]
     #[diagnostic(help("{}", help_write(source)))]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// It is not there, and cannot be made.
     #[error("{path} is not there, and cannot be made in {above}: {source}")]
     #[diagnostic(help("{}", help_write(source)))]
     Make {
-        /// The directory.
         path: PathBuf,
         /// The one above it that is there.
         above: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// It cannot be looked at.
@@ -51,23 +44,16 @@ enum Error {
     #[diagnostic(help(
         "the user that gitsocket runs as must be able to enter the directories that it is in"
     ))]
-    Look {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Look { path: PathBuf, source: io::Error },
     /// Its file system cannot exchange directories.
     #[error("two directories in {path} cannot be exchanged, as live: Exchange({live:?}) wants it: {source}")]
     #[diagnostic(help(
         "write live: Symlink({live:?}), or let `path` name a place on ext4, XFS, Btrfs or tmpfs"
     ))]
     Exchange {
-        /// Where it was tried.
         path: PathBuf,
         /// The name of what is live.
         live: String,
-        /// Why.
         source: io::Error,
     },
     /// Releases are on another one.
@@ -78,24 +64,16 @@ enum Error {
         "mount nothing there, so that both are on one file system; or write live: Symlink({live:?})"
     ))]
     Apart {
-        /// Where it was tried.
         path: PathBuf,
-        /// And to where.
         releases: PathBuf,
         /// The name of what is live.
         live: String,
-        /// Why.
         source: io::Error,
     },
     /// The repository to fetch from cannot be read.
     #[error("the repository {path} cannot be read: {source}")]
     #[diagnostic(help("it must be there, and readable for the user that gitsocket runs as"))]
-    Source {
-        /// The repository.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Source { path: PathBuf, source: io::Error },
 }
 
 impl Blame for Error {
@@ -230,9 +208,10 @@ fn program(hook: &Hook, target: &Target) -> Option<Failure> {
         return None;
     };
     let name = run.first()?;
-    let source = match name.contains('/') {
-        true => access::execute(name.as_ref()).err()?,
-        false => find(name, user_env.get("PATH").map(OsString::from)).err()?,
+    let source = if name.contains('/') {
+        access::execute(name.as_ref()).err()?
+    } else {
+        find(name, user_env.get("PATH").map(OsString::from)).err()?
     };
     // A deploy brings it.
     if source.kind() == io::ErrorKind::NotFound && Path::new(name).starts_with(target.site.root().as_path()) {
@@ -250,8 +229,9 @@ fn find(name: &str, path: Option<OsString>) -> io::Result<()> {
         .or_else(|| env::var_os("PATH"))
         .unwrap_or_else(|| PATH.into());
     let mut found = env::split_paths(&path).map(|dir| access::execute(&dir.join(name)));
-    match found.any(|tried| tried.is_ok()) {
-        true => Ok(()),
-        false => Err(io::ErrorKind::NotFound.into()),
+    if found.any(|tried| tried.is_ok()) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
     }
 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and whether there is room for it.
+//! The other end of a connection, and whether there is room for it.
 //!
 //! Anybody can connect. A connection that has proved nothing has a seat in the lobby, and makes way for others once that is
 //! full; one that has (by a signature, a token, a session) is let in, and keeps its place.

@@ -1,4 +1,4 @@
-//! What was delivered lately: for whoever delivers once more, for the page, the log and the numbers. In memory only.
+//! What was delivered lately: for a sender that delivers once more, for the page, the log and the numbers. In memory only.
 //!
 //! Whatever strangers send takes bounded room: refusals of one webhook for one reason are one entry, and the reasons hold
 //! no text of theirs.
@@ -65,7 +65,7 @@ pub struct Delivered {
     pub path: String,
     /// The webhook's trigger.
     pub trigger: TriggerName,
-    /// Who calls the webhook, as the configuration has it.
+    /// The forge that calls the webhook, as the configuration has it.
     pub from: &'static str,
     /// The other end of the connection: mostly a proxy.
     pub client: String,

@@ -40,7 +40,7 @@ fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
     let files: Vec<String> = webhook.from.files().iter().map(ToString::to_string).collect();
     let first_line = format!("the first line of {}", files.join(" or "));
     let first = typed(files.first().cloned());
-    // One that is there stays: the forge may have it by now. And nobody else reads it meanwhile.
+    // One that is there stays: the forge may have it by now. And no other user reads it meanwhile.
     let make = |how: &str| format!("(set -C; umask 077; {how} >{first})");
     const RANDOM: &str = "head -c 32 /dev/urandom | base64";
     let mut fields = vec![("sent by", sender(&webhook.from).into()), ("URL", url.into())];
@@ -93,9 +93,9 @@ fn sender(from: &From) -> &'static str {
             "GitLab 19 or newer: Settings, Webhooks; or another sender of Standard Webhooks"
         }
         From::GitLab { .. } => "GitLab: Settings, Webhooks",
-        From::Bearer { .. } => "a CI job, or whatever can send a header",
+        From::Bearer { .. } => "a CI job, or any other sender of such a header",
         From::Basic { .. } => "Azure DevOps: Project settings, Service hooks, Web Hooks; or another sender",
-        From::Hmac { .. } => "whatever signs like that",
+        From::Hmac { .. } => "any sender that signs like that",
     }
 }
 
@@ -106,6 +106,6 @@ fn events(from: &From) -> &'static str {
         From::Bitbucket { .. } => "repository push",
         From::GitLab { .. } | From::StandardWebhooks { .. } => "push events, tag push events",
         From::Basic { .. } => "code pushed",
-        From::Bearer { .. } | From::Hmac { .. } => "whatever is to trigger",
+        From::Bearer { .. } | From::Hmac { .. } => "any event that is to trigger",
     }
 }

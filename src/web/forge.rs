@@ -44,10 +44,12 @@ enum Proof {
     Signature([u8; signature::BYTES]),
     /// By one of a moment, an id and the body.
     Standard(standard::Signed),
-    /// By saying it.
     Token(Said),
     /// By saying it, as this user.
-    Password { user: Said, password: Said },
+    Password {
+        user: Said,
+        password: Said,
+    },
 }
 
 /// A delivery whose sender is proven.
@@ -133,22 +135,20 @@ impl Expected {
         match &self.proof {
             Proof::Signature(signature) => signature::verify(signature, secrets, body),
             Proof::Standard(signed) => signed.verify(secrets, body),
-            Proof::Token(said) => match secrets.iter().any(|secret| said.is(secret)) {
-                true => Ok(()),
-                false => Err(Refusal::stranger("the token is another one than in `token_file`")),
-            },
+            Proof::Token(said) if secrets.iter().any(|secret| said.is(secret)) => Ok(()),
+            Proof::Token(_) => Err(Refusal::stranger("the token does not match `token_file`")),
             Proof::Password { user, password } => {
                 let expected = match from {
                     From::Basic { user, .. } => user.as_str(),
                     _ => "",
                 };
                 let is_password = secrets.iter().any(|secret| password.is(secret));
-                match user.equals(expected) {
-                    true if is_password => Ok(()),
-                    true => Err(Refusal::stranger(
-                        "the password is another one than in `password_file`",
-                    )),
-                    false => Err(Refusal::stranger("the user is another one than `user`")),
+                if !user.equals(expected) {
+                    Err(Refusal::stranger("the user does not match `user`"))
+                } else if !is_password {
+                    Err(Refusal::stranger("the password does not match `password_file`"))
+                } else {
+                    Ok(())
                 }
             }
         }

@@ -47,7 +47,6 @@ pub struct Hook {
     bounds: Bounds,
 }
 
-/// What was delivered.
 struct Received {
     /// What makes it the same as another, if anything does.
     key: Option<Key>,
@@ -138,12 +137,13 @@ async fn receive(hook: &Hook, request: Request<Incoming>) -> Result<Sent, Outcom
 }
 
 impl Desk {
-    /// Have the right thing done about what was `sent`: it ends even if nobody waits for it. Blocks.
+    /// Have the right thing done about what was `sent`: it ends even if no client waits for it. Blocks.
     fn take(self, sent: Sent) -> Result<JoinHandle<Outcome>, Outcome> {
         let Sent { expected, body } = sent;
-        let proof = match expected.is_proven_by_headers() {
-            true => Ok(()),
-            false => self.hook.prove(&expected, &body.bytes),
+        let proof = if expected.is_proven_by_headers() {
+            Ok(())
+        } else {
+            self.hook.prove(&expected, &body.bytes)
         };
         let understand = |()| self.hook.understand(expected, &body.bytes).map_err(refused);
         match proof.and_then(understand) {
@@ -162,7 +162,7 @@ impl Desk {
         let pushed = match &received.event {
             Event::Ping => return ignored("a ping"),
             Event::Other(event) => {
-                return Outcome::Ignored(format!("the event `{}` is no push", shown(event)));
+                return Outcome::Ignored(format!("the event `{}` is not a push", shown(event)));
             }
             Event::Push(pushed) => match forge::concern(refs.as_deref(), pushed) {
                 Concern::Yes => forge::meant(refs.as_deref(), pushed),
@@ -258,12 +258,13 @@ impl Hook {
             return Err(self.too_large());
         }
         let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-        match headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
-            true => Ok(()),
-            false => Err(Refusal {
+        if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+            Ok(())
+        } else {
+            Err(Refusal {
                 status: 415,
                 why: "the body is compressed, and no forge does that: is it a proxy?".into(),
-            }),
+            })
         }
     }
 

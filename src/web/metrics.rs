@@ -1,6 +1,6 @@
 //! Numbers for Prometheus, and whether this process and the daemon are there.
 //!
-//! Whoever asks, and however often, the daemon is asked once in `FRESH` at most.
+//! However often the front is asked, it asks the daemon once in `FRESH` at most.
 
 use std::{
     collections::BTreeMap,

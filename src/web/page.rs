@@ -1,6 +1,6 @@
 //! What people see: triggers, runs, releases and deliveries, and the few buttons that there are.
 //!
-//! Pages are whole without JavaScript, but for what a run says while it goes on. Nothing comes from another host, and
+//! Pages are whole without JavaScript, except for the lines of a run while it goes on. Nothing comes from another host, and
 //! nothing that others have named is anything but text (`words`). What a button asks for, the daemon permits or refuses.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -70,7 +70,6 @@ enum Route<'a> {
     SignOut,
 }
 
-/// Where somebody is.
 struct Visit<'a> {
     daemon: &'a Daemon,
     deliveries: &'a Deliveries,
@@ -166,7 +165,6 @@ impl Pages {
         })
     }
 
-    /// Whose request it is.
     async fn session(&self, request: &Request<Incoming>, client: &Client) -> Option<Session> {
         who(self.0.clone(), cookies(Cookie::Session, request, client)).await
     }
@@ -274,7 +272,7 @@ impl Visit<'_> {
             said
         };
         timeout(PATIENCE, all).await.map_err(|_| {
-            let late = format!("the daemon has not said within {PATIENCE:?} what the run {run} said");
+            let late = format!("the daemon did not send the lines of the run {run} within {PATIENCE:?}");
             Failure::new(Kind::Timeout, late, Some("try again"))
         })
     }
@@ -331,7 +329,6 @@ fn refused_method(request: &Request<Incoming>, route: &Route<'_>) -> Option<Answ
     Some(answer::with(answer, ALLOW, HeaderValue::from_static(allowed)))
 }
 
-/// What the daemon permits.
 fn may(status: &Status) -> button::May {
     button::May {
         deploy: status.may.contains(&May::Trigger),
@@ -360,7 +357,7 @@ async fn who(gate: Arc<Gate>, cookies: Vec<String>) -> Option<Session> {
     task::spawn_blocking(move || gate.who(&cookies)).await
 }
 
-/// The page that somebody wanted to see before the sign-in.
+/// The page that was asked for before the sign-in.
 fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
     match route {
         Route::Act(name, _) => words::trigger_path(name.as_str()),
@@ -394,7 +391,7 @@ fn go(to: &str) -> Answer {
 
 fn too_many(to: &str, wait: Duration) -> Answer {
     let secs = wait.as_secs() + 1;
-    let wrong = format!("There were too many attempts. There is another one in {secs} seconds.");
+    let wrong = format!("There were too many attempts. Try again in {secs} seconds.");
     let answer = shown(StatusCode::TOO_MANY_REQUESTS, sign_in::page(to, Some(&wrong)));
     answer::with(answer, RETRY_AFTER, secs.into())
 }

@@ -1,5 +1,5 @@
 //! The front shuts itself out of all that it does not need, with Landlock (landlock(7)) and seccomp(2): it reads the
-//! directories of its own files, writes nothing, starts nothing, and connects to nobody but the daemon. What a stranger might
+//! directories of its own files, writes nothing, starts nothing, and connects to the daemon only. What a stranger might
 //! make of a fault in it ends there. Unix sockets of others stay within its reach, as far as their permissions let it.
 //!
 //! Directories, because certificates and secrets are replaced while it runs. What the kernel cannot do is left out, and said.
@@ -24,9 +24,8 @@ use seccompiler::{
 use super::config::{Config, Listener};
 use crate::base::{address::Address, calls};
 
-/// The rights that are taken away but for what is named.
+/// The rights that are taken away, except on what is named.
 const HANDLED: ABI = ABI::V5;
-/// Signals to other processes.
 const SCOPED: ABI = ABI::V6;
 
 /// What the front needs of the machine.
@@ -36,7 +35,6 @@ struct Needs {
     read: BTreeSet<PathBuf>,
     /// Directories of Unix sockets, which are removed at the end.
     remove: BTreeSet<PathBuf>,
-    /// Ports to connect to.
     ports: BTreeSet<u16>,
 }
 

@@ -140,10 +140,7 @@ mod tests {
             fs::write(path(name), text).unwrap();
             fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).unwrap();
         };
-        let not_x: Usable = |secret| match secret.is("x") {
-            true => Err("it is x"),
-            false => Ok(()),
-        };
+        let not_x: Usable = |secret| if secret.is("x") { Err("it is x") } else { Ok(()) };
         write("a", "one\n");
         write("b", "two\r\n");
         let secrets = Secrets::read(vec![path("a"), path("b")], not_x).unwrap();

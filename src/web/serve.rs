@@ -63,7 +63,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
         tracing::info!(webhooks, "ready");
         signals.recv().await.ok();
         tell(&[NotifyState::Stopping]);
-        tracing::info!("stopping: no new connections; what was heard is answered");
+        tracing::info!("stopping: no new connections; requests that have begun are answered");
         shutdown.say();
         let finished = async {
             for accepting in accepting {
@@ -71,7 +71,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             }
             timeout(FAREWELL, door.emptied()).await.ok();
         };
-        // Who asks again does not want to wait.
+        // A second signal means at once.
         let asked_again = async {
             signals.recv().await.ok();
         };

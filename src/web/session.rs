@@ -1,4 +1,4 @@
-//! Who has signed in: sessions in memory, their cookies, and the attempts that a stranger has.
+//! Sign-ins: sessions in memory, their cookies, and the attempts that a stranger has.
 //!
 //! A session is found by the digest of its cookie, so that neither memory nor time tells a cookie. It ends after some
 //! hours, with this process, and when the password that it began with is no longer its user's.
@@ -22,7 +22,7 @@ use crate::base::mutex;
 pub mod attempts;
 pub mod gate;
 
-/// How many sessions there are at most; the oldest ends when another one begins. Each is of somebody with a password.
+/// How many sessions there are at most; the oldest ends when another one begins. Each belongs to a user with a password.
 const MAX_SESSIONS: usize = 256;
 /// How long a session lasts, whatever is done in it: a night's work.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
@@ -40,7 +40,7 @@ type Fingerprint = [u8; 32];
 pub struct Sessions {
     random: SystemRandom,
     open: Mutex<HashMap<Fingerprint, Open>>,
-    /// The token of forms where nobody signs in.
+    /// The token of forms where no user signs in.
     form: String,
 }
 
@@ -91,7 +91,7 @@ impl Sessions {
         })
     }
 
-    /// What stands for a session where nobody signs in.
+    /// The session where no user signs in.
     pub fn nobody(&self) -> Session {
         Session {
             user: None,

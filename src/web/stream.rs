@@ -36,7 +36,6 @@ struct Stream<F> {
     is_in: F,
     looked: Instant,
     sent: Instant,
-    /// Nothing was sent yet.
     is_new: bool,
     is_over: bool,
 }

@@ -69,7 +69,7 @@ fn a_signed_push_is_live() {
     let post = |event, body: &str| github(&front, "/hooks/site", SECRET, event, "", body);
     for (event, body, why) in [
         ("ping", r#"{"zen":"x"}"#, "a ping"),
-        ("issues", "{}", "the event `issues` is no push"),
+        ("issues", "{}", "the event `issues` is not a push"),
         ("push", r#"{"ref":"refs/heads/other"}"#, "a push to other refs"),
         ("push", r#"{"ref":"refs/tags/main"}"#, "a push to other refs"),
         (

@@ -269,7 +269,7 @@ fn what_is_held_is_tried_again_on_request() {
     fs::remove_file(ward.world.path("ill")).unwrap();
     ward.log();
     let ended = ward.once(&["site"]);
-    let well = format!("; what was owed to {good}, which is live, is done by now; push another commit");
+    let well = format!("; what was pending for {good}, which is live, is done now; push another commit");
     assert!(
         ended.exit == 1 && ended.err.contains("error site held: ") && ended.err.contains(&well),
         "{ended:?}"

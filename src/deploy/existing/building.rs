@@ -18,9 +18,7 @@ use crate::{
     git::repository,
 };
 
-/// Where it is built.
 const SITE: &str = "gitsocket/clone";
-/// Makes it a repository.
 const HEAD: &str = "HEAD";
 /// What else a clone may hold when it gets its place: only that is ours in a git directory without `HEAD`.
 const NAMES: [&str; 9] = [

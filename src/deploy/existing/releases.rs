@@ -90,13 +90,14 @@ fn shared(releases: &Releases, from: &Path, path: &Path) -> String {
         format!("{}{slash}", shared.path.display())
     });
     let names = names.collect::<Vec<_>>().join(", ");
-    match names.is_empty() {
-        true => String::new(),
-        false => format!(
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(
             "then, before the first run, copy what is in `shared` ({names}) from {} to {} (cp -a); ",
             from.display(),
             path.join("shared").display()
-        ),
+        )
     }
 }
 

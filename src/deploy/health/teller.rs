@@ -17,7 +17,6 @@ const PACE: Duration = Duration::from_secs(10);
 /// As many events, lines most of them, of one question to a program are kept until it is known whether they are told.
 const KEPT: usize = 100;
 
-/// Tells of answers.
 pub(super) struct Teller<'a> {
     events: &'a Sink,
     /// The answer that was told last.
@@ -56,7 +55,6 @@ impl<'a> Teller<'a> {
         self.last = Instant::now();
     }
 
-    /// All is well.
     pub(super) fn end(&mut self, answer: String) {
         self.flush();
         self.events.emit(Event::Health {

@@ -17,7 +17,6 @@ use crate::base::{
 /// The process group of a hook.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
-    /// Its number.
     pub(super) pid: Pid,
     /// The supervisor, if that has started it, and what it calls it.
     pub(super) outside: Option<(Arc<Link>, u64)>,

@@ -2,7 +2,7 @@
 //!
 //! A hook is a process group of its own, and nothing ends it with the one that waits for it. It would go on beside the
 //! copy that the next run starts. So there is a guard, which is there before anything else is opened, waits for the end
-//! of a pipe that only the daemon holds, and then kills the groups that it was told of, and ends. It is nobody's child,
+//! of a pipe that only the daemon holds, and then kills the groups that it was told of, and ends. It has no parent that waits for it,
 //! in a session of its own, and deaf to signals, so that what kills the daemon does not kill it as well.
 
 use std::{
@@ -72,7 +72,7 @@ impl Guard {
             let mut message = [what; MESSAGE];
             message[1..5].copy_from_slice(&owner.to_le_bytes());
             message[5..].copy_from_slice(&group.to_le_bytes());
-            // A message this short is written whole, whoever writes at the same time: pipe(7). Where the guard itself was
+            // A message this short is written whole, whatever else is written at the same time: pipe(7). Where the guard itself was
             // killed, hooks run unguarded.
             (&**pipe).write_all(&message).ok();
         }

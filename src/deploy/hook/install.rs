@@ -141,7 +141,7 @@ impl Hooks {
 
     /// Let the hook be `content`, executable for all.
     ///
-    /// A kill before the rename leaves `hooks/post-checkout.ID.tmp`, which nobody ever starts.
+    /// A kill before the rename leaves `hooks/post-checkout.ID.tmp`, which is never started.
     pub fn write(&self, content: &[u8]) -> Result<(), Error> {
         let temporary = format!("{NAME}.{}.tmp", RunId::new());
         let replace = Replace {

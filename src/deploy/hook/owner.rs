@@ -2,7 +2,7 @@
 //!
 //! As git's `safe.directory`: the worktree, its git directory, `hooks` and the file, and the link that it may be, all belong
 //! to root or to the user of this process. Each is looked at in the directory before it, which is held open. What is then
-//! started is found by its path once more: whoever could put something else there in between owns none of these.
+//! started is found by its path once more: a user who could put something else there in between owns none of these.
 
 use std::{
     fmt,

@@ -18,8 +18,8 @@ use crate::{
 /// A release could not be made, become live or be gone back to.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// What is to lead to the live release is someone's.
-    #[error("{path} is {what}, not what gitsocket lets the live release be seen by; nothing was touched")]
+    /// What is to lead to the live release was not made by gitsocket.
+    #[error("{path} is {what}, so the live release cannot be put there; nothing was touched")]
     #[diagnostic(help(
         "move it away, type: mv {path} {path}.before; or let `live` of `releases` name something else"
     ))]
@@ -133,7 +133,7 @@ pub enum Error {
         what: &'static str,
     },
     /// What all releases share is in the way of what is to be shared.
-    #[error("{path} is {what}, and `shared` of `releases` wants a directory there; nothing has changed")]
+    #[error("{path} is {what}, and `shared` of `releases` needs a directory there; nothing has changed")]
     #[diagnostic(help("move it away, or write its name without a slash at the end"))]
     NoDirectory {
         /// Its path.
@@ -143,7 +143,7 @@ pub enum Error {
     },
     /// There is nothing to go back to.
     #[error("there is no older release that was good: nothing to go back to")]
-    #[diagnostic(help("push a commit that mends it; see `keep` of `releases` for how many are kept"))]
+    #[diagnostic(help("push a commit that fixes it; see `keep` of `releases` for how many are kept"))]
     None,
     /// There is no such release.
     #[error("there is no release {wanted:?} to go back to; there are: {there}")]
@@ -156,9 +156,7 @@ pub enum Error {
     },
     /// No release can be gone back to: all are damaged.
     #[error("no older release is as it was when it was live: {what}")]
-    #[diagnostic(help(
-        "put right what is named here; or push another commit: a new release is made of that"
-    ))]
+    #[diagnostic(help("repair what is named here, or push another commit: a new release is made of it"))]
     Damaged {
         /// Which, and why.
         what: String,
@@ -185,10 +183,11 @@ pub enum Error {
 /// What to do about directories that are not on one file system: or one is in a lower layer of overlayfs, which cannot rename it.
 fn help_apart(path: &str, name: &str, is_live: bool) -> String {
     let away = typed(["mv".into(), path.into(), format!("{path}.before")]);
-    let other = match is_live {
+    let other = if is_live {
         // A copy is in the upper layer, and so is a new release.
-        true => format!("if that is a layer of an overlay, move it away, type: {away}; then trigger again"),
-        false => format!("write live: Symlink({name:?}) into `releases`"),
+        format!("if that is a layer of an overlay, move it away, type: {away}; then trigger again")
+    } else {
+        format!("write live: Symlink({name:?}) into `releases`")
     };
     format!("mount nothing below `path`, so that both are on one file system; or {other}")
 }

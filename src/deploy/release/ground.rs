@@ -353,13 +353,14 @@ impl Ground {
                 source,
             };
         }
-        match [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
-            true => Error::Exchange {
+        if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].into_iter().any(is) {
+            Error::Exchange {
                 path: path.display().to_string(),
                 name: live.into(),
                 source,
-            },
-            false => Error::io("exchange a release for", &path)(source),
+            }
+        } else {
+            Error::io("exchange a release for", &path)(source)
         }
     }
 
@@ -397,7 +398,6 @@ impl Ground {
     }
 }
 
-/// What a name is.
 enum Seen {
     Nothing,
     Dir(Directory),

@@ -23,7 +23,7 @@ pub struct Id(String);
 
 /// A text is not the name of a release.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a release is called as 20261125T201500Z-5d6e7f8 is: a time, and the beginning of a commit's id")]
+#[error("a release's name looks like 20261125T201500Z-5d6e7f8: a time, and the beginning of a commit's id")]
 pub struct Invalid;
 
 impl Id {
@@ -81,10 +81,7 @@ impl TryFrom<String> for Id {
                 at if at < TIME => byte.is_ascii_digit(),
                 _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
             });
-        match is_right {
-            true => Ok(Self(text)),
-            false => Err(Invalid),
-        }
+        if is_right { Ok(Self(text)) } else { Err(Invalid) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     config::{Live, Releases, Site},
 };
 
-/// A release. Whoever knows its name, and whether it is live, knows where it is.
+/// A release. Its name, and whether it is live, tell where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     /// Its name.

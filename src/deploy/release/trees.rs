@@ -34,13 +34,14 @@ pub fn sort(record: &Record, live: Option<&Id>, keep: usize) -> Sorted {
         .collect();
     let mut kept: Vec<&Tree> = Vec::new();
     for tree in good {
-        match kept.len() < keep && !commits.contains(&&*tree.commit) {
-            true => kept.push(tree),
-            false => rest.push(tree),
+        if kept.len() < keep && !commits.contains(&&*tree.commit) {
+            kept.push(tree)
+        } else {
+            rest.push(tree)
         }
         commits.push(&tree.commit);
     }
-    // With nothing live, the next one to be is nobody's predecessor.
+    // With nothing live, the next one has no predecessor.
     rest.retain(|tree| !tree.is_linked && (tree.turn == 0 || tree.turn + 1 < record.turn));
     rest.sort_by_key(|tree| (tree.is_stuck, tree.turn != 0, tree.made));
     let at = usize::from(rest.first().is_some_and(|tree| !tree.is_stuck));

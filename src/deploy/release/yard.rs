@@ -72,9 +72,10 @@ impl<'a> Yard<'a> {
         let (path, git_dir) = (site.path.as_path(), site.git_dir());
         let (record, is_damaged) =
             Record::read(&git_dir).map_err(Error::io("read", &Record::file(&git_dir)))?;
-        let ground = match dry_run {
-            true => Ground::open(path)?,
-            false => Some(Ground::make(path, rights)?),
+        let ground = if dry_run {
+            Ground::open(path)?
+        } else {
+            Some(Ground::make(path, rights)?)
         };
         let mut yard = Self {
             site,

@@ -36,7 +36,7 @@ impl Claim {
         }
     }
 
-    /// Let the worktree be ours, unless it was someone else's so far and loses something by what was `fetched`. Says whether it
+    /// Let the worktree be ours, unless it was foreign so far and loses something by what was `fetched`. Says whether it
     /// is: in a dry run, one that was not ours is not, whatever it loses.
     pub(super) fn admit(
         &mut self,
@@ -52,9 +52,10 @@ impl Claim {
             && !is_known(repo.git_dir(), target)
             && let Some(refused) = losses(repo, fetched, under_way)?
         {
-            match context.dry_run {
-                true => self.refused = Some(refused),
-                false => return Err(refused.into()),
+            if context.dry_run {
+                self.refused = Some(refused)
+            } else {
+                return Err(refused.into());
             }
         }
         if context.dry_run {
@@ -106,7 +107,7 @@ fn losses(
     held.push(fetched.commit);
     let tips = refs::moving(repo, &fetched.tip);
     let commits = dropped::dropped(repo, &tips, &held, context.watch.over()).commits;
-    // A release that is nobody's yet has nothing to lose.
+    // A release that was never deployed has nothing to lose.
     let stage = match target.site.releases {
         Some(_) => None,
         None => Some(under_way.stage()?),
@@ -136,9 +137,10 @@ fn losses(
     let what: Vec<String> = what
         .map(|(what, named): &(&str, &Named)| format!("{what}: {}", named.line()))
         .collect();
-    let stays = match untracked.is_empty() {
-        true => "",
-        false => ", or name untracked files that are to stay in `keep`",
+    let stays = if untracked.is_empty() {
+        ""
+    } else {
+        ", or name untracked files that are to stay in `keep`"
     };
     Ok(Some(Refused::Loses {
         path: target.site.path.to_string(),

@@ -86,7 +86,7 @@ pub(super) fn by_hand(
     go(&repo, (under_way, &mut stage), (left, commit), reached)
 }
 
-/// The run of `fetched` failed by `err` once that was live: if it is the trigger's wish, and there is a good commit, go back.
+/// The run of `fetched` failed by `err` once that was live: if the trigger says so, and there is a good commit, go back.
 /// What the run failed by then.
 pub(super) fn after_failure(
     repo: &gix::Repository,
@@ -117,13 +117,11 @@ pub(super) fn after_failure(
     }
     let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
     let message = message(&err);
-    let last = match stage.is_in_place() {
-        true => {
-            let mut candidates = good.commits().chain(known);
-            candidates
-                .find(|commit| *commit != sick && holds.find(*commit).is_none() && repo.has_object(*commit))
-        }
-        false => match older::find(repo, (under_way, stage), Wanted::Good(&holds)) {
+    let last = if stage.is_in_place() {
+        let mut candidates = good.commits().chain(known);
+        candidates.find(|commit| *commit != sick && holds.find(*commit).is_none() && repo.has_object(*commit))
+    } else {
+        match older::find(repo, (under_way, stage), Wanted::Good(&holds)) {
             Ok(last) => last,
             Err(source) => {
                 return Error::Stranded {
@@ -132,7 +130,7 @@ pub(super) fn after_failure(
                     source: Box::new(source),
                 };
             }
-        },
+        }
     };
     let Some(last) = last else { return err };
     let held = with_room((under_way, stage), |_| {
@@ -181,7 +179,7 @@ pub(super) fn remember(
 fn told(under_way: &UnderWay<'_>, commit: ObjectId, written: Result<(), refs::Error>) {
     if let Err(err) = written {
         under_way.context.events.warn(format!(
-            "cannot remember that {} is good, so that it could be gone back to: {err}",
+            "cannot record that {} is good, so a later rollback to it is not possible: {err}",
             short(commit)
         ));
     }
@@ -218,17 +216,16 @@ fn go(
     let UnderWay { target, context, .. } = *under_way;
     context.watch.enter(Step::Worktree)?;
     let tip = tip(repo, target);
-    let updated = match stage.is_in_place() {
-        true => bring(repo, (under_way, stage), (left, commit, &tip))?,
-        false => {
-            if let Tip::Branch(branch) = &tip {
-                under_way.moves(&[branch.as_str()])?;
-            }
-            reached.has_switched |= with_room((under_way, stage), |stage| {
-                older::restore(repo, (under_way, stage), commit)
-            })?;
-            worktree::Outcome::default()
+    let updated = if stage.is_in_place() {
+        bring(repo, (under_way, stage), (left, commit, &tip))?
+    } else {
+        if let Tip::Branch(branch) = &tip {
+            under_way.moves(&[branch.as_str()])?;
         }
+        reached.has_switched |= with_room((under_way, stage), |stage| {
+            older::restore(repo, (under_way, stage), commit)
+        })?;
+        worktree::Outcome::default()
     };
     reached.new = Some(commit);
     reached.changed += updated.written + updated.deleted + updated.cleaned;
@@ -263,12 +260,11 @@ fn go(
         Claim::of(under_way.git_dir()),
         reached,
     )?;
-    match stage.is_in_place() {
-        true => {
-            let returned = Good::of(repo).return_to(commit, left, &writer(target));
-            told(under_way, commit, returned);
-        }
-        false => build::good(repo, (under_way, stage))?,
+    if stage.is_in_place() {
+        let returned = Good::of(repo).return_to(commit, left, &writer(target));
+        told(under_way, commit, returned);
+    } else {
+        build::good(repo, (under_way, stage))?
     }
     heal::finish(repo.git_dir());
     Ok(())

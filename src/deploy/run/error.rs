@@ -74,7 +74,7 @@ pub enum Error {
         path: String,
         /// Its owner.
         owner: u32,
-        /// Who would use it.
+        /// The user that gitsocket runs as.
         us: u32,
         /// The git directory.
         git_dir: String,
@@ -118,8 +118,8 @@ pub enum Error {
         trigger: String,
     },
     /// What was deployed was not good, and there was no way back.
-    #[error("{why}; and then it could not be gone back to {at}: {source}")]
-    #[diagnostic(help("the next run goes on with that"))]
+    #[error("{why}; then the rollback to {at} failed: {source}")]
+    #[diagnostic(help("the next run tries the rollback again"))]
     Stranded {
         /// Why.
         why: String,

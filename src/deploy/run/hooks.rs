@@ -37,7 +37,6 @@ const AFTERWARDS: Duration = Duration::from_secs(7);
 pub(super) struct Occasion<'a> {
     pub(super) repo: &'a gix::Repository,
     pub(super) under_way: &'a UnderWay<'a>,
-    /// What the trigger names.
     pub(super) tip: &'a Tip,
     /// The commit that hooks last succeeded for.
     pub(super) old: Option<ObjectId>,
@@ -61,9 +60,10 @@ pub(super) fn run_hooks(
     let has_changed = reached.has_changed() || is_again;
     let git_dir = repo.git_dir();
     let known = claim.state.hooks(target);
-    let due = match has_changed {
-        false => known.due(target, fetched.commit),
-        true => target.hooks_at(At::Live).collect(),
+    let due = if has_changed {
+        target.hooks_at(At::Live).collect()
+    } else {
+        known.due(target, fetched.commit)
     };
     let is_owed = has_changed || !due.is_empty() || !known.have_succeeded_for(fetched.commit);
     let hooks: Vec<usize> = target
@@ -83,10 +83,11 @@ pub(super) fn run_hooks(
             under_way,
             tip: &fetched.tip,
             // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
-            old: match is_again {
+            old: if is_again {
                 // As for the first one: all files have changed.
-                true => reached.left,
-                false => reached.left.or(known.succeeded_for()).or(reached.old),
+                reached.left
+            } else {
+                reached.left.or(known.succeeded_for()).or(reached.old)
             },
             new: fetched.commit,
             located: located.as_ref(),
@@ -105,9 +106,10 @@ pub(super) fn run_hooks(
 pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let at = occasion.new.to_hex_with_len(7).to_string();
-    let env = match hooks.is_empty() && target.asked().is_none() {
-        true => BTreeMap::new(),
-        false => environment(occasion, claim),
+    let env = if hooks.is_empty() && target.asked().is_none() {
+        BTreeMap::new()
+    } else {
+        environment(occasion, claim)
     };
     let round = Round::of(occasion, &env);
     for hook in hooks {
@@ -186,13 +188,11 @@ pub(super) fn tell_failed(
         if Instant::now() >= round.until {
             context
                 .events
-                .warn("no time was left to tell the hooks of that failure");
+                .warn("no time was left for the other hooks at Failed");
             break;
         }
         if let Err(err) = round.run_one(hook) {
-            context
-                .events
-                .warn(format!("{err}; it was to be told of that failure"));
+            context.events.warn(format!("{err}; it is a hook at Failed"));
         }
     }
     tidy(&env);
@@ -201,7 +201,7 @@ pub(super) fn tell_failed(
 /// Where programs put what they need for a while, see environ(7).
 const TMPDIR: &str = "TMPDIR";
 
-/// What somebody may want to know whose hook worked without a sandbox.
+/// A hint for a user whose hook worked without a sandbox.
 const CONFINED: &str = "hooks run in the sandbox: they may write to the target, or with releases to theirs and what is shared, and to \
                         $TMPDIR, and read the system's programs; if that is why this one failed, write sandbox: (hooks: Outside)";
 

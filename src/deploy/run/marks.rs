@@ -64,7 +64,7 @@ pub(super) fn settle(
     )
 }
 
-/// Who writes refs, for reflogs.
+/// What writes refs, for reflogs.
 pub(super) fn writer(target: &Target) -> String {
     format!("gitsocket {}", target.trigger)
 }

@@ -58,12 +58,13 @@ pub(super) fn find(
         events.warn(format!("a release is damaged, and is passed over: {why}"));
         damaged.push(why);
     }
-    match damaged.is_empty() {
-        true => Ok(None),
-        false => Err(release::Error::Damaged {
+    if damaged.is_empty() {
+        Ok(None)
+    } else {
+        Err(release::Error::Damaged {
             what: damaged.join("; "),
         }
-        .into()),
+        .into())
     }
 }
 
@@ -128,13 +129,14 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
     if let Some(found) = found.and_then(|tree| of(tree)) {
         return Ok(vec![found]);
     }
-    let there = match others.is_empty() {
-        true => "none".into(),
-        false => others
+    let there = if others.is_empty() {
+        "none".into()
+    } else {
+        others
             .iter()
             .map(|tree| tree.id.as_str())
             .collect::<Vec<_>>()
-            .join(", "),
+            .join(", ")
     };
     let wanted = wanted.into();
     Err(release::Error::Unknown { wanted, there }.into())

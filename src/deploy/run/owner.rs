@@ -26,7 +26,7 @@ pub(super) fn blame(err: Error, target: &Target) -> Error {
     }
     let git_dir = target.site.git_dir();
     let found = match &err {
-        // That is the one; and what cannot be read for another reason is nobody's fault.
+        // That is the one; and what cannot be read for another reason is not a matter of ownership.
         Error::Heal(heal::Error::Unread { path, .. }) => foreign(path, us)
             .filter(|_| is_denial(&err))
             .filter(|(path, _)| path.starts_with(&git_dir)),
@@ -73,9 +73,10 @@ fn closed(git_dir: &Path, us: u32) -> Option<(PathBuf, u32)> {
         if seen > MAX_FILES {
             return None;
         }
-        let wanted = match meta.is_dir() {
-            true => Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
-            false => Access::READ_OK,
+        let wanted = if meta.is_dir() {
+            Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+        } else {
+            Access::READ_OK
         };
         let is_closed = || accessat(CWD, &path, wanted, AtFlags::EACCESS).is_err();
         if meta.uid() != us && !meta.is_symlink() && is_closed() {

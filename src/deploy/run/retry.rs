@@ -4,7 +4,6 @@ use std::time::Duration;
 
 /// The wait before the first attempt that is not the first.
 const FIRST: Duration = Duration::from_secs(1);
-/// No wait is longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// The waits between attempts: each about twice as long as the one before, and no two daemons agree on one.
@@ -23,7 +22,7 @@ impl Backoff {
         let whole = self.next;
         self.next = (whole * 2).min(LONGEST);
         let wait = whole / 2 + (whole / 2).mul_f64(fastrand::f64());
-        // Nobody wants to read more digits.
+        // More digits are of no interest.
         Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -29,9 +29,10 @@ pub(super) fn at_first<T>(
     let Ok(mut stage) = under_way.stage() else {
         return Err(err);
     };
-    match makes_room((under_way, &mut stage), &err) {
-        true => step(),
-        false => Err(err),
+    if makes_room((under_way, &mut stage), &err) {
+        step()
+    } else {
+        Err(err)
     }
 }
 

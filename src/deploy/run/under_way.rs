@@ -81,7 +81,7 @@ pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<()
 }
 
 /// Whether a run of `target` was interrupted, or a hook of it failed, and nothing has finished that since. `is_owner` is
-/// asked whether a run of that trigger is the business of `target`; `None`: nobody knows whose it was. The repository is
+/// asked whether a run of that trigger is the business of `target`; `None`: it is not known whose it was. The repository is
 /// opened in the `sandbox` that a run of it has.
 pub fn is_unfinished(
     target: &Target,
@@ -116,7 +116,6 @@ fn head(git_dir: &Path) -> Option<gix::ObjectId> {
 pub(super) struct UnderWay<'a> {
     pub(super) target: &'a Target,
     pub(super) context: &'a Context,
-    /// What is new gets.
     pub(super) rights: Rights,
     /// The index of a worktree in place.
     pub(super) index: PathBuf,
@@ -179,7 +178,6 @@ impl<'a> UnderWay<'a> {
         self.run.git_dir()
     }
 
-    /// Before objects come.
     pub(super) fn fetches(&self) -> io::Result<()> {
         self.begins(state::Run::settle)
     }
@@ -189,7 +187,6 @@ impl<'a> UnderWay<'a> {
         self.begin(state::Run::settle)
     }
 
-    /// Before files change.
     pub(super) fn changes(&self) -> io::Result<()> {
         self.changes.store(true, Ordering::Relaxed);
         self.begins(state::Run::begin)
@@ -213,12 +210,11 @@ impl<'a> UnderWay<'a> {
 
     /// Before hooks run. If they are `owed`, they are until they have succeeded.
     pub(super) fn starts_hooks(&self, owed: bool) -> Result<(), Error> {
-        match owed {
-            true => {
-                self.changes.store(true, Ordering::Relaxed);
-                self.settles()
-            }
-            false => self.begin(state::Run::begin),
+        if owed {
+            self.changes.store(true, Ordering::Relaxed);
+            self.settles()
+        } else {
+            self.begin(state::Run::begin)
         }
     }
 

@@ -167,7 +167,7 @@ fn make(
     if !dry_run {
         stage.written(updated.bytes)?;
     }
-    // What is left of an older release is nobody's.
+    // What is left of an older release belongs to no user.
     Ok(worktree::Outcome {
         lost: Lost::default(),
         ..updated
@@ -222,7 +222,6 @@ fn heal(under_way: &UnderWay<'_>, claim: &mut Claim) -> Result<(gix::Repository,
     Ok((repo, fetched))
 }
 
-/// What is fetched onto.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Onto {
     /// The commit that was deployed last.
@@ -232,7 +231,6 @@ pub(super) struct Onto {
 }
 
 impl Onto {
-    /// Nothing.
     pub(super) fn nothing(depth: Depth) -> Self {
         Self {
             deployed: None,
@@ -288,11 +286,14 @@ fn fetch_once(
         over: context.watch.over(),
         begin,
     };
-    fetch::fetch(repo, &options).map_err(|err| match is_ours(repo, &err) {
-        true => fetch::Error::Unsound {
-            source: Box::new(err),
-        },
-        false => err,
+    fetch::fetch(repo, &options).map_err(|err| {
+        if is_ours(repo, &err) {
+            fetch::Error::Unsound {
+                source: Box::new(err),
+            }
+        } else {
+            err
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 //! in it: hooks write there.
 //!
 //! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts), and targets are
-//! removed and cloned anew: so the worker gets the directories that such things are in, unless the configuration, or a file
+//! removed and cloned again: so the worker gets the directories that such things are in, unless the configuration, or a file
 //! that it names, is in there as well; and a run, which does not last, gets the things themselves.
 
 use std::{
@@ -26,15 +26,11 @@ use crate::{
 /// Paths without links, by what is allowed beneath them. What is not there is passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// To read.
     pub(super) read: BTreeSet<PathBuf>,
-    /// To read and execute.
     pub(super) execute: BTreeSet<PathBuf>,
-    /// To write.
     pub(super) write: BTreeSet<PathBuf>,
     /// To write and execute: worktrees, for hooks.
     pub(super) build: BTreeSet<PathBuf>,
-    /// Devices.
     pub(super) devices: BTreeSet<PathBuf>,
     /// TCP ports to connect to.
     pub(super) ports: BTreeSet<u16>,
@@ -46,7 +42,6 @@ pub(super) struct Policy {
 const PROGRAMS: [&str; 10] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix", "/gnu",
 ];
-/// Name servers, over TCP.
 const DNS: u16 = 53;
 
 impl Policy {
@@ -223,7 +218,7 @@ fn places(target: &Target) -> impl Iterator<Item = &Path> {
 
 /// What of the way to `dir` a worker may write to.
 ///
-/// In its life, `dir` may be removed and made anew, for which it needs the directory that it is in. But never one with the
+/// In its life, `dir` may be removed and made again, for which it needs the directory that it is in. But never one with the
 /// configuration in it, or a file that this names: then it is `dir` itself, made now if it is missing, and cannot be
 /// removed. The root of the file system is the same.
 fn place(dir: &Path, ways: &Ways) -> PathBuf {
@@ -286,7 +281,7 @@ mod tests {
         assert!(b.ports.contains(&8443));
         assert!(a.execute.is_empty() && a.build.is_empty());
 
-        // Who asks for news writes nothing.
+        // A poll writes nothing.
         let poll = |name: &str| Policy::of_poll(&config.triggers[name], &ways).unwrap();
         let reads = |read, ports| Policy {
             read,

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, fstat};
 use super::{Error, policy::Policy};
 use crate::deploy::links;
 
-/// The rights that are taken away but for the paths of a policy. Connecting to Unix sockets is not among them: hooks
+/// The rights that are taken away, except on the paths of a policy. Connecting to Unix sockets is not among them: hooks
 /// and SSH need the agent's, and others.
 const HANDLED: ABI = ABI::V5;
 /// Signals to processes outside, and their sockets that have no path.
@@ -78,7 +78,7 @@ pub(super) fn restrict_writing(dirs: &[PathBuf]) -> Result<(), RulesetError> {
         .map(drop)
 }
 
-/// Devices that programs write to, and nobody loses anything by.
+/// Devices that programs write to, and where nothing can be lost.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"];
 
 /// The rule for what is at `path`, a path without links; none if that is not there by now.

@@ -1,6 +1,6 @@
 //! What of the paths of a configuration may be opened, and how much around it. They lead where `links` says.
 //!
-//! What comes out is a path without links. Whoever opens it follows none (`RESOLVE_NO_SYMLINKS`, openat2(2)): so what is
+//! What comes out is a path without links. It is opened without following any (`RESOLVE_NO_SYMLINKS`, openat2(2)): so what is
 //! exchanged for a link in between is not there.
 
 use std::{
@@ -28,7 +28,6 @@ const MAX_SYSTEM: usize = 50_000;
 /// What decides where a path may lead, and what may be opened whole.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    /// Where hooks write.
     links: Links,
     /// Files that the configuration names, and itself: the same.
     named: BTreeSet<PathBuf>,
@@ -40,7 +39,7 @@ pub(super) struct Ways {
     pub(super) kernel: Vec<PathBuf>,
     /// What of that is a file, and may be replaced.
     pub(super) alone: Vec<PathBuf>,
-    /// What everybody may read of [`ETC`], but what is `named`; only if hooks are inside.
+    /// What all users may read of [`ETC`], except what is `named`; only if hooks are inside.
     pub(super) public: Vec<PathBuf>,
 }
 
@@ -54,9 +53,7 @@ const KERNEL: [&str; 3] = ["/proc/self/cgroup", "/sys/fs/cgroup", "/proc/locks"]
 /// Whether the policy outlives what is at the paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lasts {
-    /// A worker's.
     Long,
-    /// A run's.
     Short,
 }
 
@@ -120,7 +117,7 @@ impl Ways {
         self.public = public;
     }
 
-    /// Whether everybody may read all of `dir`, and nothing in it is named; else what of it is like that goes to `found`.
+    /// Whether all users may read all of `dir`, and nothing in it is named; else the part of which that holds goes to `found`.
     fn is_public(&self, dir: &Path, left: &mut usize, found: &mut Vec<PathBuf>) -> bool {
         let Ok(entries) = fs::read_dir(dir) else {
             return false;
@@ -143,9 +140,10 @@ impl Ways {
             *left = fewer;
             let wanted = if meta.is_dir() { 0o005 } else { 0o004 };
             let is_open = meta.mode() & wanted == wanted && !self.is_named(&path);
-            match is_open && (!meta.is_dir() || self.is_public(&path, left, &mut below)) {
-                true => below.push(path),
-                false => whole = false,
+            if is_open && (!meta.is_dir() || self.is_public(&path, left, &mut below)) {
+                below.push(path)
+            } else {
+                whole = false
             }
         }
         if !whole {
@@ -175,9 +173,12 @@ impl Ways {
             file.parent().and_then(|dir| self.lead(dir).ok()),
             real.parent().map(Into::into),
         ];
-        let own = |dir: PathBuf| match dir.parent().is_some() && dir != Path::new(ETC) {
-            true => dir,
-            false => real.clone(),
+        let own = |dir: PathBuf| {
+            if dir.parent().is_some() && dir != Path::new(ETC) {
+                dir
+            } else {
+                real.clone()
+            }
         };
         dirs.into_iter().flatten().map(own).collect()
     }

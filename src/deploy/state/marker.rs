@@ -1,6 +1,6 @@
 //! `run.json`: the run that is under way, from before its first write to its end.
 //!
-//! It is written by a run that holds the target's lock. So whoever holds the lock and finds it knows that a run was
+//! It is written by a run that holds the target's lock. So a process that holds the lock and finds it knows that a run was
 //! interrupted: by a kill, a power cut or a fault. What is younger than the file may be that run's.
 
 use std::{
@@ -25,7 +25,6 @@ use crate::{
     git::maintenance,
 };
 
-/// The file.
 const NAME: &str = "run.json";
 
 /// A run that is under way.
@@ -35,7 +34,7 @@ pub struct Marker {
     pub run: RunId,
     /// Whose run it is.
     pub trigger: TriggerName,
-    /// Who asked for it.
+    /// The peer that asked for it.
     pub peer: String,
     /// When it began, in seconds since 1970-01-01 UTC.
     pub began: u64,
@@ -104,7 +103,6 @@ pub struct Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Advance {
     Nothing,
-    /// It is marked.
     Begun,
     /// The mark survives a power cut.
     Settled,
@@ -187,9 +185,10 @@ impl Run {
 
     /// It is over, well or not.
     pub fn end(&self) -> Result<(), Error> {
-        match self.has_begun() {
-            true => forget(&self.git_dir),
-            false => Ok(()),
+        if self.has_begun() {
+            forget(&self.git_dir)
+        } else {
+            Ok(())
         }
     }
 }

@@ -49,8 +49,8 @@ impl Connector {
         Self { address, token_file }
     }
 
-    /// Say `name`, and `note` of that; the run that comes of it. A daemon of the version before takes no notes.
-    pub(super) async fn say(
+    /// Send `name` with `note`; gives the run that comes of it. A daemon of the version before takes no notes.
+    pub(super) async fn send(
         &self,
         name: &TriggerName,
         task: Task,
@@ -84,7 +84,7 @@ impl Connector {
         self.within(ACCEPT, accepted).await
     }
 
-    /// The events of the answer to a question that may take as long as `patience`, but for its end.
+    /// The events of the answer to a question that may take as long as `patience`, without its end.
     pub(super) async fn ask(
         &self,
         request: &Request,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What is kept of a run: so many lines, and so many bytes of them. The daemon keeps as many lines, and more bytes, for
-/// clients that lag; a page with more lines than that helps nobody.
+/// clients that lag; a page with more lines than that is of no use.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 512 << 10;
 
@@ -34,7 +34,7 @@ pub(super) struct Runs(Mutex<HashMap<(TriggerName, RunId), Weak<Watched>>>);
 /// A run that is watched.
 #[derive(Debug)]
 struct Watched {
-    /// What ids of its lines begin with: another one after it was watched by nobody.
+    /// What ids of its lines begin with: another one after a time without watchers.
     epoch: u32,
     lines: Mutex<Lines>,
     more: Bell,
@@ -349,7 +349,7 @@ mod tests {
         let mut back = fake.follow(Some(&one.id));
         assert!(back.is_resumed());
         assert_eq!(next(&mut back).record.event, remote("two"));
-        // What is no line of this run, or of another life, begins anew.
+        // What is no line of this run, or of another life, begins again.
         for id in ["", "x", "-", "00000000-0", &format!("{}9", one.id)] {
             let mut lost = fake.follow(Some(id));
             assert!(!lost.is_resumed(), "{id}");
@@ -403,7 +403,7 @@ mod tests {
         let old = next(&mut second).id;
         drop(second);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is closed");
-        // Who comes later begins anew, and is told so.
+        // A watcher who comes later begins again, and is told so.
         let again = fake.follow(Some(&old));
         assert!(!again.is_resumed());
         // A daemon that is gone is the end.

@@ -39,9 +39,10 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h s
     }
     let value = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::stranger(format!("{name} is not text")))?;
-    match value.trim().is_empty() {
-        true => Err(empty(name)),
-        false => Ok(Some(value)),
+    if value.trim().is_empty() {
+        Err(empty(name))
+    } else {
+        Ok(Some(value))
     }
 }
 
@@ -89,9 +90,10 @@ pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    match kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        true => refused("the webhook sends a form: choose the content type application/json in the forge"),
-        false => refused("the body is not application/json: choose that content type in the forge"),
+    if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        refused("the webhook sends a form: choose the content type application/json in the forge")
+    } else {
+        refused("the body is not application/json: choose that content type in the forge")
     }
 }
 

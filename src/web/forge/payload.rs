@@ -48,11 +48,12 @@ pub enum Concern {
 /// A delivery that does not say to which refs is: a run that finds nothing new does no harm, a lost one does.
 pub fn concern(refs: Option<&[String]>, pushed: &[Pushed]) -> Concern {
     let meant = meant(refs, pushed);
-    match meant.iter().any(|pushed| !pushed.is_deleted) {
-        _ if pushed.is_empty() => Concern::Yes,
-        true => Concern::Yes,
-        false if meant.is_empty() => Concern::OtherRef,
-        false => Concern::Deleted,
+    if pushed.is_empty() || meant.iter().any(|pushed| !pushed.is_deleted) {
+        Concern::Yes
+    } else if meant.is_empty() {
+        Concern::OtherRef
+    } else {
+        Concern::Deleted
     }
 }
 
@@ -148,7 +149,6 @@ struct CloudRef {
     r#type: String,
 }
 
-/// Bitbucket Data Center's.
 #[derive(Deserialize)]
 struct DataCenter {
     changes: Vec<DataCenterChange>,
@@ -240,10 +240,7 @@ fn cloud(body: &[u8]) -> Result<Vec<Pushed>, Refusal> {
     let pushed = changes.into_iter().filter_map(|change| {
         let is_deleted = change.new.is_none();
         let CloudRef { name, r#type } = change.new.or(change.old)?;
-        let kind = match r#type.contains("tag") {
-            true => "tags",
-            false => "heads",
-        };
+        let kind = if r#type.contains("tag") { "tags" } else { "heads" };
         Some(Pushed {
             name: format!("refs/{kind}/{name}"),
             is_deleted,
@@ -270,7 +267,7 @@ fn json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|err| {
         Refusal::useless(match err.classify() {
             serde_json::error::Category::Data => {
-                "the body is JSON, but not what this forge sends for a push: is it from another one?"
+                "the body is JSON, but not what this forge sends for a push: is it from another forge?"
             }
             _ => "the body is not JSON",
         })

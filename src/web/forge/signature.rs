@@ -89,9 +89,10 @@ fn decode(name: &str, value: &str, prefix: &str) -> Result<Signature, Refusal> {
 /// Whether `signature` is that of `body` by one of the `secrets`.
 pub(super) fn verify(signature: &Signature, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal> {
     let is_by = |secret: &Secret| is_valid(secret.expose().as_bytes(), body, signature);
-    match secrets.iter().any(is_by) {
-        true => Ok(()),
-        false => Err(Refusal::stranger(MISMATCH)),
+    if secrets.iter().any(is_by) {
+        Ok(())
+    } else {
+        Err(Refusal::stranger(MISMATCH))
     }
 }
 

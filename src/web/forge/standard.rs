@@ -71,9 +71,10 @@ impl Signed {
     /// Whether one of the signatures is by one of the `secrets`.
     pub(super) fn verify(&self, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal> {
         let is_by = |secret: &Secret| key(secret).is_ok_and(|key| self.is_by(&key, body));
-        match secrets.iter().any(is_by) {
-            true => Ok(()),
-            false => Err(Refusal::stranger(MISMATCH)),
+        if secrets.iter().any(is_by) {
+            Ok(())
+        } else {
+            Err(Refusal::stranger(MISMATCH))
         }
     }
 
@@ -89,14 +90,16 @@ impl Signed {
     /// Whether it was signed about `now`: an old one may have been caught by another and sent once more.
     pub(super) fn is_of(&self, now: SystemTime) -> Result<(), Refusal> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        match now.abs_diff(self.timestamp) <= TOLERANCE.as_secs() {
-            true => Ok(()),
-            false if now > self.timestamp => Err(Refusal::useless(
+        if now.abs_diff(self.timestamp) <= TOLERANCE.as_secs() {
+            Ok(())
+        } else if now > self.timestamp {
+            Err(Refusal::useless(
                 "webhook-timestamp is more than five minutes old: it was sent once more, or a clock is wrong",
-            )),
-            false => Err(Refusal::useless(
+            ))
+        } else {
+            Err(Refusal::useless(
                 "webhook-timestamp is more than five minutes ahead: a clock is wrong",
-            )),
+            ))
         }
     }
 }

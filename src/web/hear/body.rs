@@ -1,4 +1,4 @@
-//! The body of a request, read whole and within bounds: one's own, and that of all together. Whoever sends it is not proven
+//! The body of a request, read whole and within bounds: one's own, and that of all together. The sender is not proven
 //! before all of it is there.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
@@ -26,7 +26,6 @@ pub(super) struct Bounds {
     large: Arc<Lobby>,
 }
 
-/// There is no body.
 #[derive(Debug)]
 pub(super) enum Error {
     /// It has more bytes than are allowed.

@@ -26,11 +26,9 @@ pub(super) struct Told<'a> {
     pub(super) deliveries: &'a [Delivered],
     /// Names that are kept until the daemon is back.
     pub(super) kept: usize,
-    /// This process.
     pub(super) own: &'a Vitals,
 }
 
-/// All of it.
 pub(super) fn render(told: &Told<'_>) -> String {
     let mut text = Text::default();
     text.one(

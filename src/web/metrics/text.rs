@@ -7,10 +7,8 @@ use std::fmt::{Display, Write as _};
 /// What it is called in an answer. Prometheus 3 takes nothing that is called otherwise.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a number means.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
-    /// It only grows.
     Counter,
     /// It is what it is now.
     Gauge,
@@ -54,7 +52,6 @@ impl Text {
 }
 
 impl Family<'_> {
-    /// A number.
     pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.line("", labels, value);
     }

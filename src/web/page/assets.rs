@@ -4,9 +4,7 @@ use std::sync::LazyLock;
 
 use ring::digest::{SHA256, digest};
 
-/// The stylesheet.
 pub(super) const STYLE: usize = 0;
-/// The script.
 pub(super) const SCRIPT: usize = 1;
 /// The icon of a tab.
 pub(super) const ICON: usize = 2;

@@ -16,7 +16,6 @@ pub(super) fn cookies(cookie: Cookie, request: &Request<Incoming>, client: &Clie
     values.map(Into::into).collect()
 }
 
-/// Set one, beside others.
 pub(super) fn with_cookie(mut answer: Answer, cookie: Cookie, value: &str, client: &Client) -> Answer {
     if let Ok(value) = HeaderValue::from_str(&cookie.set(value, client.tls)) {
         answer.headers_mut().append(SET_COOKIE, value);

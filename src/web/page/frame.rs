@@ -11,9 +11,9 @@ pub(super) struct Frame<'a> {
     pub(super) title: &'a str,
     /// Whether something fails: the icon in the tab says it.
     pub(super) look: Look,
-    /// Who looks; nothing before the sign-in.
+    /// The visitor's session; nothing before the sign-in.
     pub(super) session: Option<&'a Session>,
-    /// It is asked for again every few seconds while somebody looks at it.
+    /// The browser asks for it again every few seconds while it is shown.
     pub(super) renews: bool,
 }
 
@@ -66,8 +66,8 @@ impl Frame<'_> {
             return html! {};
         };
         let who = match session.user {
-            Some(_) => "Everybody who signs in here",
-            None => "Everybody who opens this page",
+            Some(_) => "Each user who signs in here",
+            None => "Each visitor of this page",
         };
         html! {
             span #renewed {}

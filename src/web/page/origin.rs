@@ -24,7 +24,7 @@ pub(super) fn is_ours(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a proxy has passed the request on, as far as one can know: where nobody signs in, the world may be behind it.
+/// Whether a proxy has passed the request on, as far as that can be known: where no user signs in, the world may be behind it.
 /// Most say so in a header; nginx says nothing by itself, and speaks a version of HTTP that no browser does.
 pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
     let is_of_proxy = |name: &HeaderName| {
@@ -35,7 +35,7 @@ pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
     version < Version::HTTP_11 || headers.keys().any(is_of_proxy)
 }
 
-/// Whether the request is for a name of this machine's own: where nobody signs in, another name may be one of a stranger's
+/// Whether the request is for a name of this machine's own: where no user signs in, another name may be one of a stranger's
 /// site, whose pages would be allowed to read ours (DNS rebinding).
 pub(super) fn is_for_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {

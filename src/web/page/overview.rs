@@ -12,7 +12,6 @@ use crate::{
     web::{deliveries::Delivered, session::Session},
 };
 
-/// Triggers on a page.
 pub(super) const A_PAGE: usize = 100;
 /// Failing triggers of a page that are shown with what to do next; more would be a book, and each has a page of its own.
 const IN_FULL: usize = 20;
@@ -25,7 +24,6 @@ const REFUSED: usize = 5;
 /// Fewer triggers are found by looking.
 const MANY: usize = 20;
 
-/// What is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     /// The page, from 1.
@@ -66,7 +64,6 @@ impl Group {
     }
 }
 
-/// The page.
 pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, session: &Session) -> Markup {
     let count = |group| all.iter().filter(|status| Group::of(status) == group).count();
     let [failing, running, odd] = [Group::Failing, Group::Running, Group::Odd].map(count);
@@ -143,7 +140,7 @@ fn headline(total: usize, failing: usize, odd: usize) -> String {
 
 fn lead(total: usize, wrong: usize, running: usize, ill: usize) -> Markup {
     html! {
-        @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " not heard:" } " see its deliveries below. " }
+        @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " refused:" } " see the deliveries below. " }
         @if total == 0 { "The daemon has none for the user of this page: see " code { "triggers" } " and " code { "allow" } " in its configuration." }
         @else if running > 0 { (many(running, "deploy is", "deploys are")) " going on." }
         @else if wrong == 0 && ill == 0 { "Nothing to do." }
@@ -232,7 +229,7 @@ fn note(status: &Status) -> Markup {
         } @else if standing.mixed.is_some() {
             span.warn { "files are mixed" }
         } @else if status.poll.as_ref().is_some_and(|poll| poll.failing.is_some()) {
-            span.warn { "the remote cannot be asked" }
+            span.warn { "polls of the remote fail" }
         } @else if let Some(since) = standing.since {
             "since " (time(since))
         }

@@ -30,7 +30,7 @@ pub(super) fn form(name: &str, session: &Session) -> Markup {
     }
 }
 
-/// Who has paused it, since when, why, and what is to be done once it is resumed.
+/// The peer that paused it, since when, why, and what is to be done once it is resumed.
 pub(super) fn card(status: &Status, paused: &Paused, may: May, session: &Session) -> Markup {
     let name = status.trigger.as_str();
     html! {

@@ -56,7 +56,7 @@ impl Visit<'_> {
         Ok(go(&words::run_path(name.as_str(), &run)))
     }
 
-    /// Who has pressed it, for the log of this process.
+    /// The user who pressed it, for the log of this process.
     fn by(&self) -> String {
         let user = self.session.user.as_deref().unwrap_or("the page");
         format!("{user} from {}", self.client)
@@ -64,7 +64,13 @@ impl Visit<'_> {
 
     /// `reason`, with who gives it: to the daemon, all who sign in here are one user.
     fn reason(&self, reason: &str) -> Result<Option<Note>, Failure> {
-        let wrong = |why| Failure::new(Kind::BadRequest, format!("this is no reason: {why}"), None);
+        let wrong = |why| {
+            Failure::new(
+                Kind::BadRequest,
+                format!("this is not a valid reason: {why}"),
+                None,
+            )
+        };
         let who = self.session.user.as_ref().map(|user| format!("by {user}"));
         let reason = Some(reason.trim()).filter(|reason| !reason.is_empty());
         let words: Vec<&str> = reason.into_iter().chain(who.as_deref()).collect();
@@ -76,7 +82,13 @@ impl Visit<'_> {
 }
 
 fn task(what: &str, to: &str) -> Result<Task, Failure> {
-    let wrong = |why| Failure::new(Kind::BadRequest, format!("this is no release: {why}"), None);
+    let wrong = |why| {
+        Failure::new(
+            Kind::BadRequest,
+            format!("this is not a valid release: {why}"),
+            None,
+        )
+    };
     Ok(match (what, to) {
         ("deploy", _) => Task::Update,
         ("retry", _) => Task::Retry,

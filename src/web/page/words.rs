@@ -46,7 +46,6 @@ impl Look {
         html! { span class=(self.name()) { (self.icon()) " " (word) } }
     }
 
-    /// How a trigger is.
     pub(super) fn of(status: &Status) -> Self {
         let standing = &status.standing;
         let is_unasked = status.poll.as_ref().is_some_and(|poll| poll.failing.is_some());
@@ -63,7 +62,6 @@ impl Look {
         }
     }
 
-    /// How a run ended.
     pub(super) fn of_run(done: &Done) -> Self {
         match done.outcome {
             _ if done.failure.is_some() => Self::Bad,
@@ -142,7 +140,7 @@ pub(super) fn failure(failure: &Failure) -> Markup {
     }
 }
 
-/// `s` but for one.
+/// With `more` for all counts but one.
 pub(super) fn many(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }

@@ -1,4 +1,4 @@
-//! The time of a connection: each request begins it anew, and a stream has none.
+//! The time of a connection: each request begins it again, and a stream has none.
 
 use std::{
     pin::Pin,
@@ -35,7 +35,6 @@ impl Clock {
         }
     }
 
-    /// Another request begins.
     pub(super) fn begin(&self) {
         *mutex::lock(&self.until) = Some(Instant::now() + self.limit);
     }

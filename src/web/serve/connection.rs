@@ -51,14 +51,12 @@ pub(super) struct Connection {
     seen: Arc<Seen>,
 }
 
-/// What happens next.
 enum Next {
     Ended,
     /// The client was let in, or has got another place.
     Moved,
-    /// Another needs the seat.
     Called,
-    /// Nobody watches the stream any longer.
+    /// The stream has no watcher any longer.
     Gone,
     Late,
     Stopping,
@@ -106,7 +104,7 @@ impl Connection {
                 *seat = None;
             }
             let ended = async {
-                // What breaks off has no answer, and nobody who would read it.
+                // A client that breaks off would not read an answer.
                 talking.as_mut().await.ok();
                 Next::Ended
             };
@@ -127,7 +125,6 @@ impl Connection {
         }
     }
 
-    /// What may come between.
     async fn interrupted(&self, seat: &mut Option<Seat>, raw: &mut impl Raw, is_stopping: bool) -> Next {
         let called = async {
             match seat {
@@ -137,9 +134,10 @@ impl Connection {
             Next::Called
         };
         let gone = async {
-            match self.clock.is_stopped() {
-                true => hear_out(raw).await,
-                false => pending().await,
+            if self.clock.is_stopped() {
+                hear_out(raw).await
+            } else {
+                pending().await
             }
             Next::Gone
         };
@@ -148,9 +146,10 @@ impl Connection {
             Next::Late
         };
         let stopping = async {
-            match is_stopping {
-                true => pending().await,
-                false => self.shutdown.said().await,
+            if is_stopping {
+                pending().await
+            } else {
+                self.shutdown.said().await
             }
             Next::Stopping
         };
@@ -230,7 +229,6 @@ fn http() -> http1::Builder {
     http
 }
 
-/// A socket.
 pub(super) trait Raw: Read + AsFd + Unpin {}
 impl<S: Read + AsFd + Unpin> Raw for S {}
 

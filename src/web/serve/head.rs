@@ -10,7 +10,6 @@ const LONGEST: usize = "transfer-encoding".len();
 /// Where the bytes of a connection have come to.
 #[derive(Debug)]
 pub(super) enum Heads {
-    /// In a head.
     In(Head),
     /// In a body that has so many bytes left.
     Body(u64),

@@ -44,7 +44,6 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Read the files.
     pub(super) fn load(files: &config::Tls) -> Result<Self, Error> {
         let stamps = stamps(files);
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Who may come in: names with their passwords' files, and those who have signed in.
+//! The users that may sign in, with their passwords' files, and those that have.
 //!
 //! A password that was changed, or a file that was emptied, counts at once, for those who have signed in, too. Looking at
 //! the files blocks.
@@ -39,7 +39,7 @@ pub enum Refused {
 }
 
 impl Gate {
-    /// For `users`, whose passwords are in files; none: everybody is in.
+    /// For `users`, whose passwords are in files; none: every visitor is in.
     pub fn new(users: &BTreeMap<String, AbsPath>) -> Result<Self, Error> {
         let read = |file: &AbsPath| Secrets::read(vec![file.clone()], |_| Ok(()));
         let users = users.iter().map(|(name, file)| Ok((name.clone(), read(file)?)));
@@ -50,7 +50,7 @@ impl Gate {
         })
     }
 
-    /// Whether nobody has to sign in.
+    /// Whether the page is open without a sign-in.
     pub fn is_open(&self) -> bool {
         self.users.is_empty()
     }
@@ -92,9 +92,10 @@ impl Gate {
         if !known {
             return Err(Refused::Wrong);
         }
-        match has_own {
-            true => self.attempts.give_back_known(user),
-            false => self.attempts.give_back(from),
+        if has_own {
+            self.attempts.give_back_known(user)
+        } else {
+            self.attempts.give_back(from)
         }
         let begun = self.sessions.begin(user, password, now).and_then(|session| {
             let known = self.sessions.known(user, password)?;

@@ -7,13 +7,12 @@ use rustix::{
     io::Errno,
 };
 
-/// Rename, and replace nothing.
 pub(super) fn rename_new(
     from: (BorrowedFd<'_>, &[u8]),
     to: (BorrowedFd<'_>, &[u8]),
 ) -> rustix::io::Result<()> {
     match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
-        // A file system that does not know it. Under the lock, nobody else puts something there.
+        // A file system that does not know it. Under the lock, no other run puts something there.
         Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(to.0, to.1, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Err(Errno::EXIST),
             Err(_) => rustix::fs::renameat(from.0, from.1, to.0, to.1),

@@ -126,7 +126,7 @@ impl Yard<'_> {
                 match ground.rename(found.name.as_bytes(), &id) {
                     Ok(true) => {}
                     Ok(false) => left.push((found, id)),
-                    // What was never live is in nobody's way.
+                    // What was never live is in the way of nothing.
                     Err(err) => {
                         let name = found.name.into_string().ok();
                         let name = name.and_then(|name| Id::try_from(name).ok());
@@ -175,7 +175,7 @@ impl Yard<'_> {
         Ok(())
     }
 
-    /// Someone has removed what leads to the live release: it is there again.
+    /// What leads to the live release was removed: it is made again.
     fn restore(&mut self, ground: &Ground) -> Result<(), Error> {
         let last = self.record.trees.iter().find(|tree| {
             tree.turn > 0 && tree.turn == self.record.turn && tree.is_whole && self.seen == Current::Nothing
@@ -213,7 +213,7 @@ impl Yard<'_> {
                         && self.record.trees.iter().any(|tree| tree.id.as_str() == id)
                 });
             if !is_known {
-                // It is in nobody's way.
+                // It is in the way of nothing.
                 fs::remove_file(entry.path()).ok();
             }
         }

@@ -30,7 +30,6 @@ pub(in crate::deploy::run) enum Ending {
 }
 
 impl Ending {
-    /// How it ends.
     pub(in crate::deploy::run) fn end(self) -> Result<(), Error> {
         match self {
             Self::Refused(refused) => Err(refused.into()),
@@ -103,9 +102,10 @@ pub(in crate::deploy::run) fn stop_at_held(
         };
     };
     // Its release may have been removed since.
-    let live = match stage.is_in_place() || stage.has_release(live) {
-        true => live,
-        false => older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?,
+    let live = if stage.is_in_place() || stage.has_release(live) {
+        live
+    } else {
+        older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?
     };
     let was_live = reached.old == Some(live);
     // Where nothing but hooks is missing, it was this one that was left.
@@ -113,7 +113,7 @@ pub(in crate::deploy::run) fn stop_at_held(
     let went = go(repo, (under_way, stage), (left, live), reached);
     let done = || {
         under_way.owes_nothing();
-        let done = format!("what was owed to {}, which is live, is done by now", short(live));
+        let done = format!("what was pending for {}, which is live, is done now", short(live));
         Err(refused(Some(done)).into())
     };
     let kind = match held.kind {

@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// Nothing is there that could be gone back from.
     #[error("nothing has been deployed to {path} yet, so there is nothing to go back to")]
-    #[diagnostic(help("say the trigger's name: gitsocket client {trigger}"))]
+    #[diagnostic(help("trigger it first: gitsocket client {trigger}"))]
     NotDeployed {
         /// The trigger's path.
         path: String,
