@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`links`] | where paths lead; a link that a hook may have put there leads nowhere |
 //! | [`neighbours`] | where all targets are, so that none gets in the way of another |
-//! | [`state`] | what a repository remembers: whose its worktree is, its hooks, and the run that is under way |
+//! | [`state`] | what a git directory records: whether its worktree is ours, its hooks, and the run that is under way |
 //! | [`held`] | commits that were rolled back, and are not deployed again by themselves |
 //! | [`release`] | the trees of a target that has one for each deployed commit |
 //! | [`group`] | the group that new files get |
@@ -12,8 +12,8 @@
 //! | [`stage`] | where a run makes its tree, and how that becomes live |
 //! | [`changes`] | the list of changed files that hooks get |
 //! | [`hook`] | the only programs that are started |
-//! | [`health`] | whether what runs on a deployed commit is well |
-//! | [`trial`] | what a run needs of this machine, tried before there is one |
+//! | [`health`] | the health check of a deployed commit |
+//! | [`trial`] | what a run needs of this machine, checked beforehand |
 //! | [`sandbox`] | what the daemon, and each of its runs, shuts itself out of |
 //! | [`run`] | the pipeline above: one execution of a trigger |
 //! | [`poll`] | whether there is something new for a run |

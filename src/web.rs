@@ -14,12 +14,12 @@
 //! | [`forge`] | a delivery's headers and body become a verdict; no I/O |
 //! | [`daemon`] | the only way to the daemon |
 //! | [`deliveries`] | what was delivered lately |
-//! | [`hear`] | a delivery becomes a name, or is refused |
+//! | [`hear`] | a delivery becomes a trigger's name, or is refused |
 //! | [`metrics`] | numbers for Prometheus |
 //! | [`session`] | sign-ins |
-//! | [`lines`] | what a run says, as lines of a page |
+//! | [`lines`] | the events of a run, as lines of a page |
 //! | [`stream`] | the same, as it comes |
-//! | [`page`] | what people see |
+//! | [`page`] | the pages for browsers |
 //! | [`sandbox`] | the process shuts itself out of what it does not need |
 //! | [`serve`] | the async edge: sockets, TLS, limits, the one table of routes |
 //! | [`trial`] | what the front needs of this machine and of the daemon, tried before it starts |

@@ -319,8 +319,8 @@ mod tests {
             ("*/a.ron", "last part"),
             ("**/a.ron", "last part"),
             ("**.ron", "names in one directory"),
-            ("[ab]*.ron", "no other sign"),
-            ("{a,b}*.ron", "no other sign"),
+            ("[ab]*.ron", "the only wildcard"),
+            ("{a,b}*.ron", "the only wildcard"),
             ("~/a.ron", "`~` is not expanded"),
             ("$HOME/a.ron", "variables are only"),
         ] {

@@ -1,7 +1,7 @@
 //! The only way to the daemon: [`Daemon`].
 //!
-//! The daemon may be away for a moment, busy or restarted. Names that deliveries have said outlast that, one of each; nothing
-//! else does.
+//! The daemon may be away for a moment, busy or restarted. The names that deliveries trigger survive that, one of each;
+//! nothing else does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,12 +59,12 @@ impl Daemon {
         }
     }
 
-    /// Say `name`, and answer with the run's id as soon as the daemon has accepted it. `note` goes with it; `by` says in the
-    /// log of this process who asked.
+    /// Send `name` with `note`, and give the run's id as soon as the daemon has accepted it. `by` names the client in the log
+    /// of this process.
     ///
-    /// An update is said once for all who ask for it while the one before is on its way. If the daemon is away, it is waited
-    /// for as long as a forge has patience; then this fails, and the name is kept, and said when the daemon is back.
-    /// Other tasks are an operator's, who sees what fails: they are said at once or not at all.
+    /// An update is sent once for all clients that ask for it while the one before is on its way. An absent daemon is waited
+    /// for as long as a forge has patience; then this fails, and the name is kept, and sent when the daemon is back.
+    /// Other tasks are an operator's, who sees what fails: they are sent at once or not at all.
     pub async fn trigger(
         &self,
         name: &TriggerName,
@@ -72,8 +72,8 @@ impl Daemon {
         (note, by): (Option<Note>, &str),
     ) -> Result<RunId, Failure> {
         let said = match task {
-            Task::Update => self.names.say(name, note).await,
-            task => self.connector.say(name, task, note).await,
+            Task::Update => self.names.send(name, note).await,
+            task => self.connector.send(name, task, note).await,
         };
         match &said {
             Ok(run) => tracing::info!(trigger = name.as_str(), run = run.as_str(), "triggered by {by}"),
@@ -94,7 +94,7 @@ impl Daemon {
         said
     }
 
-    /// Pause `name`, or let it be resumed: said at once, or not at all. `by` says in the log of this process who asked.
+    /// Pause or resume a trigger: sent at once, or not at all. `by` names the client in the log of this process.
     pub async fn pause(&self, request: &Request, by: &str) -> Result<(), Failure> {
         let said = self.ask(request).await;
         let (what, name) = match request {
@@ -111,7 +111,7 @@ impl Daemon {
         said.map(drop)
     }
 
-    /// How things are: with `name`, or with all triggers that this process's user may use.
+    /// The status of `name`, or of all triggers that this process's user may use.
     pub async fn status(&self, name: Option<&TriggerName>) -> Result<Vec<Status>, Failure> {
         let request = Request::Status {
             names: name.cloned().into_iter().collect(),

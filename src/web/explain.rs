@@ -93,9 +93,9 @@ fn sender(from: &From) -> &'static str {
             "GitLab 19 or newer: Settings, Webhooks; or another sender of Standard Webhooks"
         }
         From::GitLab { .. } => "GitLab: Settings, Webhooks",
-        From::Bearer { .. } => "a CI job, or whatever can send a header",
+        From::Bearer { .. } => "a CI job, or any other sender of such a header",
         From::Basic { .. } => "Azure DevOps: Project settings, Service hooks, Web Hooks; or another sender",
-        From::Hmac { .. } => "whatever signs like that",
+        From::Hmac { .. } => "any sender that signs like that",
     }
 }
 
@@ -106,6 +106,6 @@ fn events(from: &From) -> &'static str {
         From::Bitbucket { .. } => "repository push",
         From::GitLab { .. } | From::StandardWebhooks { .. } => "push events, tag push events",
         From::Basic { .. } => "code pushed",
-        From::Bearer { .. } | From::Hmac { .. } => "whatever is to trigger",
+        From::Bearer { .. } | From::Hmac { .. } => "any event that is to trigger",
     }
 }

@@ -272,7 +272,7 @@ impl Visit<'_> {
             said
         };
         timeout(PATIENCE, all).await.map_err(|_| {
-            let late = format!("the daemon has not said within {PATIENCE:?} what the run {run} said");
+            let late = format!("the daemon did not send the lines of the run {run} within {PATIENCE:?}");
             Failure::new(Kind::Timeout, late, Some("try again"))
         })
     }
@@ -391,7 +391,7 @@ fn go(to: &str) -> Answer {
 
 fn too_many(to: &str, wait: Duration) -> Answer {
     let secs = wait.as_secs() + 1;
-    let wrong = format!("There were too many attempts. There is another one in {secs} seconds.");
+    let wrong = format!("There were too many attempts. Try again in {secs} seconds.");
     let answer = shown(StatusCode::TOO_MANY_REQUESTS, sign_in::page(to, Some(&wrong)));
     answer::with(answer, RETRY_AFTER, secs.into())
 }

@@ -63,7 +63,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
         tracing::info!(webhooks, "ready");
         signals.recv().await.ok();
         tell(&[NotifyState::Stopping]);
-        tracing::info!("stopping: no new connections; what was heard is answered");
+        tracing::info!("stopping: no new connections; requests that have begun are answered");
         shutdown.say();
         let finished = async {
             for accepting in accepting {

@@ -111,12 +111,12 @@ fn a_deploy_is_good_once_all_is_well() {
         let answer = daemon.say("site\n");
         let last = last_line(&answer);
         let expected = format!(
-            "error site unhealthy: http://127.0.0.1:{}/healthz was asked for ",
+            "error site unhealthy: http://127.0.0.1:{}/healthz was not healthy within ",
             server.port
         );
         assert!(last.starts_with(&expected), "{answer}");
         assert!(
-            last.contains("answered last: 404 Not Found; the worktree is at "),
+            last.contains("its last answer: 404 Not Found; the worktree is at "),
             "{answer}"
         );
         assert!(server.count() > 0);
@@ -168,7 +168,7 @@ fn a_program_is_asked_as_a_hook_is() {
     assert_eq!(ended.exit, 5, "{ended:?}");
     let last = last_line(&ended.err);
     assert!(
-        last.contains(" unhealthy: the program of `health` was asked for "),
+        last.contains(" unhealthy: the program of `health` was not healthy within "),
         "{last}"
     );
     assert!(last.contains(" was killed after "), "{last}");

@@ -328,11 +328,11 @@ fn a_refused_delivery_is_explained() {
         answer
     };
     assert!(!visitor.get("/").body.contains("Refused deliveries"));
-    assert!(!visitor.get("/").body.contains("not heard"));
+    assert!(!visitor.get("/").body.contains(" refused:"));
     for _ in 0..3 {
         assert!(deliver(&"0".repeat(64)).starts_with("HTTP/1.1 401 "));
     }
-    assert!(visitor.get("/").body.contains("1 webhook is not heard:"));
+    assert!(visitor.get("/").body.contains("1 webhook is refused:"));
     for path in ["/", "/triggers/site"] {
         let page = visitor.get(path).body;
         assert!(

@@ -169,7 +169,7 @@ fn a_name_is_not_lost_while_the_daemon_is_away() {
     let (exit, log) = front.wait();
     assert_eq!(exit, Some(0));
     assert!(
-        log.contains("trigger by hand what was to be said to it: site"),
+        log.contains("the daemon did not come back: trigger these by hand: site"),
         "{log}"
     );
 }

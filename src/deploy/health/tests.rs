@@ -129,7 +129,9 @@ fn what_does_not_get_well_says_what_it_said_last() {
     assert_eq!(err.kind(), Kind::Unhealthy);
     let text = err.to_string();
     assert!(
-        text.contains(&format!("http://127.0.0.1:{port}/healthz was asked for ")),
+        text.contains(&format!(
+            "http://127.0.0.1:{port}/healthz was not healthy within "
+        )),
         "{text}"
     );
     assert!(

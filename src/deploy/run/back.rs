@@ -179,7 +179,7 @@ pub(super) fn remember(
 fn told(under_way: &UnderWay<'_>, commit: ObjectId, written: Result<(), refs::Error>) {
     if let Err(err) = written {
         under_way.context.events.warn(format!(
-            "cannot remember that {} is good, so that it could be gone back to: {err}",
+            "cannot record that {} is good, so a later rollback to it is not possible: {err}",
             short(commit)
         ));
     }

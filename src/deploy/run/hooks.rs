@@ -188,13 +188,11 @@ pub(super) fn tell_failed(
         if Instant::now() >= round.until {
             context
                 .events
-                .warn("no time was left to tell the hooks of that failure");
+                .warn("no time was left for the other hooks at Failed");
             break;
         }
         if let Err(err) = round.run_one(hook) {
-            context
-                .events
-                .warn(format!("{err}; it was to be told of that failure"));
+            context.events.warn(format!("{err}; it is a hook at Failed"));
         }
     }
     tidy(&env);

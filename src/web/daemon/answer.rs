@@ -49,8 +49,8 @@ impl Connector {
         Self { address, token_file }
     }
 
-    /// Say `name`, and `note` of that; the run that comes of it. A daemon of the version before takes no notes.
-    pub(super) async fn say(
+    /// Send `name` with `note`; gives the run that comes of it. A daemon of the version before takes no notes.
+    pub(super) async fn send(
         &self,
         name: &TriggerName,
         task: Task,

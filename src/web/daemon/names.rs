@@ -1,8 +1,8 @@
-//! Names on their way to the daemon: each is said once for all who ask for it meanwhile, and none is lost while the daemon
-//! is away.
+//! Names on their way to the daemon: each is sent once for all clients that ask for it meanwhile, and none is lost while the
+//! daemon is away.
 //!
-//! A name that is on its way may have been heard already: who asks then needs it to be said once more. All who ask until
-//! that is done share it, so that a thousand deliveries are two requests. That a name is to be said is all that is kept.
+//! A name that is on its way may have arrived already, so a client that asks then needs it to be sent once more. All that ask
+//! until that is done share it: a thousand deliveries are two requests. Only the names that are to be sent are kept.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,7 @@ struct State {
     away: Option<Failure>,
 }
 
-/// What is said of a name that many may ask for: what the first says, and how many more there are.
+/// The note of a name that many may ask for: that of the first, and how many more there are.
 #[derive(Debug, Default)]
 struct Asked {
     first: Option<Note>,
@@ -62,7 +62,7 @@ impl Asked {
         }
     }
 
-    /// What was said of it before comes first.
+    /// The note of before comes first.
     fn add_before(&mut self, before: Self) {
         let after = std::mem::replace(self, before);
         if after.first.is_some() {
@@ -91,18 +91,18 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Which saying of the name is wanted, has begun last, and was answered last.
+    /// The number of the request that is wanted, that has begun last, and that was answered last.
     wanted: u64,
     begun: u64,
     answer: Option<(u64, Result<RunId, Failure>)>,
-    /// What is said of the next saying.
+    /// The note of the next request.
     asked: Asked,
     /// Whether a task sees to it.
     attended: bool,
 }
 
 impl Lane {
-    /// The answer to the saying `wanted`, or to a later one.
+    /// The answer to the request `wanted`, or to a later one.
     async fn answer_to(&self, wanted: u64) -> Result<RunId, Failure> {
         loop {
             let answered = self.answered.listen();
@@ -124,8 +124,8 @@ impl Names {
         })
     }
 
-    /// Say `name`, and `note` of that. It is said even if this is dropped.
-    pub(super) async fn say(
+    /// Send `name` with `note`. It is sent even if this is dropped.
+    pub(super) async fn send(
         self: &Arc<Self>,
         name: &TriggerName,
         note: Option<Note>,
@@ -145,7 +145,7 @@ impl Names {
         }
     }
 
-    /// Have `name` said: the lane that it goes, and which saying it is.
+    /// Have `name` sent: its lane, and the number of the request.
     fn want(self: &Arc<Self>, name: &TriggerName, note: Option<Note>) -> Result<(Arc<Lane>, u64), Failure> {
         let mut state = mutex::lock(&self.state);
         if state.lanes.len() >= MAX_NAMES && !state.lanes.contains_key(name) {
@@ -176,7 +176,7 @@ impl Names {
         Ok((lane, wanted))
     }
 
-    /// Say `name` as often as it is wanted. What fails because the daemon is away stays wanted.
+    /// Send `name` as often as it is wanted. What fails because the daemon is away stays wanted.
     /// Gives why it was refused, if it was.
     async fn attend(&self, name: &TriggerName, lane: &Lane) -> Result<Option<Failure>, Failure> {
         loop {
@@ -185,7 +185,7 @@ impl Names {
                 progress.begun += 1;
                 (progress.begun, std::mem::take(&mut progress.asked))
             };
-            let answer = self.connector.say(name, Task::Update, asked.note()).await;
+            let answer = self.connector.send(name, Task::Update, asked.note()).await;
             let mut state = mutex::lock(&self.state);
             let mut progress = mutex::lock(&lane.progress);
             if let Err(failure) = &answer
@@ -205,7 +205,7 @@ impl Names {
         }
     }
 
-    /// The daemon is away: have it tried again until all names are said.
+    /// The daemon is away: try again until all names are sent.
     fn keep(self: &Arc<Self>, failure: Failure) {
         let mut state = mutex::lock(&self.state);
         if state.away.replace(failure.clone()).is_none() {
@@ -224,22 +224,22 @@ impl Names {
             let arrival = self.arrival.listen();
             pause = match timeout(pause, arrival).await {
                 Ok(()) => {
-                    // As many as there may be arrivals, the daemon is not asked.
+                    // However many arrivals there are, the daemon is not asked more often.
                     task::sleep(FIRST_PAUSE).await;
                     FIRST_PAUSE
                 }
                 Err(_) => LONGEST_PAUSE.min(pause * 2),
             };
-            match self.say_all().await {
+            match self.send_all().await {
                 Ok(()) => return,
                 Err(failure) => mutex::lock(&self.state).away = Some(failure),
             }
         }
     }
 
-    /// Say all that is wanted, one after the other: the daemon has just begun to serve.
-    async fn say_all(&self) -> Result<(), Failure> {
-        let mut said = 0;
+    /// Send all that is wanted, one after the other: the daemon has just begun to serve.
+    async fn send_all(&self) -> Result<(), Failure> {
+        let mut sent = 0;
         let mut failed = None;
         let mut after: Option<TriggerName> = None;
         loop {
@@ -247,7 +247,7 @@ impl Names {
                 let mut state = mutex::lock(&self.state);
                 if state.lanes.is_empty() {
                     state.away = None;
-                    tracing::info!(said, "the daemon is back");
+                    tracing::info!(sent, "the daemon is back");
                     return Ok(());
                 }
                 let is_next = |name: &TriggerName| after.as_ref().is_none_or(|after| name > after);
@@ -268,7 +268,7 @@ impl Names {
                 failed = mutex::lock(&self.state).away.clone();
             } else {
                 match self.attend(&name, &lane).await {
-                    Ok(None) => said += 1,
+                    Ok(None) => sent += 1,
                     // The client was told that it is kept.
                     Ok(Some(failure)) => tracing::warn!(
                         trigger = name.as_str(),
@@ -302,7 +302,7 @@ impl Names {
         };
         Failure::new(
             kind,
-            format!("{message}; the name {name} is kept, and said {once}"),
+            format!("{message}; the name {name} is kept, and sent {once}"),
             Some(help),
         )
     }
@@ -323,7 +323,7 @@ mod tests {
         asked.add(note("two"));
         asked.add(None);
         assert_eq!(asked.note(), note("one (and 2 more)"));
-        // What could not be said comes again, before what has come meanwhile.
+        // What could not be sent comes again, before what has come meanwhile.
         let mut later = Asked::default();
         later.add_before(asked);
         assert_eq!(later.note(), note("one (and 2 more)"));

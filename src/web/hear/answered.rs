@@ -60,7 +60,7 @@ pub(super) fn of(webhook: &Webhook, outcome: &Outcome) -> Answer {
             // Why is for the operator: it may name a file.
             unavailable(
                 Kind::Busy,
-                "not ready to hear this; the log of `gitsocket web` says why",
+                "not ready for this delivery; the log of `gitsocket web` says why",
             )
         }
         Outcome::Refused { status, why } => {

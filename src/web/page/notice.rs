@@ -55,7 +55,7 @@ pub(super) fn passed_on() -> Markup {
 }
 
 pub(super) fn foreign_form() -> Markup {
-    let what = html! { "This form was not made here, or for another sign-in. Nothing was done." };
+    let what = html! { "This form comes from elsewhere, or from another sign-in. Nothing was done." };
     let next = html! { "go back to " a href="/" { "all triggers" } ", and press the button there. Behind a proxy: it has to pass on Host as it is" };
     notice("Not done", &what, &next)
 }

@@ -140,7 +140,7 @@ fn headline(total: usize, failing: usize, odd: usize) -> String {
 
 fn lead(total: usize, wrong: usize, running: usize, ill: usize) -> Markup {
     html! {
-        @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " not heard:" } " see its deliveries below. " }
+        @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " refused:" } " see the deliveries below. " }
         @if total == 0 { "The daemon has none for the user of this page: see " code { "triggers" } " and " code { "allow" } " in its configuration." }
         @else if running > 0 { (many(running, "deploy is", "deploys are")) " going on." }
         @else if wrong == 0 && ill == 0 { "Nothing to do." }
@@ -229,7 +229,7 @@ fn note(status: &Status) -> Markup {
         } @else if standing.mixed.is_some() {
             span.warn { "files are mixed" }
         } @else if status.poll.as_ref().is_some_and(|poll| poll.failing.is_some()) {
-            span.warn { "the remote cannot be asked" }
+            span.warn { "polls of the remote fail" }
         } @else if let Some(since) = standing.since {
             "since " (time(since))
         }

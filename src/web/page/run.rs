@@ -39,7 +39,7 @@ pub(super) fn ended(
         h2 { "Time" }
         (timeline::bar(&parts, timeline::total(&parts), "bar big"))
         (timeline::legend(&parts))
-        h2 #said { "What it said" }
+        h2 #said { "Output" }
         ol.log tabindex="0" aria-labelledby="said" { (all(said)) }
     };
     let title = format!("{}: {name}", outcome(done));
@@ -72,7 +72,7 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
             @if !going_on.notes.is_empty() { ": " (notes(&going_on.notes)) }
             @if let Some(secs) = going_on.overdue { " · " b.warn { "overdue for " (duration(secs.saturating_mul(1000))) } }
         }
-        h2 #said { "What it says" }
+        h2 #said { "Output" }
         div.live {
             output #state { noscript { "Its lines come with JavaScript. Without it: look again once it has ended, or type " code { "gitsocket log -f " (name) } "." } }
             button.small #follow type="button" hidden { "Follow again" }

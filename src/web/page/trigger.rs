@@ -113,7 +113,7 @@ fn wrong(status: &Status) -> Markup {
             section.card.is-bad {
                 h2 { "Failing since " (time(failing.since)) ", " (failing.times()) }
                 (failure(&failing.failure))
-                p.more { a href=(run_path(name, &failing.run)) { "What the last of them said" } }
+                p.more { a href=(run_path(name, &failing.run)) { "Output of the last run" } }
             }
         }
         @for held in &standing.held { (held_card(held)) }
@@ -136,7 +136,7 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
     html! {
         @if let Some(unasked) = unasked {
             section.card.is-warn {
-                h2 { "The remote cannot be asked for news since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
+                h2 { "Polls of the remote fail since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
                 (failure(&unasked.failure))
             }
         }
@@ -186,7 +186,7 @@ fn runs(name: &str, log: &Log) -> Markup {
     let whole = bars.iter().map(timeline::total).max().unwrap_or(1);
     html! {
         h2 #runs { "Runs" }
-        @if log.current.is_empty() && log.past.is_empty() { p.quiet { "There was none yet." } }
+        @if log.current.is_empty() && log.past.is_empty() { p.quiet { "No run yet." } }
         @else {
             ul.rows.r aria-labelledby="runs" {
                 @for run in &log.current { (going_on(name, run)) }

@@ -82,7 +82,7 @@ impl Front {
         if !kept.is_empty() {
             let names: Vec<_> = kept.iter().map(|name| name.as_str()).collect();
             tracing::warn!(
-                "the daemon has not been back: trigger by hand what was to be said to it: {}",
+                "the daemon did not come back: trigger these by hand: {}",
                 names.join(", ")
             );
         }
