@@ -1,4 +1,4 @@
-//! gitsocket: somebody says a trigger's name on a socket, and a directory is brought to the newest commit of
+//! gitsocket: a client sends a trigger's name to a socket, and the daemon updates a directory to the newest commit of
 //! a branch, without git, ssh or a shell.
 //!
 //! # One way through the house
@@ -16,12 +16,12 @@
 //!
 //! | wing | what it is for |
 //! |---|---|
-//! | [`base`] | what everything speaks: names, faults, events, bounded reading, durable writes |
+//! | [`base`] | what all wings use: names, faults, events, bounded reading, durable writes |
 //! | [`git`] | an engine that another program could use |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`deploy`] | one run of one trigger |
 //! | [`daemon`] | many runs for many clients |
-//! | [`web`] | HTTP becomes names, and a page shows what comes of them |
+//! | [`web`] | HTTP becomes names, and a page shows triggers and runs |
 //! | [`cli`] | the commands: the only printing, and the exit status |
 //!
 //! The page of a wing lists its rooms, from the ground up in the same way. A test holds the code to these lists
@@ -37,8 +37,8 @@
 //!
 //! One more, the [`hook::guard`](deploy::hook::guard), outlives both when they are killed: just long enough to kill their hooks.
 //!
-//! What a sandbox has shut out stays out, for a process and all that it starts. So whatever must be done outside is done
-//! by a process that was there before: it is small, has one thread, and reads nothing of strangers'. A reload is another
+//! A sandbox cannot be opened again, by a process or by any process that it starts. So the work outside is done
+//! by a process from before: it is small, has one thread, and reads no input of strangers. A reload starts another
 //! worker, beside the one that finishes its runs.
 //!
 //! # And a front
@@ -48,15 +48,15 @@
 //!                                         ▲── events, numbers ──── │
 //! ```
 //!
-//! `gitsocket web` is started by itself, as a user of its own. What strangers on the internet say ends there: it holds no
-//! key of a repository, writes nothing, and can only do what the daemon permits that user. It may be away, and so may the
-//! daemon: a name that was said meanwhile is said again when both are there.
+//! `gitsocket web` is a process of its own, of another user. It reads the input of strangers on the internet; it holds no
+//! key of a repository, writes nothing, and can only do what the daemon permits that user. Front and daemon may be stopped
+//! independently: the front keeps a name, and sends it when the daemon is back.
 //!
 //! # Decisions
 //!
 //! - **Nothing is executed but hooks.** Not for fetching, not for checking out, whatever a configuration or a
 //!   repository names. A path and `file://` are served by this process itself, over a socket pair, so that one
-//!   code fetches from everywhere. (`gitsocket setup` starts an editor, for somebody at a terminal.)
+//!   code fetches from everywhere. (`gitsocket setup` starts an editor, for a user at a terminal.)
 //! - **gix blocks**, so runs are on threads, bounded by `jobs`; tasks hold only sockets, timers and signals.
 //! - **Time is the run's** ([`watch`](base::watch)): each step and each wait looks at it; a thread that the kernel holds is given up on.
 //! - **A fetch is given up by its socket**: every transport owns one with a [`transport::Deadline`](git::transport::Deadline).
@@ -72,8 +72,8 @@
 //! - **Hosts are found by us** ([`transport::resolve`](git::transport::resolve)), within the deadline: a static binary cannot load the modules that
 //!   getaddrinfo wants to, and nothing could interrupt it.
 //! - **The disk is waited for** ([`durable`](base::durable)) where a power cut would leave something that relies on what is lost.
-//! - **Nothing depends on what is remembered of past runs** ([`history`](daemon::history)): it is written beside a run, read when somebody
-//!   asks, and passed over where it is damaged.
+//! - **Nothing depends on what is remembered of past runs** ([`history`](daemon::history)): it is written beside a run, read at a
+//!   request, and passed over where it is damaged.
 //! - **Files are written by us**, not by gix's checkout, which truncates in place: each appears whole, and
 //!   every parent is opened without following symlinks.
 

@@ -24,7 +24,6 @@ use crate::{
 /// How many connections there are at a time: a daemon has room for 256 over each listener, which others want to use as well.
 const AT_ONCE: usize = 16;
 
-/// How answers are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     pub(super) json: bool,
@@ -34,9 +33,10 @@ pub(super) struct Shown {
 impl Shown {
     /// For one name of those that there are.
     fn of(self, name: &TriggerName, is_alone: bool) -> Show {
-        match is_alone {
-            true => Show::new(self.json, self.quiet),
-            false => Show::among(self.json, self.quiet, name),
+        if is_alone {
+            Show::new(self.json, self.quiet)
+        } else {
+            Show::among(self.json, self.quiet, name)
         }
     }
 }
@@ -110,9 +110,9 @@ impl Question<'_> {
             return failed(Failure::new(
                 Kind::Timeout,
                 format!(
-                    "the daemon has not been asked: {AT_ONCE} at a time are, and these took the whole time"
+                    "this request was not sent: {AT_ONCE} are sent at a time, and the others took the whole time"
                 ),
-                Some("name fewer triggers at once, or give them longer with --timeout"),
+                Some("name fewer triggers at once, or give a longer --timeout"),
             ));
         }
         let mut last = None;
