@@ -138,8 +138,11 @@ fn token_in(file: &Path) -> Result<Result<Secret, secret::Error>, ExitCode> {
     if file == Path::new(STDIN) {
         return Ok(Secret::read_stdin());
     }
-    let file = AbsPath::resolve(&current_dir(), file)
-        .map_err(|why| usage(&format!("the token's file {file:?} cannot be: {why}")))?;
+    let file = AbsPath::resolve(&current_dir(), file).map_err(|why| {
+        usage(&format!(
+            "{file:?} is not a valid name of the token's file: {why}"
+        ))
+    })?;
     Ok(Secret::read(&file))
 }
 

@@ -41,7 +41,7 @@ pub(super) fn earlier(text: &str) -> Result<Earlier, ExitCode> {
 }
 
 pub(super) fn note(option: &str, text: &str) -> Result<Note, ExitCode> {
-    Note::new(text).map_err(|why| usage(&format!("{option}: {text:?} cannot be noted: {why}")))
+    Note::new(text).map_err(|why| usage(&format!("{option}: {text:?} is not a valid note: {why}")))
 }
 
 /// The configuration has no trigger `name`. The help names the triggers that it has: a user who can read it may know.
