@@ -11,6 +11,7 @@ mod ad_hoc;
 mod ask;
 mod check;
 mod client;
+mod columns;
 mod completions;
 mod given;
 mod healthcheck;
@@ -33,18 +34,18 @@ use given::{
 use say::{fail, print, say, usage};
 use show::Show;
 
-/// Deploys a Git branch to a directory when its trigger's name is sent to its socket.
+/// Deploys a Git branch to a directory when a program sends the trigger's name to a socket.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
-    note = "`gitsocket COMMAND --help` tells more.",
+    note = "`gitsocket COMMAND --help` lists the options of a command.",
     error_code(0, "updated, or up to date"),
     error_code(1, "the run failed, or the trigger is paused"),
-    error_code(2, "usage or configuration"),
-    error_code(3, "no daemon there"),
-    error_code(4, "refused: unknown trigger or run, not allowed, too busy"),
-    error_code(5, "updated, but a hook failed"),
+    error_code(2, "the command line or the configuration is wrong"),
+    error_code(3, "no daemon answers"),
+    error_code(4, "the daemon refused: unknown trigger or run, not allowed, too busy"),
+    error_code(5, "updated, but a hook or the health check failed"),
     error_code(6, "timed out"),
-    error_code(7, "the newest commit was not good, and was rolled back")
+    error_code(7, "a hook or the health check failed, and the commit before is live again")
 )]
 struct Arguments {
     /// print the version
@@ -76,7 +77,7 @@ enum Command {
 /// Run the program.
 pub fn main() -> ExitCode {
     let umask = read_umask();
-    // What is in memory, keys for one, is not for a file that is left behind.
+    // A core file would hold keys.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
     let arguments = match parse::parse::<Arguments>() {
         Ok(arguments) => arguments,
@@ -105,7 +106,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The process's umask. It can only be read by setting it, so this comes before any thread.
+/// The process's umask. It can only be read by setting it, so this happens before any thread starts.
 fn read_umask() -> u32 {
     let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::umask(umask);

@@ -16,7 +16,7 @@
 //!
 //! | wing | what it is for |
 //! |---|---|
-//! | [`base`] | what everything speaks: names, faults, events, bounded reading, durable writes |
+//! | [`base`] | what all wings use: names, faults, events, bounded reading, durable writes |
 //! | [`git`] | an engine that another program could use |
 //! | [`config`] | RON as written becomes a configuration as used, or labelled errors |
 //! | [`deploy`] | one run of one trigger |

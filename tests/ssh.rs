@@ -190,7 +190,13 @@ fn known_hosts_that_ssh_keygen_hashes_and_signs() {
     world.write("known_hosts", "");
     let ended = fails(&world, &["is not known", "SHA256:"]);
     let (_, line) = ended.err.trim_end().rsplit_once("known_hosts: ").unwrap();
-    world.write("known_hosts", &format!("{}\n", line.trim_end_matches(')')));
+    let line = line.trim_end_matches(')').trim_end();
+    let checked = world.run(["check", "--remote"]);
+    assert!(
+        checked.err.lines().any(|alone| alone == line),
+        "it stands alone, to be copied: {line:?} {checked:?}"
+    );
+    world.write("known_hosts", &format!("{line}\n"));
     world.deploy();
     let fingerprint = tool(
         "ssh-keygen",

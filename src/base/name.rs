@@ -238,6 +238,12 @@ impl RunId {
         ))
     }
 
+    /// When the run was accepted, in seconds since the epoch, if the id has the form of [`Self::new`].
+    pub fn accepted(&self) -> Option<u64> {
+        let digits = self.0.get(..11).filter(|_| self.0.len() == 14)?;
+        Some(u64::from_str_radix(digits, 16).ok()? / 1000)
+    }
+
     /// What stands for a run where there is none, in answers that are not about a run.
     pub fn none() -> Self {
         Self("-".into())

@@ -18,7 +18,6 @@ use crate::{
     },
 };
 
-/// The remote without `-r`.
 const DEFAULT_REMOTE: &str = "origin";
 
 /// What was given on the command line.
@@ -30,43 +29,26 @@ pub(super) struct Options<'a> {
     adopt: bool,
 }
 
-/// The clone does not say what to do.
+/// The clone does not tell what to deploy.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(super) enum Error {
-    /// It cannot be opened.
     #[error("there is no clone at {dir}: {reason}")]
     #[diagnostic(help("name the directory of an existing clone with -g, or write a configuration"))]
-    NoClone {
-        /// The directory.
-        dir: AbsPath,
-        /// Why not.
-        reason: String,
-    },
+    NoClone { dir: AbsPath, reason: String },
     /// It has no such remote.
     #[error("{dir} has no remote {remote:?} with a URL")]
     #[diagnostic(help("name another one with -r"))]
-    Remote {
-        /// The clone.
-        dir: AbsPath,
-        /// The remote.
-        remote: String,
-    },
+    Remote { dir: AbsPath, remote: String },
     /// Its HEAD is on no branch.
-    #[error("the HEAD of {dir} is on no branch")]
+    #[error("the HEAD of {dir} is detached")]
     #[diagnostic(help("name the branch with -b"))]
-    NoBranch {
-        /// The clone.
-        dir: AbsPath,
-    },
+    NoBranch { dir: AbsPath },
     /// Something has a name that cannot be.
     #[error("{what} {name:?} is not valid: {why}")]
     #[diagnostic(help("correct it, or give another one"))]
     Name {
-        /// What is named so.
         what: &'static str,
-        /// The name.
         name: String,
-        /// Why not.
         why: String,
     },
 }
@@ -87,9 +69,7 @@ impl<'a> Options<'a> {
         config: &Option<PathBuf>,
     ) -> Result<Option<Self>, &'static str> {
         match dir {
-            Some(_) if config.is_some() => {
-                Err("-g is for when there is no configuration; leave out -c, or -g")
-            }
+            Some(_) if config.is_some() => Err("-g replaces the configuration; leave out -c, or -g"),
             Some(dir) => Ok(Some(Self {
                 dir,
                 remote: remote.as_deref().unwrap_or(DEFAULT_REMOTE),

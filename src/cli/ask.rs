@@ -1,4 +1,4 @@
-//! What all commands that ask a daemon have in common: which one it is, with which token, and its answer.
+//! What all commands that ask a daemon have in common: the daemon's address, the token, and the answer.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use crate::{
     base::{
         address::Address,
         event::{Done, Record},
-        fault::Failure,
+        fault::{Blame, Failure, Kind},
         name::AbsPath,
         secret::{self, Secret},
     },
@@ -25,25 +25,47 @@ const TOKEN_FILE: &str = "GITSOCKET_TOKEN_FILE";
 /// Instead of the name of a file: standard input.
 pub(super) const STDIN: &str = "-";
 
-/// A daemon, and the token that its listener wants.
+/// The file of [`TOKEN_FILE`] cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("${TOKEN_FILE}: {0}")]
+#[diagnostic(help(
+    "let the variable name a file that you can read, or unset it; --token-file FILE counts before it"
+))]
+struct Variable(secret::Error);
+
+impl Blame for Variable {
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+}
+
 pub(super) struct Daemon {
     address: Address,
     token: Option<Secret>,
 }
 
 impl Daemon {
-    /// The one that the command line names, or else the usual one. What is wrong is said.
+    /// The daemon that the command line names, or else the usual one. What is wrong is printed.
     pub(super) fn find(socket: Option<&str>, token_file: Option<&PathBuf>) -> Result<Self, ExitCode> {
-        // Before the configuration is read: who writes it to a pipe does not wait for that.
-        let given = given_token(token_file)?;
+        // Before the configuration is read: the program that writes the token to a pipe does not wait for that.
+        let given = token_file.map(|file| token_in(file).and_then(|token| token.map_err(fail)));
+        let given = given.transpose()?;
         let (address, of_listener) = match socket.map(address) {
             Some(address) => (address?, None),
             None => usual(),
         };
-        let token = match (given, of_listener) {
+        let token = match (given, variable()) {
             (Some(token), _) => Some(token),
-            (None, Some(file)) => token_of_listener(&file)?,
-            (None, None) => None,
+            (None, Some(file)) => match (token_in(&file)?, &address) {
+                (Ok(token), _) => Some(token),
+                // The variable is for other daemons: a Unix socket needs no token, unless it leads to one of these.
+                (Err(_), Address::Unix(_)) => None,
+                (Err(why), Address::Tcp(_)) => return Err(fail(Variable(why))),
+            },
+            (None, None) => match of_listener {
+                Some(file) => token_of_listener(&file)?,
+                None => None,
+            },
         };
         Ok(Self { address, token })
     }
@@ -75,7 +97,7 @@ pub(super) struct Asked<'a> {
 
 /// Why there is no answer.
 pub(super) enum Ended {
-    /// It has been said on the command line already.
+    /// The reason has been printed already.
     Said(ExitCode),
     /// The daemon did not answer.
     Unanswered(client::Error),
@@ -99,7 +121,6 @@ pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, 
         .map_err(Ended::Unanswered)
 }
 
-/// The value of `--timeout`.
 pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err(usage(
@@ -107,28 +128,32 @@ pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {
         )),
         Ok(duration) => Ok(duration),
         Err(why) => Err(usage(&format!(
-            "--timeout: {text:?} is no duration ({why}); write it as 90s or 5m"
+            "--timeout: {text:?} is not a valid duration ({why}); write it as 90s or 5m"
         ))),
     }
 }
 
-/// The token of `--token-file`, or else of the variable. Which daemon it is meant for, who gives it knows.
-fn given_token(option: Option<&PathBuf>) -> Result<Option<Secret>, ExitCode> {
-    let Some(file) = named_token_file(option) else {
-        return Ok(None);
-    };
+/// The token in `file`, which the option or the variable names; [`STDIN`] stands for no file.
+fn token_in(file: &Path) -> Result<Result<Secret, secret::Error>, ExitCode> {
     if file == Path::new(STDIN) {
-        return Secret::read_stdin().map(Some).map_err(fail);
+        return Ok(Secret::read_stdin());
     }
-    let file = AbsPath::resolve(&current_dir(), &file)
-        .map_err(|why| usage(&format!("the token's file {file:?} cannot be: {why}")))?;
-    Secret::read(&file).map(Some).map_err(fail)
+    let file = AbsPath::resolve(&current_dir(), file).map_err(|why| {
+        usage(&format!(
+            "{file:?} is not a valid name of the token's file: {why}"
+        ))
+    })?;
+    Ok(Secret::read(&file))
 }
 
-/// The token's file, by the option or else by the variable; [`STDIN`] stands for no file.
+fn variable() -> Option<PathBuf> {
+    let file = std::env::var_os(TOKEN_FILE).filter(|file| !file.is_empty());
+    file.map(PathBuf::from)
+}
+
+/// The token's file, by the option or else by the variable.
 pub(super) fn named_token_file(option: Option<&PathBuf>) -> Option<PathBuf> {
-    let variable = || std::env::var_os(TOKEN_FILE).filter(|file| !file.is_empty());
-    option.cloned().or_else(|| variable().map(PathBuf::from))
+    option.cloned().or_else(variable)
 }
 
 /// The first listener of the configuration if that can be read, and the file of its token; else where a daemon
@@ -148,7 +173,7 @@ pub(super) fn usual() -> (Address, Option<AbsPath>) {
     (Address::Unix(path), None)
 }
 
-/// Who may not read the token goes without it, and hears from the daemon what is missing.
+/// A user who may not read the token asks without it, and the daemon answers what is missing.
 fn token_of_listener(file: &AbsPath) -> Result<Option<Secret>, ExitCode> {
     match Secret::read(file) {
         Ok(token) => Ok(Some(token)),

@@ -1,4 +1,4 @@
-//! `gitsocket check`: is the configuration right, can this user do what it says, and can its remotes be reached?
+//! `gitsocket check`: is the configuration right, can this user do what it asks for, and can its remotes be reached?
 
 use std::{
     fs,
@@ -33,28 +33,29 @@ use crate::{
     },
 };
 
-/// check the configuration
+/// check the configuration, and the keys, directories and hooks that it names
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "check",
-    note = "Keys, secrets and certificates are read, directories, repositories by path and\n\
-            hooks looked at, as this user may, so be the daemon's. Nothing is changed.",
-    error_code(0, "it is right, and this user can do what it says"),
-    error_code(1, "a remote has not got what is to be deployed, or cannot be reached"),
-    error_code(2, "it is wrong, or this user cannot"),
-    error_code(3, "with --web: no daemon is there"),
-    error_code(4, "with --web: the daemon has no such trigger, or does not permit it"),
-    error_code(6, "a remote does not answer in time")
+    note = "Run it as the daemon's user: it reads keys, secrets and certificates, and looks at\n\
+            directories, local repositories and hooks with the permissions of the user that\n\
+            starts it. It changes nothing.",
+    error_code(0, "the configuration is right, and this user can do all that it asks for"),
+    error_code(1, "with --remote: a remote lacks the branch, or cannot be reached"),
+    error_code(2, "the configuration is wrong, or names something that this user cannot use"),
+    error_code(3, "with --web: no daemon answers"),
+    error_code(4, "with --web: the daemon has no such trigger, or does not allow it"),
+    error_code(6, "with --remote: a remote does not answer in time")
 )]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// ask every remote for its branch too; nothing is fetched
+    /// also contact every remote and look for the branch; nothing is fetched
     #[argh(switch)]
     remote: bool,
-    /// check this configuration of `gitsocket web` instead, and ask its daemon
+    /// check this configuration of `gitsocket web` instead, and whether its daemon answers
     #[argh(option, arg_name = "FILE")]
     web: Option<PathBuf>,
 }
@@ -80,12 +81,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let targets = config.triggers.values();
         let remarks = targets.flat_map(|target| [spent(target), called_like_a_word(target)]);
         remarks.flatten().for_each(|line| print(&line));
-        print(&format!("{} is right: {parts}", file.display()));
     }
     findings.iter().for_each(|finding| say(&line(finding)));
-    let exit = match arguments.remote {
-        true => ask_all(&config, &findings),
-        false => 0,
+    let exits = if arguments.remote {
+        ask_all(&config, &findings)
+    } else {
+        Vec::new()
     };
     if rustix::process::geteuid().is_root() {
         let hangs = findings
@@ -94,15 +95,30 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let owner = (!hangs).then(|| owner(&config)).flatten();
         say(&as_the_daemon(owner.as_deref().unwrap_or("gitsocket"), &file));
     }
-    if findings.is_empty() {
-        return ExitCode::from(exit);
+    verdict(&file, &parts, &findings, &exits)
+}
+
+/// The last line, and the exit status.
+fn verdict(file: &Path, parts: &str, findings: &[Finding], exits: &[u8]) -> ExitCode {
+    let file = file.display();
+    if !findings.is_empty() {
+        say(&format!(
+            "{file} can be read ({parts}), but not all that it names can be used: {} fault(s)",
+            findings.len()
+        ));
+        return ExitCode::from(Kind::Config.exit());
     }
+    let mut failed = exits.iter().filter(|exit| **exit != 0);
+    let Some(first) = failed.next() else {
+        print(&format!("{file} is right: {parts}"));
+        return ExitCode::SUCCESS;
+    };
     say(&format!(
-        "{} can be read ({parts}), but not all that it names can be used: {} fault(s)",
-        file.display(),
-        findings.len()
+        "{file} can be read ({parts}), but {} of {} remotes cannot be used",
+        1 + failed.count(),
+        exits.len()
     ));
-    ExitCode::from(Kind::Config.exit())
+    ExitCode::from(*first)
 }
 
 /// The files that are included, and the patterns that mean none.
@@ -129,11 +145,11 @@ fn line(finding: &Finding) -> String {
     ))
 }
 
-/// What root is told, whom no permission stops.
+/// A remark for root, whom no permission stops.
 fn as_the_daemon(user: &str, file: &Path) -> String {
     let file = current_dir().join(file);
     format!(
-        "this was tried as root, which may do everything; as the daemon's user, type: \
+        "this check ran as root, which may do everything; to run it as the daemon's user, type: \
          runuser -u {user} -- gitsocket check -c {}",
         file.display()
     )
@@ -154,11 +170,11 @@ fn owner(config: &Config) -> Option<String> {
     Some(user[0].to_owned())
 }
 
-/// What is the machine's own affair: the remote can be asked all the same.
+/// Faults in these fields do not keep the remote from being asked.
 const OWN: [&str; 6] = ["path", "git_dir", "group", "releases", "hooks", "health"];
 
-/// Ask the remotes of triggers whose fetches would begin, and give the exit status.
-fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
+/// Ask the remotes of triggers whose fetches would begin, and give the exit status of each.
+fn ask_all(config: &Config, findings: &[Finding]) -> Vec<u8> {
     let connections = Connections::new(config.keep_alive);
     let is_sound = |target: &&Arc<Target>| {
         let name = target.trigger.as_str();
@@ -168,8 +184,7 @@ fn ask_all(config: &Config, findings: &[Finding]) -> u8 {
         of_it.all(|finding| OWN.contains(&finding.field.as_str()))
     };
     let asked = config.triggers.values().filter(is_sound);
-    let exits: Vec<u8> = asked.map(|target| ask(target, &connections)).collect();
-    exits.into_iter().find(|exit| *exit != 0).unwrap_or(0)
+    asked.map(|target| ask(target, &connections)).collect()
 }
 
 /// That the trigger's `adopt` does nothing any more, if so.
@@ -177,7 +192,7 @@ fn spent(target: &Target) -> Option<String> {
     let is_spent = target.adopt && State::read(&target.site.git_dir()).is_ours();
     is_spent.then(|| {
         format!(
-            "{}: `adopt` does nothing any more, as {} is gitsocket's by now: take it out",
+            "{}: `adopt` does nothing any more, since {} is gitsocket's by now: remove the field",
             target.trigger, target.site.path
         )
     })
@@ -188,7 +203,7 @@ fn called_like_a_word(target: &Target) -> Option<String> {
     let name = target.trigger.as_str();
     TriggerName::LATER_WORDS.contains(&name).then(|| {
         format!(
-            "{name}: on the socket, `{name}` is a word of its own by now: clients that send the name alone must send \
+            "{name}: `{name}` is now a word of the socket's protocol: clients that send the name alone must send \
              `trigger {name}`; `gitsocket client {name}` does"
         )
     })
@@ -241,8 +256,8 @@ fn probe(target: &Target, connections: &Connections) -> Result<String, Failure> 
     ))
 }
 
-/// git's protocol wants a repository to speak for: an empty one, for as long as this takes. Where there is nothing like
-/// /tmp, as in a container, it is beside the target.
+/// git's protocol needs a local repository: an empty one, for the time of the check. Where /tmp is missing, as in a
+/// container, it is made beside the target.
 fn scratch(target: &Target) -> Result<(Scratch, gix::Repository), repository::Error> {
     let own = target
         .site
@@ -253,7 +268,7 @@ fn scratch(target: &Target) -> Result<(Scratch, gix::Repository), repository::Er
     let init = |dir: &Path| {
         let scratch = Scratch(dir.join(format!("gitsocket-check-{}", RunId::new())));
         let config = match target.origin.revision {
-            // It could not even be named in a repository of SHA-1.
+            // A repository of SHA-1 cannot even name it.
             Revision::Commit(id) if id.kind() == gix::hash::Kind::Sha256 => SHA256,
             _ => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
         };

@@ -1,4 +1,4 @@
-//! `gitsocket client`: ask a daemon to run triggers.
+//! `gitsocket client`: triggers runs.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -11,40 +11,40 @@ use super::{
 };
 use crate::{base::event::Task, daemon::wire::Request};
 
-/// ask a daemon to run triggers, and show what they do
+/// trigger: ask the daemon to deploy, and show what happens
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "client")]
 pub(super) struct Arguments {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// more of them; up to 16 are asked for at a time, and the highest exit status counts
+    /// more triggers; up to 16 requests are sent at a time, and the highest exit status counts
     #[argh(positional, arg_name = "NAME")]
     more: Vec<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1;
     /// default: the first listener of the configuration, ./gitsocket.sock, /run/gitsocket/gitsocket.sock
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// print the last line of each only
+    /// print only the result of each run
     #[argh(switch)]
     quiet: bool,
-    /// the file that holds the listener's token, or - for standard input; default: $GITSOCKET_TOKEN_FILE, and without -s
-    /// the one that the configuration names
+    /// the file that holds the listener's token, or - for standard input; default: $GITSOCKET_TOKEN_FILE, or, without -s,
+    /// the file that the configuration names
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
     /// give up after this long, such as 90s or 5m; the runs go on
     #[argh(option, arg_name = "DURATION")]
     timeout: Option<String>,
-    /// return as soon as all are accepted
+    /// return as soon as the daemon has accepted the runs
     #[argh(switch)]
     no_wait: bool,
-    /// run all hooks again, whatever has changed; for those who may roll back
+    /// run all hooks again, even if nothing has changed; only users who may roll back can do this
     #[argh(switch)]
     hooks: bool,
-    /// say who wants it and why: shown in status, in the log and on the page; one line of at most 200 characters
+    /// a note on who wants the run and why, for status, log and page; one line of at most 200 characters
     #[argh(option, arg_name = "TEXT")]
     note: Option<String>,
 }
@@ -52,9 +52,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     have_done(Work {
         names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
-        task: match arguments.hooks {
-            true => Task::Hooks,
-            false => Task::Update,
+        task: if arguments.hooks {
+            Task::Hooks
+        } else {
+            Task::Update
         },
         note: arguments.note.as_deref(),
         socket: arguments.socket.as_deref(),
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-/// What a daemon is to do, as the command line has it.
+/// A request, as the command line has it.
 pub(super) struct Work<'a> {
     pub(super) names: Vec<&'a String>,
     pub(super) task: Task,
@@ -80,7 +81,7 @@ pub(super) struct Work<'a> {
     pub(super) wait: bool,
 }
 
-/// Ask a daemon to do it, and show what comes of that.
+/// Send the request for each name, and show the answers.
 pub(super) fn have_done(work: Work<'_>) -> ExitCode {
     let prepare = || {
         let timeout = work.timeout.map(duration).transpose()?;

@@ -1,8 +1,7 @@
 //! `gitsocket completions`: what bash, zsh and fish need to complete the command line; and the man page.
 //!
-//! The scripts are made from what argh knows, so a command or an option cannot be missing from them. Only the names of
-//! triggers are asked for while somebody types: the scripts call `gitsocket completions triggers -- WORD…` with the
-//! words so far.
+//! The scripts are made from argh's declarations, so no command or option is missing. They ask for the names of triggers
+//! at the time of completion, by `gitsocket completions triggers -- WORD…` with the words so far.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +32,7 @@ mod zsh;
 
 use command::commands;
 
-/// print a script that completes commands, options and the names of triggers; or the man page
+/// print a shell script that completes commands, options and the names of triggers; or the man page
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -91,8 +90,8 @@ pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitC
     ExitCode::SUCCESS
 }
 
-/// The names of the triggers, if the configuration can be read, or else a daemon answers. Of what is wrong
-/// nothing is said: somebody is typing.
+/// The names of the triggers, by the configuration if it can be read, or else by a daemon. No error is printed: the user is
+/// typing.
 fn triggers(words: &[String]) -> Vec<String> {
     let after = |forms: &[&str]| {
         let mut pairs = words.windows(2);
@@ -110,7 +109,7 @@ fn triggers(words: &[String]) -> Vec<String> {
 }
 
 fn ask(socket: Option<&str>, token_file: Option<&PathBuf>) -> Option<Vec<String>> {
-    /// Somebody waits for it.
+    /// The user waits for it.
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (address, of_listener) = match socket {
         Some(text) => (address(text).ok()?, None),

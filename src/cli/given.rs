@@ -1,4 +1,4 @@
-//! What the command line names: a trigger, a configuration, an address; and what is said where there is none.
+//! What the command line names: a trigger, a configuration, an address; and the errors where one is missing.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ pub(super) fn fail_named(show: &Show, name: &str, failure: Failure) -> ExitCode 
 /// A trigger's name. What cannot be one is not shown in its place: it could hold anything.
 pub(super) fn trigger_name(show: &Show, text: &str) -> Result<TriggerName, ExitCode> {
     TriggerName::new(text).map_err(|why| {
-        let message = format!("{text:?} is no name of a trigger: {why}");
+        let message = format!("{text:?} is not a valid name of a trigger: {why}");
         fail_named(show, "-", Failure::new(Kind::BadRequest, message, None))
     })
 }
@@ -40,12 +40,11 @@ pub(super) fn earlier(text: &str) -> Result<Earlier, ExitCode> {
     Earlier::parse(text).map_err(|why| usage(&format!("{text:?} is neither a commit nor a release: {why}")))
 }
 
-/// What stands behind `option`, in the words of the one who typed it.
 pub(super) fn note(option: &str, text: &str) -> Result<Note, ExitCode> {
-    Note::new(text).map_err(|why| usage(&format!("{option}: {text:?} cannot be noted: {why}")))
+    Note::new(text).map_err(|why| usage(&format!("{option}: {text:?} is not a valid note: {why}")))
 }
 
-/// That the configuration has no trigger `name`, and which it has: a user who can read it may know.
+/// The configuration has no trigger `name`. The help names the triggers that it has: a user who can read it may know.
 pub(super) fn unknown_trigger(name: &str, config: &Config) -> Failure {
     let mut failure = config::unknown_trigger(name, config.triggers.keys());
     let near = failure
@@ -70,7 +69,6 @@ pub(super) fn names(config: &Config) -> String {
     list
 }
 
-/// Which configuration to read.
 pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
     file_in(SEARCH_PATH, given)
 }
@@ -98,7 +96,6 @@ pub(super) fn current_dir() -> PathBuf {
     std::env::current_dir().unwrap_or_else(|_| "/".into())
 }
 
-/// An address on the command line.
 pub(super) fn address(text: &str) -> Result<Address, ExitCode> {
     Address::parse(text, &current_dir()).map_err(|why| usage(&format!("{text:?} is not an address: {why}")))
 }

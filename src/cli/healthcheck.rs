@@ -1,7 +1,7 @@
-//! `gitsocket healthcheck`: whether a daemon answers and its triggers work, as an exit status for supervisors.
+//! `gitsocket healthcheck`: whether the daemon answers and its triggers work, as an exit status for supervisors.
 //!
-//! Whoever runs it may restart the daemon where it fails. So it fails only for what a restart may mend, or what has been
-//! wrong for long; a configuration that was refused, which a restart would not survive, is said with exit status 0.
+//! A supervisor may restart the daemon where the check fails. So it fails only for faults that a restart may mend, or that
+//! have lasted long. A rejected configuration, which a restart would not survive, is printed with exit status 0.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -17,28 +17,28 @@ use crate::{
     daemon::wire::Request,
 };
 
-/// ask a daemon whether all is well
+/// check whether the daemon answers and its triggers work, as an exit status
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "healthcheck",
     error_code(
         0,
-        "it answers, no run is stuck or overdue, and no trigger has been failing for long"
+        "the daemon answers, no run is stuck or overdue, and no trigger has been failing for long"
     ),
-    error_code(1, "a trigger has, or a run is"),
-    error_code(3, "no daemon there"),
-    error_code(4, "refused"),
-    error_code(6, "no answer in time")
+    error_code(1, "a trigger has been failing for long, or a run is stuck or overdue"),
+    error_code(3, "no daemon answers"),
+    error_code(4, "the daemon refused the request"),
+    error_code(6, "the daemon did not answer in time")
 )]
 pub(super) struct Arguments {
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
     /// the file that holds the listener's token, or - for standard input; default: as for client
     #[argh(option, arg_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// how long a trigger may fail, from the first run that failed until one succeeds; default: 1h
+    /// how long a trigger may be failing, from its first run that failed; default: 1h
     #[argh(option, arg_name = "DURATION")]
     failing_for: Option<String>,
     /// give up after this long; default: 5s
@@ -48,8 +48,8 @@ pub(super) struct Arguments {
 
 const FAILING_FOR: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How old a failure counts that began when the clock said a time to come: rather too old than never old enough, and not
-/// old for a bound that means never.
+/// The age of a failure that began in the future, by the clock: old enough to count, and young enough for a bound that means
+/// never.
 const UNKNOWN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         (_, Err(why)) => {
             let text = arguments.failing_for.as_deref().unwrap_or_default();
             return usage(&format!(
-                "--failing-for: {text:?} is no duration ({why}); write it as 30m or 2h"
+                "--failing-for: {text:?} is not a valid duration ({why}); write it as 30m or 2h"
             ));
         }
     };
@@ -128,7 +128,10 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
         Some(long) if long < bound => return None,
         Some(long) => format!("for {}, since {}", duration(long), time(failing.since)),
         None if UNKNOWN_AGE < bound => return None,
-        None => format!("since {}, which the clock says is to come", time(failing.since)),
+        None => format!(
+            "since {}, which is in the future by this clock",
+            time(failing.since)
+        ),
     };
     let failure = &failing.failure;
     let pending = pending_hooks(status).map(|pending| format!("; {pending}"));
@@ -217,9 +220,12 @@ mod tests {
         // The daemon has counted, whatever the clock was set to.
         assert_eq!(failing(NOW - 9999, r#","failing_for":10"#), None);
         assert!(failing(NOW + 9999, r#","failing_for":3600"#).is_some());
-        // Nobody has: a clock that was set back hides nothing.
+        // The daemon has not counted: a clock that was set back hides nothing.
         let said = failing(NOW + 9999, "").unwrap();
-        assert!(said.contains("which the clock says is to come: remote"), "{said}");
+        assert!(
+            said.contains("which is in the future by this clock: remote"),
+            "{said}"
+        );
         assert_eq!(failing(NOW + 1, ""), None, "two clocks are never the same");
     }
 

@@ -1,4 +1,4 @@
-//! `gitsocket log`: the runs of a trigger or of all, what one of them said, or what one says while it goes on.
+//! `gitsocket log`: the runs of a trigger or of all, or the lines of one run.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -7,37 +7,40 @@ use argh::{ArgsInfo, FromArgs};
 use super::{
     Show,
     ask::{self, Asked},
-    usage,
+    columns::Size,
+    print, say, usage,
 };
 use crate::{
     base::{
-        event::Ids,
+        event::{Event, Ids, Record, time},
         name::{RunId, TriggerName},
     },
     daemon::wire::{Request, Which},
 };
 
-/// list the past runs of a trigger, or of all, the newest first; or show one of them, and end with its exit status
+mod table;
+
+/// list the runs of a trigger, or of all triggers, the newest first; or show the lines of one run, and end with its exit status
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "log")]
 pub(super) struct Arguments {
-    /// the trigger's name; default: all triggers. Behind it the run to show: its id, or four or more digits that only its id
-    /// begins with; one that goes on is followed to its end
+    /// the trigger's name; default: all triggers. After it the id of the run to show, or its first or last digits, at least
+    /// four; a run that has not ended is followed to its end
     #[argh(positional, arg_name = "NAME RUN")]
     words: Vec<String>,
-    /// follow the run that goes on; if none does, show the newest
+    /// follow the current run; if there is none, show the newest run
     #[argh(switch, short = 'f')]
     follow: bool,
-    /// list so many runs, at most 1000; default: all that are remembered of NAME, 20 of all triggers
+    /// list at most N runs, up to 1000; default: all remembered runs of NAME, or 20 of all triggers
     #[argh(option, short = 'n', arg_name = "N")]
     limit: Option<u32>,
-    /// list commits by their whole ids
+    /// list runs in whole lines, as where there is no terminal, with the full ids of commits
     #[argh(switch)]
     long: bool,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client
@@ -49,14 +52,11 @@ pub(super) struct Arguments {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// As many runs are listed at most: a daemon lists no more.
+/// A daemon lists no more runs.
 const MAX_LIMIT: u32 = 1000;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let ids = match arguments.long {
-        true => Ids::Whole,
-        false => Ids::Short,
-    };
+    let ids = if arguments.long { Ids::Whole } else { Ids::Short };
     let show = Show::replay(arguments.json, ids);
     let prepare = || {
         let (name, run) = asked_for(arguments)?;
@@ -68,7 +68,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(prepared) => prepared,
         Err(code) => return code,
     };
+    let is_list = run.is_none();
+    let size = Size::of_output().filter(|_| is_list && !arguments.long && !arguments.json);
     let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
+    let of_all = name.is_none();
     let asked = Asked {
         socket: arguments.socket.as_deref(),
         token_file: arguments.token_file.as_ref(),
@@ -79,10 +82,33 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         },
         timeout,
     };
-    match ask::ask(&asked, |record| show.record(record)) {
+    let mut rows = Vec::new();
+    let mut is_first = true;
+    let answer = ask::ask(&asked, |record| {
+        if size.is_some() && matches!(record.event, Event::Past(_) | Event::GoingOn(_)) {
+            rows.push(record.clone());
+            return;
+        }
+        if is_first && !is_list && !arguments.json {
+            date(record).iter().for_each(|line| say(line));
+        }
+        is_first = false;
+        show.record(record);
+    });
+    if let Some(size) = size.filter(|_| !rows.is_empty()) {
+        let lines = table::lines(&rows, of_all, size);
+        lines.iter().for_each(|line| print(line));
+    }
+    match answer {
         Ok(done) => ExitCode::from(done.exit),
         Err(ended) => ended.show(&show, &shown),
     }
+}
+
+/// Which run it is, and of when: its lines have no date.
+fn date(record: &Record) -> Option<String> {
+    let accepted = record.run.accepted()?;
+    Some(format!("run {}, accepted {}", record.run, time(accepted)))
 }
 
 /// The trigger and the run that are meant, if it is one.
@@ -98,14 +124,15 @@ fn asked_for(arguments: &Arguments) -> Result<(Option<&str>, Option<Which>), Exi
         (None, false) => None,
         (None, true) => Some(Which::Newest),
         (Some(id), _) => {
-            let id = RunId::parse(id).map_err(|why| usage(&format!("{id:?} is no id of a run: {why}")))?;
+            let id = RunId::parse(id)
+                .map_err(|why| usage(&format!("{id:?} is not a valid id of a run: {why}")))?;
             Some(Which::Id(id))
         }
     };
     match (arguments.limit, &run) {
-        (Some(_), Some(_)) => Err(usage("-n is for the list of runs; leave it out, or the run")),
+        (Some(_), Some(_)) => Err(usage("-n is for the list of runs; leave out -n, or the run")),
         (Some(limit), None) if !(1..=MAX_LIMIT).contains(&limit) => Err(usage(&format!(
-            "-n: {limit} runs cannot be listed; say 1 to {MAX_LIMIT}"
+            "-n: {limit} runs cannot be listed; give a number from 1 to {MAX_LIMIT}"
         ))),
         (_, Some(Which::Newest)) if name.is_none() => Err(usage(
             "-f follows the run of one trigger; name it, as in `gitsocket log -f NAME`",

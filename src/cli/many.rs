@@ -24,7 +24,6 @@ use crate::{
 /// How many connections there are at a time: a daemon has room for 256 over each listener, which others want to use as well.
 const AT_ONCE: usize = 16;
 
-/// How answers are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     pub(super) json: bool,
@@ -113,9 +112,9 @@ impl Question<'_> {
             return failed(Failure::new(
                 Kind::Timeout,
                 format!(
-                    "the daemon has not been asked: {AT_ONCE} at a time are, and these took the whole time"
+                    "this request was not sent: {AT_ONCE} are sent at a time, and the others took the whole time"
                 ),
-                Some("name fewer triggers at once, or give them longer with --timeout"),
+                Some("name fewer triggers at once, or give a longer --timeout"),
             ));
         }
         let mut last = None;

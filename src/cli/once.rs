@@ -40,11 +40,11 @@ use crate::{
 mod root;
 mod task;
 
-/// run triggers here and now, without a daemon
+/// deploy here and now, without a daemon
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "once")]
 pub(super) struct Arguments {
-    /// the triggers' names; with --rollback one, and behind it a commit or a release to go back to
+    /// the triggers' names; with --rollback one name, and after it a commit or a release to go back to
     #[argh(positional, arg_name = "NAME")]
     names: Vec<String>,
     /// run every trigger of the configuration
@@ -53,26 +53,26 @@ pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// fetch, say what would be written, deleted and cleaned, and change nothing in the worktree
+    /// fetch, list the files that would be written, deleted and cleaned, and change nothing in the worktree
     #[argh(switch)]
     dry_run: bool,
-    /// let the first run take what is edited, untracked or never pushed in a worktree that gitsocket has not made
+    /// let the first run delete what is edited, untracked or never pushed in a worktree that gitsocket has not made
     #[argh(switch)]
     adopt: bool,
-    /// go back to an earlier commit, good or not; default: the last good one before. The one that is left is not
-    /// deployed again until you retry
+    /// go back to the commit or release after NAME; default: the last good one before. The commit that is live now is
+    /// then held: no run deploys it again until you retry
     #[argh(switch)]
     rollback: bool,
-    /// deploy the newest commit, even if it was rolled back
+    /// deploy the newest commit, even if it is held because it was rolled back
     #[argh(switch)]
     retry: bool,
-    /// as root: go on where the files or the repository belong to another user
+    /// as root: go on even if the files or the repository belong to another user
     #[argh(switch)]
     as_root: bool,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// print the last line of each run only
+    /// print only the result of each run
     #[argh(switch)]
     quiet: bool,
     /// without a configuration: update the existing clone DIR, as the trigger `default`
@@ -81,15 +81,16 @@ pub(super) struct Arguments {
     /// with -g: the remote to fetch from; default: origin
     #[argh(option, short = 'r', arg_name = "REMOTE")]
     remote: Option<String>,
-    /// with -g: the branch; default: the one that HEAD is on
+    /// with -g: the branch; default: the branch of HEAD
     #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
-    let show = Arc::new(match arguments.dry_run {
-        true => Show::rehearsal(arguments.json, arguments.quiet),
-        false => Show::new(arguments.json, arguments.quiet),
+    let show = Arc::new(if arguments.dry_run {
+        Show::rehearsal(arguments.json, arguments.quiet)
+    } else {
+        Show::new(arguments.json, arguments.quiet)
     });
     let config = match ad_hoc::Options::from(
         &arguments.git,
@@ -131,7 +132,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     };
     if let Err(err) = stop_with_signals(context.groups.clone()) {
         say(&format!(
-            "hooks will go on if this process is stopped: cannot receive signals: {err}"
+            "cannot receive signals: {err}; hooks will go on if this process is stopped"
         ));
     }
     // The first that fails gives the exit status, but the others are run all the same.
@@ -169,7 +170,7 @@ fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
     }
     Guard::start().unwrap_or_else(|err| {
         say(&format!(
-            "hooks will go on if this process is killed: cannot start a process: {err}"
+            "cannot start the process that guards hooks: {err}; hooks will go on if this process is killed"
         ));
         Guard::default()
     })
@@ -182,7 +183,7 @@ fn stop_with_signals(groups: Groups) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             groups.kill();
-            // As a shell says it.
+            // As a shell reports it.
             std::process::exit(128 + signal);
         }
     })?;
@@ -222,15 +223,15 @@ fn choose(
     }
 }
 
-/// `target`, which may `adopt` its worktree even if the configuration does not say so.
+/// `target`, which may `adopt` its worktree even if the configuration does not allow it.
 fn adopted(target: &Arc<Target>, adopt: bool) -> Arc<Target> {
-    match adopt && !target.adopt {
-        true => Arc::new(Target {
-            adopt,
-            ..Target::clone(target)
-        }),
-        false => target.clone(),
+    if !adopt || target.adopt {
+        return target.clone();
     }
+    Arc::new(Target {
+        adopt,
+        ..Target::clone(target)
+    })
 }
 
 /// Run `target` to its end, on a thread that is left alone where the kernel holds it.
@@ -289,7 +290,7 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
             fail_run(show, run, target, watch::stuck(&watch, target.site.root()))
         }
         Err(RecvTimeoutError::Disconnected) => {
-            let message = "the run stopped at a fault of gitsocket itself";
+            let message = "the run stopped at a bug of gitsocket";
             let help = Some("please report it, with the lines about the panic");
             fail_run(show, run, target, Failure::new(Kind::Internal, message, help))
         }

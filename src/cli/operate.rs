@@ -1,4 +1,4 @@
-//! `gitsocket rollback` and `gitsocket retry`: what an operator asks a daemon for, when a commit turned out not to be good.
+//! `gitsocket rollback` and `gitsocket retry`: the requests of an operator when a commit was not good.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::base::event::Task;
 
-/// ask a daemon to go back to an earlier commit, the last good one unless you name one; the one that is left is not deployed
-/// again until you retry
+/// ask the daemon to go back to an earlier commit: the one that you name, or else the last good one; the commit that is live
+/// now is then held: no trigger deploys it again until you retry
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "rollback")]
 pub(super) struct Rollback {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// go back to this release, or to this commit, by four or more digits of its id; default: the last good one before
+    /// the release or the commit to go back to, by four or more digits of its id; default: the last good one before
     #[argh(positional, arg_name = "RELEASE|COMMIT")]
     to: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// print the last line only
+    /// print only the result
     #[argh(switch)]
     quiet: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client
@@ -37,28 +37,28 @@ pub(super) struct Rollback {
     /// give up after this long, such as 90s or 5m; the run goes on
     #[argh(option, arg_name = "DURATION")]
     timeout: Option<String>,
-    /// return as soon as it is accepted
+    /// return as soon as the daemon has accepted the run
     #[argh(switch)]
     no_wait: bool,
-    /// say who wants it and why: shown in status, in the log and on the page; one line of at most 200 characters
+    /// a note on who wants the run and why, for status, log and page; one line of at most 200 characters
     #[argh(option, arg_name = "TEXT")]
     note: Option<String>,
 }
 
-/// ask a daemon to deploy the newest commit, even if it was rolled back
+/// ask the daemon to deploy the newest commit, even if it is held because it was rolled back
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "retry")]
 pub(super) struct Retry {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
-    /// print the last line only
+    /// print only the result
     #[argh(switch)]
     quiet: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client
@@ -67,10 +67,10 @@ pub(super) struct Retry {
     /// give up after this long, such as 90s or 5m; the run goes on
     #[argh(option, arg_name = "DURATION")]
     timeout: Option<String>,
-    /// return as soon as it is accepted
+    /// return as soon as the daemon has accepted the run
     #[argh(switch)]
     no_wait: bool,
-    /// say who wants it and why: shown in status, in the log and on the page; one line of at most 200 characters
+    /// a note on who wants the run and why, for status, log and page; one line of at most 200 characters
     #[argh(option, arg_name = "TEXT")]
     note: Option<String>,
 }

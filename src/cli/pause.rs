@@ -11,23 +11,23 @@ use super::{
 };
 use crate::{base::name::TriggerName, daemon::wire::Request};
 
-/// let triggers rest: they deploy nothing until you resume them; a rollback works
+/// pause triggers: they deploy nothing until you resume them; a rollback works
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "pause")]
 pub(super) struct Pause {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// more of them
+    /// more triggers
     #[argh(positional, arg_name = "NAME")]
     more: Vec<String>,
-    /// why: shown to those who trigger it, and in status; one line of at most 200 characters
+    /// why, for status and for the clients that are refused; one line of at most 200 characters
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client
@@ -38,20 +38,20 @@ pub(super) struct Pause {
     timeout: Option<String>,
 }
 
-/// let triggers that are paused deploy again
+/// resume paused triggers: they deploy again
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "resume")]
 pub(super) struct Resume {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// more of them
+    /// more triggers
     #[argh(positional, arg_name = "NAME")]
     more: Vec<String>,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client

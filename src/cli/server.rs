@@ -1,6 +1,7 @@
 //! `gitsocket server`: the daemon.
 
 use std::{
+    io::{self, IsTerminal as _},
     path::{self, Path, PathBuf},
     process::ExitCode,
 };
@@ -38,14 +39,14 @@ use detach::Detached;
 use log::{Log, LogFormat};
 use pidfile::Pidfile;
 
-/// listen for triggers and run them
+/// start the daemon: listen for triggers, and run them
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "server")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// listen here instead of where the configuration says: a path with a slash, HOST:PORT, or a PORT of
+    /// listen here instead of at the addresses of the configuration: a path with a slash, HOST:PORT, or a PORT of
     /// 127.0.0.1; may be repeated
     #[argh(option, short = 'l', arg_name = "ADDR")]
     listen: Vec<String>,
@@ -55,10 +56,10 @@ pub(super) struct Arguments {
     /// append the log to this file; default: stderr
     #[argh(option, short = 'o', arg_name = "FILE")]
     log: Option<PathBuf>,
-    /// detach: return as soon as the socket accepts, and go on without the terminal
+    /// detach from the terminal, and return as soon as the socket accepts connections
     #[argh(switch, short = 'd')]
     detach: bool,
-    /// how the log is written; default: text
+    /// the format of the log; default: text
     #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
     log_format: LogFormat,
     /// without a configuration: serve the existing clone DIR, as the trigger `default`
@@ -67,10 +68,10 @@ pub(super) struct Arguments {
     /// with -g: the remote to fetch from; default: origin
     #[argh(option, short = 'r', arg_name = "REMOTE")]
     remote: Option<String>,
-    /// with -g: the branch; default: the one that HEAD is on
+    /// with -g: the branch; default: the branch of HEAD
     #[argh(option, short = 'b', arg_name = "BRANCH")]
     branch: Option<String>,
-    /// with -g: let the first run take what is edited, untracked or never pushed there
+    /// with -g: let the first run delete what is edited, untracked or never pushed there
     #[argh(switch)]
     adopt: bool,
 }
@@ -85,7 +86,7 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     // Before anything is opened that it would hold.
     let guard = Guard::start().unwrap_or_else(|err| {
         say(&format!(
-            "hooks will go on if this process is killed: cannot start a process: {err}"
+            "cannot start the process that guards hooks: {err}; hooks will go on if this process is killed"
         ));
         Guard::default()
     });
@@ -93,12 +94,10 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     let passed: Vec<Listener> = inherited.iter().map(|(listener, _)| listener.clone()).collect();
     let chosen = Chosen::from(arguments, &passed)?;
     let config = chosen.load().map_err(Unusable::show)?;
+    warn_root();
     let log = arguments.log.as_deref().map(Log::open).transpose()?;
     let pidfile = arguments.pidfile.as_deref().map(Pidfile::at).transpose()?;
-    let detached = match arguments.detach {
-        true => Some(Detached::new()?),
-        false => None,
-    };
+    let detached = arguments.detach.then(Detached::new).transpose()?;
     log::start(log.clone(), arguments.log_format);
     let reopen_log = || log.as_ref().and_then(Log::reopen);
     let options = supervisor::Options {
@@ -113,7 +112,7 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
         listening: &|| pidfile.iter().try_for_each(Pidfile::write),
         ready: &|| {
             if detached.is_some() && log.is_none() {
-                say("detached without -o: what the daemon has to say from now on goes nowhere");
+                say("detached without -o: from now on, the daemon's log is lost");
             }
             detached.iter().for_each(Detached::ready);
         },
@@ -122,7 +121,19 @@ fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     Ok(ExitCode::from(exit))
 }
 
-/// A worker: shut in, then at work.
+/// Tell a user at a terminal that the daemon runs as root. In a container, and with a unit that has no `User=`, that is
+/// the administrator's choice.
+fn warn_root() {
+    if rustix::process::geteuid().is_root() && io::stderr().is_terminal() {
+        say(&format!(
+            "warning: the daemon runs as root, and so does each hook; let a user without privileges run it: \
+             systemctl start gitsocket, or: runuser -u gitsocket -- {}",
+            typed(std::env::args())
+        ));
+    }
+}
+
+/// A worker: in the sandbox, then at work.
 fn serve(
     work: supervisor::Work,
     file: Option<&Path>,
@@ -168,9 +179,10 @@ fn serve(
         let path = path.clone().into_os_string();
         link.report(&ToSupervisor::Holds { path, identity });
     }
-    let starter = match sandbox.hooks_are_outside() {
-        true => Starter::Supervisor(link.clone()),
-        false => Starter::Here,
+    let starter = if sandbox.hooks_are_outside() {
+        Starter::Supervisor(link.clone())
+    } else {
+        Starter::Here
     };
     let options = server::Options {
         process: Process {
@@ -186,7 +198,7 @@ fn serve(
         watchdog,
         is_first,
     };
-    // Whoever typed the command waits for the end of all that could tell him something.
+    // The command waits until no process can write to its terminal any more.
     detached.iter().for_each(|detached| detached.let_go());
     let outcome = server::serve(&config, sockets, options);
     link.close();
@@ -211,7 +223,7 @@ fn known_by(file: Option<&Path>, config: &Config) -> PathBuf {
     file.or_else(place).unwrap_or_default()
 }
 
-/// What to do where the daemon's own threads cannot be had.
+/// What to do where the daemon's own threads cannot be started.
 const MORE_THREADS: &str =
     "raise the limit of processes and threads of the user that gitsocket runs as, or of its service";
 
@@ -223,7 +235,7 @@ fn shut_in(config: &Config, files: sandbox::Files<'_>) -> Result<(Neighbours, Sa
     Ok((neighbours, sandbox))
 }
 
-/// The configuration cannot be served: say why, and give the exit status.
+/// The configuration cannot be served: log and print why, and give the exit status.
 fn unusable(err: impl Blame + Send + Sync + 'static) -> u8 {
     let failure = Failure::of(&err);
     match failure.help {
@@ -309,7 +321,6 @@ impl Unusable {
         }
     }
 
-    /// For the log.
     fn lines(self) -> Vec<String> {
         match self {
             Self::Config(config::Error::Invalid(invalid)) => invalid.lines().collect(),

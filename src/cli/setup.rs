@@ -1,6 +1,6 @@
 //! `gitsocket setup`: writes the `post-checkout` hook of a trigger's clone.
 //!
-//! It is the one command that starts a program for somebody at a terminal: their editor.
+//! It is the one command that starts a program for a user at a terminal: the editor.
 
 use std::{
     ffi::OsStr,
@@ -24,7 +24,7 @@ use crate::{
 mod editor;
 use editor::Editor;
 
-/// write the hook that runs in a trigger's directory when it has changed
+/// write the post-checkout hook of a trigger, which runs when a run has changed the directory
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// what the hook does, as lines for /bin/sh; or, if it begins with #!, the whole hook
+    /// the hook's commands, as lines for /bin/sh; or, if they begin with #!, the whole hook
     #[argh(option, arg_name = "COMMAND")]
     command: Option<String>,
     /// replace the hook that is there
@@ -48,35 +48,25 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-/// There is no hook to be written, or no place for it.
+/// The hook cannot be written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum Error {
-    /// Nothing has been cloned yet.
     #[error(
         "{name} has not been deployed yet, so there is no clone that a hook could be in: {git_dir} is missing"
     )]
     #[diagnostic(help("deploy it once: gitsocket once {}{name}", config.as_ref().map(|file| format!("-c {} ", file.display())).unwrap_or_default()))]
     NotDeployed {
-        /// The trigger.
         name: String,
-        /// Where its git directory will be.
         git_dir: String,
-        /// The configuration, if one was named.
         config: Option<PathBuf>,
     },
-    /// There is a hook.
-    #[error("{path} is there already and was kept")]
+    #[error("{path} exists already and was kept")]
     #[diagnostic(help("{}", if *command {
         "give --force to replace it"
     } else {
         "give --force to edit it"
     }))]
-    Kept {
-        /// The hook.
-        path: String,
-        /// Whether another one was given.
-        command: bool,
-    },
+    Kept { path: String, command: bool },
 }
 
 impl Blame for Error {
@@ -112,7 +102,7 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
         && there.executable
         && there.content == script(command)
     {
-        print(&format!("{shown} is so already"));
+        print(&format!("{shown} holds this hook already"));
         warn(target, &there.content);
         return Ok(ExitCode::SUCCESS);
     }
@@ -141,7 +131,7 @@ fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The git directory of the clone, which has to be there: made by halves, it would look like a repository.
+/// The git directory of the clone, which has to exist: half of one would look like a repository.
 fn git_dir(target: &Target, arguments: &Arguments) -> Result<PathBuf, ExitCode> {
     if let Existing::Worktree(git_dir) = existing::find(target).map_err(fail)? {
         return Ok(git_dir);
@@ -155,29 +145,33 @@ fn git_dir(target: &Target, arguments: &Arguments) -> Result<PathBuf, ExitCode> 
 
 /// What makes a hook of `command`.
 fn script(command: &str) -> Vec<u8> {
-    match command.starts_with("#!") {
-        true => format!("{command}\n").into_bytes(),
-        false => format!("#!/bin/sh\n{command}\n").into_bytes(),
-    }
+    let first = if command.starts_with("#!") {
+        ""
+    } else {
+        "#!/bin/sh\n"
+    };
+    format!("{first}{command}\n").into_bytes()
 }
 
-/// Say what keeps a hook from doing anything.
+/// Print why the hook will do nothing, if so.
 fn warn(target: &Target, content: &[u8]) {
     if !target.hooks.contains(&Hook::PostCheckout) {
         say(&format!(
-            "warning: the hooks of {} in the configuration do not hold PostCheckout, so this one will not run",
+            "warning: `hooks` of {} in the configuration does not contain PostCheckout, so this hook will not run",
             target.trigger
         ));
     }
     match interpreter(content) {
         Some(program) if program.exists() => {}
         Some(program) => say(&format!(
-            "warning: there is no {} on this machine, so the hook cannot start; a program that needs no shell can be \
-             named in the configuration: hooks: [Exec(run: [\"/path/to/program\"])]",
+            "warning: {} is missing on this machine, so the hook cannot start; the configuration can name a program that \
+             needs no shell: hooks: [Exec(run: [\"/path/to/program\"])]",
             program.display()
         )),
         None if content.starts_with(b"\x7fELF") => {}
-        None => say("warning: no shell is used, so the hook needs a first line such as #!/bin/sh"),
+        None => say(
+            "warning: gitsocket starts hooks without a shell, so the hook needs a first line such as #!/bin/sh",
+        ),
     }
 }
 
@@ -204,12 +198,12 @@ fn template(target: &Target) -> String {
         r#"#!/bin/sh
 # Hook of the gitsocket trigger {name}. It runs in
 #     {path}
-# when a run of the trigger has changed something there. It has no input. What it prints is
-# shown to those who asked for the run. If it does not end with exit status 0 within {limit},
-# it has failed, and runs again at the next trigger.
+# when a run of the trigger has changed something there. It has no input. The clients of the
+# run get the lines that it prints. If it does not end with exit status 0 within {limit}, it has
+# failed, and the next run starts it again.
 #
 # $1  the commit that the hooks last succeeded for; zeros if there is none
-# $2  the commit that is there now
+# $2  the commit that is deployed now
 # $3  1
 #
 # GITSOCKET_TRIGGER        {name}
@@ -220,9 +214,9 @@ fn template(target: &Target) -> String {
 # GITSOCKET_PATH           {}
 # GITSOCKET_OLD            as $1
 # GITSOCKET_NEW            as $2
-# GITSOCKET_CHANGED_FILES  a file with the paths that differ between these two, one a line
+# GITSOCKET_CHANGED_FILES  a file that lists the paths which differ between these two, one a line
 #
-# Write what is to be done below, save, and leave the editor. If you change nothing, no hook is written.
+# Write the commands below, save, and leave the editor. If you change nothing, no hook is written.
 
 "#,
         one_line(&site.path.to_string())

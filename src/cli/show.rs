@@ -1,4 +1,4 @@
-//! Events for the one who typed the command: bars on a terminal, plain lines elsewhere, JSON Lines on request.
+//! Events for the user of the command: bars on a terminal, plain lines elsewhere, JSON Lines on request.
 
 use std::{io::IsTerminal as _, sync::Mutex};
 
@@ -14,26 +14,21 @@ use crate::{
     daemon::wire::{self, Format},
 };
 
-/// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     /// Lines on stderr, and progress bars.
     Bars,
-    /// Lines on stderr.
     Lines,
     /// Every event as JSON on stdout.
     Json,
-    /// The last line only.
     Quiet,
     /// Lines on stdout: the events of a run are what was asked for.
     Results,
 }
 
-/// Shows events.
 #[derive(Debug)]
 pub(super) struct Show {
     style: Style,
-    /// Nothing is done.
     dry_run: bool,
     /// In front of each line but the last: whose it is, where there are several.
     of: String,
@@ -96,7 +91,7 @@ impl Show {
         }
     }
 
-    /// For a command whose results are runs that somebody else asked for, or the events of one; lists have these `ids`.
+    /// For a command whose results are past runs, or the events of one; lists have these `ids`.
     pub(super) fn replay(json: bool, ids: Ids) -> Self {
         Self {
             style: if json { Style::Json } else { Style::Results },
@@ -135,7 +130,7 @@ impl Show {
                     .iter()
                     .for_each(|line| super::print(line));
             }
-            // The end of a list says nothing.
+            // The end of a list adds nothing.
             Event::Done(done) if self.style == Style::Results && done.failure.is_none() => {}
             Event::Done(done) => {
                 self.clear();
@@ -154,7 +149,7 @@ impl Show {
                         let what = what.map(|what| format!(" {what}"));
                         super::print(&format!("{}{}", done.line(), what.unwrap_or_default()));
                     }
-                    // Someone who reads it can copy what is to be written; for a program, the error is the last line.
+                    // A person can copy the line that is to be written; for a program, the error is the last line.
                     Some(failure) if self.style == Style::Bars => {
                         let (failure, line) = failure.split_line();
                         let failure = Some(failure);

@@ -1,4 +1,4 @@
-//! `gitsocket status`: how the triggers of a daemon are, for somebody who was woken by it.
+//! `gitsocket status`: the state of the daemon's triggers, for an operator who was woken by an alert.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -7,6 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 use super::{
     Show,
     ask::{self, Asked},
+    columns::Size,
     many::{self, Shown},
     print,
 };
@@ -18,22 +19,20 @@ use crate::{
 mod long;
 mod table;
 
-use table::Size;
-
-/// ask a daemon how its triggers are: on a terminal a line for each, and all about one that you name alone
+/// show the state of the daemon's triggers: on a terminal a line for each; if you name one trigger, all about it
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Arguments {
-    /// these triggers only
+    /// show only these triggers
     #[argh(positional, arg_name = "NAME")]
     names: Vec<String>,
-    /// tell all about each, as is told of one, and where there is no terminal
+    /// show all about each trigger, as where there is no terminal
     #[argh(switch)]
     long: bool,
-    /// the daemon: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
+    /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
     #[argh(option, short = 's', arg_name = "ADDR")]
     socket: Option<String>,
-    /// print every event as a line of JSON
+    /// print each event as a line of JSON
     #[argh(switch)]
     json: bool,
     /// the file that holds the listener's token, or - for standard input; default: as for client
@@ -60,10 +59,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         (Ok(names), Ok(timeout)) => (names, timeout.unwrap_or(TIMEOUT)),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    let size = match arguments.long || arguments.json || names.len() == 1 {
-        true => None,
-        false => Size::of_output(),
-    };
+    let is_long = arguments.long || arguments.json || names.len() == 1;
+    let size = Size::of_output().filter(|_| !is_long);
     let shown = match names.as_slice() {
         [name] => name.as_str().to_owned(),
         _ => "-".into(),
@@ -84,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
                 None => print(&long::text(status, now())),
             }
         }
-        // The end of a good answer says nothing that is not there.
+        // The end of a good answer adds nothing.
         Event::Done(done) if !arguments.json && done.failure.is_none() => {}
         _ => show.record(record),
     });
@@ -92,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let lines = table::lines(&all, size, now());
         lines.iter().for_each(|line| print(line));
     }
-    // It is the daemon's, not a trigger's.
+    // This is about the daemon, not about a trigger.
     refused
         .as_ref()
         .map(Refused::line)

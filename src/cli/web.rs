@@ -14,17 +14,17 @@ use crate::web::{
     sandbox, serve,
 };
 
-/// hear webhooks over HTTP, say their triggers to a daemon, and show how things are
+/// receive webhooks over HTTP, send the names of their triggers to a daemon, and show the state of the triggers on a page
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "web")]
 pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_WEB_CONFIG, ./web.ron, /etc/gitsocket/web.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// how the log is written; default: text
+    /// the format of the log; default: text
     #[argh(option, default = "LogFormat::Text", arg_name = "text|json")]
     log_format: LogFormat,
-    /// say what the forge's form for each webhook asks for, and end
+    /// print what to enter in the forge's form for each webhook, and end
     #[argh(switch)]
     explain: bool,
 }

@@ -182,7 +182,11 @@ impl Scheduler {
         }
         Err(Failure::new(
             Kind::NotAllowed,
-            format!("there is no trigger {:?} that {peer} may use", name.as_str()),
+            format!(
+                "there is no trigger {:?} that {} may use",
+                name.as_str(),
+                self.accounts.look().named(peer)
+            ),
             Some("see `gitsocket status` for those it may use"),
         ))
     }
@@ -204,7 +208,8 @@ impl Scheduler {
         Err(Failure::new(
             Kind::NotAllowed,
             format!(
-                "{peer} may trigger {name}, but not roll it back, retry, pause it, or run its hooks again"
+                "{} may trigger {name}, but not roll it back, retry, pause it, or run its hooks again",
+                look.named(peer)
             ),
             Some(
                 "name those who may in the trigger's `operate`; root and the daemon's user may, over a Unix socket",

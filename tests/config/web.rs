@@ -111,7 +111,12 @@ fn the_reference_is_the_readers() {
     let (prose, tables) = text.split_once(MARK).expect("the mark is there");
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web.md")).unwrap();
     let examples = [prose, &guide].map(|page| page.split("```ron\n(").skip(1).map(|rest| format!("({rest}")));
-    for example in examples.into_iter().flatten() {
+    let recipes = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md")).unwrap();
+    let recipe = recipes
+        .split("```ron\n// /etc/gitsocket/web.ron\n")
+        .nth(1)
+        .unwrap();
+    for example in examples.into_iter().flatten().chain([recipe.to_owned()]) {
         let example = example.split("```").next().unwrap();
         parse(example).unwrap_or_else(|err| panic!("{}", render(&err)));
     }

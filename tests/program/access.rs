@@ -61,7 +61,7 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
     }
     let pid = std::process::id();
     let refusal = format!(
-        "error secret not-allowed: there is no trigger \"secret\" that uid={uid} gid={gid} pid={pid} may use \
+        "error secret not-allowed: there is no trigger \"secret\" that {name} uid={uid} gid={gid} pid={pid} may use \
          (see `gitsocket status` for those it may use)\n"
     );
     assert_eq!(daemon.say("secret\n"), refusal);

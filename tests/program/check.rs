@@ -297,6 +297,11 @@ fn a_revision_has_to_be_at_the_remote() {
         for word in words {
             assert!(line.contains(word), "{word}: {line}");
         }
+        let verdict = match exit {
+            0 => "config.ron is right: 1 trigger(s), 1 listener(s)",
+            _ => "config.ron can be read (1 trigger(s), 1 listener(s)), but 1 of 1 remotes cannot be used",
+        };
+        assert_eq!(said.lines().last(), Some(verdict), "{ended:?}");
     }
     assert!(!world.path("site").exists());
     assert!(

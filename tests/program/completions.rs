@@ -157,7 +157,7 @@ fn fish_completes() {
         ("gitsocket completions z", "zsh\n"),
         (
             "gitsocket check --r",
-            "--remote\task every remote for its branch too\n",
+            "--remote\talso contact every remote and look for the branch\n",
         ),
     ] {
         let output = Command::new("fish")

@@ -264,9 +264,21 @@ fn where_the_token_is() {
     );
     let ended = run(&["status"], "missing");
     assert!(
-        ended.exit == 2 && ended.err.contains("cannot read the secret"),
+        ended.exit == 2
+            && ended
+                .err
+                .contains("$GITSOCKET_TOKEN_FILE: cannot read the secret"),
         "{ended:?}"
     );
+    // A Unix socket needs no token.
+    let other = World::sourced();
+    other.config("");
+    let _daemon = Daemon::start(&other, &[]);
+    let socket = other.path("s.sock").display().to_string();
+    let ended = run(&["status", "-s", &socket], "missing");
+    assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");
+    let ended = run(&["status", "-s", &socket, "--token-file", "missing"], "");
+    assert_eq!(ended.exit, 2, "who names it means it: {ended:?}");
     assert_eq!(run(&["completions", "triggers"], "missing").out, "site\n");
     fs::rename(world.path("config.ron"), world.path("hidden.ron")).unwrap();
     let ended = run(&["completions", "triggers", "--", "client", "-s", &port], "token");

@@ -168,9 +168,12 @@ fn a_replay_is_what_the_client_got() {
     // On the command line, the run is the result, and its exit status.
     for args in [&["log", "site", run.as_str()][..], &["log", "-f", "site"]] {
         let ended = world.run(args);
-        assert_eq!(
-            (ended.exit, ended.out.as_str(), ended.err.as_str()),
-            (5, text.as_str(), "")
+        assert_eq!((ended.exit, ended.out.as_str()), (5, text.as_str()));
+        // Of which day it is, as its lines do not tell.
+        let date = format!("run {run}, accepted 2");
+        assert!(
+            ended.err.starts_with(&date) && ended.err.lines().count() == 1,
+            "{ended:?}"
         );
     }
     let ended = world.run(["log", "--json", "site", &run]);
@@ -462,8 +465,8 @@ fn what_is_not_there_is_refused() {
     for (args, exit, word) in [
         (&["log", "site", "0123456789abcd"][..], 4, "unknown-run"),
         (&["log", "nosuch"], 4, "unknown-trigger"),
-        (&["log", "a/b"], 2, "no name of a trigger"),
-        (&["log", "site", "../x"], 2, "no id of a run"),
+        (&["log", "a/b"], 2, "not a valid name of a trigger"),
+        (&["log", "site", "../x"], 2, "not a valid id of a run"),
         (&["log", "-s", "./nobody.sock", "site"], 3, "no daemon"),
         (&["log", "--timeout", "soon", "site"], 2, "90s"),
     ] {
@@ -604,7 +607,13 @@ fn runs_of_all_triggers() {
     let daemon = restart(&world, daemon);
     assert_eq!(daemon.say("log\n"), list);
     assert_eq!(world.run(["log", "-n", "1000"]).out, most.out);
-    assert_eq!(listed(&world.run(["log", "b", "-n", "3"]).out).len(), 3);
+    for args in [
+        ["log", "b", "-n", "3"].as_slice(),
+        &["log", "b", "-n3"],
+        &["log", "--limit=3", "b"],
+    ] {
+        assert_eq!(listed(&world.run(args).out).len(), 3, "{args:?}");
+    }
     assert_eq!(listed(&world.run(["log", "b"]).out).len(), 22);
 
     // Whole ids, for those who want them.

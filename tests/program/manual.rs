@@ -28,6 +28,8 @@ fn it_is_what_the_program_prints() {
         made,
         "GITSOCKET_REFERENCE=write cargo test --test program manual writes it"
     );
+    // A first word of one letter is a word of its own.
+    assert!(made.contains("\nA note on who wants the run"), "{made}");
     for help in help::all() {
         let section = format!(".SS {}", help.name);
         assert!(help.name.is_empty() || made.contains(&section), "{section}");

@@ -218,7 +218,7 @@ fn sixteen_at_a_time() {
     for (at, (line, name)) in lines.iter().zip(&names).enumerate() {
         let why = match at {
             0..16 => "has not finished within 200ms; the run goes on",
-            _ => "the daemon has not been asked",
+            _ => "this request was not sent",
         };
         assert!(
             line.starts_with(&format!("error {name} timeout: ")) && line.contains(why),

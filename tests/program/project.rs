@@ -205,6 +205,33 @@ fn anchor(line: &str) -> Option<String> {
     Some(text.replace(' ', "-"))
 }
 
+/// The messages that docs/when-it-fails.md leads from are said by the program.
+#[test]
+fn documented_messages_are_in_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/when-it-fails.md")).unwrap();
+    let table = page
+        .split("| message contains | action |\n|---|---|\n")
+        .nth(1)
+        .unwrap();
+    let table = table.split("\n\n").next().unwrap();
+    let source: String = sources(&root.join("src"))
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let mut checked = 0;
+    for row in table.lines() {
+        let messages = row.split(" | ").next().unwrap();
+        for message in messages.split('`').skip(1).step_by(2) {
+            // The system's own words.
+            let is_there = message == "Permission denied" || source.contains(message);
+            assert!(is_there, "{message:?} is nowhere in src: {row}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
+}
+
 /// The configurations in the pages and for Kubernetes are right.
 #[test]
 fn documented_configurations_are_right() {

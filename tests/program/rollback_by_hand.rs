@@ -65,10 +65,7 @@ fn back_by_hand() {
         answer.contains(&format!("error site held: {} was rolled back ", commits[5])),
         "{answer}"
     );
-    assert!(
-        answer.contains(" ago: by-hand: ") && answer.contains("uid="),
-        "{answer}"
-    );
+    assert!(answer.contains(" ago by ") && answer.contains("uid="), "{answer}");
     assert_eq!(ward.head(), commits[2]);
 
     // By name: one that was never good since, and forward again.
@@ -556,4 +553,36 @@ fn who_may_go_back() {
         let answer = say(&addresses[0], "rollback site\n");
         assert!(answer.contains("this listener requires a token"), "{answer}");
     }
+}
+
+/// After a way back to a commit by its name, the last good one may be newer than what is live: that is told before it is live.
+#[test]
+fn forward_without_a_name_is_told() {
+    let mut ward = Ward::new("");
+    let commits: Vec<String> = (0..6)
+        .map(|n| {
+            let commit = ward.push(&format!("good {n}"));
+            ward.world.deploy();
+            commit
+        })
+        .collect();
+    let _daemon = ward.world.daemon();
+    // One that is older than all that are remembered as good.
+    let ended = ward.world.run(["rollback", "site", &commits[0]]);
+    assert!(ended.exit == 0 && !ended.err.contains("warning: "), "{ended:?}");
+    let ended = ward.world.run(["rollback", "site"]);
+    assert_eq!(
+        (ended.exit, ended.out.trim_end()),
+        (0, format!("ok site {}..{}", commits[0], commits[4]).as_str()),
+        "{ended:?}"
+    );
+    let told = format!(
+        "warning: {}, the last good commit, is newer than {}",
+        commits[4], commits[0]
+    );
+    let [told, went] = [&told, "rolled back "].map(|words| ended.err.find(words).unwrap());
+    assert!(told < went, "{ended:?}");
+    // Back is back.
+    let ended = ward.world.run(["rollback", "site"]);
+    assert!(ended.exit == 0 && !ended.err.contains("warning: "), "{ended:?}");
 }

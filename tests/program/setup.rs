@@ -63,7 +63,7 @@ fn a_command_becomes_the_hook_and_runs() {
     // The same again is no change; another one is kept out without --force.
     let ended = world.run(["setup", "site", "--command", "echo \"hooked $2\""]);
     assert_eq!(
-        (ended.exit, ended.out.contains("is so already")),
+        (ended.exit, ended.out.contains("holds this hook already")),
         (0, true),
         "{ended:?}"
     );
@@ -220,7 +220,7 @@ fn what_keeps_a_hook_from_running_is_said() {
     let ended = world.run(["setup", "site", "--command", "#!/nowhere/sh\ntrue"]);
     assert_eq!(ended.exit, 0, "{ended:?}");
     assert!(
-        ended.err.contains("no /nowhere/sh") && ended.err.contains("Exec(run:"),
+        ended.err.contains("/nowhere/sh is missing") && ended.err.contains("Exec(run:"),
         "{ended:?}"
     );
     let ended = edit(&world, "echo true > \"$2\"", &["--force"]);
@@ -229,7 +229,7 @@ fn what_keeps_a_hook_from_running_is_said() {
     world.config("hooks: []");
     let ended = world.run(["setup", "site", "--force", "--command", "true"]);
     assert_eq!(ended.exit, 0, "{ended:?}");
-    assert!(ended.err.contains("do not hold PostCheckout"), "{ended:?}");
+    assert!(ended.err.contains("does not contain PostCheckout"), "{ended:?}");
 }
 
 #[test]

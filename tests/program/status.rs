@@ -344,7 +344,19 @@ fn status_on_the_command_line() {
         assert!(ended.out.contains(word), "{word:?}: {}", ended.out);
     }
     let ended = world.run(["status", "good"]);
-    assert_eq!(ended.out.lines().count(), 3, "{ended:?}");
+    assert_eq!(ended.out.lines().count(), 4, "{ended:?}");
+    assert!(
+        ended.out.contains("gitsocket rollback good COMMIT goes back"),
+        "{ended:?}"
+    );
+    // The error is followed by what shows the lines of its run.
+    let ended = world.run(["status", "bad"]);
+    let shows = ended
+        .out
+        .lines()
+        .find_map(|line| line.strip_prefix("  lines     gitsocket "));
+    let shown = world.run(shows.unwrap().split(' '));
+    assert!(shown.exit == 1 && shown.out.contains("error bad "), "{shown:?}");
     let ended = world.run(["status", "--json", "bad"]);
     let records = json(&ended.out);
     for field in [

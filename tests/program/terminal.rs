@@ -4,7 +4,11 @@ use std::{fs::File, io::Read as _, process::Stdio};
 
 use nix::pty::{Winsize, openpty};
 
-use super::{history::start, source::file, world::World};
+use super::{
+    history::start,
+    source::file,
+    world::{World, machine},
+};
 
 /// What the program says on a terminal of so many columns and rows, and its exit status.
 fn on_terminal(world: &World, args: &[&str], (columns, rows): (u16, u16)) -> (i32, String) {
@@ -104,5 +108,68 @@ fn status_is_a_table() {
     assert!(
         begins.len() == 2 && begins[0].starts_with("good idle "),
         "{ended:?}"
+    );
+}
+
+/// Its lines end where the terminal does; a file gets them whole.
+#[test]
+fn log_is_a_table() {
+    let world = World::new();
+    world.config_of(
+        "\"site\": (repo: \"repo.git\", path: \"site\"),
+         \"bad\": (repo: \"missing.git\", path: \"bad\"),",
+    );
+    world.source().commit([("a", file("1"))]);
+    let daemon = start(&world);
+    daemon.say("{\"op\":\"trigger\",\"name\":\"site\",\"note\":\"because of a note\"}\n");
+    daemon.say("bad\n");
+    for columns in [40, 80, 200] {
+        let (exit, all) = on_terminal(&world, &["log"], (columns, 24));
+        let lines: Vec<_> = all.lines().collect();
+        assert_eq!((exit, lines.len()), (0, 3), "{all}");
+        assert!(
+            lines[0].starts_with("RUN ") && lines[0].contains("BEGAN"),
+            "{all}"
+        );
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= columns.into()),
+            "{all}"
+        );
+        // What came of it is to be seen from 80 on.
+        if columns >= 80 {
+            assert!(
+                all.contains(" TRIGGER ") && all.contains(" bad ") && all.contains(" failed ("),
+                "{all}"
+            );
+            assert!(all.contains(" ok 0000000.."), "{all}");
+        }
+    }
+    let (_, one) = on_terminal(&world, &["log", "site"], (200, 24));
+    assert!(
+        !one.contains("TRIGGER") && one.trim_end().ends_with(" (because of a note)"),
+        "{one}"
+    );
+    let whole = world.run(["log"]);
+    let (_, long) = on_terminal(&world, &["log", "--long"], (40, 24));
+    for lines in [&whole.out, &long] {
+        assert!(!lines.contains('…') && lines.contains("Z by "), "{lines}");
+    }
+}
+
+#[test]
+fn root_is_warned_at_a_terminal() {
+    let world = World::new();
+    world.config("");
+    // It does not come to listen.
+    let args = ["server", "-o", "missing/log"];
+    let (exit, said) = on_terminal(&world, &args, (80, 24));
+    assert_eq!(exit, 2, "{said}");
+    let warned = said.contains("warning: the daemon runs as root")
+        && said.contains("runuser -u gitsocket -- ")
+        && said.contains("server -o missing/log");
+    assert_eq!(warned, machine::is_root(), "{said}");
+    assert!(
+        !world.run(args).err.contains("as root"),
+        "a unit or a container decides itself"
     );
 }

@@ -55,18 +55,26 @@ impl Held {
             _ => format!("{} d", secs / 86_400),
         }
     }
+
+    /// Why it is held, for people.
+    pub fn why(&self) -> String {
+        match self.kind {
+            Why::ByHand => format!("by {}", self.message),
+            kind => format!("{}: {}", kind.as_str(), self.message),
+        }
+    }
 }
 
 /// `5d6e7f8 was rolled back 2 h ago: hook: …`
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.kind == Why::ByHand { "" } else { ":" };
         write!(
             f,
-            "{} was rolled back {} ago: {}: {}",
+            "{} was rolled back {} ago{colon} {}",
             short(&self.commit),
             self.age(),
-            self.kind.as_str(),
-            self.message
+            self.why()
         )
     }
 }

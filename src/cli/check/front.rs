@@ -23,21 +23,18 @@ pub(super) fn run(file: &Path) -> ExitCode {
         config.webhooks.len(),
         config.listen.len().max(1)
     );
-    if findings.is_empty() {
+    if rustix::process::geteuid().is_root() {
+        say(&format!(
+            "this check ran as root, which may do everything; to run it as the front's user, type: \
+             runuser -u gitsocket-web -- gitsocket check --web {}",
+            current_dir().join(file).display()
+        ));
+    }
+    let Some(first) = findings.first() else {
         print(&format!(
             "{} is right: {parts}; the daemon answers",
             file.display()
         ));
-    }
-    if rustix::process::geteuid().is_root() {
-        let file = current_dir().join(file);
-        say(&format!(
-            "this was tried as root, which may do everything; as the front's user, type: \
-             runuser -u gitsocket-web -- gitsocket check --web {}",
-            file.display()
-        ));
-    }
-    let Some(first) = findings.first() else {
         return ExitCode::SUCCESS;
     };
     say(&format!(
@@ -45,10 +42,12 @@ pub(super) fn run(file: &Path) -> ExitCode {
         file.display(),
         findings.len()
     ));
-    ExitCode::from(match first.is_daemons {
-        true => first.failure.kind.exit(),
-        false => Kind::Config.exit(),
-    })
+    let kind = if first.is_daemons {
+        first.failure.kind
+    } else {
+        Kind::Config
+    };
+    ExitCode::from(kind.exit())
 }
 
 /// `webhooks: /hooks/site: from: cannot read …: … (what to do)`

@@ -2,7 +2,6 @@
 
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
-/// A command, as the scripts need it.
 pub(super) struct Command<'a> {
     /// Its name; the program's own is empty.
     pub(super) name: &'a str,
@@ -15,7 +14,6 @@ pub(super) struct Flag<'a> {
     /// `--config`, and `-c` before it if there is one.
     pub(super) forms: Vec<String>,
     pub(super) about: &'a str,
-    /// What stands behind it.
     pub(super) value: Option<Value<'a>>,
 }
 

@@ -12,7 +12,6 @@ const MORE: &str = include_str!("man/more.man");
 /// The day on which the page was last changed.
 const DATE: &str = "2026-11-26";
 
-/// The page.
 pub(super) fn page(program: &CommandInfoWithArgs) -> String {
     let commands = || program.commands.iter().map(|sub| &sub.command);
     let mut out = format!(
@@ -68,7 +67,7 @@ fn synopsis(command: &CommandInfoWithArgs) -> String {
     out + ".br\n"
 }
 
-/// Those that are shown; that there is help is said once for all.
+/// The options that are shown. `--help` is the same for all commands and stands at the top.
 fn options(command: &CommandInfoWithArgs) -> impl Iterator<Item = &FlagInfo<'static>> {
     let flags = command.flags.iter();
     flags.filter(|flag| !flag.hidden && flag.long != "--help")
@@ -88,21 +87,20 @@ fn option(flag: &FlagInfo<'_>) -> String {
 
 /// A description as a sentence of its own.
 fn sentence(text: &str) -> String {
-    let mut letters = text.trim().chars();
+    let text = plain(text.trim().trim_end_matches('.'));
+    let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string());
-    format!(
-        "{}{}.",
-        first.unwrap_or_default(),
-        plain(letters.as_str().trim_end_matches('.'))
-    )
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
 }
 
 /// Text that man(7) takes as it is: one line, with hyphens that can be copied, and no control line.
 fn plain(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     let text = words.join(" ").replace('\\', "\\e").replace('-', "\\-");
-    match text.starts_with(['.', '\'']) {
-        true => format!("\\&{text}"),
-        false => text,
+    // A line that begins so would be a request to man(7).
+    if text.starts_with(['.', '\'']) {
+        format!("\\&{text}")
+    } else {
+        text
     }
 }

@@ -1,4 +1,4 @@
-//! Root, who deploys where another user does: what is written would be root's, and that user's runs fail at it.
+//! Refuses to let root deploy to a directory of another user: that user's runs would fail at root's files.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use crate::{
     daemon::peer::Accounts,
 };
 
-/// Why root is not to run `target`, with what to type instead; nothing if it may.
+/// Why root must not run `target`, with the command to type instead; nothing if root may.
 pub(super) fn refused(target: &Target, arguments: &Arguments) -> Option<Failure> {
     if arguments.as_root || !rustix::process::geteuid().is_root() {
         return None;
     }
     let git_dir = target.site.git_dir();
-    // What is in the git directory is what would be the others' to use.
+    // The other user's runs would need the files in the git directory.
     let paths = [git_dir.as_path(), target.site.root().as_path()];
     let (path, owner) = paths.into_iter().find_map(|path| {
         let meta = fs::metadata(path).ok()?;
@@ -42,7 +42,7 @@ pub(super) fn refused(target: &Target, arguments: &Arguments) -> Option<Failure>
     Some(Failure::new(Kind::Path, message, Some(&help)))
 }
 
-/// What begins a command of another user.
+/// The words before a command that let another user run it.
 fn become_user((uid, gid): (u32, u32), name: Option<String>) -> String {
     match name {
         Some(name) => format!("runuser -u {} --", typed([name])),

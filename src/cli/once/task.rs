@@ -18,7 +18,7 @@ pub(super) fn of(arguments: &Arguments) -> Result<(Task, &[String]), ExitCode> {
         (false, true) => "--retry",
     };
     if arguments.dry_run {
-        return Err(usage(&format!("{word} cannot be rehearsed; leave out --dry-run")));
+        return Err(usage(&format!("{word} has no dry run; leave out --dry-run")));
     }
     if arguments.retry {
         return Ok((Task::Retry, names));

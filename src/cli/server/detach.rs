@@ -1,4 +1,4 @@
-//! `-d`: the daemon goes on without the terminal, and whoever typed the command learns whether it serves.
+//! `-d`: the daemon goes on without the terminal, and the command ends once it serves, or with its exit status.
 
 use std::{
     cell::RefCell,
@@ -43,16 +43,15 @@ impl Detached {
         self.let_go();
     }
 
-    /// In a worker: let go of the terminal, and of the one who waits for the daemon.
+    /// In a worker: let go of the terminal, and of the process that waits for the daemon.
     pub(super) fn let_go(&self) {
         self.0.take();
         if let Err(err) = fork::redirect_stdio() {
-            say(&format!("cannot let go of the terminal: {err}"));
+            say(&format!("cannot detach from the terminal: {err}"));
         }
     }
 }
 
-/// How the command ends.
 fn wait(daemon: i32, mut reader: io::PipeReader) -> io::Result<ExitCode> {
     let mut said = Vec::new();
     reader.read_to_end(&mut said)?;

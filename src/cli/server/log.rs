@@ -1,4 +1,4 @@
-//! Where the log goes: stderr, or a file that is opened anew on request, after somebody has rotated it.
+//! The log: stderr, or a file that is reopened on request, after it was rotated.
 
 use std::{
     fs::{File, OpenOptions},
@@ -55,7 +55,7 @@ impl Log {
         })
     }
 
-    /// Open it anew: the old one has been moved away. If that fails, the old one is gone on with.
+    /// Reopen the file, after it was moved away. If that fails, the log goes on in the old file.
     pub(super) fn reopen(&self) -> Option<OwnedFd> {
         let opened = append(&self.path).and_then(|file| Ok((file.try_clone()?, file)));
         match opened {
@@ -64,7 +64,7 @@ impl Log {
                 Some(theirs.into())
             }
             Err(err) => {
-                tracing::error!("cannot open the log {} anew: {err}", self.path.display());
+                tracing::error!("cannot reopen the log {}: {err}", self.path.display());
                 None
             }
         }
@@ -91,7 +91,7 @@ impl Write for Log {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    // A pipe that nobody reads is an error, and is not waited for.
+    // A pipe without a reader is an error; a blocking open would wait for one.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new()
         .append(true)
@@ -100,7 +100,7 @@ fn append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Standard error. It is not waited for: where it is a pipe that nobody reads, lines are lost, and no run is held up.
+/// Standard error, without waiting: where it is a pipe whose reader is slow, lines are lost, and no run waits.
 #[derive(Debug, Clone, Copy)]
 struct Stderr(LogFormat);
 
@@ -119,7 +119,7 @@ impl Write for Stderr {
         }
         let lost = LOST.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let message = format!("{lost} lines of the log are lost: nobody read them in time");
+            let message = format!("{lost} lines of the log are lost: the reader of the pipe was too slow");
             match self.0 {
                 LogFormat::Text => writeln!(stderr, "{message}")?,
                 LogFormat::Json => writeln!(
@@ -139,7 +139,7 @@ impl Write for Stderr {
 
 /// Write log records from now on.
 pub(in crate::cli) fn start(log: Option<Log>, format: LogFormat) {
-    // Said on stderr instead, it would be a panic where stderr is what cannot be written.
+    // Reported on stderr, an error would be a panic where stderr cannot be written.
     let records = tracing_subscriber::fmt()
         .with_target(false)
         .log_internal_errors(false);

@@ -15,7 +15,6 @@ pub(super) struct Pidfile {
 }
 
 impl Pidfile {
-    /// Not written yet.
     pub(super) fn at(path: &Path) -> Result<Self, ExitCode> {
         let path = AbsPath::resolve(&current_dir(), path)
             .map_err(|why| usage(&format!("cannot write the pidfile {}: {why}", path.display())))?;

@@ -1,6 +1,6 @@
-//! The editor of whoever typed the command: starts it on a text, and gives the text that it leaves.
+//! The user's editor: starts it on a text, and gives the edited text.
 //!
-//! Which one is `$VISUAL`, else `$EDITOR`; its words are split at white space, and no shell is asked.
+//! The editor is `$VISUAL`, else `$EDITOR`, split at white space, without a shell.
 
 use std::{
     fs::{self, DirBuilder},
@@ -21,7 +21,6 @@ use crate::base::{
     name::RunId,
 };
 
-/// An editor.
 #[derive(Debug)]
 pub(super) struct Editor {
     /// The program, and its first arguments.
@@ -35,10 +34,9 @@ pub(super) struct Draft {
     keep: bool,
 }
 
-/// There is no text.
+/// The editor gave no text.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(super) enum Error {
-    /// No editor is known.
     #[error("neither $VISUAL nor $EDITOR names an editor")]
     #[diagnostic(help("give the hook with --command, or set EDITOR"))]
     None,
@@ -47,37 +45,19 @@ pub(super) enum Error {
     #[diagnostic(help(
         "give the hook with --command, or let $VISUAL or $EDITOR name a program; it is started without a shell"
     ))]
-    Start {
-        /// Its program.
-        editor: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It gave up.
+    Start { editor: String, source: io::Error },
     #[error("the editor {editor:?} ended with {status}; nothing was written")]
     #[diagnostic(help("try again, or give the hook with --command"))]
-    Failed {
-        /// Its program.
-        editor: String,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// Nothing was done.
+    Failed { editor: String, status: ExitStatus },
     #[error("the text was left {state}; nothing was written")]
-    #[diagnostic(help("write what the hook is to do, and save it before you leave the editor"))]
-    Nothing {
-        /// `unchanged` or `empty`.
-        state: &'static str,
-    },
+    #[diagnostic(help("write the hook's commands, and save them before you leave the editor"))]
+    Nothing { state: &'static str },
     /// The file to be edited is the trouble.
     #[error("cannot {doing} {path}, the file to be edited: {source}; nothing was written")]
     #[diagnostic(help("let $TMPDIR name a directory that can be written, or give the hook with --command"))]
     Draft {
-        /// What was tried.
         doing: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }
@@ -175,7 +155,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.keep {
-            // A temporary file that stays is no harm.
+            // A temporary file that stays does no harm.
             fs::remove_dir_all(&self.dir).ok();
         }
     }

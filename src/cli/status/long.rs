@@ -1,10 +1,10 @@
-//! The long form: all that is to be known of a trigger.
+//! The long form: all that is known of a trigger.
 
 use std::time::Duration;
 
 use crate::base::event::{
-    Current, Failing, Last, Outcome, Paused, Polled, Standing, Status, Stuck, Unasked, duration, said, short,
-    time,
+    Current, Failing, Last, May, Outcome, Paused, Polled, Standing, Status, Stuck, Unasked, duration, said,
+    short, time,
 };
 
 /// A line with name, state and commit, and one for each thing that is to be known, the worst first.
@@ -43,7 +43,9 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         ));
     }
     if let Some(failing) = failing {
-        let Failing { since, failure, .. } = failing;
+        let Failing {
+            since, failure, run, ..
+        } = failing;
         lines.push(format!(
             "failing   since {}, {}",
             at(*since, now),
@@ -55,6 +57,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
             failure.message
         ));
         lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
+        lines.push(format!("lines     gitsocket log {} {run}", status.trigger));
     }
     if *hooks_pending {
         let since = hooks_since.map(|since| format!(" since {}", at(since, now)));
@@ -70,15 +73,14 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         ));
     }
     if let Some(mixed) = mixed {
-        lines.push(format!("mixed     {}; the next run does it", mixed.line()));
+        lines.push(format!("mixed     {}; the next run updates them", mixed.line()));
     }
     for held in held {
         lines.push(format!(
-            "held      {} since {}: {}: {}",
+            "held      {} since {}, {}",
             short(&held.commit),
             at(held.since, now),
-            held.kind.as_str(),
-            held.message
+            held.why()
         ));
     }
     if !held.is_empty() {
@@ -95,6 +97,13 @@ pub(super) fn text(status: &Status, now: u64) -> String {
             if release.live { " live" } else { "" },
             if release.good { "" } else { " not good" },
             bytesize::ByteSize(release.bytes)
+        ));
+    }
+    // With releases, they are listed above.
+    if releases.is_empty() && commit != "-" && status.may.contains(&May::Rollback) {
+        lines.push(format!(
+            "earlier   gitsocket log {0} lists the commits that were deployed; gitsocket rollback {0} COMMIT goes back to one",
+            status.trigger
         ));
     }
     lines.extend(status.poll.iter().map(|poll| asks(poll, now)));
@@ -251,8 +260,9 @@ mod tests {
           failing   since 2025-11-24T02:06:40Z, 1d 1h ago, 3 runs
           error     hook: hook make: exit status 1
           help      see its lines
+          lines     gitsocket log site 0198c0ffee0001
           hooks     pending for 5d6e7f8 since 2025-11-24T02:06:40Z, 1d 1h ago; the run that goes on runs them
-          mixed     left of 6e7f8a9: a, b/c and 2 more; the next run does it
+          mixed     left of 6e7f8a9: a, b/c and 2 more; the next run updates them
           running   0198c0ffee0002 by uid=0 pid=1, for 5s
           waiting   0198c0ffee0003 by uid=0 pid=2, for 1s
           last run  0198c0ffee0001 by uid=33 pid=7, 2025-11-25T02:10:02Z, 1h 49m ago, took 1.2s: failed (hook)

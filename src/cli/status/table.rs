@@ -1,37 +1,17 @@
 //! The table: a line for each trigger, as wide as the terminal.
 //!
-//! The lines stay in the order of the names, so that each is found where it was; what scrolls away of those that are not well is
-//! said again below.
+//! The lines stay in the order of the names, so that each is found where it was; a last line names the triggers that are not well
+//! where the table is longer than the terminal.
 
-use crate::base::event::{Outcome, Past, State, Status, short};
+use crate::{
+    base::event::{Outcome, Past, State, Status, short},
+    cli::columns::{self, Size, cut},
+};
 
 const TITLES: [&str; 5] = ["TRIGGER", "STATE", "COMMIT", "DEPLOYED", "LAST RUN"];
 const NONE: &str = "-";
 /// The state of a trigger that has deployed nothing yet, and of which nothing else is to be said.
 pub(super) const NEVER: &str = "never deployed";
-
-/// The size of a terminal; nothing is cut where there is none.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-}
-
-impl Size {
-    /// That of the terminal on standard output, if it is one.
-    pub(super) fn of_output() -> Option<Self> {
-        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-        let given = |cells: u16| match cells {
-            // It does not know.
-            0 => usize::MAX,
-            cells => cells.into(),
-        };
-        Some(Self {
-            columns: given(size.ws_col),
-            rows: given(size.ws_row),
-        })
-    }
-}
 
 /// The lines of the table.
 pub(super) fn lines(all: &[Status], size: Size, now: u64) -> Vec<String> {
@@ -40,17 +20,7 @@ pub(super) fn lines(all: &[Status], size: Size, now: u64) -> Vec<String> {
         .into_iter()
         .chain(all.iter().map(|status| row(status, size, now)))
         .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or_default());
-    let mut lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
-            cut(line.trim_end(), size.columns)
-        })
-        .collect();
+    let mut lines = columns::lines(&rows, size.columns);
     // The prompt takes a line, too.
     if lines.len() >= size.rows {
         lines.extend(not_well(all).map(|line| cut(&line, size.columns)));
@@ -145,17 +115,6 @@ fn not_well(all: &[Status]) -> Option<String> {
             named.join(", ")
         )
     })
-}
-
-/// `text`, of so many characters at most.
-fn cut(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        None => text.to_owned(),
-        Some(_) => {
-            let kept = text.chars().take(width.saturating_sub(1));
-            kept.chain(['…']).collect()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! It is held before the way back begins. A run that is killed in between leaves that to the next one, which finds the newest
 //! commit held, and something else live than what is to be live instead.
 
+use std::sync::atomic::AtomicBool;
+
 use gix::ObjectId;
 
 use super::{
@@ -25,7 +27,7 @@ use crate::{
     deploy::{held::Holds, release, stage::Stage},
     git::{
         begin::Begin,
-        fetch, heal,
+        dropped, fetch, heal,
         refs::{self, Good, Tip},
         repository, worktree,
     },
@@ -77,6 +79,9 @@ pub(super) fn by_hand(
     };
     // What was live may have been removed.
     let left = reached.old.unwrap_or(commit);
+    if to.is_none() {
+        warn_forward(&repo, (left, commit), under_way);
+    }
     if commit != left {
         let by_hand = (Why::ByHand, context.peer.to_string());
         with_room((under_way, &mut stage), |_| {
@@ -84,6 +89,20 @@ pub(super) fn by_hand(
         })?;
     }
     go(&repo, (under_way, &mut stage), (left, commit), reached)
+}
+
+/// Tell an operator who has named no commit that the last good one is newer than what is live.
+fn warn_forward(repo: &gix::Repository, (left, commit): (ObjectId, ObjectId), under_way: &UnderWay<'_>) {
+    let missing = dropped::dropped(repo, &[left], &[commit], &AtomicBool::new(false));
+    if commit != left && missing.commits.is_empty() && !missing.is_cut {
+        let name = &under_way.target.trigger;
+        under_way.context.events.warn(format!(
+            "{1}, the last good commit, is newer than {0}, which is live, so this goes forward; to go further back, name a \
+             commit: gitsocket log {name} lists them",
+            short(left),
+            short(commit)
+        ));
+    }
 }
 
 /// The run of `fetched` failed by `err` once that was live: if the trigger says so, and there is a good commit, go back.

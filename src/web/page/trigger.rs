@@ -125,7 +125,7 @@ fn held_card(held: &Held) -> Markup {
     html! {
         section.card.is-warn {
             h2 { (commit(&held.commit)) " is held" }
-            p.said { "It was rolled back " (time(held.since)) ": " b { (held.kind.as_str()) ":" } " " (plain(&held.message)) }
+            p.said { "It was rolled back " (time(held.since)) ", " (plain(&held.why())) }
             p.do { b { "Next:" } " push another commit; or, to have this one tried again: Retry" }
         }
     }
