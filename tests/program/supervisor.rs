@@ -590,7 +590,8 @@ fn blocked_signals_are_heard() {
         machine::skipped("env cannot block signals here");
         return;
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    let answer = daemon.say("site\n");
+    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().0.success());
 }
