@@ -91,7 +91,8 @@ fields! {
         /// Who may use the trigger: users and groups, each by name or number, and `Token`: whoever said the token of a
         /// listener that has one.
         allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "whoever can open the listener";
-        /// Who may roll back, retry, pause and resume the trigger, and run its hooks again: entries as in `allow`.
+        /// Who may roll the trigger back, let it retry a commit that was held back, pause it, and have its hooks run again, as in
+        /// `allow`.
         operate: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "root and the daemon's user";
     }
 }
@@ -364,7 +365,7 @@ fn umask(value: Value<'_>) -> Result<u32, Problem> {
 fn poll(value: Value<'_>) -> Result<Duration, Problem> {
     let every = duration(value)?;
     if every < MIN_POLL {
-        let problem = unusable_duration(value, "a trigger polls its remote at most every 10 seconds");
+        let problem = unusable_duration(value, "remotes are asked every 10 s at most");
         return Err(problem.help(r#"write "10s" or more; pushes are deployed at once by triggers"#));
     }
     Ok(every)
