@@ -163,7 +163,7 @@ fn serve(
             log.take(opened);
         }
     };
-    // The guard kills the hooks, and the next run starts them again.
+    // This process is being killed, too, and the guard kills the hooks; the next run runs those that are pending.
     let alone = || std::process::exit(1);
     let link = Link::new(channel, reopen, alone);
     let link = match link.and_then(|link| server::try_threads().map(|()| link)) {

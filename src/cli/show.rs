@@ -128,7 +128,7 @@ impl Show {
                 self.clear();
                 match &done.failure {
                     None => super::print(&done.line()),
-                    // A person can copy the line that is to be written; for a program, the error is the last line.
+                    // Someone who reads it can copy what is to be written; for a program, the error is the last line.
                     Some(failure) if self.style == Style::Bars => {
                         let (failure, line) = failure.split_line();
                         let failure = Some(failure);
