@@ -366,7 +366,7 @@ fn umask(value: Value<'_>) -> Result<u32, Problem> {
 fn poll(value: Value<'_>) -> Result<Duration, Problem> {
     let every = duration(value)?;
     if every < MIN_POLL {
-        let problem = unusable_duration(value, "a trigger polls its remote at most every 10 seconds");
+        let problem = unusable_duration(value, "remotes are asked every 10 s at most");
         return Err(problem.help(r#"write "10s" or more; pushes are deployed at once by triggers"#));
     }
     Ok(every)

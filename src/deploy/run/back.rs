@@ -91,20 +91,6 @@ pub(super) fn by_hand(
     go(&repo, (under_way, &mut stage), (left, commit), reached)
 }
 
-/// Tell an operator who has named no commit that the last good one is newer than what is live.
-fn warn_forward(repo: &gix::Repository, (left, commit): (ObjectId, ObjectId), under_way: &UnderWay<'_>) {
-    let missing = dropped::dropped(repo, &[left], &[commit], &AtomicBool::new(false));
-    if commit != left && missing.commits.is_empty() && !missing.is_cut {
-        let name = &under_way.target.trigger;
-        under_way.context.events.warn(format!(
-            "{1}, the last good commit, is newer than {0}, which is live, so this goes forward; to go further back, name a \
-             commit: gitsocket log {name} lists them",
-            short(left),
-            short(commit)
-        ));
-    }
-}
-
 /// The run of `fetched` failed by `err` once that was live: if the trigger says so, and there is a good commit, go back.
 /// What the run failed by then.
 pub(super) fn after_failure(
@@ -382,4 +368,18 @@ pub(super) fn not_deployed(target: &Target) -> Refused {
 
 fn short(commit: ObjectId) -> String {
     commit.to_hex_with_len(7).to_string()
+}
+
+/// Tell an operator who has named no commit that the last good one is newer than what is live.
+fn warn_forward(repo: &gix::Repository, (left, commit): (ObjectId, ObjectId), under_way: &UnderWay<'_>) {
+    let missing = dropped::dropped(repo, &[left], &[commit], &AtomicBool::new(false));
+    if commit != left && missing.commits.is_empty() && !missing.is_cut {
+        let name = &under_way.target.trigger;
+        under_way.context.events.warn(format!(
+            "{1}, the last good commit, is newer than {0}, which is live, so this goes forward; to go further back, name a \
+             commit: gitsocket log {name} lists them",
+            short(left),
+            short(commit)
+        ));
+    }
 }
