@@ -58,7 +58,7 @@ fn differing(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId) -> io
         entries(&old.data),
         entries(&new.data),
         gix::diff::tree::State::default(),
-        &verified::Objects(repo),
+        verified::Objects(repo),
         &mut recorder,
     )
     .map_err(|err| io::Error::other(err.to_string()))?;
