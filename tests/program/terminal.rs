@@ -7,7 +7,7 @@ use nix::pty::{Winsize, openpty};
 use super::{
     history::start,
     source::file,
-    world::{World, machine},
+    world::World,
 };
 
 /// What the program says on a terminal of so many columns and rows, and its exit status.
@@ -167,7 +167,7 @@ fn root_is_warned_at_a_terminal() {
     let warned = said.contains("warning: the daemon runs as root")
         && said.contains("runuser -u gitsocket -- ")
         && said.contains("server -o missing/log");
-    assert_eq!(warned, machine::is_root(), "{said}");
+    assert_eq!(warned, rustix::process::geteuid().is_root(), "{said}");
     assert!(
         !world.run(args).err.contains("as root"),
         "a unit or a container decides itself"
