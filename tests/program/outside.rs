@@ -14,7 +14,7 @@ use Expected::{Refused, RefusedByUs, Same};
 use super::{
     mortal::Mortal,
     source::file,
-    world::{World, git, need, tree},
+    world::{World, copy, git, need, tree},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -214,9 +214,9 @@ fn rules_in_no_tree_are_as_for_git() {
         .collect();
     world.config_of(&triggers);
     world.write("rules", "keepme\n*.t text eol=crlf\n");
+    git(&world.path(""), &["clone", "-q", "repo.git", "clone"]);
     for Case { name, .. } in &cases {
-        fs::create_dir(world.path(name)).unwrap();
-        git(&world.path(name), &["clone", "-q", "../repo.git", "git"]);
+        copy(&world.path("clone"), &world.path(format!("{name}/git")));
     }
     let mortal = Mortal::new(world);
     for case in &cases {
