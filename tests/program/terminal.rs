@@ -4,11 +4,7 @@ use std::{fs::File, io::Read as _, process::Stdio};
 
 use nix::pty::{Winsize, openpty};
 
-use super::{
-    history::start,
-    source::file,
-    world::World,
-};
+use super::{history::start, source::file, world::World};
 
 /// What the program says on a terminal of so many columns and rows, and its exit status.
 fn on_terminal(world: &World, args: &[&str], (columns, rows): (u16, u16)) -> (i32, String) {
