@@ -571,10 +571,11 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
     };
     for &fault in faults {
         let chosen = Chosen::new(fault);
-        let (mut n, mut tried, mut usual) = (0, 0, usize::MAX);
+        // The first round, without a fault, tells how many calls there are: a run that was killed made fewer.
+        let (mut n, mut tried, mut usual) = (0, 0, None);
         loop {
-            n += 1;
-            if n < usual && !chosen.has(n) {
+            n += usize::from(usual.is_some());
+            if usual.is_some_and(|usual| n > 0 && n <= usual) && !chosen.has(n) {
                 continue;
             }
             stage.round += 1;
@@ -590,7 +591,8 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
                 stage.world.deploy();
             }
             let (ended, calls) = stage.run_as(args, n, fault);
-            let at = calls.get(n - 1).cloned().unwrap_or_default();
+            usual = usual.or(Some(calls.len()));
+            let at = calls.get(n.wrapping_sub(1)).cloned().unwrap_or_default();
             let what = format!("{name}: {fault:?} at {at:?}: {ended:?}");
             let there = stage.files();
             assert!(there == good || there == next, "{there:?} {what}");
@@ -614,8 +616,7 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
             if !reached {
                 break;
             }
-            usual = calls.len().max(n + 1);
-            tried += 1;
+            tried += usize::from(n > 0);
         }
         eprintln!("{name}: {fault:?}: {} calls, {tried} of them tried", n - 1);
     }
