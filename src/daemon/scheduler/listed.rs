@@ -61,7 +61,7 @@ impl Scheduler {
         Some(Event::Warning { message })
     }
 
-    /// The runs of all `targets` that have ended, the newest first.
+    /// The runs of all `targets` that have ended, the newest first by the time that a list shows: when they began.
     fn merged(&self, targets: Vec<&Target>) -> impl Iterator<Item = Last> {
         let newest = |target| self.history.counted(target).0;
         // The newest run of each target that has not been given.
@@ -72,7 +72,7 @@ impl Scheduler {
             .collect();
         let mut order: BinaryHeap<_> = next
             .iter()
-            .map(|(at, last)| (last.past.ended, Reverse(*at)))
+            .map(|(at, last)| (last.past.began, Reverse(*at)))
             .collect();
         let mut older: BTreeMap<usize, _> = BTreeMap::new();
         std::iter::from_fn(move || {
@@ -84,7 +84,7 @@ impl Scheduler {
                 runs.filter(move |run| run.run != newest)
             });
             if let Some(before) = older.next() {
-                order.push((before.past.ended, Reverse(at)));
+                order.push((before.past.began, Reverse(at)));
                 next.insert(at, before);
             }
             Some(last)
