@@ -1,9 +1,10 @@
 //! A delivery that is proven starts one run, whatever happens to its connection, to the daemon or to the run.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     os::unix::net::{UnixListener, UnixStream},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -142,6 +143,39 @@ fn nothing_is_lost_while_the_daemon_is_away() {
     assert_eq!(post().json()["run"], run.as_str());
     front.process.signal(Signal::TERM);
     assert!(front.process.wait().0.success());
+}
+
+/// A daemon that closes each connection in which one name is sent keeps no other name waiting.
+#[test]
+fn a_name_that_breaks_its_connection_holds_up_no_other() {
+    let world = World::new();
+    world.secret("secret", SECRET);
+    let daemon = UnixListener::bind(world.path("s.sock")).unwrap();
+    let hook =
+        |name: &str| format!("\"/{name}\": (trigger: {name:?}, from: Bearer(token_file: \"secret\")),");
+    let front = Front::start(&world, &[hook("a"), hook("b")].concat(), "");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in daemon.incoming() {
+            let mut request = String::new();
+            BufReader::new(stream.unwrap()).read_line(&mut request).unwrap();
+            let name = ["a", "b"]
+                .into_iter()
+                .find(|name| request.contains(&format!("\"{name}\"")));
+            if name.is_some_and(|name| tell.send(name).is_err()) {
+                return;
+            }
+        }
+    });
+    for name in ["a", "b"] {
+        let token = format!("Bearer {SECRET}");
+        let answer = front.ask(&format!("POST /{name}"), &[("Authorization", &token)], b"");
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    for name in ["a", "b", "a", "b"] {
+        let until = Instant::now() + Duration::from_secs(60);
+        while told.recv_timeout(until - Instant::now()).unwrap() != name {}
+    }
 }
 
 #[test]

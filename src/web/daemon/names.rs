@@ -276,7 +276,6 @@ impl Names {
                         "a name that was kept is refused: {}",
                         failure.message
                     ),
-                    Err(failure) if failure.kind == Kind::NoDaemon => return Err(failure),
                     Err(failure) => failed = Some(failure),
                 }
             }
