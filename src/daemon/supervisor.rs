@@ -317,15 +317,15 @@ impl Supervisor<'_> {
             let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid == pid) else {
                 return;
             };
-            let is_serving = worker.life == Life::Serving;
+            let speaks = matches!(worker.life, Life::Serving | Life::Stopping);
             match worker.channel.receive(RecvFlags::DONTWAIT) {
                 Ok(Some((ToSupervisor::Holds { path, identity }, _))) => self.hold(pid, path, identity),
                 Ok(Some((ToSupervisor::Reached(Life::Prepared), _))) => self.prepared(pid),
                 Ok(Some((ToSupervisor::Reached(Life::Serving), _))) => self.take_over(pid),
                 Ok(Some((ToSupervisor::Reached(Life::Finishing), _))) => self.closed(pid),
                 Ok(Some((ToSupervisor::Reached(_), _))) => {}
-                Ok(Some((ToSupervisor::Status(status), _))) if is_serving => systemd::status(&status),
-                Ok(Some((ToSupervisor::Alive, _))) if is_serving => systemd::alive(),
+                Ok(Some((ToSupervisor::Status(status), _))) if speaks => systemd::status(&status),
+                Ok(Some((ToSupervisor::Alive, _))) if speaks => systemd::alive(),
                 Ok(Some((ToSupervisor::Status(_) | ToSupervisor::Alive, _))) => {}
                 Ok(Some((ToSupervisor::Start(start), outputs))) => self.start_hook(pid, &start, outputs),
                 Ok(Some((ToSupervisor::Kill { id, at_once }, _))) => {

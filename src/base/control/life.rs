@@ -51,6 +51,8 @@ impl Life {
             Change::Ordered(Self::Serving) => self,
             // One that does not serve yet is not replaced by another.
             Change::Ordered(Self::Draining) if self != Self::Serving => self,
+            // One that has not served has no runs to finish.
+            Change::Reached(Self::Finishing) if self.is_next() => self,
             // A worker reports no other state; a report that it is in one is ignored.
             Change::Reached(Self::Starting | Self::Draining | Self::Stopping | Self::Aborting) => self,
             Change::Ordered(to) | Change::Reached(to) => self.max(to),
@@ -131,7 +133,7 @@ mod tests {
             (
                 Reached(Finishing),
                 [
-                    Finishing, Finishing, Finishing, Finishing, Finishing, Stopping, Aborting,
+                    Starting, Prepared, Finishing, Finishing, Finishing, Stopping, Aborting,
                 ],
             ),
             (Reached(Stopping), ALL),

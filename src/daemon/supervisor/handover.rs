@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Supervisor, systemd,
-    worker::{refused, tell},
+    worker::{Worker, refused, tell},
 };
 use crate::{
     base::{
@@ -24,6 +24,11 @@ impl Supervisor<'_> {
     /// The worker `pid` could serve. It may, once the one before it accepts no more connections: a client that connects
     /// after a reload must not meet the old configuration.
     pub(super) fn prepared(&mut self, pid: Pid) {
+        // One that was taken over may say so at any time: the one that serves must not make way for it.
+        let is_next = |worker: &Worker| worker.pid == pid && worker.life.is_next();
+        if !self.workers.iter().any(is_next) {
+            return;
+        }
         // Not earlier: if the worker ended before this, there would be connections that no worker accepts.
         for (listener, socket) in &self.opened {
             if let Err(err) = listen::listen(socket) {
