@@ -24,6 +24,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use gix::ObjectId;
@@ -359,15 +360,16 @@ enum Chosen {
 
 impl Chosen {
     /// By default a few, and others each time.
-    fn new(fault: Fault) -> Self {
+    fn new(kind: usize) -> Self {
+        static SEED: LazyLock<u64> = LazyLock::new(machine::seed);
         let wanted = std::env::var("GITSOCKET_FAULTS").unwrap_or_else(|_| "1/100".into());
         match wanted.strip_prefix("1/") {
             _ if wanted == "all" => Self::Each(1, 0),
             Some(each) => {
                 let each = each.parse().unwrap();
-                // By its own number: each call is reached by some fault or other.
-                let mut rng = fastrand::Rng::with_seed(machine::seed());
-                let first = rng.usize(..each) + usize::try_from(fault.errno()).unwrap();
+                // Each call is met by some kind of fault or other, if there are as many kinds.
+                let mut rng = fastrand::Rng::with_seed(*SEED);
+                let first = rng.usize(..each) + kind;
                 Self::Each(each, first % each)
             }
             None => Self::Only(wanted.parse().unwrap()),
@@ -393,11 +395,11 @@ fn everywhere(name: &str, clones: bool, more: &str, faults: &[Fault]) {
 }
 
 fn everywhere_on(name: &str, mut stage: Stage, faults: &[Fault]) {
-    for &fault in faults {
+    for (kind, &fault) in faults.iter().enumerate() {
         // A run without a fault tells how many calls there are, more or less: threads are not always as fast.
         stage.set();
         let usual = stage.run(0, fault).1.len();
-        let chosen = Chosen::new(fault);
+        let chosen = Chosen::new(kind);
         let (mut tried, mut n) = (0, 0);
         loop {
             n += 1;
@@ -569,8 +571,8 @@ fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
     } else {
         &["once", "--rollback", "site"]
     };
-    for &fault in faults {
-        let chosen = Chosen::new(fault);
+    for (kind, &fault) in faults.iter().enumerate() {
+        let chosen = Chosen::new(kind);
         // The first round, without a fault, tells how many calls there are: a run that was killed made fewer.
         let (mut n, mut tried, mut usual) = (0, 0, None);
         loop {
