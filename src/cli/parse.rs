@@ -54,7 +54,7 @@ fn split<'a>(program: &CommandInfoWithArgs, words: &'a [String]) -> Vec<&'a str>
         };
         match glued.filter(|(option, _)| !is_value && !is_over && takes_value(option)) {
             Some((option, value)) => split.extend([option, value]),
-            None if word == "-h" && !is_value => split.push("--help"),
+            None if word == "-h" && !is_value && !is_over => split.push("--help"),
             None => split.push(word),
         }
         is_value = !is_value && takes_value(word);

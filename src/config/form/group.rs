@@ -85,10 +85,12 @@ pub(super) fn was_meant(name: &str, group: &Group) -> Option<&'static str> {
         let called = |word: &&str| word.eq_ignore_ascii_case(name);
         let mut entries = group.fields.iter().map(|field| field.entry());
         entries
-            .find(|entry| entry.other_words.iter().any(called))
+            .find(|entry| entry.other_words.iter().chain(entry.aliases).any(called))
             .map(|entry| entry.name)
     };
-    file.or_else(other).or_else(|| closest(name, group.names()))
+    let aliases = group.fields.iter().flat_map(|field| field.entry().aliases);
+    file.or_else(other)
+        .or_else(|| closest(name, group.names().chain(aliases.copied())))
 }
 
 /// The one of `words` that `word` is most likely a slip of.

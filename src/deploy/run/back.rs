@@ -4,8 +4,6 @@
 //! It is held before the way back begins. A run that is killed in between leaves that to the next one, which finds the newest
 //! commit held, and something else live than what is to be live instead.
 
-use std::sync::atomic::AtomicBool;
-
 use gix::ObjectId;
 
 use super::{
@@ -372,7 +370,7 @@ fn short(commit: ObjectId) -> String {
 
 /// Tell an operator who has named no commit that the last good one is newer than what is live.
 fn warn_forward(repo: &gix::Repository, (left, commit): (ObjectId, ObjectId), under_way: &UnderWay<'_>) {
-    let missing = dropped::dropped(repo, &[left], &[commit], &AtomicBool::new(false));
+    let missing = dropped::dropped(repo, &[left], &[commit], under_way.context.watch.over());
     if commit != left && missing.commits.is_empty() && !missing.is_cut {
         let name = &under_way.target.trigger;
         under_way.context.events.warn(format!(
