@@ -181,7 +181,7 @@ fn ports() {
         .local_addr()
         .unwrap()
         .port();
-    let (ended, _) = ask(&of(tcp(closed), SOON * 3));
+    let (ended, _) = ask(&of(tcp(closed), Duration::from_millis(500)));
     let text = ended.unwrap_err().to_string();
     assert!(
         text.starts_with(&format!("127.0.0.1:{closed} ")) && text.contains("refused"),

@@ -113,8 +113,9 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
     let begin = Instant::now();
     ask.line(&server.url("/x")).unwrap();
     let took = begin.elapsed();
-    assert!(took >= PATIENCE && took < PATIENCE * 6, "{took:?}");
-    assert_eq!(server.connections(), 2);
+    assert!(took >= PATIENCE, "{took:?}");
+    // On a busy machine the second one may fall silent, too, between its two answers.
+    assert!((2..=3).contains(&server.connections()));
 }
 
 #[test]
