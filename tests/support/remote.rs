@@ -108,7 +108,7 @@ fn serve(repo: &Path, socket: TcpStream, shared: &Shared) -> std::io::Result<()>
         let seen = shared.changed.wait_while(seen, |seen| seen.holds).unwrap();
         let (refuses, is_old, hangs_up) = (seen.refuses, seen.is_old, seen.hangs_up);
         drop(seen);
-        let answers = !refuses && !(is_old && asked == Asked::Refs);
+        let answers = !(refuses || is_old && asked == Asked::Refs);
         let answer = answers.then(|| upload_pack(repo, asked, &body, if is_old { 0 } else { 2 }));
         shared.change(|seen| seen.inside -= 1);
         respond(&mut to, asked, answer.as_deref())?;
