@@ -26,8 +26,7 @@ use teller::Teller;
 /// for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As long before its time is over it is asked for the last time, at least; if it is asked more often, as long as it is from one
-/// question to the next.
+/// It is asked for the last time so long before its time is over, at most: a tenth of `within`, if that is less.
 const LAST: Duration = Duration::from_secs(1);
 /// What stands for an answer before there is one.
 const NOT_ASKED: &str = "it was not asked yet";
@@ -36,7 +35,7 @@ const NOT_ASKED: &str = "it was not asked yet";
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// It was not in time.
-    #[error("{what} was not healthy within {asked}; its last answer: {answer}")]
+    #[error("{what} was not healthy within {within}; its last answer: {answer}")]
     #[diagnostic(help(
         "see the log of what was asked; raise `within` if it needs longer to start; it is asked again at the next trigger"
     ))]
@@ -44,7 +43,7 @@ pub enum Error {
         /// What was asked.
         what: String,
         /// For how long.
-        asked: String,
+        within: String,
         /// The last answer.
         answer: String,
     },
@@ -115,11 +114,11 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
         if watch.is_over() {
             return Err(asked.early(Early::Over, answer));
         }
-        let Some(pause) = pause(health.every, left()) else {
+        let Some(pause) = pause(health, left()) else {
             teller.flush();
             return Err(Error::Unhealthy {
                 what: asked.name(),
-                asked: about(began.elapsed()),
+                within: humantime::format_duration(health.within).to_string(),
                 answer,
             });
         };
@@ -130,11 +129,11 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
     }
 }
 
-/// How long to wait until the next question, if one is asked every `every` and no more time is `left`; `None`: it is not asked
-/// again. The last one is not asked at the last moment.
-fn pause(every: Duration, left: Duration) -> Option<Duration> {
-    let before = left.saturating_sub(every.min(LAST));
-    (!before.is_zero()).then(|| every.min(before))
+/// How long to wait until the next question, if no more time is `left`; `None`: it is not asked again. The last question leaves
+/// time for its answer.
+fn pause(health: &Health, left: Duration) -> Option<Duration> {
+    let before = left.saturating_sub(LAST.min(health.within / 10));
+    (!before.is_zero()).then(|| health.every.min(before))
 }
 
 /// The port that is asked, for a process that limits itself to that.
@@ -144,16 +143,6 @@ pub fn port(health: &Health) -> Option<u16> {
         Check::Tcp(address) => Some(address.host_and_port().1),
         Check::Exec(_) => None,
     }
-}
-
-/// A duration, with as many digits as are of interest.
-fn about(time: Duration) -> String {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let rounded = match millis {
-        0..1000 => millis.max(1),
-        millis => millis / 1000 * 1000,
-    };
-    humantime::format_duration(Duration::from_millis(rounded)).to_string()
 }
 
 /// What is asked, by what it takes.

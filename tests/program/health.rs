@@ -260,6 +260,7 @@ fn hooks_are_told_of_a_failure() {
     );
     // With hooks that are pending, the daemon would begin with a run of its own.
     world.config(&hooks("/bin/true"));
+    server.says(&["200 x"]);
     world.deploy();
     // Before anything is known of a commit; and in the daemon's sandbox.
     fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();

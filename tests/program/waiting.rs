@@ -4,9 +4,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -107,7 +111,7 @@ fn runs_that_waited_when_the_daemon_was_killed_are_done_by_the_next() {
     let_go(&world);
     // They are looked at in the order of their names.
     daemon.wait_for("waited; it is done now");
-    daemon.wait_for("was left unfinished");
+    daemon.wait_for("; it is done now");
     let (nexts, backs) = (settled(&daemon, "next"), settled(&daemon, "back"));
     for ((records, run), before) in [(&nexts, next), (&backs, back)].into_iter().zip(before) {
         assert_eq!(records.len(), 1, "{records:?}");
@@ -188,7 +192,7 @@ fn an_operation_is_not_done_when_it_comes_too_late() {
         assert!(!path.exists());
     }
     let mut daemon = start(&world);
-    daemon.wait_for("was left unfinished");
+    daemon.wait_for("; it is done now");
     // After a reload the new worker deploys; the old one is killed, which has not gone back yet.
     let old = worker(&daemon);
     accept(&daemon, json!({"op": "rollback", "name": "back"}));
@@ -278,7 +282,7 @@ fn an_operation_that_had_begun_is_not_begun_again() {
     kill(daemon);
     let mut daemon = start(&world);
     let_go(&world);
-    daemon.wait_for("was left unfinished");
+    daemon.wait_for("; it is done now");
     let records = settled(&daemon, "site");
     let of = |run: &str| records.iter().filter(|record| record["run"] == run).count();
     assert_eq!(of(&run), 1, "{records:?}");
@@ -330,7 +334,7 @@ fn a_reload_does_nothing_twice_and_what_cannot_be_done_is_said() {
         "{line}"
     );
     let_go(&world);
-    daemon.wait_for("was left unfinished");
+    daemon.wait_for("; it is done now");
     settled(&daemon, "site");
     assert!(log(&daemon, "back").is_empty());
     assert!(waiting(&world).is_empty());
@@ -373,6 +377,45 @@ fn notes_of_all_who_share_a_run_are_kept() {
     // What is no line of text is none.
     let answer = daemon.say("{\"op\":\"trigger\",\"name\":\"next\",\"note\":\"a\\nb\"}\n");
     assert!(answer.contains("bad-request"), "{answer}");
+}
+
+/// The run that finishes what a killed one left is not lost either, even where the lock is still held when the next daemon
+/// looks: a process that was killed may take a while to end.
+#[test]
+fn a_run_that_finishes_another_is_not_lost_when_it_is_killed() {
+    let goes_on = |daemon: &Daemon| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while log(daemon, "site")
+            .first()
+            .is_none_or(|run| run["event"] == "past")
+        {
+            assert!(Instant::now() < until, "no run is accepted");
+            std::thread::yield_now();
+        }
+    };
+    let (world, _) = world();
+    let daemon = start(&world);
+    drop(hold(&daemon));
+    kill(daemon);
+    let daemon = start(&world);
+    goes_on(&daemon);
+    let mut client = BufReader::new(daemon.connect());
+    client.get_mut().write_all(b"attach site\n").unwrap();
+    let mut line = String::new();
+    while !line.ends_with("| started\n") {
+        line.clear();
+        assert_ne!(client.read_line(&mut line).unwrap(), 0);
+    }
+    kill(daemon);
+    let lock = fs::File::open(world.path("site/.git/gitsocket/lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let daemon = start(&world);
+    goes_on(&daemon);
+    drop(lock);
+    let_go(&world);
+    let runs = settled(&daemon, "site");
+    assert_eq!((&runs[0]["exit"], runs.len()), (&json!(0), 2), "{runs:?}");
+    fs::remove_file(world.path("go")).unwrap();
 }
 
 /// Whenever it is killed: the newest commit is deployed by each trigger that was accepted since, and no run is listed twice.

@@ -145,8 +145,12 @@ impl Scheduler {
             );
         } else if is_unfinished && !pending.first().is_some_and(finishes) {
             let accepted = self.accept(name, Task::Update, PEER);
-            if let (Ok(run), Some((_, begun))) = (&accepted, begun) {
-                run.notes.join(&Notes::of(begun.notes));
+            if let Ok(run) = &accepted {
+                if let Some((_, begun)) = begun {
+                    run.notes.join(&Notes::of(begun.notes));
+                }
+                // If this worker is killed, too, and still holds the target's lock when the next one looks.
+                self.write_down(name, run);
             }
             self.tell_left(name, accepted.map(drop), "was left unfinished");
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::base::watch::Stop;
+use crate::base::{address::TcpAddr, watch::Stop};
 
 /// Time enough for what does not hang.
 const LONG: Duration = Duration::from_secs(60);
@@ -271,20 +271,28 @@ fn what_changes_all_the_time_is_not_told_all_the_time() {
 
 #[test]
 fn pauses() {
-    for (every, left, expected) in [
-        (1000, 5000, Some(1000)),
-        (1000, 1500, Some(500)),
-        (1000, 1000, None),
-        (10_000, 12_000, Some(10_000)),
-        (10_000, 9_500, Some(8_500)),
-        (10_000, 1_000, None),
-        (10, 21, Some(10)),
-        (10, 11, Some(1)),
-        (10, 10, None),
-        (10, 0, None),
+    for (every, within, left, expected) in [
+        (1000, 30_000, 5000, Some(1000)),
+        (1000, 30_000, 1500, Some(500)),
+        (1000, 30_000, 1000, None),
+        (10_000, 30_000, 9_500, Some(8_500)),
+        // However short the time is, there is more than one question.
+        (1000, 2000, 2000, Some(1000)),
+        (1000, 2000, 1000, Some(800)),
+        (1000, 2000, 200, None),
+        (1000, 1000, 999, Some(899)),
+        (1000, 500, 500, Some(450)),
+        (1000, 500, 50, None),
+        (10, 500, 61, Some(10)),
+        (10, 500, 0, None),
     ] {
-        let found = pause(Duration::from_millis(every), Duration::from_millis(left));
-        assert_eq!(found, expected.map(Duration::from_millis), "{every} of {left}");
+        let [every, within, left] = [every, within, left].map(Duration::from_millis);
+        let health = Health {
+            every,
+            ..of(Check::Tcp(TcpAddr::parse("127.0.0.1:1").unwrap()), within)
+        };
+        let expected = expected.map(Duration::from_millis);
+        assert_eq!(pause(&health, left), expected, "{every:?} {within:?} {left:?}");
     }
 }
 
