@@ -57,11 +57,11 @@ impl Config {
 
     /// Where the daemon of the file `path` listens first, if that can be read: clients need nothing else, may not read what it
     /// includes, and find the daemon when something in it is wrong by now.
-    pub fn first_listener(path: &Path) -> Option<Listener> {
-        let source = Source::read(path, SEARCH_PATH).ok()?;
+    pub fn first_listener(path: &Path) -> Result<Option<Listener>, Error> {
+        let source = Source::read(path, SEARCH_PATH)?;
         let env = |name: &str| std::env::var_os(name);
-        let found = form::check(&source.with(&[]), &env, |around| Ok(check::listeners(around)));
-        found.ok()??.into_iter().next()
+        let found = form::check(&source.with(&[]), &env, check::listeners)?;
+        Ok(found.into_iter().next())
     }
 
     /// Check `source`, with the variables of this process's environment.

@@ -42,6 +42,8 @@ impl Blame for Variable {
 pub(super) struct Daemon {
     address: Address,
     token: Option<Secret>,
+    /// The configuration, where it could not be read to learn the address.
+    unread: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -50,8 +52,12 @@ impl Daemon {
         // Before the configuration is read: the program that writes the token to a pipe does not wait for that.
         let given = token_file.map(|file| token_in(file).and_then(|token| token.map_err(fail)));
         let given = given.transpose()?;
-        let (address, of_listener) = match socket.map(address) {
-            Some(address) => (address?, None),
+        let Usual {
+            address,
+            token_file: of_listener,
+            unread,
+        } = match socket.map(address) {
+            Some(address) => Usual::at(address?),
             None => usual(),
         };
         let token = match (given, variable()) {
@@ -67,7 +73,11 @@ impl Daemon {
                 None => None,
             },
         };
-        Ok(Self { address, token })
+        Ok(Self {
+            address,
+            token,
+            unread,
+        })
     }
 
     /// Ask it, and pass each record of its answer on.
@@ -76,14 +86,24 @@ impl Daemon {
         request: &Request,
         timeout: Option<Duration>,
         each: impl FnMut(&Record),
-    ) -> Result<Done, client::Error> {
+    ) -> Result<Done, Failure> {
         let options = client::Options {
             address: &self.address,
             request,
             token: self.token.as_ref().map(Secret::expose),
             timeout,
         };
-        client::ask(&options, each)
+        client::ask(&options, each).map_err(|err| {
+            let mut failure = Failure::of(&err);
+            if let (client::Error::NoDaemon { .. }, Some(file)) = (&err, &self.unread) {
+                failure.help = Some(format!(
+                    "the configuration {} cannot be read, so the address is the default: see `gitsocket check`, or name the \
+                     daemon's address with -s; if no daemon runs, start it",
+                    file.display()
+                ));
+            }
+            failure
+        })
     }
 }
 
@@ -100,7 +120,7 @@ pub(super) enum Ended {
     /// The reason has been printed already.
     Said(ExitCode),
     /// The daemon did not answer.
-    Unanswered(client::Error),
+    Unanswered(Failure),
 }
 
 impl Ended {
@@ -108,7 +128,7 @@ impl Ended {
     pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
         match self {
             Self::Said(code) => code,
-            Self::Unanswered(err) => fail_named(show, name, Failure::of(&err)),
+            Self::Unanswered(failure) => fail_named(show, name, failure),
         }
     }
 }
@@ -156,21 +176,51 @@ pub(super) fn named_token_file(option: Option<&PathBuf>) -> Option<PathBuf> {
     option.cloned().or_else(variable)
 }
 
+/// Where a daemon is that the command line does not name.
+pub(super) struct Usual {
+    pub(super) address: Address,
+    /// The file of the listener's token.
+    pub(super) token_file: Option<AbsPath>,
+    /// The configuration, where it is there and could not be read.
+    unread: Option<PathBuf>,
+}
+
+impl Usual {
+    fn at(address: Address) -> Self {
+        Self {
+            address,
+            token_file: None,
+            unread: None,
+        }
+    }
+}
+
 /// The first listener of the configuration if that can be read, and the file of its token; else where a daemon
 /// usually listens.
-pub(super) fn usual() -> (Address, Option<AbsPath>) {
+pub(super) fn usual() -> Usual {
     const SYSTEM: &str = "/run/gitsocket/gitsocket.sock";
-    if let Some(listener) = Config::first_listener(&config_file(None)) {
-        let token_file = match &listener {
-            Listener::Tcp { token_file, .. } => token_file.clone(),
-            Listener::Unix { .. } => None,
-        };
-        return (listener.address(), token_file);
-    }
+    let file = config_file(None);
+    let unread = match Config::first_listener(&file) {
+        Ok(Some(listener)) => {
+            let token_file = match &listener {
+                Listener::Tcp { token_file, .. } => token_file.clone(),
+                Listener::Unix { .. } => None,
+            };
+            return Usual {
+                token_file,
+                ..Usual::at(listener.address())
+            };
+        }
+        Ok(None) => None,
+        Err(_) => file.try_exists().unwrap_or(true).then_some(file),
+    };
     let here = current_dir().join("gitsocket.sock");
     let path = if here.exists() { here } else { SYSTEM.into() };
     let path = AbsPath::resolve(&current_dir(), &path).expect("neither is empty or holds a NUL");
-    (Address::Unix(path), None)
+    Usual {
+        unread,
+        ..Usual::at(Address::Unix(path))
+    }
 }
 
 /// A user who may not read the token asks without it, and the daemon answers what is missing.

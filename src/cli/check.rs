@@ -75,8 +75,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     included(&config).for_each(|line| print(&line));
     let findings = trial::findings(&config, &neighbours);
-    let (triggers, listeners) = (config.triggers.len(), config.listen.len());
-    let parts = format!("{triggers} trigger(s), {listeners} listener(s)");
+    let (triggers, listeners) = (config.triggers.len(), config.listen.len().max(1));
+    let default = if config.listen.is_empty() {
+        " (the default, ./gitsocket.sock)"
+    } else {
+        ""
+    };
+    let parts = format!("{triggers} trigger(s), {listeners} listener(s){default}");
     if findings.is_empty() {
         let targets = config.triggers.values();
         let remarks = targets.flat_map(|target| [spent(target), called_like_a_word(target)]);
@@ -93,7 +98,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             .iter()
             .any(|finding| finding.failure.kind == Kind::Timeout);
         let owner = (!hangs).then(|| owner(&config)).flatten();
-        say(&as_the_daemon(owner.as_deref().unwrap_or("gitsocket"), &file));
+        let user = owner.as_deref().unwrap_or("gitsocket");
+        say(&as_user("the daemon's user", user, "-c", &file));
     }
     verdict(&file, &parts, &findings, &exits)
 }
@@ -145,14 +151,25 @@ fn line(finding: &Finding) -> String {
     ))
 }
 
-/// A remark for root, whom no permission stops.
-fn as_the_daemon(user: &str, file: &Path) -> String {
+/// A remark for root, whom no permission stops: run it as `whose` user, which is `user` if there is such a user.
+fn as_user(whose: &str, user: &str, option: &str, file: &Path) -> String {
+    let there_is = users().lines().any(|line| line.split(':').next() == Some(user));
+    let how = if there_is {
+        format!("type: runuser -u {user} -- ")
+    } else {
+        "type as that user: ".into()
+    };
     let file = current_dir().join(file);
     format!(
-        "this check ran as root, which may do everything; to run it as the daemon's user, type: \
-         runuser -u {user} -- gitsocket check -c {}",
+        "this check ran as root, which may do everything; to run it as {whose}, {how}gitsocket check {option} {}",
         file.display()
     )
+}
+
+/// The users of this machine, a line each.
+fn users() -> String {
+    let passwd = bounded::read(Path::new("/etc/passwd"), LIST).unwrap_or_default();
+    String::from_utf8_lossy(&passwd).into_owned()
 }
 
 /// The user to whom the first target belongs, unless that is root; or the directory that it will be made in.
@@ -163,8 +180,7 @@ fn owner(config: &Config) -> Option<String> {
         .map(|target| target.site.root().as_path());
     let owners = roots.filter_map(|root| root.ancestors().find_map(|path| fs::metadata(path).ok()));
     let uid = owners.map(|meta| meta.uid()).find(|uid| *uid != 0)?.to_string();
-    let passwd = bounded::read(Path::new("/etc/passwd"), LIST).ok()?;
-    let passwd = String::from_utf8_lossy(&passwd);
+    let passwd = users();
     let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
     Some(user[0].to_owned())

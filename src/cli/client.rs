@@ -13,7 +13,11 @@ use crate::{base::event::Task, daemon::wire::Request};
 
 /// trigger: ask the daemon to deploy, and show what happens
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "client")]
+#[argh(
+    subcommand,
+    name = "client",
+    note = "`gitsocket --help` lists the exit statuses."
+)]
 pub(super) struct Arguments {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]

@@ -23,15 +23,31 @@ impl Size {
     }
 }
 
+/// What stands between two columns.
+const GAP: &str = "  ";
+
+fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    std::array::from_fn(|column| widest(column).unwrap_or_default())
+}
+
+/// Where the last column of `rows` begins.
+pub(super) fn last_column<const N: usize>(rows: &[[String; N]]) -> usize {
+    let before = widths(rows).into_iter().take(N - 1);
+    before
+        .filter(|width| *width > 0)
+        .map(|width| width + GAP.len())
+        .sum()
+}
+
 /// A line for each of `rows`, none longer than `width`.
 pub(super) fn lines<const N: usize>(rows: &[[String; N]], width: usize) -> Vec<String> {
-    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default());
+    let widths = widths(rows);
     let line = |row: &[String; N]| {
         // A column in which nothing stands takes no room.
         let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
         let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
+        let line = cells.collect::<Vec<_>>().join(GAP);
         cut(line.trim_end(), width)
     };
     rows.iter().map(line).collect()

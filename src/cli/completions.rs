@@ -113,7 +113,10 @@ fn ask(socket: Option<&str>, token_file: Option<&PathBuf>) -> Option<Vec<String>
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (address, of_listener) = match socket {
         Some(text) => (address(text).ok()?, None),
-        None => usual(),
+        None => {
+            let usual = usual();
+            (usual.address, usual.token_file)
+        }
     };
     let named = named_token_file(token_file).filter(|file| file != Path::new(STDIN));
     let named = named.and_then(|file| AbsPath::resolve(&current_dir(), &file).ok());

@@ -34,7 +34,8 @@ pub(super) struct Arguments {
     /// list at most N runs, up to 1000; default: all remembered runs of NAME, or 20 of all triggers
     #[argh(option, short = 'n', arg_name = "N")]
     limit: Option<u32>,
-    /// list runs in whole lines, as where there is no terminal, with the full ids of commits
+    /// list runs in whole lines, as where there is no terminal, with the full ids of commits; the table leaves out columns on a
+    /// narrow terminal
     #[argh(switch)]
     long: bool,
     /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client

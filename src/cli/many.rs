@@ -130,7 +130,7 @@ impl Question<'_> {
                 run: RunId::none(),
                 event: Event::Done(done),
             },
-            (Err(err), _) => failed(Failure::of(&err)),
+            (Err(failure), _) => failed(failure),
         }
     }
 }

@@ -37,12 +37,17 @@ use crate::{
     git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
 
+mod rehearsal;
 mod root;
 mod task;
 
-/// deploy here and now, without a daemon
+/// deploy here and now, without a daemon; a daemon's log and status do not show these runs
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "once")]
+#[argh(
+    subcommand,
+    name = "once",
+    note = "`gitsocket --help` lists the exit statuses."
+)]
 pub(super) struct Arguments {
     /// the triggers' names; with --rollback one name, and after it a commit or a release to go back to
     #[argh(positional, arg_name = "NAME")]
@@ -53,14 +58,14 @@ pub(super) struct Arguments {
     /// the configuration; default: $GITSOCKET_CONFIG, ./config.ron, /etc/gitsocket/config.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
-    /// fetch, list the files that would be written, deleted and cleaned, and change nothing in the worktree
+    /// fetch, list each file or directory that would be written, deleted or cleaned, and change nothing in the worktree
     #[argh(switch)]
     dry_run: bool,
     /// let the first run delete what is edited, untracked or never pushed in a worktree that gitsocket has not made
     #[argh(switch)]
     adopt: bool,
-    /// go back to the commit or release after NAME; default: the last good one before. The commit that is live now is
-    /// then held: no run deploys it again until you retry
+    /// go back to the commit or release after NAME; default: the last good one before the live one. The commit that is
+    /// live now is then held: no run deploys it again until you retry
     #[argh(switch)]
     rollback: bool,
     /// deploy the newest commit, even if it is held because it was rolled back
@@ -242,8 +247,9 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
         // A signal ends this process at once.
         watch: Watch::new(target.run_timeout, Stop::default(), None),
         events: Sink::new({
-            let (show, run) = (show.clone(), run.clone());
+            let (show, run, target) = (show.clone(), run.clone(), target.clone());
             move |event| {
+                let event = rehearsal::marked(event, &target);
                 show.record(&Record {
                     run: run.clone(),
                     event,

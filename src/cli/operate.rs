@@ -11,15 +11,20 @@ use super::{
 };
 use crate::base::event::Task;
 
-/// ask the daemon to go back to an earlier commit: the one that you name, or else the last good one; the commit that is live
-/// now is then held: no trigger deploys it again until you retry
+/// ask the daemon to go back to an earlier commit: the one that you name, or else the last good one before the live one; the
+/// commit that is live now is then held: no trigger deploys it again until you retry
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "rollback")]
+#[argh(
+    subcommand,
+    name = "rollback",
+    note = "`gitsocket --help` lists the exit statuses."
+)]
 pub(super) struct Rollback {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]
     name: String,
-    /// the release or the commit to go back to, by four or more digits of its id; default: the last good one before
+    /// the release or the commit to go back to, by four or more digits of its id; default: the last good one before the live
+    /// one
     #[argh(positional, arg_name = "RELEASE|COMMIT")]
     to: Option<String>,
     /// the daemon's address: a path with a slash, HOST:PORT, or a PORT of 127.0.0.1; default: as for client
@@ -47,7 +52,11 @@ pub(super) struct Rollback {
 
 /// ask the daemon to deploy the newest commit, even if it is held because it was rolled back
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "retry")]
+#[argh(
+    subcommand,
+    name = "retry",
+    note = "`gitsocket --help` lists the exit statuses."
+)]
 pub(super) struct Retry {
     /// the trigger's name
     #[argh(positional, arg_name = "NAME")]

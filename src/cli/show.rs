@@ -1,6 +1,12 @@
 //! Events for the user of the command: bars on a terminal, plain lines elsewhere, JSON Lines on request.
 
-use std::{io::IsTerminal as _, sync::Mutex};
+use std::{
+    io::IsTerminal as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -37,6 +43,8 @@ pub(super) struct Show {
     /// What has been done, where a good answer does not say it.
     done: Option<&'static str>,
     bar: Mutex<Option<(Phase, ProgressBar)>>,
+    /// How many changes a dry run has shown.
+    changes: AtomicUsize,
 }
 
 /// A record of a dry run.
@@ -62,6 +70,7 @@ impl Show {
             ids: Ids::Short,
             done: None,
             bar: Mutex::default(),
+            changes: AtomicUsize::new(0),
         }
     }
 
@@ -136,13 +145,7 @@ impl Show {
                 self.clear();
                 match &done.failure {
                     None if self.dry_run => {
-                        let changed = 0;
-                        let line = Done {
-                            changed,
-                            ..done.clone()
-                        }
-                        .line();
-                        super::print(&format!("{line} (dry run: nothing was changed)"));
+                        super::print(&self.rehearsed(done));
                     }
                     None => {
                         let what = self.done.filter(|_| done.outcome == Outcome::Answered);
@@ -168,12 +171,36 @@ impl Show {
             // Answers to a question are results too.
             event @ (Event::Status(_) | Event::Pong | Event::Change { .. }) => {
                 self.clear();
+                let is_change = matches!(event, Event::Change { .. });
+                self.changes.fetch_add(is_change.into(), Ordering::Relaxed);
                 self.line(event).iter().for_each(|line| super::print(line));
             }
             _ if self.style == Style::Quiet => {}
             event => {
                 self.clear();
                 self.line(event).iter().for_each(|line| super::say(line));
+            }
+        }
+    }
+
+    /// The last line of a dry run, and of that one only what it has shown.
+    fn rehearsed(&self, done: &Done) -> String {
+        let changes = self.changes.swap(0, Ordering::Relaxed);
+        let line = Done {
+            changed: 0,
+            ..done.clone()
+        }
+        .line();
+        match changes {
+            0 => format!("{line} (dry run: nothing was changed)"),
+            changes => {
+                let plural = if changes == 1 { "" } else { "s" };
+                // `up-to-date` is about the commit.
+                let line = match line.rsplit_once(" up-to-date ") {
+                    Some((trigger, commit)) => format!("{trigger} {commit}"),
+                    None => line,
+                };
+                format!("{line} (dry run: {changes} change{plural} would be made; nothing was changed)")
             }
         }
     }

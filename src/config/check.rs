@@ -102,11 +102,15 @@ pub(super) fn reference() -> String {
 }
 
 /// Where the daemon listens, as far as that can be read, whatever is wrong besides.
-pub(super) fn listeners(around: Around<'_>) -> Option<Vec<Listener>> {
+pub(super) fn listeners(around: Around<'_>) -> Result<Vec<Listener>, Vec<Problem>> {
     let mut form = Form::new(around, GROUPS);
-    let main = form.whole(0, ("the configuration", KNOWN), EXAMPLE)?;
-    let fields: ConfigFields<'_> = form.fields(main)?;
-    fields.listen.value
+    let main = form.whole(0, ("the configuration", KNOWN), EXAMPLE);
+    let fields: Option<ConfigFields<'_>> = main.and_then(|main| form.fields(main));
+    match fields.and_then(|fields| fields.listen.value) {
+        Some(listeners) => Ok(listeners),
+        None if form.problems.is_empty() => Ok(Vec::new()),
+        None => Err(form.problems),
+    }
 }
 
 /// Check the configuration, which includes what was `found`.

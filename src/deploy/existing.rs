@@ -47,7 +47,7 @@ pub enum Error {
     /// It holds something that is not a git worktree.
     #[error("{path} holds files, such as {example:?}, but is not a git worktree; nothing was touched")]
     #[diagnostic(help(
-        "empty it, or let the trigger's `path` name another place; if it is one, move its git directory to {}: what is damaged in \
+        "move it aside, or let the trigger's `path` name another place; if it is one, move its git directory to {}: what is damaged in \
          it is fetched again",
         git_dir.as_ref().map_or_else(|| path.join(".git"), |dir| dir.as_path().into()).display()
     ))]

@@ -588,7 +588,7 @@ fn whatever_goes_is_named() {
         "would write m (untracked here)",
         "would write fresh (untracked here)",
         "would clean n",
-        "would clean other",
+        "would clean other/",
         "would write n/a",
     ] {
         assert!(dry.out.lines().any(|said| said == line), "{line}: {dry:?}");

@@ -252,6 +252,30 @@ fn root_is_told_how_to_be_the_daemon() {
     assert!(ended.err.contains("key can be read by others"), "{ended:?}");
 }
 
+/// A command that names a user is printed only where that user exists.
+#[test]
+fn root_is_told_of_no_user_that_there_is_not() {
+    if !need(Need::Root) {
+        return;
+    }
+    let world = World::sourced();
+    world.write(
+        "config.ron",
+        "(triggers: {\"site\": (repo: \"repo.git\", path: \"site\")})",
+    );
+    let ended = world.run(["check"]);
+    assert!(
+        ended
+            .out
+            .ends_with(": 1 trigger(s), 1 listener(s) (the default, ./gitsocket.sock)\n"),
+        "{ended:?}"
+    );
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().any(|line| line.starts_with("gitsocket:"));
+    assert!(ended.err.contains("the daemon's user, type"), "{ended:?}");
+    assert_eq!(ended.err.contains("runuser"), named, "{ended:?}");
+}
+
 #[test]
 fn a_revision_has_to_be_at_the_remote() {
     let world = World::new();

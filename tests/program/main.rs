@@ -53,6 +53,7 @@ mod modes;
 #[path = "../support/mortal.rs"]
 mod mortal;
 mod neighbours;
+mod newcomer;
 mod once;
 mod outside;
 #[path = "../support/over_http.rs"]

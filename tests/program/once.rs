@@ -185,6 +185,8 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     world.deploy();
     source.commit([("a", file("2"))]);
     world.write("site/new", "");
+    world.write("site/stray/a", "");
+    world.write("site/stray/b", "");
     let before = world.site();
     let ended = world.run(["once", "--dry-run", "site"]);
     let mut said: Vec<_> = ended
@@ -193,11 +195,18 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
         .filter(|line| line.starts_with("would"))
         .collect();
     said.sort_unstable();
-    assert_eq!(said, ["would clean new", "would delete b", "would write a"]);
+    let expected = [
+        "would clean new",
+        "would clean stray/",
+        "would delete b",
+        "would write a",
+    ];
+    assert_eq!(said, expected);
     assert_eq!(world.site(), before);
     let last = ended.out.lines().next_back().unwrap();
     assert!(
-        last.starts_with("ok site ") && last.ends_with(" (dry run: nothing was changed)"),
+        last.starts_with("ok site ")
+            && last.ends_with(" (dry run: 4 changes would be made; nothing was changed)"),
         "{ended:?}"
     );
 
@@ -207,7 +216,15 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let ended = world.run(["once", "--dry-run", "site"]);
     let last = ended.out.lines().next_back().unwrap();
     assert!(
-        last.starts_with("ok site up-to-date ") && !last.contains("undone"),
+        !last.contains("up-to-date")
+            && last.ends_with(" (dry run: 1 change would be made; nothing was changed)"),
+        "{ended:?}"
+    );
+    world.deploy();
+    let ended = world.run(["once", "--dry-run", "site"]);
+    let last = ended.out.lines().next_back().unwrap();
+    assert!(
+        last.starts_with("ok site up-to-date ") && last.ends_with(" (dry run: nothing was changed)"),
         "{ended:?}"
     );
 }

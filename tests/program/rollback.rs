@@ -166,7 +166,10 @@ fn what_is_not_good_is_rolled_back_and_held() {
     assert_eq!(status["last"]["exit"], 7, "{status}");
     let shown = ward.world.run(["status", "site"]).out;
     assert!(shown.contains(&format!("held      {sick} since ")), "{shown}");
-    assert!(shown.contains("gitsocket retry site"), "{shown}");
+    assert!(shown.contains(", for the error above\n"), "{shown}");
+    for once in ["gitsocket retry site", "hook: "] {
+        assert_eq!(shown.matches(once).count(), 1, "{once}: {shown}");
+    }
 
     // So it does after a restart.
     daemon.signal(Signal::TERM);

@@ -16,6 +16,37 @@ use super::{
     world::{Daemon, Ended, Need, git, last_line, machine::STRANGER, need},
 };
 
+/// In place, a rollback to a good commit by its id forgets those that were good after it. A release that is there can be gone to
+/// all the same, with a warning as it is newer.
+#[test]
+fn after_a_rollback_by_id() {
+    for (more, goes_forward) in [("", false), ("releases: (keep: 4)", true)] {
+        let mut ward = Ward::new(more);
+        let commits: Vec<String> = (0..3)
+            .map(|n| {
+                let commit = ward.push(&format!("good {n}"));
+                ward.world.deploy();
+                commit
+            })
+            .collect();
+        let first = ward.once(&["--rollback", "site", &commits[0]]);
+        assert_eq!(first.exit, 0, "{first:?}");
+        let ended = ward.once(&["--rollback", "site"]);
+        if goes_forward {
+            let expected = format!("ok site {}..{}\n", commits[0], commits[1]);
+            assert_eq!(ended.out, expected, "{ended:?}");
+            assert!(ended.err.contains("so this goes forward"), "{ended:?}");
+        } else {
+            let expected = format!("error site path: no good commit before {} is known", commits[0]);
+            assert!(ended.exit == 1 && ended.err.contains(&expected), "{ended:?}");
+            assert!(!ended.err.contains("goes forward"), "{ended:?}");
+            // What the help says.
+            assert_eq!(ward.once(&["--retry", "site"]).exit, 0);
+            assert_eq!(ward.live(), "good 2");
+        }
+    }
+}
+
 #[test]
 fn back_by_hand() {
     let mut ward = Ward::new("");
@@ -44,7 +75,13 @@ fn back_by_hand() {
     let answer = daemon.say("rollback site\n");
     let expected = format!("error site path: no good commit before {} is known", commits[2]);
     assert!(last_line(&answer).starts_with(&expected), "{answer}");
-    assert!(answer.contains("gitsocket rollback site COMMIT"), "{answer}");
+    for way in [
+        "gitsocket rollback site COMMIT",
+        "gitsocket log site",
+        "gitsocket retry site",
+    ] {
+        assert!(answer.contains(way), "{way}: {answer}");
+    }
     let status = ward.status(&daemon);
     assert_eq!(
         status["failing"],

@@ -140,6 +140,14 @@ fn log_is_a_table() {
             assert!(all.contains(" ok 0000000.."), "{all}");
         }
     }
+    // The columns that matter less make room for the new commit.
+    let site = world.run(["status", "site"]).out;
+    let new = site.split_whitespace().nth(2).unwrap();
+    for args in [vec!["log"], vec!["log", "site"]] {
+        let (_, narrow) = on_terminal(&world, &args, (60, 24));
+        assert!(narrow.contains(&format!(" ok 0000000..{new}")), "{narrow}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+    }
     let (_, one) = on_terminal(&world, &["log", "site"], (200, 24));
     assert!(
         !one.contains("TRIGGER") && one.trim_end().ends_with(" (because of a note)"),

@@ -2,9 +2,10 @@
 
 use std::{path::Path, process::ExitCode};
 
+use super::as_user;
 use crate::{
     base::fault::{Failure, Kind, one_line},
-    cli::{current_dir, fail, print, say},
+    cli::{fail, print, say},
     web::{
         config::Config,
         trial::{self, Finding},
@@ -24,11 +25,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
         config.listen.len().max(1)
     );
     if rustix::process::geteuid().is_root() {
-        say(&format!(
-            "this check ran as root, which may do everything; to run it as the front's user, type: \
-             runuser -u gitsocket-web -- gitsocket check --web {}",
-            current_dir().join(file).display()
-        ));
+        say(&as_user("the front's user", "gitsocket-web", "--web", file));
     }
     let Some(first) = findings.first() else {
         print(&format!(

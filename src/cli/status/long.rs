@@ -16,7 +16,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
         hooks_pending,
         hooks_since,
         mixed,
-        held,
+        held: _,
         releases,
     } = &status.standing;
     let commit = commit.as_deref().map_or("-", short);
@@ -51,9 +51,12 @@ pub(super) fn text(status: &Status, now: u64) -> String {
             at(*since, now),
             failing.times()
         ));
+        let kind = format!("{}: ", failure.kind.as_str());
+        // What was rolled back says itself of which kind it was.
+        let kind = Some(kind).filter(|kind| !failure.message.contains(kind.as_str()));
         lines.push(format!(
-            "error     {}: {}",
-            failure.kind.as_str(),
+            "error     {}{}",
+            kind.unwrap_or_default(),
             failure.message
         ));
         lines.extend(failure.help.iter().map(|help| format!("help      {help}")));
@@ -75,20 +78,7 @@ pub(super) fn text(status: &Status, now: u64) -> String {
     if let Some(mixed) = mixed {
         lines.push(format!("mixed     {}; the next run updates them", mixed.line()));
     }
-    for held in held {
-        lines.push(format!(
-            "held      {} since {}, {}",
-            short(&held.commit),
-            at(held.since, now),
-            held.why()
-        ));
-    }
-    if !held.is_empty() {
-        lines.push(format!(
-            "help      push another commit, or: gitsocket retry {}",
-            status.trigger
-        ));
-    }
+    lines.extend(holds(status, now));
     for release in releases {
         let since = release.since.map_or_else(|| "-".into(), |since| at(since, now));
         lines.push(format!(
@@ -111,12 +101,45 @@ pub(super) fn text(status: &Status, now: u64) -> String {
     lines.join("\n  ")
 }
 
+/// What is held, and what to do; without what the failure has told above.
+fn holds(status: &Status, now: u64) -> Vec<String> {
+    let Standing { failing, held, .. } = &status.standing;
+    let failure = failing.as_ref().map(|failing| &failing.failure);
+    let mut lines: Vec<_> = held
+        .iter()
+        .map(|held| {
+            let is_told = failure.is_some_and(|failure| failure.message.contains(&held.why()));
+            let why = if is_told {
+                "for the error above".into()
+            } else {
+                held.why()
+            };
+            format!(
+                "held      {} since {}, {why}",
+                short(&held.commit),
+                at(held.since, now)
+            )
+        })
+        .collect();
+    let retry = format!("gitsocket retry {}", status.trigger);
+    let is_told = failure
+        .and_then(|failure| failure.help.as_ref())
+        .is_some_and(|told| told.contains(&retry));
+    if !held.is_empty() && !is_told {
+        lines.push(format!("help      push another commit, or: {retry}"));
+    }
+    lines
+}
+
 /// That a trigger is paused, and how it goes on.
 fn rests(status: &Status, paused: &Paused, now: u64) -> [String; 2] {
     let reason = paused.reason.as_ref().map(|reason| format!(": {reason}"));
-    let refused = paused
-        .refused
-        .map(|first| format!("triggers are refused since {}; ", at(first, now)));
+    let refused = paused.refused.map(|first| {
+        format!(
+            "Deploys requested since {}, were refused. To allow them: ",
+            at(first, now)
+        )
+    });
     [
         format!(
             "paused    since {}, by {}{}",
@@ -193,7 +216,13 @@ fn runs(status: &Status, now: u64) -> Vec<String> {
     if let Some(Last { run, past }) = &status.last {
         let took = duration(Duration::from_millis(past.done.ms));
         // The error is above.
+        let is_told = status
+            .standing
+            .failing
+            .as_ref()
+            .is_some_and(|failing| failing.run == *run);
         let how = match &past.done.failure {
+            Some(_) if past.done.outcome == Outcome::RolledBack && is_told => "rolled back".into(),
             Some(failure) if past.done.outcome == Outcome::RolledBack => {
                 format!("rolled back ({})", failure.kind.as_str())
             }
@@ -289,7 +318,7 @@ mod tests {
         insta::assert_snapshot!(shown(&status(failing, r#","refused":1764040000"#)), @r"
         site paused 5d6e7f8
           paused    since 2025-11-25T02:10:02Z, 1h 49m ago, by alice uid=7: the holiday
-          help      triggers are refused since 2025-11-25T03:06:40Z, 53m 20s ago; gitsocket resume site
+          help      Deploys requested since 2025-11-25T03:06:40Z, 53m 20s ago, were refused. To allow them: gitsocket resume site
           poll      every 10m, failing since 2025-11-25T02:10:02Z, 1h 49m ago, 2 times: unreachable: it is gone
         ");
     }

@@ -33,6 +33,14 @@ pub(crate) fn explain(skipped: usize, text: &str, least: &str, error: &SpannedEr
         "" => "white space".to_owned(),
         found => format!("`{found}`"),
     };
+    if let Some(number) = number_with_unit(text, &here) {
+        let problem = Problem::at(
+            shift(number..here.end),
+            format!("unexpected {found} after a number"),
+        );
+        let quoted = &text[number..here.end];
+        return problem.help(format!("a duration or a size needs quotes: write {quoted:?}"));
+    }
     let (message, help) = describe(&error.code, text[here.clone()].chars().next(), &found);
     let mut problem = Problem::at(shift(here.clone()), message);
     if !help.is_empty() {
@@ -59,6 +67,24 @@ pub(crate) fn explain(skipped: usize, text: &str, least: &str, error: &SpannedEr
             .help(format!("close it with `{close}`"))
     }
 }
+
+/// Where the number begins that stands directly in front of `here`, where that is a unit, as in `10m` or `1h30m`.
+fn number_with_unit(text: &str, here: &Range<usize>) -> Option<usize> {
+    let before = &text[..here.start];
+    let number = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let words = text[here.clone()].split(|c: char| c.is_ascii_digit());
+    let is_unit = |word: &str| UNITS.iter().any(|unit| word.eq_ignore_ascii_case(unit));
+    let mut words = words.filter(|word| !word.is_empty()).peekable();
+    let is_number = before[number.len()..].starts_with(|c: char| c.is_ascii_digit())
+        && !number.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    (is_number && words.peek().is_some() && words.all(is_unit)).then_some(number.len())
+}
+
+/// Units of durations and sizes.
+const UNITS: [&str; 28] = [
+    "ns", "us", "ms", "s", "sec", "secs", "m", "min", "mins", "h", "hr", "hrs", "hour", "hours", "d", "day",
+    "days", "w", "b", "k", "kb", "kib", "mb", "mib", "g", "gb", "gib", "tib",
+];
 
 /// Whether `found` is a closing bracket, or the end of the file.
 fn found_end(found: &str) -> bool {

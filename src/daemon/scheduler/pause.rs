@@ -39,7 +39,9 @@ impl Scheduler {
         self.poll_soon(name);
         let then = match self.targets[name].poll {
             Some(_) => "its remote is polled, so what is new is deployed now".into(),
-            None => format!("to deploy it now: gitsocket client {name}"),
+            None => format!(
+                "to deploy it now: gitsocket client {name}, or, if it was rolled back, gitsocket retry {name}"
+            ),
         };
         let refused = before.refused.map(|refused| {
             format!(

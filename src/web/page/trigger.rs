@@ -171,7 +171,7 @@ fn actions(status: &Status, may: May, session: &Session) -> Markup {
                     (act(name, "retry", session, html! { button { "Retry " code { (short(&held.commit)) } } }))
                 }
                 @if may.rollback && has_older {
-                    (act(name, "rollback", session, html! { button data-sure="Roll back to the last good one?" { "Roll back" } }))
+                    (act(name, "rollback", session, html! { button data-sure="Roll back to the last good one before the live one?" { "Roll back" } }))
                 }
                 @if may.pause && !is_paused { (pause::form(name, session)) }
             }

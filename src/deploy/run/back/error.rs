@@ -35,7 +35,10 @@ pub enum Error {
     },
     /// No commit before is known to be good.
     #[error("no good commit before {at} is known that {path} could go back to")]
-    #[diagnostic(help("name a commit that the clone has: gitsocket rollback {trigger} COMMIT"))]
+    #[diagnostic(help(
+        "gitsocket log {trigger} lists the commits that were live: name one, as in gitsocket rollback {trigger} COMMIT; or \
+         deploy the newest commit again: gitsocket retry {trigger}"
+    ))]
     NothingEarlier {
         /// What is live.
         at: String,
