@@ -235,7 +235,7 @@ fn a_dry_run_names_them_and_leaves_them() {
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
     };
     let said = dry();
-    assert!(said.lines().any(|line| line.ends_with(" d")), "{said}");
+    assert!(said.lines().any(|line| line.ends_with(" d/")), "{said}");
     assert_eq!(names(&deep.site(""), depth), ["file"]);
     // One of the many that would go is named.
     touch(&bottom, "kept.log");
