@@ -184,12 +184,16 @@ fn what_was_heard_is_answered_before_the_end() {
     let mut kept_alive = front.connect();
     kept_alive.write_all(delivery().as_bytes()).unwrap();
     accepted(&reply(&mut kept_alive).unwrap());
+    // Its bytes are under way when the front is told to stop.
+    let mut late = front.connect();
     let mut begun = front.connect();
     begun.write_all(DELIVERY.as_bytes()).unwrap();
     // It has been accepted once a later one has been answered.
     accepted(&front.say(delivery()));
     front.signal(Signal::TERM);
     front.wait_for("stopping");
+    late.write_all(delivery().as_bytes()).unwrap();
+    accepted(&reply(&mut late).unwrap());
     begun.write_all(b"Content-Length: 0\r\n\r\n").unwrap();
     let run = accepted(&reply(&mut begun).unwrap());
     let (exit, log) = front.wait();

@@ -41,6 +41,9 @@ const MAX_HEADERS: usize = 64;
 const LEFTOVER: Duration = Duration::from_secs(5);
 const MAX_LEFTOVER: u64 = 32 << 20;
 
+/// How long the first bytes of a connection may be under way when the process is to stop.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
 /// What is known of a connection.
 pub(super) struct Connection {
     client: Client,
@@ -117,6 +120,18 @@ impl Connection {
                 Next::Moved => {}
                 Next::Stopping if !self.clock.is_stopped() => {
                     is_stopping = true;
+                    // hyper closes a connection of which it has read nothing, and the client would get no answer.
+                    let ended = async {
+                        talking.as_mut().await.ok();
+                        true
+                    };
+                    let begun = async {
+                        timeout(UNDER_WAY, self.seen.begun()).await.ok();
+                        false
+                    };
+                    if ended.or(begun).await {
+                        return true;
+                    }
                     talking.as_mut().graceful_shutdown();
                 }
                 Next::Ended => return true,

@@ -15,6 +15,7 @@ use async_std::{
     io::{Read, Write},
     task,
 };
+use event_listener::Event as Bell;
 use futures_lite::Future;
 
 use super::head::Heads;
@@ -27,12 +28,25 @@ const STALLED: Duration = Duration::from_secs(30);
 pub(super) struct Seen {
     twofold: AtomicBool,
     blind: AtomicBool,
+    begun: AtomicBool,
+    bell: Bell,
 }
 
 impl Seen {
     /// Whether a head gave its body's length in two ways.
     pub(super) fn is_twofold(&self) -> bool {
         self.twofold.load(Ordering::Acquire)
+    }
+
+    /// Ends once the first bytes have been read.
+    pub(super) async fn begun(&self) {
+        loop {
+            let begun = self.bell.listen();
+            if self.begun.load(Ordering::Acquire) {
+                return;
+            }
+            begun.await;
+        }
     }
 
     /// Whether no further request may come.
@@ -86,6 +100,9 @@ impl<S: Read + Unpin> Read for Watched<S> {
             self.seen.twofold.store(true, Ordering::Release);
         }
         self.seen.blind.store(self.heads.is_blind(), Ordering::Release);
+        if read > 0 && !self.seen.begun.swap(true, Ordering::AcqRel) {
+            self.seen.bell.notify(usize::MAX);
+        }
         Poll::Ready(Ok(read))
     }
 }
