@@ -47,16 +47,20 @@ fn after_a_rollback_by_id() {
     }
 }
 
+/// Deploy `good 0` to `good 5`, and give their commits: more than are remembered as good.
+fn six_good(ward: &mut Ward) -> Vec<String> {
+    let deployed = |n| {
+        let commit = ward.push(&format!("good {n}"));
+        ward.world.deploy();
+        commit
+    };
+    (0..6).map(deployed).collect()
+}
+
 #[test]
 fn back_by_hand() {
     let mut ward = Ward::new("");
-    let commits: Vec<String> = (0..6)
-        .map(|n| {
-            let commit = ward.push(&format!("good {n}"));
-            ward.world.deploy();
-            commit
-        })
-        .collect();
+    let commits = six_good(&mut ward);
     let daemon = ward.world.daemon();
     ward.log();
     // From one good commit to the one before, as far as these are remembered.
@@ -596,13 +600,7 @@ fn who_may_go_back() {
 #[test]
 fn forward_without_a_name_is_told() {
     let mut ward = Ward::new("");
-    let commits: Vec<String> = (0..6)
-        .map(|n| {
-            let commit = ward.push(&format!("good {n}"));
-            ward.world.deploy();
-            commit
-        })
-        .collect();
+    let commits = six_good(&mut ward);
     let _daemon = ward.world.daemon();
     // One that is older than all that are remembered as good.
     let ended = ward.world.run(["rollback", "site", &commits[0]]);
