@@ -93,7 +93,7 @@ fields! {
         /// The clients that may use the trigger: users and groups, by name or number; `Token` is each client that sent the
         /// token of a listener.
         allow: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "all that can connect to the listener";
-        /// Who may roll back, retry, pause and resume the trigger, and run its hooks again: entries as in `allow`.
+        /// The users who may roll back, retry, pause and resume the trigger, and run its hooks again: entries as in `allow`.
         operate: () = Kind::later("list of `User(…)`, `Group(…)` and `Token`"), without "root and the daemon's user";
     }
 }
