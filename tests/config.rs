@@ -128,7 +128,7 @@ fn mutations() {
 
 #[test]
 fn files_that_cannot_be_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("latin1.ron"), b"(\n  // \xe4\n)").unwrap();
     fs::write(at("large.ron"), " ".repeat(1024 * 1024 + 1)).unwrap();
@@ -144,7 +144,7 @@ fn files_that_cannot_be_read() {
 
 #[test]
 fn a_file_of_the_largest_size_is_read() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let file = dir.path().join("config.ron");
     let mut text = r#"(triggers: {"a": (repo: "x.git", path: "y")}) //"#.to_owned();
     text.push_str(&" ".repeat(1024 * 1024 - text.len()));

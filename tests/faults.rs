@@ -386,7 +386,7 @@ impl Chosen {
 
 /// Let `faults` happen at each call.
 fn everywhere(name: &str, clones: bool, more: &str, faults: &[Fault]) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let tracer = dir.path().join("tracer");
     if !build_tracer(&tracer) {
         return;
@@ -484,7 +484,7 @@ fn a_shallow_update_is_killed() {
 }
 
 fn healing(faults: &[Fault]) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let tracer = dir.path().join("tracer");
     if build_tracer(&tracer) {
         let stage = Stage {
@@ -517,7 +517,7 @@ fn an_update_meets_errors() {
 
 /// Releases, in a world of their own.
 fn releases(name: &str, clones: bool, configs: &[&str], faults: &[Fault]) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let tracer = dir.path().join("tracer");
     if build_tracer(&tracer) {
         everywhere_on(name, Stage::with_releases(clones, configs, tracer), faults);
@@ -559,7 +559,7 @@ fn a_swap_meets_errors() {
 /// The way back, by hand or by itself: what is live is one of two releases at any moment, and once the next run is over, it is the
 /// one that was good.
 fn going_back(name: &str, configs: &[&str], is_sick: bool, faults: &[Fault]) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::tempdir().unwrap();
     let tracer = dir.path().join("tracer");
     if !build_tracer(&tracer) {
         return;

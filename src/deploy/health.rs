@@ -107,7 +107,7 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
         }
         answer = match row {
             // What would have been said says less than what was.
-            0 if left().is_zero() && answer != NOT_ASKED => answer,
+            0 if left() < Duration::from_millis(1) && answer != NOT_ASKED => answer,
             0 => said.text,
             row => format!("{}, {row} of {} times", said.text, health.times),
         };

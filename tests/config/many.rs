@@ -16,7 +16,7 @@ struct Files(tempfile::TempDir);
 
 impl Files {
     fn new<T: AsRef<str>>(files: &[(&str, T)]) -> Self {
-        let files_of = Self(tempfile::tempdir().unwrap());
+        let files_of = Self(crate::machine::tempdir().unwrap());
         for (name, text) in files {
             files_of.write(name, text.as_ref());
         }

@@ -93,7 +93,7 @@ fn invalid() {
 
 #[test]
 fn a_file_that_is_not_there_is_looked_for_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let err = Config::load(&dir.path().join("web.ron")).unwrap_err();
     let help = miette::Diagnostic::help(&err).unwrap().to_string();
     assert!(

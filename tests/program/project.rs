@@ -256,7 +256,7 @@ fn documented_configurations_are_right() {
         .collect();
     let mut checked = 0;
     for text in whole.chain([block]) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = super::world::machine::tempdir().unwrap();
         let file = dir.path().join("config.ron");
         fs::write(&file, &text).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_gitsocket"))
@@ -279,7 +279,7 @@ fn documented_configurations_are_right() {
 #[test]
 fn the_root_configuration_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let copy = tempfile::tempdir().unwrap();
+    let copy = super::world::machine::tempdir().unwrap();
     fs::copy(root.join("config.ron"), copy.path().join("config.ron")).unwrap();
     let repo = root.join("fixtures/repos/demo.git");
     copy_tree(&repo, &copy.path().join("fixtures/repos/demo.git"));

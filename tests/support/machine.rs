@@ -17,6 +17,12 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
+#[path = "temporary.rs"]
+mod temporary;
+
+#[allow(unused_imports, reason = "not every test binary has directories of its own")]
+pub use temporary::tempdir;
+
 /// A user whom /etc/passwd does not know.
 pub const STRANGER: u32 = 54321;
 

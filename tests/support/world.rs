@@ -39,7 +39,7 @@ pub struct Ended {
 impl World {
     pub fn new() -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: machine::tempdir().unwrap(),
         }
     }
 

@@ -7,7 +7,6 @@ use gix::{
     hash::Kind,
     remote::fetch::{Shallow, Tags},
 };
-use tempfile::TempDir;
 
 use super::{
     machine,
@@ -303,7 +302,7 @@ fn measure() {
     let (source, client) = pair();
     import(&source, 0, commits);
     git(source.path(), &["repack", "-adfq"]);
-    let theirs = TempDir::new().unwrap();
+    let theirs = crate::machine::tempdir().unwrap();
     git(theirs.path(), &["init", "-q", "--bare"]);
     let from = source.path().to_str().unwrap().to_owned();
     let timed = |what: &str, run: &mut dyn FnMut()| {

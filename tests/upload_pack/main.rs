@@ -17,7 +17,6 @@ use gix::{
     remote::fetch::{Shallow, Tags},
 };
 use repo::{HEADS, MIRROR, Repo, chain, depth, git, has_git, pair};
-use tempfile::TempDir;
 
 #[test]
 fn full_then_incremental_then_nothing_new() {
@@ -295,7 +294,7 @@ fn worktrees_git_files_and_alternates_are_repositories_too() {
     if !has_git() {
         return;
     }
-    let dir = TempDir::new().unwrap();
+    let dir = machine::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     git(
         dir.path(),

@@ -54,7 +54,7 @@ pub fn depth(depth: u32) -> Shallow {
 
 impl Repo {
     pub fn new(hash: Kind) -> Self {
-        let dir = TempDir::new().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let how = gix::create::Options {
             object_hash: Some(hash),
             ..Default::default()

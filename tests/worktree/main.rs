@@ -36,7 +36,7 @@ fn leaves_what_git_leaves() {
     let seed = machine::seed();
     let steps = machine::rounds(75);
     let mut rng = Rng::with_seed(seed);
-    let mut tmp = tempfile::tempdir().unwrap();
+    let mut tmp = machine::tempdir().unwrap();
     tmp.disable_cleanup(std::env::var_os("GITSOCKET_LEAVE").is_some());
     let mut done = 0;
     while done < steps {
@@ -63,7 +63,7 @@ fn follows_a_real_history() {
     let steps = machine::rounds(20);
     eprintln!("{steps} steps through {}", history.objects.display());
     let mut rng = Rng::with_seed(seed);
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = machine::tempdir().unwrap();
     let mut pair = Pair::new(tmp.path(), &mut rng, Some(history));
     for step in 0..steps {
         pair.step(&mut rng, &format!("seed {seed}, step {step}"));
@@ -80,7 +80,7 @@ fn converts_what_git_converts() {
     }
     let seed = machine::seed();
     let mut rng = Rng::with_seed(seed);
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = machine::tempdir().unwrap();
     let mut pair = Pair::new(tmp.path(), &mut rng, None);
     let mut attributes = String::new();
     for (at, wanted) in CONVERSIONS.iter().enumerate() {
@@ -119,7 +119,7 @@ fn makes_the_directory_of_a_submodule_behind_a_link() {
     if !machine::need("git") {
         return;
     }
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = machine::tempdir().unwrap();
     let mut pair = Pair::new(tmp.path(), &mut Rng::with_seed(0), None);
     pair.put("a/file".into(), Node::File(b"x".to_vec(), false));
     pair.put("b/a".into(), Node::Submodule);
