@@ -517,13 +517,13 @@ fn examples_of_the_docs() {
         let text = fs::read_to_string(docs.join(page)).unwrap();
         for example in text.split("```ron\n").skip(1) {
             let example = example.split("```").next().unwrap();
-            // `web` reads it.
-            if example.starts_with("// /etc/gitsocket/web.ron") {
-                continue;
-            }
-            let of_a_trigger = format!("(triggers: {{\"site\": (repo: \"r\", path: \"p\",\n{example})}})");
-            let is_whole = example.starts_with('(');
-            let example = if is_whole { example } else { &of_a_trigger };
+            let part = match example.chars().next() {
+                Some('(') => example.to_owned(),
+                // A trigger, with its name.
+                Some('"') => format!("(triggers: {{{example}}})"),
+                _ => format!("(triggers: {{\"site\": (repo: \"r\", path: \"p\",\n{example})}})"),
+            };
+            let example = part.as_str();
             let files = Files::new(&[("config.ron", example)]);
             // One that is included relies on the defaults of another.
             if example.starts_with("(triggers: {\"shop-staging") {

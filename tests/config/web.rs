@@ -97,7 +97,7 @@ fn a_file_that_is_not_there_is_looked_for_elsewhere() {
     let err = Config::load(&dir.path().join("web.ron")).unwrap_err();
     let help = miette::Diagnostic::help(&err).unwrap().to_string();
     assert!(
-        help.contains("GITSOCKET_WEB_CONFIG") && help.contains("./web.ron and /etc/gitsocket/web.ron"),
+        help.contains("GITSOCKET_WEB_CONFIG") && help.contains("./web.ron and /etc/gitsocket-web/web.ron"),
         "{help}"
     );
 }
@@ -111,12 +111,7 @@ fn the_reference_is_the_readers() {
     let (prose, tables) = text.split_once(MARK).expect("the mark is there");
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web.md")).unwrap();
     let examples = [prose, &guide].map(|page| page.split("```ron\n(").skip(1).map(|rest| format!("({rest}")));
-    let recipes = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md")).unwrap();
-    let recipe = recipes
-        .split("```ron\n// /etc/gitsocket/web.ron\n")
-        .nth(1)
-        .unwrap();
-    for example in examples.into_iter().flatten().chain([recipe.to_owned()]) {
+    for example in examples.into_iter().flatten() {
         let example = example.split("```").next().unwrap();
         parse(example).unwrap_or_else(|err| panic!("{}", render(&err)));
     }

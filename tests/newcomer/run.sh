@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a newcomer does who has the static binary and the pages: follows docs/install.md, step by step, on a machine of their own;
-# then docs/recipes.md, so that a hook restarts a service.
+# then docs/recipes.md, so that a hook restarts a service, and docs/web.md, so that a push deploys.
 #
-# `tests/newcomer/run.sh PROGRAM [PAGE]`. The commands, units and the configuration are taken from the page; nothing else is
+# `tests/newcomer/run.sh PROGRAM [PAGE]`. The commands, units and configurations are taken from the pages; nothing else is
 # done inside but to be the forge and its people. The machine is a systemd of its own, in new namespaces, whose /etc, /usr/local,
 # /var, /srv and /run are layers in memory. Needs root, systemd, overlayfs, sshd and git; says so aloud where one is missing.
 set -euo pipefail
@@ -36,24 +36,45 @@ awk -v dir="$dir" '
     block { print > (dir "/file" file) }
     /^# / { sub("^# ", ""); print > (dir "/step" step) }
 ' "$page"
-# From the recipes: the files, and the commands of each way.
+# From the recipes: the files, the lines of the trigger, and the commands of each way.
 awk -v dir="$dir" '
-    /^## / { way = "" }
-    /^### / { way = tolower($NF); sub("unit", "path", way) }
+    /^## / { way = ($0 == "## Restarting a service") ? "path" : "" }
+    /^### By polkit$/ { way = "polkit" }
     /^`\/etc\/.*`:$/ { file = substr($0, 2, length($0) - 3); gsub("/", "%", file) }
-    /^```(ini|js)$/ { block = 1; next }
-    /^```/ { block = 0; next }
-    block { print > (dir "/recipe" file) }
+    /^```(ini|js)$/ && way { block = dir "/recipe" file; next }
+    /^```ron$/ && way { block = dir "/trigger-" way; next }
+    /^```/ { block = ""; next }
+    block { print > block }
     /^# / && way { sub("^# ", ""); print > (dir "/way-" way) }
 ' "$here/../../docs/recipes.md"
-for way in path polkit; do [ -s "$dir/way-$way" ] || { echo "the recipes have no commands for $way"; exit 1; }; done
+for way in path polkit; do
+    for part in way trigger; do [ -s "$dir/$part-$way" ] || { echo "the recipes have no $part for $way"; exit 1; }; done
+done
 for step in 1 2 4 6; do [ -s "$dir/step$step" ] || { echo "$page has no commands in step $step"; exit 1; }; done
+# How the socket is moved.
+awk -v dir="$dir" '
+    /^## / { inside = ($0 == "## The socket") }
+    !inside { next }
+    /^```ini$/ { block = 1; next }
+    /^```/ { block = 0; next }
+    block { print > (dir "/move.conf") }
+    /^# / { sub("^# ", ""); print > (dir "/move") }
+' "$page"
+for part in move move.conf; do [ -s "$dir/$part" ] || { echo "$page does not tell how to move the socket"; exit 1; }; done
 
-# The front: its units, and the commands of packaging/README.md.
-mkdir "$dir/front"
-cp "$here"/../../packaging/systemd/{gitsocket-web.service,gitsocket-web.socket,gitsocket-front.socket,sysusers.conf} "$dir/front/"
-awk '/^## / { inside = ($0 == "## The front") } inside && /^# / { sub("^# ", ""); print }' "$here/../../packaging/README.md" >"$dir/front/commands"
-[ -s "$dir/front/commands" ] || { echo "packaging/README.md has no commands for the front"; exit 1; }
+# The front: the commands and the configuration of docs/web.md, typed in a clone; and a delivery.
+mkdir -p "$dir/front/packaging"
+cp -r "$here/../../packaging/systemd" "$dir/front/packaging/"
+awk -v dir="$dir/front" '
+    /^## / { inside = ($0 == "## Connecting a forge"); step = ""; delivers = ($0 == "## A delivery without a forge") }
+    inside && /^\*\*[0-9]/ { step = substr($0, 3, 1) }
+    /^```ron$/ && inside { block = 1; next }
+    /^```/ { block = 0; next }
+    block { print > (dir "/web.ron") }
+    /^# / && step { sub("^# ", ""); print > (dir "/step" step) }
+    /^\$ / && delivers { sub("^\\$ ", ""); print > (dir "/deliver") }
+' "$here/../../docs/web.md"
+for part in step1 web.ron step3 step6 deliver; do [ -s "$dir/front/$part" ] || { echo "docs/web.md has no $part"; exit 1; }; done
 
 # A service that hangs must not hold this for ever.
 timeout 180 unshare --pid --fork --mount --cgroup --uts --ipc bash "$dir/machine.sh" "$dir" "$systemd" >"$dir/systemd.log" 2>&1 || true

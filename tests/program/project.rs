@@ -125,6 +125,21 @@ fn the_pages_hold_the_files() {
             "systemd/gitsocket.socket",
         ),
         (
+            "docs/web.md",
+            "systemd/system/gitsocket-front.socket",
+            "systemd/gitsocket-front.socket",
+        ),
+        (
+            "docs/web.md",
+            "systemd/system/gitsocket-web.socket",
+            "systemd/gitsocket-web.socket",
+        ),
+        (
+            "docs/web.md",
+            "systemd/system/gitsocket-web.service",
+            "systemd/gitsocket-web.service",
+        ),
+        (
             "docs/recipes.md",
             "systemd/system/site-restart.path",
             "systemd/site-restart.path",

@@ -69,7 +69,7 @@ const DEFAULT_MAX_BODY: u64 = 1 << 20;
 /// As much does GitHub send at most, and GitLab; in bytes. Each connection may hold that in memory.
 const MOST_MAX_BODY: u64 = 25 << 20;
 /// How to write the field that is the reason for the file.
-const EXAMPLE: &str = r#"webhooks: {"/hooks/site": (trigger: "site", from: GitHub(secret_file: "/etc/gitsocket/site.secret"))}"#;
+const EXAMPLE: &str = r#"webhooks: {"/hooks/site": (trigger: "site", from: GitHub(secret_file: "/etc/gitsocket-web/site.secret"))}"#;
 
 /// What the fields are, as Markdown.
 pub(super) fn reference() -> String {
@@ -154,7 +154,7 @@ fn seen_by_all(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
             )
             .label("it is open without a sign-in")
             .also(at.clone(), "not on the loopback interface")
-            .help(r#"add page: (users: {"admin": "/etc/gitsocket/admin.password"}), or listen on 127.0.0.1 or [::1]"#);
+            .help(r#"add page: (users: {"admin": "/etc/gitsocket-web/admin.password"}), or listen on 127.0.0.1 or [::1]"#);
             form.problems.push(problem);
         }
     }

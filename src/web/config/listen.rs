@@ -26,9 +26,9 @@ fields! {
     /// The certificate of the front. Both files are read again when they have changed.
     pub(super) struct TlsFields: "`tls`" {
         /// The certificate with its chain, as PEM.
-        cert_file ("cert", "certificate", "ssl_certificate"): AbsPath = FILE, required r#""/etc/gitsocket/web.pem""#;
+        cert_file ("cert", "certificate", "ssl_certificate"): AbsPath = FILE, required r#""/etc/gitsocket-web/web.pem""#;
         /// The key of that certificate, without passphrase, as PEM.
-        key_file ("key", "private_key", "ssl_certificate_key"): AbsPath = FILE, required r#""/etc/gitsocket/web.key""#;
+        key_file ("key", "private_key", "ssl_certificate_key"): AbsPath = FILE, required r#""/etc/gitsocket-web/web.key""#;
     }
 }
 

@@ -48,7 +48,7 @@ fn metrics(form: &mut Form<'_>, value: Value<'_>) -> Option<Option<Metrics>> {
 }
 
 fn users(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, AbsPath>> {
-    const EXAMPLE: &str = r#"write users: {"admin": "/etc/gitsocket/admin.password"}"#;
+    const EXAMPLE: &str = r#"write users: {"admin": "/etc/gitsocket-web/admin.password"}"#;
     let entries = form.keep(value.map().map_err(|problem| problem.help(EXAMPLE)))?;
     let mut seen = BTreeMap::<String, Range<usize>>::new();
     let mut out = BTreeMap::new();

@@ -18,7 +18,7 @@ fields! {
         /// The daemon's trigger to run.
         trigger ("name", "site", "target"): TriggerName = TRIGGER, required r#""site""#;
         /// The forge that calls it, and how that is verified.
-        from ("forge", "kind", "type"): From = FROM, required r#"GitHub(secret_file: "/etc/gitsocket/site.secret")"#;
+        from ("forge", "kind", "type"): From = FROM, required r#"GitHub(secret_file: "/etc/gitsocket-web/site.secret")"#;
         /// Pushes to other refs than these do nothing. Full names, such as `"refs/heads/main"`.
         refs ("branches", "branch", "ref"): Vec<String> = REFS, without "every push triggers";
     }
@@ -38,7 +38,7 @@ fields! {
     /// GitLab with a secret token, or a CI job with `Authorization: Bearer`.
     pub(super) struct TokenFields: "`GitLab` or `Bearer`" {
         /// The file that holds the token.
-        token_file ("secret_file"): AbsPath = SECRET, required r#""/etc/gitsocket/site.token""#;
+        token_file ("secret_file"): AbsPath = SECRET, required r#""/etc/gitsocket-web/site.token""#;
     }
 }
 
@@ -48,7 +48,7 @@ fields! {
         /// The user.
         user ("username"): String = USER, required r#""azure""#;
         /// The file that holds the password.
-        password_file: AbsPath = SECRET, required r#""/etc/gitsocket/site.password""#;
+        password_file: AbsPath = SECRET, required r#""/etc/gitsocket-web/site.password""#;
     }
 }
 
@@ -233,7 +233,8 @@ fn full_ref(value: Value<'_>) -> Result<String, Problem> {
 }
 
 fn secrets(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<AbsPath>> {
-    const HELP: &str = r#"write secret_files: ["/etc/gitsocket/new.secret", "/etc/gitsocket/old.secret"]"#;
+    const HELP: &str =
+        r#"write secret_files: ["/etc/gitsocket-web/new.secret", "/etc/gitsocket-web/old.secret"]"#;
     let list = form.keep(value.list().map_err(|problem| problem.help(HELP)))?;
     if list.is_empty() {
         let problem = Problem::at(value.span(), "the list is empty: nothing could be verified");
@@ -267,7 +268,7 @@ fn files(
             one.missing_at.clone(),
             "nothing could be verified without a secret",
         )
-        .help(r#"add secret_file: "/etc/gitsocket/site.secret""#);
+        .help(r#"add secret_file: "/etc/gitsocket-web/site.secret""#);
         form.problems.push(problem);
     }
     if one.is_there() {
