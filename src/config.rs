@@ -41,7 +41,7 @@ pub use used::{
 pub const SEARCH_PATH: &SearchPath = &SearchPath {
     variable: "GITSOCKET_CONFIG",
     local: "config.ron",
-    system: "/etc/gitsocket/config.ron",
+    system: &["/etc/gitsocket/config.ron"],
 };
 
 /// The reference: all fields, as Markdown.

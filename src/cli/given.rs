@@ -1,6 +1,7 @@
 //! What the command line names: a trigger, a configuration, an address; and the errors where one is missing.
 
 use std::{
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -80,10 +81,14 @@ pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> Path
     }
     match std::env::var_os(search_path.variable) {
         Some(file) if !file.is_empty() => file.into(),
-        _ if Path::new(search_path.local).exists() || !Path::new(search_path.system).exists() => {
-            search_path.local.into()
+        _ => {
+            let system = search_path.system.iter().copied();
+            let mut places = iter::once(search_path.local).chain(system);
+            places
+                .find(|place| Path::new(place).exists())
+                .unwrap_or(search_path.local)
+                .into()
         }
-        _ => search_path.system.into(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::web::{
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "web")]
 pub(super) struct Arguments {
-    /// the configuration; default: $GITSOCKET_WEB_CONFIG, ./web.ron, /etc/gitsocket-web/web.ron
+    /// the configuration; default: $GITSOCKET_WEB_CONFIG, ./web.ron, /etc/gitsocket-web/web.ron, /etc/gitsocket/web.ron
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// the format of the log; default: text

@@ -27,7 +27,7 @@ use crate::{
 pub const SEARCH_PATH: &SearchPath = &SearchPath {
     variable: "GITSOCKET_WEB_CONFIG",
     local: "web.ron",
-    system: "/etc/gitsocket-web/web.ron",
+    system: &["/etc/gitsocket-web/web.ron", "/etc/gitsocket/web.ron"],
 };
 
 /// Where the front listens if nothing is said.

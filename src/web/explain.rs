@@ -1,5 +1,7 @@
 //! What a forge's form for a webhook asks for, for each webhook of a configuration.
 
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
 use super::config::{Config, From, Listener, Webhook};
 use crate::base::words::typed;
 
@@ -39,9 +41,13 @@ fn base(config: &Config) -> String {
 fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
     let files: Vec<String> = webhook.from.files().iter().map(ToString::to_string).collect();
     let first_line = format!("the first line of {}", files.join(" or "));
+    let umask = match webhook.from.files().first() {
+        Some(file) if gives_its_group(file.as_path()) => "027",
+        _ => "077",
+    };
     let first = typed(files.first().cloned());
     // One that is there stays: the forge may have it by now. And no other user reads it meanwhile.
-    let make = |how: &str| format!("(set -C; umask 077; {how} >{first})");
+    let make = |how: &str| format!("(set -C; umask {umask}; {how} >{first})");
     const RANDOM: &str = "head -c 32 /dev/urandom | base64";
     let mut fields = vec![("sent by", sender(&webhook.from).into()), ("URL", url.into())];
     match &webhook.from {
@@ -82,6 +88,13 @@ fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
         fields.push(("triggers", format!("for {} alone", refs.join(", "))));
     }
     fields
+}
+
+/// Whether a new `file` belongs to the group of its directory, as in docs/web.md: then that group may read it.
+fn gives_its_group(file: &Path) -> bool {
+    const SET_GROUP_ID: u32 = 0o2000;
+    let dir = file.parent().and_then(|dir| fs::metadata(dir).ok());
+    dir.is_some_and(|dir| dir.mode() & SET_GROUP_ID != 0)
 }
 
 fn sender(from: &From) -> &'static str {

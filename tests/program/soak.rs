@@ -30,7 +30,7 @@ const CLIENTS: usize = 2;
 fn memory_descriptors_and_threads_stay_flat() {
     let seconds = match std::env::var("GITSOCKET_SOAK") {
         Ok(seconds) => seconds.parse().unwrap(),
-        Err(_) => 10,
+        Err(_) => 4,
     };
     let soak = Soak::new();
     let (daemon, addresses) = with_tcp(&soak.world, &[]);

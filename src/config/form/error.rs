@@ -85,7 +85,8 @@ fn remedy(error: &io::Error, search_path: &SearchPath) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it".into(),
         _ => format!(
-            "name another one with -c, or set {variable}; without these, ./{local} and {system} are looked for"
+            "name another one with -c, or set {variable}; without these, ./{local} and {} are looked for",
+            system.join(" and ")
         ),
     }
 }

@@ -7,6 +7,6 @@ pub struct SearchPath {
     pub variable: &'static str,
     /// Its name in the current directory.
     pub local: &'static str,
-    /// Its path on the system.
-    pub system: &'static str,
+    /// Its paths on the system: the first that is there counts.
+    pub system: &'static [&'static str],
 }
