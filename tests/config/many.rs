@@ -517,6 +517,10 @@ fn examples_of_the_docs() {
         let text = fs::read_to_string(docs.join(page)).unwrap();
         for example in text.split("```ron\n").skip(1) {
             let example = example.split("```").next().unwrap();
+            // A webhook belongs to the front's file: `web::the_reference_is_the_readers` reads it.
+            if example.starts_with("\"/hooks/") {
+                continue;
+            }
             let part = match example.chars().next() {
                 Some('(') => example.to_owned(),
                 // A trigger, with its name.

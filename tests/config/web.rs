@@ -97,9 +97,18 @@ fn a_file_that_is_not_there_is_looked_for_elsewhere() {
     let err = Config::load(&dir.path().join("web.ron")).unwrap_err();
     let help = miette::Diagnostic::help(&err).unwrap().to_string();
     assert!(
-        help.contains("GITSOCKET_WEB_CONFIG") && help.contains("./web.ron and /etc/gitsocket-web/web.ron"),
+        help.contains("GITSOCKET_WEB_CONFIG")
+            && help.contains("./web.ron and /etc/gitsocket-web/web.ron and /etc/gitsocket/web.ron"),
         "{help}"
     );
+}
+
+/// The examples in RON that begin with `first`.
+fn examples(page: &str, first: char) -> impl Iterator<Item = String> {
+    let blocks = page.split("```ron\n").skip(1);
+    blocks
+        .filter(move |block| block.starts_with(first))
+        .map(|block| block.split("```").next().unwrap().to_owned())
 }
 
 /// The fields in docs/web-configuration.md are those that are read. `GITSOCKET_REFERENCE=write` writes them.
@@ -110,10 +119,15 @@ fn the_reference_is_the_readers() {
     let text = fs::read_to_string(&file).unwrap();
     let (prose, tables) = text.split_once(MARK).expect("the mark is there");
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web.md")).unwrap();
-    let examples = [prose, &guide].map(|page| page.split("```ron\n(").skip(1).map(|rest| format!("({rest}")));
-    for example in examples.into_iter().flatten() {
-        let example = example.split("```").next().unwrap();
-        parse(example).unwrap_or_else(|err| panic!("{}", render(&err)));
+    let recipes = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md")).unwrap();
+    let files = [prose, &guide].map(|page| examples(page, '('));
+    let webhooks = examples(&recipes, '"').filter(|example| example.starts_with("\"/hooks/"));
+    let webhooks: Vec<_> = webhooks
+        .map(|webhook| format!("(webhooks: {{{webhook}}})"))
+        .collect();
+    assert_eq!(webhooks.len(), 1, "{webhooks:?}");
+    for example in files.into_iter().flatten().chain(webhooks) {
+        parse(&example).unwrap_or_else(|err| panic!("{}", render(&err)));
     }
     let reference = config::reference();
     if std::env::var_os("GITSOCKET_REFERENCE").is_some_and(|how| how == "write") {
