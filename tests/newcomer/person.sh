@@ -206,7 +206,7 @@ systemctl stop gitsocket-web.socket gitsocket-web.service gitsocket-front.socket
 
 # docs/install.md: the socket moves, to another group. And hooks outside of the sandbox touch the file that they touch in place.
 groupadd --system deployers && useradd --system -g deployers deployer
-mkdir /etc/systemd/system/gitsocket.socket.d && cp "$dir/move.conf" /etc/systemd/system/gitsocket.socket.d/override.conf
+mkdir /etc/systemd/system/gitsocket.socket.d && (cat "$dir/move.conf"; cat "$dir/move.group") >/etc/systemd/system/gitsocket.socket.d/override.conf
 cp "$dir/recipe%etc%systemd%system%site-restart.path" /etc/systemd/system/site-restart.path
 sed -i 's|/srv/site/shared/.restart|/srv/site/.restart|; s| sandbox: BestEffort,||' /etc/gitsocket/config.ron
 systemctl daemon-reload # as `systemctl edit` does
