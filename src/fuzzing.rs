@@ -42,7 +42,6 @@ const SECRET: &str = "hunter2";
 /// The same twice, as Standard Webhooks writes it.
 const SECRET_KEY: &str = "whsec_aHVudGVyMmh1bnRlcjI=";
 
-/// Lines of known_hosts.
 pub fn known_hosts(data: &[u8]) {
     ssh::fuzzing::known_hosts(&String::from_utf8_lossy(data));
 }
@@ -277,7 +276,6 @@ pub fn delivery(data: &[u8]) {
     }
 }
 
-/// Every kind of sender.
 fn senders() -> [From; 8] {
     let secret_files = Vec::new;
     let file = || AbsPath::resolve(Path::new("/"), Path::new("file")).unwrap_or_else(|err| panic!("{err}"));

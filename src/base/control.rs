@@ -25,14 +25,12 @@ mod worker_end;
 pub use life::{Change, Life};
 pub use worker_end::{Refusal, StartedHook, WorkerEnd};
 
-/// What a worker tells its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
     /// How far it is in its life.
     Reached(Life),
     /// Its sandbox holds on to what is at a path now, even if that is replaced.
     Holds {
-        /// The path.
         path: OsString,
         /// The device and inode there; `None`: nothing is there.
         identity: Option<(u64, u64)>,
@@ -45,7 +43,6 @@ pub enum ToSupervisor {
     Start(Start),
     /// The process group of a hook that was started is to end.
     Kill {
-        /// The id of its start.
         id: u64,
         /// By SIGKILL, instead of SIGTERM. It comes last, for each hook that was asked to end.
         at_once: bool,
@@ -55,11 +52,8 @@ pub enum ToSupervisor {
 /// A hook that is to be started.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
-    /// What the answers call it.
     pub id: u64,
-    /// The trigger that has it.
     pub trigger: TriggerName,
-    /// The program.
     pub which: Which,
     /// The release that it is started in; none: the trigger's path.
     pub release: Option<Release>,
@@ -74,22 +68,18 @@ pub struct Start {
 pub enum Which {
     /// One of its hooks, from 0.
     Hook(usize),
-    /// Its health check.
     Health,
 }
 
 /// A release, by its name alone: the supervisor knows where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name.
     pub id: String,
     /// The name of the one before it.
     pub previous: Option<String>,
-    /// Whether it is live.
     pub is_live: bool,
 }
 
-/// What the supervisor tells a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
     /// How far it is to be in its life.
@@ -102,21 +92,15 @@ pub enum ToWorker {
     Refused(Refused),
     /// A hook was started, as a process group of this number.
     Started {
-        /// The id of its start.
         id: u64,
         /// The process and its group.
         pid: i32,
     },
-    /// A hook was not started.
     NotStarted {
-        /// The id of its start.
         id: u64,
-        /// The system's error number.
         errno: i32,
     },
-    /// A hook ended.
     Ended {
-        /// The id of its start.
         id: u64,
         /// The wait status, see wait(2).
         status: i32,
@@ -132,7 +116,6 @@ const MAX_MESSAGE: usize = 200 * 1024;
 const MAX_FDS: usize = 2;
 
 impl Channel {
-    /// Two ends.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(
             AddressFamily::UNIX,

@@ -37,7 +37,6 @@ pub struct Descent<D> {
 }
 
 impl<D: AsFd> Descent<D> {
-    /// To go down from `base`.
     pub fn new(base: D) -> Self {
         Self {
             base,
@@ -46,7 +45,6 @@ impl<D: AsFd> Descent<D> {
         }
     }
 
-    /// Where it began.
     pub fn base(&self) -> BorrowedFd<'_> {
         self.base.as_fd()
     }
@@ -97,7 +95,6 @@ impl<D: AsFd> Descent<D> {
         Ok(())
     }
 
-    /// Go back to where it began.
     pub fn restart(&mut self) {
         self.closed.clear();
         self.open.clear();

@@ -26,7 +26,6 @@ pub struct Replace<'a> {
     /// What the new file is called until it is whole. Whatever a killed process left there is removed, and not written
     /// through. The caller makes sure that no other writes there.
     pub temporary: &'a Path,
-    /// Its permissions.
     pub access: Access,
     /// What of it a power cut must not take.
     pub flush: Flush,
@@ -169,7 +168,6 @@ pub fn tree(dir: &Path) -> io::Result<()> {
 pub struct FreeSpace {
     /// What this user can still write.
     pub left: u64,
-    /// All that it holds.
     pub total: u64,
 }
 

@@ -19,9 +19,7 @@ pub struct Vitals {
     pub cpu_us: u64,
     /// Memory that is its own or shared, and in use.
     pub resident_bytes: Option<u64>,
-    /// Threads.
     pub threads: Option<u64>,
-    /// Descriptors that are open.
     pub open_fds: Option<u64>,
     /// How many may be; not there: any number.
     pub max_fds: Option<u64>,

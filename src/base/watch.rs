@@ -25,7 +25,6 @@ pub const GRACE: Duration = Duration::from_secs(15);
 
 /// Where a run takes part in `jobs`: the place is free for others while the run waits for the target's lock.
 pub trait Job: Send + Sync {
-    /// The place is free for others.
     fn lend(&self);
     /// Take a place again; false if there is none. [`Stop::wake`] says when to ask again.
     fn take_back(&self) -> bool;
@@ -60,9 +59,7 @@ pub struct Over;
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Early {
-    /// The run's time is over.
     Over,
-    /// The process is stopping.
     Stopping,
 }
 
@@ -114,7 +111,6 @@ impl Watch {
         self.0.until
     }
 
-    /// What is left of its time.
     pub fn left(&self) -> Duration {
         self.0.until.saturating_duration_since(Instant::now())
     }
@@ -124,7 +120,6 @@ impl Watch {
         Instant::now().checked_duration_since(self.0.until)
     }
 
-    /// Whether its time is over.
     pub fn is_over(&self) -> bool {
         self.0.over.load(Ordering::Relaxed) || self.late().is_some()
     }
@@ -139,7 +134,6 @@ impl Watch {
         self.0.over.store(true, Ordering::Relaxed);
     }
 
-    /// Wait for `time`.
     pub fn pause(&self, time: Duration) -> Result<(), Early> {
         match time < self.left() {
             false => Err(Early::Over),
@@ -225,12 +219,10 @@ impl fmt::Debug for Watch {
 pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
-    /// Whether the process is stopping.
     pub fn is_set(&self) -> bool {
         *mutex::lock(&self.0.0)
     }
 
-    /// The process is stopping.
     pub fn set(&self) {
         let (stopping, bell) = &*self.0;
         *mutex::lock(stopping) = true;

@@ -119,7 +119,6 @@ pub(super) struct Asked<'a> {
 pub(super) enum Ended {
     /// The reason has been printed already.
     Said(ExitCode),
-    /// The daemon did not answer.
     Unanswered(Failure),
 }
 

@@ -1,6 +1,5 @@
 //! Rows for a terminal: columns as wide as their widest cell, and lines that end at its edge.
 
-/// The size of a terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub(super) columns: usize,
@@ -23,7 +22,6 @@ impl Size {
     }
 }
 
-/// What stands between two columns.
 const GAP: &str = "  ";
 
 fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {

@@ -71,7 +71,6 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub(crate) struct Around<'a> {
     /// The file, and those that it includes.
     pub(crate) files: &'a Files,
-    /// The variables of the environment.
     pub(crate) env: Environment<'a>,
     /// What `{name}` in paths stands for, if for anything.
     pub(crate) name: Option<&'a str>,

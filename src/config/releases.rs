@@ -10,9 +10,7 @@ use crate::base::address::TcpAddr;
 pub struct Releases {
     /// Older releases to go back to, 1 to 100.
     pub keep: NonZeroU32,
-    /// How one becomes live.
     pub live: Live,
-    /// What all releases share.
     pub shared: Vec<Shared>,
 }
 
@@ -46,7 +44,6 @@ pub struct Shared {
 /// When a deploy counts as good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked.
     pub check: Check,
     /// The answer must be good by then, from the first question on.
     pub within: Duration,
@@ -79,6 +76,5 @@ pub enum Check {
 pub enum OnFailure {
     /// The last good one is live again.
     Rollback,
-    /// It stays.
     Keep,
 }

@@ -94,16 +94,13 @@ pub enum Clean {
     All,
     /// All that is not tracked, repositories of their own, too, and whatever `keep` says: for a tree that is ours alone.
     Everything,
-    /// Nothing.
     Nothing,
 }
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Files written.
     pub written: u64,
-    /// Tracked files deleted.
     pub deleted: u64,
     /// Untracked files and directories removed; a directory counts once.
     pub cleaned: u64,

@@ -42,7 +42,6 @@ pub struct WorkerEnd {
 pub struct Refusal(Arc<Mutex<Option<Refused>>>);
 
 impl Refusal {
-    /// What is known now.
     pub fn get(&self) -> Option<Refused> {
         mutex::lock(&self.0).clone()
     }
@@ -54,12 +53,10 @@ struct Starts {
     waiting: BTreeMap<u64, mpsc::Sender<ToWorker>>,
 }
 
-/// A hook that the supervisor has started.
 #[derive(Debug)]
 pub struct StartedHook {
     /// Its process, and the group it leads.
     pub pid: Pid,
-    /// What the supervisor calls it.
     pub id: u64,
     answers: mpsc::Receiver<ToWorker>,
 }

@@ -21,7 +21,6 @@ pub struct GoingOn {
     /// The trigger. A daemon of the version before does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<TriggerName>,
-    /// What it is to do.
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
     /// Who asked for it first.
@@ -29,7 +28,6 @@ pub struct GoingOn {
     /// What those who asked for it said of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// When.
     pub accepted: u64,
     /// When it began, if it no longer waits for its target or a job.
     pub began: Option<u64>,
@@ -38,27 +36,21 @@ pub struct GoingOn {
     pub overdue: Option<u64>,
 }
 
-/// A run that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// What it was to do.
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
-    /// Who asked for it first.
     pub peer: String,
     /// What those who asked for it said of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// When.
     pub accepted: u64,
     /// When it began; how long it took is in `ms`.
     pub began: u64,
-    /// When it ended.
     pub ended: u64,
     /// How many milliseconds it was in each [`Step`](super::Step), by its word, if that was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phases_ms: BTreeMap<String, u64>,
-    /// How it ended.
     #[serde(flatten)]
     pub done: Done,
 }
@@ -66,7 +58,6 @@ pub struct Past {
 /// A run that waits or goes on, with its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
-    /// Its id.
     pub run: RunId,
     /// Whose it is, and since when.
     #[serde(flatten)]
@@ -76,7 +67,6 @@ pub struct Current {
 /// A run that has ended, with its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
-    /// Its id.
     pub run: RunId,
     /// Whose it was, and how it ended.
     #[serde(flatten)]
@@ -161,7 +151,6 @@ impl Past {
         self.line_with(Ids::Short)
     }
 
-    /// The same, with `ids` of commits.
     pub fn line_with(&self, ids: Ids) -> String {
         let took = duration(Duration::from_millis(self.done.ms));
         format!(

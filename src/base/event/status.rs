@@ -14,28 +14,22 @@ use crate::base::{
     report::{Mixed, Step},
 };
 
-/// How a trigger is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The trigger.
     pub trigger: TriggerName,
-    /// What its target does.
     pub state: State,
     /// What of its repository is deployed: a branch, a tag or a commit. A daemon of the version before does not say it.
     #[serde(default)]
     pub follows: Option<String>,
-    /// That it is paused, if it is.
     #[serde(default)]
     pub paused: Option<Paused>,
     /// When its remote is asked for news, if it is by itself.
     #[serde(default)]
     pub poll: Option<Polled>,
-    /// What is stuck, if it is.
     #[serde(default)]
     pub stuck: Option<Stuck>,
     /// The run that goes on, and the one that waits.
     pub runs: Vec<Current>,
-    /// The last run that ended.
     pub last: Option<Last>,
     /// What is deployed, and what is wrong.
     #[serde(flatten)]
@@ -54,11 +48,8 @@ pub struct Status {
 /// A trigger that an operator has paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// When.
     pub since: u64,
-    /// Who wanted it.
     pub peer: String,
-    /// Why.
     #[serde(default)]
     pub reason: Option<Note>,
     /// When a trigger was first refused since, if one was.
@@ -84,7 +75,6 @@ pub struct Polled {
 pub struct Unasked {
     /// When that was first tried.
     pub since: u64,
-    /// How many times.
     pub times: u64,
     /// Why, at the last of them.
     #[serde(flatten)]
@@ -94,21 +84,17 @@ pub struct Unasked {
 /// A reload of the daemon's configuration that was refused, with none since that was not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// When.
     pub since: u64,
     /// Why; nothing for a peer that may not use all triggers: it may name one of the others.
     pub message: Option<String>,
 }
 
-/// What a target does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Nothing.
     Idle,
     /// A run waits for a free job.
     Waiting,
-    /// A run goes on.
     Running,
     /// A run goes on, and another one follows.
     RunningThenQueued,
@@ -121,9 +107,7 @@ pub enum State {
 pub struct Stuck {
     /// When it was given up on.
     pub since: u64,
-    /// What it was at.
     pub step: Step,
-    /// The run.
     pub run: RunId,
 }
 
@@ -156,13 +140,10 @@ pub struct Standing {
 /// A release of a target that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name.
     pub id: String,
-    /// The commit that it holds.
     pub commit: String,
     /// When it last became live.
     pub since: Option<u64>,
-    /// It is live.
     pub live: bool,
     /// Its hooks and its health were good.
     pub good: bool,
@@ -175,19 +156,16 @@ pub struct Release {
 pub struct Failing {
     /// When the first of them ended.
     pub since: u64,
-    /// How many there were.
     pub runs: u64,
     /// The last of them.
     pub run: RunId,
     /// When that ended.
     pub ended: u64,
-    /// Why it failed.
     #[serde(flatten)]
     pub failure: Failure,
 }
 
 impl State {
-    /// The word, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -267,7 +245,6 @@ impl Failing {
 }
 
 impl Refused {
-    /// One line.
     pub fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}"));
         format!(

@@ -38,7 +38,6 @@ impl Earlier {
         (!self.0.contains('-')).then_some(&self.0)
     }
 
-    /// As it was said.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -26,7 +26,6 @@ pub fn has_changed(git_dir: &Path) -> bool {
     fs::symlink_metadata(git_dir.join(FILE)).is_ok()
 }
 
-/// What to ask the remote for.
 pub(super) fn wanted(repo: &gix::Repository, depth: Depth) -> fetch::Shallow {
     match depth {
         Depth::Commits(depth) => fetch::Shallow::DepthAtRemote(depth),

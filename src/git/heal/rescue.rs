@@ -162,7 +162,6 @@ struct Rescue<'a> {
     met: HashSet,
     /// Commits whose parents do not count.
     cut: HashSet,
-    /// Such that were found.
     new_cuts: Vec<ObjectId>,
     rescued: Vec<ObjectId>,
     /// Why something may seem lost that is not.
@@ -349,7 +348,6 @@ impl<'a> Rescue<'a> {
         })
     }
 
-    /// Flush what was written.
     fn store(&self, fsync: bool) -> Result<(), Error> {
         text::add_cuts(self.site, &self.new_cuts)?;
         let objects = self.site.git_dir.join("objects");

@@ -192,7 +192,6 @@ fn parse_cuts(text: &[u8]) -> Vec<ObjectId> {
     text.lines().filter_map(|line| id_of(line.trim())).collect()
 }
 
-/// Where history is cut.
 pub(super) fn cuts(shallow: &Path) -> Vec<ObjectId> {
     bounded::read(shallow, bounded::LIST).map_or_else(|_| Vec::new(), |text| parse_cuts(&text))
 }

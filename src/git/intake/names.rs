@@ -41,7 +41,6 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Whether the pack holds `id`.
     pub fn has(&self, id: &ObjectId) -> bool {
         let mut ids = self.ids.chunks_exact(self.hash.len_in_bytes());
         ids.any(|one| one == id.as_slice())
@@ -123,7 +122,6 @@ impl Names {
 }
 
 impl Noted {
-    /// Whether there was room for `names`.
     fn add(&mut self, names: Named) -> bool {
         self.objects.extend(names.objects);
         self.parents.extend(names.parents);
@@ -202,7 +200,6 @@ fn differing<'t>(base: &[u8], tree: &'t [u8], id_length: usize) -> &'t [u8] {
     }
 }
 
-/// Bytes that are compared at once.
 const CHUNK: usize = 64;
 
 fn same_at_begin(a: &[u8], b: &[u8]) -> usize {

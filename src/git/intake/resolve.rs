@@ -203,7 +203,6 @@ struct Work<'a> {
 struct Found {
     ids: Vec<u8>,
     kinds: Vec<Option<Kind>>,
-    /// How many objects are known.
     done: usize,
 }
 

@@ -38,7 +38,6 @@ pub struct Limits {
     pub max_pack: u64,
     /// Of an object that a delta comes to, in bytes.
     pub max_blob: u64,
-    /// When to give up.
     pub deadline: Deadline,
 }
 

@@ -87,7 +87,6 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    /// The next bytes have been used.
     fn take(&mut self, count: usize) -> Result<(), Fail> {
         let bytes = self.from.fill_buf().map_err(Fail::Connection)?;
         let bytes = bytes.get(..count).unwrap_or_default();

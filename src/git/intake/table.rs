@@ -18,9 +18,7 @@ pub(super) struct Table {
     pub(super) parents: Vec<u32>,
     /// Deltas whose base is given by its id.
     pub(super) refs: Vec<(ObjectId, u32)>,
-    /// Where entries end.
     pub(super) end: u64,
-    /// What the pack ends with.
     pub(super) checksum: ObjectId,
 }
 

@@ -19,9 +19,7 @@ use crate::base::identity::Identity;
 
 /// Below the git directory.
 const DIR: &str = "gitsocket";
-/// In that.
 const NAME: &str = "lock";
-/// For its owner alone.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// The file that runs of the target at `git_dir` lock.
@@ -43,13 +41,11 @@ pub(super) fn peek(path: &Path) -> Option<File> {
     place.existing(OFlags::RDONLY).ok().map(File::from)
 }
 
-/// Whether `file` is what is at `path` now.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
     Ok(fs::symlink_metadata(path).is_ok_and(|now| Identity::of(&now) == Identity::of(&held)))
 }
 
-/// Where the file is.
 struct LockDir<'a> {
     path: &'a Path,
     dir_path: &'a Path,
@@ -166,7 +162,6 @@ impl<'a> LockDir<'a> {
             && !Mode::from_raw_mode(stat.st_mode).contains(MODE))
     }
 
-    /// Why it could not be opened.
     fn refused(&self, errno: Errno) -> Error {
         match self.look() {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => self.odd(stat),

@@ -18,7 +18,6 @@ use crate::base::{
     watch::{Early, Watch},
 };
 
-/// Why there is no lock.
 pub(super) enum Failed {
     Early(Early),
     Io(io::Error),

@@ -48,7 +48,6 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// What is remembered, if anything is.
     pub(super) fn read(git_dir: &Path) -> Option<Self> {
         let text = bounded::read(&file(git_dir), RULES).ok()?;
         serde_json::from_slice(&text).ok()

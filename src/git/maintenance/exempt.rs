@@ -22,7 +22,6 @@ pub enum Reason {
     Partial,
     /// `info/grafts` changes what commits refer to.
     Grafts,
-    /// A maintenance of git is at work there.
     GitAtWork(&'static str),
     /// It has a chain of multi-pack-indexes, which `git maintenance` keeps.
     MultiPackIndexChain,

@@ -154,7 +154,6 @@ impl<'a> Output<'a> {
         Ok(fits.then(|| delta::encode(&old, &new)).flatten())
     }
 
-    /// Write an object in full.
     pub(super) fn whole(&mut self, id: &ObjectId) -> Result<(), Error> {
         let failed = |err: gix::Error| Error::object(id, &err);
         let count = Count {

@@ -37,7 +37,6 @@ pub(super) struct Pack {
     pub(super) held: bool,
 }
 
-/// Open the index of a pack.
 pub(super) fn open_index(path: &Path, hash: gix::hash::Kind) -> Result<index::File, Error> {
     index::File::at(path, hash).map_err(|err| Error::pack(path, &err))
 }
@@ -50,7 +49,6 @@ pub(super) struct Inventory {
     pub(super) cuts: u64,
 }
 
-/// What is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Work {
     Nothing,

@@ -24,7 +24,6 @@ pub(super) struct Reach<'a> {
     shallow: HashSet,
     /// Whether trees count, and all in them.
     with_trees: bool,
-    /// How many objects may be met.
     limit: usize,
 }
 
@@ -70,7 +69,6 @@ impl<'a> Reach<'a> {
         has_grown
     }
 
-    /// What was met since then.
     pub(super) fn fresh(&self) -> &[ObjectId] {
         &self.fresh
     }

@@ -53,7 +53,6 @@ const COMMON: [(&str, u64); 3] = [("config", CONFIG), ("packed-refs", REFS), ("s
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub struct Trap {
-    /// The file.
     pub path: PathBuf,
     /// What is wrong with it. No `source` of errors: it is in the text.
     problem: io::Error,

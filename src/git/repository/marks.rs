@@ -89,7 +89,6 @@ fn file(path: &Path) -> io::Result<Option<fs::Metadata>> {
     }
 }
 
-/// What the file at `path` holds.
 fn line(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match file(path)? {
         Some(_) => bounded::read(path, MAX_LINE).map(Some),

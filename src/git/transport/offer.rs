@@ -27,12 +27,10 @@ pub struct Offer {
 pub struct Offers(Arc<Mutex<Option<Offer>>>);
 
 impl Offers {
-    /// With `offer`, if one is known.
     pub fn new(offer: Option<Offer>) -> Self {
         Self(Arc::new(Mutex::new(offer)))
     }
 
-    /// The offer, if one is known by now.
     pub fn known(&self) -> Option<Offer> {
         mutex::lock(&self.0).clone()
     }

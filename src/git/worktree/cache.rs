@@ -94,7 +94,6 @@ impl Cache {
         }
     }
 
-    /// Where other targets are.
     pub fn others(&self) -> &Others {
         &self.others
     }

@@ -87,7 +87,6 @@ pub(super) fn clean(
 }
 
 pub(super) struct Cleaned {
-    /// How many files and directories.
     pub(super) count: u64,
     /// Those of them that are, or hold, files.
     pub(super) lost: Named,
@@ -103,7 +102,6 @@ struct Cleaner<'w, 'i, 'a> {
     path: BString,
     removed: Removed,
     trouble: Option<Error>,
-    /// What could not be removed.
     keep: Keep,
 }
 
@@ -116,7 +114,6 @@ struct Status {
     excluded: bool,
 }
 
-/// What is left in a directory.
 #[derive(Default, Clone, Copy)]
 struct Remains {
     /// Something, so that it cannot be removed.
@@ -139,7 +136,6 @@ struct Frame {
     names: std::vec::IntoIter<BString>,
     left: Remains,
     unlisted: Vec<BString>,
-    /// What had been removed before.
     before: Before,
 }
 

@@ -78,7 +78,6 @@ fn bounded(content: &[u8]) -> Result<(), Wrong> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     None,
-    /// If it looks like text.
     Text,
     Always,
 }

@@ -22,7 +22,6 @@ use crate::base::{
 /// What is left to do, in no order.
 #[derive(Default)]
 pub(super) struct Left {
-    /// What was refused, by path.
     refused: Vec<(BString, Refused)>,
     /// Entries of the new index whose files are not known to be right.
     entries: Vec<usize>,
@@ -34,7 +33,6 @@ pub(super) struct Left {
     object: Option<(usize, Error)>,
     /// Nothing more of this kind need be tried.
     is_given_up: bool,
-    /// What may not be removed.
     keep: Keep,
 }
 
@@ -113,7 +111,6 @@ impl Left {
         self.untried.push(path);
     }
 
-    /// What another thread has left.
     pub(super) fn add(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.entries.extend(other.entries);

@@ -31,7 +31,6 @@ use crate::{
 pub(super) struct Base<'a> {
     /// The files as they were checked out.
     pub(super) index: &'a gix::index::State,
-    /// The index that is there.
     pub(super) old: &'a Stored,
     /// Another program may have written that: an entry without stat data is of a file that must be looked into. In an index of
     /// ours, it is of one that an update has not got to.

@@ -23,13 +23,11 @@ pub(super) struct Known {
 }
 
 impl Others {
-    /// These paths lead to these directories.
     pub fn new(dirs: impl IntoIterator<Item = (PathBuf, Identity)>) -> Self {
         let known = Known::new(dirs.into_iter().collect());
         Self(Some(Arc::new(Mutex::new(Arc::new(known)))))
     }
 
-    /// Look where `path` leads now.
     pub fn note(&self, path: &Path) {
         let Some(known) = &self.0 else { return };
         let now = dirs::identity(path);

@@ -169,7 +169,6 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
 
 /// A directory that is being looked through.
 struct Rest {
-    /// What has not been looked at.
     names: std::vec::IntoIter<BString>,
     /// How long its path is.
     path: usize,

@@ -15,7 +15,6 @@ use crate::git::repository;
 /// What is not there, or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// The object.
     pub id: ObjectId,
     /// What it should be.
     pub kind: Kind,
@@ -159,7 +158,6 @@ impl Objects {
     }
 }
 
-/// A tree to check.
 pub(super) struct Root {
     /// The commit, or the tip, that it is of.
     pub(super) of: ObjectId,

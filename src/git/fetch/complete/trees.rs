@@ -128,7 +128,6 @@ fn meet(met: &[Mutex<HashSet>], id: &gix::oid) -> bool {
     met.insert(id.to_owned())
 }
 
-/// One thread's part.
 struct Reader<'a, 't> {
     trees: &'a Trees<'t>,
     objects: &'a Objects,

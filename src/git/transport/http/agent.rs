@@ -43,7 +43,6 @@ pub(super) struct Warm {
     pub(super) tls: Setup,
 }
 
-/// The agents that are there.
 #[derive(Debug, Clone)]
 pub(in crate::git::transport) struct Agents {
     keep: Duration,
@@ -51,7 +50,6 @@ pub(in crate::git::transport) struct Agents {
 }
 
 impl Agents {
-    /// Keep idle connections for `keep`.
     pub(in crate::git::transport) fn new(keep: Duration) -> Self {
         Self {
             keep,

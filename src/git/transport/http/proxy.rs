@@ -44,7 +44,6 @@ pub(super) enum Route {
 }
 
 impl Proxies {
-    /// Those of this process.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var(name).ok())
     }

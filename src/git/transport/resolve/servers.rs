@@ -28,7 +28,6 @@ pub(super) struct Servers {
     pub(super) addresses: Vec<SocketAddr>,
     /// How long each may take to answer.
     pub(super) timeout: Duration,
-    /// How often each is asked.
     pub(super) attempts: u32,
     /// Whether to ask by TCP from the start (`use-vc`).
     pub(super) by_tcp: bool,

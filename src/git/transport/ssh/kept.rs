@@ -15,7 +15,6 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// The socket of the agent, if there is one.
     pub agent: Option<PathBuf>,
-    /// The hosts that all users of the system know.
     pub system_known_hosts: PathBuf,
 }
 

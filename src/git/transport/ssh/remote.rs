@@ -15,7 +15,6 @@ pub(super) struct Remote {
     pub(super) user: String,
     /// What runs there, for a shell to read.
     pub(super) command: String,
-    /// The same for errors.
     pub(super) peer: Peer,
 }
 
