@@ -135,10 +135,12 @@ impl Watch {
     }
 
     pub fn pause(&self, time: Duration) -> Result<(), Early> {
-        match time < self.left() {
-            false => Err(Early::Over),
-            true if self.0.stop.wait(time) => Err(Early::Stopping),
-            true => Ok(()),
+        if time >= self.left() {
+            Err(Early::Over)
+        } else if self.0.stop.wait(time) {
+            Err(Early::Stopping)
+        } else {
+            Ok(())
         }
     }
 

@@ -204,10 +204,12 @@ impl<'r> Content<'r> {
         path: &BStr,
         notices: &mut Notices,
     ) -> Result<Vec<u8>, Wrong> {
-        let expanded = match wanted.ident {
-            true if wanted.is_streamed() => ident::expand_streamed(&content, &id),
-            true => ident::expand(&content, &id),
-            false => None,
+        let expanded = if !wanted.ident {
+            None
+        } else if wanted.is_streamed() {
+            ident::expand_streamed(&content, &id)
+        } else {
+            ident::expand(&content, &id)
         };
         content = expanded.unwrap_or(content);
         if wanted.digest.to_eol(self.eol) == Some(eol::Mode::CrLf) {
