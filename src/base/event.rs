@@ -120,7 +120,7 @@ pub enum Event {
         /// Which one it is, where another has the same name.
         #[serde(flatten)]
         nth: Option<Nth>,
-        /// How: `exit status 0`, `signal 9`, `timed out after 5m`.
+        /// The hook's end: `exit status 0`, `signal 9`, `timed out after 5m`.
         status: String,
         success: bool,
     },
@@ -138,7 +138,7 @@ pub enum Event {
         /// The answer, in words: `503 Service Unavailable`.
         answer: String,
         good: bool,
-        /// It is asked again in that many milliseconds; not at all if that is not there.
+        /// The milliseconds until the next question; not there: no other follows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_ms: Option<u64>,
     },
@@ -160,7 +160,7 @@ pub enum Event {
     Past(Past),
     /// The numbers of a trigger: in the answer to `metrics`.
     Metrics(Box<Numbers>),
-    /// Those of the daemon itself, before the others.
+    /// The numbers of the daemon itself, before those of triggers.
     Daemon(Box<Daemon>),
     /// The daemon is there: the answer to `ping`.
     Pong,
@@ -209,7 +209,7 @@ impl Record {
         self.line_with(Ids::Short)
     }
 
-    /// The same; in a list, with `ids` of commits.
+    /// As [`Self::line`]; in a list, with `ids` of commits.
     pub fn line_with(&self, ids: Ids) -> Option<String> {
         match &self.event {
             Event::GoingOn(going_on) => Some(format!("{} {}", self.run, going_on.line())),

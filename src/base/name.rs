@@ -282,7 +282,7 @@ impl From<RefName> for String {
     }
 }
 
-/// As it stands in a record, where there may be none.
+/// The id in a record, where there may be none.
 impl TryFrom<String> for RunId {
     type Error = Invalid;
 

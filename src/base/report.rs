@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It waits for another process to finish with the target.
+    /// The run waits for another process to finish with the target.
     Waiting { on: String },
     /// Work that can be counted goes on. Sent a few times a second at most.
     Progress {
@@ -176,7 +176,7 @@ impl Lost {
         self.edited.is_empty() && self.untracked.is_empty()
     }
 
-    /// In words, to be added to a line; empty if there is nothing.
+    /// The loss in words, to be added to a line; empty if there is none.
     pub fn line(&self) -> String {
         [
             ("edits undone in", &self.edited),
@@ -193,16 +193,16 @@ impl Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// It waits for the target's lock.
+    /// The run waits for the target's lock.
     Lock,
-    /// It brings the remote's newest commit here.
+    /// The run brings the remote's newest commit here.
     Fetch,
     Worktree,
-    /// It writes refs and state.
+    /// The run writes refs and state.
     Publish,
     Build,
     Hooks,
-    /// It checks the health of what it has deployed.
+    /// The run checks the health of what it has deployed.
     Health,
 }
 
@@ -223,7 +223,7 @@ impl Step {
 /// A worktree whose files are not all of one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixed {
-    /// The commit that it was to be brought to.
+    /// The commit that the files should be of.
     pub commit: String,
     /// The first paths that are not as in that commit.
     pub left: Vec<String>,

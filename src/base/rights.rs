@@ -26,13 +26,13 @@ const PASSWD: &str = "/etc/passwd";
 /// What new files and directories get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// Permission bits that they do not get.
+    /// Permission bits that new files and directories do not get.
     pub umask: u32,
     pub group: Option<u32>,
 }
 
 impl Rights {
-    /// No group is asked for.
+    /// Rights without a group.
     pub fn of(umask: u32) -> Self {
         Self { umask, group: None }
     }

@@ -93,7 +93,7 @@ impl Watch {
         mutex::lock(&self.0.at).step
     }
 
-    /// How long it was in each step that it came to, up to now.
+    /// How long the run was in each of its steps, up to now.
     pub fn spent(&self) -> Vec<(Step, Duration)> {
         let mut at = mutex::lock(&self.0.at);
         let step = at.step;
@@ -106,7 +106,7 @@ impl Watch {
         self.0.limit
     }
 
-    /// When its time is over.
+    /// When the run's time is over.
     pub fn until(&self) -> Instant {
         self.0.until
     }
@@ -115,7 +115,7 @@ impl Watch {
         self.0.until.saturating_duration_since(Instant::now())
     }
 
-    /// Since when its time is over.
+    /// For how long the run's time has been over.
     pub fn late(&self) -> Option<Duration> {
         Instant::now().checked_duration_since(self.0.until)
     }
@@ -124,12 +124,12 @@ impl Watch {
         self.0.over.load(Ordering::Relaxed) || self.late().is_some()
     }
 
-    /// The same for loops that look often. It is set once [`Self::end`] was called.
+    /// As [`Self::is_over`], for loops that look often: set once [`Self::end`] was called.
     pub fn over(&self) -> &AtomicBool {
         &self.0.over
     }
 
-    /// Its time is over: loops that look at [`Self::over`] end.
+    /// End the run's time: loops that look at [`Self::over`] end.
     pub fn end(&self) {
         self.0.over.store(true, Ordering::Relaxed);
     }
@@ -197,7 +197,7 @@ pub fn held_by_the_kernel(path: &AbsPath) -> String {
 }
 
 impl At {
-    /// It goes on with `step`, to which it may have come before.
+    /// Go on with `step`, which the run may have entered before.
     fn enter(&mut self, step: Step) {
         let now = Instant::now();
         let time = now - self.since;

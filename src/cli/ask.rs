@@ -80,7 +80,7 @@ impl Daemon {
         })
     }
 
-    /// Ask it, and pass each record of its answer on.
+    /// Ask the daemon, and pass each record of its answer on.
     pub(super) fn ask(
         &self,
         request: &Request,
@@ -123,7 +123,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Show it in the form that a run's failure has.
+    /// Show the reason in the form that a run's failure has.
     pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
         match self {
             Self::Said(code) => code,

@@ -7,7 +7,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// That of the terminal on standard output, if it is one.
+    /// The size of the terminal on standard output, if there is one.
     pub(super) fn of_output() -> Option<Self> {
         let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
         let given = |cells: u16| match cells {

@@ -93,7 +93,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// One in which nothing is wrong yet, for what belongs to `name`.
+    /// A form in which nothing is wrong yet, for what belongs to `name`.
     pub(crate) fn of<'b>(&'b self, name: &'b str) -> Form<'b> {
         let name = Some(name);
         Form::new(Around { name, ..self.around }, self.groups)

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Listener},
 };
 
-/// What is different.
+/// The differences between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// What becomes of each listener of the new configuration, in its order.
@@ -27,7 +27,7 @@ pub struct Changes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Keep,
-    /// It stays open, with another mode, group or token.
+    /// The listener stays open, with another mode, group or token.
     Adjust,
     Open,
 }

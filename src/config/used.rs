@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub listen: Vec<Listener>,
-    /// Runs at a time.
+    /// How many runs go on at a time.
     pub jobs: NonZeroUsize,
     /// How long an unused connection to a remote is kept; zero: not at all.
     pub keep_alive: Duration,
@@ -60,9 +60,9 @@ impl Default for Sandbox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxMode {
     Off,
-    /// As much of one as the kernel can make.
+    /// As much of a sandbox as the kernel can make.
     BestEffort,
-    /// Yes, or the daemon does not start.
+    /// A whole sandbox, or the daemon does not start.
     Required,
 }
 
@@ -94,9 +94,9 @@ pub fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerNa
 pub enum Listener {
     Unix {
         path: AbsPath,
-        /// Its mode; default 0600.
+        /// The socket's mode; default 0600.
         mode: u32,
-        /// Its group, by name or number; default: the daemon's.
+        /// The socket's group, by name or number; default: the daemon's.
         group: Option<String>,
     },
     Tcp {
@@ -129,22 +129,22 @@ pub struct Target {
     pub trigger: TriggerName,
     pub origin: Origin,
     pub site: Site,
-    /// How often its remote is asked for news; nothing: it runs when it is triggered.
+    /// How often the remote is asked for news; `None`: never.
     pub poll: Option<Duration>,
     pub hooks: Vec<Hook>,
-    /// A run must be over by then, with its hooks.
+    /// How long a run may take, with its hooks.
     pub run_timeout: Duration,
     /// The users and groups that may use the trigger; nothing: all that can open the listener.
     pub allow: Option<Vec<Allow>>,
     /// When a deploy counts as good, besides its hooks.
     pub health: Option<Health>,
-    /// What happens to one that is not.
+    /// What happens to a deploy that is not good.
     pub on_failure: OnFailure,
     /// The users and groups that may roll back, retry, pause and resume, besides what `allow` says; nothing: root and the daemon's user.
     pub operate: Option<Vec<Allow>>,
     /// Whether the first run takes a worktree that is not ours, with what it loses there.
     pub adopt: bool,
-    /// The configuration that has it.
+    /// The configuration that has the trigger.
     pub file: Option<PathBuf>,
     /// The words of the command line that it is made from, if no configuration has it: `-g DIR`.
     pub given: Option<String>,

@@ -26,7 +26,7 @@ pub struct Origin {
     pub depth: Depth,
     pub auth: Auth,
     pub tls: Tls,
-    /// One attempt to fetch must be over by then.
+    /// How long one attempt to fetch may take.
     pub timeout: Duration,
     /// How many more attempts there are after faults that pass.
     pub retries: u32,
@@ -57,7 +57,7 @@ impl Origin {
 /// How much history there is to be; the most last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// As much as there is, and what comes on top of it.
+    /// As much history as there is, and what comes on top of it.
     Same,
     Commits(NonZeroU32),
     All,
@@ -93,7 +93,7 @@ impl std::fmt::Display for Revision {
 /// How to authenticate to the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all, or with what the URL holds.
+    /// No authentication, or with what the URL holds.
     None,
     /// User and password (RFC 7617).
     Basic {
@@ -169,6 +169,6 @@ pub enum Roots {
     #[default]
     Mozilla,
     System,
-    /// Those of one PEM file, and no others.
+    /// The roots of one PEM file, and no others.
     File(AbsPath),
 }

@@ -97,7 +97,7 @@ pub enum Clean {
     Nothing,
 }
 
-/// What was done.
+/// What an update did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub written: u64,
@@ -106,7 +106,7 @@ pub struct Outcome {
     pub cleaned: u64,
     /// An earlier update had left the worktree half done.
     pub finished_another: bool,
-    /// What of it was nowhere else.
+    /// What was lost: it was nowhere else.
     pub lost: Lost,
     /// The disk usage of the tracked files, in bytes.
     pub bytes: u64,
@@ -181,7 +181,7 @@ fn tree_of<'o>(
 /// Who has written files and index, as far as that is known.
 enum Whose {
     Ours,
-    /// Others, on top of that commit.
+    /// Other programs, on top of that commit.
     Others(Option<gix::ObjectId>),
 }
 

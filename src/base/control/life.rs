@@ -50,7 +50,7 @@ impl Life {
         }
     }
 
-    /// It has not served yet.
+    /// The worker has not served yet.
     pub fn is_next(self) -> bool {
         self <= Self::Prepared
     }

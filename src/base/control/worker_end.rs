@@ -55,14 +55,14 @@ struct Starts {
 
 #[derive(Debug)]
 pub struct StartedHook {
-    /// Its process, and the group it leads.
+    /// The hook's process, and the group that it leads.
     pub pid: Pid,
     pub id: u64,
     answers: mpsc::Receiver<ToWorker>,
 }
 
 impl StartedHook {
-    /// Wait for its end. `None`: the supervisor is gone.
+    /// Wait for the hook's end. `None`: the supervisor is gone.
     pub fn wait(self) -> Option<ExitStatus> {
         match self.answers.recv() {
             Ok(ToWorker::Ended { status, .. }) => Some(ExitStatus::from_raw(status)),
@@ -153,7 +153,6 @@ impl WorkerEnd {
         }
     }
 
-    /// Tells of the reload that was refused last.
     pub fn refusal(&self) -> Refusal {
         self.refused.clone()
     }

@@ -19,7 +19,7 @@ pub struct Done {
     pub exit: u8,
     #[serde(flatten)]
     pub failure: Option<Failure>,
-    /// How long it took, in milliseconds.
+    /// How long the run took, in milliseconds.
     pub ms: u64,
 }
 
@@ -30,7 +30,7 @@ pub enum Outcome {
     /// The commit was deployed already. Local changes, if there were any, are undone.
     UpToDate,
     Updated,
-    /// It failed; `kind`, `message` and `help` say why.
+    /// The run failed; `kind`, `message` and `help` say why.
     Failed,
     /// The commit before is live again, as the newest one turned out not to be good; `kind` and `message` say why.
     RolledBack,

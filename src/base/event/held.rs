@@ -12,7 +12,7 @@ pub struct Held {
     pub commit: String,
     pub since: u64,
     pub kind: Why,
-    /// Why; or who wanted it.
+    /// Why the commit was rolled back; or who wanted it.
     pub message: String,
 }
 
@@ -20,7 +20,7 @@ pub struct Held {
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     Hook,
-    /// What it serves did not get well.
+    /// What the commit serves did not get well.
     Unhealthy,
     #[serde(other)]
     ByHand,
@@ -37,7 +37,7 @@ impl Why {
 }
 
 impl Held {
-    /// `2 h`: for how long it has been held, in its largest unit.
+    /// `2 h`: for how long the commit has been held, in its largest unit.
     pub fn age(&self) -> String {
         let secs = age(self.since, now()).unwrap_or_default().as_secs();
         match secs {

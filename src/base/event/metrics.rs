@@ -32,7 +32,7 @@ pub struct Numbers {
     pub polls_unanswered: Option<u64>,
     #[serde(default)]
     pub paused: bool,
-    /// When what is deployed became so, if that is known.
+    /// When the present commit was deployed, if that is known.
     pub deployed: Option<u64>,
     #[serde(flatten)]
     pub tally: Tally,
@@ -43,7 +43,7 @@ pub struct Numbers {
 #[serde(default)]
 pub struct Tally {
     pub runs: Runs,
-    /// When the last one ended that succeeded.
+    /// When the last run that succeeded ended.
     pub succeeded: Option<u64>,
     /// The bytes of packs that were received, those of fetches that failed included.
     pub fetched_bytes: u64,
@@ -68,7 +68,7 @@ pub struct Runs {
 pub struct Histogram {
     /// How many took no longer than each of [`BUCKETS`], and longer than the one before; the last are longer than all.
     pub counts: [u64; BUCKETS.len() + 1],
-    /// All together, in microseconds.
+    /// The sum, in microseconds.
     pub us: u64,
 }
 
@@ -88,7 +88,7 @@ pub const BUCKETS: [u64; 8] = [10, 50, 250, 1_000, 5_000, 30_000, 120_000, 600_0
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Took {
     pub steps: Vec<(Step, Duration)>,
-    /// The bytes of packs that it received.
+    /// The bytes of packs that the run received.
     pub fetched_bytes: u64,
 }
 
@@ -107,7 +107,7 @@ pub struct Daemon {
     pub version: String,
     /// How many runs may go on at a time.
     pub jobs: u64,
-    /// When a reload was refused, with none since that was not.
+    /// When a reload was refused, if none has succeeded since.
     pub reload_refused: Option<u64>,
     /// The bounds of all buckets, in milliseconds: [`BUCKETS`].
     pub buckets_ms: Vec<u64>,
@@ -166,7 +166,7 @@ impl Histogram {
     }
 }
 
-/// Of other buckets nothing can be made: it begins at nothing.
+/// Counts of other buckets cannot be used: the histogram begins empty.
 impl From<Written> for Histogram {
     fn from(written: Written) -> Self {
         match written.counts.try_into() {

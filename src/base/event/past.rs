@@ -23,15 +23,15 @@ pub struct GoingOn {
     pub trigger: Option<TriggerName>,
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
-    /// Who asked for it first.
+    /// Who asked for the run first.
     pub peer: String,
-    /// What those who asked for it said of that.
+    /// What those who asked for the run said of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
     pub accepted: u64,
-    /// When it began, if it no longer waits for its target or a job.
+    /// When the run began, if it no longer waits for its target or a job.
     pub began: Option<u64>,
-    /// For how many seconds it should have been over, by the trigger's `run_timeout`.
+    /// For how many seconds the run should have been over, by the trigger's `run_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<u64>,
 }
@@ -41,14 +41,14 @@ pub struct Past {
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
     pub peer: String,
-    /// What those who asked for it said of that.
+    /// What those who asked for the run said of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
     pub accepted: u64,
-    /// When it began; how long it took is in `ms`.
+    /// When the run began; how long it took is in `ms`.
     pub began: u64,
     pub ended: u64,
-    /// How many milliseconds it was in each [`Step`](super::Step), by its word, if that was measured.
+    /// How many milliseconds the run was in each [`Step`](super::Step), by its word, if that was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phases_ms: BTreeMap<String, u64>,
     #[serde(flatten)]
@@ -59,7 +59,6 @@ pub struct Past {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     pub run: RunId,
-    /// Whose it is, and since when.
     #[serde(flatten)]
     pub going_on: GoingOn,
 }
@@ -68,7 +67,6 @@ pub struct Current {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     pub run: RunId,
-    /// Whose it was, and how it ended.
     #[serde(flatten)]
     pub past: Past,
 }

@@ -23,7 +23,7 @@ pub struct Status {
     pub follows: Option<String>,
     #[serde(default)]
     pub paused: Option<Paused>,
-    /// When its remote is asked for news, if it is by itself.
+    /// When the remote is asked for news, if the trigger polls.
     #[serde(default)]
     pub poll: Option<Polled>,
     #[serde(default)]
@@ -34,7 +34,8 @@ pub struct Status {
     /// What is deployed, and what is wrong.
     #[serde(flatten)]
     pub standing: Standing,
-    /// For how many seconds it has been failing, if it is and that is known: the clock may have been set since.
+    /// For how many seconds the trigger has been failing, if it is and that is known: the clock may have been set
+    /// since.
     #[serde(default)]
     pub failing_for: Option<u64>,
     /// What the peer that asks may ask for besides.
@@ -60,32 +61,32 @@ pub struct Paused {
 /// A trigger that asks its remote for news by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Polled {
-    /// How often, in seconds.
+    /// The seconds between two questions.
     pub every: u64,
-    /// When next, if that is settled.
+    /// When the next question is due, if that is settled.
     pub next: Option<u64>,
     /// When the remote last answered, if it has since the daemon's start.
     pub asked: Option<u64>,
-    /// That it does not answer, if it does not.
+    /// The questions without an answer, if the last one had none.
     pub failing: Option<Unasked>,
 }
 
 /// A remote that could not be asked for news, and has not answered since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unasked {
-    /// When that was first tried.
+    /// When the first question without an answer was asked.
     pub since: u64,
     pub times: u64,
-    /// Why, at the last of them.
+    /// Why the last question had no answer.
     #[serde(flatten)]
     pub failure: Failure,
 }
 
-/// A reload of the daemon's configuration that was refused, with none since that was not.
+/// A reload of the daemon's configuration that was refused, if none has succeeded since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     pub since: u64,
-    /// Why; nothing for a peer that may not use all triggers: it may name one of the others.
+    /// The reason; `None` for a peer that may not use all triggers: it may name one of the others.
     pub message: Option<String>,
 }
 
@@ -105,7 +106,7 @@ pub enum State {
 /// A run that has not ended in time, and whose thread has not come back since: the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
-    /// When it was given up on.
+    /// When the run was given up on.
     pub since: u64,
     pub step: Step,
     pub run: RunId,
@@ -123,7 +124,7 @@ pub struct Standing {
     /// Whether hooks have not yet succeeded for what is deployed. They run at the next trigger.
     #[serde(rename = "hooks_owed")]
     pub hooks_pending: bool,
-    /// When the first run ended, of which that is known, since which they have not; if they have not.
+    /// When the first run ended that left hooks pending, as far as that is known; `None` if none are.
     #[serde(default)]
     pub hooks_since: Option<u64>,
     /// What a run has left undone in the worktree. The next one does it.
@@ -142,24 +143,24 @@ pub struct Standing {
 pub struct Release {
     pub id: String,
     pub commit: String,
-    /// When it last became live.
+    /// When the release last became live.
     pub since: Option<u64>,
     pub live: bool,
-    /// Its hooks and its health were good.
+    /// Hooks and health of the release were good.
     pub good: bool,
-    /// What its files take, in bytes.
+    /// What the release's files take, in bytes.
     pub bytes: u64,
 }
 
 /// Runs that failed, with no success since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
-    /// When the first of them ended.
+    /// When the first failed run ended.
     pub since: u64,
     pub runs: u64,
-    /// The last of them.
+    /// The last failed run.
     pub run: RunId,
-    /// When that ended.
+    /// When the last failed run ended.
     pub ended: u64,
     #[serde(flatten)]
     pub failure: Failure,
@@ -235,7 +236,7 @@ impl Standing {
 }
 
 impl Failing {
-    /// How often, in words.
+    /// The number of failed runs, in words.
     pub fn times(&self) -> String {
         match self.runs {
             1 => "1 run".into(),

@@ -14,7 +14,7 @@ pub enum Task {
     #[default]
     Update,
     Rollback {
-        /// To that one; nothing: to the last one before that is good.
+        /// The commit or release to go back to; not there: the last good one before.
         to: Option<Earlier>,
     },
     /// Deploy the newest commit, even if it was rolled back.

@@ -141,7 +141,7 @@ impl Draft {
         Ok((draft, file))
     }
 
-    /// Let it stay, and say where it is.
+    /// Let the file stay, and say where it is.
     pub(super) fn keep(mut self) -> PathBuf {
         self.keep = true;
         self.dir.join("post-checkout")

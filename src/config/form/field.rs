@@ -17,7 +17,7 @@ pub(crate) struct Field<T: 'static> {
 
 /// What holds where a field is not there.
 pub(crate) enum Absent<T> {
-    /// It must be there; this is how it may be written.
+    /// The field must be there; this is how it may be written.
     Required(&'static str),
     Without(&'static str),
     Or(fn() -> T),

@@ -83,7 +83,7 @@ impl Files {
         format!("{}:{line}:{column}", part.file.display())
     }
 
-    /// As they may be shown: as long, their secrets masked.
+    /// The files as they may be shown: as long, their secrets masked.
     pub(super) fn masked(&self) -> Self {
         let parts = self
             .parts

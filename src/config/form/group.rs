@@ -7,7 +7,7 @@ pub(crate) struct Group {
     /// What it is, in a sentence.
     pub(crate) what: &'static str,
     pub(crate) about: &'static str,
-    /// Its fields, in the order in which they are shown.
+    /// The fields, in the order in which they are shown.
     pub(crate) fields: &'static [&'static dyn Declared],
 }
 

@@ -16,9 +16,9 @@ use crate::{
     git::origin::Depth,
 };
 
-/// What was brought about last.
+/// The file that says what was brought about last.
 const FILE: &str = "gitsocket/depth";
-/// So many commits are measured; of more, the remote is asked.
+/// The most commits that are measured; for more, the remote is asked.
 const MAX_COMMITS: usize = 4096;
 
 /// Whether a fetch has changed how much history the repository at `git_dir` has. A clone has begun with as much.

@@ -19,10 +19,10 @@ use crate::{
     git::origin::{Origin, Revision},
 };
 
-/// Those that are written again.
+/// The files that are written again.
 pub(super) const FILES: [&str; 3] = ["HEAD", "packed-refs", "shallow"];
 
-/// Mend all of them; what there is to say about it.
+/// Mend all of them. Gives what there is to say about it.
 pub(super) fn mend(site: &Site, origin: &Origin) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     caches(site);

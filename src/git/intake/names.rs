@@ -34,7 +34,7 @@ struct Noted {
 #[derive(Debug, Default)]
 pub struct Whole {
     hash: gix::hash::Kind,
-    /// One after the other, without anything between them.
+    /// The ids, one after the other, with nothing between them.
     ids: Vec<u8>,
     /// Commits of which a parent is not in the pack.
     cut: Vec<ObjectId>,
@@ -57,7 +57,7 @@ impl Names {
         Self(Mutex::new(Some(Noted::default())))
     }
 
-    /// Of a pack that will not be asked about.
+    /// The names of a pack that will not be asked about.
     pub(super) fn none() -> Self {
         Self(Mutex::new(None))
     }

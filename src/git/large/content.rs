@@ -138,7 +138,7 @@ pub struct Inflated<R> {
 }
 
 impl<R: BufRead> Inflated<R> {
-    /// Those of the stream that `inner` is at.
+    /// The bytes of the stream that `inner` is at.
     pub fn new(inner: R) -> Self {
         Self {
             inner,

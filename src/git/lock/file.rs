@@ -17,7 +17,7 @@ use rustix::{
 use super::{error::Error, made::Made};
 use crate::base::identity::Identity;
 
-/// Below the git directory.
+/// The lock file's directory, below the git directory.
 const DIR: &str = "gitsocket";
 const NAME: &str = "lock";
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -53,7 +53,7 @@ struct LockDir<'a> {
 }
 
 impl<'a> LockDir<'a> {
-    /// `None` if it is not there. With a list of what is `made`, the directory is made in the git directory.
+    /// Open the directory; `None` if it is not there. With a list of what is `made`, it is made in the git directory.
     fn open(path: &'a Path, made: Option<&mut Made>) -> Result<Option<Self>, Error> {
         let dir_path = path.parent().unwrap_or(path);
         let git_dir = dir_path.parent().unwrap_or(dir_path);
@@ -120,7 +120,7 @@ impl<'a> LockDir<'a> {
         Ok(fd)
     }
 
-    /// A file that was there before.
+    /// Check a file that was there before.
     fn checked(&self, fd: OwnedFd) -> Result<File, Error> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed(errno))?;
         // There is never anything in it, nor has it another name: such a file is one that was moved here.

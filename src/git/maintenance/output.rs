@@ -57,7 +57,7 @@ pub(super) struct Output<'a> {
     pub(super) written: HashMap<ObjectId, Written>,
     /// What an object may be stored as a change of.
     pub(super) predecessors: HashMap<ObjectId, ObjectId>,
-    /// For objects that are deflated again.
+    /// The buffer for objects that are deflated again.
     buf: Vec<u8>,
 }
 

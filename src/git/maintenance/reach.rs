@@ -18,7 +18,7 @@ const MAX_OBJECTS: usize = 1_800_000;
 pub(super) struct Reach<'a> {
     db: &'a gix::odb::HandleArc,
     met: HashSet,
-    /// Of these, those met since [`Self::begin_again`].
+    /// The objects that were met since [`Self::begin_again`].
     fresh: Vec<ObjectId>,
     /// Commits whose parents do not count.
     shallow: HashSet,
@@ -48,7 +48,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Of commits and tags alone.
+    /// The reach of commits and tags alone.
     pub(super) fn of_history(db: &'a gix::odb::HandleArc, shallow: HashSet) -> Self {
         Self {
             with_trees: false,

@@ -39,14 +39,14 @@ pub struct Options<'a> {
     pub git_dir: &'a Path,
     /// How much history there is to be: if that is bounded, reflogs keep no deploy alive.
     pub depth: Depth,
-    /// What is younger than that is not dropped; see [`GRACE`](super::GRACE).
+    /// The age below which nothing is dropped; see [`GRACE`](super::GRACE).
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
     pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
     pub mark: Option<&'a dyn Mark>,
 }
 
-/// What came of it.
+/// What came of a maintenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     NotDue,

@@ -7,7 +7,7 @@ use gix::bstr::{BStr, ByteSlice};
 
 /// Extensions that count in version 0 of the format, too. None changes what is read or written here, or gitoxide knows it.
 const ALWAYS: [&str; 4] = ["noop", "partialclone", "preciousobjects", "worktreeconfig"];
-/// Those that need version 1.
+/// The extensions that need version 1.
 const SINCE_1: [&str; 5] = [
     "noop-v1",
     "objectformat",

@@ -58,7 +58,7 @@ impl Listener {
         self.words.len() <= MAX_OFFER
     }
 
-    /// That was all. It is left for others if it is of protocol v2.
+    /// End the offer. It is left for others if it is of protocol v2.
     pub(super) fn end(self, asks: bool) {
         let begin = self.words.strip_prefix(SERVICE).unwrap_or(&self.words);
         if begin.starts_with(VERSION) && self.words.ends_with(b"0000") {

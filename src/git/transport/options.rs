@@ -14,7 +14,7 @@ pub struct Options<'a> {
     pub deadline: Deadline,
     pub auth: &'a Auth,
     pub tls: &'a Tls,
-    /// Where lines go that the remote says for people.
+    /// Takes the lines that the remote sends for people.
     pub report: &'a Reporter,
     pub connections: &'a Connections,
     /// Where to find, or to leave, what an HTTP server offers; only for a caller that is ready to ask again if that is out of date.

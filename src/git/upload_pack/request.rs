@@ -24,7 +24,7 @@ pub enum Command {
     Fetch(Fetch),
 }
 
-/// `ls-refs`
+/// The command `ls-refs`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LsRefs {
     /// Say what symbolic refs point to.
@@ -37,18 +37,18 @@ pub struct LsRefs {
     pub prefixes: Vec<BString>,
 }
 
-/// `fetch`
+/// The command `fetch`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetch {
     /// The objects that the client asks for.
     pub wants: Vec<ObjectId>,
-    /// Those that it has, with all that they refer to.
+    /// The objects that the client has, with all that they refer to.
     pub haves: Vec<ObjectId>,
     /// The commits at which its history is cut.
     pub shallow: Vec<ObjectId>,
     /// How much history it asks for; default: all, down to where its own is cut.
     pub depth: Option<Depth>,
-    /// It will send no more haves, and expects the pack.
+    /// The client will send no more haves, and expects the pack.
     pub done: bool,
     /// Add annotated tags that point to what is sent.
     pub include_tag: bool,
@@ -58,9 +58,9 @@ pub struct Fetch {
 /// How much history is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// So many commits from each wanted one.
+    /// How many commits from each wanted one.
     FromTip(NonZeroU32),
-    /// So many more commits than the client has.
+    /// How many more commits than the client has.
     FromBoundary(NonZeroU32),
 }
 

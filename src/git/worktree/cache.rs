@@ -86,7 +86,7 @@ impl DirStamp {
 }
 
 impl Cache {
-    /// Nothing yet, but where other targets are.
+    /// An empty cache that knows where other targets are.
     pub fn beside(others: Others) -> Self {
         Self {
             others,

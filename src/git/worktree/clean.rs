@@ -90,7 +90,7 @@ pub(super) struct Cleaned {
     pub(super) count: u64,
     /// Those of them that are, or hold, files.
     pub(super) lost: Named,
-    /// What went wrong first, and what would keep all of that from being tried.
+    /// The first error, and what would keep all of that from being tried.
     pub(super) trouble: Option<(Error, Keep)>,
 }
 
@@ -98,7 +98,7 @@ struct Cleaner<'w, 'i, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
     ignored: Ignored<'i>,
-    /// Of what is at hand.
+    /// The path of what is at hand.
     path: BString,
     removed: Removed,
     trouble: Option<Error>,
@@ -128,7 +128,7 @@ struct Remains {
 
 /// A directory that is being cleaned: what recursion would have on the stack, which has no room for any depth.
 struct Frame {
-    /// How long its path is.
+    /// The length of the directory's path.
     path: usize,
     status: Status,
     has_rules: bool,

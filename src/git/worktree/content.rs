@@ -61,7 +61,7 @@ impl std::ops::Deref for Bytes {
 
 /// Why there is nothing to write.
 enum Wrong {
-    /// There is too much to convert: so many bytes.
+    /// Too much to convert: the number of bytes.
     Large(u64),
     /// git can encode it, and this program cannot: the encoding, and why.
     Encoding(String, String),

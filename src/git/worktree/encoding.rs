@@ -27,7 +27,7 @@ enum Encoding {
 
 #[derive(Clone, Copy)]
 struct Form {
-    /// A byte order mark comes first.
+    /// Whether a byte order mark comes first.
     mark: bool,
     little: bool,
     unit: Unit,

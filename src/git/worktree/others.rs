@@ -15,7 +15,7 @@ use crate::base::{identity::Identity, mutex};
 #[derive(Debug, Clone, Default)]
 pub struct Others(Option<Arc<Mutex<Arc<Known>>>>);
 
-/// As it was at one moment.
+/// The directories as they were at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     by_path: BTreeMap<PathBuf, Identity>,

@@ -163,10 +163,10 @@ struct Walk<'w> {
 struct Task {
     /// The parent, or a directory further up.
     from: Arc<OwnedFd>,
-    /// How long the path of that is, with a slash at its end.
+    /// The length of that directory's path, with a slash at its end.
     above: usize,
     depth: usize,
-    /// With a slash at its end, unless it is the root.
+    /// The path with a slash at its end, unless it is the root.
     path: BString,
     entries: Range<usize>,
 }

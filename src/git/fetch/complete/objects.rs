@@ -16,13 +16,13 @@ use crate::git::repository;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     pub id: ObjectId,
-    /// What it should be.
+    /// The kind that the object should be of.
     pub kind: Kind,
     /// The commit that leads to it.
     pub of: Option<ObjectId>,
     /// Where in that commit it is, if that could be found out.
     pub path: Option<BString>,
-    /// Why it cannot be read; without, it is not there.
+    /// Why the object cannot be read; `None`: it is not there.
     pub reason: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl Objects {
 }
 
 pub(super) struct Root {
-    /// The commit, or the tip, that it is of.
+    /// The commit, or the tip, that the tree is of.
     pub(super) of: ObjectId,
     pub(super) tree: ObjectId,
     /// A tree that is complete, or is checked as well.

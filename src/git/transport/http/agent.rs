@@ -26,7 +26,7 @@ use crate::git::{
 
 /// Some servers know a git client by this beginning.
 const USER_AGENT: &str = concat!("git/gitsocket-", env!("CARGO_PKG_VERSION"));
-/// As long may a connection be idle within a fetch.
+/// How long a connection may be idle within a fetch.
 const WITHIN_A_FETCH: Duration = Duration::from_secs(15);
 
 /// What makes two connections the same: then the second need not be opened.

@@ -16,9 +16,9 @@ use crate::base::bounded::{self, RULES};
 /// A name as it is asked for.
 pub(super) type Fqdn = Name<Vec<u8>>;
 
-/// As many does glibc use.
+/// The number that glibc uses.
 const MAX_SERVERS: usize = 3;
-/// As many does glibc take; more would be a mistake that costs minutes.
+/// The number that glibc takes; more would be a mistake that costs minutes.
 const MAX_ATTEMPTS: u32 = 5;
 const MAX_TIMEOUT: u32 = 30;
 

@@ -31,7 +31,7 @@ pub(super) struct Request {
     pub(super) socket: UnixStream,
     /// The command, for the host's shell.
     pub(super) command: String,
-    /// What it says besides its output.
+    /// What the command says besides its output.
     pub(super) words: Words,
     /// Told when the host has opened a channel; dropped if it does not, once the end is written down.
     pub(super) opened: SyncSender<()>,
@@ -179,12 +179,12 @@ struct End {
 #[derive(Debug)]
 enum Outcome {
     Exited(Option<String>),
-    /// What it printed was not git's protocol.
+    /// The command printed what is not git's protocol.
     Strange,
     NoChannel(ChannelOpenFailure),
     NoExec,
     Lost(String),
-    /// There is no listener any more.
+    /// The listener is gone.
     Dropped,
 }
 

@@ -17,7 +17,7 @@ pub(super) enum Ended {
 pub(super) type Sender = watch::Sender<Option<Ended>>;
 pub(super) type Receiver = watch::Receiver<Option<Ended>>;
 
-/// For a connection that has not ended.
+/// The two halves for a connection that has not ended.
 pub(super) fn channel() -> (Sender, Receiver) {
     watch::channel(None)
 }

@@ -56,7 +56,7 @@ pub(super) struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// As a line of a file names it.
+    /// The host as a line of a file names it.
     pub(super) fn pattern(self) -> String {
         match self.port {
             PORT => self.name.into(),

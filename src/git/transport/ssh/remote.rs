@@ -13,7 +13,7 @@ pub(super) struct Remote {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: String,
-    /// What runs there, for a shell to read.
+    /// The command that runs there, for a shell to read.
     pub(super) command: String,
     pub(super) peer: Peer,
 }

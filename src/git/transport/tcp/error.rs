@@ -10,9 +10,9 @@ use crate::{
 /// The other end, as errors name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name or address, with the port where that is not the usual one.
+    /// The host's name or address, with the port where that is not the usual one.
     pub host: String,
-    /// What is asked for there, without secrets.
+    /// What is asked for at the host, without secrets.
     pub url: String,
 }
 
