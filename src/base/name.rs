@@ -75,8 +75,7 @@ impl TriggerName {
 }
 
 /// A full reference name, such as `refs/heads/main`, valid by `git check-ref-format`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(String);
 
 impl RefName {
@@ -272,12 +271,6 @@ impl fmt::Display for AbsPath {
 
 impl From<TriggerName> for String {
     fn from(name: TriggerName) -> Self {
-        name.0
-    }
-}
-
-impl From<RefName> for String {
-    fn from(name: RefName) -> Self {
         name.0
     }
 }
