@@ -58,7 +58,7 @@ impl Task {
         }
     }
 
-    /// As it stands in a list before the name of the client: of an update, which most runs are, nothing is said.
+    /// The task before the name of the client in a list: empty for an update, which most runs are.
     pub fn shown(&self) -> String {
         match self {
             Self::Update => String::new(),

@@ -31,7 +31,7 @@ pub enum Error {
     #[diagnostic(help("only files may be that large: find out who made it, and how"))]
     Object {
         kind: gix::objs::Kind,
-        /// Its size in bytes.
+        /// The object's size, in bytes.
         size: u64,
     },
     #[error("the remote sends a delta that comes to {}, more than `max_blob`, which is {}", ByteSize(*size), ByteSize(*limit))]

@@ -87,8 +87,9 @@ pub(super) fn clean(
 }
 
 pub(super) struct Cleaned {
+    /// Files and directories.
     pub(super) count: u64,
-    /// Those of them that are, or hold, files.
+    /// Removed files, and directories that held files.
     pub(super) lost: Named,
     /// The first error, and what would keep all of that from being tried.
     pub(super) trouble: Option<(Error, Keep)>,

@@ -39,7 +39,7 @@ pub(super) struct Left {
 struct Refused {
     action: &'static str,
     source: io::Error,
-    /// It is not tracked, so that it may stay.
+    /// The file is not tracked, so that it may stay.
     may_stay: bool,
 }
 
@@ -124,7 +124,7 @@ impl Left {
         self.refused.is_empty() && self.untried.is_empty()
     }
 
-    /// The same is to be expected of every other file.
+    /// Give up, as the same error is to be expected of every other file.
     pub(super) fn give_up(&mut self) {
         self.is_given_up = true;
     }

@@ -121,7 +121,7 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
 #[derive(Default)]
 struct Parents {
     last: Option<Parent>,
-    /// Those in which nothing can be made, with the first path that needs it and the number of them.
+    /// Directories in which nothing can be made, with the first path that needs it and the number of such paths.
     closed: BTreeMap<BString, (Errno, BString, u64)>,
 }
 
