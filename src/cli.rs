@@ -74,7 +74,6 @@ enum Command {
     Completions(completions::Arguments),
 }
 
-/// Run the program.
 pub fn main() -> ExitCode {
     let umask = read_umask();
     // A core file would hold keys.

@@ -42,7 +42,6 @@ const SECRET: &str = "hunter2";
 /// The same twice, as Standard Webhooks writes it.
 const SECRET_KEY: &str = "whsec_aHVudGVyMmh1bnRlcjI=";
 
-/// Lines of known_hosts.
 pub fn known_hosts(data: &[u8]) {
     ssh::fuzzing::known_hosts(&String::from_utf8_lossy(data));
 }
@@ -153,9 +152,10 @@ pub fn config(data: &[u8]) {
         Err(Error::Invalid(invalid)) => invalid,
         Err(err) => panic!("{err}"),
     };
-    match included.0.is_empty() {
-        true => points_into(&source, &invalid),
-        false => can_be_told(&invalid),
+    if included.0.is_empty() {
+        points_into(&source, &invalid);
+    } else {
+        can_be_told(&invalid);
     }
 }
 
@@ -277,7 +277,6 @@ pub fn delivery(data: &[u8]) {
     }
 }
 
-/// Every kind of sender.
 fn senders() -> [From; 8] {
     let secret_files = Vec::new;
     let file = || AbsPath::resolve(Path::new("/"), Path::new("file")).unwrap_or_else(|err| panic!("{err}"));
@@ -361,9 +360,10 @@ pub fn name(data: &[u8]) {
         assert_eq!(name.as_str(), text);
         assert!(text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['/', '\\', '"']));
         // It is one word of the protocol, and no other; or it was none before there was that word.
-        let line = match TriggerName::LATER_WORDS.contains(&name.as_str()) {
-            true => format!("trigger {name}").into_bytes(),
-            false => data.to_owned(),
+        let line = if TriggerName::LATER_WORDS.contains(&name.as_str()) {
+            format!("trigger {name}").into_bytes()
+        } else {
+            data.to_owned()
         };
         let request = Request::Trigger {
             name,

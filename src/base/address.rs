@@ -8,16 +8,12 @@ use std::{
 
 use crate::base::name::AbsPath;
 
-/// An address of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket.
     Unix(AbsPath),
-    /// A TCP socket.
     Tcp(TcpAddr),
 }
 
-/// A TCP address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpAddr {
     /// `HOST:PORT`.

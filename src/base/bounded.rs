@@ -92,7 +92,7 @@ pub fn look(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Given {
     file: File,
-    /// A pipe is read until then.
+    /// When the writer of a pipe must have ended.
     until: Option<Instant>,
 }
 
@@ -126,7 +126,6 @@ impl Given {
         })
     }
 
-    /// As [`File::metadata`].
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }

@@ -25,43 +25,36 @@ mod worker_end;
 pub use life::{Change, Life};
 pub use worker_end::{Refusal, StartedHook, WorkerEnd};
 
-/// What a worker tells its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
-    /// How far it is in its life.
+    /// The state that the worker has reached.
     Reached(Life),
-    /// Its sandbox holds on to what is at a path now, even if that is replaced.
+    /// The worker's sandbox holds on to what is at a path now, even if that is replaced.
     Holds {
-        /// The path.
         path: OsString,
         /// The device and inode there; `None`: nothing is there.
         identity: Option<(u64, u64)>,
     },
-    /// What it does, in a line for people.
+    /// What the worker does, in a line for people.
     Status(String),
-    /// It is alive (sd_notify(3), `WATCHDOG=1`).
+    /// The worker is alive (sd_notify(3), `WATCHDOG=1`).
     Alive,
     /// A hook is to be started; its standard output and standard error come beside this.
     Start(Start),
     /// The process group of a hook that was started is to end.
     Kill {
-        /// The id of its start.
         id: u64,
-        /// By SIGKILL, instead of SIGTERM. It comes last, for each hook that was asked to end.
+        /// By SIGKILL, instead of SIGTERM: sent last, for each hook that was asked to end.
         at_once: bool,
     },
 }
 
-/// A hook that is to be started.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
-    /// What the answers call it.
     pub id: u64,
-    /// The trigger that has it.
     pub trigger: TriggerName,
-    /// The program.
     pub which: Which,
-    /// The release that it is started in; none: the trigger's path.
+    /// The release that the hook is started in; `None`: the trigger's path.
     pub release: Option<Release>,
     /// The variables of its environment that depend on the run.
     pub env: BTreeMap<String, OsString>,
@@ -72,27 +65,23 @@ pub struct Start {
 /// A program of a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
-    /// One of its hooks, from 0.
+    /// A hook, counted from 0.
     Hook(usize),
-    /// Its health check.
     Health,
 }
 
 /// A release, by its name alone: the supervisor knows where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name.
     pub id: String,
-    /// The name of the one before it.
+    /// The name of the release before it.
     pub previous: Option<String>,
-    /// Whether it is live.
     pub is_live: bool,
 }
 
-/// What the supervisor tells a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// How far it is to be in its life.
+    /// The state that the worker is to reach.
     Be(Life),
     /// Another worker was killed, or failed: this one is to finish what that left.
     WorkerGone,
@@ -102,21 +91,15 @@ pub enum ToWorker {
     Refused(Refused),
     /// A hook was started, as a process group of this number.
     Started {
-        /// The id of its start.
         id: u64,
-        /// The process and its group.
+        /// The hook's process, and the group that it leads.
         pid: i32,
     },
-    /// A hook was not started.
     NotStarted {
-        /// The id of its start.
         id: u64,
-        /// The system's error number.
         errno: i32,
     },
-    /// A hook ended.
     Ended {
-        /// The id of its start.
         id: u64,
         /// The wait status, see wait(2).
         status: i32,
@@ -132,7 +115,6 @@ const MAX_MESSAGE: usize = 200 * 1024;
 const MAX_FDS: usize = 2;
 
 impl Channel {
-    /// Two ends.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(
             AddressFamily::UNIX,

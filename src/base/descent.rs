@@ -32,12 +32,11 @@ pub struct Descent<D> {
     base: D,
     /// The directories below the base that are closed, the uppermost first.
     closed: Vec<Identity>,
-    /// Those below them. None is closed while there are few.
+    /// The directories below those. None is closed while there are few.
     open: VecDeque<OwnedFd>,
 }
 
 impl<D: AsFd> Descent<D> {
-    /// To go down from `base`.
     pub fn new(base: D) -> Self {
         Self {
             base,
@@ -46,22 +45,21 @@ impl<D: AsFd> Descent<D> {
         }
     }
 
-    /// Where it began.
     pub fn base(&self) -> BorrowedFd<'_> {
         self.base.as_fd()
     }
 
-    /// Where it is. It can be listed when it has just been entered; after that, names can be looked up.
+    /// The lowest directory. It can be listed when it has just been entered; after that, names can be looked up.
     pub fn here(&self) -> BorrowedFd<'_> {
         self.open.back().map_or(self.base.as_fd(), AsFd::as_fd)
     }
 
-    /// How many directories below the base it is.
+    /// How many directories there are below the base.
     pub fn depth(&self) -> usize {
         self.closed.len() + self.open.len()
     }
 
-    /// Go down into the directory `name`, which is no link. After an error it is where it was.
+    /// Go down into the directory `name`, which is no link. An error leaves the way as it was.
     pub fn enter(&mut self, name: &[u8]) -> io::Result<()> {
         let fd = open_dir(self.here(), name)?;
         self.push(fd)
@@ -79,7 +77,7 @@ impl<D: AsFd> Descent<D> {
         Ok(())
     }
 
-    /// Go up by one. After an error it is where it began.
+    /// Go up by one. After an error, the way is back at its beginning.
     pub fn leave(&mut self) -> io::Result<()> {
         let left = self.open.pop_back();
         if self.open.is_empty()
@@ -97,7 +95,6 @@ impl<D: AsFd> Descent<D> {
         Ok(())
     }
 
-    /// Go back to where it began.
     pub fn restart(&mut self) {
         self.closed.clear();
         self.open.clear();

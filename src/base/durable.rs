@@ -26,9 +26,7 @@ pub struct Replace<'a> {
     /// What the new file is called until it is whole. Whatever a killed process left there is removed, and not written
     /// through. The caller makes sure that no other writes there.
     pub temporary: &'a Path,
-    /// Its permissions.
     pub access: Access,
-    /// What of it a power cut must not take.
     pub flush: Flush,
 }
 
@@ -57,7 +55,7 @@ pub enum Flush {
 }
 
 impl<'a> Replace<'a> {
-    /// By way of `temporary`. Relative paths begin at the working directory.
+    /// A replacement by way of `temporary`. Relative paths begin at the working directory.
     pub fn by(temporary: &'a Path, access: Access, flush: Flush) -> Self {
         Self {
             dir: CWD,
@@ -121,7 +119,7 @@ impl<'a> Replace<'a> {
     }
 }
 
-/// Remove the file `path`; whether it was there.
+/// Remove the file `path`. Says whether it was there.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -169,7 +167,6 @@ pub fn tree(dir: &Path) -> io::Result<()> {
 pub struct FreeSpace {
     /// What this user can still write.
     pub left: u64,
-    /// All that it holds.
     pub total: u64,
 }
 

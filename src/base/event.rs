@@ -38,47 +38,37 @@ use crate::base::{
 pub enum Event {
     /// The trigger was accepted; the run begins as soon as the target and a job are free.
     Queued {
-        /// The trigger.
         trigger: TriggerName,
     },
-    /// The run has begun.
     Started {
-        /// The trigger.
         trigger: TriggerName,
         /// The repository, without secrets.
         repo: String,
         /// The branch, tag or id asked for; empty for the remote's HEAD.
         #[serde(rename = "branch")]
         revision: String,
-        /// The worktree.
         path: String,
     },
     /// The run waits for another process to finish with the target.
     Waiting {
-        /// What it waits for.
         on: String,
     },
     /// Work that can be counted goes on. Sent a few times a second at most.
     Progress {
-        /// What is being done.
         phase: Phase,
-        /// How much of it is done.
         done: u64,
         /// How much there is, if that is known.
         total: Option<u64>,
-        /// What is counted.
         unit: Unit,
     },
     /// A line that the remote sent for people.
     Remote {
-        /// The line.
         line: String,
     },
     /// The remote's newest commit is here.
     Fetched {
         /// The commit that was deployed, if any.
         old: Option<String>,
-        /// The newest commit.
         new: String,
         /// The newest commit does not contain what was deployed: the branch was rewound, as by a forced push.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -89,7 +79,6 @@ pub enum Event {
     },
     /// In a dry run: what would be done to a path.
     Change {
-        /// What would be done.
         action: Action,
         /// The path, relative to the worktree.
         path: String,
@@ -97,11 +86,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         local: Option<Local>,
     },
-    /// The worktree equals the commit.
     Updated {
-        /// Files written.
         written: u64,
-        /// Tracked files deleted.
         deleted: u64,
         /// Untracked files and directories removed.
         cleaned: u64,
@@ -114,10 +100,8 @@ pub enum Event {
     },
     /// Something that does not stop the run, but that a user should look at.
     Warning {
-        /// What.
         message: String,
     },
-    /// A hook was started.
     HookStarted {
         /// The hook, as the configuration calls it.
         hook: String,
@@ -125,35 +109,27 @@ pub enum Event {
         #[serde(flatten)]
         nth: Option<Nth>,
     },
-    /// A line that a hook printed.
     HookLine {
-        /// The stream it came on.
         stream: Stream,
         /// The line, without its end.
         line: String,
     },
-    /// A hook ended.
     HookEnded {
         /// The hook, as the configuration calls it.
         hook: String,
         /// Which one it is, where another has the same name.
         #[serde(flatten)]
         nth: Option<Nth>,
-        /// How: `exit status 0`, `signal 9`, `timed out after 5m`.
+        /// The hook's end: `exit status 0`, `signal 9`, `timed out after 5m`.
         status: String,
-        /// Whether that is a success.
         success: bool,
     },
     /// Hooks have built a release, which is not live yet.
     Built {
-        /// The release.
         release: String,
     },
-    /// A release is live.
     Live {
-        /// Its name.
         release: String,
-        /// The commit that it holds.
         commit: String,
     },
     /// What runs on the deployed commit was asked whether it is well. Sent when the answer changes, and a few times a minute
@@ -161,9 +137,8 @@ pub enum Event {
     Health {
         /// The answer, in words: `503 Service Unavailable`.
         answer: String,
-        /// Whether that is a good one.
         good: bool,
-        /// It is asked again in that many milliseconds; not at all if that is not there.
+        /// The milliseconds until the next question; not there: no other follows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_ms: Option<u64>,
     },
@@ -171,12 +146,10 @@ pub enum Event {
     RolledBack {
         /// The commit that was left.
         old: String,
-        /// The one that is live.
         new: String,
     },
     /// Events are missing here: this client was too slow, or there are more than are kept.
     Lagged {
-        /// How many.
         lost: u64,
     },
     /// How a trigger is: the answer to `status`.
@@ -187,7 +160,7 @@ pub enum Event {
     Past(Past),
     /// The numbers of a trigger: in the answer to `metrics`.
     Metrics(Box<Numbers>),
-    /// Those of the daemon itself, before the others.
+    /// The numbers of the daemon itself, before those of triggers.
     Daemon(Box<Daemon>),
     /// The daemon is there: the answer to `ping`.
     Pong,
@@ -211,28 +184,21 @@ impl Event {
 /// The position of a hook among those of its trigger, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nth {
-    /// Its position.
     pub number: usize,
-    /// How many there are.
     pub of: usize,
 }
 
-/// Where a hook printed a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stream {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
 /// An event with the id of its run, as it goes over the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The run.
     pub run: RunId,
-    /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -243,7 +209,7 @@ impl Record {
         self.line_with(Ids::Short)
     }
 
-    /// The same; in a list, with `ids` of commits.
+    /// As [`Self::line`]; in a list, with `ids` of commits.
     pub fn line_with(&self, ids: Ids) -> Option<String> {
         match &self.event {
             Event::GoingOn(going_on) => Some(format!("{} {}", self.run, going_on.line())),
@@ -286,7 +252,6 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Events go to `emit`.
     pub fn new(emit: impl Fn(Event) + Send + Sync + 'static) -> Self {
         let emit: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(emit);
         let received = Arc::<AtomicU64>::default();
@@ -305,12 +270,10 @@ impl Sink {
         }
     }
 
-    /// Report `event`.
     pub fn emit(&self, event: Event) {
         (self.emit)(event);
     }
 
-    /// Report something to look at.
     pub fn warn(&self, message: impl Into<String>) {
         self.reporter.warn(message);
     }

@@ -9,11 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The request could not be understood.
     BadRequest,
-    /// The configuration is wrong.
     Config,
-    /// No trigger has that name.
     UnknownTrigger,
     /// No run of the trigger has that id, or it is remembered no longer.
     UnknownRun,
@@ -21,7 +18,6 @@ pub enum Kind {
     NotAllowed,
     /// The daemon has reached a limit.
     Busy,
-    /// The daemon is stopping.
     Stopping,
     /// Nothing listens at the address.
     NoDaemon,
@@ -29,7 +25,6 @@ pub enum Kind {
     Unreachable,
     /// The remote answered, but not with what was asked for: no such repository, branch or permission.
     Remote,
-    /// A deadline passed.
     Timeout,
     /// The target's path cannot be used.
     Path,
@@ -45,11 +40,9 @@ pub enum Kind {
     Unhealthy,
     /// The newest commit was rolled back, and is not tried again by itself.
     Held,
-    /// The trigger is paused.
     Paused,
     /// The run was killed, by hand or with the machine, before its end.
     Interrupted,
-    /// A fault of this program.
     Internal,
 }
 
@@ -111,14 +104,12 @@ impl Kind {
 
 /// An error that knows whose fault it is.
 pub trait Blame: miette::Diagnostic {
-    /// What went wrong.
     fn kind(&self) -> Kind;
 }
 
 /// An error as it leaves the program: on the socket, in the log, on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What went wrong.
     pub kind: Kind,
     /// What failed, on what, and why: one line.
     pub message: String,
@@ -128,7 +119,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure made on the spot.
     pub fn new(kind: Kind, message: impl Into<String>, help: Option<&str>) -> Self {
         Self {
             kind,

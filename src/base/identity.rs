@@ -12,7 +12,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a file whose metadata are known.
     pub fn of(meta: &Metadata) -> Self {
         Self {
             device: meta.dev(),
@@ -30,7 +29,7 @@ impl Identity {
         }
     }
 
-    /// Of what is at `path`. A link there is not followed.
+    /// The identity of what is at `path`. A link there is not followed.
     pub fn at(path: &Path) -> io::Result<Self> {
         path.symlink_metadata().map(|meta| Self::of(&meta))
     }
@@ -63,7 +62,6 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file whose metadata are known.
     pub fn of(meta: &Metadata) -> Self {
         Self {
             file: Identity::of(meta),

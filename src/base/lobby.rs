@@ -39,7 +39,6 @@ pub struct Seat {
 }
 
 impl Lobby {
-    /// With so many seats.
     pub fn new(seats: usize) -> Arc<Self> {
         Arc::new(Self {
             seats: Semaphore::new(seats),
@@ -89,7 +88,6 @@ impl Lobby {
         self.seats.released()
     }
 
-    /// Ends when all seats are free.
     pub async fn emptied(&self) {
         self.seats.idle().await;
     }

@@ -39,10 +39,8 @@ impl TriggerName {
     pub const RESERVED: [&str; 6] = ["trigger", "status", "ping", "token", "log", "attach"];
     /// Words that the text protocol has got since: a trigger that bears one is asked for with `trigger` before its name.
     pub const LATER_WORDS: [&str; 5] = ["rollback", "retry", "metrics", "pause", "resume"];
-    /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 100;
 
-    /// Check `name`.
     pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
         let name = name.into();
         if name.is_empty() {
@@ -71,15 +69,13 @@ impl TriggerName {
         Ok(Self(name))
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// A full reference name, such as `refs/heads/main`, valid by `git check-ref-format`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName(String);
 
 impl RefName {
@@ -146,7 +142,6 @@ impl RemoteName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -187,7 +182,6 @@ impl AbsPath {
         Ok(Self(out))
     }
 
-    /// The path.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -205,7 +199,6 @@ impl AsRef<Path> for AbsPath {
 pub struct RunId(String);
 
 impl RunId {
-    /// The longest id, in bytes.
     pub const MAX_BYTES: usize = 32;
 
     /// Check `id`, as a client says it.
@@ -224,7 +217,6 @@ impl RunId {
         }
     }
 
-    /// A new id.
     pub fn new() -> Self {
         use std::sync::atomic::{AtomicU16, Ordering};
         static COUNT: AtomicU16 = AtomicU16::new(0);
@@ -249,7 +241,6 @@ impl RunId {
         Self("-".into())
     }
 
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -284,13 +275,7 @@ impl From<TriggerName> for String {
     }
 }
 
-impl From<RefName> for String {
-    fn from(name: RefName) -> Self {
-        name.0
-    }
-}
-
-/// As it stands in a record, where there may be none.
+/// The id in a record, where there may be none.
 impl TryFrom<String> for RunId {
     type Error = Invalid;
 

@@ -7,35 +7,22 @@ use serde::{Deserialize, Serialize};
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It waits for another process to finish with the target.
-    Waiting {
-        /// What it waits for.
-        on: String,
-    },
+    /// The run waits for another process to finish with the target.
+    Waiting { on: String },
     /// Work that can be counted goes on. Sent a few times a second at most.
     Progress {
-        /// What is being done.
         phase: Phase,
-        /// How much of it is done.
         done: u64,
         /// How much there is, if that is known.
         total: Option<u64>,
-        /// What is counted.
         unit: Unit,
     },
     /// A line that the remote sent for people.
-    Remote {
-        /// The line.
-        line: String,
-    },
+    Remote { line: String },
     /// A pack was received, in whole or in part.
-    Received {
-        /// Its length.
-        bytes: u64,
-    },
+    Received { bytes: u64 },
     /// In a dry run: the change that a run would make to a path.
     Change {
-        /// What would be done.
         action: Action,
         /// The path, relative to the worktree.
         path: String,
@@ -43,10 +30,7 @@ pub enum Report {
         local: Option<Local>,
     },
     /// A problem that does not stop the work, and that a person should look at.
-    Warning {
-        /// What.
-        message: String,
-    },
+    Warning { message: String },
 }
 
 /// Takes reports to a listener. Cheap to clone; never blocks for long.
@@ -54,17 +38,14 @@ pub enum Report {
 pub struct Reporter(Arc<dyn Fn(Report) + Send + Sync>);
 
 impl Reporter {
-    /// Reports go to `listener`.
     pub fn new(listener: impl Fn(Report) + Send + Sync + 'static) -> Self {
         Self(Arc::new(listener))
     }
 
-    /// Send `report`.
     pub fn emit(&self, report: Report) {
         (self.0)(report);
     }
 
-    /// Report something to look at.
     pub fn warn(&self, message: impl Into<String>) {
         self.emit(Report::Warning {
             message: message.into(),
@@ -78,7 +59,6 @@ impl std::fmt::Debug for Reporter {
     }
 }
 
-/// Work that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -88,19 +68,14 @@ pub enum Phase {
     Fetch,
     /// Received objects are resolved and indexed.
     Index,
-    /// Files are written.
     Checkout,
 }
 
-/// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Git objects.
     Objects,
-    /// Bytes.
     Bytes,
-    /// Files.
     Files,
     /// What the remote counts.
     Steps,
@@ -122,18 +97,14 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Local {
-    /// It is tracked, and was changed.
     Edited,
-    /// It is not tracked.
     Untracked,
 }
 
 /// The first names of many, and how many more there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// The first ones.
     pub names: Vec<String>,
-    /// How many more there are.
     pub more: u64,
 }
 
@@ -143,7 +114,6 @@ impl Named {
     /// The longest name that is shown in full, in characters: all names go into one line of the log.
     const LONGEST: usize = 300;
 
-    /// Add one.
     pub fn note(&mut self, name: impl ToString) {
         if self.names.len() >= Self::MAX {
             self.more += 1;
@@ -165,7 +135,6 @@ impl Named {
         self.names.truncate(Self::MAX);
     }
 
-    /// There is none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && self.more == 0
     }
@@ -191,7 +160,6 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// One more file.
     pub fn note(&mut self, local: Local, path: impl ToString) {
         match local {
             Local::Edited => self.edited.note(path),
@@ -199,18 +167,16 @@ impl Lost {
         }
     }
 
-    /// Add those of another thread.
     pub fn add(&mut self, other: Self) {
         self.edited.add(other.edited);
         self.untracked.add(other.untracked);
     }
 
-    /// There is nothing.
     pub fn is_empty(&self) -> bool {
         self.edited.is_empty() && self.untracked.is_empty()
     }
 
-    /// In words, to be added to a line; empty if there is nothing.
+    /// The loss in words, to be added to a line; empty if there is none.
     pub fn line(&self) -> String {
         [
             ("edits undone in", &self.edited),
@@ -227,24 +193,20 @@ impl Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// It waits for the target's lock.
+    /// The run waits for the target's lock.
     Lock,
-    /// It brings the remote's newest commit here.
+    /// The run brings the remote's newest commit here.
     Fetch,
-    /// It updates the files.
     Worktree,
-    /// It writes refs and state.
+    /// The run writes refs and state.
     Publish,
-    /// Hooks build the release.
     Build,
-    /// It runs hooks.
     Hooks,
-    /// It checks the health of what it has deployed.
+    /// The run checks the health of what it has deployed.
     Health,
 }
 
 impl Step {
-    /// The word, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
@@ -261,11 +223,10 @@ impl Step {
 /// A worktree whose files are not all of one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixed {
-    /// The commit that it was to be brought to.
+    /// The commit that the files should be of.
     pub commit: String,
     /// The first paths that are not as in that commit.
     pub left: Vec<String>,
-    /// How many more there are.
     pub more: u64,
 }
 

@@ -26,24 +26,21 @@ const PASSWD: &str = "/etc/passwd";
 /// What new files and directories get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// Permission bits that they do not get.
+    /// Permission bits that new files and directories do not get.
     pub umask: u32,
-    /// The number of their group.
     pub group: Option<u32>,
 }
 
 impl Rights {
-    /// No group is asked for.
+    /// Rights without a group.
     pub fn of(umask: u32) -> Self {
         Self { umask, group: None }
     }
 
-    /// The permissions of a new directory.
     pub fn dir(self) -> u32 {
         0o777 & !self.umask
     }
 
-    /// The permissions of a new file.
     pub fn file(self, is_executable: bool) -> u32 {
         let most = if is_executable { 0o777 } else { 0o666 };
         most & !self.umask
@@ -54,7 +51,6 @@ impl Rights {
         self.group.is_none_or(|group| group == gid)
     }
 
-    /// Give what is open its group.
     pub fn give(self, fd: BorrowedFd<'_>) -> io::Result<()> {
         match self.group {
             None => Ok(()),
@@ -62,7 +58,6 @@ impl Rights {
         }
     }
 
-    /// Give the link `name` in `dir` its group.
     pub fn give_link(self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         let Some(group) = self.group else {
             return Ok(());

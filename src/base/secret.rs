@@ -18,35 +18,20 @@ pub struct Secret(Zeroizing<String>);
 /// A secret's file could not be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// It could not be read.
     #[error("cannot read the secret in {path}: {source}")]
     #[diagnostic(help("it must exist and be readable for the user that gitsocket runs as"))]
-    Read {
-        /// The file.
-        path: AbsPath,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Others can read it.
+    Read { path: AbsPath, source: std::io::Error },
     #[error("the secret in {path} can be read by others (its mode is {mode:04o})")]
     #[diagnostic(help("type: chmod {} {path}", if *owned { "600" } else { "o=" }))]
     Exposed {
-        /// The file.
         path: AbsPath,
-        /// Its permissions.
         mode: u32,
         /// Whether it is for one user alone.
         owned: bool,
     },
-    /// It does not hold a usable secret.
     #[error("the secret in {path} is not usable: {reason}")]
     #[diagnostic(help("write the secret alone on the first line"))]
-    Content {
-        /// The file.
-        path: AbsPath,
-        /// Why.
-        reason: &'static str,
-    },
+    Content { path: AbsPath, reason: &'static str },
 }
 
 impl Blame for Error {
@@ -55,7 +40,6 @@ impl Blame for Error {
     }
 }
 
-/// The longest secret, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
 impl Secret {
@@ -106,7 +90,6 @@ impl Secret {
         Ok(Self(Zeroizing::new(line.to_owned())))
     }
 
-    /// The secret `text`, without a file.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
@@ -119,7 +102,6 @@ impl Secret {
         bool::from(ours.as_ref().ct_eq(theirs.as_ref()))
     }
 
-    /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -20,7 +20,6 @@ pub struct Semaphore {
 pub struct Permit(Arc<Semaphore>);
 
 impl Semaphore {
-    /// With so many permits.
     pub fn new(permits: usize) -> Arc<Self> {
         Arc::new(Self {
             permits,
@@ -29,12 +28,10 @@ impl Semaphore {
         })
     }
 
-    /// How many permits there are.
     pub fn permits(&self) -> usize {
         self.permits
     }
 
-    /// Whether all permits are taken.
     pub fn is_full(&self) -> bool {
         self.taken.load(Ordering::Acquire) >= self.permits
     }

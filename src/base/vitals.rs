@@ -10,31 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::bounded;
 
-/// What a process takes. What cannot be found out, as /proc is missing, is not there.
+/// What a process uses. What cannot be found out, as where /proc is missing, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vitals {
-    /// When it began, in seconds since 1970-01-01 UTC.
+    /// When the process began, in seconds since 1970-01-01 UTC.
     pub since: u64,
-    /// The time of processors that it has had, in microseconds.
+    /// The processor time that was used, in microseconds.
     pub cpu_us: u64,
-    /// Memory that is its own or shared, and in use.
+    /// Memory in use, the process's own and shared.
     pub resident_bytes: Option<u64>,
-    /// Threads.
     pub threads: Option<u64>,
-    /// Descriptors that are open.
     pub open_fds: Option<u64>,
-    /// How many may be; not there: any number.
+    /// How many descriptors may be open; `None`: any number.
     pub max_fds: Option<u64>,
 }
 
-/// Where they are found.
+/// The files that the numbers come from.
 pub const SOURCES: [&str; 2] = ["/proc/self/status", "/proc/self/fd"];
 
 /// The length of /proc/self/status, in bytes, is some 1,500; a process in many groups has more.
 const MAX_STATUS: u64 = 256 * 1024;
 
 impl Vitals {
-    /// Those of this process now, which began at `since`.
+    /// The numbers of this process now, which began at `since`.
     pub fn now(since: u64) -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let micros = |nanos: i64| u64::try_from(nanos / 1_000).unwrap_or(0);

@@ -25,7 +25,6 @@ pub const GRACE: Duration = Duration::from_secs(15);
 
 /// Where a run takes part in `jobs`: the place is free for others while the run waits for the target's lock.
 pub trait Job: Send + Sync {
-    /// The place is free for others.
     fn lend(&self);
     /// Take a place again; false if there is none. [`Stop::wake`] says when to ask again.
     fn take_back(&self) -> bool;
@@ -60,9 +59,7 @@ pub struct Over;
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Early {
-    /// The run's time is over.
     Over,
-    /// The process is stopping.
     Stopping,
 }
 
@@ -96,7 +93,7 @@ impl Watch {
         mutex::lock(&self.0.at).step
     }
 
-    /// How long it was in each step that it came to, up to now.
+    /// How long the run was in each of its steps, up to now.
     pub fn spent(&self) -> Vec<(Step, Duration)> {
         let mut at = mutex::lock(&self.0.at);
         let step = at.step;
@@ -109,42 +106,41 @@ impl Watch {
         self.0.limit
     }
 
-    /// When its time is over.
+    /// When the run's time is over.
     pub fn until(&self) -> Instant {
         self.0.until
     }
 
-    /// What is left of its time.
     pub fn left(&self) -> Duration {
         self.0.until.saturating_duration_since(Instant::now())
     }
 
-    /// Since when its time is over.
+    /// For how long the run's time has been over.
     pub fn late(&self) -> Option<Duration> {
         Instant::now().checked_duration_since(self.0.until)
     }
 
-    /// Whether its time is over.
     pub fn is_over(&self) -> bool {
         self.0.over.load(Ordering::Relaxed) || self.late().is_some()
     }
 
-    /// The same for loops that look often. It is set once [`Self::end`] was called.
+    /// As [`Self::is_over`], for loops that look often: set once [`Self::end`] was called.
     pub fn over(&self) -> &AtomicBool {
         &self.0.over
     }
 
-    /// Its time is over: loops that look at [`Self::over`] end.
+    /// End the run's time: loops that look at [`Self::over`] end.
     pub fn end(&self) {
         self.0.over.store(true, Ordering::Relaxed);
     }
 
-    /// Wait for `time`.
     pub fn pause(&self, time: Duration) -> Result<(), Early> {
-        match time < self.left() {
-            false => Err(Early::Over),
-            true if self.0.stop.wait(time) => Err(Early::Stopping),
-            true => Ok(()),
+        if time >= self.left() {
+            Err(Early::Over)
+        } else if self.0.stop.wait(time) {
+            Err(Early::Stopping)
+        } else {
+            Ok(())
         }
     }
 
@@ -201,7 +197,7 @@ pub fn held_by_the_kernel(path: &AbsPath) -> String {
 }
 
 impl At {
-    /// It goes on with `step`, to which it may have come before.
+    /// Go on with `step`, which the run may have entered before.
     fn enter(&mut self, step: Step) {
         let now = Instant::now();
         let time = now - self.since;
@@ -225,12 +221,10 @@ impl fmt::Debug for Watch {
 pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
-    /// Whether the process is stopping.
     pub fn is_set(&self) -> bool {
         *mutex::lock(&self.0.0)
     }
 
-    /// The process is stopping.
     pub fn set(&self) {
         let (stopping, bell) = &*self.0;
         *mutex::lock(stopping) = true;

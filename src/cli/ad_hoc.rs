@@ -35,15 +35,12 @@ pub(super) enum Error {
     #[error("there is no clone at {dir}: {reason}")]
     #[diagnostic(help("name the directory of an existing clone with -g, or write a configuration"))]
     NoClone { dir: AbsPath, reason: String },
-    /// It has no such remote.
     #[error("{dir} has no remote {remote:?} with a URL")]
     #[diagnostic(help("name another one with -r"))]
     Remote { dir: AbsPath, remote: String },
-    /// Its HEAD is on no branch.
     #[error("the HEAD of {dir} is detached")]
     #[diagnostic(help("name the branch with -b"))]
     NoBranch { dir: AbsPath },
-    /// Something has a name that cannot be.
     #[error("{what} {name:?} is not valid: {why}")]
     #[diagnostic(help("correct it, or give another one"))]
     Name {

@@ -80,7 +80,7 @@ impl Daemon {
         })
     }
 
-    /// Ask it, and pass each record of its answer on.
+    /// Ask the daemon, and pass each record of its answer on.
     pub(super) fn ask(
         &self,
         request: &Request,
@@ -119,12 +119,11 @@ pub(super) struct Asked<'a> {
 pub(super) enum Ended {
     /// The reason has been printed already.
     Said(ExitCode),
-    /// The daemon did not answer.
     Unanswered(Failure),
 }
 
 impl Ended {
-    /// Show it in the form that a run's failure has.
+    /// Show the reason in the form that a run's failure has.
     pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
         match self {
             Self::Said(code) => code,

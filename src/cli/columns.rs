@@ -1,6 +1,5 @@
 //! Rows for a terminal: columns as wide as their widest cell, and lines that end at its edge.
 
-/// The size of a terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub(super) columns: usize,
@@ -8,7 +7,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// That of the terminal on standard output, if it is one.
+    /// The size of the terminal on standard output, if there is one.
     pub(super) fn of_output() -> Option<Self> {
         let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
         let given = |cells: u16| match cells {
@@ -23,7 +22,6 @@ impl Size {
     }
 }
 
-/// What stands between two columns.
 const GAP: &str = "  ";
 
 fn widths<const N: usize>(rows: &[[String; N]]) -> [usize; N] {

@@ -63,8 +63,8 @@ pub(super) struct Question<'a> {
     pub(super) done: Option<&'static str>,
 }
 
-/// Ask it, and show what comes of it: what happens as it happens, the last lines in the order of the names. The highest exit
-/// status is that of all.
+/// Ask the question, and show what comes of it: what happens as it happens, the last lines in the order of the names.
+/// The highest exit status is that of all.
 pub(super) fn ask(names: &[TriggerName], shown: Shown, question: &Question<'_>) -> ExitCode {
     let until = question.timeout.map(|timeout| Instant::now() + timeout);
     let (next, ends) = (AtomicUsize::new(0), Mutex::new(Ends::new(names.len())));
@@ -102,7 +102,7 @@ fn left(until: Instant) -> Duration {
 }
 
 impl Question<'_> {
-    /// Put it for `name`, which has so long, and give the last record of the answer.
+    /// Put the question for `name`, which has `left`, and give the last record of the answer.
     fn put(&self, name: &TriggerName, left: Option<Duration>, show: &Show) -> Record {
         let failed = |failure| Record {
             run: RunId::none(),

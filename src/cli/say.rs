@@ -4,12 +4,12 @@ use std::{io::IsTerminal as _, io::Write as _, process::ExitCode};
 
 use crate::base::fault::{Blame, Kind};
 
-/// A result, on stdout. Who has closed it does not want it.
+/// Print a result on stdout. A reader who has closed it does not want it.
 pub(super) fn print(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }
 
-/// Anything else, on stderr.
+/// Print anything else on stderr.
 pub(super) fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }

@@ -250,9 +250,9 @@ fn unusable(err: impl Blame + Send + Sync + 'static) -> u8 {
 struct Chosen<'a> {
     file: PathBuf,
     ad_hoc: Option<ad_hoc::Options<'a>>,
-    /// Instead of those of the configuration.
+    /// Listeners instead of those of the configuration.
     listen: Vec<Listener>,
-    /// Those that systemd passed on.
+    /// Listeners that systemd passed on.
     passed: &'a [Listener],
 }
 

@@ -48,7 +48,6 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-/// The hook cannot be written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum Error {
     #[error(

@@ -13,12 +13,10 @@ pub enum Allow {
     Token,
 }
 
-/// A user or a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
     /// By name, as in /etc/passwd or /etc/group.
     Name(String),
-    /// By number.
     Number(u32),
 }
 

@@ -245,7 +245,6 @@ fn jobs(value: Value<'_>) -> Result<NonZeroUsize, Problem> {
     Ok(NonZeroUsize::new(number as usize).unwrap_or(NonZeroUsize::MIN))
 }
 
-/// How long connections are kept.
 fn keep_alive(value: Value<'_>) -> Result<Duration, Problem> {
     let duration = span_of_time(value)?;
     if duration > MAX_KEEP_ALIVE {

@@ -71,7 +71,6 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub(crate) struct Around<'a> {
     /// The file, and those that it includes.
     pub(crate) files: &'a Files,
-    /// The variables of the environment.
     pub(crate) env: Environment<'a>,
     /// What `{name}` in paths stands for, if for anything.
     pub(crate) name: Option<&'a str>,
@@ -94,7 +93,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// One in which nothing is wrong yet, for what belongs to `name`.
+    /// A form in which nothing is wrong yet, for what belongs to `name`.
     pub(crate) fn of<'b>(&'b self, name: &'b str) -> Form<'b> {
         let name = Some(name);
         Form::new(Around { name, ..self.around }, self.groups)

@@ -9,13 +9,9 @@ pub enum Hook {
     Exec {
         /// The program and its arguments; never empty.
         run: Vec<String>,
-        /// On which runs.
         when: When,
-        /// It is killed after that long.
         timeout: Duration,
-        /// Added to its environment.
         user_env: BTreeMap<String, String>,
-        /// When in a run.
         at: At,
     },
     /// The repository's own `hooks/post-checkout`, if it is there and executable.
@@ -79,7 +75,6 @@ impl fmt::Debug for Hook {
 pub enum When {
     /// When the run changed the worktree, or the hooks have not yet succeeded for its commit.
     Changed,
-    /// On every run.
     Always,
 }
 

@@ -20,14 +20,11 @@ use crate::base::name::AbsPath;
 const MAX_FILES: usize = 1000;
 /// The most that a configuration has with all that it includes, in bytes: thousands of triggers. All is in memory at once.
 const MAX_BYTES: usize = 16 << 20;
-/// How `include` is written.
 const EXAMPLE: &str = r#"write include: ["conf.d/*.ron"]"#;
 
 /// Where directories and files are read.
 pub(crate) trait Disk {
-    /// The names in a directory.
     fn names(&self, dir: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<OsString>>>>;
-    /// The file with an absolute path.
     fn read(&self, file: PathBuf) -> Result<Source, Error>;
 }
 
@@ -50,7 +47,6 @@ impl Disk for Own {
 pub(super) struct Found {
     /// The files, in the order of the patterns, then of their names.
     pub(super) sources: Vec<Source>,
-    /// What is wrong with the patterns.
     pub(super) problems: Vec<Problem>,
     /// Each pattern as it is written, and how many of the files it has led to.
     pub(super) patterns: Vec<(String, usize)>,

@@ -10,9 +10,7 @@ use crate::base::address::TcpAddr;
 pub struct Releases {
     /// Older releases to go back to, 1 to 100.
     pub keep: NonZeroU32,
-    /// How one becomes live.
     pub live: Live,
-    /// What all releases share.
     pub shared: Vec<Shared>,
 }
 
@@ -37,7 +35,7 @@ impl Live {
 /// What is in `shared`, with a link to it in every release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
-    /// Where, in a release and in `shared`: relative, without `.` and `..`.
+    /// The path in a release and in `shared`: relative, without `.` and `..`.
     pub path: PathBuf,
     /// Whether it is a directory, which is made if it is missing.
     pub is_dir: bool,
@@ -46,13 +44,12 @@ pub struct Shared {
 /// When a deploy counts as good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked.
     pub check: Check,
-    /// The answer must be good by then, from the first question on.
+    /// How long an answer may take to be good, from the first question on.
     pub within: Duration,
-    /// From one question to the next.
+    /// The time from one question to the next.
     pub every: Duration,
-    /// Before the first question.
+    /// The time before the first question.
     pub after: Duration,
     /// How often in a row the answer must be good.
     pub times: NonZeroU32,
@@ -79,6 +76,5 @@ pub enum Check {
 pub enum OnFailure {
     /// The last good one is live again.
     Rollback,
-    /// It stays.
     Keep,
 }

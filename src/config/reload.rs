@@ -9,18 +9,15 @@ use crate::{
     config::{Config, Listener},
 };
 
-/// What is different.
+/// The differences between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// What becomes of each listener of the new configuration, in its order.
     pub listeners: Vec<Change>,
     /// The addresses that are no longer listened on.
     pub closed: Vec<Address>,
-    /// New triggers.
     pub added: Vec<TriggerName>,
-    /// Triggers that are gone.
     pub removed: Vec<TriggerName>,
-    /// Triggers that mean something else now.
     pub changed: Vec<TriggerName>,
     /// Whether anything besides is different: `jobs`, `keep_alive`, `sandbox`.
     pub settings: bool,
@@ -29,15 +26,12 @@ pub struct Changes {
 /// What becomes of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It stays open.
     Keep,
-    /// It stays open, with another mode, group or token.
+    /// The listener stays open, with another mode, group or token.
     Adjust,
-    /// It is opened.
     Open,
 }
 
-/// What is different in `new`.
 pub fn changes(old: &Config, new: &Config) -> Changes {
     let listeners = new.listen.iter().map(|listener| {
         let before = old.listen.iter().find(|old| old.is_at(listener));

@@ -16,11 +16,9 @@ use crate::{
 /// Where a trigger's files go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// The `path` of the trigger.
     pub path: AbsPath,
     /// The git directory, if it is not `.git` in the worktree.
     pub git_dir: Option<AbsPath>,
-    /// What `clean` removes.
     pub clean: Clean,
     /// gitignore patterns of what `clean` never removes.
     pub keep: Vec<String>,
@@ -40,7 +38,6 @@ impl Site {
         &self.path
     }
 
-    /// The git directory.
     pub fn git_dir(&self) -> PathBuf {
         match &self.git_dir {
             Some(apart) => apart.as_path().into(),

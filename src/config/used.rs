@@ -21,24 +21,20 @@ use crate::{
 /// A configuration as used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where the daemon listens.
     pub listen: Vec<Listener>,
-    /// Runs at a time.
+    /// How many runs go on at a time.
     pub jobs: NonZeroUsize,
     /// How long an unused connection to a remote is kept; zero: not at all.
     pub keep_alive: Duration,
     /// What the daemon shuts itself out of.
     pub sandbox: Sandbox,
-    /// The files that it includes.
     pub included: Vec<Included>,
-    /// What can be triggered.
     pub triggers: BTreeMap<TriggerName, Arc<Target>>,
 }
 
 /// What a configuration includes by one pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Included {
-    /// The pattern, as it is written.
     pub pattern: String,
     /// The files that it led to, and how many triggers each has.
     pub files: Vec<(PathBuf, usize)>,
@@ -47,9 +43,7 @@ pub struct Included {
 /// The sandbox of the daemon, see landlock(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Whether there is one.
     pub mode: SandboxMode,
-    /// Where hooks run.
     pub hooks: HookSide,
 }
 
@@ -63,14 +57,12 @@ impl Default for Sandbox {
     }
 }
 
-/// Whether there is a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxMode {
-    /// No.
     Off,
-    /// As much of one as the kernel can make.
+    /// As much of a sandbox as the kernel can make.
     BestEffort,
-    /// Yes, or the daemon does not start.
+    /// A whole sandbox, or the daemon does not start.
     Required,
 }
 
@@ -79,11 +71,9 @@ pub enum SandboxMode {
 pub enum HookSide {
     /// In the sandbox of their run.
     Inside,
-    /// Outside of it.
     Outside,
 }
 
-/// The failure for a name that none of the triggers `names` has.
 pub fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerName>) -> Failure {
     let near = names
         .map(|other| (strsim::damerau_levenshtein(name, other.as_str()), other))
@@ -100,19 +90,15 @@ pub fn unknown_trigger<'a>(name: &str, names: impl Iterator<Item = &'a TriggerNa
     )
 }
 
-/// Where the daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
-    /// A Unix socket.
     Unix {
-        /// Its path.
         path: AbsPath,
-        /// Its mode; default 0600.
+        /// The socket's mode; default 0600.
         mode: u32,
-        /// Its group, by name or number; default: the daemon's.
+        /// The socket's group, by name or number; default: the daemon's.
         group: Option<String>,
     },
-    /// A TCP socket.
     Tcp {
         /// `HOST:PORT`; HOST is an address or a name.
         addr: TcpAddr,
@@ -122,7 +108,6 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Its address.
     pub fn address(&self) -> Address {
         match self {
             Self::Unix { path, .. } => Address::Unix(path.clone()),
@@ -141,29 +126,25 @@ impl Listener {
 /// What a trigger's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The trigger's name.
     pub trigger: TriggerName,
-    /// Where its commits come from.
     pub origin: Origin,
-    /// Where they go.
     pub site: Site,
-    /// How often its remote is asked for news; nothing: it runs when it is triggered.
+    /// How often the remote is asked for news; `None`: never.
     pub poll: Option<Duration>,
-    /// What runs after an update.
     pub hooks: Vec<Hook>,
-    /// A run must be over by then, with its hooks.
+    /// How long a run may take, with its hooks.
     pub run_timeout: Duration,
     /// The users and groups that may use the trigger; nothing: all that can open the listener.
     pub allow: Option<Vec<Allow>>,
     /// When a deploy counts as good, besides its hooks.
     pub health: Option<Health>,
-    /// What happens to one that is not.
+    /// What happens to a deploy that is not good.
     pub on_failure: OnFailure,
     /// The users and groups that may roll back, retry, pause and resume, besides what `allow` says; nothing: root and the daemon's user.
     pub operate: Option<Vec<Allow>>,
     /// Whether the first run takes a worktree that is not ours, with what it loses there.
     pub adopt: bool,
-    /// The configuration that has it.
+    /// The configuration that has the trigger.
     pub file: Option<PathBuf>,
     /// The words of the command line that it is made from, if no configuration has it: `-g DIR`.
     pub given: Option<String>,
@@ -178,7 +159,6 @@ impl Target {
         }
     }
 
-    /// All programs that its runs start.
     pub fn programs(&self) -> impl Iterator<Item = &Hook> {
         self.hooks.iter().chain(self.asked())
     }

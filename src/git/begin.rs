@@ -7,7 +7,7 @@ use std::{fmt, io};
 pub struct Begin<'a>(pub &'a (dyn Fn() -> io::Result<()> + Sync));
 
 impl Begin<'_> {
-    /// From here on something is written.
+    /// Say that the run writes from here on.
     pub fn begin(&self) -> io::Result<()> {
         (self.0)()
     }

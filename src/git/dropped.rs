@@ -20,14 +20,14 @@ const MAX_COMMITS: usize = 200_000;
 /// How many commits older than the oldest that may be dropped are looked at, in case clocks were wrong.
 const SLOP: usize = 16;
 
-/// What was found.
+/// Commits that history leads to no longer.
 #[derive(Debug, Default)]
 pub struct Dropped {
     /// The commits, the newest first: abbreviated ids, each with its subject.
     pub commits: Named,
     /// History ends in between, as in a shallow clone: they may be in what replaces them all the same.
     pub is_cut: bool,
-    /// It ends at one of them.
+    /// History ends at one of them.
     ends: bool,
 }
 
@@ -152,7 +152,7 @@ impl RevWalk<'_> {
         commits
     }
 
-    /// Whether it is there.
+    /// Meet the commit `id`. Says whether it is there.
     fn meet(&mut self, id: ObjectId) -> bool {
         if self.nodes.contains_key(&id) {
             return true;
@@ -183,7 +183,7 @@ impl RevWalk<'_> {
         }
     }
 
-    /// Read a commit and queue it; whether it is there.
+    /// Read a commit and queue it. Says whether it is there.
     fn load(&mut self, id: ObjectId, is_held: bool) -> bool {
         let Ok(commit) = self.repo.find_commit(id) else {
             self.is_cut = true;

@@ -41,30 +41,23 @@ use progress::Progress;
 /// How to fetch.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// Repository, revision, authentication and trust.
     pub origin: &'a Origin,
-    /// When to give up.
     pub deadline: Deadline,
     /// The commit that was deployed last: all of it was here.
     pub deployed: Option<ObjectId>,
     /// How much history there is to be.
     pub depth: Depth,
-    /// Progress, and what the remote says.
     pub report: &'a Reporter,
-    /// Connections that earlier fetches left alive.
     pub connections: &'a Connections,
     /// Set when the run's time is over: indexing ends.
     pub over: &'a AtomicBool,
-    /// Called before anything is written.
     pub begin: Begin<'a>,
 }
 
 /// What the remote has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The commit to deploy.
     pub commit: ObjectId,
-    /// What it is the tip of.
     pub tip: Tip,
     /// The pack's `.keep` file, to be removed once a ref holds the objects.
     pub keep: Option<PathBuf>,

@@ -181,7 +181,6 @@ fn stop_borrowing(site: &Site) -> Result<Option<PathBuf>, Error> {
     Ok(Some(first))
 }
 
-/// A repository without objects.
 struct ScratchRepo(gix::Repository);
 
 impl ScratchRepo {

@@ -63,7 +63,6 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Of a pack for `repo`.
     pub fn new(repo: &gix::Repository, limits: Limits, report: &Reporter) -> Self {
         Self {
             repo: Mutex::new(repo.clone()),

@@ -177,7 +177,6 @@ impl Maintenance<'_> {
         }
     }
 
-    /// Put `packs` together.
     fn repack(
         &self,
         repo: &gix::Repository,

@@ -18,19 +18,15 @@ pub const DEFAULT_RETRIES: u32 = 2;
 /// A remote repository, and what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The repository to fetch from.
     pub repo: RepoUrl,
-    /// What of it to deploy.
     pub revision: Revision,
     /// The name under `refs/remotes/`.
     pub remote: RemoteName,
     /// How much history there is to be.
     pub depth: Depth,
-    /// How to authenticate.
     pub auth: Auth,
-    /// How to trust.
     pub tls: Tls,
-    /// One attempt to fetch must be over by then.
+    /// How long one attempt to fetch may take.
     pub timeout: Duration,
     /// How many more attempts there are after faults that pass.
     pub retries: u32,
@@ -61,11 +57,9 @@ impl Origin {
 /// How much history there is to be; the most last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// As much as there is, and what comes on top of it.
+    /// As much history as there is, and what comes on top of it.
     Same,
-    /// So many commits.
     Commits(NonZeroU32),
-    /// All that the remote has.
     All,
 }
 
@@ -81,11 +75,8 @@ impl Depth {
 pub enum Revision {
     /// The branch that the remote's HEAD is on.
     RemoteHead,
-    /// A branch.
     Branch(RefName),
-    /// A tag.
     Tag(RefName),
-    /// A commit.
     Commit(ObjectId),
 }
 
@@ -102,28 +93,23 @@ impl std::fmt::Display for Revision {
 /// How to authenticate to the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all, or with what the URL holds.
+    /// No authentication, or with what the URL holds.
     None,
     /// User and password (RFC 7617).
     Basic {
-        /// The user.
         user: String,
-        /// The file that holds the password.
         password_file: AbsPath,
     },
     /// A token (RFC 6750).
     Bearer {
-        /// The file that holds the token.
         token_file: AbsPath,
     },
-    /// Over SSH.
     Ssh(Ssh),
 }
 
 /// How to log in over SSH, and whom to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ssh {
-    /// The file that holds the key.
     pub key: Option<AbsPath>,
     /// The file that holds the key's passphrase.
     pub passphrase_file: Option<AbsPath>,
@@ -147,7 +133,6 @@ impl Default for Ssh {
 /// Which certificates to trust, and which to show.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
-    /// The roots of trust.
     pub roots: Roots,
     /// The certificate to show to a server that asks for one.
     pub client: Option<ClientCertificate>,
@@ -156,7 +141,6 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The files that it names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let roots = match &self.roots {
             Roots::File(path) => Some(path.as_path()),
@@ -184,8 +168,7 @@ pub enum Roots {
     /// Mozilla's, which are part of this program.
     #[default]
     Mozilla,
-    /// The system's certificate files.
     System,
-    /// Those of one PEM file, and no others.
+    /// The roots of one PEM file, and no others.
     File(AbsPath),
 }

@@ -31,44 +31,20 @@ pub use past::is_deployed;
 /// Something could not be published.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// A ref could not be written.
     #[error("cannot move {name}: {reason}")]
     #[diagnostic(help(
         "if another ref is in the way, delete it with git; else make the git directory writable"
     ))]
-    Ref {
-        /// The ref.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// There was no room for a ref.
+    Ref { name: String, reason: String },
     #[error("cannot move {name}: {source}")]
     #[diagnostic(help("make room, and the next run does it again"))]
-    Full {
-        /// The ref.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something could not be written to the disk.
+    Full { name: String, source: io::Error },
     #[error("cannot flush {path} to disk: {source}")]
     #[diagnostic(help("see whether the disk is full or failing; the next run does it again"))]
-    Sync {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The state file could not be written.
+    Sync { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}")]
     #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    State { path: PathBuf, source: io::Error },
 }
 
 impl Blame for Error {
@@ -103,7 +79,6 @@ impl Error {
 /// What a commit is the tip of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tip {
-    /// A branch.
     Branch(RefName),
     /// A tag, and the object it points to: a tag object or the commit itself.
     Tag(RefName, ObjectId),
@@ -133,7 +108,6 @@ pub fn holding_ref(remote: &RemoteName, tip: &Tip) -> String {
 /// How refs are written.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// The name under `refs/remotes/`.
     pub remote: &'a RemoteName,
     /// Who writes them, for reflogs: `gitsocket site`.
     pub writer: &'a str,

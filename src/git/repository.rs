@@ -37,18 +37,11 @@ pub use upstream::Upstream;
 /// A repository could not be opened or made.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is something, but git would not call it a repository.
     #[error("{path} is not a usable git repository: {reason}")]
     #[diagnostic(help(
         "repair it with git; or move it away together with the files that were deployed from it, and the next run clones again"
     ))]
-    Open {
-        /// The git directory.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// git has written it in a way that is not known here.
+    Open { path: PathBuf, reason: String },
     #[error("the git repository at {path} cannot be worked with: {unsupported}")]
     #[diagnostic(help(
         "{}",
@@ -57,33 +50,16 @@ pub enum Error {
              or move it away together with the files that were deployed from it, and the next run clones again"
         )
     ))]
-    Format {
-        /// The git directory.
-        path: PathBuf,
-        /// What is not known.
-        unsupported: Unsupported,
-    },
-    /// What is under one of git's names was put there by no git.
+    Format { path: PathBuf, unsupported: Unsupported },
     #[error("{git_dir} is not a usable git repository: {trap}")]
     #[diagnostic(help(
         "see who put it there, and remove it or restore it from a backup; \
          where the whole target is moved away, the next run clones it"
     ))]
-    Trap {
-        /// The git directory.
-        git_dir: PathBuf,
-        /// What is there.
-        trap: Trap,
-    },
-    /// A new one could not be made.
+    Trap { git_dir: PathBuf, trap: Trap },
     #[error("cannot create a git repository at {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
-    Init {
-        /// The git directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Init { path: PathBuf, source: std::io::Error },
 }
 
 impl Blame for Error {

@@ -94,22 +94,19 @@ pub enum Clean {
     All,
     /// All that is not tracked, repositories of their own, too, and whatever `keep` says: for a tree that is ours alone.
     Everything,
-    /// Nothing.
     Nothing,
 }
 
-/// What was done.
+/// What an update did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Files written.
     pub written: u64,
-    /// Tracked files deleted.
     pub deleted: u64,
     /// Untracked files and directories removed; a directory counts once.
     pub cleaned: u64,
     /// An earlier update had left the worktree half done.
     pub finished_another: bool,
-    /// What of it was nowhere else.
+    /// What was lost: it was nowhere else.
     pub lost: Lost,
     /// The disk usage of the tracked files, in bytes.
     pub bytes: u64,
@@ -184,7 +181,7 @@ fn tree_of<'o>(
 /// Who has written files and index, as far as that is known.
 enum Whose {
     Ours,
-    /// Others, on top of that commit.
+    /// Other programs, on top of that commit.
     Others(Option<gix::ObjectId>),
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use syn::{
-    Attribute, File, Item, Macro, Meta, UseTree,
+    Attribute, File, Item, Macro, Meta, UseTree, Visibility,
     visit::{self, Visit},
 };
 
@@ -17,13 +17,15 @@ use super::project::sources;
 /// A path as `git::transport::pool`, without the crate.
 type Name = Vec<String>;
 
-/// What a file imports, and what it calls by another name.
+/// What a file imports, what it calls by another name, and what it does not explain.
 #[derive(Default)]
 struct Found {
     /// Paths that code names, from the root of the crate.
     used: BTreeSet<Name>,
     /// Names that `use` brings into the file, and what they stand for.
     aliases: BTreeMap<String, Name>,
+    /// Items that the file hands out without a doc line, and `the page`, if it has none.
+    bare: Vec<String>,
 }
 
 struct Reader<'a> {
@@ -142,6 +144,29 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
+/// See [`Found::bare`]. Fields, variants and methods do not count: they have a doc line where the name does not say enough.
+fn bare(file: &File) -> Vec<String> {
+    let has_none = |attributes: &[Attribute]| {
+        !attributes
+            .iter()
+            .any(|attribute| attribute.path().is_ident("doc"))
+    };
+    let items = file.items.iter().filter_map(|item| {
+        let (attributes, visibility, name) = match item {
+            Item::Const(item) => (&item.attrs, &item.vis, &item.ident),
+            Item::Enum(item) => (&item.attrs, &item.vis, &item.ident),
+            Item::Fn(item) => (&item.attrs, &item.vis, &item.sig.ident),
+            Item::Struct(item) => (&item.attrs, &item.vis, &item.ident),
+            Item::Trait(item) => (&item.attrs, &item.vis, &item.ident),
+            Item::Type(item) => (&item.attrs, &item.vis, &item.ident),
+            _ => return None,
+        };
+        (matches!(visibility, Visibility::Public(_)) && has_none(attributes)).then(|| name.to_string())
+    });
+    let page = has_none(&file.attrs).then(|| "the page".into());
+    items.chain(page).collect()
+}
+
 /// Whether an attribute is `#[cfg(test)]`, or one that holds for tests and fuzzing only.
 fn is_for_tests(attribute: &Attribute) -> bool {
     match &attribute.meta {
@@ -202,6 +227,7 @@ impl House {
                 // Aliases first: code may come before them.
                 reader.visit_file(file);
                 reader.visit_file(file);
+                reader.found.bare = bare(file);
                 (name.clone(), reader.found)
             })
             .collect();
@@ -299,6 +325,17 @@ fn the_engine_knows_no_events() {
             from.join("::"),
             to.join("::")
         );
+    }
+}
+
+/// Each file has a page; and the engine, which another program could use, says of each item what it is.
+#[test]
+fn pages_and_the_engine_are_explained() {
+    for (name, found) in &house().found {
+        for item in &found.bare {
+            let is_due = name[0] == "git" || item == "the page";
+            assert!(!is_due, "{} does not explain {item}", name.join("::"));
+        }
     }
 }
 

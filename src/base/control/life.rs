@@ -18,28 +18,19 @@ use serde::{Deserialize, Serialize};
 /// | `Aborting` | the supervisor, at the second signal | kills its hooks, and ends | kills it at the third signal | the same |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Life {
-    /// It is not yet able to serve.
     Starting,
-    /// It could serve, and waits until no other worker accepts connections.
     Prepared,
-    /// It does all of the work.
     Serving,
-    /// Another worker takes over: it is to accept no more connections.
     Draining,
-    /// It accepts no more connections; the runs that it has accepted go on as if nothing had happened.
     Finishing,
-    /// The daemon stops: it accepts no connections, and accepted runs end as soon as they can do so well.
     Stopping,
-    /// It is to end at once.
     Aborting,
 }
 
 /// What may change the state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// The supervisor orders a state.
     Ordered(Life),
-    /// The worker reports that it has reached a state.
     Reached(Life),
 }
 
@@ -59,12 +50,11 @@ impl Life {
         }
     }
 
-    /// It has not served yet.
+    /// The worker has not served yet.
     pub fn is_next(self) -> bool {
         self <= Self::Prepared
     }
 
-    /// It may accept connections.
     pub fn accepts(self) -> bool {
         matches!(self, Self::Serving | Self::Draining)
     }

@@ -42,7 +42,6 @@ pub struct WorkerEnd {
 pub struct Refusal(Arc<Mutex<Option<Refused>>>);
 
 impl Refusal {
-    /// What is known now.
     pub fn get(&self) -> Option<Refused> {
         mutex::lock(&self.0).clone()
     }
@@ -54,18 +53,16 @@ struct Starts {
     waiting: BTreeMap<u64, mpsc::Sender<ToWorker>>,
 }
 
-/// A hook that the supervisor has started.
 #[derive(Debug)]
 pub struct StartedHook {
-    /// Its process, and the group it leads.
+    /// The hook's process, and the group that it leads.
     pub pid: Pid,
-    /// What the supervisor calls it.
     pub id: u64,
     answers: mpsc::Receiver<ToWorker>,
 }
 
 impl StartedHook {
-    /// Wait for its end. `None`: the supervisor is gone.
+    /// Wait for the hook's end. `None`: the supervisor is gone.
     pub fn wait(self) -> Option<ExitStatus> {
         match self.answers.recv() {
             Ok(ToWorker::Ended { status, .. }) => Some(ExitStatus::from_raw(status)),
@@ -156,7 +153,6 @@ impl WorkerEnd {
         }
     }
 
-    /// Tells of the reload that was refused last.
     pub fn refusal(&self) -> Refusal {
         self.refused.clone()
     }

@@ -7,9 +7,7 @@ use crate::base::fault::{Failure, Kind};
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// The trigger.
     pub trigger: String,
-    /// How it ended.
     pub outcome: Outcome,
     /// The commit that was deployed before.
     pub old: Option<String>,
@@ -19,10 +17,9 @@ pub struct Done {
     pub changed: u64,
     /// The exit status that `client` gives.
     pub exit: u8,
-    /// Why it failed.
     #[serde(flatten)]
     pub failure: Option<Failure>,
-    /// How long it took, in milliseconds.
+    /// How long the run took, in milliseconds.
     pub ms: u64,
 }
 
@@ -32,9 +29,8 @@ pub struct Done {
 pub enum Outcome {
     /// The commit was deployed already. Local changes, if there were any, are undone.
     UpToDate,
-    /// Another commit is deployed now.
     Updated,
-    /// It failed; `kind`, `message` and `help` say why.
+    /// The run failed; `kind`, `message` and `help` say why.
     Failed,
     /// The commit before is live again, as the newest one turned out not to be good; `kind` and `message` say why.
     RolledBack,
@@ -47,9 +43,7 @@ pub enum Outcome {
 /// How ids of commits are said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
-    /// Their first digits.
     Short,
-    /// All of them.
     Whole,
 }
 
@@ -71,7 +65,6 @@ impl Done {
         }
     }
 
-    /// What went wrong, if anything did.
     pub fn kind(&self) -> Option<Kind> {
         self.failure.as_ref().map(|failure| failure.kind)
     }

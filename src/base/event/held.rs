@@ -7,34 +7,26 @@ use serde::{Deserialize, Serialize};
 use super::past::{age, now};
 use crate::base::name::short;
 
-/// A commit that was rolled back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// The commit.
     pub commit: String,
-    /// When it was rolled back.
     pub since: u64,
-    /// Why, in a word.
     pub kind: Why,
-    /// Why; or who wanted it.
+    /// Why the commit was rolled back; or who wanted it.
     pub message: String,
 }
 
-/// Why a commit was rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// A hook failed.
     Hook,
-    /// What it serves did not get well.
+    /// What the commit serves did not get well.
     Unhealthy,
-    /// An operator wanted it.
     #[serde(other)]
     ByHand,
 }
 
 impl Why {
-    /// The word, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hook => "hook",
@@ -45,7 +37,7 @@ impl Why {
 }
 
 impl Held {
-    /// `2 h`: for how long it has been held, in its largest unit.
+    /// `2 h`: for how long the commit has been held, in its largest unit.
     pub fn age(&self) -> String {
         let secs = age(self.since, now()).unwrap_or_default().as_secs();
         match secs {
@@ -56,7 +48,6 @@ impl Held {
         }
     }
 
-    /// Why it is held, for people.
     pub fn why(&self) -> String {
         match self.kind {
             Why::ByHand => format!("by {}", self.message),

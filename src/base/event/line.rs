@@ -118,7 +118,6 @@ impl Done {
         self.line_with(Ids::Short)
     }
 
-    /// The same, with `ids` of commits.
     pub fn line_with(&self, ids: Ids) -> String {
         let short = |id| match ids {
             Ids::Short => short(id),

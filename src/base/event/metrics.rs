@@ -14,18 +14,13 @@ use super::{
 };
 use crate::base::{name::TriggerName, report::Step, vitals::Vitals};
 
-/// The numbers of a trigger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// The trigger.
     pub trigger: TriggerName,
-    /// What its target does.
     pub state: State,
     /// Runs that go on: none, or one.
     pub running: u64,
-    /// Runs that wait.
     pub waiting: u64,
-    /// Since when it has been failing, if it is.
     pub failing_since: Option<u64>,
     /// Whether hooks have not yet succeeded for what is deployed.
     #[serde(rename = "hooks_owed")]
@@ -35,12 +30,10 @@ pub struct Numbers {
     /// How many polls in a row its remote has not answered, if it is polled.
     #[serde(default)]
     pub polls_unanswered: Option<u64>,
-    /// Whether it is paused.
     #[serde(default)]
     pub paused: bool,
-    /// When what is deployed became so, if that is known.
+    /// When the present commit was deployed, if that is known.
     pub deployed: Option<u64>,
-    /// What was counted.
     #[serde(flatten)]
     pub tally: Tally,
 }
@@ -49,13 +42,11 @@ pub struct Numbers {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
-    /// How they ended.
     pub runs: Runs,
-    /// When the last one ended that succeeded.
+    /// When the last run that succeeded ended.
     pub succeeded: Option<u64>,
     /// The bytes of packs that were received, those of fetches that failed included.
     pub fetched_bytes: u64,
-    /// How long they took.
     pub took: Histogram,
     /// How long each [`Step`] took, by its word: of those runs that came to it.
     pub phases: BTreeMap<String, Histogram>,
@@ -65,13 +56,9 @@ pub struct Tally {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Runs {
-    /// Another commit was deployed.
     pub updated: u64,
-    /// The commit was deployed already.
     pub up_to_date: u64,
-    /// They failed.
     pub failed: u64,
-    /// The commit before is live again.
     pub rolled_back: u64,
 }
 
@@ -81,7 +68,7 @@ pub struct Runs {
 pub struct Histogram {
     /// How many took no longer than each of [`BUCKETS`], and longer than the one before; the last are longer than all.
     pub counts: [u64; BUCKETS.len() + 1],
-    /// All together, in microseconds.
+    /// The sum, in microseconds.
     pub us: u64,
 }
 
@@ -100,9 +87,8 @@ pub const BUCKETS: [u64; 8] = [10, 50, 250, 1_000, 5_000, 30_000, 120_000, 600_0
 /// What a run took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Took {
-    /// Each step that it came to.
     pub steps: Vec<(Step, Duration)>,
-    /// The bytes of packs that it received.
+    /// The bytes of packs that the run received.
     pub fetched_bytes: u64,
 }
 
@@ -116,18 +102,15 @@ impl Took {
     }
 }
 
-/// The numbers of the daemon itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// Its version.
     pub version: String,
     /// How many runs may go on at a time.
     pub jobs: u64,
-    /// When a reload was refused, with none since that was not.
+    /// When a reload was refused, if none has succeeded since.
     pub reload_refused: Option<u64>,
     /// The bounds of all buckets, in milliseconds: [`BUCKETS`].
     pub buckets_ms: Vec<u64>,
-    /// The process that does the work.
     pub process: Vitals,
 }
 
@@ -171,7 +154,6 @@ impl Runs {
 }
 
 impl Histogram {
-    /// One more.
     pub fn add(&mut self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let at = BUCKETS.partition_point(|ms| ms * 1_000 < us);
@@ -179,13 +161,12 @@ impl Histogram {
         self.us = self.us.saturating_add(us);
     }
 
-    /// How many there were.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
-/// Of other buckets nothing can be made: it begins at nothing.
+/// Counts of other buckets cannot be used: the histogram begins empty.
 impl From<Written> for Histogram {
     fn from(written: Written) -> Self {
         match written.counts.try_into() {
@@ -225,7 +206,6 @@ impl Numbers {
 }
 
 impl Daemon {
-    /// One line.
     pub fn line(&self) -> String {
         let Vitals {
             cpu_us,

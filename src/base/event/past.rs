@@ -21,44 +21,36 @@ pub struct GoingOn {
     /// The trigger. A daemon of the version before does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<TriggerName>,
-    /// What it is to do.
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
-    /// Who asked for it first.
+    /// Who asked for the run first.
     pub peer: String,
-    /// What those who asked for it said of that.
+    /// What those who asked for the run said of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// When.
     pub accepted: u64,
-    /// When it began, if it no longer waits for its target or a job.
+    /// When the run began, if it no longer waits for its target or a job.
     pub began: Option<u64>,
-    /// For how many seconds it should have been over, by the trigger's `run_timeout`.
+    /// For how many seconds the run should have been over, by the trigger's `run_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<u64>,
 }
 
-/// A run that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// What it was to do.
     #[serde(default, skip_serializing_if = "Task::is_update")]
     pub task: Task,
-    /// Who asked for it first.
     pub peer: String,
-    /// What those who asked for it said of that.
+    /// What those who asked for the run said of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// When.
     pub accepted: u64,
-    /// When it began; how long it took is in `ms`.
+    /// When the run began; how long it took is in `ms`.
     pub began: u64,
-    /// When it ended.
     pub ended: u64,
-    /// How many milliseconds it was in each [`Step`](super::Step), by its word, if that was measured.
+    /// How many milliseconds the run was in each [`Step`](super::Step), by its word, if that was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phases_ms: BTreeMap<String, u64>,
-    /// How it ended.
     #[serde(flatten)]
     pub done: Done,
 }
@@ -66,9 +58,7 @@ pub struct Past {
 /// A run that waits or goes on, with its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
-    /// Its id.
     pub run: RunId,
-    /// Whose it is, and since when.
     #[serde(flatten)]
     pub going_on: GoingOn,
 }
@@ -76,9 +66,7 @@ pub struct Current {
 /// A run that has ended, with its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
-    /// Its id.
     pub run: RunId,
-    /// Whose it was, and how it ended.
     #[serde(flatten)]
     pub past: Past,
 }
@@ -161,7 +149,6 @@ impl Past {
         self.line_with(Ids::Short)
     }
 
-    /// The same, with `ids` of commits.
     pub fn line_with(&self, ids: Ids) -> String {
         let took = duration(Duration::from_millis(self.done.ms));
         format!(

@@ -14,33 +14,28 @@ use crate::base::{
     report::{Mixed, Step},
 };
 
-/// How a trigger is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The trigger.
     pub trigger: TriggerName,
-    /// What its target does.
     pub state: State,
     /// What of its repository is deployed: a branch, a tag or a commit. A daemon of the version before does not say it.
     #[serde(default)]
     pub follows: Option<String>,
-    /// That it is paused, if it is.
     #[serde(default)]
     pub paused: Option<Paused>,
-    /// When its remote is asked for news, if it is by itself.
+    /// When the remote is asked for news, if the trigger polls.
     #[serde(default)]
     pub poll: Option<Polled>,
-    /// What is stuck, if it is.
     #[serde(default)]
     pub stuck: Option<Stuck>,
     /// The run that goes on, and the one that waits.
     pub runs: Vec<Current>,
-    /// The last run that ended.
     pub last: Option<Last>,
     /// What is deployed, and what is wrong.
     #[serde(flatten)]
     pub standing: Standing,
-    /// For how many seconds it has been failing, if it is and that is known: the clock may have been set since.
+    /// For how many seconds the trigger has been failing, if it is and that is known: the clock may have been set
+    /// since.
     #[serde(default)]
     pub failing_for: Option<u64>,
     /// What the peer that asks may ask for besides.
@@ -54,11 +49,8 @@ pub struct Status {
 /// A trigger that an operator has paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// When.
     pub since: u64,
-    /// Who wanted it.
     pub peer: String,
-    /// Why.
     #[serde(default)]
     pub reason: Option<Note>,
     /// When a trigger was first refused since, if one was.
@@ -69,46 +61,41 @@ pub struct Paused {
 /// A trigger that asks its remote for news by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Polled {
-    /// How often, in seconds.
+    /// The seconds between two questions.
     pub every: u64,
-    /// When next, if that is settled.
+    /// When the next question is due, if that is settled.
     pub next: Option<u64>,
     /// When the remote last answered, if it has since the daemon's start.
     pub asked: Option<u64>,
-    /// That it does not answer, if it does not.
+    /// The questions without an answer, if the last one had none.
     pub failing: Option<Unasked>,
 }
 
 /// A remote that could not be asked for news, and has not answered since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unasked {
-    /// When that was first tried.
+    /// When the first question without an answer was asked.
     pub since: u64,
-    /// How many times.
     pub times: u64,
-    /// Why, at the last of them.
+    /// Why the last question had no answer.
     #[serde(flatten)]
     pub failure: Failure,
 }
 
-/// A reload of the daemon's configuration that was refused, with none since that was not.
+/// A reload of the daemon's configuration that was refused, if none has succeeded since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// When.
     pub since: u64,
-    /// Why; nothing for a peer that may not use all triggers: it may name one of the others.
+    /// The reason; `None` for a peer that may not use all triggers: it may name one of the others.
     pub message: Option<String>,
 }
 
-/// What a target does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Nothing.
     Idle,
     /// A run waits for a free job.
     Waiting,
-    /// A run goes on.
     Running,
     /// A run goes on, and another one follows.
     RunningThenQueued,
@@ -119,11 +106,9 @@ pub enum State {
 /// A run that has not ended in time, and whose thread has not come back since: the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
-    /// When it was given up on.
+    /// When the run was given up on.
     pub since: u64,
-    /// What it was at.
     pub step: Step,
-    /// The run.
     pub run: RunId,
 }
 
@@ -139,7 +124,7 @@ pub struct Standing {
     /// Whether hooks have not yet succeeded for what is deployed. They run at the next trigger.
     #[serde(rename = "hooks_owed")]
     pub hooks_pending: bool,
-    /// When the first run ended, of which that is known, since which they have not; if they have not.
+    /// When the first run ended that left hooks pending, as far as that is known; `None` if none are.
     #[serde(default)]
     pub hooks_since: Option<u64>,
     /// What a run has left undone in the worktree. The next one does it.
@@ -156,38 +141,32 @@ pub struct Standing {
 /// A release of a target that has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name.
     pub id: String,
-    /// The commit that it holds.
     pub commit: String,
-    /// When it last became live.
+    /// When the release last became live.
     pub since: Option<u64>,
-    /// It is live.
     pub live: bool,
-    /// Its hooks and its health were good.
+    /// Hooks and health of the release were good.
     pub good: bool,
-    /// What its files take, in bytes.
+    /// What the release's files take, in bytes.
     pub bytes: u64,
 }
 
 /// Runs that failed, with no success since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
-    /// When the first of them ended.
+    /// When the first failed run ended.
     pub since: u64,
-    /// How many there were.
     pub runs: u64,
-    /// The last of them.
+    /// The last failed run.
     pub run: RunId,
-    /// When that ended.
+    /// When the last failed run ended.
     pub ended: u64,
-    /// Why it failed.
     #[serde(flatten)]
     pub failure: Failure,
 }
 
 impl State {
-    /// The word, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -257,7 +236,7 @@ impl Standing {
 }
 
 impl Failing {
-    /// How often, in words.
+    /// The number of failed runs, in words.
     pub fn times(&self) -> String {
         match self.runs {
             1 => "1 run".into(),
@@ -267,7 +246,6 @@ impl Failing {
 }
 
 impl Refused {
-    /// One line.
     pub fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}"));
         format!(

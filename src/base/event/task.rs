@@ -13,9 +13,8 @@ pub enum Task {
     /// Deploy the newest commit.
     #[default]
     Update,
-    /// Go back.
     Rollback {
-        /// To that one; nothing: to the last one before that is good.
+        /// The commit or release to go back to; not there: the last good one before.
         to: Option<Earlier>,
     },
     /// Deploy the newest commit, even if it was rolled back.
@@ -28,15 +27,12 @@ pub enum Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum May {
-    /// Deploy the newest commit.
     Trigger,
-    /// Go back.
     Rollback,
     /// Deploy a commit that was rolled back.
     Retry,
     /// Run all hooks again.
     Hooks,
-    /// Pause, and resume.
     Pause,
     /// What a later version permits.
     #[serde(other)]
@@ -49,12 +45,10 @@ impl Task {
         *self == Self::Update
     }
 
-    /// Whether it goes back.
     pub fn is_rollback(&self) -> bool {
         matches!(self, Self::Rollback { .. })
     }
 
-    /// The word for it.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Update => "update",
@@ -64,7 +58,7 @@ impl Task {
         }
     }
 
-    /// As it stands in a list before the name of the client: of an update, which most runs are, nothing is said.
+    /// The task before the name of the client in a list: empty for an update, which most runs are.
     pub fn shown(&self) -> String {
         match self {
             Self::Update => String::new(),

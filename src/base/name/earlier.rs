@@ -6,7 +6,7 @@ use super::Invalid;
 
 /// Digits of a commit's id that name it at least, as with git.
 const MIN_DIGITS: usize = 4;
-/// Those of a whole id, of SHA-256.
+/// Digits of a whole id, of SHA-256.
 const MAX_DIGITS: usize = 64;
 
 /// A commit, by the first digits of its id or all of them; or a release, such as `20261125T201500Z-5d6e7f8`.
@@ -38,7 +38,6 @@ impl Earlier {
         (!self.0.contains('-')).then_some(&self.0)
     }
 
-    /// As it was said.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -12,7 +12,6 @@ use super::Invalid;
 pub struct Note(String);
 
 impl Note {
-    /// The longest one, in characters.
     pub const MAX_CHARS: usize = 200;
 
     /// Check `text`. White space around it is no part of it.
@@ -42,7 +41,6 @@ impl Note {
         Self::new(&short).ok()
     }
 
-    /// As it was said.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -20,9 +20,7 @@ pub enum Scheme {
     Local,
     /// `git://`: the daemon of `git daemon`, unauthenticated.
     Git,
-    /// `http://`.
     Http,
-    /// `https://`.
     Https,
     /// `ssh://` or `user@host:path`.
     Ssh,
@@ -76,7 +74,6 @@ impl RepoUrl {
         Ok(this)
     }
 
-    /// How the repository is reached.
     pub fn scheme(&self) -> Scheme {
         match self.url.scheme {
             gix::url::Scheme::Git => Scheme::Git,
@@ -100,7 +97,6 @@ impl RepoUrl {
         url
     }
 
-    /// The path of a local repository.
     pub fn local_path(&self) -> Option<&AbsPath> {
         self.local.as_ref()
     }

@@ -3,7 +3,7 @@
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 pub(super) struct Command<'a> {
-    /// Its name; the program's own is empty.
+    /// The command's name; empty for the program itself.
     pub(super) name: &'a str,
     pub(super) about: &'a str,
     pub(super) options: Vec<Flag<'a>>,

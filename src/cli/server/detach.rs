@@ -14,7 +14,6 @@ use crate::cli::{say, usage};
 #[derive(Debug)]
 pub(super) struct Detached(RefCell<Option<PipeWriter>>);
 
-/// What is written once it is.
 const READY: &[u8] = b"ready";
 
 impl Detached {

@@ -19,7 +19,6 @@ use crate::{
     cli::{current_dir, usage},
 };
 
-/// How log records are written.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) enum LogFormat {
     Text,
@@ -137,7 +136,6 @@ impl Write for Stderr {
     }
 }
 
-/// Write log records from now on.
 pub(in crate::cli) fn start(log: Option<Log>, format: LogFormat) {
     // Reported on stderr, an error would be a panic where stderr cannot be written.
     let records = tracing_subscriber::fmt()

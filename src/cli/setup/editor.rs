@@ -40,7 +40,6 @@ pub(super) enum Error {
     #[error("neither $VISUAL nor $EDITOR names an editor")]
     #[diagnostic(help("give the hook with --command, or set EDITOR"))]
     None,
-    /// It could not be started.
     #[error("cannot start the editor {editor:?}: {source}; nothing was written")]
     #[diagnostic(help(
         "give the hook with --command, or let $VISUAL or $EDITOR name a program; it is started without a shell"
@@ -52,7 +51,6 @@ pub(super) enum Error {
     #[error("the text was left {state}; nothing was written")]
     #[diagnostic(help("write the hook's commands, and save them before you leave the editor"))]
     Nothing { state: &'static str },
-    /// The file to be edited is the trouble.
     #[error("cannot {doing} {path}, the file to be edited: {source}; nothing was written")]
     #[diagnostic(help("let $TMPDIR name a directory that can be written, or give the hook with --command"))]
     Draft {
@@ -73,7 +71,6 @@ impl Blame for Error {
 }
 
 impl Editor {
-    /// The editor that the environment names.
     pub(super) fn of_environment() -> Result<Self, Error> {
         ["VISUAL", "EDITOR"]
             .iter()
@@ -84,7 +81,6 @@ impl Editor {
             .ok_or(Error::None)
     }
 
-    /// Let `start` be edited.
     pub(super) fn edit(&self, start: &[u8]) -> Result<(Vec<u8>, Draft), Error> {
         let (draft, file) = Draft::new(start)?;
         let status = self.run(&file)?;
@@ -145,7 +141,7 @@ impl Draft {
         Ok((draft, file))
     }
 
-    /// Let it stay, and say where it is.
+    /// Let the file stay, and say where it is.
     pub(super) fn keep(mut self) -> PathBuf {
         self.keep = true;
         self.dir.join("post-checkout")

@@ -13,7 +13,6 @@ const NONE: &str = "-";
 /// The state of a trigger that has deployed nothing yet, and of which nothing else is to be said.
 pub(super) const NEVER: &str = "never deployed";
 
-/// The lines of the table.
 pub(super) fn lines(all: &[Status], size: Size, now: u64) -> Vec<String> {
     let titles = TITLES.map(str::to_owned);
     let rows: Vec<_> = [titles]

@@ -31,7 +31,6 @@ fields! {
     }
 }
 
-/// What runs after an update.
 pub(super) const HOOKS: Kind<Vec<Spanned<Hook>>> = Kind::many("list of `Exec(…)` and `PostCheckout`", hooks)
     .shown(|hooks| {
         code(format_args!(
@@ -115,7 +114,6 @@ fn made(fields: ExecFields<'_>) -> Option<Hook> {
     })
 }
 
-/// The program and its arguments.
 fn words(form: &mut Form<'_>, list: Vec<Value<'_>>) -> Option<Vec<String>> {
     let mut out = Vec::with_capacity(list.len());
     for (n, value) in list.into_iter().enumerate() {

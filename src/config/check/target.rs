@@ -362,7 +362,6 @@ fn umask(value: Value<'_>) -> Result<u32, Problem> {
     }
 }
 
-/// How often a remote is asked.
 fn poll(value: Value<'_>) -> Result<Duration, Problem> {
     let every = duration(value)?;
     if every < MIN_POLL {

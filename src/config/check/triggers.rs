@@ -21,7 +21,6 @@ pub(super) struct Said<'v> {
     pub(super) no_token: bool,
 }
 
-/// The triggers, by their names.
 pub(super) fn triggers(form: &mut Form<'_>, said: &Said<'_>) -> BTreeMap<TriggerName, Arc<Target>> {
     let mut defaults = Defaults::read(form, &said.defaults, said.no_token);
     let mut seen = BTreeMap::<TriggerName, Range<usize>>::new();

@@ -3,7 +3,6 @@
 use super::{Kind, Problem, Value};
 use crate::base::{address::TcpAddr, name::AbsPath};
 
-/// The path of a Unix socket.
 pub(crate) const SOCKET: Kind<AbsPath> =
     Kind::new("path", |value, around| short_enough(value, around.path(value)?));
 pub(crate) const ADDRESS: Kind<TcpAddr> = Kind::new(

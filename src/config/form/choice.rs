@@ -33,7 +33,6 @@ pub(crate) fn choice<T: Choice>(value: Value<'_>) -> Result<T, Problem> {
     variant(value, T::WHAT, &known).map(|meant| (*meant).clone())
 }
 
-/// The word for `value`.
 pub(crate) fn word_of<T: Choice>(value: &T) -> &'static str {
     let found = T::WORDS.iter().find(|(_, known)| known == value);
     found.map_or("", |(word, _)| word)

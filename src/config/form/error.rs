@@ -12,47 +12,35 @@ use crate::base::fault::{Blame, Kind};
 /// A configuration could not be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Its file could not be read.
     #[error("cannot read the configuration {path}: {source}")]
     #[diagnostic(help("{}", remedy(source, search_path)))]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: io::Error,
         /// Where it is looked for if none is named.
         search_path: &'static SearchPath,
     },
-    /// It is a directory.
     #[error("the configuration {path} is a directory, not a file")]
     #[diagnostic(help("name the file in it: {}", path.join(search_path.local).display()))]
     Directory {
-        /// The directory.
         path: PathBuf,
         /// Where it is looked for if none is named.
         search_path: &'static SearchPath,
     },
-    /// It is too large to be a configuration.
     #[error("the configuration {path} is larger than 1 MiB")]
     #[diagnostic(help("is this the right file? Name another one with -c"))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is not text.
+    TooLarge { path: PathBuf },
     #[error(
         "the configuration {path} is not UTF-8 text: there is a wrong byte in line {line}, column {column}"
     )]
     #[diagnostic(help("is this the right file? If it is, save it as UTF-8"))]
     NotUtf8 {
-        /// The file.
         path: PathBuf,
         /// The line of the first wrong byte, from 1.
         line: usize,
         /// Its column in characters, from 1.
         column: usize,
     },
-    /// Its text is wrong, in one place or in many.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Invalid(Box<Invalid>),

@@ -17,7 +17,7 @@ pub(crate) struct Field<T: 'static> {
 
 /// What holds where a field is not there.
 pub(crate) enum Absent<T> {
-    /// It must be there; this is how it may be written.
+    /// The field must be there; this is how it may be written.
     Required(&'static str),
     Without(&'static str),
     Or(fn() -> T),
@@ -94,7 +94,6 @@ pub(crate) struct Written<'v> {
 }
 
 impl Form<'_> {
-    /// The fields of `value`.
     pub(crate) fn fields<'v, F: Fields<'v>>(&mut self, value: Value<'v>) -> Option<F> {
         let open = value.text().find('(').map_or(1, |at| at + 1);
         let start = value.span().start;
@@ -151,7 +150,6 @@ impl Form<'_> {
         })
     }
 
-    /// The field that `field` declares, of those that were `written`.
     pub(crate) fn field<'v, T>(&mut self, written: &Written<'v>, field: &Field<T>) -> Given<'v, T> {
         let name = field.entry.name;
         let found = written.fields.get(name);

@@ -27,7 +27,6 @@ struct Part {
 }
 
 impl Files {
-    /// These files and their texts.
     pub(super) fn new<'s>(files: &[(&'s Path, &'s str)]) -> Self {
         // A text that grows would leave copies behind.
         let length = files.iter().map(|(_, text)| text.len() + 1).sum();
@@ -58,7 +57,6 @@ impl Files {
             .unwrap_or_default()
     }
 
-    /// The file with this number.
     pub(crate) fn file(&self, number: usize) -> &Path {
         let part = self.parts.get(number);
         part.map_or(Path::new("/"), |part| &part.file)
@@ -85,7 +83,7 @@ impl Files {
         format!("{}:{line}:{column}", part.file.display())
     }
 
-    /// As they may be shown: as long, their secrets masked.
+    /// The files as they may be shown: as long, their secrets masked.
     pub(super) fn masked(&self) -> Self {
         let parts = self
             .parts

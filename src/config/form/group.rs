@@ -7,7 +7,7 @@ pub(crate) struct Group {
     /// What it is, in a sentence.
     pub(crate) what: &'static str,
     pub(crate) about: &'static str,
-    /// Its fields, in the order in which they are shown.
+    /// The fields, in the order in which they are shown.
     pub(crate) fields: &'static [&'static dyn Declared],
 }
 
@@ -24,7 +24,6 @@ impl Group {
         Some(entry.name)
     }
 
-    /// The names of its fields.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.fields.iter().map(|field| field.entry().name)
     }
@@ -33,7 +32,6 @@ impl Group {
 /// What is known of a field, whatever its values are.
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
-    /// Other names that it answers to.
     pub(crate) aliases: &'static [&'static str],
     /// What other programs call it.
     pub(crate) other_words: &'static [&'static str],
@@ -43,13 +41,11 @@ pub(crate) struct Entry {
 
 /// A field whatever its type.
 pub(crate) trait Declared: Sync {
-    /// What is known of it.
     fn entry(&self) -> &Entry;
     /// Whether it names a file that holds a secret.
     fn is_secret(&self) -> bool;
     /// Whether variables of the environment are replaced in its value.
     fn has_variables(&self) -> bool;
-    /// How its value is written.
     fn syntax(&self) -> String;
     fn default(&self) -> String;
 }
@@ -76,7 +72,6 @@ pub(super) fn not_known(name: Name<'_>, group: &Group, groups: &[&Group]) -> Pro
     problem.help(format!("its fields are {}", known.join(", ")))
 }
 
-/// The field of `group` that was meant by `name`.
 pub(super) fn was_meant(name: &str, group: &Group) -> Option<&'static str> {
     let file = group
         .names()

@@ -76,7 +76,6 @@ impl<T> Kind<T> {
         }
     }
 
-    /// How a default is shown.
     pub(crate) const fn shown(self, show: fn(&T) -> String) -> Self {
         Self { show, ..self }
     }
@@ -142,7 +141,6 @@ pub(crate) fn show_duration(duration: &Duration) -> String {
     quoted(humantime::format_duration(*duration))
 }
 
-/// The same for a size.
 pub(crate) fn show_size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(bits, _)| bytes.trailing_zeros() >= *bits);
@@ -157,7 +155,6 @@ pub(crate) fn code(text: impl std::fmt::Display) -> String {
     format!("`{text}`")
 }
 
-/// The same for a string.
 pub(crate) fn quoted(text: impl std::fmt::Display) -> String {
     format!("`\"{text}\"`")
 }

@@ -87,7 +87,6 @@ impl<'a> Value<'a> {
         self.text
     }
 
-    /// As it may be shown.
     pub(crate) fn shown(self) -> String {
         mask(self.text)
     }
@@ -178,7 +177,6 @@ impl<'a> Value<'a> {
             .collect())
     }
 
-    /// The elements of `[value, …]`.
     pub(crate) fn list(self) -> Result<Vec<Self>, Problem> {
         if self.shape() != Shape::List {
             return Err(self
@@ -189,7 +187,6 @@ impl<'a> Value<'a> {
         Ok(list.into_iter().map(|raw| Self::of(self.files, raw)).collect())
     }
 
-    /// The text of `"…"`.
     pub(crate) fn string(self) -> Result<String, Problem> {
         match self.shape() {
             Shape::String => self.read(ron::from_str(self.text)),
@@ -200,7 +197,6 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// `true` or `false`.
     pub(crate) fn bool(self) -> Result<bool, Problem> {
         match self.shape() {
             Shape::Word("true") => Ok(true),
@@ -211,7 +207,6 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A whole number in `range`.
     pub(crate) fn number(self, range: std::ops::RangeInclusive<u32>) -> Result<u32, Problem> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         ron::from_str(self.text)
@@ -226,7 +221,6 @@ impl<'a> Value<'a> {
             })
     }
 
-    /// That it is not what was `expected`.
     pub(crate) fn unexpected(self, expected: &str) -> Problem {
         Problem::at(
             self.head(),

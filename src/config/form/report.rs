@@ -23,7 +23,6 @@ pub struct Invalid {
     found: usize,
 }
 
-/// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{message}")]
 pub struct Problem {
@@ -35,7 +34,6 @@ pub struct Problem {
 }
 
 impl Invalid {
-    /// The problems of `files`.
     pub(crate) fn new(files: &Files, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(Problem::offset);
         problems.dedup();
@@ -83,7 +81,6 @@ impl Invalid {
 }
 
 impl Problem {
-    /// `message`, about the text at `span`.
     pub(crate) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),

@@ -18,7 +18,6 @@ use crate::base::bounded;
 pub struct Source {
     /// The file, absolute; relative paths in it are relative to its directory.
     pub file: PathBuf,
-    /// Its text.
     pub text: String,
 }
 

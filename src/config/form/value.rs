@@ -14,7 +14,6 @@ use crate::base::name::{AbsPath, Invalid};
 /// Longer than any fetch or hook; a `Duration` that can be added to any `Instant`.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What to do about a NUL.
 pub(crate) const NO_NUL: &str = "remove it; the system cannot pass it on";
 
 /// That `value` is not a valid `what`.
@@ -78,14 +77,12 @@ pub(crate) fn duration(value: Value<'_>) -> Result<Duration, Problem> {
     Ok(duration)
 }
 
-/// A duration as people write it.
 pub(crate) fn span_of_time(value: Value<'_>) -> Result<Duration, Problem> {
     const HELP: &str = r#"write a number and a unit, in quotes: "90s", "5m", "1h 30m""#;
     let text = value.string().map_err(|problem| problem.help(HELP))?;
     humantime::parse_duration(&text).map_err(|err| unusable_duration(value, &err.to_string()).help(HELP))
 }
 
-/// That a duration cannot be used.
 pub(crate) fn unusable_duration(value: Value<'_>, why: &str) -> Problem {
     Problem::at(
         value.head(),
@@ -176,7 +173,6 @@ impl Around<'_> {
     }
 }
 
-/// Whether `text` holds `{name}`.
 pub(crate) fn has_name(text: &str) -> bool {
     split_at_names(text).nth(1).is_some()
 }

@@ -38,7 +38,6 @@ pub(super) struct Asked<'a> {
     pub(super) connections: &'a Connections,
     /// What it offers, for a caller that asks again and again.
     pub(super) offers: Option<&'a Offers>,
-    /// Where what it sends is stored.
     pub(super) git_dir: &'a Path,
     pub(super) scratch: PathBuf,
 }
@@ -49,7 +48,6 @@ pub(super) struct Found {
     pub(super) object: ObjectId,
     /// The commit, where the remote says that the object is a tag of one.
     pub(super) peeled: ObjectId,
-    /// What to call it.
     pub(super) name: String,
     pub(super) tip: Tip,
 }
@@ -171,7 +169,6 @@ impl Asked<'_> {
         }
     }
 
-    /// The error that an error of gix amounts to.
     pub(super) fn failed(&self, err: &gix::Error) -> Error {
         if let Some(cause) = transport::cause(err) {
             return of_cause(cause);

@@ -16,9 +16,9 @@ use crate::{
     git::origin::Depth,
 };
 
-/// What was brought about last.
+/// The file that says what was brought about last.
 const FILE: &str = "gitsocket/depth";
-/// So many commits are measured; of more, the remote is asked.
+/// The most commits that are measured; for more, the remote is asked.
 const MAX_COMMITS: usize = 4096;
 
 /// Whether a fetch has changed how much history the repository at `git_dir` has. A clone has begun with as much.
@@ -26,7 +26,6 @@ pub fn has_changed(git_dir: &Path) -> bool {
     fs::symlink_metadata(git_dir.join(FILE)).is_ok()
 }
 
-/// What to ask the remote for.
 pub(super) fn wanted(repo: &gix::Repository, depth: Depth) -> fetch::Shallow {
     match depth {
         Depth::Commits(depth) => fetch::Shallow::DepthAtRemote(depth),

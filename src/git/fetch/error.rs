@@ -12,143 +12,82 @@ pub enum Error {
     #[error("{message}")]
     #[diagnostic(help("{help}"))]
     Transport {
-        /// Whose fault it is.
         kind: Kind,
-        /// What failed, on what, and why.
         message: String,
-        /// What to do.
         help: String,
     },
-    /// The deadline passed.
     #[error("fetching from {repo} took longer than {limit}")]
     #[diagnostic(help("if the remote is only slow, raise the trigger's `timeout`"))]
-    Timeout {
-        /// The repository, without secrets.
-        repo: String,
-        /// The whole time allowed.
-        limit: String,
-    },
-    /// The remote said no, in its own words.
+    Timeout { repo: String, limit: String },
     #[error("{repo} refuses: {said}")]
     #[diagnostic(help("see whether the repository is there and this host may read it"))]
-    Refused {
-        /// The repository, without secrets.
-        repo: String,
-        /// The remote's words.
-        said: String,
-    },
+    Refused { repo: String, said: String },
     /// The connection ended in the middle. Whether that is seen as its end or as a reset depends on what was underway, so
     /// the words are those of [`crate::git::transport::tcp::Error::Lost`].
     #[error("the connection to {repo} was lost: {reason}")]
     #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
-    BrokenOff {
-        /// The repository, without secrets.
-        repo: String,
-        /// Why.
-        reason: String,
-    },
-    /// There is nothing to deploy.
+    BrokenOff { repo: String, reason: String },
     #[error("the repository {repo} is empty")]
     #[diagnostic(help("push a commit to it first"))]
-    Empty {
-        /// The repository, without secrets.
-        repo: String,
-    },
-    /// The remote has refs, but not this one.
+    Empty { repo: String },
     #[error("{repo} has no {what}")]
     #[diagnostic(help("{}", help_missing(what, others)))]
     Missing {
-        /// The repository, without secrets.
         repo: String,
         /// The branch or tag.
         what: String,
         /// The names that are there.
         others: Vec<String>,
     },
-    /// The remote does not give the commit that `rev` names.
     #[error("{repo} gives no commit {id}: {reason}")]
     #[diagnostic(help("{}", help_commit(others)))]
     NoCommit {
-        /// The repository, without secrets.
         repo: String,
-        /// The commit.
         id: gix::ObjectId,
-        /// Why.
         reason: String,
         /// The names that are there, if it was asked for them.
         others: Vec<String>,
     },
-    /// The tag or HEAD is not a commit.
     #[error("{what} of {repo} is not a commit, but a {found}")]
     #[diagnostic(help("name a branch, or a tag of a commit"))]
     NotACommit {
-        /// The repository, without secrets.
         repo: String,
-        /// The ref.
         what: String,
-        /// The object's kind.
         found: String,
     },
-    /// SHA-1 here, SHA-256 there, or the reverse.
     #[error("{repo} names objects by {theirs}, the repository of the worktree by {ours}")]
     #[diagnostic(help("move the worktree away, and the next run clones it again"))]
     ObjectFormat {
-        /// The repository, without secrets.
         repo: String,
-        /// The remote's hash.
         theirs: gix::hash::Kind,
-        /// The local repository's hash.
         ours: gix::hash::Kind,
     },
-    /// Something that the new commit needs has not come.
     #[error("{repo} did not give all of the new commit: {missing}; nothing was deployed")]
     #[diagnostic(help(
         "the next run asks again; if it stays, run `git fsck` in the remote repository, and repair it there"
     ))]
     Incomplete {
-        /// The repository, without secrets.
         repo: String,
-        /// What is missing.
         missing: Box<Missing>,
         /// A pack was received. Otherwise, the remote was not asked for what is missing.
         received: bool,
     },
-    /// The pack that came makes no sense.
     #[error("{repo} sent a damaged pack: {reason}; nothing was deployed")]
     #[diagnostic(help(
         "the next run asks again; if it stays, run `git fsck` in the remote repository, and repair it there"
     ))]
-    Damaged {
-        /// The repository, without secrets.
-        repo: String,
-        /// Why.
-        reason: String,
-    },
+    Damaged { repo: String, reason: String },
     /// What was here before is damaged, so that nothing can be fetched on top of it.
     #[error("objects of the repository are missing or damaged: {source}")]
     #[diagnostic(help("the next run fetches them again"))]
-    Unsound {
-        /// How that was noticed.
-        source: Box<Self>,
-    },
+    Unsound { source: Box<Self> },
     /// Anything that git's protocol did not foresee.
     #[error("fetching from {repo} failed: {reason}")]
     #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
-    Protocol {
-        /// The repository, without secrets.
-        repo: String,
-        /// Why.
-        reason: String,
-    },
-    /// The objects could not be stored.
+    Protocol { repo: String, reason: String },
     #[error("cannot store the objects fetched into {path}: {source}")]
     #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
-    Store {
-        /// The git directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Store { path: PathBuf, source: io::Error },
 }
 
 impl Error {

@@ -22,9 +22,7 @@ use crate::{
 /// The newest commit that a remote has of what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Newest {
-    /// What it is the tip of.
     pub tip: Tip,
-    /// Its id.
     pub commit: ObjectId,
 }
 

@@ -13,31 +13,22 @@ use crate::{
 /// A repository could not be healed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Something could not be written, moved or read.
     #[error("cannot {doing} {path} to heal the repository: {source}")]
     #[diagnostic(help(
         "free space, or make the git directory writable for the user that gitsocket runs as; the next run goes on"
     ))]
     Io {
-        /// What was to be done.
         doing: &'static str,
-        /// With what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
-    /// What may be whole cannot be read.
     #[error("the repository cannot be healed while {path} cannot be read: {source}")]
     Unread {
-        /// The file or directory.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
-        /// What to do.
         #[help]
         help: String,
     },
-    /// Refs need what may be in a lender that is not there.
     #[error(
         "{path}, which this repository borrows objects from, is not there, and {what}: nothing was given up"
     )]
@@ -47,27 +38,18 @@ pub enum Error {
         alternates.display()
     ))]
     Away {
-        /// The object directory.
         path: PathBuf,
         /// What needs it.
         what: String,
         /// The file that names it.
         alternates: PathBuf,
     },
-    /// The index of a pack could not be written again.
     #[error("cannot write the index of {path} again: {reason}")]
     #[diagnostic(help("free space; the next run goes on"))]
-    Index {
-        /// The pack.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// It could not be opened.
+    Index { path: PathBuf, reason: String },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
-    /// The remote did not give what is missing.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] fetch::Error),

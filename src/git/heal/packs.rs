@@ -18,7 +18,6 @@ use crate::{
     },
 };
 
-/// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 16;
 
 /// What a pack and its index are worth.

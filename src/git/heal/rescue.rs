@@ -36,11 +36,11 @@ const CACHE_BYTES: usize = 32 << 20;
 pub(super) struct From<'a> {
     /// Object directories that are borrowed from no more.
     pub(super) copied: &'a [PathBuf],
-    /// One that is not there: what only that has is not lost yet.
+    /// A lender that is not there: what only that one has is not lost yet.
     pub(super) away: Option<&'a Path>,
 }
 
-/// Rescue what can be rescued; what was lost.
+/// Rescue what can be rescued. Gives what was lost.
 pub(super) fn rescue(
     site: &Site,
     repo: &gix::Repository,
@@ -162,7 +162,6 @@ struct Rescue<'a> {
     met: HashSet,
     /// Commits whose parents do not count.
     cut: HashSet,
-    /// Such that were found.
     new_cuts: Vec<ObjectId>,
     rescued: Vec<ObjectId>,
     /// Why something may seem lost that is not.
@@ -261,7 +260,7 @@ impl<'a> Rescue<'a> {
         self.db.exists(id) || self.bring_back(id).is_some()
     }
 
-    /// Add what `id` refers to; whether it is there.
+    /// Add what `id` refers to. Says whether `id` is there.
     fn expand(&mut self, id: &ObjectId, stack: &mut Vec<(ObjectId, bool)>) -> bool {
         let mut buf = Vec::new();
         let here = match self.db.try_find(id, &mut buf) {
@@ -349,7 +348,6 @@ impl<'a> Rescue<'a> {
         })
     }
 
-    /// Flush what was written.
     fn store(&self, fsync: bool) -> Result<(), Error> {
         text::add_cuts(self.site, &self.new_cuts)?;
         let objects = self.site.git_dir.join("objects");
@@ -367,7 +365,7 @@ impl<'a> Rescue<'a> {
         durable::files(paths.iter().map(PathBuf::as_path)).map_err(Error::io("flush", &objects))
     }
 
-    /// Keep what reflogs name; drop the lines of what is lost. How many these are.
+    /// Keep what reflogs name; drop the lines of what is lost. Gives the number of those lines.
     fn reflogs(&mut self) -> Result<usize, Error> {
         let (mut dirs, mut dropped) = (vec![self.site.git_dir.join("logs")], 0);
         while let Some(dir) = dirs.pop() {

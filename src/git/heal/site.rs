@@ -36,7 +36,7 @@ impl Site {
         self.dir.join("scratch")
     }
 
-    /// Tells that nothing is left to be done here.
+    /// The file that says that nothing is left to be done here.
     pub(super) fn settled(&self) -> PathBuf {
         self.dir.join("settled")
     }
@@ -45,7 +45,7 @@ impl Site {
         self.git_dir.join("objects/pack")
     }
 
-    /// Tells which object directories are borrowed from.
+    /// The file that says which object directories are borrowed from.
     pub(super) fn alternates(&self) -> PathBuf {
         self.git_dir.join("objects/info").join(ALTERNATES)
     }

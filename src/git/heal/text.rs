@@ -19,10 +19,10 @@ use crate::{
     git::origin::{Origin, Revision},
 };
 
-/// Those that are written again.
+/// The files that are written again.
 pub(super) const FILES: [&str; 3] = ["HEAD", "packed-refs", "shallow"];
 
-/// Mend all of them; what there is to say about it.
+/// Mend all of them. Gives what there is to say about it.
 pub(super) fn mend(site: &Site, origin: &Origin) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     caches(site);
@@ -192,7 +192,6 @@ fn parse_cuts(text: &[u8]) -> Vec<ObjectId> {
     text.lines().filter_map(|line| id_of(line.trim())).collect()
 }
 
-/// Where history is cut.
 pub(super) fn cuts(shallow: &Path) -> Vec<ObjectId> {
     bounded::read(shallow, bounded::LIST).map_or_else(|_| Vec::new(), |text| parse_cuts(&text))
 }

@@ -16,14 +16,9 @@ pub(super) const MAX_OBJECTS: u32 = 4_000_000;
 /// A pack could not be taken in.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// It has more objects than fit into memory.
     #[error("the remote sends {count} objects at once, more than {MAX_OBJECTS}")]
     #[diagnostic(help("fetch less of the history: set `depth`, for example to 1"))]
-    Objects {
-        /// How many it says there are.
-        count: u32,
-    },
-    /// It is larger than `max_pack`.
+    Objects { count: u32 },
     #[error("the remote sends more than `max_pack`, which is {}", ByteSize(*limit))]
     #[diagnostic(help(
         "raise `max_pack` if the repository is that large, or set `depth` to fetch less of it"
@@ -32,16 +27,13 @@ pub enum Error {
         /// `max_pack`, in bytes.
         limit: u64,
     },
-    /// A commit, a tree or a tag is larger than any that is meant well.
     #[error("the remote sends a {kind} of {}, more than {}", ByteSize(*size), ByteSize(LARGE))]
     #[diagnostic(help("only files may be that large: find out who made it, and how"))]
     Object {
-        /// What it is.
         kind: gix::objs::Kind,
-        /// Its size in bytes.
+        /// The object's size, in bytes.
         size: u64,
     },
-    /// A delta comes to more than `max_blob`.
     #[error("the remote sends a delta that comes to {}, more than `max_blob`, which is {}", ByteSize(*size), ByteSize(*limit))]
     #[diagnostic(help(
         "raise `max_blob` if the repository has files that large, or set `depth` to fetch less of its history"
@@ -52,25 +44,15 @@ pub enum Error {
         /// `max_blob`, in bytes.
         limit: u64,
     },
-    /// Deltas are stacked as no git stacks them.
     #[error("the remote sends deltas that are based on each other too deeply")]
     #[diagnostic(help("run `git repack -adf` in the remote repository"))]
     Depth,
-    /// It is not a pack, or not all of one.
     #[error("the remote sends a damaged pack: {reason}")]
     #[diagnostic(help("trigger again; if it stays, run `git fsck` in the remote repository"))]
-    Damaged {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// An object that is neither in the pack nor here.
+    Damaged { reason: String },
     #[error("the remote sends a pack with a delta of {id}, which is neither in it nor here")]
     #[diagnostic(help("trigger again; if it stays, run `git fsck` in the remote repository"))]
-    Base {
-        /// The object.
-        id: ObjectId,
-    },
-    /// The disk is nearly full.
+    Base { id: ObjectId },
     #[error(
         "the disk that {path} is on has space for {}, and {} are needed: for the fetch, and as a reserve for others",
         ByteSize(*left),
@@ -78,22 +60,15 @@ pub enum Error {
     )]
     #[diagnostic(help("free space; `max_pack` bounds what one fetch may bring"))]
     Space {
-        /// The directory.
         path: PathBuf,
         /// How much can still be written, in bytes.
         left: u64,
         /// How much has to be, in bytes.
         needed: u64,
     },
-    /// The system refused.
     #[error("cannot store the objects fetched into {path}: {source}")]
     #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
-    Store {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Store { path: PathBuf, source: io::Error },
 }
 
 impl Blame for Error {
@@ -112,7 +87,6 @@ impl Blame for Error {
     }
 }
 
-/// Why no pack was taken in.
 pub(super) enum Fail {
     /// The connection broke: the transport knows more of it.
     Connection(io::Error),

@@ -34,14 +34,13 @@ struct Noted {
 #[derive(Debug, Default)]
 pub struct Whole {
     hash: gix::hash::Kind,
-    /// One after the other, without anything between them.
+    /// The ids, one after the other, with nothing between them.
     ids: Vec<u8>,
     /// Commits of which a parent is not in the pack.
     cut: Vec<ObjectId>,
 }
 
 impl Whole {
-    /// Whether the pack holds `id`.
     pub fn has(&self, id: &ObjectId) -> bool {
         let mut ids = self.ids.chunks_exact(self.hash.len_in_bytes());
         ids.any(|one| one == id.as_slice())
@@ -58,7 +57,7 @@ impl Names {
         Self(Mutex::new(Some(Noted::default())))
     }
 
-    /// Of a pack that will not be asked about.
+    /// The names of a pack that will not be asked about.
     pub(super) fn none() -> Self {
         Self(Mutex::new(None))
     }
@@ -123,7 +122,6 @@ impl Names {
 }
 
 impl Noted {
-    /// Whether there was room for `names`.
     fn add(&mut self, names: Named) -> bool {
         self.objects.extend(names.objects);
         self.parents.extend(names.parents);
@@ -202,7 +200,6 @@ fn differing<'t>(base: &[u8], tree: &'t [u8], id_length: usize) -> &'t [u8] {
     }
 }
 
-/// Bytes that are compared at once.
 const CHUNK: usize = 64;
 
 fn same_at_begin(a: &[u8], b: &[u8]) -> usize {

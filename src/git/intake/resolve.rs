@@ -39,7 +39,7 @@ const MAX_HELD: u64 = 2 * IN_MEMORY;
 /// Objects that wait in files for the last of their deltas, for each thread: deltas whose base is given by its place
 /// need 22 at most.
 const MAX_FILES: usize = 64;
-/// So many objects are looked through for deltas at once.
+/// How many objects are looked through for deltas at once.
 const SHARE: usize = 64;
 /// The longest header of an entry: the size, and an id.
 const MAX_HEADER: u64 = 64;
@@ -193,7 +193,7 @@ struct Work<'a> {
     store: &'a Store<'a>,
     progress: Option<&'a Progress<'a>>,
     children: &'a [u32],
-    /// Of a delta's result, in bytes.
+    /// The largest result of a delta, in bytes.
     limits: u64,
     found: Mutex<Found>,
     next: AtomicUsize,
@@ -203,7 +203,6 @@ struct Work<'a> {
 struct Found {
     ids: Vec<u8>,
     kinds: Vec<Option<Kind>>,
-    /// How many objects are known.
     done: usize,
 }
 

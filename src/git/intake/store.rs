@@ -23,7 +23,7 @@ use crate::{
 
 /// Objects of this size and more are in files while deltas of them are undone, in bytes.
 pub(super) const IN_MEMORY: u64 = 4 << 20;
-/// Space is looked at each time that so many bytes have come.
+/// How many bytes come between two looks at the space.
 pub(super) const BETWEEN_LOOKS: u64 = 16 << 20;
 /// So many bytes of the disk are left to others, or a hundredth of it if that is more.
 pub(super) const RESERVE: u64 = 64 << 20;
@@ -34,11 +34,10 @@ pub(super) const PACK_MODE: u32 = 0o444;
 /// What may come in.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Of the pack, in bytes.
+    /// The largest pack, in bytes.
     pub max_pack: u64,
-    /// Of an object that a delta comes to, in bytes.
+    /// The largest object that a delta comes to, in bytes.
     pub max_blob: u64,
-    /// When to give up.
     pub deadline: Deadline,
 }
 

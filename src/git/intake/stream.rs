@@ -23,7 +23,7 @@ use crate::git::large::{Content, LARGE};
 
 /// What is inflated at once, in bytes.
 const PIECE: usize = 64 << 10;
-/// Of a delta: its beginning, with the sizes of base and result.
+/// The beginning of a delta, with the sizes of base and result, in bytes.
 const HEAD: usize = 20;
 /// Read a pack from `from` into `file`.
 pub(super) fn read(
@@ -73,9 +73,9 @@ struct Incoming<'a> {
     from: &'a mut dyn BufRead,
     file: BufWriter<&'a mut dyn io::Write>,
     store: &'a Store<'a>,
-    /// Of the whole pack.
+    /// The hash of the whole pack.
     hasher: Hasher,
-    /// Of the entry at hand.
+    /// The checksum of the entry at hand.
     crc: crc32fast::Hasher,
     at: u64,
     /// Where limits are looked at next.
@@ -87,7 +87,6 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    /// The next bytes have been used.
     fn take(&mut self, count: usize) -> Result<(), Fail> {
         let bytes = self.from.fill_buf().map_err(Fail::Connection)?;
         let bytes = bytes.get(..count).unwrap_or_default();

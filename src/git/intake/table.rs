@@ -10,17 +10,15 @@ pub(super) struct Table {
     pub(super) hash: gix::hash::Kind,
     pub(super) offsets: Vec<u64>,
     pub(super) crcs: Vec<u32>,
-    /// One after the other, without anything between them.
+    /// The ids, one after the other, with nothing between them.
     pub(super) ids: Vec<u8>,
-    /// Nothing for a delta that is not undone yet.
+    /// `None` for a delta that is not undone yet.
     pub(super) kinds: Vec<Option<Kind>>,
     /// Which object a delta is based on, if that is given by its place.
     pub(super) parents: Vec<u32>,
     /// Deltas whose base is given by its id.
     pub(super) refs: Vec<(ObjectId, u32)>,
-    /// Where entries end.
     pub(super) end: u64,
-    /// What the pack ends with.
     pub(super) checksum: ObjectId,
 }
 

@@ -29,7 +29,6 @@ pub struct Receiving<T> {
 }
 
 impl<T> Receiving<T> {
-    /// Over `inner`.
     pub fn new(inner: T, intake: Arc<Intake>) -> Self {
         Self { inner, intake }
     }

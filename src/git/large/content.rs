@@ -18,7 +18,6 @@ pub(super) const PIECE: usize = 64 << 10;
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// In the directory `dir`.
     pub fn new(dir: &Path) -> Self {
         Self(dir.into())
     }
@@ -67,19 +66,11 @@ impl Scratch {
 /// An object's bytes.
 #[derive(Debug)]
 pub enum Content {
-    /// A few.
     Memory(Vec<u8>),
-    /// Many.
-    File {
-        /// Where they are.
-        file: File,
-        /// How many there are.
-        size: u64,
-    },
+    File { file: File, size: u64 },
 }
 
 impl Content {
-    /// How many bytes there are.
     pub fn size(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -103,7 +94,6 @@ impl Content {
         }
     }
 
-    /// Write `len` of the bytes to `out`, from `at` on.
     pub fn copy(&self, at: u64, len: u64, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let end = at.checked_add(len).filter(|end| *end <= self.size());
         let end = end.ok_or_else(|| corrupt("a delta copies from beyond its base"))?;
@@ -126,7 +116,6 @@ pub struct Section<'f> {
 }
 
 impl<'f> Section<'f> {
-    /// The bytes of `file` from `at` to `end`.
     pub fn new(file: &'f File, at: u64, end: u64) -> Self {
         Self { file, at, end }
     }
@@ -149,7 +138,7 @@ pub struct Inflated<R> {
 }
 
 impl<R: BufRead> Inflated<R> {
-    /// Those of the stream that `inner` is at.
+    /// The bytes of the stream that `inner` is at.
     pub fn new(inner: R) -> Self {
         Self {
             inner,

@@ -17,45 +17,22 @@ pub(super) const OLD_LOCK: Duration = Duration::from_secs(10 * 60);
 /// A target could not be locked or recovered.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is something else in its place.
     #[error("the path {path} is not a directory")]
     #[diagnostic(help("move it away, or let the trigger's `path` name another place"))]
-    NotADirectory {
-        /// The target's path.
-        path: PathBuf,
-    },
-    /// There is a symlink in its place, and nothing at its end.
+    NotADirectory { path: PathBuf },
     #[error("the path {path} is a symlink that leads nowhere")]
     #[diagnostic(help("make the directory that it should lead to, or remove the symlink"))]
-    Dangling {
-        /// The symlink.
-        path: PathBuf,
-    },
-    /// It could not be made.
+    Dangling { path: PathBuf },
     #[error("cannot create the directory {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write in {}", parent(path)))]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It could not be opened or locked.
+    Create { path: PathBuf, source: io::Error },
     #[error("cannot lock {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
-    Lock {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something else has its name.
+    Lock { path: PathBuf, source: io::Error },
     #[error("{path} is a {what}, not the {wanted} that gitsocket makes there to lock it")]
     #[diagnostic(help("see who put it there, and remove it: the next run makes the {wanted}"))]
     Odd {
-        /// The name.
         path: PathBuf,
-        /// What it is.
         what: &'static str,
         /// What it should be.
         wanted: &'static str,
@@ -67,16 +44,11 @@ pub enum Error {
         dir.display()
     ))]
     Owned {
-        /// The lock file.
         path: PathBuf,
-        /// The directory that it is in.
         dir: PathBuf,
-        /// Its owner.
         owner: u32,
-        /// Who would use it.
         us: u32,
     },
-    /// Another process had it for as long as the run could wait.
     #[error("{path} is locked by another process")]
     #[diagnostic(help(
         "see which one it is: lslocks; another `gitsocket once` or daemon ends by itself, and the next trigger tries again"
@@ -85,35 +57,22 @@ pub enum Error {
         /// The lock file, or the directory that the version before locks.
         path: PathBuf,
     },
-    /// The process stops, and another one had it.
     #[error("{path} is locked by another process, and the daemon stops")]
     #[diagnostic(help("trigger again once the daemon has been started"))]
     Stopping {
         /// The lock file, or the directory that the version before locks.
         path: PathBuf,
     },
-    /// A file that must be written is locked by another program.
     #[error("{path} has been held by another program for {}", humantime::format_duration(*held_for))]
     #[diagnostic(help(
         "wait for the git that is at work there, and trigger again; if none is, delete that file, or wait: \
          a run removes it once it is {} old",
         humantime::format_duration(OLD_LOCK)
     ))]
-    Foreign {
-        /// The lock file.
-        path: PathBuf,
-        /// For how long it has been there.
-        held_for: Duration,
-    },
-    /// A left-over file could not be removed.
+    Foreign { path: PathBuf, held_for: Duration },
     #[error("cannot remove {path}, which an interrupted run left: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to write there"))]
-    Recover {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Recover { path: PathBuf, source: io::Error },
 }
 
 impl Blame for Error {

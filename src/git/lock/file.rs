@@ -17,11 +17,9 @@ use rustix::{
 use super::{error::Error, made::Made};
 use crate::base::identity::Identity;
 
-/// Below the git directory.
+/// The lock file's directory, below the git directory.
 const DIR: &str = "gitsocket";
-/// In that.
 const NAME: &str = "lock";
-/// For its owner alone.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// The file that runs of the target at `git_dir` lock.
@@ -43,13 +41,11 @@ pub(super) fn peek(path: &Path) -> Option<File> {
     place.existing(OFlags::RDONLY).ok().map(File::from)
 }
 
-/// Whether `file` is what is at `path` now.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
     Ok(fs::symlink_metadata(path).is_ok_and(|now| Identity::of(&now) == Identity::of(&held)))
 }
 
-/// Where the file is.
 struct LockDir<'a> {
     path: &'a Path,
     dir_path: &'a Path,
@@ -57,7 +53,7 @@ struct LockDir<'a> {
 }
 
 impl<'a> LockDir<'a> {
-    /// `None` if it is not there. With a list of what is `made`, the directory is made in the git directory.
+    /// Open the directory; `None` if it is not there. With a list of what is `made`, it is made in the git directory.
     fn open(path: &'a Path, made: Option<&mut Made>) -> Result<Option<Self>, Error> {
         let dir_path = path.parent().unwrap_or(path);
         let git_dir = dir_path.parent().unwrap_or(dir_path);
@@ -124,7 +120,7 @@ impl<'a> LockDir<'a> {
         Ok(fd)
     }
 
-    /// A file that was there before.
+    /// Check a file that was there before.
     fn checked(&self, fd: OwnedFd) -> Result<File, Error> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed(errno))?;
         // There is never anything in it, nor has it another name: such a file is one that was moved here.
@@ -166,7 +162,6 @@ impl<'a> LockDir<'a> {
             && !Mode::from_raw_mode(stat.st_mode).contains(MODE))
     }
 
-    /// Why it could not be opened.
     fn refused(&self, errno: Errno) -> Error {
         match self.look() {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => self.odd(stat),

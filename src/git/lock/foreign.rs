@@ -16,7 +16,6 @@ use crate::base::report::{Report, Reporter};
 
 /// How long a run waits for a lock file of git's, which is held for as long as an index or a ref is written. In time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Wait until no other program holds one of the files `names` in `git_dir`, by a `.lock` beside it.

@@ -16,12 +16,10 @@ impl Made {
         self.0.is_empty()
     }
 
-    /// `path` was made as well.
     pub(super) fn push(&mut self, path: &Path) {
         self.0.push(path.into());
     }
 
-    /// Make `path` and its parents.
     pub(super) fn make(&mut self, path: &Path) -> Result<(), Error> {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => return Ok(()),

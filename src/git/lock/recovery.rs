@@ -242,7 +242,6 @@ mod tests {
 
     use super::*;
 
-    /// Ours by name.
     const OURS: [&str; 4] = [
         "objects/pack/.tmpAbC123",
         "objects/pack/.tmp0123456789abcdef.pack",
@@ -260,7 +259,6 @@ mod tests {
         "refs/remotes/origin/main.lock",
     ];
     const PACK: &str = "objects/pack/pack-2.pack";
-    /// These are git's.
     const GITS: [&str; 3] = [
         "objects/pack/tmp_pack_x",
         "objects/pack/.tmp-123-pack-0123456789abcdef.pack",

@@ -18,7 +18,6 @@ use crate::base::{
     watch::{Early, Watch},
 };
 
-/// Why there is no lock.
 pub(super) enum Failed {
     Early(Early),
     Io(io::Error),
@@ -33,9 +32,9 @@ struct Waiter {
 enum State {
     /// A run waits for it.
     Wanted(Watch),
-    /// No run does.
+    /// No run waits for it.
     Left,
-    /// It has come to an end, with or without the lock.
+    /// The thread has come to an end, with or without the lock.
     Ended(io::Result<File>),
 }
 

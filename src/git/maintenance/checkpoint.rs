@@ -36,19 +36,18 @@ pub(super) struct Checkpoint {
     /// How many cuts of history were needed when these were last looked at.
     #[serde(default)]
     pub(super) cuts: u64,
-    /// When that was, in seconds since the epoch.
+    /// When cuts were last looked at, in seconds since the epoch.
     #[serde(default)]
     pub(super) looked: u64,
     /// The most commits of history that may be here, as it was then; none: all.
     #[serde(default)]
     pub(super) depth: Option<NonZeroU32>,
-    /// Until then (seconds since the epoch) nothing is tried.
+    /// Until when nothing is tried, in seconds since the epoch.
     #[serde(default)]
     pub(super) paused_until: u64,
 }
 
 impl Checkpoint {
-    /// What is remembered, if anything is.
     pub(super) fn read(git_dir: &Path) -> Option<Self> {
         let text = bounded::read(&file(git_dir), RULES).ok()?;
         serde_json::from_slice(&text).ok()
@@ -83,7 +82,7 @@ impl Checkpoint {
         }
     }
 
-    /// The same, but try nothing for a while.
+    /// This checkpoint, with a pause: nothing is tried for a while.
     pub(super) fn paused(self, now: SystemTime) -> Self {
         Self {
             paused_until: seconds(now + PAUSE),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-/// What is shorter is not looked for.
+/// The shortest equal run that is looked for, in bytes.
 const BLOCK: usize = 16;
 /// The longest run that one instruction copies.
 const MAX_COPY: usize = 0x1_0000;
@@ -48,7 +48,7 @@ fn key(block: &[u8]) -> Option<u128> {
     block.try_into().ok().map(u128::from_ne_bytes)
 }
 
-/// How long both are equal.
+/// How many bytes are equal in both.
 fn common<'a>(a: impl Iterator<Item = &'a u8>, b: impl Iterator<Item = &'a u8>) -> usize {
     a.zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -15,71 +15,42 @@ use crate::{
 /// Maintenance of a repository failed. It is as usable as before.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The target could not be locked.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] lock::Error),
-    /// The repository could not be opened.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Open(#[from] repository::Error),
-    /// A file could not be read or written.
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write the git directory"))]
     Io {
-        /// What was tried.
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
-    /// A part of the repository cannot be understood.
     #[error("cannot read {what}: {reason}")]
     #[diagnostic(help(
         "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
-    Repository {
-        /// The part.
-        what: String,
-        /// Why.
-        reason: String,
-    },
-    /// Something needed is not there.
+    Repository { what: String, reason: String },
     #[error("object {id} is missing")]
     #[diagnostic(help(
         "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
-    Missing {
-        /// The object.
-        id: ObjectId,
-    },
-    /// A pack is damaged.
+    Missing { id: ObjectId },
     #[error("object {id} in {path} is damaged")]
     #[diagnostic(help(
         "the next run that needs what is damaged fetches it again; until then this repository has no maintenance"
     ))]
-    Corrupt {
-        /// The pack.
-        path: PathBuf,
-        /// The object.
-        id: ObjectId,
-    },
-    /// What was written is not what was to be written.
+    Corrupt { path: PathBuf, id: ObjectId },
     #[error("the new pack's index {path} does not hold what it should; nothing was replaced")]
     #[diagnostic(help("if it happens again, look at the machine's memory and disk"))]
-    Unequal {
-        /// The index.
-        path: PathBuf,
-    },
+    Unequal { path: PathBuf },
     /// More objects than fit into memory. The log has no more than this line.
     #[error(
         "there are more than {limit} objects: run `git gc` in the repository now and then, and set gc.auto to 0 in it"
     )]
-    TooMany {
-        /// How many are allowed.
-        limit: usize,
-    },
+    TooMany { limit: usize },
 }
 
 impl Error {

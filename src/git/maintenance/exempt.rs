@@ -16,17 +16,16 @@ const STALE: Duration = Duration::from_secs(12 * 3600);
 pub enum Reason {
     /// `gc.auto = 0`: its owner does not want this to happen by itself.
     GcOff,
-    /// It uses an extension of the repository format that is not known here, or that forbids it.
+    /// The repository uses an extension of its format that is not known here, or that forbids maintenance.
     Extension(String),
     /// Objects are missing on purpose: a partial clone.
     Partial,
     /// `info/grafts` changes what commits refer to.
     Grafts,
-    /// A maintenance of git is at work there.
     GitAtWork(&'static str),
-    /// It has a chain of multi-pack-indexes, which `git maintenance` keeps.
+    /// The repository has a chain of multi-pack-indexes, which `git maintenance` keeps.
     MultiPackIndexChain,
-    /// Its objects or refs are elsewhere: `objects` is a symlink, or it is a linked worktree.
+    /// Objects or refs are elsewhere: `objects` is a symlink, or the repository is a linked worktree.
     Elsewhere,
     /// The index remembers how a merge was resolved, or cannot be read.
     Index,

@@ -139,7 +139,7 @@ impl Maintenance<'_> {
         Ok(())
     }
 
-    /// Follow what has come meanwhile. Whether all that needs is in the new pack, or in one that stays.
+    /// Follow what has come meanwhile. Says whether all that needs is in the new pack, or in one that stays.
     fn catch_up(
         &self,
         repo: &gix::Repository,
@@ -167,7 +167,7 @@ impl Maintenance<'_> {
         Ok(reach.fresh().iter().all(|id| !going.have(id) || new.have(id)))
     }
 
-    /// Drop the lines of reflogs that refer to what goes; whether that could be done.
+    /// Drop the lines of reflogs that refer to what goes. Says whether that could be done.
     pub(super) fn expire_reflogs(&self, policy: Policy, reach: &Reach<'_>) -> Result<bool, Error> {
         for dir in roots::admin_dirs(self.options.git_dir)? {
             for log in reflog::all(&dir)? {

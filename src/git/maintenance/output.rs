@@ -57,7 +57,7 @@ pub(super) struct Output<'a> {
     pub(super) written: HashMap<ObjectId, Written>,
     /// What an object may be stored as a change of.
     pub(super) predecessors: HashMap<ObjectId, ObjectId>,
-    /// For objects that are deflated again.
+    /// The buffer for objects that are deflated again.
     buf: Vec<u8>,
 }
 
@@ -154,7 +154,6 @@ impl<'a> Output<'a> {
         Ok(fits.then(|| delta::encode(&old, &new)).flatten())
     }
 
-    /// Write an object in full.
     pub(super) fn whole(&mut self, id: &ObjectId) -> Result<(), Error> {
         let failed = |err: gix::Error| Error::object(id, &err);
         let count = Count {

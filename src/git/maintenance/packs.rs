@@ -11,7 +11,7 @@ use gix_pack::index;
 
 use super::{Error, checkpoint::Checkpoint, files};
 
-/// So many packs are put together: every look-up of an object may have to look into each of them.
+/// The number of packs that are put together: every look-up of an object may have to look into each of them.
 pub(super) const MAX_PACKS: usize = 32;
 /// A larger pack is left out of putting smaller ones together if it is so many times as large as these, so that
 /// each byte is copied a logarithmic number of times (as by `git repack --geometric=2`).
@@ -33,11 +33,10 @@ pub(super) struct Pack {
     pub(super) bytes: u64,
     /// git sets it to now when it finds an object here that it was about to write.
     pub(super) modified: SystemTime,
-    /// It is to be kept: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
+    /// The pack is to be kept: `.keep`, or a cruft pack (`.mtimes`), which is git's to expire.
     pub(super) held: bool,
 }
 
-/// Open the index of a pack.
 pub(super) fn open_index(path: &Path, hash: gix::hash::Kind) -> Result<index::File, Error> {
     index::File::at(path, hash).map_err(|err| Error::pack(path, &err))
 }
@@ -50,7 +49,6 @@ pub(super) struct Inventory {
     pub(super) cuts: u64,
 }
 
-/// What is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Work {
     Nothing,

@@ -18,13 +18,12 @@ const MAX_OBJECTS: usize = 1_800_000;
 pub(super) struct Reach<'a> {
     db: &'a gix::odb::HandleArc,
     met: HashSet,
-    /// Of these, those met since [`Self::begin_again`].
+    /// The objects that were met since [`Self::begin_again`].
     fresh: Vec<ObjectId>,
     /// Commits whose parents do not count.
     shallow: HashSet,
     /// Whether trees count, and all in them.
     with_trees: bool,
-    /// How many objects may be met.
     limit: usize,
 }
 
@@ -49,7 +48,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Of commits and tags alone.
+    /// The reach of commits and tags alone.
     pub(super) fn of_history(db: &'a gix::odb::HandleArc, shallow: HashSet) -> Self {
         Self {
             with_trees: false,
@@ -70,7 +69,6 @@ impl<'a> Reach<'a> {
         has_grown
     }
 
-    /// What was met since then.
     pub(super) fn fresh(&self) -> &[ObjectId] {
         &self.fresh
     }

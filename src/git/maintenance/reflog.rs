@@ -21,7 +21,6 @@ use crate::base::bounded;
 /// A reflog, in bytes: one of hundreds of thousands of lines. It is in memory twice while it is shortened.
 const LOG: u64 = 64 << 20;
 
-/// Lines older than this go.
 const REACHABLE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Lines older than this do not keep alive what nothing else does.
 const UNREACHABLE: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -55,7 +55,6 @@ pub(super) fn repack(
         .map(Some)
 }
 
-/// A pack to copy from.
 struct Source {
     data: data::File,
     index: index::File,

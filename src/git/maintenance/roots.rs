@@ -65,7 +65,7 @@ impl Roots {
         Ok(Some(roots))
     }
 
-    /// Those that are commits: all but what indices name.
+    /// The roots that are commits: all but what indices name.
     pub(super) fn of_history(repo: &gix::Repository, policy: Policy) -> Result<Self, Error> {
         Self::of_commits(repo, policy, None)
     }

@@ -28,9 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Marks what a kill would leave while packs are replaced, as a run marks what it writes.
 pub trait Mark {
-    /// The replacement begins.
     fn begin(&self) -> std::io::Result<()>;
-    /// It is over.
     fn end(&self);
 }
 
@@ -38,22 +36,19 @@ pub trait Mark {
 pub struct Options<'a> {
     /// The root of the target's worktree.
     pub root: &'a Path,
-    /// Its git directory.
     pub git_dir: &'a Path,
     /// How much history there is to be: if that is bounded, reflogs keep no deploy alive.
     pub depth: Depth,
-    /// What is younger than that is not dropped; see [`GRACE`](super::GRACE).
+    /// The age below which nothing is dropped; see [`GRACE`](super::GRACE).
     pub grace: Duration,
     /// Commits that must stay though no ref names them, as they are when this is called.
     pub pinned: &'a dyn Fn() -> Vec<ObjectId>,
-    /// Told of the replacement.
     pub mark: Option<&'a dyn Mark>,
 }
 
-/// What came of it.
+/// What came of a maintenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// There was nothing to do.
     NotDue,
     /// Another process is at it already.
     Busy,
@@ -61,9 +56,7 @@ pub enum Outcome {
     Overtaken,
     /// There was something to do, but not for us.
     LeftAlone(Reason),
-    /// Small packs are one now.
     Repacked(Change),
-    /// Garbage is gone.
     Collected(Change),
     /// History is cut at so many commits no more.
     Uncut(u64),

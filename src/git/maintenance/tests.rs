@@ -11,7 +11,6 @@ use crate::git::origin::Depth;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A bound of history.
 const ONE: Depth = Depth::Commits(std::num::NonZeroU32::MIN);
 
 /// What of [`Options`] differs from test to test.
@@ -196,7 +195,6 @@ impl Clone {
         self.try_git(&["cat-file", "-e", id]).is_ok()
     }
 
-    /// All objects there are.
     fn objects(&self) -> BTreeSet<String> {
         let all = self.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
         all.lines().map(Into::into).collect()

@@ -27,7 +27,7 @@ pub struct Good<'r> {
 }
 
 impl<'r> Good<'r> {
-    /// Those that `repo` holds. What cannot be read is none.
+    /// The good commits that `repo` holds. What cannot be read is none.
     pub fn of(repo: &'r gix::Repository) -> Self {
         let refs = repo.references();
         let found = refs.iter().flat_map(|refs| refs.prefixed(GOOD)).flatten();
@@ -41,12 +41,12 @@ impl<'r> Good<'r> {
         Self { repo, commits }
     }
 
-    /// The newest first.
+    /// The good commits, the newest first.
     pub fn commits(&self) -> impl Iterator<Item = ObjectId> {
         self.commits.iter().rev().map(|(_, commit)| *commit)
     }
 
-    /// Those to go back to from `commit`, the newest first: those before it, if it is one of them.
+    /// The commits to go back to from `commit`, the newest first: those before it, if it is one of them.
     pub fn before(&self, commit: ObjectId) -> impl Iterator<Item = ObjectId> {
         let mut commits: Vec<_> = self.commits().collect();
         if let Some(at) = commits.iter().position(|good| *good == commit) {

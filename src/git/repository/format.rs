@@ -7,7 +7,7 @@ use gix::bstr::{BStr, ByteSlice};
 
 /// Extensions that count in version 0 of the format, too. None changes what is read or written here, or gitoxide knows it.
 const ALWAYS: [&str; 4] = ["noop", "partialclone", "preciousobjects", "worktreeconfig"];
-/// Those that need version 1.
+/// The extensions that need version 1.
 const SINCE_1: [&str; 5] = [
     "noop-v1",
     "objectformat",
@@ -19,16 +19,12 @@ const SINCE_1: [&str; 5] = [
 /// Why a repository cannot be worked with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// Its refs are kept in another way than as files.
     #[error("it stores its refs as {0:?}, which is not supported")]
     Refs(String),
-    /// It has an extension.
     #[error("its configuration has extensions.{0}, which is not supported")]
     Extension(String),
-    /// Its format is of a later version.
     #[error("its core.repositoryformatversion is {0}, and 1 is the newest that is supported")]
     Version(String),
-    /// It has an extension that its version must not have.
     #[error("its configuration has extensions.{0}, and its core.repositoryformatversion is 0")]
     Early(String),
 }

@@ -44,7 +44,7 @@ const MAX_LOOSE_REFS: usize = 200_000;
 
 /// What is read of a git directory, and of no other.
 const OWN: [(&str, u64); 2] = [("HEAD", LINE), ("config.worktree", CONFIG)];
-/// What is read of that of a linked worktree besides.
+/// What is read besides in the git directory of a linked worktree.
 const LINKED: [(&str, u64); 1] = [("gitdir", LINE)];
 /// What linked worktrees share.
 const COMMON: [(&str, u64); 3] = [("config", CONFIG), ("packed-refs", REFS), ("shallow", REFS)];
@@ -53,7 +53,6 @@ const COMMON: [(&str, u64); 3] = [("config", CONFIG), ("packed-refs", REFS), ("s
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub struct Trap {
-    /// The file.
     pub path: PathBuf,
     /// What is wrong with it. No `source` of errors: it is in the text.
     problem: io::Error,
@@ -80,9 +79,9 @@ pub(super) fn log(path: &Path) -> Result<(), Trap> {
 /// Where the parts of a repository are, see gitrepository-layout(5).
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// Its own directory.
+    /// The repository's own git directory.
     pub(super) git_dir: PathBuf,
-    /// That of the repository whose linked worktree it is.
+    /// The git directory of the repository whose linked worktree this is.
     pub(super) common: Option<PathBuf>,
     /// The object directories that it borrows from.
     pub(super) alternates: Vec<PathBuf>,

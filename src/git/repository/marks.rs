@@ -23,7 +23,7 @@ const MAX_LINE: u64 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks {
     head: Option<Stamp>,
-    /// It says in which form refs are stored.
+    /// The configuration, which says in which form refs are stored.
     config: Option<Stamp>,
     packed: Option<Stamp>,
     /// What HEAD, if that is asked for, and the file of the ref hold: these are too short to be looked at only from outside.
@@ -31,7 +31,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Those of the ref `name` of the repository at `path`; and whether they will show each change from now on.
+    /// The marks of the ref `name` of the repository at `path`; and whether they will show each change from now on.
     pub fn of(path: &Path, name: &str) -> Option<(Self, bool)> {
         let git_dir = entrance(path);
         if fs::symlink_metadata(git_dir.join("commondir")).is_ok() || !fs::metadata(&git_dir).ok()?.is_dir() {
@@ -89,7 +89,6 @@ fn file(path: &Path) -> io::Result<Option<fs::Metadata>> {
     }
 }
 
-/// What the file at `path` holds.
 fn line(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match file(path)? {
         Some(_) => bounded::read(path, MAX_LINE).map(Some),

@@ -23,7 +23,6 @@ const MASK: i32 = 0o666;
 pub struct Sharing(i32);
 
 impl Sharing {
-    /// As the configuration of `repo` says.
     pub fn of(repo: &gix::Repository) -> Self {
         let config = repo.config_snapshot();
         let text = config.string("core.sharedRepository");
@@ -52,7 +51,6 @@ impl Sharing {
         }
     }
 
-    /// The same for an open file.
     pub fn file(self, file: impl AsFd) -> io::Result<()> {
         if !self.is_set() {
             return Ok(());

@@ -18,9 +18,7 @@ use crate::base::{
 /// Where commits come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Upstream<'a> {
-    /// The name of the remote.
     pub remote: &'a RemoteName,
-    /// What it is.
     pub repo: &'a RepoUrl,
     /// The branch that HEAD is on, if it is on one.
     pub branch: Option<&'a RefName>,

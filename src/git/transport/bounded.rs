@@ -39,7 +39,6 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// For an answer from `url`.
     pub(super) fn new(url: &str) -> Self {
         Self {
             left: Arc::new(MAX_LINES.into()),

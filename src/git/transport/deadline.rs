@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +19,6 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// In `after` from now.
     pub fn new(after: Duration) -> Self {
         Self {
             at: Instant::now() + after,
@@ -45,7 +44,6 @@ impl Deadline {
         PATIENCE.min(self.left().unwrap_or_default() / 2)
     }
 
-    /// Whether it has passed.
     pub fn passed(&self) -> bool {
         self.left().is_err()
     }
@@ -61,12 +59,8 @@ pub struct Timed<S> {
 
 /// A socket with timeouts.
 pub trait Socket {
-    /// As [`TcpStream::set_read_timeout`].
     fn set_read_timeout(&self, after: Option<Duration>) -> io::Result<()>;
-    /// As [`TcpStream::set_write_timeout`].
     fn set_write_timeout(&self, after: Option<Duration>) -> io::Result<()>;
-    /// As [`TcpStream::shutdown`].
-    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 }
 
 macro_rules! socket {
@@ -78,16 +72,12 @@ macro_rules! socket {
             fn set_write_timeout(&self, after: Option<Duration>) -> io::Result<()> {
                 self.set_write_timeout(after)
             }
-            fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-                self.shutdown(how)
-            }
         }
     )+};
 }
 socket!(TcpStream, UnixStream);
 
 impl<S: Socket> Timed<S> {
-    /// `socket`, until `deadline`.
     pub fn new(socket: S, deadline: Deadline) -> Self {
         Self {
             socket: Arc::new(socket),

@@ -6,23 +6,18 @@ use crate::base::fault::{Blame, Kind};
 /// A connection failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Over `git://`.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Network(#[from] tcp::Error),
-    /// Over `http://` or `https://`.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Http(#[from] http::Error),
-    /// Over SSH.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Ssh(#[from] ssh::Error),
-    /// A local repository.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Local(#[from] local::Error),
-    /// The server does not come to an end.
     #[error("{url} sends more than {limit} MiB of refs and capabilities, and no end")]
     #[diagnostic(help(
         "make sure that `repo` names the right server; if it really has so many refs, let it show fewer: \

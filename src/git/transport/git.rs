@@ -14,7 +14,6 @@ use super::{
 };
 use crate::base::name::RepoUrl;
 
-/// The port of `git daemon`.
 const PORT: u16 = 9418;
 
 /// A conversation with the daemon.

@@ -47,7 +47,7 @@ struct Inner {
     ended: Condvar,
 }
 
-/// One of them, until it has ended.
+/// A thread that serves, until it has ended.
 #[derive(Debug)]
 struct Serving {
     path: PathBuf,

@@ -43,7 +43,6 @@ const PROXIES: [&str; 5] = [
 ];
 
 impl Needs {
-    /// Those of a fetch from `origin`.
     pub fn of(origin: &Origin) -> Self {
         let mut needs = Self::default();
         needs.auth(&origin.auth);

@@ -27,12 +27,10 @@ pub struct Offer {
 pub struct Offers(Arc<Mutex<Option<Offer>>>);
 
 impl Offers {
-    /// With `offer`, if one is known.
     pub fn new(offer: Option<Offer>) -> Self {
         Self(Arc::new(Mutex::new(offer)))
     }
 
-    /// The offer, if one is known by now.
     pub fn known(&self) -> Option<Offer> {
         mutex::lock(&self.0).clone()
     }
@@ -60,7 +58,7 @@ impl Listener {
         self.words.len() <= MAX_OFFER
     }
 
-    /// That was all. It is left for others if it is of protocol v2.
+    /// End the offer. It is left for others if it is of protocol v2.
     pub(super) fn end(self, asks: bool) {
         let begin = self.words.strip_prefix(SERVICE).unwrap_or(&self.words);
         if begin.starts_with(VERSION) && self.words.ends_with(b"0000") {

@@ -11,15 +11,11 @@ use crate::{
 /// What a connection needs to know besides the URL.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
-    /// When to give up.
     pub deadline: Deadline,
-    /// How to authenticate.
     pub auth: &'a Auth,
-    /// Whom to trust.
     pub tls: &'a Tls,
-    /// Where lines go that the remote says for people.
+    /// Takes the lines that the remote sends for people.
     pub report: &'a Reporter,
-    /// What is left of earlier connections.
     pub connections: &'a Connections,
     /// Where to find, or to leave, what an HTTP server offers; only for a caller that is ready to ask again if that is out of date.
     pub offers: Option<&'a Offers>,

@@ -20,9 +20,9 @@ use crate::base::mutex;
 /// No connection lives longer: addresses change, and keys are withdrawn.
 pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
-/// Nothing lives longer, however often it is used.
+/// How long anything lives at most, however often it is used.
 const MAX_AGE: Duration = MAX_KEEP_ALIVE;
-/// As many are kept; the one that has waited longest makes way.
+/// How many are kept; the one that has waited longest makes way.
 const MAX_KEPT: usize = 64;
 
 /// Things of the kind `V`, by their key. Clones are the same pool.

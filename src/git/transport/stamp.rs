@@ -9,7 +9,7 @@ use crate::base::identity::Stamp;
 pub(super) struct Stamps(Vec<Option<Stamp>>);
 
 impl Stamps {
-    /// Those of the files at `paths`, there or not.
+    /// The stamps of the files at `paths`, there or not.
     pub(super) fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         Self(paths.into_iter().map(stamp).collect())
     }

@@ -10,63 +10,43 @@ use crate::base::fault::{Blame, Kind};
 /// A conversation ended before the client was done.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The client is gone, and so is the interest in an answer.
     #[error("the client broke off the fetch")]
     Gone(#[source] io::Error),
     /// The client is gone, or the process is ending.
     #[error("the fetch was stopped")]
     Stopped,
-    /// The client does not speak the protocol.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Request(#[from] request::Error),
-    /// The client works with another kind of id.
     #[error("the repository's object format is {ours}, but the client uses {theirs}")]
     #[diagnostic(help("clone the repository again: an object format cannot be changed"))]
     ObjectFormat {
-        /// Of the repository.
         ours: gix::hash::Kind,
-        /// Of the request.
         theirs: gix::hash::Kind,
     },
-    /// The client wants what is not there.
     #[error("upload-pack: not our ref {id}")]
     #[diagnostic(help("the object may have been removed by a force-push; fetch again"))]
-    NotOurs {
-        /// The wanted object.
-        id: ObjectId,
-    },
-    /// An object that another one refers to is not there.
+    NotOurs { id: ObjectId },
     #[error("object {id} is missing in the source repository")]
     #[diagnostic(help("run `git fsck` in the source repository, and repair it"))]
-    Missing {
-        /// The object.
-        id: ObjectId,
-    },
-    /// An object is there, but cannot be read.
+    Missing { id: ObjectId },
     #[error("object {id} of the source repository cannot be read")]
     #[diagnostic(help("run `git fsck` in the source repository, and repair it"))]
     Object {
-        /// The object.
         id: ObjectId,
-        /// Why.
         #[source]
         source: gix::Error,
     },
-    /// A tag of a tag of a tag, and so on.
     #[error("{id} is a tag of a tag of a tag, and more so than is followed")]
     #[diagnostic(help("delete that tag in the source repository"))]
     Tags {
         /// The outermost.
         id: ObjectId,
     },
-    /// The repository cannot be read.
     #[error("cannot read {what} of the source repository")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read all of it"))]
     Repository {
-        /// The part of it.
         what: &'static str,
-        /// Why.
         #[source]
         source: gix::Error,
     },
@@ -75,10 +55,7 @@ pub enum Error {
         "the source has more than {limit} objects to look through for one fetch: fetch less of the history, set `depth`, \
          for example to 1"
     )]
-    TooMany {
-        /// How many are allowed.
-        limit: usize,
-    },
+    TooMany { limit: usize },
 }
 
 impl Blame for Error {

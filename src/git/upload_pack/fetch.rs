@@ -20,7 +20,6 @@ use super::{
     trees::Collector,
 };
 
-/// What a request was answered with.
 pub(super) enum Answer {
     /// The client has nothing more to ask.
     None,

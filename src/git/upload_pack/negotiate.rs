@@ -13,7 +13,7 @@ use super::{Error, objects::Peeled, request::Fetch, source::Source};
 
 /// What the client has that is known here.
 pub(super) struct Common {
-    /// As the client named them.
+    /// The ids as the client named them.
     pub(super) ids: Vec<ObjectId>,
     /// The commits that they come down to.
     pub(super) commits: Vec<ObjectId>,

@@ -47,7 +47,6 @@ impl Objects {
         Self { db, format }
     }
 
-    /// What kind of object `id` is.
     pub(super) fn kind(&self, id: &ObjectId) -> Result<Option<Kind>, Error> {
         let header = self.db.try_header(id).map_err(unreadable(id))?;
         Ok(header.map(|header| header.kind))

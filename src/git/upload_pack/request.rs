@@ -13,22 +13,18 @@ use gix_transport::packetline::{PacketLineRef, blocking_io::StreamingPeekableIte
 /// One request: a command and the kind of ids it speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The kind of ids.
     pub object_format: hash::Kind,
-    /// What to do.
     pub command: Command,
 }
 
 /// What a client can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Which refs there are.
     LsRefs(LsRefs),
-    /// Objects.
     Fetch(Fetch),
 }
 
-/// `ls-refs`
+/// The command `ls-refs`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LsRefs {
     /// Say what symbolic refs point to.
@@ -41,31 +37,30 @@ pub struct LsRefs {
     pub prefixes: Vec<BString>,
 }
 
-/// `fetch`
+/// The command `fetch`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetch {
     /// The objects that the client asks for.
     pub wants: Vec<ObjectId>,
-    /// Those that it has, with all that they refer to.
+    /// The objects that the client has, with all that they refer to.
     pub haves: Vec<ObjectId>,
     /// The commits at which its history is cut.
     pub shallow: Vec<ObjectId>,
     /// How much history it asks for; default: all, down to where its own is cut.
     pub depth: Option<Depth>,
-    /// It will send no more haves, and expects the pack.
+    /// The client will send no more haves, and expects the pack.
     pub done: bool,
     /// Add annotated tags that point to what is sent.
     pub include_tag: bool,
-    /// Send no progress.
     pub no_progress: bool,
 }
 
 /// How much history is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// So many commits from each wanted one.
+    /// How many commits from each wanted one.
     FromTip(NonZeroU32),
-    /// So many more commits than the client has.
+    /// How many more commits than the client has.
     FromBoundary(NonZeroU32),
 }
 
@@ -78,25 +73,20 @@ impl Depth {
 const MAX_LINES: usize = 1 << 20;
 /// Beyond so many prefixes git lists all refs, too.
 const MAX_PREFIXES: usize = 1 << 16;
-/// Bytes of all prefixes.
 const MAX_PREFIX_BYTES: usize = 1 << 22;
 
 /// A request is not one.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The connection broke.
     #[error("cannot read the client's request")]
     Read(#[source] io::Error),
     /// Not a packet line (gitprotocol-common, "pkt-line Format").
     #[error("the request is not made of packet lines: {0}")]
     Packet(String),
-    /// A line that does not belong where it is.
     #[error("unexpected line in the request: {0:?}")]
     Line(BString),
-    /// An argument that git has, but this server does not.
     #[error("{0} is not supported by this server")]
     Unsupported(&'static str),
-    /// More than anybody needs.
     #[error("the request has more than {MAX_LINES} lines or {MAX_PREFIX_BYTES} bytes of prefixes")]
     TooLong,
 }
@@ -246,7 +236,6 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The first line, if there is one.
     fn first(&mut self) -> Result<Option<Line>, Error> {
         match self.next() {
             Err(Error::Read(err)) if err.kind() == io::ErrorKind::UnexpectedEof => Ok(None),

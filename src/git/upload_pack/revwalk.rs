@@ -26,7 +26,7 @@ pub(super) struct Selection {
 /// A commit, as far as a selection is concerned.
 pub(super) struct Node {
     pub(super) tree: ObjectId,
-    /// None where history is cut.
+    /// Empty where history is cut.
     pub(super) parents: Vec<ObjectId>,
     /// The client has it.
     pub(super) hidden: bool,

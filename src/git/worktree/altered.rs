@@ -23,7 +23,6 @@ use crate::base::rights::Rights;
 /// A tracked file that is not what its commit has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Altered {
-    /// Where it is.
     pub path: BString,
     /// What tells that it was not changed, see stat(2); nothing if there is no file.
     pub stat: Option<[u64; 6]>,

@@ -30,7 +30,7 @@ pub(super) struct Written {
     pub(super) count: u64,
     /// Entries whose files have other stat data than the index says.
     pub(super) stats: Vec<(usize, Stat)>,
-    /// What they have replaced that is nowhere else.
+    /// What was replaced and is nowhere else.
     pub(super) lost: Lost,
 }
 
@@ -205,7 +205,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// These of the checks are not tried.
+    /// Leave these checks untried.
     fn leave(&self, checks: Range<usize>, left: &mut Left) {
         for check in &self.checks[checks] {
             let entry = &self.new.entries()[check.entry];
@@ -235,9 +235,8 @@ struct Writer<'w> {
 
 /// What has become of a file.
 struct Brought {
-    /// Its stat data, if they are known.
     stat: Option<Stat>,
-    /// It was, or in a dry run would be, written.
+    /// The file was, or in a dry run would be, written.
     is_written: bool,
     /// What was there before, if it is nowhere else.
     local: Option<Local>,

@@ -28,7 +28,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Those for the files of `index` at `paths`, which are sorted.
+    /// The sources for the files of `index` at `paths`, which are sorted.
     pub(super) fn of<'p>(
         index: &gix::index::State,
         paths: impl Iterator<Item = &'p BStr>,
@@ -104,7 +104,7 @@ pub(super) struct Attributes<'r> {
 }
 
 impl<'r> Attributes<'r> {
-    /// Those called `wanted`, as `sources` say.
+    /// The attributes called `wanted`, as `sources` say.
     pub(super) fn new(repo: &'r gix::Repository, sources: &Sources, wanted: &[&str]) -> Self {
         let Sources { files, outside } = sources;
         let mut names = MetadataCollection::default();

@@ -86,7 +86,7 @@ impl DirStamp {
 }
 
 impl Cache {
-    /// Nothing yet, but where other targets are.
+    /// An empty cache that knows where other targets are.
     pub fn beside(others: Others) -> Self {
         Self {
             others,
@@ -94,7 +94,6 @@ impl Cache {
         }
     }
 
-    /// Where other targets are.
     pub fn others(&self) -> &Others {
         &self.others
     }

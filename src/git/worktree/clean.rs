@@ -87,11 +87,11 @@ pub(super) fn clean(
 }
 
 pub(super) struct Cleaned {
-    /// How many files and directories.
+    /// Files and directories.
     pub(super) count: u64,
-    /// Those of them that are, or hold, files.
+    /// Removed files, and directories that held files.
     pub(super) lost: Named,
-    /// What went wrong first, and what would keep all of that from being tried.
+    /// The first error, and what would keep all of that from being tried.
     pub(super) trouble: Option<(Error, Keep)>,
 }
 
@@ -99,11 +99,10 @@ struct Cleaner<'w, 'i, 'a> {
     cx: &'w mut Context<'a>,
     old: &'w Stored,
     ignored: Ignored<'i>,
-    /// Of what is at hand.
+    /// The path of what is at hand.
     path: BString,
     removed: Removed,
     trouble: Option<Error>,
-    /// What could not be removed.
     keep: Keep,
 }
 
@@ -116,7 +115,6 @@ struct Status {
     excluded: bool,
 }
 
-/// What is left in a directory.
 #[derive(Default, Clone, Copy)]
 struct Remains {
     /// Something, so that it cannot be removed.
@@ -131,7 +129,7 @@ struct Remains {
 
 /// A directory that is being cleaned: what recursion would have on the stack, which has no room for any depth.
 struct Frame {
-    /// How long its path is.
+    /// The length of the directory's path.
     path: usize,
     status: Status,
     has_rules: bool,
@@ -139,7 +137,6 @@ struct Frame {
     names: std::vec::IntoIter<BString>,
     left: Remains,
     unlisted: Vec<BString>,
-    /// What had been removed before.
     before: Before,
 }
 

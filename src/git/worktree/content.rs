@@ -61,7 +61,7 @@ impl std::ops::Deref for Bytes {
 
 /// Why there is nothing to write.
 enum Wrong {
-    /// There is too much to convert: so many bytes.
+    /// Too much to convert: the number of bytes.
     Large(u64),
     /// git can encode it, and this program cannot: the encoding, and why.
     Encoding(String, String),
@@ -78,7 +78,6 @@ fn bounded(content: &[u8]) -> Result<(), Wrong> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conversion {
     None,
-    /// If it looks like text.
     Text,
     Always,
 }
@@ -205,10 +204,12 @@ impl<'r> Content<'r> {
         path: &BStr,
         notices: &mut Notices,
     ) -> Result<Vec<u8>, Wrong> {
-        let expanded = match wanted.ident {
-            true if wanted.is_streamed() => ident::expand_streamed(&content, &id),
-            true => ident::expand(&content, &id),
-            false => None,
+        let expanded = if !wanted.ident {
+            None
+        } else if wanted.is_streamed() {
+            ident::expand_streamed(&content, &id)
+        } else {
+            ident::expand(&content, &id)
         };
         content = expanded.unwrap_or(content);
         if wanted.digest.to_eol(self.eol) == Some(eol::Mode::CrLf) {

@@ -24,17 +24,13 @@ use crate::{
 /// How to update.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The worktree.
     pub root: &'a AbsPath,
-    /// Its index.
     pub index: &'a Path,
-    /// What to remove besides tracked files.
     pub clean: Clean,
     /// gitignore patterns of what is never removed.
     pub keep: &'a [String],
     /// The largest file, in bytes.
     pub max_blob: u64,
-    /// What new files and directories get.
     pub rights: Rights,
     /// Report what would be done, and do nothing.
     pub dry_run: bool,
@@ -42,7 +38,6 @@ pub struct Options<'a> {
     pub cache: &'a Cache,
     /// The worktree is not the live one.
     pub apart: Option<Apart<'a>>,
-    /// Called before anything is changed.
     pub begin: Begin<'a>,
     /// Progress, warnings, and the changes of a dry run.
     pub report: &'a Reporter,

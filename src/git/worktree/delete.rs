@@ -82,7 +82,6 @@ pub(super) fn empty(cx: &mut Context<'_>, submodules: impl Iterator<Item = BStri
 #[derive(Default)]
 struct Gone {
     is_file: bool,
-    /// Its place is empty now.
     is_gone: bool,
     /// What it was, if it is nowhere else.
     local: Option<Local>,
@@ -115,7 +114,6 @@ fn delete_one(
     })
 }
 
-/// Whether there is a file at `path` that would be deleted.
 pub(super) fn is_deletable(cx: &mut Context<'_>, path: &BStr, is_submodule: bool) -> io::Result<bool> {
     Ok(matches!(deletable(cx, path, is_submodule)?, Some(Some(_))))
 }

@@ -31,9 +31,7 @@ use crate::base::{
 /// The directories of the worktree. The way to the last one used is kept, with some of it open: paths come sorted.
 pub(super) struct Dirs {
     way: Descent<OwnedFd>,
-    /// The names on the way.
     names: Vec<BString>,
-    /// What new directories get.
     rights: Rights,
     /// What was unlinked as a directory had to be in its place.
     displaced: Named,
@@ -99,7 +97,6 @@ impl Dirs {
         Ok(Self::from(self.root()?, self.rights))
     }
 
-    /// The root, opened once more.
     pub(super) fn root(&self) -> io::Result<OwnedFd> {
         open_dir(self.way.base(), ".".into())
     }
@@ -138,7 +135,6 @@ impl Dirs {
         Ok(self.way.here())
     }
 
-    /// What [`Self::make`] has unlinked.
     pub(super) fn displaced(&mut self) -> Named {
         std::mem::take(&mut self.displaced)
     }
@@ -196,7 +192,6 @@ pub(super) fn split(path: &BStr) -> (&BStr, &BStr) {
     }
 }
 
-/// `name` below `dir`.
 pub(super) fn join(dir: &BStr, name: &BStr) -> BString {
     let mut path = dir.to_owned();
     push(&mut path, name);
@@ -262,7 +257,6 @@ pub(super) fn open_dir_if_there(dir: BorrowedFd<'_>, name: &BStr) -> io::Result<
     }
 }
 
-/// What the open `fd` is.
 pub(super) fn meta_of(fd: BorrowedFd<'_>) -> io::Result<Meta> {
     Ok(rustix::fs::fstat(fd)?.into())
 }

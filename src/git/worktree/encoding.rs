@@ -22,14 +22,12 @@ enum Encoding {
     /// Its characters above ASCII, see [`tables::TABLES`].
     Single(&'static str),
     Double(&'static double::Double),
-    /// It is not known here.
     Other,
 }
 
-/// How Unicode's characters become bytes.
 #[derive(Clone, Copy)]
 struct Form {
-    /// A byte order mark comes first.
+    /// Whether a byte order mark comes first.
     mark: bool,
     little: bool,
     unit: Unit,

@@ -13,55 +13,43 @@ use crate::base::{
 /// The worktree could not be updated.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The commit holds a path that must not be written.
     #[error("{commit} cannot be checked out: {path:?}: {reason}; nothing was written")]
     #[diagnostic(help("no git would make such a tree by accident: find out who pushed it"))]
     Tree {
-        /// The commit.
         commit: gix::ObjectId,
-        /// The path.
         path: String,
-        /// What is wrong with it.
         reason: String,
     },
-    /// An object is missing or damaged.
     #[error("object {id} (at {path:?}) cannot be read from the repository: {reason}")]
     #[diagnostic(help(
         "the next run fetches it again; if it stays, look at the disk, and at repositories that objects/info/alternates names"
     ))]
     Object {
-        /// The object.
         id: gix::ObjectId,
         /// Where in the tree it is; empty for the root and the commit.
         path: String,
-        /// Why.
         reason: String,
     },
-    /// A file is larger than `max_blob`.
     #[error("{path:?} has {}, more than `max_blob`, which is {}; nothing was written", ByteSize(*size), ByteSize(*limit))]
     #[diagnostic(help("raise `max_blob` of the trigger, or take the file out of the branch"))]
     TooLarge {
-        /// The path.
         path: String,
         /// The size of its blob, in bytes.
         size: u64,
         /// `max_blob`, in bytes.
         limit: u64,
     },
-    /// A file is too large for what its attributes ask for.
     #[error("{path:?} has {}, and its attributes ask to convert it: more than {} are not converted", ByteSize(*size), ByteSize(*limit))]
     #[diagnostic(help(
         "let its line in .gitattributes say `-text -ident !working-tree-encoding`, and it is written as it is"
     ))]
     Convert {
-        /// The path.
         path: String,
         /// The size of its blob, in bytes.
         size: u64,
         /// The most that is converted, in bytes.
         limit: u64,
     },
-    /// git can encode a file as its attributes ask for, and this program cannot.
     #[error(
         "{path:?} cannot be written in the working-tree-encoding {name:?} of its attributes: {reason}; nothing was written"
     )]
@@ -69,64 +57,37 @@ pub enum Error {
         "let .gitattributes say another one, as UTF-16LE-BOM or windows-1252; or, where it may stay UTF-8, `!working-tree-encoding`"
     ))]
     Encoding {
-        /// The path.
         path: String,
-        /// The encoding.
         name: String,
-        /// Why not.
         reason: String,
     },
-    /// The new tree needs the place of something that must be kept.
     #[error("{path:?} cannot be written: {kept:?} is in its way and must be kept; nothing was written")]
     #[diagnostic(help("move {kept:?} elsewhere, or take its pattern out of `keep`"))]
-    Kept {
-        /// The path of the new tree.
-        path: String,
-        /// What is in its way.
-        kept: String,
-    },
-    /// Another target is where the new tree has files.
+    Kept { path: String, kept: String },
     #[error("{} is where another trigger deploys to, or has its git directory; nothing was written", path.display())]
     #[diagnostic(help(
         "let the `path` of one of them name another place, or take that directory out of the commit"
     ))]
-    Others {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The files would not fit.
+    Others { path: PathBuf },
     #[error("the disk that {path} is on has space for {left}, and the new files need {needed}; nothing was written", path = path.display())]
     #[diagnostic(help("make room there, and trigger again"))]
     Space {
-        /// The worktree.
         path: PathBuf,
         /// What the new files need, beyond what they replace.
         needed: ByteSize,
-        /// What can still be written.
         left: ByteSize,
     },
-    /// The system refused.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     File {
-        /// What was to be done.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
-        /// What to do.
         #[help]
         help: &'static str,
     },
-    /// The commit holds a link that cannot be made.
     #[error("{path:?} cannot be written: {reason}; nothing was changed")]
     #[diagnostic(help("take the link out of the branch, or let it point somewhere, and push that"))]
-    Link {
-        /// The path.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Link { path: String, reason: String },
     /// Nothing can be written to, or deleted from, directories in which something has to be.
     #[error("{what}; nothing was changed")]
     Closed {
@@ -134,18 +95,15 @@ pub enum Error {
         what: String,
         /// The first of the errors.
         source: io::Error,
-        /// What to do.
         #[help]
         help: &'static str,
     },
     /// The system refused some of what was to be done. All else is done.
     #[error("{what}")]
     Unfinished {
-        /// What is left.
         what: String,
         /// The error that the rest is judged by.
         source: io::Error,
-        /// What to do.
         #[help]
         help: String,
     },
@@ -155,27 +113,19 @@ pub enum Error {
         "make room, or let gitsocket's user write there; the next run tries again, and until then git shows the new files as modified"
     ))]
     Index {
-        /// The index.
         path: PathBuf,
-        /// What it amounts to.
         kind: Kind,
-        /// Why.
         reason: String,
     },
-    /// A file with attributes or ignore rules outside the worktree could not be read.
     #[error("cannot read {path}{named}: {source}; nothing was changed", path = path.display())]
     Rules {
-        /// The file.
         path: PathBuf,
         /// The setting that names it.
         named: String,
-        /// Why not.
         source: io::Error,
-        /// What to do.
         #[help]
         help: String,
     },
-    /// A setting of the repository's own configuration cannot be followed.
     #[error(
         "cannot use {setting} ({value:?}) of the repository's own configuration: {reason}; nothing was changed"
     )]
@@ -183,20 +133,15 @@ pub enum Error {
         "write a whole path, or one that begins at the top of the worktree; or take the setting out of `config` in the git directory"
     ))]
     Setting {
-        /// Its name.
         setting: &'static str,
-        /// Its value.
         value: String,
-        /// Why not.
         reason: &'static str,
     },
-    /// The run's time was over before anything was changed.
     #[error("the files were still being compared; nothing was written")]
     Over,
 }
 
 impl Error {
-    /// The system refused to `action` `path`.
     pub(super) fn file(action: &'static str, path: PathBuf, source: io::Error) -> Self {
         let help = help(&source);
         Self::File {

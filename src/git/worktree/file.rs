@@ -105,7 +105,6 @@ impl<'d> Temporary<'d> {
         }
     }
 
-    /// Give a link its group.
     fn give(&self, rights: Rights) -> io::Result<()> {
         match &self.name {
             Some(name) => rights.give_link(self.dir, name),

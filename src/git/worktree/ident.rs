@@ -46,7 +46,7 @@ const HEAD: [u8; 4] = *b"$Id\0";
 /// How far a keyword has been seen.
 #[derive(Clone, Copy)]
 enum Seen {
-    /// So much of [`HEAD`].
+    /// How many bytes of [`HEAD`].
     Head(usize),
     /// What is after a colon.
     Value,

@@ -22,7 +22,6 @@ use crate::{
     git::{verified, worktree::Clean},
 };
 
-/// The rules that hold.
 pub(super) struct Ignored<'w> {
     old: &'w Stored,
     new: &'w gix::index::State,

@@ -22,7 +22,6 @@ use crate::base::{
 /// What is left to do, in no order.
 #[derive(Default)]
 pub(super) struct Left {
-    /// What was refused, by path.
     refused: Vec<(BString, Refused)>,
     /// Entries of the new index whose files are not known to be right.
     entries: Vec<usize>,
@@ -34,14 +33,13 @@ pub(super) struct Left {
     object: Option<(usize, Error)>,
     /// Nothing more of this kind need be tried.
     is_given_up: bool,
-    /// What may not be removed.
     keep: Keep,
 }
 
 struct Refused {
     action: &'static str,
     source: io::Error,
-    /// It is not tracked, so that it may stay.
+    /// The file is not tracked, so that it may stay.
     may_stay: bool,
 }
 
@@ -113,7 +111,6 @@ impl Left {
         self.untried.push(path);
     }
 
-    /// What another thread has left.
     pub(super) fn add(&mut self, other: Self) {
         self.refused.extend(other.refused);
         self.entries.extend(other.entries);
@@ -127,7 +124,7 @@ impl Left {
         self.refused.is_empty() && self.untried.is_empty()
     }
 
-    /// The same is to be expected of every other file.
+    /// Give up, as the same error is to be expected of every other file.
     pub(super) fn give_up(&mut self) {
         self.is_given_up = true;
     }

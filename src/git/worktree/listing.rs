@@ -19,7 +19,6 @@ pub(super) struct Listing {
 }
 
 struct Name {
-    /// Where in the text it is.
     at: Range<usize>,
     kind: Listed,
     is_seen: bool,
@@ -71,7 +70,6 @@ impl Listing {
         Ok(())
     }
 
-    /// Whether `name` is there, and as what.
     pub(super) fn see(&mut self, name: &BStr) -> Option<Listed> {
         let text = &self.text;
         let is_next = |next: &Name| text[next.at.clone()] == **name;

@@ -31,10 +31,9 @@ use crate::{
 pub(super) struct Base<'a> {
     /// The files as they were checked out.
     pub(super) index: &'a gix::index::State,
-    /// The index that is there.
     pub(super) old: &'a Stored,
-    /// Another program may have written that: an entry without stat data is of a file that must be looked into. In an index of
-    /// ours, it is of one that an update has not got to.
+    /// Another program may have written the old index: an entry without stat data is of a file that must be looked into.
+    /// In an index of ours, it is of one that an update has not got to.
     pub(super) is_foreign: bool,
     /// Whether a file may be run counts, see `core.fileMode`. Where it does not, a commit's mode is brought all the same.
     pub(super) heeds_mode: bool,

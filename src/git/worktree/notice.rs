@@ -4,7 +4,6 @@ use gix::bstr::{BStr, BString};
 
 use crate::base::report::Reporter;
 
-/// What was met.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Notice {
     Submodule,
@@ -22,7 +21,6 @@ impl Notices {
         self.0[notice as usize].get_or_insert_with(|| (0, path.into())).0 += 1;
     }
 
-    /// What another thread has met.
     pub(super) fn add(&mut self, other: Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             match (mine, theirs) {

@@ -31,7 +31,6 @@ use crate::git::{repository::reason, verified};
 /// The longest target of a link that Linux takes, without the NUL.
 const MAX_TARGET_BYTES: u64 = 4095;
 
-/// Refuse what cannot be done.
 pub(super) fn check(
     cx: &mut Context<'_>,
     plan: &Plan<'_>,
@@ -119,11 +118,10 @@ fn check_target(repo: &gix::Repository, id: gix::ObjectId, path: &BStr) -> Resul
     })
 }
 
-/// Directories that were asked about.
 #[derive(Default)]
 struct Parents {
     last: Option<Parent>,
-    /// Those in which nothing can be made, with the first path that needs it and the number of them.
+    /// Directories in which nothing can be made, with the first path that needs it and the number of such paths.
     closed: BTreeMap<BString, (Errno, BString, u64)>,
 }
 
@@ -166,7 +164,6 @@ impl Parents {
         Ok(closed)
     }
 
-    /// `path` needs the closed directory `dir`.
     fn note(&mut self, (dir, errno): &Closed, path: &BStr) {
         let closed = self.closed.entry(dir.clone());
         closed.or_insert_with(|| (*errno, path.into(), 0)).2 += 1;

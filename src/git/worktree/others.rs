@@ -15,7 +15,7 @@ use crate::base::{identity::Identity, mutex};
 #[derive(Debug, Clone, Default)]
 pub struct Others(Option<Arc<Mutex<Arc<Known>>>>);
 
-/// As it was at one moment.
+/// The directories as they were at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     by_path: BTreeMap<PathBuf, Identity>,
@@ -23,13 +23,11 @@ pub(super) struct Known {
 }
 
 impl Others {
-    /// These paths lead to these directories.
     pub fn new(dirs: impl IntoIterator<Item = (PathBuf, Identity)>) -> Self {
         let known = Known::new(dirs.into_iter().collect());
         Self(Some(Arc::new(Mutex::new(Arc::new(known)))))
     }
 
-    /// Look where `path` leads now.
     pub fn note(&self, path: &Path) {
         let Some(known) = &self.0 else { return };
         let now = dirs::identity(path);

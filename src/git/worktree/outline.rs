@@ -22,7 +22,6 @@ const MAX_TREES: usize = 1_000_000;
 
 /// Where the parts of an index are.
 pub(super) struct Outline {
-    /// Where the entries end.
     entries: usize,
     /// The extensions, from signature to end, and whether each does no harm.
     extensions: Vec<(Range<usize>, bool)>,

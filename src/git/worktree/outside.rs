@@ -44,7 +44,6 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Those of `source` for the worktree at `root`.
     pub(super) fn read(repo: &gix::Repository, root: &Path, source: &Source) -> Result<Self, Error> {
         Ok(Self {
             info: source.text(&repo.common_dir().join(source.info), None)?,

@@ -37,7 +37,6 @@ const MAX_OPEN: usize = 32 << 20;
 pub(super) struct Plan<'o> {
     /// The files to be there. Entries that the old index has, too, have its stat data, others have none.
     pub(super) index: Cow<'o, gix::index::State>,
-    /// What is no longer tracked.
     pub(super) delete: Vec<Delete>,
 }
 
@@ -126,7 +125,6 @@ fn expand<'o>(
     })
 }
 
-/// What has been met.
 #[derive(Default)]
 struct Budget {
     entries: usize,

@@ -169,9 +169,8 @@ fn kept_below(cx: &mut Context<'_>, old: &Stored, path: &BStr, meta: &Meta) -> i
 
 /// A directory that is being looked through.
 struct Rest {
-    /// What has not been looked at.
     names: std::vec::IntoIter<BString>,
-    /// How long its path is.
+    /// The length of the directory's path.
     path: usize,
     /// A pattern holds for it or one of its parents.
     is_kept: bool,

@@ -57,7 +57,6 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Of `len` pieces, between `threads`.
     pub(super) fn new(len: usize, threads: usize) -> Self {
         Self {
             next: AtomicUsize::new(0),
@@ -94,7 +93,6 @@ struct State<T> {
 }
 
 impl<T> Tasks<T> {
-    /// To begin with `first`.
     pub(super) fn new(first: T) -> Self {
         Self {
             state: Mutex::new(State {

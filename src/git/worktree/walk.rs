@@ -52,11 +52,9 @@ impl Found {
 }
 
 pub(super) struct Check {
-    /// Where in the index it is.
     pub(super) entry: usize,
     /// The stat data match, but too closely in time to trust them.
     pub(super) racy: bool,
-    /// What is there, if anything is.
     pub(super) there: Option<Box<Meta>>,
 }
 
@@ -165,13 +163,11 @@ struct Walk<'w> {
 struct Task {
     /// The parent, or a directory further up.
     from: Arc<OwnedFd>,
-    /// How long the path of that is, with a slash at its end.
+    /// The length of that directory's path, with a slash at its end.
     above: usize,
-    /// How many directories there are above.
     depth: usize,
-    /// With a slash at its end, unless it is the root.
+    /// The path with a slash at its end, unless it is the root.
     path: BString,
-    /// The entries below it.
     entries: Range<usize>,
 }
 
@@ -343,7 +339,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Compare the file of one entry.
     fn file(
         &self,
         dir: BorrowedFd<'_>,

@@ -15,15 +15,14 @@ use crate::git::repository;
 /// What is not there, or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// The object.
     pub id: ObjectId,
-    /// What it should be.
+    /// The kind that the object should be of.
     pub kind: Kind,
     /// The commit that leads to it.
     pub of: Option<ObjectId>,
     /// Where in that commit it is, if that could be found out.
     pub path: Option<BString>,
-    /// Why it cannot be read; without, it is not there.
+    /// Why the object cannot be read; `None`: it is not there.
     pub reason: Option<String>,
 }
 
@@ -159,9 +158,8 @@ impl Objects {
     }
 }
 
-/// A tree to check.
 pub(super) struct Root {
-    /// The commit, or the tip, that it is of.
+    /// The commit, or the tip, that the tree is of.
     pub(super) of: ObjectId,
     pub(super) tree: ObjectId,
     /// A tree that is complete, or is checked as well.

@@ -18,7 +18,7 @@ pub(super) struct RevWalk<'a> {
     objects: &'a Objects,
     cut: HashSet,
     met: HashMap<ObjectId, Node>,
-    /// Those whose parents have not been met yet, by time.
+    /// Commits whose parents have not been met yet, by time.
     queue: BinaryHeap<(i64, ObjectId)>,
     /// How many of these are new.
     waiting: usize,

@@ -73,7 +73,6 @@ impl Repo {
         std::fs::remove_file(path).unwrap();
     }
 
-    /// What is found to be missing.
     fn check(&self, tip: ObjectId, known: &[ObjectId]) -> Option<ObjectId> {
         let repo = gix::open(self.dir.path()).unwrap();
         check(&repo, &[tip], known, &AtomicBool::new(false))

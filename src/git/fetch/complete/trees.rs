@@ -19,7 +19,7 @@ use crate::base::mutex;
 
 /// Parts of the set of objects that were met, each with its lock; a power of two.
 const SHARDS: usize = 64;
-/// As many threads at most; they wait for each other and for memory beyond that.
+/// The most threads: more would wait for each other and for memory.
 const MAX_THREADS: usize = 4;
 /// Trees, each beside one that it is compared with: history can have any number of them, of few objects. They take 100 bytes.
 const MAX_PAIRS: usize = 500_000;
@@ -128,7 +128,6 @@ fn meet(met: &[Mutex<HashSet>], id: &gix::oid) -> bool {
     met.insert(id.to_owned())
 }
 
-/// One thread's part.
 struct Reader<'a, 't> {
     trees: &'a Trees<'t>,
     objects: &'a Objects,

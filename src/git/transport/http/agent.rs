@@ -26,7 +26,7 @@ use crate::git::{
 
 /// Some servers know a git client by this beginning.
 const USER_AGENT: &str = concat!("git/gitsocket-", env!("CARGO_PKG_VERSION"));
-/// As long may a connection be idle within a fetch.
+/// How long a connection may be idle within a fetch.
 const WITHIN_A_FETCH: Duration = Duration::from_secs(15);
 
 /// What makes two connections the same: then the second need not be opened.
@@ -43,7 +43,6 @@ pub(super) struct Warm {
     pub(super) tls: Setup,
 }
 
-/// The agents that are there.
 #[derive(Debug, Clone)]
 pub(in crate::git::transport) struct Agents {
     keep: Duration,
@@ -51,7 +50,6 @@ pub(in crate::git::transport) struct Agents {
 }
 
 impl Agents {
-    /// Keep idle connections for `keep`.
     pub(in crate::git::transport) fn new(keep: Duration) -> Self {
         Self {
             keep,

@@ -65,7 +65,6 @@ pub(super) fn check(
     })
 }
 
-/// Where `response` says to look instead.
 pub(super) fn redirected_to(response: &Response<Body>) -> Option<String> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;

@@ -89,7 +89,6 @@ impl Question {
         &self.shown
     }
 
-    /// The port that is asked.
     pub fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or_default()
     }

@@ -19,12 +19,12 @@ pub(super) struct Credentials {
     pub(super) header: HeaderValue,
     /// Say it at once, or only when asked.
     pub(super) at_once: bool,
-    /// Where it is from.
+    /// Where the credentials are from.
     pub(super) from: String,
 }
 
 impl Credentials {
-    /// Those for `url`, if there are any. Their file is read now.
+    /// The credentials for `url`, if there are any. Their file is read now.
     pub(super) fn read(url: &RepoUrl, auth: &Auth, tls: &Tls) -> Result<Option<Self>, Error> {
         let secrets = url.with_secrets();
         if matches!((auth, secrets.user()), (Auth::None | Auth::Ssh(_), None)) {

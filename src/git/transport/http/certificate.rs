@@ -142,7 +142,7 @@ fn key_error(path: &AbsPath, reason: String, help: &'static str) -> Error {
 #[derive(Debug, Clone)]
 pub(super) enum Shown<'a> {
     None,
-    /// There is one, but it is for this host.
+    /// Nothing: there is a certificate, but it is for this host.
     Withheld(String),
     /// The one in this file.
     Sent(&'a AbsPath),

@@ -17,7 +17,7 @@ use crate::{
     git::transport::{Offers, Options},
 };
 
-/// As many as git follows at most, `http.followRedirects` being `initial`.
+/// The most that git follows, `http.followRedirects` being `initial`.
 const MAX_REDIRECTS: usize = 10;
 
 /// What gix sends its requests through.

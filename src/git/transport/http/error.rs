@@ -12,95 +12,52 @@ use crate::{
 /// A repository could not be read over HTTP.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The host could not be reached, was lost, or was too slow.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Network(#[from] tcp::Error),
-    /// The password or token could not be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Secret(#[from] secret::Error),
-    /// The URL cannot be used.
     #[error("{url} cannot be used: {reason}")]
     #[diagnostic(help("correct `repo`"))]
-    Url {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// Credentials would be readable on the way.
+    Url { url: String, reason: String },
     #[error("{url} is not encrypted, so the credentials for it are not sent")]
     #[diagnostic(help(
         "use https://; or, where you trust the network in between, write tls: (allow_plain_credentials: true)"
     ))]
-    PlainCredentials {
-        /// The URL.
-        url: String,
-    },
-    /// The credentials cannot be said in a header.
+    PlainCredentials { url: String },
     #[error("the credentials for {url} cannot be sent: {reason}")]
     #[diagnostic(help("correct `auth`"))]
-    Credentials {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The roots of trust cannot be used.
+    Credentials { url: String, reason: &'static str },
     #[error("the certificates in {path} cannot be used: {reason}")]
     #[diagnostic(help(
         "`tls.ca_file` must name a file with one or more certificates as PEM (-----BEGIN CERTIFICATE-----)"
     ))]
-    Roots {
-        /// The file.
-        path: AbsPath,
-        /// Why.
-        reason: String,
-    },
-    /// The system has no roots of trust.
+    Roots { path: AbsPath, reason: String },
     #[error("this system's certificates cannot be used: {reason}")]
     #[diagnostic(help(
         "install the package ca-certificates, or leave `tls.roots` out to use Mozilla's roots"
     ))]
-    SystemRoots {
-        /// Why.
-        reason: String,
-    },
-    /// Our certificate cannot be used.
+    SystemRoots { reason: String },
     #[error("the client certificate in {path} cannot be used: {reason}")]
     #[diagnostic(help("{help}"))]
     Certificate {
-        /// The file.
         path: AbsPath,
-        /// Why.
         reason: String,
-        /// What to do.
         help: &'static str,
     },
-    /// The key of our certificate cannot be used.
     #[error("the client certificate's key in {path} cannot be used: {reason}")]
     #[diagnostic(help("{help}"))]
     CertificateKey {
-        /// The file.
         path: AbsPath,
-        /// Why.
         reason: String,
-        /// What to do.
         help: &'static str,
     },
-    /// The key is that of another certificate.
     #[error("the key in {key} does not belong to the client certificate in {cert}")]
     #[diagnostic(help(
         "`tls.cert_file` must begin with the certificate that was issued for this key, before those of its issuers"
     ))]
-    KeyMismatch {
-        /// The key's file.
-        key: AbsPath,
-        /// The certificate's file.
-        cert: AbsPath,
-    },
-    /// The server wants a certificate, and was shown none.
+    KeyMismatch { key: AbsPath, cert: AbsPath },
     #[error("{host} asks for a client certificate")]
     #[diagnostic(help("{}", match withheld_for {
         Some(host) => format!(
@@ -109,87 +66,47 @@ pub enum Error {
         None => "name it and its key: tls: (cert_file: \"/path/client.pem\", key_file: \"/path/client.key\")".into(),
     }))]
     CertificateWanted {
-        /// The host.
         host: String,
         /// The host that the certificate is for, if there is one.
         withheld_for: Option<String>,
     },
-    /// The server does not take our certificate.
     #[error("{host} does not accept the client certificate in {path}: {reason}")]
     #[diagnostic(help("{help}"))]
     CertificateRefused {
-        /// The host.
         host: String,
-        /// The certificate's file.
         path: AbsPath,
-        /// Why.
         reason: &'static str,
-        /// What to do.
         help: &'static str,
     },
-    /// The server's certificate was issued by an authority that is not trusted.
     #[error("the certificate of {host} was issued by an authority that is not trusted here: {roots}")]
     #[diagnostic(help(
         "if its authority is a private one, name that: tls: (ca_file: \"/path/ca.pem\"), or tls: (roots: System)"
     ))]
-    UnknownIssuer {
-        /// The host.
-        host: String,
-        /// Which roots were used.
-        roots: String,
-    },
-    /// The server's certificate is too old, or not valid yet.
+    UnknownIssuer { host: String, roots: String },
     #[error("the certificate of {host} is not valid at this time: {reason}")]
     #[diagnostic(help("the host's administrator must renew it; or this machine's clock is wrong"))]
-    Expired {
-        /// The host.
-        host: String,
-        /// The details.
-        reason: String,
-    },
-    /// The server's certificate is for another host.
+    Expired { host: String, reason: String },
     #[error("the certificate of {host} is for another name: {reason}")]
     #[diagnostic(help("use the name that the certificate is for in `repo`"))]
-    WrongName {
-        /// The host.
-        host: String,
-        /// The details.
-        reason: String,
-    },
-    /// The server's certificate is not one that a server should have.
+    WrongName { host: String, reason: String },
     #[error("the certificate of {host} cannot be trusted: {reason}")]
     #[diagnostic(help(
         "the host needs one of X.509 version 3 with its name as subjectAltName, basicConstraints=CA:FALSE, and signed with \
          SHA-256 or better; a self-signed one is trusted where `tls.ca_file` names it"
     ))]
-    HostCertificate {
-        /// The host.
-        host: String,
-        /// Why not.
-        reason: &'static str,
-    },
-    /// TLS failed otherwise.
+    HostCertificate { host: String, reason: &'static str },
     #[error("no secure connection to {host}: {reason}")]
     #[diagnostic(help(
         "check the port; a private authority's certificate is named by tls: (ca_file: \"/path/ca.pem\"), one that the \
          server wants to see of ours by tls: (cert_file: \"/path/client.pem\", key_file: \"/path/client.key\")"
     ))]
-    Tls {
-        /// The host.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// The environment names a proxy that cannot be used.
+    Tls { host: String, reason: String },
     #[error("the proxy in ${variable} cannot be used: {reason}")]
     #[diagnostic(help("write it as http://host:port, or unset it"))]
     ProxyUrl {
-        /// The variable.
         variable: &'static str,
-        /// Why.
         reason: &'static str,
     },
-    /// The proxy refused.
     #[error("the proxy {proxy} did not connect to {host}: {reason}")]
     #[diagnostic(help("{}, or name the host in $NO_PROXY", match status {
         Some(407) => "write them into the variable that names the proxy: http://USER:PASSWORD@HOST:PORT",
@@ -198,14 +115,10 @@ pub enum Error {
     Proxy {
         /// The proxy, without secrets.
         proxy: String,
-        /// The host behind it.
         host: String,
-        /// Its answer, if it gave one.
         status: Option<u16>,
-        /// Why.
         reason: String,
     },
-    /// 401, and no credentials were sent.
     #[error("{url} asks for a user and password (401){}", quoted(.said))]
     #[diagnostic(help("{}", match withheld_for {
         Some(host) => format!("`auth` is only ever sent to {host}, and it redirected here: write this URL as `repo`"),
@@ -213,46 +126,31 @@ pub enum Error {
                  answer this for a repository that does not exist, too".into(),
     }))]
     Unauthenticated {
-        /// The URL.
         url: String,
         /// The host that the credentials are for, if there are any.
         withheld_for: Option<String>,
-        /// What the server said.
         said: Option<String>,
     },
-    /// 401, although credentials were sent.
     #[error("{url} refused the credentials from {from} (401){}", quoted(.said))]
     #[diagnostic(help(
         "they are wrong, have expired, or are not meant for this repository; write the right ones there"
     ))]
     Refused {
-        /// The URL.
         url: String,
-        /// Where they are from.
         from: String,
-        /// What the server said.
         said: Option<String>,
     },
-    /// 403.
     #[error("{url} is forbidden (403){}", quoted(.said))]
     #[diagnostic(help("the account that `auth` names must be allowed to read the repository"))]
-    Forbidden {
-        /// The URL.
-        url: String,
-        /// What the server said.
-        said: Option<String>,
-    },
+    Forbidden { url: String, said: Option<String> },
     /// 404 or 410.
     #[error("there is no repository at {url} ({status}){}", quoted(.said))]
     #[diagnostic(help(
         "check the path in `repo`. Some hosts answer this for repositories that need `auth`, too"
     ))]
     NotFound {
-        /// The URL.
         url: String,
-        /// The status.
         status: u16,
-        /// What the server said.
         said: Option<String>,
     },
     /// Another status than 200.
@@ -263,51 +161,29 @@ pub enum Error {
         "the server does not let git fetch there; check `repo`"
     }))]
     Status {
-        /// The URL.
         url: String,
-        /// The status, with its name.
         status: u16,
-        /// What the server said.
         said: Option<String>,
     },
-    /// Something answered that is not a git server.
     #[error("{url} answered with {content_type} instead of git's protocol")]
     #[diagnostic(help(
         "it may be a login page, or that of a network's portal; `repo` must be the URL that git clone takes"
     ))]
-    NotGit {
-        /// The URL.
-        url: String,
-        /// What it was.
-        content_type: String,
-    },
-    /// A server that only serves the repository's files.
+    NotGit { url: String, content_type: String },
     #[error("{url} serves the repository's files only (the \"dumb\" protocol), which is not supported")]
     #[diagnostic(help("the server must run git http-backend, or use git:// or ssh://"))]
-    Dumb {
-        /// The URL.
-        url: String,
-    },
-    /// A redirect that is not followed.
+    Dumb { url: String },
     #[error("{url} redirects to {to}, which is not followed: {reason}")]
     #[diagnostic(help("if that is where the repository is now, write it as `repo`"))]
     Redirect {
-        /// The URL.
         url: String,
         /// Where to, without secrets.
         to: String,
-        /// Why not.
         reason: &'static str,
     },
-    /// What came was not HTTP.
     #[error("{url} answered what cannot be understood: {reason}")]
     #[diagnostic(help("check the port in `repo`, and whether a proxy is between"))]
-    Protocol {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
+    Protocol { url: String, reason: String },
 }
 
 impl Blame for Error {

@@ -42,9 +42,10 @@ struct Inner {
 }
 
 enum State {
-    /// The request is being written.
-    Asked { headers: HeaderMap, body: Vec<u8> },
-    /// The answer is being read.
+    Asked {
+        headers: HeaderMap,
+        body: Vec<u8>,
+    },
     Answered(Tail),
     /// The answer is known.
     Known(Cursor<Arc<[u8]>>),

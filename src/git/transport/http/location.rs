@@ -10,7 +10,7 @@ use crate::base::{fault::one_line, name::RepoUrl};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     https: bool,
-    /// In lower case, without brackets.
+    /// The host in lower case, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
 }

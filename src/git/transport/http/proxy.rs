@@ -44,12 +44,11 @@ pub(super) enum Route {
 }
 
 impl Proxies {
-    /// Those of this process.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var(name).ok())
     }
 
-    /// Those that `var` knows. `HTTP_PROXY` in upper case does not count: under CGI a client can set it.
+    /// The proxies that `var` knows. `HTTP_PROXY` in upper case does not count: under CGI a client can set it.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&'static str]| {
             names

@@ -40,7 +40,6 @@ const RESULT: &str = "application/x-git-upload-pack-result";
 const REFS: &[u8] = b"001e# service=git-upload-pack\n0000000eversion 2\n000cls-refs\n0000";
 const LINE: &[u8] = b"000ahello\n0000";
 
-/// What the tests vary.
 struct Ask {
     auth: Auth,
     tls: Tls,

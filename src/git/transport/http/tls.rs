@@ -22,9 +22,9 @@ use crate::{
 };
 
 pub(super) struct Setup {
-    /// With the origin that the configuration names.
+    /// TLS with the origin that the configuration names.
     pub(super) config: TlsConfig,
-    /// With all others: our certificate is not for them.
+    /// TLS with all other hosts: our certificate is not for them.
     pub(super) elsewhere: TlsConfig,
     /// What to call the roots of trust in an error.
     roots: String,
@@ -42,7 +42,7 @@ impl Setup {
     }
 }
 
-/// As `tls` says. Files are read now.
+/// Set up TLS as `tls` says. Files are read now.
 pub(super) fn setup(tls: &Tls) -> Result<Setup, Error> {
     let (roots, name) = match &tls.roots {
         Roots::Mozilla => (RootCerts::WebPki, "Mozilla's roots were used".to_owned()),

@@ -14,75 +14,39 @@ pub(super) const MAX_LEFT: usize = 3;
 /// A local repository cannot be fetched from.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is nothing.
     #[error("there is no repository at {path}: no such file or directory")]
     #[diagnostic(help("{help}"))]
-    Absent {
-        /// Where.
-        path: PathBuf,
-        /// What to do.
-        help: String,
-    },
-    /// It may not be read.
+    Absent { path: PathBuf, help: String },
     #[error("the repository at {path} may not be read: permission denied")]
     #[diagnostic(help(
         "the user that gitsocket runs as must be able to read all of it; \
          what was made after the daemon's start is open to it after a reload (SIGHUP)"
     ))]
-    Denied {
-        /// Where.
-        path: PathBuf,
-    },
-    /// There is a file.
+    Denied { path: PathBuf },
     #[error("{path} is a file, not a repository")]
     #[diagnostic(help("`repo` must name a worktree, a bare repository or a .git directory"))]
-    File {
-        /// Where.
-        path: PathBuf,
-    },
-    /// There is something else.
+    File { path: PathBuf },
     #[error("{path} is not a usable git repository: {reason}")]
     #[diagnostic(help(
         "`repo` must name a worktree, a bare repository or a .git directory; none is searched for above it"
     ))]
-    NotRepository {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// It, or what it borrows from, holds what git would not put there.
+    NotRepository { path: PathBuf, reason: String },
     #[error("{path} is not a usable git repository: {trap}")]
     #[diagnostic(help("see who put it there, and remove it, or let `repo` name another repository"))]
-    Trap {
-        /// Where.
-        path: PathBuf,
-        /// What is there.
-        trap: String,
-    },
-    /// It does not let itself be opened.
+    Trap { path: PathBuf, trap: String },
     #[error("the repository at {path} could not be opened in {}", humantime::format_duration(*after))]
     #[diagnostic(help(
         "see whether its file system answers, and that no file in it is a fifo or a device; \
          if it is only slow, raise the trigger's `timeout`"
     ))]
-    Slow {
-        /// Where.
-        path: PathBuf,
-        /// The whole time allowed.
-        after: Duration,
-    },
+    Slow { path: PathBuf, after: Duration },
     /// Earlier fetches from it were given up, but their threads cannot be.
     #[error("{MAX_LEFT} earlier fetches from {path} still hang in reading it")]
     #[diagnostic(help(
         "see whether its file system answers, and that no file in it is a fifo or a device; \
          then restart the daemon, if they do not end by themselves"
     ))]
-    Hanging {
-        /// Where.
-        path: PathBuf,
-    },
-    /// git has written it in a way that is not known here.
+    Hanging { path: PathBuf },
     #[error("the repository at {path} cannot be fetched from as a directory: {unsupported}")]
     #[diagnostic(help(
         "{}",
@@ -91,18 +55,13 @@ pub enum Error {
         )
     ))]
     Format {
-        /// Where.
         path: PathBuf,
-        /// What is not known.
         unsupported: repository::Unsupported,
     },
-    /// The system has no thread or socket left.
     #[error("cannot serve the repository at {path}")]
     #[diagnostic(help("the limits on processes, threads or open files may be reached"))]
     Serve {
-        /// Where.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -26,9 +26,9 @@ pub(super) struct Question(Message<Vec<u8>>);
 
 /// Why a server's answer is none.
 enum Useless {
-    /// It says that the name does not exist: the others would say the same.
+    /// The server says that the name does not exist: the others would say the same.
     NoSuchName,
-    /// It is of no use; the next may be.
+    /// The server is of no use; the next may be.
     Server(io::Error),
 }
 

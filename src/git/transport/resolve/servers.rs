@@ -16,9 +16,9 @@ use crate::base::bounded::{self, RULES};
 /// A name as it is asked for.
 pub(super) type Fqdn = Name<Vec<u8>>;
 
-/// As many does glibc use.
+/// The number that glibc uses.
 const MAX_SERVERS: usize = 3;
-/// As many does glibc take; more would be a mistake that costs minutes.
+/// The number that glibc takes; more would be a mistake that costs minutes.
 const MAX_ATTEMPTS: u32 = 5;
 const MAX_TIMEOUT: u32 = 30;
 
@@ -28,7 +28,6 @@ pub(super) struct Servers {
     pub(super) addresses: Vec<SocketAddr>,
     /// How long each may take to answer.
     pub(super) timeout: Duration,
-    /// How often each is asked.
     pub(super) attempts: u32,
     /// Whether to ask by TCP from the start (`use-vc`).
     pub(super) by_tcp: bool,

@@ -25,22 +25,19 @@ use super::{
 };
 use crate::base::mutex;
 
-/// A command to run.
 #[derive(Debug)]
 pub(super) struct Request {
     /// Our end of the socket pair, non-blocking.
     pub(super) socket: UnixStream,
     /// The command, for the host's shell.
     pub(super) command: String,
-    /// What it says besides its output.
+    /// What the command says besides its output.
     pub(super) words: Words,
     /// Told when the host has opened a channel; dropped if it does not, once the end is written down.
     pub(super) opened: SyncSender<()>,
-    /// Where its end is written down.
     pub(super) ending: Arc<Ending>,
 }
 
-/// Serve `request` over a new channel.
 pub(super) async fn serve(handle: Arc<Handle<Guard>>, request: Request, mut end: end::Receiver) {
     let Request {
         socket,
@@ -97,7 +94,6 @@ pub(super) async fn serve(handle: Arc<Handle<Guard>>, request: Request, mut end:
     });
 }
 
-/// What the command did so far.
 #[derive(Debug, Default)]
 struct State {
     /// Output came that may be git's protocol.
@@ -182,16 +178,13 @@ struct End {
 
 #[derive(Debug)]
 enum Outcome {
-    /// The command ended, with this status.
     Exited(Option<String>),
-    /// What it printed was not git's protocol.
+    /// The command printed what is not git's protocol.
     Strange,
-    /// The host did not open a channel.
     NoChannel(ChannelOpenFailure),
-    /// The host did not run it.
     NoExec,
     Lost(String),
-    /// There is no listener any more.
+    /// The listener is gone.
     Dropped,
 }
 
@@ -207,7 +200,6 @@ impl Ending {
         *mutex::lock(&self.end) = Some(end);
     }
 
-    /// The remote that it is about.
     pub(super) fn remote(&self) -> &Remote {
         &self.remote
     }

@@ -11,16 +11,13 @@ use crate::git::transport::tcp;
 pub(super) enum Ended {
     /// The host said goodbye, with these words.
     Said(String),
-    /// It broke, for that reason.
     Lost(String),
 }
 
-/// Where it is written down.
 pub(super) type Sender = watch::Sender<Option<Ended>>;
-/// Where it is read.
 pub(super) type Receiver = watch::Receiver<Option<Ended>>;
 
-/// For a connection that has not ended.
+/// The two halves for a connection that has not ended.
 pub(super) fn channel() -> (Sender, Receiver) {
     watch::channel(None)
 }

@@ -15,11 +15,8 @@ use crate::{
 /// The key that a host offers.
 #[derive(Debug)]
 pub struct Offer {
-    /// The host.
     pub host: String,
-    /// The kind of the key.
     pub algorithm: String,
-    /// The key's fingerprint.
     pub fingerprint: String,
     /// The line of a file that makes it known.
     pub line: String,
@@ -34,96 +31,49 @@ impl std::fmt::Display for Offer {
 /// A repository could not be read over SSH.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The host could not be reached, was lost, or was too slow.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Network(#[from] tcp::Error),
-    /// The file of the key or of its passphrase could not be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Secret(#[from] secret::Error),
-    /// The URL cannot be used.
     #[error("{url} cannot be used: {reason}")]
     #[diagnostic(help("correct `repo`"))]
-    Url {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The URL names no user; the host does not know the one that this program runs as.
+    Url { url: String, reason: &'static str },
     #[error("{url} names no user to log in as")]
     #[diagnostic(help("write the user into the URL: git@HOST:PATH or ssh://git@HOST/PATH"))]
-    NoUser {
-        /// The URL.
-        url: String,
-    },
-    /// A file of known hosts could not be read.
+    NoUser { url: String },
     #[error("cannot read the known hosts in {}: {source}", .path.display())]
     #[diagnostic(help("it must exist and be readable for the user that gitsocket runs as"))]
-    KnownHosts {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The key's file does not hold a usable key.
+    KnownHosts { path: PathBuf, source: io::Error },
     #[error("the key in {path} cannot be used: {reason}")]
     #[diagnostic(help("{help}"))]
     Key {
-        /// The file.
         path: AbsPath,
-        /// Why.
         reason: String,
-        /// What to do.
         help: &'static str,
     },
-    /// The key is encrypted, and its passphrase is not known.
     #[error("the key in {path} is encrypted")]
     #[diagnostic(help(
         "write its passphrase into a file, and name that: auth: Ssh(…, passphrase_file: \"…\")"
     ))]
-    Encrypted {
-        /// The file.
-        path: AbsPath,
-    },
-    /// The passphrase does not open the key.
+    Encrypted { path: AbsPath },
     #[error("the passphrase in {passphrase_file} does not open the key in {key}")]
     #[diagnostic(help("write the key's passphrase alone on the first line of {passphrase_file}"))]
-    Passphrase {
-        /// The key's file.
-        key: AbsPath,
-        /// The passphrase's file.
-        passphrase_file: AbsPath,
-    },
-    /// There is no agent to ask.
+    Passphrase { key: AbsPath, passphrase_file: AbsPath },
     #[error(
         "there is no key for {host}: `auth` names none, and no SSH agent is there ($SSH_AUTH_SOCK is not set)"
     )]
     #[diagnostic(help("name a key that the host accepts: auth: Ssh(key: \"/etc/gitsocket/key\")"))]
-    NoAgent {
-        /// The host.
-        host: String,
-    },
-    /// The agent does not answer as it should.
+    NoAgent { host: String },
     #[error("the SSH agent at {} cannot be used: {reason}", .socket.display())]
     #[diagnostic(help("start it, or correct $SSH_AUTH_SOCK; or name a key with auth: Ssh(key: \"…\")"))]
-    Agent {
-        /// Its socket.
-        socket: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The agent holds nothing.
+    Agent { socket: PathBuf, reason: String },
     #[error("the SSH agent at {} holds no keys", .socket.display())]
     #[diagnostic(help(
         "add one with ssh-add, or unlock it with ssh-add -X; or name a key with auth: Ssh(key: \"…\")"
     ))]
-    AgentEmpty {
-        /// Its socket.
-        socket: PathBuf,
-    },
-    /// No file knows the host.
+    AgentEmpty { socket: PathBuf },
     #[error("the host {} is not known; it offers {offer}{}", .offer.host, and_skipped(.skipped))]
     #[diagnostic(help(
         "compare {} with the fingerprint that the owner of the host publishes; if they are the same, add this line to {}:\n{}",
@@ -132,14 +82,12 @@ pub enum Error {
         .offer.line
     ))]
     UnknownHost {
-        /// Its key.
         offer: Box<Offer>,
         /// The file to add it to.
         file: PathBuf,
         /// A line that was not understood, and why.
         skipped: Option<(Line, &'static str)>,
     },
-    /// The host is known by another key.
     #[error("the host key of {} does not match {known}: it offers {offer}", .offer.host)]
     #[diagnostic(help(
         "this may be a man-in-the-middle attack, or the host has a new key: compare {} with the fingerprint that its owner \
@@ -148,61 +96,34 @@ pub enum Error {
         .offer.line
     ))]
     ChangedHost {
-        /// Its key.
         offer: Box<Offer>,
         /// Where another key stands.
         known: Line,
     },
-    /// The host's key must not be used any more.
     #[error("the host {} offers {offer}, which is revoked by {by}", .offer.host)]
     #[diagnostic(help(
         "the key may have been stolen: ask the owner of the host, and keep that line until there is an answer"
     ))]
-    RevokedHost {
-        /// Its key.
-        offer: Box<Offer>,
-        /// Where that stands.
-        by: Line,
-    },
-    /// The host's certificate is signed by an authority that is trusted, but not valid.
+    RevokedHost { offer: Box<Offer>, by: Line },
     #[error("the certificate of the host {host} is not valid: {reason}")]
     #[diagnostic(help(
         "the owner of the host must have its certificate renewed, for the name that `repo` uses"
     ))]
-    HostCertificate {
-        /// The host.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// Host and client have no method in common.
+    HostCertificate { host: String, reason: String },
     #[error("no secure connection to {host}: it offers nothing but {theirs} for the {what}")]
     #[diagnostic(help("the host's SSH server is too old or too strictly configured; have it updated"))]
     NoCommonAlgorithm {
-        /// The host.
         host: String,
-        /// What for.
         what: &'static str,
-        /// What it offers.
         theirs: String,
     },
-    /// Something else than SSH answered.
     #[error("{host} does not speak SSH")]
     #[diagnostic(help("check the port in `repo`; that of SSH is usually 22"))]
-    NotSsh {
-        /// The host.
-        host: String,
-    },
+    NotSsh { host: String },
     /// The host does not keep to the protocol, or a man in the middle does not.
     #[error("the SSH connection to {host} failed: {reason}")]
     #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
-    Protocol {
-        /// The host.
-        host: String,
-        /// Why.
-        reason: String,
-    },
-    /// No key was good enough.
+    Protocol { host: String, reason: String },
     #[error("{host} does not let the user {user:?} in with {}{}", tried.join(", "), .remarks)]
     #[diagnostic(help("{}", if *.half {
         "the key was accepted, but the host asks for a second proof, which is not supported"
@@ -210,9 +131,7 @@ pub enum Error {
         "the public half of the key must be a deploy key of the repository, or stand in the user's authorized_keys"
     }))]
     Refused {
-        /// The host.
         host: String,
-        /// The user.
         user: String,
         /// Fingerprints of the keys, and where they are from.
         tried: Vec<String>,
@@ -221,61 +140,36 @@ pub enum Error {
         /// What the host said to that, as the end of a sentence.
         remarks: String,
     },
-    /// The host runs no commands for this user.
     #[error("{host} refuses to run {command}")]
     #[diagnostic(help(
         "the account must be allowed to run git-upload-pack; it may be for file transfer only"
     ))]
-    Exec {
-        /// The host.
-        host: String,
-        /// The command.
-        command: String,
-    },
-    /// The host has nothing to give, in its own words.
+    Exec { host: String, command: String },
     #[error("{url} cannot be fetched from: {}", words(.said, .status))]
     #[diagnostic(help("see whether the repository is there, and whether the key may read it"))]
     NotServed {
-        /// The URL.
         url: String,
         /// How the command ended.
         status: String,
-        /// Its words.
         said: String,
     },
-    /// The host's side ended in the middle.
     #[error("{url} broke off: {}", words(.said, .status))]
     #[diagnostic(help("trigger again; if it stays, look at the remote's log"))]
     BrokenOff {
-        /// The URL.
         url: String,
-        /// How the command ended.
         status: String,
-        /// Its words.
         said: String,
     },
-    /// A shell or a message answered instead of git.
     #[error("{url} answers what is not git's protocol: {said:?}")]
     #[diagnostic(help(
         "whatever the account's login scripts print must go to standard error; or it is not allowed to run git"
     ))]
-    NotGit {
-        /// The URL.
-        url: String,
-        /// What it answered.
-        said: String,
-    },
-    /// The system has no thread or socket left.
+    NotGit { url: String, said: String },
     #[error("cannot start an SSH connection to {host}: {source}")]
     #[diagnostic(help(
         "a limit on processes, threads or open files is reached; raise it: TasksMax and LimitNOFILE in a systemd unit"
     ))]
-    Start {
-        /// The host.
-        host: String,
-        /// Why.
-        source: io::Error,
-    },
+    Start { host: String, source: io::Error },
 }
 
 impl Blame for Error {

@@ -58,7 +58,6 @@ impl Trust {
         }
     }
 
-    /// Whether `offered` is a key of the host of `remote`.
     pub(super) fn verify(&self, remote: &Remote, offered: &PublicKeyOrCertificate) -> Result<(), Error> {
         let host = remote.host();
         let verdict = match offered {
@@ -111,7 +110,6 @@ pub(super) struct Guard {
     pub(super) remote: Remote,
     /// What the host says to everybody who logs in; nothing after the login.
     pub(super) banner: Arc<Mutex<Option<Words>>>,
-    /// Why the connection ended.
     pub(super) end: end::Sender,
 }
 

@@ -15,12 +15,11 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// The socket of the agent, if there is one.
     pub agent: Option<PathBuf>,
-    /// The hosts that all users of the system know.
     pub system_known_hosts: PathBuf,
 }
 
 impl Surroundings {
-    /// As the environment says: `$HOME` and `$SSH_AUTH_SOCK`. The system's list of users is not asked.
+    /// The surroundings that `$HOME` and `$SSH_AUTH_SOCK` name. The system's list of users is not asked.
     pub fn from_env() -> Self {
         let path = |name| std::env::var_os(name).map(PathBuf::from);
         Self {
@@ -48,7 +47,7 @@ pub(in crate::git::transport) struct Key {
 }
 
 impl Key {
-    /// For a connection to the host of `remote` that is opened now.
+    /// The key of a connection to the host of `remote` that is opened now.
     pub(super) fn new(remote: &Remote, ssh: &Ssh, around: &Surroundings) -> Self {
         Self {
             host: remote.host.clone(),
@@ -61,7 +60,7 @@ impl Key {
     }
 }
 
-/// Those of all files that a connection depends on.
+/// The stamps of all files that a connection depends on.
 fn stamps(ssh: &Ssh, around: &Surroundings) -> Stamps {
     let named = [&ssh.key, &ssh.passphrase_file, &ssh.known_hosts];
     let own = around.own_known_hosts();

@@ -48,7 +48,6 @@ const AGAIN: &str =
     "copy the file once more, byte for byte; or make a new key with: ssh-keygen -t ed25519 -N '' -f FILE";
 const CONVERT: &str = "bring it into OpenSSH's format with: ssh-keygen -p -f FILE";
 
-/// Why a text is no key.
 enum Fault {
     /// The passphrase is wrong.
     Locked,

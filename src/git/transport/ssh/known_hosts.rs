@@ -14,7 +14,6 @@ use russh::keys::{
 /// The port that a name without one stands for.
 pub(super) const PORT: u16 = 22;
 
-/// The text of a file.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) file: PathBuf,
@@ -24,7 +23,6 @@ pub(super) struct Source {
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// The file.
     pub file: PathBuf,
     /// The line's number, from 1.
     pub line: usize,
@@ -58,7 +56,7 @@ pub(super) struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// As a line of a file names it.
+    /// The host as a line of a file names it.
     pub(super) fn pattern(self) -> String {
         match self.port {
             PORT => self.name.into(),

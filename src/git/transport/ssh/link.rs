@@ -22,7 +22,6 @@ impl Link {
         ended(&mut self.end).await
     }
 
-    /// The error of having lost it.
     pub(super) fn lost(&self, why: String) -> Error {
         lost(&self.remote, &why)
     }

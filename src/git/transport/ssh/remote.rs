@@ -13,9 +13,8 @@ pub(super) struct Remote {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: String,
-    /// What runs there, for a shell to read.
+    /// The command that runs there, for a shell to read.
     pub(super) command: String,
-    /// The same for errors.
     pub(super) peer: Peer,
 }
 

@@ -131,7 +131,6 @@ impl Session {
     }
 }
 
-/// What it takes to log in.
 struct Start {
     remote: Remote,
     login: Login,
@@ -139,7 +138,6 @@ struct Start {
     report: Reporter,
 }
 
-/// The thread of a connection.
 fn live(
     socket: TcpStream,
     start: Start,

@@ -42,7 +42,6 @@ struct World {
     dir: tempfile::TempDir,
     tip: gix::ObjectId,
     host_key: PrivateKey,
-    /// What the remote said.
     heard: Arc<Mutex<Vec<String>>>,
     timeout: Duration,
     connections: Connections,

@@ -18,9 +18,9 @@ pub(super) struct Words {
 impl Words {
     /// A longer line is cut, in bytes.
     const MAX_LINE: usize = 1000;
-    /// What is said after that many lines is not reported.
+    /// How many lines are reported.
     const MAX_LINES: usize = 200;
-    /// As much is remembered, in bytes.
+    /// How much is remembered, in bytes.
     const MAX_SAID: usize = 1000;
 
     pub(super) fn new(report: Reporter) -> Self {

@@ -10,51 +10,27 @@ use crate::{
 /// The other end, as errors name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name or address, with the port where that is not the usual one.
+    /// The host's name or address, with the port where that is not the usual one.
     pub host: String,
-    /// What is asked for there, without secrets.
+    /// What is asked for at the host, without secrets.
     pub url: String,
 }
 
 /// A peer could not be reached, or was lost.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// Its name has no address.
     #[error("cannot find the address of {} for {}: {source}", .peer.host, .peer.url)]
     #[diagnostic(help("check the host's spelling, and the name servers in /etc/resolv.conf"))]
-    Resolve {
-        /// Who.
-        peer: Box<Peer>,
-        /// Why.
-        source: io::Error,
-    },
-    /// It could not be connected to.
+    Resolve { peer: Box<Peer>, source: io::Error },
     #[error("cannot connect to {} for {}: {source}", .peer.host, .peer.url)]
     #[diagnostic(help("{}", connecting(source)))]
-    Connect {
-        /// Who.
-        peer: Box<Peer>,
-        /// Why.
-        source: io::Error,
-    },
-    /// The connection was lost.
+    Connect { peer: Box<Peer>, source: io::Error },
     #[error("the connection to {} for {} was lost: {source}", .peer.host, .peer.url)]
     #[diagnostic(help("try again; if that does not help, the log of the server should say more"))]
-    Lost {
-        /// Who.
-        peer: Box<Peer>,
-        /// Why.
-        source: io::Error,
-    },
-    /// The deadline passed.
+    Lost { peer: Box<Peer>, source: io::Error },
     #[error("{} did not deliver {} within {}", .peer.host, .peer.url, humantime::format_duration(*.after))]
     #[diagnostic(help("raise `timeout` if that is too short, or find out why the server is slow"))]
-    Timeout {
-        /// Who.
-        peer: Box<Peer>,
-        /// How long the whole was allowed to take.
-        after: Duration,
-    },
+    Timeout { peer: Box<Peer>, after: Duration },
 }
 
 /// What to do if it could not be connected.

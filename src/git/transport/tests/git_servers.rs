@@ -35,7 +35,6 @@ impl Origin {
         self.0.path()
     }
 
-    /// Add a file of that name.
     pub(super) fn commit(&self, name: &str) {
         let parent = match self.try_git(&["rev-parse", "-q", "--verify", "main"], b"") {
             Some(tip) => format!("from {tip}\n"),
@@ -75,7 +74,6 @@ impl Origin {
     }
 }
 
-/// git, as nobody has configured it.
 fn isolated(home: &Path) -> Command {
     let mut git = Command::new("git");
     git.env_clear()

@@ -29,7 +29,6 @@ impl Refusal {
         }
     }
 
-    /// The same in other words.
     pub(crate) fn map(self, mut text: impl FnMut(&str) -> String) -> Self {
         let Failure { kind, message, help } = self.failure;
         let failure = Failure {

@@ -11,10 +11,8 @@ use std::{
     time::Duration,
 };
 
-/// A request as it came.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Request {
-    /// The request line and the headers.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -40,7 +38,6 @@ impl Request {
 pub(crate) enum Answer {
     /// Say this, and wait for the next request.
     Say(Vec<u8>),
-    /// Say this, and hang up.
     Cut(Vec<u8>),
     /// Say nothing until the client hangs up.
     Nothing,
@@ -50,7 +47,6 @@ pub(crate) enum Answer {
     Tunnel(u16),
 }
 
-/// An answer with a body.
 pub(crate) fn reply(status: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     let body = body.as_ref();
     let mut out = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len()).into_bytes();

@@ -9,7 +9,6 @@ pub(super) struct Removed {
     pub(super) marked: Mark,
     /// The first names, and whether files were there. Those of empty directories only in a dry run.
     pub(super) paths: Vec<(BString, bool)>,
-    /// How many names are kept.
     pub(super) limit: usize,
     /// How many files there were, in directories that went with them or not.
     pub(super) files: u64,

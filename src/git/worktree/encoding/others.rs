@@ -2,7 +2,6 @@
 //!
 //! All that `iconv -l` of glibc 2.36 lists besides the names that are known here; a test looks for more.
 
-/// Their names.
 pub(super) const OTHERS: &str = "\
     1026 1046 1047 10646-1:1993 500 500V1 851 856 864 866NAV 904 ANSI_X3.110 ANSI_X3.110-1983 ARABIC7 ARMSCII-8 \
     ARMSCII8 ASMO_449 BRF BS_4730 CA CN CP-AR CP-HU CP037 CP038 CP10007 CP1004 CP1008 CP1025 \

@@ -54,7 +54,6 @@ pub(crate) struct Server {
     /// What clients asked for: environment and commands.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Says when a connection has ended.
     pub(crate) ended: Mutex<mpsc::Receiver<()>>,
 }
 

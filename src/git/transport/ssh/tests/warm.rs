@@ -226,7 +226,6 @@ impl Line {
         Self { port: here, open }
     }
 
-    /// Cut what is open.
     fn cut(&self) {
         for wire in self.open.lock().unwrap().drain(..) {
             for end in &wire.ends {
