@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// Connections of one listener that are served at a time; the next one is told `busy`.
-pub const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 /// Connections of one listener beyond those: over TCP, strangers that have not yet sent their request and the token. A client
 /// that sends at once loses its seat only if this many others connect in that moment.
-pub const MAX_STRANGERS: usize = 128;
+const MAX_STRANGERS: usize = 128;
 /// Descriptors for all else: runs, hooks, connections to remotes.
 const RESERVE: u64 = 512;
 

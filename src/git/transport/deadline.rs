@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant},
@@ -65,8 +65,6 @@ pub trait Socket {
     fn set_read_timeout(&self, after: Option<Duration>) -> io::Result<()>;
     /// As [`TcpStream::set_write_timeout`].
     fn set_write_timeout(&self, after: Option<Duration>) -> io::Result<()>;
-    /// As [`TcpStream::shutdown`].
-    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 }
 
 macro_rules! socket {
@@ -77,9 +75,6 @@ macro_rules! socket {
             }
             fn set_write_timeout(&self, after: Option<Duration>) -> io::Result<()> {
                 self.set_write_timeout(after)
-            }
-            fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-                self.shutdown(how)
             }
         }
     )+};
