@@ -100,8 +100,7 @@ struct Stage {
 
 impl Stage {
     fn new(clones: bool, more: &str, tracer: PathBuf) -> Self {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         let tip = source.commit(
             files(0)
                 .iter()
@@ -650,8 +649,7 @@ fn another_way_of_being_live_meets_errors() {
 /// The hook kills whoever started it: it has to run again.
 #[test]
 fn a_hook_is_interrupted() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
     let hook = world.script(
         "hook",

@@ -535,8 +535,7 @@ fn a_pack_without_end() {
 
 #[test]
 fn trees_that_stand_for_more_than_any_disk_holds() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let blob = source.blob(b"evil");
     let names: Vec<_> = (0..20).map(|n| format!("{n:0>200}")).collect();
     let wide = |source: &super::source::Source, mode: &'static str, id| {
@@ -567,8 +566,7 @@ fn trees_that_stand_for_more_than_any_disk_holds() {
 /// Conversions make more of a file than it is.
 #[test]
 fn converted_files() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([
         (
             ".gitattributes",

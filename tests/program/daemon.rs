@@ -49,8 +49,7 @@ fn the_client_shows_the_same_and_exits_as_the_run_did() {
     let world = World::sourced();
     world.config("");
     let _daemon = world.daemon();
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["client", "site"]);
     assert!(ended.out.starts_with("ok site 0000000.."), "{ended:?}");
     assert!(ended.err.contains("deploying"), "{ended:?}");
     let ended = world.run(["client", "-s", "s.sock", "--quiet", "site"]);
@@ -58,21 +57,18 @@ fn the_client_shows_the_same_and_exits_as_the_run_did() {
     let ended = world.run(["client", "sitte"]);
     assert_eq!(ended.exit, 4);
     assert!(ended.err.contains("did you mean site?"), "{ended:?}");
-    let ended = world.run(["client", "a/b"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    world.run_to(2, ["client", "a/b"]);
     let ended = world.run(["client", "--no-wait", "site"]);
     assert_eq!((ended.exit, ended.out.as_str()), (0, "ok site accepted\n"));
     let ended = world.run(["status", "--json"]);
     assert!(ended.out.contains("\"event\":\"status\""), "{ended:?}");
-    let ended = world.run(["client", "-s", "./nobody.sock", "site"]);
-    assert_eq!(ended.exit, 3, "{ended:?}");
+    world.run_to(3, ["client", "-s", "./nobody.sock", "site"]);
 }
 
 /// The hook holds the run until the test lets it go, so that "during a run" needs no clock.
 #[test]
 fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let hook = world.script("hook", "echo started; read line < ../go");
     world.fifo("go");
@@ -158,7 +154,7 @@ fn bad_requests_get_a_clear_answer() {
         !world.path("site/.git").exists(),
         "none of these deploys anything"
     );
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
@@ -183,7 +179,7 @@ fn silent_connections_fill_the_house_but_not_for_long() {
     for stream in &mut silent[1..] {
         stream.read_to_string(&mut answer).unwrap();
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
@@ -194,7 +190,7 @@ fn thousands_of_connections_cost_nothing_but_an_answer() {
     for _ in 0..10_000 {
         drop(daemon.connect());
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
@@ -262,10 +258,8 @@ fn tcp_listeners_want_their_token() {
     }
     assert!(last_line(&say("token s3cret\nsite\n")).starts_with("ok site "));
     assert!(say("{\"op\":\"ping\",\"token\":\"s3cret\"}\n").contains("pong"));
-    let ended = world.run(["client", "-s", &address, "--token-file", "token", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    let ended = world.run(["client", "-s", &address, "site"]);
-    assert_eq!(ended.exit, 4, "{ended:?}");
+    world.run_to(0, ["client", "-s", &address, "--token-file", "token", "site"]);
+    world.run_to(4, ["client", "-s", &address, "site"]);
     fs::set_permissions(world.path("token"), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(
         say("token s3cret\nsite\n").contains("not-allowed"),

@@ -22,8 +22,7 @@ fn fails(world: &World, exit: i32, words: &[&str]) {
 
 #[test]
 fn usage() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("");
     for (args, exit, word) in [
         (&["once"][..], 2, "there are: site"),
@@ -60,8 +59,7 @@ fn a_wrong_configuration_is_shown_with_all_its_errors() {
          path: \"site\",\n            timeout: \"soon\",\n        ),\n    },\n)\n",
     );
     for command in [&["check"][..], &["once", "site"], &["server"]] {
-        let ended = world.run(command);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, command);
         for word in ["branch", "brunch", "soon", "config.ron"] {
             assert!(ended.err.contains(word), "{word}: {ended:?}");
         }
@@ -99,8 +97,7 @@ fn the_repository() {
 
 #[test]
 fn the_path() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("");
     world.write("site", "a file");
     fails(&world, 1, &["site is not a directory"]);
@@ -128,8 +125,7 @@ fn directories_that_cannot_be_written() {
     if !need(Need::Ordinary) {
         return;
     }
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("");
     fs::create_dir(world.path("site")).unwrap();
     fs::set_permissions(world.path("site"), fs::Permissions::from_mode(0o555)).unwrap();
@@ -138,11 +134,7 @@ fn directories_that_cannot_be_written() {
 
 #[test]
 fn a_damaged_source_is_an_error_and_the_worktree_stays() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     let blob = source.blob(b"never seen");
     let commit = source.commit([("a", file("never seen"))]);
     let hex = blob.to_string();
@@ -157,8 +149,7 @@ fn a_damaged_source_is_an_error_and_the_worktree_stays() {
 
 #[test]
 fn a_damaged_index_or_object_heals_or_says_so() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("b", file("2"))]);
     world.config("");
     world.deploy();
@@ -177,8 +168,7 @@ fn a_limit_of_threads() {
         return;
     }
     const USER: u32 = 54_329;
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     for n in 0..70 {
         let names: Vec<String> = (0..20).map(|i| format!("d{i}/{n}")).collect();
         source.commit(names.iter().map(|name| (name.as_str(), file(name))));

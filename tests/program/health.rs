@@ -73,9 +73,7 @@ fn answer(mut socket: TcpStream, status: &str, tell: &mpsc::Sender<String>) {
 }
 
 fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, source) = World::with_commit();
     (world, source)
 }
 
@@ -164,8 +162,7 @@ fn a_program_is_asked_as_a_hook_is() {
     world.config(&format!(
         "health: (check: Exec(run: [{program:?}]), within: \"200ms\"), hooks: [Exec(run: [\"/bin/true\"])],"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "site"]);
     let last = last_line(&ended.err);
     assert!(
         last.contains(" unhealthy: the program of `health` was not healthy within "),
@@ -192,8 +189,7 @@ fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
     assert!(daemon.wait().0.success());
     // Nor does a run that has no time for the next question.
     world.config(&format!("{health} run_timeout: \"20m\","));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["once", "site"]);
     assert!(
         last_line(&ended.err).contains("was not healthy yet: 503 Service Unavailable"),
         "{ended:?}"
@@ -222,8 +218,7 @@ fn hooks_are_told_of_a_failure() {
     assert_eq!(log(&world), [""; 0], "nothing has failed");
     let new = source.commit([("a", file("2"))]).to_string();
     server.says(&["500 x"]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "site"]);
     assert!(
         ended.err.contains("warning: the hook ") && ended.err.contains("ended with exit status 3"),
         "{ended:?}"
@@ -280,8 +275,7 @@ fn hooks_are_told_of_a_run_that_was_too_late() {
     world.config(&format!(
         "run_timeout: \"1s\", hooks: [Exec(run: [\"/bin/sleep\", \"600\"]), Exec(run: [{tell:?}], at: Failed)],"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    world.run_to(6, ["once", "site"]);
     let told = log(&world);
     assert!(
         told[0].starts_with("timeout: the run was not over after 1s (`run_timeout`), in the step "),

@@ -428,14 +428,12 @@ fn a_front_whose_secret_is_of_no_use_does_not_start() {
             r#"(listen: [Unix(path: "web.sock")], daemon: "./s.sock",
                 webhooks: {"/h": (trigger: "site", from: StandardWebhooks(secret_file: "secret"))})"#,
         );
-        let ended = world.run(["web", "-c", "web.ron"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["web", "-c", "web.ron"]);
         assert!(
             ended.err.contains(why) && !ended.err.contains("s3cret"),
             "{ended:?}"
         );
-        let ended = world.run(["check", "--web", "web.ron"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["check", "--web", "web.ron"]);
         assert!(
             ended.err.contains("webhooks: /h: from: ") && ended.err.contains(why),
             "{ended:?}"
@@ -529,9 +527,7 @@ fn check_asks_the_daemon_too() {
 
 #[test]
 fn a_push_in_the_repository_is_deployed() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     world.config("");
     world.secret("secret", SECRET);
     let _daemon = world.daemon();

@@ -23,8 +23,7 @@ pub(super) fn start(world: &World) -> Daemon {
 }
 
 pub(super) fn restart(world: &World, mut daemon: Daemon) -> Daemon {
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
     start(world)
 }
 

@@ -296,5 +296,5 @@ fn a_thousand_triggers_start_at_once() {
     let refused = begin.elapsed();
     eprintln!("1,000 triggers: ready after {ready:?}, status {asked:?}, refusal {refused:?}");
     assert!(ready < Duration::from_secs(2), "{ready:?}");
-    assert!(last_line(&daemon.say("site-999\n")).starts_with("ok site-999 "));
+    daemon.deploys("site-999");
 }

@@ -102,13 +102,11 @@ fn a_listener_is_narrowed_and_widened() {
         }
     }
     // No other daemon takes half of the connections.
-    let second = world.run(["server", "-l", &format!("127.0.0.1:{port}")]);
-    assert_eq!(second.exit, 2, "{second:?}");
+    let second = world.run_to(2, ["server", "-l", &format!("127.0.0.1:{port}")]);
     assert!(second.err.contains("another program listens there"), "{second:?}");
     fs::write(world.path("go"), "\n").unwrap();
     let mut rest = String::new();
     follower.read_to_string(&mut rest).unwrap();
     assert!(last_line(&rest).starts_with("ok site "), "{rest}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
 }

@@ -46,9 +46,7 @@ fn count(histogram: &Value) -> u64 {
 
 #[test]
 fn runs_are_counted_and_the_counts_survive() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let site = "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\"),";
     let bad = "\"bad\": (repo: \"missing.git\", path: \"bad\"),";
     world.config_of(&[site, bad].concat());
@@ -205,10 +203,7 @@ fn each_sees_what_it_may_use_and_what_it_may_do() {
         })",
     );
     let mut the = Daemon::spawn(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
-    let line = the.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let port = port.parse().unwrap();
+    let port = the.port();
     the.wait_for("ready");
     let names = |answer: String| -> Vec<String> {
         let records = json(&answer).into_iter();

@@ -4,7 +4,6 @@ use std::fs;
 
 use super::{
     help,
-    source::file,
     world::{Ended, World},
 };
 
@@ -105,8 +104,7 @@ fn commands_and_options() {
 
 #[test]
 fn names() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("");
     let text = transcript(
         &world,

@@ -36,8 +36,7 @@ fn a_duration_without_quotes() {
     let world = World::sourced();
     for number in ["10m", "1h30m", "90s"] {
         world.config(&format!("poll: {number}"));
-        let ended = world.run(["check"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["check"]);
         let expected = format!("a duration or a size needs quotes: write {number:?}");
         assert!(ended.err.contains(&expected), "{ended:?}");
         assert!(!ended.err.contains("comma"), "{ended:?}");

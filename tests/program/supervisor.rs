@@ -30,7 +30,7 @@ fn a_reload_changes_triggers_and_listeners() {
     configure(&world, "Unix(path: \"old.sock\")", &["site", "gone"]);
     let mut daemon = world.daemon();
     let before = fs::metadata(&daemon.socket).map(inode).unwrap();
-    assert!(last_line(&daemon.say("gone\n")).starts_with("ok gone "));
+    daemon.deploys("gone");
     configure(&world, "Unix(path: \"new.sock\")", &["site", "added"]);
     daemon.signal(Signal::HUP);
     let line = daemon.wait_for("configuration reloaded");
@@ -39,7 +39,7 @@ fn a_reload_changes_triggers_and_listeners() {
         "{line}"
     );
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    daemon.deploys("added");
     assert!(daemon.say("gone\n").contains("unknown-trigger"));
     assert_eq!(
         fs::metadata(&daemon.socket).map(inode).unwrap(),
@@ -75,7 +75,7 @@ fn a_wrong_configuration_changes_nothing() {
     assert!(line.contains("did you mean `path`?"), "{line}");
     daemon.wait_for("config.ron:1:");
     daemon.wait_for("still using the previous one");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     // One that is right, but asks for what cannot be had.
     world.write("in-the-way", "");
     configure(&world, "Unix(path: \"in-the-way\")", &["site", "added"]);
@@ -83,11 +83,11 @@ fn a_wrong_configuration_changes_nothing() {
     daemon.wait_for("is not a socket");
     daemon.wait_for("still using the previous one");
     assert!(daemon.say("added\n").contains("unknown-trigger"));
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     fs::remove_file(world.path("in-the-way")).unwrap();
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    daemon.deploys("added");
 }
 
 /// The hook holds the run until the test lets it go.
@@ -121,14 +121,13 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
     // The new worker serves while the old one is still at work.
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.deploys("other");
     fs::write(world.path("go"), "\n").unwrap();
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("| done\n"), "{rest}");
     assert!(last_line(&rest).starts_with("ok site "), "{rest}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
 }
 
 /// Who had connected before the daemon was told to stop, or to reload, may speak after it.
@@ -198,7 +197,7 @@ fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
     configure(&world, "", &["site"]);
     for _ in 0..5 {
         let mut daemon = world.daemon();
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
         daemon.signal(Signal::KILL);
         // The log's pipe is closed only when the last of its processes is gone.
         daemon.wait();
@@ -291,8 +290,7 @@ fn the_log_is_opened_anew() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::USR1).unwrap();
     wait_until(|| world.path("log").exists());
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["client", "site"]);
     // Both processes write to the new one.
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
@@ -326,8 +324,7 @@ fn detaching_returns_when_the_socket_accepts() {
         .trim()
         .parse()
         .unwrap();
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["client", "site"]);
     let again = world.run(["server", "-d"]);
     assert_eq!(again.exit, 2);
     assert!(again.err.contains("already listening"), "{again:?}");
@@ -431,13 +428,12 @@ fn sockets_are_taken_over_from_systemd() {
     let mut line = String::new();
     early.read_line(&mut line).unwrap();
     assert_eq!(line, "pong\n");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     configure(&world, "", &["site", "added"]);
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.deploys("added");
+    daemon.stop();
     assert!(daemon.socket.exists(), "it is systemd's");
 }
 
@@ -493,7 +489,7 @@ fn orphans_are_reaped_by_process_1() {
         machine::skipped("a namespace of processes cannot be made here");
         return;
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     let [init] = daemon.workers()[..] else {
         panic!("not one process");
     };
@@ -512,7 +508,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     for _ in 0..1000 {
         assert!(daemon.say("nosuch\n").contains("unknown-trigger"));
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     // Once there is room again, the next line comes with how many are missing.
     let socket = daemon.socket.clone();
     let is_said = AtomicBool::new(false);
@@ -548,8 +544,7 @@ fn what_the_old_worker_finishes_shows_in_the_new_one() {
     assert!(last_line(&rest).contains("exit status 1"), "{rest}");
     let status = daemon.say("status\n");
     assert!(status.contains("exit status 1"), "{status}");
-    let ended = world.run(["healthcheck", "--failing-for", "0s"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    world.run_to(1, ["healthcheck", "--failing-for", "0s"]);
 }
 
 #[test]
@@ -590,8 +585,6 @@ fn blocked_signals_are_heard() {
         machine::skipped("env cannot block signals here");
         return;
     }
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.deploys("site");
+    daemon.stop();
 }

@@ -62,9 +62,7 @@ pub(super) fn settled(daemon: &Daemon) -> Vec<Value> {
 
 #[test]
 fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     holding_hook(&world);
     let daemon = start(&world);
     let (client, seen) = hold(&daemon);
@@ -75,13 +73,7 @@ fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
     let mut daemon = start(&world);
     assert!(daemon.wait_for("left unfinished").contains("site"));
     // The hook of the killed run may still be there, and take a line, too.
-    let go = world.path("go");
-    std::thread::spawn(move || {
-        while go.exists() {
-            // Its reader may be gone by then.
-            fs::write(&go, "\n").ok();
-        }
-    });
+    world.let_go();
     let records = settled(&daemon);
     assert_eq!(records.len(), 2, "{records:?}");
     assert_eq!(records[0]["peer"], "start");
@@ -106,9 +98,7 @@ fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
 /// A server that accepts, and says nothing.
 #[test]
 fn a_run_that_was_killed_in_a_fetch_is_finished_at_the_start() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let stalled = format!(
@@ -143,8 +133,7 @@ fn a_run_that_was_killed_in_a_fetch_is_finished_at_the_start() {
 /// Without a directory for its runs, it finishes them all the same; and what was killed may have been `once`.
 #[test]
 fn once_that_was_killed_is_finished_by_a_daemon() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
     let hook = world.script(
         "hook",
@@ -171,9 +160,7 @@ fn once_that_was_killed_is_finished_by_a_daemon() {
 
 #[test]
 fn a_hook_that_failed_runs_again_at_the_start_and_others_do_not() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let hook = world.script("hook", "echo hook >> ../log; test -e ../well");
     world.config_of(&format!(
         "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", hooks: [Exec(run: [{hook:?}])]),
@@ -206,8 +193,7 @@ fn a_hook_that_failed_runs_again_at_the_start_and_others_do_not() {
 
 #[test]
 fn triggers_of_one_path_remember_their_own_hooks() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let well = world.script("well", "echo well $GITSOCKET_OLD >> ../log");
     let ill = world.script("ill", "echo ill $GITSOCKET_OLD >> ../log; test -e ../cured");
@@ -283,8 +269,7 @@ fn a_hook_that_is_added_runs_at_the_next_trigger() {
 /// Nothing at the place of the files keeps the daemon from starting.
 #[test]
 fn traps_in_place_of_what_is_remembered() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("");
     world.deploy();
     let dir = world.path("site/.git/gitsocket");

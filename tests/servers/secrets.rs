@@ -12,9 +12,7 @@ use super::{
 
 #[test]
 fn a_password_that_changes_under_a_daemon() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -38,8 +36,7 @@ fn a_password_that_changes_under_a_daemon() {
     );
     assert_eq!(world.site()["a"], file("1"));
     world.secret("password", "next\n");
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     assert_eq!(world.site()["a"], file("2"));
 
     // The authority changes, too.
@@ -61,9 +58,7 @@ const SECRETS: [&str; 3] = ["hunter%402", "hunter@2", "aHVudGVyQDI"];
 /// No file of the world but those that have to, and no output, holds the password.
 #[test]
 fn a_password_in_the_url_is_shown_nowhere() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
