@@ -10,7 +10,6 @@
 
 use std::{
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
