@@ -651,11 +651,9 @@ fn another_way_of_being_live_meets_errors() {
 fn a_hook_is_interrupted() {
     let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
-    let hook = world.script(
-        "hook",
+    world.hook(
         "if [ ! -e ../killed ]; then : > ../killed; kill -9 $PPID; exit 0; fi; echo $GITSOCKET_NEW >> ../log",
     );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let ended = world.run(["once", "site"]);
     assert_eq!(ended.exit, -1, "it was not killed: {ended:?}");
     assert!(!world.path("log").exists());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    history::json,
     source::{Source, file},
     world::{Ended, World, git, need, tree},
 };
@@ -172,12 +173,6 @@ fn what_would_be_lost_is_named_and_stays() {
     let ended = world.deploy();
     assert!(ended.err.contains("; edits undone in: edited\n"), "{ended:?}");
     assert_eq!(world.site()["edited"], file("4"));
-}
-
-pub fn json(out: &str) -> Vec<serde_json::Value> {
-    out.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 /// Clean clones are taken as they are, and so is what nothing takes.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    adopt::{cloned, json, refused},
+    adopt::{cloned, refused},
+    history::json,
     mortal::Mortal,
     source::file,
     world::{Need, World, machine::STRANGER, need},

@@ -18,7 +18,7 @@ use super::{
 const MOST: u64 = 300_000;
 
 /// The most that a worker of the daemon has had in memory, in kB.
-fn peak(daemon: &Daemon) -> u64 {
+pub fn peak(daemon: &Daemon) -> u64 {
     let of = |pid: &rustix::process::Pid| {
         let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -16,11 +16,9 @@ use super::{
 
 #[test]
 fn text_and_json_answers() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
     assert!(last_line(&daemon.say("trigger site\n")).starts_with("ok site up-to-date "));
     assert_eq!(daemon.say("ping\n"), "pong\nok -\n");
     let status = daemon.say("status site\n");
@@ -46,8 +44,7 @@ fn text_and_json_answers() {
 
 #[test]
 fn the_client_shows_the_same_and_exits_as_the_run_did() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let _daemon = world.daemon();
     let ended = world.run_to(0, ["client", "site"]);
     assert!(ended.out.starts_with("ok site 0000000.."), "{ended:?}");
@@ -120,8 +117,7 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
 
 #[test]
 fn bad_requests_get_a_clear_answer() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     for (request, word) in [
         (&b"\n"[..], "empty"),
@@ -159,8 +155,7 @@ fn bad_requests_get_a_clear_answer() {
 
 #[test]
 fn silent_connections_fill_the_house_but_not_for_long() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = world.daemon();
     let mut silent: Vec<_> = (0..256).map(|_| daemon.connect()).collect();
     // Accepting is in order: once this one is answered, all the others are inside.
@@ -184,8 +179,7 @@ fn silent_connections_fill_the_house_but_not_for_long() {
 
 #[test]
 fn thousands_of_connections_cost_nothing_but_an_answer() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     for _ in 0..10_000 {
         drop(daemon.connect());
@@ -196,11 +190,7 @@ fn thousands_of_connections_cost_nothing_but_an_answer() {
 #[test]
 fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
     let world = World::sourced();
-    let hook = world.script(
-        "hook",
-        "i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done",
-    );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done");
     let daemon = world.daemon();
     let mut deaf = daemon.connect();
     deaf.write_all(b"site\n").unwrap();
@@ -300,8 +290,7 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
     for signals in [1, 2] {
         let world = World::sourced();
         world.fifo("go");
-        let hook = world.script("hook", "echo started; read line < ../go; echo done > ../done");
-        world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+        world.hook("echo started; read line < ../go; echo done > ../done");
         let mut daemon = world.daemon();
         let mut client = BufReader::new(daemon.connect());
         client.get_mut().write_all(b"site\n").unwrap();
@@ -334,8 +323,7 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
 
 #[test]
 fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = Daemon::start(&world, &["--log-format", "json"]);
     daemon.say("x\rERROR forged\n");
     daemon.say("site\n");
@@ -357,8 +345,7 @@ fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
 
 #[test]
 fn pidfile_and_log_file() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = Daemon::start(&world, &["--pidfile", "pid"]);
     assert_eq!(
         fs::read_to_string(world.path("pid")).unwrap().trim(),

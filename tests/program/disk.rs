@@ -259,8 +259,7 @@ fn no_room_for_another_file() {
 /// What is remembered of runs is not worth a run.
 #[test]
 fn no_room_for_the_history() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let Some(disk) = Disk::mount(&world.path("disk"), 64) else {
         return;
     };

@@ -145,8 +145,7 @@ fn of_client_when_the_daemon_is_busy() {
 fn of_client_that_gives_up() {
     let world = World::sourced();
     world.fifo("go");
-    let hook = world.script("hook", "read line < ../go; echo done > ../done");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("read line < ../go; echo done > ../done");
     let mut daemon = world.daemon();
     // Its hook, begun by then or not, holds the run.
     let ended = world.run_to(6, ["client", "--timeout", "1s", "site"]);

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     overdue::{rest, trigger},
-    source::{Source, file},
+    source::file,
     world::{Daemon, World, last_line},
 };
 
@@ -72,11 +72,6 @@ fn answer(mut socket: TcpStream, status: &str, tell: &mpsc::Sender<String>) {
     socket.write_all(head.as_bytes()).ok();
 }
 
-fn world() -> (World, Source) {
-    let (world, source) = World::with_commit();
-    (world, source)
-}
-
 fn log(world: &World) -> Vec<String> {
     let text = fs::read_to_string(world.path("log")).unwrap_or_default();
     fs::remove_file(world.path("log")).ok();
@@ -86,7 +81,7 @@ fn log(world: &World) -> Vec<String> {
 /// In the daemon's sandbox: its runs may connect to that port.
 #[test]
 fn a_deploy_is_good_once_all_is_well() {
-    let (world, mut source) = world();
+    let (world, mut source) = World::with_commit();
     let server = Server::start();
     server.says(&["503 x", "503 x", "301 Moved Permanently"]);
     let hook = world.script("hook", "echo hook");
@@ -132,7 +127,7 @@ fn a_deploy_is_good_once_all_is_well() {
 
 #[test]
 fn a_program_is_asked_as_a_hook_is() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     world.write("tries", "");
     let program = world.script(
         "program",
@@ -173,7 +168,7 @@ fn a_program_is_asked_as_a_hook_is() {
 
 #[test]
 fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let server = Server::start();
     server.says(&["503 x"]);
     let health = server.health("within: \"1h\"").replace("10ms", "30m");
@@ -199,7 +194,7 @@ fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
 /// Those at `Failed` are told why, with the lock still held, and change nothing of how the run ends.
 #[test]
 fn hooks_are_told_of_a_failure() {
-    let (world, mut source) = world();
+    let (world, mut source) = World::with_commit();
     let server = Server::start();
     let tell = world.script(
         "tell",
@@ -260,8 +255,7 @@ fn hooks_are_told_of_a_failure() {
     // Before anything is known of a commit; and in the daemon's sandbox.
     fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site remote: "), "{answer}");
+    daemon.answers("site\n", "error site remote: ");
     let told = log(&world);
     assert!(told[0].starts_with("3 remote: ") && told[2] == "none", "{told:?}");
     assert_eq!(told.len(), 6, "{told:?}");
@@ -270,7 +264,7 @@ fn hooks_are_told_of_a_failure() {
 /// The time of a run does not count for those that tell of its end, but for a few seconds.
 #[test]
 fn hooks_are_told_of_a_run_that_was_too_late() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let tell = world.script("tell", "echo \"$GITSOCKET_FAILURE\" >> ../log");
     world.config(&format!(
         "run_timeout: \"1s\", hooks: [Exec(run: [\"/bin/sleep\", \"600\"]), Exec(run: [{tell:?}], at: Failed)],"
@@ -286,7 +280,7 @@ fn hooks_are_told_of_a_run_that_was_too_late() {
 /// Inside the sandbox they are started as other hooks are.
 #[test]
 fn hooks_are_told_of_a_failure_inside_the_sandbox() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let tell = world.script(
         "tell",
         "echo \"$GITSOCKET_FAILURE\" > $TMPDIR/x && read line < $TMPDIR/x && echo $line",

@@ -47,8 +47,7 @@ pub fn end(world: &World, run: &str) -> i32 {
 
 /// A source, a daemon with the trigger `site`, and a secret.
 pub fn served() -> (World, Daemon) {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.secret("secret", "It's a Secret\n");
     let daemon = world.daemon();
     (world, daemon)

@@ -108,8 +108,7 @@ fn a_failed_hook_is_pending_until_it_succeeds() {
 #[test]
 fn what_clean_took_from_a_hook_is_made_again() {
     let world = World::sourced();
-    let hook = world.script("hook", "echo built > built; echo ran >> ../log");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo built > built; echo ran >> ../log");
     world.deploy();
     world.deploy();
     assert_eq!(world.site()["built"], file("built\n"));
@@ -187,8 +186,7 @@ fn a_hook_that_cannot_start_says_why() {
 #[test]
 fn what_a_hook_prints_cannot_forge_the_last_line() {
     let world = World::sourced();
-    let hook = world.script("hook", "printf 'a\\rok site\\033[2K\\n'; printf 'no end'");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("printf 'a\\rok site\\033[2K\\n'; printf 'no end'");
     let ended = world.deploy();
     assert!(ended.err.contains("| a ok site\u{fffd}[2K\n"), "{ended:?}");
     assert!(ended.err.contains("| no end\n"), "{ended:?}");

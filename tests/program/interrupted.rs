@@ -59,8 +59,7 @@ fn killed_at_every_event_and_finished_by_the_next() {
             .map(|i| (format!("d{}/f{i}", (i + n) % 7), file(&format!("{n} {i}"))))
             .collect()
     };
-    let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo $GITSOCKET_NEW >> ../log");
     let mut points = 0;
     let rounds = machine::rounds(20);
     for n in 0..rounds {

@@ -20,8 +20,7 @@ use super::{
 /// Any user may lock a directory that it can read.
 #[test]
 fn a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let dir = File::open(world.path("")).unwrap();
     flock(&dir, FlockOperation::LockShared).unwrap();
     // Nor do two share a socket then: not even if one that was killed has left it.

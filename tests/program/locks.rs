@@ -85,8 +85,7 @@ fn who_may_only_read_stops_nothing() {
     let mut daemon = start(&world);
     let deploy = |daemon: &Daemon, names: &[&str]| {
         for name in names {
-            let answer = daemon.say(format!("{name}\n"));
-            assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+            let answer = daemon.deploys(name);
             assert!(!answer.contains("waiting"), "{answer}");
         }
     };
@@ -247,8 +246,7 @@ fn a_git_directory_with_nothing_but_ours_counts_as_absent() {
 
 #[test]
 fn what_is_not_ours_in_the_git_directory_stays() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let refused = |kind: &str, wanted: &str| {
         let ended = world.run_to(1, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();

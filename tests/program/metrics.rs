@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
     sync::{
         Arc,
@@ -179,14 +179,7 @@ fn what_goes_on_and_what_was_damaged() {
 
 /// `request` on the TCP port `port`, with the token.
 fn say(port: u16, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .write_all(format!("token s3cret\n{request}\n").as_bytes())
-        .unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    super::access::say(&format!("127.0.0.1:{port}"), format!("token s3cret\n{request}\n"))
 }
 
 #[test]
@@ -261,8 +254,7 @@ fn get(front: &Front, path: &str, tokens: &[&str]) -> Answer {
 
 #[test]
 fn the_front_tells_prometheus() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let the = start(&world);
     world.secret("hook", "h00k\n");
     world.secret("scrape", "t0ken\n");

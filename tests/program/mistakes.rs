@@ -104,8 +104,7 @@ fn commands_and_options() {
 
 #[test]
 fn names() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let text = transcript(
         &world,
         &[

@@ -149,8 +149,7 @@ fn status(mortal: &Mortal) -> serde_json::Value {
 fn what_cannot_be_done_does_not_stop_the_rest() {
     let (world, mut source) = World::with_source();
     let first = commit(&mut source, &generation("old", 20), &[]);
-    let hook = world.script("hook", "echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
     mortal.deploy();
@@ -226,8 +225,7 @@ fn what_cannot_be_done_does_not_stop_the_rest() {
 fn what_a_failed_run_mended_is_told_to_the_hooks() {
     let world = World::new();
     world.source().commit([("a", file("1")), ("b", file("1"))]);
-    let hook = world.script("hook", "echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
     mortal.deploy();

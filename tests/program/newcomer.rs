@@ -5,8 +5,7 @@ use super::world::World;
 /// With a configuration that cannot be read, commands do not know where the daemon is.
 #[test]
 fn an_unreadable_configuration_is_named_where_no_daemon_answers() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let _daemon = world.daemon();
     // Nothing answers at the default place.
     world.write("gitsocket.sock", "");
@@ -52,8 +51,7 @@ fn a_duration_without_quotes() {
 
 #[test]
 fn a_directory_with_files_is_moved_aside() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.write("site/upload", "");
     let ended = world.run(["once", "site"]);
     assert!(

@@ -299,8 +299,7 @@ fn check(mortal: &Mortal, case: &Case) {
 /// git 2.52 and later: a path may be said to be optional.
 #[test]
 fn an_optional_file_may_be_missing() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let root = world.path("site");
     world.write("site/.git/rules", "keepme\n");

@@ -160,8 +160,7 @@ fn a_paused_trigger_can_be_rolled_back() {
     }
     let daemon = start(&world);
     daemon.say("pause site\n");
-    let answer = daemon.say("rollback site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.answers("rollback site\n", "ok site ");
     assert_eq!(fs::read(world.path("site/a")).unwrap(), b"1");
     assert!(daemon.say("retry site\n").starts_with("error site paused: "));
     // What is typed on the machine itself is meant.
@@ -203,8 +202,7 @@ fn a_start_finishes_nothing_that_is_paused() {
 
 #[test]
 fn a_pause_that_a_restart_would_forget_is_none() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     let answer = daemon.say("pause site\n");
     assert!(
@@ -238,8 +236,7 @@ fn a_pause_that_a_restart_would_forget_is_none() {
 /// A deploy in a freeze is worse than one that comes later.
 #[test]
 fn what_cannot_be_read_counts_as_a_pause() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     daemon.say("pause site\n");
     let path = files(&world).remove(0);

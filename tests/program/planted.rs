@@ -120,8 +120,7 @@ fn what_a_target_borrows_opens_nothing() {
             "{last}"
         );
         is_shut_in(&answer);
-        let answer = daemon.say("copy\n");
-        assert!(last_line(&answer).starts_with("error copy "), "{answer}");
+        daemon.answers("copy\n", "error copy ");
         assert!(!world.path("srv/copy/secret").exists());
         // As the help says.
         fs::remove_file(&alternates).unwrap();
@@ -304,11 +303,7 @@ fn a_key_does_not_appear_in_a_message() {
     let at = |name: &str| world.path("git/site").join(name);
     assert!(!at("gitsocket/lock").exists() && at("commondir").is_symlink());
     let refused = |why: &str| {
-        let answer = daemon.say("site\n");
-        assert!(
-            last_line(&answer).starts_with("error site repository: "),
-            "{answer}"
-        );
+        let answer = daemon.answers("site\n", "error site repository: ");
         assert!(last_line(&answer).contains(why), "{answer}");
         for answer in [answer, daemon.say("status\n"), daemon.say("log site\n")] {
             assert!(!answer.contains("s3cret"), "{answer}");
@@ -332,8 +327,7 @@ fn a_key_does_not_appear_in_a_message() {
     // A link that others may have there is followed where the key is closed: so it is not told what that names.
     fs::remove_file(at("config")).unwrap();
     symlink(&key, at("config")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    let answer = daemon.answers("site\n", "error site ");
     assert!(!answer.contains("s3cret"), "{answer}");
     fs::remove_file(at("config")).unwrap();
     fs::write(at("config"), config).unwrap();

@@ -11,16 +11,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
+    history::start,
     over_http::Asked,
     remote::Remote,
     source::{Source, file},
     world::{Daemon, World, last_line, need},
 };
-
-/// A daemon that remembers runs.
-fn start(world: &World) -> Daemon {
-    Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))])
-}
 
 /// A world with a commit, and a server of it.
 fn served() -> Option<(World, Source, Remote)> {

@@ -50,8 +50,8 @@ fn nothing_is_executed_but_hooks() {
         ("a", file("1")),
         (".gitattributes", file("* text=auto\n*.x filter=lfs\n")),
     ]);
-    let hook = world.script("hook", "exit 0");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("exit 0");
+    let hook = world.path("hook");
     for (n, hooks) in [(1, 1), (2, 1), (2, 0)] {
         source.commit_on("main", [("a", file(&n.to_string()))]);
         if hooks == 0 {
@@ -138,8 +138,7 @@ fn as_another_user() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let run = || Ended::from(world.command_as(STRANGER, ["once", "site"]).output().unwrap());
     let ended = run();
     assert_eq!(ended.exit, 1, "{ended:?}");

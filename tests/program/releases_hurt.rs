@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    releases::last,
     source::{Entry, Source, file},
     world::{Ended, Need, World, machine, need},
 };
@@ -115,11 +116,6 @@ impl Drop for Hurt {
             .status()
             .ok();
     }
-}
-
-fn last(ended: &Ended) -> &str {
-    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
-    all.lines().next_back().unwrap_or_default()
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -69,8 +69,7 @@ fn a_hook_that_fails_inside_is_told_why_it_may_have() {
     let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site hook: "), "{answer}");
+    let answer = daemon.answers("site\n", "error site hook: ");
     assert!(answer.contains("sandbox: (hooks: Outside)"), "{answer}");
 }
 
@@ -152,8 +151,7 @@ fn a_target_beside_the_configuration_may_be_replaced_as_well() {
     let line = daemon.wait_for("was replaced");
     assert!(line.contains(world.path("site").to_str().unwrap()), "{line}");
     daemon.wait_for("ready");
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
     assert_ne!(daemon.workers(), worker);
     // Another directory of that name is as well.
     fs::rename(world.path("site"), world.path("before")).unwrap();
@@ -216,8 +214,7 @@ fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
     super::source::Source::new(&world.path("secret.git")).commit([("secret", file("s3cret"))]);
     fs::remove_file(world.path("link")).unwrap();
     std::os::unix::fs::symlink(world.path("secret.git"), world.path("link")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    daemon.answers("site\n", "error site ");
     assert!(!world.path("in/site/secret").exists());
     // Who may change the configuration, or what it names, may have it read anew.
     let mut daemon = daemon;
@@ -237,8 +234,7 @@ fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission
         return;
     };
     std::os::unix::fs::symlink(world.path("elsewhere/site"), world.path("in/site")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
+    let answer = daemon.answers("site\n", "error site path: ");
     assert!(
         answer.contains("systemctl reload gitsocket, or SIGHUP"),
         "{answer}"

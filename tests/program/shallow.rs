@@ -13,6 +13,15 @@ fn commits(source: &mut Source, numbers: std::ops::Range<u32>) {
     }
 }
 
+/// A world with six commits, for git to look at.
+fn six() -> Option<(World, Source)> {
+    need("git").then(|| {
+        let (world, mut source) = World::with_source();
+        commits(&mut source, 0..6);
+        (world, source)
+    })
+}
+
 fn count(site: &Path) -> usize {
     git(site, &["rev-list", "--count", "HEAD"])
         .trim()
@@ -31,11 +40,7 @@ fn check(world: &World, site: &str, number: usize, of: usize) {
 
 #[test]
 fn a_changed_depth_counts_at_the_next_run() {
-    if !need("git") {
-        return;
-    }
-    let (world, mut source) = World::with_source();
-    commits(&mut source, 0..6);
+    let Some((world, mut source)) = six() else { return };
     world.config("");
     world.deploy();
     check(&world, "site", 6, 6);
@@ -88,11 +93,7 @@ fn a_changed_depth_counts_at_the_next_run() {
 /// What the version before, or another program, has left is measured; what fits is not fetched again.
 #[test]
 fn clones_of_others() {
-    if !need("git") {
-        return;
-    }
-    let (world, mut source) = World::with_source();
-    commits(&mut source, 0..6);
+    let Some((world, source)) = six() else { return };
     let url = format!("file://{}", source.path.display());
     for (had, field, number) in [
         ("2", "", 6),
@@ -137,11 +138,7 @@ fn clones_of_others() {
 /// They share a clone, which has as much history as the one that wants most; on each branch.
 #[test]
 fn triggers_of_one_path() {
-    if !need("git") {
-        return;
-    }
-    let (world, mut source) = World::with_source();
-    commits(&mut source, 0..6);
+    let Some((world, mut source)) = six() else { return };
     for n in 0..6 {
         source.commit_on("next", [("b", file(&n.to_string()))]);
     }
@@ -171,11 +168,7 @@ fn triggers_of_one_path() {
 /// What the remote has not got cannot be completed, and is not asked for each time.
 #[test]
 fn a_remote_that_is_shallow_itself() {
-    if !need("git") {
-        return;
-    }
-    let (world, mut source) = World::with_source();
-    commits(&mut source, 0..6);
+    let Some((world, mut source)) = six() else { return };
     let url = format!("file://{}", source.path.display());
     let mirror = ["clone", "-q", "--bare", "--depth", "3", &url, "mirror.git"];
     git(&world.path(""), &mirror);

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::world::{World, last_line};
+use super::world::World;
 
 /// A source, and two sites in two files that differ in their names alone.
 fn world() -> World {
@@ -96,8 +96,7 @@ fn a_reload_takes_all_files_or_none() {
     );
     assert_eq!(names(), [false, true, true]);
     for name in ["two", "three"] {
-        let answer = daemon.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+        daemon.deploys(name);
     }
     assert!(world.path("conf.d/other/a").exists() && world.path("srv/three/a").exists());
     // A file that cannot be read is a mistake as well.

@@ -64,11 +64,7 @@ fn memory_descriptors_and_threads_stay_flat() {
 
     // For those who behave, nothing has changed.
     for n in 0..TARGETS {
-        let answer = daemon.say(format!("site-{n}\n"));
-        assert!(
-            last_line(&answer).starts_with(&format!("ok site-{n} ")),
-            "{answer}"
-        );
+        daemon.answers(format!("site-{n}\n"), &format!("ok site-{n} "));
     }
     assert!(last_line(&say(&tcp, "token s3cret\nsite-0\n")).starts_with("ok site-0 "));
 
@@ -293,8 +289,7 @@ fn lie(random: &mut fastrand::Rng) -> Vec<u8> {
 /// A daemon that nobody asks does nothing: no thread of it wakes.
 #[test]
 fn an_idle_daemon_sleeps() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = world.daemon();
     let _log = daemon.collect();
     for _ in 0..5 {

@@ -275,8 +275,7 @@ fn questions_want_the_token_too() {
 /// A daemon that hangs accepts nothing; once its backlog is full, connecting itself waits.
 #[test]
 fn a_daemon_that_hangs_is_not_waited_for() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let worker = daemon.workers()[0];
     rustix::process::kill_process(worker, Signal::STOP).unwrap();

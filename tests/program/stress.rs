@@ -26,8 +26,7 @@ fn loose(world: &World, name: &str) -> Option<String> {
 
 #[test]
 fn a_path_that_is_a_symlink_to_nowhere() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     symlink("nowhere", world.path("site")).unwrap();
     let ended = world.run_to(1, ["once", "site"]);
     assert!(
@@ -85,8 +84,7 @@ fn a_merge_that_was_under_way_has_ended() {
 #[test]
 fn a_hook_that_deletes_the_worktree() {
     let world = World::sourced();
-    let hook = world.script("hook", "cd ..; /bin/rm -rf site");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("cd ..; /bin/rm -rf site");
     world.run_to(1, ["once", "site"]);
     assert!(!world.path("site").exists());
     world.script("hook", "exit 0");
@@ -107,8 +105,7 @@ fn clients_that_have_gone_hold_no_place() {
         0,
     )
     .unwrap();
-    let hook = world.script("hook", "read x < ../go");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("read x < ../go");
     let daemon = world.daemon();
     let mut first = BufReader::new(daemon.connect());
     first.get_mut().write_all(b"site\n").unwrap();
@@ -164,8 +161,7 @@ fn who_says_too_much_still_hears_why() {
 fn once_takes_its_hook_with_it() {
     use rustix::process::{Pid, Signal, kill_process, test_kill_process};
     let world = World::sourced();
-    let hook = world.script("hook", "echo pid $$; while :; do :; done");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo pid $$; while :; do :; done");
     for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut once = world
             .command(["once", "site"])
@@ -195,8 +191,7 @@ fn is_zombie(pid: rustix::process::Pid) -> bool {
 
 #[test]
 fn a_clone_with_reftables_is_refused_as_such() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let config = "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n";
     world.write("site/.git/config", config);

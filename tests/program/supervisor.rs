@@ -7,6 +7,7 @@ use std::{
         fd::OwnedFd,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -457,6 +458,19 @@ fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
     assert!(err.contains("socket number 1"), "{err}");
 }
 
+/// The daemon, started by `program` with `args`.
+fn started_by(world: &World, program: &Path, args: &[&str]) -> Daemon {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .args([env!("CARGO_BIN_EXE_gitsocket"), "server"])
+        .env_clear()
+        .current_dir(world.path("."))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    Daemon::of(command.spawn().unwrap(), world.path("s.sock"))
+}
+
 /// As process 1 of a container it waits for those whose parents have gone.
 #[test]
 fn orphans_are_reaped_by_process_1() {
@@ -471,20 +485,7 @@ fn orphans_are_reaped_by_process_1() {
     );
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
     let unshare = machine::find("unshare").unwrap();
-    let mut command = Command::new(unshare);
-    command
-        .args([
-            "--pid",
-            "--fork",
-            "--kill-child",
-            env!("CARGO_BIN_EXE_gitsocket"),
-            "server",
-        ])
-        .env_clear()
-        .current_dir(world.path("."))
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    let mut daemon = started_by(&world, &unshare, &["--pid", "--fork", "--kill-child"]);
     if !daemon.says("ready") {
         machine::skipped("a namespace of processes cannot be made here");
         return;
@@ -529,8 +530,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
 fn what_the_old_worker_finishes_shows_in_the_new_one() {
     let world = World::sourced();
     world.fifo("go");
-    let hook = world.script("hook", "echo started; read line < ../go; exit 1");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo started; read line < ../go; exit 1");
     let mut daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
     let mut client = BufReader::new(daemon.connect());
     client.get_mut().write_all(b"site\n").unwrap();
@@ -567,20 +567,8 @@ fn a_directory_that_somebody_locks_is_not_waited_for() {
 #[test]
 fn blocked_signals_are_heard() {
     let world = World::sourced();
-    let hook = world.script("hook", "echo hook");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
-    let mut command = Command::new("/usr/bin/env");
-    command
-        .args([
-            "--block-signal=TERM,HUP,CHLD",
-            env!("CARGO_BIN_EXE_gitsocket"),
-            "server",
-        ])
-        .env_clear()
-        .current_dir(world.path("."))
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    world.hook("echo hook");
+    let mut daemon = started_by(&world, "/usr/bin/env".as_ref(), &["--block-signal=TERM,HUP,CHLD"]);
     if !daemon.says("ready") {
         machine::skipped("env cannot block signals here");
         return;

@@ -5,8 +5,9 @@ use std::{fs, io::Write as _, net::TcpListener};
 use serde_json::Value;
 
 use super::{
-    history::{hold, holding_hook, json, start, status, trigger},
+    history::{hold, holding_hook, start, status, trigger},
     source::file,
+    waiting,
     world::{Daemon, World},
 };
 
@@ -44,20 +45,12 @@ pub(super) fn kill(mut daemon: Daemon) {
 
 /// The log of `site`, the newest run first.
 pub(super) fn log(daemon: &Daemon) -> Vec<Value> {
-    let mut records = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"));
-    assert_eq!(records.pop().unwrap()["event"], "done");
-    records
+    waiting::log(daemon, "site")
 }
 
 /// Wait until no run of `site` goes on: the next one that is said follows it.
 pub(super) fn settled(daemon: &Daemon) -> Vec<Value> {
-    loop {
-        let records = log(daemon);
-        if records.iter().all(|record| record["event"] == "past") {
-            return records;
-        }
-        daemon.say("attach site\n");
-    }
+    waiting::settled(daemon, "site")
 }
 
 #[test]
@@ -135,11 +128,9 @@ fn a_run_that_was_killed_in_a_fetch_is_finished_at_the_start() {
 fn once_that_was_killed_is_finished_by_a_daemon() {
     let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
-    let hook = world.script(
-        "hook",
+    world.hook(
         "if [ ! -e ../killed ]; then : > ../killed; kill -9 $PPID; exit 0; fi; echo $GITSOCKET_NEW >> ../log",
     );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     assert_eq!(world.run(["once", "site"]).exit, -1);
     let mut daemon = Daemon::start(&world, &[]);
     daemon.wait_for("ok site");
@@ -269,8 +260,7 @@ fn a_hook_that_is_added_runs_at_the_next_trigger() {
 /// Nothing at the place of the files keeps the daemon from starting.
 #[test]
 fn traps_in_place_of_what_is_remembered() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let dir = world.path("site/.git/gitsocket");
     for name in ["state.json", "run.json"] {

@@ -50,9 +50,9 @@ fn accept(daemon: &Daemon, request: Value) -> String {
     done["run"].as_str().unwrap().into()
 }
 
-fn log(daemon: &Daemon, name: &str) -> Vec<Value> {
+pub(super) fn log(daemon: &Daemon, name: &str) -> Vec<Value> {
     let mut records = records(&daemon.say(format!("{}\n", json!({"op": "log", "name": name}))));
-    records.pop();
+    assert_eq!(records.pop().unwrap()["event"], "done");
     records
 }
 
@@ -63,7 +63,7 @@ fn waiting(world: &World) -> Vec<String> {
 }
 
 /// Wait until no run of `name` goes on or waits.
-fn settled(daemon: &Daemon, name: &str) -> Vec<Value> {
+pub(super) fn settled(daemon: &Daemon, name: &str) -> Vec<Value> {
     loop {
         let records = log(daemon, name);
         if records.iter().all(|record| record["event"] == "past") {
@@ -332,8 +332,7 @@ fn a_reload_does_nothing_twice_and_what_cannot_be_done_is_said() {
 /// Without a directory, or where it cannot be written, runs go on as ever.
 #[test]
 fn no_run_fails_as_it_cannot_be_written_down() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.write("state/waiting", "");
     let daemon = start(&world);
     daemon.deploys("site");

@@ -23,8 +23,7 @@ fn a_password_that_changes_under_a_daemon() {
         &format!("{TLS} {PASSWORD}"),
     );
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
 
     nginx::passwords(&world, &[(USER, "next")]);
     source.commit([("a", file("2"))]);
@@ -42,14 +41,9 @@ fn a_password_that_changes_under_a_daemon() {
     // The authority changes, too.
     drop(nginx);
     fs::write(world.path("password"), "").unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site config: "), "{answer}");
+    daemon.answers("site\n", "error site config: ");
     world.secret("password", "next");
-    let answer = daemon.say("site\n");
-    assert!(
-        last_line(&answer).starts_with("error site unreachable: "),
-        "{answer}"
-    );
+    daemon.answers("site\n", "error site unreachable: ");
 }
 
 /// The password as it is written in the URL, decoded, and as it goes over the wire.

@@ -62,6 +62,13 @@ impl World {
         Self::with_commit().0
     }
 
+    /// One with a configuration, too.
+    pub fn configured() -> Self {
+        let world = Self::sourced();
+        world.config("");
+        world
+    }
+
     /// One in which that is deployed by the trigger `site`.
     pub fn deployed() -> (Self, Source) {
         let (world, source) = Self::with_commit();
@@ -122,6 +129,12 @@ impl World {
         self.config_of(&format!(
             "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", {more}),"
         ))
+    }
+
+    /// The same with one hook, which is the script `text`.
+    pub fn hook(&self, text: &str) {
+        let hook = self.script("hook", text);
+        self.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     }
 
     pub fn config_of(&self, triggers: &str) -> PathBuf {
@@ -378,8 +391,14 @@ impl Daemon {
     /// Say the name of a trigger, whose run has to succeed, and give the answer.
     #[track_caller]
     pub fn deploys(&self, name: &str) -> String {
-        let answer = self.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+        self.answers(format!("{name}\n"), &format!("ok {name} "))
+    }
+
+    /// Say `request`, and give the answer, whose last line has to begin with `last`.
+    #[track_caller]
+    pub fn answers(&self, request: impl AsRef<[u8]>, last: &str) -> String {
+        let answer = self.say(request);
+        assert!(last_line(&answer).starts_with(last), "{answer}");
         answer
     }
 
