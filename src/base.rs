@@ -3,7 +3,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
-//! | [`words`] | words as they can be typed in a shell |
+//! | [`words`] | words as they can be typed in a shell, cut short, or in hexadecimal |
 //! | [`identity`] | which file something is, and whether it has changed |
 //! | [`mutex`] | a mutex whose poison does not matter |
 //! | [`calls`] | system calls that lead past Landlock, refused |

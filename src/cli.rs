@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use rustix::{fs::Mode, process::DumpableBehavior};
 
+use crate::deploy::hook::Guard;
+
 mod ad_hoc;
 mod ask;
 mod check;
@@ -78,10 +80,14 @@ pub fn main() -> ExitCode {
     let umask = read_umask();
     // A core file would hold keys.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
-    let arguments = match parse::parse::<Arguments>() {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
+    match run(umask) {
+        Ok(code) | Err(code) => code,
+    }
+}
+
+/// `Err` where a command ended early: what was wrong has been printed.
+fn run(umask: u32) -> Result<ExitCode, ExitCode> {
+    let arguments = parse::parse::<Arguments>()?;
     match arguments.command {
         Some(Command::Server(arguments)) => server::run(&arguments, umask),
         Some(Command::Once(arguments)) => once::run(&arguments, umask),
@@ -99,10 +105,20 @@ pub fn main() -> ExitCode {
         Some(Command::Completions(arguments)) => completions::run(&arguments, &Arguments::get_args_info()),
         None if arguments.version => {
             print(&format!("gitsocket {}", env!("CARGO_PKG_VERSION")));
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
-        None => usage(&parse::no_command(&Arguments::get_args_info())),
+        None => Err(usage(&parse::no_command(&Arguments::get_args_info()))),
     }
+}
+
+/// A guard for the hooks; or none, if it cannot be started.
+fn start_guard() -> Guard {
+    Guard::start().unwrap_or_else(|err| {
+        say(&format!(
+            "cannot start the process that guards hooks: {err}; hooks will go on if this process is killed"
+        ));
+        Guard::default()
+    })
 }
 
 /// The process's umask. It can only be read by setting it, so this happens before any thread starts.

@@ -24,6 +24,7 @@ use crate::{
         fault::{Failure, Kind, one_line},
         name::{AbsPath, RefName, RemoteName, RepoUrl, RunId, TriggerName},
         secret::Secret,
+        words,
     },
     config::{Config, Disk, Error, Invalid, Problem, Source},
     daemon::wire::{self, Format, Line, Request},
@@ -314,10 +315,7 @@ fn knows_the_secret(headers: &HeaderMap, body: &[u8]) -> bool {
         tag.as_ref().to_vec()
     };
     let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    let hex: String = sign(SECRET.as_bytes(), &[body])
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = words::hex(&sign(SECRET.as_bytes(), &[body]));
     let key = SECRET.repeat(2);
     let signed = [of("webhook-id"), b".", of("webhook-timestamp"), b".", body];
     let proofs = [

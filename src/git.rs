@@ -80,6 +80,7 @@
 //! | [`begin`] | a call before the first write |
 //! | [`origin`] | where commits come from, and the bounds of a fetch |
 //! | [`repository`] | opens repositories so that nothing but their own data counts; edits a ref |
+//! | [`revwalk`] | the commits that some lead to and others do not |
 //! | [`upload_pack`] | the serving half of protocol v2, for local repositories |
 //! | [`transport`] | a URL becomes something that git's protocol can be spoken over |
 //! | [`intake`] | a pack comes in, whatever it holds |
@@ -102,6 +103,7 @@ pub mod maintenance;
 pub mod origin;
 pub mod refs;
 pub mod repository;
+pub mod revwalk;
 pub mod transport;
 pub mod upload_pack;
 pub mod verified;

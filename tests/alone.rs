@@ -227,9 +227,7 @@ fn as_an_unknown_user_without_a_home() {
     let Some(program) = program() else {
         return;
     };
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     world.secret("nothing", "");
     if let Some(ended) = foreign::deploy_as_nobody(&world, &program, "nothing") {
         assert_eq!(ended.exit, 0, "{ended:?}");

@@ -100,8 +100,7 @@ struct Stage {
 
 impl Stage {
     fn new(clones: bool, more: &str, tracer: PathBuf) -> Self {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         let tip = source.commit(
             files(0)
                 .iter()
@@ -650,14 +649,11 @@ fn another_way_of_being_live_meets_errors() {
 /// The hook kills whoever started it: it has to run again.
 #[test]
 fn a_hook_is_interrupted() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
-    let hook = world.script(
-        "hook",
+    world.hook(
         "if [ ! -e ../killed ]; then : > ../killed; kill -9 $PPID; exit 0; fi; echo $GITSOCKET_NEW >> ../log",
     );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     let ended = world.run(["once", "site"]);
     assert_eq!(ended.exit, -1, "it was not killed: {ended:?}");
     assert!(!world.path("log").exists());

@@ -49,8 +49,7 @@ fn fails(world: &World, words: &[&str]) -> Ended {
 #[test]
 fn clone_update_and_nothing_to_do() {
     for (accept, depth) in [("AcceptEnv GIT_PROTOCOL", "depth: 1"), ("", "depth: 1"), ("", "")] {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         source.commit([("a", file("0"))]);
         source.commit([("a", file("1")), ("dir/b", file("2"))]);
         let Some(sshd) = Sshd::start(&world, accept) else {
@@ -76,8 +75,7 @@ fn clone_update_and_nothing_to_do() {
 
 #[test]
 fn keys_that_ssh_keygen_makes() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
@@ -115,8 +113,7 @@ fn keys_that_ssh_keygen_makes() {
 
 #[test]
 fn an_agent() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
@@ -166,8 +163,7 @@ fn an_agent() {
 
 #[test]
 fn known_hosts_that_ssh_keygen_hashes_and_signs() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
@@ -237,8 +233,7 @@ fn known_hosts_that_ssh_keygen_hashes_and_signs() {
 
 #[test]
 fn refusals_in_the_hosts_own_words() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(sshd) = Sshd::start(&world, "") else {
         return;
     };
@@ -280,8 +275,7 @@ fn refusals_in_the_hosts_own_words() {
 /// As a user without a passwd entry, without HOME; nothing is executed.
 #[test]
 fn as_another_user_and_without_other_programs() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(sshd) = Sshd::start(&world, "AcceptEnv GIT_PROTOCOL") else {
         return;
     };

@@ -67,8 +67,7 @@ impl Stage {
         if !need("git") {
             return None;
         }
-        let world = World::new();
-        let source = world.source();
+        let (world, source) = World::with_source();
         let server = Server::start(&source.path);
         let mut stage = Self {
             before: before.into(),

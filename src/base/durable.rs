@@ -17,6 +17,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::base::fault::if_there;
+
 /// How a file is replaced: another one is written beside it and renamed into its place, so that at any moment there is
 /// either of the two, whole.
 #[derive(Debug, Clone, Copy)]
@@ -121,10 +123,7 @@ impl<'a> Replace<'a> {
 
 /// Remove the file `path`. Says whether it was there.
 pub fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-        removed => removed.map(|()| true),
-    }
+    Ok(if_there(fs::remove_file(path))?.is_some())
 }
 
 /// Flush the content of `files`, and then their names. One that is not there has nothing to lose.

@@ -165,6 +165,14 @@ impl Failure {
         (rest, line)
     }
 
+    /// The message, and what to do next in parentheses.
+    pub fn with_help(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{} ({help})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// What to do next, on one line.
     pub fn help_line(&self) -> Option<String> {
         let help = self.help.as_deref().map(one_line);
@@ -202,6 +210,14 @@ fn shortened(text: String) -> String {
     let head: String = text.chars().take(MAX_MESSAGE / 2).collect();
     let tail: String = text.chars().skip(length - MAX_MESSAGE / 2).collect();
     format!("{head} … {tail}")
+}
+
+/// What is not there is nothing, and no error.
+pub fn if_there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// What an operating system's error means for a run that writes files: a full disk is not a wrong path.

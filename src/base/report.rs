@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::words::cut;
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -119,12 +121,7 @@ impl Named {
             self.more += 1;
             return;
         }
-        let mut name = name.to_string();
-        if let Some((end, _)) = name.char_indices().nth(Self::LONGEST) {
-            name.truncate(end);
-            name.push('…');
-        }
-        self.names.push(name);
+        self.names.push(cut(&name.to_string(), Self::LONGEST));
     }
 
     /// Add those of another thread. The first in alphabetical order are shown.

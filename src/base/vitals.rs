@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use rustix::{
-    process::{Resource, getrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
     time::{ClockId, clock_gettime},
 };
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,20 @@ impl Vitals {
             max_fds: getrlimit(Resource::Nofile).current,
         }
     }
+}
+
+/// Let `needed` files be open if they may: how many may, or `needed`, if that is less.
+pub fn let_open(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let Some(now) = limit.current.filter(|now| *now < needed) else {
+        return needed;
+    };
+    let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).map_or(now, |()| wanted)
 }
 
 /// The number behind `field` (proc_pid_status(5)).

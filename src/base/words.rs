@@ -1,4 +1,4 @@
-//! Words as they can be typed in a shell.
+//! Words as they can be typed in a shell, cut short, or in hexadecimal.
 
 /// `words`, each quoted if it has to be, with blanks between them.
 pub fn typed(words: impl IntoIterator<Item = String>) -> String {
@@ -11,6 +11,19 @@ pub fn typed(words: impl IntoIterator<Item = String>) -> String {
         }
     });
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// No more than the first `most` characters of `text`, and a sign where there were more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// `bytes` in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

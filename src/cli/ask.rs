@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Show, address, config_file, current_dir, fail, fail_named, usage};
+use super::{address, config_file, current_dir, fail, usage};
 use crate::{
     base::{
         address::Address,
@@ -105,39 +105,6 @@ impl Daemon {
             failure
         })
     }
-}
-
-/// What is asked, as the command line has it.
-pub(super) struct Asked<'a> {
-    pub(super) socket: Option<&'a str>,
-    pub(super) token_file: Option<&'a PathBuf>,
-    pub(super) request: &'a Request,
-    pub(super) timeout: Option<Duration>,
-}
-
-/// Why there is no answer.
-pub(super) enum Ended {
-    /// The reason has been printed already.
-    Said(ExitCode),
-    Unanswered(Failure),
-}
-
-impl Ended {
-    /// Show the reason in the form that a run's failure has.
-    pub(super) fn show(self, show: &Show, name: &str) -> ExitCode {
-        match self {
-            Self::Said(code) => code,
-            Self::Unanswered(failure) => fail_named(show, name, failure),
-        }
-    }
-}
-
-/// Ask a daemon one thing, and pass each record of its answer on.
-pub(super) fn ask(asked: &Asked<'_>, each: impl FnMut(&Record)) -> Result<Done, Ended> {
-    let daemon = Daemon::find(asked.socket, asked.token_file).map_err(Ended::Said)?;
-    daemon
-        .ask(asked.request, asked.timeout, each)
-        .map_err(Ended::Unanswered)
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ExitCode> {

@@ -60,19 +60,13 @@ pub(super) struct Arguments {
     web: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     if let Some(file) = &arguments.web {
         return front::run(file);
     }
     let file = config_file(arguments.config.as_ref());
-    let config = match Config::load(&file) {
-        Ok(config) => config,
-        Err(err) => return fail(err),
-    };
-    let neighbours = match neighbours::look(&config) {
-        Ok(neighbours) => neighbours,
-        Err(err) => return fail(err),
-    };
+    let config = Config::load(&file).map_err(fail)?;
+    let neighbours = neighbours::look(&config).map_err(fail)?;
     included(&config).for_each(|line| print(&line));
     let findings = trial::findings(&config, &neighbours);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len().max(1));
@@ -101,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let user = owner.as_deref().unwrap_or("gitsocket");
         say(&as_user("the daemon's user", user, "-c", &file));
     }
-    verdict(&file, &parts, &findings, &exits)
+    Ok(verdict(&file, &parts, &findings, &exits))
 }
 
 /// The last line, and the exit status.
@@ -141,13 +135,11 @@ fn included(config: &Config) -> impl Iterator<Item = String> {
 
 /// `site: key: cannot read …: … (what to do)`
 fn line(finding: &Finding) -> String {
-    let Failure { message, help, .. } = &finding.failure;
     let of = finding.trigger.as_deref().unwrap_or("listen");
-    let help = help.as_ref().map(|help| format!(" ({help})"));
     one_line(&format!(
-        "{of}: {}: {message}{}",
+        "{of}: {}: {}",
         finding.field,
-        help.unwrap_or_default()
+        finding.failure.with_help()
     ))
 }
 
@@ -234,13 +226,11 @@ fn ask(target: &Target, connections: &Connections) -> u8 {
         }
         Err(failure) => {
             let (failure, line) = failure.split_line();
-            let help = failure.help.map(|help| format!(" ({help})"));
             say(&format!(
-                "{}: {}: {}{}",
+                "{}: {}: {}",
                 target.trigger,
                 failure.kind.as_str(),
-                failure.message,
-                help.unwrap_or_default()
+                failure.with_help()
             ));
             line.into_iter().for_each(say);
             failure.kind.exit()

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use argh::{ArgsInfo, FromArgs};
 
 use super::{
-    ask::{Daemon, duration},
+    ask::duration,
     given::note,
     many::{self, Question, Shown},
 };
@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     note: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     have_done(Work {
         names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
         task: if arguments.hooks {
@@ -86,28 +86,21 @@ pub(super) struct Work<'a> {
 }
 
 /// Send the request for each name, and show the answers.
-pub(super) fn have_done(work: Work<'_>) -> ExitCode {
-    let prepare = || {
-        let timeout = work.timeout.map(duration).transpose()?;
-        let note = work.note.map(|text| note("--note", text)).transpose()?;
-        let names = many::names(work.shown, &work.names)?;
-        let daemon = Daemon::find(work.socket, work.token_file)?;
-        Ok((timeout, note, names, daemon))
-    };
-    let (timeout, note, names, daemon) = match prepare() {
-        Ok(prepared) => prepared,
-        Err(code) => return code,
-    };
-    let question = Question {
-        daemon: &daemon,
+pub(super) fn have_done(work: Work<'_>) -> Result<ExitCode, ExitCode> {
+    let timeout = work.timeout.map(duration).transpose()?;
+    let note = work.note.map(|text| note("--note", text)).transpose()?;
+    many::ask(&Question {
+        names: work.names,
         request: &|name| Request::Trigger {
             name: name.clone(),
             task: work.task.clone(),
             wait: work.wait,
             note: note.clone(),
         },
+        socket: work.socket,
+        token_file: work.token_file,
+        shown: work.shown,
         timeout,
         done: None,
-    };
-    many::ask(&names, work.shown, &question)
+    })
 }

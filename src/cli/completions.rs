@@ -75,9 +75,9 @@ impl argh::FromArgValue for Shell {
     }
 }
 
-pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> Result<ExitCode, ExitCode> {
     if arguments.shell != Shell::Triggers && !arguments.words.is_empty() {
-        return usage("name one shell only");
+        return Err(usage("name one shell only"));
     }
     let commands = commands(program);
     match arguments.shell {
@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Arguments, program: &CommandInfoWithArgs) -> ExitC
         Shell::Man => print(&man::page(program)),
         Shell::Triggers => triggers(&arguments.words).iter().for_each(|name| print(name)),
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The names of the triggers, by the configuration if it can be read, or else by a daemon. No error is printed: the user is

@@ -9,8 +9,8 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
-    ask::{self, Asked},
-    print, say, usage,
+    ask::{self, Daemon},
+    fail_named, print, say, usage,
 };
 use crate::{
     base::event::{Current, Event, Record, Refused, Status, Stuck, age, duration, now, short, time},
@@ -52,25 +52,21 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// never.
 const UNKNOWN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let timeout = arguments.timeout.as_deref().map(ask::duration).transpose();
     let bound = arguments.failing_for.as_deref().map(humantime::parse_duration);
     let (timeout, bound) = match (timeout, bound.transpose()) {
         (Ok(timeout), Ok(bound)) => (timeout.unwrap_or(TIMEOUT), bound.unwrap_or(FAILING_FOR)),
-        (Err(code), _) => return code,
+        (Err(code), _) => return Err(code),
         (_, Err(why)) => {
             let text = arguments.failing_for.as_deref().unwrap_or_default();
-            return usage(&format!(
+            return Err(usage(&format!(
                 "--failing-for: {text:?} is not a valid duration ({why}); write it as 30m or 2h"
-            ));
+            )));
         }
     };
-    let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
-        request: &Request::Status { names: Vec::new() },
-        timeout: Some(timeout),
-    };
+    let daemon = Daemon::find(arguments.socket.as_deref(), arguments.token_file.as_ref())?;
+    let request = Request::Status { names: Vec::new() };
     let show = Show::new(false, true);
     let mut ill = false;
     let mut refused = None;
@@ -88,18 +84,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Event::Done(done) if done.failure.is_none() => {}
         _ => show.record(record),
     };
-    let answer = ask::ask(&asked, each);
+    let answer = daemon.ask(&request, Some(timeout), each);
     refused
         .as_ref()
         .map(Refused::line)
         .iter()
         .for_each(|line| print(line));
-    match answer {
-        Ok(done) if done.exit != 0 => ExitCode::from(done.exit),
-        Ok(_) if ill => ExitCode::FAILURE,
-        Ok(_) => ExitCode::SUCCESS,
-        Err(ended) => ended.show(&show, "-"),
-    }
+    let done = answer.map_err(|failure| fail_named(&show, "-", failure))?;
+    Ok(match done.exit {
+        0 if ill => ExitCode::FAILURE,
+        exit => ExitCode::from(exit),
+    })
 }
 
 /// What is wrong with a trigger: a run that does not end, or failures for `bound`.

@@ -6,9 +6,9 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
-    ask::{self, Asked},
+    ask::{Daemon, duration},
     columns::Size,
-    print, say, usage,
+    fail_named, print, say, usage,
 };
 use crate::{
     base::{
@@ -56,36 +56,26 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A daemon lists no more runs.
 const MAX_LIMIT: u32 = 1000;
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let ids = if arguments.long { Ids::Whole } else { Ids::Short };
     let show = Show::replay(arguments.json, ids);
-    let prepare = || {
-        let (name, run) = asked_for(arguments)?;
-        let given = arguments.timeout.as_deref().map(ask::duration).transpose()?;
-        let name = name.map(|name| super::trigger_name(&show, name)).transpose()?;
-        Ok((name, given.or(run.is_none().then_some(TIMEOUT)), run))
-    };
-    let (name, timeout, run) = match prepare() {
-        Ok(prepared) => prepared,
-        Err(code) => return code,
-    };
+    let (name, run) = asked_for(arguments)?;
+    let timeout = arguments.timeout.as_deref().map(duration).transpose()?;
+    let name = name.map(|name| super::trigger_name(&show, name)).transpose()?;
     let is_list = run.is_none();
+    let timeout = timeout.or(is_list.then_some(TIMEOUT));
     let size = Size::of_output().filter(|_| is_list && !arguments.long && !arguments.json);
     let shown = name.as_ref().map_or("-", TriggerName::as_str).to_owned();
     let of_all = name.is_none();
-    let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
-        request: &Request::Log {
-            name,
-            run,
-            limit: arguments.limit,
-        },
-        timeout,
+    let daemon = Daemon::find(arguments.socket.as_deref(), arguments.token_file.as_ref())?;
+    let request = Request::Log {
+        name,
+        run,
+        limit: arguments.limit,
     };
     let mut rows = Vec::new();
     let mut is_first = true;
-    let answer = ask::ask(&asked, |record| {
+    let answer = daemon.ask(&request, timeout, |record| {
         if size.is_some() && matches!(record.event, Event::Past(_) | Event::GoingOn(_)) {
             rows.push(record.clone());
             return;
@@ -100,10 +90,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         let lines = table::lines(&rows, of_all, size);
         lines.iter().for_each(|line| print(line));
     }
-    match answer {
-        Ok(done) => ExitCode::from(done.exit),
-        Err(ended) => ended.show(&show, &shown),
-    }
+    let done = answer.map_err(|failure| fail_named(&show, &shown, failure))?;
+    Ok(ExitCode::from(done.exit))
 }
 
 /// Which run it is, and of when: its lines have no date.

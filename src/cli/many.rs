@@ -1,6 +1,7 @@
 //! One thing asked of a daemon for several triggers at once, each over a connection of its own.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Mutex,
@@ -54,26 +55,32 @@ pub(super) fn names(shown: Shown, texts: &[&String]) -> Result<Vec<TriggerName>,
     Ok(names)
 }
 
-/// What is asked for each name, and how long all of it may take.
+/// What is asked for each name, as the command line has it.
 pub(super) struct Question<'a> {
-    pub(super) daemon: &'a Daemon,
+    pub(super) names: Vec<&'a String>,
     pub(super) request: &'a (dyn Fn(&TriggerName) -> Request + Sync),
+    pub(super) socket: Option<&'a str>,
+    pub(super) token_file: Option<&'a PathBuf>,
+    pub(super) shown: Shown,
+    /// How long all of it may take.
     pub(super) timeout: Option<Duration>,
     /// What has been done if all is well, where the answer does not say it.
     pub(super) done: Option<&'static str>,
 }
 
-/// Ask the question, and show what comes of it: what happens as it happens, the last lines in the order of the names.
-/// The highest exit status is that of all.
-pub(super) fn ask(names: &[TriggerName], shown: Shown, question: &Question<'_>) -> ExitCode {
+/// Ask the question, and show what comes of it: what happens as it happens, the last lines in the order of the names. The highest exit
+/// status is that of all.
+pub(super) fn ask(question: &Question<'_>) -> Result<ExitCode, ExitCode> {
+    let names = names(question.shown, &question.names)?;
+    let daemon = Daemon::find(question.socket, question.token_file)?;
     let until = question.timeout.map(|timeout| Instant::now() + timeout);
     let (next, ends) = (AtomicUsize::new(0), Mutex::new(Ends::new(names.len())));
     let work = || {
-        while let Some((at, name)) = take(names, &next) {
-            let show = shown.of(name, names.len() == 1).saying(question.done);
+        while let Some((at, name)) = take(&names, &next) {
+            let show = question.shown.of(name, names.len() == 1).saying(question.done);
             // Those that are asked at once have all of it.
             let left = until.filter(|_| at >= AT_ONCE).map(left).or(question.timeout);
-            let last = question.put(name, left, &show);
+            let last = question.put(&daemon, name, left, &show);
             mutex::lock(&ends).put(at, last, show);
         }
     };
@@ -87,7 +94,8 @@ pub(super) fn ask(names: &[TriggerName], shown: Shown, question: &Question<'_>) 
         }
         work();
     });
-    ExitCode::from(mutex::lock(&ends).exit)
+    let exit = mutex::lock(&ends).exit;
+    Ok(ExitCode::from(exit))
 }
 
 fn take<'a>(names: &'a [TriggerName], next: &AtomicUsize) -> Option<(usize, &'a TriggerName)> {
@@ -102,8 +110,8 @@ fn left(until: Instant) -> Duration {
 }
 
 impl Question<'_> {
-    /// Put the question for `name`, which has `left`, and give the last record of the answer.
-    fn put(&self, name: &TriggerName, left: Option<Duration>, show: &Show) -> Record {
+    /// Put the question to `daemon` for `name`, which has `left`, and give the last record of the answer.
+    fn put(&self, daemon: &Daemon, name: &TriggerName, left: Option<Duration>, show: &Show) -> Record {
         let failed = |failure| Record {
             run: RunId::none(),
             event: Event::Done(Done::failed(name.as_str(), failure)),
@@ -118,12 +126,10 @@ impl Question<'_> {
             ));
         }
         let mut last = None;
-        let answer = self
-            .daemon
-            .ask(&(self.request)(name), left, |record| match record.event {
-                Event::Done(_) => last = Some(record.clone()),
-                _ => show.record(record),
-            });
+        let answer = daemon.ask(&(self.request)(name), left, |record| match record.event {
+            Event::Done(_) => last = Some(record.clone()),
+            _ => show.record(record),
+        });
         match (answer, last) {
             (Ok(_), Some(last)) => last,
             (Ok(done), None) => Record {

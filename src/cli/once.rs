@@ -18,7 +18,9 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{Show, ad_hoc, fail, fail_named, given, load, say, trigger_name, unknown_trigger, usage};
+use super::{
+    Show, ad_hoc, fail, fail_named, given, load, say, start_guard, trigger_name, unknown_trigger, usage,
+};
 use crate::{
     base::{
         event::{Done, Event, Record, Sink, Task},
@@ -91,7 +93,7 @@ pub(super) struct Arguments {
     branch: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     let show = Arc::new(if arguments.dry_run {
         Show::rehearsal(arguments.json, arguments.quiet)
     } else {
@@ -107,17 +109,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         Ok(None) => load(arguments.config.as_ref()).map_err(fail),
         Ok(Some(options)) => ad_hoc::config(&options).map_err(fail),
         Err(message) => Err(usage(message)),
-    };
-    let chosen = config.and_then(|config| {
-        let (task, names) = task::of(arguments)?;
-        let targets = choose(arguments, names, &config, &show)?;
-        let neighbours = neighbours::look(&config).map_err(fail)?;
-        Ok((task, targets, Connections::new(config.keep_alive), neighbours))
-    });
-    let (task, targets, connections, neighbours) = match chosen {
-        Ok(chosen) => chosen,
-        Err(code) => return code,
-    };
+    }?;
+    let (task, names) = task::of(arguments)?;
+    let targets = choose(arguments, names, &config, &show)?;
+    let neighbours = neighbours::look(&config).map_err(fail)?;
     let context = Context {
         run: RunId::none(),
         peer: peer(&task).into(),
@@ -127,7 +122,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         groups: Groups::new(guard(arguments, &targets)),
         starter: Starter::Here,
         sandbox: Sandbox::off(),
-        connections,
+        connections: Connections::new(config.keep_alive),
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
         cache: Cache::beside(neighbours.others().clone()),
         neighbours,
@@ -148,7 +143,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
             None => run_one(target, &context, &show),
         })
         .collect();
-    ExitCode::from(exits.into_iter().find(|exit| *exit != 0).unwrap_or(0))
+    let failed = exits.into_iter().find(|exit| *exit != 0);
+    Ok(ExitCode::from(failed.unwrap_or(0)))
 }
 
 /// Who runs it: by name, where that is kept with what is held.
@@ -173,12 +169,7 @@ fn guard(arguments: &Arguments, targets: &[Arc<Target>]) -> Guard {
     {
         return Guard::default();
     }
-    Guard::start().unwrap_or_else(|err| {
-        say(&format!(
-            "cannot start the process that guards hooks: {err}; hooks will go on if this process is killed"
-        ));
-        Guard::default()
-    })
+    start_guard()
 }
 
 /// Stop at once at SIGINT or SIGTERM, and hooks with us: each is a process group of its own, which the

@@ -84,11 +84,8 @@ pub(super) struct Retry {
     note: Option<String>,
 }
 
-pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
-    let to = match arguments.to.as_deref().map(earlier).transpose() {
-        Ok(to) => to,
-        Err(code) => return code,
-    };
+pub(super) fn rollback(arguments: &Rollback) -> Result<ExitCode, ExitCode> {
+    let to = arguments.to.as_deref().map(earlier).transpose()?;
     have_done(Work {
         names: vec![&arguments.name],
         task: Task::Rollback { to },
@@ -104,7 +101,7 @@ pub(super) fn rollback(arguments: &Rollback) -> ExitCode {
     })
 }
 
-pub(super) fn retry(arguments: &Retry) -> ExitCode {
+pub(super) fn retry(arguments: &Retry) -> Result<ExitCode, ExitCode> {
     have_done(Work {
         names: vec![&arguments.name],
         task: Task::Retry,

@@ -5,11 +5,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use argh::{ArgsInfo, FromArgs};
 
 use super::{
-    ask::{Daemon, duration},
+    ask::duration,
     given::note,
     many::{self, Question, Shown},
 };
-use crate::{base::name::TriggerName, daemon::wire::Request};
+use crate::daemon::wire::Request;
 
 /// pause triggers: they deploy nothing until you resume them; a rollback works
 #[derive(FromArgs, ArgsInfo)]
@@ -64,68 +64,40 @@ pub(super) struct Resume {
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn pause(arguments: &Pause) -> ExitCode {
+pub(super) fn pause(arguments: &Pause) -> Result<ExitCode, ExitCode> {
     let reason = arguments.reason.as_deref();
-    match reason.map(|text| note("--reason", text)).transpose() {
-        Ok(reason) => ask(Wish {
-            names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
-            done: "paused",
-            request: &|name| Request::Pause {
-                name: name.clone(),
-                reason: reason.clone(),
-            },
-            socket: arguments.socket.as_deref(),
-            json: arguments.json,
-            token_file: arguments.token_file.as_ref(),
-            timeout: arguments.timeout.as_deref(),
-        }),
-        Err(code) => code,
-    }
-}
-
-pub(super) fn resume(arguments: &Resume) -> ExitCode {
-    ask(Wish {
+    let reason = reason.map(|text| note("--reason", text)).transpose()?;
+    many::ask(&Question {
         names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
-        done: "resumed",
-        request: &|name| Request::Resume { name: name.clone() },
+        request: &|name| Request::Pause {
+            name: name.clone(),
+            reason: reason.clone(),
+        },
         socket: arguments.socket.as_deref(),
-        json: arguments.json,
         token_file: arguments.token_file.as_ref(),
-        timeout: arguments.timeout.as_deref(),
+        shown: shown(arguments.json),
+        timeout: timeout(arguments.timeout.as_deref())?,
+        done: Some("paused"),
     })
 }
 
-/// What the command line asks for.
-struct Wish<'a> {
-    names: Vec<&'a String>,
-    done: &'static str,
-    request: &'a (dyn Fn(&TriggerName) -> Request + Sync),
-    socket: Option<&'a str>,
-    json: bool,
-    token_file: Option<&'a PathBuf>,
-    timeout: Option<&'a str>,
+pub(super) fn resume(arguments: &Resume) -> Result<ExitCode, ExitCode> {
+    many::ask(&Question {
+        names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
+        request: &|name| Request::Resume { name: name.clone() },
+        socket: arguments.socket.as_deref(),
+        token_file: arguments.token_file.as_ref(),
+        shown: shown(arguments.json),
+        timeout: timeout(arguments.timeout.as_deref())?,
+        done: Some("resumed"),
+    })
 }
 
-fn ask(wish: Wish<'_>) -> ExitCode {
-    let shown = Shown {
-        json: wish.json,
-        quiet: false,
-    };
-    let prepare = || {
-        let timeout = wish.timeout.map(duration).transpose()?;
-        let names = many::names(shown, &wish.names)?;
-        let daemon = Daemon::find(wish.socket, wish.token_file)?;
-        Ok((timeout, names, daemon))
-    };
-    let (timeout, names, daemon) = match prepare() {
-        Ok(prepared) => prepared,
-        Err(code) => return code,
-    };
-    let question = Question {
-        daemon: &daemon,
-        request: wish.request,
-        timeout: Some(timeout.unwrap_or(TIMEOUT)),
-        done: Some(wish.done),
-    };
-    many::ask(&names, shown, &question)
+fn shown(json: bool) -> Shown {
+    Shown { json, quiet: false }
+}
+
+fn timeout(given: Option<&str>) -> Result<Option<Duration>, ExitCode> {
+    let given = given.map(duration).transpose()?;
+    Ok(Some(given.unwrap_or(TIMEOUT)))
 }

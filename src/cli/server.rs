@@ -8,7 +8,7 @@ use std::{
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::{ad_hoc, address, config_file, current_dir, fail, say, usage};
+use super::{ad_hoc, address, config_file, current_dir, fail, say, start_guard, usage};
 use crate::{
     base::{
         address::Address,
@@ -76,20 +76,9 @@ pub(super) struct Arguments {
     adopt: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
-    match start(arguments, umask) {
-        Ok(code) | Err(code) => code,
-    }
-}
-
-fn start(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
+pub(super) fn run(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCode> {
     // Before anything is opened that it would hold.
-    let guard = Guard::start().unwrap_or_else(|err| {
-        say(&format!(
-            "cannot start the process that guards hooks: {err}; hooks will go on if this process is killed"
-        ));
-        Guard::default()
-    });
+    let guard = start_guard();
     let inherited = listen::inherited().map_err(fail)?;
     let passed: Vec<Listener> = inherited.iter().map(|(listener, _)| listener.clone()).collect();
     let chosen = Chosen::from(arguments, &passed)?;

@@ -74,13 +74,7 @@ impl Blame for Error {
     }
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match write(arguments) {
-        Ok(code) | Err(code) => code,
-    }
-}
-
-fn write(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let given = arguments.command.as_deref().map(str::trim);
     if given == Some("") {
         return Err(usage(

@@ -6,13 +6,14 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{
     Show,
-    ask::{self, Asked},
+    ask::{Daemon, duration},
     columns::Size,
+    fail_named,
     many::{self, Shown},
     print,
 };
 use crate::{
-    base::event::{Event, Record, Refused, Status, now},
+    base::event::{Event, Refused, Status, now},
     daemon::wire::Request,
 };
 
@@ -45,7 +46,7 @@ pub(super) struct Arguments {
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let show = Show::new(arguments.json, false);
     let names = many::names(
         Shown {
@@ -54,26 +55,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         },
         &arguments.names.iter().collect::<Vec<_>>(),
     );
-    let timeout = arguments.timeout.as_deref().map(ask::duration).transpose();
-    let (names, timeout) = match (names, timeout) {
-        (Ok(names), Ok(timeout)) => (names, timeout.unwrap_or(TIMEOUT)),
-        (Err(code), _) | (_, Err(code)) => return code,
-    };
+    // What is wrong with both is said.
+    let timeout = arguments.timeout.as_deref().map(duration).transpose();
+    let (names, timeout) = (names?, timeout?.unwrap_or(TIMEOUT));
     let is_long = arguments.long || arguments.json || names.len() == 1;
     let size = Size::of_output().filter(|_| !is_long);
     let shown = match names.as_slice() {
         [name] => name.as_str().to_owned(),
         _ => "-".into(),
     };
-    let asked = Asked {
-        socket: arguments.socket.as_deref(),
-        token_file: arguments.token_file.as_ref(),
-        request: &Request::Status { names },
-        timeout: Some(timeout),
-    };
+    let daemon = Daemon::find(arguments.socket.as_deref(), arguments.token_file.as_ref())?;
+    let request = Request::Status { names };
     let mut all: Vec<Status> = Vec::new();
     let mut refused = None;
-    let answer = ask::ask(&asked, |record: &Record| match &record.event {
+    let answer = daemon.ask(&request, Some(timeout), |record| match &record.event {
         Event::Status(status) if !arguments.json => {
             refused.clone_from(&status.reload_refused);
             match size {
@@ -95,8 +90,6 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         .map(Refused::line)
         .iter()
         .for_each(|line| print(line));
-    match answer {
-        Ok(done) => ExitCode::from(done.exit),
-        Err(ended) => ended.show(&show, &shown),
-    }
+    let done = answer.map_err(|failure| fail_named(&show, &shown, failure))?;
+    Ok(ExitCode::from(done.exit))
 }

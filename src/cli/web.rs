@@ -29,26 +29,18 @@ pub(super) struct Arguments {
     explain: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let file = file_in(SEARCH_PATH, arguments.config.as_ref());
-    let config = match Config::load(&file) {
-        Ok(config) => config,
-        Err(err) => return fail(err),
-    };
+    let config = Config::load(&file).map_err(fail)?;
     if arguments.explain {
         explain(&config).iter().for_each(show);
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    let sockets = match serve::listen(&config) {
-        Ok(sockets) => sockets,
-        Err(err) => return fail(err),
-    };
+    let sockets = serve::listen(&config).map_err(fail)?;
     log::start(None, arguments.log_format);
     tracing::info!("sandbox: {}", sandbox::close(&config));
-    match serve::serve(config, sockets) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => fail(err),
-    }
+    serve::serve(config, sockets).map_err(fail)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(explained: &Explained) {

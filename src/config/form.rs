@@ -22,7 +22,7 @@ mod value;
 
 use std::{ffi::OsString, path::Path};
 
-pub(crate) use address::{ADDRESS, SOCKET};
+pub(crate) use address::{ADDRESS, SOCKET, listeners};
 pub(crate) use choice::{Choice, choice, variant, word_of};
 pub use error::Error;
 pub(crate) use field::{Absent, Field, Fields, Given, Written, fields};

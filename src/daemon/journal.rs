@@ -11,7 +11,7 @@ use std::{
 use event_listener::Event as Bell;
 
 use crate::base::{
-    event::{Done, Event, Record},
+    event::{Event, Record},
     mutex,
     name::RunId,
 };
@@ -37,7 +37,7 @@ struct Pages {
     dropped: u64,
     /// How many of these were more than progress.
     lost: u64,
-    done: Option<Done>,
+    is_done: bool,
 }
 
 impl Journal {
@@ -60,20 +60,13 @@ impl Journal {
     /// Nothing follows [`Event::Done`].
     pub fn write(&self, event: Event) {
         let mut pages = self.pages();
-        if pages.done.is_some() {
+        if pages.is_done {
             return;
         }
-        if let Event::Done(done) = &event {
-            pages.done = Some(done.clone());
-        }
+        pages.is_done = matches!(event, Event::Done(_));
         pages.push(event);
         drop(pages);
         self.bell.notify(usize::MAX);
-    }
-
-    /// How the run ended, once it has.
-    pub fn done(&self) -> Option<Done> {
-        self.pages().done.clone()
     }
 
     /// The events that are kept, without progress, and how many events before them are lost.
@@ -166,7 +159,7 @@ mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
-    use crate::base::event::Outcome;
+    use crate::base::event::{Done, Outcome};
 
     fn warning(n: usize) -> Event {
         Event::Warning {

@@ -1,6 +1,12 @@
 //! Listening sockets: made so that no client connects before mode and group are right, or inherited from systemd.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, path::PathBuf, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     base::{
@@ -132,34 +138,32 @@ pub fn bind<'s>(
             Ok(Socket::Unix(socket, Some(file)))
         }
         Listener::Tcp { addr, token_file } => {
-            let (host, port) = addr.host_and_port();
-            let bound = resolve(host, port, Deadline::new(FIND)).and_then(|addrs| {
-                match TcpListener::bind(addrs.as_slice()) {
-                    Ok(listener) => {
-                        rustix::net::listen(&listener, BACKLOG)?;
-                        Ok(listener)
-                    }
-                    Err(err) if err.kind() == io::ErrorKind::AddrInUse => beside::bind_beside(&addrs, open),
-                    Err(err) => Err(err),
-                }
-            });
-            bound
-                .map(|listener| Socket::Tcp(listener, token_file.clone()))
-                .map_err(|source| Error::Bind {
-                    addr: addr.addr.clone(),
-                    source,
-                })
+            let listener = bind_or(addr, |addrs, _| beside::bind_beside(addrs, open))?;
+            Ok(Socket::Tcp(listener, token_file.clone()))
         }
     }
 }
 
 /// Listen on `addr`.
 pub fn bind_tcp(addr: &TcpAddr) -> Result<TcpListener, Error> {
+    bind_or(addr, |_, in_use| Err(in_use))
+}
+
+/// The same; an address that is in use is left to `otherwise`.
+fn bind_or(
+    addr: &TcpAddr,
+    otherwise: impl FnOnce(&[SocketAddr], io::Error) -> io::Result<TcpListener>,
+) -> Result<TcpListener, Error> {
     let (host, port) = addr.host_and_port();
     let bound = resolve(host, port, Deadline::new(FIND)).and_then(|addrs| {
-        let listener = TcpListener::bind(addrs.as_slice())?;
-        rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
+        match TcpListener::bind(addrs.as_slice()) {
+            Ok(listener) => {
+                rustix::net::listen(&listener, BACKLOG)?;
+                Ok(listener)
+            }
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse => otherwise(&addrs, err),
+            Err(err) => Err(err),
+        }
     });
     bound.map_err(|source| Error::Bind {
         addr: addr.addr.clone(),

@@ -30,9 +30,7 @@ mod refusals;
 mod threads;
 mod token;
 use connection::{Client, PATIENCE};
-pub use connection::{REQUEST_TIMEOUT, WRITE_TIMEOUT};
 use door::{Door, Size};
-pub use door::{MAX_CONNECTIONS, MAX_STRANGERS};
 pub use threads::try_threads;
 
 /// How long clients get, once all runs have ended, to receive the end of their answers.

@@ -17,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::base::{
     bounded,
     durable::{self, Access, Flush, Replace},
+    words::hex,
 };
 
 /// The directory for runs that have ended, see [`history`](super::history).
@@ -59,10 +60,7 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
 /// A path as part of a file's name.
 pub(super) fn digest(path: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_bytes());
-    digest.as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&digest.as_ref()[..8])
 }
 
 /// What one daemon keeps.

@@ -7,6 +7,7 @@ use crate::base::{
     event::{Record, Task},
     fault::{Failure, Kind},
     name::{Earlier, Note, RunId, TriggerName},
+    words::cut,
 };
 
 mod json;
@@ -168,13 +169,6 @@ fn note(text: &str) -> Result<Note, Failure> {
 /// What a client sent, short enough for an answer.
 fn shown(text: &str) -> String {
     cut(text, 40)
-}
-
-fn cut(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
 }
 
 fn bad(message: impl Into<String>) -> Failure {

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     base::{
-        fault::{Blame, Kind, kind_of_io},
+        fault::{Blame, Kind, if_there, kind_of_io},
         name::AbsPath,
     },
     config::Target,
@@ -306,15 +306,12 @@ fn occupant(target: &Target) -> Result<Option<OsString>, Error> {
 }
 
 fn is_there(path: &Path) -> Result<Option<fs::FileType>, Error> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta.file_type())),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            doing: "look at",
-            path: path.into(),
-            source,
-        }),
-    }
+    let meta = if_there(fs::symlink_metadata(path)).map_err(|source| Error::Io {
+        doing: "look at",
+        path: path.into(),
+        source,
+    })?;
+    Ok(meta.map(|meta| meta.file_type()))
 }
 
 fn what(kind: fs::FileType) -> &'static str {

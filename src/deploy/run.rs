@@ -45,7 +45,7 @@ use adopt::Claim;
 use clone::{clone, rehearse_clone};
 use error::{SHUT_OUT, in_time, is_denial};
 use hooks::{run_hooks, tell_failed};
-use marks::{hold, record, refs_options, settle, writer};
+use marks::{hold, publish, settle, writer};
 use under_way::UnderWay;
 
 /// What a run gets from the process it is part of.
@@ -301,21 +301,12 @@ fn finish(
     if context.dry_run {
         return claim.rehearsed();
     }
-    context.watch.enter(Step::Publish).ok();
-    refs::deployed(
+    publish(
         &repo,
-        &fetched.tip,
-        fetched.commit,
-        refs_options(target, &writer(target)),
+        (under_way, &stage),
+        (&fetched.tip, fetched.commit),
+        updated,
     )?;
-    record(&repo, (under_way, &stage), &fetched.tip);
-    context.events.emit(Event::Updated {
-        written: updated.written,
-        deleted: updated.deleted,
-        cleaned: updated.cleaned,
-        edited: updated.lost.edited,
-        untracked: updated.lost.untracked,
-    });
     let before = claim.state.hooks(target).succeeded_for();
     if let Err(err) = run_hooks(&repo, (under_way, &stage), &fetched, claim, reached) {
         return Err(back::after_failure(

@@ -19,8 +19,6 @@ use crate::{
 pub enum Stage<'a> {
     /// The files are live one by one, as they are written.
     InPlace {
-        /// The directory that they are in.
-        root: &'a AbsPath,
         /// What git knows of them.
         index: PathBuf,
     },
@@ -61,7 +59,6 @@ impl<'a> Stage<'a> {
     pub fn settle(site: &'a Site, (rights, dry_run): (Rights, bool), cache: &Cache) -> Result<Self, Error> {
         let Some(releases) = &site.releases else {
             return Ok(Self::InPlace {
-                root: site.root(),
                 index: site.git_dir().join("index"),
             });
         };
@@ -132,14 +129,6 @@ impl<'a> Stage<'a> {
         match self {
             Self::InPlace { .. } => false,
             Self::Release(release) => release.yard.give_up_spare(),
-        }
-    }
-
-    /// The directory that the files are written to.
-    pub fn root(&self) -> Option<&AbsPath> {
-        match self {
-            Self::InPlace { root, .. } => Some(root),
-            Self::Release(release) => release.making.as_ref().map(|making| &making.root),
         }
     }
 

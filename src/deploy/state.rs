@@ -26,6 +26,7 @@ use crate::{
         durable::{self, Access, Flush, Replace},
         fault::{Blame, Kind, kind_of_io},
         identity::Stamp,
+        words::hex,
     },
     config::{At, Hook, Target},
 };
@@ -331,11 +332,7 @@ fn digest(hook: &Hook) -> String {
         // Git's hook may be another one at any time; as with git, it runs at the next checkout.
         Hook::PostCheckout => add("post-checkout"),
     }
-    let digest = hash.finish();
-    digest.as_ref()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hash.finish().as_ref()[..16])
 }
 
 /// Write the file at `path` whole, readable for its owner only: what a digest is of may be easy to guess.

@@ -7,13 +7,13 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use gix::{ObjectId, objs::Kind};
 use gix_pack::data::{Entry, entry::Header};
 
-use crate::base::bounded;
+use crate::base::{bounded, fault::if_there};
 
 mod content;
 mod delta;
@@ -42,11 +42,8 @@ pub fn blob<W: Write>(
         }
     }
     for dir in &dirs {
-        let hex = id.to_string();
-        match bounded::open(&dir.join(&hex[..2]).join(&hex[2..])) {
-            Ok(file) => return loose(file, open),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            Err(err) => return Err(err),
+        if let Some(file) = if_there(bounded::open(&loose_path(dir, id)))? {
+            return loose(file, open);
         }
     }
     Err(io::ErrorKind::NotFound.into())
@@ -85,6 +82,12 @@ fn is_blob(kind: Kind) -> io::Result<()> {
     }
 }
 
+/// Where the loose object `id` is in the object directory `dir`.
+pub(super) fn loose_path(dir: &Path, id: &ObjectId) -> PathBuf {
+    let hex = id.to_string();
+    dir.join(&hex[..2]).join(&hex[2..])
+}
+
 struct Packed {
     pack: File,
     index: gix_pack::index::File,
@@ -94,12 +97,7 @@ struct Packed {
 impl Packed {
     /// Where `id` is, if it is in one of the packs in `dir`.
     fn find(dir: &Path, id: &ObjectId) -> io::Result<Option<Self>> {
-        let names = match std::fs::read_dir(dir) {
-            Ok(names) => names,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(err) => return Err(err),
-        };
-        for name in names {
+        for name in if_there(std::fs::read_dir(dir))?.into_iter().flatten() {
             let path = name?.path();
             if path.extension().is_none_or(|extension| extension != "idx") {
                 continue;

@@ -10,7 +10,6 @@
 
 use std::{
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -18,7 +17,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    base::descent,
+    base::{descent, fault::if_there},
     git::{
         fetch::depth,
         repository::{self, Sharing},
@@ -142,10 +141,8 @@ impl Drop for Alone {
 }
 
 fn clear(dir: &Path) -> Result<(), Error> {
-    match descent::remove_all(dir) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, err)),
-        _ => Ok(()),
-    }
+    let removed = if_there(descent::remove_all(dir)).map_err(|err| Error::io("remove", dir, err));
+    removed.map(drop)
 }
 
 impl Maintenance<'_> {

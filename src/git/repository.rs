@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gix::error::ErrorExt as _;
+use gix::{error::ErrorExt as _, hashtable::HashSet};
 
 use crate::{
     base::{
@@ -221,6 +221,15 @@ pub fn reason(err: &gix::Error) -> String {
         }
     }
     parts.join(": ")
+}
+
+/// The commits at which history is cut.
+pub fn cut(repo: &gix::Repository) -> Result<HashSet, gix::Error> {
+    let commits = repo.shallow_commits()?;
+    Ok(commits
+        .iter()
+        .flat_map(|commits| commits.iter().copied())
+        .collect())
 }
 
 /// Open the repository to fetch from at `path`: a worktree, a bare repository, a `.git` directory or file.

@@ -48,13 +48,12 @@ pub fn connect(url: &RepoUrl, options: &Options<'_>) -> Result<Box<dyn Transport
             &options.connections.local,
         )?);
     }
-    let transport: Box<dyn Transport + Send> = match url.scheme() {
+    Ok(match url.scheme() {
         Scheme::Git => Box::new(git::connect(url, options.deadline)?),
         Scheme::Http | Scheme::Https => Box::new(http::connect(url, options, http::Proxies::from_env())?),
         // A local one has a path, and never gets here.
         Scheme::Ssh | Scheme::Local => Box::new(ssh::connect(url, options, &ssh::Surroundings::from_env())?),
-    };
-    Ok(Box::new(old::AbsoluteDepth(transport)))
+    })
 }
 
 /// The error of a transport that is behind `err`, which gix returned: it says more than gix can know.

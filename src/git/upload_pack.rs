@@ -24,7 +24,7 @@ mod objects;
 mod pack;
 mod refs;
 pub mod request;
-mod revwalk;
+mod selection;
 mod shallow;
 mod source;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::base::{
     mutex,
     name::{AbsPath, RunId, TriggerName},
     pace::Pace,
+    words::cut,
 };
 
 /// How long a delivery is known. Standard Webhooks may be sent again while their timestamp counts, which is ten minutes at
@@ -256,11 +257,7 @@ fn push(list: &mut VecDeque<Delivered>, delivered: Delivered) {
 
 /// What a proven sender wrote, as it may be shown.
 pub fn shown(text: &str) -> String {
-    let mut start: String = text.chars().take(MAX_SHOWN).collect();
-    if start.len() < text.len() {
-        start.push('…');
-    }
-    one_line(&start)
+    one_line(&cut(text, MAX_SHOWN))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use ring::{
 use subtle::ConstantTimeEq as _;
 
 use super::secret;
-use crate::base::mutex;
+use crate::base::{mutex, words::hex};
 
 pub mod attempts;
 pub mod gate;
@@ -181,10 +181,6 @@ fn token(random: &SystemRandom) -> Result<String, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     random.fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(hex(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn key(password: &str) -> hmac::Key {

@@ -9,15 +9,11 @@ use std::{
 
 use rustix::process::{Signal, getegid, geteuid};
 
-use super::{
-    source::file,
-    world::{Daemon, Ended, Need, World, last_line, machine, need},
-};
+use super::world::{Daemon, Ended, Need, World, last_line, machine, need};
 
 /// A world with the trigger `NAME` for each pair, and its `allow`; all deploy to places of their own.
 fn world(listen: &str, triggers: &[(&str, &str)]) -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let triggers: String = triggers
         .iter()
         .map(|(name, allow)| format!("{name:?}: (repo: \"repo.git\", path: \"{name}\", {allow}),"))
@@ -56,8 +52,7 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
     );
     let mut daemon = world.daemon();
     for name in ["open", "number", "quoted", "group", "name"] {
-        let answer = daemon.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+        daemon.deploys(name);
     }
     let pid = std::process::id();
     let refusal = format!(
@@ -66,8 +61,7 @@ fn only_whom_a_rule_fits_may_use_a_trigger() {
     );
     assert_eq!(daemon.say("secret\n"), refusal);
     assert!(!world.path("secret/.git").exists());
-    let ended = world.run(["client", "secret"]);
-    assert_eq!(ended.exit, 4, "{ended:?}");
+    world.run_to(4, ["client", "secret"]);
 
     // Nothing that can be said tells it from a trigger that is not there.
     for request in [

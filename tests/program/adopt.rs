@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    history::json,
     source::{Source, file},
     world::{Ended, World, git, need, tree},
 };
@@ -16,8 +17,7 @@ pub fn cloned(files: &[(&str, &str)]) -> Option<(World, Source, PathBuf)> {
     if !need("git") {
         return None;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit(files.iter().map(|(path, text)| (*path, file(text))));
     let site = clone(&world, &[]);
     world.config("");
@@ -134,8 +134,7 @@ fn what_would_be_lost_is_named_and_stays() {
     world.config("");
 
     // A dry run says it, with what it would do, and does as little.
-    let ended = world.run(["once", "--dry-run", "--json", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "--dry-run", "--json", "site"]);
     let records = json(&ended.out);
     assert!(
         records.iter().all(|record| record["dry_run"] == true),
@@ -159,8 +158,7 @@ fn what_would_be_lost_is_named_and_stays() {
     assert_eq!(standing(&site), before);
 
     // What the help says, and from then on it is gitsocket's.
-    let ended = world.run(["once", "--adopt", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["once", "--adopt", "site"]);
     for word in [
         "edits undone in: edited",
         "config.local.php",
@@ -175,12 +173,6 @@ fn what_would_be_lost_is_named_and_stays() {
     let ended = world.deploy();
     assert!(ended.err.contains("; edits undone in: edited\n"), "{ended:?}");
     assert_eq!(world.site()["edited"], file("4"));
-}
-
-pub fn json(out: &str) -> Vec<serde_json::Value> {
-    out.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 /// Clean clones are taken as they are, and so is what nothing takes.
@@ -266,21 +258,18 @@ fn a_daemon_and_a_clone_without_a_configuration() {
         ],
     );
     assert_eq!(standing(&site), before);
-    let ended = world.run(["server", "--adopt"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["server", "--adopt"]);
     assert!(ended.err.contains("adopt: true"), "{ended:?}");
 
     let daemon = super::world::Daemon::start(&world, &["-g", "site", "--adopt", "-l", "./s.sock"]);
-    let ended = world.run(["client", "-s", "./s.sock", "default"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["client", "-s", "./s.sock", "default"]);
     assert!(ended.err.contains("edits undone in: a"), "{ended:?}");
     drop(daemon);
 
     fs::remove_dir_all(&site).unwrap();
     clone(&world, &[]);
     world.write("site/b", "edited");
-    let ended = world.run(["once", "-g", "site", "--adopt"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "-g", "site", "--adopt"]);
     assert_eq!(world.site()["b"], file("1"));
 
     fs::remove_dir_all(&site).unwrap();
@@ -289,8 +278,7 @@ fn a_daemon_and_a_clone_without_a_configuration() {
     world.config("adopt: true");
     assert!(!world.run(["check"]).out.contains("does nothing"));
     world.deploy();
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["check"]);
     assert!(
         ended.out.contains("site: `adopt` does nothing any more"),
         "{ended:?}"
@@ -463,8 +451,7 @@ fn commits_that_were_never_pushed_are_named_where_history_is_cut() {
     if !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     for at in 0..4 {
         source.commit([("a", file(&at.to_string()))]);
     }
@@ -486,8 +473,7 @@ fn commits_that_were_never_pushed_are_named_where_history_is_cut() {
                 let subject = format!("mine {at}");
                 git(&site, &["commit", "-q", "--allow-empty", "-m", &subject]);
             }
-            let ended = world.run(["once", "--json", "site"]);
-            assert_eq!(ended.exit, 0, "{ended:?}");
+            let ended = world.run_to(0, ["once", "--json", "site"]);
             let records = json(&ended.out);
             let fetched = records
                 .iter()
@@ -509,9 +495,7 @@ fn commits_that_were_never_pushed_are_named_where_history_is_cut() {
 
 #[test]
 fn a_rewind_is_called_one() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let second = source.commit([("a", file("2"))]);
     world.config("");
     world.deploy();
@@ -551,8 +535,7 @@ fn a_rewind_is_called_one() {
 /// Each way in which a file can go, in worktrees of our own.
 #[test]
 fn whatever_goes_is_named() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let all = ["changed", "dropped", "same", "d/a"];
     source.commit(all.map(|path| (path, file("1"))));
     world.config("");

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    adopt::{cloned, json, refused},
+    adopt::{cloned, refused},
+    history::json,
     mortal::Mortal,
     source::file,
     world::{Need, World, machine::STRANGER, need},
@@ -39,13 +40,12 @@ fn uploads_of_another_user_stay_by_what_the_message_says() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("media/.gitkeep", file(""))]);
     world.config("keep: [\"/cache/\"]");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     let other = STRANGER + 1;
     for dir in ["up loads/2026", "media"] {
         for name in ["1.jpg", "2.jpg"] {
@@ -55,14 +55,12 @@ fn uploads_of_another_user_stay_by_what_the_message_says() {
     for path in ["up loads", "up loads/2026", "up loads/2026/1.jpg", "media"] {
         chown(world.path("site").join(path), Some(other), Some(other)).unwrap();
     }
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = mortal.run_to(1, ["once", "site"]);
     let keep = r#"keep: ["/cache/", "/media/", "/up\\ loads/"]"#;
     let first = ended.err.find(keep).unwrap_or_else(|| panic!("{ended:?}"));
     assert!(first < ended.err.find("chown or chmod").unwrap(), "{ended:?}");
     world.config(keep);
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.deploy();
     let site = world.site();
     for path in [
         "up loads/2026/1.jpg",
@@ -75,8 +73,7 @@ fn uploads_of_another_user_stay_by_what_the_message_says() {
     // The other way: they go.
     world.config("");
     mortal.give(&world.path("site"));
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = mortal.deploy();
     assert!(ended.err.contains("untracked files gone: "), "{ended:?}");
     assert_eq!(world.site().len(), 2);
 }
@@ -86,20 +83,17 @@ fn root_does_not_deploy_where_another_user_does() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     world.config("");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     source.commit([("a", file("2"))]);
     mortal.give(&source.path);
     let config = fs::canonicalize(world.path("config.ron")).unwrap();
     let typed = format!("gitsocket once site -c {}", config.display());
     let become_user = format!("setpriv --reuid={STRANGER} --regid={STRANGER} --clear-groups -- ");
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(ended.err.starts_with("error site path: "), "{ended:?}");
     assert!(ended.err.contains(&format!("{become_user}{typed};")), "{ended:?}");
     assert_eq!(world.site()["a"], file("1"));
@@ -124,12 +118,11 @@ fn root_does_not_deploy_where_another_user_does() {
         mortal.give(&world.path("site"));
     }
     // Nothing was left that would be in that user's way.
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     assert_eq!(world.site()["a"], file("2"));
 
     let third = source.commit([("a", file("3"))]);
-    let ended = world.run(["once", "--as-root", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "--as-root", "site"]);
     assert_eq!(world.site()["a"], file("3"));
     // What root has left: it is said whose it is, and what helps.
     let hex = third.to_string();
@@ -144,8 +137,7 @@ fn root_does_not_deploy_where_another_user_does() {
     chown(world.path("site/.git/refs/heads"), Some(0), Some(0)).unwrap();
     source.commit([("a", file("4"))]);
     mortal.give(&source.path);
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = mortal.run_to(1, ["once", "site"]);
     let last = ended.err.lines().next_back().unwrap();
     assert!(last.starts_with("error site path: "), "{last}");
     let git_dir = fs::canonicalize(world.path("site")).unwrap().join(".git");
@@ -156,8 +148,7 @@ fn root_does_not_deploy_where_another_user_does() {
         assert!(last.contains(words), "{words}: {last}");
     }
     mortal.give(&world.path("site/.git"));
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.deploy();
     assert_eq!(world.site()["a"], file("4"));
 }
 

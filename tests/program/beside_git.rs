@@ -16,8 +16,7 @@ use super::{
 
 /// A site of which git has much to pack.
 fn large() -> (World, super::source::Source) {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let mut rng = fastrand::Rng::with_seed(7);
     for _ in 0..4 {
         let names: Vec<_> = (0..30).map(|n| format!("f{n}")).collect();
@@ -91,22 +90,13 @@ fn a_repack_goes_on_beside_a_run() {
 
 #[test]
 fn a_lock_that_somebody_holds_is_waited_for_and_named() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     source.commit([("a", file("2"))]);
     let held = |name: &str| {
-        let world = World::new();
-        let mut source = world.source();
-        source.commit([("a", file("1"))]);
-        world.config("");
-        world.deploy();
+        let (world, mut source) = World::deployed();
         source.commit([("a", file("2"))]);
         let lock = world.write(&format!("site/.git/{name}"), "");
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();
         assert!(
             last.starts_with("error site repository: ") && last.contains(name),
@@ -170,8 +160,7 @@ fn a_lock_that_somebody_holds_is_waited_for_and_named() {
 
 /// `once site` fails with `exit` and a last line that begins with `begin`, and says each of `parts`.
 fn refused(world: &World, begin: &str, parts: &[&str]) {
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     let last = ended.err.lines().next_back().unwrap_or_default();
     assert!(last.starts_with(begin), "{last}");
     for part in parts {
@@ -181,11 +170,7 @@ fn refused(world: &World, begin: &str, parts: &[&str]) {
 
 #[test]
 fn encodings_that_only_git_knows_are_refused_before_anything_is_written() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     let before = world.site();
     for (name, text) in [
         ("UTF-7", "a"),
@@ -248,11 +233,7 @@ fn extend(path: &Path, more: &str) -> String {
 
 #[test]
 fn formats_that_only_git_knows_are_refused() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     source.commit([("a", file("2"))]);
     let version = |version: &str| format!("[core]\n\trepositoryformatversion = {version}\n");
     let cases = [
@@ -295,11 +276,7 @@ fn formats_that_only_git_knows_are_refused() {
 
 #[test]
 fn a_path_without_its_end_is_told_of_it() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, _) = World::deployed();
     let whole = world.path("repo.git");
     fs::rename(&whole, world.path("bare.git")).unwrap();
     let repo = world.path("bare");

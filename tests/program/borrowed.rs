@@ -21,8 +21,7 @@ fn commit(source: &mut Source, round: u32) {
 
 /// A world whose source has three commits.
 fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("retries: 0");
     (1..=3).for_each(|round| commit(&mut source, round));
     (world, source)
@@ -304,8 +303,7 @@ fn a_source_borrows() {
         &["fetch", "-q", "origin", "main:main"],
     );
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     check(&world, 4, "in the sandbox");
     drop(daemon);
     // What the lender has lost is an error; then it comes back.

@@ -240,15 +240,13 @@ fn root_is_told_how_to_be_the_daemon() {
     let config = format!("\"a\": ({SSH}, path: \"open/site\", auth: Ssh(key: \"key\")),");
     world.config_of(&config);
     chown(world.path("open"), Some(65534), Some(65534)).unwrap();
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["check"]);
     assert!(ended.out.contains("config.ron is right"), "{ended:?}");
     let config = fs::canonicalize(world.path("config.ron")).unwrap();
     let line = format!("runuser -u nobody -- gitsocket check -c {}\n", config.display());
     assert!(ended.err.ends_with(&line), "{ended:?}");
     mode(&world, "key", 0o644);
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["check"]);
     assert!(ended.err.contains("key can be read by others"), "{ended:?}");
 }
 
@@ -278,8 +276,7 @@ fn root_is_told_of_no_user_that_there_is_not() {
 
 #[test]
 fn a_revision_has_to_be_at_the_remote() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let second = source.commit([("a", file("2"))]);
     source.point("refs/tags/v1.2", first);
@@ -339,13 +336,11 @@ fn a_revision_has_to_be_at_the_remote() {
 /// Whether the file system can exchange directories is tried, and nothing is left of that.
 #[test]
 fn directories_are_exchanged_on_trial() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let site = world.path("site");
     fs::create_dir(&site).unwrap();
     world.config("releases: (live: Exchange(\"www\"))");
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["check"]);
     assert_eq!(fs::read_dir(&site).unwrap().count(), 0);
     if !need(Need::Tracing) {
         return;

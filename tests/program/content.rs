@@ -18,7 +18,7 @@ use super::{
 const MOST: u64 = 300_000;
 
 /// The most that a worker of the daemon has had in memory, in kB.
-fn peak(daemon: &Daemon) -> u64 {
+pub fn peak(daemon: &Daemon) -> u64 {
     let of = |pid: &rustix::process::Pid| {
         let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -535,8 +535,7 @@ fn a_pack_without_end() {
 
 #[test]
 fn trees_that_stand_for_more_than_any_disk_holds() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let blob = source.blob(b"evil");
     let names: Vec<_> = (0..20).map(|n| format!("{n:0>200}")).collect();
     let wide = |source: &super::source::Source, mode: &'static str, id| {
@@ -567,8 +566,7 @@ fn trees_that_stand_for_more_than_any_disk_holds() {
 /// Conversions make more of a file than it is.
 #[test]
 fn converted_files() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([
         (
             ".gitattributes",

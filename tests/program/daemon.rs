@@ -16,11 +16,9 @@ use super::{
 
 #[test]
 fn text_and_json_answers() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
     assert!(last_line(&daemon.say("trigger site\n")).starts_with("ok site up-to-date "));
     assert_eq!(daemon.say("ping\n"), "pong\nok -\n");
     let status = daemon.say("status site\n");
@@ -46,11 +44,9 @@ fn text_and_json_answers() {
 
 #[test]
 fn the_client_shows_the_same_and_exits_as_the_run_did() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let _daemon = world.daemon();
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["client", "site"]);
     assert!(ended.out.starts_with("ok site 0000000.."), "{ended:?}");
     assert!(ended.err.contains("deploying"), "{ended:?}");
     let ended = world.run(["client", "-s", "s.sock", "--quiet", "site"]);
@@ -58,21 +54,18 @@ fn the_client_shows_the_same_and_exits_as_the_run_did() {
     let ended = world.run(["client", "sitte"]);
     assert_eq!(ended.exit, 4);
     assert!(ended.err.contains("did you mean site?"), "{ended:?}");
-    let ended = world.run(["client", "a/b"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    world.run_to(2, ["client", "a/b"]);
     let ended = world.run(["client", "--no-wait", "site"]);
     assert_eq!((ended.exit, ended.out.as_str()), (0, "ok site accepted\n"));
     let ended = world.run(["status", "--json"]);
     assert!(ended.out.contains("\"event\":\"status\""), "{ended:?}");
-    let ended = world.run(["client", "-s", "./nobody.sock", "site"]);
-    assert_eq!(ended.exit, 3, "{ended:?}");
+    world.run_to(3, ["client", "-s", "./nobody.sock", "site"]);
 }
 
 /// The hook holds the run until the test lets it go, so that "during a run" needs no clock.
 #[test]
 fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let hook = world.script("hook", "echo started; read line < ../go");
     world.fifo("go");
@@ -124,8 +117,7 @@ fn a_burst_during_a_run_shares_one_run_that_starts_afterwards() {
 
 #[test]
 fn bad_requests_get_a_clear_answer() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     for (request, word) in [
         (&b"\n"[..], "empty"),
@@ -158,13 +150,12 @@ fn bad_requests_get_a_clear_answer() {
         !world.path("site/.git").exists(),
         "none of these deploys anything"
     );
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
 fn silent_connections_fill_the_house_but_not_for_long() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = world.daemon();
     let mut silent: Vec<_> = (0..256).map(|_| daemon.connect()).collect();
     // Accepting is in order: once this one is answered, all the others are inside.
@@ -183,28 +174,23 @@ fn silent_connections_fill_the_house_but_not_for_long() {
     for stream in &mut silent[1..] {
         stream.read_to_string(&mut answer).unwrap();
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
 fn thousands_of_connections_cost_nothing_but_an_answer() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     for _ in 0..10_000 {
         drop(daemon.connect());
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
 fn a_client_that_never_reads_or_goes_away_does_not_hold_up_the_run() {
     let world = World::sourced();
-    let hook = world.script(
-        "hook",
-        "i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done",
-    );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("i=0; while [ $i -lt 20000 ]; do echo \"line $i of a chatty hook\"; i=$((i+1)); done");
     let daemon = world.daemon();
     let mut deaf = daemon.connect();
     deaf.write_all(b"site\n").unwrap();
@@ -262,10 +248,8 @@ fn tcp_listeners_want_their_token() {
     }
     assert!(last_line(&say("token s3cret\nsite\n")).starts_with("ok site "));
     assert!(say("{\"op\":\"ping\",\"token\":\"s3cret\"}\n").contains("pong"));
-    let ended = world.run(["client", "-s", &address, "--token-file", "token", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
-    let ended = world.run(["client", "-s", &address, "site"]);
-    assert_eq!(ended.exit, 4, "{ended:?}");
+    world.run_to(0, ["client", "-s", &address, "--token-file", "token", "site"]);
+    world.run_to(4, ["client", "-s", &address, "site"]);
     fs::set_permissions(world.path("token"), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(
         say("token s3cret\nsite\n").contains("not-allowed"),
@@ -306,8 +290,7 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
     for signals in [1, 2] {
         let world = World::sourced();
         world.fifo("go");
-        let hook = world.script("hook", "echo started; read line < ../go; echo done > ../done");
-        world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+        world.hook("echo started; read line < ../go; echo done > ../done");
         let mut daemon = world.daemon();
         let mut client = BufReader::new(daemon.connect());
         client.get_mut().write_all(b"site\n").unwrap();
@@ -340,8 +323,7 @@ fn sigterm_lets_the_run_end_and_a_second_one_does_not() {
 
 #[test]
 fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = Daemon::start(&world, &["--log-format", "json"]);
     daemon.say("x\rERROR forged\n");
     daemon.say("site\n");
@@ -363,8 +345,7 @@ fn one_line_a_run_in_the_log_and_none_of_a_clients_making() {
 
 #[test]
 fn pidfile_and_log_file() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = Daemon::start(&world, &["--pidfile", "pid"]);
     assert_eq!(
         fs::read_to_string(world.path("pid")).unwrap().trim(),

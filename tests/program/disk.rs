@@ -9,9 +9,7 @@ use super::{
 
 /// A world whose `disk/site` is a clone on a disk with room for `kib`.
 fn world(kib: u64) -> Option<(World, super::source::Source, Disk)> {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, source) = World::with_commit();
     let disk = Disk::mount(&world.path("disk"), kib)?;
     world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"disk/site\"),");
     Some((world, source, disk))
@@ -38,8 +36,7 @@ fn check(world: &World, expected: &BTreeMap<String, Entry>, what: &str) {
 
 /// `once site`, which has to say that the disk is full.
 fn is_full(world: &World) -> String {
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     let last = last_line(&ended.err).to_owned();
     told(&last);
     last
@@ -262,16 +259,13 @@ fn no_room_for_another_file() {
 /// What is remembered of runs is not worth a run.
 #[test]
 fn no_room_for_the_history() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     let Some(disk) = Disk::mount(&world.path("disk"), 64) else {
         return;
     };
     let _ballast = disk.fill(0);
     let daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("disk"))]);
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     assert!(daemon.say("status\n").contains("site "));
 }
 
@@ -298,7 +292,6 @@ fn no_room_for_the_index() {
         assert!(!last.contains("Message {"), "{last}");
     }
     disk.resize(20 * 1024);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.deploy();
     assert!(met, "the index was never the one that found no room");
 }

@@ -1,6 +1,10 @@
 //! An error says what went wrong and what to do.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::Command,
+};
 
 use super::{
     source::{Source, file},
@@ -22,9 +26,7 @@ fn fails(world: &World, exit: i32, words: &[&str]) {
 
 #[test]
 fn usage() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     for (args, exit, word) in [
         (&["once"][..], 2, "there are: site"),
         (&["once", "sitte"], 4, "did you mean site?"),
@@ -60,8 +62,7 @@ fn a_wrong_configuration_is_shown_with_all_its_errors() {
          path: \"site\",\n            timeout: \"soon\",\n        ),\n    },\n)\n",
     );
     for command in [&["check"][..], &["once", "site"], &["server"]] {
-        let ended = world.run(command);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, command);
         for word in ["branch", "brunch", "soon", "config.ron"] {
             assert!(ended.err.contains(word), "{word}: {ended:?}");
         }
@@ -99,9 +100,7 @@ fn the_repository() {
 
 #[test]
 fn the_path() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     world.write("site", "a file");
     fails(&world, 1, &["site is not a directory"]);
     fs::remove_file(world.path("site")).unwrap();
@@ -128,9 +127,7 @@ fn directories_that_cannot_be_written() {
     if !need(Need::Ordinary) {
         return;
     }
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     fs::create_dir(world.path("site")).unwrap();
     fs::set_permissions(world.path("site"), fs::Permissions::from_mode(0o555)).unwrap();
     fails(&world, 1, &["site", "Permission denied"]);
@@ -138,11 +135,7 @@ fn directories_that_cannot_be_written() {
 
 #[test]
 fn a_damaged_source_is_an_error_and_the_worktree_stays() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     let blob = source.blob(b"never seen");
     let commit = source.commit([("a", file("never seen"))]);
     let hex = blob.to_string();
@@ -157,8 +150,7 @@ fn a_damaged_source_is_an_error_and_the_worktree_stays() {
 
 #[test]
 fn a_damaged_index_or_object_heals_or_says_so() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("b", file("2"))]);
     world.config("");
     world.deploy();
@@ -170,6 +162,17 @@ fn a_damaged_index_or_object_heals_or_says_so() {
     assert_eq!(world.site()["a"], file("1"));
 }
 
+/// `plain`, where the user `uid` may have no more than `limit` threads and processes.
+fn limited(world: &World, plain: &Command, limit: u32, uid: u32) -> Command {
+    let mut command = Command::new("prlimit");
+    command
+        .arg(format!("--nproc={limit}"))
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    command.env_clear().current_dir(world.path("")).uid(uid);
+    command
+}
+
 /// Where the system has no more threads or processes, the run does with those it has, or says so.
 #[test]
 fn a_limit_of_threads() {
@@ -177,8 +180,7 @@ fn a_limit_of_threads() {
         return;
     }
     const USER: u32 = 54_329;
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     for n in 0..70 {
         let names: Vec<String> = (0..20).map(|i| format!("d{i}/{n}")).collect();
         source.commit(names.iter().map(|name| (name.as_str(), file(name))));
@@ -190,13 +192,7 @@ fn a_limit_of_threads() {
         fs::create_dir(world.path("site")).unwrap();
         std::os::unix::fs::chown(world.path("site"), Some(USER), Some(USER)).unwrap();
         let plain = world.command_as(USER, ["once", "site"]);
-        let mut command = std::process::Command::new("prlimit");
-        command
-            .arg(format!("--nproc={limit}"))
-            .arg(plain.get_program())
-            .args(plain.get_args());
-        command.env_clear().current_dir(world.path(""));
-        std::os::unix::process::CommandExt::uid(&mut command, USER);
+        let mut command = limited(&world, &plain, limit, USER);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().next_back().unwrap_or_default();
@@ -225,14 +221,8 @@ fn a_limit_of_threads_of_a_daemon() {
     std::os::unix::fs::chown(world.path(""), Some(USER), Some(USER)).unwrap();
     let mut endings = Vec::new();
     for limit in 2.. {
-        let mut command = std::process::Command::new("prlimit");
-        command
-            .arg(format!("--nproc={limit}"))
-            .arg(plain.get_program())
-            .args(plain.get_args());
-        command.env_clear().current_dir(world.path(""));
+        let mut command = limited(&world, &plain, limit, USER);
         command.env("ASYNC_STD_THREAD_COUNT", "3");
-        std::os::unix::process::CommandExt::uid(&mut command, USER);
         let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let mut daemon = super::world::Daemon::of(child, world.path("s.sock"));
         match daemon.look_for(" ready ") {

@@ -15,8 +15,7 @@ use super::{
 
 /// `site` updates, `bad-hook` updates and its hook fails, `gone` has no repository, `slow` is a remote that is silent.
 fn world() -> (World, std::net::TcpListener) {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     // Whoever connects is never accepted, and never answered.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let hook = world.script("hook", "exit 3");
@@ -60,8 +59,7 @@ fn of_once() {
         ends(&world, &[&["once"], args].concat(), exit, word);
     }
     // The first that fails counts, and the others run all the same.
-    let ended = world.run(["once", "gone", "bad-hook", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "gone", "bad-hook", "site"]);
     assert!(ended.out.starts_with("ok site "), "{ended:?}");
 }
 
@@ -145,15 +143,12 @@ fn of_client_when_the_daemon_is_busy() {
 /// The client gives up; the run does not.
 #[test]
 fn of_client_that_gives_up() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.fifo("go");
-    let hook = world.script("hook", "read line < ../go; echo done > ../done");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("read line < ../go; echo done > ../done");
     let mut daemon = world.daemon();
     // Its hook, begun by then or not, holds the run.
-    let ended = world.run(["client", "--timeout", "1s", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["client", "--timeout", "1s", "site"]);
     assert!(
         last_line(&ended.err).starts_with("error site timeout: "),
         "{ended:?}"
@@ -161,8 +156,7 @@ fn of_client_that_gives_up() {
     assert!(ended.err.contains("the run goes on"), "{ended:?}");
     fs::write(world.path("go"), "\n").unwrap();
     daemon.wait_for("site");
-    daemon.signal(rustix::process::Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
     assert!(world.path("done").exists());
     assert_eq!(world.site()["a"], file("1"));
 }
@@ -170,8 +164,7 @@ fn of_client_that_gives_up() {
 /// The token of the configuration's first listener is used without being asked for, by those who may read it.
 #[test]
 fn the_clients_own_token() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.secret("token", "s3cret\n");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
@@ -203,8 +196,7 @@ fn the_clients_own_token() {
         "not-allowed",
     );
     fs::remove_file(world.path("token")).unwrap();
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["client", "site"]);
     assert!(ended.err.contains("cannot read the secret"), "{ended:?}");
 }
 
@@ -221,9 +213,7 @@ fn where_the_token_is() {
           triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
     );
     let mut daemon = Daemon::spawn(&world, &[], &[]);
-    let line = daemon.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port = daemon.port().to_string();
     // A configuration that leads to it, but to another token.
     world.write(
         "config.ron",

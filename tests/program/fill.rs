@@ -113,8 +113,7 @@ fn packs(git_dir: &Path) -> (usize, u64) {
 
 #[test]
 fn once_tidies_after_its_run() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("");
     for n in 0..40 {
         source.commit([("a", file(&n.to_string()))]);
@@ -129,8 +128,7 @@ fn once_tidies_after_its_run() {
 
 #[test]
 fn a_daemon_tidies_after_its_runs() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("depth: 1");
     let mut daemon = world.daemon();
     for n in 0..34 {
@@ -138,16 +136,14 @@ fn a_daemon_tidies_after_its_runs() {
         assert!(daemon.say("site\n").contains("ok site"));
     }
     assert!(daemon.wait_for("maintenance is done").contains("Repacked"));
-    daemon.signal(rustix::process::Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
     assert!(packs(&world.path("site/.git")).0 < 32);
 }
 
 /// With `depth`, what force-pushes and updates leave behind goes, reflogs or not; going back works.
 #[test]
 fn a_bounded_history_stays_bounded() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let daemon = Daemon::new(&world, "depth: 1");
     let mut first = None;
     let (mut collected, mut largest) = (0, 0);
@@ -186,8 +182,7 @@ fn a_bounded_history_stays_bounded() {
 /// Runs go on while it is tidied, back and forth between commits that are garbage by turns.
 #[test]
 fn runs_in_the_middle_of_it() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let daemon = Daemon::new(&world, "depth: 1");
     let trees: Vec<BTreeMap<String, Entry>> = (0..6)
         .map(|n| {
@@ -243,8 +238,7 @@ fn killed_at_any_step() {
     if !need(Need::Tracing) || !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("depth: 1");
     for n in 0..7 {
         source.commit([("noise", noise(n, 300_000)), ("d/same", file("same"))]);
@@ -386,8 +380,7 @@ struct Row {
 const GRACE: Duration = Duration::from_secs(5);
 
 fn fill(name: &str, more: &str, updates: usize, tidies: bool) -> Vec<Row> {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let daemon = Daemon::new(&world, more);
     let mut files: BTreeMap<String, String> = (0..200)
         .map(|n| (format!("dir{}/file{n}", n % 20), text(n, 0)))

@@ -388,8 +388,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
 /// With a daemon that does it.
 #[test]
 fn what_is_pushed_in_a_freeze_is_one_press_away() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.secret("secret", &format!("{SECRET}\n"));
     std::fs::create_dir(world.path("state")).unwrap();
     let daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);

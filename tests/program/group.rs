@@ -66,8 +66,7 @@ fn tree(text: &str) -> [(&'static str, Entry); 4] {
 fn new_files_have_the_group_and_old_ones_keep_theirs() {
     let Some(gid) = another() else { return };
     let own = rustix::process::getegid().as_raw();
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit(tree("1"));
     world.config(&format!("umask: \"0027\", group: \"{gid}\""));
     world.deploy();
@@ -123,8 +122,7 @@ fn a_directory_that_a_kill_has_left_goes() {
 #[test]
 fn a_release_has_the_group_whatever_it_is_made_of() {
     let Some(gid) = another() else { return };
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let releases = "releases: (keep: 1, shared: [\"uploads/\"])";
     for text in ["1", "2", "3"] {
         source.commit(tree(text));
@@ -155,14 +153,12 @@ fn a_group_that_cannot_be_given_is_said_before_anything_is_done() {
     let world = World::sourced();
     world.config("group: \"no-such-group\"");
     let said = "the trigger's `group` is \"no-such-group\", and /etc/group has no such name";
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(
         ended.err.contains(&format!("error site path: {said}")),
         "{ended:?}"
     );
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["check"]);
     assert!(ended.err.contains(&format!("site: group: {said}")), "{ended:?}");
     assert!(!world.path("site").exists());
     // Two triggers of one path have one group.

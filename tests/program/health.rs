@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     overdue::{rest, trigger},
-    source::{Source, file},
+    source::file,
     world::{Daemon, World, last_line},
 };
 
@@ -72,13 +72,6 @@ fn answer(mut socket: TcpStream, status: &str, tell: &mpsc::Sender<String>) {
     socket.write_all(head.as_bytes()).ok();
 }
 
-fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    (world, source)
-}
-
 fn log(world: &World) -> Vec<String> {
     let text = fs::read_to_string(world.path("log")).unwrap_or_default();
     fs::remove_file(world.path("log")).ok();
@@ -88,7 +81,7 @@ fn log(world: &World) -> Vec<String> {
 /// In the daemon's sandbox: its runs may connect to that port.
 #[test]
 fn a_deploy_is_good_once_all_is_well() {
-    let (world, mut source) = world();
+    let (world, mut source) = World::with_commit();
     let server = Server::start();
     server.says(&["503 x", "503 x", "301 Moved Permanently"]);
     let hook = world.script("hook", "echo hook");
@@ -134,7 +127,7 @@ fn a_deploy_is_good_once_all_is_well() {
 
 #[test]
 fn a_program_is_asked_as_a_hook_is() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     world.write("tries", "");
     let program = world.script(
         "program",
@@ -164,8 +157,7 @@ fn a_program_is_asked_as_a_hook_is() {
     world.config(&format!(
         "health: (check: Exec(run: [{program:?}]), within: \"200ms\"), hooks: [Exec(run: [\"/bin/true\"])],"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "site"]);
     let last = last_line(&ended.err);
     assert!(
         last.contains(" unhealthy: the program of `health` was not healthy within "),
@@ -176,7 +168,7 @@ fn a_program_is_asked_as_a_hook_is() {
 
 #[test]
 fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let server = Server::start();
     server.says(&["503 x"]);
     let health = server.health("within: \"1h\"").replace("10ms", "30m");
@@ -192,8 +184,7 @@ fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
     assert!(daemon.wait().0.success());
     // Nor does a run that has no time for the next question.
     world.config(&format!("{health} run_timeout: \"20m\","));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["once", "site"]);
     assert!(
         last_line(&ended.err).contains("was not healthy yet: 503 Service Unavailable"),
         "{ended:?}"
@@ -203,7 +194,7 @@ fn the_end_of_the_daemon_does_not_wait_for_an_answer() {
 /// Those at `Failed` are told why, with the lock still held, and change nothing of how the run ends.
 #[test]
 fn hooks_are_told_of_a_failure() {
-    let (world, mut source) = world();
+    let (world, mut source) = World::with_commit();
     let server = Server::start();
     let tell = world.script(
         "tell",
@@ -222,8 +213,7 @@ fn hooks_are_told_of_a_failure() {
     assert_eq!(log(&world), [""; 0], "nothing has failed");
     let new = source.commit([("a", file("2"))]).to_string();
     server.says(&["500 x"]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "site"]);
     assert!(
         ended.err.contains("warning: the hook ") && ended.err.contains("ended with exit status 3"),
         "{ended:?}"
@@ -265,8 +255,7 @@ fn hooks_are_told_of_a_failure() {
     // Before anything is known of a commit; and in the daemon's sandbox.
     fs::rename(world.path("repo.git"), world.path("gone.git")).unwrap();
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site remote: "), "{answer}");
+    daemon.answers("site\n", "error site remote: ");
     let told = log(&world);
     assert!(told[0].starts_with("3 remote: ") && told[2] == "none", "{told:?}");
     assert_eq!(told.len(), 6, "{told:?}");
@@ -275,13 +264,12 @@ fn hooks_are_told_of_a_failure() {
 /// The time of a run does not count for those that tell of its end, but for a few seconds.
 #[test]
 fn hooks_are_told_of_a_run_that_was_too_late() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let tell = world.script("tell", "echo \"$GITSOCKET_FAILURE\" >> ../log");
     world.config(&format!(
         "run_timeout: \"1s\", hooks: [Exec(run: [\"/bin/sleep\", \"600\"]), Exec(run: [{tell:?}], at: Failed)],"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    world.run_to(6, ["once", "site"]);
     let told = log(&world);
     assert!(
         told[0].starts_with("timeout: the run was not over after 1s (`run_timeout`), in the step "),
@@ -292,7 +280,7 @@ fn hooks_are_told_of_a_run_that_was_too_late() {
 /// Inside the sandbox they are started as other hooks are.
 #[test]
 fn hooks_are_told_of_a_failure_inside_the_sandbox() {
-    let (world, _source) = world();
+    let (world, _source) = World::with_commit();
     let tell = world.script(
         "tell",
         "echo \"$GITSOCKET_FAILURE\" > $TMPDIR/x && read line < $TMPDIR/x && echo $line",

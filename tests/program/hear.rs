@@ -47,8 +47,7 @@ pub fn end(world: &World, run: &str) -> i32 {
 
 /// A source, a daemon with the trigger `site`, and a secret.
 pub fn served() -> (World, Daemon) {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.secret("secret", "It's a Secret\n");
     let daemon = world.daemon();
     (world, daemon)
@@ -428,14 +427,12 @@ fn a_front_whose_secret_is_of_no_use_does_not_start() {
             r#"(listen: [Unix(path: "web.sock")], daemon: "./s.sock",
                 webhooks: {"/h": (trigger: "site", from: StandardWebhooks(secret_file: "secret"))})"#,
         );
-        let ended = world.run(["web", "-c", "web.ron"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["web", "-c", "web.ron"]);
         assert!(
             ended.err.contains(why) && !ended.err.contains("s3cret"),
             "{ended:?}"
         );
-        let ended = world.run(["check", "--web", "web.ron"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["check", "--web", "web.ron"]);
         assert!(
             ended.err.contains("webhooks: /h: from: ") && ended.err.contains(why),
             "{ended:?}"
@@ -529,9 +526,7 @@ fn check_asks_the_daemon_too() {
 
 #[test]
 fn a_push_in_the_repository_is_deployed() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     world.config("");
     world.secret("secret", SECRET);
     let _daemon = world.daemon();

@@ -63,8 +63,7 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
 #[test]
 fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
     const MANY: usize = 600;
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.secret("secret", SECRET);
     // It hears, and says nothing.
     let silent = UnixListener::bind(world.path("s.sock")).unwrap();
@@ -125,8 +124,7 @@ fn a_run_that_the_daemon_has_lost_is_no_repeated_one() {
 
 #[test]
 fn nothing_is_lost_while_the_daemon_is_away() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.secret("secret", SECRET);
     let mut front = Front::start(&world, GITHUB, "");
     let post = || github(&front, "/hooks/site", SECRET, "push", "id-1", PUSH);

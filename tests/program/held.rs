@@ -16,8 +16,7 @@ struct Shared {
 
 impl Shared {
     fn new(more: &str, live: &'static str) -> Self {
-        let world = World::new();
-        let source = world.source();
+        let (world, source) = World::with_source();
         let hook = world.script("hook", "read x < a; case $x in sick*) exit 3;; esac");
         let trigger = |name: &str, branch: &str| {
             format!(

@@ -23,8 +23,7 @@ pub(super) fn start(world: &World) -> Daemon {
 }
 
 pub(super) fn restart(world: &World, mut daemon: Daemon) -> Daemon {
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
     start(world)
 }
 
@@ -85,8 +84,7 @@ pub(super) fn holding_hook(world: &World) {
 
 #[test]
 fn runs_are_known_after_a_restart() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let first = trigger(&daemon);
     let second = json(&daemon.say("{\"op\":\"trigger\",\"name\":\"site\"}\n"));
@@ -137,8 +135,7 @@ fn runs_are_known_after_a_restart() {
 #[test]
 fn a_replay_is_what_the_client_got() {
     let world = World::sourced();
-    let hook = world.script("hook", "echo one; echo two >&2; exit 3");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo one; echo two >&2; exit 3");
     let daemon = start(&world);
     let got = daemon.say("{\"op\":\"trigger\",\"name\":\"site\"}\n");
     let got: String = got
@@ -294,8 +291,7 @@ fn a_second_client_follows_a_run_from_its_start() {
 
 #[test]
 fn damaged_files_are_passed_over() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let runs: Vec<String> = (0..5).map(|_| id(&trigger(&daemon))).collect();
     let files = files(&world);
@@ -350,8 +346,7 @@ fn damaged_files_are_passed_over() {
 
 #[test]
 fn a_directory_that_cannot_be_written_stops_nothing() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     // A file is in the way: root would write to a read-only directory.
     world.write("state", "");
     let mut daemon = start_unready(&world);
@@ -387,8 +382,7 @@ fn start_unready(world: &World) -> Daemon {
 
 #[test]
 fn where_runs_are_remembered() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let (state, xdg, home) = (world.path("state"), world.path("xdg"), world.path("home"));
     let relative = PathBuf::from("relative");
     let both = PathBuf::from(format!("{}:/nowhere", state.display()));
@@ -436,8 +430,7 @@ fn two_daemons_on_one_account_do_not_mix() {
 
 #[test]
 fn what_is_not_there_is_refused() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let refused = |request: &str| last_line(&daemon.say(request)).to_owned();
     assert_eq!(
@@ -483,11 +476,7 @@ fn what_is_not_there_is_refused() {
 #[test]
 fn a_run_of_many_lines_keeps_the_newest() {
     let world = World::sourced();
-    let hook = world.script(
-        "hook",
-        "i=0; while [ $i -lt 6000 ]; do echo \"line $i of a hook that says more than anybody wants to keep\"; i=$((i+1)); done",
-    );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("i=0; while [ $i -lt 6000 ]; do echo \"line $i of a hook that says more than anybody wants to keep\"; i=$((i+1)); done");
     let daemon = start(&world);
     let run = id(&trigger(&daemon));
     let size = fs::metadata(&files(&world)[0]).unwrap().len();
@@ -628,8 +617,7 @@ fn runs_of_all_triggers() {
 
 #[test]
 fn a_run_is_named_by_its_first_digits() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let first = id(&trigger(&daemon));
     // The last digits of an id count; the others are a time.
@@ -663,8 +651,7 @@ fn a_run_is_named_by_its_first_digits() {
 /// The name of a user is the first in /etc/passwd that has its number.
 #[test]
 fn users_are_named() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let mut daemon = start(&world);
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = fs::read_to_string("/etc/passwd").unwrap();

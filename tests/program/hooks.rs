@@ -17,8 +17,7 @@ fn log(world: &World) -> Vec<String> {
 
 #[test]
 fn exec_runs_on_changes_with_its_environment() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1")), ("b", file("1"))]);
     let hook = world.script(
         "hook",
@@ -62,8 +61,7 @@ fn exec_runs_on_changes_with_its_environment() {
 
 #[test]
 fn always_runs_always() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let hook = world.script("hook", "echo ran >> ../log");
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
     for n in 1..=3 {
@@ -74,15 +72,13 @@ fn always_runs_always() {
 
 #[test]
 fn a_failed_hook_is_pending_until_it_succeeds() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let hook = world.script("hook", "echo $GITSOCKET_OLD >> ../log; test -e ../well");
     let after = world.script("after", "echo after >> ../log");
     world.config(&format!("hooks: [Exec(run: [{hook:?}]), Exec(run: [{after:?}])]"));
     for _ in 0..2 {
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 5, "{ended:?}");
+        let ended = world.run_to(5, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();
         assert!(
             last.contains("exit status 1") && last.contains("error site hook: "),
@@ -111,10 +107,8 @@ fn a_failed_hook_is_pending_until_it_succeeds() {
 
 #[test]
 fn what_clean_took_from_a_hook_is_made_again() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    let hook = world.script("hook", "echo built > built; echo ran >> ../log");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let world = World::sourced();
+    world.hook("echo built > built; echo ran >> ../log");
     world.deploy();
     world.deploy();
     assert_eq!(world.site()["built"], file("built\n"));
@@ -122,8 +116,7 @@ fn what_clean_took_from_a_hook_is_made_again() {
 
 #[test]
 fn post_checkout_is_gits() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     world.config("");
     world.deploy();
@@ -146,8 +139,7 @@ fn post_checkout_is_gits() {
 
 #[test]
 fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     // The child ignores SIGTERM and holds the output open; both are gone when the run ends.
     let hook = world.script(
         "hook",
@@ -155,8 +147,7 @@ fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
     );
     world.fifo("never");
     world.config(&format!("hooks: [Exec(run: [{hook:?}], timeout: \"1s\")]"));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "site"]);
     assert!(ended.err.contains("killed after 1s"), "{ended:?}");
     let child = fs::read_to_string(world.path("child")).unwrap();
     // On a busy machine it takes a moment to die.
@@ -168,8 +159,7 @@ fn a_hook_that_takes_too_long_is_killed_with_all_it_started() {
 
 #[test]
 fn a_hook_that_cannot_start_says_why() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     for (name, text, mode, word) in [
         ("missing", None, 0, "not there"),
         ("plain", Some("#!/bin/sh\n"), 0o644, "chmod +x"),
@@ -195,10 +185,8 @@ fn a_hook_that_cannot_start_says_why() {
 
 #[test]
 fn what_a_hook_prints_cannot_forge_the_last_line() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    let hook = world.script("hook", "printf 'a\\rok site\\033[2K\\n'; printf 'no end'");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let world = World::sourced();
+    world.hook("printf 'a\\rok site\\033[2K\\n'; printf 'no end'");
     let ended = world.deploy();
     assert!(ended.err.contains("| a ok site\u{fffd}[2K\n"), "{ended:?}");
     assert!(ended.err.contains("| no end\n"), "{ended:?}");
@@ -210,11 +198,7 @@ fn post_checkout_of_somebody_elses_clone_does_not_run() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     let dot_git = world.path("site/.git");
     world.script("site/.git/hooks/post-checkout", "echo ran >> ../log");
     let give = |path: &str, user| std::os::unix::fs::chown(world.path(path), Some(user), None).unwrap();
@@ -228,8 +212,7 @@ fn post_checkout_of_somebody_elses_clone_does_not_run() {
     ] {
         give(path, 12345);
         source.commit([("a", file(path))]);
-        let ended = world.run(["once", "--as-root", "-g", "site"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+        let ended = world.run_to(0, ["once", "--as-root", "-g", "site"]);
         let warnings = ended
             .err
             .lines()
@@ -271,8 +254,7 @@ fn post_checkout_of_somebody_elses_clone_does_not_run() {
 /// `GITSOCKET_REVISION` says what is deployed, whatever kind of revision that is.
 #[test]
 fn a_hook_gets_the_revision() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let commit = source.commit([("a", file("1"))]);
     source.point("refs/tags/v1", commit);
     let say = "echo $0:$GITSOCKET_REVISION:$GITSOCKET_BRANCH >> ../log";
@@ -368,8 +350,7 @@ fn user_env_answers_to_env() {
         ("env: {}".into(), "`env` is a field of `Exec`"),
     ] {
         world.config(&fields);
-        let ended = world.run(["check"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["check"]);
         assert!(ended.err.contains(said), "{ended:?}");
     }
 }

@@ -37,15 +37,14 @@ fn last(daemon: &Daemon) -> Value {
 
 #[test]
 fn all_hooks_run_again_though_nothing_has_changed() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("b", file("1"))]);
     let (one, two) = (hook(&world, "one"), hook(&world, "two"));
     world.config(&format!("hooks: [Exec(run: {one}), Exec(run: {two})]"));
     let daemon = start(&world);
     let none = "0".repeat(40);
     let all = [format!("one 2 {none}"), format!("two 2 {none}")];
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert_eq!(told(&world), all);
     daemon.say("site\n");
     assert!(told(&world).is_empty());
@@ -73,8 +72,7 @@ fn all_hooks_run_again_though_nothing_has_changed() {
 /// In the tree that is live only those that run in it: what was built is built.
 #[test]
 fn of_a_release_those_that_are_for_what_is_live() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let (build, live) = (hook(&world, "build"), hook(&world, "live"));
     world.config(&format!(
         "releases: (keep: 2), hooks: [Exec(run: {build}, at: Build), Exec(run: {live}, at: Live)]"
@@ -93,8 +91,7 @@ fn of_a_release_those_that_are_for_what_is_live() {
 #[test]
 fn of_what_is_live_while_the_newest_is_held() {
     for more in ["on_failure: Rollback", "releases: (keep: 3)"] {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         let good = source.commit([("a", file("1"))]);
         let hook = hook(&world, "hook");
         world.config(&format!("hooks: [Exec(run: {hook})], {more}"));
@@ -128,8 +125,7 @@ fn of_what_is_live_while_the_newest_is_held() {
         assert_eq!(status(&daemon)["commit"], good.to_string());
         fs::remove_file(world.path("ill")).unwrap();
         assert_eq!(told(&world).len(), 1);
-        let answer = daemon.say(AGAIN);
-        assert!(last_line(&answer).starts_with("ok site up-to-date "), "{answer}");
+        daemon.answers(AGAIN, "ok site up-to-date ");
         assert_eq!(
             (told(&world).len(), &status(&daemon)["hooks_owed"]),
             (1, &false.into())

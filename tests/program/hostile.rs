@@ -30,11 +30,7 @@ const NAMES: [&[u8]; 17] = [
 
 #[test]
 fn names_that_lead_out_of_the_tree() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, mut source) = World::deployed();
     let blob = source.blob(b"evil");
     let inner = source.raw_tree(&[("100644", b"config", blob)]);
     let before = tree(&world.path("site"));
@@ -57,8 +53,7 @@ fn names_that_lead_out_of_the_tree() {
 
 #[test]
 fn a_symlink_and_a_directory_of_one_name() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     fs::create_dir(world.path("outside")).unwrap();
     world.config("");
     let link = source.blob(world.path("outside").to_str().unwrap().as_bytes());
@@ -71,16 +66,14 @@ fn a_symlink_and_a_directory_of_one_name() {
     ] {
         let evil = source.raw_tree(&entries);
         source.commit_tree("refs/heads/main", None, evil);
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        world.run_to(1, ["once", "site"]);
         assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 0);
     }
 }
 
 #[test]
 fn local_symlinks_are_never_followed() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let outside = world
         .write("outside/canary", "alive")
         .parent()
@@ -107,8 +100,7 @@ fn local_symlinks_are_never_followed() {
 
 #[test]
 fn a_hostile_configuration_of_the_clone_is_harmless() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([
         ("a", file("1")),
         (".gitattributes", file("*.f filter=evil\n")),

@@ -28,8 +28,7 @@ struct Stage {
 
 impl Stage {
     fn new(more: &str) -> Self {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         for round in 1..=3 {
             commit(&mut source, round);
         }

@@ -13,8 +13,7 @@ use super::{
 
 #[test]
 fn left_overs_of_a_dead_run_are_removed() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("d/a", file("1"))]);
     world.config("");
     world.deploy();
@@ -54,15 +53,13 @@ fn left_overs_of_a_dead_run_are_removed() {
 /// Kill the program at the events it reports, again and again, and let it finish then.
 #[test]
 fn killed_at_every_event_and_finished_by_the_next() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let files = |n: usize| -> Vec<(String, super::source::Entry)> {
         (0..60)
             .map(|i| (format!("d{}/f{i}", (i + n) % 7), file(&format!("{n} {i}"))))
             .collect()
     };
-    let hook = world.script("hook", "echo $GITSOCKET_NEW >> ../log");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo $GITSOCKET_NEW >> ../log");
     let mut points = 0;
     let rounds = machine::rounds(20);
     for n in 0..rounds {
@@ -107,8 +104,7 @@ fn killed_at_every_event_and_finished_by_the_next() {
 /// Two processes at once: one waits for the other.
 #[test]
 fn two_processes_take_turns() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.fifo("go");
     let hook = world.script("hook", "echo begin >> ../log; read x < ../go; echo end >> ../log");
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));

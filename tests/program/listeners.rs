@@ -20,8 +20,7 @@ use super::{
 /// Any user may lock a directory that it can read.
 #[test]
 fn a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let dir = File::open(world.path("")).unwrap();
     flock(&dir, FlockOperation::LockShared).unwrap();
     // Nor do two share a socket then: not even if one that was killed has left it.
@@ -102,13 +101,11 @@ fn a_listener_is_narrowed_and_widened() {
         }
     }
     // No other daemon takes half of the connections.
-    let second = world.run(["server", "-l", &format!("127.0.0.1:{port}")]);
-    assert_eq!(second.exit, 2, "{second:?}");
+    let second = world.run_to(2, ["server", "-l", &format!("127.0.0.1:{port}")]);
     assert!(second.err.contains("another program listens there"), "{second:?}");
     fs::write(world.path("go"), "\n").unwrap();
     let mut rest = String::new();
     follower.read_to_string(&mut rest).unwrap();
     assert!(last_line(&rest).starts_with("ok site "), "{rest}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
 }

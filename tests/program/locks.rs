@@ -19,7 +19,6 @@ use rustix::{
 use super::{
     history::start,
     overdue::{rest, trigger},
-    source::file,
     world::{
         Daemon, Ended, Need, World, last_line,
         machine::{self, STRANGER},
@@ -29,8 +28,7 @@ use super::{
 
 /// A source, and triggers of these names with `more` fields, one job for each two of them.
 fn world(names: &[&str], more: &str) -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     configure(&world, names, more);
     world
 }
@@ -87,8 +85,7 @@ fn who_may_only_read_stops_nothing() {
     let mut daemon = start(&world);
     let deploy = |daemon: &Daemon, names: &[&str]| {
         for name in names {
-            let answer = daemon.say(format!("{name}\n"));
-            assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+            let answer = daemon.deploys(name);
             assert!(!answer.contains("waiting"), "{answer}");
         }
     };
@@ -112,8 +109,7 @@ fn who_may_only_read_stops_nothing() {
         assert!(Stranger::lock(&git_dir.join("gitsocket/lock")).is_none());
     }
     deploy(&daemon, &names);
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
     assert_eq!(world.run(["once", "--all"]).exit, 0);
     // A mode that was widened is set right before it does harm.
     let lock = world.path("a/.git/gitsocket/lock");
@@ -145,7 +141,7 @@ fn a_run_of_the_version_before_is_waited_for() {
     let (held, _) = trigger(&daemon, "held", "waiting for ");
     // The only job is free meanwhile.
     for _ in 0..2 {
-        assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+        daemon.deploys("other");
     }
     flock(&old, FlockOperation::Unlock).unwrap();
     let answer = rest(held);
@@ -162,8 +158,7 @@ fn a_run_of_the_version_before_is_waited_for() {
     assert!(daemon.wait().0.success());
 
     configure(&world, &triggers, "run_timeout: \"2s\"");
-    let ended = world.run(["once", "held"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["once", "held"]);
     let last = ended.err.lines().next_back().unwrap();
     assert!(last.contains("/held is locked by another process"), "{last}");
     // A lock that is shared is no run's.
@@ -190,8 +185,7 @@ const PLACES: [&str; 2] = [
 #[test]
 fn a_run_that_deploys_nothing_leaves_nothing() {
     for place in PLACES {
-        let world = World::new();
-        world.source().commit([("a", file("1"))]);
+        let world = World::sourced();
         let configure = |repo: &str| {
             world.config_of(&format!("\"site\": (repo: {repo:?}, branch: \"main\", {place}),"));
         };
@@ -221,8 +215,7 @@ fn a_run_that_deploys_nothing_leaves_nothing() {
 #[test]
 fn a_git_directory_with_nothing_but_ours_counts_as_absent() {
     for (place, git_dir) in PLACES.into_iter().zip(["new/site/.git", "lib/site.git"]) {
-        let world = World::new();
-        world.source().commit([("a", file("1"))]);
+        let world = World::sourced();
         let hook = world.script("hook", "echo run >> $GITSOCKET_PATH/../log");
         world.config_of(&format!(
             "\"site\": (repo: \"repo.git\", branch: \"main\", {place}, hooks: [Exec(run: [{hook:?}])]),"
@@ -239,8 +232,7 @@ fn a_git_directory_with_nothing_but_ours_counts_as_absent() {
                 fs::remove_file(path).unwrap();
             }
         }
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         assert!(
             ended.err.contains("error site path: ") && ended.err.contains("\"a\""),
             "{ended:?}"
@@ -254,12 +246,9 @@ fn a_git_directory_with_nothing_but_ours_counts_as_absent() {
 
 #[test]
 fn what_is_not_ours_in_the_git_directory_stays() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     let refused = |kind: &str, wanted: &str| {
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();
         assert!(last.starts_with(&format!("error site {kind}: ")), "{last}");
         assert!(last.contains(wanted), "{last}");
@@ -291,8 +280,7 @@ fn links_are_not_followed_to_the_lock() {
         let elsewhere = world.path("elsewhere");
         let path = world.path("site").join(name);
         let refused = || {
-            let ended = world.run(["once", "site"]);
-            assert_eq!(ended.exit, 1, "{ended:?}");
+            let ended = world.run_to(1, ["once", "site"]);
             let last = ended.err.lines().next_back().unwrap();
             assert!(
                 last.starts_with("error site path: ") && last.contains(" is a symlink, not the "),
@@ -332,8 +320,7 @@ fn locks_of_other_users() {
     let dir = world.path("site/.git/gitsocket");
     let lock = dir.join("lock");
     chown(&lock, Some(STRANGER), Some(STRANGER)).unwrap();
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     let advice = format!("as root: chown -R 0 {})", dir.display());
     assert!(ended.err.trim_end().ends_with(&advice), "{ended:?}");
     for path in [&dir, &lock] {
@@ -378,8 +365,7 @@ fn a_clone_is_killed_at_each_rename() {
     }
     let strace = machine::find("strace").unwrap();
     for (place, git_dir) in PLACES.into_iter().zip(["new/site/.git", "lib/site.git"]) {
-        let world = World::new();
-        world.source().commit([("a", file("1"))]);
+        let world = World::sourced();
         world.config_of(&format!(
             "\"site\": (repo: \"repo.git\", branch: \"main\", {place}),"
         ));
@@ -407,14 +393,12 @@ fn a_clone_is_killed_at_each_rename() {
 /// A directory called `gitsocket` may be a user's.
 #[test]
 fn files_of_a_user_beside_the_lock_stay() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config_of("\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", git_dir: \"opt\"),");
     fs::create_dir_all(world.path("opt/gitsocket/src")).unwrap();
     world.write("opt/gitsocket/src/main.rs", "work");
     for arguments in [&["once", "--dry-run", "site"][..], &["once", "site"]] {
-        let ended = world.run(arguments.iter().copied());
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        world.run_to(1, arguments.iter().copied());
         assert_eq!(
             fs::read(world.path("opt/gitsocket/src/main.rs")).unwrap(),
             b"work"

@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use super::{source::file, supervisor::wait_until, world::World};
+use super::{supervisor::wait_until, world::World};
 
 /// What listens where the daemon would, and says what the test says.
 struct Listener(UnixListener);
@@ -60,8 +61,7 @@ impl Asked {
 
 /// `slow` waits for the FIFO `go`, `gone` has no repository, the hook of `bad` fails.
 fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.fifo("go");
     let slow = world.script("slow-hook", "echo begun; read line < ../go");
     let bad = world.script("bad-hook", "echo trying; exit 3");
@@ -171,14 +171,19 @@ fn a_name_that_cannot_be_stops_all_and_one_that_is_unknown_none() {
         ended.err.starts_with("error nosuch unknown-trigger: "),
         "{ended:?}"
     );
-    let ended = world.run(["client", "-s", "./nobody.sock", "good", "bad"]);
-    assert_eq!(ended.exit, 3, "{ended:?}");
+    let ended = world.run_to(3, ["client", "-s", "./nobody.sock", "good", "bad"]);
     let begins: Vec<_> = ended
         .err
         .lines()
         .filter_map(|line| line.split(": ").next())
         .collect();
     assert_eq!(begins, ["error good no-daemon", "error bad no-daemon"]);
+}
+
+fn spawn(world: &World, args: &[impl AsRef<OsStr>]) -> Child {
+    let mut command = world.command(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 #[test]
@@ -188,12 +193,7 @@ fn sixteen_at_a_time() {
     let names: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
     let args = ["client", "-s", "s.sock"].into_iter().map(str::to_owned);
     let args: Vec<String> = args.chain(names.iter().cloned()).collect();
-    let child = world
-        .command(&args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = spawn(&world, &args);
     let mut open: Vec<Asked> = (0..16).map(|_| listener.next()).collect();
     let mut seen: BTreeSet<String> = open.iter().map(|asked| asked.name().to_owned()).collect();
     for left in (0..4).rev() {
@@ -249,12 +249,7 @@ fn what_is_sent() {
         let mut expected = request;
         expected["name"] = "site".into();
         let args = [args, &["-s", "s.sock"]].concat();
-        let child = world
-            .command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = spawn(&world, &args);
         let asked = listener.next();
         assert_eq!(asked.request, expected, "{args:?}");
         asked.accept();
@@ -269,12 +264,7 @@ fn what_is_sent() {
         (&["log"], json!({"op": "log"})),
     ] {
         let args = [args, &["-s", "s.sock"]].concat();
-        let child = world
-            .command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = spawn(&world, &args);
         let mut asked = listener.next();
         assert_eq!(asked.request, request, "{args:?}");
         asked.request["name"] = "-".into();
@@ -282,12 +272,7 @@ fn what_is_sent() {
         assert!(child.wait_with_output().unwrap().status.success(), "{args:?}");
     }
     let args = ["resume", "-s", "s.sock", "a", "b"];
-    let child = world
-        .command(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = spawn(&world, &args);
     let both = [listener.next(), listener.next()];
     let names: BTreeSet<_> = both.iter().map(|asked| asked.name().to_owned()).collect();
     assert!(names.iter().eq(["a", "b"]), "{names:?}");

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
     sync::{
         Arc,
@@ -46,9 +46,7 @@ fn count(histogram: &Value) -> u64 {
 
 #[test]
 fn runs_are_counted_and_the_counts_survive() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let site = "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\"),";
     let bad = "\"bad\": (repo: \"missing.git\", path: \"bad\"),";
     world.config_of(&[site, bad].concat());
@@ -181,14 +179,7 @@ fn what_goes_on_and_what_was_damaged() {
 
 /// `request` on the TCP port `port`, with the token.
 fn say(port: u16, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .write_all(format!("token s3cret\n{request}\n").as_bytes())
-        .unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    super::access::say(&format!("127.0.0.1:{port}"), format!("token s3cret\n{request}\n"))
 }
 
 #[test]
@@ -205,10 +196,7 @@ fn each_sees_what_it_may_use_and_what_it_may_do() {
         })",
     );
     let mut the = Daemon::spawn(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
-    let line = the.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let port = port.parse().unwrap();
+    let port = the.port();
     the.wait_for("ready");
     let names = |answer: String| -> Vec<String> {
         let records = json(&answer).into_iter();
@@ -266,8 +254,7 @@ fn get(front: &Front, path: &str, tokens: &[&str]) -> Answer {
 
 #[test]
 fn the_front_tells_prometheus() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let the = start(&world);
     world.secret("hook", "h00k\n");
     world.secret("scrape", "t0ken\n");

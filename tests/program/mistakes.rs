@@ -4,7 +4,6 @@ use std::fs;
 
 use super::{
     help,
-    source::file,
     world::{Ended, World},
 };
 
@@ -105,9 +104,7 @@ fn commands_and_options() {
 
 #[test]
 fn names() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     let text = transcript(
         &world,
         &[

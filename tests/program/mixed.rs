@@ -53,8 +53,7 @@ fn permit(path: &Path, mode: u32) {
 
 #[test]
 fn a_link_that_cannot_be_made_is_refused_before_anything_changes() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     commit(&mut source, &generation("old", 20), &[]);
     world.config("");
     world.deploy();
@@ -83,8 +82,7 @@ fn a_link_that_cannot_be_made_is_refused_before_anything_changes() {
 
 #[test]
 fn a_directory_that_is_closed_is_found_before_anything_changes() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let old = generation("old", 20);
     commit(
         &mut source,
@@ -94,7 +92,7 @@ fn a_directory_that_is_closed_is_found_before_anything_changes() {
     world.config("");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     let locked = world.path("site/locked");
     let (a, b) = (("locked/a", file("1")), ("locked/b", file("1")));
     for changed in [
@@ -127,7 +125,7 @@ fn a_directory_that_is_closed_is_found_before_anything_changes() {
         assert_eq!(world.site().len(), 40 + changed.len());
         commit(&mut source, &old, &[a.clone(), b.clone()]);
         mortal.give(&source.path);
-        assert_eq!(mortal.run(["once", "site"]).exit, 0);
+        mortal.deploy();
     }
 
     // Where nothing has to be written, it may stay closed: not even a file that only looks changed.
@@ -136,8 +134,7 @@ fn a_directory_that_is_closed_is_found_before_anything_changes() {
     permit(&locked, 0o555);
     commit(&mut source, &generation("last", 3), &[a, b]);
     mortal.give(&source.path);
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.deploy();
     permit(&locked, 0o755);
 }
 
@@ -150,15 +147,12 @@ fn status(mortal: &Mortal) -> serde_json::Value {
 /// Directories in the places of files, with something in them that only a look into them would find.
 #[test]
 fn what_cannot_be_done_does_not_stop_the_rest() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = commit(&mut source, &generation("old", 20), &[]);
-    let hook = world.script("hook", "echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.deploy();
     let hooks = || {
         fs::read_to_string(world.path("site/.git/ran"))
             .unwrap()
@@ -218,8 +212,7 @@ fn what_cannot_be_done_does_not_stop_the_rest() {
     for name in &names {
         permit(&world.path("site").join(name), 0o755);
     }
-    let ended = mortal.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.run_to(0, ["client", "site"]);
     assert_eq!(world.site(), wanted);
     assert_eq!(head(&world.path("site")), second);
     assert_eq!(hooks(), 2);
@@ -232,11 +225,10 @@ fn what_cannot_be_done_does_not_stop_the_rest() {
 fn what_a_failed_run_mended_is_told_to_the_hooks() {
     let world = World::new();
     world.source().commit([("a", file("1")), ("b", file("1"))]);
-    let hook = world.script("hook", "echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo ran >> \"$GITSOCKET_PATH/.git/ran\"");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     fs::remove_file(world.path("site/a")).unwrap();
     fs::remove_file(world.path("site/b")).unwrap();
     world.write("site/b/inside", "");
@@ -250,8 +242,7 @@ fn what_a_failed_run_mended_is_told_to_the_hooks() {
     world.write("site/b", "1");
     permit(&world.path("site/b"), 0o644);
     mortal.give(&world.path("site/b"));
-    let ended = mortal.run(["once", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    mortal.deploy();
     let ran = fs::read_to_string(world.path("site/.git/ran")).unwrap();
     assert_eq!(ran.lines().count(), 2);
 }
@@ -282,8 +273,7 @@ fn what_is_immutable_is_left_until_it_is_not() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let old = generation("old", 20);
     let more = [("a", file("1")), ("gone", file("1")), ("kept/a", file("1"))];
     commit(&mut source, &old, &more);
@@ -335,14 +325,13 @@ fn files_of_others_in_a_sticky_directory_are_left() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let old = generation("old", 20);
     commit(&mut source, &old, &[("drop/a", file("1")), ("drop/b", file("1"))]);
     world.config("");
     let mortal = Mortal::new(world);
     let world = &mortal.world;
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     let dir = world.path("site/drop");
     for path in [&dir, &dir.join("a")] {
         chown(path, Some(12345), Some(12345)).unwrap();
@@ -360,14 +349,13 @@ fn files_of_others_in_a_sticky_directory_are_left() {
     let site = world.site();
     assert_eq!((site.len(), &site["drop/b"]), (42, &file("2")));
     mortal.give(&dir);
-    assert_eq!(mortal.run(["once", "site"]).exit, 0);
+    mortal.deploy();
     assert_eq!(world.site()["drop/a"], file("2"));
 }
 
 #[test]
 fn a_mount_point_in_the_way_is_left() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     commit(&mut source, &generation("old", 20), &[]);
     world.config("");
     world.deploy();
@@ -394,8 +382,7 @@ fn a_mount_point_in_the_way_is_left() {
 /// No more is tried than shows that the disk is full, and what is untracked is not judged by rules of yesterday.
 #[test]
 fn a_disk_that_fills_up_ends_the_writing_at_once() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let old = generation("old", 20);
     commit(&mut source, &old, &[("z/a", file("1"))]);
     let Some(disk) = Disk::mount(&world.path("disk"), 40 << 10) else {

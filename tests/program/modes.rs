@@ -112,8 +112,7 @@ fn as_git_has_them() {
     }
     for (umask, shared) in [("022", ""), ("077", ""), ("027", "group"), ("022", "0640")] {
         let what = format!("{umask} {shared:?}");
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         commit(&mut source, 1);
         world.config("depth: 1");
         let root = world.path("");
@@ -192,8 +191,7 @@ fn directories_of_new_refs_are_shared() {
     if !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     commit(&mut source, 1);
     world.config("");
     world.deploy();

@@ -19,8 +19,7 @@ fn configure(world: &World, path: &str, git_dir: &str) {
 
 #[test]
 fn paths_that_are_nested_by_a_link_are_refused() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     configure(&world, "inner", "lib/inner.git");
     assert_eq!(world.run(["once", "outer"]).exit, 0);
     configure(&world, "link/inner", "lib/inner.git");
@@ -52,7 +51,7 @@ fn paths_that_are_nested_by_a_link_are_refused() {
     let line = daemon.wait_for("lies inside the path of");
     assert!(line.contains(&named), "{line}");
     daemon.wait_for("still using the previous one");
-    assert!(last_line(&daemon.say("inner\n")).starts_with("ok inner "));
+    daemon.deploys("inner");
     assert!(world.path("inner/a").exists());
 
     // What the error says helps.
@@ -63,8 +62,7 @@ fn paths_that_are_nested_by_a_link_are_refused() {
     daemon.wait_for("ready triggers=2");
     fs::remove_dir_all(world.path("lib/inner.git")).unwrap();
     for name in ["inner", "outer", "outer"] {
-        let answer = daemon.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+        daemon.deploys(name);
     }
     assert!(world.path("outer/sub/inner/a").exists());
 }
@@ -72,9 +70,7 @@ fn paths_that_are_nested_by_a_link_are_refused() {
 /// Links change while the daemon runs.
 #[test]
 fn a_target_that_a_link_brings_inside_later_is_left_alone() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     configure(&world, "link/inner", "store/inner.git");
     fs::create_dir(world.path("store")).unwrap();
     symlink("store", world.path("link")).unwrap();
@@ -108,8 +104,7 @@ fn a_target_that_a_link_brings_inside_later_is_left_alone() {
 /// What hooks write in their worktree keeps no daemon from starting, and no other trigger from working.
 #[test]
 fn a_git_directory_that_is_a_link_is_the_affair_of_its_own_runs() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config_of(
         "\"other\": (repo: \"repo.git\", path: \"in/other\"), \"site\": (repo: \"repo.git\", path: \"in/site\"),",
     );
@@ -117,16 +112,14 @@ fn a_git_directory_that_is_a_link_is_the_affair_of_its_own_runs() {
     fs::rename(world.path("in/site/.git"), world.path("in/site/git")).unwrap();
     symlink("../other/.git", world.path("in/site/.git")).unwrap();
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.answers("site\n", "error site path: ");
+    daemon.deploys("other");
 }
 
 /// What hooks plant on the way to a target within theirs keeps no daemon from starting, and only that target from working.
 #[test]
 fn a_planted_link_is_the_affair_of_the_target_that_it_leads_to() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("in/b", file("1"))]);
     fs::create_dir_all(world.path("data")).unwrap();
     symlink("data", world.path("srv")).unwrap();
@@ -162,8 +155,7 @@ fn a_planted_link_is_the_affair_of_the_target_that_it_leads_to() {
                 "{shown}: {last}"
             );
             for name in ["outer", "other"] {
-                let answer = daemon.say(format!("{name}\n"));
-                assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+                daemon.deploys(name);
                 let file = world.path("data").join(name).join("in/b");
                 assert_eq!(fs::read_to_string(file).unwrap(), shown);
             }
@@ -191,7 +183,6 @@ fn a_planted_link_is_the_affair_of_the_target_that_it_leads_to() {
         "\"outer\": (repo: \"repo.git\", path: \"srv/outer\"),
          \"inner\": (repo: \"repo.git\", path: \"data/outer/sub/inner\"),",
     );
-    let ended = world.run(["server"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["server"]);
     assert!(ended.err.contains("lies inside the path of"), "{ended:?}");
 }

@@ -5,8 +5,7 @@ use super::world::World;
 /// With a configuration that cannot be read, commands do not know where the daemon is.
 #[test]
 fn an_unreadable_configuration_is_named_where_no_daemon_answers() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let _daemon = world.daemon();
     // Nothing answers at the default place.
     world.write("gitsocket.sock", "");
@@ -36,8 +35,7 @@ fn a_duration_without_quotes() {
     let world = World::sourced();
     for number in ["10m", "1h30m", "90s"] {
         world.config(&format!("poll: {number}"));
-        let ended = world.run(["check"]);
-        assert_eq!(ended.exit, 2, "{ended:?}");
+        let ended = world.run_to(2, ["check"]);
         let expected = format!("a duration or a size needs quotes: write {number:?}");
         assert!(ended.err.contains(&expected), "{ended:?}");
         assert!(!ended.err.contains("comma"), "{ended:?}");
@@ -53,8 +51,7 @@ fn a_duration_without_quotes() {
 
 #[test]
 fn a_directory_with_files_is_moved_aside() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.write("site/upload", "");
     let ended = world.run(["once", "site"]);
     assert!(

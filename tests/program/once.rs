@@ -27,8 +27,7 @@ fn expected(files: &[(&str, Entry)]) -> std::collections::BTreeMap<String, Entry
 
 #[test]
 fn clones_updates_and_then_has_nothing_to_do() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit(files());
     world.config("");
 
@@ -79,8 +78,7 @@ fn clones_updates_and_then_has_nothing_to_do() {
 
 #[test]
 fn undoes_local_changes_but_keeps_what_is_ignored_or_kept() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit(files());
     world.config("keep: [\"uploads/\"]");
     world.deploy();
@@ -102,9 +100,7 @@ fn undoes_local_changes_but_keeps_what_is_ignored_or_kept() {
 
 #[test]
 fn follows_force_pushes_and_switches_branches() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     source.commit([("a", file("2"))]);
     world.config("");
     world.deploy();
@@ -127,8 +123,7 @@ fn follows_force_pushes_and_switches_branches() {
 
 #[test]
 fn without_a_branch_the_remotes_head_decides() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("main"))]);
     source.commit_on("trunk", [("a", file("trunk"))]);
     source.set_head("trunk");
@@ -139,8 +134,7 @@ fn without_a_branch_the_remotes_head_decides() {
 
 #[test]
 fn a_tag_is_deployed_detached() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     source.point("refs/tags/v1", first);
     source.commit([("a", file("2"))]);
@@ -153,8 +147,7 @@ fn a_tag_is_deployed_detached() {
 
 #[test]
 fn depth_bounds_the_history() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     for n in 0..5 {
         source.commit([("a", file(&n.to_string()))]);
     }
@@ -173,12 +166,10 @@ fn depth_bounds_the_history() {
 
 #[test]
 fn a_dry_run_says_what_it_would_do_and_does_nothing() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("b", file("1"))]);
     world.config("");
-    let ended = world.run(["once", "--dry-run", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["once", "--dry-run", "site"]);
     assert!(ended.out.contains("would write a\n"), "{ended:?}");
     assert!(!world.path("site").exists());
 
@@ -255,9 +246,7 @@ fn a_run_that_finds_nothing_new_counts_the_changes_that_it_undid() {
 
 #[test]
 fn several_names_all_of_them_and_json() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     world
         .config_of("\"one\": (repo: \"repo.git\", path: \"1\"), \"two\": (repo: \"repo.git\", path: \"2\"),");
     assert_eq!(world.run(["once", "one", "two"]).out.lines().count(), 2);
@@ -290,9 +279,7 @@ fn an_existing_clone_is_adopted_and_its_history_kept() {
     if !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let site = world.path("site");
     git(&world.path("."), &["clone", "-q", "repo.git", "site"]);
     git(&site, &["config", "user.name", "Me"]);
@@ -329,16 +316,14 @@ fn an_existing_clone_is_adopted_and_its_history_kept() {
 
     // The same clone without a configuration.
     source.commit([("a", file("3"))]);
-    let ended = world.run(["once", "-g", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["once", "-g", "site"]);
     assert!(ended.out.starts_with("ok default "), "{ended:?}");
     assert_eq!(world.site(), expected(&[("a", file("3"))]));
 }
 
 #[test]
 fn modes_follow_the_umask() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit(files());
     world.config("");
     world.deploy();
@@ -358,8 +343,7 @@ fn modes_follow_the_umask() {
 
 #[test]
 fn one_commit_for_ever() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let second = source.commit([("a", file("2"))]);
     let config = |rev: &str| {
@@ -388,15 +372,13 @@ fn one_commit_for_ever() {
     }
 
     config("5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b5d6e7f8a9b");
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(ended.err.contains("not our ref 5d6e7f8a9b5d"), "{ended:?}");
     assert!(ended.err.contains("correct `rev`"), "{ended:?}");
     // The id of a SHA-256 repository's commit, in one of SHA-1: for the clone that is there, and for a new one.
     config(&"5d6e7f8a".repeat(8));
     for _ in 0..2 {
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         assert!(ended.err.contains("it names its objects by sha1"), "{ended:?}");
         assert_eq!(world.run(["check", "--remote"]).exit, 1);
         fs::rename(world.path("site"), world.path("earlier")).ok();
@@ -413,13 +395,11 @@ fn one_commit_for_ever() {
 /// That is nobody's fault but this machine's, and trying again does not help.
 #[test]
 fn a_git_directory_that_takes_no_packs() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     gix::init(world.path("site")).unwrap();
     fs::remove_dir_all(world.path("site/.git/objects/pack")).unwrap();
     world.config("");
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(ended.err.contains("error site path: cannot store"), "{ended:?}");
     assert!(!ended.err.contains("trying again"), "{ended:?}");
 }
@@ -438,9 +418,7 @@ fn the_umask_of_the_configuration_counts() {
 
 #[test]
 fn the_git_directory_is_elsewhere() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let hook = world.script("hook", "echo \"$GIT_DIR $GIT_WORK_TREE\"");
     world.config(&format!(
         "git_dir: \"lib/site.git\", hooks: [Exec(run: [{hook:?}])]"
@@ -489,16 +467,13 @@ fn a_repository_of_sha256() {
 
 #[test]
 fn the_last_lines_alone() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let hook = world.script("hook", "echo said; exit 3");
     world.config_of(&format!(
         "\"good\": (repo: \"repo.git\", path: \"good\"),
          \"bad\": (repo: \"repo.git\", path: \"bad\", hooks: [Exec(run: [{hook:?}])]),"
     ));
-    let ended = world.run(["once", "--quiet", "--all"]);
-    assert_eq!(ended.exit, 5, "{ended:?}");
+    let ended = world.run_to(5, ["once", "--quiet", "--all"]);
     assert!(
         ended.out.starts_with("ok good ") && ended.out.lines().count() == 1,
         "{ended:?}"

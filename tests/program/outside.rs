@@ -299,9 +299,7 @@ fn check(mortal: &Mortal, case: &Case) {
 /// git 2.52 and later: a path may be said to be optional.
 #[test]
 fn an_optional_file_may_be_missing() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let root = world.path("site");
     world.write("site/.git/rules", "keepme\n");
@@ -336,9 +334,7 @@ fn relative_paths_begin_at_the_worktree() {
 /// Releases are no untracked files, whatever the git directory apart says; and what is said to be typed works.
 #[test]
 fn releases_are_not_cleaned_away_from_outside() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     let apart = "git_dir: \"lib/site.git\"";
     world.config(apart);
     world.deploy();

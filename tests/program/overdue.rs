@@ -107,12 +107,11 @@ fn a_hook_that_hangs_ends_with_the_run() {
     assert_eq!(status(&daemon)["hooks_owed"], true);
     // Nothing is left of it.
     world.script("hook", "exit 0");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert_eq!(status(&daemon)["hooks_owed"], false);
 
     hanging_hook(&world);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["once", "site"]);
     assert!(
         ended.err.contains("(`run_timeout`), in the step hooks: "),
         "{ended:?}"
@@ -127,8 +126,7 @@ fn a_silent_remote_ends_with_the_run() {
     world.config_of(&format!(
         "\"site\": (repo: \"git://{address}/x\", branch: \"main\", path: \"site\", timeout: \"10m\", run_timeout: \"2s\"),"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["once", "site"]);
     let last = ended.err.lines().next_back().unwrap();
     assert!(
         last.starts_with(
@@ -142,8 +140,7 @@ fn a_silent_remote_ends_with_the_run() {
     world.config_of(&format!(
         "\"site\": (repo: \"git://{address}/x\", branch: \"main\", path: \"site\", retries: 10, run_timeout: \"3s\"),"
     ));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(ended.err.contains("error site unreachable: "), "{ended:?}");
 }
 
@@ -167,7 +164,7 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
     let mut daemon = start(&world);
     let (held, _) = trigger(&daemon, "held", "waiting for ");
     for _ in 0..2 {
-        assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+        daemon.deploys("other");
     }
     // One SIGTERM suffices.
     daemon.signal(Signal::TERM);
@@ -182,7 +179,7 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
     let daemon = start(&world);
     for _ in 0..2 {
         let (held, _) = trigger(&daemon, "held", "waiting for ");
-        assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+        daemon.deploys("other");
         let answer = rest(held);
         let last = last_line(&answer);
         assert!(
@@ -197,8 +194,7 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
             "{last}"
         );
     }
-    let ended = world.run(["once", "held"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    world.run_to(6, ["once", "held"]);
     // Once it lets go, all is well; also if that comes while a run waits.
     configure("1h");
     daemon.signal(Signal::HUP);
@@ -208,7 +204,7 @@ fn a_lock_that_another_holds_is_waited_for_without_a_job() {
     drop(stranger);
     let answer = rest(held);
     assert!(last_line(&answer).starts_with("ok held "), "{answer}");
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.deploys("other");
 }
 
 #[test]
@@ -276,9 +272,7 @@ fn succeeds(program: &str, args: &[&Path]) -> bool {
 
 #[test]
 fn what_the_kernel_holds_is_given_up_on() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let Some(disk) = Freezer::new(&world) else { return };
     let trigger_of = |name: &str, path: &str, more: &str| {
         format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {path:?}, {more}),")
@@ -292,7 +286,7 @@ fn what_the_kernel_holds_is_given_up_on() {
     let text = format!("(listen: [Unix(path: \"s.sock\")], jobs: 1, triggers: {{ {triggers} }})");
     world.write("config.ron", &text);
     let mut daemon = start(&world);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 
     source.commit([("a", file("2"))]);
     disk.freeze();
@@ -331,14 +325,13 @@ fn what_the_kernel_holds_is_given_up_on() {
     assert!(daemon.say("status\n").contains("site stuck "));
     let ended = world.run(["status"]);
     assert!(ended.out.contains("\n  stuck     since "), "{ended:?}");
-    let ended = world.run(["healthcheck"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["healthcheck"]);
     assert!(ended.err.starts_with("site is stuck since "), "{ended:?}");
 
     disk.thaw();
     daemon.wait_for("the run that was stuck has come back");
-    assert!(last_line(&daemon.say("same\n")).starts_with("ok same "));
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("same");
+    daemon.deploys("site");
     assert_eq!(status(&daemon)["state"], "idle");
     assert_eq!(world.run(["healthcheck"]).exit, 0);
     assert_eq!(super::world::tree(&world.path("disk/site"))["a"], file("2"));
@@ -350,7 +343,7 @@ fn what_the_kernel_holds_is_given_up_on() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=3");
     daemon.wait_for(" is left behind");
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.deploys("other");
     let answer = daemon.say("site\n");
     assert!(last_line(&answer).contains("in the step lock: "), "{answer}");
     // One SIGTERM ends the daemon even so. What it left is gone when the kernel lets go of it, and holds the log until then.
@@ -360,7 +353,7 @@ fn what_the_kernel_holds_is_given_up_on() {
     disk.thaw();
     daemon.wait();
     let daemon = start(&world);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert_eq!(super::world::tree(&world.path("disk/site"))["a"], file("3"));
 }
 
@@ -428,8 +421,7 @@ fn does_not_answer(daemon: &Daemon, name: &str) {
 }
 
 fn deploys(daemon: &Daemon, name: &str) {
-    let answer = daemon.say(format!("{name}\n"));
-    assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+    daemon.deploys(name);
 }
 
 /// One SIGTERM ends the daemon while a run waits for the source; and when the source answers again, all is well.
@@ -473,8 +465,7 @@ fn a_source_that_never_answers_is_in_nobodys_way() {
     };
     let daemon = start(&world);
     does_not_answer(&daemon, "hung");
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["check"]);
     let found: Vec<_> = ended
         .err
         .lines()

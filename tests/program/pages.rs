@@ -241,8 +241,7 @@ fn attempts_are_bounded() {
 #[test]
 fn what_others_name_is_text() {
     const EVIL: &str = "<script>alert(1)</script>";
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let name = "<img src=x onerror=alert(2)>";
     source.commit([(name, file("1"))]);
     let branch = "a&lt;'b";

@@ -74,7 +74,7 @@ fn a_paused_trigger_deploys_nothing_until_it_is_resumed() {
     let numbers = json(&daemon.say("{\"op\":\"metrics\"}\n"));
     let of = |name: &str| numbers.iter().find(|of| of["trigger"] == name).unwrap()["paused"].clone();
     assert_eq!((of("site"), of("other")), (true.into(), false.into()));
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.deploys("other");
     // The commands say what they have done.
     for (done, request) in [("paused", "pause"), ("resumed", "resume")] {
         let ended = world.run([request, "other"]);
@@ -114,7 +114,7 @@ fn a_paused_trigger_deploys_nothing_until_it_is_resumed() {
     assert!(files(&world).is_empty());
     assert_eq!(daemon.say("resume site\n"), "ok site\n");
     assert_eq!(status(&daemon)["paused"], Value::Null);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert_eq!(log(&daemon).len(), 1);
     // Nothing was refused this time.
     daemon.say("pause site\n");
@@ -152,8 +152,7 @@ fn a_run_that_waits_ends_when_a_pause_has_come_before_it() {
 /// The way back is open in a freeze; and it is no way around it.
 #[test]
 fn a_paused_trigger_can_be_rolled_back() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("");
     for text in ["1", "2"] {
         source.commit([("a", file(text))]);
@@ -161,8 +160,7 @@ fn a_paused_trigger_can_be_rolled_back() {
     }
     let daemon = start(&world);
     daemon.say("pause site\n");
-    let answer = daemon.say("rollback site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.answers("rollback site\n", "ok site ");
     assert_eq!(fs::read(world.path("site/a")).unwrap(), b"1");
     assert!(daemon.say("retry site\n").starts_with("error site paused: "));
     // What is typed on the machine itself is meant.
@@ -193,12 +191,7 @@ fn a_start_finishes_nothing_that_is_paused() {
         "{answer}"
     );
     // The hook of the killed run may still be there, and take a line, too.
-    let go = world.path("go");
-    std::thread::spawn(move || {
-        while go.exists() {
-            fs::write(&go, "\n").ok();
-        }
-    });
+    world.let_go();
     let answer = daemon.say("site\n");
     assert!(
         answer.contains("was interrupted") && answer.contains("| ended\n"),
@@ -209,8 +202,7 @@ fn a_start_finishes_nothing_that_is_paused() {
 
 #[test]
 fn a_pause_that_a_restart_would_forget_is_none() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = world.daemon();
     let answer = daemon.say("pause site\n");
     assert!(
@@ -219,7 +211,7 @@ fn a_pause_that_a_restart_would_forget_is_none() {
     );
     assert!(answer.contains("set STATE_DIRECTORY"), "{answer}");
     assert_eq!(daemon.say("resume site\n"), "ok site\n");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     drop(daemon);
     world.write("state/paused", "");
     let daemon = start(&world);
@@ -238,14 +230,13 @@ fn a_pause_that_a_restart_would_forget_is_none() {
         "{answer}"
     );
     fs::remove_file(world.path("state/paused")).unwrap();
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 /// A deploy in a freeze is worse than one that comes later.
 #[test]
 fn what_cannot_be_read_counts_as_a_pause() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     daemon.say("pause site\n");
     let path = files(&world).remove(0);
@@ -261,7 +252,7 @@ fn what_cannot_be_read_counts_as_a_pause() {
     world.fifo(path.strip_prefix(world.path("")).unwrap().to_str().unwrap());
     assert!(daemon.say("site\n").starts_with("error site paused: "));
     assert_eq!(last_line(&daemon.say("resume site\n")), "ok site");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     // A directory that leads in a circle can be read by no user, nor can one of another user.
     let dir = path.parent().unwrap();
     fs::remove_dir_all(dir).unwrap();

@@ -25,9 +25,7 @@ use super::{
 
 /// A world with a configuration and keys in `etc`, targets in `srv`, and a source.
 fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, source) = World::with_commit();
     world.secret("etc/keys/other", "s3cret");
     fs::create_dir(world.path("srv")).unwrap();
     (world, source)
@@ -107,8 +105,7 @@ fn what_a_target_borrows_opens_nothing() {
             }
         }
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    let answer = daemon.deploys("site");
     assert!(answer.contains("| read etc/keys/other "), "{answer}");
     is_shut_in(&answer);
     let alternates = world.path("srv/site/.git/objects/info/alternates");
@@ -123,14 +120,12 @@ fn what_a_target_borrows_opens_nothing() {
             "{last}"
         );
         is_shut_in(&answer);
-        let answer = daemon.say("copy\n");
-        assert!(last_line(&answer).starts_with("error copy "), "{answer}");
+        daemon.answers("copy\n", "error copy ");
         assert!(!world.path("srv/copy/secret").exists());
         // As the help says.
         fs::remove_file(&alternates).unwrap();
         fs::remove_file(world.path("srv/site/inner")).ok();
-        let answer = daemon.say("site\n");
-        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        let answer = daemon.deploys("site");
         is_shut_in(&answer);
         reload(&mut daemon);
     }
@@ -153,8 +148,7 @@ fn a_target_may_borrow_from_its_source() {
     };
     for text in ["2", "3"] {
         source.commit([("a", file(text))]);
-        let answer = daemon.say("site\n");
-        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        daemon.deploys("site");
         assert_eq!(fs::read_to_string(world.path("srv/site/a")).unwrap(), text);
     }
 }
@@ -177,8 +171,7 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
         return;
     };
     // The daemon would see to packs after its answer.
-    let ended = world.run(["once", "-c", "etc/config.ron", "other"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "-c", "etc/config.ron", "other"]);
     let before = ["etc", "srv/other"].map(|dir| (dir, all(&world.path(dir))));
     let check = |answer: &str| {
         for (dir, before) in &before {
@@ -208,8 +201,7 @@ fn a_git_directory_that_becomes_a_link_leads_nowhere() {
     let swaps = number(&world.path("srv/site/ended"));
     assert!(swaps >= SWAPS, "{swaps}");
     check("at the end");
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     assert!(
         fs::symlink_metadata(world.path("srv/site/.git"))
             .unwrap()
@@ -286,8 +278,7 @@ fn the_hook_that_swaps() {
 /// What a run reads before it holds the lock is read in no other place than what it does then.
 #[test]
 fn a_key_does_not_appear_in_a_message() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     // A password, and a configuration that git would take.
     world.write("etc/keys/other", "[core]\n\tworktree = s3cret\n");
     let hook = world.script(
@@ -307,17 +298,12 @@ fn a_key_does_not_appear_in_a_message() {
     ) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     let key = world.path("etc/keys/other");
     let at = |name: &str| world.path("git/site").join(name);
     assert!(!at("gitsocket/lock").exists() && at("commondir").is_symlink());
     let refused = |why: &str| {
-        let answer = daemon.say("site\n");
-        assert!(
-            last_line(&answer).starts_with("error site repository: "),
-            "{answer}"
-        );
+        let answer = daemon.answers("site\n", "error site repository: ");
         assert!(last_line(&answer).contains(why), "{answer}");
         for answer in [answer, daemon.say("status\n"), daemon.say("log site\n")] {
             assert!(!answer.contains("s3cret"), "{answer}");
@@ -341,11 +327,9 @@ fn a_key_does_not_appear_in_a_message() {
     // A link that others may have there is followed where the key is closed: so it is not told what that names.
     fs::remove_file(at("config")).unwrap();
     symlink(&key, at("config")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    let answer = daemon.answers("site\n", "error site ");
     assert!(!answer.contains("s3cret"), "{answer}");
     fs::remove_file(at("config")).unwrap();
     fs::write(at("config"), config).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
 }

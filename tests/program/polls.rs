@@ -11,25 +11,19 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
+    history::start,
     over_http::Asked,
     remote::Remote,
     source::{Source, file},
     world::{Daemon, World, last_line, need},
 };
 
-/// A daemon that remembers runs.
-fn start(world: &World) -> Daemon {
-    Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))])
-}
-
 /// A world with a commit, and a server of it.
 fn served() -> Option<(World, Source, Remote)> {
     if !need("git") {
         return None;
     }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, source) = World::with_commit();
     let remote = Remote::start(&source.path);
     Some((world, source, remote))
 }
@@ -123,8 +117,7 @@ fn a_push_that_no_trigger_followed_is_deployed() {
     assert_eq!(world.site()["a"], file("2"));
 
     // What was rolled back is not deployed again.
-    let back = world.run(["rollback", "site"]);
-    assert_eq!(back.exit, 0, "{back:?}");
+    world.run_to(0, ["rollback", "site"]);
     reload(&mut daemon);
     for name in ["site", "local"] {
         polled(&daemon, name, |poll| !poll["asked"].is_null());
@@ -204,8 +197,7 @@ fn polls_leave_a_job_and_are_given_up_on_at_the_end() {
     let mut daemon = start(&world);
     let begin = Instant::now();
     remote.wait_for(|seen| seen.inside == 2);
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     assert!(daemon.say("status site\n").contains("site idle"));
     assert_eq!(remote.look(|seen| (seen.most, seen.connections)), (2, 2));
     daemon.signal(Signal::TERM);
@@ -236,8 +228,7 @@ fn a_silent_remote_holds_the_only_job_no_longer_than_its_poll() {
     let line = daemon.wait_for("error silent ");
     assert!(line.contains("timer") && line.contains("timeout"), "{line}");
     assert_eq!(silent.look(|seen| seen.connections), 1);
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     // A poll has ten seconds, a fetch ten minutes.
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     assert_eq!(peers(&daemon, "silent"), ["timer"]);

@@ -45,14 +45,13 @@ fn traced(world: &World, calls: &str) -> Option<String> {
 /// Watch every `execve` of a clone, an update and a run with nothing to do.
 #[test]
 fn nothing_is_executed_but_hooks() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([
         ("a", file("1")),
         (".gitattributes", file("* text=auto\n*.x filter=lfs\n")),
     ]);
-    let hook = world.script("hook", "exit 0");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("exit 0");
+    let hook = world.path("hook");
     for (n, hooks) in [(1, 1), (2, 1), (2, 0)] {
         source.commit_on("main", [("a", file(&n.to_string()))]);
         if hooks == 0 {
@@ -76,9 +75,7 @@ fn nothing_is_executed_but_hooks() {
 /// What a power cut must not take is on the disk before anything that relies on it.
 #[test]
 fn the_disk_is_waited_for_in_order() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let calls = "fsync,rename,renameat,renameat2";
     let run = |more: &str| {
         world.config(more);
@@ -141,9 +138,7 @@ fn as_another_user() {
     if !need(Need::Root) {
         return;
     }
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     let run = || Ended::from(world.command_as(STRANGER, ["once", "site"]).output().unwrap());
     let ended = run();
     assert_eq!(ended.exit, 1, "{ended:?}");

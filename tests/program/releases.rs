@@ -10,13 +10,12 @@ use std::{
 
 use super::{
     source::{Entry, Source, file},
-    world::{self, World, git, last_line, machine, need},
+    world::{self, World, git, machine, need},
 };
 
 /// A world whose trigger has `releases` and `more`, and its source.
 pub fn world(releases: &str, more: &str) -> (World, Source) {
-    let world = World::new();
-    let source = world.source();
+    let (world, source) = World::with_source();
     configure(&world, releases, more);
     (world, source)
 }
@@ -65,8 +64,7 @@ pub fn pins(world: &World) -> BTreeSet<String> {
 
 /// A world whose releases are built, with a hook that fails where there is a file `sick`.
 pub fn built_world(keep: usize) -> (World, Source) {
-    let world = World::new();
-    let source = world.source();
+    let (world, source) = World::with_source();
     let build = world.script("build", "echo \"$GITSOCKET_NEW\" > made; echo more >> altered");
     let live = world.script("live", "[ ! -e sick ]");
     world.config(&format!(
@@ -239,8 +237,7 @@ fn fewer_are_kept_and_more() {
 fn a_dry_run_writes_nothing() {
     let (world, mut source) = world("", "");
     source.commit([("a", file("1")), ("b", file("1"))]);
-    let ended = world.run(["once", "--dry-run", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["once", "--dry-run", "site"]);
     assert!(
         ended.out.contains('a') && !world.path("site").exists(),
         "{ended:?}"
@@ -248,8 +245,7 @@ fn a_dry_run_writes_nothing() {
     world.deploy();
     let before = names(&world);
     source.commit([("a", file("2")), ("c", file("1"))]);
-    let ended = world.run(["once", "--dry-run", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["once", "--dry-run", "site"]);
     for line in ["a", "b", "c"] {
         assert!(
             ended.out.lines().any(|seen| seen.ends_with(line)),
@@ -263,8 +259,7 @@ fn a_dry_run_writes_nothing() {
 /// What Build makes is in its release alone; what fails there has never been live.
 #[test]
 fn a_release_is_built_before_it_is_live() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let build = world.script(
         "build",
         "set -e; echo \"$PWD\" > built; echo x > ignored.o; [ ! -e fail ] || exit 3; echo built >> tracked",
@@ -289,8 +284,7 @@ fn a_release_is_built_before_it_is_live() {
     let (before, there) = (live(&world), tree(&world));
     source.commit([("fail", file("")), ("other", file("x"))]);
     for _ in 0..2 {
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         assert!(ended.err.contains("error site build"), "{ended:?}");
         assert_eq!((live(&world), tree(&world)), (before.clone(), there.clone()));
     }
@@ -342,8 +336,7 @@ fn readers_see_one_version_each() {
             }
             for n in 1..=machine::rounds(30) {
                 commit(&mut source, n);
-                let answer = daemon.say("site\n");
-                assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+                daemon.deploys("site");
             }
             over.store(true, Ordering::Relaxed);
         });
@@ -384,8 +377,7 @@ fn a_release_is_what_git_makes_of_its_commit() {
                 files.insert(".gitattributes".into(), file("*.txt text eol=crlf\nc ident\n"));
             }
             source.commit(files.iter().map(|(path, entry)| (path.as_str(), entry.clone())));
-            let answer = daemon.say("site\n");
-            assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+            daemon.deploys("site");
             let live = fs::canonicalize(world.path("site/current")).unwrap();
             let git = |args: &[&str]| {
                 let here = ["--git-dir=../repo.git", "--work-tree=.", "-c", "core.bare=false"];
@@ -416,8 +408,7 @@ fn a_release_is_what_git_makes_of_its_commit() {
 /// What a program has left that its own user cannot remove is in nobody's way for ever.
 #[test]
 fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let build = world.script(
         "build",
         "export PATH=/usr/bin:/bin; mkdir -p ro/deep; : > ro/deep/x; chmod 555 ro/deep ro d; mkdir -p locked/x; chmod 0 locked/x",
@@ -452,8 +443,7 @@ fn a_tree_that_cannot_be_cleaned_is_no_dead_end() {
 /// A tree more does not fit: that is said before anything is written, and what is said to do works.
 #[test]
 fn a_release_that_does_not_fit() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let Some(_disk) = world::machine::Disk::mount(&world.path("disk"), 14 * 1024) else {
         return;
     };

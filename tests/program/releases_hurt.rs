@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    releases::last,
     source::{Entry, Source, file},
     world::{Ended, Need, World, machine, need},
 };
@@ -25,8 +26,7 @@ struct Hurt {
 impl Hurt {
     /// The trigger has `releases`.
     fn new(releases: &str) -> Self {
-        let world = World::new();
-        let source = world.source();
+        let (world, source) = World::with_source();
         let path = "export PATH=/usr/bin:/bin";
         let build = world.script(
             "build.sh",
@@ -116,11 +116,6 @@ impl Drop for Hurt {
             .status()
             .ok();
     }
-}
-
-fn last(ended: &Ended) -> &str {
-    let all = if ended.exit == 0 { &ended.out } else { &ended.err };
-    all.lines().next_back().unwrap_or_default()
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -405,15 +400,13 @@ fn releases_on_another_file_system() {
     assert_ne!(ended.exit, 0, "{ended:?}");
     let all = format!("{}{}", ended.out, ended.err);
     assert!(all.contains("cannot be moved to "), "{ended:?}");
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(
         last(&ended).contains("write live: Symlink(\"current\")"),
         "{ended:?}"
     );
     config("Symlink");
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["check"]);
     world.deploy();
 }
 
@@ -421,8 +414,7 @@ fn releases_on_another_file_system() {
 #[test]
 fn a_full_disk_does_not_stop_the_way_back() {
     for live in ["Symlink", "Exchange"] {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         let Some(disk) = machine::Disk::mount(&world.path("disk"), 8 * 1024) else {
             return;
         };
@@ -497,8 +489,7 @@ fn a_full_disk_does_not_stop_the_way_back() {
 /// The digits of two commits name none of them, and no number in the record is too large to be counted on.
 #[test]
 fn what_is_not_clear_is_not_guessed() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     world.config("releases: (keep: 9)");
     // Of some hundred commits, two begin with the same four digits.
     let (mut n, mut seen) = (0, std::collections::BTreeMap::new());
@@ -517,12 +508,10 @@ fn what_is_not_clear_is_not_guessed() {
     source.commit([("n", file("last"))]);
     world.deploy();
     let twins = twins.map(|twin| twin.to_string());
-    let ended = world.run(["once", "--rollback", "site", &twins[0][..4]]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "--rollback", "site", &twins[0][..4]]);
     assert!(last(&ended).contains("several commits begin with "), "{ended:?}");
     assert!(twins.iter().all(|twin| last(&ended).contains(twin)), "{ended:?}");
-    let ended = world.run(["once", "--rollback", "site", &twins[0]]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "--rollback", "site", &twins[0]]);
     let record = world.path("site/repo.git/gitsocket/releases.json");
     let text = fs::read_to_string(&record).unwrap();
     let at = text.find("\"turn\":").unwrap();

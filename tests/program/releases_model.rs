@@ -202,8 +202,7 @@ struct Test {
 
 impl Test {
     fn new() -> Self {
-        let world = World::new();
-        let source = world.source();
+        let (world, source) = World::with_source();
         let base = world.path("");
         let base = base.display();
         world.script(

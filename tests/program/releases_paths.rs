@@ -63,8 +63,7 @@ fn what_is_not_ours_is_not_replaced() {
         } else {
             symlink("elsewhere", world.path("site/current")).unwrap()
         }
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         assert!(ended.err.contains("error site path"), "{ended:?}");
         let command = ended.err.split("type: ").nth(1).unwrap();
         let command = command.split(';').next().unwrap();
@@ -128,8 +127,7 @@ fn shared_things_are_linked_at_any_depth() {
             &format!("keep: 1, live: {live}(\"current\"), shared: [\"uploads/\", \".env\", \"later/\"]"),
             "",
         );
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+        let ended = world.deploy();
         let said: Vec<_> = ended.err.matches(" is not shared in ").collect();
         assert_eq!(said.len(), 1, "{ended:?}");
         assert!(ended.err.contains("\"later\" is not shared in "), "{ended:?}");
@@ -153,8 +151,7 @@ fn a_link_of_the_commit_leads_nothing_shared_outside() {
     let (world, mut source) = world("shared: [\"d/uploads/\"]", "");
     fs::create_dir(world.path("outside")).unwrap();
     source.commit([("d", Entry::Symlink("../../../outside".into()))]);
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(ended.err.contains("\"d\" is a link"), "{ended:?}");
     assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 0);
     assert!(!world.path("site/current").exists());
@@ -199,8 +196,7 @@ fn a_directory_changes_places() {
 #[test]
 fn moving_over_and_back() {
     for apart in [false, true] {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         let git_dir = if apart { "git_dir: \"lib/site.git\"" } else { "" };
         source.commit([("a", file("1"))]);
         world.config(git_dir);

@@ -20,8 +20,7 @@ fn a_silent_remote_is_given_up_on() {
         world.config_of(&format!(
             "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\", timeout: \"300ms\", retries: 0),"
         ));
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 6, "{ended:?}");
+        let ended = world.run_to(6, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();
         assert!(
             last.starts_with("error site timeout: ") && last.contains("300ms"),
@@ -40,8 +39,7 @@ fn nobody_at_home() {
         world.config_of(&format!(
             "\"site\": (repo: \"{scheme}://{address}/x\", path: \"site\", retries: 0),"
         ));
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         let last = ended.err.lines().next_back().unwrap();
         assert!(
             last.starts_with("error site unreachable: ") && last.contains("refused"),

@@ -19,8 +19,7 @@ pub struct Ward {
 
 impl Ward {
     pub fn new(more: &str) -> Self {
-        let world = World::new();
-        let source = world.source();
+        let (world, source) = World::with_source();
         let ward = Self { world, source };
         ward.config(more);
         ward
@@ -101,7 +100,7 @@ fn what_is_not_good_is_rolled_back_and_held() {
     let start = |world: &World| Daemon::start_with(world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
     let good = ward.push("good");
     let mut daemon = start(&ward.world);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     ward.log();
 
     let sick = ward.push("sick");
@@ -407,7 +406,7 @@ fn what_is_held_is_failing() {
     assert!(checked.err.contains("site has been failing "), "{checked:?}");
     // One that an operator has left is another matter.
     ward.push("third");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert!(last_line(&daemon.say("rollback site\n")).starts_with("ok site "));
     assert!(last_line(&daemon.say("site\n")).starts_with("error site held: "));
     assert_eq!(ward.status(&daemon)["failing"], Value::Null);

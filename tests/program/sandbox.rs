@@ -50,8 +50,7 @@ fn hooks_inside_reach_their_target_and_nothing_else() {
     let Some(daemon) = daemon(&world, "sandbox: BestEffort,", &triggers) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    let answer = daemon.deploys("site");
     for line in [
         "target 0", "null 0", "tmp 0", "other 2", "secret 2", "beside 2", "config 2", "passwd 0", "shadow 2",
         "root 2",
@@ -70,17 +69,14 @@ fn a_hook_that_fails_inside_is_told_why_it_may_have() {
     let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site hook: "), "{answer}");
+    let answer = daemon.answers("site\n", "error site hook: ");
     assert!(answer.contains("sandbox: (hooks: Outside)"), "{answer}");
 }
 
 #[test]
 fn hooks_outside_are_free() {
     for sandbox in ["", "sandbox: (hooks: Outside),", "sandbox: Off,"] {
-        let world = World::new();
-        let mut source = world.source();
-        source.commit([("a", file("1"))]);
+        let (world, mut source) = World::with_commit();
         let hook = world.script(
             "hook",
             "echo $GITSOCKET_TRIGGER $STAGE > ../beside; echo to stderr >&2; pwd",
@@ -92,8 +88,7 @@ fn hooks_outside_are_free() {
         let Some(daemon) = daemon(&world, sandbox, &trigger) else {
             return;
         };
-        let answer = daemon.say("site\n");
-        assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+        let answer = daemon.deploys("site");
         assert!(answer.contains("| to stderr\n"), "{answer}");
         assert_eq!(fs::read_to_string(world.path("beside")).unwrap(), "site live\n");
         // The repository's own, and one that fails, is killed or cannot be started.
@@ -115,7 +110,7 @@ fn hooks_outside_are_free() {
                 .contains("cannot start the hook post-checkout")
         );
         fs::remove_file(&own).unwrap();
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
     }
 }
 
@@ -150,14 +145,13 @@ fn a_target_beside_the_configuration_may_be_replaced_as_well() {
         return;
     };
     let worker = daemon.workers();
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     fs::remove_dir_all(world.path("site")).unwrap();
     let began = Instant::now();
     let line = daemon.wait_for("was replaced");
     assert!(line.contains(world.path("site").to_str().unwrap()), "{line}");
     daemon.wait_for("ready");
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
     assert_ne!(daemon.workers(), worker);
     // Another directory of that name is as well.
     fs::rename(world.path("site"), world.path("before")).unwrap();
@@ -193,7 +187,7 @@ fn a_worker_that_cannot_take_the_place_of_another_is_tried_again() {
     daemon.wait_for("the worker for the same configuration ended");
     daemon.wait_for("the daemon tries again");
     super::supervisor::wait_until(|| daemon.say("status\n").contains("reload refused"));
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     exchange();
     daemon.wait_for("ready");
     super::supervisor::wait_until(|| !daemon.say("status\n").contains("reload refused"));
@@ -209,7 +203,7 @@ fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
     let Some(daemon) = daemon(&world, "sandbox: Required,", triggers) else {
         return;
     };
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     fs::remove_file(world.path("link")).unwrap();
     fs::rename(world.path("repo.git"), world.path("elsewhere.git")).unwrap();
     std::os::unix::fs::symlink(world.path("elsewhere.git"), world.path("link")).unwrap();
@@ -220,14 +214,13 @@ fn the_daemon_reads_nothing_that_its_configuration_does_not_name() {
     super::source::Source::new(&world.path("secret.git")).commit([("secret", file("s3cret"))]);
     fs::remove_file(world.path("link")).unwrap();
     std::os::unix::fs::symlink(world.path("secret.git"), world.path("link")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site "), "{answer}");
+    daemon.answers("site\n", "error site ");
     assert!(!world.path("in/site/secret").exists());
     // Who may change the configuration, or what it names, may have it read anew.
     let mut daemon = daemon;
     daemon.signal(rustix::process::Signal::HUP);
     daemon.wait_for("ready");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert!(world.path("in/site/secret").exists());
 }
 
@@ -241,8 +234,7 @@ fn a_target_that_leads_elsewhere_since_is_told_apart_from_one_without_permission
         return;
     };
     std::os::unix::fs::symlink(world.path("elsewhere/site"), world.path("in/site")).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site path: "), "{answer}");
+    let answer = daemon.answers("site\n", "error site path: ");
     assert!(
         answer.contains("systemctl reload gitsocket, or SIGHUP"),
         "{answer}"
@@ -319,8 +311,7 @@ fn no_other_way_leads_to_a_port() {
     let Some(daemon) = daemon(&world, "sandbox: Required,", &trigger) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    let answer = daemon.deploys("site");
     for refused in [
         "mptcp: Protocol not supported",
         "fast open: Operation not supported",

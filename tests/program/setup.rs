@@ -13,11 +13,7 @@ use super::{
 
 /// A world whose `site` has been deployed.
 fn deployed() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
-    world.config("");
-    world.deploy();
+    let (world, source) = World::deployed();
     (world, source)
 }
 
@@ -44,8 +40,7 @@ fn edit(world: &World, text: &str, args: &[&str]) -> Ended {
 #[test]
 fn a_command_becomes_the_hook_and_runs() {
     let (world, mut source) = deployed();
-    let ended = world.run(["setup", "site", "--command", "echo \"hooked $2\""]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["setup", "site", "--command", "echo \"hooked $2\""]);
     assert_eq!(ended.out, format!("wrote {}\n", hook(&world).display()));
     assert_eq!(ended.err, "");
     assert_eq!(
@@ -67,15 +62,13 @@ fn a_command_becomes_the_hook_and_runs() {
         (0, true),
         "{ended:?}"
     );
-    let ended = world.run(["setup", "site", "--command", "true"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["setup", "site", "--command", "true"]);
     assert!(
         ended.err.contains("was kept") && ended.err.contains("--force to replace it"),
         "{ended:?}"
     );
     assert!(fs::read_to_string(hook(&world)).unwrap().contains("hooked"));
-    let ended = world.run(["setup", "site", "--force", "--command", "#!/bin/sh -e\ntrue"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["setup", "site", "--force", "--command", "#!/bin/sh -e\ntrue"]);
     assert_eq!(fs::read_to_string(hook(&world)).unwrap(), "#!/bin/sh -e\ntrue\n");
     let names = fs::read_dir(hook(&world).parent().unwrap()).unwrap();
     assert_eq!(names.count(), 1, "nothing temporary is left");
@@ -83,8 +76,7 @@ fn a_command_becomes_the_hook_and_runs() {
 
 #[test]
 fn there_is_no_clone_yet() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let config = world.config("");
     fs::rename(config, world.path("other.ron")).unwrap();
     let setup = || world.run(["setup", "-c", "other.ron", "site", "--command", "true"]);
@@ -103,8 +95,7 @@ fn there_is_no_clone_yet() {
 
 #[test]
 fn the_git_directory_is_elsewhere() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.config("git_dir: \"lib/site.git\"");
     world.deploy();
     assert_eq!(world.run(["setup", "site", "--command", "true"]).exit, 0);
@@ -196,8 +187,7 @@ fn no_link_is_written_through() {
     let hooks = world.path("site/.git/hooks");
     fs::remove_dir_all(&hooks).ok();
     symlink(world.path("elsewhere"), &hooks).unwrap();
-    let ended = world.run(["setup", "site", "--command", "true"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["setup", "site", "--command", "true"]);
     assert!(ended.err.contains("not a directory"), "{ended:?}");
     assert_eq!(fs::read_dir(world.path("elsewhere")).unwrap().count(), 0);
 
@@ -217,8 +207,7 @@ fn no_link_is_written_through() {
 #[test]
 fn what_keeps_a_hook_from_running_is_said() {
     let (world, _source) = deployed();
-    let ended = world.run(["setup", "site", "--command", "#!/nowhere/sh\ntrue"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["setup", "site", "--command", "#!/nowhere/sh\ntrue"]);
     assert!(
         ended.err.contains("/nowhere/sh is missing") && ended.err.contains("Exec(run:"),
         "{ended:?}"
@@ -227,8 +216,7 @@ fn what_keeps_a_hook_from_running_is_said() {
     assert_eq!(ended.exit, 0, "{ended:?}");
     assert!(ended.err.contains("a first line such as #!/bin/sh"), "{ended:?}");
     world.config("hooks: []");
-    let ended = world.run(["setup", "site", "--force", "--command", "true"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["setup", "site", "--force", "--command", "true"]);
     assert!(ended.err.contains("does not contain PostCheckout"), "{ended:?}");
 }
 

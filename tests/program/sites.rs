@@ -4,15 +4,11 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{
-    source::file,
-    world::{World, last_line},
-};
+use super::world::World;
 
 /// A source, and two sites in two files that differ in their names alone.
 fn world() -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.write(
         "config.ron",
         r#"(
@@ -29,8 +25,7 @@ fn world() -> World {
 #[test]
 fn sites_in_many_files_are_deployed_and_checked() {
     let world = world();
-    let ended = world.run(["check"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["check"]);
     let at = |name: &str| world.path(name).display().to_string();
     let lines: Vec<_> = ended.out.lines().map(str::to_owned).collect();
     assert_eq!(
@@ -42,8 +37,7 @@ fn sites_in_many_files_are_deployed_and_checked() {
             "config.ron is right: 2 trigger(s), 1 listener(s)".into(),
         ]
     );
-    let ended = world.run(["once", "two"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "two"]);
     assert!(world.path("srv/two/a").exists() && world.path("git/two.git/HEAD").exists());
     assert!(!world.path("conf.d/srv").exists());
 }
@@ -89,7 +83,7 @@ fn a_reload_takes_all_files_or_none() {
     let log = daemon.look_for("still using the previous one").unwrap();
     assert!(log.contains(&format!("{}:2:2: ", bad.display())), "{log}");
     assert_eq!(names(), [true, true, false]);
-    assert!(last_line(&daemon.say("one\n")).starts_with("ok one "));
+    daemon.deploys("one");
     world.write(
         "conf.d/2.ron",
         r#"(triggers: {"two": (repo: "../repo.git", path: "other")})"#,
@@ -102,8 +96,7 @@ fn a_reload_takes_all_files_or_none() {
     );
     assert_eq!(names(), [false, true, true]);
     for name in ["two", "three"] {
-        let answer = daemon.say(format!("{name}\n"));
-        assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
+        daemon.deploys(name);
     }
     assert!(world.path("conf.d/other/a").exists() && world.path("srv/three/a").exists());
     // A file that cannot be read is a mistake as well.
@@ -118,7 +111,6 @@ fn a_reload_takes_all_files_or_none() {
 
 /// What the daemon says of its triggers. A client finds its socket, whatever the other files hold by now.
 fn status(world: &World) -> String {
-    let ended = world.run(["status", "--json"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    let ended = world.run_to(0, ["status", "--json"]);
     ended.out
 }

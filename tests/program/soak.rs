@@ -3,7 +3,7 @@
 //! `GITSOCKET_SOAK=SECONDS` makes it longer.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
@@ -18,7 +18,7 @@ use super::{
     access::{say, with_tcp},
     figures::Figures,
     source::{Source, file},
-    world::{Daemon, World, last_line},
+    world::{Daemon, World, ask, last_line},
 };
 
 /// Targets that work; some of the others fail at once, some are refused.
@@ -64,11 +64,7 @@ fn memory_descriptors_and_threads_stay_flat() {
 
     // For those who behave, nothing has changed.
     for n in 0..TARGETS {
-        let answer = daemon.say(format!("site-{n}\n"));
-        assert!(
-            last_line(&answer).starts_with(&format!("ok site-{n} ")),
-            "{answer}"
-        );
+        daemon.answers(format!("site-{n}\n"), &format!("ok site-{n} "));
     }
     assert!(last_line(&say(&tcp, "token s3cret\nsite-0\n")).starts_with("ok site-0 "));
 
@@ -90,8 +86,7 @@ struct Soak {
 
 impl Soak {
     fn new() -> Self {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         source.commit([("a", file("1")), ("d/b", file("2"))]);
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -291,26 +286,14 @@ fn lie(random: &mut fastrand::Rng) -> Vec<u8> {
     lie
 }
 
-fn ask(socket: &Path, request: impl AsRef<[u8]>) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    // The daemon may refuse before it has read everything.
-    stream.write_all(request.as_ref()).ok();
-    stream.shutdown(Shutdown::Write).ok();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok();
-    String::from_utf8(answer).unwrap()
-}
-
 /// A daemon that nobody asks does nothing: no thread of it wakes.
 #[test]
 fn an_idle_daemon_sleeps() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     let mut daemon = world.daemon();
     let _log = daemon.collect();
     for _ in 0..5 {
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
     }
     // A client that waits for its run, while nothing else happens, would be looked after; there is none.
     let mut kept = BufReader::new(daemon.connect());
@@ -334,5 +317,5 @@ fn an_idle_daemon_sleeps() {
         before = now;
     };
     eprintln!("idle: {quiet:?}, quiet {:?} after the last run", begin.elapsed());
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }

@@ -22,8 +22,7 @@ fn daemon(world: &World, sandbox: &str, fields: &str) -> Option<Daemon> {
 }
 
 fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     source.commit([("a", file("1")), ("b", file("1"))]);
     (world, source)
 }
@@ -125,8 +124,7 @@ fn a_hook_inside_may_write_to_its_own_release() {
     let Some(first) = daemon(&world, INSIDE, &fields(&quiet)) else {
         return;
     };
-    let answer = first.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    first.deploys("site");
     drop(first);
     let old = other(&world, &[]);
     let hook = world.script(
@@ -156,8 +154,7 @@ fn a_hook_inside_may_write_to_its_own_release() {
     source.commit_on("main", [("a", file("2")), ("b", file("1"))]);
     let before = fs::read_to_string(world.path("site/repo.git/config")).unwrap();
     let daemon = daemon(&world, INSIDE, &fields(&hook)).unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    let answer = daemon.deploys("site");
     for line in ["own", "shared", "tmp", "reads", "moves"] {
         assert_eq!(
             answer.matches(&format!("| {line} 0\n")).count(),
@@ -230,8 +227,7 @@ fn a_failed_build_changes_nothing_and_is_told() {
     let Some(daemon) = daemon(&world, INSIDE, &fields) else {
         return;
     };
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     let live = world.path("site/current").canonicalize().unwrap();
     source.commit_on("main", [("a", file("2"))]);
     for _ in 0..2 {
@@ -263,6 +259,6 @@ fn a_failed_build_changes_nothing_and_is_told() {
     assert_eq!(world.path("site/current").canonicalize().unwrap(), live);
     assert_eq!(world.run(["once", "site"]).exit, 1);
     source.commit_on("main", [("a", file("3"))]);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     assert_eq!(fs::read_to_string(world.path("site/current/a")).unwrap(), "3");
 }

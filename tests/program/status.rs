@@ -129,8 +129,7 @@ fn healthcheck() {
 /// What is no fault of the daemon's, or not for long: a check of its health that failed would have it started again.
 #[test]
 fn what_should_be_known_is_told_and_makes_nothing_ill() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.script("hook", "exit 7");
     let site =
         "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", hooks: [Exec(run: [\"./hook\"])]),";
@@ -193,8 +192,7 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
     let (count, rest) = why.split_once(" errors; see all: gitsocket check -c ").unwrap();
     let (file, first) = rest.split_once("; the first: ").unwrap();
     assert!(first.starts_with(&format!("{file}:1:")), "{why}");
-    let all = world.run(["check", "-c", file]);
-    assert_eq!(all.exit, 2, "{all:?}");
+    let all = world.run_to(2, ["check", "-c", file]);
     assert!(
         all.err.contains(&format!(" has {count} errors")),
         "{why}: {all:?}"
@@ -253,9 +251,7 @@ fn questions_want_the_token_too() {
           triggers: { \"site\": (repo: \"repo.git\", path: \"site\") })",
     );
     let mut daemon = Daemon::spawn(&world, &[], &[]);
-    let line = daemon.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port = daemon.port().to_string();
     for args in [
         &["healthcheck", "-s", port.as_str()][..],
         &["status", "-s", port.as_str()],
@@ -279,8 +275,7 @@ fn questions_want_the_token_too() {
 /// A daemon that hangs accepts nothing; once its backlog is full, connecting itself waits.
 #[test]
 fn a_daemon_that_hangs_is_not_waited_for() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     let daemon = start(&world);
     let worker = daemon.workers()[0];
     rustix::process::kill_process(worker, Signal::STOP).unwrap();
@@ -307,8 +302,7 @@ fn a_daemon_that_hangs_is_not_waited_for() {
             }
         }
     }
-    let ended = world.run(["healthcheck", "--timeout", "100ms"]);
-    assert_eq!(ended.exit, 6, "{ended:?}");
+    let ended = world.run_to(6, ["healthcheck", "--timeout", "100ms"]);
     assert!(ended.err.contains("has not answered within 100ms"), "{ended:?}");
     rustix::process::kill_process(worker, Signal::CONT).unwrap();
 }

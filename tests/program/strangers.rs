@@ -12,14 +12,12 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::{
     access::{say, with_tcp},
-    source::file,
     world::{Daemon, World, last_line},
 };
 
 /// A world with a listener of each kind, and the trigger `site` with `more` of its fields.
 fn world(more: &str) -> World {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     world.secret("token", "s3cret\n");
     let text = format!(
         "(listen: [Unix(path: \"s.sock\"), Tcp(addr: \"127.0.0.1:0\", token_file: \"token\")],
@@ -70,8 +68,7 @@ fn silent_connections_take_no_place() {
     assert!(count > 600, "only {count} connections can be tried");
     let strangers = silent(address, count);
     for _ in 0..3 {
-        let ended = world.run(["status", "-s", address, "--token-file", "token"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+        world.run_to(0, ["status", "-s", address, "--token-file", "token"]);
         assert_eq!(say(address, "token s3cret\nping\n"), "pong\nok -\n");
         assert_eq!(daemon.say("ping\n"), "pong\nok -\n");
     }
@@ -170,7 +167,7 @@ fn descriptors_are_left_for_runs() {
         }
         let silent_ones: Vec<_> = (0..40).map(|_| daemon.connect()).collect();
         let strangers = silent(&address, 400);
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
         drop((silent_ones, strangers));
         daemon.signal(Signal::TERM);
         let log = log.join().unwrap();

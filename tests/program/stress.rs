@@ -26,12 +26,9 @@ fn loose(world: &World, name: &str) -> Option<String> {
 
 #[test]
 fn a_path_that_is_a_symlink_to_nowhere() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     symlink("nowhere", world.path("site")).unwrap();
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let ended = world.run_to(1, ["once", "site"]);
     assert!(
         last_line(&ended.err).contains("a symlink that leads nowhere"),
         "{ended:?}"
@@ -44,8 +41,7 @@ fn a_path_that_is_a_symlink_to_nowhere() {
 /// `a` and `a/b` cannot be branches at a time: who has followed the one must get to the other by himself.
 #[test]
 fn a_branch_becomes_a_directory_of_branches_and_back() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let old = source.commit_on("a", [("f", file("1"))]).to_string();
     follow(&world, "a");
     world.deploy();
@@ -71,8 +67,7 @@ fn a_branch_becomes_a_directory_of_branches_and_back() {
 
 #[test]
 fn a_merge_that_was_under_way_has_ended() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     world.config("");
     world.deploy();
@@ -88,12 +83,9 @@ fn a_merge_that_was_under_way_has_ended() {
 /// What the hook has deleted must not come back as half a repository, which no later run could use.
 #[test]
 fn a_hook_that_deletes_the_worktree() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    let hook = world.script("hook", "cd ..; /bin/rm -rf site");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
-    let ended = world.run(["once", "site"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    let world = World::sourced();
+    world.hook("cd ..; /bin/rm -rf site");
+    world.run_to(1, ["once", "site"]);
     assert!(!world.path("site").exists());
     world.script("hook", "exit 0");
     world.deploy();
@@ -103,8 +95,7 @@ fn a_hook_that_deletes_the_worktree() {
 /// Clients that vanish while a hook is silent must not keep the places of others.
 #[test]
 fn clients_that_have_gone_hold_no_place() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let fifo = world.path("go");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -114,8 +105,7 @@ fn clients_that_have_gone_hold_no_place() {
         0,
     )
     .unwrap();
-    let hook = world.script("hook", "read x < ../go");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("read x < ../go");
     let daemon = world.daemon();
     let mut first = BufReader::new(daemon.connect());
     first.get_mut().write_all(b"site\n").unwrap();
@@ -170,10 +160,8 @@ fn who_says_too_much_still_hears_why() {
 #[test]
 fn once_takes_its_hook_with_it() {
     use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    let hook = world.script("hook", "echo pid $$; while :; do :; done");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    let world = World::sourced();
+    world.hook("echo pid $$; while :; do :; done");
     for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut once = world
             .command(["once", "site"])
@@ -203,9 +191,7 @@ fn is_zombie(pid: rustix::process::Pid) -> bool {
 
 #[test]
 fn a_clone_with_reftables_is_refused_as_such() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let config = "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n";
     world.write("site/.git/config", config);

@@ -7,6 +7,7 @@ use std::{
         fd::OwnedFd,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -30,7 +31,7 @@ fn a_reload_changes_triggers_and_listeners() {
     configure(&world, "Unix(path: \"old.sock\")", &["site", "gone"]);
     let mut daemon = world.daemon();
     let before = fs::metadata(&daemon.socket).map(inode).unwrap();
-    assert!(last_line(&daemon.say("gone\n")).starts_with("ok gone "));
+    daemon.deploys("gone");
     configure(&world, "Unix(path: \"new.sock\")", &["site", "added"]);
     daemon.signal(Signal::HUP);
     let line = daemon.wait_for("configuration reloaded");
@@ -39,7 +40,7 @@ fn a_reload_changes_triggers_and_listeners() {
         "{line}"
     );
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    daemon.deploys("added");
     assert!(daemon.say("gone\n").contains("unknown-trigger"));
     assert_eq!(
         fs::metadata(&daemon.socket).map(inode).unwrap(),
@@ -75,7 +76,7 @@ fn a_wrong_configuration_changes_nothing() {
     assert!(line.contains("did you mean `path`?"), "{line}");
     daemon.wait_for("config.ron:1:");
     daemon.wait_for("still using the previous one");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     // One that is right, but asks for what cannot be had.
     world.write("in-the-way", "");
     configure(&world, "Unix(path: \"in-the-way\")", &["site", "added"]);
@@ -83,11 +84,11 @@ fn a_wrong_configuration_changes_nothing() {
     daemon.wait_for("is not a socket");
     daemon.wait_for("still using the previous one");
     assert!(daemon.say("added\n").contains("unknown-trigger"));
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     fs::remove_file(world.path("in-the-way")).unwrap();
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
+    daemon.deploys("added");
 }
 
 /// The hook holds the run until the test lets it go.
@@ -121,14 +122,13 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
     // The new worker serves while the old one is still at work.
-    assert!(last_line(&daemon.say("other\n")).starts_with("ok other "));
+    daemon.deploys("other");
     fs::write(world.path("go"), "\n").unwrap();
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("| done\n"), "{rest}");
     assert!(last_line(&rest).starts_with("ok site "), "{rest}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.stop();
 }
 
 /// Who had connected before the daemon was told to stop, or to reload, may speak after it.
@@ -198,7 +198,7 @@ fn a_killed_daemon_leaves_no_worker_and_can_be_started_at_once() {
     configure(&world, "", &["site"]);
     for _ in 0..5 {
         let mut daemon = world.daemon();
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
         daemon.signal(Signal::KILL);
         // The log's pipe is closed only when the last of its processes is gone.
         daemon.wait();
@@ -291,8 +291,7 @@ fn the_log_is_opened_anew() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, Signal::USR1).unwrap();
     wait_until(|| world.path("log").exists());
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["client", "site"]);
     // Both processes write to the new one.
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
@@ -326,8 +325,7 @@ fn detaching_returns_when_the_socket_accepts() {
         .trim()
         .parse()
         .unwrap();
-    let ended = world.run(["client", "site"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["client", "site"]);
     let again = world.run(["server", "-d"]);
     assert_eq!(again.exit, 2);
     assert!(again.err.contains("already listening"), "{again:?}");
@@ -431,13 +429,12 @@ fn sockets_are_taken_over_from_systemd() {
     let mut line = String::new();
     early.read_line(&mut line).unwrap();
     assert_eq!(line, "pong\n");
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     configure(&world, "", &["site", "added"]);
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready triggers=2");
-    assert!(last_line(&daemon.say("added\n")).starts_with("ok added "));
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.deploys("added");
+    daemon.stop();
     assert!(daemon.socket.exists(), "it is systemd's");
 }
 
@@ -461,6 +458,19 @@ fn a_passed_on_socket_that_others_can_reach_needs_a_token() {
     assert!(err.contains("socket number 1"), "{err}");
 }
 
+/// The daemon, started by `program` with `args`.
+fn started_by(world: &World, program: &Path, args: &[&str]) -> Daemon {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .args([env!("CARGO_BIN_EXE_gitsocket"), "server"])
+        .env_clear()
+        .current_dir(world.path("."))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    Daemon::of(command.spawn().unwrap(), world.path("s.sock"))
+}
+
 /// As process 1 of a container it waits for those whose parents have gone.
 #[test]
 fn orphans_are_reaped_by_process_1() {
@@ -475,25 +485,12 @@ fn orphans_are_reaped_by_process_1() {
     );
     world.config(&format!("hooks: [Exec(run: [{hook:?}], when: Always)]"));
     let unshare = machine::find("unshare").unwrap();
-    let mut command = Command::new(unshare);
-    command
-        .args([
-            "--pid",
-            "--fork",
-            "--kill-child",
-            env!("CARGO_BIN_EXE_gitsocket"),
-            "server",
-        ])
-        .env_clear()
-        .current_dir(world.path("."))
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    let mut daemon = started_by(&world, &unshare, &["--pid", "--fork", "--kill-child"]);
     if !daemon.says("ready") {
         machine::skipped("a namespace of processes cannot be made here");
         return;
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     let [init] = daemon.workers()[..] else {
         panic!("not one process");
     };
@@ -512,7 +509,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     for _ in 0..1000 {
         assert!(daemon.say("nosuch\n").contains("unknown-trigger"));
     }
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     // Once there is room again, the next line comes with how many are missing.
     let socket = daemon.socket.clone();
     let is_said = AtomicBool::new(false);
@@ -533,8 +530,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
 fn what_the_old_worker_finishes_shows_in_the_new_one() {
     let world = World::sourced();
     world.fifo("go");
-    let hook = world.script("hook", "echo started; read line < ../go; exit 1");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
+    world.hook("echo started; read line < ../go; exit 1");
     let mut daemon = Daemon::start_with(&world, &[], &[("STATE_DIRECTORY", world.path("state"))]);
     let mut client = BufReader::new(daemon.connect());
     client.get_mut().write_all(b"site\n").unwrap();
@@ -548,8 +544,7 @@ fn what_the_old_worker_finishes_shows_in_the_new_one() {
     assert!(last_line(&rest).contains("exit status 1"), "{rest}");
     let status = daemon.say("status\n");
     assert!(status.contains("exit status 1"), "{status}");
-    let ended = world.run(["healthcheck", "--failing-for", "0s"]);
-    assert_eq!(ended.exit, 1, "{ended:?}");
+    world.run_to(1, ["healthcheck", "--failing-for", "0s"]);
 }
 
 #[test]
@@ -572,26 +567,12 @@ fn a_directory_that_somebody_locks_is_not_waited_for() {
 #[test]
 fn blocked_signals_are_heard() {
     let world = World::sourced();
-    let hook = world.script("hook", "echo hook");
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
-    let mut command = Command::new("/usr/bin/env");
-    command
-        .args([
-            "--block-signal=TERM,HUP,CHLD",
-            env!("CARGO_BIN_EXE_gitsocket"),
-            "server",
-        ])
-        .env_clear()
-        .current_dir(world.path("."))
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut daemon = Daemon::of(command.spawn().unwrap(), world.path("s.sock"));
+    world.hook("echo hook");
+    let mut daemon = started_by(&world, "/usr/bin/env".as_ref(), &["--block-signal=TERM,HUP,CHLD"]);
     if !daemon.says("ready") {
         machine::skipped("env cannot block signals here");
         return;
     }
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
-    daemon.signal(Signal::TERM);
-    assert!(daemon.wait().0.success());
+    daemon.deploys("site");
+    daemon.stop();
 }

@@ -17,8 +17,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let world = World::new();
-        let mut source = world.source();
+        let (world, mut source) = World::with_source();
         source.commit([("large", content("one"))]);
         let server = Server::start(&source.path);
         let stage = Self {

@@ -16,6 +16,7 @@ use rustix::{
 };
 
 use super::{
+    content::peak,
     source::{Source, file},
     world::{Daemon, Ended, World, copy, git, last_line, need},
 };
@@ -90,14 +91,6 @@ fn names_it(ended: &Ended) {
     assert!(ended.exit == 1 && said, "{ended:?}");
 }
 
-/// Most of what the daemon's worker ever had in memory, in KiB.
-fn peak(daemon: &Daemon) -> u64 {
-    let pid = daemon.workers()[0].as_raw_nonzero();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// One signal, and it ends.
 fn end(mut daemon: Daemon) {
     let peak = peak(&daemon);
@@ -117,11 +110,6 @@ fn world(source: &mut Option<Source>) -> World {
 }
 
 const GOOD: &str = "\"good\": (repo: \"repo.git\", branch: \"main\", path: \"good\"),";
-
-fn deploys(daemon: &Daemon, name: &str) {
-    let answer = daemon.say(format!("{name}\n"));
-    assert!(last_line(&answer).starts_with(&format!("ok {name} ")), "{answer}");
-}
 
 fn triggers(names: impl IntoIterator<Item = (String, PathBuf)>) -> String {
     let one = |(name, repo): (String, PathBuf)| {
@@ -195,7 +183,7 @@ fn a_source_is_a_trap() {
         );
         assert!(said.contains(culprit), "{culprit}: {said}");
     }
-    deploys(&daemon, "good");
+    daemon.deploys("good");
     end(daemon);
 
     names_it(&world.run(["once", "t0-Fifo"]));
@@ -220,9 +208,8 @@ fn a_source_whose_packs_are_fifos() {
     pack.for_each(|path| Fifo.set(&path));
     world.config_of(&(GOOD.to_owned() + &triggers([("trap".into(), dir)])));
     let daemon = world.daemon();
-    let answer = daemon.say("trap\n");
-    assert!(last_line(&answer).starts_with("error trap remote: "), "{answer}");
-    deploys(&daemon, "good");
+    daemon.answers("trap\n", "error trap remote: ");
+    daemon.deploys("good");
     end(daemon);
 }
 
@@ -251,11 +238,9 @@ fn a_target_is_a_trap() {
     world.config_of(&(GOOD.to_owned() + &triggers(listed)));
     let daemon = world.daemon();
     let well = || {
-        let answer = daemon.say("status\n");
-        assert!(last_line(&answer).starts_with("ok "), "{answer}");
-        let ended = world.run(["healthcheck", "-s", "./s.sock"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
-        deploys(&daemon, "good");
+        daemon.answers("status\n", "ok ");
+        world.run_to(0, ["healthcheck", "-s", "./s.sock"]);
+        daemon.deploys("good");
     };
     well();
     for (name, culprit) in &traps {
@@ -317,6 +302,5 @@ fn a_reflog_is_a_trap() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, kept).unwrap();
     }
-    let ended = world.run(["once", "good"]);
-    assert_eq!(ended.exit, 0, "{ended:?}");
+    world.run_to(0, ["once", "good"]);
 }

@@ -5,8 +5,9 @@ use std::{fs, io::Write as _, net::TcpListener};
 use serde_json::Value;
 
 use super::{
-    history::{hold, holding_hook, json, start, status, trigger},
+    history::{hold, holding_hook, start, status, trigger},
     source::file,
+    waiting,
     world::{Daemon, World},
 };
 
@@ -44,27 +45,17 @@ pub(super) fn kill(mut daemon: Daemon) {
 
 /// The log of `site`, the newest run first.
 pub(super) fn log(daemon: &Daemon) -> Vec<Value> {
-    let mut records = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"));
-    assert_eq!(records.pop().unwrap()["event"], "done");
-    records
+    waiting::log(daemon, "site")
 }
 
 /// Wait until no run of `site` goes on: the next one that is said follows it.
 pub(super) fn settled(daemon: &Daemon) -> Vec<Value> {
-    loop {
-        let records = log(daemon);
-        if records.iter().all(|record| record["event"] == "past") {
-            return records;
-        }
-        daemon.say("attach site\n");
-    }
+    waiting::settled(daemon, "site")
 }
 
 #[test]
 fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     holding_hook(&world);
     let daemon = start(&world);
     let (client, seen) = hold(&daemon);
@@ -75,13 +66,7 @@ fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
     let mut daemon = start(&world);
     assert!(daemon.wait_for("left unfinished").contains("site"));
     // The hook of the killed run may still be there, and take a line, too.
-    let go = world.path("go");
-    std::thread::spawn(move || {
-        while go.exists() {
-            // Its reader may be gone by then.
-            fs::write(&go, "\n").ok();
-        }
-    });
+    world.let_go();
     let records = settled(&daemon);
     assert_eq!(records.len(), 2, "{records:?}");
     assert_eq!(records[0]["peer"], "start");
@@ -106,9 +91,7 @@ fn a_run_that_was_killed_in_a_hook_is_finished_at_the_start() {
 /// A server that accepts, and says nothing.
 #[test]
 fn a_run_that_was_killed_in_a_fetch_is_finished_at_the_start() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let world = World::sourced();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let stalled = format!(
@@ -143,14 +126,11 @@ fn a_run_that_was_killed_in_a_fetch_is_finished_at_the_start() {
 /// Without a directory for its runs, it finishes them all the same; and what was killed may have been `once`.
 #[test]
 fn once_that_was_killed_is_finished_by_a_daemon() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let tip = source.commit([("a", file("1"))]);
-    let hook = world.script(
-        "hook",
+    world.hook(
         "if [ ! -e ../killed ]; then : > ../killed; kill -9 $PPID; exit 0; fi; echo $GITSOCKET_NEW >> ../log",
     );
-    world.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     assert_eq!(world.run(["once", "site"]).exit, -1);
     let mut daemon = Daemon::start(&world, &[]);
     daemon.wait_for("ok site");
@@ -171,9 +151,7 @@ fn once_that_was_killed_is_finished_by_a_daemon() {
 
 #[test]
 fn a_hook_that_failed_runs_again_at_the_start_and_others_do_not() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let hook = world.script("hook", "echo hook >> ../log; test -e ../well");
     world.config_of(&format!(
         "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", hooks: [Exec(run: [{hook:?}])]),
@@ -206,8 +184,7 @@ fn a_hook_that_failed_runs_again_at_the_start_and_others_do_not() {
 
 #[test]
 fn triggers_of_one_path_remember_their_own_hooks() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let well = world.script("well", "echo well $GITSOCKET_OLD >> ../log");
     let ill = world.script("ill", "echo ill $GITSOCKET_OLD >> ../log; test -e ../cured");
@@ -283,9 +260,7 @@ fn a_hook_that_is_added_runs_at_the_next_trigger() {
 /// Nothing at the place of the files keeps the daemon from starting.
 #[test]
 fn traps_in_place_of_what_is_remembered() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
-    world.config("");
+    let world = World::configured();
     world.deploy();
     let dir = world.path("site/.git/gitsocket");
     for name in ["state.json", "run.json"] {

@@ -12,8 +12,7 @@ fn what_the_configuration_of_the_trigger_says_is_in_that_of_the_repository() {
     if !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let first = source.commit([("a", file("1"))]);
     let other = source.commit_on("next/one", [("a", file("2"))]);
     world.config("");
@@ -89,9 +88,7 @@ fn secrets_stay_where_they_are() {
     if !need("git") {
         return;
     }
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, source) = World::with_commit();
     let path = fs::canonicalize(&source.path).unwrap();
     let config = world.path("site/.git/config");
     world.config("");

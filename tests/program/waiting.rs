@@ -17,13 +17,12 @@ use super::{
     history::{hold, json as records, start},
     source::{Source, file},
     unfinished::kill,
-    world::{Daemon, World, last_line, machine},
+    world::{Daemon, World, machine},
 };
 
 /// `site` has a hook that holds the only job, `next` and `back` wait for it. `back` can be rolled back.
 fn world() -> (World, Source) {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let trigger = |name: &str, more: &str| {
         format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {name:?}, {more}),")
     };
@@ -37,8 +36,7 @@ fn world() -> (World, Source) {
     world.fifo("go");
     for text in ["1", "2"] {
         source.commit([("a", file(text))]);
-        let ended = world.run(["once", "back"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+        world.run_to(0, ["once", "back"]);
     }
     (world, source)
 }
@@ -52,9 +50,9 @@ fn accept(daemon: &Daemon, request: Value) -> String {
     done["run"].as_str().unwrap().into()
 }
 
-fn log(daemon: &Daemon, name: &str) -> Vec<Value> {
+pub(super) fn log(daemon: &Daemon, name: &str) -> Vec<Value> {
     let mut records = records(&daemon.say(format!("{}\n", json!({"op": "log", "name": name}))));
-    records.pop();
+    assert_eq!(records.pop().unwrap()["event"], "done");
     records
 }
 
@@ -64,18 +62,8 @@ fn waiting(world: &World) -> Vec<String> {
     names.filter(|name| !name.ends_with(".lock")).collect()
 }
 
-/// Let hooks that read from it go on, for as long as it is there.
-fn let_go(world: &World) {
-    let go = world.path("go");
-    std::thread::spawn(move || {
-        while go.exists() {
-            fs::write(&go, "\n").ok();
-        }
-    });
-}
-
 /// Wait until no run of `name` goes on or waits.
-fn settled(daemon: &Daemon, name: &str) -> Vec<Value> {
+pub(super) fn settled(daemon: &Daemon, name: &str) -> Vec<Value> {
     loop {
         let records = log(daemon, name);
         if records.iter().all(|record| record["event"] == "past") {
@@ -108,7 +96,7 @@ fn runs_that_waited_when_the_daemon_was_killed_are_done_by_the_next() {
     assert_eq!(fs::read(world.path("back/a")).unwrap(), b"2");
 
     let mut daemon = start(&world);
-    let_go(&world);
+    world.let_go();
     // They are looked at in the order of their names.
     daemon.wait_for("waited; it is done now");
     daemon.wait_for("; it is done now");
@@ -199,11 +187,11 @@ fn an_operation_is_not_done_when_it_comes_too_late() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("ready");
     source.commit([("a", file("3"))]);
-    assert!(last_line(&daemon.say("back\n")).starts_with("ok back "));
+    daemon.deploys("back");
     kill_process(old, Signal::KILL).unwrap();
     let line = daemon.wait_for("waited, and is not done");
     assert!(line.contains("another run"), "{line}");
-    let_go(&world);
+    world.let_go();
     settled(&daemon, "site");
     assert_eq!(log(&daemon, "back").len(), 1);
     assert_eq!(fs::read(world.path("back/a")).unwrap(), b"3");
@@ -256,7 +244,7 @@ fn let_go_once_killed(world: &World, old: Pid) {
     while fs::exists(format!("/proc/{}", old.as_raw_nonzero())).unwrap() {
         std::thread::yield_now();
     }
-    let_go(world);
+    world.let_go();
 }
 
 /// An operation is not done twice: it is over once it has begun.
@@ -264,10 +252,10 @@ fn let_go_once_killed(world: &World, old: Pid) {
 fn an_operation_that_had_begun_is_not_begun_again() {
     let (world, mut source) = world();
     let daemon = start(&world);
-    let_go(&world);
+    world.let_go();
     for text in ["3", "4"] {
         source.commit([("a", file(text))]);
-        assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+        daemon.deploys("site");
     }
     fs::remove_file(world.path("go")).unwrap();
     world.fifo("go");
@@ -281,7 +269,7 @@ fn an_operation_that_had_begun_is_not_begun_again() {
     assert!(waiting(&world).is_empty());
     kill(daemon);
     let mut daemon = start(&world);
-    let_go(&world);
+    world.let_go();
     daemon.wait_for("; it is done now");
     let records = settled(&daemon, "site");
     let of = |run: &str| records.iter().filter(|record| record["run"] == run).count();
@@ -333,7 +321,7 @@ fn a_reload_does_nothing_twice_and_what_cannot_be_done_is_said() {
         line.contains("there is no such trigger") && line.contains("next"),
         "{line}"
     );
-    let_go(&world);
+    world.let_go();
     daemon.wait_for("; it is done now");
     settled(&daemon, "site");
     assert!(log(&daemon, "back").is_empty());
@@ -344,14 +332,13 @@ fn a_reload_does_nothing_twice_and_what_cannot_be_done_is_said() {
 /// Without a directory, or where it cannot be written, runs go on as ever.
 #[test]
 fn no_run_fails_as_it_cannot_be_written_down() {
-    let world = World::sourced();
-    world.config("");
+    let world = World::configured();
     world.write("state/waiting", "");
     let daemon = start(&world);
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
     drop(daemon);
     let daemon = world.daemon();
-    assert!(last_line(&daemon.say("site\n")).starts_with("ok site "));
+    daemon.deploys("site");
 }
 
 #[test]
@@ -412,7 +399,7 @@ fn a_run_that_finishes_another_is_not_lost_when_it_is_killed() {
     let daemon = start(&world);
     goes_on(&daemon);
     drop(lock);
-    let_go(&world);
+    world.let_go();
     let runs = settled(&daemon, "site");
     assert_eq!((&runs[0]["exit"], runs.len()), (&json!(0), 2), "{runs:?}");
     fs::remove_file(world.path("go")).unwrap();
@@ -421,8 +408,7 @@ fn a_run_that_finishes_another_is_not_lost_when_it_is_killed() {
 /// Whenever it is killed: the newest commit is deployed by each trigger that was accepted since, and no run is listed twice.
 #[test]
 fn killed_at_any_time_it_loses_nothing_that_was_accepted() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let trigger = |name: &str| format!("{name:?}: (repo: \"repo.git\", branch: \"main\", path: {name:?}),");
     world.write(
         "config.ron",

@@ -218,8 +218,7 @@ fn a_unix_socket_has_its_mode_and_group() {
     stream.write_all(delivery().as_bytes()).unwrap();
     accepted(&reply(&mut stream).unwrap());
     // Another one leaves it alone.
-    let second = world.run(["web"]);
-    assert_eq!(second.exit, 2, "{second:?}");
+    let second = world.run_to(2, ["web"]);
     assert!(second.err.contains("already listening on"), "{second:?}");
     assert!(second.err.contains("change `listen`"), "{second:?}");
     front.signal(Signal::TERM);

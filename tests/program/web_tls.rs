@@ -86,7 +86,6 @@ fn tls_is_spoken_with_the_certificate_that_is_there() {
     drop(silent);
     // Without them, there is no start.
     std::fs::remove_file(world.path("tls/key.pem")).unwrap();
-    let ended = world.run(["web"]);
-    assert_eq!(ended.exit, 2, "{ended:?}");
+    let ended = world.run_to(2, ["web"]);
     assert!(ended.err.contains("tls/key.pem"), "{ended:?}");
 }

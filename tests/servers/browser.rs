@@ -288,14 +288,7 @@ fn front(world: &World) -> (Daemon, u16) {
         "web.ron",
         "(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", page: (users: {\"admin\": \"password\"}))",
     );
-    let mut command = world.command(["web", "-c", "web.ron"]);
-    let child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut front = Daemon::of(child, world.path("s.sock"));
-    let line = front.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    front.wait_for("ready");
-    (front, port.parse().unwrap())
+    Daemon::front(world)
 }
 
 const HOOK: &str = "exec 3<>../go; echo one; read a <&3; echo two; read a <&3; i=0; \

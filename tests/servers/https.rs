@@ -70,8 +70,7 @@ fn a_repository_of_sha256() {
 /// As they are made by hand; the same as an authority's is refused, see `refusals`.
 #[test]
 fn a_self_signed_certificate() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::self_signed(&world, IsCa::ExplicitNoCa) else {
         return;
     };
@@ -90,8 +89,7 @@ fn by_nobody_with_nothing() {
         ("/private", PASSWORD, "password", nginx::PASSWORD),
         ("/token", BEARER, "token", TOKEN),
     ] {
-        let world = World::new();
-        world.source().commit([("a", file("1"))]);
+        let world = World::sourced();
         let Some(nginx) = Nginx::start(&world) else {
             return;
         };
@@ -111,8 +109,7 @@ fn by_nobody_with_nothing() {
 
 #[test]
 fn a_bearer_token_and_names_for_the_loopback() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -129,8 +126,7 @@ fn a_bearer_token_and_names_for_the_loopback() {
 /// A user in the URL is named only when the server asks, a password at once; a slash at the end changes nothing.
 #[test]
 fn credentials_in_the_url() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -150,8 +146,7 @@ fn credentials_in_the_url() {
 
 #[test]
 fn redirects() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };

@@ -105,8 +105,7 @@ fn half_a_pack_from_git_daemon() {
 /// However much of its answers comes: it is the connection that was lost, and nobody's repository.
 #[test]
 fn cut_off_anywhere() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -191,8 +190,7 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream) {
 #[test]
 fn faults_that_pass_are_tried_again() {
     for cut in [Cut::End, Cut::Reset] {
-        let world = World::new();
-        world.source().commit([("a", file("1"))]);
+        let world = World::sourced();
         let Some(daemon) = GitDaemon::start(&world) else {
             return;
         };

@@ -65,14 +65,7 @@ fn front(world: &World) -> (Daemon, u16) {
         "web.ron",
         "(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", metrics: true)",
     );
-    let mut command = world.command(["web", "-c", "web.ron"]);
-    let child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut front = Daemon::of(child, world.path("s.sock"));
-    let line = front.wait_for("127.0.0.1:");
-    let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    front.wait_for("ready");
-    (front, port.parse().unwrap())
+    Daemon::front(world)
 }
 
 /// Prometheus with the packaged configuration, which scrapes `port`.
@@ -122,9 +115,7 @@ fn prometheus_scrapes_the_front() {
     let (Some(program), Some(promtool)) = (find("prometheus"), find("promtool")) else {
         return;
     };
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let site = "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\"),";
     let shop = "\"shop\": (repo: \"missing.git\", path: \"shop\"),";
     world.config_of(&[site, shop].concat());

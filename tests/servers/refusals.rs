@@ -55,8 +55,7 @@ fn without_clock(line: &str) -> String {
 
 #[test]
 fn statuses() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(mut nginx) = Nginx::start(&world) else {
         return;
     };
@@ -117,8 +116,7 @@ fn damage(world: &World) {
 
 #[test]
 fn credentials_over_http() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -141,8 +139,7 @@ fn credentials_over_http() {
 
 #[test]
 fn certificates() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let authority = Authority::new(&world);
     let mut ports = Vec::new();
     let mut said = Refusals::new(&world);

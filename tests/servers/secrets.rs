@@ -12,9 +12,7 @@ use super::{
 
 #[test]
 fn a_password_that_changes_under_a_daemon() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -25,8 +23,7 @@ fn a_password_that_changes_under_a_daemon() {
         &format!("{TLS} {PASSWORD}"),
     );
     let daemon = world.daemon();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site 0000000.."), "{answer}");
+    daemon.answers("site\n", "ok site 0000000..");
 
     nginx::passwords(&world, &[(USER, "next")]);
     source.commit([("a", file("2"))]);
@@ -38,21 +35,15 @@ fn a_password_that_changes_under_a_daemon() {
     );
     assert_eq!(world.site()["a"], file("1"));
     world.secret("password", "next\n");
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("ok site "), "{answer}");
+    daemon.deploys("site");
     assert_eq!(world.site()["a"], file("2"));
 
     // The authority changes, too.
     drop(nginx);
     fs::write(world.path("password"), "").unwrap();
-    let answer = daemon.say("site\n");
-    assert!(last_line(&answer).starts_with("error site config: "), "{answer}");
+    daemon.answers("site\n", "error site config: ");
     world.secret("password", "next");
-    let answer = daemon.say("site\n");
-    assert!(
-        last_line(&answer).starts_with("error site unreachable: "),
-        "{answer}"
-    );
+    daemon.answers("site\n", "error site unreachable: ");
 }
 
 /// The password as it is written in the URL, decoded, and as it goes over the wire.
@@ -61,9 +52,7 @@ const SECRETS: [&str; 3] = ["hunter%402", "hunter@2", "aHVudGVyQDI"];
 /// No file of the world but those that have to, and no output, holds the password.
 #[test]
 fn a_password_in_the_url_is_shown_nowhere() {
-    let world = World::new();
-    let mut source = world.source();
-    source.commit([("a", file("1"))]);
+    let (world, mut source) = World::with_commit();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };

@@ -77,8 +77,7 @@ fn a_sick_service_is_taken_back_and_no_visitor_sees_it() {
         is_live("2");
 
         commit("3", Some(("sick", "")));
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 7, "{ended:?}");
+        let ended = world.run_to(7, ["once", "site"]);
         let last = last_line(&ended);
         assert!(
             last.starts_with("error site rolled-back: ") && last.contains("unhealthy"),
@@ -87,19 +86,16 @@ fn a_sick_service_is_taken_back_and_no_visitor_sees_it() {
         assert!(last.contains("500"), "{last}");
         is_live("2");
 
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 1, "{ended:?}");
+        let ended = world.run_to(1, ["once", "site"]);
         assert!(last_line(&ended).starts_with("error site held: "), "{ended:?}");
         is_live("2");
 
         commit("4", Some(("app.py", "it does not even start")));
-        let ended = world.run(["once", "site"]);
-        assert_eq!(ended.exit, 7, "{ended:?}");
+        let ended = world.run_to(7, ["once", "site"]);
         assert!(last_line(&ended).contains("hook"), "{ended:?}");
         is_live("2");
 
-        let ended = world.run(["once", "--rollback", "site"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+        world.run_to(0, ["once", "--rollback", "site"]);
         is_live("1");
 
         commit("5", None);

@@ -31,8 +31,7 @@ fn configure(world: &World, url: &str, triggers: &[(&str, &str)]) {
 
 #[test]
 fn nobody_is_let_in_by_another_s_credentials() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -58,8 +57,7 @@ fn nobody_is_let_in_by_another_s_credentials() {
 
 #[test]
 fn nobody_trusts_what_another_trusts() {
-    let world = World::new();
-    world.source().commit([("a", file("1"))]);
+    let world = World::sourced();
     let Some(nginx) = Nginx::start(&world) else {
         return;
     };
@@ -102,8 +100,7 @@ fn nobody_trusts_what_another_trusts() {
 
 #[test]
 fn a_server_that_was_away() {
-    let world = World::new();
-    let mut source = world.source();
+    let (world, mut source) = World::with_source();
     let Some(mut nginx) = Nginx::start(&world) else {
         return;
     };

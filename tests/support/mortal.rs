@@ -63,6 +63,20 @@ impl Mortal {
         Ended::from(command.output().unwrap())
     }
 
+    /// The same, to this exit status.
+    #[track_caller]
+    pub fn run_to<S: AsRef<std::ffi::OsStr>>(&self, exit: i32, args: impl IntoIterator<Item = S>) -> Ended {
+        let ended = self.run(args);
+        assert_eq!(ended.exit, exit, "{ended:?}");
+        ended
+    }
+
+    /// `once site`, which has to succeed.
+    #[track_caller]
+    pub fn deploy(&self) -> Ended {
+        self.run_to(0, ["once", "site"])
+    }
+
     /// gitsocket's daemon, run by the user.
     pub fn daemon(&self) -> super::world::Daemon {
         let mut command = self.command(&self.program, &self.world.path("."));

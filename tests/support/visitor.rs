@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::Stdio,
 };
 
 use super::world::{Daemon, World};
@@ -46,16 +45,10 @@ impl Visitor {
             "web.ron",
             &format!("(listen: [Http(addr: \"127.0.0.1:0\")], daemon: \"./s.sock\", page: {page})"),
         );
-        let mut command = world.command(["web", "-c", "web.ron"]);
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut front = Daemon::of(child, world.path("s.sock"));
-        let line = front.wait_for("127.0.0.1:");
-        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        front.wait_for("ready");
+        let (front, port) = Daemon::front(world);
         Self {
             front,
-            port: port.parse().unwrap(),
+            port,
             cookie: String::new(),
         }
     }

@@ -43,11 +43,38 @@ impl World {
         }
     }
 
-    /// One with something to deploy: the file `a`.
-    pub fn sourced() -> Self {
+    /// One with a repository to deploy from, which is empty.
+    pub fn with_source() -> (Self, Source) {
         let world = Self::new();
-        world.source().commit([("a", super::source::file("1"))]);
+        let source = world.source();
+        (world, source)
+    }
+
+    /// One with something to deploy: the file `a`.
+    pub fn with_commit() -> (Self, Source) {
+        let (world, mut source) = Self::with_source();
+        source.commit([("a", super::source::file("1"))]);
+        (world, source)
+    }
+
+    /// The same, where nothing more is to be committed.
+    pub fn sourced() -> Self {
+        Self::with_commit().0
+    }
+
+    /// One with a configuration, too.
+    pub fn configured() -> Self {
+        let world = Self::sourced();
+        world.config("");
         world
+    }
+
+    /// One in which that is deployed by the trigger `site`.
+    pub fn deployed() -> (Self, Source) {
+        let (world, source) = Self::with_commit();
+        world.config("");
+        world.deploy();
+        (world, source)
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -86,11 +113,28 @@ impl World {
         rustix::fs::mknodat(rustix::fs::CWD, self.path(name), fifo, mode, 0).unwrap();
     }
 
+    /// Let hooks that read from the FIFO `go` go on, for as long as it is there.
+    pub fn let_go(&self) {
+        let go = self.path("go");
+        std::thread::spawn(move || {
+            while go.exists() {
+                // Its reader may be gone by then.
+                fs::write(&go, "\n").ok();
+            }
+        });
+    }
+
     /// A configuration with the trigger `site` (repo.git to site/) and `more` of its fields.
     pub fn config(&self, more: &str) -> PathBuf {
         self.config_of(&format!(
             "\"site\": (repo: \"repo.git\", branch: \"main\", path: \"site\", {more}),"
         ))
+    }
+
+    /// The same with one hook, which is the script `text`.
+    pub fn hook(&self, text: &str) {
+        let hook = self.script("hook", text);
+        self.config(&format!("hooks: [Exec(run: [{hook:?}])]"));
     }
 
     pub fn config_of(&self, triggers: &str) -> PathBuf {
@@ -135,11 +179,18 @@ impl World {
         Ended::from(self.command(args).output().unwrap())
     }
 
-    /// `once site`, which has to succeed.
-    pub fn deploy(&self) -> Ended {
-        let ended = self.run(["once", "site"]);
-        assert_eq!(ended.exit, 0, "{ended:?}");
+    /// The same, to this exit status.
+    #[track_caller]
+    pub fn run_to<S: AsRef<OsStr>>(&self, exit: i32, args: impl IntoIterator<Item = S>) -> Ended {
+        let ended = self.run(args);
+        assert_eq!(ended.exit, exit, "{ended:?}");
         ended
+    }
+
+    /// `once site`, which has to succeed.
+    #[track_caller]
+    pub fn deploy(&self) -> Ended {
+        self.run_to(0, ["once", "site"])
     }
 
     /// The files below `site`, without `.git`.
@@ -268,6 +319,24 @@ impl Daemon {
         Self::of(child, world.path("s.sock"))
     }
 
+    /// Start the front of `web.ron`, wait until it says that it is ready, and give the port that it has chosen.
+    pub fn front(world: &World) -> (Self, u16) {
+        let mut command = world.command(["web", "-c", "web.ron"]);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut front = Self::of(child, world.path("s.sock"));
+        let port = front.port();
+        front.wait_for("ready");
+        (front, port)
+    }
+
+    /// Read the log up to the first address of 127.0.0.1, and give its port.
+    pub fn port(&mut self) -> u16 {
+        let line = self.wait_for("127.0.0.1:");
+        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        port.parse().unwrap()
+    }
+
     /// The daemon that `child` is, or has become; its standard error is a pipe.
     pub fn of(mut child: Child, socket: PathBuf) -> Self {
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -316,13 +385,28 @@ impl Daemon {
 
     /// Say `request` as it is, and read the whole answer.
     pub fn say(&self, request: impl AsRef<[u8]>) -> String {
-        let mut stream = self.connect();
-        // The daemon may refuse before it has read everything.
-        stream.write_all(request.as_ref()).ok();
-        stream.shutdown(Shutdown::Write).ok();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok();
-        String::from_utf8(answer).unwrap()
+        ask(&self.socket, request)
+    }
+
+    /// Say the name of a trigger, whose run has to succeed, and give the answer.
+    #[track_caller]
+    pub fn deploys(&self, name: &str) -> String {
+        self.answers(format!("{name}\n"), &format!("ok {name} "))
+    }
+
+    /// Say `request`, and give the answer, whose last line has to begin with `last`.
+    #[track_caller]
+    pub fn answers(&self, request: impl AsRef<[u8]>, last: &str) -> String {
+        let answer = self.say(request);
+        assert!(last_line(&answer).starts_with(last), "{answer}");
+        answer
+    }
+
+    /// Tell it to stop, which it has to do well.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        assert!(self.wait().0.success());
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -359,6 +443,17 @@ pub fn children(pid: u32) -> Vec<rustix::process::Pid> {
         .collect();
     assert!(!children.is_empty());
     children
+}
+
+/// Say `request` as it is at `socket`, and read the whole answer.
+pub fn ask(socket: &Path, request: impl AsRef<[u8]>) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    // The daemon may refuse before it has read everything.
+    stream.write_all(request.as_ref()).ok();
+    stream.shutdown(Shutdown::Write).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8(answer).unwrap()
 }
 
 /// The last line of an answer.

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use super::as_user;
 use crate::{
-    base::fault::{Failure, Kind, one_line},
+    base::fault::{Kind, one_line},
     cli::{fail, print, say},
     web::{
         config::Config,
@@ -12,11 +12,8 @@ use crate::{
     },
 };
 
-pub(super) fn run(file: &Path) -> ExitCode {
-    let config = match Config::load(file) {
-        Ok(config) => config,
-        Err(err) => return fail(err),
-    };
+pub(super) fn run(file: &Path) -> Result<ExitCode, ExitCode> {
+    let config = Config::load(file).map_err(fail)?;
     let findings = trial::findings(&config);
     findings.iter().for_each(|finding| say(&line(finding)));
     let parts = format!(
@@ -32,7 +29,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
             "{} is right: {parts}; the daemon answers",
             file.display()
         ));
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     };
     say(&format!(
         "{} can be read ({parts}), but not all that it names can be used: {} fault(s)",
@@ -44,16 +41,10 @@ pub(super) fn run(file: &Path) -> ExitCode {
     } else {
         Kind::Config
     };
-    ExitCode::from(kind.exit())
+    Ok(ExitCode::from(kind.exit()))
 }
 
 /// `webhooks: /hooks/site: from: cannot read …: … (what to do)`
 fn line(finding: &Finding) -> String {
-    let Failure { message, help, .. } = &finding.failure;
-    let help = help.as_ref().map(|help| format!(" ({help})"));
-    one_line(&format!(
-        "{}: {message}{}",
-        finding.field,
-        help.unwrap_or_default()
-    ))
+    one_line(&format!("{}: {}", finding.field, finding.failure.with_help()))
 }

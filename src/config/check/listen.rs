@@ -1,12 +1,12 @@
 //! Listeners.
 
-use std::{collections::BTreeMap, ops::Range};
-
 use crate::{
     base::{address::TcpAddr, name::AbsPath},
     config::{
         Listener,
-        form::{ADDRESS, Form, Kind, MODE, Problem, Read, SECRET, SOCKET, Spanned, TEXT, Value, fields},
+        form::{
+            self, ADDRESS, Form, Kind, MODE, Problem, Read, SECRET, SOCKET, Spanned, TEXT, Value, fields,
+        },
     },
 };
 
@@ -36,28 +36,9 @@ pub(super) const LISTENERS: Kind<Vec<Listener>> = Kind::many("list of `Unix(…)
 
 fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Listener>> {
     let example = r#"write listen: [Unix(path: "gitsocket.sock")]"#;
-    let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
-    let mut seen = BTreeMap::<String, Range<usize>>::new();
-    let mut out = Vec::new();
-    for value in list {
-        let Some((listener, at)) = form.one_of(value, "a listener", &KINDS) else {
-            continue;
-        };
-        let address = listener.address().to_string();
-        // Of port 0 the system makes another port each time.
-        let twice = seen.get(&address).filter(|_| !address.ends_with(":0"));
-        if let Some(first) = twice {
-            let problem = Problem::at(at, format!("two listeners have the address {address}"))
-                .label("the second one")
-                .also(first.clone(), "the first one")
-                .help("remove or change one of them");
-            form.problems.push(problem);
-        } else {
-            seen.insert(address, at);
-        }
-        out.push(listener);
-    }
-    Some(out)
+    let address = |listener: &Listener| listener.address().to_string();
+    let listeners = form::listeners(form, value, ("a listener", example), &KINDS, address)?;
+    Some(listeners.into_iter().map(|(listener, _)| listener).collect())
 }
 
 const KINDS: [(&str, bool, Read<Spanned<Listener>>); 2] = [("Unix", true, unix), ("Tcp", true, tcp)];

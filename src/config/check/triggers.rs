@@ -57,8 +57,6 @@ fn trigger_name(key: Value<'_>) -> Result<TriggerName, Problem> {
 }
 
 fn twice(name: &TriggerName, key: Value<'_>, first: Range<usize>) -> Problem {
-    Problem::at(key.span(), format!("two triggers are called `{name}`"))
-        .label("the second one")
-        .also(first, "the first one")
+    Problem::twice(key.span(), first, format!("two triggers are called `{name}`"))
         .help("rename or remove one of them")
 }

@@ -1,6 +1,8 @@
 //! Addresses of sockets.
 
-use super::{Kind, Problem, Value};
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{Form, Kind, Problem, Read, Spanned, Value};
 use crate::base::{address::TcpAddr, name::AbsPath};
 
 pub(crate) const SOCKET: Kind<AbsPath> =
@@ -12,6 +14,36 @@ pub(crate) const ADDRESS: Kind<TcpAddr> = Kind::new(
 
 /// The longest path of a Unix socket: unix(7), `sockaddr_un.sun_path` without its NUL.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// A list such as `example` of listeners, each of them `what`, with where its address stands: no two have the same one.
+pub(crate) fn listeners<L>(
+    form: &mut Form<'_>,
+    value: Value<'_>,
+    (what, example): (&str, &str),
+    known: &[(&'static str, bool, Read<Spanned<L>>)],
+    address: impl Fn(&L) -> String,
+) -> Option<Vec<Spanned<L>>> {
+    let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
+    let mut seen = BTreeMap::<String, Range<usize>>::new();
+    let mut out = Vec::new();
+    for value in list {
+        let Some((listener, at)) = form.one_of(value, what, known) else {
+            continue;
+        };
+        let address = address(&listener);
+        // Of port 0 the system makes another port each time.
+        let first = seen.get(&address).filter(|_| !address.ends_with(":0"));
+        if let Some(first) = first.cloned() {
+            let message = format!("two listeners have the address {address}");
+            let problem = Problem::twice(at.clone(), first, message);
+            form.problems.push(problem.help("remove or change one of them"));
+        } else {
+            seen.insert(address, at.clone());
+        }
+        out.push((listener, at));
+    }
+    Some(out)
+}
 
 fn short_enough(value: Value<'_>, path: AbsPath) -> Result<AbsPath, Problem> {
     let length = path.as_path().as_os_str().len();

@@ -104,6 +104,13 @@ impl Problem {
         self
     }
 
+    /// The second of two at `span`, where one can be; the other is at `first`.
+    pub(crate) fn twice(span: Range<usize>, first: Range<usize>, message: impl Into<String>) -> Self {
+        Self::at(span, message)
+            .label("the second one")
+            .also(first, "the first one")
+    }
+
     pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
         self

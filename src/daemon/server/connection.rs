@@ -31,9 +31,9 @@ use crate::{
 };
 
 /// How long a client may take to send its request.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a connection waits for a place before it is told `busy`.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);

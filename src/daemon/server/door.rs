@@ -3,19 +3,17 @@
 
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::{refusals::Refusals, token::Token};
 use crate::{
-    base::{lobby::Lobby, semaphore::Semaphore},
+    base::{lobby::Lobby, semaphore::Semaphore, vitals},
     daemon::listen::Socket,
 };
 
 /// Connections of one listener that are served at a time; the next one is told `busy`.
-pub const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 /// Connections of one listener beyond those: over TCP, strangers that have not yet sent their request and the token. A client
 /// that sends at once loses its seat only if this many others connect in that moment.
-pub const MAX_STRANGERS: usize = 128;
+const MAX_STRANGERS: usize = 128;
 /// Descriptors for all else: runs, hooks, connections to remotes.
 const RESERVE: u64 = 512;
 
@@ -62,20 +60,8 @@ impl Size {
     /// For `listeners`, each with room for as many as there may be: the limit of open files is raised for that, if possible.
     /// If not, there are fewer, so that strangers leave descriptors for runs.
     pub(super) fn of_each(listeners: usize) -> Self {
-        let limit = getrlimit(Resource::Nofile);
         let needed = RESERVE + (listeners * (MAX_CONNECTIONS + MAX_STRANGERS)) as u64;
-        let Some(now) = limit.current.filter(|now| *now < needed) else {
-            return Self::within(needed, listeners);
-        };
-        let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
-        let raised = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(wanted),
-                ..limit
-            },
-        );
-        let open = raised.map_or(now, |()| wanted);
+        let open = vitals::let_open(needed);
         let size = Self::within(open, listeners);
         if open < needed {
             tracing::warn!(

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{Format, Line, Request, bad, cut, earlier, note, shown, trigger_name, which};
-use crate::base::{event::Task, fault::Failure, name::TriggerName};
+use super::{Format, Line, Request, bad, earlier, note, shown, trigger_name, which};
+use crate::base::{event::Task, fault::Failure, name::TriggerName, words::cut};
 
 /// A request as programs send it.
 #[derive(Deserialize)]

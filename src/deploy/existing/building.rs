@@ -12,7 +12,7 @@ use std::{
 
 use super::{Error, releases::SETTING};
 use crate::{
-    base::{descent, durable, name::RefName},
+    base::{descent, durable, fault::if_there, name::RefName},
     config::Target,
     deploy::state,
     git::repository,
@@ -259,10 +259,9 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<OsString>, Error> {
 
 /// Remove what is at `path`, and all in it; if anything is.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match descent::remove_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(source)),
-        _ => Ok(()),
-    }
+    if_there(descent::remove_all(path))
+        .map(drop)
+        .map_err(failed("remove", path))
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

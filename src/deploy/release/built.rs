@@ -9,6 +9,7 @@ use crate::{
     base::{
         bounded,
         durable::{self, Access, Flush, Replace},
+        fault::if_there,
     },
     git::worktree::Altered,
 };
@@ -37,10 +38,7 @@ pub fn write(path: &Path, altered: &[Altered], fsync: bool) -> io::Result<()> {
 
 /// Read what is at `path`.
 pub fn read(path: &Path) -> io::Result<Vec<Altered>> {
-    let text = match bounded::read(path, MAX_BYTES) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
-    };
+    let text = if_there(bounded::read(path, MAX_BYTES))?.unwrap_or_default();
     let lines = text.split(|byte| *byte == 0).filter(|line| !line.is_empty());
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
     lines.map(|line| parse(line).ok_or_else(damaged)).collect()

@@ -126,13 +126,14 @@ impl TryFrom<&control::Release> for Located {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use std::{fs, num::NonZeroU32, os::unix::fs::symlink};
 
     use super::*;
     use crate::{base::name::AbsPath, git::worktree::Clean};
 
-    fn site(path: &Path, live: Live) -> Site {
+    /// With releases, of which one is kept.
+    pub(in crate::deploy::release) fn site(path: &Path, live: Live) -> Site {
         Site {
             path: AbsPath::resolve(Path::new("/"), path).unwrap(),
             git_dir: None,

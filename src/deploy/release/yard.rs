@@ -23,7 +23,7 @@ use super::{
     trees::{self, Sorted},
 };
 use crate::{
-    base::{durable, name::AbsPath, rights::Rights},
+    base::{durable, fault::if_there, name::AbsPath, rights::Rights},
     config::{Live, Releases, Site},
 };
 
@@ -247,12 +247,8 @@ impl<'a> Yard<'a> {
         self.of_spare = Some(id.clone());
         self.write()?;
         // Without its index, a tree is looked at whole.
-        match fs::rename(self.index(spare), self.index(&id)) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("rename", &self.index(spare))(err));
-            }
-            _ => {}
-        }
+        if_there(fs::rename(self.index(spare), self.index(&id)))
+            .map_err(Error::io("rename", &self.index(spare)))?;
         let old = self.built(spare);
         built::remove(&old).map_err(Error::io("remove", &old))?;
         match self.ground()?.rename(spare.as_str().as_bytes(), &id) {

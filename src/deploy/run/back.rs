@@ -11,7 +11,7 @@ use super::{
     adopt::Claim,
     build,
     older::{self, Wanted},
-    record, refs_options,
+    publish,
     room::with_room,
     run_hooks, update_options, writer,
 };
@@ -235,16 +235,7 @@ fn go(
     // Even where both have the same files: hooks have seen the other one.
     reached.finished_another |= updated.finished_another || left != commit;
     reached.left = Some(left).filter(|left| *left != commit);
-    context.watch.enter(Step::Publish).ok();
-    refs::deployed(repo, &tip, commit, refs_options(target, &writer(target)))?;
-    record(repo, (under_way, stage), &tip);
-    context.events.emit(Event::Updated {
-        written: updated.written,
-        deleted: updated.deleted,
-        cleaned: updated.cleaned,
-        edited: updated.lost.edited,
-        untracked: updated.lost.untracked,
-    });
+    publish(repo, (under_way, stage), (&tip, commit), updated)?;
     if left != commit {
         context.events.emit(Event::RolledBack {
             old: left.to_string(),

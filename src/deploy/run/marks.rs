@@ -4,12 +4,14 @@ use gix::ObjectId;
 
 use super::UnderWay;
 use crate::{
+    base::event::{Event, Step},
     config::Target,
     deploy::stage::Stage,
     git::{
         fetch,
         refs::{self, Tip},
         repository::{Sharing, Upstream},
+        worktree,
     },
 };
 
@@ -28,8 +30,29 @@ pub(super) fn hold(
     )
 }
 
+/// The files of `commit` are there, as they were `updated`: let the refs say so, and then the run.
+pub(super) fn publish(
+    repo: &gix::Repository,
+    (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
+    (tip, commit): (&Tip, ObjectId),
+    updated: worktree::Outcome,
+) -> Result<(), refs::Error> {
+    let UnderWay { target, context, .. } = *under_way;
+    context.watch.enter(Step::Publish).ok();
+    refs::deployed(repo, tip, commit, refs_options(target, &writer(target)))?;
+    record(repo, (under_way, stage), tip);
+    context.events.emit(Event::Updated {
+        written: updated.written,
+        deleted: updated.deleted,
+        cleaned: updated.cleaned,
+        edited: updated.lost.edited,
+        untracked: updated.lost.untracked,
+    });
+    Ok(())
+}
+
 /// Let the repository say what it was deployed from, and let those read what was written who may.
-pub(super) fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
+fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
     let UnderWay { target, index, .. } = under_way;
     Sharing::of(repo).path(stage.index().unwrap_or(index));
     let upstream = Upstream {
@@ -69,7 +92,7 @@ pub(super) fn writer(target: &Target) -> String {
     format!("gitsocket {}", target.trigger)
 }
 
-pub(super) fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
+fn refs_options<'a>(target: &'a Target, writer: &'a str) -> refs::Options<'a> {
     refs::Options {
         remote: &target.origin.remote,
         writer,

@@ -9,14 +9,13 @@ use std::sync::atomic::AtomicBool;
 
 use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 
-use crate::git::intake::Whole;
+use crate::git::{intake::Whole, repository};
 
+mod commits;
 mod objects;
-mod revwalk;
 mod trees;
 pub use objects::Missing;
 use objects::{Objects, Root};
-use revwalk::RevWalk;
 use trees::Trees;
 
 /// Bytes of unpacked trees that each thread keeps: most are changes of one that was read a moment ago.
@@ -33,8 +32,7 @@ pub fn is_in(repo: &gix::Repository, tip: ObjectId, pack: &Whole) -> bool {
 
 /// Commits whose parents are not to be here.
 fn cut(repo: &gix::Repository) -> HashSet {
-    let cut = repo.shallow_commits().ok().flatten();
-    cut.iter().flat_map(|cut| cut.iter().copied()).collect()
+    repository::cut(repo).unwrap_or_default()
 }
 
 /// Whether all that `tips` lead to is here, as far as `known` do not lead there already. Ends early, with an error, once
@@ -48,14 +46,10 @@ pub fn check(
     let mut objects = repo.objects.clone();
     objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
     let objects = Objects(objects.into_inner());
-    let mut walk = RevWalk::new(&objects, cut(repo));
-    for id in known {
-        walk.know(*id);
-    }
-    let mut roots = Vec::new();
+    let (mut wanted, mut roots) = (Vec::new(), Vec::new());
     for tip in tips {
         match objects.peel(*tip)? {
-            (id, Kind::Commit) => walk.meet(id, *tip)?,
+            (id, Kind::Commit) => wanted.push((id, *tip)),
             (id, Kind::Tree) => roots.push(Root {
                 of: *tip,
                 tree: id,
@@ -64,7 +58,7 @@ pub fn check(
             _ => {}
         }
     }
-    roots.extend(walk.run()?);
+    roots.extend(commits::new(&objects, &cut(repo), &wanted, known)?);
     Trees::new(&roots, over).check(&objects).map_err(|mut missing| {
         missing.path = missing.of.and_then(|of| objects.path(of, missing.id));
         missing

@@ -13,7 +13,7 @@ use crate::{
         bounded,
         durable::{Access, Flush, Replace},
     },
-    git::origin::Depth,
+    git::{origin::Depth, repository},
 };
 
 /// The file that says what was brought about last.
@@ -80,8 +80,7 @@ fn measures(repo: &gix::Repository, depth: Depth, tip: ObjectId) -> Option<bool>
     let Depth::Commits(depth) = depth else {
         return Some(false);
     };
-    let cuts = repo.shallow_commits().ok()?;
-    let cuts: HashSet = cuts.iter().flat_map(|cuts| cuts.iter().copied()).collect();
+    let cuts = repository::cut(repo).ok()?;
     let tip = repo.find_object(tip).ok()?.peel_tags_to_end().ok()?.id;
     let mut seen = HashSet::from_iter([tip]);
     let mut level = vec![tip];

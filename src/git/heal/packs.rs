@@ -11,9 +11,10 @@ use gix::ObjectId;
 
 use super::{Error, site::Site, unread};
 use crate::{
-    base::bounded,
+    base::{bounded, fault::if_there},
     git::{
         intake,
+        large::loose_path,
         repository::{self, Sharing},
     },
 };
@@ -72,13 +73,8 @@ pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error>
 
 /// The packs in `dir`, also those of which only the index is there.
 fn packs(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(err) => return Err(err),
-    };
     let mut packs = Vec::new();
-    for entry in entries {
+    for entry in if_there(fs::read_dir(dir))?.into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|ext| ext == "pack" || ext == "idx") {
             packs.push(path.with_extension("pack"));
@@ -156,8 +152,7 @@ fn damaged_loose(objects: &Path, hash: gix::hash::Kind) -> Result<Vec<(ObjectId,
     };
     let ids = store.iter().filter_map(Result::ok).filter(|id| is_damaged(id));
     ids.map(|id| {
-        let hex = id.to_string();
-        let path = objects.join(&hex[..2]).join(&hex[2..]);
+        let path = loose_path(objects, &id);
         unread::check_one(objects, &path)?;
         Ok((id, path))
     })

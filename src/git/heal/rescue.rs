@@ -23,6 +23,7 @@ use crate::{
     base::{bounded, durable},
     git::{
         fetch,
+        large::loose_path,
         refs::Tip,
         repository::{Sharing, reason},
     },
@@ -351,10 +352,7 @@ impl<'a> Rescue<'a> {
     fn store(&self, fsync: bool) -> Result<(), Error> {
         text::add_cuts(self.site, &self.new_cuts)?;
         let objects = self.site.git_dir.join("objects");
-        let paths = self.rescued.iter().map(|id| {
-            let hex = id.to_string();
-            objects.join(&hex[..2]).join(&hex[2..])
-        });
+        let paths = self.rescued.iter().map(|id| loose_path(&objects, id));
         let sharing = Sharing::of(self.repo);
         let paths: Vec<PathBuf> = paths.collect();
         for path in &paths {

@@ -15,7 +15,7 @@ use super::{
     unread,
 };
 use crate::{
-    base::bounded,
+    base::{bounded, fault::if_there},
     git::origin::{Origin, Revision},
 };
 
@@ -104,11 +104,9 @@ fn loose_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).collect()),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(err) => Err(Error::io("list", dir)(err)),
-    }
+    let entries = if_there(fs::read_dir(dir)).map_err(Error::io("list", dir))?;
+    let entries = entries.into_iter().flatten().filter_map(Result::ok);
+    Ok(entries.map(|entry| entry.path()).collect())
 }
 
 /// A packed ref, and what its tag comes to.

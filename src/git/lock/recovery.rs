@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::error::{Error, OLD_LOCK};
-use crate::base::{bounded, durable, mutex};
+use crate::base::{bounded, durable, fault::if_there, mutex};
 
 /// A pack without index, or a temporary file of git's, that is older is stale: `git repack` may take hours. In time.
 const OLD_PACK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -210,12 +210,8 @@ fn each(dir: &Path, mut f: impl FnMut(PathBuf, &[u8]) -> Result<(), Error>) -> R
     if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink()) {
         return Ok(());
     }
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(failed(err)),
-    };
-    for entry in entries {
+    let entries = if_there(fs::read_dir(dir)).map_err(failed)?;
+    for entry in entries.into_iter().flatten() {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         f(entry.path(), OsStr::as_bytes(&name))?;

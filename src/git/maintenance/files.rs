@@ -6,27 +6,24 @@ use std::{
 };
 
 use super::Error;
-use crate::base::durable::{self, Access, Flush, Replace};
+use crate::base::{
+    durable::{self, Access, Flush, Replace},
+    fault::if_there,
+};
 
 /// The paths in `dir`, none if it is not there.
 pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source| Error::io("list", dir, source);
-    match fs::read_dir(dir) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-            .collect(),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(err) => Err(failed(err)),
-    }
+    let entries = if_there(fs::read_dir(dir)).map_err(failed)?;
+    let entries = entries.into_iter().flatten();
+    entries
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
 }
 
 /// The metadata of `path`, unless it is not there.
 pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Error> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(Error::io("look at", path, err)),
-    }
+    if_there(fs::symlink_metadata(path)).map_err(|err| Error::io("look at", path, err))
 }
 
 /// Remove a file, if it is there.

@@ -18,8 +18,11 @@ use super::{
     packs::{self, Pack},
 };
 use crate::{
-    base::bounded::{self, LIST},
-    git::repository::Sharing,
+    base::{
+        bounded::{self, LIST},
+        fault::if_there,
+    },
+    git::{large::loose_path, repository::Sharing},
 };
 
 /// Whether `packs` are all there as they were. With `untouched`, git must not have found anything in them either.
@@ -114,15 +117,13 @@ pub(super) fn shallow(git_dir: &Path) -> Result<HashSet, Error> {
 
 /// The ids in a file, one a line; none if it is not there. gix_shallow would read a file of any size, and from a device.
 pub(super) fn cuts(path: &Path) -> Result<HashSet, Error> {
-    match bounded::read(path, LIST) {
-        Ok(text) => text
-            .lines()
-            .map(|line| ObjectId::from_hex(line.trim_ascii_end()))
-            .collect::<Result<_, _>>()
-            .map_err(|err| Error::io("read", path, io::Error::other(err.to_string()))),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(HashSet::default()),
-        Err(err) => Err(Error::io("read", path, err)),
-    }
+    let failed = |err| Error::io("read", path, err);
+    let text = if_there(bounded::read(path, LIST)).map_err(failed)?;
+    text.unwrap_or_default()
+        .lines()
+        .map(|line| ObjectId::from_hex(line.trim_ascii_end()))
+        .collect::<Result<_, _>>()
+        .map_err(|err| failed(io::Error::other(err.to_string())))
 }
 
 /// Forget cuts at commits that do not count, as `git prune` does. After the packs: the other way round, a kill would
@@ -152,9 +153,6 @@ pub(super) fn loose(objects: &Path, hash: gix::hash::Kind) -> Vec<(ObjectId, Pat
         .iter()
         // What is no object does not count; what cannot be read is not removed.
         .filter_map(Result::ok)
-        .map(|id| {
-            let hex = id.to_string();
-            (id, objects.join(&hex[..2]).join(&hex[2..]))
-        })
+        .map(|id| (id, loose_path(objects, &id)))
         .collect()
 }

@@ -16,7 +16,7 @@ use super::{
     files::{self, Guard},
     packs,
 };
-use crate::base::bounded;
+use crate::base::{bounded, fault::if_there};
 
 /// A reflog, in bytes: one of hundreds of thousands of lines. It is in memory twice while it is shortened.
 const LOG: u64 = 64 << 20;
@@ -133,12 +133,10 @@ impl Log {
     }
 
     fn read(&self) -> Result<Vec<u8>, Error> {
-        match bounded::read(&self.path, LOG) {
-            Ok(text) => Ok(text),
-            // Its ref was deleted just now.
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(err) => Err(Error::io("read", &self.path, err)),
-        }
+        let text = if_there(bounded::read(&self.path, LOG));
+        let text = text.map_err(|err| Error::io("read", &self.path, err))?;
+        // Its ref may have been deleted just now.
+        Ok(text.unwrap_or_default())
     }
 
     fn holds(&self, line: &Line<'_>, policy: Policy) -> bool {

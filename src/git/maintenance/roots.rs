@@ -11,6 +11,7 @@ use super::{
 };
 use crate::base::{
     bounded::{self, LIST},
+    fault::if_there,
     identity::Stamp,
 };
 
@@ -182,12 +183,9 @@ pub(super) fn admin_dirs(git_dir: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The ids that lines of a file begin with.
 fn ids(path: &Path, hash: gix::hash::Kind) -> Result<Vec<ObjectId>, Error> {
-    let text = match bounded::read(path, LIST) {
-        Ok(text) => text,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(err) => return Err(Error::io("read", path, err)),
-    };
+    let text = if_there(bounded::read(path, LIST)).map_err(|err| Error::io("read", path, err))?;
     Ok(text
+        .unwrap_or_default()
         .lines()
         .filter_map(|line| line.fields().next())
         .filter(|word| word.len() == hash.len_in_hex())

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, io, process::Command};
 
 use gix::ObjectId;
 

@@ -25,6 +25,8 @@ use gix_transport::{
     packetline::PacketLineRef,
 };
 
+use super::old;
+
 /// All lines of an answer before its pack, in bytes: some 450,000 refs. A server of protocol v2 is asked only for
 /// the one that is wanted.
 const MAX_LINES: u64 = 32 * 1024 * 1024;
@@ -76,7 +78,7 @@ impl<R: Read> Read for Opening<R> {
     }
 }
 
-/// A transport whose answers are bounded.
+/// A transport whose answers are bounded, and whose server offers nothing that gix would misuse.
 pub struct Bounded<T> {
     inner: T,
     url: String,
@@ -112,7 +114,11 @@ impl<T: Transport> Transport for Bounded<T> {
         service: Service,
         extra_parameters: &'a [(&'a str, Option<&'a str>)],
     ) -> Result<SetServiceResponse<'_>, Error> {
-        self.inner.handshake(service, extra_parameters)
+        let mut offer = self.inner.handshake(service, extra_parameters)?;
+        if matches!(offer.actual_protocol, Protocol::V0 | Protocol::V1) {
+            offer.capabilities = old::without_relative(offer.capabilities);
+        }
+        Ok(offer)
     }
 
     fn request(

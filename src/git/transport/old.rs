@@ -4,58 +4,10 @@
 //! (gitprotocol-capabilities(5)). gix repeats every capability that it knows: with `depth: 1`, a clone would bring the
 //! whole history, and each update one commit more.
 
-use std::{any::Any, borrow::Cow};
+use gix_transport::client::Capabilities;
 
-use gix::bstr::BStr;
-use gix_transport::{
-    Protocol, Service,
-    client::{
-        Capabilities, Error, MessageKind, TransportWithoutIO, WriteMode,
-        blocking_io::{RequestWriter, SetServiceResponse, Transport},
-    },
-};
-
-/// A transport whose server does not offer `deepen-relative`.
-pub(super) struct AbsoluteDepth<T>(pub(super) T);
-
-impl<T: Transport> Transport for AbsoluteDepth<T> {
-    fn handshake<'a>(
-        &mut self,
-        service: Service,
-        extra_parameters: &'a [(&'a str, Option<&'a str>)],
-    ) -> Result<SetServiceResponse<'_>, Error> {
-        let mut offer = self.0.handshake(service, extra_parameters)?;
-        if matches!(offer.actual_protocol, Protocol::V0 | Protocol::V1) {
-            offer.capabilities = without_relative(offer.capabilities);
-        }
-        Ok(offer)
-    }
-
-    fn request(
-        &mut self,
-        write_mode: WriteMode,
-        on_into_read: MessageKind,
-        trace: bool,
-    ) -> Result<RequestWriter<'_>, Error> {
-        self.0.request(write_mode, on_into_read, trace)
-    }
-}
-
-impl<T: TransportWithoutIO> TransportWithoutIO for AbsoluteDepth<T> {
-    fn to_url(&self) -> Cow<'_, BStr> {
-        self.0.to_url()
-    }
-
-    fn connection_persists_across_multiple_requests(&self) -> bool {
-        self.0.connection_persists_across_multiple_requests()
-    }
-
-    fn configure(&mut self, config: &dyn Any) -> gix::error::Result {
-        self.0.configure(config)
-    }
-}
-
-fn without_relative(offered: Capabilities) -> Capabilities {
+/// What is `offered`, but not `deepen-relative`.
+pub(super) fn without_relative(offered: Capabilities) -> Capabilities {
     let mut bytes = vec![0];
     for offer in offered.iter().filter(|offer| offer.name() != "deepen-relative") {
         bytes.extend_from_slice(offer.name());

@@ -14,7 +14,7 @@ use super::{
     pack::{self, Bands},
     refs,
     request::{self, Fetch},
-    revwalk::{self, Selection},
+    selection::{self, Selection},
     shallow::Boundary,
     source::Source,
     trees::Collector,
@@ -46,7 +46,7 @@ pub(super) fn run(source: &Source<'_>, request: &Fetch, write: &mut impl Write) 
     tips.extend_from_slice(&boundary.parents);
     let mut haves = common.commits.clone();
     haves.extend_from_slice(&boundary.unshallow);
-    let selection = revwalk::select(source, &tips, &haves, &boundary.cut)?;
+    let selection = selection::select(source, &tips, &haves, &boundary.cut)?;
 
     boundary.write(&selection, write)?;
     encode::text_to_write(b"packfile", &mut *write).map_err(Error::Gone)?;

@@ -5,11 +5,12 @@
 use gix::{
     ObjectId,
     bstr::BString,
-    objs::{FindHeader, Kind, commit::ref_iter::Token, tree::EntryMode},
+    objs::{FindHeader, Kind, tree::EntryMode},
 };
 use gix_pack::Find;
 
 use super::Error;
+use crate::git::revwalk::Commit;
 
 /// How many tags may lead to one another. git makes one of a tag by hand only.
 const MAX_TAGS: usize = 100;
@@ -17,14 +18,6 @@ const MAX_TAGS: usize = 100;
 pub(super) struct Objects {
     pub(super) db: gix::odb::HandleArc,
     pub(super) format: gix::hash::Kind,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Commit {
-    pub(super) tree: ObjectId,
-    pub(super) parents: Vec<ObjectId>,
-    /// Seconds since the epoch, as its committer said.
-    pub(super) time: i64,
 }
 
 /// What an object amounts to once it is no tag.
@@ -61,22 +54,11 @@ impl Objects {
     pub(super) fn commit(&self, id: &ObjectId) -> Result<Option<Commit>, Error> {
         let mut buf = Vec::new();
         let found = self.db.try_find(id, &mut buf).map_err(unreadable(id))?;
-        let Some(tokens) = found.and_then(|(data, _)| data.try_into_commit_iter()) else {
+        let Some((data, _)) = found.filter(|(data, _)| data.kind == Kind::Commit) else {
             return Ok(None);
         };
-        let (mut tree, mut parents, mut time) = (None, Vec::new(), 0);
-        for token in tokens {
-            match token.map_err(unreadable(id))? {
-                Token::Tree { id } => tree = Some(id),
-                Token::Parent { id } => parents.push(id),
-                Token::Committer { signature } => {
-                    time = signature.seconds();
-                    break;
-                }
-                _ => {}
-            }
-        }
-        Ok(tree.map(|tree| Commit { tree, parents, time }))
+        let commit = Commit::parse(data.data, id.kind()).map_err(unreadable(id))?;
+        Ok(Some(commit).filter(|commit| !commit.tree.is_null()))
     }
 
     /// The entries of the tree `id`, or `None` if it is not there or something else.

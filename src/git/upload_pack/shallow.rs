@@ -10,9 +10,10 @@ use gix_transport::packetline::blocking_io::encode;
 use super::{
     Error,
     request::{Depth, Fetch},
-    revwalk::Selection,
+    selection::Selection,
     source::Source,
 };
+use crate::git::repository;
 
 /// Where the client's history will be cut after this fetch.
 #[derive(Default)]
@@ -136,15 +137,8 @@ impl Boundary {
 
 /// The commits at which the history of this repository itself is cut.
 fn ours(source: &Source<'_>) -> Result<HashSet, Error> {
-    let commits = source
-        .repo
-        .shallow_commits()
-        .map_err(|source| Error::Repository {
-            what: "the shallow file",
-            source,
-        })?;
-    Ok(commits
-        .iter()
-        .flat_map(|commits| commits.iter().copied())
-        .collect())
+    repository::cut(&source.repo).map_err(|source| Error::Repository {
+        what: "the shallow file",
+        source,
+    })
 }

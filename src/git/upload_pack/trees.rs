@@ -5,7 +5,7 @@
 
 use gix::{ObjectId, bstr::BString, hashtable::HashSet, objs::Kind};
 
-use super::{Error, objects::Peeled, revwalk::Selection, source::Source};
+use super::{Error, objects::Peeled, selection::Selection, source::Source};
 
 /// Up to so many commits of the client stand in as a base for commits that have none.
 const MAX_BASES: usize = 8;
@@ -178,7 +178,11 @@ impl<'a> Collector<'a> {
 fn bases(selection: &Selection, parents: &[ObjectId], done: &HashSet) -> Option<Vec<ObjectId>> {
     let bases: Vec<_> = parents
         .iter()
-        .filter_map(|id| selection.node(id).filter(|node| node.hidden || done.contains(id)))
+        .filter_map(|id| {
+            selection
+                .node(id)
+                .filter(|node| node.is_held || done.contains(id))
+        })
         .map(|node| node.tree)
         .collect();
     (!bases.is_empty()).then_some(bases)

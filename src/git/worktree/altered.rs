@@ -18,7 +18,7 @@ use super::{
     outside, plan, scan,
     stored::{self, Stored},
 };
-use crate::base::rights::Rights;
+use crate::base::{rights::Rights, words::hex};
 
 /// A tracked file that is not what its commit has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +156,5 @@ fn digest_of(dir: BorrowedFd<'_>, name: &BStr, meta: &Meta) -> io::Result<String
             }
         }
     }
-    let bytes = hash.finish();
-    Ok(bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hash.finish().as_ref()))
 }

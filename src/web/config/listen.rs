@@ -1,12 +1,10 @@
 //! Where the front listens.
 
-use std::{collections::BTreeMap, ops::Range};
-
 use super::{Listener, Tls};
 use crate::{
     base::{address::TcpAddr, name::AbsPath},
     config::form::{
-        ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, Spanned, TEXT, Value, fields,
+        self, ADDRESS, BOOL, FILE, Form, Kind, MODE, Problem, Read, SOCKET, Spanned, TEXT, Value, fields,
     },
 };
 
@@ -58,31 +56,11 @@ const KINDS: [(&str, bool, Read<Spanned<Listener>>); 2] = [("Http", true, http),
 
 fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Spanned<Listener>>> {
     let example = r#"write listen: [Http(addr: "127.0.0.1:8080")]"#;
-    let list = form.keep(value.list().map_err(|problem| problem.help(example)))?;
-    let mut seen = BTreeMap::<String, Range<usize>>::new();
-    let mut out = Vec::new();
-    for value in list {
-        let Some((listener, at)) = form.one_of(value, "a listener of the front", &KINDS) else {
-            continue;
-        };
-        let address = match &listener {
-            Listener::Http { addr, .. } => addr.clone(),
-            Listener::Unix { path, .. } => path.display().to_string(),
-        };
-        // Of port 0 the system makes another port each time.
-        let twice = seen.get(&address).filter(|_| !address.ends_with(":0"));
-        if let Some(first) = twice {
-            let problem = Problem::at(at.clone(), format!("two listeners have the address {address}"))
-                .label("the second one")
-                .also(first.clone(), "the first one")
-                .help("remove or change one of them");
-            form.problems.push(problem);
-        } else {
-            seen.insert(address, at.clone());
-        }
-        out.push((listener, at));
-    }
-    Some(out)
+    let address = |listener: &Listener| match listener {
+        Listener::Http { addr, .. } => addr.clone(),
+        Listener::Unix { path, .. } => path.display().to_string(),
+    };
+    form::listeners(form, value, ("a listener of the front", example), &KINDS, address)
 }
 
 fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {

@@ -60,9 +60,7 @@ fn users(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, AbsPa
             continue;
         };
         if let Some(first) = seen.insert(name.clone(), key.span()) {
-            let problem = Problem::at(key.span(), format!("two users are called `{name}`"))
-                .label("the second one")
-                .also(first, "the first one")
+            let problem = Problem::twice(key.span(), first, format!("two users are called `{name}`"))
                 .help("rename or remove one of them");
             form.problems.push(problem);
         }

@@ -112,9 +112,7 @@ fn webhooks(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, We
         if let Some(path) = &path
             && let Some(first) = seen.insert(path.clone(), key.span())
         {
-            let problem = Problem::at(key.span(), format!("two webhooks have the path {path}"))
-                .label("the second one")
-                .also(first, "the first one")
+            let problem = Problem::twice(key.span(), first, format!("two webhooks have the path {path}"))
                 .help("change or remove one of them");
             form.problems.push(problem);
         }

@@ -4,7 +4,10 @@
 //! as far as they are short.
 
 use crate::{
-    base::name::{Note, RefName},
+    base::{
+        name::{Note, RefName},
+        words::cut,
+    },
     web::{config::From, forge::Pushed},
 };
 
@@ -44,13 +47,6 @@ fn known_ref(name: &str) -> Option<String> {
 fn is_id(id: &str) -> bool {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     !id.is_empty() && id.bytes().all(is_fit)
-}
-
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use ring::digest::{SHA256, digest};
 
+use crate::base::words::hex;
+
 pub(super) const STYLE: usize = 0;
 pub(super) const SCRIPT: usize = 1;
 /// The icon of a tab.
@@ -34,11 +36,7 @@ static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
 });
 
 fn asset(name: &str, ends: &str, content_type: &'static str, bytes: &'static [u8]) -> Asset {
-    let mut hash: String = digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hash = hex(digest(&SHA256, bytes).as_ref());
     hash.truncate(DIGITS);
     Asset {
         path: format!("/assets/{name}-{hash}.{ends}"),

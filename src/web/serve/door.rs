@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use crate::base::{lobby::Lobby, semaphore::Semaphore};
+use crate::base::{lobby::Lobby, semaphore::Semaphore, vitals};
 
 /// Connections that have proved something: a signature, a token, a session; of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
@@ -29,7 +27,7 @@ impl Door {
     pub(super) fn of(listeners: usize) -> Arc<Self> {
         let most = (MAX_CONNECTIONS + listeners * MAX_STRANGERS + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
-        let open = raise(needed);
+        let open = vitals::let_open(needed);
         let room = open.saturating_sub(needed - most).max(open / 2).min(most);
         if room < most {
             tracing::warn!(
@@ -58,18 +56,4 @@ impl Door {
         self.inside.idle().await;
         self.streams.idle().await;
     }
-}
-
-/// Let `needed` files be open if they may: how many may.
-fn raise(needed: u64) -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let Some(now) = limit.current.filter(|now| *now < needed) else {
-        return needed;
-    };
-    let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
-    let raised = Rlimit {
-        current: Some(wanted),
-        ..limit
-    };
-    setrlimit(Resource::Nofile, raised).map_or(now, |()| wanted)
 }

@@ -1,11 +1,11 @@
 //! What a killed run, or somebody, may have left; and what the next one makes of it.
 
-use std::{fs, num::NonZeroU32, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use gix::ObjectId;
 
 use super::*;
-use crate::git::worktree::Clean;
+use crate::deploy::release::located::tests::site;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -17,22 +17,9 @@ const COMMIT: &str = "5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
 impl Fixture {
     fn new(live: Live) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = AbsPath::resolve(Path::new("/"), &dir.path().join("site")).unwrap();
-        fs::create_dir_all(path.as_path().join("repo.git/gitsocket")).unwrap();
-        let site = Site {
-            path,
-            git_dir: None,
-            clean: Clean::Untracked,
-            keep: Vec::new(),
-            group: None,
-            umask: None,
-            fsync: false,
-            releases: Some(Releases {
-                keep: NonZeroU32::MIN,
-                live,
-                shared: Vec::new(),
-            }),
-        };
+        let path = dir.path().join("site");
+        fs::create_dir_all(path.join("repo.git/gitsocket")).unwrap();
+        let site = site(&path, live);
         Self { dir, site }
     }
 
@@ -55,9 +42,7 @@ impl Fixture {
     /// Make a tree, with a file that tells it from others, and let it be live.
     fn deploy(&self, name: &str) -> Id {
         let mut yard = self.yard();
-        let id = yard
-            .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
-            .unwrap();
+        let id = begin(&mut yard);
         fs::write(yard.path(&id).join("name"), name).unwrap();
         fs::write(yard.index(&id), name).unwrap();
         yard.record.tree_mut(&id).unwrap().is_whole = true;
@@ -88,6 +73,11 @@ fn swap() -> Live {
     Live::Exchange("current".into())
 }
 
+fn begin(yard: &mut Yard<'_>) -> Id {
+    let commit = ObjectId::from_hex(COMMIT.as_bytes()).unwrap();
+    yard.begin(commit).unwrap()
+}
+
 fn release(id: &Id) -> PathBuf {
     Path::new(DIR).join(id.as_str())
 }
@@ -97,9 +87,7 @@ fn a_tree_that_was_about_to_be_another_gets_its_name() {
     let fixture = Fixture::new(link());
     let ids: Vec<Id> = ["a", "b", "c"].map(|name| fixture.deploy(name)).into();
     let mut yard = fixture.yard();
-    let new = yard
-        .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
-        .unwrap();
+    let new = begin(&mut yard);
     assert_eq!(fixture.name(release(&new)), "a");
     assert!(yard.index(&new).exists() && !yard.index(&ids[0]).exists());
     // Killed before the rename.
@@ -117,9 +105,7 @@ fn a_directory_of_a_release_is_ours_only_if_it_is_blank() {
         let fixture = Fixture::new(link());
         fixture.deploy("a");
         let mut yard = fixture.yard();
-        let new = yard
-            .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
-            .unwrap();
+        let new = begin(&mut yard);
         // Killed before that was remembered.
         yard.record.tree_mut(&new).unwrap().dir = None;
         yard.write().unwrap();
@@ -141,9 +127,7 @@ fn a_swap_that_was_cut_short_is_finished() {
     let old = fixture.deploy("a");
     assert_eq!((fixture.name("current"), fixture.names().len()), ("a".into(), 0));
     let mut yard = fixture.yard();
-    let new = yard
-        .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
-        .unwrap();
+    let new = begin(&mut yard);
     fs::write(fixture.at(release(&new)).join("name"), "b").unwrap();
     yard.record.tree_mut(&new).unwrap().is_whole = true;
     yard.write().unwrap();
@@ -171,9 +155,7 @@ fn another_way_of_being_live_that_was_cut_short_is_finished() {
     let old = fixture.deploy("a");
     fixture.site.releases.as_mut().unwrap().live = link();
     let mut yard = fixture.yard();
-    let new = yard
-        .begin(ObjectId::from_hex(COMMIT.as_bytes()).unwrap())
-        .unwrap();
+    let new = begin(&mut yard);
     fs::write(fixture.at(release(&new)).join("name"), "b").unwrap();
     yard.record.tree_mut(&new).unwrap().is_whole = true;
     yard.write().unwrap();

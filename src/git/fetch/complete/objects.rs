@@ -6,11 +6,11 @@ use gix::{
     ObjectId,
     bstr::BString,
     hashtable::HashSet,
-    objs::{Kind, TreeRefIter, commit::ref_iter::Token},
+    objs::{Kind, TreeRefIter},
 };
 use gix_pack::Find as _;
 
-use crate::git::repository;
+use crate::git::{repository, revwalk::Commit};
 
 /// What is not there, or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +44,6 @@ impl fmt::Display for Missing {
 
 /// The object database, as this room asks it.
 pub(super) struct Objects(pub(super) gix::odb::HandleArc);
-
-pub(super) struct Commit {
-    pub(super) tree: ObjectId,
-    pub(super) parents: Vec<ObjectId>,
-    pub(super) time: i64,
-}
 
 impl Objects {
     pub(super) fn read<'b>(
@@ -104,33 +98,15 @@ impl Objects {
 
     pub(super) fn commit(&self, id: &ObjectId, buf: &mut Vec<u8>) -> Result<Commit, Box<Missing>> {
         let data = self.read(id, Kind::Commit, buf)?;
-        let mut commit = Commit {
-            tree: id.kind().null(),
-            parents: Vec::new(),
-            time: 0,
-        };
-        for token in gix::objs::CommitRefIter::from_bytes(data, id.kind()) {
-            match token {
-                Ok(Token::Tree { id }) => commit.tree = id,
-                Ok(Token::Parent { id }) => commit.parents.push(id),
-                Ok(Token::Committer { signature }) => {
-                    commit.time = signature.seconds();
-                    break;
-                }
-                Ok(_) => {}
-                Err(err) => {
-                    let reason = Some(err.to_string());
-                    return Err(Box::new(Missing {
-                        id: *id,
-                        kind: Kind::Commit,
-                        of: None,
-                        path: None,
-                        reason,
-                    }));
-                }
-            }
-        }
-        Ok(commit)
+        Commit::parse(data, id.kind()).map_err(|err| {
+            Box::new(Missing {
+                id: *id,
+                kind: Kind::Commit,
+                of: None,
+                path: None,
+                reason: Some(err.to_string()),
+            })
+        })
     }
 
     /// Where in the commit `of` the object `wanted` is.

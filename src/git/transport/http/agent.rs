@@ -76,7 +76,7 @@ impl Agents {
             // One write then fits into the socket's buffer at once, so that none can outlast the deadline by much.
             .output_buffer_size(16 * 1024)
             .build();
-        let agent = Agent::with_parts(config, Forward::default(), Names);
+        let agent = Agent::with_parts(config, Forward::default(), Names::default());
         Ok(self.pool.lend(key, Warm { agent, tls }))
     }
 }
@@ -90,8 +90,17 @@ fn key(origin: &Origin, tls: &Tls) -> Key {
 }
 
 /// Names are resolved as everywhere else here, until the request's time is over.
-#[derive(Debug)]
-struct Names;
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Where each URL leads, instead of where it says.
+    at: Option<Origin>,
+}
+
+impl Names {
+    pub(super) fn at(origin: Origin) -> Self {
+        Self { at: Some(origin) }
+    }
+}
 
 impl Resolver for Names {
     fn resolve(
@@ -100,7 +109,8 @@ impl Resolver for Names {
         _config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let origin = Origin::of(uri).ok_or(ureq::Error::HostNotFound)?;
+        let origin = self.at.clone().or_else(|| Origin::of(uri));
+        let origin = origin.ok_or(ureq::Error::HostNotFound)?;
         let found = resolve(&origin.host, origin.port, Deadline::new(*timeout.after))
             .map_err(|err| ureq::Error::Other(Box::new(err)))?;
         let mut addresses = self.empty();

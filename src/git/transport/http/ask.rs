@@ -7,13 +7,10 @@ use ureq::{
         HeaderValue, Request, StatusCode, Uri, header,
         uri::{Authority, PathAndQuery},
     },
-    unversioned::{
-        resolver::{ResolvedSocketAddrs, Resolver},
-        transport::NextTimeout,
-    },
 };
 
 use super::{
+    agent::Names,
     certificate::Shown,
     last_words::Connections,
     location::{self, Origin},
@@ -21,10 +18,7 @@ use super::{
 };
 use crate::{
     base::fault::one_line,
-    git::{
-        origin::Tls,
-        transport::{Deadline, resolve::resolve},
-    },
+    git::{origin::Tls, transport::Deadline},
 };
 
 /// How a server is asked that is not asked for git.
@@ -76,7 +70,8 @@ impl Question {
             .user_agent(USER_AGENT)
             .build();
         Ok(Self {
-            agent: Agent::with_parts(config, Connections::default(), At(origin)),
+            // Whatever the server is to take itself for, it is where the URL says.
+            agent: Agent::with_parts(config, Connections::default(), Names::at(origin)),
             tls,
             uri,
             host: HeaderValue::from_str(&host).map_err(|_| invalid("its `host` is none"))?,
@@ -131,29 +126,5 @@ impl Question {
             }
             err => err.to_string(),
         }
-    }
-}
-
-/// Whatever the server is to take itself for, it is where the URL says.
-#[derive(Debug)]
-struct At(Origin);
-
-impl Resolver for At {
-    fn resolve(
-        &self,
-        _uri: &Uri,
-        _config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let Self(origin) = self;
-        let found = resolve(&origin.host, origin.port, Deadline::new(*timeout.after))
-            .map_err(|err| ureq::Error::Other(Box::new(err)))?;
-        let mut addresses = self.empty();
-        // As many as ureq has room for.
-        found
-            .into_iter()
-            .take(16)
-            .for_each(|address| addresses.push(address));
-        Ok(addresses)
     }
 }

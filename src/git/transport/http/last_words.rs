@@ -29,72 +29,61 @@ impl Connector for Connections {
     fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
         let tunnel = self.tunnel.connect(details, chained)?;
         let socket = self.tcp.connect(details, tunnel)?;
-        let heard = socket.map(|inner| LastWords {
-            inner: Box::new(inner),
+        let heard = socket.map(|inner| Around {
+            inner,
+            transmit: heard_out,
         });
         let secure = self.tls.connect(details, heard)?;
-        Ok(secure.map(|inner| Box::new(Wiped { inner }) as Box<dyn Transport>))
+        Ok(secure.map(|inner| {
+            Box::new(Around {
+                inner,
+                transmit: wiped,
+            }) as Box<dyn Transport>
+        }))
+    }
+}
+
+/// A connection that transmits in a way of its own.
+#[derive(Debug)]
+struct Around<T> {
+    inner: T,
+    transmit: fn(&mut T, usize, NextTimeout) -> Result<(), Error>,
+}
+
+impl<T: Transport> Transport for Around<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        (self.transmit)(&mut self.inner, amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
     }
 }
 
 /// A request holds credentials, and a connection's buffer lives for as long as the connection is kept.
-#[derive(Debug)]
-struct Wiped<T> {
-    inner: T,
+fn wiped(inner: &mut impl Transport, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+    let result = inner.transmit_output(amount, timeout);
+    inner.buffers().output()[..amount].zeroize();
+    result
 }
 
-impl<T: Transport> Transport for Wiped<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let result = self.inner.transmit_output(amount, timeout);
-        self.inner.buffers().output()[..amount].zeroize();
-        result
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
-    }
-}
-
-#[derive(Debug)]
-struct LastWords {
-    inner: Box<dyn Transport>,
-}
-
-impl Transport for LastWords {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    /// What cannot be sent any more counts as sent: reading, which follows, finds last words, or that there are none.
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        match self.inner.transmit_output(amount, timeout) {
-            Err(Error::Io(err)) if matches!(err.kind(), E::BrokenPipe | E::ConnectionReset) => Ok(()),
-            result => result,
-        }
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
+/// What cannot be sent any more counts as sent: reading, which follows, finds last words, or that there are none.
+fn heard_out(inner: &mut impl Transport, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+    match inner.transmit_output(amount, timeout) {
+        Err(Error::Io(err)) if matches!(err.kind(), E::BrokenPipe | E::ConnectionReset) => Ok(()),
+        result => result,
     }
 }
 
@@ -131,8 +120,9 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_what_was_sent() {
-        let mut sent = Wiped {
+        let mut sent = Around {
             inner: Sink(LazyBuffers::new(64, 64)),
+            transmit: wiped,
         };
         sent.buffers().output()[..7].copy_from_slice(b"hunter2");
         let timeout = NextTimeout {

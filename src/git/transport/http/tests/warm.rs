@@ -56,15 +56,8 @@ fn two_at_once_have_two_connections() {
     let server = Server::start(git);
     let ask = ask();
     let url = RepoUrl::parse(&server.url("/x"), Path::new("/")).unwrap();
-    let options = Options {
-        deadline: Deadline::new(ask.timeout),
-        auth: &ask.auth,
-        tls: &ask.tls,
-        report: &Reporter::new(|_| {}),
-        connections: &ask.connections,
-        offers: None,
-        scratch: Path::new("/"),
-    };
+    let report = Reporter::new(|_| {});
+    let options = ask.options(&report);
     for _ in 0..2 {
         let mut both = [0, 1].map(|_| connect(&url, &options, Proxies::default()).unwrap());
         for transport in &mut both {
@@ -96,8 +89,8 @@ fn a_connection_that_the_server_closed_is_opened_anew_without_a_word() {
     }
 }
 
-#[test]
-fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
+/// A server that does not answer once the flag is set: one request, and then the flag is down again.
+fn silenced() -> (Server, Arc<AtomicBool>) {
     let silent = Arc::<AtomicBool>::default();
     let flag = silent.clone();
     let server = Server::start(move |request| {
@@ -107,6 +100,12 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
             git(request)
         }
     });
+    (server, silent)
+}
+
+#[test]
+fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
+    let (server, silent) = silenced();
     let ask = ask();
     ask.line(&server.url("/x")).unwrap();
     silent.store(true, Ordering::SeqCst);
@@ -130,15 +129,7 @@ fn one_that_failed_is_not_kept() {
 
 #[test]
 fn one_that_fell_silent_leaves_time_for_another() {
-    let silent = Arc::<AtomicBool>::default();
-    let flag = silent.clone();
-    let server = Server::start(move |request| {
-        if flag.swap(false, Ordering::SeqCst) {
-            Answer::Nothing
-        } else {
-            git(request)
-        }
-    });
+    let (server, silent) = silenced();
     let ask = Ask {
         timeout: PATIENCE,
         ..ask()
@@ -186,7 +177,7 @@ fn passwords_are_read_anew_though_the_connection_stays() {
     let (file, path) = secret("first");
     let ask = Ask {
         auth: Auth::Bearer { token_file: path },
-        tls: plain(),
+        tls: Ask::plain().tls,
         ..ask()
     };
     ask.line(&server.url("/x")).unwrap();

@@ -22,18 +22,19 @@ fn connections(server: &Server) -> usize {
     server.connections.load(Ordering::SeqCst)
 }
 
+/// Until one of its connections has ended.
+fn wait_for_end(server: &Server) {
+    let ended = server.ended.lock().unwrap();
+    ended.recv_timeout(Duration::from_secs(20)).unwrap();
+}
+
 #[test]
 fn without_keep_alive_a_connection_ends_with_the_fetch() {
     let world = World::new();
     let server = world.server(world.plan());
     for _ in 0..2 {
         world.fetch(server.port, world.ssh()).unwrap();
-        server
-            .ended
-            .lock()
-            .unwrap()
-            .recv_timeout(Duration::from_secs(20))
-            .unwrap();
+        wait_for_end(&server);
     }
     assert_eq!(connections(&server), 2);
 }
@@ -68,12 +69,7 @@ fn it_ends_when_nobody_has_used_it_for_that_long() {
     };
     let server = world.server(world.plan());
     world.fetch(server.port, world.ssh()).unwrap();
-    server
-        .ended
-        .lock()
-        .unwrap()
-        .recv_timeout(Duration::from_secs(20))
-        .unwrap();
+    wait_for_end(&server);
     world.fetch(server.port, world.ssh()).unwrap();
     assert_eq!(connections(&server), 2);
 }
@@ -131,17 +127,9 @@ fn another_key_or_another_trust_is_another_connection() {
 #[test]
 fn a_connection_that_was_cut_is_opened_anew_without_a_word() {
     let world = world();
-    let server = world.server(world.plan());
-    let line = Line::to(server.port);
-    world.know(line.port);
-    world.fetch(line.port, world.ssh()).unwrap();
+    let (server, line) = lined(&world);
     line.cut();
-    server
-        .ended
-        .lock()
-        .unwrap()
-        .recv_timeout(Duration::from_secs(20))
-        .unwrap();
+    wait_for_end(&server);
     world.fetch(line.port, world.ssh()).unwrap();
     assert_eq!(connections(&server), 2);
 }
@@ -149,10 +137,7 @@ fn a_connection_that_was_cut_is_opened_anew_without_a_word() {
 #[test]
 fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
     let world = world();
-    let server = world.server(world.plan());
-    let line = Line::to(server.port);
-    world.know(line.port);
-    world.fetch(line.port, world.ssh()).unwrap();
+    let (server, line) = lined(&world);
     line.silence();
     let begin = Instant::now();
     world.fetch(line.port, world.ssh()).unwrap();
@@ -165,10 +150,7 @@ fn a_connection_that_fell_silent_is_opened_anew_without_a_word() {
 fn one_that_fell_silent_leaves_time_for_another() {
     let mut world = world();
     world.timeout = PATIENCE * 3;
-    let server = world.server(world.plan());
-    let line = Line::to(server.port);
-    world.know(line.port);
-    world.fetch(line.port, world.ssh()).unwrap();
+    let (server, line) = lined(&world);
     line.silence();
     world.fetch(line.port, world.ssh()).unwrap();
     assert_eq!(connections(&server), 2);
@@ -186,12 +168,16 @@ fn one_that_failed_is_not_kept() {
     });
     let failure = world.fails(silent.port, world.ssh());
     assert_eq!(failure.kind, Kind::Timeout);
-    silent
-        .ended
-        .lock()
-        .unwrap()
-        .recv_timeout(Duration::from_secs(20))
-        .unwrap();
+    wait_for_end(&silent);
+}
+
+/// A server, and a line to it that a first fetch has used.
+fn lined(world: &World) -> (Server, Line) {
+    let server = world.server(world.plan());
+    let line = Line::to(server.port);
+    world.know(line.port);
+    world.fetch(line.port, world.ssh()).unwrap();
+    (server, line)
 }
 
 /// A line to a server that can fail.

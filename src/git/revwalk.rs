@@ -1,0 +1,161 @@
+//! The commits that some lead to and others do not.
+//!
+//! The newest are looked at first, and the walk ends once nothing is left that may be one of them. Where clocks were wrong
+//! it may find too many, never too few: only what those that are held lead to is left out.
+
+use std::collections::BinaryHeap;
+
+use gix::{
+    ObjectId,
+    hashtable::HashMap,
+    objs::{CommitRefIter, commit::ref_iter::Token},
+};
+
+/// How many commits older than the oldest that was found are looked at, in case clocks were wrong and one too many counts.
+pub(super) const SLOP: usize = 16;
+
+pub(super) struct Commit {
+    /// Null where there is none.
+    pub(super) tree: ObjectId,
+    pub(super) parents: Vec<ObjectId>,
+    /// Seconds since the epoch, as its committer said.
+    pub(super) time: i64,
+}
+
+impl Commit {
+    pub(super) fn parse(data: &[u8], format: gix::hash::Kind) -> Result<Self, gix::Error> {
+        let mut commit = Self {
+            tree: format.null(),
+            parents: Vec::new(),
+            time: 0,
+        };
+        for token in CommitRefIter::from_bytes(data, format) {
+            match token? {
+                Token::Tree { id } => commit.tree = id,
+                Token::Parent { id } => commit.parents.push(id),
+                Token::Committer { signature } => {
+                    commit.time = signature.seconds();
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Ok(commit)
+    }
+}
+
+/// A commit that was met.
+pub(super) struct Node {
+    pub(super) tree: ObjectId,
+    pub(super) parents: Vec<ObjectId>,
+    pub(super) is_held: bool,
+    /// Its parents have been met.
+    is_expanded: bool,
+}
+
+/// A walk over the commits that `read` gives, where they are there; to each that is not held, it is told what led there.
+pub(super) struct RevWalk<R> {
+    read: R,
+    pub(super) nodes: HashMap<ObjectId, Node>,
+    /// The commits whose parents have not been met yet, by time.
+    queue: BinaryHeap<(i64, ObjectId)>,
+    /// How many of them are not held.
+    waiting: usize,
+}
+
+impl<R, E> RevWalk<R>
+where
+    R: FnMut(ObjectId, Option<ObjectId>) -> Result<Option<Commit>, E>,
+{
+    pub(super) fn new(read: R) -> Self {
+        Self {
+            read,
+            nodes: HashMap::default(),
+            queue: BinaryHeap::new(),
+            waiting: 0,
+        }
+    }
+
+    /// `id` is not to be found, nor is what it leads to. It may not be here at all: then it holds nothing.
+    pub(super) fn hold(&mut self, id: ObjectId) -> Result<(), E> {
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            match self.nodes.get_mut(&id) {
+                Some(node) if node.is_held => {}
+                Some(node) => {
+                    node.is_held = true;
+                    if node.is_expanded {
+                        stack.extend_from_slice(&node.parents)
+                    } else {
+                        self.waiting -= 1
+                    }
+                }
+                None => drop(self.load(id, None)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// `id` is to be found, as `of` leads there.
+    pub(super) fn meet(&mut self, id: ObjectId, of: ObjectId) -> Result<(), E> {
+        if !self.nodes.contains_key(&id) && self.load(id, Some(of))? {
+            self.waiting += 1;
+        }
+        Ok(())
+    }
+
+    /// Read a commit and queue it; whether it is there.
+    fn load(&mut self, id: ObjectId, of: Option<ObjectId>) -> Result<bool, E> {
+        let Some(Commit { tree, parents, time }) = (self.read)(id, of)? else {
+            return Ok(false);
+        };
+        self.queue.push((time, id));
+        let node = Node {
+            tree,
+            parents,
+            is_held: of.is_none(),
+            is_expanded: false,
+        };
+        self.nodes.insert(id, node);
+        Ok(true)
+    }
+
+    /// The commits that are not held, the newest first. Where `slop` is 0, clocks are trusted. The walk goes on while `goes_on`,
+    /// which is told how many commits were met.
+    pub(super) fn run(
+        &mut self,
+        slop: usize,
+        mut goes_on: impl FnMut(usize) -> Result<bool, E>,
+    ) -> Result<Vec<ObjectId>, E> {
+        let (mut commits, mut oldest, mut left) = (Vec::new(), i64::MAX, slop);
+        while let Some((time, id)) = self.queue.pop() {
+            let Some(node) = self.nodes.get_mut(&id) else {
+                continue;
+            };
+            node.is_expanded = true;
+            let (is_held, parents) = (node.is_held, node.parents.clone());
+            if !is_held {
+                self.waiting -= 1;
+                oldest = oldest.min(time);
+                commits.push(id);
+            }
+            for parent in parents {
+                if is_held {
+                    self.hold(parent)?
+                } else {
+                    self.meet(parent, id)?
+                }
+            }
+            left = match self.waiting {
+                0 if time < oldest => left.saturating_sub(1),
+                _ => slop,
+            };
+            let is_over = self.waiting == 0 && (commits.is_empty() || left == 0);
+            if is_over || !goes_on(self.nodes.len())? {
+                break;
+            }
+        }
+        commits.retain(|id| self.nodes.get(id).is_some_and(|node| !node.is_held));
+        Ok(commits)
+    }
+}
