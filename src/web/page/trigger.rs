@@ -18,8 +18,8 @@ use crate::{
     web::{daemon::Log, deliveries::Delivered, session::Session},
 };
 
-/// Runs that are shown; the daemon remembers more of some.
-const RUNS: usize = 50;
+/// Runs that are shown: as many as a daemon remembers, with those that found nothing new.
+const RUNS: usize = 60;
 const DELIVERIES: usize = 20;
 
 pub(super) fn page(
