@@ -67,7 +67,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn pause(arguments: &Pause) -> ExitCode {
     let reason = arguments.reason.as_deref();
     match reason.map(|text| note("--reason", text)).transpose() {
-        Ok(reason) => ask(Wish {
+        Ok(reason) => ask(Given {
             names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
             done: "paused",
             request: &|name| Request::Pause {
@@ -84,7 +84,7 @@ pub(super) fn pause(arguments: &Pause) -> ExitCode {
 }
 
 pub(super) fn resume(arguments: &Resume) -> ExitCode {
-    ask(Wish {
+    ask(Given {
         names: std::iter::once(&arguments.name).chain(&arguments.more).collect(),
         done: "resumed",
         request: &|name| Request::Resume { name: name.clone() },
@@ -95,8 +95,8 @@ pub(super) fn resume(arguments: &Resume) -> ExitCode {
     })
 }
 
-/// What the command line asks for.
-struct Wish<'a> {
+/// What the command line says.
+struct Given<'a> {
     names: Vec<&'a String>,
     done: &'static str,
     request: &'a (dyn Fn(&TriggerName) -> Request + Sync),
@@ -106,15 +106,15 @@ struct Wish<'a> {
     timeout: Option<&'a str>,
 }
 
-fn ask(wish: Wish<'_>) -> ExitCode {
+fn ask(given: Given<'_>) -> ExitCode {
     let shown = Shown {
-        json: wish.json,
+        json: given.json,
         quiet: false,
     };
     let prepare = || {
-        let timeout = wish.timeout.map(duration).transpose()?;
-        let names = many::names(shown, &wish.names)?;
-        let daemon = Daemon::find(wish.socket, wish.token_file)?;
+        let timeout = given.timeout.map(duration).transpose()?;
+        let names = many::names(shown, &given.names)?;
+        let daemon = Daemon::find(given.socket, given.token_file)?;
         Ok((timeout, names, daemon))
     };
     let (timeout, names, daemon) = match prepare() {
@@ -123,9 +123,9 @@ fn ask(wish: Wish<'_>) -> ExitCode {
     };
     let question = Question {
         daemon: &daemon,
-        request: wish.request,
+        request: given.request,
         timeout: Some(timeout.unwrap_or(TIMEOUT)),
-        done: Some(wish.done),
+        done: Some(given.done),
     };
     many::ask(&names, shown, &question)
 }
