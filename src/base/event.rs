@@ -91,7 +91,7 @@ pub enum Event {
     Change {
         /// What would be done.
         action: Action,
-        /// The path, relative to the worktree.
+        /// The path, relative to the worktree; that of a directory that would be removed ends with a slash.
         path: String,
         /// What is there and nowhere else, if anything is.
         #[serde(default, skip_serializing_if = "Option::is_none")]

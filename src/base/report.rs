@@ -37,7 +37,7 @@ pub enum Report {
     Change {
         /// What would be done.
         action: Action,
-        /// The path, relative to the worktree.
+        /// The path, relative to the worktree; that of a directory that would be removed ends with a slash.
         path: String,
         /// Why the change would lose something, if it would.
         local: Option<Local>,
