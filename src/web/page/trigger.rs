@@ -149,7 +149,7 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
         @if let Some(mixed) = &standing.mixed {
             section.card.is-warn {
                 h2 { "Files are mixed" }
-                p.said { (plain(&mixed.line())) "; the next run does it." }
+                p.said { (plain(&mixed.line())) ". The next run brings all files to one commit." }
             }
         }
         @if let Some(refused) = &status.reload_refused {
