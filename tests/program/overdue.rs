@@ -333,7 +333,7 @@ fn what_the_kernel_holds_is_given_up_on() {
     assert!(ended.out.contains("\n  stuck     since "), "{ended:?}");
     let ended = world.run(["healthcheck"]);
     assert_eq!(ended.exit, 1, "{ended:?}");
-    assert!(ended.err.starts_with("site is stuck since "), "{ended:?}");
+    assert!(ended.err.starts_with("site has been stuck since "), "{ended:?}");
 
     disk.thaw();
     daemon.wait_for("the run that was stuck has come back");

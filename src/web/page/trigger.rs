@@ -78,8 +78,7 @@ fn deployed(status: &Status) -> Markup {
     html! {
         @match &standing.commit {
             Some(id) => {
-                (commit(id)) " is deployed"
-                @if let Some(since) = standing.since { ", since " (time(since)) }
+                (commit(id)) @if let Some(since) = standing.since { " has been deployed since " (time(since)) } @else { " is deployed" }
             },
             None if status.stuck.is_some() => "What is deployed is not known",
             None => "Nothing is deployed",
@@ -136,13 +135,16 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
     html! {
         @if let Some(unasked) = unasked {
             section.card.is-warn {
-                h2 { "Polls of the remote fail since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
+                h2 { "Polls of the remote have been failing since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
                 (failure(&unasked.failure))
             }
         }
         @if standing.hooks_pending && status.runs.is_empty() {
             section.card.is-warn {
-                h2 { "Hooks are pending" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
+                h2 { @match standing.hooks_since {
+                    Some(since) => { "Hooks have been pending since " (time(since)) },
+                    None => "Hooks are pending",
+                } }
                 p.said { "They have not succeeded for " (commit(standing.commit.as_deref().unwrap_or("-"))) "; they run at the next trigger." }
             }
         }
