@@ -244,6 +244,61 @@ fn an_upgrade_and_the_way_back() {
     stage.check("up again");
 }
 
+/// The older version keeps fifty runs, whatever they found. Each reads the files of the other, in their order.
+#[test]
+fn runs_are_remembered_there_and_back() {
+    let Some(stage) = Stage::new() else {
+        return;
+    };
+    let state = stage.world.path("state");
+    let older = || {
+        let mut command = stage.older(&["server"]);
+        command.env("STATE_DIRECTORY", &state).stderr(Stdio::piped());
+        Daemon::start_by(command, stage.world.path("s.sock"))
+    };
+    let newer = || Daemon::start_with(&stage.world, &[], &[("STATE_DIRECTORY", state.clone())]);
+    let mut runs = Vec::new();
+    let mut trigger = |daemon: &Daemon, times: usize| {
+        for _ in 0..times {
+            let answer = daemon.say("{\"op\":\"trigger\",\"name\":\"plain\"}\n");
+            let done: serde_json::Value = serde_json::from_str(world::last_line(&answer)).unwrap();
+            assert_eq!(done["exit"], 0, "{answer}");
+            runs.insert(0, done["run"].as_str().unwrap().to_owned());
+        }
+        runs.clone()
+    };
+    let listed = |daemon: &Daemon| -> Vec<String> {
+        let list = daemon.say("log plain\n");
+        let lines = list.lines().filter(|line| !line.starts_with("ok "));
+        lines
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+
+    let daemon = older();
+    let runs = trigger(&daemon, 55);
+    assert_eq!(listed(&daemon), runs[..50]);
+    drop(daemon);
+    let daemon = newer();
+    assert_eq!(listed(&daemon), runs[..50]);
+    // Those of the older version stay, beside ten that found nothing new.
+    let runs = trigger(&daemon, 12);
+    assert_eq!(listed(&daemon), [&runs[..10], &runs[12..62]].concat());
+    drop(daemon);
+    let daemon = older();
+    assert_eq!(listed(&daemon), [&runs[..10], &runs[12..52]].concat());
+    let runs = trigger(&daemon, 1);
+    let expected = [&runs[..11], &runs[13..52]].concat();
+    assert_eq!(listed(&daemon), expected);
+    drop(daemon);
+    let daemon = newer();
+    assert_eq!(listed(&daemon), expected);
+    let runs = trigger(&daemon, 1);
+    // One more than ten that found nothing new, as far as their names tell.
+    let expected = [&runs[..11], &runs[14..53]].concat();
+    assert_eq!(listed(&daemon), expected);
+}
+
 /// Targets of every kind.
 fn leave_by_the_older_version(stage: &mut Stage) {
     for round in 0..3 {

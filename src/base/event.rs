@@ -80,7 +80,7 @@ pub enum Event {
     /// In a dry run: what would be done to a path.
     Change {
         action: Action,
-        /// The path, relative to the worktree.
+        /// The path, relative to the worktree; that of a directory that would be removed ends with a slash.
         path: String,
         /// What is there and nowhere else, if anything is.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -26,7 +26,7 @@ pub enum Report {
     /// In a dry run: the change that a run would make to a path.
     Change {
         action: Action,
-        /// The path, relative to the worktree.
+        /// The path, relative to the worktree; that of a directory that would be removed ends with a slash.
         path: String,
         /// Why the change would lose something, if it would.
         local: Option<Local>,

@@ -102,7 +102,7 @@ fn complaint(status: &Status, bound: Duration, now: u64) -> Option<String> {
     let trigger = &status.trigger;
     if let Some(Stuck { since, step, run }) = &status.stuck {
         return Some(format!(
-            "{trigger} is stuck since {}: the run {run}, in the step {}",
+            "{trigger} has been stuck since {}: the run {run}, in the step {}",
             time(*since),
             step.as_str()
         ));
@@ -147,7 +147,7 @@ fn remarks(status: &Status) -> Vec<String> {
         let since = time(paused.since);
         let reason = reason.unwrap_or_default();
         lines.push(format!(
-            "{trigger} is paused since {since}, by {}{reason}",
+            "{trigger} has been paused since {since}, by {}{reason}",
             paused.peer
         ));
     }
@@ -177,13 +177,10 @@ fn pending_hooks(status: &Status) -> Option<String> {
         return None;
     }
     let commit = standing.commit.as_deref().map_or("-", short);
-    let since = standing
-        .hooks_since
-        .map(|since| format!(" since {}", time(since)));
-    Some(format!(
-        "hooks are pending for {commit}{}",
-        since.unwrap_or_default()
-    ))
+    Some(match standing.hooks_since {
+        Some(since) => format!("hooks have been pending for {commit} since {}", time(since)),
+        None => format!("hooks are pending for {commit}"),
+    })
 }
 
 #[cfg(test)]
@@ -230,7 +227,7 @@ mod tests {
             r#","stuck":{{"since":{NOW},"step":"worktree","run":"0198c0ffee0001"}}"#
         ));
         let expected =
-            "site is stuck since 2025-11-25T02:10:00Z: the run 0198c0ffee0001, in the step worktree";
+            "site has been stuck since 2025-11-25T02:10:00Z: the run 0198c0ffee0001, in the step worktree";
         assert_eq!(stuck.as_deref(), Some(expected));
         let run = |more: &str| {
             let status = format!(
@@ -258,7 +255,7 @@ mod tests {
         assert!(remark(r#""hooks_owed":false,"commit":"5d6e7f8a""#).is_empty());
         let paused =
             format!(r#""hooks_owed":true,"paused":{{"since":{NOW},"peer":"ann uid=7","reason":"a freeze"}}"#);
-        let expected = "site is paused since 2025-11-25T02:10:00Z, by ann uid=7: a freeze";
+        let expected = "site has been paused since 2025-11-25T02:10:00Z, by ann uid=7: a freeze";
         assert_eq!(remark(&paused), [expected]);
         let failing = format!(
             r#""failing":{{"since":{NOW},"runs":2,"run":"0198c0ffee0001","ended":{NOW},
@@ -271,7 +268,7 @@ mod tests {
         let pending = remark(&format!(
             r#""hooks_owed":true,"hooks_since":{NOW},"commit":"5d6e7f8a""#
         ));
-        let expected = "site: hooks are pending for 5d6e7f8 since 2025-11-25T02:10:00Z";
+        let expected = "site: hooks have been pending for 5d6e7f8 since 2025-11-25T02:10:00Z";
         assert_eq!(pending, [expected]);
     }
 }

@@ -39,7 +39,6 @@ use crate::{
     git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
 
-mod rehearsal;
 mod root;
 mod task;
 
@@ -238,9 +237,8 @@ fn run_one(target: &Arc<Target>, context: &Context, show: &Arc<Show>) -> u8 {
         // A signal ends this process at once.
         watch: Watch::new(target.run_timeout, Stop::default(), None),
         events: Sink::new({
-            let (show, run, target) = (show.clone(), run.clone(), target.clone());
+            let (show, run) = (show.clone(), run.clone());
             move |event| {
-                let event = rehearsal::marked(event, &target);
                 show.record(&Record {
                     run: run.clone(),
                     event,

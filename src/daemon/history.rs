@@ -1,4 +1,5 @@
-//! Runs that have ended, remembered across restarts: a file each, the last [`KEPT`] of every trigger.
+//! Runs that have ended, remembered across restarts: a file each, of every trigger the last [`KEPT`], and apart from them
+//! the last [`KEPT_NOTHING_NEW`] that found nothing new.
 //!
 //! A run never fails because of this room. A file that cannot be read is passed over; a run that cannot be written is
 //! kept in memory, and the log says so once. Nothing here is needed for a deploy.
@@ -27,11 +28,13 @@ use crate::{
 };
 
 mod disk;
+mod places;
 mod text;
 mod unwritten;
 
-pub use disk::KEPT;
 use disk::MAX_BYTES;
+use places::Places;
+pub use places::{KEPT, KEPT_NOTHING_NEW};
 use text::Head;
 pub use text::{EndedRun, Replay};
 use unwritten::Unwritten;
@@ -113,6 +116,7 @@ impl History {
             is_corrected,
             ..
         } = self.head(target, looks);
+        let nothing_new = places::found_nothing_new(&ended, &standing);
         let mut standing = standing.after(&ended.last);
         tally.add(&ended.last, ended.took.as_ref());
         standing.hooks_pending &= !target.hooks.is_empty();
@@ -134,15 +138,16 @@ impl History {
         let key = key(target);
         let written = self.dir.as_ref().map(|dir| {
             let text = text::write(&head, &ended, MAX_BYTES);
-            (dir, disk::write(&dir.join(&key), &ended.last.run, &text))
+            let written = disk::write(&dir.join(&key), &ended.last.run, &text, nothing_new);
+            (dir, written)
         });
         match written {
             Some((_, Ok(()))) => self.failing.store(false, Ordering::Release),
             Some((dir, Err(err))) => {
                 self.cannot_write(dir, &err);
-                self.keep_in_memory(&key, &head, &ended);
+                self.keep_in_memory(&key, &head, &ended, nothing_new);
             }
-            None => self.keep_in_memory(&key, &head, &ended),
+            None => self.keep_in_memory(&key, &head, &ended, nothing_new),
         }
         self.know(key, head, is_corrected);
     }
@@ -185,15 +190,17 @@ impl History {
         let in_memory = mutex::lock(&self.unwritten).heads(&key);
         let on_disk = self.dir.as_ref().map(|dir| disk::heads(&dir.join(&key)));
         let on_disk = on_disk.into_iter().flatten();
-        let runs: Box<dyn Iterator<Item = Head>> = if in_memory.is_empty() {
+        let runs: Box<dyn Iterator<Item = (bool, Head)>> = if in_memory.is_empty() {
             Box::new(on_disk)
         } else {
             // Some could not be written, while others could.
             let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
-            heads.sort_by_key(|head| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
+            heads.sort_by_key(|(_, head)| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
             Box::new(heads.into_iter())
         };
-        runs.filter_map(|head| head.last).take(KEPT)
+        let mut places = Places::new();
+        let runs = runs.filter(move |(nothing_new, _)| places.take(*nothing_new));
+        runs.filter_map(|(_, head)| head.last)
     }
 
     /// The ids of the runs of `target` that are remembered, in no order.
@@ -258,9 +265,9 @@ impl History {
         fs::metadata(dir).and_then(|meta| meta.modified()).ok()
     }
 
-    fn keep_in_memory(&self, key: &str, head: &Head, ended: &EndedRun<'_>) {
+    fn keep_in_memory(&self, key: &str, head: &Head, ended: &EndedRun<'_>, nothing_new: bool) {
         let text = text::write(head, ended, MAX_BYTES_IN_MEMORY);
-        mutex::lock(&self.unwritten).keep(key, ended.last.run.clone(), text);
+        mutex::lock(&self.unwritten).keep(key, ended.last.run.clone(), text, nothing_new);
     }
 
     fn cannot_write(&self, dir: &Path, err: &io::Error) {

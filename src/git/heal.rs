@@ -26,25 +26,25 @@ use crate::{
 mod error;
 mod packs;
 mod rescue;
-mod site;
 mod text;
 mod unread;
+mod workshop;
 
 pub use error::Error;
-use site::{ALTERNATES, Site};
+use workshop::{ALTERNATES, Workshop};
 
 /// Whether an earlier run began to heal the repository at `git_dir`, and was killed.
 pub fn is_begun(git_dir: &Path) -> bool {
-    let site = Site::of(git_dir);
-    fs::symlink_metadata(&site.dir).is_ok() && fs::symlink_metadata(site.settled()).is_err()
+    let workshop = Workshop::of(git_dir);
+    fs::symlink_metadata(&workshop.dir).is_ok() && fs::symlink_metadata(workshop.settled()).is_err()
 }
 
 /// Remove what healing has left. A run has succeeded.
 pub fn finish(git_dir: &Path) {
-    let site = Site::of(git_dir);
-    if fs::symlink_metadata(&site.dir).is_ok() {
+    let workshop = Workshop::of(git_dir);
+    if fs::symlink_metadata(&workshop.dir).is_ok() {
         // What cannot be removed now is removed after the next run.
-        drop(remove(&site.dir));
+        drop(remove(&workshop.dir));
     }
 }
 
@@ -81,31 +81,31 @@ pub fn heal(
         repository::open(git_dir)?;
     }
     unread::check(git_dir)?;
-    let site = Site::of(git_dir);
-    begin(&site)?;
-    for damage in text::mend(&site, origin)? {
+    let workshop = Workshop::of(git_dir);
+    begin(&workshop)?;
+    for damage in text::mend(&workshop, origin)? {
         report.warn(damage);
     }
     let repo = repository::open(git_dir)?;
     let is_partial = is_partial(&repo);
-    let scratch = ScratchRepo::new(&site, repo.object_hash())?;
+    let scratch = ScratchRepo::new(&workshop, repo.object_hash())?;
     let fetched = fetch(&scratch.0)?;
-    install(&site, &scratch, &fetched, fsync)?;
+    install(&workshop, &scratch, &fetched, fsync)?;
     drop((scratch, repo));
 
-    packs::put_aside(&site, repository::open(git_dir)?.object_hash())?;
+    packs::put_aside(&workshop, repository::open(git_dir)?.object_hash())?;
     // In a partial clone, what is missing is missing on purpose.
     if !is_partial {
         let lenders = repository::lenders(git_dir);
-        let damaged = stop_borrowing(&site)?;
+        let damaged = stop_borrowing(&workshop)?;
         let repo = repository::open(git_dir)?;
         let from = rescue::From {
             copied: if damaged.is_some() { &lenders } else { &[] },
             away: unread::away(&lenders),
         };
-        let lost = rescue::rescue(&site, &repo, from, &fetched, fsync);
+        let lost = rescue::rescue(&workshop, &repo, from, &fetched, fsync);
         if lost.is_err() {
-            borrow_again(&site)?;
+            borrow_again(&workshop)?;
         }
         lost?.into_iter().for_each(|lost| report.warn(lost));
         if let Some(lender) = damaged {
@@ -116,7 +116,7 @@ pub fn heal(
             ));
         }
     }
-    settle(&site)?;
+    settle(&workshop)?;
     report.warn("objects of the repository were missing or damaged: they were fetched again");
     let fetched = fetch::Outcome {
         keep: None,
@@ -124,33 +124,36 @@ pub fn heal(
     };
     let repo = repository::open(git_dir)?;
     let sharing = Sharing::of(&repo);
-    for name in text::FILES.iter().filter(|name| site.aside().join(name).exists()) {
+    for name in text::FILES
+        .iter()
+        .filter(|name| workshop.aside().join(name).exists())
+    {
         sharing.path(&git_dir.join(name));
     }
     Ok((repo, fetched))
 }
 
 /// From here on, a run that is killed is begun again.
-fn begin(site: &Site) -> Result<(), Error> {
-    let aside = site.aside();
+fn begin(workshop: &Workshop) -> Result<(), Error> {
+    let aside = workshop.aside();
     fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
-    borrow_again(site)?;
-    let settled = site.settled();
+    borrow_again(workshop)?;
+    let settled = workshop.settled();
     durable::remove(&settled).map_err(Error::io("remove", &settled))?;
     Ok(())
 }
 
 /// Not all that it borrows may have been copied.
-fn borrow_again(site: &Site) -> Result<(), Error> {
-    let (alternates, kept) = (site.alternates(), site.aside().join(ALTERNATES));
+fn borrow_again(workshop: &Workshop) -> Result<(), Error> {
+    let (alternates, kept) = (workshop.alternates(), workshop.aside().join(ALTERNATES));
     if fs::symlink_metadata(&kept).is_ok() && fs::symlink_metadata(&alternates).is_err() {
         fs::rename(&kept, &alternates).map_err(Error::io("create", &alternates))?;
     }
     Ok(())
 }
 
-fn settle(site: &Site) -> Result<(), Error> {
-    let settled = site.settled();
+fn settle(workshop: &Workshop) -> Result<(), Error> {
+    let settled = workshop.settled();
     fs::write(&settled, "").map_err(Error::io("write", &settled))
 }
 
@@ -172,20 +175,20 @@ fn damaged_lenders(repo: &gix::Repository) -> Vec<PathBuf> {
 
 /// Let the repository borrow no more if a lender is damaged: what is damaged there would be read rather than what was
 /// fetched, and can be mended by its owner only. Gives the first such; what refs need is then copied from all of them.
-fn stop_borrowing(site: &Site) -> Result<Option<PathBuf>, Error> {
-    let damaged = damaged_lenders(&repository::open(&site.git_dir)?);
+fn stop_borrowing(workshop: &Workshop) -> Result<Option<PathBuf>, Error> {
+    let damaged = damaged_lenders(&repository::open(&workshop.git_dir)?);
     let Some(first) = damaged.into_iter().next() else {
         return Ok(None);
     };
-    site.put_aside(&site.alternates(), ALTERNATES)?;
+    workshop.put_aside(&workshop.alternates(), ALTERNATES)?;
     Ok(Some(first))
 }
 
 struct ScratchRepo(gix::Repository);
 
 impl ScratchRepo {
-    fn new(site: &Site, hash: gix::hash::Kind) -> Result<Self, Error> {
-        let dir = site.scratch();
+    fn new(workshop: &Workshop, hash: gix::hash::Kind) -> Result<Self, Error> {
+        let dir = workshop.scratch();
         remove(&dir)?;
         let config = match hash {
             gix::hash::Kind::Sha1 => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned(),
@@ -205,15 +208,20 @@ impl Drop for ScratchRepo {
 }
 
 /// Let the pack that was fetched appear: its index last, which makes it count. Then the boundary of history.
-fn install(site: &Site, scratch: &ScratchRepo, fetched: &fetch::Outcome, fsync: bool) -> Result<(), Error> {
-    let pack_dir = site.pack_dir();
+fn install(
+    workshop: &Workshop,
+    scratch: &ScratchRepo,
+    fetched: &fetch::Outcome,
+    fsync: bool,
+) -> Result<(), Error> {
+    let pack_dir = workshop.pack_dir();
     fs::create_dir_all(&pack_dir).map_err(Error::io("create", &pack_dir))?;
     if let Some(keep) = &fetched.keep {
         let parts = ["pack", "idx"].map(|extension| keep.with_extension(extension));
         if fsync {
             durable::files(parts.iter().map(PathBuf::as_path)).map_err(Error::io("flush", keep))?;
         }
-        let sharing = Sharing::of(&repository::open(&site.git_dir)?);
+        let sharing = Sharing::of(&repository::open(&workshop.git_dir)?);
         for part in &parts {
             sharing.path(part);
             // One of the same name has the same content, or had.
@@ -226,7 +234,7 @@ fn install(site: &Site, scratch: &ScratchRepo, fetched: &fetch::Outcome, fsync: 
                 .map_err(Error::io("flush", &pack_dir))?;
         }
     }
-    text::add_cuts(site, &text::cuts(&scratch.0.git_dir().join("shallow")))
+    text::add_cuts(workshop, &text::cuts(&scratch.0.git_dir().join("shallow")))
 }
 
 /// Whether objects are missing on purpose: a partial clone, see gitrepository-layout(5) and partial-clone.

@@ -141,6 +141,8 @@ pub fn losses(
             } = report
             {
                 let (lost, paths) = &mut *mutex::lock(&met);
+                // Of a directory.
+                let path = path.strip_suffix('/').map_or(path.clone(), str::to_owned);
                 lost.note(local, path.clone());
                 paths.insert(path);
             }

@@ -310,7 +310,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     let page = visitor.get("/triggers/site").body;
     for text in [
         "asks its remote every 10m, next",
-        "Polls of the remote fail since",
+        "Polls of the remote have been failing since",
         "3 times",
         "<bdi>no route &lt;b&gt;</bdi>",
         "“<bdi>GitHub push to refs/heads/&lt;main&gt;</bdi>”, “<bdi>deploy by alice</bdi>”",

@@ -61,8 +61,20 @@ fn files(world: &World) -> Vec<PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    files.sort();
+    // Runs that found nothing new have numbers with a sign.
+    files.sort_by_key(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.trim_start_matches('+').to_owned()
+    });
     files
+}
+
+/// The runs of `site` that have ended, as `log` lists them.
+fn past(daemon: &Daemon) -> Vec<String> {
+    let records = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"));
+    let past = records.iter().filter(|record| record["event"] == "past");
+    past.map(|record| record["run"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Trigger, and read up to the line `| started` of a hook that then waits for the FIFO `go`.
@@ -212,20 +224,22 @@ fn a_failed_first_clone_is_remembered() {
     assert_eq!(good["since"], good["last"]["ended"]);
 }
 
+/// A run that was to run hooks again, even if there are none, is none that found nothing new.
+fn run_hooks_again(daemon: &Daemon, name: &str) -> String {
+    id(&json(&daemon.say(format!(
+        "{{\"op\":\"trigger\",\"name\":\"{name}\",\"hooks\":true}}\n"
+    ))))
+}
+
 #[test]
 fn the_last_fifty_are_kept() {
     let world = World::sourced();
     world.config("fsync: false");
     let daemon = start(&world);
-    let runs: Vec<String> = (0..60).map(|_| id(&trigger(&daemon))).collect();
+    let runs: Vec<String> = (0..60).map(|_| run_hooks_again(&daemon, "site")).collect();
     let daemon = restart(&world, daemon);
-    let listed: Vec<String> = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"))
-        .iter()
-        .filter(|record| record["event"] == "past")
-        .map(|record| record["run"].as_str().unwrap().to_owned())
-        .collect();
-    let expected: Vec<String> = runs[10..].iter().rev().cloned().collect();
-    assert_eq!(listed, expected);
+    let mut expected: Vec<String> = runs[10..].iter().rev().cloned().collect();
+    assert_eq!(past(&daemon), expected);
     assert_eq!(files(&world).len(), 50);
     assert!(
         daemon
@@ -239,6 +253,60 @@ fn the_last_fifty_are_kept() {
     );
     // The run that deployed is forgotten, since when is not.
     assert!(status(&daemon)["since"].is_u64());
+    // Those that find nothing new have places of their own.
+    expected.insert(0, id(&trigger(&daemon)));
+    assert_eq!(past(&daemon), expected);
+}
+
+#[test]
+fn runs_that_find_nothing_new_push_out_no_other() {
+    let world = World::sourced();
+    world.config("fsync: false, retries: 0");
+    let daemon = start(&world);
+    let deployed = trigger(&daemon);
+    fs::rename(world.path("repo.git"), world.path("gone")).unwrap();
+    let failed = trigger(&daemon);
+    assert_eq!(failed.last().unwrap()["outcome"], "failed");
+    fs::rename(world.path("gone"), world.path("repo.git")).unwrap();
+    // It finds nothing new either, but tells when the remote was there again.
+    let recovered = trigger(&daemon);
+    assert_eq!(recovered.last().unwrap()["outcome"], "up-to-date");
+    let mut idle: Vec<String> = (0..30).map(|_| id(&trigger(&daemon))).collect();
+    let daemon = restart(&world, daemon);
+    idle.extend((0..30).map(|_| id(&trigger(&daemon))));
+
+    let [deployed, failed, recovered] = [deployed, failed, recovered].map(|records| id(&records));
+    let mut expected: Vec<String> = idle[50..].iter().rev().cloned().collect();
+    expected.extend([recovered, failed.clone(), deployed.clone()]);
+    assert_eq!(past(&daemon), expected);
+    assert_eq!(files(&world).len(), expected.len());
+    let daemon = restart(&world, daemon);
+    assert_eq!(past(&daemon), expected);
+    let ended = world.run(["log", "site"]);
+    assert_eq!(listed(&ended.out), expected, "{ended:?}");
+    assert!(last_line(&ended.out).contains(": ok site 0000000.."), "{ended:?}");
+    assert_eq!(listed(&world.run(["log"]).out), expected);
+
+    // Each is found as before.
+    let replay = |run: &str| daemon.say(format!("log site {run}\n"));
+    assert!(last_line(&replay(&deployed)).starts_with("ok site 0000000.."));
+    assert!(last_line(&replay(&failed)).starts_with("error site "));
+    assert!(replay(&idle[49]).contains("unknown-run"));
+    assert_eq!(daemon.say("attach site\n"), replay(&idle[59]));
+    let now = status(&daemon);
+    assert_eq!(now["last"]["run"], idle[59]);
+    let records = json(&daemon.say("{\"op\":\"log\",\"name\":\"site\"}\n"));
+    let of = |run: &String| records.iter().find(|record| record["run"] == **run).unwrap();
+    assert_eq!(now["since"], of(&deployed)["ended"]);
+    // Runs are counted whether they are remembered or not.
+    let records = json(&daemon.say("{\"op\":\"metrics\"}\n"));
+    let counted = &records.iter().find(|record| record["trigger"] == "site").unwrap()["runs"];
+    assert_eq!(counted["up-to-date"], 61, "{counted}");
+
+    // What comes then is the newest.
+    expected.insert(0, run_hooks_again(&daemon, "site"));
+    assert_eq!(past(&daemon), expected);
+    assert_eq!(status(&daemon)["last"]["run"], expected[0]);
 }
 
 #[test]
@@ -587,7 +655,7 @@ fn runs_of_all_triggers() {
 
     // Twenty, if nobody says; and after a restart, from the disk.
     for _ in 0..20 {
-        trigger_of(&daemon, "b");
+        run_hooks_again(&daemon, "b");
     }
     let list = daemon.say("log\n");
     assert_eq!(list.lines().count(), 21, "{list}");

@@ -326,7 +326,7 @@ fn what_the_kernel_holds_is_given_up_on() {
     let ended = world.run(["status"]);
     assert!(ended.out.contains("\n  stuck     since "), "{ended:?}");
     let ended = world.run_to(1, ["healthcheck"]);
-    assert!(ended.err.starts_with("site is stuck since "), "{ended:?}");
+    assert!(ended.err.starts_with("site has been stuck since "), "{ended:?}");
 
     disk.thaw();
     daemon.wait_for("the run that was stuck has come back");

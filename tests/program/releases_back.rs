@@ -47,6 +47,8 @@ fn an_operator_goes_back_and_on() {
     let ended = world.run(["once", "--rollback", "site"]);
     assert_eq!(ended.exit, 1, "{ended:?}");
     assert!(last(&ended).contains("nothing to go back to"), "{ended:?}");
+    // What it says to do works, below.
+    assert!(last(&ended).contains("gitsocket retry site"), "{ended:?}");
     let ended = world.run(["once", "--rollback", "site", &ids[1]]);
     assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
     let ended = world.run(["once", "--rollback", "site", short(0)]);

@@ -153,13 +153,13 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         "{ended:?}"
     );
     assert!(
-        pending.starts_with(&format!("hooks are pending for {commit} since 2")),
+        pending.starts_with(&format!("hooks have been pending for {commit} since 2")),
         "{ended:?}"
     );
     assert_eq!(lines.len(), 3, "{ended:?}");
     let ended = world.run(["healthcheck", "--failing-for", "0s"]);
     assert!(
-        ended.exit == 1 && ended.err.contains("; hooks are pending for "),
+        ended.exit == 1 && ended.err.contains("; hooks have been pending for "),
         "{ended:?}"
     );
     let ended = world.run(["status"]);

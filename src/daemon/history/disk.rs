@@ -1,8 +1,9 @@
 //! The files of a trigger's runs, in a directory of its own: `0000000017-0198c0ffee0001.jsonl`.
 //!
-//! The number in front orders them, whatever the clock says. A file appears whole, by rename; a power cut may
-//! leave less, which is passed over. No name that a client sends becomes part of a path: ids are compared with
-//! the names that are there.
+//! The number in front orders them, whatever the clock says. With a plus sign, as in `+000000018-0198c0ffee0002.jsonl`, it is
+//! that of a run that found nothing new: so no file is read to know which may go, and a version that knows no such sign reads
+//! the number all the same. A file appears whole, by rename; a power cut may leave less, which is passed over. No name
+//! that a client sends becomes part of a path: ids are compared with the names that are there.
 
 use std::{
     fs::{self, File},
@@ -16,7 +17,10 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use super::text::{self, Head};
+use super::{
+    places::Places,
+    text::{self, Head},
+};
 use crate::{
     base::{
         bounded,
@@ -26,8 +30,6 @@ use crate::{
     daemon::store,
 };
 
-/// How many runs of a trigger are remembered.
-pub const KEPT: usize = 50;
 /// How many bytes of events of a run are kept in a file, the newest ones.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 
@@ -39,28 +41,33 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// No file of ours is longer.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
 
-/// Write a run's `text`, and remove the oldest runs beyond [`KEPT`].
-pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
+/// Write a run's `text`, and remove the runs that have no [place](Places) any more.
+pub(super) fn write(dir: &Path, run: &RunId, text: &str, nothing_new: bool) -> io::Result<()> {
     store::make(dir)?;
-    let (mut files, leftovers) = look(dir)?;
+    let (files, leftovers) = look(dir)?;
     let number = files.last().map_or(0, |file| file.number.saturating_add(1));
     let temporary = dir.join(format!("{run}.{}.{NEW}", std::process::id()));
-    let path = dir.join(format!("{number:010}-{run}")).with_extension(EXTENSION);
+    let path = dir.join(name(number, run, nothing_new));
     Replace::by(&temporary, Access::Private, Flush::Nothing).write(&path, text.as_bytes())?;
-    let beyond = (files.len() + 1).saturating_sub(KEPT);
-    for path in files.drain(..beyond).map(|file| file.path).chain(leftovers) {
+    let mut places = Places::new();
+    places.take(nothing_new);
+    let without = files
+        .into_iter()
+        .rev()
+        .filter(|file| !places.take(file.nothing_new));
+    for path in without.map(|file| file.path).chain(leftovers) {
         fs::remove_file(path).ok();
     }
     Ok(())
 }
 
-/// What is known of the runs that can be read, the newest first.
-pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> + use<> {
+/// What is known of the runs that can be read, the newest first, and whether each found nothing new.
+pub(super) fn heads(dir: &Path) -> impl Iterator<Item = (bool, Head)> + use<> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().rev().filter_map(|file| {
         let mut first = String::new();
         open(&file.path).ok()?.read_line(&mut first).ok()?;
-        text::head(&first)
+        Some((file.nothing_new, text::head(&first)?))
     })
 }
 
@@ -72,7 +79,7 @@ pub(super) fn ids(dir: &Path) -> Vec<RunId> {
 
 /// The newest run that can be read.
 pub(super) fn newest(dir: &Path) -> Option<Head> {
-    heads(dir).next()
+    heads(dir).next().map(|(_, head)| head)
 }
 
 /// The text of `run`.
@@ -89,6 +96,7 @@ fn open(path: &Path) -> io::Result<BufReader<io::Take<File>>> {
 
 struct Found {
     number: u64,
+    nothing_new: bool,
     run: RunId,
     path: PathBuf,
 }
@@ -123,11 +131,73 @@ fn is_left(path: &Path) -> bool {
     is_gone || age().is_ok_and(|age| age > LONGEST)
 }
 
+fn name(number: u64, run: &RunId, nothing_new: bool) -> String {
+    if nothing_new {
+        format!("{number:+011}-{run}.{EXTENSION}")
+    } else {
+        format!("{number:010}-{run}.{EXTENSION}")
+    }
+}
+
 fn found(path: PathBuf) -> Option<Found> {
     let (number, run) = path.file_stem()?.to_str()?.split_once('-')?;
     Some(Found {
+        // With a plus sign or without.
+        nothing_new: number.starts_with('+'),
         number: number.parse().ok()?,
         run: RunId::parse(run).ok()?,
         path,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::places::{KEPT, KEPT_NOTHING_NEW},
+        *,
+    };
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap();
+        names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// The version before knows no sign: it reads names so, and removes what is older than the newest fifty.
+    fn number_before(name: &str) -> Option<u64> {
+        let (number, run) = name.strip_suffix(".jsonl")?.split_once('-')?;
+        RunId::parse(run).ok()?;
+        number.parse().ok()
+    }
+
+    #[test]
+    fn who_goes_and_in_which_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("site");
+        let keep = |nothing_new| {
+            let run = RunId::new();
+            write(&dir, &run, "", nothing_new).unwrap();
+            run
+        };
+        let first = keep(false);
+        let of_nothing: Vec<_> = (0..60).map(|_| keep(true)).collect();
+        let newest = keep(false);
+        let mut expected = vec![first];
+        expected.extend_from_slice(&of_nothing[60 - KEPT_NOTHING_NEW..]);
+        expected.push(newest);
+        assert_eq!(ids(&dir), expected);
+        assert_eq!(names(&dir).len(), expected.len());
+
+        let mut read: Vec<_> = names(&dir).iter().map(|name| number_before(name)).collect();
+        read.sort_unstable();
+        assert_eq!(read.first(), Some(&Some(0)));
+        assert_eq!(read.last(), Some(&Some(61)));
+
+        for _ in 0..60 {
+            keep(false);
+        }
+        assert_eq!(ids(&dir).len(), KEPT + KEPT_NOTHING_NEW);
+        assert_eq!(ids(&dir)[..KEPT_NOTHING_NEW], expected[1..=KEPT_NOTHING_NEW]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    disk::KEPT,
+    places::Places,
     text::{self, Head},
 };
 use crate::base::name::RunId;
@@ -22,24 +22,25 @@ pub(super) struct Unwritten {
 struct Kept {
     key: String,
     run: RunId,
+    nothing_new: bool,
     text: String,
 }
 
 impl Unwritten {
-    pub(super) fn keep(&mut self, key: &str, run: RunId, text: String) {
-        let of_key = || (0..).zip(&self.runs).filter(|(_, kept)| kept.key == key);
-        if of_key().count() >= KEPT
-            && let Some((oldest, _)) = of_key().next()
-            && let Some(kept) = self.runs.remove(oldest)
-        {
-            self.bytes -= kept.text.len();
-        }
+    pub(super) fn keep(&mut self, key: &str, run: RunId, text: String, nothing_new: bool) {
         self.bytes += text.len();
         self.runs.push_back(Kept {
             key: key.into(),
             run,
+            nothing_new,
             text,
         });
+        let mut places = Places::new();
+        let mut of_key = (0..self.runs.len()).rev().filter(|at| self.runs[*at].key == key);
+        let without = of_key.find(|at| !places.take(self.runs[*at].nothing_new));
+        if let Some(kept) = without.and_then(|at| self.runs.remove(at)) {
+            self.bytes -= kept.text.len();
+        }
         while self.bytes > MAX_BYTES
             && let Some(kept) = self.runs.pop_front()
         {
@@ -47,10 +48,11 @@ impl Unwritten {
         }
     }
 
-    /// What is known of the runs of `key`, the newest first.
-    pub(super) fn heads(&self, key: &str) -> Vec<Head> {
+    /// What is known of the runs of `key`, the newest first, and whether each found nothing new.
+    pub(super) fn heads(&self, key: &str) -> Vec<(bool, Head)> {
         let runs = self.runs.iter().rev().filter(|kept| kept.key == key);
-        runs.filter_map(|kept| text::head(&kept.text)).collect()
+        runs.filter_map(|kept| Some((kept.nothing_new, text::head(&kept.text)?)))
+            .collect()
     }
 
     /// The ids of the runs of `key`.
@@ -68,24 +70,32 @@ impl Unwritten {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::places::{KEPT, KEPT_NOTHING_NEW},
+        *,
+    };
 
     #[test]
     fn bounded_per_trigger_and_in_all() {
         let mut unwritten = Unwritten::default();
         let first = RunId::new();
-        unwritten.keep("quiet", first.clone(), "q".into());
+        unwritten.keep("quiet", first.clone(), "q".into(), false);
         let runs: Vec<RunId> = (0..60).map(|_| RunId::new()).collect();
         for run in &runs {
-            unwritten.keep("busy", run.clone(), "b".into());
+            unwritten.keep("busy", run.clone(), "b".into(), false);
         }
         assert_eq!(unwritten.runs.len(), KEPT + 1);
         assert_eq!(unwritten.find("busy", &runs[9]), None);
         assert_eq!(unwritten.find("busy", &runs[10]).as_deref(), Some("b"));
         assert_eq!(unwritten.find("quiet", &runs[10]), None, "each sees its own");
         assert_eq!(unwritten.find("quiet", &first).as_deref(), Some("q"));
+        for _ in 0..60 {
+            unwritten.keep("busy", RunId::new(), "n".into(), true);
+        }
+        assert_eq!(unwritten.runs.len(), KEPT + KEPT_NOTHING_NEW + 1);
+        assert_eq!(unwritten.find("busy", &runs[10]).as_deref(), Some("b"));
         for n in 0..20 {
-            unwritten.keep(&n.to_string(), RunId::new(), "x".repeat(MAX_BYTES / 10));
+            unwritten.keep(&n.to_string(), RunId::new(), "x".repeat(MAX_BYTES / 10), false);
         }
         assert!(unwritten.bytes <= MAX_BYTES);
         let bytes: usize = unwritten.runs.iter().map(|kept| kept.text.len()).sum();

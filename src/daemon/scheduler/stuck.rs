@@ -13,7 +13,7 @@ use crate::{
 /// Why `target` cannot be updated: the run of `holder` is stuck.
 pub(super) fn refusal(target: &Target, holder: &TriggerName, stuck: &Stuck) -> Failure {
     let message = format!(
-        "{} is held by the run {} of {holder}, which is stuck since {} in the step {}",
+        "{} is held by the run {} of {holder}, which has been stuck since {} in the step {}",
         target.site.path,
         stuck.run,
         event::time(stuck.since),

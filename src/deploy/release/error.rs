@@ -141,10 +141,6 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
-    /// There is nothing to go back to.
-    #[error("there is no older release that was good: nothing to go back to")]
-    #[diagnostic(help("push a commit that fixes it; see `keep` of `releases` for how many are kept"))]
-    None,
     /// There is no such release.
     #[error("there is no release {wanted:?} to go back to; there are: {there}")]
     #[diagnostic(help("name one of them, or its commit"))]
@@ -216,8 +212,7 @@ impl Blame for Error {
             | Self::Exchange { .. }
             | Self::Stuck { .. }
             | Self::Apart { .. }
-            | Self::NoDirectory { .. }
-            | Self::None => Kind::Path,
+            | Self::NoDirectory { .. } => Kind::Path,
         }
     }
 }

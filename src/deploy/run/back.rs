@@ -22,7 +22,7 @@ use crate::{
         name::{Earlier, RefName},
     },
     config::{OnFailure, Revision, Target},
-    deploy::{held::Holds, release, stage::Stage},
+    deploy::{held::Holds, stage::Stage},
     git::{
         begin::Begin,
         dropped, fetch, heal,
@@ -59,7 +59,7 @@ pub(super) fn by_hand(
             let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
             let wanted = to.map_or(Wanted::Good(&holds), |to| Wanted::Named(to.as_str()));
             let found = older::find(&repo, (under_way, &mut stage), wanted)?;
-            found.ok_or(release::Error::None)?
+            found.ok_or_else(|| Refused::nothing_older(target))?
         }
         Some(to) => named(&repo, to, (reached.old, &good), under_way)?,
         None => {

@@ -160,7 +160,7 @@ impl Error {
     pub(super) fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Back(_) | Self::Release(release::Error::None | release::Error::Unknown { .. })
+            Self::Back(_) | Self::Release(release::Error::Unknown { .. })
         )
     }
 }

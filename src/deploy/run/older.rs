@@ -81,7 +81,9 @@ pub(super) fn restore(
         Some(id) => id,
         None => {
             find(repo, (under_way, stage), Wanted::Named(&commit.to_string()))?;
-            stage.verified(commit).ok_or(release::Error::None)?
+            stage
+                .verified(commit)
+                .ok_or_else(|| Refused::nothing_older(under_way.target))?
         }
     };
     let marked = under_way.changes();

@@ -9,7 +9,7 @@ use std::{
 
 use gix::ObjectId;
 
-use super::{Error, site::Site, unread};
+use super::{Error, unread, workshop::Workshop};
 use crate::{
     base::{bounded, fault::if_there},
     git::{
@@ -40,19 +40,19 @@ pub(super) fn are_sound(objects: &Path, hash: gix::hash::Kind) -> bool {
     }) && damaged_loose(objects, hash).is_ok_and(|damaged| damaged.is_empty())
 }
 
-pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error> {
-    let (dir, git_dir) = (site.pack_dir(), &site.git_dir);
+pub(super) fn put_aside(workshop: &Workshop, hash: gix::hash::Kind) -> Result<(), Error> {
+    let (dir, git_dir) = (workshop.pack_dir(), &workshop.git_dir);
     for pack in packs(&dir).map_err(Error::io("list", &dir))? {
         match state(git_dir, &pack, hash)? {
             State::Sound => {}
-            State::Index => write_index(site, &pack, hash)?,
+            State::Index => write_index(workshop, &pack, hash)?,
             State::Damaged => {
                 // The pack first: recovery would remove one without an index.
                 for extension in ["pack", "idx", "rev", "bitmap", "mtimes", "promisor", "keep"] {
                     let part = pack.with_extension(extension);
                     if fs::symlink_metadata(&part).is_ok() {
                         let name = part.file_name().unwrap_or_default().to_string_lossy();
-                        site.put_aside(&part, &name)?;
+                        workshop.put_aside(&part, &name)?;
                     }
                 }
             }
@@ -66,7 +66,7 @@ pub(super) fn put_aside(site: &Site, hash: gix::hash::Kind) -> Result<(), Error>
         }
     }
     for (id, path) in damaged_loose(&git_dir.join("objects"), hash)? {
-        site.put_aside(&path, &id.to_string())?;
+        workshop.put_aside(&path, &id.to_string())?;
     }
     Ok(())
 }
@@ -118,8 +118,8 @@ fn trailer_of(file: File, hash: gix::hash::Kind) -> Option<ObjectId> {
     (found.as_slice() == end).then_some(found)
 }
 
-fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
-    let new = site.dir.join("new.idx");
+fn write_index(workshop: &Workshop, pack: &Path, hash: gix::hash::Kind) -> Result<(), Error> {
+    let new = workshop.dir.join("new.idx");
     drop(fs::remove_file(&new));
     intake::index(pack, &new, hash).map_err(|err| Error::Index {
         path: pack.into(),
@@ -128,7 +128,7 @@ fn write_index(site: &Site, pack: &Path, hash: gix::hash::Kind) -> Result<(), Er
     File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(Error::io("flush", &new))?;
-    Sharing::of(&repository::open(&site.git_dir)?).path(&new);
+    Sharing::of(&repository::open(&workshop.git_dir)?).path(&new);
     let index = pack.with_extension("idx");
     fs::rename(&new, &index).map_err(Error::io("write", &index))?;
     // It was made from the index.

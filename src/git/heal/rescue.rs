@@ -15,9 +15,8 @@ use gix::{
 use gix_pack::Find as _;
 
 use super::{
-    Error,
-    site::{Site, id_of, replace},
-    text, unread,
+    Error, text, unread,
+    workshop::{Workshop, id_of, replace},
 };
 use crate::{
     base::{bounded, durable},
@@ -43,13 +42,13 @@ pub(super) struct From<'a> {
 
 /// Rescue what can be rescued. Gives what was lost.
 pub(super) fn rescue(
-    site: &Site,
+    workshop: &Workshop,
     repo: &gix::Repository,
     from: From<'_>,
     fetched: &fetch::Outcome,
     fsync: bool,
 ) -> Result<Vec<String>, Error> {
-    let mut rescue = Rescue::new(site, repo, from.copied)?;
+    let mut rescue = Rescue::new(workshop, repo, from.copied)?;
     drop(rescue.follow(fetched.commit));
     if let Some(path) = from.away
         && let Some(what) = rescue.may_be_away(&fetched.tip)?
@@ -57,7 +56,7 @@ pub(super) fn rescue(
         return Err(Error::Away {
             path: path.into(),
             what,
-            alternates: site.alternates(),
+            alternates: workshop.alternates(),
         });
     }
     let mut said = Vec::new();
@@ -152,7 +151,7 @@ impl std::fmt::Display for LostObject {
 }
 
 struct Rescue<'a> {
-    site: &'a Site,
+    workshop: &'a Workshop,
     repo: &'a gix::Repository,
     db: gix::odb::HandleArc,
     /// The packs that were moved aside, or are lenders', and whose index can be read.
@@ -170,12 +169,12 @@ struct Rescue<'a> {
 }
 
 impl<'a> Rescue<'a> {
-    fn new(site: &'a Site, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Result<Self, Error> {
+    fn new(workshop: &'a Workshop, repo: &'a gix::Repository, lenders: &[PathBuf]) -> Result<Self, Error> {
         let mut objects = repo.objects.clone();
         objects.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(CACHE_BYTES)));
         let dirs = lenders.iter().map(|objects| objects.join("pack"));
         let indices = dirs
-            .chain([site.aside()])
+            .chain([workshop.aside()])
             .flat_map(|dir| fs::read_dir(dir).into_iter().flatten())
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|ext| ext == "idx"));
@@ -185,13 +184,13 @@ impl<'a> Rescue<'a> {
                 Ok(bundle) => damaged.push(bundle),
                 Err(_) => {
                     for part in [&path, &path.with_extension("pack")] {
-                        unread::check_one(&site.git_dir, part)?;
+                        unread::check_one(&workshop.git_dir, part)?;
                     }
                 }
             }
         }
         Ok(Self {
-            site,
+            workshop,
             repo,
             db: objects.into_inner(),
             damaged,
@@ -200,7 +199,9 @@ impl<'a> Rescue<'a> {
                 .map(|objects| gix::odb::loose::Store::at(objects, repo.object_hash()))
                 .collect(),
             met: HashSet::default(),
-            cut: text::cuts(&site.git_dir.join("shallow")).into_iter().collect(),
+            cut: text::cuts(&workshop.git_dir.join("shallow"))
+                .into_iter()
+                .collect(),
             new_cuts: Vec::new(),
             rescued: Vec::new(),
             failed: None,
@@ -222,7 +223,7 @@ impl<'a> Rescue<'a> {
                 return Ok(Some(format!("{name} needs {lost}")));
             }
         }
-        let stash = bounded::read(&self.site.git_dir.join("logs/refs/stash"), bounded::LIST);
+        let stash = bounded::read(&self.workshop.git_dir.join("logs/refs/stash"), bounded::LIST);
         let stash = stash.unwrap_or_default();
         let is_whole = stash.lines_with_terminator().all(|line| self.is_line_whole(line));
         Ok((!is_whole).then(|| "a stash needs what is nowhere else".into()))
@@ -343,15 +344,15 @@ impl<'a> Rescue<'a> {
 
     /// What was not found is lost, unless a disk is full, or too many files are open.
     fn may_give_up(&mut self) -> Result<(), Error> {
-        let objects = self.site.git_dir.join("objects");
+        let objects = self.workshop.git_dir.join("objects");
         self.failed.take().map_or(Ok(()), |err| {
             Err(Error::io("rescue what refs need in", &objects)(err))
         })
     }
 
     fn store(&self, fsync: bool) -> Result<(), Error> {
-        text::add_cuts(self.site, &self.new_cuts)?;
-        let objects = self.site.git_dir.join("objects");
+        text::add_cuts(self.workshop, &self.new_cuts)?;
+        let objects = self.workshop.git_dir.join("objects");
         let paths = self.rescued.iter().map(|id| loose_path(&objects, id));
         let sharing = Sharing::of(self.repo);
         let paths: Vec<PathBuf> = paths.collect();
@@ -365,7 +366,7 @@ impl<'a> Rescue<'a> {
 
     /// Keep what reflogs name; drop the lines of what is lost. Gives the number of those lines.
     fn reflogs(&mut self) -> Result<usize, Error> {
-        let (mut dirs, mut dropped) = (vec![self.site.git_dir.join("logs")], 0);
+        let (mut dirs, mut dropped) = (vec![self.workshop.git_dir.join("logs")], 0);
         while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
                 match entry.file_type() {
@@ -392,7 +393,7 @@ impl<'a> Rescue<'a> {
         }
         if dropped > 0 {
             self.may_give_up()?;
-            replace(self.site, path, &kept)?;
+            replace(self.workshop, path, &kept)?;
         }
         Ok(dropped)
     }

@@ -10,9 +10,8 @@ use std::{
 use gix::{ObjectId, bstr::ByteSlice as _, refs::FullName};
 
 use super::{
-    Error,
-    site::{Site, id_of, replace},
-    unread,
+    Error, unread,
+    workshop::{Workshop, id_of, replace},
 };
 use crate::{
     base::{bounded, fault::if_there},
@@ -23,19 +22,19 @@ use crate::{
 pub(super) const FILES: [&str; 3] = ["HEAD", "packed-refs", "shallow"];
 
 /// Mend all of them. Gives what there is to say about it.
-pub(super) fn mend(site: &Site, origin: &Origin) -> Result<Vec<String>, Error> {
+pub(super) fn mend(workshop: &Workshop, origin: &Origin) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
-    caches(site);
-    head(site, origin, &mut said)?;
-    loose_refs(site, &mut said)?;
-    packed_refs(site, &mut said)?;
-    shallow(site, &mut said)?;
+    caches(workshop);
+    head(workshop, origin, &mut said)?;
+    loose_refs(workshop, &mut said)?;
+    packed_refs(workshop, &mut said)?;
+    shallow(workshop, &mut said)?;
     Ok(said)
 }
 
 /// Indices over packs and commits only save time, and may be as damaged as what they are about.
-fn caches(site: &Site) {
-    let objects = site.git_dir.join("objects");
+fn caches(workshop: &Workshop) {
+    let objects = workshop.git_dir.join("objects");
     for name in ["pack/multi-pack-index", "info/commit-graph"] {
         drop(fs::remove_file(objects.join(name)));
     }
@@ -44,9 +43,9 @@ fn caches(site: &Site) {
     }
 }
 
-fn head(site: &Site, origin: &Origin, said: &mut Vec<String>) -> Result<(), Error> {
-    let path = site.git_dir.join("HEAD");
-    if is_ref(&site.git_dir, &path)? {
+fn head(workshop: &Workshop, origin: &Origin, said: &mut Vec<String>) -> Result<(), Error> {
+    let path = workshop.git_dir.join("HEAD");
+    if is_ref(&workshop.git_dir, &path)? {
         return Ok(());
     }
     let branch = match &origin.revision {
@@ -54,10 +53,10 @@ fn head(site: &Site, origin: &Origin, said: &mut Vec<String>) -> Result<(), Erro
         _ => "refs/heads/main",
     };
     if fs::symlink_metadata(&path).is_ok() {
-        site.put_aside(&path, "HEAD")?;
+        workshop.put_aside(&path, "HEAD")?;
     }
     said.push(format!("HEAD was damaged, and is on {branch} now"));
-    replace(site, &path, format!("ref: {branch}\n").as_bytes())
+    replace(workshop, &path, format!("ref: {branch}\n").as_bytes())
 }
 
 /// Whether the file is what git takes for a ref.
@@ -76,10 +75,10 @@ fn is_name(name: &[u8]) -> bool {
     name.starts_with(b"refs/") && FullName::try_from(name.as_bstr()).is_ok()
 }
 
-fn loose_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
-    let mut dirs = vec![site.git_dir.join("refs")];
+fn loose_refs(workshop: &Workshop, said: &mut Vec<String>) -> Result<(), Error> {
+    let mut dirs = vec![workshop.git_dir.join("refs")];
     for dir in ["refs/heads", "refs/tags"] {
-        let dir = site.git_dir.join(dir);
+        let dir = workshop.git_dir.join(dir);
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     }
     let mut number = 0;
@@ -90,13 +89,13 @@ fn loose_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
             };
             if meta.is_dir() {
                 dirs.push(path);
-            } else if !meta.is_symlink() && !is_ref(&site.git_dir, &path)? {
-                let name = path.strip_prefix(&site.git_dir).unwrap_or(&path).display();
+            } else if !meta.is_symlink() && !is_ref(&workshop.git_dir, &path)? {
+                let name = path.strip_prefix(&workshop.git_dir).unwrap_or(&path).display();
                 said.push(format!(
                     "the ref {name} was damaged, and is gone; its reflog has what it was"
                 ));
                 number += 1;
-                site.put_aside(&path, &format!("ref-{number}"))?;
+                workshop.put_aside(&path, &format!("ref-{number}"))?;
             }
         }
     }
@@ -112,11 +111,11 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 /// A packed ref, and what its tag comes to.
 type Packed = (ObjectId, Option<ObjectId>);
 
-fn packed_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
-    let path = site.git_dir.join("packed-refs");
+fn packed_refs(workshop: &Workshop, said: &mut Vec<String>) -> Result<(), Error> {
+    let path = workshop.git_dir.join("packed-refs");
     let text = match bounded::read(&path, bounded::LIST) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => unread::or_damaged(&site.git_dir, &path, text)?.unwrap_or_default(),
+        text => unread::or_damaged(&workshop.git_dir, &path, text)?.unwrap_or_default(),
     };
     let (refs, bad) = parse_packed(&text);
     let mut sorted = b"# pack-refs with: peeled fully-peeled sorted \n".to_vec();
@@ -141,8 +140,8 @@ fn packed_refs(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
     if bad > 0 {
         said.push(format!("packed-refs was damaged: {bad} lines of it are gone"));
     }
-    site.put_aside(&path, "packed-refs")?;
-    replace(site, &path, &sorted)
+    workshop.put_aside(&path, "packed-refs")?;
+    replace(workshop, &path, &sorted)
 }
 
 /// The refs in `packed-refs`, and how many lines make no sense.
@@ -170,19 +169,19 @@ fn parse_packed(text: &[u8]) -> (BTreeMap<Vec<u8>, Packed>, usize) {
     (refs, bad)
 }
 
-fn shallow(site: &Site, said: &mut Vec<String>) -> Result<(), Error> {
-    let path = site.git_dir.join("shallow");
+fn shallow(workshop: &Workshop, said: &mut Vec<String>) -> Result<(), Error> {
+    let path = workshop.git_dir.join("shallow");
     let text = match bounded::read(&path, bounded::LIST) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => unread::or_damaged(&site.git_dir, &path, text)?.unwrap_or_default(),
+        text => unread::or_damaged(&workshop.git_dir, &path, text)?.unwrap_or_default(),
     };
     let ids = parse_cuts(&text);
     if !text.is_empty() && ids.len() == text.lines().count() {
         return Ok(());
     }
     said.push("shallow was damaged: where history is cut is found out again".into());
-    site.put_aside(&path, "shallow")?;
-    add_cuts(site, &ids)
+    workshop.put_aside(&path, "shallow")?;
+    add_cuts(workshop, &ids)
 }
 
 /// The lines that can be read: for gix_shallow, one that cannot be is an error, and a file of any size is read.
@@ -195,8 +194,8 @@ pub(super) fn cuts(shallow: &Path) -> Vec<ObjectId> {
 }
 
 /// Let history be cut at `more` commits, too.
-pub(super) fn add_cuts(site: &Site, more: &[ObjectId]) -> Result<(), Error> {
-    let path = site.git_dir.join("shallow");
+pub(super) fn add_cuts(workshop: &Workshop, more: &[ObjectId]) -> Result<(), Error> {
+    let path = workshop.git_dir.join("shallow");
     let mut all = cuts(&path);
     let before = all.len();
     all.extend_from_slice(more);
@@ -206,7 +205,7 @@ pub(super) fn add_cuts(site: &Site, more: &[ObjectId]) -> Result<(), Error> {
         return Ok(());
     }
     let text: String = all.iter().map(|id| format!("{id}\n")).collect();
-    replace(site, &path, text.as_bytes())
+    replace(workshop, &path, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -73,9 +73,14 @@ pub(super) fn clean(
         keep,
         ..
     } = cleaner;
-    removed.paths.sort();
-    for (path, has_files) in removed.paths.iter().filter(|_| cx.options.dry_run) {
-        let local = has_files.then_some(Local::Untracked);
+    removed.first.sort();
+    for gone in removed.first.iter().filter(|_| cx.options.dry_run) {
+        let local = gone.has_files.then_some(Local::Untracked);
+        let path = if gone.is_dir {
+            dirs::join(gone.path.as_bstr(), "".into())
+        } else {
+            gone.path.clone()
+        };
         cx.options.would(Action::Clean, path.as_bstr(), local);
     }
     ignored.report(cx);
@@ -274,7 +279,7 @@ impl Cleaner<'_, '_, '_> {
                     dirs::unlink(dir, name)?;
                 }
                 self.removed.files += 1;
-                self.removed.add(path, true);
+                self.removed.add(path, true, false);
             }
             Kind::Other => frame.unlisted.push(name.into()),
         }
@@ -291,7 +296,8 @@ impl Cleaner<'_, '_, '_> {
             }
         }
         self.removed.files += 1;
-        self.removed.add(self.path.as_bstr(), true);
+        self.removed
+            .add(self.path.as_bstr(), true, meta.kind == Kind::Dir);
         Ok(())
     }
 
@@ -308,7 +314,7 @@ impl Cleaner<'_, '_, '_> {
             if self.cx.options.dry_run || dirs::remove_dir(way.here(), name).is_err() {
                 self.stays(frame, "remove", err)
             } else {
-                self.removed.add(self.path.as_bstr(), false)
+                self.removed.add(self.path.as_bstr(), false, true)
             }
             return None;
         }
@@ -355,7 +361,7 @@ impl Cleaner<'_, '_, '_> {
         }
         let has_files = self.removed.files > before.files;
         self.removed.go_back_to(before);
-        self.removed.add(self.path.as_bstr(), has_files);
+        self.removed.add(self.path.as_bstr(), has_files, true);
     }
 
     /// What git does not list goes with its directory, and a directory goes if nothing in it is ignored.

@@ -649,7 +649,7 @@ fn a_dry_run_says_all_and_does_nothing() {
             "would delete d/gone",
             "would write .gitignore",
             "would write a",
-            "would clean dir",
+            "would clean dir/",
             "would clean old"
         ]
     );

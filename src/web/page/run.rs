@@ -66,7 +66,7 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
             @if !going_on.task.is_update() { (going_on.task.word()) ", " }
             @match going_on.began {
                 Some(began) => { "began " (time(began)) },
-                None => { "waits since " (time(going_on.accepted)) },
+                None => { "waiting since " (time(going_on.accepted)) },
             }
             ", by " (plain(&going_on.peer))
             @if !going_on.notes.is_empty() { ": " (notes(&going_on.notes)) }

@@ -18,8 +18,8 @@ use crate::{
     web::{daemon::Log, deliveries::Delivered, session::Session},
 };
 
-/// Runs that are shown; the daemon remembers more of some.
-const RUNS: usize = 50;
+/// Runs that are shown: as many as a daemon remembers, with those that found nothing new.
+const RUNS: usize = 60;
 const DELIVERIES: usize = 20;
 
 pub(super) fn page(
@@ -78,8 +78,7 @@ fn deployed(status: &Status) -> Markup {
     html! {
         @match &standing.commit {
             Some(id) => {
-                (commit(id)) " is deployed"
-                @if let Some(since) = standing.since { ", since " (time(since)) }
+                (commit(id)) @if let Some(since) = standing.since { " has been deployed since " (time(since)) } @else { " is deployed" }
             },
             None if status.stuck.is_some() => "What is deployed is not known",
             None => "Nothing is deployed",
@@ -136,20 +135,23 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
     html! {
         @if let Some(unasked) = unasked {
             section.card.is-warn {
-                h2 { "Polls of the remote fail since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
+                h2 { "Polls of the remote have been failing since " (time(unasked.since)) ", " (many(usize::try_from(unasked.times).unwrap_or(usize::MAX), "time", "times")) }
                 (failure(&unasked.failure))
             }
         }
         @if standing.hooks_pending && status.runs.is_empty() {
             section.card.is-warn {
-                h2 { "Hooks are pending" @if let Some(since) = standing.hooks_since { " since " (time(since)) } }
+                h2 { @match standing.hooks_since {
+                    Some(since) => { "Hooks have been pending since " (time(since)) },
+                    None => "Hooks are pending",
+                } }
                 p.said { "They have not succeeded for " (commit(standing.commit.as_deref().unwrap_or("-"))) "; they run at the next trigger." }
             }
         }
         @if let Some(mixed) = &standing.mixed {
             section.card.is-warn {
                 h2 { "Files are mixed" }
-                p.said { (plain(&mixed.line())) "; the next run does it." }
+                p.said { (plain(&mixed.line())) ". The next run brings all files to one commit." }
             }
         }
         @if let Some(refused) = &status.reload_refused {

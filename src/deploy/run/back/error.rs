@@ -1,8 +1,11 @@
 //! Why there is no way back, or no way on.
 
-use crate::base::{
-    event::Held,
-    fault::{Blame, Kind},
+use crate::{
+    base::{
+        event::Held,
+        fault::{Blame, Kind},
+    },
+    config::Target,
 };
 
 /// A run does not go where it was to.
@@ -44,6 +47,16 @@ pub enum Error {
         at: String,
         /// The trigger's path.
         path: String,
+        /// The trigger.
+        trigger: String,
+    },
+    /// No older release is good.
+    #[error("there is no older release that was good: nothing to go back to")]
+    #[diagnostic(help(
+        "push a commit that fixes it; or, where the newest commit was rolled back, to deploy it all the same: gitsocket retry \
+         {trigger}; `keep` of `releases` is how many are kept"
+    ))]
+    NothingOlder {
         /// The trigger.
         trigger: String,
     },
@@ -89,11 +102,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    pub(in crate::deploy::run) fn nothing_older(target: &Target) -> Self {
+        Self::NothingOlder {
+            trigger: target.trigger.to_string(),
+        }
+    }
+}
+
 impl Blame for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Held { .. } => Kind::Held,
-            Self::NotDeployed { .. } | Self::NothingEarlier { .. } => Kind::Path,
+            Self::NotDeployed { .. } | Self::NothingEarlier { .. } | Self::NothingOlder { .. } => Kind::Path,
             Self::NoCommit { .. }
             | Self::Ambiguous { .. }
             | Self::NotWhole { .. }

@@ -13,12 +13,12 @@ use crate::base::durable::{Access, Flush, Replace};
 pub(super) const ALTERNATES: &str = "alternates";
 
 /// Where healing happens, and what it has put aside.
-pub(super) struct Site {
+pub(super) struct Workshop {
     pub(super) git_dir: PathBuf,
     pub(super) dir: PathBuf,
 }
 
-impl Site {
+impl Workshop {
     pub(super) fn of(git_dir: &Path) -> Self {
         Self {
             git_dir: git_dir.into(),
@@ -56,12 +56,12 @@ impl Site {
 }
 
 /// Put `content` in the place of the file `path`, at once.
-pub(super) fn replace(site: &Site, path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn replace(workshop: &Workshop, path: &Path, content: &[u8]) -> Result<(), Error> {
     let access = match fs::symlink_metadata(path) {
         Ok(_) => Access::Same,
         Err(_) => Access::Usual,
     };
-    Replace::by(&site.dir.join("new"), access, Flush::Content)
+    Replace::by(&workshop.dir.join("new"), access, Flush::Content)
         .write(path, content)
         .map_err(Error::io("write", path))
 }
