@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(err) => return fail(err),
     };
     log::start(None, arguments.log_format);
-    tracing::info!("sandbox: {}", sandbox::close(&config));
+    tracing::info!("sandbox: {}", sandbox::enforce(&config));
     match serve::serve(config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => fail(err),

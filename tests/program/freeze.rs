@@ -309,7 +309,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     let mut visitor = Visitor::signed_in(&world);
     let page = visitor.get("/triggers/site").body;
     for text in [
-        "asks its remote every 10m, next",
+        "polls its remote every 10m, next",
         "Polls of the remote fail since",
         "3 times",
         "<bdi>no route &lt;b&gt;</bdi>",

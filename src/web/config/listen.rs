@@ -69,7 +69,7 @@ fn listeners(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<Spanned<Listen
             Listener::Http { addr, .. } => addr.clone(),
             Listener::Unix { path, .. } => path.display().to_string(),
         };
-        // Of port 0 the system makes another port each time.
+        // For port 0, the system picks another port each time.
         let twice = seen.get(&address).filter(|_| !address.ends_with(":0"));
         if let Some(first) = twice {
             let problem = Problem::at(at.clone(), format!("two listeners have the address {address}"))
@@ -97,7 +97,7 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     if !addr.loopback && !plain && !tls.is_there() && fields.plain.is_right && !tls.is_misspelt {
         let problem = Problem::at(
             at.clone(),
-            format!("what is sent to {} could be read and changed on the way", addr.addr),
+            format!("requests to {} could be read and changed on the way", addr.addr),
         )
         .label("not on the loopback interface")
         .help(

@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! The limits for connections.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::{lobby::Lobby, semaphore::Semaphore};
 
-/// Connections that have proved something: a signature, a token, a session; of all listeners.
+/// Authenticated connections (by a signature, a token, a session), of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
-/// Connections of one listener of which nothing is known; the one that has been so for longest makes way for the next.
+/// Unauthenticated connections of one listener; beyond that, the oldest one is closed for a new one.
 pub(super) const MAX_STRANGERS: usize = 256;
 /// Event streams, of all listeners.
 pub(super) const MAX_STREAMS: usize = 200;
-/// Descriptors for all else: connections to the daemon, of which a page needs one for a moment, and files of secrets.
+/// Descriptors for all else: short connections to the daemon, and files of secrets.
 const RESERVE: u64 = 512;
 
-/// The places of connections. Strangers at one listener take nothing from those at another.
+/// The places of connections. Each listener has its own places for unauthenticated ones.
 #[derive(Debug)]
 pub(super) struct Door {
-    /// One for each listener, in their order.
+    /// Places of unauthenticated connections, one lobby for each listener in their order.
     pub(super) lobbies: Vec<Arc<Lobby>>,
     pub(super) inside: Arc<Semaphore>,
     pub(super) streams: Arc<Semaphore>,
 }
 
 impl Door {
-    /// One for so many listeners: the limit of open files is raised for it, if it may be. If not, there are fewer places.
+    /// The places for so many listeners. The limit of open files is raised for that; if it cannot be, there are fewer places.
     pub(super) fn of(listeners: usize) -> Arc<Self> {
         let most = (MAX_CONNECTIONS + listeners * MAX_STRANGERS + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
@@ -34,7 +34,7 @@ impl Door {
         if room < most {
             tracing::warn!(
                 limit = open,
-                "the limit of open files leaves room for {room} connections, not {most}; raise it to {needed}: \
+                "the limit of open files allows {room} connections only, not {most}; raise it to {needed}: \
                  LimitNOFILE in a systemd unit"
             );
         }
@@ -50,7 +50,7 @@ impl Door {
         })
     }
 
-    /// Ends when all connections have.
+    /// Ends when all connections have ended.
     pub(super) async fn emptied(&self) {
         for lobby in &self.lobbies {
             lobby.emptied().await;
@@ -60,7 +60,7 @@ impl Door {
     }
 }
 
-/// Let `needed` files be open if they may: how many may.
+/// Raise the limit of open files to `needed`, as far as permitted. Gives the limit, at most `needed`.
 fn raise(needed: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let Some(now) = limit.current.filter(|now| *now < needed) else {

@@ -14,7 +14,7 @@ fn what_is_not_proven_is_refused() {
     let capital = format!("SHA256={HELLO}");
     let name = "X-Hub-Signature-256";
     for (pairs, why) in [
-        (vec![], "no X-Hub-Signature-256: has the webhook a secret?"),
+        (vec![], "no X-Hub-Signature-256: does the webhook have a secret?"),
         (vec![(name, "")], "X-Hub-Signature-256 is empty"),
         (vec![(name, " \t ")], "X-Hub-Signature-256 is empty"),
         (vec![(name, "sha256=")], "X-Hub-Signature-256 is empty"),
@@ -223,12 +223,12 @@ fn tokens_and_passwords_that_are_not_ours_are_refused() {
         (
             bearer(),
             vec![("Authorization", "Bearer")],
-            "has nothing behind `Bearer`",
+            "has nothing after `Bearer`",
         ),
         (
             bearer(),
             vec![("Authorization", "Bearer   ")],
-            "has nothing behind `Bearer`",
+            "has nothing after `Bearer`",
         ),
         (
             bearer(),
