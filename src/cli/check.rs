@@ -22,7 +22,7 @@ use crate::{
     },
     config::{Config, Revision, Target},
     daemon::trial::{self, Finding},
-    deploy::{neighbours, state::State},
+    deploy::{state::State, target_dirs},
     git::{
         begin::Begin,
         fetch,
@@ -69,12 +69,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(err) => return fail(err),
     };
-    let neighbours = match neighbours::look(&config) {
-        Ok(neighbours) => neighbours,
+    let target_dirs = match target_dirs::look(&config) {
+        Ok(target_dirs) => target_dirs,
         Err(err) => return fail(err),
     };
     included(&config).for_each(|line| print(&line));
-    let findings = trial::findings(&config, &neighbours);
+    let findings = trial::findings(&config, &target_dirs);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len().max(1));
     let default = if config.listen.is_empty() {
         " (the default, ./gitsocket.sock)"

@@ -30,9 +30,9 @@ use crate::{
     daemon::peer::Accounts,
     deploy::{
         hook::{self, Groups, Guard, Starter},
-        neighbours,
         run::{self, Context, Interrupted},
         sandbox::Sandbox,
+        target_dirs,
     },
     git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
@@ -111,10 +111,10 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
     let chosen = config.and_then(|config| {
         let (task, names) = task::of(arguments)?;
         let targets = choose(arguments, names, &config, &show)?;
-        let neighbours = neighbours::look(&config).map_err(fail)?;
-        Ok((task, targets, Connections::new(config.keep_alive), neighbours))
+        let target_dirs = target_dirs::look(&config).map_err(fail)?;
+        Ok((task, targets, Connections::new(config.keep_alive), target_dirs))
     });
-    let (task, targets, connections, neighbours) = match chosen {
+    let (task, targets, connections, target_dirs) = match chosen {
         Ok(chosen) => chosen,
         Err(code) => return code,
     };
@@ -129,8 +129,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> ExitCode {
         sandbox: Sandbox::off(),
         connections,
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        cache: Cache::beside(neighbours.others().clone()),
-        neighbours,
+        cache: Cache::beside(target_dirs.others().clone()),
+        target_dirs,
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|_| {}),

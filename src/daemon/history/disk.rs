@@ -1,8 +1,7 @@
-//! The files of a trigger's runs, in a directory of its own: `0000000017-0198c0ffee0001.jsonl`.
+//! The files of a trigger's runs, one directory for each trigger: `0000000017-0198c0ffee0001.jsonl`.
 //!
-//! The number in front orders them, whatever the clock says. A file appears whole, by rename; a power cut may
-//! leave less, which is passed over. No name that a client sends becomes part of a path: ids are compared with
-//! the names that are there.
+//! The number orders them independently of the clock. A file appears whole, by rename; one that a power cut has damaged is skipped.
+//! No name that a client sends becomes part of a path: ids are compared with the existing names.
 
 use std::{
     fs::{self, File},
@@ -32,11 +31,11 @@ pub const KEPT: usize = 50;
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 
 const EXTENSION: &str = "jsonl";
-/// Ends the name of a file that is being written.
+/// The extension of a file that is being written.
 const NEW: &str = "new";
-/// How long the writing of a file may take, at most.
+/// After so long, a file that is being written counts as left.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// No file of ours is longer.
+/// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
 
 /// Write a run's `text`, and remove the oldest runs beyond [`KEPT`].
@@ -54,7 +53,7 @@ pub(super) fn write(dir: &Path, run: &RunId, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What is known of the runs that can be read, the newest first.
+/// The first lines of the runs that can be read, the newest first.
 pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> + use<> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().rev().filter_map(|file| {
@@ -64,7 +63,7 @@ pub(super) fn heads(dir: &Path) -> impl Iterator<Item = Head> + use<> {
     })
 }
 
-/// The ids of the runs that are there, readable or not.
+/// The ids of all runs, whether or not they can be read.
 pub(super) fn ids(dir: &Path) -> Vec<RunId> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().map(|file| file.run).collect()
@@ -108,8 +107,8 @@ fn look(dir: &Path) -> io::Result<(Vec<Found>, Vec<PathBuf>)> {
     Ok((files, leftovers))
 }
 
-/// Whether `path` was left by a process that has ended: another worker may be writing it. Where the name has no number of a
-/// process, or another process has that number by now, [`LONGEST`] counts.
+/// Whether the process that was writing `path` has ended. If the name has no process id, or another process has that id now,
+/// [`LONGEST`] counts.
 fn is_left(path: &Path) -> bool {
     let pid = path.file_stem().and_then(|stem| Path::new(stem).extension());
     let pid = pid.and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?));

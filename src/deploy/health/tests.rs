@@ -46,7 +46,7 @@ fn answer(mut socket: TcpStream, status: &str, tell: &mpsc::Sender<String>) {
     let lines = BufReader::new(socket.try_clone().unwrap()).lines();
     let head = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
     tell.send(head.collect::<Vec<_>>().join("\n")).ok();
-    // A body of no end, that nobody reads.
+    // A body without end, which the check does not read.
     let head = format!("HTTP/1.1 {status}\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 99999\r\n\r\n");
     socket.write_all(head.as_bytes()).ok();
 }
