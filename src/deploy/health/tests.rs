@@ -253,7 +253,7 @@ fn the_end_of_the_daemon_and_of_the_run_end_it() {
     assert_eq!(ended.unwrap_err().kind(), Kind::Timeout);
     health.after = LONG;
     let (ended, _) = ask_with(&health, &watch, &|_, _| Ok(()));
-    assert!(ended.unwrap_err().to_string().contains("not asked yet"));
+    assert!(ended.unwrap_err().to_string().contains("not checked yet"));
     assert!(begin.elapsed() < LONG / 4, "nothing was waited for");
 }
 

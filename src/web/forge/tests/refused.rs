@@ -34,9 +34,9 @@ fn what_is_not_proven_is_refused() {
         (vec![("X-Hub-Signature", "sha1=00")], "SHA-1"),
         (
             vec![("X-Gitlab-Token", "x"), ("X-Gitlab-Event", "Push Hook")],
-            "one of GitLab's",
+            "a delivery of GitLab",
         ),
-        (vec![("X-Event-Key", "repo:push")], "one of Bitbucket's"),
+        (vec![("X-Event-Key", "repo:push")], "a delivery of Bitbucket"),
         (vec![("webhook-signature", "v1,x")], "StandardWebhooks"),
     ] {
         let (status, said) = refused(&github(), &keys, &pairs, b"Hello, World!");
