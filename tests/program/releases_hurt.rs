@@ -294,7 +294,7 @@ fn trees_that_are_stuck_are_few() {
         .into_iter()
         .filter(|release| release.join("d/same").exists());
     assert!(trees.count() <= 3);
-    assert!(said.starts_with("error site path: 4 trees in "), "{said}");
+    assert!(said.starts_with("error site path: 4 directories in "), "{said}");
     hurt.let_hook("build", "");
     let command = said.split("type: ").nth(1).unwrap().split(';').next().unwrap();
     let status = Command::new("sh").args(["-c", command]).status();
