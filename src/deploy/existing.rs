@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// Its git directory holds the rest of a killed clone, and other files.
     #[error(
-        "{git_dir} holds the rest of a clone that was interrupted, and files that are not from it, such as {example:?}; nothing was touched"
+        "{git_dir} holds files, such as {example:?}, that are not from the clone that was interrupted there; nothing was touched"
     )]
     #[diagnostic(help("move them away, or let the trigger's `path` name another place"))]
     Beside {
