@@ -152,7 +152,7 @@ fn descriptors_are_left_for_runs() {
         if !is_raised {
             let line = daemon.wait_for("the limit of open files");
             assert!(
-                line.contains("room for 50 connections of each listener"),
+                line.contains("allows 50 connections of each listener only"),
                 "{line}"
             );
         }
