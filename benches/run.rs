@@ -62,7 +62,7 @@ fn run(target: &Target, connections: &Connections, cache: &Cache, recovered: &Re
         connections: connections.clone(),
         watch: Watch::new(target.run_timeout, Stop::default(), None),
         cache: cache.clone(),
-        neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
+        target_dirs: gitsocket::deploy::target_dirs::TargetDirs::default(),
         recovered: recovered.clone(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|event| {

@@ -1,6 +1,6 @@
 //! What everything speaks. Nothing here knows git, a trigger's configuration or a daemon.
 //!
-//! | room | what it is for |
+//! | module | what it is for |
 //! |---|---|
 //! | [`name`] | names that strangers or files supply, checked once |
 //! | [`words`] | words as they can be typed in a shell, cut short, or in hexadecimal |

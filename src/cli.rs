@@ -1,4 +1,4 @@
-//! The command line: reads arguments, calls one room, prints, and picks the exit status.
+//! The command line: reads arguments, calls one module, prints, and picks the exit status.
 //!
 //! Nothing else in this program prints. Results go to stdout, everything else to stderr.
 

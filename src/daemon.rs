@@ -1,20 +1,20 @@
-//! Many runs for many clients: sockets, requests, which run is next, what has been.
+//! Many runs for many clients: sockets, requests, the queue, the history.
 //!
-//! | room | what it is for |
+//! | module | what it is for |
 //! |---|---|
 //! | [`wire`] | bytes ⇄ requests and events; no I/O |
 //! | [`peer`] | who a client is, and what it may use |
 //! | [`journal`] | a run's events, for any number of followers |
-//! | [`store`] | where a daemon keeps what survives it |
-//! | [`history`] | runs that have ended are remembered across restarts |
+//! | [`store`] | the files that survive a restart |
+//! | [`history`] | runs that have ended, remembered across restarts |
 //! | [`pauses`] | which triggers are paused |
-//! | [`waiting`] | runs that have been accepted, and are done by the next process after a kill |
+//! | [`waiting`] | accepted runs, which the next process does after a kill |
 //! | [`scheduler`] | which run is next |
 //! | [`listen`] | listening sockets |
-//! | [`trial`] | what a daemon needs of this machine, tried before there is one |
+//! | [`trial`] | checks what a daemon needs of this machine, before it starts |
 //! | [`client`] | one request to a daemon |
 //! | [`server`] | the async edge: accept, answer, stop. async-std is here and in `web`, nowhere else |
-//! | [`supervisor`] | the process around the worker: sockets, signals, systemd, hooks that are outside |
+//! | [`supervisor`] | the process outside of the sandbox: sockets, signals, systemd, hooks outside |
 
 pub mod client;
 pub mod history;

@@ -1,7 +1,7 @@
 //! What must hold for every input, for the fuzz targets in `fuzz/` and, over their corpus, for `cargo test`.
 //!
 //! Each function takes any bytes, as strangers send or files hold them, and panics if something does not hold.
-//! This room is part of no release.
+//! This module is not part of a release.
 
 use std::{
     ffi::OsString,

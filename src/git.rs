@@ -73,7 +73,7 @@
 //! # }
 //! ```
 //!
-//! | room | what it is for |
+//! | module | what it is for |
 //! |---|---|
 //! | [`verified`] | objects are hashed when they are read |
 //! | [`large`] | objects that are too large for memory |

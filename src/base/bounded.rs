@@ -2,7 +2,7 @@
 //!
 //! A repository, a source or a worktree may hold a fifo, a device or a sparse file of terabytes under any name. A fifo
 //! would be waited for without end, a device may be endless, a giant fills memory. Here they are errors, at once.
-//! Whatever is read by name, and was not written by this program a moment ago, is read by this room.
+//! Whatever is read by name, and was not written by this program a moment ago, is read by this module.
 
 use std::{
     fs::{File, Metadata},

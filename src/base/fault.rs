@@ -1,7 +1,7 @@
 //! Whose fault an error is: that alone picks the exit status, and whether trying again can help.
 //!
-//! Every error enum of the other rooms implements [`Blame`]; only the command line and the wire
-//! render the [`Failure`] that results. This room knows no error in particular.
+//! Every error enum of the other modules implements [`Blame`]; only the command line and the wire
+//! render the [`Failure`] that results. This module knows no error in particular.
 
 use serde::{Deserialize, Serialize};
 

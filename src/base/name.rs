@@ -1,7 +1,7 @@
 //! Names that strangers or files supply, checked once and trusted afterwards.
 //!
 //! Every type here can only be made by a constructor that checks; the rest of the program
-//! takes these types and never looks again. This room knows no I/O and no other room.
+//! takes these types and never looks again. This module knows no I/O and no other module.
 
 use std::{
     fmt,

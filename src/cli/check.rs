@@ -22,7 +22,7 @@ use crate::{
     },
     config::{Config, Revision, Target},
     daemon::trial::{self, Finding},
-    deploy::{neighbours, state::State},
+    deploy::{state::State, target_dirs},
     git::{
         begin::Begin,
         fetch,
@@ -66,9 +66,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     }
     let file = config_file(arguments.config.as_ref());
     let config = Config::load(&file).map_err(fail)?;
-    let neighbours = neighbours::look(&config).map_err(fail)?;
+    let target_dirs = target_dirs::look(&config).map_err(fail)?;
     included(&config).for_each(|line| print(&line));
-    let findings = trial::findings(&config, &neighbours);
+    let findings = trial::findings(&config, &target_dirs);
     let (triggers, listeners) = (config.triggers.len(), config.listen.len().max(1));
     let default = if config.listen.is_empty() {
         " (the default, ./gitsocket.sock)"

@@ -32,9 +32,9 @@ use crate::{
     daemon::peer::Accounts,
     deploy::{
         hook::{self, Groups, Guard, Starter},
-        neighbours,
         run::{self, Context, Interrupted},
         sandbox::Sandbox,
+        target_dirs,
     },
     git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
@@ -111,7 +111,7 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCod
     }?;
     let (task, names) = task::of(arguments)?;
     let targets = choose(arguments, names, &config, &show)?;
-    let neighbours = neighbours::look(&config).map_err(fail)?;
+    let target_dirs = target_dirs::look(&config).map_err(fail)?;
     let context = Context {
         run: RunId::none(),
         peer: peer(&task).into(),
@@ -123,8 +123,8 @@ pub(super) fn run(arguments: &Arguments, umask: u32) -> Result<ExitCode, ExitCod
         sandbox: Sandbox::off(),
         connections: Connections::new(config.keep_alive),
         watch: Watch::new(Duration::ZERO, Stop::default(), None),
-        cache: Cache::beside(neighbours.others().clone()),
-        neighbours,
+        cache: Cache::beside(target_dirs.others().clone()),
+        target_dirs,
         recovered: Recovered::default(),
         interrupted: Interrupted::new(|_| {}),
         events: Sink::new(|_| {}),

@@ -27,8 +27,8 @@ use crate::{
     },
     deploy::{
         hook::{Guard, Starter},
-        neighbours::{self, Neighbours},
         sandbox::{self, Sandbox},
+        target_dirs::{self, TargetDirs},
     },
 };
 
@@ -144,7 +144,7 @@ fn serve(
         config: file,
         state: &dirs,
     };
-    let (neighbours, sandbox) = match shut_in(&config, files) {
+    let (target_dirs, sandbox) = match shut_in(&config, files) {
         Ok(shut) => shut,
         Err(exit) => return exit,
     };
@@ -163,7 +163,7 @@ fn serve(
             return Kind::Resources.exit();
         }
     };
-    for (path, identity) in sandbox.alone() {
+    for (path, identity) in sandbox.by_inode() {
         let identity = identity.map(Into::into);
         let path = path.clone().into_os_string();
         link.report(&ToSupervisor::Holds { path, identity });
@@ -181,7 +181,7 @@ fn serve(
             guard: guard.clone(),
             store,
             refusal: link.refusal(),
-            neighbours,
+            target_dirs,
         },
         supervisor: link.clone(),
         watchdog,
@@ -217,11 +217,11 @@ const MORE_THREADS: &str =
     "raise the limit of processes and threads of the user that gitsocket runs as, or of its service";
 
 /// Close the sandbox, as the targets' places need; else give the exit status.
-fn shut_in(config: &Config, files: sandbox::Files<'_>) -> Result<(Neighbours, Sandbox), u8> {
-    let neighbours = neighbours::look(config).map_err(unusable)?;
-    let sandbox = Sandbox::close(config, files, neighbours.links()).map_err(unusable)?;
+fn shut_in(config: &Config, files: sandbox::Files<'_>) -> Result<(TargetDirs, Sandbox), u8> {
+    let target_dirs = target_dirs::look(config).map_err(unusable)?;
+    let sandbox = Sandbox::enforce(config, files, target_dirs.links()).map_err(unusable)?;
     tracing::info!("sandbox: {sandbox}");
-    Ok((neighbours, sandbox))
+    Ok((target_dirs, sandbox))
 }
 
 /// The configuration cannot be served: log and print why, and give the exit status.

@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     }
     let sockets = serve::listen(&config).map_err(fail)?;
     log::start(None, arguments.log_format);
-    tracing::info!("sandbox: {}", sandbox::close(&config));
+    tracing::info!("sandbox: {}", sandbox::enforce(&config));
     serve::serve(config, sockets).map_err(fail)?;
     Ok(ExitCode::SUCCESS)
 }

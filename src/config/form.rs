@@ -1,6 +1,6 @@
 //! Forms: files of RON with fields, read so that all that is wrong is found, underlined and explained.
 //!
-//! The room knows no field's name, so that it serves every file that gitsocket reads like that: a file says by
+//! The module knows no field's name, so that it serves every file that gitsocket reads like that: a file says by
 //! `fields!` which fields it has, and from these declarations come their values, what is said of unknown ones,
 //! and the reference.
 

@@ -1,4 +1,4 @@
-//! One request to a daemon, and the events of its answer. Blocking: a client has nothing else to do.
+//! One request to a daemon, and the events of its answer. Blocking.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read, Write},
@@ -23,7 +23,7 @@ use crate::{
     git::transport::{Deadline, Socket, Timed, resolve::resolve},
 };
 
-/// What to ask, and whom.
+/// A request, and how to send it.
 #[derive(Debug)]
 pub struct Options<'a> {
     /// The daemon.
@@ -32,11 +32,11 @@ pub struct Options<'a> {
     pub request: &'a Request,
     /// The token of its listener.
     pub token: Option<&'a str>,
-    /// How long the whole may take; the run goes on when it has passed.
+    /// How long the whole answer may take; after that, a run goes on without this client.
     pub timeout: Option<Duration>,
 }
 
-/// There is no complete answer.
+/// There was no complete answer.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// No daemon listens there.
@@ -50,7 +50,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The socket is there, but this user may not connect.
+    /// The socket exists, but this user may not connect.
     #[error("not allowed to connect to {address}: {source}")]
     #[diagnostic(help(
         "the user must be the socket's owner or in its group, see `mode` and `group` of the listener"
@@ -79,13 +79,13 @@ pub enum Error {
         /// The timeout.
         limit: String,
     },
-    /// The answer ends too soon.
+    /// The answer is incomplete.
     #[error(
         "the daemon at {address} closed the connection before finishing{}",
         because(source)
     )]
     #[diagnostic(help(
-        "see its log; once a daemon is there, `gitsocket log` and `gitsocket status` tell what became of the run"
+        "see its log; once the daemon is back, `gitsocket log` and `gitsocket status` show how the run ended"
     ))]
     Unfinished {
         /// The address.
@@ -121,7 +121,7 @@ const FIND: Duration = Duration::from_secs(30);
 pub fn ask(options: &Options<'_>, mut each: impl FnMut(&Record)) -> Result<Done, Error> {
     let deadline = options.timeout.map(Deadline::new);
     let (reader, mut writer) = connect(options.address, deadline).map_err(|err| no_daemon(options, err))?;
-    // A daemon that is busy answers and closes without reading: then its answer counts.
+    // A busy daemon answers and closes without reading: then its answer counts, not this error.
     let said = writer.write_all(wire::request_line(options.request, options.token).as_bytes());
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
@@ -152,7 +152,7 @@ fn connect(address: &Address, deadline: Option<Deadline>) -> io::Result<Halves> 
     }
 }
 
-/// A daemon that hangs does not accept, and a full backlog makes others wait: no longer than the deadline.
+/// Connect within the deadline: if a daemon hangs and its backlog is full, connect(2) would wait without end.
 fn connect_unix(path: &Path, deadline: Option<Deadline>) -> io::Result<UnixStream> {
     let Some(deadline) = deadline else {
         return UnixStream::connect(path);
@@ -163,7 +163,7 @@ fn connect_unix(path: &Path, deadline: Option<Deadline>) -> io::Result<UnixStrea
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // connect(2) heeds it, see socket(7) and unix(7): EAGAIN once it has passed.
+    // connect(2) respects it, see socket(7) and unix(7), and fails with EAGAIN after it.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(deadline.left()?))?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
         Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
@@ -207,7 +207,6 @@ where
     })
 }
 
-/// A socket of which there can be two handles.
 trait Shared: Sized {
     fn shared(&self) -> io::Result<Self>;
 }
@@ -224,7 +223,7 @@ impl Shared for TcpStream {
     }
 }
 
-/// A line of the answer. A daemon that is busy has not read the request, and so answers in text.
+/// A line of the answer. A busy daemon answers in text, since it has not read the request.
 pub fn record(line: &str) -> Result<Record, String> {
     let line = line.trim_end();
     if let Some(message) = line.strip_prefix("error - busy: ") {

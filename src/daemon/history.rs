@@ -1,8 +1,8 @@
-//! Runs that have ended, remembered across restarts: a file each, of every trigger the last [`KEPT`], and apart from them
-//! the last [`KEPT_NOTHING_NEW`] that found nothing new.
+//! Runs that have ended, remembered across restarts: one file for each run, the last [`KEPT`] of each trigger, and apart from them the
+//! last [`KEPT_NOTHING_NEW`] that found nothing new.
 //!
-//! A run never fails because of this room. A file that cannot be read is passed over; a run that cannot be written is
-//! kept in memory, and the log says so once. Nothing here is needed for a deploy.
+//! No run fails because of the history. A file that cannot be read is skipped; a run that cannot be written is kept in memory, and
+//! the log says so once.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,7 @@ use unwritten::Unwritten;
 /// As [`MAX_BYTES`], in memory where there is no directory.
 const MAX_BYTES_IN_MEMORY: usize = 16 * 1024;
 
-/// Remembers runs.
+/// The history of all triggers.
 #[derive(Debug)]
 pub struct History {
     dir: Option<PathBuf>,
@@ -50,23 +50,23 @@ pub struct History {
     unwritten: Mutex<Unwritten>,
     /// What is known of each trigger that a client has asked for.
     newest: Mutex<BTreeMap<String, Known>>,
-    /// Whether the last run could not be written: said once, until one can.
+    /// Whether the last run could not be written, so that it is logged only once.
     failing: AtomicBool,
 }
 
-/// The newest run of a trigger, and how things stand since.
+/// The newest run of a trigger, and the trigger's state since.
 #[derive(Debug, Clone)]
 struct Known {
     head: Head,
-    /// When its directory had changed last. Another process may write there: the worker before this one finishes its runs.
+    /// When its directory had changed last: another process may write there, such as an earlier worker that finishes its runs.
     age: Option<SystemTime>,
-    /// Whether the target was looked at, too, since this process began.
+    /// Whether this process has compared it with the target.
     is_corrected: bool,
 }
 
 impl History {
-    /// Remember in `dir`, which is made if it is missing; or in memory until the process ends.
-    /// What is at a target is looked at in the `sandbox` that its runs have.
+    /// A history in `dir`, which is made if it is missing; or in memory until the process ends.
+    /// Targets are looked at in the `sandbox` of their runs.
     pub fn new(dir: Option<PathBuf>, sandbox: Sandbox) -> Self {
         let history = Self {
             dir,
@@ -89,15 +89,14 @@ impl History {
         history
     }
 
-    /// The last run of `target`, and how things stand since. Read at the first call, known from then on. Without `looks`
-    /// the target itself is not looked at: a thread that does may never come back.
+    /// The last run of `target`, and the trigger's state since; read from the disk at the first call only. Without `looks`, the target
+    /// itself is not looked at, which may hang.
     pub fn newest(&self, target: &Target, looks: bool) -> (Option<Last>, Standing) {
         let Head { last, standing, .. } = self.head(target, looks).head;
         (last, standing)
     }
 
-    /// The same as it is remembered, and what was counted. The target is not looked at: that could take long, and this is
-    /// asked for often.
+    /// The same with the counters, and without a look at the target, since this is called often.
     pub fn counted(&self, target: &Target) -> (Option<Last>, Standing, Tally) {
         let Head {
             last,
@@ -152,7 +151,7 @@ impl History {
         self.know(key, head, is_corrected);
     }
 
-    /// A run found that its commit is held. The run itself is not remembered.
+    /// Record that the newest commit of `target` is held. The run that found it is not remembered.
     pub fn note_held(&self, target: &Target) {
         let mut head = self.head(target, true).head;
         head.standing.held = held::list(&target.site.git_dir());
@@ -184,7 +183,7 @@ impl History {
         self.keep(target, ended, true);
     }
 
-    /// The runs of `target` that are remembered, the newest first. Each is read when it is wanted.
+    /// The runs of `target` that are remembered, the newest first. Each is read only when the iterator comes to it.
     pub fn list(&self, target: &Target) -> impl Iterator<Item = Last> + use<> {
         let key = key(target);
         let in_memory = mutex::lock(&self.unwritten).heads(&key);
@@ -193,7 +192,7 @@ impl History {
         let runs: Box<dyn Iterator<Item = (bool, Head)>> = if in_memory.is_empty() {
             Box::new(on_disk)
         } else {
-            // Some could not be written, while others could.
+            // Some runs could be written, and some could not.
             let mut heads: Vec<_> = in_memory.into_iter().chain(on_disk).collect();
             heads.sort_by_key(|(_, head)| head.last.as_ref().map(|last| std::cmp::Reverse(last.past.ended)));
             Box::new(heads.into_iter())
@@ -212,7 +211,7 @@ impl History {
         ids
     }
 
-    /// What the clients of `run` got. `None`: it is not remembered, or not any more.
+    /// The events of `run`, as its clients got them; `None` if it is not remembered.
     pub fn replay(&self, target: &Target, run: &RunId) -> Option<Replay> {
         let key = key(target);
         let text = mutex::lock(&self.unwritten).find(&key, run);
@@ -232,7 +231,7 @@ impl History {
             return current.clone();
         }
         let on_disk = |dir: &PathBuf| disk::newest(&dir.join(&key));
-        // Where there is no file yet, what is known counts: the directory is made before its first file.
+        // Without a file, the known state counts: the directory may have been made, but not its first file.
         let before = || known.as_ref().map(|known| known.head.clone());
         let found = match current {
             Some(current) => Some(current.head.clone()),
@@ -241,7 +240,7 @@ impl History {
         let mut head = found.unwrap_or_default();
         if looks && !is_corrected {
             let correct = || correct(&mut head.standing, target);
-            // Without a thread, what is remembered must do.
+            // Without a thread, the remembered state is used.
             self.sandbox.confine(target, correct).ok();
         }
         let found = Known {
@@ -251,7 +250,7 @@ impl History {
         };
         let mut newest = mutex::lock(&self.newest);
         let mark = |known: &Known| (known.age, known.is_corrected);
-        // A thread that was faster may know of a newer run.
+        // Another thread may have recorded a newer run meanwhile.
         if newest.get(&key).map(mark) == known.as_ref().map(mark) {
             newest.insert(key, found.clone());
             return found;
@@ -281,14 +280,14 @@ impl History {
     }
 }
 
-/// What is at the target counts more than what is remembered: another process may have deployed since, a run may have been
-/// killed in the middle of its hooks, or the target may be gone.
+/// Correct the remembered state by the target itself: another process may have deployed since, a run may have been killed during
+/// its hooks, or the target may have been removed.
 fn correct(standing: &mut Standing, target: &Target) {
     let git_dir = target.site.git_dir();
     let commit = match fs::symlink_metadata(&git_dir) {
         Ok(meta) if meta.is_dir() => repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo)),
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
-        // That cannot be told.
+        // The state cannot be found out.
         _ => return,
     };
     standing.mixed = worktree::mixed(&git_dir);
@@ -297,7 +296,7 @@ fn correct(standing: &mut Standing, target: &Target) {
     standing.hooks_pending =
         commit.is_some_and(|commit| State::read(&git_dir).has_pending_hooks(target, commit));
     standing.hooks_since = standing.hooks_since.filter(|_| standing.hooks_pending);
-    // A run may have been killed before HEAD said so.
+    // With releases, the live one counts: a run may have been killed before it wrote HEAD.
     let live = standing.releases.iter().find(|release| release.live);
     let commit = live
         .map(|live| live.commit.clone())
@@ -308,15 +307,15 @@ fn correct(standing: &mut Standing, target: &Target) {
     }
 }
 
-/// Whether hooks have not yet succeeded for what is deployed.
+/// Whether hooks have not yet succeeded for the deployed commit.
 fn has_pending_hooks(target: &Target) -> bool {
     let git_dir = target.site.git_dir();
     let commit = repository::open(&git_dir).ok().and_then(|repo| refs::head(&repo));
     commit.is_some_and(|commit| State::read(&git_dir).has_pending_hooks(target, commit))
 }
 
-/// The name of a target's directory. Triggers of the same name are told apart by their path: two daemons on one
-/// account do not mix.
+/// The name of a target's directory. It contains a digest of the path, since two daemons of one user may have triggers of the same
+/// name.
 fn key(target: &Target) -> String {
     let path = target.site.key().as_path();
     format!("{}-{}", target.trigger, store::digest(path))

@@ -1,7 +1,7 @@
 //! The events of one run, kept so that any number of clients can follow it at their own pace.
 //!
-//! A run writes and never waits. A follower that is too slow misses events and is told how many; it
-//! cannot hold up the run or others, and what it has not read takes no memory of its own.
+//! A run writes and never waits. A follower that is too slow misses events, and gets their number; it cannot delay the run or other
+//! followers, and needs no memory for events that it has not read.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use crate::base::{
     name::RunId,
 };
 
-/// How many events are kept for followers, and how many bytes of strangers' text in them.
+/// How many events are kept for followers, and how many bytes of text from hooks and remotes.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
@@ -33,7 +33,7 @@ struct Pages {
     events: VecDeque<Event>,
     /// The sum of their [`weight`]s.
     bytes: usize,
-    /// How many were dropped from the front.
+    /// How many events were dropped.
     dropped: u64,
     /// How many of these were more than progress.
     lost: u64,
@@ -104,7 +104,7 @@ impl Pages {
     }
 }
 
-/// The bytes of an event that a hook or a remote can make many of.
+/// The size of the text in an event, if a hook or a remote has written it.
 fn weight(event: &Event) -> usize {
     match event {
         Event::HookLine { line, .. } | Event::Remote { line } => line.len(),
@@ -113,12 +113,12 @@ fn weight(event: &Event) -> usize {
     }
 }
 
-/// Progress is only for clients that follow.
+/// Whether the event is kept in the history: progress is only for clients that follow.
 fn is_to_keep(event: &Event) -> bool {
     !matches!(event, Event::Progress { .. })
 }
 
-/// One client's place in a journal.
+/// The position of a client in a journal.
 #[derive(Debug)]
 pub struct Follower {
     journal: Arc<Journal>,
@@ -126,7 +126,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The next event. After [`Event::Done`] nothing comes, and this must not be called again.
+    /// The next event. It must not be called again after [`Event::Done`].
     pub async fn next(&mut self) -> Record {
         loop {
             let listener = self.journal.bell.listen();

@@ -1,4 +1,4 @@
-//! Listening sockets: made so that no client connects before mode and group are right, or inherited from systemd.
+//! Listening sockets: made so that no client can connect before mode and group are set, or inherited from systemd.
 
 use std::{
     io,
@@ -32,8 +32,8 @@ use unix::set_permissions;
 /// How long name servers may take to find the address to listen on.
 const FIND: Duration = Duration::from_secs(30);
 
-/// Connections that wait to be accepted. If there is no room, Linux lets a new one wait until it asks again, after a second:
-/// so a burst of strangers must fit.
+/// The backlog. If it is full, Linux drops the SYN of a new connection, which the client repeats only after a second: so it is larger than
+/// a burst.
 const BACKLOG: i32 = 1024;
 
 /// A socket could not be listened on.
@@ -46,8 +46,8 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
-    /// Something else is there.
-    #[error("{path} is there and is not a socket")]
+    /// Another kind of file is there.
+    #[error("{path} exists and is not a socket")]
     #[diagnostic(help("move it away, or listen elsewhere with -l"))]
     NotASocket {
         /// The path.
@@ -75,7 +75,7 @@ pub enum Error {
     #[error("the socket number {number} that was passed on cannot be used: {reason}")]
     #[diagnostic(help("see ListenStream= in the unit that passes it on, systemd.socket(5)"))]
     Inherited {
-        /// Its place in the list.
+        /// Its position in the list.
         number: usize,
         /// Why not.
         reason: String,
@@ -102,14 +102,14 @@ impl Blame for Error {
 /// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// A Unix socket. If its file is ours, it goes when this is dropped.
+    /// A Unix socket. If its file is ours, it is removed when this is dropped.
     Unix(UnixListener, Option<SocketFile>),
     /// A TCP socket, and the file that holds its token.
     Tcp(TcpListener, Option<AbsPath>),
 }
 
 impl Socket {
-    /// The address, with the port that it got.
+    /// The address; for port 0, with the port that the system has picked.
     pub fn address(&self) -> String {
         match self {
             Self::Unix(_, Some(file)) => file.path.display().to_string(),
@@ -126,8 +126,8 @@ impl Socket {
     }
 }
 
-/// Listen as the configuration says. If the address overlaps that of a TCP socket in `open`, which is about to be closed, the
-/// new socket is bound beside it, and [`listen`] must be called for it later.
+/// Listen as the configuration says. If the address overlaps that of a TCP socket in `open`, which is about to be closed, both
+/// are bound at the same time, and [`listen`] must be called for the new one later.
 pub fn bind<'s>(
     listener: &Listener,
     open: impl Iterator<Item = &'s Socket> + Clone,
@@ -171,8 +171,8 @@ fn bind_or(
     })
 }
 
-/// Give an open `socket` the mode and group, or the token, that `listener` asks for now. Those of a socket that was
-/// passed on are systemd's business.
+/// Give an open `socket` the mode and group, or the token, that `listener` has now. For a socket that systemd has passed on, the
+/// unit sets mode and group.
 pub fn adjust(socket: &mut Socket, listener: &Listener) -> Result<(), Error> {
     match (socket, listener) {
         (Socket::Unix(_, Some(file)), Listener::Unix { mode, group, .. }) => {
@@ -191,7 +191,7 @@ fn help_bind(source: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => "another program listens there; stop it, or listen elsewhere with -l",
         io::ErrorKind::NotFound => "make the directory first",
         io::ErrorKind::ResourceBusy => {
-            "another process replaces what is there again and again: listen in a directory that others cannot write"
+            "another process keeps replacing the file there: listen in a directory that others cannot write"
         }
         io::ErrorKind::PermissionDenied => {
             "the user that gitsocket runs as must be able to write the directory, or to use the port"

@@ -1,9 +1,9 @@
-//! Which triggers are paused: a file each, which survives the daemon.
+//! Which triggers are paused: one file for each, which survives a restart.
 //!
-//! The file is read for each question, so that two workers, and later ones, agree. A file or directory that cannot be read
-//! counts as a pause: a deploy in a freeze is worse than one that comes later.
+//! The file is read each time, so that all workers agree. A file or directory that cannot be read counts as a pause, since a late
+//! deploy does less harm than one during a freeze.
 //!
-//! That a trigger was refused is a file of its own, so a refusal does not restore what a `resume` beside it has removed.
+//! Refused triggers are recorded in a second file, so that a refusal cannot restore a pause that a `resume` removes at the same time.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,11 @@ use crate::{
     daemon::store::{PAUSED, Shelf, Store},
 };
 
-/// A trigger could not be paused, or not be resumed.
+/// A trigger could not be paused or resumed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// There is nowhere to write it.
-    #[error(
-        "nothing is paused: a pause has to survive a restart, and this daemon has no directory to keep it in"
-    )]
+    /// The daemon has no state directory.
+    #[error("nothing is paused: a pause has to survive a restart, and this daemon has no state directory")]
     #[diagnostic(help("set STATE_DIRECTORY to a directory that it may write to, and restart it"))]
     Nowhere,
     /// It cannot be written there.
@@ -76,9 +74,9 @@ impl Blame for Error {
 #[derive(Debug)]
 pub struct Pauses {
     paused: Shelf,
-    /// When the first trigger since was refused.
+    /// When the first trigger was refused during the pause.
     refused: Shelf,
-    /// The same, as far as this process knows: a full disk takes no file.
+    /// The same in memory, in case the disk is full.
     refused_here: Mutex<BTreeMap<String, u64>>,
     changing: Mutex<()>,
 }
@@ -87,7 +85,7 @@ pub struct Pauses {
 const UNKNOWN: &str = "an unknown peer";
 
 impl Pauses {
-    /// Those of the daemon of `store`.
+    /// The pauses in `store`.
     pub fn new(store: &Store) -> Self {
         Self {
             paused: store.shelf(PAUSED, "json"),
@@ -97,7 +95,7 @@ impl Pauses {
         }
     }
 
-    /// Since when `name` is paused, if it is.
+    /// The pause of `name`, if there is one.
     pub fn get(&self, name: &TriggerName) -> Option<Paused> {
         let name = name.as_str();
         let paused = match self.paused.read::<Paused>(name) {
@@ -121,7 +119,7 @@ impl Pauses {
         })
     }
 
-    /// Whether there is something that may be the pause, or hide it: a link that leads nowhere, or a file instead of the directory.
+    /// Whether a file that cannot be read may be the pause, or hide it: a dangling link, or a file instead of the directory.
     fn is_there(&self, name: &str) -> bool {
         let Some(path) = self.paused.path(name) else {
             return false;
@@ -138,13 +136,13 @@ impl Pauses {
         }
     }
 
-    /// Pause `name`. One that is paused already stays paused since then, for the new `reason`.
+    /// Pause `name`. If it is paused already, the reason changes, and the time stays.
     pub fn pause(&self, name: &TriggerName, peer: &str, reason: Option<Note>) -> Result<(), Error> {
         let _turn = mutex::lock(&self.changing);
         let path = self.paused.path(name.as_str()).ok_or(Error::Nowhere)?;
         let before = self.get(name);
         if before.is_none() {
-            // It was refused in an earlier pause.
+            // A refusal of an earlier pause does not count.
             self.forget_refused(name);
         }
         let is_new = before.is_none();
@@ -167,7 +165,7 @@ impl Pauses {
         let before = self.get(name);
         let removed = self.paused.remove(name.as_str()).and_then(|was_there| {
             match (was_there, path.parent()) {
-                // So that it is not paused again after a power cut.
+                // Flushed, so that a power cut does not bring the pause back.
                 (true, Some(dir)) => durable::dir(dir),
                 _ => Ok(()),
             }
@@ -182,7 +180,7 @@ impl Pauses {
         mutex::lock(&self.refused_here).remove(name.as_str());
     }
 
-    /// The paused `name` was triggered. The first time is remembered.
+    /// The failure of a trigger of the paused `name`. The first refusal is recorded.
     pub fn refuse(&self, name: &TriggerName, paused: &Paused) -> Failure {
         if paused.refused.is_none() {
             let _turn = mutex::lock(&self.changing);
@@ -198,7 +196,7 @@ impl Pauses {
     }
 }
 
-/// When what is at `path` was written, in seconds since 1970-01-01 UTC. `None`: that cannot be found out.
+/// When `path` was written, in seconds since 1970-01-01 UTC, if that can be found out.
 fn age_of(path: &Path) -> Option<u64> {
     let written = fs::symlink_metadata(path).ok()?.modified().ok()?;
     Some(written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())

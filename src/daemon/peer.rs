@@ -35,7 +35,7 @@ pub enum Peer {
 
 /// The process that connected, as it was at that time (`SO_PEERCRED`, unix(7)).
 ///
-/// A peer in another user namespace whose numbers mean nothing here has the overflow ids, usually 65534 ("nobody").
+/// A peer in another user namespace without a mapping to ours has the overflow ids, usually 65534 ("nobody").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Its effective user.
@@ -44,7 +44,7 @@ pub struct Credentials {
     pub gid: u32,
     /// The process; 0 if it is in a PID namespace that cannot be seen from here.
     pub pid: i32,
-    /// Its supplementary groups, as far as they can be found out.
+    /// Its supplementary groups, if they can be found out.
     pub groups: Vec<u32>,
 }
 
@@ -86,7 +86,7 @@ impl Peer {
     }
 }
 
-/// As in logs and answers: numbers only, none of which the peer can choose freely. [`Look::named`] puts the user's name in front.
+/// For logs and answers: only numbers, which the peer cannot choose freely. [`Look::named`] adds the user's name.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,10 +99,10 @@ impl fmt::Display for Peer {
 
 /// The supplementary groups of the process `pid`, if it is still one of `uid`.
 ///
-/// `SO_PEERGROUPS` would tell those of the moment of `connect`, but no crate reads it safely; so they are those of a
-/// moment later, and a peer that has gone by then, or that `hidepid` of proc(5) hides, has none. `process` (Linux 6.5)
-/// makes sure that no other process has got the number meanwhile. Without it, a user could have the number taken by
-/// another of his processes that has more groups: no gain where he can trace that process anyway.
+/// `SO_PEERGROUPS` would give the groups at the time of `connect`, but no crate reads it without unsafe code; so they are read a
+/// moment later, and a peer that has ended by then, or that `hidepid` of proc(5) hides, has none. `process` (Linux 6.5) makes sure
+/// that the process id does not belong to another process now. Without it, a user could let another of their processes with more
+/// groups get that id, which is no gain if they can trace that process.
 fn groups(uid: u32, pid: i32, process: Option<&OwnedFd>) -> Option<Vec<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let groups = groups_in(&status, uid)?;

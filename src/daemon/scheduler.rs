@@ -1,7 +1,7 @@
 //! Which run is next: one at a time for each target, and a bounded number in all.
 //!
-//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] gives it threads, and gives up on threads that do
-//! not come back.
+//! [`Queue`] is a state machine without threads or clocks. [`Scheduler`] runs it with threads, and abandons threads that the kernel
+//! does not let go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,9 +32,9 @@ use crate::{
     },
     deploy::{
         hook::{Groups, Guard, Starter},
-        neighbours::Neighbours,
         run::{self, Interrupted},
         sandbox::Sandbox,
+        target_dirs::TargetDirs,
     },
     git::{lock::Recovered, transport::Connections, worktree::Cache},
 };
@@ -60,8 +60,7 @@ use notes::Notes;
 pub use query::Found;
 pub use queue::{NoRun, Queue};
 
-/// How long a run that follows another one waits for more clients: the triggers of a burst do not come at once, and a run
-/// may take less time than the burst.
+/// How long a run that follows another one waits for more clients, since a burst of triggers may last longer than a run.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// Runs triggers on threads, as the queue says.
@@ -99,13 +98,13 @@ fn may_operate(look: &Look<'_>, peer: &Peer, target: &Target) -> bool {
     peer.is_own() || rules.is_some_and(|rules| look.may(peer, Some(rules)))
 }
 
-/// What is done for a target: [`run::execute`].
+/// The function that does a run: [`run::execute`], except in tests.
 type Work = fn(&Target, &run::Context) -> Done;
 
-/// What a client wants of a trigger.
+/// A client's request for a run.
 #[derive(Debug)]
 pub struct Wanted {
-    /// What is to be done.
+    /// The task.
     pub task: Task,
     /// The client's note.
     pub note: Option<Note>,
@@ -113,7 +112,7 @@ pub struct Wanted {
     pub waits: bool,
 }
 
-/// What runs get from the process that they are part of.
+/// What runs get from their process.
 #[derive(Debug, Clone)]
 pub struct Process {
     /// Permission bits to remove from new files and directories.
@@ -126,9 +125,9 @@ pub struct Process {
     pub guard: Guard,
     /// The reload that was refused last.
     pub refusal: Refusal,
-    /// Where the targets are.
-    pub neighbours: Neighbours,
-    /// What survives the process.
+    /// The directories of all targets.
+    pub target_dirs: TargetDirs,
+    /// The state directory.
     pub store: Store,
 }
 
@@ -147,7 +146,7 @@ impl Scheduler {
             targets: config.triggers.clone(),
             accounts: Accounts::default(),
             groups: Groups::new(process.guard.clone()),
-            cache: Cache::beside(process.neighbours.others().clone()),
+            cache: Cache::beside(process.target_dirs.others().clone()),
             process,
             connections: Connections::new(config.keep_alive),
             stop: Stop::default(),
@@ -168,11 +167,11 @@ impl Scheduler {
         scheduler
     }
 
-    /// The target of `name`, if `peer` may use it. No other use is made of a name before this check, or that of operators.
+    /// The target of `name`, if `peer` may use it. No name is used before this check, or that of [`Self::operable`].
     ///
     /// A peer that may not use all triggers cannot tell a trigger that it may not use from one that does not exist.
     pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
-        // All are checked whatever the name, so that not even the time tells whether it is there.
+        // All triggers are checked for any name, so that the time does not reveal whether it exists.
         let permitted = self.permitted_to(peer);
         if permitted.contains(name) {
             return Ok(&self.targets[name]);
@@ -191,7 +190,7 @@ impl Scheduler {
         ))
     }
 
-    /// The target of `name`, if `peer` may operate it. A peer that may not even use the trigger learns no more than from
+    /// The target of `name`, if `peer` may operate it. A peer that may not use the trigger gets the same error as from
     /// [`Self::permitted`].
     fn operable(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {
         let look = self.accounts.look();
@@ -227,7 +226,7 @@ impl Scheduler {
             .collect()
     }
 
-    /// Accept a trigger, or an operation; the journal is that of the run which serves it. Blocking: files are looked at.
+    /// Accept a trigger, or an operation; gives the journal of the run that serves it. Blocking, since files are read.
     pub fn trigger(
         self: &Arc<Self>,
         peer: &Peer,
@@ -243,24 +242,24 @@ impl Scheduler {
         }
         let peer = self.accounts.look().named(peer);
         let run = self.accept_run(name, Run::new(name, task, &peer, note))?;
-        // A client that waits for an operation notices that it is lost, and may do it in another way.
+        // A client that waits for an operation notices that it was lost; repeating it later could do harm.
         if run.task.is_update() || !waits {
             self.write_down(name, &run);
         }
         Ok(run.journal)
     }
 
-    /// Have a run of the trigger `name` for `peer`, which is not a client, so that the run is not written down.
+    /// Accept a run of the trigger `name` for `peer`, which is not a client. Its file is not written here.
     fn accept(self: &Arc<Self>, name: &TriggerName, task: Task, peer: &str) -> Result<Run, Failure> {
         self.accept_run(name, Run::new(name, task, peer, None))
     }
 
-    /// Have `new` run, unless a run that was accepted before serves its clients as well. Gives the run that serves them.
+    /// Accept `new`, unless an earlier run serves its clients as well. Gives the run that serves them.
     fn accept_run(self: &Arc<Self>, name: &TriggerName, new: Run) -> Result<Run, Failure> {
         let accepted = {
             let mut queue = self.queue();
             let accepted = queue.trigger(name, new.task.clone(), || new.clone());
-            // Before it can begin.
+            // Under the lock, before the run can begin.
             if let Ok(run) = &accepted
                 && !Arc::ptr_eq(&run.journal, &new.journal)
             {
@@ -297,12 +296,12 @@ impl Scheduler {
         self.queue().is_idle()
     }
 
-    /// Ends when something in [`Self::summary`] may have changed from now on.
+    /// Ends when [`Self::summary`] may have changed.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
         self.changed.listen()
     }
 
-    /// What goes on, in a line for people.
+    /// A line about the runs, for systemd's status.
     pub fn summary(&self) -> String {
         let (running, waiting, stuck) = self.queue().load();
         let triggers = match self.targets.len() {
@@ -319,12 +318,12 @@ impl Scheduler {
         }
     }
 
-    /// Let runs that wait to try again end at once.
+    /// Let runs that wait before another try end at once.
     pub fn stop(&self) {
         self.stop.set();
     }
 
-    /// Kill the hooks that are running, with all they started.
+    /// Kill the hooks that are running, with all processes of their groups.
     pub fn kill_hooks(&self) {
         self.groups.kill();
     }
@@ -352,7 +351,7 @@ impl Scheduler {
                     let follows = scheduler.finish(&name, &run, done);
                     scheduler.start();
                     if follows {
-                        // A daemon that stops does not wait.
+                        // This wait ends if the daemon stops.
                         scheduler.stop.wait(GATHER);
                         scheduler.queue().follow(&name);
                         scheduler.start();
@@ -380,7 +379,7 @@ impl Scheduler {
     fn execute(self: &Arc<Self>, name: &TriggerName, run: &Run) -> Done {
         let target = &self.targets[name];
         if !run.task.is_update() {
-            // Not twice, whatever happens from here on.
+            // An operation must not be repeated after a kill.
             self.strike(run);
         }
         if let Some(failure) = self.stopped(target, &run.task) {
@@ -402,13 +401,13 @@ impl Scheduler {
             connections: self.connections.clone(),
             watch: run.watch.get_or_init(|| self.watch(name)).clone(),
             cache: self.cache.clone(),
-            neighbours: self.process.neighbours.clone(),
+            target_dirs: self.process.target_dirs.clone(),
             recovered: self.recovered.clone(),
             interrupted: Interrupted::new({
                 let (scheduler, target) = (self.clone(), target.clone());
                 move |marker| scheduler.was_interrupted(&target, marker)
             }),
-            // The run's own last event is held back until the target is free again, see `finish`.
+            // The last event is sent only once the target is free again, see `finish`.
             events: Sink::new({
                 let trigger = name.clone();
                 move |event| match event {

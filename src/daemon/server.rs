@@ -1,8 +1,8 @@
-//! The daemon's work: accepts connections, answers them, and stops when it is told to.
+//! The worker's server: accepts connections, answers them, and stops at the supervisor's order.
 //!
-//! async-std is used here, and in the web front, for sockets and timers. Runs are on threads. No client can hold up
-//! the accepting, another client or a run: each has a task of its own, and each step a limit.
-//! The supervisor says when to stop ([`Life`]); it receives the signals.
+//! async-std is used here, and in the web front, for sockets and timers. Runs are on threads. No client can delay the accepting,
+//! another client or a run: each connection has its own task, and each step a time limit. The supervisor receives the signals, and
+//! orders the stop ([`Life`]).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -33,35 +33,35 @@ use connection::{Client, PATIENCE};
 use door::{Door, Size};
 pub use threads::try_threads;
 
-/// How long clients get, once all runs have ended, to receive the end of their answers.
+/// How long clients may take, once all runs have ended, to receive the end of their answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The process that serves.
+/// What the server needs besides configuration and sockets.
 #[derive(Debug)]
 pub struct Options {
-    /// What runs get from it.
+    /// What runs get from their process.
     pub process: Process,
     /// Its supervisor.
     pub supervisor: Arc<WorkerEnd>,
-    /// How often systemd expects to hear that it is alive, if it does.
+    /// The interval of systemd's watchdog, if it has one.
     pub watchdog: Option<Duration>,
     /// Whether no worker of this daemon has served before.
     pub is_first: bool,
 }
 
-/// How the work ended.
+/// How the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All runs that were accepted have ended.
     Stopped,
-    /// It had to end before.
+    /// It was ordered to end before that.
     Aborted,
 }
 
 /// Serve `config` on `sockets` until the supervisor says to stop.
 ///
-/// First the listening ends; runs that were accepted go on to their end. [`Life::Aborting`] kills the hooks that are
-/// running, and this returns at once.
+/// To stop, it closes the sockets, and waits for the end of accepted runs. At [`Life::Aborting`] it kills the hooks that are running,
+/// and returns at once.
 pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome {
     let Options {
         process,
@@ -76,7 +76,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         supervisor.report(&ToSupervisor::Reached(Life::Prepared));
         let mut ordered = supervisor.beyond(Life::Prepared).await;
         if ordered == Life::Serving {
-            // Before anything else is accepted.
+            // Before new runs are accepted.
             let left = is_first.then(|| scheduler.left());
             let listening: Vec<_> = std::iter::zip(sockets, &doors)
                 .map(|(socket, door)| listen(socket, door, &scheduler))
@@ -106,14 +106,14 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
         let ended = async {
             loop {
                 scheduler.drained().await;
-                // A client that has not read its answer by now is dropped.
+                // A client that has not read its answer after that is dropped.
                 let emptied = async {
                     for door in &doors {
                         door.emptied().await;
                     }
                 };
                 timeout(FAREWELL, emptied).await.ok();
-                // A client accepted just before we stopped listening may have triggered; its run must finish.
+                // A client that was accepted just before may have triggered a run meanwhile, which must finish.
                 if scheduler.is_idle() {
                     return Outcome::Stopped;
                 }
@@ -135,7 +135,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
     })
 }
 
-/// Finish what other workers leave when they are killed.
+/// Finish the runs of other workers that are killed.
 async fn finish_left(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     loop {
         supervisor.worker_gone().await;
@@ -143,7 +143,7 @@ async fn finish_left(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     }
 }
 
-/// Tell the supervisor what goes on, whenever that changes.
+/// Report the status to the supervisor, whenever it changes.
 async fn tell_status(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     let mut told = String::new();
     loop {
@@ -157,7 +157,7 @@ async fn tell_status(scheduler: Arc<Scheduler>, supervisor: Arc<WorkerEnd>) {
     }
 }
 
-/// Tell the supervisor twice in each span of `every` that tasks still get their turn.
+/// Report to the supervisor, twice in each interval `every`, that tasks still run.
 async fn tell_life(every: Duration, supervisor: Arc<WorkerEnd>) {
     loop {
         supervisor.report(&ToSupervisor::Alive);
@@ -198,13 +198,13 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
 
 async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
     tracing::warn!(address, "cannot accept a connection: {err}");
-    // There are no free descriptors, most likely: there is one when a connection ends.
+    // Most likely there are no free descriptors until a connection ends.
     let left = door.inside.released().or(door.lobby.left());
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection over a Unix socket, whose mode protects it, a task of its own, and a place if there is one soon. Waits
-/// for a seat in the lobby at most, and so no longer than [`PATIENCE`]; meanwhile others queue in the kernel.
+/// Give a connection over a Unix socket its own task, and a place if one is soon free. This waits only for a seat in the lobby, and
+/// so at most [`PATIENCE`]; meanwhile other connections wait in the backlog.
 async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);
     let (place, seat) = match door.inside.try_acquire() {
@@ -226,10 +226,10 @@ async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>)
     });
 }
 
-/// Give a connection over TCP, which any stranger may have made, a task of its own and a seat in the lobby: it gets a place
-/// when it has sent its request, and the token if there is one. Waits only for the connection that makes way.
+/// Give a connection over TCP, which any host may have made, its own task and a seat in the lobby: it gets a place once it has sent
+/// its request, and the token if there is one. This waits only until an older connection has given up its seat.
 async fn seat(stream: TcpStream, peer: Peer, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
-    // A connection that is closed by now sends nothing.
+    // This fails only if the connection is closed already.
     connection::tune(&stream).ok();
     let seat = door.lobby.enter().await;
     let (door, scheduler) = (door.clone(), scheduler.clone());

@@ -1,8 +1,7 @@
-//! Where a daemon keeps what survives it: a directory each for runs that have ended, for pauses, and for runs that have
-//! been accepted.
+//! The state directory of a daemon, with one directory for runs that have ended, one for pauses, and one for accepted runs.
 //!
-//! A daemon is known by the path of its configuration: the names of its files end with a digest of that. So two daemons
-//! can share the directory, and a trigger whose fields change keeps its files.
+//! A daemon is identified by the path of its configuration: the names of its files end with a digest of that path. So two daemons can
+//! share the directory, and a trigger keeps its files when its fields change.
 
 use std::{
     env,
@@ -20,20 +19,20 @@ use crate::base::{
     words::hex,
 };
 
-/// The directory for runs that have ended, see [`history`](super::history).
+/// The directory of runs that have ended, see [`history`](super::history).
 const RUNS: &str = "runs";
-/// The one for [`pauses`](super::pauses).
+/// The directory of [`pauses`](super::pauses).
 pub(super) const PAUSED: &str = "paused";
-/// The one for runs that have been [accepted](super::waiting).
+/// The directory of [accepted](super::waiting) runs.
 pub(super) const WAITING: &str = "waiting";
 
 /// The longest file of a [`Shelf`], in bytes: a few notes of clients, each of 200 characters at most.
 const MAX_BYTES: u64 = 16 << 10;
-/// How many files of a [`Shelf`] are listed: more than there are runs that wait in any daemon.
+/// How many files of a [`Shelf`] are listed: more than any daemon has accepted runs.
 const MAX_FILES: usize = 100_000;
 
-/// The directory of all daemons: `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`, else
-/// `$HOME/.local/state/gitsocket`. `None`: none of these is set to an absolute path.
+/// The state directory: `$STATE_DIRECTORY` (systemd.exec(5)), else `$XDG_STATE_HOME/gitsocket`, else
+/// `$HOME/.local/state/gitsocket`. `None` if none of these is set to an absolute path.
 pub fn dir() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let value = env::var_os(name)?;
@@ -51,19 +50,19 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
     let is_new = fs::symlink_metadata(dir).is_err();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     match dir.parent() {
-        // What is in it later is to be found after a power cut.
+        // Flushed, so that files in it survive a power cut.
         Some(parent) if is_new => durable::dir(parent),
         _ => Ok(()),
     }
 }
 
-/// A path as part of a file's name.
+/// A digest of a path, for names of files.
 pub(super) fn digest(path: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_bytes());
     hex(&digest.as_ref()[..8])
 }
 
-/// What one daemon keeps.
+/// The state directory of one daemon.
 #[derive(Debug, Clone, Default)]
 pub struct Store {
     dir: Option<PathBuf>,
@@ -71,8 +70,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// In `dir`, see [`dir`], for the daemon whose configuration is at the absolute path `config`. Without a directory,
-    /// nothing survives.
+    /// A store in `dir`, see [`dir`], for the daemon whose configuration is at the absolute path `config`. Without a directory,
+    /// nothing is stored.
     pub fn new(dir: Option<PathBuf>, config: &Path) -> Self {
         Self {
             dir,
@@ -80,16 +79,16 @@ impl Store {
         }
     }
 
-    /// Its directories, made if they are missing: a sandbox can only open what is there.
+    /// Its directories, made if they are missing: rules of the sandbox need existing directories.
     pub fn made(&self) -> Vec<PathBuf> {
         let dirs = [RUNS, PAUSED, WAITING]
             .into_iter()
             .filter_map(|name| self.below(name));
-        // If that fails, the room that writes there logs why.
+        // If that fails, the module that writes there logs it.
         dirs.inspect(|dir| drop(make(dir))).collect()
     }
 
-    /// Where runs that have ended are remembered.
+    /// The directory of runs that have ended.
     pub fn runs(&self) -> Option<PathBuf> {
         self.below(RUNS)
     }
@@ -107,15 +106,15 @@ impl Store {
     }
 }
 
-/// Small files of one daemon in one directory. Their names are those of triggers or runs, so none leads elsewhere.
+/// Small files of one daemon in one directory. Their names are those of triggers or runs, so they contain no slash.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    /// `None`: there is none.
+    /// `None` if the daemon has no state directory.
     pub(super) dir: Option<PathBuf>,
     ending: String,
 }
 
-/// Ends the name of a file that is being written.
+/// The suffix of a file that is being written.
 const NEW: &str = ".new";
 
 impl Shelf {
@@ -128,7 +127,7 @@ impl Shelf {
         Ok(serde_json::from_slice(&bounded::read(&path, MAX_BYTES)?)?)
     }
 
-    /// Write `content` to the file `name`. Callers take turns.
+    /// Write `content` to the file `name`. Callers must not do that at the same time.
     pub(super) fn write(&self, name: &str, content: &impl Serialize, flush: Flush) -> io::Result<()> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
         // Another worker may write the same file.
@@ -139,13 +138,13 @@ impl Shelf {
         Replace::by(Path::new(&new), Access::Private, flush).write(&path, &text)
     }
 
-    /// Remove the file `name`; whether it was there.
+    /// Remove the file `name`. Gives whether it existed.
     pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
         let path = self.path(name).ok_or(io::ErrorKind::NotFound)?;
         durable::remove(&path)
     }
 
-    /// The names of its files. Files that were never finished are removed: no other process writes there by now.
+    /// The names of its files. Incomplete files are removed, since no other process writes there at that time.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let Some(dir) = &self.dir else {
             return Ok(Vec::new());

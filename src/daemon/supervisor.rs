@@ -1,10 +1,9 @@
-//! The process that is there all the time: it holds the listening sockets, and has a worker do everything else.
+//! The main process of the daemon: it holds the listening sockets, and a worker does all other work.
 //!
-//! It has one thread, reads nothing that strangers send, and is outside the sandbox that its worker closes around itself.
-//! So it can replace the worker when the configuration changes: the old one finishes its runs while the new one already
-//! accepts connections on the same sockets ([`Life`]). It receives the signals, speaks with systemd, starts the hooks that
-//! run outside the sandbox, and as process 1 of a container reaps orphans. It ends with its worker; and if it is killed,
-//! the worker is killed, too.
+//! It has one thread, reads no bytes of clients, and is outside of the sandbox of its worker. So it can replace the worker when the
+//! configuration changes: the old worker finishes its runs while the new one already accepts connections on the same sockets
+//! ([`Life`]). It receives the signals, notifies systemd, starts the hooks that run outside of the sandbox, and as process 1 of a
+//! container reaps orphans. It ends with its worker; if it is killed, the kernel kills the worker, too.
 
 use std::{
     cell::RefCell,
@@ -44,17 +43,17 @@ use hooks::HookId;
 use signals::{Request, Signals};
 use worker::{Worker, pass_on, send};
 
-/// What the supervisor is given to do its work with.
+/// What the supervisor needs from its caller.
 pub struct Options<'a> {
-    /// Reads the configuration; the error is what to log, line by line.
+    /// Reads the configuration; the error is the lines to log.
     pub load: &'a dyn Fn() -> Result<Config, Vec<String>>,
     /// The command that shows all errors of the configuration.
     pub check: String,
-    /// What a worker does, in its own process, up to its exit status.
+    /// The work of a worker, in its own process; gives the exit status.
     pub work: &'a dyn Fn(Work) -> u8,
     /// Kills hooks if this process is killed.
     pub guard: &'a Guard,
-    /// Reopens the log, and gives it for the workers, which may not open files there.
+    /// Reopens the log, and gives it for the workers, whose sandbox does not allow to open it.
     pub reopen_log: &'a dyn Fn() -> Option<OwnedFd>,
     /// Called once, when it listens and before any client is answered. The error is the exit status.
     pub listening: &'a dyn Fn() -> Result<(), u8>,
@@ -62,16 +61,16 @@ pub struct Options<'a> {
     pub ready: &'a dyn Fn(),
 }
 
-/// What a worker is given.
+/// What a worker gets.
 #[derive(Debug)]
 pub struct Work {
-    /// What to serve.
+    /// The configuration to serve.
     pub config: Arc<Config>,
-    /// Where.
+    /// The sockets to serve on.
     pub sockets: Vec<Socket>,
-    /// The way to the supervisor.
+    /// The channel to the supervisor.
     pub channel: Channel,
-    /// How often systemd expects to hear that it is alive.
+    /// The interval of systemd's watchdog, if it has one.
     pub watchdog: Option<Duration>,
     /// Whether no worker has served before.
     pub is_first: bool,
@@ -83,7 +82,7 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// No worker can be made.
+    /// No worker can be started.
     #[error("cannot start a process: {0}")]
     #[diagnostic(help("raise the limit of processes of the user that gitsocket runs as"))]
     Fork(#[source] io::Error),
@@ -132,7 +131,7 @@ pub fn supervise(
     };
     supervisor.begin(Arc::new(config))?;
     if let Err(status) = (options.listening)() {
-        // The worker ends with the channel.
+        // The worker ends when the channel is closed.
         return Ok(status);
     }
     supervisor.go_on()
@@ -145,37 +144,37 @@ struct Supervisor<'a> {
     watchdog: Option<Duration>,
     /// The sockets of the configuration that is in force.
     listeners: Vec<(Listener, Socket)>,
-    /// Those that were opened for the configuration that is to follow.
+    /// The sockets that were opened for the next configuration.
     opened: Vec<(Listener, Socket)>,
     workers: Vec<Worker>,
     watch: renewal::Watch,
-    /// Hooks that were started for a worker, by the numbers of their processes.
+    /// Hooks that were started for a worker, by their process ids.
     hooks: BTreeMap<i32, HookId>,
-    /// The process groups of hooks that were asked to end, until their worker has them killed: their leaders may end before.
+    /// The process groups of hooks that got SIGTERM, until their worker asks to kill them: the leader may end before its group.
     left: HashMap<HookId, i32>,
-    /// What all workers are to be at: `Serving`, `Stopping` or `Aborting`.
+    /// The state that all workers are to reach: `Serving`, `Stopping` or `Aborting`.
     goal: Life,
-    /// When the daemon ends, whatever still goes on. `None`: it was not told to stop.
+    /// When the daemon ends even if runs still go on; `None` if it was not told to stop.
     gone_by: Option<Instant>,
     /// The configuration that was last served.
     in_force: Option<Arc<Config>>,
     is_ready: bool,
-    /// Whether a reload was asked for during a reload.
+    /// Whether a reload was requested during a reload.
     reload_again: bool,
-    /// Whether a worker was killed, or failed, and the serving one has not been told.
+    /// Whether a worker was killed, or failed, and the serving one has not been told yet.
     has_leftovers: bool,
     /// The reload that was refused last, if none has succeeded since.
     refused: Option<Refused>,
-    /// It was not a reload that was refused, but another worker for the configuration that is in force.
+    /// Whether `refused` is not about a reload, but about a new worker for the configuration in force.
     is_renewal_refused: bool,
     exit: u8,
 }
 
-/// Messages of one worker that are read before the others get their turn.
+/// How many messages of one worker are read before the others get their turn.
 const TURN: usize = 64;
 
 impl Supervisor<'_> {
-    /// Until the last worker has ended.
+    /// The main loop, until the last worker has ended.
     fn go_on(mut self) -> Result<u8, Error> {
         while !self.workers.is_empty() {
             self.wait();
@@ -200,7 +199,7 @@ impl Supervisor<'_> {
             tracing::info!("stopped");
             return Ok(self.exit);
         }
-        // No signal has asked for that.
+        // The worker has ended without a signal to stop, which is a failure.
         Ok(self.exit.max(1))
     }
 
@@ -208,7 +207,7 @@ impl Supervisor<'_> {
         self.goal > Life::Serving
     }
 
-    /// Wait until there is a signal or a message, or something is due.
+    /// Wait for a signal, a message, or the next deadline.
     fn wait(&self) {
         let signals = self.signals.iter().map(Signals::wakes);
         let speaking = self.workers.iter().filter(|worker| worker.silent.is_none());
@@ -228,7 +227,7 @@ impl Supervisor<'_> {
                     .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
             )
             .collect();
-        // Whatever ends it, the caller looks at everything.
+        // The result does not matter, since the caller then checks all.
         let ends = self.workers.iter().filter_map(Worker::gone_at);
         let until = ends.chain(self.gone_by).chain(self.watch.due()).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -280,7 +279,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// In the new process: let go of the supervisor's signals, sockets and channels, and work.
+    /// In the new process: close the supervisor's signals, sockets and channels, and work.
     fn work(&mut self, config: Arc<Config>, channel: Channel) -> u8 {
         let supervisor = rustix::process::getppid();
         if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err()
@@ -331,7 +330,7 @@ impl Supervisor<'_> {
                 Ok(Some((ToSupervisor::Kill { id, at_once }, _))) => {
                     self.kill_hook(HookId { worker: pid, id }, at_once);
                 }
-                // It has ended, or is about to: its wait status says how.
+                // The worker has ended, or is about to end; its wait status tells how.
                 Ok(None) => {
                     worker.silent.get_or_insert_with(Instant::now);
                     return;
@@ -348,7 +347,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The worker `pid` reports that it has reached `life`. Says whether its state is another one now.
+    /// The worker `pid` reports that it has reached `life`. Gives whether its state has changed.
     fn reach(&mut self, pid: Pid, life: Life) -> bool {
         let mut workers = self.workers.iter_mut();
         workers
@@ -374,7 +373,7 @@ impl Supervisor<'_> {
                 systemd::stopping();
                 self.goal = Life::Stopping;
                 self.gone_by = Some(self.last_moment());
-                // A client that connects now is refused by the kernel.
+                // From now on, the kernel refuses connections.
                 self.listeners.clear();
                 self.opened.clear();
             }

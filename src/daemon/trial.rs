@@ -1,8 +1,8 @@
-//! Tries whether this user can do what a configuration says, before a daemon is started or reloaded. Nothing is written,
-//! locked or sent.
+//! Checks whether this user can do what a configuration says, before a daemon is started or reloaded. Nothing is locked or sent, and
+//! nothing is written except by the check of `Exchange` (see `deploy::trial`).
 //!
-//! A file may be on a file system that does not answer, and a thread that looks at it cannot be interrupted. So another
-//! process looks, and is left behind if one of its threads hangs.
+//! A file may be on a file system that does not answer, and a thread that looks at it cannot be interrupted. So another process
+//! does the checks, and is abandoned if one of its threads hangs.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -21,22 +21,22 @@ use crate::{
         mutex,
     },
     config::{Config, Listener, Target},
-    deploy::{neighbours::Neighbours, trial},
+    deploy::{target_dirs::TargetDirs, trial},
     git::transport::Unusable,
 };
 
-/// How long to wait for the next answer. Local disks need microseconds; a key with a passphrase, half a second of a processor.
+/// How long to wait for the next result. Local disks need microseconds; a key with a passphrase needs half a second of CPU time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many threads look: some may hang.
+/// The number of threads: some may hang.
 const THREADS: usize = 8;
 
-/// The longest answer of that process, in bytes: for each name in a configuration, which has 1 MiB at most, a few lines.
+/// The longest result of that process, in bytes: a few lines for each name in a configuration of at most 1 MiB.
 const MAX_ANSWER: u64 = 64 << 20;
 
 /// Something that cannot be used.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// Whose it is: a trigger's name, or nothing for listeners.
+    /// The trigger; none for listeners.
     pub trigger: Option<String>,
     /// The field that names it.
     pub field: String,
@@ -47,14 +47,14 @@ pub struct Finding {
 #[derive(Clone)]
 enum Subject {
     Listener(Listener),
-    Target(Arc<Target>, Neighbours),
+    Target(Arc<Target>, TargetDirs),
 }
 
 impl Subject {
     fn look(&self) -> Vec<Unusable> {
         match self {
             Self::Listener(listener) => listen::unusable(listener),
-            Self::Target(target, neighbours) => trial::unusable(target, neighbours),
+            Self::Target(target, target_dirs) => trial::unusable(target, target_dirs),
         }
     }
 
@@ -70,7 +70,7 @@ impl Subject {
         }
     }
 
-    /// There was no answer.
+    /// The finding if there was no result in time.
     fn silence(&self) -> Unusable {
         let field = match self {
             Self::Listener(_) => "path",
@@ -83,20 +83,20 @@ impl Subject {
     }
 }
 
-/// All that a daemon of `config`, run by the user of this process, could not use. `neighbours` are its targets.
-pub fn findings(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
-    // If no other process can be started, this one looks.
-    elsewhere(config, neighbours).unwrap_or_else(|_| look(config, neighbours))
+/// All that a daemon with `config` could not use as the user of this process. `target_dirs` are the directories of its targets.
+pub fn findings(config: &Config, target_dirs: &TargetDirs) -> Vec<Finding> {
+    // If no other process can be started, this one does the checks.
+    elsewhere(config, target_dirs).unwrap_or_else(|_| look(config, target_dirs))
 }
 
-fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding>> {
+fn elsewhere(config: &Config, target_dirs: &TargetDirs) -> io::Result<Vec<Finding>> {
     let (reader, mut writer) = io::pipe()?;
     match fork::fork()? {
         fork::Fork::Child => {
             drop(reader);
             // A program that reads the command's output to its end must not wait for this process.
             fork::redirect_stdio().ok();
-            let text = serde_json::to_vec(&look(config, neighbours)).unwrap_or_default();
+            let text = serde_json::to_vec(&look(config, target_dirs)).unwrap_or_default();
             writer.write_all(&text).ok();
             drop(writer);
             std::process::exit(0);
@@ -105,7 +105,7 @@ fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding
             drop(writer);
             let mut text = Vec::new();
             reader.take(MAX_ANSWER).read_to_end(&mut text)?;
-            // If the kernel holds it, it ends later.
+            // If it hangs in the kernel, it ends later.
             let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
             kill_process(child, Signal::KILL).ok();
             fork::waitpid_nohang(child.as_raw_nonzero().get()).ok();
@@ -114,10 +114,10 @@ fn elsewhere(config: &Config, neighbours: &Neighbours) -> io::Result<Vec<Finding
     }
 }
 
-fn look(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
+fn look(config: &Config, target_dirs: &TargetDirs) -> Vec<Finding> {
     let listeners = config.listen.iter().cloned().map(Subject::Listener);
     let targets = config.triggers.values();
-    let targets = targets.map(|target| Subject::Target(target.clone(), neighbours.clone()));
+    let targets = targets.map(|target| Subject::Target(target.clone(), target_dirs.clone()));
     let subjects: Vec<_> = listeners.chain(targets).collect();
     let left = Arc::new(Mutex::new(subjects.clone().into_iter().enumerate()));
     let (sender, heard) = mpsc::channel();
@@ -131,7 +131,7 @@ fn look(config: &Config, neighbours: &Neighbours) -> Vec<Finding> {
                 }
             }
         };
-        // One thread is enough if there cannot be more; without any, all count as silent.
+        // One thread is enough if no more can be started; without any, all subjects count as silent.
         thread::Builder::new().name("trial".into()).spawn(look).ok();
     }
     drop(sender);

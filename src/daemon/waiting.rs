@@ -1,8 +1,8 @@
-//! Runs that have been accepted and have not ended, a file each: if the daemon is killed, the next one does them.
+//! Runs that have been accepted and have not ended, one file for each: if the daemon is killed, the next one does them.
 //!
-//! So does the serving worker with the runs of a worker that was killed beside it. An update has its file up to its end,
-//! as doing it twice does no harm; any other run up to its beginning. No flush is waited for: a power cut may lose a
-//! file, a kill cannot. No run fails because of this room: a file that cannot be written or read is passed over.
+//! In the same way, the serving worker does the runs of another worker that was killed. The file of an update stays until its end,
+//! since doing it twice does no harm; that of any other run only until its beginning. Files are not flushed: a power cut may lose
+//! one, a kill cannot. No run fails because of these files: one that cannot be written or read is skipped.
 
 use std::{
     fs::{File, OpenOptions},
@@ -31,12 +31,12 @@ use crate::{
     daemon::store::{Shelf, Store, WAITING},
 };
 
-/// What is known of a run that was accepted.
+/// A run that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// The trigger.
     pub trigger: TriggerName,
-    /// What it is to do.
+    /// Its task.
     pub task: Task,
     /// The peer that asked for it first.
     pub peer: String,
@@ -45,7 +45,7 @@ pub struct Accepted {
     /// The notes of the clients that asked for it.
     #[serde(default)]
     pub notes: Vec<Note>,
-    /// The process that is to do it. 0: written by a version that did not record it.
+    /// The process that is to do it; 0 in a file of an older version.
     #[serde(default)]
     pub pid: u32,
 }
@@ -64,13 +64,13 @@ pub struct Waiting {
     files: Shelf,
     /// Locked as long as a worker of this configuration lives.
     alive: Option<File>,
-    /// Whether the last one could not be written: said once, until one can.
+    /// Whether the last file could not be written, so that it is logged only once.
     failing: AtomicBool,
     claiming: Mutex<()>,
 }
 
 impl Waiting {
-    /// Those of the daemon of `store`.
+    /// The accepted runs in `store`.
     pub fn new(store: &Store) -> Self {
         let files = store.shelf(WAITING, "json");
         let alive = store.shelf(WAITING, "lock").path("daemon").map(|path| {
@@ -89,8 +89,8 @@ impl Waiting {
         waiting
     }
 
-    /// What the daemon before this one has left, in the order in which it was accepted. For the first worker of a daemon,
-    /// before it accepts anything.
+    /// The runs that an earlier daemon has left, in the order in which they were accepted. For the first worker of a daemon, before
+    /// it accepts runs.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         let is_alone = self.is_alive(FlockOperation::NonBlockingLockExclusive);
         let left = if is_alone {
@@ -99,20 +99,18 @@ impl Waiting {
             Vec::new()
         };
         if self.alive.is_some() && !is_alone {
-            tracing::warn!(
-                "another daemon has the same configuration: the runs that wait there are left to it"
-            );
+            tracing::warn!("another daemon has the same configuration: the runs that wait are left to it");
         }
         self.is_alive(FlockOperation::NonBlockingLockShared);
         left
     }
 
-    /// What workers that are no more have left to this one, which serves; in the same order.
+    /// The runs that workers that have ended have left, in the same order. For the worker that serves.
     pub fn left_by_gone(&self) -> Vec<(RunId, Accepted)> {
         self.claim(Accepted::is_left)
     }
 
-    /// Take over those that this process is to do, so that it does not find them a second time.
+    /// Take over the runs for which `is_left` is true, so that this process does not find them a second time.
     fn claim(&self, is_left: impl Fn(&Accepted) -> bool) -> Vec<(RunId, Accepted)> {
         let _turn = mutex::lock(&self.claiming);
         let names = self.files.names().unwrap_or_else(|err| {
@@ -140,7 +138,7 @@ impl Waiting {
         left
     }
 
-    /// Remember `run`.
+    /// Write the file of `run`.
     pub fn write(&self, run: &RunId, accepted: &Accepted) {
         let Some(dir) = &self.files.dir else { return };
         match self.files.write(run.as_str(), accepted, Flush::Nothing) {
@@ -154,7 +152,7 @@ impl Waiting {
         }
     }
 
-    /// Forget `run`: it has ended, or must not be done twice.
+    /// Remove the file of `run`: it has ended, or must not be done twice.
     pub fn remove(&self, run: &RunId) {
         match self.files.remove(run.as_str()) {
             Ok(_) => {}

@@ -1,7 +1,7 @@
-//! Bytes become requests, events become bytes: the protocol of the socket, without any I/O.
+//! The protocol of the socket, without I/O: bytes become requests, and events become bytes.
 //!
-//! A request is one line of at most [`MAX_LINE`] bytes, text or JSON. Everything a stranger can send ends
-//! here as a checked [`Request`] or as a [`Failure`] that says what was expected.
+//! A request is one line of at most [`MAX_LINE`] bytes, text or JSON. Whatever a client sends becomes a checked [`Request`], or a
+//! [`Failure`] that says what was expected.
 
 use crate::base::{
     event::{Record, Task},
@@ -16,7 +16,7 @@ mod text;
 /// The longest request, in bytes, its line end included.
 pub const MAX_LINE: usize = 8 * 1024;
 
-/// The form of the answer: that of the request.
+/// The format of the answer, which is that of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Lines for people.
@@ -34,16 +34,16 @@ pub enum Line {
     Request(Request, Format, Option<String>),
 }
 
-/// What a client wants.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Deploy, or go back.
+    /// Start a run: deploy, roll back, retry, or run the hooks again.
     Trigger {
         /// The trigger.
         name: TriggerName,
-        /// What is to be done.
+        /// The task of the run.
         task: Task,
-        /// Stay until the run has ended.
+        /// Whether the client waits for the end of the run.
         wait: bool,
         /// The client's note.
         note: Option<Note>,
@@ -62,30 +62,30 @@ pub enum Request {
     },
     /// Show the state of triggers.
     Status {
-        /// Of these triggers; of all, if there is none.
+        /// The triggers; all, if there are no names.
         names: Vec<TriggerName>,
     },
     /// List runs, the newest first, or show the events of one.
     Log {
-        /// Of this trigger; nothing: of all.
+        /// The trigger; all, if there is no name.
         name: Option<TriggerName>,
-        /// Replay this one, or follow it if it goes on. Only with a name.
+        /// The run to replay, or to follow if it goes on. Only with a name.
         run: Option<Which>,
-        /// So many at most.
+        /// How many runs to list at most.
         limit: Option<u32>,
     },
     /// Show numbers of the daemon and of its triggers.
     Metrics,
-    /// Answer, to show that the daemon is there.
+    /// Only answer.
     Ping,
 }
 
 /// Which run of a trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// The one that goes on; else the one that waits; else the last that ended.
+    /// The run that goes on; else the one that waits; else the last one that has ended.
     Newest,
-    /// The one with this id.
+    /// The run with this id.
     Id(RunId),
 }
 
@@ -119,7 +119,7 @@ impl Request {
 
 /// Read one line, without its end.
 ///
-/// The error comes with the format in which it should be answered.
+/// The error comes with the format of its answer.
 pub fn parse(line: &[u8]) -> Result<Line, (Failure, Format)> {
     let json = line.trim_ascii_start().first() == Some(&b'{');
     let format = if json { Format::Json } else { Format::Text };
@@ -166,7 +166,7 @@ fn note(text: &str) -> Result<Note, Failure> {
     Note::new(text).map_err(|why| bad(format!("{:?} cannot be noted: {why}", shown(text))))
 }
 
-/// What a client sent, short enough for an answer.
+/// A text of a client, short enough for an answer.
 fn shown(text: &str) -> String {
     cut(text, 40)
 }
@@ -183,12 +183,12 @@ pub fn too_long() -> Failure {
     bad(format!("the request is longer than {MAX_LINE} bytes"))
 }
 
-/// The failure of a line whose client stopped in the middle.
+/// The failure of a line that ends before its line end.
 pub fn unfinished() -> Failure {
     bad("the request breaks off before the end of its line")
 }
 
-/// The line for `record`, with its end; nothing for a record that people need not see.
+/// The line for `record`, with its line end; `None` for a record that has no text line.
 pub fn render(record: &Record, format: Format) -> Option<String> {
     let mut line = match format {
         Format::Text => record.line()?,
@@ -198,7 +198,7 @@ pub fn render(record: &Record, format: Format) -> Option<String> {
     Some(line)
 }
 
-/// The request line for `request`, as `client` sends it.
+/// The line for `request`, in JSON.
 pub fn request_line(request: &Request, token: Option<&str>) -> String {
     let op = match request {
         Request::Trigger {
@@ -236,7 +236,7 @@ pub fn request_line(request: &Request, token: Option<&str>) -> String {
         } => {
             put("reason", reason.as_str().into());
         }
-        // For one name, a daemon of an older version answers, too.
+        // An older daemon understands `name` only.
         Request::Status { names } if names.len() > 1 => {
             put("names", names.iter().map(TriggerName::as_str).collect());
         }

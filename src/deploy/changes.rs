@@ -18,7 +18,7 @@ use crate::git::{repository, verified};
 
 /// Write the paths that differ between the trees of the commits `old` and `new` to `file`, one a line, sorted.
 ///
-/// Without `old`, or if its objects are no longer here, all files of `new` are listed. A path with a control
+/// Without `old`, or if its objects are missing, all files of `new` are listed. A path with a control
 /// character, `"` or `\` is quoted as git quotes it (`core.quotePath=false`).
 pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file: &Path) -> io::Result<()> {
     let changed = old.and_then(|old| differing(repo, Some(old), new).ok());
@@ -40,7 +40,7 @@ pub fn write(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId, file:
     out.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
 }
 
-/// The files that are not the same in both commits. Without `old`, those of `new`.
+/// The files that differ between the two commits; without `old`, all of `new`.
 fn differing(repo: &gix::Repository, old: Option<ObjectId>, new: ObjectId) -> io::Result<BTreeSet<BString>> {
     let tree = |commit| {
         let tree = verified::object(repo, commit)?.try_into_commit()?.tree_id()?;

@@ -1,11 +1,12 @@
-//! What exists at a target's path: nothing yet, a worktree to adopt, or something that is not ours.
+//! What exists at a target's path: nothing yet, a worktree to adopt, or files that are not ours.
 //!
-//! A git directory that holds nothing but what gitsocket keeps there, in `gitsocket/`, counts as absent: the lock is in it.
+//! A git directory that holds only gitsocket's own files, in `gitsocket/`, counts as absent, since the lock is made there before
+//! the clone.
 //!
-//! A target with releases has a bare one, `repo.git` in its path, beside the releases: see `releases`.
+//! A target with releases has a bare repository, `repo.git` in its path, next to the releases: see `releases`.
 //!
-//! A git directory outside of the worktree says in its `core.worktree` whose it is, so that none is taken for
-//! another's. Nothing of git is in the worktree then.
+//! A git directory outside of the worktree names its worktree in `core.worktree`, so that no other target takes it for its own.
+//! The worktree then has no `.git`.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -29,7 +30,7 @@ mod releases;
 use building::Content;
 pub use building::{Building, build, sweep};
 
-/// Ends the name under which the version before built a clone's git directory.
+/// The suffix of the directory in which the version before built a clone.
 const OLD: &str = ".gitsocket-new";
 
 /// What is at a target's path.
@@ -59,9 +60,9 @@ pub enum Error {
         /// One of the names in it.
         example: String,
     },
-    /// Its git directory holds something beside what a killed clone has left.
+    /// Its git directory holds the rest of a killed clone, and other files.
     #[error(
-        "{git_dir} holds files, such as {example:?}, beside what a clone that was interrupted has left; nothing was touched"
+        "{git_dir} holds files, such as {example:?}, that are not from the clone that was interrupted there; nothing was touched"
     )]
     #[diagnostic(help("move them away, or let the trigger's `path` name another place"))]
     Beside {
@@ -79,7 +80,7 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
-    /// What should be a git directory is none.
+    /// The git directory is not a directory.
     #[error("the trigger's `git_dir` {path} is a {what}; nothing was touched")]
     #[diagnostic(help("let it name a directory, or a place where nothing is yet"))]
     NotADirectory {
@@ -108,7 +109,7 @@ pub enum Error {
         setting: String,
     },
     /// There are two git directories.
-    #[error("{path} has a .git, but the trigger's `git_dir` is {git_dir}; nothing was touched")]
+    #[error("{path} has a .git, and the trigger's `git_dir` is {git_dir}; nothing was touched")]
     #[diagnostic(help("remove `git_dir`, or move the .git there and set its core.worktree to {path}"))]
     Two {
         /// The target's path.
@@ -116,10 +117,10 @@ pub enum Error {
         /// The git directory that the configuration names.
         git_dir: AbsPath,
     },
-    /// It is deployed in place, and is to have releases.
+    /// It is deployed in place, and the configuration has `releases`.
     #[error("{path} is deployed in place, and the trigger has `releases`; nothing was touched")]
     #[diagnostic(help(
-        "to go over to releases, type: {commands}; {then}; or take `releases` out of the trigger"
+        "to change to releases, type: {commands}; {then}; or remove `releases` from the trigger"
     ))]
     InPlace {
         /// The target's path.
@@ -129,11 +130,11 @@ pub enum Error {
         /// What becomes of the files.
         then: String,
     },
-    /// It has releases, and is to be deployed in place.
+    /// It has releases, and the configuration has none.
     #[error("{path} has releases, and the trigger has no `releases`; nothing was touched")]
     #[diagnostic(help(
-        "to go over to a deploy in place, type: {commands}; what is needed of {path}.releases/shared has to be copied from there by \
-         hand; or write `releases: ()` into the trigger again"
+        "to change to a deploy in place, type: {commands}; then copy what is needed from {path}.releases/shared by hand; or write \
+         `releases: ()` into the trigger again"
     ))]
     Releases {
         /// The target's path.
@@ -141,7 +142,7 @@ pub enum Error {
         /// What to type.
         commands: String,
     },
-    /// What is to be seen of releases cannot be.
+    /// The releases cannot be looked at.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Release(#[from] release::Error),
@@ -160,7 +161,7 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
-    /// That a clone is ours could not be written.
+    /// The mark that a clone is ours could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
     State(#[from] state::Error),
@@ -191,15 +192,15 @@ fn owner(worktree: &Option<PathBuf>) -> String {
         .map_or_else(|| "no worktree".into(), |path| path.display().to_string())
 }
 
-/// Beside a git directory, where the version before built it.
+/// Where the version before built the git directory of a clone: next to its final path.
 fn old_site(git_dir: &Path) -> PathBuf {
     let mut path = git_dir.as_os_str().to_owned();
     path.push(OLD);
     path.into()
 }
 
-/// What a clone of the version before has left beside the git directory of `target`, if it was killed. In a directory that
-/// others may write to, what bears that name may be anybody's; and where something is deployed, there is nothing left.
+/// What a killed clone of the version before has left next to the git directory of `target`. A directory of that name counts only
+/// if it belongs to this user, since others may be able to write there, and only if nothing is deployed.
 pub fn old_clone(target: &Target) -> Option<PathBuf> {
     let old = old_site(&target.site.git_dir());
     let meta = fs::symlink_metadata(&old).ok()?;
@@ -207,7 +208,7 @@ pub fn old_clone(target: &Target) -> Option<PathBuf> {
     (is_ours && outline(target).is_ok_and(|existing| existing == Existing::Nothing)).then_some(old)
 }
 
-/// Remove [`old_clone`]. The caller holds the target's lock, and nothing keeps it from writing beside the git directory.
+/// Remove [`old_clone`]. The caller holds the target's lock, and its sandbox lets it write next to the git directory.
 pub fn clear_old(target: &Target) -> Result<(), Error> {
     match old_clone(target) {
         Some(old) => building::remove(&old),
@@ -215,18 +216,18 @@ pub fn clear_old(target: &Target) -> Result<(), Error> {
     }
 }
 
-/// Whether it is plain that a run of `target` may lock it. No file is read for that.
+/// Whether a run of `target` may lock it, as far as that is clear without reading a file.
 pub fn is_known(target: &Target) -> bool {
     let is_locked_before = is_there(&target.site.lock_file()).is_ok_and(|kind| kind.is_some());
     let is_dir = is_there(&target.site.git_dir()).is_ok_and(|kind| kind.is_some_and(|kind| kind.is_dir()));
     is_dir && (target.site.git_dir.is_none() || is_locked_before)
 }
 
-/// Whether a run of `target` may lock it: what is made for that is made in no directory that is not ours. To be asked inside of
-/// what the run is limited to, since the repository is opened.
+/// Check that a run of `target` may lock it, since the lock is made in its git directory, which must be ours. The caller is inside
+/// the run's sandbox, since the repository is opened.
 pub fn look(target: &Target) -> Result<(), Error> {
     match find(target) {
-        // The lock's own error says it better.
+        // The lock reports it with a better message.
         Ok(_) | Err(Error::Io { .. }) => Ok(()),
         Err(err) => Err(err),
     }
@@ -250,7 +251,7 @@ pub fn find(target: &Target) -> Result<Existing, Error> {
     Ok(existing)
 }
 
-/// What its directories say, whose names are all that is looked at. A git directory that is apart may be that of another worktree.
+/// What exists at the path of `target`, by names alone. A `git_dir` may still belong to another worktree.
 fn outline(target: &Target) -> Result<Existing, Error> {
     let root = target.site.root();
     let git_dir = target.site.git_dir();
@@ -266,7 +267,7 @@ fn outline(target: &Target) -> Result<Existing, Error> {
         });
     }
     if target.site.releases.is_none() {
-        // Whatever its git directory says: all of them would be untracked files.
+        // Whatever the git directory says, since a deploy in place would see all releases as untracked files.
         releases::check_none(target)?;
     }
     let kind = is_there(&git_dir)?;
@@ -281,7 +282,7 @@ fn outline(target: &Target) -> Result<Existing, Error> {
         return Ok(Existing::Worktree(git_dir));
     }
     let occupant = match target.site.releases {
-        // Whatever lies beside releases is left alone.
+        // Other files next to releases are left alone.
         Some(_) => None,
         None => occupant(target)?,
     };

@@ -16,7 +16,7 @@ use crate::{
 /// Files cannot be given the group.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// It has no number.
+    /// There is no such group.
     #[error("the trigger's `group` is {group:?}, and /etc/group has no such name")]
     #[diagnostic(help("name a group that is there, or its number"))]
     Unknown {
@@ -36,7 +36,7 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
-    /// The directory that all is in could not be given to it.
+    /// The target's directory could not be given to the group.
     #[error("{path} cannot be given to the trigger's `group` {group:?}: {source}")]
     #[diagnostic(help("as root, type: {}", typed(["chgrp".into(), group.into(), path.into()])))]
     Root {
@@ -55,14 +55,14 @@ impl Blame for Error {
     }
 }
 
-/// What is new at `site` gets, where the process has `umask`. A group is looked up each time.
+/// The group and mode of new files at `site`, in a process with `umask`. The group is looked up each time, since it may change.
 pub fn rights(site: &Site, umask: u32) -> Result<Rights, Error> {
     let umask = site.umask.unwrap_or(umask);
     let Some(group) = &site.group else {
         return Ok(Rights::of(umask));
     };
     let gid = group_id(group).ok_or_else(|| Error::Unknown { group: group.clone() })?;
-    // Below a directory with that bit, all has its group by itself.
+    // Below a directory with the setgid bit, the kernel gives new files its group.
     let hands_down =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.gid() == gid && meta.mode() & 0o2000 != 0);
     if may_give(gid) || hands_down(site.root().as_path()) {
@@ -79,7 +79,7 @@ pub fn rights(site: &Site, umask: u32) -> Result<Rights, Error> {
     }
 }
 
-/// How `user` comes into the group `gid`. usermod(8) knows only users and groups that have a name.
+/// The help that gets `user` into the group `gid`. usermod(8) knows only users and groups that have a name.
 fn remedy(gid: u32, name: Option<String>, user: &str) -> String {
     if user.parse::<u32>().is_ok() {
         return format!(
@@ -100,7 +100,7 @@ fn remedy(gid: u32, name: Option<String>, user: &str) -> String {
     format!("as root, type: {made}{added}; and start gitsocket again")
 }
 
-/// Before the first deploy to `site`: the directory that all will be in is as good as new, if it is ours.
+/// Before the first deploy to `site`, give its directory to the group, if the directory is ours: it counts as new.
 pub fn take(site: &Site, rights: Rights) -> Result<(), Error> {
     let (Some(group), Some(gid)) = (&site.group, rights.group) else {
         return Ok(());

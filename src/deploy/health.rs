@@ -1,5 +1,5 @@
-//! Whether what runs on a deployed commit is well: it is asked again and again, until it has said so often enough in a row, or
-//! its time is over.
+//! The health check of a deployed commit: the check is repeated until it has succeeded often enough in a row, or the time for it
+//! is over.
 
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,21 @@ use crate::{
 mod teller;
 use teller::Teller;
 
-/// How long one answer is waited for, whatever `within` is: what needs longer is not well, and the end of the daemon waits
-/// for it.
+/// How long one check may take, whatever `within` is: the end of the daemon waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// It is asked for the last time so long before its time is over, at most: a tenth of `within`, if that is less.
+/// How long before the end of `within` the last check begins: this, or a tenth of `within` if that is less.
 const LAST: Duration = Duration::from_secs(1);
-/// What stands for an answer before there is one.
-const NOT_ASKED: &str = "it was not asked yet";
+/// The answer before the first check.
+const NOT_ASKED: &str = "it was not checked yet";
 
-/// It did not get well.
+/// The health check did not succeed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// It was not in time.
+    /// It did not succeed within `within`.
     #[error("{what} was not healthy within {within}; its last answer: {answer}")]
     #[diagnostic(help(
-        "see the log of what was asked; raise `within` if it needs longer to start; it is asked again at the next trigger"
+        "see the log of that service; raise `within` if it needs longer to start; the next trigger repeats the check"
     ))]
     Unhealthy {
         /// What was asked.
@@ -50,7 +49,7 @@ pub enum Error {
     /// The run's time was over before that.
     #[error("{what} was not healthy yet: {answer}")]
     #[diagnostic(help(
-        "raise the trigger's `run_timeout` above what hooks and `health` need; it is asked again at the next trigger"
+        "raise the trigger's `run_timeout` above what hooks and `health` need; the next trigger repeats the check"
     ))]
     Late {
         /// What was asked.
@@ -60,7 +59,7 @@ pub enum Error {
     },
     /// The daemon stops.
     #[error("the daemon stops, and {what} was not healthy yet: {answer}")]
-    #[diagnostic(help("it is asked again once the daemon is back"))]
+    #[diagnostic(help("the check is repeated once the daemon is back"))]
     Stopping {
         /// What was asked.
         what: String,
@@ -79,7 +78,7 @@ impl Blame for Error {
     }
 }
 
-/// Runs the program that is asked, for as long as it may take at most, and with where its lines go.
+/// Runs the program of the check, with its time limit and the receiver of its lines.
 pub type Program<'a> = &'a dyn Fn(Duration, &Sink) -> Result<(), hook::Error>;
 
 struct Answer {
@@ -87,7 +86,7 @@ struct Answer {
     is_good: bool,
 }
 
-/// Ask until all is well.
+/// Repeat the check until it has succeeded often enough.
 pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>) -> Result<(), Error> {
     let asked = Asked::new(&health.check, program);
     let mut answer = NOT_ASKED.to_owned();
@@ -106,7 +105,7 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
             return Ok(());
         }
         answer = match row {
-            // What would have been said says less than what was.
+            // A check that had no time left says less than the one before.
             0 if left() < Duration::from_millis(1) && answer != NOT_ASKED => answer,
             0 => said.text,
             row => format!("{}, {row} of {} times", said.text, health.times),
@@ -129,14 +128,14 @@ pub fn wait(health: &Health, watch: &Watch, events: &Sink, program: Program<'_>)
     }
 }
 
-/// How long to wait until the next question, if no more time is `left`; `None`: it is not asked again. The last question leaves
-/// time for its answer.
+/// How long to wait before the next check, with so much time `left`; `None` if there is no next one. The last check begins early
+/// enough to get an answer.
 fn pause(health: &Health, left: Duration) -> Option<Duration> {
     let before = left.saturating_sub(LAST.min(health.within / 10));
     (!before.is_zero()).then(|| health.every.min(before))
 }
 
-/// The port that is asked, for a process that limits itself to that.
+/// The TCP port of the check, for the sandbox.
 pub fn port(health: &Health) -> Option<u16> {
     match &health.check {
         Check::Http { url, host } => Some(Question::new(url, host.as_deref()).ok()?.port()),
@@ -145,7 +144,7 @@ pub fn port(health: &Health) -> Option<u16> {
     }
 }
 
-/// What is asked, by what it takes.
+/// The check, ready to be made.
 enum Asked<'a> {
     Http(Box<Question>),
     Tcp(&'a TcpAddr),

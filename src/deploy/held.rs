@@ -1,8 +1,8 @@
 //! Commits that were rolled back are held: they are not deployed again until an operator wants it, or there is a newer one.
 //!
-//! What is held is in `gitsocket/held.json` below the git directory, written under the target's lock, and before the way back
-//! begins: so a run that finds that another one was killed there goes on with the way back. A file that is missing, damaged or
-//! too large counts as empty: a commit is then tried once too often.
+//! They are in `gitsocket/held.json` below the git directory. The file is written under the target's lock, before the rollback
+//! begins: so after a kill, the next run goes on with the rollback. A file that is missing, damaged or too large counts as empty:
+//! a commit is then tried once too often.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use crate::{
 const NAME: &str = "held.json";
 /// The longest one, in bytes: [`MAX_HELD`] commits with messages of [`MAX_MESSAGE`] characters.
 const MAX_BYTES: u64 = 1 << 18;
-/// How many commits are held. Of one branch it is those that were left since its tip was the newest of them; triggers of
-/// several branches may share a path.
+/// How many commits are held. One branch seldom has many, since a good newer commit ends them; but triggers of several branches
+/// may share a path.
 const MAX_HELD: usize = 16;
 /// How much of a message is kept, in characters: a remote or a hook may have had a part in it.
 const MAX_MESSAGE: usize = 1000;
@@ -49,7 +49,7 @@ pub fn list(git_dir: &Path) -> Vec<Held> {
 }
 
 impl Holds {
-    /// What is held of the repository at `git_dir`; `None`, and little is asked for that: nothing.
+    /// What is held of the repository at `git_dir`; `None`, by one system call in the usual case, if nothing is.
     pub fn read(git_dir: &Path) -> Option<Self> {
         if !state::has(git_dir, NAME) {
             return None;
@@ -83,7 +83,7 @@ impl Holds {
     ) -> Result<(), Error> {
         held.message = held.message.chars().take(MAX_MESSAGE).collect();
         let live = live.to_string();
-        // By now it is meant to be live.
+        // The commit `live` cannot be held at the same time.
         self.held
             .retain(|entry| entry.held.commit != held.commit && entry.held.commit != live);
         self.live = Some(live);
@@ -96,7 +96,7 @@ impl Holds {
         self.write(git_dir, fsync)
     }
 
-    /// A newer commit of `tip` is live and good: what it had before is tried again if it ever comes back.
+    /// A newer commit of `tip` is live and good: its earlier commits are no longer held.
     pub fn forget(mut self, git_dir: &Path, tip: &str, fsync: bool) -> Result<(), Error> {
         let before = self.held.len();
         self.held.retain(|entry| entry.tip != tip);

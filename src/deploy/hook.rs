@@ -40,32 +40,32 @@ pub use guard::Guard;
 use command::is_usable;
 use process::{Threads, start, wait_or_kill};
 
-/// What a hook is run with.
+/// What a hook is started with.
 #[derive(Debug)]
 pub struct Options<'a> {
     /// Whose hook it is.
     pub target: &'a Target,
-    /// The release that is the hook's working directory; none: the trigger's `path` is.
+    /// The release that is the hook's working directory; without it, that is the trigger's `path`.
     pub located: Option<&'a Located>,
     /// The repository's git directory, where `hooks/post-checkout` is looked for.
     pub git_dir: &'a Path,
     /// `GITSOCKET_*`, and what else depends on the run.
     pub env: &'a BTreeMap<String, OsString>,
-    /// The commit before and the commit now, as `post-checkout` gets them, see githooks(5).
+    /// The previous and the new commit, as `post-checkout` gets them, see githooks(5).
     pub old_new: &'a (String, String),
     /// Where its lines go.
     pub events: &'a Sink,
-    /// The groups that are running, to be killed if the daemon has to stop at once.
+    /// The process groups that are killed if the daemon has to stop at once.
     pub groups: &'a Groups,
     /// The process that starts it.
     pub starter: &'a Starter,
     /// Limits what is started in this process to what a hook may do there.
     pub limits: Limits<'a>,
-    /// When it has to be over, whatever its own timeout is.
+    /// When it has to have ended, whatever its own timeout is.
     pub until: Instant,
 }
 
-/// Starts something that is limited from its first moment.
+/// Starts a process inside limits that hold from its beginning.
 #[derive(Clone, Copy)]
 pub struct Limits<'a>(pub &'a dyn Fn(&mut (dyn FnMut() + Send)) -> io::Result<()>);
 
@@ -115,7 +115,7 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
         hook: hook.clone(),
         source,
     };
-    // Before the hook is there: one that nothing watches would go on for ever.
+    // Before the hook starts: a hook without these threads would never be killed.
     let threads = Threads::new().map_err(failed)?;
     let (group, end) = start(which, &threads.outputs, options).map_err(failed)?;
     options.events.emit(Event::HookStarted {
@@ -149,7 +149,7 @@ fn execute(which: Which, name: &str, timeout: Duration, options: &Options<'_>) -
     }
 }
 
-/// The position of a hook that has its name in common with another one of `target`.
+/// The position of a hook, if another hook of `target` has the same name.
 fn nth(which: Which, target: &Target) -> Option<Nth> {
     let Which::Hook(at) = which else { return None };
     let name = target.hooks.get(at)?.name();

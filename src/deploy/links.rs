@@ -1,5 +1,5 @@
-//! Where paths lead. A link counts where only an administrator can have put it, and not below a target, where hooks write:
-//! such a one is told of as planted, whatever it leads to.
+//! Where paths lead. A link counts where only an administrator can have made it, and not below a target, where hooks write:
+//! a link there is reported as planted, whatever it leads to.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -22,7 +22,7 @@ use crate::{
 /// How many links one path may lead through; Linux has the same bound.
 const MAX_LINKS: usize = 40;
 
-/// A link in a target is on the way.
+/// A path leads through a link that is in a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{} is a symlink in a target, where a hook may have put it; nothing was touched", .0.display())]
 #[diagnostic(help(
@@ -36,15 +36,15 @@ impl Blame for Planted {
     }
 }
 
-/// The directories that hooks write to: those of all targets, as the configuration calls them, and as they are.
+/// The directories that hooks write to: those of all targets, as written in the configuration and without links.
 #[derive(Debug, Clone, Default)]
 pub struct Links(BTreeSet<PathBuf>);
 
 impl Links {
-    /// The directories `written`, as the configuration calls them, of which `found` have been looked at.
+    /// The directories `written`, as the configuration has them, of which `found` have been resolved.
     ///
-    /// What one of them leads to counts only if no hook can have a hand in that: its links are in none of the others, nor in
-    /// what it leads to itself.
+    /// The directory that a path leads to counts only if no hook can have changed where it leads: none of the path's links is
+    /// in another target, nor in the directory that the path itself leads to.
     pub fn of<'a>(
         written: impl IntoIterator<Item = PathBuf>,
         found: impl IntoIterator<Item = &'a Way>,
@@ -60,7 +60,7 @@ impl Links {
         links
     }
 
-    /// Directories that hooks write to besides.
+    /// Add directories that hooks write to.
     pub fn extend(&mut self, dirs: impl IntoIterator<Item = PathBuf>) {
         self.0.extend(dirs);
     }
@@ -97,7 +97,7 @@ impl Links {
         }
     }
 
-    /// Look whether the directories of `target` are where an administrator has put them.
+    /// Check that no directory of `target` is reached through a link that a hook may have made.
     pub fn look(&self, target: &Target) -> Result<(), Planted> {
         for dir in dirs(target).filter(|dir| !is_plain(dir)) {
             if let Some(link) = self.planted(&Way::of(dir)) {
@@ -127,9 +127,9 @@ pub struct Way {
 pub struct Link {
     /// Where it is: a path without links.
     at: PathBuf,
-    /// What it is called by the path that leads through it, unless another link does.
+    /// Its name as written in the path; none if another link led to it.
     called: Option<PathBuf>,
-    /// Where the way would end if it were a directory.
+    /// Where the path would lead if this were a directory.
     pub instead: PathBuf,
 }
 
@@ -143,7 +143,7 @@ impl Way {
     /// Where `path` leads now.
     pub fn of(path: &Path) -> Self {
         let mut left: VecDeque<OsString> = parts(path).collect();
-        // Of these, the last are those of `path`.
+        // The last `own` parts are those of `path`; the ones before come from links.
         let mut own = left.len();
         let (mut real, mut called) = (PathBuf::from("/"), PathBuf::from("/"));
         let mut links = Vec::new();
@@ -177,7 +177,6 @@ impl Way {
         Self { real, links }
     }
 
-    /// Whether a link of it is in the directory `dir`.
     fn leads_through(&self, dir: &Path) -> bool {
         let mut links = self.links.iter().filter_map(Link::dir);
         links.any(|link| link.starts_with(dir))
@@ -200,16 +199,16 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// Whether `path` is there, and leads through no link.
+/// Whether `path` exists, and leads through no link.
 fn is_plain(path: &Path) -> bool {
     !path.components().any(|part| part == Component::ParentDir) && open(path).is_ok()
 }
 
-/// What is at `real`, if there is no link in it.
+/// Open `real`, unless there is a link in it.
 pub fn open(real: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match openat2(CWD, real, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // systemd's RestrictSUIDSGID= takes it away.
+        // systemd's RestrictSUIDSGID= denies openat2(2).
         Err(Errno::NOSYS) => open_by_steps(real),
         opened => Ok(opened?),
     }

@@ -1,8 +1,8 @@
-//! Whether there is something new for a target: its remote is asked for the newest commit, and that is compared with what has
-//! been deployed.
+//! Whether the remote of a target has a new commit: the remote is asked for its newest commit, and that is compared with the
+//! deployed one.
 //!
-//! It takes no lock, opens no repository here and writes nothing: a run may go on beside it, and a process that ends in the
-//! middle leaves nothing behind.
+//! A poll takes no lock, opens no repository here and writes nothing: a run may go on at the same time, and a kill leaves nothing
+//! behind.
 
 use std::{path::Path, time::Duration};
 
@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// How long a remote may take to answer, where the target's `timeout` is no shorter: a poll holds a place among `jobs`.
+/// How long a remote may take to answer, unless the target's `timeout` is shorter: a poll takes one of the `jobs`.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-const IMPATIENT: &str = "a remote has ten seconds to answer a poll; where that is too short for it, have a run: it has the \
+const IMPATIENT: &str = "a remote has ten seconds to answer a poll; if that is too short, trigger a run instead: it has the \
                          trigger's `timeout`";
 
 /// What the newest commit of a remote is to a target.
@@ -37,17 +37,17 @@ const IMPATIENT: &str = "a remote has ten seconds to answer a poll; where that i
 pub struct Answer {
     /// The commit.
     pub newest: Newest,
-    /// What it is.
+    /// Whether it is deployed.
     pub is: Is,
-    /// What is known of the remote besides, until it is asked again.
+    /// What the next poll can reuse.
     known: Option<Known>,
-    /// What is remembered here of runs, when that was looked up.
+    /// The version of the state file that `is` was taken from.
     state: Option<Stamp>,
 }
 
 #[cfg(test)]
 impl Answer {
-    /// As if it had been given.
+    /// An answer for tests.
     pub fn new(newest: Newest, is: Is) -> Self {
         Self {
             newest,
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-/// What a commit is to a target.
+/// Whether a commit is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Is {
     /// Deployed, with its hooks.
@@ -69,8 +69,8 @@ pub enum Is {
     News,
 }
 
-/// Ask the remote of `target`, in a `sandbox` that is closer than that of a run, over one of the `connections` that runs use. As long as
-/// neither it nor what is remembered here has changed since it gave the answer `before`, it is that.
+/// Ask the remote of `target`, in a `sandbox` that is narrower than a run's, over the `connections` that runs use. The result of
+/// the answer `before` is used again while neither the newest commit nor the state file has changed.
 pub fn ask(
     target: &Target,
     (sandbox, links): (&Sandbox, &Links),
@@ -84,7 +84,7 @@ pub fn ask(
     asked().map_err(|err: Error| {
         let failure = Failure::of(&err);
         match failure.kind {
-            // It is not the trigger's `timeout` that was too short.
+            // The limit of polls was too short, not the trigger's `timeout`.
             Kind::Timeout if PATIENCE < target.origin.timeout => Failure {
                 help: Some(IMPATIENT.into()),
                 ..failure
@@ -96,7 +96,7 @@ pub fn ask(
 
 fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer>) -> Result<Answer, Error> {
     let git_dir = target.site.git_dir();
-    // No client reads what the remote says for people.
+    // No client follows a poll, so the remote's messages are dropped.
     let report = Reporter::new(drop);
     let deadline = Deadline::new(target.origin.timeout.min(PATIENCE));
     let known = before.map(|before| (&before.newest, before.known.as_ref()));
@@ -114,7 +114,7 @@ fn ask_inside(target: &Target, connections: &Connections, before: Option<&Answer
     })
 }
 
-/// What `newest` is to `target`, which is remembered at `git_dir`.
+/// Look up in the state at `git_dir` whether `newest` is deployed.
 fn look_up(target: &Target, git_dir: &Path, newest: &Newest) -> Is {
     let holds = Holds::read(git_dir).unwrap_or_default();
     if holds.find(newest.commit).is_some() {

@@ -1,6 +1,6 @@
 //! One execution of a trigger: lock, recover, fetch, worktree, refs, hooks.
 //!
-//! [`execute`] is the whole of it. It blocks, and knows neither sockets nor other runs.
+//! [`execute`] does all of that. It blocks, and knows neither sockets nor other runs.
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
@@ -34,10 +34,10 @@ use crate::{
     deploy::{
         existing::{self, Existing},
         group, hook,
-        neighbours::Neighbours,
         sandbox::Sandbox,
         stage::Stage,
         state::{self, State},
+        target_dirs::TargetDirs,
     },
     git::{begin::Begin, dropped, fetch, heal, lock, maintenance, refs, transport::Connections, worktree},
 };
@@ -48,14 +48,14 @@ use hooks::{run_hooks, tell_failed};
 use marks::{hold, publish, settle, writer};
 use under_way::UnderWay;
 
-/// What a run gets from the process it is part of.
+/// What a run gets from its process.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The run's id.
     pub run: RunId,
     /// The peer that asked for it.
     pub peer: Arc<str>,
-    /// What it is to do.
+    /// Its task.
     pub task: Task,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,
@@ -71,11 +71,11 @@ pub struct Context {
     pub connections: Connections,
     /// How long the run may take, and whether the process is stopping.
     pub watch: Watch,
-    /// What is known of worktrees.
+    /// What earlier runs have learned of worktrees.
     pub cache: worktree::Cache,
-    /// Where the targets are.
-    pub neighbours: Neighbours,
-    /// The repositories that this process has looked into for what was left there.
+    /// The directories of all targets.
+    pub target_dirs: TargetDirs,
+    /// The repositories that this process has already recovered.
     pub recovered: lock::Recovered,
     /// Told of runs that were interrupted.
     pub interrupted: Interrupted,
@@ -94,7 +94,7 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     });
     let mut reached = Reached::default();
     let ended = deploy(target, context, &mut reached);
-    context.neighbours.note(target);
+    context.target_dirs.note(target);
     let failure = ended.err();
     let hex = |id: ObjectId| id.to_string();
     let done = Done {
@@ -119,32 +119,32 @@ pub fn execute(target: &Target, context: &Context) -> Done {
     done
 }
 
-/// Tidy what `target` has been deployed from, if that is due. It is called after a run, when no client waits for an answer.
+/// Maintain the repository of `target`, if that is due. Called after a run, when no client waits for an answer.
 pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, Failure> {
     let git_dir = target.site.git_dir();
     let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-    // What was no place for a lock is none for what tidying remembers.
+    // A run would have made both directories for its lock.
     if !is_dir(&git_dir) || !target.site.lock_file().parent().is_some_and(is_dir) {
         return Ok(maintenance::Outcome::NotDue);
     }
     let tidied = sandbox.confine(target, || {
         if !existing::find(target).is_ok_and(|place| matches!(place, Existing::Worktree(_))) {
-            // The run has said whose it is.
+            // The run has reported why.
             return Ok(maintenance::Outcome::NotDue);
         }
         let state = State::read(&git_dir);
         if !state.is_ours() {
-            // Its owner has not let it go.
+            // The worktree has not been adopted, so its owner maintains it.
             return Ok(maintenance::Outcome::NotDue);
         }
-        // No run, whose interruption would be told: what it leaves is all that counts.
+        // Marked as a dry run, so that an interruption is cleaned up but not reported.
         let mark = state::Run::new(&git_dir, target, &RunId::none(), "tidy", true);
         maintenance::maintain(&maintenance::Options {
             root: target.site.root().as_path(),
             git_dir: &git_dir,
             depth: target.origin.depth,
             grace: maintenance::GRACE,
-            // The lists of changed files begin there.
+            // The lists of changed files start at these commits.
             pinned: &|| state.commits(),
             mark: Some(&mark),
         })
@@ -153,21 +153,21 @@ pub fn tidy(target: &Target, sandbox: &Sandbox) -> Result<maintenance::Outcome, 
     tidied.map_err(|err| Failure::of(&err)).flatten()
 }
 
-/// How far a run has got: known even if it fails.
+/// How far a run has got, for its result even if it fails.
 #[derive(Debug, Default)]
 struct Reached {
     old: Option<ObjectId>,
     new: Option<ObjectId>,
-    /// The commit that was to be live: it is not, if its release could not be built.
+    /// The commit to deploy, which is not live if its release could not be built.
     wanted: Option<ObjectId>,
     changed: u64,
     /// An earlier run had left the worktree half done.
     finished_another: bool,
     /// Another tree is live than before.
     has_switched: bool,
-    /// The commit that was left on the way back to an older one.
+    /// The commit that a rollback replaced.
     left: Option<ObjectId>,
-    /// No operator asked for that, and the older one is live.
+    /// The run itself has rolled back, without an operator.
     is_rolled_back: bool,
 }
 
@@ -178,16 +178,16 @@ impl Reached {
     }
 }
 
-/// What the end of a run by `err` comes to.
+/// The failure that `err` makes of a run.
 fn failure_of(err: Error, target: &Target, context: &Context) -> Failure {
     let err = in_time(owner::blame(err, target), &context.watch);
-    if context.sandbox.is_closed() && is_denial(&err) {
+    if context.sandbox.is_enforced() && is_denial(&err) {
         context.events.warn(SHUT_OUT);
     }
     Failure::of(&err)
 }
 
-/// The whole of it. What fails under the lock is told to the hooks that want to know.
+/// Lock the target and run the pipeline. A failure under the lock is passed to the hooks at Failed.
 fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Failure> {
     let failed = |err| failure_of(err, target, context);
     let _lock = lock(target, context).map_err(failed)?;
@@ -208,8 +208,8 @@ fn deploy(target: &Target, context: &Context, reached: &mut Reached) -> Result<(
 
 fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     context.watch.enter(Step::Lock)?;
-    context.neighbours.links().look(target)?;
-    // What a hook has written to the repository is opened inside alone: out here other targets' keys can be read.
+    context.target_dirs.links().look(target)?;
+    // Inside the sandbox, since a hook may have written to the repository, and this thread can read other targets' keys.
     if !existing::is_known(target) {
         context.sandbox.confine(target, || existing::look(target))??;
     }
@@ -221,14 +221,14 @@ fn lock(target: &Target, context: &Context) -> Result<lock::Lock, Error> {
     )?)
 }
 
-/// The pipeline. A kill anywhere is finished by the next run: see `refs` for the order of its marks.
+/// The pipeline. After a kill at any step the next run finishes it: see `refs` for the order of the writes.
 fn locked(target: &Target, context: &Context, reached: &mut Reached) -> Result<(), Error> {
-    // Out here, since the history is out of the reach of what follows, and so is what lies beside a git directory.
+    // Outside of the run's sandbox, which allows neither the history nor the parent of a git directory.
     let left = under_way::find(target, context);
     if !context.dry_run {
         existing::clear_old(target)?;
     }
-    // Only now is it settled which directory is the target.
+    // Only under the lock, since the rules are bound to the directories that are at the target's paths now.
     context
         .sandbox
         .confine(target, || deploy_locked(target, context, left, reached))?
@@ -251,7 +251,7 @@ fn deploy_locked(
         context.sandbox.look_at_lenders(git_dir)?;
         lock::recover(git_dir, left.as_ref().map(|left| left.span), &context.recovered)?;
         if !context.dry_run {
-            // The version before, which may have finished it, knows nothing of it.
+            // The version before may have finished the clone, and does not remove this directory.
             existing::sweep(git_dir)?;
         }
         if let Some(left) = &left {
@@ -270,7 +270,7 @@ fn deploy_locked(
     under_way.end(ended)
 }
 
-/// Fetch, unless the clone has, and do all that follows.
+/// Fetch, unless the clone has fetched, and do all later steps.
 fn finish(
     under_way: &UnderWay<'_>,
     cloned: Option<(gix::Repository, fetch::Outcome)>,
@@ -293,7 +293,7 @@ fn finish(
     reached.finished_another = updated.finished_another;
     if !context.dry_run {
         build::build((&repo, &fetched), (under_way, &mut stage), &mut claim, reached)?;
-        // The files are there: however late it is, they become live, and what says so is written, too.
+        // From here on the deadline does not stop the run: the files are there, and become live together with the refs.
         reached.has_switched = build::switch(&repo, (under_way, &mut stage))?;
     }
     reached.new = Some(fetched.commit);
@@ -330,7 +330,7 @@ fn finish(
     Ok(())
 }
 
-/// Say what was fetched, where something was before, and whether the branch was rewound.
+/// Report what was fetched, and whether the branch was rewound.
 fn tell_fetched(
     repo: &gix::Repository,
     (before, fetched): (Option<ObjectId>, &fetch::Outcome),
@@ -340,7 +340,7 @@ fn tell_fetched(
     let dropped = match reached.old {
         Some(old) if old != fetched.commit => {
             let moving = refs::moving(repo, &fetched.tip);
-            // After a way back, what is deployed is older than what the remote had last.
+            // After a rollback, the deployed commit is older than what the remote had last.
             let good = refs::Good::of(repo);
             let pushed = before.into_iter().chain(good.commits());
             dropped::replaced(repo, &moving, (pushed, fetched.commit), context.watch.over())
@@ -355,7 +355,7 @@ fn tell_fetched(
     });
 }
 
-/// What is written goes again, or is marked as a whole.
+/// No mark before the first write: the caller marks the run itself, or removes what is written.
 const NO_MARK: Begin<'_> = Begin(&|| Ok(()));
 
 fn update_options<'a>(

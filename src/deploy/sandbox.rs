@@ -1,9 +1,9 @@
-//! The daemon shuts itself out of what its configuration does not name, with Landlock: landlock(7).
+//! With Landlock (landlock(7)), the daemon gives up access to all that its configuration does not name.
 //!
-//! There are two layers. The whole worker is limited to what all triggers need ([`Sandbox::close`]); and each run
-//! besides to what its own target needs ([`Sandbox::confine`]), with rules of its own, since targets and keys are
-//! replaced while the daemon runs. What has been closed is never opened again: another configuration needs
-//! another process. `no_new_privs` (prctl(2)) is set as well: no process inside gains privileges, hooks included.
+//! There are two layers. The whole worker is limited to what all triggers need ([`Sandbox::enforce`]). Each run is also
+//! limited to what its own target needs ([`Sandbox::confine`]), with rules that are made for the run, since targets and
+//! keys are replaced while the daemon runs. The kernel never gives access back: another configuration needs another
+//! process. `no_new_privs` (prctl(2)) is set as well: no process inside gains privileges, hooks included.
 
 use std::{
     collections::BTreeSet,
@@ -39,14 +39,14 @@ use ways::Ways;
 pub struct Files<'a> {
     /// The file that the configuration was read from.
     pub config: Option<&'a Path>,
-    /// The directories that what is to survive it is kept in.
+    /// The directories of the files that survive a restart, such as the history.
     pub state: &'a [PathBuf],
 }
 
-/// The sandbox could not be closed.
+/// The sandbox could not be enforced.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// The kernel has none, and the configuration requires one.
+    /// The kernel has no Landlock, and the configuration requires a sandbox.
     #[error("this kernel cannot make the sandbox that the configuration requires: {reason}")]
     #[diagnostic(help(
         "it needs Linux 5.19 with Landlock among its security modules (see /sys/kernel/security/lsm), and permission to call \
@@ -56,11 +56,11 @@ pub enum Error {
         /// What the kernel says.
         reason: String,
     },
-    /// There is no thread to shut in.
+    /// There is no thread to confine.
     #[error("cannot start a thread for the run: {0}")]
     #[diagnostic(help("raise the daemon's limit of tasks, or lower `jobs`"))]
     Thread(#[source] io::Error),
-    /// What is to be opened may be where a hook wants it to be.
+    /// A path leads through a link that a hook may have made.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Planted(#[from] Planted),
@@ -70,7 +70,7 @@ pub enum Error {
         git_dir.display(), lender.display()
     )]
     #[diagnostic(help(
-        "let it have them itself: git --git-dir={0} repack -a -d && rm {0}/objects/info/alternates; or write sandbox: Off",
+        "copy the objects into it: git --git-dir={0} repack -a -d && rm {0}/objects/info/alternates; or write sandbox: Off",
         git_dir.display()
     ))]
     Borrows {
@@ -79,8 +79,8 @@ pub enum Error {
         /// The directory of objects.
         lender: PathBuf,
     },
-    /// It has one, but it failed.
-    #[error("cannot close the sandbox: {reason}")]
+    /// The kernel has Landlock, but a call failed.
+    #[error("cannot enforce the sandbox: {reason}")]
     #[diagnostic(help(
         "write sandbox: Off to run without a sandbox, and report this with the kernel's version"
     ))]
@@ -102,68 +102,68 @@ impl Blame for Error {
     }
 }
 
-/// A sandbox that is closed, or why there is none.
+/// A sandbox that is enforced, or why there is none.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    held: Held,
+    state: State,
     hooks: HookSide,
 }
 
 #[derive(Debug, Clone)]
-enum Held {
+enum State {
     Off,
     Missing(String),
-    Closed {
+    Enforced {
         abi: ABI,
         ports: BTreeSet<u16>,
         ways: Arc<Ways>,
-        alone: Vec<(PathBuf, Option<Identity>)>,
-        /// Why what Landlock does not look at is not refused, if it is not.
+        by_inode: Vec<(PathBuf, Option<Identity>)>,
+        /// Why seccomp does not refuse the system calls that Landlock does not cover, if it does not.
         unrefused: Option<String>,
     },
 }
 
 impl Sandbox {
-    /// Close the sandbox around this thread and all that it starts from now on. No other thread may be there yet.
-    pub fn close(config: &Config, files: Files<'_>, links: &Links) -> Result<Self, Error> {
+    /// Confine this thread and all that it starts from now on. The process may have no other thread yet.
+    pub fn enforce(config: &Config, files: Files<'_>, links: &Links) -> Result<Self, Error> {
         let hooks = config.sandbox.hooks;
-        let held = match config.sandbox.mode {
-            SandboxMode::Off => Held::Off,
+        let state = match config.sandbox.mode {
+            SandboxMode::Off => State::Off,
             mode => {
                 let ways = Arc::new(Ways::of(config, files.config, links.clone()));
                 let policy = Policy::of_worker(config, files.state, &ways);
-                // Before they are opened: what is replaced in between is seen to have been.
+                // Taken before the rules open these paths: a replacement in between is then noticed.
                 let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
-                let held = policy.held.iter();
-                let alone = held.map(|path| (path.clone(), identity(path))).collect();
+                let paths = policy.by_inode.iter();
+                let by_inode = paths.map(|path| (path.clone(), identity(path))).collect();
                 match restrict(&policy).and_then(|abi| Ok((abi, refuse(mode)?))) {
-                    Ok((abi, unrefused)) => Held::Closed {
+                    Ok((abi, unrefused)) => State::Enforced {
                         abi,
                         ports: policy.ports,
                         ways,
-                        alone,
+                        by_inode,
                         unrefused,
                     },
                     Err(Error::Missing { reason }) if mode == SandboxMode::BestEffort => {
-                        Held::Missing(reason)
+                        State::Missing(reason)
                     }
                     Err(err) => return Err(err),
                 }
             }
         };
-        Ok(Self { held, hooks })
+        Ok(Self { state, hooks })
     }
 
     /// No sandbox, as for a command that a user typed.
     pub fn off() -> Self {
         Self {
-            held: Held::Off,
+            state: State::Off,
             hooks: HookSide::Inside,
         }
     }
 
-    /// Do some `work` for `target`, limited to what that needs: on a thread that ends with it, since there is no way
-    /// out. The target's directory must be there. A panic goes on to the caller.
+    /// Do some `work` for `target`, limited to what that target needs. A thread of its own does it, since no thread leaves
+    /// a sandbox. The target's directory must exist. A panic goes on to the caller.
     pub fn confine<T: Send>(&self, target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         self.confine_to(target, work, |ways| Policy::of_run(target, self.hooks, ways))
     }
@@ -183,7 +183,7 @@ impl Sandbox {
         work: impl FnOnce() -> T + Send,
         policy: impl FnOnce(&Arc<Ways>) -> Result<Policy, Planted> + Send,
     ) -> Result<T, Error> {
-        let Held::Closed { ways, .. } = &self.held else {
+        let State::Enforced { ways, .. } = &self.state else {
             return Ok(work());
         };
         let confined = || restrict(&policy(ways)?).map(|_| work());
@@ -199,10 +199,10 @@ impl Sandbox {
         }
     }
 
-    /// Do some `work` that may write below the directories `dirs` only, as far as what it starts is inside this sandbox: on a
-    /// thread that ends with it. It is otherwise limited as this thread is.
+    /// Do some `work` that may write below the directories `dirs` only, on a thread of its own; all other limits are those of
+    /// this thread. Where hooks are outside of the sandbox, the work is not limited further.
     pub fn limit_writing(&self, dirs: &[PathBuf], work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
-        let (Held::Closed { ways, .. }, HookSide::Inside) = (&self.held, self.hooks) else {
+        let (State::Enforced { ways, .. }, HookSide::Inside) = (&self.state, self.hooks) else {
             work();
             return Ok(());
         };
@@ -221,9 +221,10 @@ impl Sandbox {
         })
     }
 
-    /// Look whether this run may read what the repository at `git_dir` borrows. What is not there is another matter.
+    /// Check that this run may read the repositories that the one at `git_dir` borrows objects from. A missing one is not
+    /// an error here: the repository's own check reports it.
     pub fn look_at_lenders(&self, git_dir: &Path) -> Result<(), Error> {
-        if !self.is_closed() {
+        if !self.is_enforced() {
             return Ok(());
         }
         let is_denied = |dir: &PathBuf| {
@@ -239,55 +240,55 @@ impl Sandbox {
         }
     }
 
-    /// Paths of which it holds on to what was there when it was closed, and what that was: if it is replaced, another sandbox
-    /// is needed.
-    pub fn alone(&self) -> &[(PathBuf, Option<Identity>)] {
-        match &self.held {
-            Held::Closed { alone, .. } => alone,
-            Held::Off | Held::Missing(_) => &[],
+    /// Paths whose rules are bound to the inode that was there when the sandbox was enforced, and that inode: once it is
+    /// replaced, another sandbox is needed.
+    pub fn by_inode(&self) -> &[(PathBuf, Option<Identity>)] {
+        match &self.state {
+            State::Enforced { by_inode, .. } => by_inode,
+            State::Off | State::Missing(_) => &[],
         }
     }
 
-    /// Whether there is one that holds.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.held, Held::Closed { .. })
+    /// Whether the kernel enforces it.
+    pub fn is_enforced(&self) -> bool {
+        matches!(self.state, State::Enforced { .. })
     }
 
     /// Whether hooks are started by the supervisor, outside.
     pub fn hooks_are_outside(&self) -> bool {
-        self.is_closed() && self.hooks == HookSide::Outside
+        self.is_enforced() && self.hooks == HookSide::Outside
     }
 
-    /// Whether hooks are started inside a sandbox that holds.
+    /// Whether hooks are started inside a sandbox that is enforced.
     pub fn hooks_are_inside(&self) -> bool {
-        self.is_closed() && self.hooks == HookSide::Inside
+        self.is_enforced() && self.hooks == HookSide::Inside
     }
 }
 
-/// What holds, for the log.
+/// What is enforced, for the log.
 impl fmt::Display for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.held {
-            Held::Off => return f.write_str("off, as the configuration says"),
-            Held::Missing(reason) => return write!(f, "none: {reason}"),
-            Held::Closed { abi, ports, .. } if *abi >= ABI::V4 => {
+        match &self.state {
+            State::Off => return f.write_str("off, as the configuration says"),
+            State::Missing(reason) => return write!(f, "none: {reason}"),
+            State::Enforced { abi, ports, .. } if *abi >= ABI::V4 => {
                 write!(f, "files as configured, TCP to ports")?;
                 for (n, port) in ports.iter().enumerate() {
                     write!(f, "{} {port}", if n == 0 { "" } else { "," })?;
                 }
             }
-            Held::Closed { .. } => {
+            State::Enforced { .. } => {
                 f.write_str("files as configured; this kernel cannot limit TCP (that needs Linux 6.7)")?;
             }
         }
-        if let Held::Closed {
+        if let State::Enforced {
             unrefused: Some(reason),
             ..
-        } = &self.held
+        } = &self.state
         {
-            write!(f, "; MPTCP and TCP Fast Open lead past that: {reason}")?;
+            write!(f, "; MPTCP and TCP Fast Open are not limited: {reason}")?;
         }
-        if matches!(&self.held, Held::Closed { abi, .. } if *abi < ABI::V6) {
+        if matches!(&self.state, State::Enforced { abi, .. } if *abi < ABI::V6) {
             f.write_str("; this kernel cannot limit signals (that needs Linux 6.12)")?;
         }
         match self.hooks {
@@ -297,7 +298,7 @@ impl fmt::Display for Sandbox {
     }
 }
 
-/// Refuse what Landlock does not look at; or say why that is not refused, if it need not be.
+/// Let seccomp refuse the system calls that Landlock does not cover. Gives why it does not, where that is permitted.
 fn refuse(mode: SandboxMode) -> Result<Option<String>, Error> {
     match calls::refuse().map_err(|err| err.to_string()) {
         Ok(()) => Ok(None),

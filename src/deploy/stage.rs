@@ -10,64 +10,64 @@ use gix::{ObjectId, bstr::BString};
 use crate::{
     base::{name::AbsPath, rights::Rights},
     config::Site,
-    deploy::release::{self, Error, Yard, built, id::Id, located::Located, record::Tree, shared::Other},
+    deploy::release::{self, Error, Trees, built, id::Id, located::Located, record::Tree, shared::Other},
     git::worktree::{self, Apart, Cache, Clean},
 };
 
-/// The tree of one run.
+/// The tree that one run writes.
 #[derive(Debug)]
 pub enum Stage<'a> {
     /// The files are live one by one, as they are written.
     InPlace {
-        /// What git knows of them.
+        /// Their index.
         index: PathBuf,
     },
-    /// A tree of its own for each commit, which is live once it is whole.
+    /// Each commit has its own tree, which becomes live once it is whole.
     Release(Box<Release<'a>>),
 }
 
 /// A target's releases, and the tree that this run makes.
 #[derive(Debug)]
 pub struct Release<'a> {
-    yard: Yard<'a>,
+    trees: Trees<'a>,
     making: Option<Making>,
-    /// What was live before it.
+    /// The release that was live before.
     previous: Option<Id>,
     has_switched: bool,
     cache: Cache,
 }
 
-/// The tree that is being made, or looked at.
+/// The tree that is being made or verified.
 #[derive(Debug)]
 struct Making {
     id: Option<Id>,
     root: AbsPath,
     index: PathBuf,
     tree: OwnedFd,
-    /// Tracked paths that are not as the commit has them, and stay so.
+    /// Tracked paths that differ from the commit, and stay so.
     leave: Vec<BString>,
     clean: Clean,
-    /// It is a release that is looked at, in which nothing is deleted.
+    /// Whether untracked files stay, since the tree is a finished release that is verified.
     keeps_rest: bool,
-    /// What the files take, in bytes, once they are there.
+    /// The size of its files in bytes, once they are written.
     bytes: u64,
 }
 
 impl<'a> Stage<'a> {
-    /// The one that `site` asks for; what a killed run has left of its trees is settled. What is new gets
-    /// `rights`; a dry run changes nothing. `cache` knows where other targets are.
-    pub fn settle(site: &'a Site, (rights, dry_run): (Rights, bool), cache: &Cache) -> Result<Self, Error> {
+    /// The stage for `site`, whose trees are recovered from a killed run. New files get `rights`; a dry run changes nothing.
+    /// `cache` knows the directories of other targets.
+    pub fn recover(site: &'a Site, (rights, dry_run): (Rights, bool), cache: &Cache) -> Result<Self, Error> {
         let Some(releases) = &site.releases else {
             return Ok(Self::InPlace {
                 index: site.git_dir().join("index"),
             });
         };
         Ok(Self::Release(Box::new(Release {
-            yard: Yard::settle(site, releases, (rights, dry_run))?,
+            trees: Trees::recover(site, releases, (rights, dry_run))?,
             making: None,
             previous: None,
             has_switched: false,
-            // A tree has another name each time.
+            // Not the daemon's cache: each tree has a new path, so its entries would never be used again.
             cache: Cache::beside(cache.others().clone()),
         })))
     }
@@ -80,7 +80,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether `commit` is live, so that there is no tree to make. In place, each run looks at the files.
+    /// Whether `commit` is live, so that no tree has to be made. In place, each run compares the files.
     pub fn is_done(&self, commit: ObjectId) -> bool {
         match self {
             Self::InPlace { .. } => false,
@@ -88,7 +88,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether the files are seen while they are written.
+    /// Whether files are live as soon as they are written.
     pub fn is_in_place(&self) -> bool {
         matches!(self, Self::InPlace { .. })
     }
@@ -98,9 +98,9 @@ impl<'a> Stage<'a> {
         let Self::Release(release) = self else {
             return Ok(());
         };
-        let making = match (dry_run, release.yard.live().map(|tree| tree.id.clone())) {
+        let making = match (dry_run, release.trees.live().map(|tree| tree.id.clone())) {
             (None, _) => {
-                let id = release.yard.begin(commit)?;
+                let id = release.trees.begin(commit)?;
                 release.making(id, Clean::Everything)?
             }
             (Some(_), Some(live)) => release.making(live, Clean::Nothing)?,
@@ -113,22 +113,22 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The tree that was begun cannot be brought to its commit. Says whether another one may do.
+    /// Mark the tree that was begun as one that cannot be brought to its commit. Gives whether another try makes sense.
     pub fn is_stuck(&mut self) -> Result<bool, Error> {
         match self {
             Self::InPlace { .. } => Ok(false),
             Self::Release(release) => {
                 release.making = None;
-                release.yard.is_stuck()
+                release.trees.is_stuck()
             }
         }
     }
 
-    /// Remove the tree that the next one is to be made of, for the room that it takes. Says whether there was one.
+    /// Remove the spare tree to free space. Gives whether there was one.
     pub fn give_up_spare(&mut self) -> bool {
         match self {
             Self::InPlace { .. } => false,
-            Self::Release(release) => release.yard.give_up_spare(),
+            Self::Release(release) => release.trees.give_up_spare(),
         }
     }
 
@@ -140,7 +140,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Let `options`, which are those of a deploy in place, be those of the tree that is made.
+    /// Change `options` from those of a deploy in place to those of the tree that is made.
     pub fn aim<'o>(&'o self, options: worktree::Options<'o>) -> worktree::Options<'o> {
         let Self::Release(release) = self else {
             return options;
@@ -163,7 +163,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The files are there: so many bytes. What all releases share is linked.
+    /// The files are written, and take so many `bytes`: make the links to what all releases share.
     pub fn written(&mut self, bytes: u64) -> Result<(), Error> {
         match self {
             Self::InPlace { .. } => Ok(()),
@@ -179,15 +179,15 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// What is to be live is where it was made.
+    /// Check that no hook has moved or replaced the new release.
     pub fn check_place(&self) -> Result<(), Error> {
-        match (self.yard(), self.release()) {
-            (Some(yard), Some(id)) => yard.check_place(id),
+        match (self.trees(), self.release()) {
+            (Some(trees), Some(id)) => trees.check_place(id),
             _ => Ok(()),
         }
     }
 
-    /// Remember what Build has left: these tracked files are not as committed; and all of it takes so many bytes.
+    /// Record the tracked files that Build has changed, and the size of the tree in bytes.
     pub fn built(&mut self, altered: &[worktree::Altered], bytes: u64, fsync: bool) -> Result<(), Error> {
         let Self::Release(release) = self else {
             return Ok(());
@@ -195,7 +195,7 @@ impl<'a> Stage<'a> {
         let Some(Making { id: Some(id), .. }) = &release.making else {
             return Ok(());
         };
-        let path = release.yard.built(id);
+        let path = release.trees.built(id);
         built::write(&path, altered, fsync).map_err(release::Error::io("write", &path))?;
         if let Some(making) = &mut release.making {
             making.bytes = bytes;
@@ -203,23 +203,23 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Let the tree be live, now that it is whole. Says whether that is another one than before.
+    /// Make the tree, which is whole, live. Gives whether there was a switch.
     pub fn switch(&mut self, repo: &gix::Repository) -> Result<bool, Error> {
         match self {
-            // It is.
+            // The files are live already.
             Self::InPlace { .. } => Ok(false),
             Self::Release(release) => release.switch(repo),
         }
     }
 
-    /// What is live is good, or is not. Gives what could not be removed of older ones.
+    /// Record whether the live release is good, and remove surplus ones. Gives warnings about those that could not be removed.
     pub fn judge(&mut self, repo: &gix::Repository, is_good: bool) -> Result<Vec<String>, Error> {
         match self {
             Self::InPlace { .. } => Ok(Vec::new()),
             Self::Release(release) => {
-                release.yard.judge(is_good)?;
+                release.trees.judge(is_good)?;
                 if is_good {
-                    release.yard.prune(repo, release.has_switched)
+                    release.trees.prune(repo, release.has_switched)
                 } else {
                     Ok(Vec::new())
                 }
@@ -227,7 +227,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Look at the release `id`; the tracked files `leave` are not as its commit has them.
+    /// Prepare to verify the release `id`, of which the tracked files `leave` differ from its commit.
     pub fn inspect(&mut self, id: &Id, leave: impl Iterator<Item = BString>) -> Result<(), Error> {
         let Self::Release(release) = self else {
             return Ok(());
@@ -240,27 +240,27 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The release that was looked at, if it is of `commit`.
+    /// The release that was verified, if it is of `commit`.
     pub fn verified(&self, commit: ObjectId) -> Option<Id> {
-        let tree = self.yard()?.record().tree(self.release()?)?;
+        let tree = self.trees()?.record().tree(self.release()?)?;
         let is_it = ObjectId::from_hex(tree.commit.as_bytes()).ok() == Some(commit);
         is_it.then(|| tree.id.clone())
     }
 
     /// The release that is live; none in place.
     pub fn live_release(&self) -> Option<&Tree> {
-        self.yard()?.live()
+        self.trees()?.live()
     }
 
-    /// Whether there is a release of `commit` that may be live again.
+    /// Whether there is a release of `commit` that can become live again.
     pub fn has_release(&self, commit: ObjectId) -> bool {
         let hex = commit.to_string();
         let is_it = |tree: &Tree| tree.is_whole && tree.turn > 0 && tree.commit == hex;
-        self.yard()
-            .is_some_and(|yard| yard.record().trees.iter().any(is_it))
+        self.trees()
+            .is_some_and(|trees| trees.record().trees.iter().any(is_it))
     }
 
-    /// Let the release `id`, which was live before, be live again: what is live is taken back.
+    /// Make the release `id`, which was live before, live again, and mark the live one as rolled back.
     pub fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
         match self {
             Self::InPlace { .. } => Ok(()),
@@ -268,7 +268,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The release that hooks are started in: the one that is being made, until it is live.
+    /// The release that hooks are started in: the new one before the switch, else the live one.
     pub fn located(&self) -> Option<Located> {
         match self {
             Self::InPlace { .. } => None,
@@ -276,38 +276,38 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The release of `site` that is live now, as far as that can be seen.
+    /// The release of `site` that is live now; `None` if the trees cannot be read.
     pub fn live(site: &Site) -> Option<Located> {
         let releases = site.releases.as_ref()?;
-        let yard = Yard::settle(site, releases, (Rights::of(0), true)).ok()?;
+        let trees = Trees::recover(site, releases, (Rights::of(0), true)).ok()?;
         Some(Located {
-            id: yard.live()?.id.clone(),
-            previous: yard.previous().map(|tree| tree.id.clone()),
+            id: trees.live()?.id.clone(),
+            previous: trees.previous().map(|tree| tree.id.clone()),
             is_live: true,
         })
     }
 
     /// The trees; none in place.
-    pub fn yard(&self) -> Option<&Yard<'a>> {
+    pub fn trees(&self) -> Option<&Trees<'a>> {
         match self {
             Self::InPlace { .. } => None,
-            Self::Release(release) => Some(&release.yard),
+            Self::Release(release) => Some(&release.trees),
         }
     }
 }
 
 impl Release<'_> {
     fn live_commit(&self) -> Option<ObjectId> {
-        let Tree { commit, is_whole, .. } = self.yard.live()?;
+        let Tree { commit, is_whole, .. } = self.trees.live()?;
         ObjectId::from_hex(commit.as_bytes()).ok().filter(|_| *is_whole)
     }
 
     fn making(&self, id: Id, clean: Clean) -> Result<Making, Error> {
         Ok(Making {
-            root: self.yard.root(&id)?,
-            index: self.yard.index(&id),
-            tree: self.yard.open(&id)?,
-            leave: self.yard.shared(),
+            root: self.trees.root(&id)?,
+            index: self.trees.index(&id),
+            tree: self.trees.open(&id)?,
+            leave: self.trees.shared(),
             clean,
             keeps_rest: false,
             bytes: 0,
@@ -324,7 +324,7 @@ impl Release<'_> {
             root: AbsPath::resolve(Path::new("/"), empty).map_err(|_| failed(rustix::io::Errno::INVAL))?,
             index: empty.join("index"),
             tree: tree.map_err(failed)?,
-            leave: self.yard.shared(),
+            leave: self.trees.shared(),
             clean: Clean::Nothing,
             keeps_rest: false,
             bytes: 0,
@@ -335,7 +335,7 @@ impl Release<'_> {
         if let Some(making) = &mut self.making {
             making.bytes = bytes;
             if let Some(id) = &making.id {
-                self.yard.link_shared(id, Other::Goes)?;
+                self.trees.link_shared(id, Other::Goes)?;
             }
         }
         Ok(())
@@ -348,26 +348,26 @@ impl Release<'_> {
         else {
             return Ok(false);
         };
-        self.yard.whole(repo, id, *bytes)?;
-        self.previous = self.yard.live().map(|tree| tree.id.clone());
-        self.yard.switch(id)?;
+        self.trees.whole(repo, id, *bytes)?;
+        self.previous = self.trees.live().map(|tree| tree.id.clone());
+        self.trees.switch(id)?;
         self.has_switched = true;
         Ok(true)
     }
 
     fn restore(&mut self, repo: &gix::Repository, id: &Id) -> Result<(), Error> {
-        let bytes = self.yard.record().tree(id).map_or(0, |tree| tree.bytes);
-        self.yard.reject();
-        // What was mended is on the disk before that, too.
-        self.yard.whole(repo, id, bytes)?;
-        self.previous = self.yard.live().map(|tree| tree.id.clone());
-        self.yard.switch(id)?;
+        let bytes = self.trees.record().tree(id).map_or(0, |tree| tree.bytes);
+        self.trees.reject();
+        // Flushes the files that were restored, before the switch.
+        self.trees.whole(repo, id, bytes)?;
+        self.previous = self.trees.live().map(|tree| tree.id.clone());
+        self.trees.switch(id)?;
         self.has_switched = true;
         Ok(())
     }
 
     fn located(&self) -> Option<Located> {
-        let live = self.yard.live().map(|tree| tree.id.clone());
+        let live = self.trees.live().map(|tree| tree.id.clone());
         match &self.making {
             Some(Making { id: Some(id), .. }) if !self.has_switched => Some(Located {
                 id: id.clone(),
@@ -379,7 +379,7 @@ impl Release<'_> {
                 previous: if self.has_switched {
                     self.previous.clone()
                 } else {
-                    self.yard.previous().map(|tree| tree.id.clone())
+                    self.trees.previous().map(|tree| tree.id.clone())
                 },
                 is_live: true,
             }),

@@ -1,12 +1,11 @@
-//! What a repository remembers of its deploys, in `gitsocket/` below its git directory: that its worktree is ours, for which
-//! commit, and which of them, the hooks of each trigger succeeded (`state.json`); and the run that is under way (`run.json`, see `marker`).
+//! The state of a target, in `gitsocket/` below its git directory. `state.json` records that the worktree is ours, and for each
+//! trigger, which hooks succeeded for which commit; `run.json` is the run that is under way (see `marker`).
 //!
-//! Triggers of one path share a repository, but each has hooks of its own: each has an entry here. The file is written
-//! under the target's lock. One that is missing, damaged or too large counts as empty: hooks then run once too often,
-//! never once too few.
+//! Triggers of one path share a repository, but each has its own hooks, and its own entry here. The file is written under the
+//! target's lock. One that is missing, damaged or too large counts as empty: hooks then run once too often, never too seldom.
 //!
-//! The version before this one knew one commit, `hooks_succeeded_for`. That field is still written, for the way back; and
-//! from a file that has nothing else, it counts for every trigger, with the hooks that are configured by then.
+//! The version before recorded one commit only, `hooks_succeeded_for`. That field is still written, for a downgrade. In a file
+//! that has only this field, it counts for every trigger, with the hooks as they are configured now.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -34,7 +33,7 @@ use crate::{
 mod marker;
 pub use marker::{Left, Marker, Run, forget, left};
 
-/// The version of the file as it is written here. A file without one has but a commit.
+/// The version of the file as it is written here. A file without a version has only a commit.
 const VERSION: u32 = 1;
 /// The longest state file, in bytes: some thousand triggers of one path.
 const MAX_BYTES: u64 = 1 << 20;
@@ -42,7 +41,7 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(super) const DIR: &str = "gitsocket";
 const NAME: &str = "state.json";
 
-/// What is remembered could not be written.
+/// The state could not be written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("cannot write {path}: {source}")]
 #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
@@ -64,25 +63,25 @@ impl Blame for Error {
 #[serde(default)]
 pub struct State {
     version: u32,
-    /// This program has written what is in the worktree, and may take what is not in the repository.
+    /// Whether gitsocket has written the worktree, so that it may remove files that are not in the repository.
     ours: bool,
-    /// What the version before reads: the hooks succeeded for that commit, and none are pending for it.
+    /// For the version before: the hooks succeeded for that commit, and none is pending.
     hooks_succeeded_for: Option<String>,
-    /// What the version before had written; for triggers that have no entry yet.
+    /// The commit that the version before had written, for triggers that have no entry yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     inherited: Option<String>,
     triggers: BTreeMap<String, Hooks>,
 }
 
-/// How the hooks of a trigger are.
+/// The state of a trigger's hooks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hooks {
     /// The commit that they last succeeded for.
     succeeded_for: Option<String>,
-    /// Digests of those that did.
+    /// Digests of the hooks that succeeded for it.
     succeeded: Vec<String>,
-    /// Where HEAD was when a hook failed, or a run was broken off in the middle: all of them have to run again.
+    /// The commit of HEAD when a hook failed or a run was interrupted: all hooks have to run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending: Option<String>,
 }
@@ -93,12 +92,12 @@ impl Hooks {
         parse(&self.succeeded_for)
     }
 
-    /// Whether a hook failed, or a run was broken off, and they have not succeeded since.
+    /// Whether a hook failed or a run was interrupted, and the hooks have not succeeded since.
     pub fn are_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Whether they have succeeded for `commit`: those that were configured then.
+    /// Whether the hooks that were configured then have succeeded for `commit`.
     pub fn have_succeeded_for(&self, commit: ObjectId) -> bool {
         !self.are_pending() && self.succeeded_for() == Some(commit)
     }
@@ -108,8 +107,8 @@ impl Hooks {
         self.are_pending() && parse(&self.pending) == head
     }
 
-    /// Which of the hooks of `target` have to run for `commit`, now that it is live. All of them, if they have not succeeded
-    /// for it, or if one is pending; else those that were added or changed since.
+    /// Which hooks of `target` have to run for `commit`, once it is live: all of them, if they have not succeeded for it, or are
+    /// pending; else those that were added or changed since.
     pub fn due(&self, target: &Target, commit: ObjectId) -> Vec<usize> {
         let live = target.hooks_at(At::Live);
         if !self.have_succeeded_for(commit) {
@@ -125,7 +124,7 @@ impl Hooks {
     }
 }
 
-/// The repository at `git_dir`, which is being made, is ours from its first moment.
+/// Record that the repository at `git_dir`, which is being made, is ours.
 pub fn begin(git_dir: &Path, fsync: bool) -> Result<(), Error> {
     State::default().claim(git_dir, fsync)
 }
@@ -141,12 +140,12 @@ impl State {
         state
     }
 
-    /// Whether the worktree is ours. The version before did not say so, but remembered commits that it had deployed.
+    /// Whether the worktree is ours. The version before did not record that, but the commits that it had deployed.
     pub fn is_ours(&self) -> bool {
         self.ours || !self.commits().is_empty()
     }
 
-    /// Let the worktree be ours.
+    /// Record that the worktree is ours.
     pub fn claim(&mut self, git_dir: &Path, fsync: bool) -> Result<(), Error> {
         self.version = VERSION;
         self.ours = true;
@@ -155,7 +154,7 @@ impl State {
         written.map_err(|source| Error { path, source })
     }
 
-    /// How the hooks of `target` are.
+    /// The state of the hooks of `target`.
     pub fn hooks(&self, target: &Target) -> Hooks {
         match (self.triggers.get(target.trigger.as_str()), &self.inherited) {
             (Some(hooks), _) => hooks.clone(),
@@ -173,25 +172,25 @@ impl State {
         !self.hooks(target).due(target, commit).is_empty()
     }
 
-    /// The commits that hooks last succeeded for: the lists of changed files begin there.
+    /// The commits that hooks last succeeded for: the lists of changed files start there.
     pub fn commits(&self) -> Vec<ObjectId> {
         let inherited = parse(&self.inherited).into_iter();
         let known = self.triggers.values().filter_map(Hooks::succeeded_for);
         inherited.chain(known).collect()
     }
 
-    /// Whether all hooks of `target` are known one by one, so that another one can be told from them.
+    /// Whether the hooks of `target` are recorded one by one, so that a new one can be recognized.
     pub fn knows(&self, target: &Target) -> bool {
         self.triggers.contains_key(target.trigger.as_str()) || self.inherited.is_none()
     }
 
-    /// Remember what the version before had written as the state of `target`, with its hooks as they are configured now.
+    /// Record the commit of the version before for `target`, with its hooks as they are configured now.
     pub fn inherit(self, git_dir: &Path, target: &Target) -> Result<(), Error> {
         let hooks = self.hooks(target);
         self.put(git_dir, target, hooks)
     }
 
-    /// All hooks of `target` have succeeded for `commit`.
+    /// Record that all hooks of `target` have succeeded for `commit`.
     pub fn succeeded(self, git_dir: &Path, target: &Target, commit: ObjectId) -> Result<(), Error> {
         let hooks = Hooks {
             succeeded_for: Some(commit.to_string()),
@@ -201,7 +200,7 @@ impl State {
         self.put(git_dir, target, hooks)
     }
 
-    /// A run of `trigger` was broken off, or a hook of it failed, while HEAD was at `head`.
+    /// Record that a run of `trigger` was interrupted, or one of its hooks failed, while HEAD was at `head`.
     pub fn left_pending(
         mut self,
         git_dir: &Path,
@@ -239,7 +238,7 @@ impl State {
             if text.len() as u64 <= MAX_BYTES {
                 return Ok(text);
             }
-            // Triggers that are no more, most likely: those that are run their hooks once too often.
+            // Most entries are of triggers that were removed; the other triggers run their hooks once too often.
             self.triggers.retain(|name, _| name == trigger);
             self.inherited = None;
             self.text()
@@ -252,7 +251,7 @@ impl State {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// What that version takes for "hooks are pending" is a commit that is not HEAD's, or none.
+    /// For the version before, hooks are pending if the commit is not that of HEAD, or missing.
     fn for_the_version_before(&self, commit: Option<String>) -> Option<String> {
         let mut pending = self.triggers.values().filter(|hooks| hooks.pending.is_some());
         match pending.next() {
@@ -265,18 +264,18 @@ impl State {
     }
 }
 
-/// Whether the file `name` is beside the state file.
+/// Whether the file `name` is next to the state file.
 pub(super) fn has(git_dir: &Path, name: &str) -> bool {
     fs::symlink_metadata(git_dir.join(DIR).join(name)).is_ok()
 }
 
-/// Changes with each change of the state file, and of what is beside it.
+/// A stamp that changes with each write of the state file or a file next to it.
 pub(super) fn stamp(git_dir: &Path) -> Option<Stamp> {
     let meta = fs::symlink_metadata(git_dir.join(DIR)).ok()?;
     Some(Stamp::of(&meta))
 }
 
-/// Write the file `name` beside the state file, in the same way.
+/// Write the file `name` next to the state file, in the same way.
 pub(super) fn write_beside(
     git_dir: &Path,
     name: &str,
@@ -289,7 +288,7 @@ pub(super) fn write_beside(
     written.map_err(|source| Error { path, source })
 }
 
-/// Remove the file `name` beside the state file.
+/// Remove the file `name` next to the state file.
 pub(super) fn remove(git_dir: &Path, name: &str) -> Result<(), Error> {
     let path = git_dir.join(DIR).join(name);
     let removed = durable::remove(&path).map_err(|source| Error { path, source });
@@ -304,8 +303,7 @@ fn parse(hex: &Option<String>) -> Option<ObjectId> {
     ObjectId::from_hex(hex.as_ref()?.as_bytes()).ok()
 }
 
-/// What each hook of `target` runs that is started once a commit is live, as a digest: the file is to hold no secret of a hook's
-/// arguments or environment.
+/// A digest of each hook of `target` at Live. Only digests are stored, since arguments and environment of a hook may hold secrets.
 fn digests(target: &Target) -> Vec<String> {
     target
         .hooks_at(At::Live)
@@ -316,7 +314,7 @@ fn digests(target: &Target) -> Vec<String> {
 fn digest(hook: &Hook) -> String {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     let mut add = |text: &str| {
-        // Its length, so that no two hooks are the same text.
+        // With the length, so that two different hooks are never the same text.
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
@@ -329,20 +327,20 @@ fn digest(hook: &Hook) -> String {
                 .flat_map(|(name, value)| [name, value])
                 .for_each(|word| add(word));
         }
-        // Git's hook may be another one at any time; as with git, it runs at the next checkout.
+        // The content of git's hook does not count: as with git, a changed one runs at the next checkout.
         Hook::PostCheckout => add("post-checkout"),
     }
     hex(&hash.finish().as_ref()[..16])
 }
 
-/// Write the file at `path` whole, readable for its owner only: what a digest is of may be easy to guess.
+/// Replace the file `path`, readable for its owner only, since short secrets could be guessed from their digests.
 fn write(git_dir: &Path, path: &Path, text: &[u8], fsync: bool) -> io::Result<()> {
     make(git_dir)?;
     let flush = if fsync { Flush::Name } else { Flush::Nothing };
     Replace::by(&path.with_extension("json.tmp"), Access::Private, flush).write(path, text)
 }
 
-/// Make the directory. Not the git directory itself: if a hook has removed it, half a one would be in the next clone's way.
+/// Make the directory, but not the git directory itself: if a hook has removed that, an incomplete one would block the next clone.
 fn make(git_dir: &Path) -> io::Result<PathBuf> {
     let dir = git_dir.join(DIR);
     match fs::create_dir(&dir) {
@@ -351,7 +349,7 @@ fn make(git_dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Open `path` to write it from its beginning, whatever stands there.
+/// Open `path` for writing, and truncate it.
 fn create(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     OpenOptions::new()

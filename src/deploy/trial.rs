@@ -1,5 +1,5 @@
-//! What a run of a trigger needs of this machine, tried before there is a run: nothing is locked or sent, and nothing
-//! written but some directories for a moment, where directories are to be exchanged.
+//! Checks what a run of a trigger needs of this machine, before there is a run. Nothing is locked or sent, and nothing is written
+//! except some temporary directories, where directories are to be exchanged.
 
 use std::{
     env,
@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     existing, group, hook,
-    neighbours::Neighbours,
     release::{self, exchange},
+    target_dirs::TargetDirs,
 };
 use crate::{
     base::{
@@ -26,16 +26,16 @@ use crate::{
 /// A path of a trigger cannot be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum Error {
-    /// It is there, but cannot be written.
+    /// It exists, but cannot be written.
     #[error("{path} cannot be written: {source}")]
     #[diagnostic(help("{}", help_write(source)))]
     Write { path: PathBuf, source: io::Error },
-    /// It is not there, and cannot be made.
-    #[error("{path} is not there, and cannot be made in {above}: {source}")]
+    /// It does not exist, and cannot be made.
+    #[error("{path} does not exist, and cannot be made in {above}: {source}")]
     #[diagnostic(help("{}", help_write(source)))]
     Make {
         path: PathBuf,
-        /// The one above it that is there.
+        /// The nearest parent that exists.
         above: PathBuf,
         source: io::Error,
     },
@@ -46,7 +46,7 @@ enum Error {
     ))]
     Look { path: PathBuf, source: io::Error },
     /// Its file system cannot exchange directories.
-    #[error("two directories in {path} cannot be exchanged, as live: Exchange({live:?}) wants it: {source}")]
+    #[error("two directories in {path} cannot be exchanged, which live: Exchange({live:?}) needs: {source}")]
     #[diagnostic(help(
         "write live: Symlink({live:?}), or let `path` name a place on ext4, XFS, Btrfs or tmpfs"
     ))]
@@ -56,9 +56,9 @@ enum Error {
         live: String,
         source: io::Error,
     },
-    /// Releases are on another one.
+    /// The releases are on another file system.
     #[error(
-        "a directory in {path} cannot be moved to {releases}, as live: Exchange({live:?}) wants it: {source}"
+        "a directory in {path} cannot be moved to {releases}, which live: Exchange({live:?}) needs: {source}"
     )]
     #[diagnostic(help(
         "mount nothing there, so that both are on one file system; or write live: Symlink({live:?})"
@@ -88,17 +88,17 @@ impl Blame for Error {
 fn help_write(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
-            "mount its file system to be written; in a unit of systemd's, name it in ReadWritePaths="
+            "mount its file system for writing; in a systemd unit, name it in ReadWritePaths="
         }
         _ => "make it, and let it belong to the user that gitsocket runs as",
     }
 }
 
-/// What a run of `target`, one of `neighbours`, by this process could not use.
-pub fn unusable(target: &Target, neighbours: &Neighbours) -> Vec<Unusable> {
+/// What a run of `target` in this process could not use. `target_dirs` are the directories of all targets.
+pub fn unusable(target: &Target, target_dirs: &TargetDirs) -> Vec<Unusable> {
     let mut found = transport::unusable(&target.origin);
     found.extend(source(target).map(|failure| ("repo", failure)));
-    match neighbours.links().look(target) {
+    match target_dirs.links().look(target) {
         Ok(()) => found.extend(of_site(target)),
         Err(planted) => found.push(("path", Failure::of(&planted))),
     }
@@ -143,7 +143,7 @@ fn of_site(target: &Target) -> Vec<Unusable> {
     found
 }
 
-/// Whether releases can become live as they are to.
+/// Whether releases can become live in the configured way.
 fn exchanged(site: &Site) -> Result<(), Error> {
     let Some(Live::Exchange(live)) = site.releases.as_ref().map(|releases| &releases.live) else {
         return Ok(());
@@ -178,7 +178,7 @@ fn directory(path: &Path) -> Result<(), Error> {
         }
     };
     match access::fill(above) {
-        // What else it is, `existing` says.
+        // `existing` reports a path that is not a directory.
         _ if !meta.is_dir() => Ok(()),
         Ok(()) => Ok(()),
         Err(source) if above == path => Err(Error::Write {
@@ -193,7 +193,7 @@ fn directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// A lock that another user has left, by a run by mistake, is in the way of each run.
+/// A lock file of another user, such as one from a run as the wrong user, blocks each run.
 fn lock(site: &Site) -> Result<(), Error> {
     let path = site.lock_file();
     match access::edit(&path) {
@@ -213,7 +213,7 @@ fn program(hook: &Hook, target: &Target) -> Option<Failure> {
     } else {
         find(name, user_env.get("PATH").map(OsString::from)).err()?
     };
-    // A deploy brings it.
+    // A deploy writes it.
     if source.kind() == io::ErrorKind::NotFound && Path::new(name).starts_with(target.site.root().as_path()) {
         return None;
     }
@@ -221,7 +221,7 @@ fn program(hook: &Hook, target: &Target) -> Option<Failure> {
     Some(Failure::of(&hook::Error::Start { hook, source }))
 }
 
-/// Where programs are where no PATH says it, see execvp(3).
+/// The search path without PATH, see execvp(3).
 const PATH: &str = "/bin:/usr/bin";
 
 fn find(name: &str, path: Option<OsString>) -> io::Result<()> {

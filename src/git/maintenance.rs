@@ -6,7 +6,7 @@
 //! install the new pack in their place, after a look at what has happened meanwhile.
 //!
 //! Invariant: what is not dropped has everything it refers to, at every moment. Nothing is dropped that refs, HEADs,
-//! indices or reflogs lead to, or that was touched within the grace. This room does not know what a run is.
+//! indices or reflogs lead to, or that was touched within the grace. This module does not know what a run is.
 
 use std::{
     fs::{self, File},

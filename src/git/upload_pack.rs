@@ -6,7 +6,7 @@
 //!
 //! Invariant: what the client sends is parsed into a [`request::Request`] without a look at the
 //! repository, and what it is sent is complete or ends in an error, never silently short.
-//! This room knows neither sockets nor clients.
+//! This module knows neither sockets nor clients.
 
 use std::{
     io::{BufReader, BufWriter, Read, Write},

@@ -8,7 +8,7 @@
 //! spite of all does not stop the rest: it is `left`, the index says so, and the update is an error.
 //!
 //! Nothing outside of the worktree is ever written or deleted (`dirs`), nothing is ever executed (`content`).
-//! This room does not know where commits come from, and leaves refs alone.
+//! This module does not know where commits come from, and leaves refs alone.
 //!
 //! Where it differs from git on purpose:
 //! - A directory that was moved away and replaced by a link to it is restored; git takes the files for unchanged. So is

@@ -1,4 +1,4 @@
-//! Answers: what they hold, and how they are made.
+//! Makes answers (HTTP responses).
 
 use std::{
     convert::Infallible,
@@ -15,19 +15,19 @@ use hyper::{
 };
 use serde::Serialize;
 
-/// What a request is answered.
+/// An HTTP response.
 pub type Answer = Response<Body>;
 
-/// What an answer holds.
+/// The body of an answer.
 pub enum Body {
-    /// All of it; nothing once it has been taken.
+    /// All of it at once; empty once it has been taken.
     Whole(Bytes),
-    /// What comes piece by piece, for as long as it lasts: server-sent events.
+    /// A stream: server-sent events.
     Lines(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
 impl Body {
-    /// What comes piece by piece.
+    /// A body that is a stream.
     pub fn lines(lines: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self::Lines(Box::pin(lines))
     }
@@ -88,7 +88,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     whole(status, "application/json", bytes)
 }
 
-/// Lines for people, or for a program that reads text.
+/// An answer of plain text.
 pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
     whole(status, "text/plain; charset=utf-8", text.into())
 }
@@ -98,14 +98,14 @@ pub fn html(status: StatusCode, page: impl Into<String>) -> Answer {
     whole(status, "text/html; charset=utf-8", page.into())
 }
 
-/// An answer that holds nothing.
+/// An answer without a body.
 pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::Whole(Bytes::new()));
     *answer.status_mut() = status;
     answer
 }
 
-/// What went wrong, as the daemon's JSON says it.
+/// An error, with the fields of the daemon's JSON.
 pub fn error_json(status: StatusCode, kind: &str, message: &str, help: Option<&str>) -> Answer {
     #[derive(Serialize)]
     struct Wrong<'a> {

@@ -1,7 +1,7 @@
-//! The other end of a connection, and whether there is room for it.
+//! The client of a connection, and its place among the limits.
 //!
-//! Anybody can connect. A connection that has proved nothing has a seat in the lobby, and makes way for others once that is
-//! full; one that has (by a signature, a token, a session) is let in, and keeps its place.
+//! Any host can connect. An unauthenticated connection has a seat in the lobby, and is closed for a newer one once the lobby is full.
+//! A connection that is authenticated (by a signature, a token, a session) is admitted, and keeps its place.
 
 use std::{
     fmt,
@@ -16,10 +16,10 @@ use crate::base::{
     semaphore::{Permit, Semaphore},
 };
 
-/// The other end of a connection, as handlers see it.
+/// The client of a connection, as handlers see it.
 #[derive(Debug)]
 pub struct Client {
-    /// Its address; nothing for one on a Unix socket.
+    /// Its address; none on a Unix socket.
     pub addr: Option<IpAddr>,
     /// Whether the connection is encrypted by this process.
     pub tls: bool,
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that has proved nothing yet, in front of `inside`.
+    /// A client that is not authenticated yet; `inside` are the places of those that are.
     pub fn new(addr: Option<IpAddr>, tls: bool, inside: Arc<Semaphore>) -> Self {
         Self {
             addr,
@@ -40,8 +40,8 @@ impl Client {
         }
     }
 
-    /// It is known, by a signature, token or session: give it a place as soon as one is free. What must be done whatever becomes
-    /// of the connection does not wait for that.
+    /// It is authenticated: give it a place as soon as one is free. Work that must be done even if the connection is lost does not
+    /// wait for this.
     pub async fn admit(&self) {
         if self.is_inside() {
             return;
@@ -51,12 +51,12 @@ impl Client {
         self.moved.notify(usize::MAX);
     }
 
-    /// Whether it has been let in.
+    /// Whether it was admitted.
     pub fn is_inside(&self) -> bool {
         mutex::lock(&self.place).is_some()
     }
 
-    /// Ends when it gets a place, or another one, from now on.
+    /// Ends the next time that it gets a place.
     pub(super) fn moves(&self) -> EventListener {
         self.moved.listen()
     }

@@ -1,7 +1,6 @@
 //! `web.ron` as written (`config::form`) becomes [`Config`] as used (`check`), or a list of labelled errors.
 //!
-//! A [`Config`] that exists is right, as far as the file alone can tell. It never holds a secret, only the names of files
-//! that do.
+//! A [`Config`] is always valid, as far as the file alone can tell. It never holds a secret, only the names of files that do.
 
 mod check;
 mod listen;
@@ -30,7 +29,7 @@ pub const SEARCH_PATH: &SearchPath = &SearchPath {
     system: &["/etc/gitsocket-web/web.ron", "/etc/gitsocket/web.ron"],
 };
 
-/// Where the front listens if nothing is said.
+/// Where the front listens without `listen`.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// What the front does.
@@ -38,17 +37,17 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// Where it listens; nothing: on what systemd passes on, or else at [`DEFAULT_ADDRESS`].
+    /// Where it listens; if empty, on the sockets that systemd passes on, or else at [`DEFAULT_ADDRESS`].
     pub listen: Vec<Listener>,
-    /// The daemon.
+    /// The daemon's address.
     pub daemon: Address,
-    /// The file of the token that the daemon's listener wants.
+    /// The file with the token of the daemon's listener.
     pub daemon_token_file: Option<AbsPath>,
     /// Webhooks by their paths.
     pub webhooks: BTreeMap<String, Webhook>,
-    /// What people see, if anything.
+    /// The page for browsers, if configured.
     pub page: Option<Page>,
-    /// Numbers for Prometheus, if wanted.
+    /// Numbers for Prometheus, if configured.
     pub metrics: Option<Metrics>,
     /// The longest body of a delivery, in bytes.
     pub max_body: u64,
@@ -63,7 +62,7 @@ pub enum Listener {
         addr: String,
         /// Certificate and key.
         tls: Option<Tls>,
-        /// Off loopback without TLS: there is a proxy in front.
+        /// Whether it may be off the loopback interface without TLS, since there is a proxy in front.
         plain: bool,
     },
     /// HTTP over a Unix socket.
@@ -80,7 +79,7 @@ pub enum Listener {
 /// Files for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate and those above it, as PEM.
+    /// The certificate with its chain, as PEM.
     pub cert_file: PathBuf,
     /// Its key, as PEM.
     pub key_file: PathBuf,
@@ -89,11 +88,11 @@ pub struct Tls {
 /// A webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// The trigger that it says.
+    /// Its trigger.
     pub trigger: TriggerName,
     /// The forge that may call it.
     pub from: From,
-    /// Which refs count, by their full names; nothing: all.
+    /// The full names of the refs that count; none: all.
     pub refs: Option<Vec<String>>,
 }
 
@@ -139,9 +138,9 @@ pub enum From {
     },
     /// A signature in hexadecimal.
     Hmac {
-        /// The header it is in.
+        /// The header with the signature.
         header: String,
-        /// What is before it.
+        /// The text before it.
         prefix: String,
         /// Files of secrets, any of which counts.
         secret_files: Vec<AbsPath>,
@@ -149,7 +148,7 @@ pub enum From {
 }
 
 impl From {
-    /// As it is written.
+    /// Its name in the configuration.
     pub fn word(&self) -> &'static str {
         match self {
             Self::GitHub { .. } => "GitHub",
@@ -177,17 +176,17 @@ impl From {
     }
 }
 
-/// What people see.
+/// The page for browsers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Names, and files of passwords; none: no sign-in.
+    /// Users with the files of their passwords; without users, no sign-in.
     pub users: BTreeMap<String, AbsPath>,
 }
 
 /// Numbers for Prometheus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    /// The file of the token that is wanted, if any is.
+    /// The file of the token that a request must have, if any.
     pub token_file: Option<AbsPath>,
 }
 
@@ -197,7 +196,7 @@ pub fn reference() -> String {
 }
 
 impl Config {
-    /// Read and check the file `path`, reporting all that is wrong with it at once.
+    /// Read and check the file `path`, and report all errors at once.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::parse_with(&Source::read(path, SEARCH_PATH)?, &|name| std::env::var_os(name))
     }

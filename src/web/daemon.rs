@@ -1,7 +1,7 @@
-//! The only way to the daemon: [`Daemon`].
+//! All communication with the daemon: [`Daemon`].
 //!
-//! The daemon may be away for a moment, busy or restarted. The names that deliveries trigger survive that, one of each;
-//! nothing else does.
+//! The daemon may be down for a moment, busy or restarted. Names that deliveries trigger are kept until it is back, each once; other
+//! requests fail.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use names::Names;
 /// How long a question may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The most that an answer to a question holds, in bytes: each trigger's status takes a few kilobytes.
+/// The longest answer to a question, in bytes: each trigger's status takes a few kilobytes.
 const MAX_ANSWER: usize = 64 << 20;
 
 /// A daemon, as the front reaches it. Clones share it.
@@ -49,7 +49,7 @@ pub struct Log {
 }
 
 impl Daemon {
-    /// To the daemon at `address`, whose listener wants the token in a file, or none.
+    /// For the daemon at `address`; `token_file` holds the token of its listener, if it has one.
     pub fn new(address: Address, token_file: Option<AbsPath>) -> Self {
         let connector = Arc::new(Connector::new(address, token_file));
         Self {
@@ -62,9 +62,9 @@ impl Daemon {
     /// Send `name` with `note`, and give the run's id as soon as the daemon has accepted it. `by` names the client in the log
     /// of this process.
     ///
-    /// An update is sent once for all clients that ask for it while the one before is on its way. An absent daemon is waited
-    /// for as long as a forge has patience; then this fails, and the name is kept, and sent when the daemon is back.
-    /// Other tasks are an operator's, who sees what fails: they are sent at once or not at all.
+    /// All clients that ask for an update while the one before is on its way share one request. If the daemon is down, this waits as
+    /// long as most forges do, and then fails; the name is kept, and sent once the daemon is back. Other tasks are sent at once or not at all,
+    /// since an operator sees the error.
     pub async fn trigger(
         &self,
         name: &TriggerName,
@@ -152,7 +152,7 @@ impl Daemon {
         self.connector.ask(request, PATIENCE, MAX_ANSWER).await
     }
 
-    /// Follow the run `run` of `name`, one that goes on or one that has ended, from the line after `after`.
+    /// Follow the run `run` of `name`, whether or not it has ended, from the line after `after`.
     pub fn follow(&self, name: &TriggerName, run: &RunId, after: Option<&str>) -> Follower {
         self.runs.follow(&self.connector, name, run, after)
     }
@@ -163,7 +163,7 @@ impl Daemon {
     }
 }
 
-/// The end of an answer to a question: it is that, or says why there is none.
+/// The result that the last event of an answer has.
 fn ended(done: Done) -> Result<Outcome, Failure> {
     match done.failure {
         Some(failure) => Err(failure),

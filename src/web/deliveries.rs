@@ -1,7 +1,7 @@
-//! What was delivered lately: for a sender that delivers once more, for the page, the log and the numbers. In memory only.
+//! The latest deliveries, to recognize repeated ones, and for the page, the log and the metrics. In memory only.
 //!
-//! Whatever strangers send takes bounded room: refusals of one webhook for one reason are one entry, and the reasons hold
-//! no text of theirs.
+//! Unauthenticated senders use bounded memory: refusals by one webhook for one reason are one entry, and reasons hold no text of
+//! the sender.
 
 use std::{
     borrow::Cow,
@@ -20,21 +20,21 @@ use crate::base::{
     words::cut,
 };
 
-/// How long a delivery is known. Standard Webhooks may be sent again while their timestamp counts, which is ten minutes at
-/// most: five of the past, and five of a clock that is ahead.
+/// How long a delivery is recognized. Standard Webhooks may be repeated while their timestamp is valid, which is ten minutes at
+/// most: five in the past, and five for a clock that is ahead.
 const KNOWN: Duration = Duration::from_secs(15 * 60);
-/// As many deliveries are known, the latest ones. Each takes about 150 bytes.
+/// How many deliveries are recognized, the latest ones. Each takes about 150 bytes.
 const MAX_KNOWN: usize = 4096;
-/// As many deliveries of proven senders are listed, the latest ones; and as many refusals that differ.
+/// How many authenticated deliveries are listed, the latest ones; and how many different refusals.
 const MAX_LISTED: usize = 100;
-/// As much of an id or event is shown, in characters.
+/// How much of an id or event is shown, in characters.
 const MAX_SHOWN: usize = 100;
-/// Refusals that are logged at once: as many as an administrator reads who looks for what is wrong.
+/// How many refusals are logged without a pause: enough to find an error in a setup.
 const LOGGED: u32 = 60;
-/// Beyond that, one in each span of this is logged: 20 a minute.
+/// After those, one refusal in this time is logged: 20 a minute.
 const LOG_EVERY: Duration = Duration::from_secs(3);
 
-/// What was delivered lately.
+/// The latest deliveries.
 #[derive(Debug)]
 pub struct Deliveries {
     state: Mutex<State>,
@@ -48,18 +48,18 @@ struct State {
     order: VecDeque<(Instant, Key)>,
     /// The oldest first.
     proven: VecDeque<Delivered>,
-    /// The one that was there last is last.
+    /// The most recent one last.
     refused: VecDeque<Delivered>,
     counts: BTreeMap<(String, &'static str), u64>,
-    /// Refusals that were not logged since the last that was.
+    /// How many refusals were not logged since the last one that was.
     unlogged: u64,
 }
 
-/// What makes a delivery the same as one before: its webhook, the forge's id for it, and its body.
+/// The identity of a delivery: a digest of its webhook, the forge's id and its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
-/// A delivery, or refusals that are alike.
+/// A delivery, or several refusals for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// The webhook's path.
@@ -68,39 +68,39 @@ pub struct Delivered {
     pub trigger: TriggerName,
     /// The forge that calls the webhook, as the configuration has it.
     pub from: &'static str,
-    /// The other end of the connection: mostly a proxy.
+    /// The client of the connection, often a proxy.
     pub client: String,
-    /// The forge's id, if the sender is proven: shortened, and fit to be shown.
+    /// The forge's id, if the sender is authenticated; shortened, and safe to show.
     pub id: Option<String>,
-    /// When it was delivered; the last, if there were more than one.
+    /// When it was delivered; of several, the last one.
     pub at: SystemTime,
     /// How many there were.
     pub times: u64,
-    /// What came of it.
+    /// Its result.
     pub result: Outcome,
 }
 
-/// What came of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The daemon was told the trigger's name, and this run came of it.
+    /// The daemon has accepted the trigger, with this run.
     Accepted(RunId),
-    /// It was delivered before, and then this run came of it.
+    /// It was delivered before, and led to this run.
     Repeated(RunId),
-    /// There is nothing to do, because of this.
+    /// There is nothing to do, for this reason.
     Ignored(String),
-    /// There is nothing to do: only these refs were pushed, as they may be shown.
+    /// There is nothing to do: only these refs were pushed, safe to show.
     OtherRefs(Vec<String>),
-    /// Nothing is deployed, as the trigger is paused: the daemon's words.
+    /// The trigger is paused; the message is the daemon's.
     Paused(String),
-    /// It is not one that counts, because of this.
+    /// It is not valid, for this reason.
     Refused {
-        /// The status it was answered with.
+        /// The status of the answer.
         status: u16,
         /// Why.
         why: Cow<'static, str>,
     },
-    /// The daemon could not be told the trigger's name by now.
+    /// The daemon could not be reached yet.
     Unavailable {
         /// What went wrong.
         kind: Kind,
@@ -110,7 +110,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// All words for it.
+    /// The words of all results.
     pub const WORDS: [&'static str; 6] = [
         "accepted",
         "repeated",
@@ -120,7 +120,7 @@ impl Outcome {
         "unavailable",
     ];
 
-    /// The word for it.
+    /// Its word in JSON and metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Accepted(_) => Self::WORDS[0],
@@ -134,7 +134,7 @@ impl Outcome {
 }
 
 impl Key {
-    /// That of the delivery `id` to the webhook at `path`.
+    /// The key of the delivery `id` to the webhook at `path`.
     pub fn of(path: &str, id: &str, body: &[u8]) -> Self {
         let mut context = Context::new(&SHA256);
         // A path holds no NUL, nor does a header.
@@ -157,14 +157,14 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
-    /// The run that came of the delivery `key` at its first time, if that is known.
+    /// The run of an earlier delivery with the same `key`, if there was one.
     pub fn run(&self, key: &Key, now: Instant) -> Option<RunId> {
         let mut state = mutex::lock(&self.state);
         state.forget(now);
         state.runs.get(key).cloned()
     }
 
-    /// The run `run` has come of the delivery `key`.
+    /// Remember that the delivery `key` has led to the run `run`.
     pub fn know(&self, key: Key, run: RunId, now: Instant) {
         let mut state = mutex::lock(&self.state);
         state.forget(now);
@@ -179,7 +179,7 @@ impl Deliveries {
         }
     }
 
-    /// List and count `delivered`, and let the log say so if it was refused. Senders are proven by a secret in one of `files`.
+    /// List and count `delivered`, and log it if it was refused. `files` hold the secrets of the webhook, for that message.
     pub fn add(&self, delivered: Delivered, files: &[AbsPath]) {
         let mut state = mutex::lock(&self.state);
         let count = (delivered.path.clone(), delivered.result.word());
@@ -207,7 +207,7 @@ impl Deliveries {
         push(&mut state.refused, Delivered { times, ..delivered });
     }
 
-    /// Something was posted to `path`, which is no webhook's: let the log say so.
+    /// Log a POST to `path`, which no webhook has.
     pub fn stray(&self, path: &str, client: &str) {
         if self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
             let path = shown(path);
@@ -219,7 +219,7 @@ impl Deliveries {
         }
     }
 
-    /// What is listed, the latest first.
+    /// The listed deliveries, the latest first.
     pub fn latest(&self) -> Vec<Delivered> {
         let state = mutex::lock(&self.state);
         let mut all: Vec<_> = state.proven.iter().chain(&state.refused).cloned().collect();
@@ -227,7 +227,7 @@ impl Deliveries {
         all
     }
 
-    /// How many there were since the start, by the webhook's path and the word for what came of them.
+    /// How many deliveries there were since the start, by the webhook's path and the word of the result.
     pub fn counts(&self) -> Vec<(String, &'static str, u64)> {
         let state = mutex::lock(&self.state);
         let counts = state.counts.iter();
@@ -255,7 +255,7 @@ fn push(list: &mut VecDeque<Delivered>, delivered: Delivered) {
     }
 }
 
-/// What a proven sender wrote, as it may be shown.
+/// A text of an authenticated sender, shortened and safe to show.
 pub fn shown(text: &str) -> String {
     one_line(&cut(text, MAX_SHOWN))
 }

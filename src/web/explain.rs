@@ -1,20 +1,20 @@
-//! What a forge's form for a webhook asks for, for each webhook of a configuration.
+//! What to write into a forge's form, for each webhook of a configuration.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::config::{Config, From, Listener, Webhook};
 use crate::base::words::typed;
 
-/// What to write into the forge for one webhook: pairs of what the form calls it, and what to write there.
+/// What to write into a forge's form for one webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// The webhook's path, and what it triggers.
     pub title: String,
-    /// The form's fields.
+    /// The form's fields, with their values.
     pub fields: Vec<(&'static str, String)>,
 }
 
-/// How each webhook of `config` is set up.
+/// The forms for the webhooks of `config`.
 pub fn explain(config: &Config) -> Vec<Explained> {
     let base = base(config);
     let explained = |(path, webhook): (&String, &Webhook)| Explained {
@@ -24,7 +24,7 @@ pub fn explain(config: &Config) -> Vec<Explained> {
     config.webhooks.iter().map(explained).collect()
 }
 
-/// As much of the URL as the configuration tells: the name by which others know this machine is not in it.
+/// The URL as far as the configuration tells it: the public name of this machine is not in it.
 fn base(config: &Config) -> String {
     let own_tls = config.listen.iter().find_map(|listener| match listener {
         Listener::Http {
@@ -46,7 +46,7 @@ fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
         _ => "077",
     };
     let first = typed(files.first().cloned());
-    // One that is there stays: the forge may have it by now. And no other user reads it meanwhile.
+    // `set -C` keeps an existing secret, which the forge may already have; `umask` keeps other users from reading it.
     let make = |how: &str| format!("(set -C; umask {umask}; {how} >{first})");
     const RANDOM: &str = "head -c 32 /dev/urandom | base64";
     let mut fields = vec![("sent by", sender(&webhook.from).into()), ("URL", url.into())];

@@ -1,10 +1,9 @@
-//! A delivery's headers and body become a verdict: who sent it is proven or refused, and what it says is read after that.
+//! Authenticates the sender of a delivery by headers and body, and then reads the delivery.
 //!
-//! Pure: no file, no clock, no socket. What a stranger can send ends here as a [`Delivery`] or as a [`Refusal`].
+//! There is no I/O: no file, no clock, no socket. Whatever a client sends becomes a [`Delivery`] or a [`Refusal`].
 //!
-//! Invariant: nothing of a body is parsed before its sender is proven, and no reason holds any text of a stranger's, so
-//! that reasons can be counted and shown. A payload never says what is deployed: its refs can only keep a run from
-//! being started.
+//! Invariant: no body is parsed before its sender is authenticated, and no reason holds text of an unauthenticated sender, so that
+//! reasons can be counted and shown. A payload never decides what is deployed: its refs can only prevent a run.
 
 mod basic;
 mod bearer;
@@ -27,13 +26,13 @@ use super::{
 pub use payload::{Concern, Event, Pushed, concern, meant};
 use said::Said;
 
-/// What the headers of a delivery promise.
+/// What the headers of a delivery say.
 #[derive(Debug)]
 pub struct Expected {
     proof: Proof,
-    /// The id that the forge gave the delivery: the same where it is sent once more.
+    /// The forge's id of the delivery, which stays the same when it is repeated.
     id: Option<String>,
-    /// What has happened, in the forge's word.
+    /// The event, in the forge's word.
     event: Option<String>,
 }
 
@@ -42,36 +41,36 @@ pub struct Expected {
 enum Proof {
     /// By an HMAC-SHA256 of the body.
     Signature([u8; signature::BYTES]),
-    /// By one of a moment, an id and the body.
+    /// By an HMAC-SHA256 of a timestamp, an id and the body.
     Standard(standard::Signed),
     Token(Said),
-    /// By saying it, as this user.
+    /// By user and password.
     Password {
         user: Said,
         password: Said,
     },
 }
 
-/// A delivery whose sender is proven.
+/// A delivery whose sender is authenticated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The forge's id for it.
     pub id: Option<String>,
-    /// What it says.
+    /// What has happened.
     pub event: Event,
 }
 
-/// Why a delivery counts for nothing.
+/// Why a delivery is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// 400, 401 or 415.
     pub status: u16,
-    /// For the operator: what is wrong, and what may be the cause. Never for a sender who is not proven.
+    /// What is wrong, and the probable cause, for the operator. An unauthenticated sender never gets it.
     pub why: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// The sender is not proven.
+    /// The sender is not authenticated.
     fn stranger(why: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: 401,
@@ -79,7 +78,7 @@ impl Refusal {
         }
     }
 
-    /// The sender is, but what it says is of no use.
+    /// The sender is authenticated, but the delivery is not valid.
     fn useless(why: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: 400,
@@ -88,10 +87,9 @@ impl Refusal {
     }
 }
 
-/// What is said of a signature that is none of ours.
 const MISMATCH: &str = "the signature does not match: another secret, or a proxy that changed the body";
 
-/// What `headers` promise, before the body is read.
+/// Read `headers`, before the body is read.
 pub fn expect(from: &From, headers: &HeaderMap) -> Result<Expected, Refusal> {
     let proof = match from {
         From::GitHub { .. } => signature::github(headers).map(Proof::Signature),
@@ -119,18 +117,18 @@ pub fn expect(from: &From, headers: &HeaderMap) -> Result<Expected, Refusal> {
     Ok(expected)
 }
 
-/// Whether deliveries are JSON, and nothing else.
+/// Whether deliveries must be JSON.
 pub fn needs_json(from: &From) -> bool {
     !matches!(from, From::Bearer { .. } | From::Basic { .. } | From::Hmac { .. })
 }
 
 impl Expected {
-    /// Whether the headers are all of the proof: then [`Self::prove`] needs no body.
+    /// Whether the headers alone authenticate the sender, so that [`Self::prove`] needs no body.
     pub fn is_proven_by_headers(&self) -> bool {
         matches!(self.proof, Proof::Token(_) | Proof::Password { .. })
     }
 
-    /// Whether the sender knows one of the `secrets`, of which `body` is what was signed.
+    /// Check that the sender knows one of the `secrets`; `body` is what a signature signs.
     pub fn prove(&self, from: &From, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal> {
         match &self.proof {
             Proof::Signature(signature) => signature::verify(signature, secrets, body),
@@ -154,7 +152,7 @@ impl Expected {
         }
     }
 
-    /// What a delivery of a proven sender says. `now` is when it was received.
+    /// Read the delivery of an authenticated sender, received at `now`.
     pub fn read(self, from: &From, body: &[u8], now: SystemTime) -> Result<Delivery, Refusal> {
         if let Proof::Standard(signed) = &self.proof {
             signed.is_of(now)?;
@@ -167,7 +165,7 @@ impl Expected {
     }
 }
 
-/// What a secret of `from`'s must be.
+/// The check for secrets of `from`.
 pub fn usable(from: &From) -> Usable {
     match from {
         From::StandardWebhooks { .. } => |secret| standard::key(secret).map(drop),

@@ -1,7 +1,6 @@
-//! The receiver: a delivery is proven, understood, and becomes a trigger's name for the daemon; or is refused.
+//! The receiver of webhooks: a delivery is authenticated and read, and becomes a trigger's name for the daemon; or it is refused.
 //!
-//! What the head of a request tells is looked at before the first byte of its body is asked for. What a sender who is not
-//! proven learns is a status: why it was refused is for the operator.
+//! The headers are checked before the body is read. An unauthenticated sender gets only a status; the reason is for the operator.
 
 use std::{
     collections::BTreeMap,
@@ -48,14 +47,14 @@ pub struct Hook {
 }
 
 struct Received {
-    /// What makes it the same as another, if anything does.
+    /// Its identity, if the forge gave it an id.
     key: Option<Key>,
-    /// The forge's id, as it may be shown.
+    /// The forge's id, safe to show.
     id: Option<String>,
     event: Event,
 }
 
-/// The webhooks of `config` by their paths. Each secret must be there.
+/// The webhooks of `config` by their paths. Each must have its secrets.
 pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
     let bounds = Bounds::new(config.max_body);
     let hook = |(path, webhook): (&String, &Webhook)| {
@@ -71,16 +70,16 @@ pub fn hooks(config: &Config) -> Result<BTreeMap<String, Hook>, Error> {
     config.webhooks.iter().map(hook).collect()
 }
 
-/// What it takes to do something about a delivery, whatever becomes of the connection that it came by.
+/// What is needed to handle a delivery even if its connection is lost.
 struct Desk {
     hook: Hook,
     deliveries: Arc<Deliveries>,
     daemon: Daemon,
-    /// The other end of the connection.
+    /// The client of the connection.
     client: String,
 }
 
-/// A delivery as it came.
+/// A delivery that has been received.
 struct Sent {
     expected: Expected,
     body: Body,
@@ -105,7 +104,7 @@ pub async fn hear(
         client: client.to_string(),
     };
     let result = match receive(hook, request).await {
-        // A file of secrets may hang, and a large body takes a while: both are for a thread.
+        // On a thread, since reading a file of secrets may hang, and verifying a large body takes time.
         Ok(sent) => match task::spawn_blocking(move || desk.take(sent)).await {
             Ok(acting) => acting.or(admitted(client)).await,
             Err(outcome) => outcome,
@@ -115,13 +114,14 @@ pub async fn hear(
     answered::of(&hook.webhook, &result)
 }
 
-/// Let in `client`, who is proven. It is not waited for: where all places are taken, what can be done is done even so.
+/// Admit `client`, which is authenticated. This never ends, so the caller races it with the delivery: if all places are taken, the
+/// delivery is handled nevertheless.
 async fn admitted<T>(client: &Client) -> T {
     client.admit().await;
     pending().await
 }
 
-/// What was delivered by one who is not known to be no sender; or why that is nothing.
+/// Receive the body, unless the headers already show that the delivery is not valid.
 async fn receive(hook: &Hook, request: Request<Incoming>) -> Result<Sent, Outcome> {
     let (head, body) = request.into_parts();
     hook.fits(&head.headers, &body).map_err(refused)?;
@@ -137,7 +137,7 @@ async fn receive(hook: &Hook, request: Request<Incoming>) -> Result<Sent, Outcom
 }
 
 impl Desk {
-    /// Have the right thing done about what was `sent`: it ends even if no client waits for it. Blocks.
+    /// Authenticate, read and handle what was `sent`. The task goes on even if the connection is lost. Blocks.
     fn take(self, sent: Sent) -> Result<JoinHandle<Outcome>, Outcome> {
         let Sent { expected, body } = sent;
         let proof = if expected.is_proven_by_headers() {
@@ -155,7 +155,7 @@ impl Desk {
         }
     }
 
-    /// What is done about what was `received`.
+    /// Trigger a run for what was `received`, if it is a push that counts.
     async fn act(&self, received: &Received) -> Outcome {
         let Webhook { trigger, refs, from } = &*self.hook.webhook;
         let ignored = |why: &str| Outcome::Ignored(why.to_owned());
@@ -200,7 +200,7 @@ impl Desk {
         }
     }
 
-    /// List what came of it.
+    /// List the result.
     fn list(&self, id: Option<String>, result: Outcome) -> Outcome {
         let delivered = Delivered {
             path: self.hook.path.to_string(),
@@ -217,7 +217,7 @@ impl Desk {
     }
 }
 
-/// As many refs that a webhook does not look at are named.
+/// How many refs of a push to other refs are named.
 const MAX_REFS: usize = 5;
 
 fn other_refs(pushed: &[Pushed]) -> Outcome {
@@ -225,8 +225,8 @@ fn other_refs(pushed: &[Pushed]) -> Outcome {
     Outcome::OtherRefs(named.collect())
 }
 
-/// Whether `run` has failed, so that the same delivery is another try. One that cannot be looked up may have, and one that the
-/// daemon does not know has gone with a daemon that was killed: a run too many does no harm.
+/// Whether `run` has failed, so that a repeated delivery triggers again. A run that cannot be looked up, or that the daemon does not
+/// know, counts as failed: a run too many does no harm.
 async fn has_failed(hook: &Hook, daemon: &Daemon, run: &RunId) -> bool {
     let Ok(log) = daemon.log(&hook.webhook.trigger).await else {
         return true;
@@ -248,7 +248,7 @@ fn refused(Refusal { status, why }: Refusal) -> Outcome {
 }
 
 impl Hook {
-    /// What does not depend on who sends it.
+    /// Checks of size and encoding, which need no secret.
     fn fits(&self, headers: &HeaderMap, body: &Incoming) -> Result<(), Refusal> {
         let declared = headers
             .get(CONTENT_LENGTH)
@@ -281,21 +281,21 @@ impl Hook {
             body::Error::TooLarge => self.too_large(),
             body::Error::Busy => Refusal {
                 status: 503,
-                why: "too many large bodies are being read, and none has made way".into(),
+                why: "too many large bodies are being read at the same time".into(),
             },
             body::Error::MadeWay => Refusal {
                 status: 503,
-                why: "the body made way for another: too many large ones came at once, and this one took longest".into(),
+                why: "reading the body was stopped for another one: too many large bodies came at once, and this one took longest".into(),
             },
             body::Error::BrokenOff => Refusal {
                 status: 400,
-                why: "the body broke off: a sender or proxy that gave up, or a connection that was lost"
+                why: "the body is incomplete: the sender or a proxy gave up, or the connection was lost"
                     .into(),
             },
         })
     }
 
-    /// Whether the sender knows a secret. Blocks.
+    /// Check that the sender knows a secret. Blocks.
     fn prove(&self, expected: &Expected, body: &[u8]) -> Result<(), Outcome> {
         let known = self.secrets.current();
         let unreadable = known.errors.first().map(|err| Failure::of(err).message);
@@ -309,7 +309,7 @@ impl Hook {
         proof.map_err(|refusal| {
             refused(match unreadable {
                 Some(why) => Refusal {
-                    why: format!("{}; and one file was of no use: {why}", refusal.why).into(),
+                    why: format!("{}; and a file of secrets could not be used: {why}", refusal.why).into(),
                     ..refusal
                 },
                 None => refusal,
@@ -317,7 +317,7 @@ impl Hook {
         })
     }
 
-    /// What the body of a proven sender says.
+    /// Read the body of an authenticated sender.
     fn understand(&self, expected: Expected, body: &[u8]) -> Result<Received, Refusal> {
         let delivery = expected.read(&self.webhook.from, body, SystemTime::now())?;
         let id = delivery.id.as_deref();

@@ -1,4 +1,4 @@
-//! What a run says, as lines of a page: the words of `gitsocket log`, with a class for each kind.
+//! The events of a run as lines of a page: the words of `gitsocket log`, with a CSS class for each kind.
 
 use maud::{Markup, html};
 
@@ -10,13 +10,13 @@ use crate::base::{
 /// A line of a run's page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    /// What it is: a class of the stylesheet.
+    /// A class of the stylesheet.
     pub class: &'static str,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
-/// How far something is.
+/// The progress of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// In words.
@@ -48,7 +48,7 @@ pub fn line(event: &Event) -> Option<Shown> {
         _ => "st",
     };
     let text = match event {
-        // That it is a hook's is seen.
+        // Without a prefix, since the class shows that it is a hook's.
         Event::HookLine { line, .. } => line.clone(),
         event => event.line()?,
     };
@@ -58,7 +58,7 @@ pub fn line(event: &Event) -> Option<Shown> {
     })
 }
 
-/// How far `event` says that something is.
+/// The progress in `event`, if it has one.
 pub fn progress(event: &Event) -> Option<Progress> {
     let Event::Progress {
         phase,

@@ -1,6 +1,6 @@
-//! Numbers for Prometheus, and whether this process and the daemon are there.
+//! Numbers for Prometheus, and the health checks of this process and the daemon.
 //!
-//! However often the front is asked, it asks the daemon once in `FRESH` at most.
+//! However many requests come, the front asks the daemon only once in `FRESH`.
 
 use std::{
     collections::BTreeMap,
@@ -39,29 +39,29 @@ mod text;
 
 use families::{Delivered, Told, render};
 
-/// An answer is given to all who ask while it is found out, and for that time. Scrapers come every few seconds at most.
+/// How long an answer is reused. Scrapers come every few seconds at most.
 const FRESH: Duration = Duration::from_secs(1);
-/// A token's file that cannot be read is logged once in that time, however many strangers say something.
+/// A token's file that cannot be read is logged once in this time, however many requests come.
 const COMPLAINT: Duration = Duration::from_secs(60);
-/// How long the daemon may take: Prometheus, which waits for ten seconds, is to get the rest.
+/// How long the daemon may take: Prometheus waits for ten seconds, and gets the other numbers in any case.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is measured, and who may know.
+/// The sources of the numbers, and the token that protects them.
 #[derive(Debug)]
 pub struct Meters {
     daemon: Daemon,
-    /// The file of the token that is wanted, if any is.
+    /// The file of the token that a request must have, if any.
     token_file: Option<AbsPath>,
     /// The paths of all webhooks.
     webhooks: Vec<String>,
-    /// When this process began.
+    /// When this process started.
     since: u64,
     complaints: Pace,
     numbers: Last<Bytes>,
     pong: Last<Result<(), Kind>>,
 }
 
-/// What was found out last, and when. Held while it is found out again.
+/// The last result, and when it was found. The lock is held during a query, so that requests at the same time share it.
 #[derive(Debug)]
 struct Last<T>(Mutex<Option<(Instant, T)>>);
 
@@ -86,7 +86,7 @@ impl<T> Default for Last<T> {
 }
 
 impl Meters {
-    /// Of a front with `config`, if it wants any, and of the daemon at `daemon`. The token must be there.
+    /// The meters of a front with `config`, if it has `metrics`. The token's file must be readable.
     pub fn of(config: &Config, daemon: &Daemon) -> Result<Option<Self>, Error> {
         let Some(Metrics { token_file }) = &config.metrics else {
             return Ok(None);
@@ -122,7 +122,7 @@ impl Meters {
                 }
             }
         }
-        // Apart: a connection does not have room for that all the time.
+        // On the heap, so that each connection's task stays small.
         let found = Box::pin(async {
             let daemon = self.ask().await;
             let own = Vitals::now(self.since);
@@ -132,7 +132,7 @@ impl Meters {
         answer::whole(StatusCode::OK, text::CONTENT_TYPE, text)
     }
 
-    /// Answer `/readyz`: the daemon answers as well. What else is wrong with it is for those who may sign in.
+    /// Answer `/readyz`: whether the daemon answers, and only that, since no sign-in is needed here.
     pub async fn readyz(&self) -> Answer {
         let ping = Box::pin(async {
             let pong = timeout(PATIENCE, self.daemon.ping()).await;
@@ -147,7 +147,7 @@ impl Meters {
         }
     }
 
-    /// What the daemon says; nothing if it does not.
+    /// The daemon's numbers; none if it does not answer.
     async fn ask(&self) -> Vec<Event> {
         match timeout(PATIENCE, Box::pin(self.daemon.ask(&Question::Metrics))).await {
             Ok(Ok(records)) => records.into_iter().map(|record| record.event).collect(),
@@ -159,8 +159,8 @@ impl Meters {
         }
     }
 
-    /// How many deliveries there were to each webhook, by the word for what came of them. That there were none is said, too: of a
-    /// number that was not there before, Prometheus cannot tell that it has grown.
+    /// The number of deliveries to each webhook, by result. Zeros are included: Prometheus sees no increase in a series that begins
+    /// with 1.
     fn counted(&self, deliveries: &Deliveries) -> Vec<Delivered> {
         let counts: BTreeMap<_, _> = deliveries
             .counts()
@@ -201,7 +201,7 @@ pub fn healthz() -> Answer {
     answer::text(StatusCode::OK, "ok\n")
 }
 
-/// Whether the request says the token in `file`, which is read each time: so it can be changed.
+/// Whether the request has the token in `file`, which is read each time, so that it can be changed.
 async fn is_permitted(file: &AbsPath, headers: &HeaderMap) -> Result<bool, Error> {
     let Some(said) = bearer(headers).map(Arc::<str>::from) else {
         return Ok(false);
@@ -210,7 +210,7 @@ async fn is_permitted(file: &AbsPath, headers: &HeaderMap) -> Result<bool, Error
     task::spawn_blocking(move || Secret::read(&file).map(|secret| secret.is(&said))).await
 }
 
-/// The bearer token (RFC 6750) in the only header of its kind.
+/// The bearer token (RFC 6750), if there is exactly one Authorization header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (all.next(), all.next()) else {

@@ -1,7 +1,7 @@
-//! What people see: triggers, runs, releases and deliveries, and the few buttons that there are.
+//! The pages for browsers: triggers, runs, releases and deliveries, with buttons.
 //!
-//! Pages are whole without JavaScript, except for the lines of a run while it goes on. Nothing comes from another host, and
-//! nothing that others have named is anything but text (`words`). What a button asks for, the daemon permits or refuses.
+//! Pages are whole without JavaScript, except for the lines of a run while it goes on. No resource comes from another host, and
+//! names and messages that others have written are always escaped (`words`). The daemon permits or refuses what a button asks for.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ use form::Fields;
 #[derive(Debug)]
 pub struct Pages(Arc<Gate>);
 
-/// What a request without its body is about.
+/// What the path of a request names.
 enum Route<'a> {
     Overview,
     Trigger(TriggerName),
@@ -78,7 +78,7 @@ struct Visit<'a> {
 }
 
 impl Pages {
-    /// As configured.
+    /// The pages, as configured.
     pub fn new(page: &config::Page) -> Result<Self, session::Error> {
         Ok(Self(Arc::new(Gate::new(&page.users)?)))
     }
@@ -277,7 +277,7 @@ impl Visit<'_> {
         })
     }
 
-    /// The fields of a form that was made here, for this session.
+    /// The fields of a form that one of our pages has sent, in this session.
     async fn form(&self, request: Request<Incoming>) -> Result<Fields, Answer> {
         let is_ours = origin::is_ours(request.headers());
         let fields = body::fields(request).await?;
@@ -344,7 +344,7 @@ fn status_of(failure: &Failure) -> StatusCode {
         Kind::NotAllowed => StatusCode::FORBIDDEN,
         Kind::BadRequest => StatusCode::BAD_REQUEST,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        // It is away, busy or breaks off: later it may answer.
+        // The daemon is down, busy or has broken the connection: it may answer later.
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -357,7 +357,7 @@ async fn who(gate: Arc<Gate>, cookies: Vec<String>) -> Option<Session> {
     task::spawn_blocking(move || gate.who(&cookies)).await
 }
 
-/// The page that was asked for before the sign-in.
+/// The page to show after the sign-in.
 fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
     match route {
         Route::Act(name, _) => words::trigger_path(name.as_str()),
@@ -369,7 +369,7 @@ fn back(route: &Route<'_>, request: &Request<Incoming>) -> String {
     }
 }
 
-/// Where to go after the sign-in: one of our pages, whatever is asked for.
+/// Where to go after the sign-in: always one of our pages, so that no link leads from here to another site.
 fn destination(to: &str) -> Cow<'_, str> {
     let path = to.split('?').next().unwrap_or_default();
     let is_plain = to.bytes().all(|byte| byte.is_ascii_graphic());
@@ -383,7 +383,6 @@ fn quoted(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// Go to another page of ours.
 fn go(to: &str) -> Answer {
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
     answer::with(answer::empty(StatusCode::SEE_OTHER), LOCATION, to)
@@ -396,7 +395,7 @@ fn too_many(to: &str, wait: Duration) -> Answer {
     answer::with(answer, RETRY_AFTER, secs.into())
 }
 
-/// A page, and what it may do: what is from here, and nothing else.
+/// A page with the headers that limit it to resources of this origin.
 fn shown(status: StatusCode, page: Markup) -> Answer {
     let mut answer = answer::html(status, page.into_string());
     for (name, value) in [
@@ -405,7 +404,7 @@ fn shown(status: StatusCode, page: Markup) -> Answer {
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
              form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         ),
-        // Without it a form would not say where it comes from.
+        // With no-referrer, a form would have no Origin.
         (REFERRER_POLICY, "same-origin"),
         (
             HeaderName::from_static("cross-origin-opener-policy"),

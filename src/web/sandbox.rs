@@ -1,8 +1,9 @@
-//! The front shuts itself out of all that it does not need, with Landlock (landlock(7)) and seccomp(2): it reads the
-//! directories of its own files, writes nothing, starts nothing, and connects to the daemon only. What a stranger might
-//! make of a fault in it ends there. Unix sockets of others stay within its reach, as far as their permissions let it.
+//! With Landlock (landlock(7)) and seccomp(2), the front gives up all access that it does not need: it reads the directories of its own
+//! files, writes nothing, starts nothing, and connects to the daemon only. An attacker who takes over the process has no more rights. Unix
+//! sockets of other processes stay reachable, as far as their permissions allow it.
 //!
-//! Directories, because certificates and secrets are replaced while it runs. What the kernel cannot do is left out, and said.
+//! Rules are for directories, since certificates and secrets are replaced while the front runs. What the kernel does not support
+//! is left out, and logged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,22 +25,21 @@ use seccompiler::{
 use super::config::{Config, Listener};
 use crate::base::{address::Address, calls};
 
-/// The rights that are taken away, except on what is named.
+/// The rights that are taken away, except on the paths of [`Needs`].
 const HANDLED: ABI = ABI::V5;
 const SCOPED: ABI = ABI::V6;
 
-/// What the front needs of the machine.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
     /// Files and directories to read.
     read: BTreeSet<PathBuf>,
-    /// Directories of Unix sockets, which are removed at the end.
+    /// Directories of Unix sockets, since these are removed at the end.
     remove: BTreeSet<PathBuf>,
     ports: BTreeSet<u16>,
 }
 
-/// Shut this process in, before it has another thread. What is said of it at the start.
-pub fn close(config: &Config) -> String {
+/// Confine this process, which may have no other thread yet. Gives a text for the log.
+pub fn enforce(config: &Config) -> String {
     let needs = Needs::of(config);
     let files = match restrict(&needs) {
         Ok((abi, RulesetStatus::NotEnforced)) => format!("no Landlock ({abi:?})"),
@@ -84,10 +84,10 @@ impl Needs {
         files.extend(token.map(AsRef::<Path>::as_ref));
         for file in files {
             needs.read.insert(dir(file));
-            // Where a link leads: certificates are often kept elsewhere.
+            // Certificates are often links to files in another directory.
             needs.read.extend(file.canonicalize().ok().map(|file| dir(&file)));
         }
-        // Its own memory and descriptors, which are numbers for Prometheus.
+        // For the numbers of its memory and descriptors.
         needs.read.insert("/proc/self".into());
         if let Address::Tcp(tcp) = &config.daemon {
             let (host, port) = tcp.host_and_port();
@@ -144,8 +144,8 @@ fn restrict(needs: &Needs) -> Result<(ABI, RulesetStatus), RulesetError> {
     Ok((abi, closed.ruleset))
 }
 
-/// Refuse to start programs, to look into other processes, what would do either where no filter looks, and what connects past
-/// Landlock. With `is_local`, no socket of a network is made any more: those that listen are there.
+/// Let seccomp refuse programs, access to other processes, io_uring, which could do either without a filter, and connections that
+/// Landlock does not cover. With `is_local`, no new network socket can be made: the listening ones exist already.
 fn refuse(is_local: bool) -> Result<(), String> {
     calls::refuse().map_err(|err| err.to_string())?;
     let mut calls = vec![
@@ -156,10 +156,10 @@ fn refuse(is_local: bool) -> Result<(), String> {
         libc::SYS_process_vm_writev,
         libc::SYS_io_uring_setup,
     ];
-    // The second table of x86-64.
+    // The x32 ABI of x86-64 has its own system call numbers.
     const X32: i64 = 0x4000_0000;
     if cfg!(target_arch = "x86_64") {
-        // Where a few have numbers of their own.
+        // A few calls have different numbers there.
         let again: Vec<i64> = calls.iter().map(|call| call | X32).collect();
         calls.extend(again);
         calls.extend([520, 545, 521, 539, 540].map(|call: i64| call | X32));

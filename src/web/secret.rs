@@ -1,6 +1,6 @@
 //! Secrets of the front: read from their files at the start, and again once these have changed. Blocking.
 //!
-//! A file that cannot be read any more gives no secret: what it was good for is refused from then on.
+//! A file that cannot be read any more gives no secret: requests that need it are refused from then on.
 
 use std::{
     fs::{self, Metadata},
@@ -12,13 +12,13 @@ use std::{
 pub use crate::base::secret::{Error, Secret};
 use crate::base::{identity::Stamp, mutex, name::AbsPath};
 
-/// Whether a secret can be one of those that are wanted. The error is a half sentence.
+/// Checks the form of a secret. The error is the end of a sentence.
 pub type Usable = fn(&Secret) -> Result<(), &'static str>;
 
-/// A change within that time of the one before may not show in the file's times.
+/// Two changes within this time may leave the same file times.
 const ONE_MOMENT: Duration = Duration::from_millis(100);
 
-/// The secrets in some files, any of which counts.
+/// The secrets in some files, any of which is accepted.
 #[derive(Debug)]
 pub struct Secrets {
     files: Vec<AbsPath>,
@@ -31,9 +31,9 @@ pub struct Secrets {
 pub struct Known {
     /// The secrets.
     pub secrets: Arc<Vec<Secret>>,
-    /// Why there is none in a file, for each of which that is so.
+    /// The errors of files without a usable secret.
     pub errors: Arc<Vec<Error>>,
-    /// The files as they were, unless they may have changed in the same moment.
+    /// The stamps of the files; none for a file that may have changed at the same moment.
     stamps: Vec<Option<Stamp>>,
 }
 
@@ -57,7 +57,7 @@ impl Secrets {
     pub fn current(&self) -> Known {
         let mut known = mutex::lock(&self.known);
         if known.stamps.iter().any(Option::is_none) || known.stamps != stamps(&self.files) {
-            // A pipe gives its secret once.
+            // A pipe gives its secret only once.
             if self.files.iter().any(is_pipe) {
                 return known.clone();
             }
@@ -77,8 +77,8 @@ impl Secrets {
     }
 }
 
-/// Each file is looked at before it is read: a change meanwhile is seen the next time. One that could not be read is read
-/// again then: it may have been the process that was out of something, and not the file.
+/// Read the files. Each stamp is taken before the file is read, so that a change in between is noticed the next time. A file that
+/// could not be read gets no stamp, and is read again: the process may have been out of descriptors or memory.
 fn look(files: &[AbsPath], usable: Usable) -> Known {
     let mut stamps = stamps(files);
     let (mut secrets, mut errors) = (Vec::new(), Vec::new());
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_read_again() {
-        // It is there, it has not changed lately, and it cannot be read: it is no file.
+        // It exists, has not changed lately, and cannot be read, since it is a directory.
         let root = AbsPath::resolve(Path::new("/"), Path::new("/")).unwrap();
         let known = look(&[root], |_| Ok(()));
         assert!(

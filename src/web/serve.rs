@@ -1,7 +1,7 @@
-//! The async edge: sockets, TLS, limits, the one table of routes, and the stop.
+//! The async edge: sockets, TLS, limits, the table of routes, and the shutdown.
 //!
-//! A connection has a task of its own; each step has a limit, so that none can hold up another. What is being answered when
-//! the process is told to stop is answered to its end.
+//! Each connection has its own task, and each step a time limit, so that no connection delays another. After the signal to stop,
+//! requests that have begun are still answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,10 +31,10 @@ use door::Door;
 use route::Front;
 use shutdown::Shutdown;
 
-/// How long connections get to their end after the process was told to stop: as long as a request may take.
+/// How long connections may go on after the signal to stop: as long as a request may take.
 const FAREWELL: Duration = clock::REQUEST;
 
-/// Whether certificate and key of a listener can be used.
+/// Check that certificate and key of a listener can be used.
 pub fn try_tls(files: &config::Tls) -> Result<(), Error> {
     tls::Tls::load(files).map(drop)
 }
@@ -71,7 +71,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             }
             timeout(FAREWELL, door.emptied()).await.ok();
         };
-        // A second signal means at once.
+        // A second signal stops the process at once.
         let asked_again = async {
             signals.recv().await.ok();
         };

@@ -1,7 +1,7 @@
-//! Sign-ins: sessions in memory, their cookies, and the attempts that a stranger has.
+//! Sign-ins: sessions in memory, their cookies, and the limits for attempts.
 //!
-//! A session is found by the digest of its cookie, so that neither memory nor time tells a cookie. It ends after some
-//! hours, with this process, and when the password that it began with is no longer its user's.
+//! A session is found by the digest of its cookie, so that neither memory nor timing reveals a cookie. It ends after some hours,
+//! with this process, and when its user's password is changed.
 
 use std::{
     collections::HashMap,
@@ -22,13 +22,13 @@ use crate::base::{mutex, words::hex};
 pub mod attempts;
 pub mod gate;
 
-/// How many sessions there are at most; the oldest ends when another one begins. Each belongs to a user with a password.
+/// The maximum number of sessions; beyond that, the oldest one ends. Only users with a password can begin one.
 const MAX_SESSIONS: usize = 256;
-/// How long a session lasts, whatever is done in it: a night's work.
+/// How long a session lasts, whether or not it is used: a working day.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
-/// How long a browser is known after a sign-in: a year, as long as browsers keep a cookie.
+/// How long a browser is known after a sign-in: a year, about as long as browsers keep a cookie.
 const KNOWN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// How many cookies of one name are tried: browsers keep no more of one site than 180.
+/// How many cookies of one name are tried: browsers keep at most 180 for a site.
 const MAX_COOKIES: usize = 180;
 /// The random bytes of a cookie and of a form's token.
 const TOKEN_BYTES: usize = 32;
@@ -51,37 +51,37 @@ struct Open {
     began: Instant,
 }
 
-/// One who may look and press.
+/// A session, as the pages see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The name that was signed in with; none where there are no users.
+    /// The user who has signed in; none if the page has no users.
     pub user: Option<String>,
-    /// What each of its forms carries.
+    /// The token in each of its forms.
     pub form: String,
 }
 
 impl Session {
-    /// Whether a form carries this session's token.
+    /// Whether `token` is this session's token for forms.
     pub fn made(&self, token: &str) -> bool {
         bool::from(fingerprint(&self.form).ct_eq(&fingerprint(token)))
     }
 }
 
-/// There can be no sessions.
+/// Sessions are not possible.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The kernel gives no random bytes.
     #[error("cannot make sessions: the kernel gives no random bytes")]
     #[diagnostic(help("see whether getrandom(2) is permitted here"))]
     Random,
-    /// A password is of no use.
+    /// A password cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Password(#[from] secret::Error),
 }
 
 impl Sessions {
-    /// None yet.
+    /// No sessions yet.
     pub fn new() -> Result<Self, Error> {
         let random = SystemRandom::new();
         Ok(Self {
@@ -91,7 +91,7 @@ impl Sessions {
         })
     }
 
-    /// The session where no user signs in.
+    /// The session of all visitors, if the page has no users.
     pub fn nobody(&self) -> Session {
         Session {
             user: None,
@@ -99,7 +99,7 @@ impl Sessions {
         }
     }
 
-    /// Begin one; the result is its cookie.
+    /// Begin a session; gives its cookie.
     pub fn begin(&self, user: &str, password: &str, now: Instant) -> Result<String, Error> {
         let cookie = token(&self.random)?;
         let session = Session {
@@ -127,7 +127,7 @@ impl Sessions {
         Ok(cookie)
     }
 
-    /// The session of `cookie`, if there is one and `still` says that its user has the password that it began with.
+    /// The session of `cookie`, if there is one, and `still` gives the same password of its user as at the sign-in.
     pub fn find(
         &self,
         cookie: &str,
@@ -146,8 +146,8 @@ impl Sessions {
         found.map(|open| open.session)
     }
 
-    /// What a browser keeps that has signed in as `user`: a nonce, and its HMAC with the password as the key. So it needs no
-    /// memory here, holds when this process is another one, and ends with the password.
+    /// The cookie of a browser that has signed in as `user`: a nonce, and its HMAC with the password as the key. So it needs no memory
+    /// here, survives a restart, and ends when the password is changed.
     fn known(&self, user: &str, password: &str) -> Result<String, Error> {
         let nonce = token(&self.random)?;
         let proof = hmac::sign(&key(password), &known_text(user, &nonce));
@@ -170,7 +170,7 @@ impl Open {
     }
 }
 
-/// What is compared and kept instead of a secret.
+/// A digest that is stored and compared instead of a secret.
 pub fn fingerprint(secret: &str) -> Fingerprint {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
@@ -200,18 +200,18 @@ fn is_known(cookie: &str, user: &str, password: &str) -> bool {
     hex(expected.as_ref()).as_bytes().ct_eq(proof.as_bytes()).into()
 }
 
-/// What a cookie is for.
+/// The kinds of cookies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cookie {
-    /// It is a session.
+    /// A session.
     Session,
-    /// Its browser has signed in before.
+    /// A browser that has signed in before.
     Known,
 }
 
 impl Cookie {
-    /// The values in the `Cookie` headers of a request that could be ours. Another path's or host's page may set some of
-    /// that name, and a browser may send those first: so none stands for all.
+    /// The values in the `Cookie` headers of a request that could be ours. Another host of the same domain, or another path, may
+    /// set cookies of that name, and a browser may send those first: so all values count.
     pub fn values<'a>(self, headers: impl Iterator<Item = &'a str>, tls: bool) -> Vec<&'a str> {
         let name = self.name(tls);
         let digits = match self {
@@ -229,7 +229,7 @@ impl Cookie {
             .collect()
     }
 
-    /// Over TLS a name that only this host can have set, for all of its paths.
+    /// With TLS, the prefix `__Host-` makes sure that this host has set the cookie, for all paths.
     fn name(self, tls: bool) -> &'static str {
         match (self, tls) {
             (Self::Session, true) => "__Host-gitsocket",
@@ -239,7 +239,7 @@ impl Cookie {
         }
     }
 
-    /// The `Set-Cookie` header for `value`; an empty one takes the cookie away.
+    /// The `Set-Cookie` header for `value`; an empty value removes the cookie.
     pub fn set(self, value: &str, tls: bool) -> String {
         let name = self.name(tls);
         let secure = if tls { "; Secure" } else { "" };

@@ -1,8 +1,7 @@
-//! What a run says, as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+//! The lines of a run as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 //!
-//! Each event has the id of its line. A browser that lost the connection says the last id that it has got, and is sent what
-//! comes after it; if that is no longer known, `again` tells it to forget what it shows. The stream ends with the run, or with
-//! the session that it began in.
+//! Each event has the id of its line. A browser that reconnects sends the last id, and gets the lines after it; if that id is no
+//! longer known, the event `again` tells it to clear its list first. The stream ends with the run, or with the visitor's session.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +20,14 @@ use super::{
 };
 use crate::base::event::Event;
 
-/// After so long without a line something is sent nevertheless, so that nothing between takes the connection for dead, and a
-/// browser that is gone is noticed: proxies wait for a minute.
+/// After so long without a line, a comment is sent: proxies close silent connections after a minute, and a closed browser is noticed
+/// only by sending.
 const QUIET: Duration = Duration::from_secs(25);
-/// So often a stream looks whether its session is still one.
+/// How often a stream checks that its session still exists.
 const LOOK: Duration = Duration::from_secs(3);
-/// Lines that are there already go together, up to about so many bytes: some hundred lines, made in less than a millisecond.
+/// Lines that have come already are sent together, up to about so many bytes.
 const TOGETHER: usize = 16 << 10;
-/// A browser that lost the connection comes back after so many milliseconds.
+/// After how many milliseconds a browser reconnects.
 const RETRY_MS: u32 = 2000;
 
 struct Stream<F> {
@@ -40,7 +39,7 @@ struct Stream<F> {
     is_over: bool,
 }
 
-/// What `follower` gets, as events, for as long as `is_in` says that it may.
+/// The lines of `follower` as events, while `is_in` gives true.
 pub fn answer<F, G>(follower: Follower, is_in: F) -> Answer
 where
     F: FnMut() -> G + Send + 'static,
@@ -63,7 +62,7 @@ where
     for (name, value) in [
         (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (CACHE_CONTROL, "no-store"),
-        // nginx collects answers otherwise.
+        // Without it, nginx buffers the events.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -88,7 +87,7 @@ where
         if self.is_over {
             return None;
         }
-        // A run that says much has all of its watchers busy: others, and deliveries, come in between.
+        // So that deliveries and other connections get their turn, while many watchers follow a run with much output.
         yield_now().await;
         let events = loop {
             if self.looked.elapsed() >= LOOK {
@@ -114,7 +113,7 @@ where
         "event: end\ndata:\n\n".into()
     }
 
-    /// `first`, and what else is there already.
+    /// `first`, and further lines that have come already.
     fn events(&mut self, first: &Line) -> String {
         let mut events = event(first);
         while events.len() < TOGETHER
@@ -126,7 +125,7 @@ where
     }
 }
 
-/// A line as an event: JSON has no line breaks in it, so nothing in a line can be taken for another event.
+/// A line as an event. JSON has no line breaks, so no text in a line can look like another event.
 fn event(line: &Line) -> String {
     let id = &line.id;
     let event = &line.record.event;
@@ -140,7 +139,7 @@ fn event(line: &Line) -> String {
             let data = json!({ "class": line.class, "text": line.text, "step": is_step });
             format!("id: {id}\ndata: {data}\n\n")
         }
-        // It has no words, but a place.
+        // A line without text is sent for its id.
         None => format!("id: {id}\nevent: nothing\ndata:\n\n"),
     }
 }

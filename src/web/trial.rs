@@ -1,4 +1,4 @@
-//! What the front needs of this machine and of the daemon, tried without changing anything.
+//! Checks what the front needs of this machine and of the daemon, without changing anything.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -24,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Something that cannot be used.
 #[derive(Debug)]
 pub struct Finding {
-    /// What the configuration calls it.
+    /// Its field in the configuration.
     pub field: String,
     /// Why.
     pub failure: Failure,
-    /// Whether it is the daemon's affair: away, or without such a trigger.
+    /// Whether the daemon is the reason: it is down, or has no such trigger.
     pub is_daemons: bool,
 }
 
@@ -44,7 +44,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Files of secrets that are of no use.
+/// Files of secrets that cannot be used.
 fn secrets(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut try_file = |field: String, file: &AbsPath, usable| {
@@ -85,7 +85,7 @@ fn own(field: String, err: &(impl Blame + ?Sized)) -> Finding {
     }
 }
 
-/// Why a listener cannot be made, beside that of the daemon.
+/// Why a listener cannot be made. `daemon` is the daemon's address, which must be another one.
 fn listening(listener: &Listener, daemon: &Address) -> Vec<Finding> {
     match listener {
         Listener::Unix { path, .. } if matches!(daemon, Address::Unix(daemon) if daemon.as_path() == path) => {
@@ -108,7 +108,7 @@ fn listening(listener: &Listener, daemon: &Address) -> Vec<Finding> {
     }
 }
 
-/// The front would take the daemon's place.
+/// A listener has the address of the daemon.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("cannot listen on {}: that is the socket of the daemon, as `daemon` has it", path.display())]
 #[diagnostic(help("choose another path for the front's own socket"))]
@@ -122,7 +122,7 @@ impl Blame for DaemonsOwn {
     }
 }
 
-/// Why the daemon cannot be told the triggers.
+/// Why the daemon cannot be asked, or refuses a trigger.
 fn daemon(config: &Config) -> Vec<Finding> {
     let token = config.daemon_token_file.as_ref().map(Secret::read);
     let token = token.and_then(Result::ok);

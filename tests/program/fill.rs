@@ -56,7 +56,7 @@ impl Daemon {
                 connections: Connections::new(config.keep_alive),
                 watch: Watch::new(target.run_timeout, Stop::default(), None),
                 cache: gitsocket::git::worktree::Cache::default(),
-                neighbours: gitsocket::deploy::neighbours::Neighbours::default(),
+                target_dirs: gitsocket::deploy::target_dirs::TargetDirs::default(),
                 events: Sink::new(|_| {}),
             },
         }

@@ -309,7 +309,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     let mut visitor = Visitor::signed_in(&world);
     let page = visitor.get("/triggers/site").body;
     for text in [
-        "asks its remote every 10m, next",
+        "polls its remote every 10m, next",
         "Polls of the remote have been failing since",
         "3 times",
         "<bdi>no route &lt;b&gt;</bdi>",
@@ -341,7 +341,7 @@ fn a_trigger_is_paused_and_resumed_by_hand() {
     for text in [
         "Paused since",
         "By <bdi>www uid=33 pid=7</bdi>: “<bdi>the &lt;holiday&gt;, by admin</bdi>”",
-        "triggers were refused, the first of them",
+        "triggers were refused, the first one",
         "Resume and deploy",
         "<title>site: paused",
     ] {

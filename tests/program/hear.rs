@@ -384,7 +384,9 @@ fn large_bodies_hold_up_no_small_one() {
         accepted(&github(&front, "/hooks/site", SECRET, "push", "", PUSH));
         accepted(&third.join().unwrap());
     });
-    front.process.wait_for("the body made way for another");
+    front
+        .process
+        .wait_for("reading the body was stopped for another one");
 }
 
 #[test]
@@ -455,7 +457,7 @@ fn refusals_are_explained_in_the_log_and_do_not_fill_it() {
     let log = log.join().unwrap();
     for why in [
         "the signature does not match: another secret, or a proxy that changed the body",
-        "no X-Hub-Signature-256: has the webhook a secret?",
+        "no X-Hub-Signature-256: does the webhook have a secret?",
     ] {
         assert!(log.contains(why), "{log}");
     }

@@ -1,4 +1,4 @@
-//! Imports go one way between wings, rooms and files, as the pages of the source say.
+//! Imports go one way between layers, modules and files, as the pages of the source say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -297,20 +297,20 @@ fn imports_go_one_way() {
     let house = house();
     let arrows = house.arrows();
     assert!(arrows.len() > 400, "only {} imports were found", arrows.len());
-    let wings = table("lib.rs");
+    let layers = table("lib.rs");
     let all: Vec<_> = arrows.iter().copied().collect();
-    all_run_down(&all, &wings, 0);
-    for wing in &wings {
-        let rooms = table(&format!("{wing}.rs"));
-        if rooms.is_empty() {
+    all_run_down(&all, &layers, 0);
+    for layer in &layers {
+        let modules = table(&format!("{layer}.rs"));
+        if modules.is_empty() {
             continue;
         }
         let inside: Vec<_> = all
             .iter()
             .copied()
-            .filter(|(from, to)| from.first() == Some(wing) && to.first() == Some(wing))
+            .filter(|(from, to)| from.first() == Some(layer) && to.first() == Some(layer))
             .collect();
-        all_run_down(&inside, &rooms, 1);
+        all_run_down(&inside, &modules, 1);
     }
 }
 
@@ -360,7 +360,7 @@ fn the_front_knows_the_daemon_by_its_socket() {
     }
 }
 
-/// No file imports one that imports it, by whatever way. A room's own page, which its files may look up to for what they
+/// No file imports one that imports it, by whatever way. A module's own page, which its files may look up to for what they
 /// share, is no file in this sense.
 #[test]
 fn no_imports_go_in_circles() {

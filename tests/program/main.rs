@@ -52,7 +52,6 @@ mod mock_server;
 mod modes;
 #[path = "../support/mortal.rs"]
 mod mortal;
-mod neighbours;
 mod newcomer;
 mod once;
 mod outside;
@@ -90,6 +89,7 @@ mod status;
 mod strangers;
 mod stress;
 mod supervisor;
+mod target_dirs;
 mod terminal;
 mod thin;
 mod traps;

@@ -180,8 +180,8 @@ fn a_start_finishes_nothing_that_is_paused() {
     kill(daemon);
     let mut daemon = start(&world);
     assert!(daemon.wait_for("paused by ").contains("site"));
-    daemon.wait_for("was left unfinished, and stays so");
-    let line = daemon.wait_for("a run waited, and is refused as it is paused");
+    daemon.wait_for("was left unfinished, and is not finished while");
+    let line = daemon.wait_for("a run waited, and is refused since the trigger is paused");
     assert!(line.contains("WARN"), "{line}");
     assert!(status(&daemon)["paused"]["refused"].is_u64());
     assert_eq!(log(&daemon).len(), 1, "a warning");

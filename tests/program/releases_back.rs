@@ -30,7 +30,7 @@ fn an_operator_goes_back_and_on() {
         (read(&world, "cache"), read(&world, "altered")),
         ("1".into(), "committed\nmore\n".into())
     );
-    assert!(!ended.err.contains("mended"), "{ended:?}");
+    assert!(!ended.err.contains("restored"), "{ended:?}");
     // The newest is held.
     for _ in 0..2 {
         let ended = world.run(["once", "site"]);
@@ -120,7 +120,7 @@ fn a_release_that_was_changed_is_mended_or_passed_over() {
     assert_eq!((ended.exit, live(&world)), (0, ids[1].clone()), "{ended:?}");
     for said in [
         &*format!("{}: altered is not as Build left it", ids[2]),
-        "mended: d/a, n",
+        "these files were restored: d/a, n",
     ] {
         assert!(ended.err.contains(said), "{said}: {ended:?}");
     }

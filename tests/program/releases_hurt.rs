@@ -144,7 +144,7 @@ fn what_is_shared_does_not_stop_the_way_back() {
         let ended = hurt.run(&["once", "site"]);
         assert_eq!((ended.exit, hurt.live()), (7, good.clone()), "{act}: {ended:?}");
         assert!(
-            ended.err.contains(" shares what it shared when it was made"),
+            ended.err.contains("no links for what `shared` names since"),
             "{act}: {ended:?}"
         );
         let ended = hurt.run(&["once", "site"]);
@@ -174,7 +174,7 @@ fn a_release_that_is_out_of_reach_is_passed_over() {
     let back = |hurt: &Hurt, args: &[&str], exit, good: &str| {
         let ended = hurt.run(args);
         assert_eq!((ended.exit, &*hurt.live()), (exit, good), "{ended:?}");
-        assert!(ended.err.contains("is damaged, and is passed over"), "{ended:?}");
+        assert!(ended.err.contains("is damaged, and was skipped"), "{ended:?}");
     };
     for act in ["unreadable", "closed", "not to be mended"] {
         let good = hurt.live();
@@ -244,7 +244,12 @@ fn a_spare_that_is_closed_is_opened_or_left() {
         (0, hurt.number.to_string()),
         "{ended:?}"
     );
-    assert!(ended.err.contains("another tree is made instead"), "{ended:?}");
+    assert!(
+        ended
+            .err
+            .contains("the release is made in another directory instead"),
+        "{ended:?}"
+    );
     hurt.deploy();
 }
 
@@ -284,7 +289,7 @@ fn trees_that_are_stuck_are_few() {
         .into_iter()
         .filter(|release| release.join("d/same").exists());
     assert!(trees.count() <= 3);
-    assert!(said.starts_with("error site path: 4 trees in "), "{said}");
+    assert!(said.starts_with("error site path: 4 directories in "), "{said}");
     hurt.let_hook("build", "");
     let command = said.split("type: ").nth(1).unwrap().split(';').next().unwrap();
     let status = Command::new("sh").args(["-c", command]).status();
@@ -320,7 +325,10 @@ fn what_a_build_has_staged_stays() {
     fs::write(hurt.release(1).join("d/n"), "changed").unwrap();
     let ended = hurt.run(&["once", "--rollback", "site"]);
     assert_eq!((ended.exit, hurt.live()), (0, "2".into()), "{ended:?}");
-    assert!(ended.err.contains("mended: d/n\n"), "{ended:?}");
+    assert!(
+        ended.err.contains("these files were restored: d/n\n"),
+        "{ended:?}"
+    );
     assert_eq!((file("dist/n"), file("d/n")), ("2".into(), "2".into()));
     // Nor is it in a release that is made of that tree.
     hurt.let_hook("build", "");
@@ -361,7 +369,12 @@ fn a_spare_that_cannot_be_renamed() {
     hurt.push();
     let ended = traced(&hurt, &["once", "site"], "error=EXDEV");
     assert_eq!((ended.exit, hurt.live()), (0, "4".into()), "{ended:?}");
-    assert!(ended.err.contains("another tree is made instead"), "{ended:?}");
+    assert!(
+        ended
+            .err
+            .contains("the release is made in another directory instead"),
+        "{ended:?}"
+    );
     let again = |hurt: &mut Hurt| {
         hurt.push();
         let ended = hurt.world.run(["once", "site"]);
@@ -521,7 +534,7 @@ fn what_is_not_clear_is_not_guessed() {
     source.commit([("n", file("more"))]);
     let ended = world.deploy();
     assert!(
-        ended.err.contains("what was remembered of releases is damaged"),
+        ended.err.contains("the record of releases is damaged"),
         "{ended:?}"
     );
 }

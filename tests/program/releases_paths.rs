@@ -265,7 +265,7 @@ fn another_name_for_what_is_live() {
         configure(&world, &format!("keep: 1, live: {live}"), "");
         source.commit([("n", file(&n.to_string()))]);
         let ended = world.deploy();
-        let said = format!("site/current is still a link to the release {old}, which stays");
+        let said = format!("site/current is still a link to the release {old}, which is kept");
         assert!(ended.err.contains(&said), "{ended:?}");
         assert_eq!(read(&world, "n"), "old");
         let at = if n < 4 { "site/www/n" } else { "site/dir/n" };
@@ -309,7 +309,7 @@ fn what_was_restored_is_named_before_anything_else() {
         assert_ne!(ended.exit, 0, "{ended:?}");
         let said = ended
             .err
-            .find("restored are new directories")
+            .find("restored from a backup are new directories")
             .unwrap_or(usize::MAX);
         assert!(said < ended.err.find("\nerror site").unwrap(), "{ended:?}");
         assert!(

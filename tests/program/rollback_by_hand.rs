@@ -168,7 +168,7 @@ fn back_by_hand() {
         let answer = daemon.say(format!("rollback site {half}"));
         assert!(
             answer.contains(&format!(
-                "the clone has not all of the commit {}: the tree aaaa",
+                "the clone does not have all objects of the commit {}: the tree aaaa",
                 half.trim()
             )),
             "{answer}"

@@ -209,7 +209,7 @@ fn what_should_be_known_is_told_and_makes_nothing_ill() {
         let refused = status(&daemon)["reload_refused"]["message"].clone();
         refused.as_str().is_some_and(|why| why.contains("in-the-way"))
     });
-    let said = "in-the-way is there and is not a socket\n";
+    let said = "in-the-way exists and is not a socket\n";
     for command in ["status", "healthcheck"] {
         let ended = world.run([command]);
         assert_eq!((ended.exit, ended.err.as_str()), (0, ""), "{ended:?}");

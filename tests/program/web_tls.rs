@@ -79,7 +79,7 @@ fn tls_is_spoken_with_the_certificate_that_is_there() {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     );
     assert_eq!(ask(&front, &second).unwrap().status, 200);
-    front.wait_for("the one from before is used");
+    front.wait_for("the previous certificate stays in use");
     // Silence takes nothing from others here, either.
     let silent: Vec<TcpStream> = (0..400).map(|_| front.connect()).collect();
     assert_eq!(ask(&front, &second).unwrap().status, 200);

@@ -61,7 +61,7 @@ fn tcp(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     if !addr.loopback && !fields.token_file.is_there() {
         let problem = Problem::at(
             at.clone(),
-            format!("anybody who reaches {} could start runs", addr.addr),
+            format!("everyone who can reach {} could start runs", addr.addr),
         )
         .label("not on the loopback interface")
         .help(r#"add token_file: "…", or listen on 127.0.0.1, [::1] or localhost"#);

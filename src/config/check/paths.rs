@@ -1,5 +1,5 @@
 //! Triggers must not damage each other: whose path may be the same as another's, or inside it. Paths count as they are
-//! written here; where links lead, `deploy::neighbours` looks at.
+//! written here; where links lead, `deploy::target_dirs` looks at.
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 

@@ -2,7 +2,7 @@
 //!
 //! ron has no spanned values, and serde stops at the first error. But ron hands out pieces of the text it
 //! reads ([`RawValue`]), and a piece knows where it lies. So a value is taken apart one level at a time, by
-//! ron itself, and everything that is wrong can be found and underlined. This room knows no field's name.
+//! ron itself, and everything that is wrong can be found and underlined. This module knows no field's name.
 
 use std::{fmt, ops::Range};
 

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: a list of [`Problem`]s, each pointing into the text of its files.
 //!
 //! Invariant: the text that is shown has its secrets masked (`mask`), byte for byte, so that spans fit.
-//! This room does not know what a configuration means.
+//! This module does not know what a configuration means.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Makes ron's syntax errors friendly: what stands there, which bracket was never closed, which quote is missing.
 //!
-//! Only texts that ron has refused come here; nothing is accepted or refused by this room.
+//! Only texts that ron has refused come here; nothing is accepted or refused by this module.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
-//! The files of a trigger's runs, in a directory of its own: `0000000017-0198c0ffee0001.jsonl`.
+//! The files of a trigger's runs, one directory for each trigger: `0000000017-0198c0ffee0001.jsonl`.
 //!
-//! The number in front orders them, whatever the clock says. With a plus sign, as in `+000000018-0198c0ffee0002.jsonl`, it is
-//! that of a run that found nothing new: so no file is read to know which may go, and a version that knows no such sign reads
-//! the number all the same. A file appears whole, by rename; a power cut may leave less, which is passed over. No name
-//! that a client sends becomes part of a path: ids are compared with the names that are there.
+//! The number orders them independently of the clock. A plus sign, as in `+000000018-0198c0ffee0002.jsonl`, marks a run that found
+//! nothing new: the files to delete are known without reading any, and an older version reads the number all the same. A file
+//! appears whole, by rename; one that a power cut has damaged is skipped. No name that a client sends becomes part of a path: ids
+//! are compared with the existing names.
 
 use std::{
     fs::{self, File},
@@ -34,11 +34,11 @@ use crate::{
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 
 const EXTENSION: &str = "jsonl";
-/// Ends the name of a file that is being written.
+/// The extension of a file that is being written.
 const NEW: &str = "new";
-/// How long the writing of a file may take, at most.
+/// After so long, a file that is being written counts as left.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// No file of ours is longer.
+/// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 4 * MAX_BYTES as u64;
 
 /// Write a run's `text`, and remove the runs that have no [place](Places) any more.
@@ -61,7 +61,7 @@ pub(super) fn write(dir: &Path, run: &RunId, text: &str, nothing_new: bool) -> i
     Ok(())
 }
 
-/// What is known of the runs that can be read, the newest first, and whether each found nothing new.
+/// The first lines of the runs that can be read, the newest first, and whether each run found nothing new.
 pub(super) fn heads(dir: &Path) -> impl Iterator<Item = (bool, Head)> + use<> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().rev().filter_map(|file| {
@@ -71,7 +71,7 @@ pub(super) fn heads(dir: &Path) -> impl Iterator<Item = (bool, Head)> + use<> {
     })
 }
 
-/// The ids of the runs that are there, readable or not.
+/// The ids of all runs, whether or not they can be read.
 pub(super) fn ids(dir: &Path) -> Vec<RunId> {
     let files = look(dir).map(|(files, _)| files).unwrap_or_default();
     files.into_iter().map(|file| file.run).collect()
@@ -116,8 +116,8 @@ fn look(dir: &Path) -> io::Result<(Vec<Found>, Vec<PathBuf>)> {
     Ok((files, leftovers))
 }
 
-/// Whether `path` was left by a process that has ended: another worker may be writing it. Where the name has no number of a
-/// process, or another process has that number by now, [`LONGEST`] counts.
+/// Whether the process that was writing `path` has ended. If the name has no process id, or another process has that id now,
+/// [`LONGEST`] counts.
 fn is_left(path: &Path) -> bool {
     let pid = path.file_stem().and_then(|stem| Path::new(stem).extension());
     let pid = pid.and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?));

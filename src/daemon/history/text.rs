@@ -1,7 +1,6 @@
-//! A run as text: a line about it, then the lines that a JSON client of it got.
+//! A run as text: a line with its data, then its events in JSON, as clients got them.
 //!
-//! Whatever the text holds by the time it is read, the last record is the run's end, and what cannot be read
-//! counts as lost.
+//! Even if the text is damaged, the last record that is read is the run's end, and other lines that cannot be read count as lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +22,10 @@ pub struct EndedRun<'a> {
     pub took: Option<Took>,
 }
 
-/// The first line: a run, how things stand since, and what has been counted up to it.
+/// The first line: a run, the trigger's state since, and the counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// `None`: no run is remembered.
+    /// `None` if no run is remembered.
     pub(super) last: Option<Last>,
     pub(super) standing: Standing,
     pub(super) tally: Tally,
@@ -88,27 +87,27 @@ pub(super) fn head(text: &str) -> Option<Head> {
     Some(Head {
         last: Some(last),
         standing,
-        // Another version may have counted other things: that must not hide the run.
+        // Another version may have other counters, which must not hide the run.
         tally: serde_json::from_value(tally).unwrap_or_default(),
     })
 }
 
-/// What the clients of a run got, record by record: a slow reader holds only the text in memory.
+/// The events of a run, parsed one by one, so that a slow reader needs memory for the text only.
 #[derive(Debug)]
 pub struct Replay {
     text: String,
-    /// Where the next line begins.
+    /// The offset of the next line.
     at: usize,
     last: Last,
     /// Lines that could not be read since the last one that could.
     lost: u64,
-    /// The record behind a [`Event::Lagged`].
+    /// The record after a [`Event::Lagged`].
     next: Option<Event>,
     is_over: bool,
 }
 
 impl Replay {
-    /// `None`: the text does not begin with a run.
+    /// `None` if the text does not begin with a run.
     pub(super) fn new(text: String) -> Option<Self> {
         let last = head(&text)?.last?;
         let mut replay = Self {
@@ -130,7 +129,7 @@ impl Replay {
         Some(line)
     }
 
-    /// The next event of the text that can be read; at its end, that of the run.
+    /// The next event that can be read; at the end of the text, the end of the run.
     fn event(&mut self) -> Event {
         let run = self.last.run.clone();
         while let Some(line) = self.line() {
@@ -139,7 +138,7 @@ impl Replay {
                 _ => self.lost += 1,
             }
         }
-        // The last line is there unless it was lost.
+        // Only a damaged text ends without the last event.
         self.lost = self.lost.max(1);
         Event::Done(self.last.past.done.clone())
     }

@@ -1,4 +1,4 @@
-//! Runs that cannot be written, for as long as the daemon lives: bounded in all, the oldest go first.
+//! Runs that cannot be written to the disk, kept in memory with a limit: the oldest ones are dropped first.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::base::name::RunId;
 
-/// How many bytes are kept in all.
+/// How many bytes are kept in total.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The texts of runs, the oldest first.
@@ -48,7 +48,7 @@ impl Unwritten {
         }
     }
 
-    /// What is known of the runs of `key`, the newest first, and whether each found nothing new.
+    /// The first lines of the runs of `key`, the newest first, and whether each run found nothing new.
     pub(super) fn heads(&self, key: &str) -> Vec<(bool, Head)> {
         let runs = self.runs.iter().rev().filter(|kept| kept.key == key);
         runs.filter_map(|kept| Some((kept.nothing_new, text::head(&kept.text)?)))

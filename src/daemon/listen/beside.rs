@@ -1,8 +1,9 @@
-//! A TCP listener beside one that it takes over from: its address is another, but overlaps, as 127.0.0.1 and 0.0.0.0 do.
+//! Binds a TCP listener while the one that it replaces is still open: the addresses differ, but overlap, as 127.0.0.1 and 0.0.0.0
+//! do.
 //!
-//! Linux lets two sockets of one user have overlapping addresses while both say so (`SO_REUSEPORT`, socket(7)). Ours say so
-//! only from here to the end of the reload: else a second daemon could take half of the connections of the first, instead
-//! of the error that the address is in use.
+//! Linux lets two sockets of one user have overlapping addresses if both have `SO_REUSEPORT` (socket(7)). Ours have it only from
+//! here to the end of the reload: otherwise a second daemon would take half of the connections of the first, instead of failing
+//! because the address is in use.
 
 use std::{
     io,
@@ -16,8 +17,8 @@ use rustix::net::{
 
 use super::{BACKLOG, Socket};
 
-/// Bind a socket to the first of `addrs` that can be had beside those of `open` that have its port. It does not
-/// listen yet: until then, those do.
+/// Bind a socket to the first of `addrs` that is possible together with the sockets in `open` of the same port. It does not listen
+/// yet; until it does, those get all connections.
 pub(super) fn bind_beside<'s>(
     addrs: &[SocketAddr],
     open: impl Iterator<Item = &'s Socket> + Clone,
@@ -58,7 +59,7 @@ fn bind(addr: &SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Let `socket` listen, if it does not yet.
+/// Let `socket` listen, if it does not listen yet.
 pub fn listen(socket: &Socket) -> io::Result<()> {
     match socket {
         Socket::Tcp(listener, _) => Ok(rustix::net::listen(listener, BACKLOG)?),
@@ -66,7 +67,7 @@ pub fn listen(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// The reload is over: no other socket may get an address that overlaps that of `socket`.
+/// The reload has ended: no other socket may overlap the address of `socket` any more.
 pub fn alone(socket: &Socket) {
     if let Socket::Tcp(listener, _) = socket {
         set_socket_reuseport(listener, false).ok();

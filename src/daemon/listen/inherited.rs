@@ -8,8 +8,8 @@ use crate::{
     config::Listener,
 };
 
-/// The sockets that systemd passed on to this process, by the protocol of sd_listen_fds(3), each with the listener that
-/// describes it if the configuration does not name its address.
+/// The sockets that systemd has passed on to this process, by the protocol of sd_listen_fds(3), each with a listener for the case
+/// that the configuration does not name its address.
 pub fn inherited() -> Result<Vec<(Listener, Socket)>, Error> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())
@@ -22,7 +22,7 @@ pub fn inherited() -> Result<Vec<(Listener, Socket)>, Error> {
         .collect()
 }
 
-/// Add to `listeners` those of the sockets that systemd `passed` on whose addresses they do not name.
+/// Add to `listeners` those that systemd has `passed` on, unless their addresses are named already.
 pub fn mention(listeners: &mut Vec<Listener>, passed: &[Listener]) -> Result<(), Error> {
     for (index, socket) in passed.iter().enumerate() {
         if listeners.iter().any(|named| named.address() == socket.address()) {

@@ -1,4 +1,4 @@
-//! Whether a listener could be listened on, tried without doing it.
+//! Checks whether a listener could be opened, without opening it.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::{
     git::transport::{self, Unusable},
 };
 
-/// What of `listener` a daemon of this user could not use.
+/// Why a daemon of this user could not open `listener`.
 pub fn unusable(listener: &Listener) -> Vec<Unusable> {
     match listener {
         Listener::Unix { path, group, .. } => unusable_unix(path.as_path(), group.as_deref()),
@@ -29,7 +29,7 @@ pub fn unusable(listener: &Listener) -> Vec<Unusable> {
     }
 }
 
-/// What of a Unix socket at `path`, which is to be given to `group`, a process of this user could not use.
+/// Why a process of this user could not make a Unix socket at `path` that belongs to `group`.
 pub fn unusable_unix(path: &Path, group: Option<&str>) -> Vec<Unusable> {
     let place = place(path).err().map(|err| ("path", err));
     let group = group.and_then(|group| give(path, group).err());
@@ -37,10 +37,10 @@ pub fn unusable_unix(path: &Path, group: Option<&str>) -> Vec<Unusable> {
     found.map(|(field, err)| (field, Failure::of(&err))).collect()
 }
 
-/// Where directories are made by what starts the daemon: one that is missing may be there by then.
+/// The service manager makes directories in these when it starts the daemon, so they may be missing now.
 const RUN: [&str; 2] = ["/run", "/var/run"];
 
-/// Whether a socket could be made at `path`. Where one is in a directory that cannot be written, systemd has made it.
+/// Check that a socket could be made at `path`. One that exists in a directory that cannot be written was made by systemd.
 fn place(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Bind {
         addr: path.display().to_string(),
@@ -60,7 +60,7 @@ fn place(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether the socket at `path` could be given to `group`.
+/// Check that the socket at `path` could be given to `group`.
 fn give(path: &Path, group: &str) -> Result<(), Error> {
     let gid = group_id(group).ok_or_else(|| Error::Group {
         path: path.into(),
@@ -68,7 +68,7 @@ fn give(path: &Path, group: &str) -> Result<(), Error> {
     })?;
     let meta = fs::symlink_metadata(path).ok();
     let dir = path.parent().unwrap_or(path);
-    // It has been, or systemd, which has made it, sees to that.
+    // It belongs to the group already, or systemd has made it and sets its group.
     let is_settled = meta.is_some_and(|meta| meta.gid() == gid || access::fill(dir).is_err());
     if may_give(gid) || is_settled {
         return Ok(());

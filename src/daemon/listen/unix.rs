@@ -1,4 +1,4 @@
-//! A Unix socket that appears whole: no client can connect before its mode and group are right.
+//! Makes a Unix socket that no client can connect to before its mode and group are set.
 
 use std::{
     fs::{self, File},
@@ -40,12 +40,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// The socket is made in a directory that only this user can enter, and gets its name once its permissions are right:
-/// until then they are what the umask leaves.
+/// Make the socket in a directory that only this user can enter, and give it its name once its permissions are set: until then they
+/// depend on the umask.
 ///
-/// Daemons that start at once take turns by a lock on the directory, as those of the version before do. But any user who
-/// may read the directory can hold that lock: so it is not waited for without end, and what makes sure that a daemon
-/// takes the name from no other is `publish`.
+/// Daemons that start at the same time take turns by a lock on the directory, as the version before does. But any user who may read
+/// the directory can hold that lock: so the wait for it is limited, and `publish` makes sure that no daemon takes the name from a
+/// running one.
 pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
     let failed = |source| Error::Bind {
         addr: path.display().to_string(),
@@ -60,7 +60,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixLis
 
     let private = Private::new(dir).map_err(failed)?;
     let new = private.socket();
-    // The temporary name may be too long where the final one is not: by way of /proc it is short.
+    // The temporary path may be too long for a socket address even if the final one is not; by /proc it is short.
     let short = Path::new("/proc/self/fd")
         .join(turn.as_raw_fd().to_string())
         .join(new.strip_prefix(dir).unwrap_or(&new));
@@ -79,12 +79,12 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixLis
     ))
 }
 
-/// How often, and in what time, to try whether it is our turn: a daemon of the version before holds its lock for as long
-/// as it waits for a sign from a socket.
+/// How many times, and after which pause, to try the lock: a daemon of the version before holds it while it waits for an answer
+/// from a socket.
 const TURN_TRIES: u32 = 200;
 const TURN_PAUSE: Duration = Duration::from_millis(10);
 
-/// Lock the directory, if that can be had.
+/// Lock the directory, if that is possible in time.
 fn take_turn(dir: &File) {
     for _ in 0..TURN_TRIES {
         match flock(dir, FlockOperation::NonBlockingLockExclusive) {
@@ -93,16 +93,16 @@ fn take_turn(dir: &File) {
         }
     }
     tracing::warn!(
-        "another process holds a lock (flock) on the socket's directory; it is waited for no longer, see `lslocks`"
+        "another process holds a lock (flock) on the socket's directory; the daemon starts without it, see `lslocks`"
     );
 }
 
-/// How often another process may replace what is at the path while we look at it.
+/// How many times another process may replace the file at the path before this gives up.
 const REPLACED: u32 = 16;
 
-/// Give the socket `new` the name `path`. What is there makes way only if it is what was found to be stale: both change
-/// their places in one step, and if it is something else, such as the socket of a daemon that has started meanwhile, they
-/// change back.
+/// Give the socket `new` the name `path`. The file there is replaced only if it is the one that was found to be stale: both are
+/// exchanged in one system call, and if it is another file, such as the socket of a daemon that has started meanwhile, they are
+/// exchanged back.
 fn publish(new: &Path, path: &Path) -> Result<(), Error> {
     let failed = |errno: Errno| Error::Bind {
         addr: path.display().to_string(),
@@ -114,7 +114,7 @@ fn publish(new: &Path, path: &Path) -> Result<(), Error> {
             Err(_) => match rename(new, path, RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EXIST) => continue,
-                // This file system cannot do it.
+                // The file system does not know the flag.
                 Err(Errno::INVAL | Errno::NOSYS) => {
                     return rename(new, path, RenameFlags::empty()).map_err(failed);
                 }
@@ -139,12 +139,12 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
     rustix::fs::renameat_with(CWD, from, CWD, to, flags)
 }
 
-/// A directory for one socket, which is removed with the file in it.
+/// A directory for one socket; both are removed when it is dropped.
 struct Private(PathBuf);
 
 impl Private {
     const NAME: &str = "s";
-    /// How many names other users may have taken, where they may write.
+    /// How many names to try: other users may have made files of that name, if they can write there.
     const TRIES: u32 = 16;
 
     fn new(dir: &Path) -> io::Result<Self> {
@@ -156,7 +156,7 @@ impl Private {
                 .create(&path)
                 .map(|()| Self(path))
         };
-        // Left by a process of this number that was killed; not what other users have put there.
+        // A killed process with the same id may have left it; a directory of another user is not touched.
         let old = dir.join(&name);
         let us = rustix::process::geteuid().as_raw();
         if fs::symlink_metadata(&old).is_ok_and(|meta| meta.is_dir() && meta.uid() == us) {
@@ -187,7 +187,7 @@ impl Drop for Private {
     }
 }
 
-/// A stale socket may be replaced; a live one, or anything else, may not.
+/// An error unless `path` is free or a stale socket.
 fn refuse_live(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(_) => Ok(()),
@@ -207,7 +207,7 @@ fn refuse_live(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// A connection, if there is one at once.
+/// Connect without waiting.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -217,10 +217,10 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// How long to wait for an answer of the process that holds the socket.
+/// How long to wait for an answer from the process that holds the socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether a living process is behind a connection. The kernel accepts for a daemon that is dying, too; but then the
+/// Whether a running process holds the other end. The kernel also accepts connections for a daemon that is about to end, but then the
 /// connection ends without an answer.
 fn is_live(mut stream: UnixStream) -> io::Result<bool> {
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -228,12 +228,12 @@ fn is_live(mut stream: UnixStream) -> io::Result<bool> {
     let answer = stream.write_all(b"ping\n").and_then(|()| stream.read(&mut [0]));
     Ok(match answer {
         Ok(read) => read > 0,
-        // A process that is silent is alive.
+        // No answer, but the connection stays open: the process runs.
         Err(err) => err.kind() == io::ErrorKind::WouldBlock,
     })
 }
 
-/// Set group and mode of `file`, which will be `path`.
+/// Set group and mode of `file`, which is to be renamed to `path`.
 pub(super) fn set_permissions(file: &Path, path: &Path, mode: u32, group: Option<&str>) -> Result<(), Error> {
     let failed = |what| {
         move |source| Error::Permissions {

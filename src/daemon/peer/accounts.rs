@@ -1,7 +1,7 @@
-//! Whether the rules of `allow` fit a peer.
+//! Whether the rules of `allow` match a peer.
 //!
-//! Names are looked up in /etc/passwd and /etc/group, by this process itself and for each request: a static binary has no
-//! name services, and a user who leaves a group loses access at once. A name that is not there fits no peer.
+//! Names are looked up in /etc/passwd and /etc/group, by this process itself and for each request: a static binary has no name
+//! service switch, and a user who leaves a group loses access at once. A name that is not there matches no peer.
 
 use std::{cell::OnceCell, collections::BTreeSet, path::Path, sync::Mutex};
 
@@ -16,18 +16,18 @@ use crate::{
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
-/// The longest name of a user that is shown, in bytes: useradd(8) makes none of more than 32.
+/// The longest name of a user that is shown, in bytes; useradd(8) permits 32.
 const MAX_NAME: usize = 64;
 
 /// The users and groups of this machine.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    /// Names that were not there: each is logged once.
+    /// Missing names that were logged.
     missed: Mutex<BTreeSet<(&'static str, String)>>,
 }
 
 impl Accounts {
-    /// As they are now. To be used for the checks of one request.
+    /// The accounts as they are now, for the checks of one request.
     pub fn look(&self) -> Look<'_> {
         Look {
             accounts: self,
@@ -44,7 +44,7 @@ impl Accounts {
     }
 }
 
-/// The users and groups as they are at one moment; what is not needed is not read.
+/// The users and groups at one time; each file is read when it is first needed.
 #[derive(Debug)]
 pub struct Look<'a> {
     accounts: &'a Accounts,
@@ -53,12 +53,12 @@ pub struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether `peer` may use what `allow` restricts; without rules, every client of the listener may.
+    /// Whether `allow` permits `peer`; without rules, every client of the listener is permitted.
     pub fn may(&self, peer: &Peer, allow: Option<&[Allow]>) -> bool {
         allow.is_none_or(|rules| rules.iter().any(|rule| self.fits(peer, rule)))
     }
 
-    /// `peer` as in logs and answers, with the name of its user in front: `www-data uid=33 gid=33 pid=7`.
+    /// `peer` for logs and answers, with the name of its user: `www-data uid=33 gid=33 pid=7`.
     pub fn named(&self, peer: &Peer) -> String {
         let name = match peer {
             Peer::Unix(peer) => self.user(peer.uid),
@@ -70,7 +70,7 @@ impl Look<'_> {
         }
     }
 
-    /// The first name of the user `uid`, if it can stand in a line beside others.
+    /// The first name of the user `uid`, if it fits into a line with other fields.
     pub fn user(&self, uid: u32) -> Option<&str> {
         let ends_the_name = |c: char| c.is_control() || c.is_whitespace() || c == '=';
         let mut lines = self.passwd();
@@ -90,7 +90,7 @@ impl Look<'_> {
         }
     }
 
-    /// Whether the peer's process is in the group, or its user would be after logging in.
+    /// Whether the peer's process is in the group, or its user is by the files.
     fn is_in(&self, peer: &Credentials, gid: u32) -> bool {
         if peer.gid == gid || peer.groups.contains(&gid) {
             return true;
@@ -118,7 +118,7 @@ impl Look<'_> {
         self.number(group, GROUP, self.group())
     }
 
-    /// The number of `account`; in both files it is the third field.
+    /// The number of `account`, which is the third field in both files.
     fn number<'l>(
         &self,
         account: &Account,

@@ -1,4 +1,4 @@
-//! What comes after a run: its line in the log, the history, its followers, and maintenance.
+//! The end of a run: its line in the log, the history, its followers, and maintenance.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,14 +23,14 @@ impl Scheduler {
     /// The run has ended: remember it, free its target, then tell its followers. So a client that has seen the end of a run
     /// finds that run in the log, and if it triggers again, it gets a run that starts afterwards.
     ///
-    /// Says whether a run follows.
+    /// Gives whether a run follows.
     pub(super) fn finish(&self, name: &TriggerName, run: &Run, done: Done) -> bool {
         log(run, &done);
         match done.kind() {
-            // It has not begun.
+            // The run has not begun.
             Some(Kind::Paused) => {}
             Some(Kind::Held) if done.new.is_none() => self.history.note_held(&self.targets[name]),
-            // Where the run did not look at its target, the target may be what hangs.
+            // If the run did not look at its target, the target may hang.
             _ => self.remember(name, run, &done, run.foregone().is_none()),
         }
         self.strike(run);
@@ -43,7 +43,7 @@ impl Scheduler {
         follows
     }
 
-    /// The same for a run whose target is not free.
+    /// The same for a run whose target stays locked.
     pub(super) fn tell(&self, name: &TriggerName, run: &Run, done: Done) {
         log(run, &done);
         self.remember(name, run, &done, false);
@@ -52,12 +52,12 @@ impl Scheduler {
         self.changed.notify(usize::MAX);
     }
 
-    /// For how long the trigger has been failing since `since`; `None`: the clock was set back.
+    /// How long the trigger has been failing since `since`; `None` if the clock was set back.
     pub(super) fn failing_for(&self, name: &TriggerName, since: u64) -> Option<Duration> {
         mutex::lock(&self.ages).of(name, since, event::now(), Instant::now())
     }
 
-    /// `looks`: whether the target may be looked at; one that is stuck would hold this thread, too.
+    /// Record the run in the history. `looks` says whether the target may be looked at; a stuck one would hang this thread, too.
     fn remember(&self, name: &TriggerName, run: &Run, done: &Done, looks: bool) {
         let (lost, mut events) = run.journal.kept();
         events.push(Event::Done(done.clone()));
@@ -96,13 +96,12 @@ impl Scheduler {
                 },
             ) = self.history.newest(target, looks)
         {
-            // From now on whatever the clock says.
+            // Starts the age, which is independent of the clock from now on.
             self.failing_for(name, failing.since);
         }
     }
 
-    /// Do the maintenance of the target of a run that has ended, if it is due: of one target at a time, so that runs have
-    /// the machine.
+    /// Do the maintenance of the target, if it is due. Only one target at a time, so that it leaves processors and disks to runs.
     pub(super) fn maintain(&self, name: &TriggerName) {
         let _alone = match self.maintaining.try_lock() {
             Ok(alone) => alone,
@@ -110,7 +109,7 @@ impl Scheduler {
             Err(TryLockError::WouldBlock) => return,
         };
         let (trigger, target) = (name.as_str(), &self.targets[name]);
-        if self.process.neighbours.links().look(target).is_err() {
+        if self.process.target_dirs.links().look(target).is_err() {
             // The run has reported it.
             return;
         }
@@ -130,7 +129,7 @@ fn has_asked(task: &Task, done: &Done) -> bool {
     !task.is_rollback() && (done.failure.is_none() || done.new.is_some() || done.kind() == Some(Kind::Held))
 }
 
-/// Log what an event says is lost: it is nowhere else any more.
+/// Log an event that tells of lost files or commits, since this may be the only trace of them.
 pub(super) fn log_loss(journal: &Journal, trigger: &TriggerName, event: &Event) {
     if event.is_loss()
         && let Some(line) = event.line()

@@ -1,4 +1,4 @@
-//! For how long triggers have been failing, by a clock that is never set.
+//! How long triggers have been failing, by a monotonic clock.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::base::{event, name::TriggerName};
 
-/// What was known of each failing trigger when it was first seen in this process.
+/// The age of each failure when this process first saw it.
 #[derive(Debug, Default)]
 pub(super) struct Ages(BTreeMap<TriggerName, Seen>);
 
@@ -19,8 +19,8 @@ struct Seen {
 }
 
 impl Ages {
-    /// How long ago `since` is, for the trigger `name`; `None` if the clock was set back since. `now` is asked only
-    /// the first time.
+    /// How long ago `since` is, for the trigger `name`; `None` if the clock was set back since. `now` counts only the first
+    /// time.
     pub(super) fn of(
         &mut self,
         name: &TriggerName,

@@ -1,4 +1,4 @@
-//! When the scheduler looks at its runs again.
+//! A timer that can be moved to an earlier time, for threads that look at runs or polls.
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::base::mutex;
 
-/// When to look at runs next. `None`: when one begins.
+/// When to look next. `None`: only when a time is set.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     at: Mutex<Option<Instant>>,
@@ -15,12 +15,12 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// A look begins: what is set from now on is for the next one.
+    /// A look begins: times that are set from now on are for the next one.
     pub(super) fn clear(&self) {
         *mutex::lock(&self.at) = None;
     }
 
-    /// Look at `time`, too.
+    /// Look at `time` at the latest.
     pub(super) fn set(&self, time: Instant) {
         let mut at = mutex::lock(&self.at);
         if at.is_none_or(|at| time < at) {
@@ -29,7 +29,7 @@ impl Alarm {
         }
     }
 
-    /// Wait until it is time, after a look that began when the alarm was cleared.
+    /// Wait until the time that is set, or until `next` if that is earlier.
     pub(super) fn wait(&self, next: Option<Instant>) {
         next.into_iter().for_each(|next| self.set(next));
         let at = mutex::lock(&self.at);

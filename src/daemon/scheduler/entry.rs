@@ -1,4 +1,4 @@
-//! A run that has been accepted, with all that is known of it.
+//! A run that has been accepted.
 
 use std::sync::{
     Arc, Mutex, OnceLock,
@@ -21,19 +21,19 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) task: Task,
-    /// Why it fails, if that is known before it begins: then it does no work.
+    /// Why it fails, if that is known before it begins; then it does nothing.
     foregone: Arc<Mutex<Option<Failure>>>,
     pub(super) journal: Arc<Journal>,
     /// The peer that asked for it first.
     pub(super) peer: Arc<str>,
     /// The notes of the clients that asked for it.
     pub(super) notes: Notes,
-    /// Whether it is written down, see [`super::pending`].
+    /// Whether its file is written, see [`super::pending`].
     pub(super) slip: Arc<Mutex<Slip>>,
     /// When it was accepted; and when it began.
     pub(super) accepted: u64,
     pub(super) began: Arc<OnceLock<u64>>,
-    /// Its time, once it has begun.
+    /// Its deadline, once it has begun.
     pub(super) watch: Arc<OnceLock<Watch>>,
     /// Whether it has ended for its clients.
     pub(super) ended: Arc<AtomicBool>,
@@ -41,26 +41,26 @@ pub(super) struct Run {
     pub(super) received: Arc<AtomicU64>,
 }
 
-/// Whether a run is written down.
+/// The state of a run's file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Slip {
-    /// Not yet: no client has asked for it.
+    /// Not written.
     #[default]
     Blank,
-    /// It is, with these notes.
+    /// Written, with these notes.
     Written(Vec<Note>),
-    /// It was, and must not be again.
+    /// Removed, and never to be written again.
     Over,
 }
 
 impl Run {
-    /// One that was asked for now.
+    /// A run that is accepted now.
     pub(super) fn new(name: &TriggerName, task: Task, peer: &str, note: Option<Note>) -> Self {
         let notes = Notes::of(note);
         Self::accepted((name, RunId::new()), (task, event::now()), peer, notes)
     }
 
-    /// One that fails, as `peer` has found already: nothing is done.
+    /// A run that only reports the `failure` that `peer` has found.
     pub(super) fn failed(name: &TriggerName, failure: Failure, peer: &str) -> Self {
         let run = Self::new(name, Task::Update, peer, None);
         *mutex::lock(&run.foregone) = Some(failure);
@@ -72,13 +72,13 @@ impl Run {
         mutex::lock(&self.foregone).clone()
     }
 
-    /// Serve the clients of `other`, too, with all its work. It has not begun.
+    /// Serve the clients of `other`, too, so that this run does its work even if it was to fail. It has not begun.
     pub(super) fn serve(&self, other: &Self) {
         self.notes.join(&other.notes);
         *mutex::lock(&self.foregone) = None;
     }
 
-    /// One that was `accepted` at that time.
+    /// A run that was `accepted` at that time.
     pub(super) fn accepted(
         (name, run): (&TriggerName, RunId),
         (task, accepted): (Task, u64),

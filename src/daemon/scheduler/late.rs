@@ -1,7 +1,7 @@
-//! Runs that do not end in time: they are told to end, and given up on if that does not help.
+//! Runs that do not end in time: they are told to end, and abandoned if they do not.
 //!
-//! A thread that the kernel holds (a dead NFS or FUSE mount, a frozen disk) cannot be ended. So its run ends without
-//! it, its job goes to others, and its target stays locked until the thread comes back.
+//! A thread that the kernel holds (a dead NFS or FUSE mount, a frozen disk) cannot be ended. So its run ends without the
+//! thread, its job goes to other runs, and its target stays locked until the thread comes back.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use crate::{
     config::Target,
 };
 
-/// A run's place in `jobs`.
+/// The job of a run, one of `jobs`.
 struct Lease {
     scheduler: Weak<Scheduler>,
     name: TriggerName,
@@ -31,7 +31,7 @@ impl watch::Job for Lease {
     fn lend(&self) {
         if let Some(scheduler) = self.scheduler.upgrade() {
             scheduler.queue().lend(&self.name);
-            // Others may be waiting for one.
+            // Other runs may be waiting for a job.
             scheduler.stop.wake();
             scheduler.start();
         }
@@ -44,7 +44,7 @@ impl watch::Job for Lease {
 }
 
 impl Scheduler {
-    /// The time of a run of `name` that begins now.
+    /// The deadline of a run of `name` that begins now.
     pub(super) fn watch(self: &Arc<Self>, name: &TriggerName) -> Watch {
         let lease = Lease {
             scheduler: Arc::downgrade(self),
@@ -57,7 +57,7 @@ impl Scheduler {
         )
     }
 
-    /// Watch the time of the runs, on a thread that lives as long as the process.
+    /// Watch the deadlines of the runs, on a thread that lives as long as the process.
     pub(super) fn look_after_runs(self: &Arc<Self>) -> io::Result<()> {
         let scheduler = self.clone();
         let thread = thread::Builder::new().name("watch".into());
@@ -71,7 +71,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Tell runs that their time is over, and give up on those that were told long ago. Says when to look again.
+    /// Tell runs that their time is over, and abandon those that were told long ago. Gives when to look again.
     fn look(self: &Arc<Self>) -> Option<Instant> {
         let (mut next, mut lost) = (None::<Instant>, Vec::new());
         for (name, run) in self.queue().going_on() {
@@ -91,7 +91,7 @@ impl Scheduler {
         }
         for (name, run) in lost {
             let scheduler = self.clone();
-            // On a thread of its own: it writes to a disk, which may be what hangs.
+            // On another thread, since this writes to a disk, which may hang.
             let thread = thread::Builder::new().name(format!("end {name}"));
             if let Err(err) = thread.spawn(move || scheduler.give_up(&name, &run)) {
                 tracing::error!("cannot start a thread to give up on a run: {err}");
@@ -101,7 +101,7 @@ impl Scheduler {
         next
     }
 
-    /// The run ends without its thread.
+    /// Abandon the thread of the run: the run ends without it.
     fn give_up(self: &Arc<Self>, name: &TriggerName, run: &Run) {
         let Some(watch) = run.watch.get() else { return };
         let stuck = Stuck {
@@ -135,7 +135,7 @@ impl Scheduler {
         }
     }
 
-    /// The thread of a run that was given up on has come back.
+    /// The thread of an abandoned run has come back.
     pub(super) fn came_back(self: &Arc<Self>, name: &TriggerName, done: &Done) {
         self.queue().came_back(name);
         self.timer.run_ended(name, false);
@@ -144,7 +144,7 @@ impl Scheduler {
         tracing::warn!(trigger, "the run that was stuck has come back: {}", done.line());
     }
 
-    /// Why no run of `target` can start, if one that has the same path is stuck.
+    /// Why no run of `target` can start, if a run at the same path is stuck.
     pub(super) fn stuck_at(&self, target: &Target) -> Option<Failure> {
         let queue = self.queue();
         let mut stuck = queue.all_stuck();
@@ -154,7 +154,7 @@ impl Scheduler {
     }
 }
 
-/// When to try again if there was no thread to give up on a run.
+/// When to try again if no thread could be started to abandon a run.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -179,9 +179,9 @@ mod tests {
         },
         deploy::{
             hook::{Guard, Starter},
-            neighbours::Neighbours,
             run,
             sandbox::Sandbox,
+            target_dirs::TargetDirs,
         },
     };
 
@@ -213,7 +213,7 @@ mod tests {
             starter: Starter::Here,
             guard: Guard::default(),
             refusal: Refusal::default(),
-            neighbours: Neighbours::default(),
+            target_dirs: TargetDirs::default(),
             store: Store::new(Some(dir.join("state")), &dir.join("config.ron")),
         };
         let grace = Duration::from_millis(20);

@@ -1,7 +1,7 @@
 //! Lists of runs, the newest first: those of one trigger, or of all.
 //!
-//! Blocking, as [`query`](super::query) is. Of all triggers no more is read than is listed: the newest run of each is known, and older
-//! ones are read one by one.
+//! Blocking, as [`query`](super::query) is. For all triggers, only as much is read as is listed: the newest run of each is known, and
+//! older ones are read one by one.
 
 use std::{
     cmp::Reverse,
@@ -20,7 +20,7 @@ use crate::{
 
 /// How many runs are listed at most. A line has some hundred bytes.
 const MAX_LISTED: u32 = 1000;
-/// How many are listed of all triggers, unless the client says how many. Of one trigger, all are.
+/// How many runs of all triggers are listed, unless the client gives a number. For one trigger, all are.
 const LISTED: u32 = 20;
 
 impl Scheduler {
@@ -37,7 +37,7 @@ impl Scheduler {
         answer(name.as_str(), (paused, going_on), ended, limit)
     }
 
-    /// Those of all triggers that `peer` may use.
+    /// The runs of all triggers that `peer` may use.
     pub(super) fn list_all(&self, peer: &Peer, limit: Option<u32>) -> Found {
         let permitted = self.permitted_to(peer);
         let mut going_on: Vec<Current> = {
@@ -55,16 +55,16 @@ impl Scheduler {
         answer("-", (paused, going_on), ended, limit.unwrap_or(LISTED))
     }
 
-    /// A line that says that `name` is paused, if it is. It comes before the runs.
+    /// A line before the runs, if `name` is paused.
     fn paused_line(&self, name: &TriggerName) -> Option<Event> {
         let message = format!("{name} is {}", self.paused(name)?.line());
         Some(Event::Warning { message })
     }
 
-    /// The runs of all `targets` that have ended, the newest first by the time that a list shows: when they began.
+    /// The runs of all `targets` that have ended, the newest first by the time that a list shows, which is their begin.
     fn merged(&self, targets: Vec<&Target>) -> impl Iterator<Item = Last> {
         let newest = |target| self.history.counted(target).0;
-        // The newest run of each target that has not been given.
+        // The newest run of each target that the iterator has not given yet.
         let mut next: BTreeMap<usize, Last> = targets
             .iter()
             .enumerate()
@@ -92,7 +92,7 @@ impl Scheduler {
     }
 }
 
-/// The answer for `shown`: what is paused, the runs that go on, those that have `ended`, and the last line.
+/// The answer for `shown`: the lines about pauses, the runs that go on, those that have `ended`, and the last line.
 fn answer(
     shown: &str,
     (paused, going_on): (Vec<Event>, Vec<Current>),
@@ -105,7 +105,7 @@ fn answer(
         run,
         event: Event::GoingOn(going_on),
     });
-    // One that ended in between is not listed twice.
+    // A run that ended in between is not listed twice.
     let past = ended.filter(|last| !listed.contains(last.run.as_str()));
     let past = past.map(|Last { run, past }| Record {
         run,

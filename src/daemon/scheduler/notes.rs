@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::{mutex, name::Note};
 
-/// How many notes of a run are kept: as many as a person reads. The last of more than these says how many there were.
+/// How many notes of a run are kept. If there are more, the last one gives their number.
 const MOST: usize = 8;
 
 /// The notes of one run, each only once.
@@ -34,14 +34,14 @@ impl Notes {
         }
     }
 
-    /// Add those of another run, whose clients this one serves.
+    /// Add the notes of another run, whose clients this one serves.
     pub(super) fn join(&self, other: &Self) {
         let other = mutex::lock(&other.0).clone();
         other.kept.into_iter().for_each(|note| self.add(note));
         mutex::lock(&self.0).more += other.more;
     }
 
-    /// As they are shown: [`MOST`] at most.
+    /// The notes to show, at most [`MOST`].
     pub(super) fn shown(&self) -> Vec<Note> {
         let said = mutex::lock(&self.0);
         let mut shown = said.kept.clone();
@@ -53,7 +53,7 @@ impl Notes {
         shown
     }
 
-    /// All on one line; nothing if there are none.
+    /// All notes on one line; `None` if there are none.
     pub(super) fn line(&self) -> Option<String> {
         let shown = self.shown();
         let words: Vec<_> = shown.iter().map(Note::as_str).collect();

@@ -11,11 +11,11 @@ use crate::{
     daemon::{peer::Peer, wire::Format},
 };
 
-/// The word of the request. A trigger may have this name, too: it could before the word was reserved.
+/// The word of the request. A trigger may have the same name, which was possible before the word was reserved.
 const WORD: &str = "metrics";
 
 impl Scheduler {
-    /// The numbers that `peer` may see, each in an event. Blocking, as [`Self::status`]; but no target is looked at.
+    /// The numbers that `peer` may see, as events. Blocking, as [`Self::status`]; but no target is looked at.
     pub fn numbers(&self, peer: &Peer, format: Format) -> Result<Vec<Event>, Failure> {
         let permitted = self.permitted_to(peer);
         if format == Format::Text && permitted.iter().any(|name| name.as_str() == WORD) {
@@ -50,7 +50,7 @@ impl Scheduler {
             (queue.state(name), running.len() as u64, waiting.len() as u64)
         };
         let (last, standing, mut tally) = self.history.counted(target);
-        // A version that counted nothing may have remembered the last success.
+        // An older version had no counters, but its last run may have been a success.
         let succeeded = last.filter(|last| last.past.done.failure.is_none());
         tally.succeeded = tally.succeeded.or(succeeded.map(|last| last.past.ended));
         Numbers {

@@ -1,4 +1,4 @@
-//! Triggers that are paused: none of their runs begins, except rollbacks.
+//! Pauses: while a trigger is paused, none of its runs begins, except rollbacks.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Resume `name` for `peer`. Gives a line about the triggers that were refused meanwhile, if there were any. Blocking.
+    /// Resume `name` for `peer`. Gives a line about refused triggers, if there were any. Blocking.
     pub fn resume(self: &Arc<Self>, peer: &Peer, name: &TriggerName) -> Result<Option<String>, Failure> {
         self.operable(peer, name)?;
         let before = self.pauses.resume(name).map_err(|err| Failure::of(&err))?;
@@ -38,26 +38,26 @@ impl Scheduler {
         self.changed.notify(usize::MAX);
         self.poll_soon(name);
         let then = match self.targets[name].poll {
-            Some(_) => "its remote is polled, so what is new is deployed now".into(),
+            Some(_) => "its remote is polled, so a new commit is deployed now".into(),
             None => format!(
                 "to deploy it now: gitsocket client {name}, or, if it was rolled back, gitsocket retry {name}"
             ),
         };
         let refused = before.refused.map(|refused| {
             format!(
-                "what was to be deployed while {name} was paused was refused, first at {}; {then}",
+                "triggers of {name} were refused while it was paused, the first one at {}; {then}",
                 crate::base::event::time(refused)
             )
         });
         Ok(refused)
     }
 
-    /// Since when `name` is paused, if it is. Blocking: a file is looked at.
+    /// The pause of `name`, if there is one. Blocking, since a file is read.
     pub(super) fn paused(&self, name: &TriggerName) -> Option<Paused> {
         self.pauses.get(name)
     }
 
-    /// Why no run of `target` that does `task` can begin, if that is so. Blocking.
+    /// Why no run of `target` with this `task` can begin, if it cannot. Blocking.
     pub(super) fn stopped(&self, target: &Target, task: &Task) -> Option<Failure> {
         if let Some(failure) = self.stuck_at(target) {
             return Some(failure);

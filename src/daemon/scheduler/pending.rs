@@ -1,4 +1,4 @@
-//! Runs that clients wait for are written down: what was accepted is done, whatever becomes of this process.
+//! Files of accepted runs, so that these are done even if this process is killed.
 
 use super::{Run, Scheduler, Slip};
 use crate::{
@@ -10,17 +10,17 @@ use crate::{
 };
 
 impl Scheduler {
-    /// What the daemon before this one accepted and did not end. For the first worker, before it accepts anything.
+    /// The runs that an earlier daemon accepted and did not end. For the first worker, before it accepts runs.
     pub fn left(&self) -> Vec<(RunId, Accepted)> {
         self.waiting.left()
     }
 
-    /// Write `run` down, before a client is told that it was accepted.
+    /// Write the file of `run`, before a client is told that it was accepted.
     pub(super) fn write_down(&self, name: &TriggerName, run: &Run) {
         let mut slip = mutex::lock(&run.slip);
         let notes = run.notes.shown();
         match &*slip {
-            // It has ended, most likely.
+            // The run has probably ended.
             Slip::Over => return,
             Slip::Written(written) if *written == notes => return,
             Slip::Written(_) | Slip::Blank => {}
@@ -37,7 +37,7 @@ impl Scheduler {
         *slip = Slip::Written(notes);
     }
 
-    /// `run` is not to be done by another process any more.
+    /// Remove the file of `run`: no other process is to do it any more.
     pub(super) fn strike(&self, run: &Run) {
         let mut slip = mutex::lock(&run.slip);
         if let Slip::Written(_) = std::mem::replace(&mut *slip, Slip::Over) {

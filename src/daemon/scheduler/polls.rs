@@ -1,7 +1,7 @@
-//! When each remote is asked for news, and what follows from its answer. No threads, no clocks: the time is given.
+//! When each remote is polled, and what follows from its answer. No threads, no clocks: callers pass the time.
 //!
-//! A remote that does not answer is asked ever more rarely. A commit whose run failed is tried ever more rarely, but its
-//! remote is asked as often as before: it may have a better commit by then.
+//! If a remote does not answer, the interval grows. If the run of a commit fails, the interval to its next try grows, but the remote is
+//! polled as often as before, since it may get a better commit.
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +18,13 @@ use crate::{
     git::fetch::Newest,
 };
 
-/// The longest wait before a failure is tried again, unless the trigger's interval is longer.
+/// The longest wait after a failure, unless the trigger's interval is longer.
 const RAREST: Duration = Duration::from_secs(60 * 60);
-/// How much longer or shorter than the interval a wait may be, as a part of it, so that hosts that were started together
-/// do not poll together.
+/// By what fraction a wait may differ from the interval, so that hosts that were started together do not poll together.
 const JITTER: f64 = 0.1;
 /// How far apart the first polls of a worker are, on average.
 const APART: Duration = Duration::from_millis(50);
-/// A poll that takes longer is held by the kernel: the remote itself gets [`PATIENCE`].
+/// A poll that takes longer hangs in the kernel, since the remote itself has only [`PATIENCE`].
 pub(super) const HANGS: Duration = PATIENCE.saturating_add(Duration::from_secs(15));
 
 /// When each trigger is polled.
@@ -36,9 +35,9 @@ pub(super) struct Polls(BTreeMap<TriggerName, Turn>);
 struct Turn {
     every: Duration,
     at: At,
-    /// How many runs have begun: an answer from before the last of them does not count.
+    /// How many runs have begun: an answer from before the last begin does not count.
     runs: u64,
-    /// The last answer, if there was nothing new in it.
+    /// The last answer, if it called for no run.
     quiet: Option<Answer>,
     tried: Option<Tried>,
     /// When the remote last answered, in seconds since 1970-01-01 UTC.
@@ -48,13 +47,13 @@ struct Turn {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// The remote is asked then.
+    /// The next poll begins then.
     Due(Instant),
-    /// It is asked, since then.
+    /// A poll goes on, since then.
     Asking(Instant),
-    /// It was asked, and the thread does not come back.
+    /// A poll hangs, and its thread was abandoned.
     Lost,
-    /// A run waits or goes on; the remote is asked some time after its end.
+    /// A run waits or goes on; the next poll begins some time after its end.
     Run,
 }
 
@@ -63,7 +62,7 @@ enum At {
 struct Tried {
     newest: Newest,
     times: u64,
-    /// When it may be tried again.
+    /// When a run may try it again.
     again: Instant,
 }
 
@@ -71,7 +70,7 @@ struct Tried {
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) name: TriggerName,
-    /// The last answer, if there was nothing new in it.
+    /// The last answer, if it called for no run.
     pub(super) quiet: Option<Answer>,
     runs: u64,
 }
@@ -79,34 +78,34 @@ pub(super) struct Poll {
 /// What follows from a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// There is to be a run.
+    /// A run is needed.
     Run,
-    /// There is nothing new, or that cannot be told.
+    /// No run is needed, or the answer does not count.
     Nothing,
-    /// The poll had been given up on.
+    /// The poll had been abandoned.
     Late,
 }
 
-/// The time, by a clock that is never set, and by the one that people see.
+/// The time, by the monotonic clock and by the system clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     pub(super) at: Instant,
     pub(super) clock: u64,
 }
 
-/// `time`, longer or shorter by a random part.
+/// `time`, with a random difference of up to [`JITTER`].
 fn about(time: Duration) -> Duration {
     time.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
 }
 
-/// How long to wait after `times` failures.
+/// How long to wait after so many failures.
 fn rarely(every: Duration, times: u64) -> Duration {
     // More doublings do not matter.
     let times = u32::try_from(times.min(16)).unwrap_or(0);
     about(every.saturating_mul(1 << times).min(RAREST.max(every)))
 }
 
-/// The failure of a poll that the kernel holds.
+/// The failure of a poll that hangs in the kernel.
 pub(super) fn hangs() -> Failure {
     Failure::new(
         Kind::Timeout,
@@ -122,8 +121,8 @@ pub(super) fn hangs() -> Failure {
 }
 
 impl Polls {
-    /// Those of `targets`, each with its interval. All remotes are asked soon after `now`: this process knows none of their
-    /// answers.
+    /// The polls of `targets`, each with its interval. All remotes are polled soon after `now`, since this process has no answers
+    /// yet.
     pub(super) fn new(targets: impl Iterator<Item = (TriggerName, Duration)>, now: Instant) -> Self {
         let targets: Vec<_> = targets.collect();
         let spread = APART * u32::try_from(targets.len()).unwrap_or(u32::MAX);
@@ -138,7 +137,7 @@ impl Polls {
         self.0.is_empty()
     }
 
-    /// When something is due next, later than `after`.
+    /// The next time after `after` at which a poll is due, or counts as hanging.
     pub(super) fn next(&self, after: Instant) -> Option<Instant> {
         let times = self.0.values().filter_map(|turn| match turn.at {
             At::Due(at) => Some(at),
@@ -148,13 +147,13 @@ impl Polls {
         times.filter(|at| *at > after).min()
     }
 
-    /// How many remotes are to be asked by `now`.
+    /// How many polls are due at `now`.
     pub(super) fn due(&self, now: Instant) -> usize {
         self.0.values().filter(|turn| turn.is_due(now)).count()
     }
 
-    /// The trigger that has been due for the longest time, if its target is idle. One whose target is not idle waits for the
-    /// end of its run.
+    /// Begin the poll that has been due for the longest time. A trigger whose target is not idle waits for the end of its run
+    /// instead.
     pub(super) fn begin(&mut self, now: Instant, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
         loop {
             let due = self.0.iter_mut().filter(|(_, turn)| turn.is_due(now));
@@ -175,14 +174,14 @@ impl Polls {
         }
     }
 
-    /// The remote of `poll` is not asked this time.
+    /// Skip `poll` this time.
     pub(super) fn put_off(&mut self, poll: &Poll, now: Instant) {
         if let Some(turn) = self.0.get_mut(&poll.name) {
             turn.at = At::Due(now + about(turn.every));
         }
     }
 
-    /// The remote of `poll` gave this `answer`, or why there is none. `is_failing`: the last run of the trigger failed.
+    /// The remote of `poll` gave this `answer`, or there was a failure. `is_failing` says whether the trigger's last run failed.
     pub(super) fn answered(
         &mut self,
         poll: &Poll,
@@ -215,7 +214,7 @@ impl Polls {
         }
     }
 
-    /// A run of `name` has ended: that counts as a poll. `has_asked`: its remote has answered.
+    /// A run of `name` has ended, which counts as a poll. `has_asked` says whether its remote has answered.
     pub(super) fn run_ended(&mut self, name: &TriggerName, has_asked: bool, now: Now) {
         let Some(turn) = self.0.get_mut(name) else { return };
         if has_asked {
@@ -228,7 +227,7 @@ impl Polls {
         }
     }
 
-    /// When `name` is due, if that is settled.
+    /// When `name` is due, if that is known.
     pub(super) fn when(&self, name: &TriggerName) -> Option<Instant> {
         match self.0.get(name)?.at {
             At::Due(at) => Some(at),
@@ -236,7 +235,7 @@ impl Polls {
         }
     }
 
-    /// The remote of `name` is asked as soon as possible.
+    /// Poll the remote of `name` as soon as possible.
     pub(super) fn soon(&mut self, name: &TriggerName, now: Instant) {
         if let Some(turn) = self.0.get_mut(name)
             && matches!(turn.at, At::Due(_))
@@ -245,7 +244,7 @@ impl Polls {
         }
     }
 
-    /// Give up on polls that began `before`.
+    /// Abandon polls that began at `before` or earlier; all polls without it.
     pub(super) fn give_up(&mut self, before: Option<Instant>) -> Vec<TriggerName> {
         let mut lost = Vec::new();
         for (name, turn) in &mut self.0 {
@@ -259,7 +258,7 @@ impl Polls {
         lost
     }
 
-    /// Give up on polls that hang at `now`: they count as not answered.
+    /// Abandon polls that hang at `now`; they count as not answered.
     pub(super) fn give_up_at(&mut self, now: Now) -> Vec<TriggerName> {
         let Some(before) = now.at.checked_sub(HANGS) else {
             return Vec::new();
@@ -337,14 +336,14 @@ impl Turn {
         true
     }
 
-    /// Whether the `failure` to ask calls for a run, so that it is in the log: not if the trigger is failing already.
+    /// Whether the `failure` calls for a run that reports it: not if the trigger is failing already.
     fn hear_nothing(&mut self, failure: Failure, is_failing: bool, now: Now) -> bool {
         let times = self.count(failure, now);
         self.at = At::Due(now.at + rarely(self.every, times));
         !is_failing
     }
 
-    /// The remote has not answered, because of `failure`. Says how often in a row.
+    /// Count a poll without an answer. Gives the number in a row.
     fn count(&mut self, failure: Failure, now: Now) -> u64 {
         let (since, times) = match &self.failing {
             Some(failing) => (failing.since, failing.times + 1),

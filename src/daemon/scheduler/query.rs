@@ -1,6 +1,6 @@
-//! What is known of runs: those that go on, from the queue; those that have ended, from the history.
+//! Answers to `status` and `log`: runs that go on are in the queue, those that have ended in the history.
 //!
-//! Blocking: what was not asked for since the daemon was started is read from the disk.
+//! Blocking, since the history may be read from the disk.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     daemon::{journal::Journal, peer::Peer, wire::Which},
 };
 
-/// What was asked for.
+/// The answer to `log`.
 pub enum Found {
     /// A run that waits or goes on.
     GoingOn(Arc<Journal>),
@@ -25,7 +25,7 @@ pub enum Found {
 }
 
 impl Scheduler {
-    /// The state of the triggers `names`, or of all that `peer` may use; and why the first of `names` was refused, if one was.
+    /// The state of the triggers `names`, or of all that `peer` may use; and the first refusal of one of `names`.
     pub fn status(
         &self,
         peer: &Peer,
@@ -64,7 +64,7 @@ impl Scheduler {
 
     fn status_of(&self, target: &Target, may: Vec<May>, reload_refused: Option<Refused>) -> Box<Status> {
         let name = &target.trigger;
-        // In this order: a run that ends in between is seen twice rather than not at all.
+        // The queue first: a run that ends in between is then shown twice rather than not at all.
         let (state, stuck, runs) = {
             let queue = self.queue();
             (
@@ -80,7 +80,7 @@ impl Scheduler {
             .and_then(|failing| self.failing_for(name, failing.since));
         let paused = self.paused(name);
         let poll = self.timer.polled(name).map(|poll| match paused {
-            // Its remote is asked as soon as it is resumed, not before.
+            // No poll before the trigger is resumed.
             Some(_) => Polled { next: None, ..poll },
             None => poll,
         });
@@ -100,7 +100,7 @@ impl Scheduler {
         })
     }
 
-    /// The runs of `name`, or of all triggers that `peer` may use, the newest first, and so many at most; or one of `name`.
+    /// One run of `name`; or the runs of `name`, or of all triggers that `peer` may use, the newest first, at most `limit`.
     pub fn log(
         &self,
         peer: &Peer,
@@ -141,11 +141,11 @@ impl Scheduler {
     }
 }
 
-/// Digits that name a run at least, unless these are all it has.
+/// How many digits of an id name a run at least.
 const MIN_DIGITS: usize = 4;
 
-/// The run among the `known` ones whose id is `id`, or the only one whose id begins or ends with it; `id` itself if there is
-/// none. Ids begin with the time, so the last digits tell runs apart.
+/// The run in `known` with this `id`, or the only one whose id begins or ends with it; `id` itself if there is none. Ids begin with
+/// the time, so the last digits differ most.
 fn the_one(id: &RunId, mut known: Vec<RunId>) -> Result<RunId, Failure> {
     if id.as_str().len() < MIN_DIGITS || known.contains(id) {
         return Ok(id.clone());
@@ -184,7 +184,7 @@ impl Run {
     }
 }
 
-/// What of the repository is deployed, in words.
+/// The revision that is deployed, in words.
 fn follows(revision: &Revision) -> String {
     match revision {
         Revision::RemoteHead => "the remote's default branch".into(),

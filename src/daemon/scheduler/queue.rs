@@ -1,7 +1,7 @@
-//! The state machine: what each target does, and which run is next. No threads, no clocks.
+//! The state machine: the state of each target, and which run is next. No threads, no clocks.
 //!
-//! Updates that wait are joined, as each brings the newest commit. Rollbacks and retries are done in the order in which they
-//! were asked for: such an operation joins no update, and no update overtakes it.
+//! Updates that wait are merged, since each deploys the newest commit. Rollbacks and retries are done in the order in which they
+//! were requested: such an operation is not merged with an update, and no update overtakes it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +13,7 @@ use crate::base::{
     name::TriggerName,
 };
 
-/// What each target does, and which run is next. `R` is a run.
+/// The state of each target, and which run is next. `R` is a run.
 #[derive(Debug)]
 pub struct Queue<R> {
     /// A target that is not here is idle.
@@ -21,42 +21,42 @@ pub struct Queue<R> {
     /// Targets whose run waits for a job, the longest wait first.
     ready: VecDeque<TriggerName>,
     free_jobs: usize,
-    /// How many runs want the job back that they have lent.
+    /// How many runs wait to get back the job that they have lent.
     wanted: usize,
-    /// How many jobs polls leave to runs.
+    /// How many jobs are reserved for runs, and not used by polls.
     for_runs: usize,
 }
 
 #[derive(Debug)]
 enum Slot<R> {
-    /// The first of these waits for a job, or for more clients. There is one at least.
+    /// The first of these waits for a job, or for more clients. The line is never empty.
     Waiting(Line<R>),
     /// Its run goes on, and others may follow.
     Running { now: Item<R>, next: Line<R>, job: Job },
-    /// Its run was given up on, and has not come back.
+    /// Its run was abandoned, and its thread has not come back.
     Stuck(Stuck),
 }
 
-/// A run, and what it is to do.
+/// A run with its task.
 #[derive(Debug, Clone)]
 struct Item<R> {
     task: Task,
     run: R,
 }
 
-/// The runs that wait, in the order in which they were asked for: an update, an operation and an update at most.
+/// The runs that wait, in the order of their requests: at most an update, an operation and an update.
 type Line<R> = VecDeque<Item<R>>;
 
-/// Why no run can serve a client.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRun {
-    /// No run can start, as this one does not come back.
+    /// No run can start, since this one is stuck.
     Stuck(Stuck),
     /// Another operation waits.
     Busy(Task),
 }
 
-/// The run that does `task` and has not begun: one in `line`, or a new one behind it.
+/// The run that does `task`: one that can be shared, or a new one at the end of `line`.
 fn join<R: Clone>(
     now: Option<&Item<R>>,
     line: &mut Line<R>,
@@ -64,11 +64,11 @@ fn join<R: Clone>(
     new: impl FnOnce() -> R,
 ) -> Result<R, NoRun> {
     let found = match task {
-        // An update that was asked for after an operation is not done before it.
+        // Only the last update: one before an operation would be done too early.
         Task::Update => line.back().filter(|last| last.task.is_update()),
-        // Hooks that have begun may have read already what has changed since.
+        // Only hooks that wait: those that have begun may have read files that have changed since.
         Task::Hooks => line.iter().find(|other| other.task == task),
-        // Two clients that ask for a rollback at the same time get one.
+        // Two clients that request the same rollback at the same time get one run.
         _ => now.into_iter().chain(&*line).find(|other| other.task == task),
     };
     if let Some(found) = found {
@@ -89,14 +89,14 @@ fn join<R: Clone>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Job {
     Held,
-    /// Free for others, while the run waits for the target's lock.
+    /// Lent to other runs, while the run waits for the target's lock.
     Lent,
-    /// The run has the lock, and is the next to get a job.
+    /// The run has the lock, and gets the next free job.
     Wanted,
 }
 
 impl<R: Clone> Queue<R> {
-    /// At most `jobs` runs at a time.
+    /// A queue for at most `jobs` runs at a time.
     pub fn new(jobs: NonZeroUsize) -> Self {
         Self {
             targets: BTreeMap::new(),
@@ -107,8 +107,8 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// The run that serves a trigger sent now: one that has not yet started, or else a new one. A rollback or retry that goes
-    /// on serves clients that ask for the same.
+    /// The run that serves a request now: one that has not started yet, or else a new one. A rollback or retry that goes on also serves
+    /// clients that request the same.
     pub fn trigger(&mut self, name: &TriggerName, task: Task, new: impl FnOnce() -> R) -> Result<R, NoRun> {
         match self.targets.get_mut(name) {
             Some(Slot::Waiting(line)) => join(None, line, task, new),
@@ -142,7 +142,7 @@ impl<R: Clone> Queue<R> {
         Some((name, run))
     }
 
-    /// The run of `name` has ended; whether another one follows, which waits for [`Self::follow`].
+    /// The run of `name` has ended. Gives whether another one follows, which waits for [`Self::follow`].
     #[must_use]
     pub fn finished(&mut self, name: &TriggerName) -> bool {
         let next = self.end(name);
@@ -153,7 +153,7 @@ impl<R: Clone> Queue<R> {
         follows
     }
 
-    /// End the run of `name`, and give those that were to follow.
+    /// End the run of `name`; gives the runs that were to follow.
     fn end(&mut self, name: &TriggerName) -> Line<R> {
         let Some(Slot::Running { next, job, .. }) = self.targets.remove(name) else {
             return Line::new();
@@ -166,7 +166,7 @@ impl<R: Clone> Queue<R> {
         next
     }
 
-    /// Take a job for a poll, if no run waits for one, and another job is left. Where `jobs` is 1, that job is enough.
+    /// Take a job for a poll, if no run waits for one and another job stays free. If `jobs` is 1, none has to stay free.
     pub fn begin_poll(&mut self) -> bool {
         let is_free = self.ready.is_empty() && self.free_jobs > self.wanted + self.for_runs;
         if is_free {
@@ -175,23 +175,23 @@ impl<R: Clone> Queue<R> {
         is_free
     }
 
-    /// The poll has ended. Says whether another one has its job; if not, that is free.
+    /// The poll has ended. Gives whether another poll takes over its job, which is free otherwise.
     pub fn next_poll(&mut self) -> bool {
         self.end_poll();
         self.begin_poll()
     }
 
-    /// The poll has ended, or was given up on.
+    /// The poll has ended, or was abandoned.
     pub fn end_poll(&mut self) {
         self.free_jobs += 1;
     }
 
-    /// What follows in `name` goes to the end of the line.
+    /// The next run of `name` may start, after the other targets that wait for a job.
     pub fn follow(&mut self, name: &TriggerName) {
         self.ready.push_back(name.clone());
     }
 
-    /// The run of `name` waits for the target's lock: others get its job.
+    /// The run of `name` waits for the target's lock: its job is free for others.
     pub fn lend(&mut self, name: &TriggerName) {
         if let Some(Slot::Running { job, .. }) = self.targets.get_mut(name)
             && *job == Job::Held
@@ -201,7 +201,7 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// The run of `name` goes on, if there is a job for it: it gets the next one that is free.
+    /// Give the run of `name` a job again, if one is free. If not, it gets the next one.
     pub fn take_back(&mut self, name: &TriggerName) -> bool {
         let Some(Slot::Running { job, .. }) = self.targets.get_mut(name) else {
             return false;
@@ -218,20 +218,20 @@ impl<R: Clone> Queue<R> {
         *job == Job::Held
     }
 
-    /// The run of `name` does not come back: its job is given back, and no other can start until [`Self::came_back`].
-    /// Gives those that were to follow.
+    /// Abandon the run of `name`: its job is free, and no other run of it can start until [`Self::came_back`]. Gives the runs that were
+    /// to follow.
     pub fn give_up(&mut self, name: &TriggerName, stuck: Stuck) -> Vec<R> {
         let next = self.end(name);
         self.targets.insert(name.clone(), Slot::Stuck(stuck));
         next.into_iter().map(|item| item.run).collect()
     }
 
-    /// The run of `name` that was given up on has come back.
+    /// The abandoned run of `name` has come back.
     pub fn came_back(&mut self, name: &TriggerName) {
         self.targets.remove(name);
     }
 
-    /// The run of `name` that was given up on and has not come back.
+    /// The abandoned run of `name`, if it has not come back.
     pub fn stuck(&self, name: &TriggerName) -> Option<&Stuck> {
         match self.targets.get(name) {
             Some(Slot::Stuck(stuck)) => Some(stuck),
@@ -239,7 +239,7 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// All that is stuck.
+    /// All stuck runs.
     pub fn all_stuck(&self) -> impl Iterator<Item = (&TriggerName, &Stuck)> {
         self.targets.iter().filter_map(|(name, slot)| match slot {
             Slot::Stuck(stuck) => Some((name, stuck)),
@@ -247,7 +247,7 @@ impl<R: Clone> Queue<R> {
         })
     }
 
-    /// What the target of `name` does.
+    /// The state of the target of `name`.
     pub fn state(&self, name: &TriggerName) -> State {
         match self.targets.get(name) {
             None => State::Idle,
@@ -294,7 +294,7 @@ impl<R: Clone> Queue<R> {
         })
     }
 
-    /// Whether nothing runs or waits. What is stuck is not waited for.
+    /// Whether nothing runs or waits; stuck runs do not count.
     pub fn is_idle(&self) -> bool {
         self.targets.values().all(|slot| matches!(slot, Slot::Stuck(_)))
     }

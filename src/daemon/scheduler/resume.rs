@@ -1,7 +1,7 @@
-//! What was left unfinished is finished when the daemon starts, or when one of its workers was killed: interrupted
-//! runs, pending hooks, and runs that were accepted and never began.
+//! Finishes unfinished work when the daemon starts, or after one of its workers was killed: interrupted runs, pending hooks, and
+//! runs that were accepted and never began.
 //!
-//! The search goes on beside the work, so that no client waits: a filesystem that hangs holds up its own targets alone.
+//! The search runs in the background, so that no client waits: a file system that hangs delays only its own targets.
 
 use std::{
     collections::BTreeMap,
@@ -23,23 +23,23 @@ use crate::{
     deploy::{run, state::Marker},
 };
 
-/// Runs that another process accepted and did not end.
+/// Runs that another process has accepted and did not end.
 type Pending = Vec<(RunId, Accepted)>;
 
-/// The targets that have not been looked at, each with its pending runs.
+/// The targets that have not been looked at yet, each with its pending runs.
 type Left = Arc<Mutex<std::vec::IntoIter<(Pending, Arc<Target>)>>>;
 
-/// How old an operation may be, in seconds, if another worker does it than the one that accepted it. It was asked for because
-/// of what was deployed at that time: later there may be better commits.
+/// The greatest age, in seconds, of an operation that another worker has accepted. The operator decided by what was deployed at that
+/// time; later it may do harm.
 const LONGEST_WAIT: u64 = 10 * 60;
-/// The peer of runs that finish something.
+/// The peer of runs that finish unfinished work.
 const PEER: &str = "start";
-/// A target that takes longer to look at is left to its thread, and another thread looks at the others.
+/// After so long on one target, another thread looks at the remaining ones.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Scheduler {
-    /// Start a run of each trigger that has something unfinished, and the runs that were `left`. For the first worker of a
-    /// daemon, and when another worker was killed. What a living worker does, under a lock, is not unfinished.
+    /// Start a run of each trigger with unfinished work, and the runs that were `left`. For the first worker of a daemon, and after
+    /// another worker was killed. Work of a running worker, which holds the lock, does not count as unfinished.
     pub fn finish_unfinished(self: &Arc<Self>, left: Pending) {
         let mut pending = BTreeMap::<TriggerName, Pending>::new();
         for (run, accepted) in left {
@@ -69,7 +69,7 @@ impl Scheduler {
         }
     }
 
-    /// The same for workers that were killed beside this one, which serves.
+    /// The same after another worker of this daemon was killed.
     pub fn finish_left(self: &Arc<Self>) {
         let scheduler = self.clone();
         let looking = move || scheduler.finish_unfinished(scheduler.waiting.left_by_gone());
@@ -78,7 +78,7 @@ impl Scheduler {
         }
     }
 
-    /// Look at the rest of `targets`, on a thread of its own. Says whether it got to the end; if not, that thread hangs.
+    /// Look at the rest of `targets` on another thread. Gives whether it came to the end; if not, that thread hangs.
     fn look_at(self: &Arc<Self>, targets: &Left) -> bool {
         let (sender, looked) = mpsc::channel();
         let (scheduler, targets) = (self.clone(), targets.clone());
@@ -118,7 +118,7 @@ impl Scheduler {
                 paused.line()
             );
         }
-        // Before the runs that are accepted here count as newer.
+        // Checked first, since runs that are accepted below would count as newer.
         let late: Vec<_> = pending
             .iter()
             .map(|(run, accepted)| self.is_late(target, run, accepted))
@@ -130,9 +130,9 @@ impl Scheduler {
                 .is_none()
         });
         let (is_unfinished, begun) = self.is_unfinished(target);
-        // A run that was accepted meanwhile finishes it, or is itself what looks unfinished.
+        // A run that was accepted meanwhile finishes it, or is itself the one that looks unfinished.
         let is_unfinished = is_unfinished && self.queue().state(name) == State::Idle;
-        // One of the pending runs had begun, and another run finishes what it left.
+        // If one of the pending runs had begun, the run that finishes its work replaces it.
         let begun = pending.iter().position(|(run, _)| Some(run) == begun.as_ref());
         let begun = begun.map(|at| pending.remove(at));
         let is_struck = begun.as_ref().map(|(run, _)| run.clone());
@@ -141,7 +141,7 @@ impl Scheduler {
             self.pauses.refuse(name, paused);
             tracing::warn!(
                 trigger = name.as_str(),
-                "a run was left unfinished, and stays so as long as it is paused"
+                "a run was left unfinished, and is not finished while the trigger is paused"
             );
         } else if is_unfinished && !pending.first().is_some_and(finishes) {
             let accepted = self.accept(name, Task::Update, PEER);
@@ -149,7 +149,7 @@ impl Scheduler {
                 if let Some((_, begun)) = begun {
                     run.notes.join(&Notes::of(begun.notes));
                 }
-                // If this worker is killed, too, and still holds the target's lock when the next one looks.
+                // In case this worker is killed as well, and its lock is still held when the next one looks.
                 self.write_down(name, run);
             }
             self.tell_left(name, accepted.map(drop), "was left unfinished");
@@ -162,7 +162,7 @@ impl Scheduler {
         }
     }
 
-    /// Why the operation `run` must not be done any more: what it was meant for may have changed. `None`: it may be done.
+    /// Why the operation `run` must not be done any more, since the deployed commit may be another one now; `None` if it may be done.
     fn is_late(&self, target: &Target, run: &RunId, accepted: &Accepted) -> Option<&'static str> {
         if accepted.task.is_update() {
             return None;
@@ -171,7 +171,7 @@ impl Scheduler {
         if age.is_none_or(|age| age > LONGEST_WAIT) {
             return Some("that is more than 10 minutes ago, or the clock was set back");
         }
-        // An interrupted run is remembered as well as the run that finishes it; only the latter counts.
+        // The history has both an interrupted run and the run that finishes it; only the latter counts.
         let is_newer = |last: Last| {
             let failure = last.past.done.failure;
             let is_interrupted = failure.is_some_and(|failure| failure.kind == Kind::Interrupted);
@@ -200,7 +200,7 @@ impl Scheduler {
         self.waiting.remove(run);
     }
 
-    /// Have the run that was accepted before.
+    /// Accept a pending run.
     fn accept_pending(
         self: &Arc<Self>,
         name: &TriggerName,
@@ -213,7 +213,7 @@ impl Scheduler {
         }
         let target = &self.targets[name];
         if self.history.list(target).any(|last| last.run == run) {
-            // It had ended, and its worker was killed before it removed the file.
+            // The run had ended, and its worker was killed before it removed the file.
             return self.waiting.remove(&run);
         }
         if let Some(paused) = paused.filter(|_| !accepted.task.is_rollback()) {
@@ -222,7 +222,7 @@ impl Scheduler {
             tracing::warn!(
                 trigger,
                 peer,
-                "a run waited, and is refused as it is paused; see: gitsocket resume {name}"
+                "a run waited, and is refused since the trigger is paused; see: gitsocket resume {name}"
             );
             return self.waiting.remove(&run);
         }
@@ -242,7 +242,7 @@ impl Scheduler {
         *mutex::lock(&new.slip) = Slip::Written(notes);
         let accepted = self.accept_run(name, new);
         if let Ok(found) = &accepted {
-            // The clients of a run that joined another one now wait for that one.
+            // If the run was merged with another one, that one now has the notes of its clients.
             self.write_down(name, found);
         }
         if accepted
@@ -262,7 +262,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether something of `target` is unfinished, and the run that left it, if that is known.
+    /// Whether `target` has unfinished work, and the run that left it, if that is known.
     fn is_unfinished(&self, target: &Target) -> (bool, Option<RunId>) {
         let mut begun = None;
         let is_unfinished = run::is_unfinished(target, &self.process.sandbox, |marker| {
@@ -273,7 +273,7 @@ impl Scheduler {
         (is_unfinished, begun)
     }
 
-    /// The target of the trigger in `marker`, which was found where `target` is, if that trigger still has this place.
+    /// The target of the trigger in `marker`, which was found in the git directory of `target`, if it still has that git directory.
     fn owner(&self, target: &Target, marker: Option<&Marker>) -> Option<&Arc<Target>> {
         let owner = self.targets.get(&marker?.trigger)?;
         (owner.site.git_dir() == target.site.git_dir()).then_some(owner)
@@ -288,7 +288,7 @@ impl Scheduler {
         first.is_some_and(|first| first.trigger == target.trigger)
     }
 
-    /// A run of `target` found that the run of `marker` was interrupted: remember that.
+    /// A run of `target` has found that the run of `marker` was interrupted: record that.
     pub(super) fn was_interrupted(&self, target: &Arc<Target>, marker: &Marker) {
         let owner = self.owner(target, Some(marker)).unwrap_or(target);
         let failure = Failure::new(
@@ -310,7 +310,7 @@ impl Scheduler {
                 done: Done::failed(marker.trigger.as_str(), failure),
             },
         };
-        // A run that is done again, from its beginning, was not interrupted.
+        // A run that is repeated under the same id does not count as interrupted.
         if self
             .queue()
             .runs(&owner.trigger)

@@ -1,4 +1,4 @@
-//! The failure of triggers whose target is held by a stuck run.
+//! The failure of triggers whose target is locked by a stuck run.
 
 use crate::{
     base::{

@@ -1,5 +1,5 @@
-//! Remotes are asked for news when they are due, by threads that end when no remote is due. Each has a job, as a run has, so
-//! polls and runs together are never more than `jobs`.
+//! Polls the remotes that are due, on threads that end when no more are due. Each thread takes a job, as a run does, so polls and
+//! runs together are never more than `jobs`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,15 +26,14 @@ use crate::{
     deploy::poll::{self, Answer},
 };
 
-/// The peer of runs that a poll calls for.
+/// The peer of runs that a poll starts.
 const PEER: &str = "timer";
 
-/// How long polls that are due wait for others, so that a thread does not begin and end for each of a thousand polls a
-/// minute.
+/// How long due polls wait for others, so that a thousand polls a minute do not need a thread each.
 const GATHERED: Duration = Duration::from_millis(500);
 
-/// For how many polls a thread is started: they take a few milliseconds each. Polls that are still due at the next look get
-/// another thread.
+/// One thread is started for so many polls, which usually take a few milliseconds each. If some are still due at the next look, another
+/// thread is started.
 const EACH: usize = 8;
 
 /// When to try again if no thread can be started.
@@ -44,7 +43,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(super) struct Timer {
     polls: Mutex<Polls>,
     alarm: Alarm,
-    /// No remote is asked any more.
+    /// Whether polling has ended.
     is_over: AtomicBool,
 }
 
@@ -76,7 +75,7 @@ impl Timer {
         self.change(name, |polls| polls.run_ended(name, has_asked, Now::read()));
     }
 
-    /// The trigger that is due, see [`Polls::begin`].
+    /// Begin a poll that is due, see [`Polls::begin`].
     fn begin(&self, is_idle: impl Fn(&TriggerName) -> bool) -> Option<Poll> {
         let now = Instant::now();
         let poll = self.polls().begin(now, is_idle)?;
@@ -84,7 +83,7 @@ impl Timer {
         Some(poll)
     }
 
-    /// Change something about `name`, and set the alarm for when it is due then.
+    /// Apply `change`, and set the alarm for the time at which `name` is due after it.
     fn change<T>(&self, name: &TriggerName, change: impl FnOnce(&mut Polls) -> T) -> T {
         let mut polls = self.polls();
         let changed = change(&mut polls);
@@ -106,7 +105,7 @@ impl Timer {
 }
 
 impl Scheduler {
-    /// Ask the remotes of all triggers that are to be polled, from now on. To be called once, by a worker that serves.
+    /// Start polling. To be called once, by the worker that serves.
     pub fn poll(self: &Arc<Self>) {
         let polled = self.targets.iter();
         let polled = polled.filter_map(|(name, target)| Some((name.clone(), target.poll?)));
@@ -131,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// Ask no more remotes: another worker does, or none. Polls that go on are given up on.
+    /// End polling: another worker does it, or the daemon stops. Polls that go on are abandoned.
     pub fn end_polls(self: &Arc<Self>) {
         self.timer.is_over.store(true, Ordering::Release);
         self.timer.alarm.set(Instant::now());
@@ -139,13 +138,13 @@ impl Scheduler {
         self.give_back(&given_up);
     }
 
-    /// The remote of `name` is asked as soon as possible, if it is polled.
+    /// Poll the remote of `name` as soon as possible, if it is polled.
     pub fn poll_soon(self: &Arc<Self>, name: &TriggerName) {
         self.timer.polls().soon(name, Instant::now());
         self.ask_remotes();
     }
 
-    /// Ask the remotes that are due, and give up on polls that hang. Says when to look again.
+    /// Poll the remotes that are due, and abandon polls that hang. Gives when to look again.
     fn look_at_polls(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         let hanging = self.timer.polls().give_up_at(Now::read());
@@ -166,14 +165,14 @@ impl Scheduler {
         self.ask_remotes();
         let soon = now + GATHERED;
         if due > 1 {
-            // Some may wait behind one that takes long.
+            // Some may wait for a thread with a slow poll.
             return Some(soon);
         }
         // A poll that was due has a thread, or waits for a free job.
         Some(self.timer.polls().next(now)?.max(soon))
     }
 
-    /// The jobs of polls that were given up on are free.
+    /// Free the jobs of abandoned polls.
     fn give_back(self: &Arc<Self>, given_up: &[TriggerName]) {
         if given_up.is_empty() {
             return;
@@ -205,7 +204,7 @@ impl Scheduler {
         }
     }
 
-    /// Ask a remote that is due. Says whether to go on; if not, the job has been given back.
+    /// Poll a remote that is due. Gives whether to go on; if not, the job is free.
     fn ask_next(self: &Arc<Self>) -> bool {
         let is_idle = |name: &TriggerName| self.queue().state(name) == State::Idle;
         let next = if self.timer.is_over() {
@@ -233,7 +232,7 @@ impl Scheduler {
         goes_on
     }
 
-    /// Do `poll`, and what follows from it. Says whether it still has its job.
+    /// Do `poll`, and start a run if it calls for one. Gives whether it still has its job.
     fn do_poll(self: &Arc<Self>, poll: &Poll) -> bool {
         let (name, target) = (&poll.name, &self.targets[&poll.name]);
         if self.stuck_at(target).is_some() || self.paused(name).is_some() {
@@ -249,7 +248,7 @@ impl Scheduler {
             ))
         });
         let is_failing = self.history.counted(target).1.failing.is_some();
-        // The run must say why without asking the remote again.
+        // The run reports this failure without another question to the remote.
         let failure = answer.as_ref().err().cloned();
         let hear = |polls: &mut Polls| polls.answered(poll, answer, is_failing, Now::read());
         let verdict = self.timer.change(name, hear);
@@ -259,14 +258,14 @@ impl Scheduler {
         verdict != Verdict::Late
     }
 
-    /// Have a run of `name` for its news; or one that takes no time and only says why the remote cannot be asked.
+    /// Start a run of `name` for a new commit; or a run that only reports the `failure` of the poll.
     fn have_run(self: &Arc<Self>, name: &TriggerName, failure: Option<Failure>) {
         if self.timer.is_over() {
             return;
         }
         let accepted = match failure {
             None => self.accept(name, Task::Update, PEER),
-            // A run that was accepted meanwhile finds that out by itself.
+            // A run that was accepted meanwhile finds the failure itself.
             Some(_) if self.queue().state(name) != State::Idle => return,
             Some(failure) => self.accept_run(name, Run::failed(name, failure, PEER)),
         };
@@ -276,7 +275,7 @@ impl Scheduler {
     }
 
     fn ask(&self, poll: &Poll) -> Result<Answer, Failure> {
-        let shut_in = (&self.process.sandbox, self.process.neighbours.links());
+        let shut_in = (&self.process.sandbox, self.process.target_dirs.links());
         poll::ask(
             &self.targets[&poll.name],
             shut_in,

@@ -35,21 +35,21 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection waits for a place before it is told `busy`.
+/// How long a connection waits for a place before it gets the answer `busy`.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A connection's two directions.
 pub(super) trait Stream: Read + Write + AsFd + Unpin + Send + 'static {}
 impl<S: Read + Write + AsFd + Unpin + Send + 'static> Stream for S {}
 
-/// How often to look whether the client of a silent run is still there.
+/// How often to check, while a run is silent, that its client is still connected.
 const GLANCE: Duration = Duration::from_secs(1);
-/// How long, and how much, to read from a client that was refused before it had sent everything.
+/// How long, and how much, to read from a client that was refused before it had sent all.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LEFTOVER: u64 = 1024 * 1024;
 
-/// Send short lines at once, and have the kernel notice within a minute or two that a peer is gone: until it is probed, one
-/// that has closed its socket looks like one that has only finished sending.
+/// Send short lines at once, and let keepalive find within two minutes that a peer has gone: without it, a closed socket looks like one
+/// whose peer has only finished sending.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
@@ -59,14 +59,14 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the peer can no longer receive. One that has only finished sending, as `nc` does, still can.
+/// Whether the peer can no longer receive. A peer that has only finished sending, as `nc` does, still can.
 fn hung_up(stream: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
     poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok()
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// The answer to the `question` of `peer`, on a thread that may read from the disk and holds up no task.
+/// The answer to the `question` of `peer`, found on a thread, since it may read from the disk.
 async fn query<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
     peer: &Peer,
@@ -87,16 +87,16 @@ struct Asked {
 enum Trouble {
     /// The client has gone without sending anything.
     Gone,
-    /// It cannot be understood.
+    /// The request is not valid.
     Bad(Failure, Format),
 }
 
-/// The other end of a connection.
+/// The client of a connection.
 pub(super) struct Client<'d, S> {
     stream: S,
     peer: Peer,
     door: &'d Door,
-    /// Bytes that were received behind the last line.
+    /// Bytes that were received after the last line.
     unread: Vec<u8>,
 }
 
@@ -118,13 +118,13 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Answer a client that may be a stranger: it has a seat until its request is there.
+    /// Answer a client over TCP: it has a seat in the lobby until it has sent its request, and the token if there is one.
     pub(super) async fn answer_stranger(mut self, mut seat: Seat, scheduler: &Arc<Scheduler>) {
         let Some(heard) = seat.unless_called(self.hear()).await else {
             return self.make_way().await;
         };
         let Some(mut asked) = heard else { return };
-        // Before anything is looked up: a stranger learns nothing, not even which triggers there are.
+        // Before the request is handled: without the token, a client learns nothing, not even which triggers exist.
         if let Some(token) = &self.door.token {
             if let Err(refused) = token.check(asked.token.take()).await {
                 let refusal = self.refuse_token(refused, asked.format);
@@ -150,10 +150,9 @@ impl<'d, S: Stream> Client<'d, S> {
         .await;
     }
 
-    /// Tell a stranger that another has got its seat.
+    /// Tell a client that a newer connection has got its seat.
     async fn make_way(&mut self) {
-        let message =
-            "others connected before its request was there, and there is no room for more that send nothing";
+        let message = "other clients connected before this one had sent its request, and too many connections send nothing";
         self.say_busy(message.into(), "send the token and the request at once")
             .await;
     }
@@ -162,7 +161,7 @@ impl<'d, S: Stream> Client<'d, S> {
         let failure = Failure::new(Kind::Busy, message, Some(help));
         self.door.refusals.log(&self.peer, &failure, None);
         let line = format!("{}\n", Done::failed("-", failure).line());
-        // A line fits into any socket's buffer: a client that does not read it is not waited for.
+        // A line fits into any socket's buffer, so this does not wait for the client.
         poll_once(self.stream.write_all(line.as_bytes())).await;
     }
 
@@ -175,7 +174,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// The request. `None`: there is none, and the client has been told what is wrong.
+    /// The request; `None` if there is no valid one, after the client was told why.
     async fn hear(&mut self) -> Option<Asked> {
         match timeout(REQUEST_TIMEOUT, self.request()).await {
             Ok(Ok(asked)) => return Some(asked),
@@ -193,7 +192,7 @@ impl<'d, S: Stream> Client<'d, S> {
         None
     }
 
-    /// Do what the request asks for, and answer.
+    /// Handle the request, and answer.
     async fn serve(&mut self, asked: Asked, scheduler: &Arc<Scheduler>) {
         let Asked { request, format, .. } = asked;
         let peer = &self.peer.clone();
@@ -328,7 +327,7 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// One line, without its end. A line that breaks off is not a line: half a name may be another name.
+    /// One line, without its end. An incomplete line is an error, since half a name may be another trigger's name.
     async fn line(&mut self) -> Result<Vec<u8>, Trouble> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
@@ -355,11 +354,11 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Pass on the events of a run until it ends, or until the client is gone: the run goes on without it.
+    /// Pass on the events of a run until it ends or the client has gone; the run goes on without it.
     async fn follow(&mut self, journal: &Arc<Journal>, format: Format) {
         let mut follower = journal.follow();
         loop {
-            // While a hook is silent nothing is written, so no write fails when the client has gone.
+            // While a hook is silent, there is no write that could fail when the client has gone.
             let Ok(record) = timeout(GLANCE, follower.next()).await else {
                 if hung_up(&self.stream) {
                     return;
@@ -373,8 +372,8 @@ impl<'d, S: Stream> Client<'d, S> {
         }
     }
 
-    /// Read what a refused client still sends, up to a limit: to close a socket with unread bytes in it
-    /// resets the connection, and the client may never see why.
+    /// Read what a refused client still sends, up to a limit: closing a socket with unread bytes resets the connection, and the client may
+    /// lose the answer.
     async fn hear_out(&mut self) {
         rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).ok();
         let mut rest = (&mut self.stream).take(MAX_LEFTOVER);
@@ -416,7 +415,7 @@ impl<'d, S: Stream> Client<'d, S> {
         self.end(name, failure, format).await;
     }
 
-    /// Say what went wrong, in the only line of the answer.
+    /// Send an error as the only line of the answer.
     async fn end(&mut self, name: &str, failure: Failure, format: Format) {
         self.say(vec![Event::Done(Done::failed(name, failure))], format)
             .await;

@@ -1,5 +1,5 @@
-//! What the connections of one listener share: their places, the seats in front of these, and how they are refused.
-//! Listeners share nothing of it, so strangers on one take nothing from the clients of others.
+//! What the connections of one listener share: their places, the seats in the lobby, and the limit for logged refusals. Each listener has
+//! its own, so that an attack on one does not affect the clients of others.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::{
     daemon::listen::Socket,
 };
 
-/// Connections of one listener that are served at a time; the next one is told `busy`.
+/// Connections of one listener that are served at a time; the next one gets the answer `busy`.
 const MAX_CONNECTIONS: usize = 256;
-/// Connections of one listener beyond those: over TCP, strangers that have not yet sent their request and the token. A client
-/// that sends at once loses its seat only if this many others connect in that moment.
+/// Further connections of one listener: over TCP, those that have not yet sent their request and the token. A client that sends at
+/// once loses its seat only if this many others connect in that moment.
 const MAX_STRANGERS: usize = 128;
 /// Descriptors for all else: runs, hooks, connections to remotes.
 const RESERVE: u64 = 512;
@@ -20,9 +20,9 @@ const RESERVE: u64 = 512;
 /// A listener, as its connections see it.
 #[derive(Debug)]
 pub(super) struct Door {
-    /// Connections that are served.
+    /// The places of connections that are served.
     pub(super) inside: Arc<Semaphore>,
-    /// Connections in front of these places.
+    /// The seats of connections that have no place yet.
     pub(super) lobby: Arc<Lobby>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) token: Option<Token>,
@@ -42,14 +42,14 @@ impl Door {
         })
     }
 
-    /// Ends when all connections have.
+    /// Ends when all connections have ended.
     pub(super) async fn emptied(&self) {
         self.lobby.emptied().await;
         self.inside.idle().await;
     }
 }
 
-/// How many connections each listener has room for.
+/// The limits of each listener.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Size {
     inside: usize,
@@ -57,8 +57,8 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// For `listeners`, each with room for as many as there may be: the limit of open files is raised for that, if possible.
-    /// If not, there are fewer, so that strangers leave descriptors for runs.
+    /// The limits of each of so many `listeners`. The limit of open files is raised for them; if it cannot be, they are smaller, so
+    /// that connections leave descriptors for runs.
     pub(super) fn of_each(listeners: usize) -> Self {
         let needed = RESERVE + (listeners * (MAX_CONNECTIONS + MAX_STRANGERS)) as u64;
         let open = vitals::let_open(needed);
@@ -66,7 +66,7 @@ impl Size {
         if open < needed {
             tracing::warn!(
                 limit = open,
-                "the limit of open files leaves room for {} connections of each listener, not {MAX_CONNECTIONS}; \
+                "the limit of open files allows {} connections of each listener only, not {MAX_CONNECTIONS}; \
                  raise it to {needed}: LimitNOFILE in a systemd unit",
                 size.inside
             );
@@ -74,7 +74,7 @@ impl Size {
         size
     }
 
-    /// For each of `listeners`, where `open` files may be open.
+    /// The limits of each of so many `listeners`, if `open` files may be open.
     fn within(open: u64, listeners: usize) -> Self {
         let left = open - RESERVE.min(open / 2);
         let each = usize::try_from(left).unwrap_or(usize::MAX) / listeners.max(1);

@@ -1,5 +1,5 @@
-//! Refusals in the log, at a bounded rate: a client that is refused again and again must not fill the log.
-//! Refusals of root and the daemon's own user are all logged: they could fill the log anyway, and look there for errors.
+//! Logs refusals with a rate limit, so that a client cannot fill the log. Refusals of root and of the daemon's own user are all
+//! logged: these users could fill the log in any case, and look there for errors.
 
 use std::{
     sync::{
@@ -16,18 +16,18 @@ use crate::{
     daemon::peer::Peer,
 };
 
-/// Refusals of one listener that are logged at once: as many as an administrator reads.
+/// How many refusals of one listener are logged without a pause.
 const LOGGED: u32 = 120;
-/// Beyond that, one in each span of this is logged: 20 a minute.
+/// After those, one refusal in this time is logged: 20 a minute.
 const LOG_EVERY: Duration = Duration::from_secs(3);
-/// How long others are only counted, before the log says how many there were.
+/// How long further refusals are counted, before the log gives their number.
 const COUNTED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Refusals {
     address: String,
     pace: Pace,
-    /// Those since the last time that the log said how many.
+    /// Refusals since their number was last logged.
     more: AtomicU64,
 }
 
@@ -40,7 +40,7 @@ impl Refusals {
         })
     }
 
-    /// Log that `peer` is refused. `cause` is a failure of the daemon's own, which the peer is not told.
+    /// Log that `peer` is refused. `cause` is an error of the daemon itself, which the peer is not told.
     pub(super) fn log(self: &Arc<Self>, peer: &Peer, failure: &Failure, cause: Option<&str>) {
         if peer.is_own() || self.pace.turn(Instant::now(), Duration::ZERO).is_some() {
             let peer = peer.to_string();
@@ -64,7 +64,7 @@ impl Refusals {
             tracing::warn!(
                 address = self.address,
                 more,
-                "more were refused, too many to name each"
+                "more requests were refused, too many to log each"
             );
         }
     }

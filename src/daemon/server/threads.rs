@@ -1,4 +1,4 @@
-//! Tries to start the threads that async-std begins with: it panics where it cannot.
+//! Checks that the threads of async-std can be started, since async-std panics if they cannot.
 
 use std::{
     env, io, num,
@@ -8,17 +8,17 @@ use std::{
 
 use crate::base::mutex;
 
-/// Try whether the threads can be started that [`serve`](super::serve) needs.
+/// Check that the threads that [`serve`](super::serve) needs can be started.
 pub fn try_threads() -> io::Result<()> {
     let (hold, held) = mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let wait = || {
         let held = held.clone();
-        // All exist at the same time.
+        // Blocks, so that all threads exist at the same time.
         let wait = move || mutex::lock(&held).recv().is_ok();
         thread::Builder::new().name("trial".into()).spawn(wait)
     };
-    // Twice as many: the kernel counts one for a moment longer than it lasts.
+    // Twice as many, since the kernel still counts a thread for a moment after its end.
     let started: io::Result<Vec<_>> = (0..count().saturating_mul(2)).map(|_| wait()).collect();
     drop(hold);
     for thread in started? {
@@ -27,7 +27,7 @@ pub fn try_threads() -> io::Result<()> {
     Ok(())
 }
 
-/// As async-std counts them, and its reactor's.
+/// The threads of async-std, and one for its reactor.
 fn count() -> usize {
     let wanted = env::var("ASYNC_STD_THREAD_COUNT")
         .ok()

@@ -1,5 +1,5 @@
-//! The token of a listener. Tokens are tried one at a time, and wrong ones are answered at a bounded rate; a client with
-//! the right one does not wait for those answers.
+//! The token of a listener. Tokens are checked one at a time, and wrong ones are answered with a rate limit; a client with the right
+//! one does not wait for those answers.
 
 use std::{
     sync::Arc,
@@ -15,35 +15,35 @@ use crate::base::{
     secret::Secret,
 };
 
-/// Wrong tokens of one listener that are answered at once: scripts with an old token, after it was changed.
+/// How many wrong tokens of one listener are answered without a pause: scripts may still use an old token.
 const WRONG: u32 = 100;
-/// Beyond that, one in each span of this is answered: 20 a second.
+/// After those, one wrong token in this time is answered: 20 a second.
 const WRONG_EVERY: Duration = Duration::from_millis(50);
-/// A wrong token whose turn does not come by then is not answered.
+/// A wrong token that would have to wait longer for its answer gets none.
 const WRONG_PATIENCE: Duration = Duration::from_secs(5);
-/// How long waiting for other trials and reading the token's file may take.
+/// How long the wait for other checks, and reading the token's file, may take together.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The token that clients of a listener must send.
 #[derive(Debug)]
 pub(super) struct Token {
     file: AbsPath,
-    /// Held while a token is tried, by the thread that reads the file, which may hang.
+    /// Held while a token is checked, by the thread that reads the file, which may hang.
     trial: Arc<Mutex<()>>,
     wrong: Pace,
 }
 
 pub(super) struct Rejected {
-    /// What it is told.
+    /// The answer to the client.
     pub(super) failure: Failure,
-    /// What it is not told, but the log is.
+    /// The cause, for the log only.
     pub(super) cause: Option<String>,
-    /// How long it waits for its answer; `None`: it gets none.
+    /// How long the answer is delayed; without it, there is no answer.
     pub(super) wait: Option<Duration>,
 }
 
 impl Token {
-    /// The token in `file`, which is read for each trial.
+    /// The token in `file`, which is read for each check.
     pub(super) fn new(file: AbsPath) -> Self {
         Self {
             file,
@@ -82,7 +82,7 @@ impl Token {
                 CHECK_TIMEOUT.as_secs()
             ),
         };
-        // A stranger must not learn what is wrong with the daemon's files.
+        // The client must not learn what is wrong with the daemon's files.
         Err(Rejected {
             cause: Some(cause),
             ..refused("the token cannot be checked", "see the daemon's log")

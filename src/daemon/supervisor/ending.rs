@@ -1,4 +1,4 @@
-//! The ends of workers and hooks, and what is done about those that do not end by themselves.
+//! The ends of workers and hooks, also of those that do not end by themselves.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -22,11 +22,11 @@ use crate::{
     config::Config,
 };
 
-/// How long workers get, beyond the longest run, to give up on runs that hang and to answer their clients.
+/// How long workers get, beyond the longest run, to abandon runs that hang and to answer their clients.
 const FAREWELL: Duration = watch::GRACE.saturating_add(Duration::from_secs(45));
 
 impl Supervisor<'_> {
-    /// When the runs that go on now must have ended, and their clients must have been answered.
+    /// When the runs that go on now must have ended, and their clients have their answers.
     pub(super) fn last_moment(&self) -> Instant {
         let configs = self.workers.iter().map(|worker| &worker.config);
         let targets = configs.flat_map(|config| config.triggers.values());
@@ -34,7 +34,7 @@ impl Supervisor<'_> {
         Instant::now() + longest.unwrap_or_default() + FAREWELL
     }
 
-    /// Stop waiting for workers whose time is over: the kernel may hold a thread of theirs for ever.
+    /// Stop waiting for workers whose time is over: one of their threads may hang in the kernel for ever.
     pub(super) fn leave_behind(&mut self) {
         let now = Instant::now();
         if self.gone_by.is_some_and(|at| at <= now) {
@@ -56,14 +56,14 @@ impl Supervisor<'_> {
                 "the worker {pid} is left behind: it ends when the kernel lets go of its threads"
             );
             kill_process(worker.pid, Signal::KILL).ok();
-            // Its exit status will never be known. A worker closes its channel when it ends well.
+            // Its exit status is not known. But a worker closes its channel only at its regular end.
             let is_well = self.is_stopping() || worker.life.is_replaced();
             let status = if is_well { 0 } else { Signal::KILL.as_raw() };
             self.ended(&worker, ExitStatus::from_raw(status));
         }
     }
 
-    /// Wait for the processes that have ended: workers, hooks, and orphans if this is process 1.
+    /// Reap the processes that have ended: workers, hooks, and orphans if this is process 1.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = fork::wait_any_nohang() {
             if let Some(at) = self
@@ -71,7 +71,7 @@ impl Supervisor<'_> {
                 .iter()
                 .position(|worker| worker.pid.as_raw_nonzero().get() == pid)
             {
-                // Its last messages.
+                // Read its last messages.
                 self.hear(self.workers[at].pid);
                 let worker = self.workers.remove(at);
                 self.ended(&worker, ExitStatus::from_raw(status));
@@ -86,7 +86,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Have the serving worker finish what was left by those that did not end well. While none serves, the next one does.
+    /// Let the serving worker finish the work of workers that failed. If none serves, the next one does that.
     pub(super) fn tell_gone(&mut self) {
         let serving = self.workers.iter().find(|worker| worker.life == Life::Serving);
         if let Some(serving) = serving
@@ -104,7 +104,7 @@ impl Supervisor<'_> {
         }
         self.hooks.retain(|_, hook| hook.worker != worker.pid);
         self.left.retain(|hook, _| hook.worker != worker.pid);
-        // The hooks that it had started itself.
+        // Kills the hooks that the worker had started itself.
         self.options.guard.end_of(worker.pid);
         self.has_leftovers |= worker.life >= Life::Serving && status.code() != Some(0);
         self.tell_gone();
@@ -141,12 +141,12 @@ impl Supervisor<'_> {
             }
         }
         if worker.life.is_replaced() {
-            // There may be room for another one now.
+            // A renewal may have waited for this end, see `MAX_LEAVING`.
             self.watch.plan();
         }
         let may_serve = |worker: &Worker| worker.life <= Life::Serving;
         if !self.is_stopping() && self.is_ready && !self.workers.iter().any(may_serve) {
-            // The workers that are left finish their runs. Meanwhile clients must not wait for one that accepts.
+            // The other workers finish their runs. Meanwhile no worker accepts, so clients must not wait in the backlog.
             self.exit = self.exit.max(1);
             self.stop();
         }

@@ -1,7 +1,7 @@
-//! From one worker to the next: a reload, and what becomes of it.
+//! The handover from one worker to the next at a reload.
 //!
-//! The configuration in force changes when the new worker reports that it serves. Until then the old worker, its sockets
-//! and its configuration are there to go back to.
+//! The configuration in force changes when the new worker reports that it serves. Until then the old worker, its sockets and its
+//! configuration stay, in case the new worker fails.
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use crate::{
 };
 
 impl Supervisor<'_> {
-    /// The worker `pid` could serve. It may, once the one before it accepts no more connections: a client that connects
-    /// after a reload must not meet the old configuration.
+    /// The worker `pid` is ready to serve. It may begin once the previous worker accepts no more connections: a client that connects
+    /// after a reload must not get the old configuration.
     pub(super) fn prepared(&mut self, pid: Pid) {
-        // One that was taken over may say so at any time: the one that serves must not make way for it.
+        // A compromised worker may report this at any time, and must not replace the one that serves.
         let is_next = |worker: &Worker| worker.pid == pid && worker.life.is_next();
         if !self.workers.iter().any(is_next) {
             return;
         }
-        // Not earlier: if the worker ended before this, there would be connections that no worker accepts.
+        // Only now: if the worker had failed before, connections to its sockets would never be accepted.
         for (listener, socket) in &self.opened {
             if let Err(err) = listen::listen(socket) {
                 tracing::error!("cannot listen on {}: {err}", listener.address());
@@ -55,7 +55,7 @@ impl Supervisor<'_> {
         }
         let mut workers = self.workers.iter_mut();
         if let Some(next) = workers.find(|worker| worker.life == Life::Prepared) {
-            // Close the others: no worker accepts from them, and they may overlap one that stays.
+            // Close the other sockets: no worker accepts from them, and they may overlap one that stays.
             let stays = |open: &Listener| next.config.listen.iter().any(|wanted| wanted.is_at(open));
             self.listeners.retain(|(open, _)| stays(open));
             next.order(Life::Serving);
@@ -97,7 +97,7 @@ impl Supervisor<'_> {
             if std::mem::take(&mut self.is_renewal_refused) {
                 self.refused = None;
             }
-            // The new worker does not know of a reload that was refused before.
+            // The new worker does not know of an earlier refused reload.
             self.tell_refused();
         } else {
             self.refused = None;
@@ -112,11 +112,11 @@ impl Supervisor<'_> {
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
-        // What its sandbox holds on to may have been replaced before it was watched.
+        // Files may have been replaced after its sandbox was made and before they were watched.
         self.watch.plan();
     }
 
-    /// SIGHUP: another worker with the configuration as it is now, if that is right.
+    /// SIGHUP: start a new worker with the configuration as it is now, if it is valid.
     pub(super) fn reload(&mut self) {
         if self.is_stopping() {
             return;
@@ -131,7 +131,7 @@ impl Supervisor<'_> {
                 if let Some(old) = &self.in_force {
                     tracing::info!("configuration reloaded: {}", reload::changes(old, &config));
                 }
-                // Also if nothing has changed in it: the files at its paths may have, and a sandbox holds on to these.
+                // Even without a change: files at its paths may have been replaced, and the sandbox's rules are bound to inodes.
                 match self.begin(Arc::new(config)) {
                     Ok(()) => return,
                     Err(err) => vec![Failure::of(&err).message],
@@ -165,11 +165,11 @@ impl Supervisor<'_> {
             tracing::error!("{line}");
         }
         tracing::error!("configuration rejected; still using the previous one");
-        // Each line says where the configuration is wrong, and what to do.
+        // Each line is one error, with its place and what to do.
         let why = match because {
             [] => "see the log".to_owned(),
             [only] => only.clone(),
-            // The end may be cut off, see `refused`.
+            // The important part first, since `refused` may cut the text.
             [first, ..] => format!(
                 "{} errors; see all: {}; the first: {first}",
                 because.len(),

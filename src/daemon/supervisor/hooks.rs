@@ -1,4 +1,4 @@
-//! Hooks that are started for a worker, outside its sandbox: those of its configuration, and no others.
+//! Starts hooks for a worker, outside of its sandbox: only those of its configuration.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A hook that was started for the worker `worker`, whose name for it is `id`.
+/// A hook that was started for `worker`, with the worker's `id` for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct HookId {
     pub(super) worker: Pid,
@@ -46,11 +46,11 @@ impl Supervisor<'_> {
         tell(worker, answer);
     }
 
-    /// End the process group of a hook for its worker, which may not signal processes outside its sandbox.
+    /// End the process group of a hook for its worker, which may not signal processes outside of its sandbox.
     pub(super) fn kill_hook(&mut self, hook: HookId, at_once: bool) {
         let mut running = self.hooks.iter();
         let running = running.find_map(|(group, started)| (*started == hook).then_some(*group));
-        // This comes last for a hook that was asked to end: for the processes that outlive the group's leader.
+        // After SIGTERM, the worker always asks for SIGKILL as well: some processes may outlive the group's leader.
         let left = if at_once { self.left.remove(&hook) } else { None };
         let signal = if at_once { Signal::KILL } else { Signal::TERM };
         if let Some(group) = running.or(left).and_then(Pid::from_raw) {
@@ -62,11 +62,11 @@ impl Supervisor<'_> {
     }
 }
 
-/// Start the hook, and give its process. The worker can only choose among the hooks of its configuration.
+/// Start the hook; gives its process id. The worker can only choose among the hooks of its configuration.
 fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i32> {
     let refused = || io::Error::from(rustix::io::Errno::PERM);
     if config.sandbox.hooks != HookSide::Outside {
-        // A worker that asks for that has been taken over.
+        // Only a compromised worker asks for that.
         return Err(refused());
     }
     let target = config.triggers.get(&start.trigger).ok_or_else(refused)?;
@@ -75,12 +75,12 @@ fn spawn(config: &Config, start: &Start, outputs: Vec<OwnedFd>) -> io::Result<i3
     let located = start.release.as_ref().map(Located::try_from).transpose();
     let located = located.map_err(|_| refused())?;
     let mut env = start.env.clone();
-    // The worker does not set what the configuration says, nor where a release is.
+    // The worker must not set variables that the configuration or the release determines.
     env.retain(|name, _| name.starts_with("GITSOCKET_") && !hook::OF_RELEASES.contains(&name.as_str()));
     env.extend(hook::fixed(target, located.as_ref()));
     let program = (start.which, located.as_ref());
     let mut command = hook::command(target, program, &git_dir, &env, &start.old_new).ok_or_else(refused)?;
-    // Held open until the hook is started.
+    // Stays open until the hook is started.
     let dir = located
         .as_ref()
         .map(|located| located.open(&target.site))

@@ -1,8 +1,8 @@
-//! Another worker for the same configuration, when something that the sandbox of the serving one holds on to was replaced.
+//! Starts a new worker for the same configuration, after a file that the sandbox of the serving one is bound to was replaced.
 //!
-//! A sandbox is closed around files and directories as they were at that time. Some are opened one by one, since nothing
-//! beside them may be opened: `/etc/passwd`, which is replaced whenever a user is added, or a target beside the
-//! configuration. A worker says which, and this process watches the directories that they are in.
+//! Rules of the sandbox are bound to inodes. Some are for single files, since their directory must stay closed: `/etc/passwd`, which
+//! is replaced whenever a user is added, or a target in the directory of the configuration. A worker reports these paths, and this
+//! process watches their directories with inotify(7).
 
 use std::{
     ffi::OsString,
@@ -23,27 +23,27 @@ use super::{
 };
 use crate::base::{control::Life, fault::Failure, identity::Identity};
 
-/// How many files and directories of one worker are watched: far more than a configuration can name.
+/// How many paths of one worker are watched: more than a configuration can name.
 const MAX_HELD: usize = 10_000;
-/// Bytes of events that are read at a time. Their content does not matter.
+/// How many bytes of events are read at a time; their content is not used.
 const EVENTS: usize = 4096;
 
-/// What is replaced within this time leads to one new worker: a program that adds a user replaces several files.
+/// Replacements within this time lead to one new worker: a program that adds a user replaces several files.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// A new worker is started at most once in this time: any user can have a file of `/etc` replaced.
+/// A new worker is started at most once in this time, since any user can cause a replacement in `/etc` (chsh(1), for example).
 const PACE: Duration = Duration::from_secs(1);
-/// When a worker that could not be started, or did not come to serve, is tried again.
+/// After how long another try follows, if a worker could not be started or failed before it served.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How many workers may be finishing their runs. While there are that many, the serving one is not replaced.
+/// While so many workers finish their runs, the serving one is not replaced.
 const MAX_LEAVING: usize = 4;
 
-/// Notices that something has come into, or has left, a watched directory, and says when to look at that.
+/// Notices changes in the watched directories, and schedules a check.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     events: Option<OwnedFd>,
-    /// When to look, if a look is due.
+    /// When to check, if a check is scheduled.
     due: Option<Instant>,
-    /// No look is due before this, as a worker was started.
+    /// No check before this time, since a worker was just started.
     not_before: Option<Instant>,
 }
 
@@ -52,20 +52,20 @@ impl Watch {
         self.events.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// When a look is due.
+    /// When to check, if a check is scheduled.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Have a look, as soon as that is allowed.
+    /// Schedule a check as early as possible.
     pub(super) fn plan(&mut self) {
         let soon = Instant::now() + TOGETHER;
         let soon = self.not_before.map_or(soon, |then| then.max(soon));
-        // Further events do not put it off.
+        // Further events do not delay it.
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
-    /// Watch the directory of `path`. Where that is not possible, only a reload notices a replacement.
+    /// Watch the directory of `path`. If that is not possible, a replacement takes effect at the next reload only.
     fn add(&mut self, path: &Path) {
         if self.events.is_none() {
             self.events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
@@ -76,7 +76,7 @@ impl Watch {
         }
     }
 
-    /// Whether there was something since the last time.
+    /// Whether there were events since the last call.
     fn has_changed(&self) -> bool {
         let mut events = [0; EVENTS];
         let mut read = || {
@@ -92,7 +92,8 @@ impl Watch {
 }
 
 impl Supervisor<'_> {
-    /// The sandbox of the worker `pid` holds on to `path`. Only a worker that has not yet had a client is believed.
+    /// The sandbox of the worker `pid` is bound to the inode at `path`. Accepted only before the worker serves clients, since it may be
+    /// compromised after that.
     pub(super) fn hold(&mut self, pid: Pid, path: OsString, identity: Option<(u64, u64)>) {
         let starting = |worker: &&mut Worker| worker.pid == pid && worker.life == Life::Starting;
         if let Some(worker) = self.workers.iter_mut().find(starting)
@@ -104,7 +105,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Look whether another worker is needed, if that is due.
+    /// Check whether a new worker is needed, if that is due.
     pub(super) fn look_after(&mut self) {
         if self.watch.has_changed() {
             self.watch.plan();
@@ -115,10 +116,10 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Start another worker for the same configuration, if something that the serving one holds on to was replaced.
+    /// Start a new worker for the same configuration, if a file that the serving one's sandbox is bound to was replaced.
     fn renew(&mut self) {
         let is_leaving = |worker: &&Worker| worker.life.is_replaced();
-        // There is another look when the next worker serves, or when one of those that are leaving has ended.
+        // There is another check when the next worker serves, or when one that finishes its runs has ended.
         if self.is_stopping()
             || self.workers.iter().any(|worker| worker.life.is_next())
             || self.workers.iter().filter(is_leaving).count() >= MAX_LEAVING
@@ -129,10 +130,10 @@ impl Supervisor<'_> {
         let Some(worker) = serving else { return };
         match worker.has_lost() {
             Some(path) => tracing::info!(
-                "{} was replaced: the sandbox is closed around what is there now",
+                "{} was replaced: a new worker with a new sandbox takes over",
                 path.display()
             ),
-            // What was replaced is back in its place, but the refusal is still shown.
+            // The file is back, and a new worker clears the refusal that is still shown.
             None if self.is_renewal_refused => {}
             None => return,
         }
@@ -143,11 +144,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// No worker could replace the serving one, which goes on, because of `why`. That is shown like a refused reload, until a
-    /// worker can.
+    /// No worker could replace the serving one, which goes on, because of `why`. That is shown like a refused reload, until one
+    /// can.
     pub(super) fn not_renewed(&mut self, why: &str) {
         tracing::error!("{why}");
-        tracing::error!("the sandbox is still closed around what was replaced; the daemon tries again");
+        tracing::error!("the sandbox does not allow the file that was replaced yet; the daemon tries again");
         self.watch.due = Some(Instant::now() + AGAIN);
         if self.refused.is_none() {
             self.refused = Some(refused(why));

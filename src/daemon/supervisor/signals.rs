@@ -1,4 +1,4 @@
-//! Signals (signal(7)), as systemd and administrators use them.
+//! Signals (signal(7)) from systemd and administrators.
 
 use std::{io, io::IsTerminal as _, os::unix::net::UnixStream};
 
@@ -9,7 +9,7 @@ use signal_hook::{
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
     /// SIGTERM, SIGINT, or the end of the terminal.
@@ -30,7 +30,7 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
-        // The process that started this one may have blocked them.
+        // The parent process may have blocked them.
         let blocked =
             signals.map(|signal| nix::sys::signal::Signal::try_from(signal).map_err(io::Error::from));
         blocked
@@ -40,17 +40,17 @@ impl Signals {
         SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(Self)
     }
 
-    /// Can be read when a signal has come.
+    /// Readable when a signal has come.
     pub(super) fn wakes(&self) -> &UnixStream {
         self.0.get_read()
     }
 
-    /// What has come since the last time.
+    /// The signals since the last call.
     pub(super) fn requests(&mut self) -> Vec<Request> {
         self.0
             .pending()
             .map(|signal| match signal {
-                // To a daemon in the foreground it means that its terminal has gone.
+                // For a daemon in the foreground, it means that its terminal was closed.
                 SIGHUP if terminal_is_gone() => Request::Stop,
                 SIGHUP => Request::Reload,
                 SIGUSR1 => Request::ReopenLog,

@@ -1,4 +1,4 @@
-//! What systemd is told, see sd_notify(3). Without systemd, this does nothing.
+//! Notifications for systemd, see sd_notify(3). Without systemd, they do nothing.
 
 use sd_notify::NotifyState;
 

@@ -1,4 +1,4 @@
-//! A worker, as its supervisor knows it, and what it is told: nothing of that is lost while the worker is held up.
+//! A worker, as its supervisor knows it, and the messages to it, which are kept while the channel is full.
 
 use std::{
     cell::RefCell,
@@ -23,7 +23,7 @@ use crate::{
     config::Config,
 };
 
-/// A path that a worker's sandbox holds on to, and the file that was there; `None`: nothing was.
+/// A path that a worker's sandbox is bound to, and the inode that was there, if there was one.
 type Held = (PathBuf, Option<Identity>);
 
 pub(super) struct Worker {
@@ -31,38 +31,37 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     pub(super) config: Arc<Config>,
     pub(super) life: Life,
-    /// What its sandbox holds on to.
+    /// The paths that its sandbox is bound to.
     pub(super) held: Vec<Held>,
-    /// When its end of the channel was closed.
+    /// When it closed its end of the channel.
     pub(super) silent: Option<Instant>,
-    /// Messages that the channel has no room for yet, and what is sent beside them.
+    /// Messages that have not been sent yet, since the channel is full, with their descriptors.
     pub(super) unsent: RefCell<VecDeque<(ToWorker, Option<Rc<OwnedFd>>)>>,
 }
 
-/// How long a worker may take to end once it has closed its channel. One that takes longer has a thread that the kernel
-/// holds, and ends when the kernel lets go of it.
+/// How long a worker may take to end once it has closed its channel. If it takes longer, one of its threads hangs in the kernel.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Order it to be at `life`.
+    /// Order it to reach `life`.
     pub(super) fn order(&mut self, life: Life) {
         self.life = self.life.after(Change::Ordered(life));
         tell(self, ToWorker::Be(life));
     }
 
-    /// It reports that it has reached `life`. Says whether its state is another one now.
+    /// It reports that it has reached `life`. Gives whether its state has changed.
     pub(super) fn reach(&mut self, life: Life) -> bool {
         let before = self.life;
         self.life = before.after(Change::Reached(life));
         self.life != before
     }
 
-    /// When the supervisor waits for it no longer.
+    /// When the supervisor stops waiting for it.
     pub(super) fn gone_at(&self) -> Option<Instant> {
         self.silent.map(|since| since + LAST_MOMENT)
     }
 
-    /// The first path that its sandbox holds on to and where something else is by now.
+    /// The first path that its sandbox is bound to and that has another inode now.
     pub(super) fn has_lost(&self) -> Option<&Path> {
         let now = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
         let mut held = self.held.iter();
@@ -70,7 +69,7 @@ impl Worker {
     }
 }
 
-/// A refusal because of `why`, which is cut to the length of other messages.
+/// A refusal because of `why`, which is cut to the usual length of messages.
 pub(super) fn refused(why: &str) -> Refused {
     Refused {
         since: event::now(),
@@ -78,8 +77,8 @@ pub(super) fn refused(why: &str) -> Refused {
     }
 }
 
-/// Tell `worker`, as soon as the channel has room: without the end of its hook, a run would wait for ever. Of several refused
-/// reloads, the last one is enough.
+/// Send `message` to `worker`, now or once the channel has space: without the end of its hook, a run would wait for ever. Only the
+/// last of several refused reloads is kept.
 pub(super) fn tell(worker: &Worker, message: ToWorker) {
     let mut unsent = worker.unsent.borrow_mut();
     if matches!(message, ToWorker::Refused(_)) {
@@ -90,7 +89,7 @@ pub(super) fn tell(worker: &Worker, message: ToWorker) {
     send(worker);
 }
 
-/// Pass on the log that was reopened, in the same way. Of several, the last one is enough.
+/// Pass on the reopened log in the same way. Only the last one is kept.
 pub(super) fn pass_on(worker: &Worker, log: &Rc<OwnedFd>) {
     let mut unsent = worker.unsent.borrow_mut();
     unsent.retain(|(message, _)| !matches!(message, ToWorker::ReopenLog));
@@ -99,7 +98,8 @@ pub(super) fn pass_on(worker: &Worker, log: &Rc<OwnedFd>) {
     send(worker);
 }
 
-/// Send what is unsent, as far as there is room. A worker that has just ended receives nothing; `reap` sees to that.
+/// Send messages that are kept, as far as the channel has space. If the worker has just ended, they are dropped, and `reap` handles
+/// its end.
 pub(super) fn send(worker: &Worker) {
     let mut unsent = worker.unsent.borrow_mut();
     while let Some((message, beside)) = unsent.front() {

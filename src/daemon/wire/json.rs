@@ -1,11 +1,11 @@
-//! Requests as programs send them: an object.
+//! Requests in JSON.
 
 use serde::Deserialize;
 
 use super::{Format, Line, Request, bad, earlier, note, shown, trigger_name, which};
 use crate::base::{event::Task, fault::Failure, name::TriggerName, words::cut};
 
-/// A request as programs send it.
+/// The object of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Json {

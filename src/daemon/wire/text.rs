@@ -1,4 +1,4 @@
-//! Requests as people type them: words with spaces between them.
+//! Requests as text: words separated by spaces.
 
 use super::{Format, Line, Request, Which, bad, earlier, note, shown, trigger_name, which};
 use crate::base::{event::Task, fault::Failure, name::TriggerName};
@@ -27,7 +27,7 @@ pub(super) fn parse(line: &str) -> Result<Line, Failure> {
         ["attach"] => return Err(bad("the trigger's name is missing")),
         ["attach", name] => log(Some(trigger_name(name)?), Some(Which::Newest)),
         ["trigger"] => return Err(bad("the trigger's name is missing")),
-        // Triggers could have these names before the words were reserved.
+        // Triggers may have these names, since the words were not always reserved.
         ["rollback" | "retry" | "pause" | "resume"] => {
             return Err(bad(format!(
                 "the trigger's name is missing; if {0} is one, say: trigger {0}",
@@ -73,7 +73,7 @@ fn log(name: Option<TriggerName>, run: Option<Which>) -> Request {
     }
 }
 
-/// Deploy `name`, with the words behind it.
+/// The request to trigger `name`, with further words.
 fn trigger(name: &str, how: &[&str]) -> Result<Request, Failure> {
     let (mut wait, mut task) = (true, Task::Update);
     for word in how {

@@ -1,8 +1,8 @@
-//! A clone's git directory while it is built, inside the directory that it will be, which is locked by then.
+//! The git directory of a clone while it is built, inside its final directory, which is locked by then.
 //!
-//! It is built whole in `gitsocket/clone` there. Then its entries get their places one by one, `HEAD` last: without that
-//! git sees no repository. A run that is killed in between leaves a `gitsocket/clone` and no `HEAD`; so the next one knows
-//! whose the other entries are, removes them, and clones again.
+//! It is built in `gitsocket/clone` there. Then its entries are moved to their final names one by one, `HEAD` last: without
+//! `HEAD`, git sees no repository. A run that is killed in between leaves `gitsocket/clone` and no `HEAD`: so the next run
+//! knows that the other entries are from a clone, removes them, and clones again.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,7 +20,7 @@ use crate::{
 
 const SITE: &str = "gitsocket/clone";
 const HEAD: &str = "HEAD";
-/// What else a clone may hold when it gets its place: only that is ours in a git directory without `HEAD`.
+/// The other entries of a clone: in a git directory without `HEAD`, only these can be ours.
 const NAMES: [&str; 9] = [
     "config",
     "objects",
@@ -32,10 +32,10 @@ const NAMES: [&str; 9] = [
     "hooks",
     "gitsocket",
 ];
-/// Those that a clone leaves empty: what is in them is another program's or a user's.
+/// Directories that a clone leaves empty: files in them are another program's or a user's.
 const EMPTY: [&str; 2] = ["info", "hooks"];
 
-/// What gitsocket keeps in its own directory there. Whatever else is in it is a user's.
+/// The files in `gitsocket/` that are ours; all others are a user's.
 const KEPT: [&str; 20] = [
     "lock",
     "clone",
@@ -58,17 +58,17 @@ const KEPT: [&str; 20] = [
     "releases.json",
     "releases.json.tmp",
 ];
-/// Those of them that go on while a clone gets its place: also what is known of releases that an older one has left.
+/// Those that stay while a clone is moved to its place, among them the record of releases, which an earlier clone may have left.
 const STAYS: [&str; 5] = ["lock", "clone", "run.json", "releases", "releases.json"];
 
 /// What is in a directory that may be a git directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Nothing, or nothing but what gitsocket keeps there.
+    /// Nothing, or only files of gitsocket.
     Nothing,
-    /// What a clone has left that was killed.
+    /// The rest of a killed clone.
     Unfinished,
-    /// Something of git's or a user's.
+    /// Files of git or a user.
     Something,
 }
 
@@ -104,16 +104,16 @@ pub(super) fn clear(git_dir: &Path) -> Result<(), Error> {
         remove(&git_dir.join(name))?;
     }
     forget(git_dir)?;
-    // Last: it says whose the others are.
+    // Last, since it marks the other entries as those of a clone.
     sweep(git_dir)
 }
 
-/// Remove where the repository at `git_dir` was built, if a kill has left that.
+/// Remove the directory in which the repository at `git_dir` was built, if a killed run has left it.
 pub fn sweep(git_dir: &Path) -> Result<(), Error> {
     remove(&git_dir.join(SITE))
 }
 
-/// One of `names` in `git_dir`, or a name below, that no clone of ours has put there.
+/// One of `names` in `git_dir`, or a name below, that no clone of ours can have made.
 fn strange(git_dir: &Path, names: &[OsString]) -> Result<Option<PathBuf>, Error> {
     for name in names {
         if !NAMES.iter().any(|ours| name == ours) {
@@ -129,7 +129,7 @@ fn strange(git_dir: &Path, names: &[OsString]) -> Result<Option<PathBuf>, Error>
             }
         }
     }
-    // A clone gets its branches once it is a repository. What has some has been one.
+    // A clone gets branches only after `HEAD`: a directory with branches was a repository before.
     for dir in ["refs/heads", "logs/refs/heads"] {
         if let Some(first) = entries(&git_dir.join(dir))?.first() {
             return Ok(Some(Path::new(dir).join(first)));
@@ -150,7 +150,7 @@ pub struct Building<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Built,
-    /// Some of it is in its place.
+    /// Some of its entries are in their places.
     Appears,
     Done,
 }
@@ -170,7 +170,7 @@ pub fn build(target: &Target, hash: gix::hash::Kind) -> Result<Building<'_>, Err
     })
 }
 
-/// Remove what is remembered of a repository that was here before.
+/// Remove the state of a repository that was here before.
 fn forget(git_dir: &Path) -> Result<(), Error> {
     let kept = KEPT.iter().filter(|name| !STAYS.contains(name));
     kept.map(|name| git_dir.join("gitsocket").join(name))
@@ -183,7 +183,7 @@ impl Building<'_> {
         &self.repo
     }
 
-    /// Let it appear in its place, configured as `git clone` would have.
+    /// Move it to its place, with the configuration that `git clone` writes.
     pub fn finish(mut self, branch: Option<&RefName>) -> Result<gix::Repository, Error> {
         let new = self.git_dir.join(SITE);
         let fsync = self.target.site.fsync;
@@ -192,7 +192,7 @@ impl Building<'_> {
         if fsync {
             durable::tree(&new)
                 .and_then(|()| durable::files([new.as_path()]))
-                .map_err(failed("have on the disk", &new))?;
+                .map_err(failed("flush to the disk", &new))?;
         }
         // A user may have put something there meanwhile.
         let there = entries(&self.git_dir)?;
@@ -208,7 +208,7 @@ impl Building<'_> {
         let git_dir = &self.git_dir.clone();
         let appear = |name: &OsStr| {
             let to = git_dir.join(name);
-            fs::rename(new.join(name), &to).map_err(failed("give its name to", &to))
+            fs::rename(new.join(name), &to).map_err(failed("move a file of the clone to", &to))
         };
         let names = entries(&new)?;
         names
@@ -216,16 +216,16 @@ impl Building<'_> {
             .filter(|name| *name != HEAD)
             .try_for_each(|name| appear(name))?;
         if fsync {
-            durable::dir(git_dir).map_err(failed("have on the disk", git_dir))?;
+            durable::dir(git_dir).map_err(failed("flush to the disk", git_dir))?;
         }
         appear(OsStr::new(HEAD))?;
         self.progress = Progress::Done;
         if fsync {
             // The worktree's name, too: this may be its first run.
             durable::files([git_dir.as_path(), self.target.site.root().as_path()])
-                .map_err(failed("have on the disk", git_dir))?;
+                .map_err(failed("flush to the disk", git_dir))?;
         }
-        // If it stays, the next run that looks for what was left removes it.
+        // If it stays, a later run removes it.
         fs::remove_dir(&new).ok();
         Ok(repository::open(git_dir)?)
     }
@@ -233,7 +233,7 @@ impl Building<'_> {
 
 impl Drop for Building<'_> {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
+        // If this fails, the next run removes it.
         drop(match self.progress {
             Progress::Built => sweep(&self.git_dir),
             Progress::Appears => clear(&self.git_dir),
@@ -246,7 +246,7 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// The names in `dir`; none if it is no directory.
+/// The names in `dir`; none if it is not a directory.
 pub(super) fn entries(dir: &Path) -> Result<Vec<OsString>, Error> {
     let listed = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     match listed {
@@ -257,7 +257,7 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<OsString>, Error> {
     }
 }
 
-/// Remove what is at `path`, and all in it; if anything is.
+/// Remove the file or directory `path`, if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     if_there(descent::remove_all(path))
         .map(drop)
@@ -291,7 +291,7 @@ fn core_config(target: &Target, hash: gix::hash::Kind) -> String {
     )
 }
 
-/// What `git clone` adds. Never a password.
+/// What `git clone` adds, without a password.
 fn remote_config(target: &Target, branch: Option<&RefName>) -> String {
     let url = target.origin.repo.to_string();
     let name = &target.origin.remote;

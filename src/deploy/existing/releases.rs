@@ -1,4 +1,4 @@
-//! The path of a target that has releases: what is ours in it, and what is to be typed to go over to them, and back.
+//! The path of a target with releases: which files in it are ours, and the commands that change to releases and back.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ use crate::{
 
 /// The git directory in the path of a target with releases.
 const REPOSITORY: &str = "repo.git";
-/// The setting that tells whose releases are made of a git directory that is apart.
+/// The setting of a git directory outside of the path: the path of the releases that are made of it.
 pub(super) const SETTING: [&str; 2] = ["gitsocket", "releases"];
 
 /// Whether the path of `target` may hold releases. Its git directory is at `git_dir`, or will be.
@@ -37,17 +37,17 @@ pub(super) fn check(target: &Target, releases: &Releases, git_dir: &Path) -> Res
             path: target.site.path.clone(),
             commands: words.join(" && "),
             then: format!(
-                "{}the files in {} stay there until you remove them, which is when all that read them read {}",
+                "{}the files in {} stay there: remove them once all programs read {}",
                 shared(releases, path, path),
                 path.display(),
                 path.join(releases.live.name()).display()
             ),
         });
     }
-    Ok(release::yard::check(&target.site, releases)?)
+    Ok(release::trees::check(&target.site, releases)?)
 }
 
-/// An error if the path of `target`, which has none, holds releases.
+/// An error if the path of `target`, which is deployed in place, holds releases.
 pub(super) fn check_none(target: &Target) -> Result<(), Error> {
     let path = target.site.path.as_path();
     match is_there(&path.join(REPOSITORY).join("gitsocket"))? {
@@ -67,7 +67,7 @@ fn has_releases(target: &Target) -> Error {
     }
 }
 
-/// What is to be typed to move `dirs` away, and make them again for the same user.
+/// The commands that move `dirs` away, and make them again for the same user.
 fn moved<'p>(dirs: impl Iterator<Item = &'p Path>, ending: &str) -> String {
     let words = dirs.map(|dir| {
         let mut away = dir.as_os_str().to_owned();
@@ -83,7 +83,7 @@ fn moved<'p>(dirs: impl Iterator<Item = &'p Path>, ending: &str) -> String {
     words.collect::<Vec<_>>().join(" && ")
 }
 
-/// What is to be done before the first release is made, so that it finds what it shares in `path`, which is in `from` by now.
+/// The help that copies what is shared to `path` before the first release; after the move it is in `from`.
 fn shared(releases: &Releases, from: &Path, path: &Path) -> String {
     let names = releases.shared.iter().map(|shared| {
         let slash = if shared.is_dir { "/" } else { "" };
@@ -105,7 +105,8 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Whether the repository apart is that of the releases of `target`; an error, if it is that of the same path in the other way.
+/// Whether the repository outside of the path belongs to the releases of `target`; an error if the same path was deployed in the
+/// other way.
 pub(super) fn owned(repo: &gix::Repository, target: &Target) -> Result<bool, Error> {
     let config = repo.config_snapshot();
     let is_here = |path: &[u8]| {
@@ -129,7 +130,7 @@ pub(super) fn owned(repo: &gix::Repository, target: &Target) -> Result<bool, Err
                 path: target.site.path.clone(),
                 commands: moved(dirs, ".in-place"),
                 then: format!(
-                    "{shared}all that read {path} have to read {path}/{} then; what is nowhere else is in {path}.in-place",
+                    "{shared}then let all programs that read {path} read {path}/{}; files that are in no commit are in {path}.in-place",
                     releases.live.name()
                 ),
             })

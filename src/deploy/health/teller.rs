@@ -1,4 +1,4 @@
-//! What is told of a long wait: each new answer, and no line again and again.
+//! Which answers of a health check become events: each new answer, but not the same answer again and again.
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,11 +10,11 @@ use crate::base::{
     mutex,
 };
 
-/// As many new answers are told at once.
+/// So many new answers are told without a pause.
 const AT_ONCE: u32 = 10;
-/// After those, one in that time: it may be another one each time.
+/// After those, one answer in this time, since each answer may be a new one.
 const PACE: Duration = Duration::from_secs(10);
-/// As many events, lines most of them, of one question to a program are kept until it is known whether they are told.
+/// So many events, most of them lines, of one check by a program are kept until it is known whether they are told.
 const KEPT: usize = 100;
 
 pub(super) struct Teller<'a> {
@@ -38,7 +38,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// There was an answer, which is not the last.
+    /// Tell an answer that is not the last.
     pub(super) fn tell(&mut self, answer: &str, good: bool, again: Duration) {
         let is_due = self.count < AT_ONCE || self.last.elapsed() >= PACE;
         if self.told.as_deref() == Some(answer) || !is_due {
@@ -64,12 +64,12 @@ impl<'a> Teller<'a> {
         });
     }
 
-    /// Tell what the program has printed last, if it was not told.
+    /// Tell what the program has printed in the last check, if it was not told.
     pub(super) fn flush(&mut self) {
         self.heard.drain(..).for_each(|event| self.events.emit(event));
     }
 
-    /// Let a program print: the first time as it goes, and later only if its answer is told.
+    /// Run a program. What it prints is told at once in the first check, and later only if its answer is told.
     pub(super) fn listen<T>(&mut self, run: impl FnOnce(&Sink) -> T) -> T {
         if self.count == 0 {
             return run(self.events);

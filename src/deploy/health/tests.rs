@@ -46,7 +46,7 @@ fn answer(mut socket: TcpStream, status: &str, tell: &mpsc::Sender<String>) {
     let lines = BufReader::new(socket.try_clone().unwrap()).lines();
     let head = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
     tell.send(head.collect::<Vec<_>>().join("\n")).ok();
-    // A body of no end, that nobody reads.
+    // A body without end, which the check does not read.
     let head = format!("HTTP/1.1 {status}\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 99999\r\n\r\n");
     socket.write_all(head.as_bytes()).ok();
 }
@@ -253,7 +253,7 @@ fn the_end_of_the_daemon_and_of_the_run_end_it() {
     assert_eq!(ended.unwrap_err().kind(), Kind::Timeout);
     health.after = LONG;
     let (ended, _) = ask_with(&health, &watch, &|_, _| Ok(()));
-    assert!(ended.unwrap_err().to_string().contains("not asked yet"));
+    assert!(ended.unwrap_err().to_string().contains("not checked yet"));
     assert!(begin.elapsed() < LONG / 4, "nothing was waited for");
 }
 

@@ -27,7 +27,6 @@ fn post_checkout(git_dir: &Path) -> PathBuf {
     git_dir.join("hooks/post-checkout")
 }
 
-/// The hook of `target` that is meant, if it has that.
 pub(super) fn program(target: &Target, which: Which) -> Option<&Hook> {
     match which {
         Which::Hook(number) => target.hooks.get(number),
@@ -35,7 +34,7 @@ pub(super) fn program(target: &Target, which: Which) -> Option<&Hook> {
     }
 }
 
-/// What tells a hook of releases, and is there for no other reason.
+/// The variables that only targets with releases have.
 pub const OF_RELEASES: [&str; 3] = ["GITSOCKET_RELEASE", "GITSOCKET_LIVE", "GITSOCKET_PREVIOUS"];
 
 /// The variables of a hook's environment that do not depend on the run, but on where it is started.
@@ -55,7 +54,7 @@ pub fn fixed(target: &Target, located: Option<&Located>) -> BTreeMap<String, OsS
         env.insert("GIT_WORK_TREE", located.dir(site).into());
         env.insert("GIT_INDEX_FILE", located.index(site).into());
     } else if let Some(git_dir) = &site.git_dir {
-        // As git does for its hooks: nothing in the worktree tells a hook's git where it is.
+        // As git does for its hooks: without a `.git` in the worktree, a hook's git would not find the repository.
         env.insert("GIT_DIR", git_dir.as_path().into());
         env.insert("GIT_WORK_TREE", target.site.root().as_path().into());
     }
@@ -64,8 +63,8 @@ pub fn fixed(target: &Target, located: Option<&Located>) -> BTreeMap<String, OsS
         .collect()
 }
 
-/// The command that a program of `target` is; `None` if it has none such, or must not run it. It is started in `located`, or in
-/// the trigger's path. `env` and `old_new` are those of [`Options`].
+/// The command for a program of `target`; `None` if there is no such program, or it must not run. Its working directory is
+/// `located`, or the trigger's path. `env` and `old_new` are those of [`Options`].
 pub fn command(
     target: &Target,
     (which, located): (Which, Option<&Located>),
@@ -80,7 +79,7 @@ pub fn command(
             command.args(args).envs(user_env);
             command
         }
-        // Looked at here as well: this may be the supervisor, which does not rely on its worker.
+        // Checked here as well, since this may be the supervisor, which does not trust its worker.
         Hook::PostCheckout if owner::foreign(target, git_dir).is_err() => return None,
         Hook::PostCheckout => {
             let (old, new) = old_new;
@@ -105,7 +104,8 @@ pub fn command(
     Some(command)
 }
 
-/// As git does, a hook that is not executable is passed over with a hint; and one that may be another user's.
+/// Whether `post-checkout` can be run. As in git, one that is not executable is skipped with a hint; so is one that another user
+/// may have written.
 pub(super) fn is_usable(options: &Options<'_>) -> bool {
     let file = post_checkout(options.git_dir);
     match std::fs::metadata(&file) {
@@ -118,7 +118,7 @@ pub(super) fn is_usable(options: &Options<'_>) -> bool {
         }
         Ok(_) => {
             options.events.warn(format!(
-                "{} is not executable and was passed over; type: chmod +x {0}",
+                "{} is not executable, so it was not run; type: chmod +x {0}",
                 file.display()
             ));
             false

@@ -1,5 +1,5 @@
-//! The process groups of running hooks: all of them can be killed at once. Those that the supervisor has started are out of
-//! this process's reach: it is asked to.
+//! The process groups of running hooks: all of them can be killed at once. The sandbox keeps this process from killing those that
+//! the supervisor has started, so it asks the supervisor to do it.
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
@@ -18,12 +18,12 @@ use crate::base::{
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) pid: Pid,
-    /// The supervisor, if that has started it, and what it calls it.
+    /// The supervisor, if that has started it, and the id that the supervisor knows it by.
     pub(super) outside: Option<(Arc<WorkerEnd>, u64)>,
 }
 
 impl Group {
-    /// Let it end: by SIGKILL, or so that it can see to what it has to. One that has just ended is no error.
+    /// End it, by SIGKILL if `at_once`, else by SIGTERM. A group that has just ended is not an error.
     pub(super) fn end(&self, at_once: bool) {
         match &self.outside {
             Some((link, id)) => link.report(&ToSupervisor::Kill { id: *id, at_once }),
@@ -44,7 +44,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// None yet. Those that this process starts itself are told to `guard`.
+    /// No groups yet. `guard` gets those that this process starts itself.
     pub fn new(guard: Guard) -> Self {
         Self {
             running: Arc::default(),
@@ -59,7 +59,7 @@ impl Groups {
         self.lock().iter().for_each(|group| group.end(true));
     }
 
-    /// Whether they were killed: that a hook ended then is not its fault.
+    /// Whether they were killed: a hook that ended by that has not failed.
     pub fn are_killed(&self) -> bool {
         self.are_killed.load(Ordering::Acquire)
     }

@@ -1,9 +1,9 @@
-//! What becomes of hooks whose process was killed: a process of its own kills them, too.
+//! A process that kills the hooks of a daemon that was killed.
 //!
-//! A hook is a process group of its own, and nothing ends it with the one that waits for it. It would go on beside the
-//! copy that the next run starts. So there is a guard, which is there before anything else is opened, waits for the end
-//! of a pipe that only the daemon holds, and then kills the groups that it was told of, and ends. It has no parent that waits for it,
-//! in a session of its own, and deaf to signals, so that what kills the daemon does not kill it as well.
+//! A hook is a process group of its own, and does not end with the process that waits for it. It would go on while the next run
+//! starts the same hook again. So the daemon starts a guard before it opens anything else. The guard waits for the end of a pipe
+//! that only the daemon holds, kills the groups that it was told of, and ends. It is a daemon of its own (setsid(2), no parent
+//! that waits for it) and blocks all signals, so that what kills the daemon does not kill the guard as well.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
@@ -13,13 +13,13 @@ use std::{
 use nix::sys::signal::SigSet;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
-/// Kills hooks whose process was killed. Clones are the same; the default guards nothing.
+/// The daemon's end of the pipe to the guard. Clones share it; the default guards nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Guard(Option<Arc<PipeWriter>>);
 
-/// How many hooks can be guarded at a time: more than any daemon has `jobs`. Those beyond it are not.
+/// How many hooks are guarded at a time, which is more than any daemon has `jobs`.
 const MAX_GROUPS: usize = 1024;
-/// A message: what, of which process, and which group.
+/// The length of a message: the kind, the owner's process id, the group.
 const MESSAGE: usize = 9;
 
 const ADD: u8 = b'+';
@@ -27,7 +27,7 @@ const REMOVE: u8 = b'-';
 const END: u8 = b'x';
 
 impl Guard {
-    /// Start it. What is open now stays open as long as this process lives: so that is to be nothing that matters.
+    /// Start the guard. It inherits all open descriptors and holds them while it lives, so the caller has none that matter.
     pub fn start() -> io::Result<Self> {
         if getpid().is_init() {
             // All of a container ends with process 1.
@@ -40,7 +40,7 @@ impl Guard {
                 if let Ok(fork::Fork::Child) = fork::fork() {
                     stand(reader);
                 }
-                // Nothing of the other process's exit belongs here.
+                // Without exit handlers, which are the parent's.
                 kill_process(getpid(), Signal::KILL).ok();
                 std::process::abort()
             }
@@ -72,14 +72,13 @@ impl Guard {
             let mut message = [what; MESSAGE];
             message[1..5].copy_from_slice(&owner.to_le_bytes());
             message[5..].copy_from_slice(&group.to_le_bytes());
-            // A message this short is written whole, whatever else is written at the same time: pipe(7). Where the guard itself was
-            // killed, hooks run unguarded.
+            // A message this short is written atomically, see pipe(7). If the guard itself was killed, hooks run unguarded.
             (&**pipe).write_all(&message).ok();
         }
     }
 }
 
-/// The guard, to its end.
+/// The process of the guard, until it ends.
 fn stand(mut pipe: PipeReader) {
     fork::setsid().ok();
     SigSet::all().thread_block().ok();
@@ -119,7 +118,7 @@ impl Groups {
                 && which(owner)
             {
                 *slot = None;
-                // Neither nobody nor everybody.
+                // Process group 0 would be the guard's own, and 1 stands for all processes in kill(2).
                 if let Some(group) = Pid::from_raw(group).filter(|group| !group.is_init()) {
                     kill_process_group(group, Signal::KILL).ok();
                 }

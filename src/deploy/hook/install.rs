@@ -1,7 +1,7 @@
-//! The file `hooks/post-checkout` of a clone: what is there, and another put in its place.
+//! Reads and replaces the file `hooks/post-checkout` of a clone.
 //!
-//! The invariant: whatever `hooks` is, nothing but `hooks/post-checkout` in the git directory is written. No link is
-//! followed below it, and the file appears whole and executable, by rename. This room does not know what is in it.
+//! The invariant: whatever `hooks` is, only `hooks/post-checkout` in the git directory is written. No link is followed below it,
+//! and the file appears whole and executable, by rename.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ use crate::base::{
 /// A hook could not be read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// A part of the way is no directory, or the hook no file.
+    /// `hooks` is not a directory, or the hook is not a file.
     #[error("{path} is not a {wanted}; nothing was written")]
     #[diagnostic(help("move it away, or make a {wanted} of it"))]
     Odd {
@@ -37,7 +37,7 @@ pub enum Error {
         /// What it should be.
         wanted: &'static str,
     },
-    /// The system did not let us.
+    /// A system call failed.
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("do this as the user that gitsocket runs as, or as root"))]
     Io {
@@ -80,7 +80,7 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Open `hooks` in `git_dir`, to be written in. It is made if it is missing.
+    /// Open `hooks` in `git_dir` for writing. It is made if it is missing.
     pub fn open(git_dir: &Path) -> Result<Self, Error> {
         let path = git_dir.join(DIR);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -101,7 +101,7 @@ impl Hooks {
             Err(errno) => return Err(failed(&path, errno)),
         }
         let dir = openat(&parent, DIR, flags, Mode::empty()).map_err(|errno| failed(&path, errno))?;
-        // Said before anybody has written a hook for nothing.
+        // Checked now, before the user writes a hook in the editor.
         accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .map_err(|errno| failed(&path, errno))?;
         Ok(Self {
@@ -110,7 +110,7 @@ impl Hooks {
         })
     }
 
-    /// The hook that is there. One that is a link is read where it leads; nowhere counts as an empty one.
+    /// The hook that is there. A link is followed; one that leads nowhere counts as an empty hook.
     pub fn read(&self) -> Result<Option<Installed>, Error> {
         let failed = |source| self.failed("read", source);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -139,7 +139,7 @@ impl Hooks {
         }))
     }
 
-    /// Let the hook be `content`, executable for all.
+    /// Replace the hook by `content`, executable for all.
     ///
     /// A kill before the rename leaves `hooks/post-checkout.ID.tmp`, which is never started.
     pub fn write(&self, content: &[u8]) -> Result<(), Error> {

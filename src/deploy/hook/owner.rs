@@ -1,8 +1,8 @@
-//! Whose a clone is, and the `post-checkout` in it: a program that another user may have written is not run.
+//! The owner of a clone and of its `post-checkout`: a program that another user may have written is not run.
 //!
-//! As git's `safe.directory`: the worktree, its git directory, `hooks` and the file, and the link that it may be, all belong
-//! to root or to the user of this process. Each is looked at in the directory before it, which is held open. What is then
-//! started is found by its path once more: a user who could put something else there in between owns none of these.
+//! As with git's `safe.directory`, the worktree, its git directory, `hooks` and the file, or the link that it is, all have to
+//! belong to root or to the user of this process. Each is looked at through the open descriptor of its directory. The hook is
+//! then started by its path: a user who could replace a part of that path would own one of these directories.
 
 use std::{
     fmt,
@@ -39,8 +39,8 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// Find what in the clone of `target`, whose git directory is `git_dir`, belongs to another user. What is not there
-/// belongs to no one; what cannot be looked at cannot be started either.
+/// An error if a part of the clone of `target`, whose git directory is `git_dir`, belongs to another user. A part that does not
+/// exist, or cannot be looked at, is passed over: the hook cannot be started then.
 pub(super) fn foreign(target: &Target, git_dir: &Path) -> Result<(), Foreign> {
     let we = geteuid().as_raw();
     let ours = |path: PathBuf, stat: Stat| match stat.st_uid {

@@ -17,11 +17,11 @@ use crate::base::{
     fault::one_line,
 };
 
-/// How often, and in what time, to try a program that is being written.
+/// How many times, and after which pause, to try a program that is still open for writing.
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How its end is heard of.
+/// How this process learns of the hook's end.
 pub(super) enum End {
     Child(Child),
     Supervisor(control::StartedHook),
@@ -36,8 +36,8 @@ impl End {
     }
 }
 
-/// Start a program. One that this run has just written may be busy (`ETXTBSY`): while another thread starts a
-/// process, that one holds a copy of every descriptor of ours, until its own program begins. Nothing tells when.
+/// Start a program. One that this run has just written may be busy (`ETXTBSY`): between fork(2) and execve(2), a process that
+/// another thread starts holds copies of all our descriptors. No event tells when that is over.
 pub(super) fn start(
     which: Which,
     outputs: &[PipeWriter; 2],
@@ -96,15 +96,15 @@ fn start_once(which: Which, outputs: &[PipeWriter; 2], options: &Options<'_>) ->
     })
 }
 
-/// What the threads tell the run.
+/// What the threads report to the run.
 enum HookEvent {
     Line(Stream, String),
     EndOfOutput,
     Exited(ExitStatus),
 }
 
-/// How long to wait for the output's end once the hook itself has ended: a daemon that it started may
-/// hold the pipe for ever.
+/// How long to wait for the end of the output once the hook itself has ended: a daemon that it started may hold the pipe for
+/// ever.
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long a group may take between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -113,7 +113,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Threads {
     /// What the hook is to write to.
     pub(super) outputs: [PipeWriter; 2],
-    /// Takes how the hook's end is heard of.
+    /// Tells the thread what to wait for.
     waiter: mpsc::Sender<End>,
     hook_events: mpsc::Receiver<HookEvent>,
 }
@@ -127,7 +127,7 @@ impl Threads {
         read_lines(err, Stream::Stderr, sender.clone())?;
         let (waiter, ends) = mpsc::channel::<End>();
         thread::Builder::new().name("hook".into()).spawn(move || {
-            // Without an answer the supervisor is gone, and so is this process in a moment.
+            // Without a status the supervisor has ended, and this process is about to end, too.
             if let Some(status) = ends.recv().ok().and_then(End::wait) {
                 sender.send(HookEvent::Exited(status)).ok();
             }
@@ -140,7 +140,7 @@ impl Threads {
     }
 }
 
-/// Pass on the hook's lines until it has ended, or kill it: `None`.
+/// Pass on the hook's lines until it has ended; `None` if it had to be killed.
 pub(super) fn wait_or_kill(
     group: &Group,
     end: End,
@@ -155,7 +155,7 @@ pub(super) fn wait_or_kill(
         hook_events,
     } = threads;
     let mut open = outputs.len();
-    // The hook's copies are the last ones.
+    // Only the hook's copies are left, so the pipes end with the hook.
     drop(outputs);
     waiter.send(end).ok();
     let mut status = None;
@@ -183,7 +183,7 @@ pub(super) fn wait_or_kill(
             }
         }
     }
-    // Whatever of the group ignored SIGTERM, or was left by a leader that did not.
+    // Some processes of the group may have ignored SIGTERM, or outlived their leader.
     if killed != Killed::No {
         group.end(true);
     }
@@ -213,7 +213,7 @@ impl Killed {
 /// The longest line passed on whole, in bytes; longer ones are broken.
 const MAX_LINE: u64 = 8 * 1024;
 
-/// Read lines on a thread of their own. It ends with the pipe, or with its listener.
+/// Read lines on a thread of its own, until the pipe or the receiver ends.
 fn read_lines(pipe: PipeReader, stream: Stream, hook_events: mpsc::SyncSender<HookEvent>) -> io::Result<()> {
     let read = move || {
         let mut pipe = BufReader::new(pipe);

@@ -1,7 +1,7 @@
-//! What Build has left: the tracked files that are no longer as the commit has them, `gitsocket/releases/ID.built`. The index of
-//! the tree vouches for all others.
+//! The tracked files that the hooks at Build have changed: `gitsocket/releases/ID.built`. All others are as the tree's index has
+//! them.
 //!
-//! One line each, ended by a NUL: six numbers of stat(2) or `-`, the content, the path.
+//! One record for each file, ended by a NUL: six numbers of stat(2) or `-`, the content, the path.
 
 use std::{io, path::Path, str};
 
@@ -17,7 +17,7 @@ use crate::{
 /// The longest file, in bytes: of 200,000 files that Build has changed.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Write it to `path`; a list of nothing is no file.
+/// Write the list to `path`; an empty list removes the file.
 pub fn write(path: &Path, altered: &[Altered], fsync: bool) -> io::Result<()> {
     if altered.is_empty() {
         return remove(path);
@@ -36,7 +36,7 @@ pub fn write(path: &Path, altered: &[Altered], fsync: bool) -> io::Result<()> {
     Replace::by(&path.with_extension("built.tmp"), Access::Usual, flush).write(path, &text)
 }
 
-/// Read what is at `path`.
+/// Read the list at `path`; a missing file is an empty list.
 pub fn read(path: &Path) -> io::Result<Vec<Altered>> {
     let text = if_there(bounded::read(path, MAX_BYTES))?.unwrap_or_default();
     let lines = text.split(|byte| *byte == 0).filter(|line| !line.is_empty());
@@ -63,7 +63,7 @@ fn parse(line: &[u8]) -> Option<Altered> {
     })
 }
 
-/// There is none any more.
+/// Remove the list at `path`, if there is one.
 pub fn remove(path: &Path) -> io::Result<()> {
     durable::remove(path).map(drop)
 }

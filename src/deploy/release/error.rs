@@ -1,4 +1,4 @@
-//! Why releases cannot be made, or gone back to.
+//! Why a release could not be made, become live or be gone back to.
 
 use std::{
     io,
@@ -18,8 +18,10 @@ use crate::{
 /// A release could not be made, become live or be gone back to.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
-    /// What is to lead to the live release was not made by gitsocket.
-    #[error("{path} is {what}, so the live release cannot be put there; nothing was touched")]
+    /// The file or directory at the live name was not made by gitsocket.
+    #[error(
+        "{path} is {what} that gitsocket has not made, so the live release cannot be put there; nothing was touched"
+    )]
     #[diagnostic(help(
         "move it away, type: mv {path} {path}.before; or let `live` of `releases` name something else"
     ))]
@@ -29,7 +31,7 @@ pub enum Error {
         /// What it is.
         what: String,
     },
-    /// A directory of ours is none.
+    /// One of the directories of releases is not a directory.
     #[error("{path} is {what}, not a directory; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
     Odd {
@@ -38,16 +40,16 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
-    /// Something has the name of a tree that is to get it back.
-    #[error("{path} is in the way of a release that is to have that name again; nothing was touched")]
+    /// A file or directory has the name of a tree that is to get it back.
+    #[error("{path} is in the way of a release that has to be renamed to that; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
     InTheWay {
         /// Its path.
         path: String,
     },
-    /// What was made is not at its place.
+    /// The directory of the new release is not where it was made.
     #[error(
-        "the directory that the release was made in is not at {path} any more: a hook at Build has moved, replaced or removed it; what was live still is"
+        "the directory of the new release is no longer at {path}: a hook at Build has moved, replaced or removed it; the release before it is still live"
     )]
     #[diagnostic(help("let the hook leave its working directory where it is, and trigger again"))]
     Moved {
@@ -55,7 +57,7 @@ pub enum Error {
         path: String,
     },
     /// There are too many names.
-    #[error("{path} holds more than {limit} names")]
+    #[error("{path} holds more than {limit} entries")]
     #[diagnostic(help("remove what gitsocket has not made there"))]
     TooMany {
         /// The directory.
@@ -76,7 +78,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Names of two file systems cannot be exchanged, or one be renamed to the other.
+    /// Two directories are on two file systems, so that they cannot be exchanged, nor one be renamed to the other.
     #[error("{path} cannot change places with a directory in {releases}: {source}; nothing has changed")]
     #[diagnostic(help("{}", help_apart(path, name, *is_live)))]
     Apart {
@@ -86,14 +88,14 @@ pub enum Error {
         name: String,
         /// The directory that releases are in.
         releases: String,
-        /// Whether something is live there.
+        /// Whether a release is live there.
         is_live: bool,
         /// Why.
         source: io::Error,
     },
-    /// Trees that can be neither used nor removed are too many.
+    /// There are too many trees that can be neither used nor removed.
     #[error(
-        "{count} trees in {path} can be neither used again nor removed, so no other is made; of the last one: {source}"
+        "{count} directories in {path} can be neither used again nor removed, so no release is made; the last one: {source}"
     )]
     #[diagnostic(help(
         "as root, type: {command}; and let what runs as another user write to what is in `shared` only"
@@ -108,7 +110,7 @@ pub enum Error {
         /// What removes them.
         command: String,
     },
-    /// A tree more does not fit.
+    /// The file system has no space for another tree.
     #[error(
         "the disk that {path} is on has space for {left}, and another release takes about {needed}, as the live one does; nothing was written"
     )]
@@ -132,7 +134,7 @@ pub enum Error {
         /// What that is.
         what: &'static str,
     },
-    /// What all releases share is in the way of what is to be shared.
+    /// A file is in the directory `shared` where a directory has to be.
     #[error("{path} is {what}, and `shared` of `releases` needs a directory there; nothing has changed")]
     #[diagnostic(help("move it away, or write its name without a slash at the end"))]
     NoDirectory {
@@ -150,14 +152,14 @@ pub enum Error {
         /// What there is.
         there: String,
     },
-    /// No release can be gone back to: all are damaged.
-    #[error("no older release is as it was when it was live: {what}")]
+    /// All releases that could be gone back to are damaged.
+    #[error("all older releases have changed since they were live, and cannot be mended: {what}")]
     #[diagnostic(help("repair what is named here, or push another commit: a new release is made of it"))]
     Damaged {
         /// Which, and why.
         what: String,
     },
-    /// A commit cannot be held, or let go.
+    /// The ref that keeps a release's commit cannot be written or deleted.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Ref(Box<refs::Error>),
@@ -176,11 +178,11 @@ pub enum Error {
     },
 }
 
-/// What to do about directories that are not on one file system: or one is in a lower layer of overlayfs, which cannot rename it.
+/// What to do if two directories are not on one file system, or one is in a lower layer of overlayfs, which cannot rename it.
 fn help_apart(path: &str, name: &str, is_live: bool) -> String {
     let away = typed(["mv".into(), path.into(), format!("{path}.before")]);
     let other = if is_live {
-        // A copy is in the upper layer, and so is a new release.
+        // A directory that is made now is in the upper layer, as a new release is.
         format!("if that is a layer of an overlay, move it away, type: {away}; then trigger again")
     } else {
         format!("write live: Symlink({name:?}) into `releases`")
@@ -189,7 +191,7 @@ fn help_apart(path: &str, name: &str, is_live: bool) -> String {
 }
 
 impl Error {
-    /// The system refused to do that on `path`.
+    /// A system call failed while `doing` that to `path`.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.display().to_string();
         move |source| Self::Io { doing, path, source }

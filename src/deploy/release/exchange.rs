@@ -1,4 +1,4 @@
-//! Whether two directories can be exchanged: tried on two that are made for that, and removed again.
+//! Whether the file system can exchange two directories: two are made for a trial, and removed again.
 
 use std::{
     io,
@@ -13,8 +13,8 @@ use rustix::{
 
 use crate::base::descent;
 
-/// Exchange two new directories in `path`, in one called `own`; nothing is tried where `path` is not there yet, or belongs to
-/// another user. What a killed process has left of that name goes.
+/// Exchange two new directories in a new directory `own` in `path`. Nothing is tried where `path` does not exist yet, or belongs
+/// to another user. A directory `own` that a killed process has left is removed.
 pub fn tried(path: &Path, own: &str) -> io::Result<()> {
     match own_dir(CWD, path)? {
         Some(dir) => with_new(dir.as_fd(), own, || exchange(dir.as_fd(), own)),
@@ -22,7 +22,7 @@ pub fn tried(path: &Path, own: &str) -> io::Result<()> {
     }
 }
 
-/// Move a new directory `own` from `path` into the directory `below` in it, which may be another file system's, and back.
+/// Move a new directory `own` from `path` into its subdirectory `below`, which may be on another file system, and back.
 pub fn moves(path: &Path, below: &str, own: &str) -> io::Result<()> {
     let Some(dir) = own_dir(CWD, path)? else {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn moves(path: &Path, below: &str, own: &str) -> io::Result<()> {
     })
 }
 
-/// Open the directory `path`, if it is there and ours.
+/// Open the directory `path`, if it exists and belongs to this user.
 fn own_dir(at: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(dir) = rustix::fs::openat(at, path, flags, Mode::empty()) else {
@@ -46,12 +46,12 @@ fn own_dir(at: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(is_ours.then_some(dir))
 }
 
-/// Let `tried` have a new directory `own` in `dir`.
+/// Call `tried` while there is a new directory `own` in `dir`.
 fn with_new(dir: BorrowedFd<'_>, own: &str, tried: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     clear(dir, own);
     match rustix::fs::mkdirat(dir, own, Mode::RWXU) {
         Ok(()) => {}
-        // Whether it can be written is another question.
+        // Another check reports that it cannot be written.
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOSPC | Errno::DQUOT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
@@ -60,7 +60,7 @@ fn with_new(dir: BorrowedFd<'_>, own: &str, tried: impl FnOnce() -> io::Result<(
     tried
 }
 
-/// Remove what was made in `dir` by the name `own`, if it is there; once more, if a disk refuses.
+/// Remove the directory `own` in `dir`, if it exists. A second try follows, since a file system may fail once.
 pub fn clear(dir: BorrowedFd<'_>, own: &str) {
     for _ in 0..2 {
         let Ok(left) = descent::open_dir(dir, own.as_bytes()) else {

@@ -27,8 +27,8 @@ pub struct Id(String);
 pub struct Invalid;
 
 impl Id {
-    /// A release of `commit` that is made at `time`, after the release `last`, by a name that is not `taken`: so it may be some
-    /// seconds late. If the clock was set back by more than that, it is not after the other.
+    /// The name of a release of `commit` that is made at `time`. It is later than `last` and not `taken`, so its time may be some
+    /// seconds ahead; but if the clock was set back by more than [`AHEAD`], it is not later than `last`.
     pub fn new(
         time: SystemTime,
         commit: ObjectId,
@@ -48,7 +48,7 @@ impl Id {
         }
     }
 
-    /// When it was made, as its name says.
+    /// The time in its name.
     fn time(&self) -> Option<SystemTime> {
         let part = |from: usize, to: usize| &self.0[from..to];
         let [year, month, day] = [part(0, 4), part(4, 6), part(6, 8)];
@@ -57,7 +57,7 @@ impl Id {
         humantime::parse_rfc3339(&text).ok()
     }
 
-    /// As it is written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,6 +1,6 @@
-//! The releases of a target, for those who ask how it is. The target is not locked for that.
+//! The releases of a target, for `status`. The target is not locked for that.
 
-use super::{Yard, trees};
+use super::{Trees, retention};
 use crate::{
     base::{event::Release, rights::Rights},
     config::Target,
@@ -12,11 +12,11 @@ pub fn list(target: &Target) -> Vec<Release> {
     let Some(releases) = &site.releases else {
         return Vec::new();
     };
-    let Ok(yard) = Yard::settle(site, releases, (Rights::of(0), true)) else {
+    let Ok(trees) = Trees::recover(site, releases, (Rights::of(0), true)) else {
         return Vec::new();
     };
-    let live = yard.live().map(|tree| &tree.id);
-    let trees = trees::listed(yard.record(), live, releases.keep.get() as usize);
+    let live = trees.live().map(|tree| &tree.id);
+    let trees = retention::listed(trees.record(), live, releases.keep.get() as usize);
     let listed = trees.into_iter().map(|tree| Release {
         id: tree.id.to_string(),
         commit: tree.commit.clone(),

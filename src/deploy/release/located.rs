@@ -1,4 +1,4 @@
-//! A release, and where it is now: what hooks are started in, and are told of.
+//! A release and where it is now: the working directory of hooks, and the paths in their environment.
 
 use std::{
     io,
@@ -20,19 +20,19 @@ use crate::{
     config::{Live, Releases, Site},
 };
 
-/// A release. Its name, and whether it is live, tell where it is.
+/// A release. Its path follows from its name and from whether it is live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     /// Its name.
     pub id: Id,
-    /// The one that was live before it.
+    /// The release that was live before it.
     pub previous: Option<Id>,
     /// Whether it is live.
     pub is_live: bool,
 }
 
 impl Located {
-    /// Where it is in the trigger's path.
+    /// Its path below the trigger's path.
     fn below(&self, releases: &Releases) -> PathBuf {
         match &releases.live {
             Live::Exchange(name) if self.is_live => name.into(),
@@ -40,7 +40,7 @@ impl Located {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn dir(&self, site: &Site) -> PathBuf {
         let path = site.path.as_path();
         site.releases
@@ -56,7 +56,7 @@ impl Located {
             .map_or_else(|| path.into(), |releases| path.join(releases.live.name()))
     }
 
-    /// Where the one before it is: before this one is live, that is.
+    /// The path of the previous release, which is still the live one until this release is live.
     pub fn previous(&self, site: &Site) -> Option<PathBuf> {
         let before = Self {
             id: self.previous.clone()?,
@@ -66,13 +66,13 @@ impl Located {
         Some(before.dir(site))
     }
 
-    /// What git knows of its files.
+    /// The path of its index.
     pub fn index(&self, site: &Site) -> PathBuf {
         site.git_dir()
             .join(format!("gitsocket/releases/{}.index", self.id))
     }
 
-    /// Its directory. Nothing below the trigger's path is a link on the way there.
+    /// Open its directory, following no link below the trigger's path.
     pub fn open(&self, site: &Site) -> io::Result<OwnedFd> {
         let releases = site.releases.as_ref().ok_or(Errno::NOENT)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -80,7 +80,7 @@ impl Located {
         let below = self.below(releases);
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&path, &below, flags, Mode::empty(), how) {
-            // systemd's RestrictSUIDSGID= takes it away.
+            // systemd's RestrictSUIDSGID= denies openat2(2).
             Err(Errno::NOSYS) => {
                 let flags = flags | OFlags::NOFOLLOW;
                 let mut names = below.iter();
@@ -91,8 +91,8 @@ impl Located {
     }
 }
 
-/// A path of the open directory `dir` for a process that is started from this one: by the descriptor, so that whatever is put at
-/// `path` by then, it is this one. Where there is no /proc, it is `path`.
+/// A path by which a child process finds the open directory `dir`: by the descriptor, so that it is this directory even if another
+/// one is at `path` by then. Where there is no /proc, it is `path`.
 pub fn by_descriptor(dir: &OwnedFd, path: PathBuf) -> PathBuf {
     let open = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     let is_it = || Some(Identity::of(&open.metadata().ok()?) == Identity::of_stat(&fstat(dir).ok()?));

@@ -1,6 +1,5 @@
 //! What is remembered of releases, in `gitsocket/releases.json` below the git directory. It is written under the target's
-//! lock, before each step that changes what a tree is: so whatever is found on the disk, the record says what it was
-//! to become.
+//! lock, before each step that changes a tree: so for whatever a killed run has left, the record says what it was to become.
 
 use std::{
     io,
@@ -20,10 +19,10 @@ const PARTS: [&str; 2] = ["gitsocket", "releases.json"];
 
 /// The version of the file as it is written here.
 const VERSION: u32 = 1;
-/// The longest file, in bytes: of 102 trees, which take some 300 bytes each, and twenty times as many.
+/// The longest file, in bytes. 102 trees take some 300 bytes each; this is for many more.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// How often a tree may have become live, or been begun: more than can have happened, and far from what a number can hold.
+/// The limit of the counters: more than can have happened, and far from an overflow.
 const MAX_COUNT: u64 = 1 << 48;
 
 /// The file.
@@ -31,11 +30,11 @@ const MAX_COUNT: u64 = 1 << 48;
 #[serde(default)]
 pub struct Record {
     version: u32,
-    /// How often a tree has become live.
+    /// How many times a tree has become live.
     pub turn: u64,
-    /// How often one was begun.
+    /// How many trees were begun.
     pub made: u64,
-    /// The names at which there may be something that leads to a release: the one that the configuration has, and earlier ones.
+    /// The live names: the one that the configuration has, and earlier ones that may still lead to a release.
     pub names: Vec<String>,
     /// All trees, also those that are being made or removed.
     pub trees: Vec<Tree>,
@@ -44,46 +43,47 @@ pub struct Record {
 /// A directory that is a release, or is to become one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
-    /// Its name, unless a swap has given it another one that is not yet undone.
+    /// Its name; after an exchange that was interrupted, its directory may have another one.
     pub id: Id,
     /// The commit that it is to hold, in full.
     pub commit: String,
-    /// The how manieth it is: clocks are set back.
+    /// Its number in the order of making, since clocks may be set back.
     pub made: u64,
     /// Which directory it is; unknown until it is made.
     pub dir: Option<Directory>,
     /// Whether it holds that commit whole, built and flushed.
     pub is_whole: bool,
-    /// The last turn in which it became live; never, if that is 0.
+    /// The number of the last switch that made it live; 0 if there was none.
     pub turn: u64,
     /// When that was, in seconds since 1970.
     pub live_since: Option<u64>,
-    /// Whether its hooks and its health were good when it was live.
+    /// Whether its hooks and its health check succeeded while it was live.
     pub is_good: bool,
-    /// Whether it was taken back, and has not been good again since.
+    /// Whether it was rolled back, and has not been good again since.
     #[serde(default)]
     pub is_rejected: bool,
-    /// Whether a link leads to it that was the live one until the configuration named another.
+    /// Whether a link leads to it at a live name that the configuration had earlier.
     #[serde(default)]
     pub is_linked: bool,
-    /// It could not be brought to a commit, and only goes.
+    /// Whether it could not be brought to a commit, and is only to be removed.
     #[serde(default)]
     pub is_stuck: bool,
     /// What its files take on the disk, in bytes.
     pub bytes: u64,
 }
 
-/// Which directory a tree is, as long as it exists. The device does not count: its number may be another one tomorrow.
+/// The identity of a tree's directory. It does not include the device, whose number may differ after a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// See inode(7).
     pub inode: u64,
-    /// In nanoseconds since 1970, where the file system says: the inode of a directory that was removed may be another's.
+    /// When it was made, in nanoseconds since 1970, where the file system records it: after a removal, a new directory may get
+    /// the same inode.
     pub born: Option<u64>,
 }
 
 impl Tree {
-    /// One that is to hold `commit`, of which there is nothing yet.
+    /// A tree that is to hold `commit`, and does not exist yet.
     pub fn new(id: Id, commit: String, made: u64) -> Self {
         Self {
             id,
@@ -103,8 +103,8 @@ impl Tree {
 }
 
 impl Record {
-    /// That of the repository at `git_dir`. One that is missing is empty; and so is one that is damaged, as a power cut may leave it
-    /// without `fsync`: the trees are foreign then, and stay. Says whether it was damaged.
+    /// The record of the repository at `git_dir`, and whether it is damaged. A missing record is empty; and so is a damaged one,
+    /// which a power cut may leave without `fsync`: all trees then count as foreign, and stay.
     pub fn read(git_dir: &Path) -> io::Result<(Self, bool)> {
         match bounded::read_own(git_dir, PARTS, MAX_BYTES) {
             Ok(text) => Ok(match serde_json::from_slice(&text) {
@@ -117,14 +117,14 @@ impl Record {
         }
     }
 
-    /// Whether one more is still a number.
+    /// Whether no counter can overflow.
     fn can_count(&self) -> bool {
         let counts = self.trees.iter().flat_map(|tree| [tree.turn, tree.made]);
         let mut counts = counts.chain([self.turn, self.made]);
         counts.all(|count| count < MAX_COUNT)
     }
 
-    /// Write it; with `fsync`, so that a power cut does not take it.
+    /// Write it; with `fsync`, so that it survives a power cut.
     pub fn write(&mut self, git_dir: &Path, fsync: bool) -> io::Result<()> {
         self.version = VERSION;
         let (path, text) = (Self::file(git_dir), serde_json::to_vec(self)?);
@@ -132,12 +132,12 @@ impl Record {
         Replace::by(&path.with_extension("json.tmp"), Access::Usual, flush).write(&path, &text)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn file(git_dir: &Path) -> PathBuf {
         git_dir.join(PARTS[0]).join(PARTS[1])
     }
 
-    /// The tree that `dir` is.
+    /// The tree whose directory is `dir`.
     pub fn tree_at(&self, dir: Directory) -> Option<&Tree> {
         self.trees.iter().find(|tree| tree.dir == Some(dir))
     }
@@ -147,7 +147,7 @@ impl Record {
         self.trees.iter().find(|tree| tree.id == *id)
     }
 
-    /// The same, to be changed.
+    /// The tree that is called `id`, to be changed.
     pub fn tree_mut(&mut self, id: &Id) -> Option<&mut Tree> {
         self.trees.iter_mut().find(|tree| tree.id == *id)
     }

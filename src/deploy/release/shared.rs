@@ -1,7 +1,7 @@
-//! What all releases share: a link in each to what is in `shared`, at any depth.
+//! What all releases share: each release has links to files and directories in `shared`, at any depth.
 //!
-//! The links are relative. From `releases/ID`, `../../shared` is it. A tree that is swapped (`Exchange`) is seen from two places: there,
-//! the link `releases/shared` makes `../shared` right in both.
+//! The links are relative: in `releases/ID` they lead to `../../shared`. With `Exchange`, the same tree is first in `releases/ID`
+//! and then at the live name, one level higher; the link `releases/shared` makes `../shared` right in both.
 
 use std::{
     io,
@@ -35,17 +35,17 @@ pub fn paths(releases: &Releases) -> Vec<BString> {
     paths
 }
 
-/// What becomes of what is in the place of a link.
+/// What happens to a file or directory that is where a link is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
-    /// A new tree has there what the commit has, which goes.
+    /// It is removed: in a new tree, it comes from the commit.
     Goes,
-    /// A release that was live may have there what is nowhere else: it stays.
+    /// It stays: in a release that was live, it may exist nowhere else.
     Stays,
 }
 
-/// Let the tree that is open as `tree` have its links. The trigger's path is `path`, open as `root`. What is in their place does as
-/// `other` says; gives the paths where it has stayed.
+/// Make the links of the tree that is open as `tree`. The trigger's path is `path`, open as `root`. `other` decides what happens to
+/// what is in their place; gives the paths where it has stayed.
 pub fn link<'r>(
     releases: &'r Releases,
     (path, root): (&Path, BorrowedFd<'_>),
@@ -60,7 +60,7 @@ pub fn link<'r>(
     let up = match &releases.live {
         Live::Symlink(_) => "../../",
         Live::Exchange(_) => {
-            turn(path, root, rights)?;
+            link_in_releases(path, root, rights)?;
             "../"
         }
     };
@@ -85,7 +85,7 @@ pub fn link<'r>(
     Ok(stayed)
 }
 
-/// The paths that the tree open as `tree` does not share: what is there is no link to `shared`.
+/// The paths that the tree open as `tree` does not share: there is no link to `shared` there.
 pub fn missing<'r>(releases: &'r Releases, tree: BorrowedFd<'_>) -> Vec<&'r Path> {
     let paths = releases.shared.iter().map(|shared| shared.path.as_path());
     let is_linked = |at: &Path| {
@@ -95,7 +95,7 @@ pub fn missing<'r>(releases: &'r Releases, tree: BorrowedFd<'_>) -> Vec<&'r Path
     paths.filter(|at| !is_linked(at)).collect()
 }
 
-/// The directory `shared`. It may be a link that its administrator has made.
+/// Open the directory `shared`, or make it. It may be a link that an administrator has made.
 fn common(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<OwnedFd, Error> {
     let at = path.join(SHARED);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -115,7 +115,7 @@ fn common(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<OwnedFd, 
 }
 
 /// Let `releases/shared` lead to `shared`.
-fn turn(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<(), Error> {
+fn link_in_releases(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<(), Error> {
     let at = path.join(DIR).join(SHARED);
     let target = format!("../{SHARED}");
     let dir = descent::open_dir(root, DIR.as_bytes()).map_err(Error::io("open", &path.join(DIR)))?;
@@ -134,7 +134,7 @@ fn turn(path: &Path, root: BorrowedFd<'_>, rights: Rights) -> Result<(), Error> 
     }
 }
 
-/// Make the directory of `shared`, unless something is there.
+/// Make the directory that `shared` names, unless it exists.
 fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, rights: Rights) -> Result<(), Error> {
     let at = path.join(SHARED).join(&shared.path);
     match rustix::fs::statat(common, &shared.path, AtFlags::empty()) {
@@ -148,7 +148,7 @@ fn make(path: &Path, common: BorrowedFd<'_>, shared: &Shared, rights: Rights) ->
     }
 }
 
-/// Make the directory `below` and those above it. No link is followed: a hook may have made it, and below it is not ours.
+/// Make the directory `below` in `shared`, and its parents. No link is followed: a hook may have made it.
 fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, rights: Rights) -> Result<(), Error> {
     let mut here: Option<OwnedFd> = None;
     let mut at = PathBuf::new();
@@ -160,7 +160,7 @@ fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, rights: Rights) -
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 rights.make_dir(parent, name.as_encoded_bytes())
             }
-            // An administrator's link: what is in there is theirs to make.
+            // The directory that a link leads to is made by the user who made the link.
             Err(err) if is_link(&err) => return Ok(()),
             opened => opened,
         };
@@ -169,7 +169,7 @@ fn make_all(path: &Path, common: BorrowedFd<'_>, below: &Path, rights: Rights) -
     Ok(())
 }
 
-/// Let `at` in the tree be a link that says `to`. Says whether it is: something else may be there, and stay.
+/// Make `at` in the tree a link to `to`. False if something else is there, and stays.
 fn place(
     (tree, other): (BorrowedFd<'_>, Other),
     at: &Path,
@@ -222,7 +222,8 @@ fn place(
     Ok(true)
 }
 
-/// Whether a link that says `to` is one to what is shared as `at`: from another depth, if releases were live in another way then.
+/// Whether `to` is the target of a link to what is shared as `at`. The number of `..` does not count: it was another one if the
+/// release was made while `live` was of the other kind.
 fn is_ours(to: &[u8], at: &Path) -> bool {
     let mut left = Path::new(std::ffi::OsStr::from_bytes(to));
     while let Ok(below) = left.strip_prefix("..") {

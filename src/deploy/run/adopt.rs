@@ -1,5 +1,5 @@
-//! Whose a worktree is. One that this program has not made may hold what is nowhere else: the first run stops before it takes
-//! that, unless it was told to go on.
+//! Whether a worktree is ours. A worktree that gitsocket has not made may hold files and commits that exist nowhere else: the
+//! first run stops before it removes them, unless the user has asked for adoption.
 
 use std::{fs, path::Path};
 
@@ -16,18 +16,18 @@ use crate::{
     git::{dropped, fetch, heal, refs, repository, worktree},
 };
 
-/// Whose the worktree of a run is, as far as that is known, and what else is remembered of it.
+/// Whether the worktree of a run is ours, with the recorded state.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) state: State,
-    /// What the remote had when something was last fetched, before this run.
+    /// The newest commit of the remote at the fetch before this run.
     pub(super) before: Option<ObjectId>,
     /// Why the run would stop, if it were not a dry run.
     refused: Option<Refused>,
 }
 
 impl Claim {
-    /// On the worktree of the repository at `git_dir`.
+    /// The claim on the worktree of the repository at `git_dir`.
     pub(super) fn of(git_dir: &Path) -> Self {
         Self {
             state: State::read(git_dir),
@@ -36,8 +36,8 @@ impl Claim {
         }
     }
 
-    /// Let the worktree be ours, unless it was foreign so far and loses something by what was `fetched`. Says whether it
-    /// is: in a dry run, one that was not ours is not, whatever it loses.
+    /// Record that the worktree is ours, unless it is foreign and would lose something by what was `fetched`. Gives whether it is
+    /// ours; a dry run never takes a foreign one.
     pub(super) fn admit(
         &mut self,
         repo: &gix::Repository,
@@ -59,7 +59,7 @@ impl Claim {
             }
         }
         if context.dry_run {
-            // Recovery would remove it, too.
+            // No ref needs the pack of a dry run.
             fetched.keep.iter().for_each(|keep| drop(fs::remove_file(keep)));
             return Ok(false);
         }
@@ -67,36 +67,37 @@ impl Claim {
         Ok(true)
     }
 
-    /// Whether that is settled before anything is fetched: the worktree is ours, or has been given to us.
+    /// Whether the answer is known before the fetch: the worktree is ours, or may be adopted.
     pub(super) fn is_settled(&self, under_way: &UnderWay<'_>) -> bool {
         let UnderWay { target, .. } = *under_way;
         self.state.is_ours() || target.adopt || is_known(under_way.git_dir(), target)
     }
 
-    /// Whether the repository may be mended: if it is not ours, it is for its owner to do.
+    /// An error if the repository must not be mended, since it is not ours.
     pub(super) fn may_mend(&self, under_way: &UnderWay<'_>) -> Result<(), Error> {
         let (target, git_dir) = (under_way.target, under_way.git_dir());
         if heal::is_begun(git_dir) || self.is_settled(under_way) {
             return Ok(());
         }
-        // What is no repository at all says that better.
+        // If it cannot be opened at all, that error is the better one.
         repository::open(git_dir)?;
         Err(damaged(target).into())
     }
 
-    /// What a dry run has to say at its end.
+    /// The result of a dry run.
     pub(super) fn rehearsed(self) -> Result<(), Error> {
         self.refused.map_or(Ok(()), |refused| Err(refused.into()))
     }
 }
 
-/// Whether a version that did not write it down has deployed here: where hooks never succeeded, it has listed files for them.
+/// Whether an older version, which did not record that, has deployed here. If no hook ever succeeded, it has left the list of
+/// changed files.
 fn is_known(git_dir: &Path, target: &Target) -> bool {
     fs::symlink_metadata(hook::changed_files(git_dir)).is_ok_and(|list| list.is_file())
         || refs::is_deployed(git_dir, &target.origin.remote)
 }
 
-/// What a run that brings what was `fetched` would lose.
+/// What a run that deploys what was `fetched` would lose.
 fn losses(
     repo: &gix::Repository,
     fetched: &fetch::Outcome,
@@ -117,7 +118,7 @@ fn losses(
         worktree::losses(repo, (refs::head(repo), fetched.commit), &options)
     }) {
         None => Lost::default(),
-        // Objects that are not here, as in a partial clone, do not matter where there is no file to compare with them.
+        // Objects may be missing, as in a partial clone, if there are no files to compare with them.
         Some(Err(worktree::Error::Object { .. })) if has_no_files(target.site.root().as_path()) => {
             Lost::default()
         }
@@ -162,7 +163,7 @@ fn has_no_files(root: &Path) -> bool {
         .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".git")))
 }
 
-/// How a run is told to go on.
+/// What to do to adopt the worktree.
 fn how(target: &Target) -> String {
     match &target.given {
         Some(words) => format!(

@@ -1,8 +1,7 @@
-//! The way back: to a commit that was good, by hand or as the newest one turned out not to be; and what becomes of the one that
-//! was left.
+//! Rollbacks to a commit that was good: by an operator, or after the newest commit turned out to be bad.
 //!
-//! It is held before the way back begins. A run that is killed in between leaves that to the next one, which finds the newest
-//! commit held, and something else live than what is to be live instead.
+//! The replaced commit is held before the rollback begins. After a kill, the next run finds the newest commit held and another
+//! commit live than the recorded one, and goes on with the rollback.
 
 use gix::ObjectId;
 
@@ -39,7 +38,7 @@ pub(super) use at_held::stop_at_held;
 use earlier::named;
 pub(super) use error::Error as Refused;
 
-/// Go back as an operator wants it: to the commit `to`, or to the last good one before what is live.
+/// Roll back for an operator: to the commit `to`, or to the last good one before the live one.
 pub(super) fn by_hand(
     under_way: &UnderWay<'_>,
     to: Option<&Earlier>,
@@ -75,7 +74,7 @@ pub(super) fn by_hand(
                 })?
         }
     };
-    // What was live may have been removed.
+    // The live release may have been removed.
     let left = reached.old.unwrap_or(commit);
     if to.is_none() {
         warn_forward(&repo, (left, commit), under_way);
@@ -89,8 +88,8 @@ pub(super) fn by_hand(
     go(&repo, (under_way, &mut stage), (left, commit), reached)
 }
 
-/// The run of `fetched` failed by `err` once that was live: if the trigger says so, and there is a good commit, go back.
-/// What the run failed by then.
+/// The run failed with `err` after `fetched` was live: roll back, if the trigger says so and there is a good commit. Gives the
+/// error of the run.
 pub(super) fn after_failure(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -103,7 +102,7 @@ pub(super) fn after_failure(
         Kind::Unhealthy => Why::Unhealthy,
         _ => return err,
     };
-    // Hooks that were killed with this process say nothing of a commit.
+    // If the hooks were killed with this process, their failure says nothing about the commit.
     if target.on_failure != OnFailure::Rollback || context.groups.are_killed() {
         return err;
     }
@@ -115,7 +114,7 @@ pub(super) fn after_failure(
         None => good.commits().next() == Some(sick),
     };
     if known == Some(sick) || was_good {
-        // It was good, and something else is wrong by now.
+        // The commit was good before, so it is not the reason.
         return err;
     }
     let holds = Holds::read(under_way.git_dir()).unwrap_or_default();
@@ -143,7 +142,7 @@ pub(super) fn after_failure(
     ended(under_way, (last, err.kind(), message), went, reached)
 }
 
-/// What was `fetched` is live and good: what was held of the same branch is not needed any more.
+/// What was `fetched` is live and good: no earlier commit of the same branch is held any longer.
 pub(super) fn forget(under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Result<(), Error> {
     let target = under_way.target;
     let Some(holds) = Holds::read(under_way.git_dir()) else {
@@ -153,7 +152,7 @@ pub(super) fn forget(under_way: &UnderWay<'_>, fetched: &fetch::Outcome) -> Resu
     Ok(holds.forget(under_way.git_dir(), &tip, target.site.fsync)?)
 }
 
-/// `commit` is live and good. `before` this run, that was known of another one.
+/// Record that `commit` is live and good; `before` is the commit that hooks had succeeded for before this run.
 pub(super) fn remember(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
@@ -165,7 +164,7 @@ pub(super) fn remember(
     }
     let writer = writer(under_way.target);
     let mut good = Good::of(repo);
-    // The version before did not write it down, or a run was killed before it could.
+    // The version before did not record it, or a run was killed before it could.
     let was_live = before.filter(|before| reached.old == Some(*before) && repo.has_object(*before));
     let written = match was_live {
         Some(before) if good.commits().all(|good| good != before) => good.push(before, &writer),
@@ -178,7 +177,7 @@ pub(super) fn remember(
     );
 }
 
-/// Say that it could not be `written` that `commit` is good: the deploy is none the worse.
+/// Warn if it could not be recorded that `commit` is good; the deploy still counts.
 fn told(under_way: &UnderWay<'_>, commit: ObjectId, written: Result<(), refs::Error>) {
     if let Err(err) = written {
         under_way.context.events.warn(format!(
@@ -188,7 +187,7 @@ fn told(under_way: &UnderWay<'_>, commit: ObjectId, written: Result<(), refs::Er
     }
 }
 
-/// Let `left` be held, as `live` is to be live instead.
+/// Hold `left`, with `live` as the commit that replaces it.
 fn hold(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
@@ -209,7 +208,7 @@ fn hold(
     Ok(holds.hold(under_way.git_dir(), held, (&tip, live), target.site.fsync)?)
 }
 
-/// From `left` to `commit`: the tree, what says so, and hooks.
+/// Replace `left` by `commit`: files, refs and hooks.
 fn go(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -232,7 +231,7 @@ fn go(
     };
     reached.new = Some(commit);
     reached.changed += updated.written + updated.deleted + updated.cleaned;
-    // Even where both have the same files: hooks have seen the other one.
+    // Even if both have the same files, since hooks have run for the other one.
     reached.finished_another |= updated.finished_another || left != commit;
     reached.left = Some(left).filter(|left| *left != commit);
     publish(repo, (under_way, stage), (&tip, commit), updated)?;
@@ -264,7 +263,7 @@ fn go(
     Ok(())
 }
 
-/// As any deploy in place, from what the clone has.
+/// Update the worktree in place, without a fetch.
 fn bring(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
@@ -285,7 +284,7 @@ fn bring(
     Ok(worktree::update(repo, commit, &options)?)
 }
 
-/// What a run fails by that went back to `live`, as what it deployed was not good; or tried to.
+/// The error of a run that has rolled back to `live`, or tried to, since the commit that it deployed was bad.
 fn ended(
     under_way: &UnderWay<'_>,
     (live, kind, why): (ObjectId, Kind, String),
@@ -296,14 +295,14 @@ fn ended(
     let (at, trigger) = (short(live), target.trigger.to_string());
     let also = match went {
         Ok(()) => {
-            // No hook is pending: what failed is not live.
+            // No hook is pending, since the commit that failed is not live.
             under_way.leaves_no_hooks_pending();
             String::new()
         }
         Err(err) if reached.new == Some(live) => {
             format!("; and then {}: {}", err.kind().as_str(), message(&err))
         }
-        // It is as before, or half of both.
+        // Either the bad commit is still live, or the files are mixed.
         Err(err) => {
             return Error::Stranded {
                 why: format!("{}: {why}", kind.as_str()),
@@ -321,7 +320,7 @@ fn ended(
     }
 }
 
-/// What the trigger names, as far as that is known without asking the remote.
+/// The ref that the trigger follows, as far as it is known without the remote.
 fn tip(repo: &gix::Repository, target: &Target) -> Tip {
     match &target.origin.revision {
         Revision::Branch(branch) => Tip::Branch(branch.clone()),
@@ -339,7 +338,7 @@ fn tip(repo: &gix::Repository, target: &Target) -> Tip {
     }
 }
 
-/// What is wrong, without where the worktree is: that changes.
+/// The message of `err` without the commit that is deployed, since the rollback changes that.
 fn message(err: &Error) -> String {
     match err {
         Error::Hook { source, .. } => Failure::of(source).message,
@@ -359,7 +358,7 @@ fn short(commit: ObjectId) -> String {
     commit.to_hex_with_len(7).to_string()
 }
 
-/// Tell an operator who has named no commit that the last good one is newer than what is live.
+/// Warn an operator who has named no commit, if the last good one is newer than the live one.
 fn warn_forward(repo: &gix::Repository, (left, commit): (ObjectId, ObjectId), under_way: &UnderWay<'_>) {
     let missing = dropped::dropped(repo, &[left], &[commit], under_way.context.watch.over());
     if commit != left && missing.commits.is_empty() && !missing.is_cut {

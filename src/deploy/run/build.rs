@@ -1,4 +1,4 @@
-//! A release from its files to its being live, and good.
+//! A release after its files are written: hooks at Build, the switch, and the end.
 
 use std::{io, os::fd::AsFd as _};
 
@@ -14,7 +14,7 @@ use crate::{
     git::{fetch, worktree},
 };
 
-/// Run the hooks at Build in the tree that is being made, and remember what they leave.
+/// Run the hooks at Build in the new tree, and record the files that they have changed.
 pub(super) fn build(
     (repo, fetched): (&gix::Repository, &fetch::Outcome),
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -52,11 +52,11 @@ pub(super) fn build(
     Ok(stage.built(&altered, bytes, under_way.target.site.fsync)?)
 }
 
-/// Say what the configuration shares since the live release was made.
+/// Warn about paths that the configuration shares, but the live release does not, since it was made before.
 fn tell_unshared(stage: &Stage<'_>, context: &Context) {
-    let live = stage.yard().and_then(|yard| Some((yard, yard.live()?)));
-    let Some((yard, live)) = live else { return };
-    for path in yard.unshared() {
+    let live = stage.trees().and_then(|trees| Some((trees, trees.live()?)));
+    let Some((trees, live)) = live else { return };
+    for path in trees.unshared() {
         context.events.warn(format!(
             "{path:?} is not shared in {}, which was made before `shared` named it: it is in the next release",
             live.id
@@ -64,7 +64,7 @@ fn tell_unshared(stage: &Stage<'_>, context: &Context) {
     }
 }
 
-/// Let the tree be live. Says whether it is another one than before.
+/// Make the new tree live. Gives whether there was one.
 pub(super) fn switch(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -83,9 +83,8 @@ pub(super) fn switch(
     Ok(has_switched)
 }
 
-/// Say which release is live.
 pub(super) fn tell_live(stage: &Stage<'_>, context: &Context) {
-    if let Some(live) = stage.yard().and_then(|yard| yard.live()) {
+    if let Some(live) = stage.trees().and_then(|trees| trees.live()) {
         context.events.emit(Event::Live {
             release: live.id.to_string(),
             commit: live.commit.clone(),
@@ -93,7 +92,7 @@ pub(super) fn tell_live(stage: &Stage<'_>, context: &Context) {
     }
 }
 
-/// What is live is good: older ones may go.
+/// Record that the live release is good, and remove surplus ones.
 pub(super) fn good(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),

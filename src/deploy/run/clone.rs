@@ -1,4 +1,4 @@
-//! The first run of a target: its repository is built apart, and appears whole.
+//! The clone of the first run: the repository is built in a temporary directory, and appears whole.
 
 use super::{Error, NO_MARK, Reached, hold, under_way::UnderWay, update_options, whole};
 use crate::{
@@ -19,7 +19,7 @@ pub(super) fn clone(under_way: &UnderWay<'_>) -> Result<(gix::Repository, fetch:
     Ok((repo, fetched))
 }
 
-/// Say what a clone would write. What was fetched for that is removed again.
+/// Report what a clone would write. What was fetched for that is removed again.
 pub(super) fn rehearse_clone(under_way: &UnderWay<'_>, reached: &mut Reached) -> Result<(), Error> {
     let (building, fetched) = build_clone(under_way)?;
     let mut stage = under_way.stage()?;
@@ -47,7 +47,7 @@ fn build_clone<'a>(under_way: &UnderWay<'a>) -> Result<(existing::Building<'a>, 
         Err(fetch::Error::ObjectFormat { theirs, .. }) => theirs,
         fetched => return Ok((building, fetched?)),
     };
-    // The first removes its directory as it goes, and the second is built in the same place.
+    // First, since dropping it removes the directory in which the second one is built.
     drop(building);
     let building = existing::build(target, theirs)?;
     let fetched = fetch(&building)?;

@@ -24,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Planted(#[from] Planted),
-    /// It could not be shut in.
+    /// Its sandbox could not be enforced.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -44,11 +44,11 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Repository(#[from] repository::Error),
-    /// What was missing or damaged in it could not be had again.
+    /// Missing or damaged objects could not be fetched again.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Heal(#[from] heal::Error),
-    /// The remote's newest commit could not be had.
+    /// The remote's newest commit could not be fetched.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] fetch::Error),
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("{source}; {path} belongs to {}, and gitsocket runs as the user {us}", user(*owner))]
     #[diagnostic(help("as root, type: chown -R {us} {git_dir}; and let no other user deploy there"))]
     Owned {
-        /// What that led to.
+        /// The error that this led to.
         source: Box<Self>,
         /// The file or directory.
         path: String,
@@ -86,38 +86,38 @@ pub enum Error {
     /// It was not over in time.
     #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
     Late {
-        /// How long it could take.
+        /// Its time limit.
         limit: String,
-        /// What it was at.
+        /// The step that it had reached.
         step: Step,
-        /// What ended it.
+        /// The error that ended it.
         source: Box<Self>,
         /// What to do.
         #[help]
         help: String,
     },
-    /// What is to be remembered could not be written.
+    /// The state file could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
     State(#[from] state::Error),
-    /// There is no way back, or the newest commit is held.
+    /// A rollback is not possible, or the newest commit is held.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Back(#[from] back::Refused),
-    /// What was deployed was not good, and what was before it is live again.
+    /// The new commit was bad, and the one before it is live again.
     #[error("{at} is live again: {why}")]
-    #[diagnostic(help("push another commit; or, to have this one tried again: gitsocket retry {trigger}"))]
+    #[diagnostic(help("push another commit; or, to deploy this one again: gitsocket retry {trigger}"))]
     RolledBack {
-        /// What is live.
+        /// The commit that is live.
         at: String,
-        /// Why, in a word,
+        /// The kind of the failure.
         kind: Kind,
-        /// and in full; with what failed then, if anything did.
+        /// The failure, and what failed after the rollback, if anything did.
         why: String,
         /// The trigger.
         trigger: String,
     },
-    /// What was deployed was not good, and there was no way back.
+    /// The new commit was bad, and the rollback failed.
     #[error("{why}; then the rollback to {at} failed: {source}")]
     #[diagnostic(help("the next run tries the rollback again"))]
     Stranded {
@@ -125,7 +125,7 @@ pub enum Error {
         why: String,
         /// The commit that was to be live.
         at: String,
-        /// What was in the way.
+        /// Why the rollback failed.
         source: Box<Self>,
     },
     /// A hook failed, after the update.
@@ -137,14 +137,14 @@ pub enum Error {
         /// The commit that is deployed.
         at: String,
     },
-    /// A hook failed that was to build a release.
+    /// A hook at Build failed.
     #[error("{source}; nothing has changed")]
     #[diagnostic(forward(source))]
     Build {
         /// Why.
         source: hook::Error,
     },
-    /// What runs on what was deployed is not well.
+    /// The health check failed.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
     Unwell {
@@ -156,7 +156,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there was nothing to do: the newest commit is held, or what an operator wants is not to be had.
+    /// Whether the run was refused rather than failed: the newest commit is held, or the wanted release does not exist.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -212,7 +212,7 @@ pub enum Refused {
         #[help]
         help: String,
     },
-    /// Its repository is damaged. To mend it deletes refs that need what is lost.
+    /// Its repository is damaged. Mending deletes refs whose objects are lost, which only the owner may decide.
     #[error(
         "{path} is not gitsocket's yet, and objects of its repository are missing or damaged; nothing was changed"
     )]
@@ -242,7 +242,7 @@ pub(super) fn user(number: u32) -> String {
     }
 }
 
-/// `err`; if the run's time is over, that is why, whatever it led to.
+/// `err`; if the run's time is over, [`Error::Late`] with `err` as its source, since the steps fail in different ways by that.
 pub(super) fn in_time(err: Error, watch: &Watch) -> Error {
     if !watch.is_over() {
         return err;
@@ -263,11 +263,11 @@ pub(super) fn in_time(err: Error, watch: &Watch) -> Error {
 const LATE: &str =
     "raise the trigger's `run_timeout` if it needs longer; the next run finishes what this one has begun";
 
-/// A hint for an administrator who finds that the permissions of files are not the reason.
+/// A hint for an administrator who finds no fault in the permissions of files.
 pub(super) const SHUT_OUT: &str = "if permissions look right: the sandbox covers paths that existed at the last start or reload; reload the \
                         daemon (systemctl reload gitsocket, or SIGHUP)";
 
-/// Whether the system said that something is not permitted.
+/// Whether a cause of `error` is that the system denied permission.
 pub(super) fn is_denial(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|error| {

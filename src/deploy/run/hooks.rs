@@ -1,4 +1,4 @@
-//! The hooks of a run, stage by stage: which of them are due, what they are told, and what is remembered of them.
+//! The hooks of a run: which of them are due, their environment, and the record of their success.
 
 use std::{
     collections::BTreeMap,
@@ -28,11 +28,11 @@ use crate::{
     git::{fetch, refs::Tip},
 };
 
-/// As long after the end of a run's time, the hooks that are told of its failure may still run. With the time that they are
-/// given to end, that is less than [`GRACE`](crate::base::watch::GRACE).
+/// How long hooks at Failed may still run after the end of the run's time. Together with the time between SIGTERM and SIGKILL, it is
+/// less than [`GRACE`](crate::base::watch::GRACE).
 const AFTERWARDS: Duration = Duration::from_secs(7);
 
-/// A commit that hooks are started for.
+/// The commit that hooks are started for, and its run.
 #[derive(Clone, Copy)]
 pub(super) struct Occasion<'a> {
     pub(super) repo: &'a gix::Repository,
@@ -46,8 +46,8 @@ pub(super) struct Occasion<'a> {
     pub(super) located: Option<&'a Located>,
 }
 
-/// Run the hooks that are due now that what was `fetched` is live, and ask whether all is well. What fails ends the run; all of
-/// it is done again at the next trigger.
+/// Run the hooks that are due once `fetched` is live, and the health check. A failure ends the run; the next trigger runs all of
+/// them again.
 pub(super) fn run_hooks(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
@@ -82,9 +82,9 @@ pub(super) fn run_hooks(
             repo,
             under_way,
             tip: &fetched.tip,
-            // A failed hook has not seen the commits since it last succeeded; some have seen what was left.
+            // A failed hook has not seen the commits since it last succeeded; after a rollback, some have seen the replaced one.
             old: if is_again {
-                // As for the first one: all files have changed.
+                // As for the first commit: all files count as changed.
                 reached.left
             } else {
                 reached.left.or(known.succeeded_for()).or(reached.old)
@@ -102,7 +102,7 @@ pub(super) fn run_hooks(
     Ok(())
 }
 
-/// Run `hooks` on what is live, and ask whether all is well.
+/// Run `hooks` for the live commit, and the health check.
 pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim) -> Result<(), Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let at = occasion.new.to_hex_with_len(7).to_string();
@@ -129,7 +129,7 @@ pub(super) fn go_live(occasion: Occasion<'_>, hooks: &[usize], claim: &mut Claim
     Ok(())
 }
 
-/// Build the release of `occasion`, which is not live yet. Says whether there is anything to run for that.
+/// Run the hooks at Build for the release of `occasion`, which is not live yet. Gives whether there are any.
 pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<bool, Error> {
     let UnderWay { target, context, .. } = *occasion.under_way;
     let mut hooks = target.hooks_at(At::Build).peekable();
@@ -149,7 +149,8 @@ pub(super) fn build(occasion: Occasion<'_>, claim: &mut Claim) -> Result<bool, E
     Ok(true)
 }
 
-/// Tell those hooks of `failure` that want to know, each for itself. The run has the lock still, and `located` is live.
+/// Run the hooks at Failed with the message of `failure`; one that fails does not stop the others. The run still has the lock, and
+/// `located` is live.
 pub(super) fn tell_failed(
     (target, context): (&Target, &Context),
     failure: &Failure,
@@ -160,7 +161,7 @@ pub(super) fn tell_failed(
     if context.dry_run || hooks.peek().is_none() {
         return;
     }
-    // Whatever it was that failed.
+    // The step is shown even if the run's time is over.
     context.watch.enter(Step::Hooks).ok();
     let git_dir = target.site.git_dir();
     let hex = |id: ObjectId| OsString::from(id.to_string());
@@ -198,14 +199,14 @@ pub(super) fn tell_failed(
     tidy(&env);
 }
 
-/// Where programs put what they need for a while, see environ(7).
+/// The variable that names the directory for temporary files, see environ(7).
 const TMPDIR: &str = "TMPDIR";
 
 /// A hint for a user whose hook worked without a sandbox.
-const CONFINED: &str = "hooks run in the sandbox: they may write to the target, or with releases to theirs and what is shared, and to \
+const CONFINED: &str = "hooks run in the sandbox: they may write to the target (with releases: to their own release and to `shared`) and to \
                         $TMPDIR, and read the system's programs; if that is why this one failed, write sandbox: (hooks: Outside)";
 
-/// Some hooks, with what they share.
+/// The values that several hooks of a run share.
 struct Round<'a> {
     target: &'a Target,
     context: &'a Context,
@@ -213,7 +214,7 @@ struct Round<'a> {
     git_dir: &'a Path,
     env: &'a BTreeMap<String, OsString>,
     old_new: (String, String),
-    /// When all of them have to be over.
+    /// When all of them have to have ended.
     until: Instant,
 }
 
@@ -237,7 +238,7 @@ impl<'a> Round<'a> {
         let context = self.context;
         let ended = self.run(Which::Hook(hook), Duration::MAX, &context.events);
         ended.map(drop).inspect_err(|err| {
-            // One that took too long was not refused anything.
+            // A hook that took too long did not fail because of the sandbox.
             if context.sandbox.hooks_are_inside()
                 && !matches!(err, hook::Error::Timeout { .. } | hook::Error::Late { .. })
             {
@@ -271,7 +272,7 @@ impl<'a> Round<'a> {
         hook::run(which, limit, &options)
     }
 
-    /// Where a hook inside the sandbox may write, if that is not all that the run may write.
+    /// The directories that a hook inside the sandbox may write to, if it may write to less than the run.
     fn written(&self) -> Option<Vec<PathBuf>> {
         let site = &self.target.site;
         site.releases.as_ref()?;
@@ -321,7 +322,7 @@ fn environment(occasion: Occasion<'_>, claim: &mut Claim) -> BTreeMap<String, Os
     env
 }
 
-/// What each hook of a run gets.
+/// The environment that does not depend on the commit.
 fn surroundings(
     (target, context): (&Target, &Context),
     located: Option<&Located>,
@@ -330,7 +331,7 @@ fn surroundings(
     let mut env = hook::fixed(target, located);
     env.insert("GITSOCKET_RUN".into(), context.run.as_str().into());
     if context.sandbox.hooks_are_inside() {
-        // The system's is closed to them. What one left that failed is of no use to any.
+        // The sandbox denies the system's /tmp. Files that a failed hook has left are removed.
         let dir = hook::scratch(git_dir);
         descent::remove_all(&dir).ok();
         match fs::create_dir_all(&dir) {

@@ -1,4 +1,4 @@
-//! What a run writes into the repository: refs, their reflogs, and where it was deployed from.
+//! What a run writes into the repository: refs, reflogs, and the configuration of the remote.
 
 use gix::ObjectId;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Let a ref hold what was fetched.
+/// Let a ref keep what was fetched.
 pub(super) fn hold(
     repo: &gix::Repository,
     target: &Target,
@@ -30,7 +30,7 @@ pub(super) fn hold(
     )
 }
 
-/// The files of `commit` are there, as they were `updated`: let the refs say so, and then the run.
+/// Write the refs after the files of `commit`, and then tell how the files were `updated`.
 pub(super) fn publish(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
@@ -51,7 +51,7 @@ pub(super) fn publish(
     Ok(())
 }
 
-/// Let the repository say what it was deployed from, and let those read what was written who may.
+/// Write the remote and its branch into the repository's configuration, and give the index the permissions of a shared repository.
 fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>), tip: &Tip) {
     let UnderWay { target, index, .. } = under_way;
     Sharing::of(repo).path(stage.index().unwrap_or(index));
@@ -64,7 +64,7 @@ fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>
         },
     };
     if let Err(err) = upstream.record(repo) {
-        // What is deployed is right; it is for those who type git there.
+        // Only users who run git there need it, so the deploy still counts.
         under_way.context.events.warn(format!(
             "cannot write the remote and its branch into {}: {err}; the next run tries again",
             repo.common_dir().join("config").display()
@@ -72,7 +72,7 @@ fn record(repo: &gix::Repository, (under_way, stage): (&UnderWay<'_>, &Stage<'_>
     }
 }
 
-/// Flush what was deployed, before anything says so.
+/// Flush the deployed files and refs, before the hooks start.
 pub(super) fn settle(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &Stage<'_>),
@@ -87,7 +87,7 @@ pub(super) fn settle(
     )
 }
 
-/// What writes refs, for reflogs.
+/// The name in reflogs.
 pub(super) fn writer(target: &Target) -> String {
     format!("gitsocket {}", target.trigger)
 }

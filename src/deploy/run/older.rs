@@ -1,4 +1,4 @@
-//! Going back to a release that was good: it is as it was, or is mended, or is passed over.
+//! Finds the release of a rollback: it must be unchanged since it was live, or is mended; otherwise it is skipped.
 
 use std::{
     os::fd::AsFd as _,
@@ -17,23 +17,22 @@ use crate::{
     },
     deploy::{
         held::Holds,
-        release::{self, built, id::Id, record::Tree, shared::Other, trees},
+        release::{self, built, id::Id, record::Tree, retention, shared::Other},
         stage::Stage,
     },
     git::worktree,
 };
 
-/// Which release is to be live again.
+/// The release that a rollback wants.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// Of those that were good, the one that was live last: of another commit than what is live, not taken back, and not held.
+    /// The good release that was live last: of another commit than the live one, not rolled back, and not held.
     Good(&'a Holds),
-    /// The one whose name this is, or whose commit's id begins with it.
+    /// The release with this name, or whose commit's id begins with it.
     Named(&'a str),
 }
 
-/// The commit of the release that is `wanted`, which is as it was when it was live: one that is damaged, and cannot be mended, is passed
-/// over. Nothing if there is none.
+/// The commit of the release that is `wanted`. A release that is damaged, and cannot be mended, is skipped. `None` if there is none.
 pub(super) fn find(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -47,7 +46,7 @@ pub(super) fn find(
         let why = match verified {
             Ok(None) => return Ok(Some(commit)),
             Ok(Some(why)) => why,
-            // What cannot be read or written here may be no trouble in the next one.
+            // A fault of the file system here may not concern the next one.
             Err(err) if matches!(err.kind(), Kind::Path | Kind::Repository | Kind::Resources) => {
                 Failure::of(&err).message
             }
@@ -55,7 +54,7 @@ pub(super) fn find(
         };
         let why = format!("{id}: {why}");
         let events = &under_way.context.events;
-        events.warn(format!("a release is damaged, and is passed over: {why}"));
+        events.warn(format!("a release is damaged, and was skipped: {why}"));
         damaged.push(why);
     }
     if damaged.is_empty() {
@@ -68,7 +67,7 @@ pub(super) fn find(
     }
 }
 
-/// Let the release of `commit` be live, unless it is. Says whether it was not.
+/// Make the release of `commit` live. Gives whether there was a switch.
 pub(super) fn restore(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -93,19 +92,19 @@ pub(super) fn restore(
     Ok(true)
 }
 
-/// The releases to try, one after the other.
+/// The releases to try, in this order.
 fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId)>, Error> {
-    let Some(yard) = stage.yard() else {
+    let Some(trees) = stage.trees() else {
         return Ok(Vec::new());
     };
-    let live = yard.live().map(|tree| &tree.id);
+    let live = trees.live().map(|tree| &tree.id);
     let of = |tree: &Tree| {
         let commit = ObjectId::from_hex(tree.commit.as_bytes()).ok()?;
         Some((tree.id.clone(), commit))
     };
     let wanted = match wanted {
         Wanted::Good(holds) => {
-            let older = trees::older(yard.record(), live, yard.keep())
+            let older = retention::older(trees.record(), live, trees.keep())
                 .into_iter()
                 .filter_map(of);
             return Ok(older
@@ -114,7 +113,7 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
         }
         Wanted::Named(wanted) => wanted,
     };
-    let mut others = trees::listed(yard.record(), live, yard.keep());
+    let mut others = retention::listed(trees.record(), live, trees.keep());
     others.retain(|tree| Some(&tree.id) != live);
     others.sort_by_key(|tree| !tree.is_good);
     let named = |tree: &&&Tree| tree.id.as_str() == wanted;
@@ -147,21 +146,22 @@ fn candidates(stage: &Stage<'_>, wanted: Wanted<'_>) -> Result<Vec<(Id, ObjectId
 /// The shortest beginning of a commit's id that names it, in digits, as git has it.
 const SHORTEST: usize = 4;
 
-/// Compare the tree `id` with what Build left in it, and mend what was as committed then. Gives why not, if it cannot be.
+/// Compare the tree `id` with its commit and with the files that Build had changed, and write changed files of the commit again.
+/// Gives the reason if it cannot be mended.
 fn verify(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
     id: &Id,
     commit: ObjectId,
 ) -> Result<Option<String>, Error> {
-    let Some(yard) = stage.yard() else {
+    let Some(trees) = stage.trees() else {
         return Ok(None);
     };
-    let path = yard.built(id);
+    let path = trees.built(id);
     let known = built::read(&path).map_err(release::Error::io("read what Build left, in", &path))?;
-    let tree = yard.open(id)?;
+    let tree = trees.open(id)?;
     let changed = worktree::changed(tree.as_fd(), &known);
-    if let Some(file) = changed.map_err(release::Error::io("look through", &yard.path(id)))? {
+    if let Some(file) = changed.map_err(release::Error::io("look through", &trees.path(id)))? {
         return Ok(Some(format!("{} is not as Build left it", file.path)));
     }
     stage.inspect(id, known.into_iter().map(|file| file.path))?;
@@ -176,20 +176,20 @@ fn verify(
     }
     if !mended.is_empty() {
         let mended = mended.line();
-        context
-            .events
-            .warn(format!("{id} has changed since it was live; mended: {mended}"));
+        context.events.warn(format!(
+            "{id} has changed since it was live; these files were restored: {mended}"
+        ));
     }
     Ok(None)
 }
 
-/// Let the release `id` share what was named since it was made. It has been live with the links that it has: whatever else is in the
-/// way of new ones, a sick release among them, does not stop the way back.
+/// Add links to what `shared` names since the release `id` was made. The release was good without them, so a failure does not stop
+/// the rollback.
 fn share(under_way: &UnderWay<'_>, stage: &Stage<'_>, id: &Id) {
-    let Some(yard) = stage.yard() else { return };
+    let Some(trees) = stage.trees() else { return };
     let events = &under_way.context.events;
     let shared = under_way.target.site.path.as_path().join(release::SHARED);
-    match yard.link_shared(id, Other::Stays) {
+    match trees.link_shared(id, Other::Stays) {
         Ok(stayed) => {
             for path in stayed {
                 events.warn(format!(
@@ -200,7 +200,7 @@ fn share(under_way: &UnderWay<'_>, stage: &Stage<'_>, id: &Id) {
             }
         }
         Err(err) => events.warn(format!(
-            "{id} shares what it shared when it was made, as far as that is there; no more, since {err}"
+            "no links for what `shared` names since {id} was made could be added to it: {err}"
         )),
     }
 }

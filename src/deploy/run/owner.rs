@@ -1,5 +1,5 @@
-//! Why a run failed at its own repository: another user has been at work there, root most likely, and has left what this
-//! process may not use.
+//! Finds out whether a run failed because another user, most likely root, has left files in its repository that this process may
+//! not use.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use crate::{
     git::{fetch, heal},
 };
 
-/// How many files and directories of a repository are looked at. This is after a failure, and one is enough.
+/// How many files and directories of a repository are looked at, after a failure.
 const MAX_FILES: usize = 100_000;
 
-/// `err`; if something that it needed belongs to another user, with that as its reason.
+/// `err`; or [`Error::Owned`] with `err` as its source, if a file that the run needs belongs to another user.
 pub(super) fn blame(err: Error, target: &Target) -> Error {
     let us = rustix::process::geteuid().as_raw();
     if us == 0 || !may_be_denied(&err) {
@@ -26,7 +26,7 @@ pub(super) fn blame(err: Error, target: &Target) -> Error {
     }
     let git_dir = target.site.git_dir();
     let found = match &err {
-        // That is the one; and what cannot be read for another reason is not a matter of ownership.
+        // The error names the file; if its owner is not the reason, no other file is looked for.
         Error::Heal(heal::Error::Unread { path, .. }) => foreign(path, us)
             .filter(|_| is_denial(&err))
             .filter(|(path, _)| path.starts_with(&git_dir)),
@@ -44,7 +44,7 @@ pub(super) fn blame(err: Error, target: &Target) -> Error {
     }
 }
 
-/// gitoxide takes a pack that it may not read for one that is not there.
+/// Whether the owner of a file may be the reason: gitoxide reports a pack that it may not read as missing objects.
 fn may_be_denied(err: &Error) -> bool {
     match err {
         Error::Refs(_) | Error::Heal(_) | Error::Repository(_) | Error::State(_) => true,
@@ -55,13 +55,13 @@ fn may_be_denied(err: &Error) -> bool {
     }
 }
 
-/// `path`, if it is another user's than `us`, and who that is.
+/// `path` and its owner, if that is another user than `us`.
 fn foreign(path: &Path, us: u32) -> Option<(PathBuf, u32)> {
     let owner = fs::symlink_metadata(path).ok()?.uid();
     (owner != us).then(|| (path.into(), owner))
 }
 
-/// What in the repository at `git_dir` another user has, and `us` may not use as git would, and who that is.
+/// The first file in the repository at `git_dir` that belongs to another user and that `us` may not use, and its owner.
 fn closed(git_dir: &Path, us: u32) -> Option<(PathBuf, u32)> {
     let mut dirs = vec![git_dir.to_owned()];
     let mut seen = 0;

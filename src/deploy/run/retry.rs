@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The wait before the first attempt that is not the first.
+/// The wait before the second attempt.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The waits between attempts: each about twice as long as the one before, and no two daemons agree on one.
+/// The waits between attempts: each is about twice as long as the one before, and random, so that daemons do not retry together.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -17,7 +17,7 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// How long to wait now: between half of the whole and the whole.
+    /// The next wait: a random time between half of the whole and the whole.
     pub(super) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(LONGEST);

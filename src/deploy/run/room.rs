@@ -1,4 +1,4 @@
-//! A disk that is full does not stop the way back: the spare release is given up for what a run has to write.
+//! Frees space on a full disk: the spare release is removed, so that at least a rollback can write its files.
 
 use super::{Error, UnderWay};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     deploy::stage::Stage,
 };
 
-/// Do `step`; once more, if there was no room for what it writes, and some could be made.
+/// Do `step`; once more, if the disk was full and some space could be freed.
 pub(super) fn with_room<'s, T>(
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'s>),
     mut step: impl FnMut(&mut Stage<'s>) -> Result<T, Error>,
@@ -17,7 +17,7 @@ pub(super) fn with_room<'s, T>(
     }
 }
 
-/// The same, where nothing is known of releases yet.
+/// The same, before the releases have been looked at.
 pub(super) fn at_first<T>(
     under_way: &UnderWay<'_>,
     mut step: impl FnMut() -> Result<T, Error>,
@@ -40,7 +40,7 @@ fn makes_room((under_way, stage): (&UnderWay<'_>, &mut Stage<'_>), err: &Error) 
     let is_made = err.kind() == Kind::Resources && !under_way.context.dry_run && stage.give_up_spare();
     if is_made {
         let events = &under_way.context.events;
-        events.warn(format!("{err}; the spare release was removed, to make room"));
+        events.warn(format!("{err}; the spare release was removed to free space"));
     }
     is_made
 }

@@ -1,4 +1,4 @@
-//! A run from its first write to its end: the mark that it leaves if it is killed, and what it finds of one that was.
+//! The mark of a run that writes, which stays if the run is killed, and the recovery of a run that was.
 
 use std::{
     fmt, io,
@@ -22,12 +22,12 @@ use crate::{
     git::{lock, refs, repository},
 };
 
-/// Told of each run that was found to have been interrupted; perhaps more than once of the same.
+/// Called for each run that turns out to have been interrupted, perhaps several times for the same run.
 #[derive(Clone)]
 pub struct Interrupted(Arc<dyn Fn(&Marker) + Send + Sync>);
 
 impl Interrupted {
-    /// `tell` is told.
+    /// Call `tell`.
     pub fn new(tell: impl Fn(&Marker) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
@@ -39,13 +39,13 @@ impl fmt::Debug for Interrupted {
     }
 }
 
-/// What is lost with the record of releases.
-const DAMAGED: &str = "what was remembered of releases is damaged: those that are there are left alone, and cannot be gone back to";
+/// The effect of a damaged record of releases.
+const DAMAGED: &str = "the record of releases is damaged: existing releases are left alone, and a rollback to them is not possible";
 
-/// What git writes that an update writes, too: locked by a `.lock` beside it.
+/// The files that both git and an update write; git locks them by a file `.lock` next to them.
 const WRITTEN: [&str; 4] = ["index", "HEAD", "shallow", "packed-refs"];
 
-/// What a run left at `target` that was interrupted. The caller holds the lock.
+/// What an interrupted run has left at `target`. The caller holds the lock.
 pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
     let left = look(target)?;
     if let Some(marker) = left.marker.as_ref().filter(|marker| !marker.dry_run) {
@@ -63,11 +63,11 @@ pub(super) fn find(target: &Target, context: &Context) -> Option<Left> {
 
 fn look(target: &Target) -> Option<Left> {
     let git_dir = target.site.git_dir();
-    // The version before built a clone beside it.
+    // The version before built a clone next to the git directory.
     state::left(&git_dir).or_else(|| state::left(&existing::old_clone(target)?))
 }
 
-/// `left` has been told of, and what it left is removed: what remains of it is that the hooks of its trigger are pending.
+/// `left` has been reported, and its files are removed: record that the hooks of its trigger are pending, and remove its mark.
 pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<(), Error> {
     let trigger = match &left.marker {
         Some(marker) if marker.dry_run => None,
@@ -80,16 +80,16 @@ pub(super) fn pass_on(git_dir: &Path, target: &Target, left: &Left) -> Result<()
     Ok(state::forget(git_dir)?)
 }
 
-/// Whether a run of `target` was interrupted, or a hook of it failed, and nothing has finished that since. `is_owner` is
-/// asked whether a run of that trigger is the business of `target`; `None`: it is not known whose it was. The repository is
-/// opened in the `sandbox` that a run of it has.
+/// Whether a run of `target` was interrupted, or one of its hooks failed, and no run has finished that since. `is_owner` says
+/// whether `target` is to finish a run with that marker; `None` if the marker cannot be read. The repository is opened in a run's
+/// `sandbox`.
 pub fn is_unfinished(
     target: &Target,
     sandbox: &Sandbox,
     is_owner: impl FnOnce(Option<&Marker>) -> bool,
 ) -> bool {
     if lock::is_held(&target.site.lock_file(), target.site.root().as_path()) {
-        // It is not over, or another process finishes it.
+        // The run goes on, or another process finishes it.
         return false;
     }
     match look(target) {
@@ -120,9 +120,9 @@ pub(super) struct UnderWay<'a> {
     /// The index of a worktree in place.
     pub(super) index: PathBuf,
     run: state::Run,
-    /// Why it could not begin: what called it knows nothing of that.
+    /// Why the mark could not be written: the git engine reports only that its caller refused.
     failed: Mutex<Option<Error>>,
-    /// Whether the hooks are pending if it is not finished.
+    /// Whether the hooks are pending if the run does not finish.
     changes: AtomicBool,
 }
 
@@ -139,14 +139,14 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// Where it makes its tree; what a killed run has left of one is settled.
+    /// The stage of this run, after recovery from a killed one.
     pub(super) fn stage(&self) -> Result<Stage<'a>, Error> {
         let UnderWay { target, context, .. } = *self;
-        let stage = Stage::settle(&target.site, (self.rights, context.dry_run), &context.cache)?;
-        if stage.yard().is_some_and(|yard| yard.is_damaged()) {
+        let stage = Stage::recover(&target.site, (self.rights, context.dry_run), &context.cache)?;
+        if stage.trees().is_some_and(|trees| trees.is_damaged()) {
             context.events.warn(DAMAGED);
         }
-        for said in stage.yard().into_iter().flat_map(|yard| yard.elsewhere()) {
+        for said in stage.trees().into_iter().flat_map(|trees| trees.elsewhere()) {
             context.events.warn(said.clone());
         }
         if stage.live_release().is_none() {
@@ -155,16 +155,18 @@ impl<'a> UnderWay<'a> {
         Ok(stage)
     }
 
-    /// Say what there is beside releases, before another one is live.
+    /// Warn about foreign files among the releases.
     pub(super) fn tell_foreign(&self, stage: &Stage<'_>) {
-        let Some(yard) = stage.yard().filter(|yard| !yard.foreign().is_empty()) else {
+        let Some(trees) = stage.trees().filter(|trees| !trees.foreign().is_empty()) else {
             return;
         };
         let mut named = event::Named::default();
-        yard.foreign().iter().for_each(|name| named.note(name));
-        let copied = match yard.live() {
+        trees.foreign().iter().for_each(|name| named.note(name));
+        let copied = match trees.live() {
             Some(_) => "",
-            None => " (releases that were copied or restored are new directories, and count as such)",
+            None => {
+                " (releases that were copied or restored from a backup are new directories, so they count as foreign)"
+            }
         };
         self.context.events.warn(format!(
             "{} holds what gitsocket has not made, and leaves alone: {}{copied}",
@@ -173,7 +175,7 @@ impl<'a> UnderWay<'a> {
         ));
     }
 
-    /// The git directory that it is in.
+    /// The git directory.
     pub(super) fn git_dir(&self) -> &Path {
         self.run.git_dir()
     }
@@ -208,7 +210,7 @@ impl<'a> UnderWay<'a> {
         Ok(mark(&self.run)?)
     }
 
-    /// Before hooks run. If they are `pending`, they are until they have succeeded.
+    /// Before hooks run. If they are `pending`, they stay pending until they have succeeded.
     pub(super) fn starts_hooks(&self, pending: bool) -> Result<(), Error> {
         if pending {
             self.changes.store(true, Ordering::Relaxed);
@@ -218,7 +220,7 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// However it ends, hooks are not to run for that.
+    /// Whatever the end of this run, its hooks are not pending.
     pub(super) fn leaves_no_hooks_pending(&self) {
         self.changes.store(false, Ordering::Relaxed);
     }
@@ -232,7 +234,7 @@ impl<'a> UnderWay<'a> {
         )?)
     }
 
-    /// It has ended like that, and nothing of it is left to be found.
+    /// The run has ended: record pending hooks if it failed, and remove its mark.
     pub(super) fn end(&self, ended: Result<(), Error>) -> Result<(), Error> {
         if !self.run.has_begun() {
             return self.why(ended);
@@ -248,14 +250,14 @@ impl<'a> UnderWay<'a> {
                     head(git_dir),
                 );
                 if pending.is_err() {
-                    // The mark says it.
+                    // The mark stays, and says the same.
                     return self.why(ended);
                 }
             }
-            // What stays goes when a process looks for the first time.
+            // Files that stay are removed at the first run of another process.
             lock::clear(git_dir).ok();
         }
-        // If it stays, the next run looks closer than it had to.
+        // If the mark stays, the next run only does more checks than necessary.
         self.run.end().ok();
         self.why(ended)
     }

@@ -1,4 +1,4 @@
-//! Fetching, again after a fault that passes, and updating; once more where objects turn out to be missing or damaged.
+//! Fetch and update: a fetch is repeated after a temporary fault; both are repeated after missing or damaged objects were healed.
 
 use std::{io, path::Path};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The repository of the run, and what was fetched into it; a ref holds that.
+/// The repository of the run, and what was fetched into it; a ref keeps that.
 pub(super) fn fetch_into(
     under_way: &UnderWay<'_>,
     claim: &mut Claim,
@@ -38,7 +38,7 @@ pub(super) fn fetch_into(
     if heal::is_begun(git_dir) {
         return heal(under_way, claim);
     }
-    // How much history there is stays as it is until a run is meant, and the repository is ours.
+    // The depth of the history changes only in a real run on a repository that is ours.
     let is_settled = claim.is_settled(under_way);
     let depth = match reached.old {
         Some(_) if context.dry_run || !is_settled => Depth::Same,
@@ -54,7 +54,7 @@ pub(super) fn fetch_into(
     }
 }
 
-/// What was fetched beside what is deployed, and a ref holds it; `None` if what is here must be healed first.
+/// Fetch into a repository with a deployed commit, and let a ref keep the result; `None` if the repository must be healed first.
 fn fetch_onto(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
@@ -68,13 +68,13 @@ fn fetch_onto(
         fetched => fetched?,
     };
     match hold(repo, under_way, claim, &fetched) {
-        // Not one ref is wrong, but what all of them are in.
+        // The fault is not one ref, but the directory or file of all refs.
         Err(Error::Refs(refs::Error::Ref { .. })) if !heal::is_sound(under_way.git_dir()) => Ok(None),
         held => held.map(|()| Some(fetched)),
     }
 }
 
-/// Let a ref hold what was fetched, once the worktree is ours.
+/// Let a ref keep what was fetched, once the worktree is ours.
 fn hold(
     repo: &gix::Repository,
     under_way: &UnderWay<'_>,
@@ -90,7 +90,7 @@ fn hold(
     Ok(())
 }
 
-/// Bring the worktree to what was fetched; that may be something newer afterwards.
+/// Bring the worktree to what was fetched. After healing, that may be a newer commit, so it is returned.
 pub(super) fn update(
     repo: gix::Repository,
     fetched: fetch::Outcome,
@@ -132,7 +132,7 @@ fn update_once(
     Ok(worktree::update(repo, fetched.commit, &options)?)
 }
 
-/// Make a release. Nothing that is live has changed by that, so no hook is pending for it.
+/// Make a release. The live release does not change by that, so no hook becomes pending.
 fn make(
     repo: &gix::Repository,
     fetched: &fetch::Outcome,
@@ -156,9 +156,9 @@ fn make(
     };
     let updated = loop {
         match bring(stage) {
-            // A program may have left there what this user can neither read nor remove.
+            // A program may have left files there that this user can neither read nor remove.
             Err(err) if err.kind() == Kind::Path && stage.is_stuck()? => {
-                let message = format!("{err}; another tree is made instead");
+                let message = format!("{err}; the release is made in another directory instead");
                 under_way.context.events.warn(message);
             }
             updated => break updated?,
@@ -167,7 +167,7 @@ fn make(
     if !dry_run {
         stage.written(updated.bytes)?;
     }
-    // What is left of an older release belongs to no user.
+    // Files of an older release that are replaced are not a loss for any user.
     Ok(worktree::Outcome {
         lost: Lost::default(),
         ..updated
@@ -182,7 +182,7 @@ pub(super) fn list_changes(
     (under_way, claim): (&UnderWay<'_>, &mut Claim),
 ) -> io::Result<()> {
     match changes::write(repo, old, new, file) {
-        // Not the system's: an object.
+        // The error is about an object, not about a system call.
         Err(err) if err.kind() == io::ErrorKind::Other => match heal(under_way, claim) {
             Ok((repo, _)) => changes::write(&repo, old, new, file),
             Err(_) => Err(err),
@@ -239,7 +239,7 @@ impl Onto {
     }
 }
 
-/// Fetch; after a fault that passes again, up to the number of times that the target allows.
+/// Fetch; repeat it after a temporary fault, as many times as the target allows.
 pub(super) fn fetch(
     repo: &gix::Repository,
     target: &Target,
@@ -297,10 +297,10 @@ fn fetch_once(
     })
 }
 
-/// Whether a fetch failed as something was missing or damaged here, before it began.
+/// Whether a fetch failed because objects were missing or damaged here before it began.
 fn is_ours(repo: &gix::Repository, err: &fetch::Error) -> bool {
     match err {
-        // The remote was not asked.
+        // Nothing was received, so the missing objects are ours.
         fetch::Error::Incomplete { received: false, .. } => true,
         err => err.may_be_ours() && !heal::is_sound(repo.git_dir()),
     }

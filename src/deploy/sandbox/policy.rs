@@ -1,9 +1,10 @@
-//! Which paths and ports a worker, or a run, needs: a list, made from the configuration alone. What is in a target has no say
-//! in it: hooks write there.
+//! Which paths and ports a worker, or a run, needs: a list, made from the configuration alone. The content of a target never
+//! adds to it, since hooks write there.
 //!
-//! Landlock's rules are about what is at a path now. Files are replaced by renaming (keys, known_hosts), and targets are
-//! removed and cloned again: so the worker gets the directories that such things are in, unless the configuration, or a file
-//! that it names, is in there as well; and a run, which does not last, gets the things themselves.
+//! A rule of Landlock is bound to the inode that is at a path now. Files are replaced by renaming (keys, known_hosts), and
+//! targets are removed and cloned again: so the rules of the worker name the parent directories, unless the configuration,
+//! or a file that it names, is in there as well. The rules of a run, which is short, name the files and directories
+//! themselves.
 
 use std::{
     collections::BTreeSet,
@@ -23,19 +24,19 @@ use crate::{
     git::transport::Needs,
 };
 
-/// Paths without links, by what is allowed beneath them. What is not there is passed over.
+/// Paths without links, by what is allowed beneath them. A path that does not exist gets no rule.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) read: BTreeSet<PathBuf>,
     pub(super) execute: BTreeSet<PathBuf>,
     pub(super) write: BTreeSet<PathBuf>,
-    /// To write and execute: worktrees, for hooks.
+    /// Where writing and executing are allowed: worktrees, for hooks.
     pub(super) build: BTreeSet<PathBuf>,
     pub(super) devices: BTreeSet<PathBuf>,
     /// TCP ports to connect to.
     pub(super) ports: BTreeSet<u16>,
-    /// What a worker gets alone, and loses if it is replaced: the directory that it is in stays closed.
-    pub(super) held: BTreeSet<PathBuf>,
+    /// Paths that a worker gets without their directory, and loses access to once they are replaced.
+    pub(super) by_inode: BTreeSet<PathBuf>,
 }
 
 /// Where a system's programs are, and what they read.
@@ -50,7 +51,7 @@ impl Policy {
         let mut policy = Self::default();
         policy.system(ways);
         for target in config.triggers.values() {
-            // One that leads through a link that a hook may have made gets nothing: its runs say why.
+            // A target whose path leads through a link that a hook may have made gets nothing: its runs report it.
             policy
                 .target(target, config.sandbox.hooks, (Lasts::Long, ways))
                 .ok();
@@ -63,7 +64,7 @@ impl Policy {
                 tokens.for_each(|file| policy.file(file.as_path(), (Lasts::Long, ways)));
             }
         }
-        // `peer` reads there in which groups a client is. What belongs to it alone, Landlock keeps from us all the same.
+        // `daemon::peer` reads a client's groups there. Landlock still denies the files of other processes that need ptrace(2).
         let mut rules = config
             .triggers
             .values()
@@ -90,7 +91,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// What it takes to ask the remote of `target` for news: nothing is written, and no hook runs.
+    /// What a poll of the remote of `target` needs: it writes nothing, and no hook runs.
     pub(super) fn of_poll(target: &Target, ways: &Arc<Ways>) -> Result<Self, Planted> {
         let mut policy = Self::default();
         for dir in places(target) {
@@ -122,7 +123,7 @@ impl Policy {
     fn system(&mut self, ways: &Ways) {
         let read = ways.system.iter().chain(&ways.kernel);
         self.read.extend(read.cloned());
-        self.held.extend(ways.alone.iter().cloned());
+        self.by_inode.extend(ways.by_inode.iter().cloned());
         self.devices.insert("/dev/null".into());
         self.ports.insert(DNS);
     }
@@ -143,7 +144,7 @@ impl Policy {
             }
             let kept = place(&real, ways);
             if kept == real {
-                self.held.insert(real);
+                self.by_inode.insert(real);
             }
             written.push(kept);
         }
@@ -158,7 +159,7 @@ impl Policy {
         Ok(())
     }
 
-    /// What the way to the remote needs.
+    /// What a connection to the remote needs.
     fn origin(&mut self, target: &Target, (lasts, ways): (Lasts, &Ways)) {
         let needs = Needs::of(&target.origin);
         let files = needs.files.iter();
@@ -168,7 +169,7 @@ impl Policy {
         self.ports.extend(needs.ports);
     }
 
-    /// What hooks inside need: programs, and what most of them look at.
+    /// What hooks inside the sandbox need: programs, and what most programs read.
     fn hooks(&mut self, target: &Target, ways: &Ways) {
         let programs = PROGRAMS.iter().filter_map(|dir| ways.lead(Path::new(dir)).ok());
         self.execute.extend(programs.flat_map(|dir| ways.around(&dir)));
@@ -178,7 +179,7 @@ impl Policy {
                 && program.is_absolute()
                 && let Ok(real) = ways.lead(program)
             {
-                // What belongs to it is beside it: all of that, unless a key or a target is, too.
+                // A program's own files are in its directory: all of that is opened, unless a key or another target is in it.
                 let beside = [Some(real.as_path()), program.parent(), real.parent()];
                 let beside = beside.into_iter().flatten().filter_map(|dir| ways.lead(dir).ok());
                 self.execute.extend(beside.filter(|dir| {
@@ -195,13 +196,13 @@ impl Policy {
             .extend(devices.map(|name| Path::new("/dev").join(name)));
     }
 
-    /// A file that is read, and may be replaced.
+    /// Allow reading a file that may be replaced.
     fn file(&mut self, file: &Path, (lasts, ways): (Lasts, &Ways)) {
         match lasts {
             Lasts::Long => {
                 let beside = ways.beside(file);
-                // One that is opened alone: it may be replaced.
-                self.held
+                // A file that is opened without its directory may be replaced.
+                self.by_inode
                     .extend(beside.iter().filter(|path| path.is_file()).cloned());
                 self.read.extend(beside);
             }
@@ -210,31 +211,31 @@ impl Policy {
     }
 }
 
-/// The directories of `target`. A `.git` in the worktree is beneath that, or it is none.
+/// The directories of `target`. A `.git` in the worktree needs no rule of its own; one that is a link is not accepted.
 fn places(target: &Target) -> impl Iterator<Item = &Path> {
     let dirs = [Some(target.site.root()), target.site.git_dir.as_ref()];
     dirs.into_iter().flatten().map(|dir| dir.as_path())
 }
 
-/// What of the way to `dir` a worker may write to.
+/// The directory that a worker may write to, so that it can use `dir`.
 ///
-/// In its life, `dir` may be removed and made again, for which it needs the directory that it is in. But never one with the
-/// configuration in it, or a file that this names: then it is `dir` itself, made now if it is missing, and cannot be
-/// removed. The root of the file system is the same.
+/// While the worker lives, `dir` may be removed and made again, for which it needs the parent directory. But a parent with the
+/// configuration in it, or with a file that the configuration names, is never opened, nor is the root of the file system: then
+/// it is `dir` itself, made now if it is missing, and cannot be removed.
 fn place(dir: &Path, ways: &Ways) -> PathBuf {
     let Some(parent) = dir.parent() else {
         return dir.into();
     };
     let is_fit = |dir: &Path| dir.parent().is_some() && !ways.holds_named(dir);
     let above: Vec<&Path> = parent.ancestors().collect();
-    // The lowest one that is there; below that, whatever is to be made.
+    // The lowest one that exists; all below it is still to be made.
     let there = above
         .iter()
         .position(|dir| dir.parent().is_some() && dir.exists());
     let candidates = above[..=there.unwrap_or(0)].iter().rev().copied();
     let kept = candidates.into_iter().find(|dir| is_fit(dir)).unwrap_or(dir);
     if !ways.is_written(kept.parent().unwrap_or(kept)) {
-        // If that fails, the run says why.
+        // If that fails, the run reports it.
         fs::create_dir_all(kept).ok();
     }
     kept.into()
@@ -243,7 +244,7 @@ fn place(dir: &Path, ways: &Ways) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Source, deploy::neighbours};
+    use crate::{config::Source, deploy::target_dirs};
 
     fn config(dir: &Path, fields: &str) -> Config {
         let text = format!(
@@ -258,7 +259,7 @@ mod tests {
     }
 
     fn ways(config: &Config, dir: &Path) -> Arc<Ways> {
-        let links = neighbours::look(config).unwrap().links().clone();
+        let links = target_dirs::look(config).unwrap().links().clone();
         Arc::new(Ways::of(config, Some(&dir.join("config.ron")), links))
     }
 

@@ -1,4 +1,4 @@
-//! Landlock's rules, as the kernel gets them.
+//! A policy as rules of Landlock.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use rustix::fs::{FileType, fstat};
 use super::{Error, policy::Policy};
 use crate::deploy::links;
 
-/// The rights that are taken away, except on the paths of a policy. Connecting to Unix sockets is not among them: hooks
-/// and SSH need the agent's, and others.
+/// The rights that are taken away, except on the paths of a policy. Connections to Unix sockets are not among them: hooks
+/// and SSH need the agent's socket, and others.
 const HANDLED: ABI = ABI::V5;
-/// Signals to processes outside, and their sockets that have no path.
+/// Signals to processes outside of the sandbox, and their abstract Unix sockets.
 const SCOPED: ABI = ABI::V6;
-/// Below that, no file could be renamed into another directory: as good as no Landlock.
+/// Before this version, no file could be renamed into another directory, which deploys do.
 const OLDEST: ABI = ABI::V2;
 
 /// Limit this thread to `policy`, as far as the kernel can.
@@ -58,7 +58,7 @@ pub(super) fn restrict(policy: &Policy) -> Result<ABI, Error> {
     }
 }
 
-/// Take from this thread the right to write anywhere but below `dirs`, and to devices that all may write to.
+/// Take from this thread the right to write, except below `dirs` and to devices that all may write to.
 pub(super) fn restrict_writing(dirs: &[PathBuf]) -> Result<(), RulesetError> {
     let writing = AccessFs::from_write(HANDLED);
     let rules = |paths: &mut dyn Iterator<Item = &Path>, access| {
@@ -78,10 +78,10 @@ pub(super) fn restrict_writing(dirs: &[PathBuf]) -> Result<(), RulesetError> {
         .map(drop)
 }
 
-/// Devices that programs write to, and where nothing can be lost.
+/// Devices that programs write to, and that store nothing.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"];
 
-/// The rule for what is at `path`, a path without links; none if that is not there by now.
+/// The rule for `path`, a path without links; none if it does not exist.
 fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<std::os::fd::OwnedFd>> {
     let fd = links::open(path).ok()?;
     let is_dir = FileType::from_raw_mode(fstat(&fd).ok()?.st_mode) == FileType::Directory;
@@ -97,7 +97,7 @@ fn read() -> BitFlags<AccessFs> {
     AccessFs::ReadFile | AccessFs::ReadDir
 }
 
-/// All that can be done with files and directories, but to execute them, and to make devices.
+/// All access to files and directories, except to execute them and to make devices.
 fn write() -> BitFlags<AccessFs> {
     AccessFs::from_all(HANDLED)
         & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)

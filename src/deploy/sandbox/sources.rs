@@ -1,11 +1,12 @@
 //! Where the data of local sources are. A source may be on a file system that does not answer (a dead NFS server, a FUSE
-//! whose program hangs), and nothing interrupts the thread that asks it: so threads of their own ask, and are left behind.
+//! whose program hangs), and nothing interrupts the thread that looks at it: so other threads look, and are abandoned if they
+//! hang.
 //!
-//! A source that has not answered is as one that is not there: the sandbox denies it, and all else goes on.
+//! A source that does not answer in time counts as missing: the sandbox denies it, and all else goes on.
 //!
-//! What a source says of other directories (a `.git` file, a linked worktree, alternates) was written by those who may write
-//! to it. So that counts only for directories of the same owner that nothing else here has to do with; and not at all where
-//! the source is, or is in, a target: there hooks write.
+//! What a source says of other directories (a `.git` file, a linked worktree, alternates) was written by a user who may write
+//! to it. So it counts only for directories of the same owner that hold neither a target nor a file of the configuration; and
+//! not at all where the source is, or is in, a target, since hooks write there.
 
 use std::{
     collections::BTreeSet,
@@ -27,12 +28,11 @@ use crate::{deploy::links, git::repository};
 /// How long sources may take to answer, all together. Local disks need microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The sources that are being asked, each by one thread: no more are left behind in one that hangs.
+/// The sources that threads look at now, one thread each: no second one hangs in the same source.
 static ASKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-/// One of them has answered.
 static ANSWERED: Condvar = Condvar::new();
 
-/// Where `sources` are, and the directories that data of the repositories there are in; those that answer.
+/// The directories with the data of the repositories at `sources`, as far as their file systems answer.
 pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Ways>)) -> Vec<PathBuf> {
     let until = Instant::now() + PATIENCE;
     let left = || until.saturating_duration_since(Instant::now());
@@ -48,7 +48,7 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Wa
         };
         let (say, ways) = (say.clone(), ways.clone());
         let thread = thread::Builder::new().name("source".into());
-        // Without a thread, nothing is known of it.
+        // Without a thread, the source counts as missing.
         thread
             .spawn(move || say.send(ask(&asked.0, (lasts, &ways))).ok())
             .ok();
@@ -58,7 +58,7 @@ pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Wa
     near.into_iter().chain(far).collect()
 }
 
-/// What names other directories, in a repository or a worktree.
+/// The files of a repository or a worktree that name other directories.
 const NAMING: [&str; 4] = [
     "commondir",
     "objects/info/alternates",
@@ -66,8 +66,8 @@ const NAMING: [&str; 4] = [
     ".git/objects/info/alternates",
 ];
 
-/// Whether `source` need not be asked: it is on the disk of a target, which a run waits for anyhow, and names no other
-/// place. Nothing here waits for a file system: what is not in the kernel's memory is an error.
+/// Whether `source` needs no thread: it is on the file system of a target, which a run waits for in any case, and names no
+/// other directory. Nothing here waits for a file system: what the kernel has not cached is an error.
 fn is_near(source: &Path, ways: &Ways) -> Result<bool, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let alone = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
@@ -99,14 +99,14 @@ fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
         dirs.extend(named.filter(|dir| !dir.starts_with(&real) && may_lend(dir, &real, ways)));
     }
     for dir in &dirs {
-        // As it is opened for its rule, which must not be what hangs.
+        // The rule opens it later on a thread that must not hang.
         links::open(dir).ok();
     }
     dirs
 }
 
-/// Whether the repository `source` may have data in `dir`, both without links. A repository's directory holds objects and
-/// `HEAD`; what is borrowed from is a directory of objects.
+/// Whether `dir`, which the repository `source` names, looks like its data; both are paths without links. A git directory holds
+/// objects and `HEAD`; alternates name a directory of objects.
 fn may_lend(dir: &Path, source: &Path, ways: &Ways) -> bool {
     let owner = |path: &Path| path.symlink_metadata().ok().map(|meta| meta.uid());
     let is_one = dir.ends_with("objects") || (dir.join("HEAD").is_file() && dir.join("objects").is_dir());
@@ -117,11 +117,11 @@ fn may_lend(dir: &Path, source: &Path, ways: &Ways) -> bool {
         && !ways.is_anothers(dir, source)
 }
 
-/// A source that is being asked, until this is dropped.
+/// A source that a thread looks at, until this is dropped.
 struct Asked(PathBuf);
 
 impl Asked {
-    /// None if another thread is still asking it after `patience`.
+    /// None if another thread still looks at it after `patience`.
     fn enter(source: PathBuf, patience: Duration) -> Option<Self> {
         let asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
         let others = ANSWERED.wait_timeout_while(asked, patience, |asked| asked.contains(&source));

@@ -1,7 +1,7 @@
-//! What of the paths of a configuration may be opened, and how much around it. They lead where `links` says.
+//! Which paths of a configuration may be opened, and how much around them. `links` resolves them.
 //!
-//! What comes out is a path without links. It is opened without following any (`RESOLVE_NO_SYMLINKS`, openat2(2)): so what is
-//! exchanged for a link in between is not there.
+//! Each result is a path without links. It is opened without following any (`RESOLVE_NO_SYMLINKS`, openat2(2)): so a directory
+//! that is replaced by a link in between cannot be opened.
 
 use std::{
     collections::BTreeSet,
@@ -21,36 +21,35 @@ use crate::{
     git::transport::Needs,
 };
 
-/// How many files and directories of `/etc` are looked at for hooks that are inside. A system has two thousand; what comes
-/// behind is closed to them.
+/// How many files and directories of `/etc` are looked at for hooks inside the sandbox. A usual system has two thousand; the
+/// rest is denied to hooks.
 const MAX_SYSTEM: usize = 50_000;
 
-/// What decides where a path may lead, and what may be opened whole.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     links: Links,
-    /// Files that the configuration names, and itself: the same.
+    /// The configuration, and the files that it names: as written, and without links.
     named: BTreeSet<PathBuf>,
-    /// The disks that these are on, or will be.
+    /// The file systems that targets are on, or will be.
     disks: BTreeSet<(u32, u32)>,
-    /// What each process reads of the system to find hosts and users.
+    /// Files of the system that name hosts and users; each process reads them.
     pub(super) system: Vec<PathBuf>,
-    /// What it reads of the kernel.
+    /// Files of the kernel; each process reads them.
     pub(super) kernel: Vec<PathBuf>,
-    /// What of that is a file, and may be replaced.
-    pub(super) alone: Vec<PathBuf>,
-    /// What all users may read of [`ETC`], except what is `named`; only if hooks are inside.
+    /// The files of `system` as the system names them: they may be replaced.
+    pub(super) by_inode: Vec<PathBuf>,
+    /// What all users may read in [`ETC`], except what is `named`; only if hooks run inside the sandbox.
     pub(super) public: Vec<PathBuf>,
 }
 
 /// Name servers and hosts; users and groups, which `allow` and listeners name.
 const FILES: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/group"];
-/// Where these are. It is never opened as a whole: keys are in it as well.
+/// It is never opened as a whole: keys are in it as well.
 const ETC: &str = "/etc";
 /// How many processors a container may use, see cgroups(7); and who holds which locks, see proc_locks(5).
 const KERNEL: [&str; 3] = ["/proc/self/cgroup", "/sys/fs/cgroup", "/proc/locks"];
 
-/// Whether the policy outlives what is at the paths.
+/// Whether the policy may outlive the inodes at its paths: a worker's does, a run's does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lasts {
     Long,
@@ -58,18 +57,18 @@ pub(super) enum Lasts {
 }
 
 impl Ways {
-    /// Those of `config`, which was read from `file`, and whose targets' paths lead as `links` says.
+    /// The ways of `config`, which was read from `file`.
     pub(super) fn of(config: &Config, file: Option<&Path>, links: Links) -> Self {
         let mut ways = Self {
             links,
             ..Self::default()
         };
-        // A name server's file may be a link to where a resolver's daemon writes it.
+        // /etc/resolv.conf may be a link to a file that a resolver's daemon writes.
         let files = FILES.iter().flat_map(|file| ways.beside(Path::new(file)));
         ways.system = files.collect();
         let kernel = KERNEL.iter().filter_map(|path| ways.lead(Path::new(path)).ok());
         ways.kernel = kernel.collect();
-        ways.alone = FILES.map(PathBuf::from).into();
+        ways.by_inode = FILES.map(PathBuf::from).into();
         let mut named: Vec<PathBuf> = file
             .and_then(|file| path::absolute(file).ok())
             .into_iter()
@@ -84,7 +83,7 @@ impl Ways {
         for target in config.triggers.values() {
             named.extend(Needs::of(&target.origin).files);
         }
-        // Now that it is known where links do not count.
+        // Only now, since the targets' directories decide which links count.
         let real: Vec<PathBuf> = ways
             .links
             .written()
@@ -108,7 +107,7 @@ impl Ways {
         ways
     }
 
-    /// Find what hooks may read of the directory `system`.
+    /// Find what hooks may read in the directory `system`.
     fn look_at(&mut self, system: &Path) {
         let (mut left, mut public) = (MAX_SYSTEM, Vec::new());
         if self.is_public(system, &mut left, &mut public) {
@@ -117,7 +116,7 @@ impl Ways {
         self.public = public;
     }
 
-    /// Whether all users may read all of `dir`, and nothing in it is named; else the part of which that holds goes to `found`.
+    /// Whether all users may read all of `dir`, and nothing in it is named. If not, the parts for which that is true go to `found`.
     fn is_public(&self, dir: &Path, left: &mut usize, found: &mut Vec<PathBuf>) -> bool {
         let Ok(entries) = fs::read_dir(dir) else {
             return false;
@@ -130,7 +129,7 @@ impl Ways {
                 continue;
             };
             if meta.is_symlink() {
-                // What it leads to has rules of its own.
+                // The file that it leads to has its own rule.
                 continue;
             }
             let Some(fewer) = left.checked_sub(1) else {
@@ -158,13 +157,12 @@ impl Ways {
         named.any(|file| file == real || file.parent() == Some(real))
     }
 
-    /// The path without links that `path` leads to. What is missing at its end stays as it is.
     pub(super) fn lead(&self, path: &Path) -> Result<PathBuf, Planted> {
         self.links.lead(path)
     }
 
-    /// What a process needs that lasts, and reads `file`, which may be replaced: the directory that it is in, and the one that
-    /// it leads to; of [`ETC`] and the root, the file alone.
+    /// What a worker needs to read `file`, which may be replaced: its directory, and that of the file that it links to; in
+    /// [`ETC`] and in the root, the file alone.
     pub(super) fn beside(&self, file: &Path) -> Vec<PathBuf> {
         let Ok(real) = self.lead(file) else {
             return Vec::new();
@@ -183,7 +181,7 @@ impl Ways {
         dirs.into_iter().flatten().map(own).collect()
     }
 
-    /// Whether the directory `dir` is on the disk of a target; as far as is known without a look at that disk.
+    /// Whether the directory `dir` is on the file system of a target, as far as the kernel knows without asking that file system.
     pub(super) fn is_on_a_targets_disk(&self, dir: &OwnedFd) -> Result<bool, Errno> {
         Ok(self.disks.contains(&disk(dir)?))
     }
@@ -193,7 +191,7 @@ impl Ways {
         self.links.is_written(real)
     }
 
-    /// Whether hooks of another target than `target` may write to `real`, or it is above such a place.
+    /// Whether `real` is in a directory that hooks of a target may write to, or holds one; targets that `own` is in do not count.
     pub(super) fn is_anothers(&self, real: &Path, own: &Path) -> bool {
         let mut others = self.links.written().filter(|dir| !own.starts_with(dir));
         others.any(|dir| real.starts_with(dir) || dir.starts_with(real))
@@ -204,7 +202,7 @@ impl Ways {
         self.named.iter().any(|file| file.starts_with(real))
     }
 
-    /// `real`; or, if that holds a file that the configuration names, all in it that does not.
+    /// `real`; or, if it holds a file that the configuration names, the parts of it that do not.
     pub(super) fn around(&self, real: &Path) -> Vec<PathBuf> {
         if !self.holds_named(real) {
             return vec![real.into()];
@@ -218,7 +216,7 @@ impl Ways {
     }
 }
 
-/// The disk that a file is on: no file system has to be asked for that.
+/// The file system that a file is on. The kernel knows it without asking that file system.
 fn disk(file: &OwnedFd) -> Result<(u32, u32), Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = statx(file, "", flags, StatxFlags::TYPE)?;

@@ -1,7 +1,7 @@
-//! `run.json`: the run that is under way, from before its first write to its end.
+//! `run.json`: the run that is under way. It is written before the run's first write, and removed at its end.
 //!
-//! It is written by a run that holds the target's lock. So a process that holds the lock and finds it knows that a run was
-//! interrupted: by a kill, a power cut or a fault. What is younger than the file may be that run's.
+//! A run writes it while it holds the target's lock. So a process that holds the lock and finds the file knows that a run was
+//! interrupted: by a kill, a power cut or a fault. Files that are younger may be from that run.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ const NAME: &str = "run.json";
 pub struct Marker {
     /// The run.
     pub run: RunId,
-    /// Whose run it is.
+    /// Its trigger.
     pub trigger: TriggerName,
     /// The peer that asked for it.
     pub peer: String,
@@ -40,28 +40,27 @@ pub struct Marker {
     pub began: u64,
     /// Its process.
     pub pid: u32,
-    /// It may take that long, in seconds.
+    /// Its time limit, in seconds.
     pub limit: u64,
-    /// It was to change nothing: so there is nothing to finish.
+    /// Whether it is a dry run, which leaves nothing to finish.
     pub dry_run: bool,
 }
 
 /// What is left of a run that was interrupted.
 #[derive(Debug)]
 pub struct Left {
-    /// The run, if that can be read: it was killed while it wrote it, or the disk lost it.
+    /// The run; `None` if it was killed while it wrote the file, or a power cut has damaged it.
     pub marker: Option<Marker>,
-    /// Files written by it are not older than that, by the clock of their filesystem, and not younger.
+    /// The files of the run were written in this time, by the clock of their file system.
     pub span: (SystemTime, SystemTime),
 }
 
-/// How much later the last file may be written than a run has to end: hooks get some seconds to end.
+/// How long after its time limit a run may still write: hooks get some seconds to end.
 const SLACK: Duration = Duration::from_secs(60);
-/// How long a run may have taken of which nothing is known.
+/// The time limit that is assumed for a run whose marker cannot be read.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a run left that was interrupted in the repository at `git_dir`. The caller holds the target's lock, or only wants
-/// to know whether to look closer.
+/// The mark of an interrupted run in the repository at `git_dir`. Without the target's lock, the run may still be going on.
 pub fn left(git_dir: &Path) -> Option<Left> {
     let path = file(git_dir);
     let since = match fs::symlink_metadata(&path) {
@@ -78,7 +77,7 @@ pub fn left(git_dir: &Path) -> Option<Left> {
     })
 }
 
-/// Forget what [`left`] found.
+/// Remove the mark that [`left`] has found.
 pub fn forget(git_dir: &Path) -> Result<(), Error> {
     let path = file(git_dir);
     let removed = durable::remove(&path).map_err(|source| Error { path, source });
@@ -89,7 +88,7 @@ fn file(git_dir: &Path) -> PathBuf {
     git_dir.join(DIR).join(NAME)
 }
 
-/// A run, which is marked once it begins to write. One that does not costs nothing.
+/// A run, which is marked before it begins to write; one that writes nothing needs no mark.
 #[derive(Debug)]
 pub struct Run {
     git_dir: PathBuf,
@@ -130,12 +129,12 @@ impl Run {
         &self.git_dir
     }
 
-    /// Mark it, before it writes something.
+    /// Mark the run, before its first write.
     pub fn begin(&self) -> Result<(), Error> {
         self.advance(Advance::Begun)
     }
 
-    /// Mark it, so that not even a power cut makes that forgotten: hooks are about to run, or objects to come.
+    /// Mark the run with a mark that survives a power cut, before hooks run or objects are fetched.
     pub fn settle(&self) -> Result<(), Error> {
         let to = if self.fsync {
             Advance::Settled
@@ -156,7 +155,7 @@ impl Run {
             _ => durable::files([path.as_path()]),
         };
         if written.is_err() && *progress == Advance::Nothing {
-            // Half a mark would count as a run of a day.
+            // A damaged mark would count as a run of a day.
             fs::remove_file(&path).ok();
         }
         written.map_err(|source| Error { path, source })?;
@@ -164,7 +163,7 @@ impl Run {
         Ok(())
     }
 
-    /// Not by a rename: what is not whole says as much, that a run was interrupted.
+    /// Written without a rename: an incomplete file also tells that a run was interrupted.
     fn write(&self, path: &Path, settled: bool) -> io::Result<()> {
         let dir = make(&self.git_dir)?;
         let mut file = create(path)?;
@@ -181,7 +180,7 @@ impl Run {
         *mutex::lock(&self.progress) > Advance::Nothing
     }
 
-    /// It is over, well or not.
+    /// Remove the mark: the run has ended, with or without success.
     pub fn end(&self) -> Result<(), Error> {
         if self.has_begun() {
             forget(&self.git_dir)
@@ -191,14 +190,14 @@ impl Run {
     }
 }
 
-/// While packs are swapped, the repository is marked as one that a run writes to.
+/// While maintenance replaces packs, the repository has the mark of a run.
 impl maintenance::Mark for Run {
     fn begin(&self) -> io::Result<()> {
         Self::begin(self).map_err(|err| io::Error::other(err.to_string()))
     }
 
     fn end(&self) {
-        // If it stays, the next run looks closer than it had to.
+        // If it stays, the next run only does more checks than necessary.
         Self::end(self).ok();
     }
 }

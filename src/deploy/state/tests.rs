@@ -133,7 +133,7 @@ fn damage_counts_as_nothing() {
     }
     File::create(file(dir)).unwrap().set_len(MAX_BYTES + 1).unwrap();
     assert_eq!(State::read(dir), State::default());
-    // Names that nobody uses any more do not make it too large for good.
+    // Names that are no longer used do not keep it too large for ever.
     let mut state = State::default();
     for n in 0..10_000 {
         let hooks = Hooks {

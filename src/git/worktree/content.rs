@@ -1,7 +1,7 @@
 //! The bytes that a checkout writes for a blob: line endings, ident and encoding as attributes ask for.
 //!
 //! Attributes come from the index that is checked out and from outside of it (`attributes`). External filters do not exist
-//! here: nothing in this room could start a program.
+//! here: nothing in this module could start a program.
 
 use std::sync::{Mutex, MutexGuard};
 

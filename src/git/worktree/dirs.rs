@@ -1,6 +1,6 @@
 //! Every access to the worktree: through file descriptors of directories, one component at a time, no link followed.
 //!
-//! The invariant of the room: whatever the tree or other processes put below the root, nothing outside of it can be
+//! The invariant of the module: whatever the tree or other processes put below the root, nothing outside of it can be
 //! written or deleted, because no path of more than one component is ever given to the system.
 //! It must not know what is tracked or why something is removed.
 

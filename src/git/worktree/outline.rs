@@ -2,7 +2,7 @@
 //!
 //! Its decoder recurses into the cached tree and the untracked cache as deep as they are, makes room for as many entries
 //! as a table claims, and goes where that table says. What could hurt is left out here, or the index counts as none.
-//! This room knows bytes only, and decodes nothing.
+//! This module knows bytes only, and decodes nothing.
 
 use std::ops::Range;
 

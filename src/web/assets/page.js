@@ -1,5 +1,5 @@
-// The live part of the pages: times become the reader's own, what is shown renews itself, a run is followed.
-// Without it everything is there but what a run says while it goes on.
+// Shows times in the visitor's time zone, reloads what is shown, and follows a run.
+// Without it the pages lack only the lines of a run while it goes on.
 "use strict";
 
 // --- times
@@ -34,7 +34,7 @@ function tellTimes(root) {
   }
 }
 
-// --- what is shown renews itself, for as long as somebody looks
+// --- reload what is shown while the page is visible
 
 const main = document.getElementById("main");
 const EVERY = 10_000;
@@ -78,13 +78,13 @@ async function renew() {
       if (said) said.textContent = "";
     }
   } catch {
-    if (said) said.textContent = "This page cannot be reached at the moment: what it shows is old. ";
+    if (said) said.textContent = "This page cannot be reached at the moment, and may show old data. ";
   }
   tellTimes(document);
   wait = setTimeout(renew, EVERY);
 }
 
-// --- a run is followed
+// --- follow a run
 
 function follow(log) {
   const state = document.getElementById("state");
@@ -136,12 +136,12 @@ function follow(log) {
       if (total) { bar.max = total; bar.value = done; } else { bar.removeAttribute("value"); }
     });
     source.addEventListener("again", () => { later = []; log.replaceChildren(); });
-    // How it ended is the daemon's to say; it has a moment to note it down.
+    // The reloaded page shows how the run ended; the daemon needs a moment to record it.
     source.addEventListener("end", () => { source.close(); draw(); setTimeout(() => location.reload(), 300); });
     source.onerror = () => {
-      state.textContent = "The connection is lost; it is tried again.";
+      state.textContent = "The connection is lost. Connecting again.";
       if (source.readyState !== EventSource.CLOSED) return;
-      // Refused: too many watch, or the session is over.
+      // Refused: there are too many streams, or the session has ended.
       setTimeout(open, 5000);
     };
     addEventListener("pagehide", () => source.close(), { once: true });
@@ -162,7 +162,7 @@ if ("renews" in main.dataset) {
 } else {
   setInterval(() => { if (!document.hidden) tellTimes(document); }, 30_000);
 }
-// A link in a mail or a chat comes without the cookie: somebody who has signed in leads on.
+// A click on a link in a mail or a chat comes without the cookie (SameSite), although the visitor has signed in.
 const sign = document.querySelector("form.sign");
 if (sign && !document.getElementById("wrong")) {
   const to = sign.elements.to.value;

@@ -43,7 +43,7 @@ fields! {
     }
 }
 
-/// All that such a file has, in the order of the reference.
+/// The groups of fields, in the order of the reference.
 const GROUPS: &[&Group] = &[
     ConfigFields::GROUP,
     HttpFields::GROUP,
@@ -64,9 +64,9 @@ const MAX_BODY: Kind<u64> = Kind::new(r#"size such as `"512KiB"`, at most `"25Mi
 })
 .shown(|bytes| show_size(*bytes));
 
-/// A delivery of a push has a few kilobytes, and hundreds with thousands of commits; in bytes.
+/// In bytes. A push is a few kilobytes; with thousands of commits, some hundred.
 const DEFAULT_MAX_BODY: u64 = 1 << 20;
-/// As much does GitHub send at most, and GitLab; in bytes. Each connection may hold that in memory.
+/// In bytes: the maximum of GitHub and GitLab. Each connection may use so much memory.
 const MOST_MAX_BODY: u64 = 25 << 20;
 /// How to write the field that is the reason for the file.
 const EXAMPLE: &str = r#"webhooks: {"/hooks/site": (trigger: "site", from: GitHub(secret_file: "/etc/gitsocket-web/site.secret"))}"#;
@@ -113,7 +113,7 @@ fn whole(form: &mut Form<'_>) -> Option<Config> {
     })
 }
 
-/// A daemon's Unix socket wants no token, and one that other machines can reach always does.
+/// A daemon's Unix socket has no token, and a TCP listener off the loopback interface always has one.
 fn token_fits(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
     let (daemon, token) = (&fields.daemon, &fields.daemon_token_file);
     let problem = match &daemon.value {
@@ -135,7 +135,7 @@ fn token_fits(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
     form.problems.push(problem);
 }
 
-/// A page without users is for those alone who are on this machine.
+/// A page without users may be reachable from this machine only.
 fn seen_by_all(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
     let Some(Page { users }) = &fields.page.value else {
         return;
@@ -150,7 +150,7 @@ fn seen_by_all(form: &mut Form<'_>, fields: &ConfigFields<'_>) {
         if TcpAddr::parse(addr).is_ok_and(|addr| !addr.loopback) {
             let problem = Problem::at(
                 fields.page.name_at.clone(),
-                format!("anybody who reaches {addr} could deploy"),
+                format!("everyone who can reach {addr} could deploy"),
             )
             .label("it is open without a sign-in")
             .also(at.clone(), "not on the loopback interface")

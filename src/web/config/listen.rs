@@ -75,7 +75,7 @@ fn http(form: &mut Form<'_>, value: Value<'_>) -> Option<Spanned<Listener>> {
     if !addr.loopback && !plain && !tls.is_there() && fields.plain.is_right && !tls.is_misspelt {
         let problem = Problem::at(
             at.clone(),
-            format!("what is sent to {} could be read and changed on the way", addr.addr),
+            format!("requests to {} could be read and changed on the way", addr.addr),
         )
         .label("not on the loopback interface")
         .help(

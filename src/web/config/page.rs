@@ -1,4 +1,4 @@
-//! What people and Prometheus may see.
+//! The fields of the page and of the metrics.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -28,7 +28,7 @@ fields! {
 pub(super) const PAGE: Kind<Page> = Kind::many("`(…)`", |form, value| {
     let fields: PageFields<'_> = form.fields(value)?;
     let is_right = fields.users.is_right && !fields.users.is_misspelt;
-    // Without the users that were meant, the page would be open to all.
+    // After an error in `users`, the page would be open to all.
     let users = is_right.then_some(fields.users.value.unwrap_or_default())?;
     Some(Page { users })
 });

@@ -124,7 +124,7 @@ fn webhooks(form: &mut Form<'_>, value: Value<'_>) -> Option<BTreeMap<String, We
 
 fn webhook(form: &mut Form<'_>, key: Value<'_>, value: Value<'_>) -> Option<Webhook> {
     let fields: WebhookFields<'_> = form.fields_at(value, key.span())?;
-    // A webhook that forgets its refs would trigger more than was meant; its problem is on the list.
+    // After an error in `refs`, a webhook without them would trigger too much; the error is reported.
     let refs = fields.refs.is_right.then_some(fields.refs.value)?;
     Some(Webhook {
         trigger: fields.trigger.value?,
@@ -133,9 +133,9 @@ fn webhook(form: &mut Form<'_>, key: Value<'_>, value: Value<'_>) -> Option<Webh
     })
 }
 
-/// The longest path of a webhook, in bytes: some forges take no longer URL than 2,000.
+/// The longest path of a webhook, in bytes: some forges take URLs up to 2,000 bytes.
 const MAX_PATH: usize = 1000;
-/// The front's own, and what is below those that end with a slash.
+/// Paths of the front itself, and all paths below those that end with a slash.
 const OWN: [&str; 9] = [
     "/",
     "/triggers/",
@@ -148,7 +148,7 @@ const OWN: [&str; 9] = [
     "/readyz",
 ];
 
-/// A path that every proxy hands on as it is.
+/// A path that every proxy passes on unchanged.
 fn path(key: Value<'_>) -> Result<String, Problem> {
     const HELP: &str = r#"write a path such as "/hooks/site""#;
     let text = key.string().map_err(|problem| problem.help(HELP))?;
@@ -200,7 +200,7 @@ fn refs(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<String>> {
     read.into_iter().collect()
 }
 
-/// A short name may be that of a branch and of a tag: a push to the one would count as a push to the other.
+/// A full ref. A short name may be both a branch and a tag, and a push to one would count as a push to the other.
 fn full_ref(value: Value<'_>) -> Result<String, Problem> {
     let text = filled(value)?;
     let wrong = |why: String| {
@@ -249,7 +249,7 @@ fn signed(form: &mut Form<'_>, value: Value<'_>) -> Option<Vec<AbsPath>> {
     files(form, fields.secret_file, fields.secret_files)
 }
 
-/// The files of one of both fields, of which one is there.
+/// The files of `secret_file` or `secret_files`, of which exactly one must be given.
 fn files(
     form: &mut Form<'_>,
     one: Given<'_, AbsPath>,

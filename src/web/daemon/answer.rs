@@ -1,4 +1,4 @@
-//! One request to the daemon, and its answer as it comes. A task waits for it, and no thread.
+//! One request to the daemon, and its answer as it comes. It is async, so that waiting takes no thread.
 
 use std::{
     io::{Error as IoError, ErrorKind},
@@ -28,13 +28,13 @@ use crate::{
     },
 };
 
-/// How long the daemon may take to accept a name: it does nothing else before it answers.
+/// How long the daemon may take to accept a name, which it does at once.
 const ACCEPT: Duration = Duration::from_secs(5);
 
-/// The longest line of an answer, in bytes: a status with a hundred releases has 20 kB.
+/// The longest line of an answer, in bytes: a status with a hundred releases takes 20 kB.
 const MAX_RECORD: usize = 1 << 20;
 
-/// Where the daemon is, and how to speak to it.
+/// Connects to the daemon.
 #[derive(Debug)]
 pub(super) struct Connector {
     address: Address,
@@ -49,7 +49,7 @@ impl Connector {
         Self { address, token_file }
     }
 
-    /// Send `name` with `note`; gives the run that comes of it. A daemon of the version before takes no notes.
+    /// Send `name` with `note`; gives the run. If the daemon refuses the note, as the version before does, it is sent without.
     pub(super) async fn send(
         &self,
         name: &TriggerName,
@@ -126,7 +126,7 @@ impl Connector {
                     source,
                 },
             });
-            // The client's help names an option that is not here.
+            // The client's help names an option of the command line, which is not here.
             match failure.kind {
                 Kind::NoDaemon => Failure {
                     help: Some("see whether the daemon runs; `daemon` in web.ron is its address".into()),
@@ -135,7 +135,7 @@ impl Connector {
                 _ => failure,
             }
         })?;
-        // A daemon that is busy answers and closes without reading: then what it said counts.
+        // A busy daemon answers and closes without reading the request: then its answer counts, not this error.
         let said = stream.write_all(line.as_bytes()).await;
         Ok(Answer {
             address,
@@ -186,7 +186,7 @@ pub(super) struct Answer {
     address: String,
     stream: Box<dyn Stream>,
     unread: Vec<u8>,
-    /// How much of it has come.
+    /// How many bytes of it have come.
     pub(super) bytes: usize,
     /// Why the request could not be sent.
     failed: Option<IoError>,
@@ -243,7 +243,7 @@ impl Answer {
     }
 }
 
-/// Whether a daemon that fails in this way may be well in a moment, and has perhaps not heard what it was told.
+/// Whether this failure is temporary, so that the request may be sent again.
 pub(super) fn is_away(failure: &Failure) -> bool {
     matches!(
         failure.kind,

@@ -1,7 +1,7 @@
-//! What a run says, for any number of watchers by one connection to the daemon.
+//! The events of a run for any number of watchers, by one connection to the daemon.
 //!
-//! What has been said is kept, within bounds, for those who come later or come back. A line has an id that says where it
-//! stands, for as long as anybody watches: who comes back after that begins at the beginning.
+//! Past events are kept, within bounds, for watchers that come later or reconnect. The id of a line gives its position while the
+//! run has a watcher; after that, a watcher that reconnects starts from the beginning.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +22,8 @@ use crate::{
     daemon::wire::{Request, Which},
 };
 
-/// What is kept of a run: so many lines, and so many bytes of them. The daemon keeps as many lines, and more bytes, for
-/// clients that lag; a page with more lines than that is of no use.
+/// How many lines, and how many bytes of them, are kept of a run. The daemon keeps as many lines for clients that lag; more would
+/// not be readable on a page.
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 512 << 10;
 
@@ -34,7 +34,7 @@ pub(super) struct Runs(Mutex<HashMap<(TriggerName, RunId), Weak<Watched>>>);
 /// A run that is watched.
 #[derive(Debug)]
 struct Watched {
-    /// What ids of its lines begin with: another one after a time without watchers.
+    /// The prefix of the ids of its lines: a new one after a time without watchers.
     epoch: u32,
     lines: Mutex<Lines>,
     more: Bell,
@@ -43,16 +43,16 @@ struct Watched {
 
 #[derive(Debug, Default)]
 struct Lines {
-    /// By their numbers, in order; numbers of progress that is over are missing.
+    /// The lines by their numbers, in order; the numbers of older progress are missing.
     kept: VecDeque<(u64, Arc<Record>, usize)>,
     bytes: usize,
     next: u64,
-    /// Those up to this one have been dropped.
+    /// The lines before this number have been dropped.
     dropped: u64,
     ended: bool,
 }
 
-/// One watcher's place in what a run says.
+/// The position of a watcher in the events of a run.
 #[derive(Debug)]
 pub struct Follower {
     watched: Arc<Watched>,
@@ -63,14 +63,14 @@ pub struct Follower {
 /// A line of a run.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Where it stands: `Last-Event-ID`.
+    /// Its position, for `Last-Event-ID`.
     pub id: String,
-    /// What it says.
+    /// The event.
     pub record: Arc<Record>,
 }
 
 impl Runs {
-    /// Follow a run from the line after `after`, if that is one of those that are kept.
+    /// Follow a run from the line after `after`, if that is a known id, or else from the beginning.
     pub(super) fn follow(
         self: &Arc<Self>,
         connector: &Arc<Connector>,
@@ -136,11 +136,11 @@ impl Watched {
     }
 }
 
-/// With the last watcher the connection goes, too.
+/// Without watchers, the connection is closed.
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(reader) = mutex::lock(&self.reader).take() {
-            // What is dropped otherwise goes on by itself.
+            // A task that is only dropped would go on.
             task::spawn(reader.cancel());
         }
     }
@@ -158,7 +158,7 @@ async fn read(connector: &Connector, request: &Request, watched: &Weak<Watched>)
         if is_last {
             return Ok(());
         }
-        // What has come at once wakes each watcher once: there may be hundreds, and more lines in a second.
+        // Lines that have come together wake the watchers once: there may be hundreds of watchers, and many lines in a second.
         if !answer.has_line() {
             watched.more.notify(usize::MAX);
         }
@@ -167,7 +167,7 @@ async fn read(connector: &Connector, request: &Request, watched: &Weak<Watched>)
 
 impl Lines {
     fn push(&mut self, record: Record) {
-        // Of progress, only how far it is.
+        // Only the latest progress is kept.
         if matches!(record.event, Event::Progress { .. })
             && let Some((_, last, _)) = self.kept.back()
             && matches!(last.event, Event::Progress { .. })
@@ -188,7 +188,7 @@ impl Lines {
     }
 }
 
-/// What a record takes, about: strangers can make the texts in it long.
+/// The approximate size of a record in memory.
 fn weight(record: &Record) -> usize {
     let text = match &record.event {
         Event::HookLine { line, .. } | Event::Remote { line } => line.len(),
@@ -199,12 +199,12 @@ fn weight(record: &Record) -> usize {
 }
 
 impl Follower {
-    /// Whether it goes on after the line that it was told; else what has been shown of the run is to be shown once more.
+    /// Whether it continues after the line that was asked for; if not, it starts from the beginning.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 
-    /// The next line; nothing after the last.
+    /// The next line; none after the last one.
     pub async fn next(&mut self) -> Option<Line> {
         loop {
             let more = self.watched.more.listen();
@@ -215,7 +215,7 @@ impl Follower {
         }
     }
 
-    /// The next line, if it has been said already.
+    /// The next line, if it has come already.
     pub fn at_hand(&mut self) -> Option<Line> {
         self.try_next().ok().flatten()
     }
@@ -349,7 +349,7 @@ mod tests {
         let mut back = fake.follow(Some(&one.id));
         assert!(back.is_resumed());
         assert_eq!(next(&mut back).record.event, remote("two"));
-        // What is no line of this run, or of another life, begins again.
+        // An id that is not valid, or of an earlier watch, starts from the beginning.
         for id in ["", "x", "-", "00000000-0", &format!("{}9", one.id)] {
             let mut lost = fake.follow(Some(id));
             assert!(!lost.is_resumed(), "{id}");
@@ -384,7 +384,7 @@ mod tests {
             assert_eq!(follower.at_hand().unwrap().record.event, *event);
         }
         assert!(follower.at_hand().is_none());
-        // The end of a run is no line at hand.
+        // After the end of a run, no line is at hand.
         let done = Event::Done(Done::answered("site", Outcome::Answered));
         stream.write_all(record(&done).as_bytes()).unwrap();
         assert_eq!(next(&mut follower).record.event, done);

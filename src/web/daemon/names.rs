@@ -1,8 +1,8 @@
-//! Names on their way to the daemon: each is sent once for all clients that ask for it meanwhile, and none is lost while the
-//! daemon is away.
+//! Names on their way to the daemon: clients that ask for the same name share a request, and no name is lost while the daemon is
+//! down.
 //!
-//! A name that is on its way may have arrived already, so a client that asks then needs it to be sent once more. All that ask
-//! until that is done share it: a thousand deliveries are two requests. Only the names that are to be sent are kept.
+//! A request that was sent may have been handled already, so a client that asks after that needs another one. All clients that ask
+//! until then share that one: a thousand deliveries are two requests. Only the names that still have to be sent are kept.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +24,11 @@ use crate::base::{
 /// How long a delivery waits for the daemon: forges give up after 5 to 30 s, most after 10.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long after a failure the daemon is tried again, at first and at most; a name that arrives counts as a first one.
+/// The first and the longest pause between attempts while the daemon is down; a new name starts with the first one again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Names on their way at once: an operator's page may name what no configuration does.
+/// How many names may be on their way at once: the pages take any name, not only configured ones.
 const MAX_NAMES: usize = 10_000;
 
 /// The names on their way.
@@ -36,18 +36,18 @@ const MAX_NAMES: usize = 10_000;
 pub(super) struct Names {
     connector: Arc<Connector>,
     state: Mutex<State>,
-    /// A name has come while the daemon is away.
+    /// Rings when a name arrives while the daemon is down.
     arrival: Bell,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lanes: BTreeMap<TriggerName, Arc<Lane>>,
-    /// Why the daemon is away, if it is; then one task tries again for all.
+    /// Why the daemon is down, if it is; then one task tries again for all names.
     away: Option<Failure>,
 }
 
-/// The note of a name that many may ask for: that of the first, and how many more there are.
+/// The note of a shared request: the first client's note, and the number of others.
 #[derive(Debug, Default)]
 struct Asked {
     first: Option<Note>,
@@ -62,7 +62,7 @@ impl Asked {
         }
     }
 
-    /// The note of before comes first.
+    /// Merge with the note of an earlier request, which comes first.
     fn add_before(&mut self, before: Self) {
         let after = std::mem::replace(self, before);
         if after.first.is_some() {
@@ -91,13 +91,13 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The number of the request that is wanted, that has begun last, and that was answered last.
+    /// The numbers of the request that is wanted, and of the last one that has begun.
     wanted: u64,
     begun: u64,
     answer: Option<(u64, Result<RunId, Failure>)>,
     /// The note of the next request.
     asked: Asked,
-    /// Whether a task sees to it.
+    /// Whether a task sends it.
     attended: bool,
 }
 
@@ -124,7 +124,7 @@ impl Names {
         })
     }
 
-    /// Send `name` with `note`. It is sent even if this is dropped.
+    /// Send `name` with `note`. It is sent even if this future is dropped.
     pub(super) async fn send(
         self: &Arc<Self>,
         name: &TriggerName,
@@ -136,7 +136,7 @@ impl Names {
             .unwrap_or_else(|_| Err(self.is_kept(name)))
     }
 
-    /// Names that wait for the daemon to be back.
+    /// The names that wait until the daemon is back.
     pub(super) fn kept(&self) -> Vec<TriggerName> {
         let state = mutex::lock(&self.state);
         match state.away {
@@ -145,7 +145,7 @@ impl Names {
         }
     }
 
-    /// Have `name` sent: its lane, and the number of the request.
+    /// Let `name` be sent; gives its lane, and the number of the request.
     fn want(self: &Arc<Self>, name: &TriggerName, note: Option<Note>) -> Result<(Arc<Lane>, u64), Failure> {
         let mut state = mutex::lock(&self.state);
         if state.lanes.len() >= MAX_NAMES && !state.lanes.contains_key(name) {
@@ -176,8 +176,8 @@ impl Names {
         Ok((lane, wanted))
     }
 
-    /// Send `name` as often as it is wanted. What fails because the daemon is away stays wanted.
-    /// Gives why it was refused, if it was.
+    /// Send `name` until no further request is wanted. An error means that the daemon is down, and that the name is still wanted.
+    /// `Ok` gives the reason if the daemon refused it.
     async fn attend(&self, name: &TriggerName, lane: &Lane) -> Result<Option<Failure>, Failure> {
         loop {
             let (number, asked) = {
@@ -205,7 +205,7 @@ impl Names {
         }
     }
 
-    /// The daemon is away: try again until all names are sent.
+    /// The daemon is down: try again until all names are sent.
     fn keep(self: &Arc<Self>, failure: Failure) {
         let mut state = mutex::lock(&self.state);
         if state.away.replace(failure.clone()).is_none() {
@@ -224,7 +224,7 @@ impl Names {
             let arrival = self.arrival.listen();
             pause = match timeout(pause, arrival).await {
                 Ok(()) => {
-                    // However many arrivals there are, the daemon is not asked more often.
+                    // A limit for the attempts, however many names arrive.
                     task::sleep(FIRST_PAUSE).await;
                     FIRST_PAUSE
                 }
@@ -237,7 +237,7 @@ impl Names {
         }
     }
 
-    /// Send all that is wanted, one after the other: the daemon has just begun to serve.
+    /// Send all names, one after the other, since the daemon has only just started.
     async fn send_all(&self) -> Result<(), Failure> {
         let mut sent = 0;
         let mut failed = None;
@@ -257,19 +257,19 @@ impl Names {
             let Some((name, lane)) = next else {
                 match failed {
                     Some(failure) => return Err(failure),
-                    // Some came before that we had passed.
+                    // New names have arrived that come earlier in the order.
                     None => after = None,
                 }
                 continue;
             };
-            // Another task may still be at it: it has begun before the daemon was found to be away.
+            // Another task may still be sending it, since before the daemon was found to be down.
             let attended = std::mem::replace(&mut mutex::lock(&lane.progress).attended, true);
             if attended {
                 failed = mutex::lock(&self.state).away.clone();
             } else {
                 match self.attend(&name, &lane).await {
                     Ok(None) => sent += 1,
-                    // The client was told that it is kept.
+                    // Logged, since the client was told only that the name is kept.
                     Ok(Some(failure)) => tracing::warn!(
                         trigger = name.as_str(),
                         kind = failure.kind.as_str(),

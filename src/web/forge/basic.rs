@@ -1,4 +1,4 @@
-//! User and password, as RFC 7617 has them; for Azure DevOps.
+//! User and password (RFC 7617), for Azure DevOps.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::HeaderMap;
@@ -15,7 +15,7 @@ pub(super) fn read(headers: &HeaderMap) -> Result<(Said, Said), Refusal> {
             .map_err(|_| wrong())?,
     );
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
-    // A user's name holds no colon, a password may.
+    // A user's name has no colon, a password may have some.
     let (user, password) = text.split_once(':').ok_or_else(wrong)?;
     if password.is_empty() {
         return Err(Refusal::stranger(

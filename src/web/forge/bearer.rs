@@ -1,4 +1,4 @@
-//! Tokens that are said in the clear: GitLab's `X-Gitlab-Token`, and the bearer tokens of RFC 6750.
+//! Tokens that are sent as they are: GitLab's `X-Gitlab-Token`, and the bearer tokens of RFC 6750.
 
 use hyper::HeaderMap;
 
@@ -8,7 +8,7 @@ use super::{Refusal, header, said::Said};
 pub(super) fn gitlab(headers: &HeaderMap) -> Result<Said, Refusal> {
     const NAME: &str = "X-Gitlab-Token";
     let token = header::one(headers, NAME)?;
-    let token = token.ok_or_else(|| header::missing(NAME, "has the webhook a secret token?"))?;
+    let token = token.ok_or_else(|| header::missing(NAME, "does the webhook have a secret token?"))?;
     Ok(Said::new(token))
 }
 
@@ -17,10 +17,10 @@ pub(super) fn read(headers: &HeaderMap) -> Result<Said, Refusal> {
     credentials(headers, "Bearer").map(Said::new)
 }
 
-/// What stands behind `scheme` in `Authorization`: RFC 9110, section 11.4.
+/// The credentials after `scheme` in `Authorization`: RFC 9110, section 11.4.
 pub(super) fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Result<&'h str, Refusal> {
     let Some(value) = header::one(headers, "Authorization")? else {
-        let hint = format!("the sender must send `{scheme} …` in it, and a proxy must not take it away");
+        let hint = format!("the sender must send `{scheme} …` in it, and a proxy must not remove it");
         return Err(header::missing("Authorization", &hint));
     };
     let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
@@ -31,7 +31,7 @@ pub(super) fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Result<&'
     }
     match rest.trim() {
         "" => Err(Refusal::stranger(format!(
-            "Authorization has nothing behind `{scheme}`: is the sender's variable empty?"
+            "Authorization has nothing after `{scheme}`: is the sender's variable empty?"
         ))),
         rest => Ok(rest),
     }

@@ -1,18 +1,17 @@
-//! Headers of a delivery: each counts if it is there once and holds something.
+//! Headers of a delivery. Each must be there only once, and must not be empty.
 
 use hyper::{HeaderMap, header::CONTENT_TYPE};
 
 use super::{From, Refusal};
 
-/// Which headers say what, by forge.
+/// The names of a forge's headers.
 pub(super) struct Names {
-    /// The delivery's id: the first one that is there.
+    /// Headers with the delivery's id; the first that is there counts.
     pub(super) ids: &'static [&'static str],
-    /// What has happened: the first one that is there.
+    /// Headers with the event; the first that is there counts.
     pub(super) events: &'static [&'static str],
 }
 
-/// The names of `from`.
 pub(super) fn names(from: &From) -> Names {
     let (ids, events): (&'static [_], &'static [_]) = match from {
         From::GitHub { .. } => (&["X-GitHub-Delivery"], &["X-GitHub-Event"]),
@@ -28,7 +27,7 @@ pub(super) fn names(from: &From) -> Names {
     Names { ids, events }
 }
 
-/// The header `name`, which may be missing, but is neither doubled nor empty.
+/// The header `name`, which may be missing, but neither repeated nor empty.
 pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
     let mut all = headers.get_all(name).iter();
     let Some(value) = all.next() else {
@@ -46,23 +45,21 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h s
     }
 }
 
-/// That the header `name` is not there.
 pub(super) fn missing(name: &str, hint: &str) -> Refusal {
     Refusal::stranger(format!("no {name}: {hint}"))
 }
 
-/// That the header `name` holds nothing.
 pub(super) fn empty(name: &str) -> Refusal {
-    Refusal::stranger(format!("{name} is empty: has the webhook a secret?"))
+    Refusal::stranger(format!("{name} is empty: does the webhook have a secret?"))
 }
 
-/// The delivery's id. One that is doubled or empty is none: it proves nothing, it only saves a run.
+/// The delivery's id. A repeated or empty header counts as missing: the id proves nothing, it only saves a run.
 pub(super) fn id(headers: &HeaderMap, names: &[&str]) -> Option<String> {
     let found = names.iter().map(|name| one(headers, name).ok().flatten());
     found.flatten().next().map(str::to_owned)
 }
 
-/// What has happened, in the forge's word.
+/// The event, in the forge's word.
 pub(super) fn event(headers: &HeaderMap, names: &[&str]) -> Result<Option<String>, Refusal> {
     for name in names {
         match one(headers, name) {
@@ -74,7 +71,7 @@ pub(super) fn event(headers: &HeaderMap, names: &[&str]) -> Result<Option<String
     Ok(None)
 }
 
-/// Whether the body is said to be JSON, by a forge that could as well send a form.
+/// Check that Content-Type is JSON: some forges can send a form instead.
 pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = |why: &'static str| {
         Err(Refusal {
@@ -97,35 +94,35 @@ pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// What to write in the configuration for a delivery that another forge seems to have sent.
+/// A hint for the configuration, if another forge seems to have sent the delivery.
 pub(super) fn other_sender(from: &From, headers: &HeaderMap) -> Option<&'static str> {
-    // A forge that sends the headers of its ancestors as well stands before them.
+    // Gitea also sends the headers of GitHub and Gogs, so it comes before them.
     let signs: [(&str, bool, &str); 5] = [
         (
             "webhook-signature",
             matches!(from, From::StandardWebhooks { .. }),
-            "it looks like one for from: StandardWebhooks(…)",
+            "it looks like a delivery for from: StandardWebhooks(…)",
         ),
         (
             "x-gitea-event",
             // Gitea signs like GitHub as well.
             matches!(from, From::Gitea { .. } | From::GitHub { .. }),
-            "it looks like one of Gitea's, for from: Gitea(…)",
+            "it looks like a delivery of Gitea, for from: Gitea(…)",
         ),
         (
             "x-github-event",
             matches!(from, From::GitHub { .. } | From::Gitea { .. }),
-            "it looks like one of GitHub's, for from: GitHub(…)",
+            "it looks like a delivery of GitHub, for from: GitHub(…)",
         ),
         (
             "x-gitlab-event",
             matches!(from, From::GitLab { .. } | From::StandardWebhooks { .. }),
-            "it looks like one of GitLab's, for from: GitLab(…), or StandardWebhooks(…) with a signing token",
+            "it looks like a delivery of GitLab, for from: GitLab(…), or StandardWebhooks(…) with a signing token",
         ),
         (
             "x-event-key",
             matches!(from, From::Bitbucket { .. }),
-            "it looks like one of Bitbucket's, for from: Bitbucket(…)",
+            "it looks like a delivery of Bitbucket, for from: Bitbucket(…)",
         ),
     ];
     let (_, is_own, hint) = signs.into_iter().find(|(name, ..)| headers.contains_key(*name))?;

@@ -1,6 +1,6 @@
-//! Hexadecimal digits, of which strangers send any number.
+//! Hexadecimal digits, of a length that is checked first.
 
-/// The bytes that `text` stands for, if it is as many of them as are wanted.
+/// The bytes of `text`, if there are exactly `N`.
 pub(super) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {

@@ -1,7 +1,7 @@
-//! What a delivery says, read after its sender is proven: what has happened, and to which refs.
+//! Reads the body of an authenticated delivery: the event, and the refs that it is about.
 //!
-//! Only the few fields that are looked at are kept in memory, however large a body is, and however deep what is in the
-//! others. serde_json walks past those without recursion.
+//! Only a few fields are kept in memory, however large the body is. serde_json skips all others without recursion, however deep they
+//! are.
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -10,11 +10,11 @@ use super::{From, Refusal};
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// These refs have changed. If there is none, it is not known which.
+    /// A push to these refs; empty if they are not known.
     Push(Vec<Pushed>),
-    /// The webhook was made or is tried.
+    /// The webhook was created or is tested.
     Ping,
-    /// Something else, in the forge's word.
+    /// Another event, in the forge's word.
     Other(String),
 }
 
@@ -23,29 +23,29 @@ pub enum Event {
 pub struct Pushed {
     /// Its full name.
     pub name: String,
-    /// Whether it is there no longer.
+    /// Whether the push has deleted it.
     pub is_deleted: bool,
 }
 
-/// Those of `pushed` that a webhook looks at, of which `refs` are those; all of them, if there are none.
+/// The refs in `pushed` that count for a webhook with `refs`; all of them, if it has none.
 pub fn meant<'p>(refs: Option<&[String]>, pushed: &'p [Pushed]) -> Vec<&'p Pushed> {
     let is_meant = |pushed: &&Pushed| refs.is_none_or(|refs| refs.contains(&pushed.name));
     pushed.iter().filter(is_meant).collect()
 }
 
-/// Whether a push is of interest.
+/// Whether a push triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern {
-    /// It is.
+    /// It does.
     Yes,
-    /// It is to other refs.
+    /// It does not, since it is to other refs.
     OtherRef,
-    /// It took refs away.
+    /// It does not, since it only deletes refs.
     Deleted,
 }
 
-/// Whether `pushed` is of interest to a webhook of which `refs` are what it looks at; all of them, if there are none.
-/// A delivery that does not say to which refs is: a run that finds nothing new does no harm, a lost one does.
+/// Whether `pushed` triggers a webhook with `refs`. It does if the refs of the push are not known, since a run too many does no
+/// harm, and a missing one does.
 pub fn concern(refs: Option<&[String]>, pushed: &[Pushed]) -> Concern {
     let meant = meant(refs, pushed);
     if pushed.is_empty() || meant.iter().any(|pushed| !pushed.is_deleted) {
@@ -57,7 +57,7 @@ pub fn concern(refs: Option<&[String]>, pushed: &[Pushed]) -> Concern {
     }
 }
 
-/// What `body` says, of which the header said `event`; and the delivery's id, if that is in it.
+/// The event in `body`, which the headers call `event`; and the delivery's id, if it is in the body.
 pub(super) fn event(
     from: &From,
     event: Option<&str>,
@@ -101,7 +101,7 @@ fn no_event(from: &From) -> Refusal {
     Refusal::useless(format!("no {name}: what has happened is not known"))
 }
 
-/// GitHub's push, which Gitea, Forgejo, Gogs and GitLab have as well.
+/// A push of GitHub, Gitea, Forgejo, Gogs or GitLab.
 #[derive(Deserialize)]
 struct Single {
     r#ref: String,
@@ -120,13 +120,13 @@ impl std::convert::From<Single> for Pushed {
     }
 }
 
-/// GitLab's hook for a whole instance: the body says what has happened.
+/// GitLab's hook for a whole instance, which has the event in the body.
 #[derive(Deserialize)]
 struct System {
     event_name: String,
 }
 
-/// Bitbucket Cloud's: short names, with what they are the names of.
+/// A push of Bitbucket Cloud: short names of refs, with their types.
 #[derive(Deserialize)]
 struct Cloud {
     push: CloudPush,
@@ -165,7 +165,7 @@ struct DataCenterRef {
     id: String,
 }
 
-/// What may be in a body that need not be there: a push as GitHub has it, or Azure DevOps'.
+/// A push in the form of GitHub or Azure DevOps; all fields are optional.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Loose {
@@ -191,11 +191,11 @@ struct RefUpdate {
     new_object_id: String,
 }
 
-/// The only event of Azure DevOps' that is a push.
+/// The event of Azure DevOps that is a push.
 const AZURE_PUSH: &str = "git.push";
 
 fn loose(body: &[u8]) -> (Event, Option<String>) {
-    // Nothing is required of it, so what is not understood is not known.
+    // The body may be anything: if it cannot be read, the refs are not known.
     let Ok(loose) = serde_json::from_slice::<Loose>(body) else {
         return (Event::Push(Vec::new()), None);
     };
@@ -258,7 +258,7 @@ fn data_center(body: &[u8]) -> Result<Vec<Pushed>, Refusal> {
     Ok(pushed.collect())
 }
 
-/// Whether it is any JSON.
+/// Check that the body is JSON.
 fn any(body: &[u8]) -> Result<(), Refusal> {
     json::<IgnoredAny>(body).map(drop)
 }
@@ -274,7 +274,7 @@ fn json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     })
 }
 
-/// Whether an object id stands for no object: all zeros.
+/// Whether an object id is git's null id: all zeros.
 fn is_none(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte == b'0')
 }

@@ -1,4 +1,4 @@
-//! What a sender says in the clear.
+//! A text that a sender sends as it is, such as a token.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::web::secret::Secret;
 
-/// What a sender said, which may be a secret.
+/// A text of a sender, which may be a secret.
 pub(super) struct Said(Zeroizing<String>);
 
 impl Said {
@@ -15,12 +15,12 @@ impl Said {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// Whether it is `secret`, in a time that tells nothing of it.
+    /// Whether it is `secret`, in constant time.
     pub(super) fn is(&self, secret: &Secret) -> bool {
         secret.is(&self.0)
     }
 
-    /// Whether it is `text`, of which the length may show.
+    /// Whether it is `text`, in constant time for texts of the same length.
     pub(super) fn equals(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }

@@ -1,5 +1,5 @@
-//! Signatures that are an HMAC-SHA256 of the body (RFC 2104), in hexadecimal: GitHub, Gitea and its kin, Bitbucket, and
-//! whatever does the same by another name.
+//! Signatures that are an HMAC-SHA256 of the body (RFC 2104), in hexadecimal: GitHub, Gitea, Forgejo and Gogs, Bitbucket, and
+//! other senders with another header.
 
 use hyper::HeaderMap;
 use ring::hmac;
@@ -12,20 +12,20 @@ pub(super) const BYTES: usize = 32;
 
 type Signature = [u8; BYTES];
 
-/// GitHub's: <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
+/// The signature of GitHub: <https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>.
 pub(super) fn github(headers: &HeaderMap) -> Result<Signature, Refusal> {
     const NAME: &str = "X-Hub-Signature-256";
     match header::one(headers, NAME)? {
         None if headers.contains_key("x-hub-signature") => Err(Refusal::stranger(
             "no X-Hub-Signature-256, only the old X-Hub-Signature: the sender signs with SHA-1, which does not count",
         )),
-        None => Err(header::missing(NAME, "has the webhook a secret?")),
+        None => Err(header::missing(NAME, "does the webhook have a secret?")),
         Some(value) => decode(NAME, value, "sha256="),
     }
 }
 
-/// Gitea's, Forgejo's or Gogs': each sends those of its ancestors as well, and all are the same. An empty one is sent
-/// where the webhook has no secret.
+/// The signature of Gitea, Forgejo or Gogs. A fork also sends the headers of its origin, with the same value. The value is empty if
+/// the webhook has no secret.
 pub(super) fn gitea(headers: &HeaderMap) -> Result<Signature, Refusal> {
     const NAMES: [&str; 3] = ["X-Gitea-Signature", "X-Forgejo-Signature", "X-Gogs-Signature"];
     let mut found: Option<Signature> = None;
@@ -41,10 +41,10 @@ pub(super) fn gitea(headers: &HeaderMap) -> Result<Signature, Refusal> {
         }
         found = Some(signature);
     }
-    found.ok_or_else(|| header::missing(NAMES[0], "has the webhook a secret?"))
+    found.ok_or_else(|| header::missing(NAMES[0], "does the webhook have a secret?"))
 }
 
-/// Bitbucket's, in the cloud and in a data center.
+/// The signature of Bitbucket, in the cloud and in a data center.
 pub(super) fn bitbucket(headers: &HeaderMap) -> Result<Signature, Refusal> {
     const NAME: &str = "X-Hub-Signature";
     match header::one(headers, NAME)? {
@@ -57,12 +57,12 @@ pub(super) fn bitbucket(headers: &HeaderMap) -> Result<Signature, Refusal> {
                 "Data Center does not sign *Test connection*; push to try the webhook",
             ))
         }
-        None => Err(header::missing(NAME, "has the webhook a secret?")),
+        None => Err(header::missing(NAME, "does the webhook have a secret?")),
         Some(value) => decode(NAME, value, "sha256="),
     }
 }
 
-/// The one that is in the header `name`, behind `prefix`.
+/// The signature in the header `name`, after `prefix`.
 pub(super) fn of(headers: &HeaderMap, name: &str, prefix: &str) -> Result<Signature, Refusal> {
     let value = header::one(headers, name)?;
     let value = value.ok_or_else(|| header::missing(name, "the sender does not sign, or by another name"))?;
@@ -86,7 +86,7 @@ fn decode(name: &str, value: &str, prefix: &str) -> Result<Signature, Refusal> {
     })
 }
 
-/// Whether `signature` is that of `body` by one of the `secrets`.
+/// Check that `signature` is the signature of `body` by one of the `secrets`.
 pub(super) fn verify(signature: &Signature, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal> {
     let is_by = |secret: &Secret| is_valid(secret.expose().as_bytes(), body, signature);
     if secrets.iter().any(is_by) {
@@ -96,7 +96,7 @@ pub(super) fn verify(signature: &Signature, secrets: &[Secret], body: &[u8]) -> 
     }
 }
 
-/// In a time that tells nothing of the right one.
+/// In constant time.
 fn is_valid(key: &[u8], body: &[u8], signature: &Signature) -> bool {
     hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), body, signature).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Standard Webhooks 1.0.0, which GitLab's signing tokens are as well.
+//! Standard Webhooks 1.0.0, which GitLab's signing tokens follow.
 //!
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
@@ -15,8 +15,7 @@ use crate::web::secret::Secret;
 
 /// How old a delivery may be, and how far ahead the sender's clock.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
-/// Signatures that are looked at: one for each secret of a sender that changes its secret, of which there are two. Beyond
-/// that, a stranger only makes work.
+/// How many signatures are verified. A sender that changes its secret sends two; more would only be work that an attacker causes.
 const MAX_SIGNATURES: usize = 16;
 
 /// What was signed besides the body, and the signatures.
@@ -27,7 +26,7 @@ pub(super) struct Signed {
     signatures: Vec<[u8; BYTES]>,
 }
 
-/// What `headers` say.
+/// Read the three headers.
 pub(super) fn read(headers: &HeaderMap) -> Result<Signed, Refusal> {
     let [id, timestamp, signatures] = [
         one(headers, "webhook-id")?,
@@ -61,14 +60,14 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Refusal> {
         .ok_or_else(|| header::missing(name, "the sender does not sign as Standard Webhooks does"))
 }
 
-/// `v1,BASE64`; those of other versions are for others.
+/// A signature `v1,BASE64`; other versions are ignored.
 fn signature(text: &str) -> Option<[u8; BYTES]> {
     let bytes = STANDARD.decode(text.strip_prefix("v1,")?).ok()?;
     bytes.try_into().ok()
 }
 
 impl Signed {
-    /// Whether one of the signatures is by one of the `secrets`.
+    /// Check that one of the signatures is by one of the `secrets`.
     pub(super) fn verify(&self, secrets: &[Secret], body: &[u8]) -> Result<(), Refusal> {
         let is_by = |secret: &Secret| key(secret).is_ok_and(|key| self.is_by(&key, body));
         if secrets.iter().any(is_by) {
@@ -87,7 +86,7 @@ impl Signed {
         self.signatures.iter().any(is)
     }
 
-    /// Whether it was signed about `now`: an old one may have been caught by another and sent once more.
+    /// Check that it was signed about `now`: an old delivery may be a replay.
     pub(super) fn is_of(&self, now: SystemTime) -> Result<(), Refusal> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if now.abs_diff(self.timestamp) <= TOLERANCE.as_secs() {
@@ -104,12 +103,12 @@ impl Signed {
     }
 }
 
-/// The key that `secret` stands for: Base64, mostly behind `whsec_`. The error is a half sentence.
+/// The key that `secret` encodes in Base64, usually after `whsec_`. The error is the end of a sentence.
 pub(super) fn key(secret: &Secret) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let text = secret.expose();
     let text = text.strip_prefix("whsec_").unwrap_or(text);
     match STANDARD.decode(text) {
-        Ok(key) if key.is_empty() => Err("there is nothing behind `whsec_`"),
+        Ok(key) if key.is_empty() => Err("there is nothing after `whsec_`"),
         Ok(key) => Ok(Zeroizing::new(key)),
         Err(_) => Err("it is not `whsec_` and a key in Base64"),
     }

@@ -1,4 +1,4 @@
-//! What the sender of a delivery is answered.
+//! The answers to the senders of deliveries.
 
 use hyper::{
     StatusCode,
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// When a sender may try again, in seconds, where the daemon is away: forges that do try again are not stopped by it.
+/// Retry-After in seconds, while the daemon is down; a hint for forges that try again.
 const RETRY: HeaderValue = HeaderValue::from_static("10");
 
-/// How the sender is answered.
+/// The answer for `outcome`.
 pub(super) fn of(webhook: &Webhook, outcome: &Outcome) -> Answer {
     let trigger = webhook.trigger.as_str();
     match outcome {
@@ -39,7 +39,7 @@ pub(super) fn of(webhook: &Webhook, outcome: &Outcome) -> Answer {
                 ..Said::of(trigger)
             },
         ),
-        // No failure: a forge gives up a webhook that fails for days. Why it is paused is the operators' affair.
+        // Answered as a success, since forges disable a webhook that fails for days. The reason of the pause is not for senders.
         Outcome::Paused(_) => answer::json(
             StatusCode::OK,
             &Said {
@@ -57,7 +57,7 @@ pub(super) fn of(webhook: &Webhook, outcome: &Outcome) -> Answer {
             }
         }
         Outcome::Refused { status: 503, .. } => {
-            // Why is for the operator: it may name a file.
+            // Without the reason, which may name a file.
             unavailable(
                 Kind::Busy,
                 "not ready for this delivery; the log of `gitsocket web` says why",
@@ -71,7 +71,6 @@ pub(super) fn of(webhook: &Webhook, outcome: &Outcome) -> Answer {
     }
 }
 
-/// Not now, but perhaps later.
 fn unavailable(kind: Kind, why: &str) -> Answer {
     let answer = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), why, None);
     answer::with(answer, RETRY_AFTER, RETRY)
@@ -82,7 +81,7 @@ fn challenge(answer: Answer, scheme: &'static str) -> Answer {
     answer::with(answer, WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
 }
 
-/// What a proven sender is told.
+/// The answer to an authenticated sender.
 #[derive(Serialize)]
 struct Said<'a> {
     trigger: &'a str,

@@ -1,5 +1,5 @@
-//! The body of a request, read whole and within bounds: one's own, and that of all together. The sender is not proven
-//! before all of it is there.
+//! Reads the body of a request, with a limit for each body and one for all together: senders are often authenticated only after the
+//! whole body has been read.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,17 +8,17 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::base::lobby::{Lobby, Seat};
 
-/// A body that has more bytes is a large one. A push of twenty commits has as many at most.
+/// A body with more bytes than this is a large one. A push of twenty commits is smaller.
 const SMALL: usize = 64 << 10;
-/// As many bytes may all large bodies have together, unless two of the largest have more.
+/// How many bytes all large bodies may have together; but two of them are always read at the same time.
 const ALL_LARGE: u64 = 64 << 20;
-/// How long a large one waits for others; then the one that has taken longest makes way: so strangers that say the half of
-/// one stop none. Less than the five seconds that Gitea waits.
+/// How long a large body waits for a place; then reading the slowest one is stopped, so that incomplete bodies of attackers block no
+/// delivery. Gitea waits for five seconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Room for as much of a body is made before any of it has come, in bytes: most deliveries fit.
+/// How many bytes are allocated before the body has come; most deliveries fit.
 const FIRST: u64 = 16 << 10;
 
-/// What bodies are read within.
+/// The limits for bodies.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     /// The longest body, in bytes.
@@ -28,17 +28,17 @@ pub(super) struct Bounds {
 
 #[derive(Debug)]
 pub(super) enum Error {
-    /// It has more bytes than are allowed.
+    /// It is larger than allowed.
     TooLarge,
     /// The connection ended before it.
     BrokenOff,
-    /// Too many large ones are there, and none made way.
+    /// Too many large bodies are being read.
     Busy,
-    /// It made way for another large one.
+    /// Reading it was stopped for another large body.
     MadeWay,
 }
 
-/// A body, and its place among the large ones.
+/// A body; a large one has its place until it is dropped.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
@@ -46,7 +46,7 @@ pub(super) struct Body {
 }
 
 impl Bounds {
-    /// For bodies of at most `max` bytes.
+    /// Limits for bodies of at most `max` bytes.
     pub(super) fn new(max: u64) -> Self {
         let places = (ALL_LARGE / max.max(1)).max(2);
         Self {
@@ -55,7 +55,7 @@ impl Bounds {
         }
     }
 
-    /// All of `body`.
+    /// Read all of `body`.
     pub(super) async fn read(&self, mut body: Incoming) -> Result<Body, Error> {
         let room = body.size_hint().lower().min(FIRST);
         let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
@@ -69,13 +69,13 @@ impl Bounds {
         Ok(Body { bytes, _seat: seat })
     }
 
-    /// Read until there are more bytes than are `enough`, or no more to come. Whether more may come.
+    /// Read until there are more than `enough` bytes, or the end of the body. Gives whether more may come.
     async fn read_on(&self, body: &mut Incoming, bytes: &mut Vec<u8>, enough: usize) -> Result<bool, Error> {
         while bytes.len() <= enough {
             let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
                 return Ok(false);
             };
-            // Trailers say nothing here.
+            // Trailers are ignored.
             let Ok(data) = frame.map_err(|_| Error::BrokenOff)?.into_data() else {
                 continue;
             };
@@ -87,11 +87,11 @@ impl Bounds {
         Ok(true)
     }
 
-    /// A seat among the large ones.
+    /// A place among the large bodies.
     async fn seat(&self) -> Result<Seat, Error> {
         match timeout(PATIENCE, self.large.wait()).await {
             Ok(place) => Ok(self.large.sit(place)),
-            // One that is being proven is there for a moment more.
+            // A body that is being verified has its place a little longer.
             Err(_) => timeout(PATIENCE, self.large.enter())
                 .await
                 .map_err(|_| Error::Busy),

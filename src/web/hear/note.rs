@@ -1,7 +1,7 @@
-//! What a delivery is noted as, with the run that comes of it: `GitHub push to refs/heads/main, delivery 72d3162e-…`.
+//! The note of a run that a delivery triggers: `GitHub push to refs/heads/main, delivery 72d3162e-…`.
 //!
-//! A ref and an id are the sender's, who is proven, and still a stranger: they are in it if they are what they should be, and
-//! as far as they are short.
+//! Ref and id are texts of the sender, which is authenticated but not trusted: they are in the note only if they are valid, and are
+//! shortened.
 
 use crate::{
     base::{
@@ -11,13 +11,12 @@ use crate::{
     web::{config::From, forge::Pushed},
 };
 
-/// As much of a ref is noted, in characters: branches are shorter than half of it.
+/// The longest ref in a note, in characters; most branches have less than half of that.
 const MAX_REF: usize = 80;
-/// As much of an id, in characters: it is a UUID at most forges, which has 36.
+/// The longest id in a note, in characters; most forges send a UUID, which has 36.
 const MAX_ID: usize = 64;
 
-/// The note of a delivery by `from`, of a push of which the refs `meant` are of interest; without any, it is not known what
-/// was pushed.
+/// The note of a delivery by `from`, a push to the refs `meant`; if there are none, the refs of the push are not known.
 pub(super) fn of(from: &From, meant: &[&Pushed], id: Option<&str>) -> Option<Note> {
     let what = match meant {
         [] => "call".to_owned(),
@@ -35,7 +34,7 @@ pub(super) fn of(from: &From, meant: &[&Pushed], id: Option<&str>) -> Option<Not
     Note::lossy(&format!("{} {what}{}", from.word(), id.unwrap_or_default()))
 }
 
-/// The name of a branch or tag, if it is one.
+/// `name`, if it is a valid branch or tag.
 fn known_ref(name: &str) -> Option<String> {
     let known = match name.strip_prefix("refs/tags/") {
         Some(tag) => RefName::tag(tag),
@@ -80,7 +79,7 @@ mod tests {
                 "GitHub push to refs/tags/v1 and 2 more".into(),
             ),
             (&[], Some("a:1"), "GitHub call, delivery a:1".into()),
-            // What is no ref or no id is not in it.
+            // A text that is not a valid ref or id is left out.
             (&["main"], Some("a\nb"), "GitHub push".into()),
             (&["refs/heads/a b"], Some("a b"), "GitHub push".into()),
             (&["refs/heads/\u{1b}[2J"], Some(""), "GitHub push".into()),

@@ -1,7 +1,7 @@
-//! The families of numbers, and what each is made of.
+//! The families of metrics.
 //!
-//! Labels are what a configuration names, and words of this program: no commit, no run, nothing that a stranger says. So
-//! there are as many series as there are triggers and webhooks, times a constant.
+//! Labels are names of the configuration and words of this program, never commits, runs or texts of clients. So the number of
+//! series is a constant times the number of triggers and webhooks.
 
 use super::text::{
     Kind::{Counter, Gauge, Histogram},
@@ -12,17 +12,16 @@ use crate::base::{
     vitals::Vitals,
 };
 
-/// A webhook's path, a word for what came of deliveries to it, and how many there were.
+/// A webhook's path, the word of a result, and the number of its deliveries with that result.
 pub(super) type Delivered = (String, &'static str, u64);
 
-/// What there is to tell.
+/// The values of all families.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
-    /// The daemon's answer; none if it has given none.
+    /// The daemon's answer, if there is one.
     pub(super) daemon: Option<&'a Daemon>,
-    /// Those of its triggers that this process's user may use.
+    /// The triggers that this process's user may use.
     pub(super) triggers: &'a [Numbers],
-    /// Deliveries by the webhook's path and the word for what came of them.
     pub(super) deliveries: &'a [Delivered],
     /// Names that are kept until the daemon is back.
     pub(super) kept: usize,
@@ -54,7 +53,7 @@ pub(super) fn render(told: &Told<'_>) -> String {
         );
         runs(&mut text, told.triggers);
         standings(&mut text, told.triggers);
-        // Those of a daemon of another version may be of other buckets.
+        // A daemon of another version may have other buckets.
         if daemon.buckets_ms == BUCKETS {
             durations(&mut text, told.triggers);
         }
@@ -160,7 +159,7 @@ fn runs(text: &mut Text, triggers: &[Numbers]) {
     }
 }
 
-/// How each trigger is now.
+/// The state of each trigger.
 fn standings(text: &mut Text, triggers: &[Numbers]) {
     type Of = fn(&Numbers) -> Option<u64>;
     let all: [(&'static str, &str, Of); 10] = [

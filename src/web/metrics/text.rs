@@ -4,15 +4,13 @@
 
 use std::fmt::{Display, Write as _};
 
-/// What it is called in an answer. Prometheus 3 takes nothing that is called otherwise.
+/// Prometheus 3 accepts no other Content-Type for this format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     Counter,
-    /// It is what it is now.
     Gauge,
-    /// It is counted in buckets.
     Histogram,
 }
 
@@ -27,7 +25,7 @@ pub(super) struct Family<'a> {
 }
 
 impl Text {
-    /// Begin the family `name`, of which `help` says in a line what it is.
+    /// Begin the family `name` with a line of `help`.
     pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
         let kind = match kind {
             Kind::Counter => "counter",
@@ -56,8 +54,8 @@ impl Family<'_> {
         self.line("", labels, value);
     }
 
-    /// Counts of which each is of what is no more than its bound in milliseconds, and more than the one before; those of
-    /// the last one have none. `us` is the sum of what was measured, in microseconds.
+    /// A histogram. `bounds` are upper bounds in milliseconds; `counts` has one more entry, without a bound. `us` is the sum of
+    /// the measured times in microseconds.
     pub(super) fn histogram(&mut self, labels: &[(&str, &str)], bounds: &[u64], counts: &[u64], us: u64) {
         let mut so_far = 0;
         let bounds = bounds.iter().map(|ms| (*ms as f64 / 1e3).to_string());
@@ -84,7 +82,7 @@ impl Family<'_> {
         if !labels.is_empty() {
             *text += "}";
         }
-        // To a string, that cannot fail.
+        // Writing to a string cannot fail.
         writeln!(text, " {value}").ok();
     }
 }
@@ -100,7 +98,7 @@ fn escape(value: &str, into: &mut String) {
     }
 }
 
-/// Microseconds, as the unit that Prometheus wants.
+/// Microseconds in Prometheus' unit.
 pub(super) fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::words::{Look, plain, run_path, time, trigger_path};
 use crate::web::deliveries::{Delivered, Outcome};
 
-/// Whether it should have come to a run, and has not.
+/// Whether it should have led to a run, and did not.
 pub(super) fn is_undone(delivered: &Delivered) -> bool {
     matches!(
         delivered.result,
@@ -15,7 +15,7 @@ pub(super) fn is_undone(delivered: &Delivered) -> bool {
     )
 }
 
-/// How many webhooks there are of which the latest delivery, of all that should come to a run, has not.
+/// How many webhooks fail now: of the deliveries that should lead to a run, the latest one did not.
 pub(super) fn ill_webhooks(latest_first: &[Delivered]) -> usize {
     let mut latest = std::collections::BTreeMap::new();
     for delivered in latest_first {
@@ -37,7 +37,7 @@ fn look(delivered: &Delivered) -> Look {
     }
 }
 
-/// A list of them, `named` with their triggers.
+/// A list of deliveries; with their triggers, if `named`.
 pub(super) fn list(deliveries: &[&Delivered], named: bool) -> Markup {
     html! { ul.rows.d { @for delivered in deliveries { (one(delivered, named)) } } }
 }
@@ -66,7 +66,7 @@ fn result(delivered: &Delivered) -> Markup {
             Outcome::Accepted(run) => { "run " a href=(run_path(name, run)) { code { (run) } } },
             Outcome::Repeated(run) => { "delivered before: run " a href=(run_path(name, run)) { code { (run) } } },
             Outcome::Ignored(why) => { "nothing to do: " (plain(why)) },
-            Outcome::OtherRefs(refs) => { "nothing to do: a push to other refs: " (plain(&refs.join(", "))) },
+            Outcome::OtherRefs(refs) => { "nothing to do: the push was to other refs: " (plain(&refs.join(", "))) },
             Outcome::Paused(why) => { b.warn { "not deployed:" } " " (plain(why)) },
             Outcome::Refused { status, why } => { b.warn { "refused with " (status) ":" } " " (plain(why)) },
             Outcome::Unavailable { kind, why } => { b.warn { (kind.as_str()) ":" } " " (plain(why)) },

@@ -1,4 +1,4 @@
-//! The files of the pages. Each has its content's digest in its name, so that a browser may keep it for ever.
+//! The files of the pages. Each has a digest of its content in its name, so that a browser may cache it for ever.
 
 use std::sync::LazyLock;
 
@@ -8,12 +8,11 @@ use crate::base::words::hex;
 
 pub(super) const STYLE: usize = 0;
 pub(super) const SCRIPT: usize = 1;
-/// The icon of a tab.
+/// The icon in the browser's tab.
 pub(super) const ICON: usize = 2;
-/// The icon of a tab in which something fails.
+/// The icon in the browser's tab while a trigger fails.
 pub(super) const FAILING: usize = 3;
 
-/// A file that pages are made with.
 pub(super) struct Asset {
     path: String,
     pub(super) content_type: &'static str,
@@ -45,12 +44,10 @@ fn asset(name: &str, ends: &str, content_type: &'static str, bytes: &'static [u8
     }
 }
 
-/// Where one of them is.
 pub(super) fn path(asset: usize) -> &'static str {
     &ASSETS[asset].path
 }
 
-/// The one at `path`.
 pub(super) fn at(path: &str) -> Option<&'static Asset> {
     match path {
         "/favicon.svg" => Some(&ASSETS[ICON]),

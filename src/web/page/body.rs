@@ -11,10 +11,10 @@ use hyper::{
 use super::{form::Fields, notice};
 use crate::web::answer::Answer;
 
-/// The longest form, in bytes: a name, a password and a page.
+/// The longest form, in bytes: a name, a password and the page to show next.
 const MAX_FORM: usize = 8 * 1024;
 
-/// The fields of a form; or what its sender is answered.
+/// The fields of a form; or the answer to a request that is not a valid one.
 pub(super) async fn fields(request: Request<Incoming>) -> Result<Fields, Answer> {
     let content_type = request
         .headers()

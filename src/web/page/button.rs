@@ -1,4 +1,4 @@
-//! Buttons, and which of them there are.
+//! Buttons.
 
 use maud::{Markup, html};
 
@@ -14,7 +14,7 @@ pub(super) struct May {
     pub(super) pause: bool,
 }
 
-/// The form of a button that asks for `what`.
+/// A form with the `button` that asks for `what`.
 pub(super) fn act(name: &str, what: &str, session: &Session, button: Markup) -> Markup {
     html! { form method="post" action={ (trigger_path(name)) "/" (what) } { (token(session)) (button) } }
 }

@@ -8,7 +8,7 @@ use hyper::{
 
 use crate::web::{answer::Answer, client::Client, session::Cookie};
 
-/// All that `request` has of this kind.
+/// The values of this cookie in `request`; a browser may send several.
 pub(super) fn cookies(cookie: Cookie, request: &Request<Incoming>, client: &Client) -> Vec<String> {
     let headers = request.headers().get_all(COOKIE).iter();
     let headers = headers.filter_map(|header| header.to_str().ok());

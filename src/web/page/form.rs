@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Read them. What is no UTF-8 is replaced.
+    /// Read them. Bytes that are not UTF-8 are replaced.
     pub(super) fn read(text: &str) -> Self {
         let word = |text: &str| {
             let text = text.replace('+', " ");

@@ -1,19 +1,18 @@
-//! What is around each page: head, top and foot.
+//! The parts that all pages have: head, header and footer.
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::{assets, words::Look};
 use crate::web::session::Session;
 
-/// What a page is, beside its content.
 pub(super) struct Frame<'a> {
-    /// Its title, the worst first: it is read in a tab that is a few letters wide.
+    /// Its title; the most important word comes first, since a browser's tab shows a few letters only.
     pub(super) title: &'a str,
-    /// Whether something fails: the icon in the tab says it.
+    /// The state that the icon in the tab shows.
     pub(super) look: Look,
     /// The visitor's session; nothing before the sign-in.
     pub(super) session: Option<&'a Session>,
-    /// The browser asks for it again every few seconds while it is shown.
+    /// Whether the script reloads it every few seconds while it is visible.
     pub(super) renews: bool,
 }
 
@@ -71,13 +70,13 @@ impl Frame<'_> {
         };
         html! {
             span #renewed {}
-            (who) " has the rights of the user that this page runs as: the daemon’s "
-            code { "allow" } " and " code { "operate" } " decide what that user may do."
+            (who) " has the rights of the user that " code { "gitsocket web" } " runs as: "
+            code { "allow" } " and " code { "operate" } " in the daemon’s configuration decide what that user may do."
         }
     }
 }
 
-/// The field that proves that a form was made here, for this session.
+/// The field that proves that a form comes from one of our pages, in this session (CSRF).
 pub(super) fn token(session: &Session) -> Markup {
     html! { input type="hidden" name="form" value=(session.form); }
 }
@@ -95,7 +94,7 @@ fn mark() -> Markup {
     }
 }
 
-/// The icons, once for the whole page.
+/// The icons, which the page refers to by their names.
 fn symbols() -> Markup {
     html! {
         svg.sprite aria-hidden="true" {

@@ -1,4 +1,4 @@
-//! Pages that say why there is nothing else.
+//! Pages that say why a request was not answered.
 
 use hyper::StatusCode;
 use maud::{Markup, html};
@@ -43,32 +43,32 @@ pub(super) fn nothing_here() -> Markup {
 }
 
 pub(super) fn another_name() -> Markup {
-    let what = html! { "This page has no users, so it answers only to names of its own machine: " code { "localhost" } ", " code { "127.0.0.1" } "." };
+    let what = html! { "This page has no users, so it answers only requests for names of its own machine: " code { "localhost" } ", " code { "127.0.0.1" } "." };
     let next = html! { "open it by one of these names; or give it users: " code { "page: (users: {…})" } };
-    notice("Another name", &what, &next)
+    notice("Wrong host name", &what, &next)
 }
 
 pub(super) fn passed_on() -> Markup {
-    let what = html! { "This page has no users, and a proxy has passed this request on: the world may be behind it." };
+    let what = html! { "This page has no users, and this request came through a proxy, which may be open to the internet." };
     let next = html! { "give the page users: " code { "page: (users: {…})" } "; or open it without a proxy" };
     notice("Behind a proxy", &what, &next)
 }
 
 pub(super) fn foreign_form() -> Markup {
-    let what = html! { "This form comes from elsewhere, or from another sign-in. Nothing was done." };
-    let next = html! { "go back to " a href="/" { "all triggers" } ", and press the button there. Behind a proxy: it has to pass on Host as it is" };
+    let what = html! { "This form comes from another site, or from an earlier sign-in. Nothing was done." };
+    let next = html! { "go back to " a href="/" { "all triggers" } ", and press the button there. A proxy in front of this page must pass on Host unchanged" };
     notice("Not done", &what, &next)
 }
 
 pub(super) fn no_form() -> Markup {
     let (what, next) = (
-        html! { "This is not a form of these pages." },
+        html! { "The request is not a form of these pages." },
         html! { "begin with " a href="/" { "all triggers" } },
     );
     notice("Not done", &what, &next)
 }
 
-/// The daemon did not do it, or did not answer: its words.
+/// The daemon refused, or did not answer; the message is the daemon's.
 pub(super) fn failed(why: &Failure, session: &Session, is_read: bool) -> Markup {
     let title = match why.kind {
         Kind::UnknownTrigger => "No such trigger",
@@ -82,7 +82,7 @@ pub(super) fn failed(why: &Failure, session: &Session, is_read: bool) -> Markup 
         h1 { (title) }
         section.card.is-bad { (failure(why)) }
     };
-    // It is asked for again: the daemon may be back.
+    // Reloaded, since the daemon may be back by then.
     let renews = is_read && matches!(why.kind, Kind::NoDaemon | Kind::Timeout | Kind::Unreachable);
     Frame {
         title,

@@ -1,14 +1,14 @@
-//! Where a request comes from: pages of other sites can make a browser send requests here.
+//! Where a request comes from, since pages of other sites can make a browser send requests here.
 
 use hyper::{
     HeaderMap, Version,
     header::{FORWARDED, HOST, HeaderName, ORIGIN, VIA},
 };
 
-/// Whether a form was sent by a page of ours. Browsers say it in a header that no page can set, and the older ones which
-/// host's page it was; what is no browser says neither, and has no cookie of another.
+/// Whether a form was sent by a page of ours. Browsers say so in Sec-Fetch-Site, which no page can set; older browsers name the
+/// page's host in Origin. A client that is not a browser sends neither, and no other site can make it use a visitor's cookie.
 pub(super) fn is_ours(headers: &HeaderMap) -> bool {
-    // What is there twice says nothing that counts.
+    // A header that is there twice is not trusted.
     let text = |name: HeaderName| {
         let mut values = headers.get_all(name).iter();
         let value = values.next()?.to_str().unwrap_or("?");
@@ -24,8 +24,8 @@ pub(super) fn is_ours(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a proxy has passed the request on, as far as that can be known: where no user signs in, the world may be behind it.
-/// Most say so in a header; nginx says nothing by itself, and speaks a version of HTTP that no browser does.
+/// Whether a proxy has passed the request on, as far as that can be known: where no user signs in, the proxy could open the page to
+/// the internet. Most proxies add a header; nginx adds none by default, but uses HTTP/1.0, which no browser does.
 pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
     let is_of_proxy = |name: &HeaderName| {
         [FORWARDED, VIA].contains(name)
@@ -35,8 +35,8 @@ pub(super) fn is_passed_on(headers: &HeaderMap, version: Version) -> bool {
     version < Version::HTTP_11 || headers.keys().any(is_of_proxy)
 }
 
-/// Whether the request is for a name of this machine's own: where no user signs in, another name may be one of a stranger's
-/// site, whose pages would be allowed to read ours (DNS rebinding).
+/// Whether the request's Host is a name of this machine: where no user signs in, another name may be an attacker's, whose pages
+/// could then read ours (DNS rebinding).
 pub(super) fn is_for_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
         return false;
@@ -102,7 +102,7 @@ mod tests {
                 ],
                 false,
             ),
-            // A proxy may say another Host.
+            // A proxy may have changed Host.
             (
                 &[
                     ("host", "127.0.0.1"),

@@ -13,22 +13,21 @@ use crate::{
 };
 
 pub(super) const A_PAGE: usize = 100;
-/// Failing triggers of a page that are shown with what to do next; more would be a book, and each has a page of its own.
+/// Failing triggers on one page that are shown with what to do next; the others are rows, with links to their own pages.
 const IN_FULL: usize = 20;
-/// The longest part of a message or of its help here, in characters: its trigger's page has all of it.
+/// The longest message or help that is shown here, in characters; the trigger's page shows all of it.
 const LONGEST: usize = 240;
-/// The same of a failing trigger that is not shown in full.
+/// The same in a row.
 const LONGEST_IN_A_ROW: usize = 80;
-/// Refused deliveries that are shown here.
 const REFUSED: usize = 5;
-/// Fewer triggers are found by looking.
+/// Up to so many triggers, the page has no search.
 const MANY: usize = 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     /// The page, from 1.
     pub(super) page: usize,
-    /// Part of the names that are wanted; nothing: all.
+    /// A part of the wanted triggers' names; all triggers if empty.
     pub(super) find: String,
 }
 
@@ -105,7 +104,7 @@ pub(super) fn page(all: Vec<Status>, deliveries: &[Delivered], asked: &Asked, se
     .around(&content)
 }
 
-/// The failing ones first, what failed last before what has been failing for long; the others by name.
+/// The failing triggers first, the most recent failure before older ones; the others by name.
 fn sorted(all: Vec<Status>, find: &str) -> Vec<(Group, Status)> {
     let find = find.to_lowercase();
     let mut found: Vec<(Group, Status)> = all
@@ -142,9 +141,9 @@ fn lead(total: usize, wrong: usize, running: usize, ill: usize) -> Markup {
     html! {
         @if ill > 0 { b.warn { (many(ill, "webhook is", "webhooks are")) " refused:" } " see the deliveries below. " }
         @if total == 0 { "The daemon has none for the user of this page: see " code { "triggers" } " and " code { "allow" } " in its configuration." }
-        @else if running > 0 { (many(running, "deploy is", "deploys are")) " going on." }
+        @else if running > 0 { (many(running, "deploy is", "deploys are")) " running." }
         @else if wrong == 0 && ill == 0 { "Nothing to do." }
-        @else { "No deploy is going on." }
+        @else { "No deploy is running." }
     }
 }
 
@@ -213,7 +212,7 @@ fn row(status: &Status) -> Markup {
     }
 }
 
-/// What a row has to say beside what is deployed.
+/// The most important fact of a row beside its commit.
 fn note(status: &Status) -> Markup {
     let standing = &status.standing;
     html! {

@@ -1,4 +1,4 @@
-//! Pausing a trigger, and what is said of one that is paused.
+//! The form that pauses a trigger, and the card of a paused one.
 
 use maud::{Markup, html};
 
@@ -12,7 +12,7 @@ use crate::{
     web::session::Session,
 };
 
-/// The longest reason that can be typed, in characters: who gave it comes behind, and both are one note.
+/// The longest reason that can be typed, in characters: the user's name is added, and both have to fit into one note.
 const MAX_REASON: usize = 150;
 
 /// The form that pauses the trigger `name`.
@@ -23,14 +23,13 @@ pub(super) fn form(name: &str, session: &Session) -> Markup {
             form method="post" action={ (trigger_path(name)) "/pause" } {
                 (token(session))
                 label for="reason" { "Why" }
-                input #reason type="text" name="reason" maxlength=(MAX_REASON) placeholder="until the holiday is over" autocomplete="off";
+                input #reason type="text" name="reason" maxlength=(MAX_REASON) placeholder="database migration" autocomplete="off";
                 button { "Pause" }
             }
         }
     }
 }
 
-/// The peer that paused it, since when, why, and what is to be done once it is resumed.
 pub(super) fn card(status: &Status, paused: &Paused, may: May, session: &Session) -> Markup {
     let name = status.trigger.as_str();
     html! {
@@ -39,10 +38,10 @@ pub(super) fn card(status: &Status, paused: &Paused, may: May, session: &Session
             p.said {
                 "By " (plain(&paused.peer))
                 @if let Some(reason) = &paused.reason { ": “" (plain(reason.as_str())) "”" }
-                ". Until it is resumed, nothing is deployed: triggers and deliveries are refused, and its remote is not asked."
+                ". Until it is resumed, nothing is deployed: triggers and deliveries are refused, and its remote is not polled."
             }
             @if let Some(since) = paused.refused {
-                p.do { b { "Next:" } " triggers were refused, the first of them " (time(since)) ": deploy once it is resumed" }
+                p.do { b { "Next:" } " resume and deploy: triggers were refused, the first one " (time(since)) }
             }
             @if may.pause {
                 div.acts {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Visit<'_> {
-    /// Ask the daemon for what the button `what` says, and go to its run, if there is one.
+    /// Ask the daemon for what the button `what` says, and go to the page of its run, if there is one.
     pub(super) async fn act(
         &self,
         name: &TriggerName,
@@ -62,7 +62,7 @@ impl Visit<'_> {
         format!("{user} from {}", self.client)
     }
 
-    /// `reason`, with who gives it: to the daemon, all who sign in here are one user.
+    /// `reason` with the name of the user, since for the daemon all users of this page are one.
     fn reason(&self, reason: &str) -> Result<Option<Note>, Failure> {
         let wrong = |why| {
             Failure::new(

@@ -1,4 +1,4 @@
-//! `/triggers/NAME/runs/ID`: what a run said, or says.
+//! `/triggers/NAME/runs/ID`: the lines of a run.
 
 use maud::{Markup, html};
 
@@ -52,7 +52,7 @@ pub(super) fn ended(
     .around(&content)
 }
 
-/// A run that goes on or waits. Its lines come as events.
+/// A run that goes on or waits. The script adds its lines as they come.
 pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, session: &Session) -> Markup {
     let word = if going_on.began.is_some() {
         "running"
@@ -74,8 +74,8 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
         }
         h2 #said { "Output" }
         div.live {
-            output #state { noscript { "Its lines come with JavaScript. Without it: look again once it has ended, or type " code { "gitsocket log -f " (name) } "." } }
-            button.small #follow type="button" hidden { "Follow again" }
+            output #state { noscript { "Live output needs JavaScript. Without it: reload this page once the run has ended, or type " code { "gitsocket log -f " (name) } "." } }
+            button.small #follow type="button" hidden { "Scroll to the end" }
         }
         progress #progress hidden aria-labelledby="state" {}
         ol.log #log tabindex="0" aria-labelledby="said" data-events={ (run_path(name.as_str(), run)) "/events" } {}
@@ -90,7 +90,6 @@ pub(super) fn going_on(name: &TriggerName, Current { run, going_on }: &Current, 
     .around(&content)
 }
 
-/// There is no such run, or not any more.
 pub(super) fn none(name: &TriggerName, run: &RunId, session: &Session) -> Markup {
     let content = html! {
         (path(name))

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{frame::Frame, words::Look};
 
-/// The form; `to` is where it leads, `wrong` what was wrong with the attempt before.
+/// The form. `to` is the page to show next, `wrong` what was wrong with the last attempt.
 pub(super) fn page(to: &str, wrong: Option<&str>) -> Markup {
     let content = html! {
         form.card.sign method="post" action="/sign-in" {

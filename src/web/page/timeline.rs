@@ -1,10 +1,9 @@
-//! A run's time by phase, as a bar.
+//! The time of a run by phase, as a bar.
 
 use maud::{Markup, html};
 
 use super::words::duration;
 
-/// What a part of a run's time went into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Waiting,
@@ -13,7 +12,7 @@ pub(super) enum Part {
     Build,
     Hooks,
     Health,
-    /// A run of which no more is known than how long it took.
+    /// The whole run, where its phases are not known.
     All,
 }
 
@@ -52,7 +51,7 @@ impl Part {
     }
 }
 
-/// The parts in their order, each with its milliseconds.
+/// The parts in their order, with milliseconds.
 pub(super) type Parts = Vec<(Part, u64)>;
 
 pub(super) fn total(parts: &Parts) -> u64 {
@@ -74,7 +73,7 @@ pub(super) fn bar(parts: &Parts, whole: u64, class: &str) -> Markup {
     html! {
         svg class=(class) viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words(parts)) {
             @for (part, at, ms) in placed {
-                // What took any time at all is to be seen.
+                // A part that took any time stays visible.
                 rect class=(part.class()) x=(format!("{:.2}", share(at))) width=(format!("{:.2}", share(ms).max(0.4))) height="8" {}
             }
         }
@@ -89,13 +88,13 @@ fn words(parts: &Parts) -> String {
     words.join(", ")
 }
 
-/// What the colours of these bars mean.
+/// The key to the colours of these bars.
 pub(super) fn key(bars: &[Parts]) -> Markup {
     let has = |part: &Part| bars.iter().flatten().any(|(of, _)| of == part);
     html! { p.key.more aria-hidden="true" { @for part in Part::NAMED.iter().filter(|part| has(part)) { span { (patch(*part)) (part.word()) } } } }
 }
 
-/// What the colours mean, and how long each took.
+/// The key to the colours, with the time of each part.
 pub(super) fn legend(parts: &Parts) -> Markup {
     html! {
         p.key { @for (part, ms) in parts { span { (patch(*part)) (part.word()) " " b { (duration(*ms)) } } } }

@@ -1,4 +1,4 @@
-//! `/triggers/NAME`: how a trigger is, what can be done, its runs, releases and deliveries.
+//! `/triggers/NAME`: the state of a trigger, its buttons, runs, releases and deliveries.
 
 use maud::{Markup, html};
 
@@ -88,16 +88,15 @@ fn deployed(status: &Status) -> Markup {
     }
 }
 
-/// When its remote is asked for news.
 fn polls(poll: &Polled) -> Markup {
     html! {
-        "asks its remote every " (duration(poll.every.saturating_mul(1000)))
+        "polls its remote every " (duration(poll.every.saturating_mul(1000)))
         @if let Some(next) = poll.next { ", next " (time_ahead(next)) }
-        @if let Some(asked) = poll.asked { ", was answered " (time(asked)) }
+        @if let Some(asked) = poll.asked { ", last answer " (time(asked)) }
     }
 }
 
-/// What is wrong, the worst first, and what to do next: the words of `gitsocket status`.
+/// What is wrong, the worst first, and what to do next, in the words of `gitsocket status`.
 fn wrong(status: &Status) -> Markup {
     let name = status.trigger.as_str();
     let standing = &status.standing;
@@ -105,7 +104,7 @@ fn wrong(status: &Status) -> Markup {
         @if let Some(stuck) = &status.stuck {
             section.card.is-bad {
                 h2 { "Stuck since " (time(stuck.since)) }
-                p.said { "The run " a href=(run_path(name, &stuck.run)) { code { (stuck.run) } } " was given up on in the step " (stuck.step.as_str()) ": no other can start." }
+                p.said { "The run " a href=(run_path(name, &stuck.run)) { code { (stuck.run) } } " does not end, in the step " (stuck.step.as_str()) ": no other run can start." }
             }
         }
         @if let Some(failing) = &standing.failing {
@@ -125,7 +124,7 @@ fn held_card(held: &Held) -> Markup {
         section.card.is-warn {
             h2 { (commit(&held.commit)) " is held" }
             p.said { "It was rolled back " (time(held.since)) ", " (plain(&held.why())) }
-            p.do { b { "Next:" } " push another commit; or, to have this one tried again: Retry" }
+            p.do { b { "Next:" } " push another commit; or press Retry to deploy this one again" }
         }
     }
 }
@@ -151,7 +150,7 @@ fn odd(status: &Status, standing: &Standing) -> Markup {
         @if let Some(mixed) = &standing.mixed {
             section.card.is-warn {
                 h2 { "Files are mixed" }
-                p.said { (plain(&mixed.line())) ". The next run brings all files to one commit." }
+                p.said { (plain(&mixed.line())) "; the next run updates them." }
             }
         }
         @if let Some(refused) = &status.reload_refused {
@@ -173,12 +172,12 @@ fn actions(status: &Status, may: May, session: &Session) -> Markup {
                     (act(name, "retry", session, html! { button { "Retry " code { (short(&held.commit)) } } }))
                 }
                 @if may.rollback && has_older {
-                    (act(name, "rollback", session, html! { button data-sure="Roll back to the last good one before the live one?" { "Roll back" } }))
+                    (act(name, "rollback", session, html! { button data-sure="Roll back to the last good commit before the live one?" { "Roll back" } }))
                 }
                 @if may.pause && !is_paused { (pause::form(name, session)) }
             }
         } @else {
-            p.more { "The daemon permits the user of this page to look at this trigger only." }
+            p.more { "The daemon lets the user of this page look at this trigger, but not deploy." }
         }
     }
 }
@@ -247,7 +246,7 @@ pub(super) fn commits(past: &Past) -> Markup {
     }
 }
 
-/// What the time of a run went into.
+/// The time of a run by part.
 pub(super) fn parts(past: &Past) -> Parts {
     let ms = |phase: &str| past.phases_ms.get(phase).copied().unwrap_or(0);
     let queued = past.began.saturating_sub(past.accepted).saturating_mul(1000);

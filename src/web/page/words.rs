@@ -1,7 +1,7 @@
-//! The small pieces of all pages: icons, times, links, messages. Whatever others have named goes through here.
+//! The small parts of all pages: icons, times, links, messages. All text that others have written goes through here.
 //!
-//! maud escapes what it is given. Beyond that no control character and no mark that turns the direction of what follows
-//! gets into a page, and each message is isolated, so that it changes the order of nothing beside it.
+//! maud escapes text. In addition, control characters and marks of text direction are replaced, and each message is isolated
+//! (`bdi`), so that it cannot change the order of the text around it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::base::{
     name::{Note, RunId},
 };
 
-/// How something is, at a glance: a shape and a colour, never a colour alone.
+/// A state as an icon: a shape and a colour, never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     Ok,
@@ -25,7 +25,7 @@ pub(super) enum Look {
 }
 
 impl Look {
-    /// Its name as a class and as a symbol.
+    /// Its CSS class, and the name of its symbol.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -41,7 +41,7 @@ impl Look {
         html! { svg class={ "i " (self.name()) } aria-hidden="true" { use href={ "#" (self.name()) } {} } }
     }
 
-    /// With its word, as beside a title.
+    /// The icon with a word.
     pub(super) fn badge(self, word: &str) -> Markup {
         html! { span class=(self.name()) { (self.icon()) " " (word) } }
     }
@@ -71,7 +71,7 @@ impl Look {
     }
 }
 
-/// A text of others' on one line, isolated from what is around it.
+/// A text that others have written, on one line and isolated.
 pub(super) fn plain(text: &str) -> Markup {
     html! { bdi { (one_line(text)) } }
 }
@@ -85,7 +85,7 @@ pub(super) fn brief(text: &str, most: usize) -> Markup {
     }
 }
 
-/// What clients have said of a run, quoted: nothing but who asked for it is known to be so.
+/// What clients have said of a run, in quotation marks, since the daemon knows only which peer asked for it.
 pub(super) fn notes(notes: &[Note]) -> Markup {
     html! {
         @for (at, note) in notes.iter().enumerate() {
@@ -95,7 +95,7 @@ pub(super) fn notes(notes: &[Note]) -> Markup {
     }
 }
 
-/// A moment. The script makes it the reader's own; without it, UTC is said.
+/// A time. The script shows it in the visitor's time zone; without the script, it is UTC.
 pub(super) fn time(secs: u64) -> Markup {
     html! { time datetime=(event::time(secs)) { (minute(secs)) } }
 }
@@ -105,7 +105,7 @@ fn minute(secs: u64) -> String {
     iso.get(..16).unwrap_or(&iso).replace('T', " ") + " UTC"
 }
 
-/// A moment that has not come yet.
+/// A time in the future.
 pub(super) fn time_ahead(secs: u64) -> Markup {
     html! { time.ahead datetime=(event::time(secs)) { (minute(secs)) } }
 }
@@ -118,7 +118,7 @@ pub(super) fn commit(id: &str) -> Markup {
     html! { code { (short(&one_line(id))) } }
 }
 
-/// How a run ended, in the words of the client.
+/// How a run ended, in the words of `gitsocket client`.
 pub(super) fn outcome(done: &Done) -> &'static str {
     match done.outcome {
         Outcome::UpToDate => "up to date",
@@ -130,7 +130,7 @@ pub(super) fn outcome(done: &Done) -> &'static str {
     }
 }
 
-/// What failed and why, and what to do next: the words of the client.
+/// What failed and why, and what to do next, in the words of `gitsocket client`.
 pub(super) fn failure(failure: &Failure) -> Markup {
     html! {
         p.said { b.bad { (failure.kind.as_str()) ":" } " " (plain(&failure.message)) }
@@ -140,17 +140,17 @@ pub(super) fn failure(failure: &Failure) -> Markup {
     }
 }
 
-/// With `more` for all counts but one.
+/// A count with its noun: `one` for 1, else `more`.
 pub(super) fn many(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-/// Where a trigger's page is. A trigger's name needs no escape in a path: it consists of letters, digits, `.`, `_`, `-`.
+/// The path of a trigger's page. The name needs no escape: it consists of letters, digits, `.`, `_`, `-`.
 pub(super) fn trigger_path(name: &str) -> String {
     format!("/triggers/{name}")
 }
 
-/// Where a run's page is.
+/// The path of a run's page.
 pub(super) fn run_path(name: &str, run: &RunId) -> String {
     format!("/triggers/{name}/runs/{run}")
 }

@@ -1,4 +1,4 @@
-//! Connections are accepted, and each gets a seat and a task of its own.
+//! Accepts connections; each gets a seat in the lobby, and its own task.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ use crate::{
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// Accept connections on `socket` until the process is to stop, and then those that wait there.
+/// Accept connections on `socket` until the process is to stop, and then those that are already in its backlog.
 pub(super) async fn accept(
     socket: Socket,
     lobby: Arc<Lobby>,
@@ -63,7 +63,7 @@ pub(super) async fn accept(
         Socket::Tcp(listener, tls) => {
             let listener = TcpListener::from(listener);
             while let Some((stream, addr)) = guests.next(|| listener.accept()).await {
-                // What has gone by now says nothing, either.
+                // This fails only if the connection is lost already.
                 stream.set_nodelay(true).ok();
                 let seat = guests.lobby.enter().await;
                 let connection = guests.connection(Some(addr.ip().to_canonical()), tls.is_some());
@@ -79,7 +79,7 @@ pub(super) async fn accept(
 /// What the connections of a listener share.
 struct Guests {
     address: String,
-    /// How many may still be accepted of those that wait when the process is told to stop.
+    /// How many connections of the backlog may still be accepted when the process is to stop.
     last: AtomicUsize,
     lobby: Arc<Lobby>,
     front: Arc<Front>,
@@ -98,7 +98,7 @@ impl Guests {
         )
     }
 
-    /// The next one to come, if there is one.
+    /// The next connection; `None` once the process is to stop and the backlog is empty.
     async fn next<T, F: Future<Output = io::Result<T>>>(&self, accept: impl Fn() -> F) -> Option<T> {
         while !self.shutdown.is_said() {
             let stopped = async {
@@ -116,14 +116,14 @@ impl Guests {
                 None => {}
             }
         }
-        // The kernel has accepted them for us, and they may have said all that they have to say.
+        // For the client, a connection in the backlog is established, and the request may have been sent.
         let left = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         self.last.store(left, Ordering::Relaxed);
         poll_once(accept()).await?.ok()
     }
 }
 
-/// TLS comes first, within its time and unless another needs the seat.
+/// Do the TLS handshake within its time limit, unless the seat is needed for a newer connection.
 async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, mut seat: Seat) {
     let raw = stream.clone();
     let shaken = async {
@@ -141,6 +141,6 @@ async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, 
     }
 }
 
-/// To one that does not know that TLS is spoken here: no request begins with a letter there.
+/// The answer to a client that does not use TLS: a TLS record never begins with a letter.
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 35\r\n\r\nThis port speaks TLS: use https://\n";

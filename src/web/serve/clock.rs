@@ -1,4 +1,4 @@
-//! The time of a connection: each request begins it again, and a stream has none.
+//! The deadline of a connection: each request starts it again, and a stream has none.
 
 use std::{
     pin::Pin,
@@ -13,13 +13,13 @@ use hyper::rt::{Sleep, Timer};
 
 use crate::base::mutex;
 
-/// How long a request may take in all, from its first byte to the last one of its answer.
+/// How long a request may take in total, from its first byte to the last byte of its answer.
 pub(super) const REQUEST: Duration = Duration::from_secs(20);
 
-/// How long the head of a request may take, and how long a connection may be idle before it.
+/// How long the headers of a request may take, and how long a connection may be idle before them.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
 
-/// Until when a connection has time.
+/// The deadline of a connection.
 #[derive(Debug)]
 pub(super) struct Clock {
     limit: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A request begins, which may take as long as `limit`.
+    /// Start with a request that may take as long as `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -39,7 +39,7 @@ impl Clock {
         *mutex::lock(&self.until) = Some(Instant::now() + self.limit);
     }
 
-    /// A stream begins, which may last.
+    /// Remove the deadline, for a stream.
     pub(super) fn stop(&self) {
         *mutex::lock(&self.until) = None;
     }
@@ -48,7 +48,7 @@ impl Clock {
         mutex::lock(&self.until).is_none()
     }
 
-    /// Ends when the time is over.
+    /// Ends at the deadline.
     pub(super) async fn over(&self) {
         loop {
             let until = *mutex::lock(&self.until);

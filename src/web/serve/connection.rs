@@ -1,4 +1,4 @@
-//! One connection: HTTP on it, within its time, for as long as there is room for it.
+//! One connection: HTTP, its deadline, and its place among the limits.
 
 use std::{convert::Infallible, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
 
@@ -31,20 +31,19 @@ use crate::{
     },
 };
 
-/// The longest head of a request, in bytes, its first line included: those of forges and browsers have 1 to 4 kB.
+/// The longest request line and headers, in bytes: forges and browsers send 1 to 4 kB.
 const MAX_HEAD: usize = 32 << 10;
-/// The most headers of a request: a forge behind two proxies sends 30.
+/// The maximum number of headers: a forge behind two proxies sends 30.
 const MAX_HEADERS: usize = 64;
 
-/// How long, and how much, to read from a client that was answered before it had said everything: about as much as the
-/// largest body that may be configured.
+/// How long, and how much, to read from a client that was answered before it had sent its whole body: about the largest body that can
+/// be configured.
 const LEFTOVER: Duration = Duration::from_secs(5);
 const MAX_LEFTOVER: u64 = 32 << 20;
 
-/// How long the first bytes of a connection may be under way when the process is to stop.
+/// How long to wait for the first bytes of a new connection when the process is to stop.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// What is known of a connection.
 pub(super) struct Connection {
     client: Client,
     front: Arc<Front>,
@@ -56,10 +55,10 @@ pub(super) struct Connection {
 
 enum Next {
     Ended,
-    /// The client was let in, or has got another place.
+    /// The client was admitted, or got another place.
     Moved,
     Called,
-    /// The stream has no watcher any longer.
+    /// The client of the stream has closed the connection.
     Gone,
     Late,
     Stopping,
@@ -77,7 +76,7 @@ impl Connection {
         }
     }
 
-    /// Answer requests on `stream`, which is `raw` or what is spoken over it, to its end.
+    /// Answer requests on `stream`, which is `raw` or TLS over it, to its end.
     pub(super) async fn talk(self, stream: impl Read + Write + Unpin, raw: impl Raw, seat: Seat) {
         let mut seat = Some(seat);
         let mut raw = raw;
@@ -90,7 +89,7 @@ impl Connection {
         }
     }
 
-    /// Answer requests. Whether the connection has come to an end of its own.
+    /// Answer requests. True if the connection has ended by itself, false if it is to be closed at once.
     async fn answer_all(
         &self,
         stream: impl Read + Write + Unpin,
@@ -107,7 +106,7 @@ impl Connection {
                 *seat = None;
             }
             let ended = async {
-                // A client that breaks off would not read an answer.
+                // An error means that the client has gone, so no answer is needed.
                 talking.as_mut().await.ok();
                 Next::Ended
             };
@@ -120,7 +119,7 @@ impl Connection {
                 Next::Moved => {}
                 Next::Stopping if !self.clock.is_stopped() => {
                     is_stopping = true;
-                    // hyper closes a connection of which it has read nothing, and the client would get no answer.
+                    // Before its first bytes, hyper would close the connection at once, and the client would get no answer.
                     let ended = async {
                         talking.as_mut().await.ok();
                         true
@@ -175,14 +174,14 @@ impl Connection {
         self.clock.begin();
         let mut answer = match self.refuse(&request) {
             Some(refusal) => refusal,
-            // On the heap, for as long as it takes: what hyper keeps for each connection is as large as all of this.
+            // On the heap, since otherwise this future would enlarge the state that hyper keeps for each connection.
             None => Box::pin(self.front.answer(request, &self.client)).await,
         };
         if matches!(answer.body(), Body::Lines(_)) {
             answer = self.begin_stream(answer);
         }
         let must_end = self.seen.is_twofold() || self.seen.is_blind() || self.clock.is_stopped();
-        // One that has a place and says nothing would keep it from others.
+        // If all places are taken, an idle connection must not keep one.
         if must_end || self.door.inside.is_full() {
             answer
                 .headers_mut()
@@ -192,12 +191,12 @@ impl Connection {
         answer
     }
 
-    /// What no handler is given.
+    /// Refuse requests that are ambiguous or have no path, before any handler sees them.
     fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
         let uri = request.uri();
         let hosts = request.headers().get_all(hyper::header::HOST).iter().count();
         let why = if self.seen.is_twofold() {
-            "the request says in two ways how long its body is"
+            "the request gives the length of its body in two ways"
         } else if uri.scheme().is_some() || uri.authority().is_some() || !uri.path().starts_with('/') {
             "the request's target is not a path"
         } else if hosts > 1 || hosts == 0 && request.version() == hyper::Version::HTTP_11 {
@@ -213,7 +212,7 @@ impl Connection {
         ))
     }
 
-    /// Streams have places of their own: the answer, if there is one.
+    /// Streams have their own places: gives the answer, or a refusal if all are taken.
     fn begin_stream(&self, answer: Answer) -> Answer {
         match self.door.streams.try_acquire() {
             Some(place) => {
@@ -247,8 +246,8 @@ fn http() -> http1::Builder {
 pub(super) trait Raw: Read + AsFd + Unpin {}
 impl<S: Read + AsFd + Unpin> Raw for S {}
 
-/// Read what a client still sends of a body that was refused: to close a socket with unread bytes in it resets the
-/// connection, and the client may never see its answer.
+/// Read the rest of a body that was refused: closing a socket with unread bytes resets the connection, and the client may lose the
+/// answer.
 async fn linger(raw: impl Raw) {
     rustix::net::shutdown(&raw, rustix::net::Shutdown::Write).ok();
     let mut rest = raw.take(MAX_LEFTOVER);
@@ -256,14 +255,14 @@ async fn linger(raw: impl Raw) {
     timeout(LEFTOVER, io::copy(&mut rest, &mut nowhere)).await.ok();
 }
 
-/// Ends when the peer of a stream, which has nothing more to say, has closed its end: no event may come for long, and a
-/// place is taken until then.
+/// Ends when the client of a stream has closed its end. Without this, it would be noticed only with the next event, and the place would
+/// be taken until then.
 async fn hear_out(raw: &mut impl Raw) {
     let mut nothing = [0; 1024];
     while raw.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
 }
 
-/// What holds for every answer, unless it says otherwise: nothing of it is guessed, framed, kept, or passed on.
+/// Headers of every answer, unless it has others: no guessing of types, no frames, no cache, no referrer.
 fn secure(headers: &mut HeaderMap) {
     use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
     for (name, value) in [

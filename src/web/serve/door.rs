@@ -1,29 +1,29 @@
-//! How many connections there may be.
+//! The limits for connections.
 
 use std::sync::Arc;
 
 use crate::base::{lobby::Lobby, semaphore::Semaphore, vitals};
 
-/// Connections that have proved something: a signature, a token, a session; of all listeners.
+/// Authenticated connections (by a signature, a token, a session), of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
-/// Connections of one listener of which nothing is known; the one that has been so for longest makes way for the next.
+/// Unauthenticated connections of one listener; beyond that, the oldest one is closed for a new one.
 pub(super) const MAX_STRANGERS: usize = 256;
 /// Event streams, of all listeners.
 pub(super) const MAX_STREAMS: usize = 200;
-/// Descriptors for all else: connections to the daemon, of which a page needs one for a moment, and files of secrets.
+/// Descriptors for all else: short connections to the daemon, and files of secrets.
 const RESERVE: u64 = 512;
 
-/// The places of connections. Strangers at one listener take nothing from those at another.
+/// The places of connections. Each listener has its own places for unauthenticated ones.
 #[derive(Debug)]
 pub(super) struct Door {
-    /// One for each listener, in their order.
+    /// Places of unauthenticated connections, one lobby for each listener in their order.
     pub(super) lobbies: Vec<Arc<Lobby>>,
     pub(super) inside: Arc<Semaphore>,
     pub(super) streams: Arc<Semaphore>,
 }
 
 impl Door {
-    /// One for so many listeners: the limit of open files is raised for it, if it may be. If not, there are fewer places.
+    /// The places for so many listeners. The limit of open files is raised for that; if it cannot be, there are fewer places.
     pub(super) fn of(listeners: usize) -> Arc<Self> {
         let most = (MAX_CONNECTIONS + listeners * MAX_STRANGERS + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
@@ -32,7 +32,7 @@ impl Door {
         if room < most {
             tracing::warn!(
                 limit = open,
-                "the limit of open files leaves room for {room} connections, not {most}; raise it to {needed}: \
+                "the limit of open files allows {room} connections only, not {most}; raise it to {needed}: \
                  LimitNOFILE in a systemd unit"
             );
         }
@@ -48,7 +48,7 @@ impl Door {
         })
     }
 
-    /// Ends when all connections have.
+    /// Ends when all connections have ended.
     pub(super) async fn emptied(&self) {
         for lobby in &self.lobbies {
             lobby.emptied().await;

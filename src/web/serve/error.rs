@@ -15,16 +15,16 @@ pub enum Error {
     #[error("{0}")]
     #[diagnostic(help("{}", help_listen(_0)))]
     Listen(#[source] listen::Error),
-    /// An address is not one.
+    /// An address is not valid.
     #[error("cannot listen on {addr:?}: {reason}")]
     #[diagnostic(help("write HOST:PORT, as in 127.0.0.1:8080, into `listen`"))]
     Address {
-        /// What stands there.
+        /// The text in the configuration.
         addr: String,
         /// Why not.
         reason: String,
     },
-    /// A socket that was passed on may be reached by others.
+    /// A socket that systemd has passed on can be reached from other hosts.
     #[error(
         "the socket {addr} that was passed on can be reached from other hosts, and `listen` does not name it"
     )]
@@ -35,10 +35,10 @@ pub enum Error {
         /// Its address.
         addr: String,
     },
-    /// Certificate and key are of no use.
+    /// Certificate or key cannot be used.
     #[error("cannot use the certificate {} with the key {}: {reason}", cert.display(), key.display())]
     #[diagnostic(help(
-        "both are PEM files; the certificate's comes with those above it, and the key is its own"
+        "both are PEM files; the certificate file holds its chain as well, and the key belongs to the certificate"
     ))]
     Tls {
         /// The certificate.
@@ -48,14 +48,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// There can be no sessions.
+    /// Sessions are not possible.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Session(#[from] session::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// A secret is of no use.
+    /// A secret cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Secret(#[from] secret::Error),
@@ -70,7 +70,7 @@ impl Blame for Error {
     }
 }
 
-/// As the daemon's, which has an option for what this one has in its file only.
+/// The daemon's help, without its option -l, which the front does not have.
 fn help_listen(error: &listen::Error) -> String {
     let help = miette::Diagnostic::help(error).map(|help| help.to_string());
     help.unwrap_or_default()

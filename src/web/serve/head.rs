@@ -1,28 +1,28 @@
-//! What hyper does not show of a request's head: whether it gives its body's length in two ways. Such a request means
-//! something else to a proxy than to us (RFC 9112, section 6.3), so it is refused.
+//! Finds requests that give the length of their body in two ways, which hyper does not report. A proxy may read such a request in
+//! another way than we do (request smuggling; RFC 9112, section 6.3), so it is refused.
 //!
-//! Bytes are looked at as they come. A head ends with an empty line; then so many bytes are passed over as it says. After
-//! a body that comes in chunks nothing is looked at: the connection must end with it.
+//! The bytes are scanned as they come. The headers end with an empty line; then the body is skipped by its Content-Length. After a
+//! chunked body nothing is scanned: the connection must be closed after it.
 
-/// The longest name that counts, and the longest number.
+/// How many bytes of a header's name are kept, and how many digits.
 const LONGEST: usize = "transfer-encoding".len();
 
-/// Where the bytes of a connection have come to.
+/// The state of the scan.
 #[derive(Debug)]
 pub(super) enum Heads {
     In(Head),
-    /// In a body that has so many bytes left.
+    /// In a body with so many bytes left.
     Body(u64),
-    /// Behind a body in chunks.
+    /// In or after a chunked body.
     Blind,
 }
 
-/// A head of which a part has come.
+/// Headers of which a part has come.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    /// The line so far, as much of it as counts, in lower case.
+    /// The beginning of the header's name, in lower case.
     name: Vec<u8>,
-    /// Behind the colon: its digits.
+    /// The digits after the colon.
     digits: Option<Vec<u8>>,
     is_empty_line: bool,
     began: bool,
@@ -38,7 +38,7 @@ impl Default for Heads {
 }
 
 impl Heads {
-    /// Whether one of the heads that end in `bytes` gives its body's length in two ways.
+    /// Scan `bytes`. True if a request whose headers end there gives its length in two ways.
     pub(super) fn look(&mut self, mut bytes: &[u8]) -> bool {
         let mut is_twofold = false;
         while !bytes.is_empty() {
@@ -69,7 +69,7 @@ impl Heads {
         is_twofold
     }
 
-    /// Whether what comes next must not be a request.
+    /// Whether further requests cannot be recognized.
     pub(super) fn is_blind(&self) -> bool {
         matches!(self, Self::Blind)
     }
@@ -83,7 +83,7 @@ impl Head {
         }
     }
 
-    /// Whether the head ends with this byte.
+    /// Scan a byte. True if the headers end with it.
     fn take(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' => {
@@ -115,7 +115,7 @@ impl Head {
                 let length = String::from_utf8(digits)
                     .ok()
                     .and_then(|digits| digits.parse().ok());
-                // What is no number, hyper refuses.
+                // hyper refuses what is not a number.
                 self.length = Some(length.unwrap_or(u64::MAX));
             }
             b"transfer-encoding" => self.encodings += 1,

@@ -1,4 +1,4 @@
-//! The sockets that the front listens on: those of its configuration, some of which systemd may have passed on.
+//! The sockets that the front listens on. systemd may have passed some of them on.
 
 use std::{
     net::TcpListener,
@@ -17,14 +17,14 @@ use crate::{
 /// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// A Unix socket. If its file is ours, it goes when this is dropped.
+    /// A Unix socket. If its file is ours, it is removed when this is dropped.
     Unix(UnixListener, PathBuf, Option<SocketFile>),
-    /// A TCP socket, which may speak TLS.
+    /// A TCP socket, with or without TLS.
     Tcp(TcpListener, Option<Arc<Tls>>),
 }
 
 impl Socket {
-    /// The address, with the port that was really taken.
+    /// The address; for port 0, with the port that the system has picked.
     pub fn address(&self) -> String {
         match self {
             Self::Unix(_, path, _) => path.display().to_string(),
@@ -32,7 +32,7 @@ impl Socket {
         }
     }
 
-    /// Whether TLS is spoken there.
+    /// Whether it uses TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp(_, Some(_)))
     }
@@ -43,7 +43,7 @@ fn address_of(listener: &TcpListener) -> String {
     addr.map_or_else(|err| err.to_string(), |addr| addr.to_string())
 }
 
-/// Listen as `config` says, on the sockets that systemd passed on where these have the addresses.
+/// Listen as `config` says. A socket that systemd has passed on is used where it has the address of a listener.
 pub fn listen(config: &Config) -> Result<Vec<Socket>, Error> {
     let passed = listen::inherited().map_err(Error::Listen)?;
     let mut passed: Vec<Passed> = passed.into_iter().map(|(_, socket)| socket).collect();
@@ -89,7 +89,7 @@ fn tcp(addr: &str, passed: &mut Vec<Passed>) -> Result<TcpListener, Error> {
     listen::bind_tcp(&addr).map_err(Error::Listen)
 }
 
-/// A socket that was passed on, and of which the configuration does not speak.
+/// A socket that systemd has passed on, and that the configuration does not name.
 fn alone(socket: Passed) -> Result<Socket, Error> {
     match socket {
         Passed::Unix(listener, file) => {

@@ -1,4 +1,4 @@
-//! The one table of routes: which handler a request is for. Paths are compared as they are sent; nothing is decoded.
+//! The table of routes: which handler gets a request. Paths are compared as they are sent, without decoding.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::web::{
     page::{self, Pages},
 };
 
-/// What handlers are given parts of.
+/// The state of the front, of which handlers get parts.
 pub(super) struct Front {
     daemon: Daemon,
     hooks: BTreeMap<String, Hook>,
@@ -76,7 +76,7 @@ impl Front {
         }
     }
 
-    /// The process ends: say what is lost with it.
+    /// The process ends: log the names that were not sent.
     pub(super) fn farewell(&self) {
         let kept = self.daemon.kept();
         if !kept.is_empty() {

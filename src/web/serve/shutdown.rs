@@ -1,4 +1,4 @@
-//! That the process is to stop, said once to all who wait for it.
+//! The signal to stop, for all tasks.
 
 use std::sync::{
     Arc,
@@ -25,7 +25,7 @@ impl Shutdown {
         self.0.0.load(Ordering::Acquire)
     }
 
-    /// Ends once it is said.
+    /// Ends once the process is to stop.
     pub(super) async fn said(&self) {
         loop {
             let said = self.0.1.listen();

@@ -8,7 +8,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// How many are kept until they are looked at: the first one stops, the second one stops at once.
+/// How many signals are kept: the first one stops the front, the second one stops it at once.
 const KEPT: usize = 2;
 
 /// A message for each SIGTERM, SIGINT and SIGHUP from now on.
@@ -17,7 +17,7 @@ pub(super) fn receive() -> io::Result<Receiver<()>> {
     let (sender, receiver) = channel::bounded(KEPT);
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
-            // More than are kept say nothing new.
+            // If the channel is full, further signals mean the same.
             sender.try_send(()).ok();
         }
     })?;

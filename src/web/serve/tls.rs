@@ -20,20 +20,20 @@ use crate::{
     web::config,
 };
 
-/// A certificate with those above it, in bytes: a few kilobytes in fact.
+/// The longest certificate with its chain, in bytes; usually it is a few kilobytes.
 const MAX_PEM: u64 = 1 << 20;
 
-/// What a listener says TLS by.
+/// Certificate and key of a listener.
 pub struct Tls {
     files: config::Tls,
     current: Mutex<Current>,
 }
 
 struct Current {
-    /// The files as they were when they were of use.
+    /// The stamps of the files that were loaded.
     stamps: [Option<Stamp>; 2],
     acceptor: TlsAcceptor,
-    /// Why they have been of no use since.
+    /// Why newer files could not be loaded.
     failed: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Tls {
         })
     }
 
-    /// As the files are now; as they were if they are of no use now.
+    /// An acceptor with the files as they are now; with the last ones that could be loaded, if these cannot.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let now = stamps(&self.files);
         let mut current = mutex::lock(&self.current);
@@ -70,11 +70,11 @@ impl Tls {
                     };
                     tracing::info!(cert = %self.files.cert_file.display(), "the certificate has changed");
                 }
-                // It is tried again: the process may have been out of something, and the files as they should be.
+                // Tried again for the next connection: the process may have been out of descriptors.
                 Err(err) => {
                     let why = err.to_string();
                     if current.failed.as_ref() != Some(&why) {
-                        tracing::error!("{why}; the one from before is used");
+                        tracing::error!("{why}; the previous certificate stays in use");
                         current.failed = Some(why);
                     }
                 }

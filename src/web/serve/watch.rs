@@ -1,4 +1,4 @@
-//! A connection's bytes, watched: heads that mean two things, and a peer that takes nothing.
+//! A stream that scans what is read for ambiguous requests, and fails if the client stops reading.
 
 use std::{
     io,
@@ -20,10 +20,10 @@ use futures_lite::Future;
 
 use super::head::Heads;
 
-/// How long a peer may take nothing of what it is sent.
+/// How long a client may take no bytes of an answer.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// What was seen in what has been read.
+/// The results of the scan.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     twofold: AtomicBool,
@@ -33,7 +33,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether a head gave its body's length in two ways.
+    /// Whether a request gave its body's length in two ways.
     pub(super) fn is_twofold(&self) -> bool {
         self.twofold.load(Ordering::Acquire)
     }
@@ -49,13 +49,12 @@ impl Seen {
         }
     }
 
-    /// Whether no further request may come.
+    /// Whether the connection must end with this request.
     pub(super) fn is_blind(&self) -> bool {
         self.blind.load(Ordering::Acquire)
     }
 }
 
-/// A stream that is watched.
 pub(super) struct Watched<S> {
     stream: S,
     heads: Heads,
@@ -73,7 +72,7 @@ impl<S> Watched<S> {
         }
     }
 
-    /// What `polled` comes to, or an error once it has been pending for too long.
+    /// `polled`; or an error once it has been pending for too long.
     fn unless_stalled<T>(
         &mut self,
         polled: Poll<io::Result<T>>,

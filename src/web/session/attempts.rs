@@ -1,11 +1,10 @@
-//! How often strangers may try a password.
+//! Rate limits for sign-ins.
 //!
-//! Each address has a few attempts, and gets another one every few seconds; all addresses together have more, and get
-//! another one every second. So one stranger locks out no other, and many addresses guess no faster than that. A good
-//! attempt is given back. Peers of which no address is known, behind a proxy for one, share what all have.
+//! Each address has a few attempts, and gets another one every few seconds; all addresses together have more, and get another
+//! one every second. So one attacker cannot lock out other addresses, and many addresses cannot guess faster than that. A
+//! successful attempt is given back. Clients without a known address, such as behind a proxy, have only the common attempts.
 //!
-//! So strangers can use up what all have. A user whose browser has signed in before has as many attempts as an address,
-//! which no stranger can use.
+//! Attackers can use up the common attempts. So a user whose browser has signed in before has separate ones.
 
 use std::{
     collections::HashMap,
@@ -16,14 +15,14 @@ use std::{
 
 use crate::base::mutex;
 
-/// Attempts that an address has, and how long it waits for another one then.
+/// The attempts of an address, and how long it then waits for another one.
 const EACH: (u32, Duration) = (10, Duration::from_secs(10));
-/// The same of all addresses together.
+/// The same for all addresses together.
 const ALL: (u32, Duration) = (100, Duration::from_secs(1));
-/// How many addresses are remembered, each in some 60 bytes; those beyond share what all have.
+/// How many addresses are remembered, each in some 60 bytes; further ones have only the common attempts.
 const MAX_ADDRESSES: usize = 1024;
 
-/// What is left to whom.
+/// The attempts that are left.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<Left>);
 
@@ -31,11 +30,11 @@ pub struct Attempts(Mutex<Left>);
 struct Left {
     all: Spent,
     each: HashMap<IpAddr, Spent>,
-    /// Of users, of whom there are as many as are configured.
+    /// By user; only configured users get here.
     known: HashMap<String, Spent>,
 }
 
-/// How much of an allowance is spent, as the moment at which all of it is back.
+/// How much of an allowance is spent, as the time at which all of it is back.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent(Option<Instant>);
 
@@ -60,7 +59,7 @@ impl Spent {
 }
 
 impl Attempts {
-    /// Take an attempt for `from`; the error says how long it has to wait for one.
+    /// Take an attempt for `from`; the error is how long it has to wait for one.
     pub fn take(&self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let mut left = mutex::lock(&self.0);
         let from = from.map(network);
@@ -79,7 +78,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// Take an attempt for `user`, whose browser is known. Whether there was one.
+    /// Take an attempt for `user`, whose browser is known. False if there is none.
     pub fn take_known(&self, user: &str, now: Instant) -> bool {
         let mut left = mutex::lock(&self.0);
         let spent = left.known.entry(user.into()).or_default();
@@ -90,14 +89,14 @@ impl Attempts {
         has_one
     }
 
-    /// The attempt of `user` was good.
+    /// The attempt of `user` was successful.
     pub fn give_back_known(&self, user: &str) {
         if let Some(spent) = mutex::lock(&self.0).known.get_mut(user) {
             spent.give_back(EACH);
         }
     }
 
-    /// The attempt of `from` was good.
+    /// The attempt of `from` was successful.
     pub fn give_back(&self, from: Option<IpAddr>) {
         let mut left = mutex::lock(&self.0);
         left.all.give_back(ALL);
@@ -107,7 +106,7 @@ impl Attempts {
     }
 }
 
-/// A host with IPv6 has a network of addresses.
+/// The network that counts as one address: a host with IPv6 has a /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -1,7 +1,6 @@
-//! The users that may sign in, with their passwords' files, and those that have.
+//! The users who may sign in, with the files of their passwords, and their sessions.
 //!
-//! A password that was changed, or a file that was emptied, counts at once, for those who have signed in, too. Looking at
-//! the files blocks.
+//! A changed password, or an emptied file, counts at once, and ends the user's sessions. Reading the files blocks.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +11,7 @@ use std::{
 use super::{Error, Session, Sessions, attempts::Attempts, fingerprint, is_known};
 use crate::{base::name::AbsPath, web::secret::Secrets};
 
-/// The way in.
+/// Users, sessions and attempts.
 #[derive(Debug)]
 pub struct Gate {
     users: BTreeMap<String, Secrets>,
@@ -20,26 +19,26 @@ pub struct Gate {
     attempts: Attempts,
 }
 
-/// The cookies of one who has signed in.
+/// The cookies of a user who has signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entered {
-    /// The session's.
+    /// The cookie of the session.
     pub session: String,
-    /// What the browser shows the next time.
+    /// The cookie by which the browser is known at the next sign-in.
     pub known: String,
 }
 
-/// Why there is no way in.
+/// Why a sign-in is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The name or the password is wrong. Which of them is not said.
+    /// The name or the password is wrong; which of them, the user is not told.
     Wrong,
-    /// There were too many attempts; there is another one in a while.
+    /// There were too many attempts; the next one is possible after this time.
     TooMany(Duration),
 }
 
 impl Gate {
-    /// For `users`, whose passwords are in files; none: every visitor is in.
+    /// A gate for `users` with the files of their passwords; without users, every visitor is let in.
     pub fn new(users: &BTreeMap<String, AbsPath>) -> Result<Self, Error> {
         let read = |file: &AbsPath| Secrets::read(vec![file.clone()], |_| Ok(()));
         let users = users.iter().map(|(name, file)| Ok((name.clone(), read(file)?)));
@@ -55,7 +54,7 @@ impl Gate {
         self.users.is_empty()
     }
 
-    /// Whose session one of `cookies` is.
+    /// The session of one of `cookies`.
     pub fn who(&self, cookies: &[String]) -> Option<Session> {
         if self.is_open() {
             return Some(self.sessions.nobody());
@@ -70,7 +69,7 @@ impl Gate {
             .find_map(|cookie| self.sessions.find(cookie, now, still))
     }
 
-    /// Sign in from the address `from`, by a browser that shows the cookies `known`.
+    /// Sign in from the address `from`, with a browser that has sent the cookies `known`.
     pub fn enter(
         &self,
         user: &str,
@@ -83,7 +82,7 @@ impl Gate {
         if !has_own {
             self.attempts.take(from, now).map_err(Refused::TooMany)?;
         }
-        // All are compared, so that no time tells which names there are.
+        // All users are compared, so that the time does not reveal which names exist.
         let mut known = false;
         for (name, secrets) in &self.users {
             let is_right = secrets.current().secrets.iter().any(|secret| secret.is(password));
@@ -107,7 +106,7 @@ impl Gate {
         })
     }
 
-    /// Whether one of `cookies` was given to a browser that signed in as `user`. All users are tried, as above.
+    /// Whether one of `cookies` was set after a sign-in as `user`. All users are compared, as above.
     fn knows(&self, user: &str, cookies: &[String]) -> bool {
         let mut knows = false;
         if cookies.is_empty() {
@@ -169,7 +168,7 @@ mod tests {
         assert!(gate.who(&cookie).is_some() && gate.who(&[]).is_none());
         write("another\n");
         assert!(gate.who(&cookie).is_none());
-        // An empty one is no password.
+        // An empty password is not accepted.
         write("\n");
         assert_eq!(gate.enter("admin", "", None, &[]), Err(Refused::Wrong));
     }

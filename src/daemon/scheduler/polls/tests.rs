@@ -218,7 +218,7 @@ fn a_remote_that_does_not_answer_is_asked_ever_more_rarely() {
     assert_eq!(story.times(), 0);
     story.wait(1);
 
-    // A run that has asked counts, whoever wanted it.
+    // Any run that has asked the remote counts.
     story.is_failing = false;
     assert_eq!(story.poll_in_vain(), Verdict::Run);
     story.run(true, false);

@@ -9,7 +9,7 @@ fn name(n: usize) -> TriggerName {
 }
 
 /// Whatever the interleaving: a trigger is served by a run that starts after it, a burst costs at most
-/// two runs, no more than `jobs` run at once, one at a time per target, and nobody is forgotten.
+/// two runs, no more than `jobs` run at once, one at a time per target, and no request is forgotten.
 #[test]
 fn random_interleavings() {
     let mut rng = fastrand::Rng::with_seed(crate::machine::seed());
@@ -128,7 +128,7 @@ impl Watched {
             return false;
         };
         assert!(!self.running.contains(&name), "two runs of {name} at once");
-        // Nobody passes twice: so the line is at most as long as there are targets.
+        // No target overtakes another twice, so the line is at most as long as there are targets.
         let passed = &self.starts[self.waiting.remove(&name).unwrap()..];
         let others: BTreeSet<_> = passed.iter().map(|(other, _)| other).collect();
         assert_eq!(others.len(), passed.len(), "{name} was passed twice: {passed:?}");

@@ -1,4 +1,4 @@
-//! The newest commit is held: the run stops there, once it has finished what an earlier one was broken off at.
+//! The newest commit is held: the run does not deploy it, but finishes a rollback that was interrupted.
 
 use gix::ObjectId;
 
@@ -21,11 +21,11 @@ use crate::{
     git::{fetch, refs},
 };
 
-/// Why a run ends once it has come to something older than the newest commit, which is held.
+/// How a run ends that deploys an older commit, since the newest one is held.
 pub(in crate::deploy::run) enum Ending {
-    /// Nothing was live, and the older one had to be deployed.
+    /// With an error: nothing was live, so the older commit was deployed.
     Refused(Refused),
-    /// Its hooks were to run again.
+    /// Well: the hooks of the older commit were to run again.
     Again,
 }
 
@@ -38,9 +38,10 @@ impl Ending {
     }
 }
 
-/// What was `fetched` is not deployed if it was rolled back; a way back that was broken off is gone to its end. Where nothing is
-/// live any more, the commit that was to be live instead takes its place, and where hooks are to run again, the one that is: then
-/// the run ends by what is returned, once that is done.
+/// Do not deploy what was `fetched` if it is held; finish a rollback that was interrupted.
+///
+/// If nothing is live any more, `fetched` becomes the commit that replaced the held one; if hooks are to run again, it becomes the
+/// live commit. The run deploys that, and then ends as the returned value says.
 pub(in crate::deploy::run) fn stop_at_held(
     repo: &gix::Repository,
     (under_way, stage): (&UnderWay<'_>, &mut Stage<'_>),
@@ -56,7 +57,7 @@ pub(in crate::deploy::run) fn stop_at_held(
     let Some(held) = holds.find(commit).cloned() else {
         return Ok(None);
     };
-    // The version before knows nothing of that: it has deployed it, and its hooks have succeeded.
+    // The version before does not know held commits: it may have deployed this one, with success.
     let is_good = reached.old == Some(commit) && claim.state.hooks(target).have_succeeded_for(commit);
     if context.task == Task::Retry || is_good {
         if !context.dry_run {
@@ -82,7 +83,7 @@ pub(in crate::deploy::run) fn stop_at_held(
             short(live)
         ))))));
     }
-    // Where nothing but hooks is missing, all of them run again.
+    // The task `Hooks` runs all hooks of the live commit again.
     let is_again = |live: &ObjectId| context.task == Task::Hooks && reached.old == Some(*live);
     let is_due = |live: &ObjectId| {
         !context.dry_run && !is_again(live) && is_unfinished(&holds, *live, reached.old, (under_way, claim))
@@ -108,7 +109,7 @@ pub(in crate::deploy::run) fn stop_at_held(
         older::find(repo, (under_way, stage), Wanted::Good(&holds))?.ok_or_else(|| refused(None))?
     };
     let was_live = reached.old == Some(live);
-    // Where nothing but hooks is missing, it was this one that was left.
+    // If `live` is deployed already and only hooks are missing, the held commit is the one that it replaced.
     let left = reached.old.filter(|old| *old != live).unwrap_or(commit);
     let went = go(repo, (under_way, stage), (left, live), reached);
     let done = || {
@@ -117,7 +118,7 @@ pub(in crate::deploy::run) fn stop_at_held(
         Err(refused(Some(done)).into())
     };
     let kind = match held.kind {
-        // That it was rolled back has been said by the run that did it.
+        // The run that rolled back has reported it already.
         Why::Hook | Why::Unhealthy if was_live && went.is_ok() => return done(),
         Why::Hook => Kind::Hook,
         Why::Unhealthy => Kind::Unhealthy,
@@ -129,8 +130,8 @@ pub(in crate::deploy::run) fn stop_at_held(
     Err(ended(under_way, (live, kind, held.message), went, reached))
 }
 
-/// Whether a run was broken off on the way back to `live`: what was to be left is deployed still, or hooks of `live` are missing.
-/// Where another trigger has deployed something else meanwhile, that stays.
+/// Whether a rollback to `live` was interrupted: a held commit is still deployed, or hooks of `live` are pending. If another trigger
+/// has deployed another commit meanwhile, that stays.
 fn is_unfinished(
     holds: &Holds,
     live: ObjectId,

@@ -1,4 +1,4 @@
-//! Which commit of a clone an operator means by the digits that were given.
+//! Finds the commit of a clone that an operator names by some digits.
 
 use gix::ObjectId;
 

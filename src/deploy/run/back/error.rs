@@ -1,4 +1,4 @@
-//! Why there is no way back, or no way on.
+//! Why a run does not roll back, or does not deploy the newest commit.
 
 use crate::{
     base::{
@@ -8,7 +8,7 @@ use crate::{
     config::Target,
 };
 
-/// A run does not go where it was to.
+/// A run was refused.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The newest commit was rolled back.
@@ -18,16 +18,16 @@ pub enum Error {
     )]
     #[diagnostic(help("without a daemon: {once}"))]
     Held {
-        /// It, and why.
+        /// The commit, and why it is held.
         held: Box<Held>,
-        /// What this run has done all the same.
+        /// What this run has done nevertheless.
         done: Option<String>,
         /// The trigger.
         trigger: String,
         /// What to type without a daemon.
         once: String,
     },
-    /// Nothing is there that could be gone back from.
+    /// Nothing is deployed that could be rolled back.
     #[error("nothing has been deployed to {path} yet, so there is nothing to go back to")]
     #[diagnostic(help("trigger it first: gitsocket client {trigger}"))]
     NotDeployed {
@@ -36,8 +36,8 @@ pub enum Error {
         /// The trigger.
         trigger: String,
     },
-    /// No commit before is known to be good.
-    #[error("no good commit before {at} is known that {path} could go back to")]
+    /// No earlier commit is known to be good.
+    #[error("no good commit before {at} is known that {path} could be rolled back to")]
     #[diagnostic(help(
         "gitsocket log {trigger} lists the commits that were live: name one, as in gitsocket rollback {trigger} COMMIT; or \
          deploy the newest commit again: gitsocket retry {trigger}"
@@ -69,7 +69,7 @@ pub enum Error {
         /// Which there are.
         there: String,
     },
-    /// Or several.
+    /// The clone has several such commits.
     #[error("several commits begin with {to}: {which}")]
     #[diagnostic(help("write more digits"))]
     Ambiguous {
@@ -78,8 +78,8 @@ pub enum Error {
         /// The commits.
         which: String,
     },
-    /// Or not the whole of it.
-    #[error("the clone has not all of the commit {to}: {missing}")]
+    /// Objects of the commit are missing.
+    #[error("the clone does not have all objects of the commit {to}: {missing}")]
     #[diagnostic(help("{there}"))]
     NotWhole {
         /// What was asked for.
@@ -89,7 +89,7 @@ pub enum Error {
         /// Which there are.
         there: String,
     },
-    /// There are no releases.
+    /// The operator has named a release, and the target has none.
     #[error("{path} is deployed in place, so there is no release {to}")]
     #[diagnostic(help("{there}"))]
     NoRelease {

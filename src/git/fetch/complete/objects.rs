@@ -42,7 +42,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// The object database, as this room asks it.
+/// The object database, as this module asks it.
 pub(super) struct Objects(pub(super) gix::odb::HandleArc);
 
 impl Objects {

@@ -14,7 +14,7 @@ fn what_is_not_proven_is_refused() {
     let capital = format!("SHA256={HELLO}");
     let name = "X-Hub-Signature-256";
     for (pairs, why) in [
-        (vec![], "no X-Hub-Signature-256: has the webhook a secret?"),
+        (vec![], "no X-Hub-Signature-256: does the webhook have a secret?"),
         (vec![(name, "")], "X-Hub-Signature-256 is empty"),
         (vec![(name, " \t ")], "X-Hub-Signature-256 is empty"),
         (vec![(name, "sha256=")], "X-Hub-Signature-256 is empty"),
@@ -34,9 +34,9 @@ fn what_is_not_proven_is_refused() {
         (vec![("X-Hub-Signature", "sha1=00")], "SHA-1"),
         (
             vec![("X-Gitlab-Token", "x"), ("X-Gitlab-Event", "Push Hook")],
-            "one of GitLab's",
+            "a delivery of GitLab",
         ),
-        (vec![("X-Event-Key", "repo:push")], "one of Bitbucket's"),
+        (vec![("X-Event-Key", "repo:push")], "a delivery of Bitbucket"),
         (vec![("webhook-signature", "v1,x")], "StandardWebhooks"),
     ] {
         let (status, said) = refused(&github(), &keys, &pairs, b"Hello, World!");
@@ -223,12 +223,12 @@ fn tokens_and_passwords_that_are_not_ours_are_refused() {
         (
             bearer(),
             vec![("Authorization", "Bearer")],
-            "has nothing behind `Bearer`",
+            "has nothing after `Bearer`",
         ),
         (
             bearer(),
             vec![("Authorization", "Bearer   ")],
-            "has nothing behind `Bearer`",
+            "has nothing after `Bearer`",
         ),
         (
             bearer(),

@@ -1,19 +1,19 @@
-//! Trees go: those that are too many, and those that cannot be brought to a commit.
+//! Removal of trees: those that are too many, and those that cannot be brought to a commit.
 
 use std::fs;
 
 use super::{
-    super::{DIR, Error, id::Id, trees::Sorted},
-    Yard,
+    super::{DIR, Error, id::Id, retention::Sorted},
+    Trees,
 };
 use crate::base::words::typed;
 
-/// How many trees there may be that can be neither removed nor brought to a commit, before no other is made: each may be as large as
-/// a release.
+/// With so many trees that can be neither removed nor brought to a commit, no other is made: each may be as large as a release.
 const MAX_STUCK: usize = 4;
 
-impl Yard<'_> {
-    /// The tree that was begun cannot be brought to its commit. Says whether another one may do: not if it was made for this.
+impl Trees<'_> {
+    /// Mark the tree that was begun as stuck: it cannot be brought to its commit. True if another tree may do better, since this one
+    /// was made of the spare.
     pub fn is_stuck(&mut self) -> Result<bool, Error> {
         let begun = self.of_spare.take();
         match begun.and_then(|id| self.record.tree_mut(&id)) {
@@ -24,7 +24,7 @@ impl Yard<'_> {
         Ok(true)
     }
 
-    /// Remove trees that are stuck. An error, if there are too many that cannot be removed.
+    /// Remove trees that are stuck. An error if too many cannot be removed.
     pub(super) fn clear_stuck(&mut self) -> Result<(), Error> {
         let stuck = self.record.trees.iter().filter(|tree| tree.is_stuck);
         let stuck: Vec<Id> = stuck.map(|tree| tree.id.clone()).collect();
@@ -43,7 +43,7 @@ impl Yard<'_> {
         }
     }
 
-    /// Remove trees that are too many. What cannot be removed is named, and is tried again.
+    /// Remove trees that are too many. Gives warnings about those that cannot be removed; the next run tries again.
     pub fn prune(&mut self, repo: &gix::Repository, has_switched: bool) -> Result<Vec<String>, Error> {
         let Sorted { surplus, .. } = self.sorted();
         let stays = self.remove(&surplus)?;
@@ -54,18 +54,18 @@ impl Yard<'_> {
         Ok(stays.into_iter().map(said).collect())
     }
 
-    /// Remove the spare tree, and those that are too many, for the room that they take. Says whether any was.
+    /// Remove the spare tree, and those that are too many, to free space. True if one was removed.
     pub fn give_up_spare(&mut self) -> bool {
         let Sorted { spare, surplus, .. } = self.sorted();
         let ids: Vec<Id> = spare.into_iter().chain(surplus).collect();
         for id in &ids {
-            // The record is written before a tree goes; there has to be room for that.
+            // Frees some space for the record, which is written before a tree is removed.
             fs::remove_file(self.index(id)).ok();
         }
         self.remove(&ids).is_ok_and(|left| left.len() < ids.len())
     }
 
-    /// Remove the trees `ids`. Gives those of which something is left, and why.
+    /// Remove the trees `ids`. Gives those that could not be removed, and why.
     fn remove(&mut self, ids: &[Id]) -> Result<Vec<(Id, Error)>, Error> {
         let mut left = Vec::new();
         if ids.is_empty() {
@@ -76,7 +76,7 @@ impl Yard<'_> {
         }
         self.write()?;
         for id in ids {
-            match self.ground()?.remove(id) {
+            match self.layout()?.remove(id) {
                 Ok(()) => self.record.trees.retain(|tree| tree.id != *id),
                 Err(err) => left.push((id.clone(), err)),
             }
@@ -86,7 +86,7 @@ impl Yard<'_> {
         Ok(left)
     }
 
-    /// What is to be typed to remove the trees `ids`.
+    /// The command that removes the trees `ids`.
     fn command(&self, ids: impl IntoIterator<Item = Id>) -> String {
         let paths = ids.into_iter().map(|id| self.path(&id).display().to_string());
         typed(["rm".to_owned(), "-rf".into()].into_iter().chain(paths))

@@ -1,9 +1,8 @@
-//! Targets must not damage each other, whatever links lead to them. That a configuration's paths as they are written do
-//! not overlap, `config` has seen to; here their real paths are compared, and the directories made known to runs, which leave
-//! those of others alone.
+//! The directories of all targets, so that no run damages another target, whatever links lead there. `config` has checked that the
+//! paths as written do not overlap; this module compares the real paths, and tells runs which directories are other targets'.
 //!
-//! A link that a hook may have put there counts as the directory that was in its place: it refuses the runs of the trigger
-//! whose path leads through it, and nothing else.
+//! A link that a hook may have made counts as the directory that it replaced: only the runs of the trigger whose path leads
+//! through it are refused.
 
 use std::{
     collections::BTreeMap,
@@ -26,12 +25,12 @@ use crate::{
     git::worktree::Others,
 };
 
-/// How long the targets' file systems may take to answer, all together. What has not is taken as it is written.
+/// How long the targets' file systems may take to answer, all together. A path that has not been resolved by then counts as written.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// One that takes longer than this is left to its thread, and another looks at the others.
+/// After so long on one target, a new thread looks at the remaining ones.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Two targets are in each other's way.
+/// Two targets overlap.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// One is inside the other.
@@ -56,11 +55,11 @@ pub enum Error {
         /// The field in which they differ.
         differs: &'static str,
     },
-    /// A git directory is where it must not be.
+    /// A git directory is shared, or overlaps with a path.
     #[error("{what}: the git directory of {of}, and the {role} of {other}")]
     #[diagnostic(help("let `git_dir` name a place of its own, outside of every trigger's path"))]
     GitDir {
-        /// What must not be.
+        /// The rule that is broken.
         what: &'static str,
         /// Whose git directory it is.
         of: Box<Named>,
@@ -77,7 +76,7 @@ impl Blame for Error {
     }
 }
 
-/// A path of a trigger: as it is written, and where that leads.
+/// A path of a trigger, as written and without links.
 #[derive(Debug)]
 pub struct Named {
     trigger: TriggerName,
@@ -95,27 +94,27 @@ impl fmt::Display for Named {
     }
 }
 
-/// Where the targets of one process are. Cheap to clone; all clones are one. The default knows of none.
+/// The directories of the targets of one process. Clones are cheap and share the content. The default has no targets.
 #[derive(Debug, Clone, Default)]
-pub struct Neighbours {
+pub struct TargetDirs {
     others: Others,
     links: Arc<Links>,
 }
 
-impl Neighbours {
-    /// Their directories.
+impl TargetDirs {
+    /// The directories by their identities.
     pub fn others(&self) -> &Others {
         &self.others
     }
 
-    /// Which links count on the way there.
+    /// Which links count in paths.
     pub fn links(&self) -> &Links {
         &self.links
     }
 
-    /// Look where `target` is now.
+    /// Record the directories of `target` again, since a run may have made them.
     pub fn note(&self, target: &Target) {
-        // Else what it leads to would be closed to whose it is.
+        // With a planted link, the directory is another target's, which has to keep it.
         if self.links.look(target).is_ok() {
             self.others.note(target.site.root().as_path());
             self.others.note(&target.site.git_dir());
@@ -123,13 +122,13 @@ impl Neighbours {
     }
 }
 
-/// Where all targets of `config` are; an error if two are in each other's way.
-pub fn look(config: &Config) -> Result<Neighbours, Error> {
+/// The directories of all targets of `config`; an error if two targets overlap.
+pub fn look(config: &Config) -> Result<TargetDirs, Error> {
     let targets: Vec<_> = config.triggers.values().cloned().collect();
     let written = targets.iter().flat_map(|target| links::dirs(target));
     let written: Vec<PathBuf> = written.map(Into::into).collect();
     if written.len() < 2 {
-        return Ok(Neighbours {
+        return Ok(TargetDirs {
             others: Others::default(),
             links: Arc::new(Links::of(written, [])),
         });
@@ -145,18 +144,18 @@ pub fn look(config: &Config) -> Result<Neighbours, Error> {
         ];
         std::iter::zip(paths, found.identities)
     });
-    Ok(Neighbours {
+    Ok(TargetDirs {
         others: Others::new(dirs.filter_map(|(path, identity)| Some((path, identity?)))),
         links: Arc::new(links),
     })
 }
 
-/// A target, and where its paths lead now.
+/// A target, and where its paths lead if all links count.
 struct Seen {
     target: Arc<Target>,
     root: Way,
     git_dir: Option<Way>,
-    /// Of its path and its git directory, if they are there.
+    /// Of its path and its git directory, if they exist.
     identities: [Option<Identity>; 2],
 }
 
@@ -186,7 +185,7 @@ impl Seen {
     }
 }
 
-/// A hook writes what is in a worktree: a `.git` there that is a link leads nowhere, and its runs say so.
+/// The git directory of `target`. A link `.git` in the worktree is not followed, since a hook may have made it; runs refuse it.
 fn git_dir_of(root: &Path, apart: Option<&Path>, target: &Target) -> PathBuf {
     let inside = || root.join(target.site.git_dir().file_name().unwrap_or_default());
     apart.map_or_else(inside, Into::into)
@@ -197,7 +196,7 @@ struct Found {
     target: Arc<Target>,
     root: PathBuf,
     git_dir: PathBuf,
-    /// Of both, if they are there.
+    /// Of both, if they exist.
     identities: [Option<Identity>; 2],
 }
 
@@ -213,7 +212,7 @@ impl Found {
         Self {
             git_dir: git_dir_of(&root, apart.as_deref(), &seen.target),
             root,
-            // Else what it leads to would be closed to whose it is.
+            // With a planted link, the directory is another target's, which has to keep it.
             identities: seen.identities.map(|identity| identity.filter(|_| !is_planted)),
             target: seen.target,
         }
@@ -236,7 +235,8 @@ impl Found {
     }
 }
 
-/// Look at those that answer in time, on threads of their own: nothing interrupts one that a dead file system holds.
+/// Look at the targets on separate threads, since a thread that a dead file system holds cannot be interrupted. Gives those that
+/// answer in time.
 fn look_at(targets: Vec<Arc<Target>>) -> Vec<Seen> {
     let until = Instant::now() + PATIENCE;
     let mut found = Vec::with_capacity(targets.len());
@@ -261,7 +261,7 @@ fn look_at(targets: Vec<Arc<Target>>) -> Vec<Seen> {
         loop {
             match heard.recv_timeout(STEP) {
                 Ok(Some(one)) => found.push(one),
-                // All have been looked at, but those that hang.
+                // Only targets whose threads hang are left.
                 Ok(None) => return found,
                 Err(_) => break,
             }
@@ -304,7 +304,7 @@ fn check(all: &[Found]) -> Result<(), Error> {
     check_git_dirs(all, &roots)
 }
 
-/// A git directory has one worktree, and is in none but as its `.git`.
+/// A git directory has one worktree, and is inside of a worktree only as its `.git`.
 fn check_git_dirs(all: &[Found], roots: &BTreeMap<&Path, &Found>) -> Result<(), Error> {
     const APART: &str = "a git directory and a worktree cannot lie inside each other";
     let error = |what, of: &Found, role, other| {
@@ -337,7 +337,7 @@ fn check_git_dirs(all: &[Found], roots: &BTreeMap<&Path, &Found>) -> Result<(), 
     Ok(())
 }
 
-/// `path` and the directories above it, each with the way from there.
+/// `path` and its parents, each with the relative path from there to `path`.
 fn above(path: &Path) -> impl Iterator<Item = (&Path, &Path)> {
     path.ancestors()
         .filter_map(move |above| Some((above, path.strip_prefix(above).ok()?)))

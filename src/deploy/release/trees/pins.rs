@@ -1,15 +1,15 @@
-//! Refs that hold the commits of releases, so that they can be mended.
+//! Refs that keep the commits of releases, so that damaged files can be written again.
 
 use gix::ObjectId;
 
 use super::{
-    super::{Error, id::Id, record::Tree, trees::Sorted},
-    Yard,
+    super::{Error, id::Id, record::Tree, retention::Sorted},
+    Trees,
 };
 use crate::git::refs;
 
-impl Yard<'_> {
-    /// Let nothing hold the commits of trees that are neither live, nor kept, nor were live until now.
+impl Trees<'_> {
+    /// Delete the refs of trees that are neither live, nor kept, nor were live until now.
     pub(super) fn unpin(&self, repo: &gix::Repository) -> Result<(), Error> {
         let Sorted { kept, spare, .. } = self.sorted();
         let needs = |tree: &&Tree| {
@@ -32,14 +32,12 @@ impl Yard<'_> {
     }
 }
 
-/// Below this, a ref holds the commit of each release.
 const PINS: &str = "refs/gitsocket/releases/";
 
 fn pin_of(id: &Id) -> String {
     format!("{PINS}{id}")
 }
 
-/// Let a ref hold the `commit` of the tree `id`.
 pub(super) fn pin(repo: &gix::Repository, id: &Id, commit: ObjectId) -> Result<(), Error> {
     refs::hold(repo, &pin_of(id), commit).map_err(unpinned)
 }

@@ -1,5 +1,5 @@
-//! The directories that releases are in: each is opened once, no link followed, and all else is done relative to that. A name is
-//! given to the system only if it has one component.
+//! The directories that releases are in. Each is opened once, without following links, and all system calls are relative to
+//! that descriptor, with names of one component only.
 
 use std::{
     ffi::OsString,
@@ -23,14 +23,14 @@ use crate::base::{descent, rights::Rights};
 mod calls;
 use calls::{gone, rename_new};
 
-/// How many names of `releases` are looked at: 102 trees are ours.
+/// How many names in `releases` are looked at; gitsocket itself makes no more than 102 trees.
 const MAX_NAMES: usize = 10_000;
-/// What a new link is called until it gets its place, before the name that it gets.
+/// The prefix of a new link's name, before it is renamed to the live name.
 const NEW: &str = ".gitsocket-new-";
 
 /// The trigger's path, and `releases` in it.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Layout {
     path: PathBuf,
     root: OwnedFd,
     dir: OwnedFd,
@@ -42,16 +42,16 @@ pub struct Ground {
 pub struct Found {
     /// Its name.
     pub name: OsString,
-    /// Which one it is; nothing for what no tree can be: another file system's.
+    /// Its identity; none if it is on another file system, where no tree can be.
     pub dir: Option<Directory>,
 }
 
-/// What is where the live release is seen.
+/// What is at the live name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Current {
     /// Nothing.
     Nothing,
-    /// A link to the release of that name, whether or not there is one.
+    /// A link to the release of that name, whether or not that exists.
     Link(Id),
     /// A directory.
     Dir(Directory),
@@ -59,8 +59,8 @@ pub enum Current {
     Other(String),
 }
 
-impl Ground {
-    /// Open what is there at `path`; nothing, if there are no releases yet.
+impl Layout {
+    /// Open the directories at `path`; none, if there are no releases yet.
     pub fn open(path: &Path) -> Result<Option<Self>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -88,12 +88,12 @@ impl Ground {
         }))
     }
 
-    /// The same; `releases` is made if it is not there, with `rights`.
+    /// Open the directories at `path`; `releases` is made with `rights` if it is missing.
     pub fn make(path: &Path, rights: Rights) -> Result<Self, Error> {
         let at = path.join(DIR);
         let lost = || Error::io("open", &at)(io::ErrorKind::NotFound.into());
-        if let Some(ground) = Self::open(path)? {
-            return Ok(ground);
+        if let Some(layout) = Self::open(path)? {
+            return Ok(layout);
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
@@ -108,7 +108,7 @@ impl Ground {
         self.root.as_fd()
     }
 
-    /// Where the release `id` is, unless it has been swapped.
+    /// Where the release `id` is, unless it was exchanged for the live directory.
     pub fn at(&self, id: &Id) -> PathBuf {
         self.path.join(DIR).join(id.as_str())
     }
@@ -124,7 +124,7 @@ impl Ground {
         }
         let mut found = Vec::new();
         for (name, kind) in names {
-            // Some file systems do not say it here.
+            // Some file systems do not give the kind here.
             if !matches!(kind, FileType::Directory | FileType::Unknown) {
                 continue;
             }
@@ -154,7 +154,7 @@ impl Ground {
         rustix::fs::statat(&self.dir, id.as_str(), AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT)
     }
 
-    /// An error if something that is not ours is at the name `live` in `path`, where there are no releases.
+    /// An error if a file that is not ours is at the name `live` in `path`, where there are no releases.
     pub fn check_live(path: &Path, live: &str) -> Result<(), Error> {
         let at = path.join(live);
         let kind = match rustix::fs::lstat(&at) {
@@ -203,7 +203,7 @@ impl Ground {
         }))
     }
 
-    /// Open the tree that is called `id` in `releases`; or at `live`, if that is given.
+    /// Open the tree `id` by its name in `releases`, or by the name `live` if that is given.
     pub fn tree(&self, id: &Id, live: Option<&str>) -> Result<OwnedFd, Error> {
         let opened = match live {
             Some(live) => descent::open_dir(self.root.as_fd(), live.as_bytes()),
@@ -213,7 +213,7 @@ impl Ground {
         opened.map_err(Error::io("open", &path))
     }
 
-    /// Let the tree `id`, which is to be another one, be opened by its owner at least.
+    /// Give its owner access to the tree `id`, whose files are about to be replaced: a hook may have taken it away.
     pub fn open_up(&self, id: &Id) -> Result<(), Error> {
         let opened = descent::open_own(self.dir.as_fd(), id.as_str().as_bytes());
         opened.map(drop).map_err(Error::io("open", &self.at(id)))
@@ -225,7 +225,7 @@ impl Ground {
         made.map(drop).map_err(Error::io("make", &self.at(id)))
     }
 
-    /// Whether the directory called `id` holds nothing, and is ours.
+    /// Whether the directory called `id` is empty, and belongs to this user.
     pub fn is_blank(&self, id: &Id) -> bool {
         let Ok(fd) = descent::open_dir(self.dir.as_fd(), id.as_str().as_bytes()) else {
             return false;
@@ -235,7 +235,7 @@ impl Ground {
         is_ours && descent::list_some(fd.as_fd(), 1).is_ok_and(|names| names.is_empty())
     }
 
-    /// Give the tree that is called `from` the name `to`, which must be free. Says whether it was.
+    /// Rename the tree `from` to `to`. False if that name is taken.
     pub fn rename(&self, from: &[u8], to: &Id) -> Result<bool, Error> {
         let renamed = rename_new(
             (self.dir.as_fd(), from),
@@ -248,26 +248,26 @@ impl Ground {
         }
     }
 
-    /// Remove the tree that is called `id`.
+    /// Remove the tree `id`.
     pub fn remove(&self, id: &Id) -> Result<(), Error> {
         descent::remove_own(self.dir.as_fd(), id.as_str().as_bytes())
             .or_else(gone)
             .map_err(Error::io("remove", &self.at(id)))
     }
 
-    /// Let the link `live` lead to `id`: another one is renamed over it.
+    /// Let the link `live` lead to `id`: a new link is renamed over it.
     pub fn link(&self, id: &Id, live: &str, rights: Rights) -> Result<(), Error> {
         let at = self.path.join(live);
         let new = self.new_link(id, live, rights)?;
         let renamed = rustix::fs::renameat(&self.root, new.as_str(), &self.root, live);
         if renamed.is_err() {
-            // What cannot be removed now is removed by the next run.
+            // If it stays, the next run removes it.
             rustix::fs::unlinkat(&self.root, new.as_str(), AtFlags::empty()).ok();
         }
-        renamed.map_err(|errno| Error::io("let a link lead to the new release at", &at)(errno.into()))
+        renamed.map_err(|errno| Error::io("replace the link", &at)(errno.into()))
     }
 
-    /// Let a link to `id` change places with the directory `live`, which was live and gets the name `old` in `releases`.
+    /// Exchange a link to `id` for the directory `live`, which was live and gets the name `old` in `releases`.
     pub fn link_for_directory(&self, (id, old): (&Id, &Id), live: &str, rights: Rights) -> Result<(), Error> {
         let new = self.new_link(id, live, rights)?;
         let exchanged = self.exchange((self.root.as_fd(), new.as_bytes()), live);
@@ -275,18 +275,18 @@ impl Ground {
             rustix::fs::unlinkat(&self.root, new.as_str(), AtFlags::empty()).ok();
         }
         exchanged?;
-        self.settle_new(live, old)
+        self.name_exchanged(live, old)
     }
 
-    /// The tree that was live as a directory, and was exchanged for a link, gets its name `old`.
-    pub fn settle_new(&self, live: &str, old: &Id) -> Result<(), Error> {
+    /// Give the name `old` to the tree that was live as a directory, and was exchanged for a link.
+    pub fn name_exchanged(&self, live: &str, old: &Id) -> Result<(), Error> {
         let new = format!("{NEW}{live}");
         let to = (self.dir.as_fd(), old.as_str().as_bytes());
         rename_new((self.root.as_fd(), new.as_bytes()), to)
             .map_err(|errno| Error::io("rename a release to", &self.at(old))(errno.into()))
     }
 
-    /// What a killed run has left of a new link: removed; unless it is a directory, which was exchanged for the link.
+    /// Remove a new link that a killed run has left. Gives the directory that was exchanged for it, if there is one instead.
     pub fn left(&self, live: &str) -> Result<Option<Directory>, Error> {
         let new = format!("{NEW}{live}");
         let at = self.path.join(&new);
@@ -304,7 +304,7 @@ impl Ground {
         }
     }
 
-    /// What was made to try that, and has been left by a killed run, goes.
+    /// Remove the trial directories that a killed run has left.
     pub fn clear_tried(&self, live: &str) {
         exchange::clear(self.root.as_fd(), &format!("{NEW}{live}"));
     }
@@ -325,7 +325,7 @@ impl Ground {
         Ok(new)
     }
 
-    /// Let the tree `id` and what is at `live` change places.
+    /// Exchange the tree `id` for what is at `live`.
     pub fn swap(&self, id: &Id, live: &str) -> Result<(), Error> {
         self.exchange((self.dir.as_fd(), id.as_str().as_bytes()), live)
     }
@@ -335,7 +335,7 @@ impl Ground {
         exchanged.map_err(|errno| self.not_exchanged((live, true), errno.into()))
     }
 
-    /// Try whether directories can change places with `live`.
+    /// Check that the file system can exchange directories.
     pub fn try_exchange(&self, live: &str) -> Result<(), Error> {
         exchange::tried(&self.path, &format!("{NEW}{live}"))
             .map_err(|err| self.not_exchanged((live, false), err))
@@ -364,7 +364,7 @@ impl Ground {
         }
     }
 
-    /// Let the tree `id` be at `live`, where nothing is.
+    /// Move the tree `id` to `live`, where nothing is.
     pub fn appear(&self, id: &Id, live: &str) -> Result<(), Error> {
         let to = (self.root.as_fd(), live.as_bytes());
         rename_new((self.dir.as_fd(), id.as_str().as_bytes()), to).map_err(|errno| match errno {
@@ -373,7 +373,7 @@ impl Ground {
         })
     }
 
-    /// A link to a release that was exchanged for it goes. It has the name `id` in `releases`.
+    /// Remove the link that has the name `id` in `releases`, since it was exchanged for that release.
     pub fn unlink(&self, id: &Id) -> Result<(), Error> {
         match rustix::fs::readlinkat(&self.dir, id.as_str(), Vec::new()) {
             Ok(target) if linked(target.as_bytes()).is_some() => {
@@ -384,17 +384,17 @@ impl Ground {
         }
     }
 
-    /// Have the switch on the disk.
+    /// Flush the switch to the disk.
     pub fn sync(&self) -> Result<(), Error> {
         [&self.dir, &self.root]
             .into_iter()
             .try_for_each(|dir| File::from(dir.try_clone()?).sync_all())
             .or_else(|err| match err.kind() {
-                // Some filesystems cannot do it for directories, and need not.
+                // Some file systems cannot do it for directories, and need not.
                 io::ErrorKind::InvalidInput => Ok(()),
                 _ => Err(err),
             })
-            .map_err(Error::io("have the switch on the disk in", &self.path))
+            .map_err(Error::io("flush the switch to the disk in", &self.path))
     }
 }
 
