@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn files_are_read_and_traps_are_errors() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("file"), "text").unwrap();
         symlink("file", at("link")).unwrap();
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_an_operator_names_may_be_a_pipe() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("fifo");
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let writer = {

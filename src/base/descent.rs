@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn any_depth_goes_down_and_up_and_away() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         for depth in [0, 1, OPEN, OPEN + 1, 5000] {
             chain(dir.path(), depth);
             match remove_all(&dir.path().join("d")) {
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_link_is_removed_and_what_it_names_stays() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("outside/d")).unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
         let link = dir.path().join("link");
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_was_moved_meanwhile_does_not_lead_outside() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("outside")).unwrap();
         chain(dir.path(), 2 * OPEN);
         let mut way = Descent::new(OwnedFd::from(File::open(dir.path()).unwrap()));

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn files_and_trees_that_are_there_and_others() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let file = dir.path().join("a");
         fs::write(&file, "x").unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
@@ -222,7 +222,7 @@ mod tests {
     fn a_file_is_replaced_whole_or_not_at_all() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
         let (path, new) = (at("file"), at("new"));

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn another_name_is_the_same_file_and_a_link_is_another() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("a"), "one").unwrap();
         fs::hard_link(at("a"), at("b")).unwrap();
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_stamp_tells_of_a_change() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("a");
         let now = || Stamp::of(&fs::metadata(&path).unwrap());
         fs::write(&path, "one").unwrap();

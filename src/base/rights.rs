@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_directory_appears_with_its_group() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let parent = fs::File::open(dir.path()).unwrap();
         let rights = Rights {
             umask: 0o027,

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn daemons_that_share_a_directory_do_not_mix() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let store = |config: &str| Store::new(Some(dir.path().into()), Path::new(config));
         let (one, other) = (store("/etc/one.ron"), store("/etc/other.ron"));
         assert_eq!(one.made().len(), 3);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_was_never_finished_goes_and_damage_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let store = Store::new(Some(dir.path().into()), Path::new("/c"));
         store.made();
         let shelf = store.shelf(WAITING, "json");

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_found_once_no_other_is_alive() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let store = Store::new(Some(dir.path().into()), Path::new("/c"));
         store.made();
         let first = Waiting::new(&store);

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn lists_what_differs() {
-        let tmp = tempfile::tempdir().unwrap();
+        let tmp = crate::machine::tempdir().unwrap();
         let repo = gix::init_bare(tmp.path()).unwrap();
         let commit = |files: &[(&str, EntryKind)]| {
             let mut editor = repo.edit_tree(repo.empty_tree().id).unwrap();

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let read = || Holds::read(dir.path());
         let hold = |n, tip, live| {
             read()

@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn links_count_where_hooks_do_not_write() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let at = |name: &str| dir.join(name);
         fs::create_dir_all(at("data/a/sub")).unwrap();
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_hooks_plant_does_not_decide_what_is_planted() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let at = |name: &str| dir.join(name);
         fs::create_dir_all(at("data/a")).unwrap();

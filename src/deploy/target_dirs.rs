@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn links_hide_nothing() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let base = fs::canonicalize(dir.path()).unwrap();
         fs::create_dir_all(base.join("a/sub")).unwrap();
         fs::create_dir_all(base.join("a/.git")).unwrap();

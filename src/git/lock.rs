@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_was_made_for_nothing_goes_away() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let root = dir.path().join("a/b/c");
         let apart = file(&dir.path().join("lib/c.git"));
         for path in [at(&root), apart] {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_symlink_that_leads_nowhere_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         symlink("nowhere", dir.path().join("link")).unwrap();
         symlink("loop", dir.path().join("loop")).unwrap();
         for path in ["link", "link/below", "loop"] {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_file_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         for path in [file.clone(), file.join("below")] {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_in_its_place_is_refused_and_stays() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let elsewhere = dir.path().join("elsewhere");
         fs::create_dir_all(elsewhere.join("gitsocket")).unwrap();
         fs::write(elsewhere.join("lock"), "").unwrap();
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_file_is_for_its_owner_alone() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let mode = || fs::metadata(at(dir.path())).unwrap().mode() & 0o7777;
         fs::create_dir(dir.path().join(".git")).unwrap();
         fs::write(dir.path().join(".git/HEAD"), "").unwrap();
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_second_waits_for_the_first_even_if_the_directory_was_removed() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let root = dir.path().join("site");
         let first = take(&root, &patient(), &silent()).unwrap();
         let (waiting, waits) = mpsc::channel();
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn no_lock_is_waited_for_longer_than_there_is_time() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         drop(take(dir.path(), &patient(), &silent()).unwrap());
         fs::create_dir_all(dir.path().join(".git/gitsocket")).unwrap();
         let stranger = File::create(at(dir.path())).unwrap();

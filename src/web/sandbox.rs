@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn it_reads_its_own_files_and_does_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let (own, other) = (dir.path().join("own"), dir.path().join("other"));
         for dir in [&own, &other] {
             fs::create_dir(dir).unwrap();

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn secrets_are_read_again_when_their_files_change() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = |name: &str| AbsPath::resolve(dir.path(), Path::new(name)).unwrap();
         let write = |name: &str, text: &str| {
             fs::write(path(name), text).unwrap();

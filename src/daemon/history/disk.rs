@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn who_goes_and_in_which_order() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().join("site");
         let keep = |nothing_new| {
             let run = RunId::new();

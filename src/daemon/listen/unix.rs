@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_name_is_taken_from_no_other_daemon() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let [path, first, second] = ["s", "first", "second"].map(|name| dir.path().join(name));
         let (listener, id) = live(&first);
         publish(&first, &path).unwrap();
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_name_that_others_have_taken_is_not_needed() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let taken = dir.path().join(format!(".gitsocket-{}", std::process::id()));
         let [theirs, path] = ["theirs", "s"].map(|name| dir.path().join(name));
         fs::create_dir(&theirs).unwrap();
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn stale_sockets_are_replaced_and_live_ones_are_not() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("s");
         let (listener, file) = bind_unix(&path, 0o640, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn long_paths_work_up_to_the_limit() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let deep = dir.path().join("d".repeat(104 - dir.path().as_os_str().len()));
         fs::create_dir(&deep).unwrap();
         let path = deep.join("s");
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn other_files_are_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("s");
         fs::write(&path, "mine").unwrap();
         assert!(matches!(

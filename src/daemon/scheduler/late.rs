@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_is_known_is_said_at_once_and_only_to_those_who_found_it() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let scheduler = scheduler(dir.path());
         let [same, free] = ["same", "free"].map(|name| TriggerName::new(name).unwrap());
         let known = Failure::new(Kind::Timeout, "silent", None);
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_come_back_is_given_up_on_until_it_does() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let scheduler = scheduler(dir.path());
         let root = Peer::of_unix(&std::os::unix::net::UnixStream::pair().unwrap().0);
         let say = |name: &str| {

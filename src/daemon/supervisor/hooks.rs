@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn hooks_that_are_to_be_inside_are_not_started_outside() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         for (sandbox, starts) in [("sandbox: Required,", false), ("", true)] {
             let text = format!(
                 "({sandbox} triggers: {{\"a\": (repo: \"r\", path: \"a\", hooks: [Exec(run: [\"/none\"])])}})"
@@ -134,7 +134,7 @@ mod tests {
     /// A worker names a release; where the hook is started, and what it is told of that, follows from the name.
     #[test]
     fn a_release_is_found_by_its_name_alone() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let text = "(triggers: {\"a\": (repo: \"r\", path: \"a\", \
             hooks: [Exec(run: [\"/bin/sh\", \"-c\", \"/bin/pwd -P; echo $GITSOCKET_RELEASE $GITSOCKET_PREVIOUS $GIT_DIR\"])])})";
         let file = dir.path().join("config.ron");

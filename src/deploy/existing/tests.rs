@@ -16,7 +16,7 @@ fn target(dir: &Path, more: &str) -> Arc<Target> {
 
 #[test]
 fn places() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let target = target(dir.path(), "");
     let at = |name: &str| dir.path().join("site").join(name);
     assert_eq!(find(&target).unwrap(), Existing::Nothing);
@@ -53,7 +53,7 @@ fn places() {
 /// What a kill leaves between two renames goes; what is not ours stays, and all with it.
 #[test]
 fn an_unfinished_clone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let target = target(dir.path(), "");
     let at = |name: &str| dir.path().join("site/.git").join(name);
     let leave = || {
@@ -81,7 +81,7 @@ fn an_unfinished_clone() {
 
 #[test]
 fn a_git_directory_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let target = target(dir.path(), "git_dir: \"lib/x.git\"");
     let git_dir = dir.path().join("lib/x.git");
     assert_eq!(inspect(&target).unwrap(), Existing::Nothing);
@@ -134,7 +134,7 @@ fn a_git_directory_elsewhere() {
 
 #[test]
 fn a_clone_that_is_given_up_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let target = target(dir.path(), "");
     for hash in [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256] {
         let building = build(&target, hash).unwrap();

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn appears_whole_and_executable_in_place_of_what_was_there() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let hooks = Hooks::open(dir.path()).unwrap();
         assert_eq!(hooks.read().unwrap(), None);
         hooks.write(b"1").unwrap();
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn no_link_is_followed_on_the_way() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let elsewhere = dir.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         let git_dir = dir.path().join("git");
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_hook() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let hooks = Hooks::open(dir.path()).unwrap();
         fs::create_dir_all(&hooks.path).unwrap();
         assert!(matches!(hooks.read(), Err(Error::Odd { .. })));

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("ID.built");
         let all = vec![
             Altered {

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("own/a")).unwrap();
         tried(dir.path(), "own").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -204,7 +204,7 @@ pub(super) mod tests {
 
     #[test]
     fn no_link_leads_to_a_release() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let site = site(dir.path(), Live::Symlink("current".into()));
         let located = Located {
             id: id(NEW),

@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_run_gets_its_own_target_and_the_worker_what_they_are_in() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["in/a", "in/b", "keys"] {
             fs::create_dir_all(dir.join(name)).unwrap();
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_run_may_ask_whether_all_is_well() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["in/a", "in/b", "tools", "config.ron"] {
             fs::create_dir_all(dir.join(name)).unwrap();
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn hooks_inside_may_execute() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["in/a", "tools", "config.ron"] {
             fs::create_dir_all(dir.join(name)).unwrap();
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_is_beside_the_configuration_does_not_open_it() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let config = config(&dir, "git_dir: \"a.git\"");
         let ways = ways(&config, &dir);
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_source_with_the_configuration_in_it_is_opened_around_it() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["in/a", "source/.git", "source/gs", "source/more"] {
             fs::create_dir_all(dir.join(name)).unwrap();
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_link_in_a_target_leads_nowhere() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["in/a/.git", "in/b", "secret/.git", "source"] {
             fs::create_dir_all(dir.join(name)).unwrap();

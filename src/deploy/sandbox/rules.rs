@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn writing_is_limited_to_some_directories() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["releases/new", "releases/old", "repo.git/gitsocket/tmp", "shared"] {
             fs::create_dir_all(dir.join(name)).unwrap();

@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn included_files_are_named() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir(dir.join("conf.d")).unwrap();
         let text = r#"(triggers: {"a": (repo: "r", path: "p")})"#;
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn named_files_are_left_out() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let at = |name: &str| dir.join(name);
         for name in [

@@ -32,7 +32,7 @@ fn before(dir: &Path) -> serde_json::Value {
 
 #[test]
 fn each_trigger_has_its_own() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     let (a, b) = (target("a", ONE), target("b", TWO));
     assert_eq!(State::read(dir), State::default());
@@ -66,7 +66,7 @@ fn each_trigger_has_its_own() {
 
 #[test]
 fn what_was_added_or_changed_is_due() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     let due = |hooks: &str| {
         let target = target("a", hooks);
@@ -93,7 +93,7 @@ fn what_was_added_or_changed_is_due() {
 
 #[test]
 fn the_version_before_and_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join(DIR)).unwrap();
     let old = format!("{{\"hooks_succeeded_for\":\"{}\"}}", id(1));
@@ -117,7 +117,7 @@ fn the_version_before_and_back() {
 
 #[test]
 fn damage_counts_as_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join(DIR)).unwrap();
     for text in [
@@ -148,7 +148,7 @@ fn damage_counts_as_nothing() {
 
 #[test]
 fn a_run_is_marked_once_it_begins() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     let target = target("a", ONE);
     let id = crate::base::name::RunId::new();
@@ -176,7 +176,7 @@ fn a_run_is_marked_once_it_begins() {
 /// A run that failed on a worktree which is not ours does not make it ours.
 #[test]
 fn whose_the_worktree_is() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join(DIR)).unwrap();
     let a = target("a", ONE);

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_is_a_ref() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("x");
         for (text, is) in [
             ("ref: refs/heads/main\n", true),

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn deltas_are_undone_or_refused() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let scratch = Scratch::new(dir.path());
         // Sizes of base and result, then: copy 2 from 1, insert `xy`.
         let good = [4, 4, 0x91, 1, 2, 2, b'x', b'y'];

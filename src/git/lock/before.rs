@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn our_own_lock_is_none_of_the_version_before() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         assert!(!is_held(dir.path()) && !is_held(&dir.path().join("none")));
         let held = File::open(dir.path()).unwrap();
         flock(&held, FlockOperation::LockExclusive).unwrap();

@@ -273,7 +273,7 @@ mod tests {
 
     /// A repository with all of these, each as old as `age`.
     fn repository(age: Duration) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let names = [&OURS[..], &LOCKS, &GITS, &STAYS, &[PACK]].concat();
         for name in names.iter().chain(&["objects/pack/pack-3.keep"]) {
             let path = dir.path().join(name);

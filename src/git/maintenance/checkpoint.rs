@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn is_remembered_and_pauses_end() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         assert_eq!(Checkpoint::read(dir.path()), None);
         let now = SystemTime::now();
         let checkpoint = Checkpoint {

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn too_many_objects() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let repo = gix::init_bare(dir.path()).unwrap();
         let mut tree = gix::objs::Tree::empty();
         for name in 0..10 {

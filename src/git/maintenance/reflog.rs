@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn lines_hold_as_long_as_gits_do() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let lines = [
             line(0, 1, 100, "commit"),
             line(1, 2, 40, "commit"),
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_stash_is_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let lines = [line(0, 1, 900, "WIP on main"), line(1, 2, 800, "WIP on main")];
         let log = log(dir.path(), "refs/stash", &lines);
         let mut roots = Vec::new();

@@ -37,7 +37,7 @@ impl Clone {
             return None;
         }
         let clone = Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: crate::machine::tempdir().unwrap(),
             clock: seconds_now() - 3 * 3600,
             born: SystemTime::now(),
         };
@@ -429,7 +429,7 @@ fn kept_packs_and_alternates_are_not_ours() {
         })
         .unwrap();
     fs::write(pack.path.with_extension("keep"), "mine").unwrap();
-    let lent = tempfile::tempdir().unwrap();
+    let lent = crate::machine::tempdir().unwrap();
     let lent_objects = lent.path().join("objects");
     fs::create_dir_all(lent_objects.join("pack")).unwrap();
     fs::create_dir_all(clone.path(".git/objects/info")).unwrap();

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_way_back() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let repo = crate::git::repository::init(dir.path(), "[core]\n\tbare = true\n").unwrap();
         let commit = |n: u8| ObjectId::from_bytes_or_panic(&[n; 20]);
         let known = |repo: &gix::Repository| -> Vec<u8> {

@@ -108,7 +108,7 @@ mod tests {
 
     /// A repository that is looked at, as far as marks do.
     fn repository() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("refs/heads")).unwrap();
         for (name, text) in [
             ("HEAD", "ref: refs/heads/main\n"),

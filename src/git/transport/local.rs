@@ -283,7 +283,7 @@ mod tests {
 
     /// A repository with a blob that no socket's buffer holds, and the id of that.
     fn large() -> (tempfile::TempDir, gix::ObjectId) {
-        let dir = tempfile::TempDir::new().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let repo = gix::init_bare(dir.path()).unwrap();
         let mut bytes = vec![0; 4 << 20];
         fastrand::Rng::with_seed(1).fill(&mut bytes);
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_is_no_repository_is_said() {
-        let dir = tempfile::TempDir::new().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let at = |name: &str| path(&dir.path().join(name));
         let said = |name: &str| open(&at(name)).unwrap_err();
         assert!(matches!(said("nothing"), Error::Absent { .. }));

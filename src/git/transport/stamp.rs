@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn every_change_shows() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let (a, b, link) = (
             dir.path().join("a"),
             dir.path().join("b"),

@@ -69,7 +69,7 @@ fn commits(dir: &Path, tip: gix::ObjectId) -> usize {
 
 /// All there is to fetch, in full, then what is new, then the newest commit alone.
 fn fetches(origin: &Origin, url: &str) {
-    let here = tempfile::tempdir().unwrap();
+    let here = crate::machine::tempdir().unwrap();
     let full = here.path().join("full.git");
     let first = fetch(&full, url, None).unwrap();
     assert_eq!(first.to_string(), origin.tip());
@@ -117,7 +117,7 @@ fn from_a_server_that_is_too_old_for_version_2() {
 #[test]
 fn repositories_that_are_not_there() {
     let Some(origin) = Origin::new() else { return };
-    let here = tempfile::tempdir().unwrap();
+    let here = crate::machine::tempdir().unwrap();
     let server = http_backend(&origin, true);
     let failure = fetch(&here.path().join("x"), &server.url("/y.git"), None).unwrap_err();
     assert_eq!(failure.kind, Kind::Remote);

@@ -172,7 +172,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let dir = tempfile::TempDir::new().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         gix::init_bare(dir.path()).unwrap();
         let out = Self { dir };
         out.file("HEAD", "ref: refs/heads/main\n");

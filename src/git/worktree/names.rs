@@ -134,7 +134,7 @@ mod tests {
         if !machine::need("git") {
             return;
         }
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let mut rng = Rng::with_seed(machine::seed());
         let mut names: Vec<String> = (0..3000)
             .map(|_| {

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_known_wherever_it_is_moved() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let [a, b, link] = ["a", "b", "link"].map(|name| dir.path().join(name));
         fs::create_dir(&a).unwrap();
         std::os::unix::fs::symlink(&a, &link).unwrap();

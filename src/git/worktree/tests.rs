@@ -33,7 +33,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let tmp = tempfile::tempdir().unwrap();
+        let tmp = crate::machine::tempdir().unwrap();
         gix::init(tmp.path().join("tree")).unwrap();
         fs::create_dir(tmp.path().join("outside")).unwrap();
         fs::write(tmp.path().join("outside/canary"), "alive").unwrap();
@@ -533,7 +533,7 @@ fn without_cleaning_only_leftovers_go() {
 
 #[test]
 fn the_repository_is_out_of_bounds_wherever_it_is() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = crate::machine::tempdir().unwrap();
     let root = tmp.path().join("tree");
     fs::create_dir(&root).unwrap();
     gix::init_bare(root.join("repo")).unwrap();

@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn watchers_share_a_connection_and_come_back() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let fake = Fake::new(dir.path());
         let mut first = fake.follow(None);
         let mut stream = fake.accept();
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_comes_at_once_is_at_hand_at_once() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let fake = Fake::new(dir.path());
         let mut follower = fake.follow(None);
         let mut stream = fake.accept();
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn the_connection_goes_with_the_last_watcher() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let fake = Fake::new(dir.path());
         let (first, second) = (fake.follow(None), fake.follow(None));
         let mut stream = fake.accept();
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let fake = Fake::new(dir.path());
         let mut follower = fake.follow(None);
         let mut stream = fake.accept();

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_password_that_was_changed_ends_its_sessions() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let (gate, write) = gate(&dir);
         for (user, password) in [("admin", "S3cret"), ("admin", ""), ("root", "s3cret"), ("", "")] {
             assert_eq!(
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn attempts_end() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let (gate, _write) = gate(&dir);
         let from = Some("192.0.2.1".parse().unwrap());
         let refused = std::iter::repeat_with(|| gate.enter("admin", "x", from, &[])).take(20);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn strangers_take_no_attempts_from_a_browser_that_is_known() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let (gate, write) = gate(&dir);
         let from = Some("192.0.2.1".parse().unwrap());
         let known = [gate.enter("admin", "s3cret", from, &[]).unwrap().known];

@@ -16,7 +16,7 @@ const COMMIT: &str = "5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80";
 
 impl Fixture {
     fn new(live: Live) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let path = dir.path().join("site");
         fs::create_dir_all(path.join("repo.git/gitsocket")).unwrap();
         let site = site(&path, live);

@@ -18,7 +18,7 @@ struct Repo {
 
 impl Repo {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let repo = gix::init_bare(dir.path()).unwrap();
         Self {
             dir,

@@ -70,7 +70,7 @@ impl NameServer {
             }
         });
         let server = Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: crate::machine::tempdir().unwrap(),
             port,
             asked,
         };

@@ -45,7 +45,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::tempdir().unwrap();
         let repo = gix::init_bare(dir.path().join("x.git")).unwrap();
         let mut bytes = vec![0; 512 << 10];
         fastrand::Rng::with_seed(1).fill(&mut bytes);

@@ -23,7 +23,7 @@ impl Origin {
         if !machine::need("git") {
             return None;
         }
-        let origin = Self(tempfile::tempdir().unwrap());
+        let origin = Self(crate::machine::tempdir().unwrap());
         origin.git(&["init", "-q", "--bare", "-b", "main", "."]);
         for name in ["one", "two", "three"] {
             origin.commit(name);

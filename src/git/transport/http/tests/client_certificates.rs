@@ -14,7 +14,7 @@ struct Files(tempfile::TempDir);
 
 impl Files {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(crate::machine::tempdir().unwrap())
     }
 
     /// Write `cert.pem` and `key.pem`, for us alone.

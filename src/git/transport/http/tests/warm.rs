@@ -145,7 +145,7 @@ fn other_roots_are_another_connection() {
     let server = Server::start(git);
     let mut ask = ask();
     let url = server.url("/x");
-    let roots = tempfile::tempdir().unwrap();
+    let roots = crate::machine::tempdir().unwrap();
     let pem = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();

@@ -180,7 +180,7 @@ fn as_ssh_keygen_finds_hosts() {
             .map(|_| letters[random.usize(..letters.len())])
             .collect()
     };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::machine::tempdir().unwrap();
     let file = dir.path().join("known_hosts");
     let lines: Vec<String> = (0..60).map(|_| format!("{} {A}", word("ab.*?,!", 8))).collect();
     std::fs::write(&file, lines.join("\n") + "\n").unwrap();
