@@ -21,7 +21,7 @@ use std::{
 mod temporary;
 
 #[allow(unused_imports, reason = "not every test binary has directories of its own")]
-pub use temporary::tempdir;
+pub use temporary::{MEMORY, tempdir};
 
 /// A user whom /etc/passwd does not know.
 pub const STRANGER: u32 = 54321;

@@ -6,7 +6,7 @@ use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use tempfile::TempDir;
 
 /// A tmpfs on most machines. A container often has a small one.
-const MEMORY: &str = "/dev/shm";
+pub const MEMORY: &str = "/dev/shm";
 
 /// Several times what all tests hold at once, in bytes.
 const ROOM: u64 = 4 << 30;

@@ -61,11 +61,13 @@ impl fmt::Display for Refusal {
 fn anonymous(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    let temporary = format!("{}/.tmp", std::env::temp_dir().display());
+    // Files are in the one, directories may be in the other.
+    let temporary = [std::env::temp_dir(), crate::machine::MEMORY.into()]
+        .map(|dir| dir.join(".tmp").display().to_string());
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         let digits = after.bytes().take_while(u8::is_ascii_digit).count();
-        if let Some(name) = rest.strip_prefix(&temporary) {
+        if let Some(name) = temporary.iter().find_map(|dir| rest.strip_prefix(dir.as_str())) {
             rest = name.trim_start_matches(char::is_alphanumeric);
             out += if rest.starts_with('/') { "DIR" } else { "FILE" };
         } else if c == ':' && digits >= 4 {
