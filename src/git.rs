@@ -25,7 +25,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/repos/demo.git");
-//! # let dir = crate::machine::tempdir()?;
+//! # let dir = tempfile::tempdir()?;
 //! let origin = Origin::new(RepoUrl::parse(source, Path::new("/"))?);
 //! let root = AbsPath::resolve(Path::new("/"), dir.path())?;
 //! let repo = repository::init(&dir.path().join(".git"), "[core]\n\tbare = false\n")?;
