@@ -24,23 +24,39 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn parse(data: &[u8], format: gix::hash::Kind) -> Result<Self, gix::Error> {
-        let mut commit = Self {
+        let mut commit = Self::empty(format);
+        commit.read(data, format)?;
+        Ok(commit)
+    }
+
+    /// The commit as far as `data` makes sense: git reads one whose author has no mail address.
+    pub(super) fn parse_some(data: &[u8], format: gix::hash::Kind) -> Self {
+        let mut commit = Self::empty(format);
+        commit.read(data, format).ok();
+        commit
+    }
+
+    fn empty(format: gix::hash::Kind) -> Self {
+        Self {
             tree: format.null(),
             parents: Vec::new(),
             time: 0,
-        };
+        }
+    }
+
+    fn read(&mut self, data: &[u8], format: gix::hash::Kind) -> Result<(), gix::Error> {
         for token in CommitRefIter::from_bytes(data, format) {
             match token? {
-                Token::Tree { id } => commit.tree = id,
-                Token::Parent { id } => commit.parents.push(id),
+                Token::Tree { id } => self.tree = id,
+                Token::Parent { id } => self.parents.push(id),
                 Token::Committer { signature } => {
-                    commit.time = signature.seconds();
+                    self.time = signature.seconds();
                     break;
                 }
                 _ => {}
             }
         }
-        Ok(commit)
+        Ok(())
     }
 }
 

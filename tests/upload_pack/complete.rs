@@ -116,3 +116,30 @@ fn what_is_dropped_is_what_git_says() {
         }
     }
 }
+
+/// git takes commits that gitoxide does not: they are lost as others are.
+#[test]
+fn what_cannot_be_read_whole_is_dropped_as_well() {
+    let mut source = Repo::new(Kind::Sha1);
+    let ids = source.line(2);
+    let tree = source.repo.find_commit(ids[1]).unwrap().tree_id().unwrap();
+    let strange = |parent: ObjectId| {
+        use gix::objs::Write as _;
+        let who = "nobody 1700000000 +0000";
+        let text = format!("tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n\nx\n");
+        let id = source.repo.write_buf(gix::objs::Kind::Commit, text.as_bytes());
+        id.unwrap()
+    };
+    let first = strange(ids[1]);
+    let second = strange(first);
+    let dropped = |tips: &[ObjectId], held: &[ObjectId]| {
+        let repo = gix::open_opts(source.path(), isolated()).unwrap();
+        let found = dropped::dropped(&repo, tips, held, &AtomicBool::new(false));
+        assert!(!found.is_cut);
+        let names = found.commits.names;
+        names.iter().map(|name| name[..7].to_owned()).collect::<Vec<_>>()
+    };
+    let short = |id: &ObjectId| id.to_hex_with_len(7).to_string();
+    assert_eq!(dropped(&[second], &[ids[1]]), [short(&second), short(&first)]);
+    assert_eq!(dropped(&[ids[1]], &[second]), [""; 0]);
+}
