@@ -64,6 +64,20 @@ fn of_once() {
 }
 
 #[test]
+fn of_what_is_looked_for() {
+    let (world, _silent) = world();
+    ends(
+        &world,
+        &["once", "-c", "missing.ron", "site"],
+        2,
+        "without these, ./config.ron and /etc/gitsocket/config.ron are looked for",
+    );
+    let places = "./web.ron, /etc/gitsocket-web/web.ron and /etc/gitsocket/web.ron";
+    let expected = format!("without these, {places} are looked for");
+    ends(&world, &["web", "-c", "missing.ron"], 2, &expected);
+}
+
+#[test]
 fn of_client() {
     let (world, _silent) = world();
     ends(&world, &["client", "site"], 3, "error site no-daemon: ");

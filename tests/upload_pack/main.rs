@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is a test")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod complete;
 mod histories;
 #[path = "../support/machine.rs"]
 mod machine;

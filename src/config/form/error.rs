@@ -72,9 +72,14 @@ fn remedy(error: &io::Error, search_path: &SearchPath) -> String {
     } = search_path;
     match error.kind() {
         io::ErrorKind::PermissionDenied => "the user that gitsocket runs as must be able to read it".into(),
-        _ => format!(
-            "name another one with -c, or set {variable}; without these, ./{local} and {} are looked for",
-            system.join(" and ")
-        ),
+        _ => {
+            let mut places = format!("./{local}");
+            for (at, place) in system.iter().enumerate() {
+                let is_last = at + 1 == system.len();
+                places += if is_last { " and " } else { ", " };
+                places += place;
+            }
+            format!("name another one with -c, or set {variable}; without these, {places} are looked for")
+        }
     }
 }
