@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
     os::{
@@ -12,6 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    sync::Mutex,
     thread::JoinHandle,
 };
 
@@ -26,6 +27,8 @@ use super::source::{Entry, Source};
 /// Where a test happens.
 pub struct World {
     dir: tempfile::TempDir,
+    /// The fifos that are open by [`World::let_go`].
+    gone: Mutex<Vec<File>>,
 }
 
 /// What a command printed and how it ended.
@@ -40,6 +43,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             dir: machine::tempdir().unwrap(),
+            gone: Mutex::default(),
         }
     }
 
@@ -115,13 +119,14 @@ impl World {
 
     /// Let hooks that read from the FIFO `go` go on, for as long as it is there.
     pub fn let_go(&self) {
-        let go = self.path("go");
-        std::thread::spawn(move || {
-            while go.exists() {
-                // Its reader may be gone by then.
-                fs::write(&go, "\n").ok();
-            }
-        });
+        // Open for as long as the test goes on: so there is always a line, and none for another fifo of that name.
+        let mut go = File::options()
+            .read(true)
+            .write(true)
+            .open(self.path("go"))
+            .unwrap();
+        go.write_all(&[b'\n'; 1024]).unwrap();
+        self.gone.lock().unwrap().push(go);
     }
 
     /// A configuration with the trigger `site` (repo.git to site/) and `more` of its fields.

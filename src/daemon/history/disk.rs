@@ -1,6 +1,6 @@
 //! The files of a trigger's runs, one directory for each trigger: `0000000017-0198c0ffee0001.jsonl`.
 //!
-//! The number orders them independently of the clock. A plus sign, as in `+000000018-0198c0ffee0002.jsonl`, marks a run that found
+//! The number orders them independently of the clock. A plus sign, as in `+0000000018-0198c0ffee0002.jsonl`, marks a run that found
 //! nothing new: the files to delete are known without reading any, and an older version reads the number all the same. A file
 //! appears whole, by rename; one that a power cut has damaged is skipped. No name that a client sends becomes part of a path: ids
 //! are compared with the existing names.
