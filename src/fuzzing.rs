@@ -625,8 +625,8 @@ mod tests {
         );
         corpus.iter().for_each(|data| run(data));
         let mut random = fastrand::Rng::with_seed(crate::machine::seed());
-        // As many as `times` with the rounds that CI makes.
-        for _ in 0..crate::machine::rounds(times / 4) {
+        // More of them in CI, by its rounds.
+        for _ in 0..crate::machine::rounds(times / 6) {
             let mut data = corpus[random.usize(..corpus.len())].clone();
             for _ in 0..random.usize(1..5) {
                 mutate(&mut data, &corpus, words, &mut random);

@@ -98,7 +98,7 @@ fn a_file_that_is_not_there_is_looked_for_elsewhere() {
     let help = miette::Diagnostic::help(&err).unwrap().to_string();
     assert!(
         help.contains("GITSOCKET_WEB_CONFIG")
-            && help.contains("./web.ron and /etc/gitsocket-web/web.ron and /etc/gitsocket/web.ron"),
+            && help.contains("./web.ron, /etc/gitsocket-web/web.ron and /etc/gitsocket/web.ron"),
         "{help}"
     );
 }

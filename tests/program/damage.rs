@@ -213,7 +213,7 @@ fn flips_in_a_source() {
     let pack = with_extension(&source.path.join("objects/pack"), &["pack"]).remove(0);
     let whole = fs::read(&pack).unwrap();
     let mut failed = 0;
-    for n in 0..machine::rounds(30) {
+    for n in 0..machine::rounds(15) {
         let site = world.path("site");
         fs::remove_dir_all(&site).unwrap();
         if n % 2 == 0 {
@@ -253,7 +253,7 @@ fn flips_in_a_target() {
         return;
     }
     let mut rng = fastrand::Rng::with_seed(machine::seed());
-    let healed = try_flips_in_a_target(&mut rng, &["", "depth: 1"], machine::rounds(10));
+    let healed = try_flips_in_a_target(&mut rng, &["", "depth: 1"], machine::rounds(6));
     eprintln!("{healed} were healed");
     assert!(healed > 0);
 }

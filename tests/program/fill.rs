@@ -216,7 +216,7 @@ fn runs_in_the_middle_of_it() {
             count
         });
         let mut rng = fastrand::Rng::with_seed(5);
-        for n in 0..machine::rounds(30) {
+        for n in 0..machine::rounds(15) {
             let to = rng.usize(..ids.len());
             source.point("refs/heads/main", ids[to]);
             daemon.deploy();

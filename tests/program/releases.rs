@@ -334,7 +334,7 @@ fn readers_see_one_version_each() {
                     assert!(versions.len() > 1);
                 });
             }
-            for n in 1..=machine::rounds(30) {
+            for n in 1..=machine::rounds(15) {
                 commit(&mut source, n);
                 daemon.deploys("site");
             }

@@ -34,7 +34,7 @@ fn leaves_what_git_leaves() {
         return;
     }
     let seed = machine::seed();
-    let steps = machine::rounds(75);
+    let steps = machine::rounds(45);
     let mut rng = Rng::with_seed(seed);
     let mut tmp = machine::tempdir().unwrap();
     tmp.disable_cleanup(std::env::var_os("GITSOCKET_LEAVE").is_some());
@@ -60,7 +60,7 @@ fn follows_a_real_history() {
         return;
     };
     let seed = machine::seed();
-    let steps = machine::rounds(20);
+    let steps = machine::rounds(12);
     eprintln!("{steps} steps through {}", history.objects.display());
     let mut rng = Rng::with_seed(seed);
     let tmp = machine::tempdir().unwrap();
