@@ -26,9 +26,7 @@ use crate::{
 /// A request, and how to send it.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The daemon.
     pub address: &'a Address,
-    /// The request.
     pub request: &'a Request,
     /// The token of its listener.
     pub token: Option<&'a str>,
@@ -44,28 +42,17 @@ pub enum Error {
     #[diagnostic(help(
         "start it, by `systemctl start gitsocket` or as its user by `gitsocket server`; or name its address with -s"
     ))]
-    NoDaemon {
-        /// The address.
-        address: String,
-        /// Why.
-        source: io::Error,
-    },
+    NoDaemon { address: String, source: io::Error },
     /// The socket exists, but this user may not connect.
     #[error("not allowed to connect to {address}: {source}")]
     #[diagnostic(help(
         "the user must be the socket's owner or in its group, see `mode` and `group` of the listener"
     ))]
-    NotAllowed {
-        /// The address.
-        address: String,
-        /// Why.
-        source: io::Error,
-    },
+    NotAllowed { address: String, source: io::Error },
     /// The time given with `--timeout` has passed.
     #[error("the daemon at {address} has not finished within {limit}; the run goes on")]
     #[diagnostic(help("see `gitsocket status`, or give it longer with --timeout"))]
     Timeout {
-        /// The address.
         address: String,
         /// The timeout.
         limit: String,
@@ -74,7 +61,6 @@ pub enum Error {
     #[error("the daemon at {address} has not answered within {limit}")]
     #[diagnostic(help("see its log and whether its process hangs, or give it longer with --timeout"))]
     Silent {
-        /// The address.
         address: String,
         /// The timeout.
         limit: String,
@@ -88,7 +74,6 @@ pub enum Error {
         "see its log; once the daemon is back, `gitsocket log` and `gitsocket status` show how the run ended"
     ))]
     Unfinished {
-        /// The address.
         address: String,
         /// Why, if it did not just close the connection.
         source: Option<io::Error>,
@@ -97,7 +82,6 @@ pub enum Error {
     #[error("what answers at {address} is not a gitsocket daemon: {reason}")]
     #[diagnostic(help("name the daemon's address with -s"))]
     Stranger {
-        /// The address.
         address: String,
         /// What is wrong with the answer.
         reason: String,

@@ -42,42 +42,25 @@ pub enum Error {
     /// A daemon answers there.
     #[error("a daemon is already listening on {path}")]
     #[diagnostic(help("stop it, or listen elsewhere with -l"))]
-    Live {
-        /// The socket.
-        path: PathBuf,
-    },
+    Live { path: PathBuf },
     /// Another kind of file is there.
     #[error("{path} exists and is not a socket")]
     #[diagnostic(help("move it away, or listen elsewhere with -l"))]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
+    NotASocket { path: PathBuf },
     /// The socket could not be made.
     #[error("cannot listen on {addr}: {source}")]
     #[diagnostic(help("{}", help_bind(source)))]
-    Bind {
-        /// The address.
-        addr: String,
-        /// Why.
-        source: io::Error,
-    },
+    Bind { addr: String, source: io::Error },
     /// There is no such group.
     #[error("cannot give the socket {path} to the group {group:?}: /etc/group has no such name")]
     #[diagnostic(help("name a group that is there, or its number"))]
-    Group {
-        /// The socket.
-        path: PathBuf,
-        /// The group.
-        group: String,
-    },
+    Group { path: PathBuf, group: String },
     /// A socket that systemd passed on cannot be used.
     #[error("the socket number {number} that was passed on cannot be used: {reason}")]
     #[diagnostic(help("see ListenStream= in the unit that passes it on, systemd.socket(5)"))]
     Inherited {
         /// Its position in the list.
         number: usize,
-        /// Why not.
         reason: String,
     },
     /// It could not be given its group or mode.
@@ -86,9 +69,7 @@ pub enum Error {
     Permissions {
         /// `the group` or `the mode`.
         what: &'static str,
-        /// The socket.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

@@ -41,20 +41,13 @@ pub enum Error {
     Write {
         /// Whether it was not paused before.
         is_new: bool,
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// It cannot be removed.
     #[error("it is still paused: cannot remove {path}: {source}")]
     #[diagnostic(help("{}", remedy(source)))]
-    Remove {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Remove { path: PathBuf, source: io::Error },
 }
 
 fn remedy(source: &io::Error) -> &'static str {

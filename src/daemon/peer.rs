@@ -24,7 +24,6 @@ pub enum Peer {
     Unix(Credentials),
     /// A client over TCP.
     Tcp {
-        /// Its address.
         addr: SocketAddr,
         /// Whether it has sent the token of a listener that has one.
         token: bool,

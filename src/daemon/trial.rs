@@ -40,7 +40,6 @@ pub struct Finding {
     pub trigger: Option<String>,
     /// The field that names it.
     pub field: String,
-    /// Why.
     pub failure: Failure,
 }
 

@@ -34,9 +34,7 @@ use crate::{
 /// A run that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The trigger.
     pub trigger: TriggerName,
-    /// Its task.
     pub task: Task,
     /// The peer that asked for it first.
     pub peer: String,

@@ -39,7 +39,6 @@ pub enum Line {
 pub enum Request {
     /// Start a run: deploy, roll back, retry, or run the hooks again.
     Trigger {
-        /// The trigger.
         name: TriggerName,
         /// The task of the run.
         task: Task,
@@ -49,17 +48,9 @@ pub enum Request {
         note: Option<Note>,
     },
     /// Deploy nothing until the trigger is resumed.
-    Pause {
-        /// The trigger.
-        name: TriggerName,
-        /// Why.
-        reason: Option<Note>,
-    },
+    Pause { name: TriggerName, reason: Option<Note> },
     /// Let a trigger that was paused deploy again.
-    Resume {
-        /// The trigger.
-        name: TriggerName,
-    },
+    Resume { name: TriggerName },
     /// Show the state of triggers.
     Status {
         /// The triggers; all, if there are no names.

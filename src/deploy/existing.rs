@@ -53,7 +53,6 @@ pub enum Error {
         git_dir.as_ref().map_or_else(|| path.join(".git"), |dir| dir.as_path().into()).display()
     ))]
     Occupied {
-        /// The target's path.
         path: PathBuf,
         /// Where its git directory should be, if not in it.
         git_dir: Option<AbsPath>,
@@ -66,7 +65,6 @@ pub enum Error {
     )]
     #[diagnostic(help("move them away, or let the trigger's `path` name another place"))]
     Beside {
-        /// The git directory.
         git_dir: PathBuf,
         /// One of the names in it.
         example: PathBuf,
@@ -74,21 +72,11 @@ pub enum Error {
     /// Its `.git` is a file or a symlink.
     #[error("{path} is a {what}: the git directory is elsewhere; nothing was touched")]
     #[diagnostic(help("deploy to a clone of its own, not to a linked worktree or submodule"))]
-    Elsewhere {
-        /// The `.git`.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
+    Elsewhere { path: PathBuf, what: &'static str },
     /// The git directory is not a directory.
     #[error("the trigger's `git_dir` {path} is a {what}; nothing was touched")]
     #[diagnostic(help("let it name a directory, or a place where nothing is yet"))]
-    NotADirectory {
-        /// The path.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
+    NotADirectory { path: PathBuf, what: &'static str },
     /// The git directory belongs to another worktree.
     #[error(
         "the git directory {git_dir} belongs to {}, not to {path}; nothing was touched",
@@ -99,9 +87,7 @@ pub enum Error {
          git --git-dir={git_dir} config {setting} {path}"
     ))]
     Foreign {
-        /// The git directory.
         git_dir: AbsPath,
-        /// The target's path.
         path: AbsPath,
         /// The worktree that it says it belongs to.
         worktree: Option<PathBuf>,
@@ -112,7 +98,6 @@ pub enum Error {
     #[error("{path} has a .git, and the trigger's `git_dir` is {git_dir}; nothing was touched")]
     #[diagnostic(help("remove `git_dir`, or move the .git there and set its core.worktree to {path}"))]
     Two {
-        /// The target's path.
         path: AbsPath,
         /// The git directory that the configuration names.
         git_dir: AbsPath,
@@ -123,9 +108,7 @@ pub enum Error {
         "to change to releases, type: {commands}; {then}; or remove `releases` from the trigger"
     ))]
     InPlace {
-        /// The target's path.
         path: AbsPath,
-        /// What to type.
         commands: String,
         /// What becomes of the files.
         then: String,
@@ -136,12 +119,7 @@ pub enum Error {
         "to change to a deploy in place, type: {commands}; then copy what is needed from {path}.releases/shared by hand; or write \
          `releases: ()` into the trigger again"
     ))]
-    Releases {
-        /// The target's path.
-        path: AbsPath,
-        /// What to type.
-        commands: String,
-    },
+    Releases { path: AbsPath, commands: String },
     /// The releases cannot be looked at.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -150,11 +128,8 @@ pub enum Error {
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("the user that gitsocket runs as must be able to read and write it"))]
     Io {
-        /// What was tried.
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// The git directory could not be made or opened.

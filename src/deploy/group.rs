@@ -19,10 +19,7 @@ pub enum Error {
     /// There is no such group.
     #[error("the trigger's `group` is {group:?}, and /etc/group has no such name")]
     #[diagnostic(help("name a group that is there, or its number"))]
-    Unknown {
-        /// Its name.
-        group: String,
-    },
+    Unknown { group: String },
     /// It is not one of this process's.
     #[error(
         "files cannot be given to the trigger's `group` {group:?}: {user}, as which gitsocket runs, is not in it"
@@ -33,18 +30,14 @@ pub enum Error {
         group: String,
         /// The user that gitsocket runs as.
         user: String,
-        /// What to do.
         remedy: String,
     },
     /// The target's directory could not be given to the group.
     #[error("{path} cannot be given to the trigger's `group` {group:?}: {source}")]
     #[diagnostic(help("as root, type: {}", typed(["chgrp".into(), group.into(), path.into()])))]
     Root {
-        /// The directory.
         path: String,
-        /// The group.
         group: String,
-        /// Why not.
         source: io::Error,
     },
 }

@@ -39,11 +39,8 @@ pub enum Error {
         "see the log of that service; raise `within` if it needs longer to start; the next trigger repeats the check"
     ))]
     Unhealthy {
-        /// What was asked.
         what: String,
-        /// For how long.
         within: String,
-        /// The last answer.
         answer: String,
     },
     /// The run's time was over before that.
@@ -51,21 +48,11 @@ pub enum Error {
     #[diagnostic(help(
         "raise the trigger's `run_timeout` above what hooks and `health` need; the next trigger repeats the check"
     ))]
-    Late {
-        /// What was asked.
-        what: String,
-        /// The last answer.
-        answer: String,
-    },
+    Late { what: String, answer: String },
     /// The daemon stops.
     #[error("the daemon stops, and {what} was not healthy yet: {answer}")]
     #[diagnostic(help("the check is repeated once the daemon is back"))]
-    Stopping {
-        /// What was asked.
-        what: String,
-        /// The last answer.
-        answer: String,
-    },
+    Stopping { what: String, answer: String },
 }
 
 impl Blame for Error {

@@ -35,7 +35,6 @@ const IMPATIENT: &str = "a remote has ten seconds to answer a poll; if that is t
 /// What the newest commit of a remote is to a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The commit.
     pub newest: Newest,
     /// Whether it is deployed.
     pub is: Is,

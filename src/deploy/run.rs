@@ -51,11 +51,9 @@ use under_way::UnderWay;
 /// What a run gets from its process.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The run's id.
     pub run: RunId,
     /// The peer that asked for it.
     pub peer: Arc<str>,
-    /// Its task.
     pub task: Task,
     /// Permission bits that new files and directories do not get.
     pub umask: u32,

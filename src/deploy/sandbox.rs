@@ -74,7 +74,6 @@ pub enum Error {
         git_dir.display()
     ))]
     Borrows {
-        /// The git directory.
         git_dir: PathBuf,
         /// The directory of objects.
         lender: PathBuf,
@@ -84,10 +83,7 @@ pub enum Error {
     #[diagnostic(help(
         "write sandbox: Off to run without a sandbox, and report this with the kernel's version"
     ))]
-    Failed {
-        /// What failed.
-        reason: String,
-    },
+    Failed { reason: String },
 }
 
 impl Blame for Error {

@@ -46,9 +46,7 @@ const NAME: &str = "state.json";
 #[error("cannot write {path}: {source}")]
 #[diagnostic(help("free space, or make the git directory writable for the user that gitsocket runs as"))]
 pub struct Error {
-    /// The file.
     path: PathBuf,
-    /// Why.
     source: io::Error,
 }
 

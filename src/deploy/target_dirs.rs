@@ -37,20 +37,15 @@ pub enum Error {
     #[error("the path of {inner} lies inside the path of {outer}, which would overwrite and clean it")]
     #[diagnostic(help("{help}"))]
     Inside {
-        /// The inner one.
         inner: Box<Named>,
-        /// The outer one.
         outer: Box<Named>,
-        /// What to do.
         help: String,
     },
     /// Both are the same directory.
     #[error("the triggers {first} and {second} have the same path, but not the same `{differs}`")]
     #[diagnostic(help("{SAME_PATH}"))]
     Same {
-        /// One of them.
         first: Box<Named>,
-        /// The other one.
         second: Box<Named>,
         /// The field in which they differ.
         differs: &'static str,
@@ -65,7 +60,6 @@ pub enum Error {
         of: Box<Named>,
         /// Path or git directory.
         role: &'static str,
-        /// The other one.
         other: Box<Named>,
     },
 }

@@ -67,7 +67,6 @@ pub enum Listener {
     },
     /// HTTP over a Unix socket.
     Unix {
-        /// The socket.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -88,7 +87,6 @@ pub struct Tls {
 /// A webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Its trigger.
     pub trigger: TriggerName,
     /// The forge that may call it.
     pub from: From,
@@ -131,7 +129,6 @@ pub enum From {
     },
     /// User and password, as Azure DevOps sends them.
     Basic {
-        /// The user.
         user: String,
         /// The password's file.
         password_file: AbsPath,

@@ -62,9 +62,7 @@ pub struct Key([u8; 32]);
 /// A delivery, or several refusals for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// The webhook's path.
     pub path: String,
-    /// The webhook's trigger.
     pub trigger: TriggerName,
     /// The forge that calls the webhook, as the configuration has it.
     pub from: &'static str,
@@ -76,7 +74,6 @@ pub struct Delivered {
     pub at: SystemTime,
     /// How many there were.
     pub times: u64,
-    /// Its result.
     pub result: Outcome,
 }
 
@@ -97,16 +94,10 @@ pub enum Outcome {
     Refused {
         /// The status of the answer.
         status: u16,
-        /// Why.
         why: Cow<'static, str>,
     },
     /// The daemon could not be reached yet.
-    Unavailable {
-        /// What went wrong.
-        kind: Kind,
-        /// Why.
-        why: String,
-    },
+    Unavailable { kind: Kind, why: String },
 }
 
 impl Outcome {

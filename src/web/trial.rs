@@ -26,7 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Finding {
     /// Its field in the configuration.
     pub field: String,
-    /// Why.
     pub failure: Failure,
     /// Whether the daemon is the reason: it is down, or has no such trigger.
     pub is_daemons: bool,

@@ -12,7 +12,6 @@ use crate::{
 /// A run that has ended, as it is to be remembered.
 #[derive(Debug)]
 pub struct EndedRun<'a> {
-    /// The run.
     pub last: Last,
     /// Its events, without progress.
     pub events: &'a [Event],

@@ -10,17 +10,11 @@ pub enum Error {
     /// It could not be started.
     #[error("cannot start the hook {hook}: {source}")]
     #[diagnostic(help("{}", help_start(source)))]
-    Start {
-        /// The hook.
-        hook: String,
-        /// Why.
-        source: io::Error,
-    },
+    Start { hook: String, source: io::Error },
     /// It ended with a status other than 0, or by a signal.
     #[error("the hook {hook} ended with {status}")]
     #[diagnostic(help("see what it printed; it runs again at the next trigger"))]
     Failed {
-        /// The hook.
         hook: String,
         /// `exit status 2` or `signal 9`.
         status: String,
@@ -28,19 +22,11 @@ pub enum Error {
     /// The run's time was over before the hook had ended.
     #[error("the hook {hook} was killed")]
     #[diagnostic(help("it runs again at the next trigger"))]
-    Late {
-        /// The hook.
-        hook: String,
-    },
+    Late { hook: String },
     /// It took too long.
     #[error("the hook {hook} was killed after {limit}")]
     #[diagnostic(help("raise the hook's `timeout` if it needs longer; it runs again at the next trigger"))]
-    Timeout {
-        /// The hook.
-        hook: String,
-        /// Its timeout.
-        limit: String,
-    },
+    Timeout { hook: String, limit: String },
 }
 
 impl Blame for Error {

@@ -32,7 +32,6 @@ pub enum Error {
     #[error("{path} is not a {wanted}; nothing was written")]
     #[diagnostic(help("move it away, or make a {wanted} of it"))]
     Odd {
-        /// The path.
         path: PathBuf,
         /// What it should be.
         wanted: &'static str,
@@ -41,11 +40,8 @@ pub enum Error {
     #[error("cannot {doing} {path}: {source}")]
     #[diagnostic(help("do this as the user that gitsocket runs as, or as root"))]
     Io {
-        /// What was tried.
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }

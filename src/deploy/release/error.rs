@@ -25,42 +25,25 @@ pub enum Error {
     #[diagnostic(help(
         "move it away, type: mv {path} {path}.before; or let `live` of `releases` name something else"
     ))]
-    Live {
-        /// Its path.
-        path: String,
-        /// What it is.
-        what: String,
-    },
+    Live { path: String, what: String },
     /// One of the directories of releases is not a directory.
     #[error("{path} is {what}, not a directory; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
-    Odd {
-        /// Its path.
-        path: String,
-        /// What it is.
-        what: &'static str,
-    },
+    Odd { path: String, what: &'static str },
     /// A file or directory has the name of a tree that is to get it back.
     #[error("{path} is in the way of a release that has to be renamed to that; nothing was touched")]
     #[diagnostic(help("move it away, type: mv {path} {path}.before"))]
-    InTheWay {
-        /// Its path.
-        path: String,
-    },
+    InTheWay { path: String },
     /// The directory of the new release is not where it was made.
     #[error(
         "the directory of the new release is no longer at {path}: a hook at Build has moved, replaced or removed it; the release before it is still live"
     )]
     #[diagnostic(help("let the hook leave its working directory where it is, and trigger again"))]
-    Moved {
-        /// Where it was.
-        path: String,
-    },
+    Moved { path: String },
     /// There are too many names.
     #[error("{path} holds more than {limit} entries")]
     #[diagnostic(help("remove what gitsocket has not made there"))]
     TooMany {
-        /// The directory.
         path: String,
         /// How many are looked at.
         limit: usize,
@@ -73,9 +56,7 @@ pub enum Error {
     Exchange {
         /// What was to be exchanged.
         path: String,
-        /// Its name.
         name: String,
-        /// Why.
         source: io::Error,
     },
     /// Two directories are on two file systems, so that they cannot be exchanged, nor one be renamed to the other.
@@ -84,13 +65,11 @@ pub enum Error {
     Apart {
         /// What was to be exchanged.
         path: String,
-        /// Its name.
         name: String,
         /// The directory that releases are in.
         releases: String,
         /// Whether a release is live there.
         is_live: bool,
-        /// Why.
         source: io::Error,
     },
     /// There are too many trees that can be neither used nor removed.
@@ -103,11 +82,9 @@ pub enum Error {
     Stuck {
         /// The directory that they are in.
         path: String,
-        /// How many.
         count: usize,
         /// Why the last one cannot be removed.
         source: Box<Self>,
-        /// What removes them.
         command: String,
     },
     /// The file system has no space for another tree.
@@ -116,9 +93,7 @@ pub enum Error {
     )]
     #[diagnostic(help("make room there, or lower `keep` of `releases`; then trigger again"))]
     Room {
-        /// The directory.
         path: String,
-        /// What is needed.
         needed: ByteSize,
         /// What can be written.
         left: ByteSize,
@@ -127,38 +102,27 @@ pub enum Error {
     #[error("{path:?} of `shared` cannot be linked: in this commit, {at:?} is {what}")]
     #[diagnostic(help("take it out of the commit, or out of `shared` of `releases`"))]
     Shared {
-        /// The path.
         path: PathBuf,
         /// What is in its way.
         at: PathBuf,
-        /// What that is.
         what: &'static str,
     },
     /// A file is in the directory `shared` where a directory has to be.
     #[error("{path} is {what}, and `shared` of `releases` needs a directory there; nothing has changed")]
     #[diagnostic(help("move it away, or write its name without a slash at the end"))]
-    NoDirectory {
-        /// Its path.
-        path: String,
-        /// What it is.
-        what: &'static str,
-    },
+    NoDirectory { path: String, what: &'static str },
     /// There is no such release.
     #[error("there is no release {wanted:?} to go back to; there are: {there}")]
     #[diagnostic(help("name one of them, or its commit"))]
     Unknown {
         /// What was asked for.
         wanted: String,
-        /// What there is.
         there: String,
     },
     /// All releases that could be gone back to are damaged.
     #[error("all older releases have changed since they were live, and cannot be mended: {what}")]
     #[diagnostic(help("repair what is named here, or push another commit: a new release is made of it"))]
-    Damaged {
-        /// Which, and why.
-        what: String,
-    },
+    Damaged { what: String },
     /// The ref that keeps a release's commit cannot be written or deleted.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -169,11 +133,8 @@ pub enum Error {
         "make room if the disk is full, else let the user that gitsocket runs as write there; the next run goes on from here"
     ))]
     Io {
-        /// What was tried.
         doing: &'static str,
-        /// On what.
         path: String,
-        /// Why it failed.
         source: io::Error,
     },
 }

@@ -40,7 +40,6 @@ pub struct Layout {
 /// A directory in `releases`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its name.
     pub name: OsString,
     /// Its identity; none if it is on another file system, where no tree can be.
     pub dir: Option<Directory>,

@@ -23,7 +23,6 @@ use crate::{
 /// A release. Its path follows from its name and from whether it is live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// Its name.
     pub id: Id,
     /// The release that was live before it.
     pub previous: Option<Id>,

@@ -14,7 +14,6 @@ pub struct Sorted {
     pub kept: Vec<Id>,
     /// The next release may be made of it.
     pub spare: Option<Id>,
-    /// To be removed.
     pub surplus: Vec<Id>,
 }
 

@@ -72,11 +72,9 @@ pub enum Error {
         source: Box<Self>,
         /// The file or directory.
         path: String,
-        /// Its owner.
         owner: u32,
         /// The user that gitsocket runs as.
         us: u32,
-        /// The git directory.
         git_dir: String,
     },
     /// There was no time left for a step.
@@ -86,13 +84,11 @@ pub enum Error {
     /// It was not over in time.
     #[error("the run was not over after {limit} (`run_timeout`), in the step {step}: {source}", step = step.as_str())]
     Late {
-        /// Its time limit.
         limit: String,
         /// The step that it had reached.
         step: Step,
         /// The error that ended it.
         source: Box<Self>,
-        /// What to do.
         #[help]
         help: String,
     },
@@ -114,14 +110,12 @@ pub enum Error {
         kind: Kind,
         /// The failure, and what failed after the rollback, if anything did.
         why: String,
-        /// The trigger.
         trigger: String,
     },
     /// The new commit was bad, and the rollback failed.
     #[error("{why}; then the rollback to {at} failed: {source}")]
     #[diagnostic(help("the next run tries the rollback again"))]
     Stranded {
-        /// Why.
         why: String,
         /// The commit that was to be live.
         at: String,
@@ -132,7 +126,6 @@ pub enum Error {
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
     Hook {
-        /// Why.
         source: hook::Error,
         /// The commit that is deployed.
         at: String,
@@ -140,15 +133,11 @@ pub enum Error {
     /// A hook at Build failed.
     #[error("{source}; nothing has changed")]
     #[diagnostic(forward(source))]
-    Build {
-        /// Why.
-        source: hook::Error,
-    },
+    Build { source: hook::Error },
     /// The health check failed.
     #[error("{source}; the worktree is at {at}")]
     #[diagnostic(forward(source))]
     Unwell {
-        /// Why.
         source: health::Error,
         /// The commit that is deployed.
         at: String,
@@ -204,11 +193,9 @@ pub enum Refused {
         "{path} is not gitsocket's yet, and a run would lose what is nowhere else: {what}; nothing was changed"
     )]
     Loses {
-        /// The worktree.
         path: String,
         /// What would be lost.
         what: String,
-        /// What to do.
         #[help]
         help: String,
     },
@@ -217,9 +204,7 @@ pub enum Refused {
         "{path} is not gitsocket's yet, and objects of its repository are missing or damaged; nothing was changed"
     )]
     Damaged {
-        /// The worktree.
         path: String,
-        /// What to do.
         #[help]
         help: String,
     },

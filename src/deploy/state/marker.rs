@@ -30,15 +30,12 @@ const NAME: &str = "run.json";
 /// A run that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// The run.
     pub run: RunId,
-    /// Its trigger.
     pub trigger: TriggerName,
     /// The peer that asked for it.
     pub peer: String,
     /// When it began, in seconds since 1970-01-01 UTC.
     pub began: u64,
-    /// Its process.
     pub pid: u32,
     /// Its time limit, in seconds.
     pub limit: u64,

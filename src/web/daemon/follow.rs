@@ -65,7 +65,6 @@ pub struct Follower {
 pub struct Line {
     /// Its position, for `Last-Event-ID`.
     pub id: String,
-    /// The event.
     pub record: Arc<Record>,
 }
 
@@ -369,7 +368,7 @@ mod tests {
     fn what_comes_at_once_is_at_hand_at_once() {
         let dir = crate::machine::tempdir().unwrap();
         let fake = Fake::new(dir.path());
-        let mut follower = fake.follow(None);
+        let (mut follower, mut other) = (fake.follow(None), fake.follow(None));
         let mut stream = fake.accept();
         let said: Vec<_> = (0..20).map(|n| remote(n.to_string())).collect();
         let run = fake.run.clone();
@@ -379,6 +378,8 @@ mod tests {
         };
         let lines: String = said.iter().map(record).collect();
         stream.write_all(lines.as_bytes()).unwrap();
+        // Once another watcher has the last of them, all are there.
+        while next(&mut other).record.event != said[19] {}
         assert_eq!(next(&mut follower).record.event, said[0]);
         for event in &said[1..] {
             assert_eq!(follower.at_hand().unwrap().record.event, *event);

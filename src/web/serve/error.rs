@@ -21,7 +21,6 @@ pub enum Error {
     Address {
         /// The text in the configuration.
         addr: String,
-        /// Why not.
         reason: String,
     },
     /// A socket that systemd has passed on can be reached from other hosts.
@@ -31,21 +30,15 @@ pub enum Error {
     #[diagnostic(help(
         "write Http(addr: {addr:?}, tls: (…)) into `listen`, or with plain: true if a proxy is in front"
     ))]
-    Open {
-        /// Its address.
-        addr: String,
-    },
+    Open { addr: String },
     /// Certificate or key cannot be used.
     #[error("cannot use the certificate {} with the key {}: {reason}", cert.display(), key.display())]
     #[diagnostic(help(
         "both are PEM files; the certificate file holds its chain as well, and the key belongs to the certificate"
     ))]
     Tls {
-        /// The certificate.
         cert: PathBuf,
-        /// The key.
         key: PathBuf,
-        /// Why not.
         reason: String,
     },
     /// Sessions are not possible.

@@ -22,7 +22,6 @@ pub enum Error {
         held: Box<Held>,
         /// What this run has done nevertheless.
         done: Option<String>,
-        /// The trigger.
         trigger: String,
         /// What to type without a daemon.
         once: String,
@@ -30,12 +29,7 @@ pub enum Error {
     /// Nothing is deployed that could be rolled back.
     #[error("nothing has been deployed to {path} yet, so there is nothing to go back to")]
     #[diagnostic(help("trigger it first: gitsocket client {trigger}"))]
-    NotDeployed {
-        /// The trigger's path.
-        path: String,
-        /// The trigger.
-        trigger: String,
-    },
+    NotDeployed { path: String, trigger: String },
     /// No earlier commit is known to be good.
     #[error("no good commit before {at} is known that {path} could be rolled back to")]
     #[diagnostic(help(
@@ -43,11 +37,8 @@ pub enum Error {
          deploy the newest commit again: gitsocket retry {trigger}"
     ))]
     NothingEarlier {
-        /// What is live.
         at: String,
-        /// The trigger's path.
         path: String,
-        /// The trigger.
         trigger: String,
     },
     /// No older release is good.
@@ -56,17 +47,13 @@ pub enum Error {
         "push a commit that fixes it; or, where the newest commit was rolled back, to deploy it all the same: gitsocket retry \
          {trigger}; `keep` of `releases` is how many are kept"
     ))]
-    NothingOlder {
-        /// The trigger.
-        trigger: String,
-    },
+    NothingOlder { trigger: String },
     /// The clone has no such commit.
     #[error("the clone has no commit {to}")]
     #[diagnostic(help("{there}"))]
     NoCommit {
         /// What was asked for.
         to: String,
-        /// Which there are.
         there: String,
     },
     /// The clone has several such commits.
@@ -75,7 +62,6 @@ pub enum Error {
     Ambiguous {
         /// What was asked for.
         to: String,
-        /// The commits.
         which: String,
     },
     /// Objects of the commit are missing.
@@ -86,7 +72,6 @@ pub enum Error {
         to: String,
         /// What is not there.
         missing: String,
-        /// Which there are.
         there: String,
     },
     /// The operator has named a release, and the target has none.
@@ -95,7 +80,6 @@ pub enum Error {
     NoRelease {
         /// What was asked for.
         to: String,
-        /// The trigger's path.
         path: String,
         /// Which commits there are.
         there: String,
