@@ -167,7 +167,7 @@ impl Scheduler {
         scheduler
     }
 
-    /// The target of `name`, if `peer` may use it. No name is used before this check, or that of [`Self::operable`].
+    /// The target of `name`, if `peer` may use it. No name is used before this check, or that of `operable`.
     ///
     /// A peer that may not use all triggers cannot tell a trigger that it may not use from one that does not exist.
     pub fn permitted(&self, peer: &Peer, name: &TriggerName) -> Result<&Arc<Target>, Failure> {

@@ -28,7 +28,7 @@ pub struct Invalid;
 
 impl Id {
     /// The name of a release of `commit` that is made at `time`. It is later than `last` and not `taken`, so its time may be some
-    /// seconds ahead; but if the clock was set back by more than [`AHEAD`], it is not later than `last`.
+    /// seconds ahead; but if the clock was set back by more than `AHEAD`, it is not later than `last`.
     pub fn new(
         time: SystemTime,
         commit: ObjectId,
