@@ -4,7 +4,7 @@ use std::{io::IsTerminal as _, io::Write as _, process::ExitCode};
 
 use crate::base::fault::{Blame, Kind};
 
-/// Print a result on stdout. A reader who has closed it does not want it.
+/// Print a result on stdout. A reader that has closed stdout needs no result, so that is no error.
 pub(super) fn print(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }
