@@ -38,7 +38,7 @@ fingerprint="$(ssh-keygen -l -f "$forge/host.pub" | cut -d' ' -f2)"
 grep -o '\[localhost\]:2299 [^ ]* [A-Za-z0-9+/=]*' <<<"$said" | head -1 >>/etc/gitsocket/known_hosts
 step 4
 
-write service && write socket # step 5
+step 5
 grep -q '^www-data:' /etc/group || groupadd --system www-data
 id www-data >/dev/null 2>&1 || useradd --system -g www-data www-data
 step 6 || { ls -la /run/gitsocket; systemctl status --no-pager gitsocket.socket gitsocket.service; exit 1; }
@@ -166,17 +166,17 @@ gitsocket status site
 
 # docs/web.md: a forge is connected, by a user whom alone the trigger lets in. The site has its usual port.
 front="$dir/front"
-sed -i 's/:8080/:8099/' "$front/packaging/systemd/gitsocket-web.socket" "$front/deliver"
-type_in_a_clone() { (cd "$front" && bash -eux "$1"); }
-type_in_a_clone step1
+sed -i 's/:8080/:8099/' /etc/systemd/system/gitsocket-web.socket "$front/deliver"
+type_it() { (cd / && bash -eux "$front/$1"); }
+type_it step1
 cp "$front/web.ron" /etc/gitsocket-web/web.ron
 sed -i 's|path: "/srv/site",|& allow: [User("gitsocket-web")],|' /etc/gitsocket/config.ron
-type_in_a_clone step3 || { systemctl status --no-pager gitsocket-web.service gitsocket-web.socket gitsocket-front.socket; exit 1; }
+type_it step3 || { systemctl status --no-pager gitsocket-web.service gitsocket-web.socket gitsocket-front.socket; exit 1; }
 if command -v curl >/dev/null && command -v openssl >/dev/null; then
     page v15 well
     # While the front restarts, too.
     systemctl restart gitsocket-web.service &
-    said="$(type_in_a_clone deliver)"
+    said="$(type_it deliver)"
     wait $!
     [[ "$said" == '{"trigger":"site","run":"'* ]]
     timeout 60 bash -c "until curl -sSf http://127.0.0.1:8080/index.html | grep v15; do sleep 0.1; done"
@@ -185,7 +185,7 @@ if command -v curl >/dev/null && command -v openssl >/dev/null; then
     sees="/proc/$(systemctl show -p MainPID --value gitsocket-web.service)/root/etc"
     [ -e "$sees/gitsocket-web/web.ron" ] && [ ! -e "$sees/gitsocket/config.ron" ]
     echo other >/etc/gitsocket-web/site.secret
-    [[ "$(type_in_a_clone deliver)" == '{"trigger":"site","run":"'* ]]
+    [[ "$(type_it deliver)" == '{"trigger":"site","run":"'* ]]
     # packaging/README.md: a secret that only root can read.
     mkdir /etc/systemd/system/gitsocket-web.service.d
     printf '[Service]\nLoadCredential=site:/etc/gitsocket-web/site.secret\n' >/etc/systemd/system/gitsocket-web.service.d/site.conf
@@ -193,7 +193,7 @@ if command -v curl >/dev/null && command -v openssl >/dev/null; then
     sed -i 's|"/etc/gitsocket-web/site.secret"|"$CREDENTIALS_DIRECTORY/site"|; s|^    webhooks|    metrics: true,\n&|' /etc/gitsocket-web/web.ron
     systemctl daemon-reload
     systemctl restart gitsocket-web.service
-    [[ "$(type_in_a_clone deliver)" == '{"trigger":"site","run":"'* ]]
+    [[ "$(type_it deliver)" == '{"trigger":"site","run":"'* ]]
     timeout 60 bash -c "until curl -sSf http://127.0.0.1:8099/metrics | grep 'gitsocket_runs_running{trigger=\"site\"} 0'; do sleep 1.1; done"
     curl -sSf http://127.0.0.1:8099/metrics | grep 'gitsocket_runs_total{trigger="site",outcome="updated"}'
 else

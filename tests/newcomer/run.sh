@@ -22,6 +22,7 @@ unshare --pid --fork --mount --cgroup --uts --ipc sh -euc 'mount -t tmpfs layers
     mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc' sh "$dir" ||
     skip "namespaces, or overlays in them, are not to be had here"
 cp "$program" "$dir/gitsocket"
+cp -r "$here/../../packaging" "$dir/"
 cp "$here/machine.sh" "$here/person.sh" "$dir/"
 
 # From the page: the commands that root types, step by step, and the files to write.
@@ -33,7 +34,7 @@ awk -v dir="$dir" '
     /^```ron$/ { file = "%etc%gitsocket%config.ron"; block = 1; next }
     /^```ini$/ { block = 1; next }
     /^```/ { block = 0; next }
-    block { print > (dir "/file" file) }
+    block { print > (dir "/file" file); next }
     /^# / { sub("^# ", ""); print > (dir "/step" step) }
 ' "$page"
 # From the recipes: the files, the lines of the trigger, and the commands of each way.
@@ -50,7 +51,7 @@ awk -v dir="$dir" '
 for way in path polkit; do
     for part in way trigger; do [ -s "$dir/$part-$way" ] || { echo "the recipes have no $part for $way"; exit 1; }; done
 done
-for step in 1 2 4 6; do [ -s "$dir/step$step" ] || { echo "$page has no commands in step $step"; exit 1; }; done
+for step in 1 2 4 5 6; do [ -s "$dir/step$step" ] || { echo "$page has no commands in step $step"; exit 1; }; done
 # How the socket is moved.
 awk -v dir="$dir" '
     /^## / { inside = ($0 == "## The socket") }
