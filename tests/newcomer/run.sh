@@ -59,7 +59,7 @@ awk -v dir="$dir" '
     /^```ini$/ { block = 1; next }
     /^```/ { block = 0; next }
     block { print > (dir "/move.conf") }
-    /^\*\*Another group\*\*/ { split($0, words, "`"); print words[2] > (dir "/move.group") }
+    /^\*\*To let another group connect\*\*/ { split($0, words, "`"); print words[2] > (dir "/move.group") }
     /^# / { sub("^# ", ""); print > (dir "/move") }
 ' "$page"
 for part in move move.conf move.group; do [ -s "$dir/$part" ] || { echo "$page does not tell how to move the socket"; exit 1; }; done
