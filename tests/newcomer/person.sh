@@ -222,4 +222,12 @@ systemctl show -p Type -p NRestarts -p StatusText -p MemoryCurrent gitsocket.ser
 systemctl stop gitsocket.socket gitsocket.service
 [ "$(systemctl show -p Result --value gitsocket.service)" = success ]
 if runuser -u nobody -- gitsocket client -s "$moved" site; then exit 1; fi
+
+# And all of it goes; the lines for what was never set up fail.
+bash -x "$dir/remove" || true
+for name in gitsocket gitsocket-web; do
+    for base in passwd group; do getent $base $name && exit 1; done
+done
+[ -z "$(find /etc /usr/local /var/lib /run -name '*gitsocket*')" ]
+[ -z "$(find /srv/site -nouser -o -nogroup)" ] && [ -e /srv/site/current/index.html ]
 echo 'deployed as the page says'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a newcomer does who has the static binary and the pages: follows docs/install.md, step by step, on a machine of their own;
-# then docs/recipes.md, so that a hook restarts a service, and docs/web.md, so that a push deploys.
+# What a newcomer does who has the static binary, packaging and the pages: follows docs/install.md, step by step, on a machine of
+# their own; then docs/recipes.md, so that a hook restarts a service, and docs/web.md, so that a push deploys; and removes it all.
 #
 # `tests/newcomer/run.sh PROGRAM [PAGE]`. The commands, units and configurations are taken from the pages; nothing else is
 # done inside but to be the forge and its people. The machine is a systemd of its own, in new namespaces, whose /etc, /usr/local,
@@ -64,9 +64,11 @@ awk -v dir="$dir" '
 ' "$page"
 for part in move move.conf move.group; do [ -s "$dir/$part" ] || { echo "$page does not tell how to move the socket"; exit 1; }; done
 
-# The front: the commands and the configuration of docs/web.md, typed in a clone; and a delivery.
-mkdir -p "$dir/front/packaging"
-cp -r "$here/../../packaging/systemd" "$dir/front/packaging/"
+awk -v to="$dir/remove" '/^## / { inside = ($0 == "## Removing it") } inside && /^# / { sub("^# ", ""); print > to }' "$page"
+[ -s "$dir/remove" ] || { echo "$page does not tell how to remove it"; exit 1; }
+
+# The front: the commands and the configuration of docs/web.md; and a delivery.
+mkdir "$dir/front"
 awk -v dir="$dir/front" '
     /^## / { inside = ($0 == "## Connecting a forge"); step = ""; delivers = ($0 == "## A delivery without a forge") }
     inside && /^\*\*[0-9]/ { step = substr($0, 3, 1) }
