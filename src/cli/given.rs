@@ -1,7 +1,7 @@
 //! What the command line names: a trigger, a configuration, an address; and the errors where one is missing.
 
 use std::{
-    iter,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +11,7 @@ use crate::{
     base::{
         address::Address,
         event::{Done, Event, Record},
-        fault::{Failure, Kind},
+        fault::{Failure, Kind, if_there},
         name::{Earlier, Note, RunId, TriggerName},
     },
     config::{self, Config, SEARCH_PATH, SearchPath},
@@ -74,20 +74,20 @@ pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
     file_in(SEARCH_PATH, given)
 }
 
-/// Which file to read: the one that is `given`, else the first that there is in `search_path`.
+/// Which file to read: the one that is `given`, else the first that there is in `search_path`. One of the system's that
+/// cannot be looked at counts as there, for the error to say so: whoever may not enter its directory would read the file
+/// of another one, which nobody keeps up to date.
 pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> PathBuf {
     if let Some(file) = given {
         return file.clone();
     }
     match std::env::var_os(search_path.variable) {
         Some(file) if !file.is_empty() => file.into(),
+        _ if Path::new(search_path.local).exists() => search_path.local.into(),
         _ => {
-            let system = search_path.system.iter().copied();
-            let mut places = iter::once(search_path.local).chain(system);
-            places
-                .find(|place| Path::new(place).exists())
-                .unwrap_or(search_path.local)
-                .into()
+            let mut system = search_path.system.iter();
+            let there = system.find(|file| !matches!(if_there(fs::metadata(file)), Ok(None)));
+            there.unwrap_or(&search_path.local).into()
         }
     }
 }
@@ -103,4 +103,29 @@ pub(super) fn current_dir() -> PathBuf {
 
 pub(super) fn address(text: &str) -> Result<Address, ExitCode> {
     Address::parse(text, &current_dir()).map_err(|why| usage(&format!("{text:?} is not an address: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_system_that_cannot_be_looked_at_is_not_passed_over() {
+        let dir = crate::machine::tempdir().unwrap();
+        let of = |name: &str| -> &'static str { dir.path().join(name).to_string_lossy().into_owned().leak() };
+        let (absent, closed, older) = (of("absent"), of("closed"), of("older"));
+        std::os::unix::fs::symlink("closed", closed).unwrap();
+        fs::write(older, "()").unwrap();
+        let found = |system: [&'static str; 2]| {
+            let search_path = SearchPath {
+                variable: "GITSOCKET_TEST_NEVER_SET",
+                local: absent,
+                system: Vec::from(system).leak(),
+            };
+            file_in(&search_path, None)
+        };
+        assert_eq!(found([closed, older]), Path::new(closed));
+        assert_eq!(found([absent, older]), Path::new(older));
+        assert_eq!(found([absent, absent]), Path::new(absent));
+    }
 }
