@@ -9,11 +9,13 @@ use std::{
 
 use rustix::{
     fs::{FlockOperation, flock},
-    process::Signal,
+    net::sockopt::socket_peercred,
+    process::{Signal, kill_process},
 };
 
 use super::{
     access::say,
+    supervisor::wait_until,
     world::{Daemon, World, last_line},
 };
 
@@ -44,6 +46,35 @@ fn a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting() {
         .filter(|name| name.to_str().unwrap().contains("gitsocket"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Signals interrupt the wait for its answer.
+#[test]
+fn a_socket_whose_process_is_silent_is_left_to_it() {
+    let world = World::configured();
+    let silent = UnixListener::bind(world.path("s.sock")).unwrap();
+    let interrupting = std::thread::spawn(move || {
+        loop {
+            let (client, _) = silent.accept().unwrap();
+            let mut asked = String::new();
+            BufReader::new(&client).read_line(&mut asked).unwrap();
+            if asked != "ping\n" {
+                return asked;
+            }
+            let asking = socket_peercred(&client).unwrap().pid;
+            let stat = format!("/proc/{}/stat", asking.as_raw_nonzero());
+            kill_process(asking, Signal::STOP).unwrap();
+            wait_until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
+            kill_process(asking, Signal::CONT).unwrap();
+            // It is held until the other end goes.
+            (&client).read_to_end(&mut Vec::new()).unwrap();
+        }
+    });
+    let mut daemon = Daemon::spawn(&world, &[], &[]);
+    assert!(!daemon.says("ready triggers"), "the socket was taken over");
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(2));
+    daemon.connect().write_all(b"mine\n").unwrap();
+    assert_eq!(interrupting.join().unwrap(), "mine\n");
 }
 
 /// A configuration that listens on `s.sock`, on `tcp` and on `more`.
