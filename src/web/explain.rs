@@ -58,7 +58,10 @@ fn fields(url: &str, webhook: &Webhook) -> Vec<(&'static str, String)> {
         }
         From::StandardWebhooks { .. } => {
             fields.push(("content type", "application/json".into()));
-            fields.push(("signing token", first_line));
+            fields.push((
+                "signing token",
+                format!("{first_line}; write it there if the forge makes it"),
+            ));
             fields.push(("make one", make("echo whsec_$(head -c 32 /dev/urandom | base64)")));
         }
         From::GitLab { .. } => {
