@@ -9,7 +9,7 @@
 //! | [`calls`] | system calls that lead past Landlock, refused |
 //! | [`pace`] | a rate |
 //! | [`semaphore`] | a bounded number of permits, for connections |
-//! | [`lobby`] | seats in front of these, for strangers |
+//! | [`evicting`] | semaphore whose oldest holder makes way for the next one |
 //! | [`fault`] | whose fault an error is |
 //! | [`access`] | what this process may do with a path |
 //! | [`bounded`] | files of which nothing is known are read, or are errors |
@@ -32,9 +32,9 @@ pub mod control;
 pub mod descent;
 pub mod durable;
 pub mod event;
+pub mod evicting;
 pub mod fault;
 pub mod identity;
-pub mod lobby;
 pub mod mutex;
 pub mod name;
 pub mod pace;

@@ -24,13 +24,13 @@ use crate::{
     },
 };
 
+mod admission;
 mod connection;
-mod door;
 mod refusals;
 mod threads;
 mod token;
+use admission::{Admission, Size};
 use connection::{Client, PATIENCE};
-use door::{Door, Size};
 pub use threads::try_threads;
 
 /// How long clients may take, once all runs have ended, to receive the end of their answers.
@@ -72,14 +72,17 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
     task::block_on(async {
         let scheduler = Scheduler::new(config, process);
         let size = Size::of_each(sockets.len());
-        let doors: Vec<_> = sockets.iter().map(|socket| Door::of(socket, &size)).collect();
+        let admissions: Vec<_> = sockets
+            .iter()
+            .map(|socket| Admission::of(socket, &size))
+            .collect();
         supervisor.report(&ToSupervisor::Reached(Life::Prepared));
         let mut ordered = supervisor.beyond(Life::Prepared).await;
         if ordered == Life::Serving {
             // Before new runs are accepted.
             let left = is_first.then(|| scheduler.left());
-            let listening: Vec<_> = std::iter::zip(sockets, &doors)
-                .map(|(socket, door)| listen(socket, door, &scheduler))
+            let listening: Vec<_> = std::iter::zip(sockets, &admissions)
+                .map(|(socket, admission)| listen(socket, admission, &scheduler))
                 .collect();
             let triggers = config.triggers.len();
             supervisor.report(&ToSupervisor::Reached(Life::Serving));
@@ -108,8 +111,8 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
                 scheduler.drained().await;
                 // A client that has not read its answer after that is dropped.
                 let emptied = async {
-                    for door in &doors {
-                        door.emptied().await;
+                    for admission in &admissions {
+                        admission.emptied().await;
                     }
                 };
                 timeout(FAREWELL, emptied).await.ok();
@@ -130,7 +133,7 @@ pub fn serve(config: &Config, sockets: Vec<Socket>, options: Options) -> Outcome
             Outcome::Aborted
         };
         let outcome = ended.or(aborted).await;
-        doors.iter().for_each(|door| door.refusals.count());
+        admissions.iter().for_each(|admission| admission.refusals.count());
         outcome
     })
 }
@@ -166,9 +169,9 @@ async fn tell_life(every: Duration, supervisor: Arc<WorkerEnd>) {
 }
 
 /// Accept connections on `socket` until cancelled.
-fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinHandle<()> {
+fn listen(socket: Socket, admission: &Arc<Admission>, scheduler: &Arc<Scheduler>) -> JoinHandle<()> {
     let address = socket.address();
-    let (door, scheduler) = (door.clone(), scheduler.clone());
+    let (admission, scheduler) = (admission.clone(), scheduler.clone());
     match socket {
         Socket::Unix(listener, file) => {
             let listener = UnixListener::from(listener);
@@ -176,8 +179,8 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
                 let _file = file;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => admit(stream, &door, &scheduler).await,
-                        Err(err) => not_accepted(&address, &err, &door).await,
+                        Ok((stream, _)) => admit(stream, &admission, &scheduler).await,
+                        Err(err) => not_accepted(&address, &err, &admission).await,
                     }
                 }
             })
@@ -187,8 +190,10 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
             task::spawn(async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, addr)) => seat(stream, Peer::of_tcp(addr), &door, &scheduler).await,
-                        Err(err) => not_accepted(&address, &err, &door).await,
+                        Ok((stream, addr)) => {
+                            admit_tcp(stream, Peer::of_tcp(addr), &admission, &scheduler).await
+                        }
+                        Err(err) => not_accepted(&address, &err, &admission).await,
                     }
                 }
             })
@@ -196,29 +201,29 @@ fn listen(socket: Socket, door: &Arc<Door>, scheduler: &Arc<Scheduler>) -> JoinH
     }
 }
 
-async fn not_accepted(address: &str, err: &io::Error, door: &Door) {
+async fn not_accepted(address: &str, err: &io::Error, admission: &Admission) {
     tracing::warn!(address, "cannot accept a connection: {err}");
     // Most likely there are no free descriptors until a connection ends.
-    let left = door.inside.released().or(door.lobby.left());
+    let left = admission.served.released().or(admission.waiting.released());
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection over a Unix socket its own task, and a place if one is soon free. This waits only for a seat in the lobby, and
+/// Give a connection over a Unix socket its own task, and a place if one is soon free. This waits only until it may wait, and
 /// so at most [`PATIENCE`]; meanwhile other connections wait in the backlog.
-async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
+async fn admit(stream: UnixStream, admission: &Arc<Admission>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);
-    let (place, seat) = match door.inside.try_acquire() {
+    let (place, permit) = match admission.served.try_acquire() {
         Some(place) => (Some(place), None),
-        None => (None, Some(door.lobby.wait().await)),
+        None => (None, Some(admission.waiting.acquire().await)),
     };
-    let (door, scheduler) = (door.clone(), scheduler.clone());
+    let (admission, scheduler) = (admission.clone(), scheduler.clone());
     task::spawn(async move {
-        let mut client = Client::new(stream, peer, &door);
+        let mut client = Client::new(stream, peer, &admission);
         let place = match place {
             Some(place) => Some(place),
-            None => timeout(PATIENCE, door.inside.acquire()).await.ok(),
+            None => timeout(PATIENCE, admission.served.acquire()).await.ok(),
         };
-        drop(seat);
+        drop(permit);
         match place {
             Some(_place) => client.answer(&scheduler).await,
             None => client.turn_away().await,
@@ -226,15 +231,15 @@ async fn admit(stream: UnixStream, door: &Arc<Door>, scheduler: &Arc<Scheduler>)
     });
 }
 
-/// Give a connection over TCP, which any host may have made, its own task and a seat in the lobby: it gets a place once it has sent
-/// its request, and the token if there is one. This waits only until an older connection has given up its seat.
-async fn seat(stream: TcpStream, peer: Peer, door: &Arc<Door>, scheduler: &Arc<Scheduler>) {
+/// Give a connection over TCP, which any host may have made, its own task: it waits, and may be evicted, until it has sent
+/// its request, and the token if there is one. This waits only until an older connection is gone.
+async fn admit_tcp(stream: TcpStream, peer: Peer, admission: &Arc<Admission>, scheduler: &Arc<Scheduler>) {
     // This fails only if the connection is closed already.
     connection::tune(&stream).ok();
-    let seat = door.lobby.enter().await;
-    let (door, scheduler) = (door.clone(), scheduler.clone());
+    let permit = admission.waiting.acquire_evicting().await;
+    let (admission, scheduler) = (admission.clone(), scheduler.clone());
     task::spawn(async move {
-        let client = Client::new(stream, peer, &door);
-        client.answer_stranger(seat, &scheduler).await;
+        let client = Client::new(stream, peer, &admission);
+        client.answer_unauthenticated(permit, &scheduler).await;
     });
 }

@@ -26,13 +26,13 @@ use crate::{
     git::repository,
 };
 
+mod allowed;
 mod policy;
 mod rules;
 mod sources;
-mod ways;
+use allowed::Allowed;
 use policy::Policy;
 use rules::{restrict, restrict_writing};
-use ways::Ways;
 
 /// What the daemon was started with, besides its configuration.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,7 +112,7 @@ enum State {
     Enforced {
         abi: ABI,
         ports: BTreeSet<u16>,
-        ways: Arc<Ways>,
+        allowed: Arc<Allowed>,
         by_inode: Vec<(PathBuf, Option<Identity>)>,
         /// Why seccomp does not refuse the system calls that Landlock does not cover, if it does not.
         unrefused: Option<String>,
@@ -126,8 +126,8 @@ impl Sandbox {
         let state = match config.sandbox.mode {
             SandboxMode::Off => State::Off,
             mode => {
-                let ways = Arc::new(Ways::of(config, files.config, links.clone()));
-                let policy = Policy::of_worker(config, files.state, &ways);
+                let allowed = Arc::new(Allowed::of(config, files.config, links.clone()));
+                let policy = Policy::of_worker(config, files.state, &allowed);
                 // Taken before the rules open these paths: a replacement in between is then noticed.
                 let identity = |path: &Path| fs::metadata(path).ok().map(|meta| Identity::of(&meta));
                 let paths = policy.by_inode.iter();
@@ -136,7 +136,7 @@ impl Sandbox {
                     Ok((abi, unrefused)) => State::Enforced {
                         abi,
                         ports: policy.ports,
-                        ways,
+                        allowed,
                         by_inode,
                         unrefused,
                     },
@@ -161,7 +161,9 @@ impl Sandbox {
     /// Do some `work` for `target`, limited to what that target needs. A thread of its own does it, since no thread leaves
     /// a sandbox. The target's directory must exist. A panic goes on to the caller.
     pub fn confine<T: Send>(&self, target: &Target, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        self.confine_to(target, work, |ways| Policy::of_run(target, self.hooks, ways))
+        self.confine_to(target, work, |allowed| {
+            Policy::of_run(target, self.hooks, allowed)
+        })
     }
 
     /// As [`Self::confine`], for work that only asks the target's remote for news, and writes nothing.
@@ -170,19 +172,19 @@ impl Sandbox {
         target: &Target,
         work: impl FnOnce() -> T + Send,
     ) -> Result<T, Error> {
-        self.confine_to(target, work, |ways| Policy::of_poll(target, ways))
+        self.confine_to(target, work, |allowed| Policy::of_poll(target, allowed))
     }
 
     fn confine_to<T: Send>(
         &self,
         target: &Target,
         work: impl FnOnce() -> T + Send,
-        policy: impl FnOnce(&Arc<Ways>) -> Result<Policy, Planted> + Send,
+        policy: impl FnOnce(&Arc<Allowed>) -> Result<Policy, Planted> + Send,
     ) -> Result<T, Error> {
-        let State::Enforced { ways, .. } = &self.state else {
+        let State::Enforced { allowed, .. } = &self.state else {
             return Ok(work());
         };
-        let confined = || restrict(&policy(ways)?).map(|_| work());
+        let confined = || restrict(&policy(allowed)?).map(|_| work());
         let ended = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("in {}", target.trigger));
             let spawned = thread.spawn_scoped(scope, confined);
@@ -198,11 +200,11 @@ impl Sandbox {
     /// Do some `work` that may write below the directories `dirs` only, on a thread of its own; all other limits are those of
     /// this thread. Where hooks are outside of the sandbox, the work is not limited further.
     pub fn limit_writing(&self, dirs: &[PathBuf], work: &mut (dyn FnMut() + Send)) -> io::Result<()> {
-        let (State::Enforced { ways, .. }, HookSide::Inside) = (&self.state, self.hooks) else {
+        let (State::Enforced { allowed, .. }, HookSide::Inside) = (&self.state, self.hooks) else {
             work();
             return Ok(());
         };
-        let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| ways.lead(dir).ok()).collect();
+        let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| allowed.lead(dir).ok()).collect();
         let limited = || {
             restrict_writing(&real).map_err(io::Error::other)?;
             work();

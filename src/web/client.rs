@@ -1,6 +1,6 @@
 //! The client of a connection, and its place among the limits.
 //!
-//! Any host can connect. An unauthenticated connection has a seat in the lobby, and is closed for a newer one once the lobby is full.
+//! Any host can connect. An unauthenticated connection is closed for a newer one once there are too many.
 //! A connection that is authenticated (by a signature, a token, a session) is admitted, and keeps its place.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use event_listener::{Event as Bell, EventListener};
+use event_listener::{Event, EventListener};
 
 use crate::base::{
     mutex,
@@ -23,48 +23,48 @@ pub struct Client {
     pub addr: Option<IpAddr>,
     /// Whether the connection is encrypted by this process.
     pub tls: bool,
-    inside: Arc<Semaphore>,
+    authenticated: Arc<Semaphore>,
     place: Mutex<Option<Permit>>,
-    moved: Bell,
+    admitted: Event,
 }
 
 impl Client {
-    /// A client that is not authenticated yet; `inside` are the places of those that are.
-    pub fn new(addr: Option<IpAddr>, tls: bool, inside: Arc<Semaphore>) -> Self {
+    /// A client that is not authenticated yet; `authenticated` are the permits of those that are.
+    pub fn new(addr: Option<IpAddr>, tls: bool, authenticated: Arc<Semaphore>) -> Self {
         Self {
             addr,
             tls,
-            inside,
+            authenticated,
             place: Mutex::default(),
-            moved: Bell::new(),
+            admitted: Event::new(),
         }
     }
 
     /// It is authenticated: give it a place as soon as one is free. Work that must be done even if the connection is lost does not
     /// wait for this.
     pub async fn admit(&self) {
-        if self.is_inside() {
+        if self.is_admitted() {
             return;
         }
-        let place = self.inside.acquire().await;
+        let place = self.authenticated.acquire().await;
         *mutex::lock(&self.place) = Some(place);
-        self.moved.notify(usize::MAX);
+        self.admitted.notify(usize::MAX);
     }
 
     /// Whether it was admitted.
-    pub fn is_inside(&self) -> bool {
+    pub fn is_admitted(&self) -> bool {
         mutex::lock(&self.place).is_some()
     }
 
-    /// Ends the next time that it gets a place.
-    pub(super) fn moves(&self) -> EventListener {
-        self.moved.listen()
+    /// Ends the next time that it is admitted.
+    pub(super) fn admission(&self) -> EventListener {
+        self.admitted.listen()
     }
 
     /// Take `place` instead of the one that it has.
     pub(super) fn move_to(&self, place: Permit) {
         *mutex::lock(&self.place) = Some(place);
-        self.moved.notify(usize::MAX);
+        self.admitted.notify(usize::MAX);
     }
 }
 

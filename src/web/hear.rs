@@ -283,7 +283,7 @@ impl Hook {
                 status: 503,
                 why: "too many large bodies are being read at the same time".into(),
             },
-            body::Error::MadeWay => Refusal {
+            body::Error::Evicted => Refusal {
                 status: 503,
                 why: "reading the body was stopped for another one: too many large bodies came at once, and this one took longest".into(),
             },

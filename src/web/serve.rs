@@ -12,9 +12,9 @@ use sd_notify::NotifyState;
 use super::config::{self, Config};
 
 mod accept;
+mod admission;
 mod clock;
 mod connection;
-mod door;
 mod error;
 mod head;
 mod listen;
@@ -27,7 +27,7 @@ mod watch;
 pub use error::Error;
 pub use listen::{Socket, listen};
 
-use door::Door;
+use admission::Admission;
 use route::Front;
 use shutdown::Shutdown;
 
@@ -43,18 +43,18 @@ pub fn try_tls(files: &config::Tls) -> Result<(), Error> {
 pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
     task::block_on(async {
         let signals = signals::receive().map_err(Error::Signals)?;
-        let door = Door::of(sockets.len());
+        let admission = Admission::of(sockets.len());
         let shutdown = Shutdown::new();
         let webhooks = config.webhooks.len();
         let front = Arc::new(Front::new(&config)?);
-        let accepting: Vec<_> = std::iter::zip(sockets, door.lobbies.clone())
-            .map(|(socket, lobby)| {
+        let accepting: Vec<_> = std::iter::zip(sockets, admission.unauthenticated.clone())
+            .map(|(socket, unauthenticated)| {
                 tracing::info!(address = socket.address(), tls = socket.is_tls(), "listening");
                 task::spawn(accept::accept(
                     socket,
-                    lobby,
+                    unauthenticated,
                     front.clone(),
-                    door.clone(),
+                    admission.clone(),
                     shutdown.clone(),
                 ))
             })
@@ -69,7 +69,7 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             for accepting in accepting {
                 accepting.await;
             }
-            timeout(FAREWELL, door.emptied()).await.ok();
+            timeout(FAREWELL, admission.emptied()).await.ok();
         };
         // A second signal stops the process at once.
         let asked_again = async {

@@ -14,12 +14,12 @@ use rustix::{
     net::sockopt,
 };
 
-use super::{door::Door, token::Rejected};
+use super::{admission::Admission, token::Rejected};
 use crate::{
     base::{
         event::{Done, Event, Outcome, Record},
+        evicting::EvictablePermit,
         fault::{Failure, Kind},
-        lobby::Seat,
         name::{RunId, TriggerName},
     },
     daemon::{
@@ -92,57 +92,61 @@ enum Trouble {
 }
 
 /// The client of a connection.
-pub(super) struct Client<'d, S> {
+pub(super) struct Client<'a, S> {
     stream: S,
     peer: Peer,
-    door: &'d Door,
+    admission: &'a Admission,
     /// Bytes that were received after the last line.
     unread: Vec<u8>,
 }
 
-impl<'d, S: Stream> Client<'d, S> {
-    /// A client that connected by `door`.
-    pub(super) fn new(stream: S, peer: Peer, door: &'d Door) -> Self {
+impl<'a, S: Stream> Client<'a, S> {
+    /// A client that connected by `admission`.
+    pub(super) fn new(stream: S, peer: Peer, admission: &'a Admission) -> Self {
         Self {
             stream,
             peer,
-            door,
+            admission,
             unread: Vec::new(),
         }
     }
 
-    /// Answer a client that has a place.
+    /// Answer a client that has a permit to be served.
     pub(super) async fn answer(&mut self, scheduler: &Arc<Scheduler>) {
         if let Some(asked) = self.hear().await {
             self.serve(asked, scheduler).await;
         }
     }
 
-    /// Answer a client over TCP: it has a seat in the lobby until it has sent its request, and the token if there is one.
-    pub(super) async fn answer_stranger(mut self, mut seat: Seat, scheduler: &Arc<Scheduler>) {
-        let Some(heard) = seat.unless_called(self.hear()).await else {
-            return self.make_way().await;
+    /// Answer a client over TCP: it waits, and may be evicted, until it has sent its request, and the token if there is one.
+    pub(super) async fn answer_unauthenticated(
+        mut self,
+        mut permit: EvictablePermit,
+        scheduler: &Arc<Scheduler>,
+    ) {
+        let Some(heard) = permit.unless_evicted(self.hear()).await else {
+            return self.say_evicted().await;
         };
         let Some(mut asked) = heard else { return };
         // Before the request is handled: without the token, a client learns nothing, not even which triggers exist.
-        if let Some(token) = &self.door.token {
+        if let Some(token) = &self.admission.token {
             if let Err(refused) = token.check(asked.token.take()).await {
                 let refusal = self.refuse_token(refused, asked.format);
-                seat.unless_called(refusal).await;
+                permit.unless_evicted(refusal).await;
                 return;
             }
             self.peer.has_sent_token();
         }
-        let Ok(_place) = timeout(PATIENCE, self.door.inside.acquire()).await else {
+        let Ok(_served) = timeout(PATIENCE, self.admission.served.acquire()).await else {
             return self.turn_away().await;
         };
-        drop(seat);
+        drop(permit);
         self.serve(asked, scheduler).await;
     }
 
-    /// Tell a client that all places are taken.
+    /// Tell a client that too many are served.
     pub(super) async fn turn_away(&mut self) {
-        let places = self.door.inside.permits();
+        let places = self.admission.served.permits();
         self.say_busy(
             format!("{places} connections are open already"),
             "try again in a few seconds",
@@ -150,8 +154,8 @@ impl<'d, S: Stream> Client<'d, S> {
         .await;
     }
 
-    /// Tell a client that a newer connection has got its seat.
-    async fn make_way(&mut self) {
+    /// Tell a client that a newer connection has its place.
+    async fn say_evicted(&mut self) {
         let message = "other clients connected before this one had sent its request, and too many connections send nothing";
         self.say_busy(message.into(), "send the token and the request at once")
             .await;
@@ -159,7 +163,7 @@ impl<'d, S: Stream> Client<'d, S> {
 
     async fn say_busy(&mut self, message: String, help: &str) {
         let failure = Failure::new(Kind::Busy, message, Some(help));
-        self.door.refusals.log(&self.peer, &failure, None);
+        self.admission.refusals.log(&self.peer, &failure, None);
         let line = format!("{}\n", Done::failed("-", failure).line());
         // A line fits into any socket's buffer, so this does not wait for the client.
         poll_once(self.stream.write_all(line.as_bytes())).await;
@@ -167,7 +171,9 @@ impl<'d, S: Stream> Client<'d, S> {
 
     async fn refuse_token(&mut self, rejected: Rejected, format: Format) {
         let Rejected { failure, cause, wait } = rejected;
-        self.door.refusals.log(&self.peer, &failure, cause.as_deref());
+        self.admission
+            .refusals
+            .log(&self.peer, &failure, cause.as_deref());
         if let Some(wait) = wait {
             task::sleep(wait).await;
             self.end("-", failure, format).await;
@@ -225,7 +231,7 @@ impl<'d, S: Stream> Client<'d, S> {
                 let done = match failed {
                     None => Done::answered(shown, Outcome::Answered),
                     Some((name, failure)) => {
-                        self.door.refusals.log(&self.peer, &failure, None);
+                        self.admission.refusals.log(&self.peer, &failure, None);
                         Done::failed(name.as_str(), failure)
                     }
                 };
@@ -411,7 +417,7 @@ impl<'d, S: Stream> Client<'d, S> {
     }
 
     async fn refuse(&mut self, name: &str, failure: Failure, format: Format) {
-        self.door.refusals.log(&self.peer, &failure, None);
+        self.admission.refusals.log(&self.peer, &failure, None);
         self.end(name, failure, format).await;
     }
 

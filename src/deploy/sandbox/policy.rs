@@ -14,8 +14,8 @@ use std::{
 };
 
 use super::{
+    allowed::{Allowed, Lasts},
     sources,
-    ways::{Lasts, Ways},
 };
 use crate::{
     base::vitals,
@@ -47,21 +47,21 @@ const DNS: u16 = 53;
 
 impl Policy {
     /// What the worker needs for all triggers of `config`, and to write in the directories `state`.
-    pub(super) fn of_worker(config: &Config, state: &[PathBuf], ways: &Arc<Ways>) -> Self {
+    pub(super) fn of_worker(config: &Config, state: &[PathBuf], allowed: &Arc<Allowed>) -> Self {
         let mut policy = Self::default();
-        policy.system(ways);
+        policy.system(allowed);
         for target in config.triggers.values() {
             // A target whose path leads through a link that a hook may have made gets nothing: its runs report it.
             policy
-                .target(target, config.sandbox.hooks, (Lasts::Long, ways))
+                .target(target, config.sandbox.hooks, (Lasts::Long, allowed))
                 .ok();
         }
         let targets = config.triggers.values().map(AsRef::as_ref);
-        policy.sources(targets, (Lasts::Long, ways));
+        policy.sources(targets, (Lasts::Long, allowed));
         for listener in &config.listen {
             if let Listener::Tcp { token_file, .. } = listener {
                 let tokens = token_file.iter();
-                tokens.for_each(|file| policy.file(file.as_path(), (Lasts::Long, ways)));
+                tokens.for_each(|file| policy.file(file.as_path(), (Lasts::Long, allowed)));
             }
         }
         // `daemon::peer` reads a client's groups there. Landlock still denies the files of other processes that need ptrace(2).
@@ -74,35 +74,35 @@ impl Policy {
         }
         let own = vitals::SOURCES
             .iter()
-            .filter_map(|path| ways.lead(Path::new(path)).ok());
+            .filter_map(|path| allowed.lead(Path::new(path)).ok());
         policy.read.extend(own);
         policy
             .write
-            .extend(state.iter().filter_map(|dir| ways.lead(dir).ok()));
+            .extend(state.iter().filter_map(|dir| allowed.lead(dir).ok()));
         policy
     }
 
     /// What a run of `target` needs.
-    pub(super) fn of_run(target: &Target, hooks: HookSide, ways: &Arc<Ways>) -> Result<Self, Planted> {
+    pub(super) fn of_run(target: &Target, hooks: HookSide, allowed: &Arc<Allowed>) -> Result<Self, Planted> {
         let mut policy = Self::default();
-        policy.system(ways);
-        policy.target(target, hooks, (Lasts::Short, ways))?;
-        policy.sources([target], (Lasts::Short, ways));
+        policy.system(allowed);
+        policy.target(target, hooks, (Lasts::Short, allowed))?;
+        policy.sources([target], (Lasts::Short, allowed));
         Ok(policy)
     }
 
     /// What a poll of the remote of `target` needs: it writes nothing, and no hook runs.
-    pub(super) fn of_poll(target: &Target, ways: &Arc<Ways>) -> Result<Self, Planted> {
+    pub(super) fn of_poll(target: &Target, allowed: &Arc<Allowed>) -> Result<Self, Planted> {
         let mut policy = Self::default();
         for dir in places(target) {
-            policy.read.insert(ways.lead(dir)?);
+            policy.read.insert(allowed.lead(dir)?);
         }
         match target.origin.repo.local_path() {
-            Some(_) => policy.sources([target], (Lasts::Short, ways)),
+            Some(_) => policy.sources([target], (Lasts::Short, allowed)),
             None => {
-                policy.read.extend(ways.system.iter().cloned());
+                policy.read.extend(allowed.system.iter().cloned());
                 policy.ports.insert(DNS);
-                policy.origin(target, (Lasts::Short, ways));
+                policy.origin(target, (Lasts::Short, allowed));
             }
         }
         Ok(policy)
@@ -111,19 +111,19 @@ impl Policy {
     fn sources<'t>(
         &mut self,
         targets: impl IntoIterator<Item = &'t Target>,
-        (lasts, ways): (Lasts, &Arc<Ways>),
+        (lasts, allowed): (Lasts, &Arc<Allowed>),
     ) {
         let local = targets
             .into_iter()
             .filter_map(|target| target.origin.repo.local_path());
         let local = local.map(|path| path.as_path().into()).collect();
-        self.read.extend(sources::storage(local, (lasts, ways)));
+        self.read.extend(sources::storage(local, (lasts, allowed)));
     }
 
-    fn system(&mut self, ways: &Ways) {
-        let read = ways.system.iter().chain(&ways.kernel);
+    fn system(&mut self, allowed: &Allowed) {
+        let read = allowed.system.iter().chain(&allowed.kernel);
         self.read.extend(read.cloned());
-        self.by_inode.extend(ways.by_inode.iter().cloned());
+        self.by_inode.extend(allowed.by_inode.iter().cloned());
         self.devices.insert("/dev/null".into());
         self.ports.insert(DNS);
     }
@@ -132,17 +132,17 @@ impl Policy {
         &mut self,
         target: &Target,
         hooks: HookSide,
-        (lasts, ways): (Lasts, &Ways),
+        (lasts, allowed): (Lasts, &Allowed),
     ) -> Result<(), Planted> {
         let builds = hooks == HookSide::Inside && target.programs().next().is_some();
         let mut written = Vec::new();
         for dir in places(target) {
-            let real = ways.lead(dir)?;
+            let real = allowed.lead(dir)?;
             if lasts == Lasts::Short {
                 written.push(real);
                 continue;
             }
-            let kept = place(&real, ways);
+            let kept = place(&real, allowed);
             if kept == real {
                 self.by_inode.insert(real);
             }
@@ -150,46 +150,52 @@ impl Policy {
         }
         if builds {
             self.build.extend(written);
-            self.hooks(target, ways);
+            self.hooks(target, allowed);
         } else {
             self.write.extend(written);
         }
-        self.origin(target, (lasts, ways));
+        self.origin(target, (lasts, allowed));
         self.ports.extend(target.health.as_ref().and_then(health::port));
         Ok(())
     }
 
     /// What a connection to the remote needs.
-    fn origin(&mut self, target: &Target, (lasts, ways): (Lasts, &Ways)) {
+    fn origin(&mut self, target: &Target, (lasts, allowed): (Lasts, &Allowed)) {
         let needs = Needs::of(&target.origin);
         let files = needs.files.iter();
-        files.for_each(|file| self.file(file, (lasts, ways)));
-        let read = needs.system.iter().filter_map(|path| ways.lead(path).ok());
-        self.read.extend(read.flat_map(|real| ways.around(&real)));
+        files.for_each(|file| self.file(file, (lasts, allowed)));
+        let read = needs.system.iter().filter_map(|path| allowed.lead(path).ok());
+        self.read.extend(read.flat_map(|real| allowed.around(&real)));
         self.ports.extend(needs.ports);
     }
 
     /// What hooks inside the sandbox need: programs, and what most programs read.
-    fn hooks(&mut self, target: &Target, ways: &Ways) {
-        let programs = PROGRAMS.iter().filter_map(|dir| ways.lead(Path::new(dir)).ok());
-        self.execute.extend(programs.flat_map(|dir| ways.around(&dir)));
+    fn hooks(&mut self, target: &Target, allowed: &Allowed) {
+        let programs = PROGRAMS
+            .iter()
+            .filter_map(|dir| allowed.lead(Path::new(dir)).ok());
+        self.execute.extend(programs.flat_map(|dir| allowed.around(&dir)));
         for hook in target.programs() {
             if let Hook::Exec { run, .. } = hook
                 && let Some(program) = run.first().map(Path::new)
                 && program.is_absolute()
-                && let Ok(real) = ways.lead(program)
+                && let Ok(real) = allowed.lead(program)
             {
                 // A program's own files are in its directory: all of that is opened, unless a key or another target is in it.
                 let beside = [Some(real.as_path()), program.parent(), real.parent()];
-                let beside = beside.into_iter().flatten().filter_map(|dir| ways.lead(dir).ok());
+                let beside = beside
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|dir| allowed.lead(dir).ok());
                 self.execute.extend(beside.filter(|dir| {
-                    let is_fit =
-                        || !ways.holds_named(dir) && !ways.is_anothers(dir, target.site.root().as_path());
+                    let is_fit = || {
+                        !allowed.holds_named(dir) && !allowed.is_anothers(dir, target.site.root().as_path())
+                    };
                     *dir == real || dir.parent().is_some() && is_fit()
                 }));
             }
         }
-        self.read.extend(ways.public.iter().cloned());
+        self.read.extend(allowed.public.iter().cloned());
         self.read.insert("/proc".into());
         let devices = ["zero", "full", "random", "urandom", "tty"];
         self.devices
@@ -197,16 +203,16 @@ impl Policy {
     }
 
     /// Allow reading a file that may be replaced.
-    fn file(&mut self, file: &Path, (lasts, ways): (Lasts, &Ways)) {
+    fn file(&mut self, file: &Path, (lasts, allowed): (Lasts, &Allowed)) {
         match lasts {
             Lasts::Long => {
-                let beside = ways.beside(file);
+                let beside = allowed.beside(file);
                 // A file that is opened without its directory may be replaced.
                 self.by_inode
                     .extend(beside.iter().filter(|path| path.is_file()).cloned());
                 self.read.extend(beside);
             }
-            Lasts::Short => self.read.extend(ways.lead(file).ok()),
+            Lasts::Short => self.read.extend(allowed.lead(file).ok()),
         }
     }
 }
@@ -222,11 +228,11 @@ fn places(target: &Target) -> impl Iterator<Item = &Path> {
 /// While the worker lives, `dir` may be removed and made again, for which it needs the parent directory. But a parent with the
 /// configuration in it, or with a file that the configuration names, is never opened, nor is the root of the file system: then
 /// it is `dir` itself, made now if it is missing, and cannot be removed.
-fn place(dir: &Path, ways: &Ways) -> PathBuf {
+fn place(dir: &Path, allowed: &Allowed) -> PathBuf {
     let Some(parent) = dir.parent() else {
         return dir.into();
     };
-    let is_fit = |dir: &Path| dir.parent().is_some() && !ways.holds_named(dir);
+    let is_fit = |dir: &Path| dir.parent().is_some() && !allowed.holds_named(dir);
     let above: Vec<&Path> = parent.ancestors().collect();
     // The lowest one that exists; all below it is still to be made.
     let there = above
@@ -234,7 +240,7 @@ fn place(dir: &Path, ways: &Ways) -> PathBuf {
         .position(|dir| dir.parent().is_some() && dir.exists());
     let candidates = above[..=there.unwrap_or(0)].iter().rev().copied();
     let kept = candidates.into_iter().find(|dir| is_fit(dir)).unwrap_or(dir);
-    if !ways.is_written(kept.parent().unwrap_or(kept)) {
+    if !allowed.is_written(kept.parent().unwrap_or(kept)) {
         // If that fails, the run reports it.
         fs::create_dir_all(kept).ok();
     }
@@ -258,9 +264,9 @@ mod tests {
         .unwrap()
     }
 
-    fn ways(config: &Config, dir: &Path) -> Arc<Ways> {
+    fn allowed(config: &Config, dir: &Path) -> Arc<Allowed> {
         let links = target_dirs::look(config).unwrap().links().clone();
-        Arc::new(Ways::of(config, Some(&dir.join("config.ron")), links))
+        Arc::new(Allowed::of(config, Some(&dir.join("config.ron")), links))
     }
 
     #[test]
@@ -271,8 +277,8 @@ mod tests {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         let config = config(&dir, "");
-        let ways = ways(&config, &dir);
-        let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Outside, &ways).unwrap();
+        let allowed = allowed(&config, &dir);
+        let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Outside, &allowed).unwrap();
         let (a, b) = (run("a"), run("b"));
         assert!(a.write.contains(&dir.join("in/a")) && !a.write.contains(&dir.join("in")));
         assert!(a.read.contains(&dir.join("source")) && !a.read.contains(&dir.join("keys")));
@@ -283,7 +289,7 @@ mod tests {
         assert!(a.execute.is_empty() && a.build.is_empty());
 
         // A poll writes nothing.
-        let poll = |name: &str| Policy::of_poll(&config.triggers[name], &ways).unwrap();
+        let poll = |name: &str| Policy::of_poll(&config.triggers[name], &allowed).unwrap();
         let reads = |read, ports| Policy {
             read,
             ports,
@@ -294,7 +300,7 @@ mod tests {
         let read = poll("b").read;
         assert!(read.is_superset(&["in/b", "keys/b"].map(|name| dir.join(name)).into()));
         assert_eq!(poll("b"), reads(read, b.ports.clone()));
-        let worker = Policy::of_worker(&config, &[], &ways);
+        let worker = Policy::of_worker(&config, &[], &allowed);
         assert!(worker.write.contains(&dir.join("in")) && worker.read.contains(&dir.join("keys")));
         assert!(!worker.write.contains(&dir), "{worker:?}");
         for policy in [&a, &b, &worker] {
@@ -319,15 +325,16 @@ mod tests {
             ("Exec(run: [\"tools/ask\"])", None),
         ] {
             let config = config(&dir, &format!("hooks: [], health: (check: {check})"));
-            let ways = ways(&config, &dir);
-            let run = |name: &str| Policy::of_run(&config.triggers[name], HookSide::Inside, &ways).unwrap();
+            let allowed = allowed(&config, &dir);
+            let run =
+                |name: &str| Policy::of_run(&config.triggers[name], HookSide::Inside, &allowed).unwrap();
             let (a, b) = (run("a"), run("b"));
             assert_eq!(
                 a.ports,
                 [Some(53), port].into_iter().flatten().collect(),
                 "{check}"
             );
-            let worker = Policy::of_worker(&config, &[], &ways);
+            let worker = Policy::of_worker(&config, &[], &allowed);
             assert!(port.is_none_or(|port| worker.ports.contains(&port)), "{check}");
             assert!(
                 port == Some(443) || port.is_none_or(|port| !b.ports.contains(&port)),
@@ -350,7 +357,7 @@ mod tests {
             let program = dir.join(program);
             fs::write(&program, "").unwrap();
             let config = config(&dir, &format!("hooks: [Exec(run: [{program:?}])]"));
-            Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways(&config, &dir)).unwrap()
+            Policy::of_run(&config.triggers["a"], HookSide::Inside, &allowed(&config, &dir)).unwrap()
         };
         let policy = hooks("tools/hook");
         assert!(policy.build.contains(&dir.join("in/a")) && policy.execute.contains(Path::new("/usr")));
@@ -369,7 +376,7 @@ mod tests {
         let dir = crate::machine::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let config = config(&dir, "git_dir: \"a.git\"");
-        let ways = ways(&config, &dir);
+        let allowed = allowed(&config, &dir);
         for (path, kept) in [
             ("site", "site"),
             ("in/a", "in"),
@@ -377,10 +384,10 @@ mod tests {
             ("new/deep/site", "new"),
             ("", ""),
         ] {
-            assert_eq!(place(&dir.join(path), &ways), dir.join(kept), "{path}");
+            assert_eq!(place(&dir.join(path), &allowed), dir.join(kept), "{path}");
             assert!(dir.join(kept).is_dir());
         }
-        let worker = Policy::of_worker(&config, &[dir.join("runs")], &ways);
+        let worker = Policy::of_worker(&config, &[dir.join("runs")], &allowed);
         let written: Vec<_> = ["a.git", "in", "runs"].map(|name| dir.join(name)).into();
         assert_eq!(worker.write.into_iter().collect::<Vec<_>>(), written);
     }
@@ -400,8 +407,8 @@ mod tests {
             text: text.into(),
         };
         let config = Config::parse(&source).unwrap();
-        let ways = ways(&config, file.parent().unwrap());
-        let run = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
+        let allowed = allowed(&config, file.parent().unwrap());
+        let run = Policy::of_run(&config.triggers["a"], HookSide::Inside, &allowed).unwrap();
         let of_source: Vec<_> = run
             .read
             .iter()
@@ -420,15 +427,15 @@ mod tests {
         let config = config(&dir, "");
         fs::remove_dir(dir.join("in/a/.git")).unwrap();
         std::os::unix::fs::symlink(dir.join("secret/.git"), dir.join("in/a/.git")).unwrap();
-        let ways = ways(&config, &dir);
+        let allowed = allowed(&config, &dir);
         let of_secret = |policy: &Policy| {
             let all = [&policy.read, &policy.write, &policy.build, &policy.execute];
             let mut all = all.into_iter().flatten();
             all.any(|path| path.starts_with(dir.join("secret")) || *path == dir)
         };
-        let a = Policy::of_run(&config.triggers["a"], HookSide::Inside, &ways).unwrap();
+        let a = Policy::of_run(&config.triggers["a"], HookSide::Inside, &allowed).unwrap();
         assert!(!of_secret(&a), "{a:?}");
-        let worker = Policy::of_worker(&config, &[], &ways);
+        let worker = Policy::of_worker(&config, &[], &allowed);
         assert!(!of_secret(&worker), "{worker:?}");
     }
 
@@ -439,7 +446,7 @@ mod tests {
             ("/usr/no-such-target", "/usr"),
             ("/usr/no/such", "/usr"),
         ] {
-            assert_eq!(place(Path::new(path), &Ways::default()), Path::new(kept));
+            assert_eq!(place(Path::new(path), &Allowed::default()), Path::new(kept));
         }
     }
 }

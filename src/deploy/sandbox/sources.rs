@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::ways::{Lasts, Ways};
+use super::allowed::{Allowed, Lasts};
 use crate::{deploy::links, git::repository};
 
 /// How long sources may take to answer, all together. Local disks need microseconds.
@@ -33,24 +33,24 @@ static ASKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static ANSWERED: Condvar = Condvar::new();
 
 /// The directories with the data of the repositories at `sources`, as far as their file systems answer.
-pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, ways): (Lasts, &Arc<Ways>)) -> Vec<PathBuf> {
+pub(super) fn storage(sources: BTreeSet<PathBuf>, (lasts, allowed): (Lasts, &Arc<Allowed>)) -> Vec<PathBuf> {
     let until = Instant::now() + PATIENCE;
     let left = || until.saturating_duration_since(Instant::now());
     let (say, heard) = mpsc::channel();
     let mut near = Vec::new();
     for source in sources {
-        if lasts == Lasts::Short && is_near(&source, ways).is_ok_and(|is| is) {
-            near.extend(ways.around(&source));
+        if lasts == Lasts::Short && is_near(&source, allowed).is_ok_and(|is| is) {
+            near.extend(allowed.around(&source));
             continue;
         }
         let Some(asked) = Asked::enter(source, left()) else {
             continue;
         };
-        let (say, ways) = (say.clone(), ways.clone());
+        let (say, allowed) = (say.clone(), allowed.clone());
         let thread = thread::Builder::new().name("source".into());
         // Without a thread, the source counts as missing.
         thread
-            .spawn(move || say.send(ask(&asked.0, (lasts, &ways))).ok())
+            .spawn(move || say.send(ask(&asked.0, (lasts, &allowed))).ok())
             .ok();
     }
     drop(say);
@@ -68,11 +68,11 @@ const NAMING: [&str; 4] = [
 
 /// Whether `source` needs no thread: it is on the file system of a target, which a run waits for in any case, and names no
 /// other directory. Nothing here waits for a file system: what the kernel has not cached is an error.
-fn is_near(source: &Path, ways: &Ways) -> Result<bool, Errno> {
+fn is_near(source: &Path, allowed: &Allowed) -> Result<bool, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let alone = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
     let dir = openat2(CWD, source, flags | OFlags::DIRECTORY, Mode::empty(), alone)?;
-    if !ways.is_on_a_targets_disk(&dir)? {
+    if !allowed.is_on_a_targets_disk(&dir)? {
         return Ok(false);
     }
     let below = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -83,20 +83,20 @@ fn is_near(source: &Path, ways: &Ways) -> Result<bool, Errno> {
     Ok(NAMING.iter().all(|name| is_absent(name)))
 }
 
-fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
-    let Ok(real) = ways.lead(source) else {
+fn ask(source: &Path, (lasts, allowed): (Lasts, &Allowed)) -> Vec<PathBuf> {
+    let Ok(real) = allowed.lead(source) else {
         return Vec::new();
     };
     if lasts == Lasts::Long && !real.exists() {
         // It may be made later.
-        return ways.beside(source);
+        return allowed.beside(source);
     }
     // A worktree may hold what the configuration names.
-    let mut dirs = ways.around(&real);
-    if !ways.is_written(&real) {
+    let mut dirs = allowed.around(&real);
+    if !allowed.is_written(&real) {
         let named = repository::storage(&real).into_iter();
-        let named = named.filter_map(|dir| ways.lead(&dir).ok());
-        dirs.extend(named.filter(|dir| !dir.starts_with(&real) && may_lend(dir, &real, ways)));
+        let named = named.filter_map(|dir| allowed.lead(&dir).ok());
+        dirs.extend(named.filter(|dir| !dir.starts_with(&real) && may_lend(dir, &real, allowed)));
     }
     for dir in &dirs {
         // The rule opens it later on a thread that must not hang.
@@ -107,14 +107,14 @@ fn ask(source: &Path, (lasts, ways): (Lasts, &Ways)) -> Vec<PathBuf> {
 
 /// Whether `dir`, which the repository `source` names, looks like its data; both are paths without links. A git directory holds
 /// objects and `HEAD`; alternates name a directory of objects.
-fn may_lend(dir: &Path, source: &Path, ways: &Ways) -> bool {
+fn may_lend(dir: &Path, source: &Path, allowed: &Allowed) -> bool {
     let owner = |path: &Path| path.symlink_metadata().ok().map(|meta| meta.uid());
     let is_one = dir.ends_with("objects") || (dir.join("HEAD").is_file() && dir.join("objects").is_dir());
     let is_linked = dir.join("commondir").is_file() && dir.join("HEAD").is_file();
     (is_one || is_linked)
         && owner(dir).is_some_and(|uid| owner(source) == Some(uid))
-        && !ways.holds_named(dir)
-        && !ways.is_anothers(dir, source)
+        && !allowed.holds_named(dir)
+        && !allowed.is_anothers(dir, source)
 }
 
 /// A source that a thread looks at, until this is dropped.

@@ -6,13 +6,13 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 use async_std::future::timeout;
 use hyper::body::{Body as _, Incoming};
 
-use crate::base::lobby::{Lobby, Seat};
+use crate::base::evicting::{EvictablePermit, EvictingSemaphore};
 
 /// A body with more bytes than this is a large one. A push of twenty commits is smaller.
 const SMALL: usize = 64 << 10;
 /// How many bytes all large bodies may have together; but two of them are always read at the same time.
 const ALL_LARGE: u64 = 64 << 20;
-/// How long a large body waits for a place; then reading the slowest one is stopped, so that incomplete bodies of attackers block no
+/// How long a large body waits for a permit; then reading the slowest one is stopped, so that incomplete bodies of attackers block no
 /// delivery. Gitea waits for five seconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many bytes are allocated before the body has come; most deliveries fit.
@@ -23,7 +23,7 @@ const FIRST: u64 = 16 << 10;
 pub(super) struct Bounds {
     /// The longest body, in bytes.
     pub(super) max: u64,
-    large: Arc<Lobby>,
+    large: Arc<EvictingSemaphore>,
 }
 
 #[derive(Debug)]
@@ -35,23 +35,23 @@ pub(super) enum Error {
     /// Too many large bodies are being read.
     Busy,
     /// Reading it was stopped for another large body.
-    MadeWay,
+    Evicted,
 }
 
-/// A body; a large one has its place until it is dropped.
+/// A body; a large one has its permit until it is dropped.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
-    _seat: Option<Seat>,
+    _permit: Option<EvictablePermit>,
 }
 
 impl Bounds {
     /// Limits for bodies of at most `max` bytes.
     pub(super) fn new(max: u64) -> Self {
-        let places = (ALL_LARGE / max.max(1)).max(2);
+        let permits = (ALL_LARGE / max.max(1)).max(2);
         Self {
             max,
-            large: Lobby::new(usize::try_from(places).unwrap_or(usize::MAX)),
+            large: EvictingSemaphore::new(usize::try_from(permits).unwrap_or(usize::MAX)),
         }
     }
 
@@ -59,14 +59,17 @@ impl Bounds {
     pub(super) async fn read(&self, mut body: Incoming) -> Result<Body, Error> {
         let room = body.size_hint().lower().min(FIRST);
         let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
-        let mut seat = None;
+        let mut permit = None;
         if self.read_on(&mut body, &mut bytes, SMALL).await? {
-            let mut own = self.seat().await?;
+            let mut own = self.permit().await?;
             let rest = self.read_on(&mut body, &mut bytes, usize::MAX);
-            own.unless_called(rest).await.ok_or(Error::MadeWay)??;
-            seat = Some(own);
+            own.unless_evicted(rest).await.ok_or(Error::Evicted)??;
+            permit = Some(own);
         }
-        Ok(Body { bytes, _seat: seat })
+        Ok(Body {
+            bytes,
+            _permit: permit,
+        })
     }
 
     /// Read until there are more than `enough` bytes, or the end of the body. Gives whether more may come.
@@ -87,12 +90,12 @@ impl Bounds {
         Ok(true)
     }
 
-    /// A place among the large bodies.
-    async fn seat(&self) -> Result<Seat, Error> {
-        match timeout(PATIENCE, self.large.wait()).await {
-            Ok(place) => Ok(self.large.sit(place)),
-            // A body that is being verified has its place a little longer.
-            Err(_) => timeout(PATIENCE, self.large.enter())
+    /// A permit to read a large body.
+    async fn permit(&self) -> Result<EvictablePermit, Error> {
+        match timeout(PATIENCE, self.large.acquire()).await {
+            Ok(permit) => Ok(self.large.evictable(permit)),
+            // A body that is being verified has its permit a little longer.
+            Err(_) => timeout(PATIENCE, self.large.acquire_evicting())
                 .await
                 .map_err(|_| Error::Busy),
         }

@@ -1,4 +1,4 @@
-//! Accepts connections; each gets a seat in the lobby, and its own task.
+//! Accepts connections; each gets its own task, and may be evicted until it is authenticated.
 
 use std::{
     io,
@@ -20,15 +20,15 @@ use async_std::{
 use futures_lite::{FutureExt as _, future::poll_once};
 
 use super::{
+    admission::{Admission, MAX_UNAUTHENTICATED},
     connection::Connection,
-    door::{Door, MAX_STRANGERS},
     listen::Socket,
     route::Front,
     shutdown::Shutdown,
     tls::Tls,
 };
 use crate::{
-    base::lobby::{Lobby, Seat},
+    base::evicting::{EvictablePermit, EvictingSemaphore},
     web::client::Client,
 };
 
@@ -38,38 +38,38 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Accept connections on `socket` until the process is to stop, and then those that are already in its backlog.
 pub(super) async fn accept(
     socket: Socket,
-    lobby: Arc<Lobby>,
+    unauthenticated: Arc<EvictingSemaphore>,
     front: Arc<Front>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     shutdown: Shutdown,
 ) {
-    let guests = Guests {
+    let accepting = Accepting {
         address: socket.address(),
-        last: AtomicUsize::new(MAX_STRANGERS),
-        lobby,
+        last: AtomicUsize::new(MAX_UNAUTHENTICATED),
+        unauthenticated,
         front,
-        door,
+        admission,
         shutdown,
     };
     match socket {
         Socket::Unix(listener, _, _file) => {
             let listener = UnixListener::from(listener);
-            while let Some((stream, _)) = guests.next(|| listener.accept()).await {
-                let seat = guests.lobby.enter().await;
-                let connection = guests.connection(None, false);
-                task::spawn(connection.talk(stream.clone(), stream, seat));
+            while let Some((stream, _)) = accepting.next(|| listener.accept()).await {
+                let permit = accepting.unauthenticated.acquire_evicting().await;
+                let connection = accepting.connection(None, false);
+                task::spawn(connection.talk(stream.clone(), stream, permit));
             }
         }
         Socket::Tcp(listener, tls) => {
             let listener = TcpListener::from(listener);
-            while let Some((stream, addr)) = guests.next(|| listener.accept()).await {
+            while let Some((stream, addr)) = accepting.next(|| listener.accept()).await {
                 // This fails only if the connection is lost already.
                 stream.set_nodelay(true).ok();
-                let seat = guests.lobby.enter().await;
-                let connection = guests.connection(Some(addr.ip().to_canonical()), tls.is_some());
+                let permit = accepting.unauthenticated.acquire_evicting().await;
+                let connection = accepting.connection(Some(addr.ip().to_canonical()), tls.is_some());
                 match &tls {
-                    Some(tls) => drop(task::spawn(talk_tls(tls.clone(), connection, stream, seat))),
-                    None => drop(task::spawn(connection.talk(stream.clone(), stream, seat))),
+                    Some(tls) => drop(task::spawn(talk_tls(tls.clone(), connection, stream, permit))),
+                    None => drop(task::spawn(connection.talk(stream.clone(), stream, permit))),
                 }
             }
         }
@@ -77,23 +77,23 @@ pub(super) async fn accept(
 }
 
 /// What the connections of a listener share.
-struct Guests {
+struct Accepting {
     address: String,
     /// How many connections of the backlog may still be accepted when the process is to stop.
     last: AtomicUsize,
-    lobby: Arc<Lobby>,
+    unauthenticated: Arc<EvictingSemaphore>,
     front: Arc<Front>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     shutdown: Shutdown,
 }
 
-impl Guests {
+impl Accepting {
     fn connection(&self, addr: Option<IpAddr>, tls: bool) -> Connection {
-        let client = Client::new(addr, tls, self.door.inside.clone());
+        let client = Client::new(addr, tls, self.admission.authenticated.clone());
         Connection::new(
             client,
             self.front.clone(),
-            self.door.clone(),
+            self.admission.clone(),
             self.shutdown.clone(),
         )
     }
@@ -110,7 +110,11 @@ impl Guests {
                 Some(Err(err)) => {
                     tracing::warn!(address = self.address, "cannot accept a connection: {err}");
                     // Out of descriptors, most likely: one is free when a connection ends.
-                    let left = self.door.inside.released().or(self.lobby.left());
+                    let left = self
+                        .admission
+                        .authenticated
+                        .released()
+                        .or(self.unauthenticated.released());
                     timeout(Duration::from_secs(1), left).await.ok();
                 }
                 None => {}
@@ -123,8 +127,8 @@ impl Guests {
     }
 }
 
-/// Do the TLS handshake within its time limit, unless the seat is needed for a newer connection.
-async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, mut seat: Seat) {
+/// Do the TLS handshake within its time limit, unless this connection is evicted for a newer one.
+async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, mut permit: EvictablePermit) {
     let raw = stream.clone();
     let shaken = async {
         let mut first = [0];
@@ -135,9 +139,9 @@ async fn talk_tls(tls: Arc<Tls>, connection: Connection, mut stream: TcpStream, 
         }
         tls.acceptor().accept(stream).await.ok()
     };
-    let shaken = seat.unless_called(timeout(HANDSHAKE, shaken)).await;
+    let shaken = permit.unless_evicted(timeout(HANDSHAKE, shaken)).await;
     if let Some(Ok(Some(stream))) = shaken {
-        connection.talk(stream, raw, seat).await;
+        connection.talk(stream, raw, permit).await;
     }
 }
 

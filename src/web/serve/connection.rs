@@ -17,14 +17,14 @@ use hyper::{
 use smol_hyper::rt::FuturesIo;
 
 use super::{
+    admission::Admission,
     clock::{Clock, HEAD, REQUEST, Timers},
-    door::Door,
     route::Front,
     shutdown::Shutdown,
     watch::{Seen, Watched},
 };
 use crate::{
-    base::lobby::Seat,
+    base::evicting::EvictablePermit,
     web::{
         answer::{self, Answer, Body},
         client::Client,
@@ -47,7 +47,7 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     client: Client,
     front: Arc<Front>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     shutdown: Shutdown,
     clock: Clock,
     seen: Arc<Seen>,
@@ -57,7 +57,7 @@ enum Next {
     Ended,
     /// The client was admitted, or got another place.
     Moved,
-    Called,
+    Evicted,
     /// The client of the stream has closed the connection.
     Gone,
     Late,
@@ -65,11 +65,16 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, front: Arc<Front>, door: Arc<Door>, shutdown: Shutdown) -> Self {
+    pub(super) fn new(
+        client: Client,
+        front: Arc<Front>,
+        admission: Arc<Admission>,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             client,
             front,
-            door,
+            admission,
             shutdown,
             clock: Clock::new(REQUEST),
             seen: Arc::default(),
@@ -77,13 +82,18 @@ impl Connection {
     }
 
     /// Answer requests on `stream`, which is `raw` or TLS over it, to its end.
-    pub(super) async fn talk(self, stream: impl Read + Write + Unpin, raw: impl Raw, seat: Seat) {
-        let mut seat = Some(seat);
+    pub(super) async fn talk(
+        self,
+        stream: impl Read + Write + Unpin,
+        raw: impl Raw,
+        permit: EvictablePermit,
+    ) {
+        let mut permit = Some(permit);
         let mut raw = raw;
-        if self.answer_all(stream, &mut raw, &mut seat).await {
+        if self.answer_all(stream, &mut raw, &mut permit).await {
             let lingering = linger(raw);
-            match seat {
-                Some(mut seat) => drop(seat.unless_called(lingering).await),
+            match permit {
+                Some(mut permit) => drop(permit.unless_evicted(lingering).await),
                 None => lingering.await,
             }
         }
@@ -94,16 +104,16 @@ impl Connection {
         &self,
         stream: impl Read + Write + Unpin,
         raw: &mut impl Raw,
-        seat: &mut Option<Seat>,
+        permit: &mut Option<EvictablePermit>,
     ) -> bool {
         let stream = FuturesIo::new(Watched::new(stream, self.seen.clone()));
         let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request).await));
         let mut talking = pin!(http().serve_connection(stream, service));
         let mut is_stopping = false;
         loop {
-            let moved = self.client.moves();
-            if self.client.is_inside() {
-                *seat = None;
+            let moved = self.client.admission();
+            if self.client.is_admitted() {
+                *permit = None;
             }
             let ended = async {
                 // An error means that the client has gone, so no answer is needed.
@@ -114,7 +124,7 @@ impl Connection {
                 moved.await;
                 Next::Moved
             };
-            let interrupted = self.interrupted(seat, raw, is_stopping);
+            let interrupted = self.interrupted(permit, raw, is_stopping);
             match ended.or(moved).or(interrupted).await {
                 Next::Moved => {}
                 Next::Stopping if !self.clock.is_stopped() => {
@@ -134,18 +144,23 @@ impl Connection {
                     talking.as_mut().graceful_shutdown();
                 }
                 Next::Ended => return true,
-                Next::Called | Next::Gone | Next::Late | Next::Stopping => return false,
+                Next::Evicted | Next::Gone | Next::Late | Next::Stopping => return false,
             }
         }
     }
 
-    async fn interrupted(&self, seat: &mut Option<Seat>, raw: &mut impl Raw, is_stopping: bool) -> Next {
-        let called = async {
-            match seat {
-                Some(seat) => seat.called().await,
+    async fn interrupted(
+        &self,
+        permit: &mut Option<EvictablePermit>,
+        raw: &mut impl Raw,
+        is_stopping: bool,
+    ) -> Next {
+        let evicted = async {
+            match permit {
+                Some(permit) => permit.evicted().await,
                 None => pending().await,
             }
-            Next::Called
+            Next::Evicted
         };
         let gone = async {
             if self.clock.is_stopped() {
@@ -167,7 +182,7 @@ impl Connection {
             }
             Next::Stopping
         };
-        called.or(gone).or(late).or(stopping).await
+        evicted.or(gone).or(late).or(stopping).await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -182,7 +197,7 @@ impl Connection {
         }
         let must_end = self.seen.is_twofold() || self.seen.is_blind() || self.clock.is_stopped();
         // If all places are taken, an idle connection must not keep one.
-        if must_end || self.door.inside.is_full() {
+        if must_end || self.admission.authenticated.is_full() {
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -214,14 +229,14 @@ impl Connection {
 
     /// Streams have their own places: gives the answer, or a refusal if all are taken.
     fn begin_stream(&self, answer: Answer) -> Answer {
-        match self.door.streams.try_acquire() {
+        match self.admission.streams.try_acquire() {
             Some(place) => {
                 self.client.move_to(place);
                 self.clock.stop();
                 answer
             }
             None => {
-                let message = format!("{} streams are open already", self.door.streams.permits());
+                let message = format!("{} streams are open already", self.admission.streams.permits());
                 let refusal = answer::error_json(StatusCode::SERVICE_UNAVAILABLE, "busy", &message, None);
                 answer::with(
                     refusal,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::base::{lobby::Lobby, semaphore::Semaphore, vitals};
+use crate::base::{evicting::EvictingSemaphore, semaphore::Semaphore, vitals};
 
 /// Authenticated connections (by a signature, a token, a session), of all listeners.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Unauthenticated connections of one listener; beyond that, the oldest one is closed for a new one.
-pub(super) const MAX_STRANGERS: usize = 256;
+pub(super) const MAX_UNAUTHENTICATED: usize = 256;
 /// Event streams, of all listeners.
 pub(super) const MAX_STREAMS: usize = 200;
 /// Descriptors for all else: short connections to the daemon, and files of secrets.
@@ -15,17 +15,17 @@ const RESERVE: u64 = 512;
 
 /// The places of connections. Each listener has its own places for unauthenticated ones.
 #[derive(Debug)]
-pub(super) struct Door {
-    /// Places of unauthenticated connections, one lobby for each listener in their order.
-    pub(super) lobbies: Vec<Arc<Lobby>>,
-    pub(super) inside: Arc<Semaphore>,
+pub(super) struct Admission {
+    /// Permits of unauthenticated connections, for each listener in their order.
+    pub(super) unauthenticated: Vec<Arc<EvictingSemaphore>>,
+    pub(super) authenticated: Arc<Semaphore>,
     pub(super) streams: Arc<Semaphore>,
 }
 
-impl Door {
+impl Admission {
     /// The places for so many listeners. The limit of open files is raised for that; if it cannot be, there are fewer places.
     pub(super) fn of(listeners: usize) -> Arc<Self> {
-        let most = (MAX_CONNECTIONS + listeners * MAX_STRANGERS + MAX_STREAMS) as u64;
+        let most = (MAX_CONNECTIONS + listeners * MAX_UNAUTHENTICATED + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
         let open = vitals::let_open(needed);
         let room = open.saturating_sub(needed - most).max(open / 2).min(most);
@@ -42,18 +42,20 @@ impl Door {
                 .max(1)
         };
         Arc::new(Self {
-            lobbies: (0..listeners).map(|_| Lobby::new(share(MAX_STRANGERS))).collect(),
-            inside: Semaphore::new(share(MAX_CONNECTIONS)),
+            unauthenticated: (0..listeners)
+                .map(|_| EvictingSemaphore::new(share(MAX_UNAUTHENTICATED)))
+                .collect(),
+            authenticated: Semaphore::new(share(MAX_CONNECTIONS)),
             streams: Semaphore::new(share(MAX_STREAMS)),
         })
     }
 
     /// Ends when all connections have ended.
     pub(super) async fn emptied(&self) {
-        for lobby in &self.lobbies {
-            lobby.emptied().await;
+        for permits in &self.unauthenticated {
+            permits.idle().await;
         }
-        self.inside.idle().await;
+        self.authenticated.idle().await;
         self.streams.idle().await;
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 const MAX_SYSTEM: usize = 50_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Ways {
+pub(super) struct Allowed {
     links: Links,
     /// The configuration, and the files that it names: as written, and without links.
     named: BTreeSet<PathBuf>,
@@ -56,19 +56,21 @@ pub(super) enum Lasts {
     Short,
 }
 
-impl Ways {
-    /// The ways of `config`, which was read from `file`.
+impl Allowed {
+    /// What `config` allows, which was read from `file`.
     pub(super) fn of(config: &Config, file: Option<&Path>, links: Links) -> Self {
-        let mut ways = Self {
+        let mut allowed = Self {
             links,
             ..Self::default()
         };
         // /etc/resolv.conf may be a link to a file that a resolver's daemon writes.
-        let files = FILES.iter().flat_map(|file| ways.beside(Path::new(file)));
-        ways.system = files.collect();
-        let kernel = KERNEL.iter().filter_map(|path| ways.lead(Path::new(path)).ok());
-        ways.kernel = kernel.collect();
-        ways.by_inode = FILES.map(PathBuf::from).into();
+        let files = FILES.iter().flat_map(|file| allowed.beside(Path::new(file)));
+        allowed.system = files.collect();
+        let kernel = KERNEL
+            .iter()
+            .filter_map(|path| allowed.lead(Path::new(path)).ok());
+        allowed.kernel = kernel.collect();
+        allowed.by_inode = FILES.map(PathBuf::from).into();
         let mut named: Vec<PathBuf> = file
             .and_then(|file| path::absolute(file).ok())
             .into_iter()
@@ -84,17 +86,17 @@ impl Ways {
             named.extend(Needs::of(&target.origin).files);
         }
         // Only now, since the targets' directories decide which links count.
-        let real: Vec<PathBuf> = ways
+        let real: Vec<PathBuf> = allowed
             .links
             .written()
-            .filter_map(|dir| ways.lead(dir).ok())
+            .filter_map(|dir| allowed.lead(dir).ok())
             .collect();
         let there = |dir: &PathBuf| dir.ancestors().find_map(|dir| open(dir).ok());
-        ways.disks = real.iter().filter_map(|dir| disk(&there(dir)?).ok()).collect();
-        ways.links.extend(real);
-        let real: Vec<PathBuf> = named.iter().filter_map(|file| ways.lead(file).ok()).collect();
-        ways.named.extend(named);
-        ways.named.extend(real);
+        allowed.disks = real.iter().filter_map(|dir| disk(&there(dir)?).ok()).collect();
+        allowed.links.extend(real);
+        let real: Vec<PathBuf> = named.iter().filter_map(|file| allowed.lead(file).ok()).collect();
+        allowed.named.extend(named);
+        allowed.named.extend(real);
         let is_inside = config.sandbox.hooks == HookSide::Inside;
         if is_inside
             && config
@@ -102,9 +104,9 @@ impl Ways {
                 .values()
                 .any(|target| target.programs().next().is_some())
         {
-            ways.look_at(Path::new(ETC));
+            allowed.look_at(Path::new(ETC));
         }
-        ways
+        allowed
     }
 
     /// Find what hooks may read in the directory `system`.
@@ -230,11 +232,11 @@ mod tests {
 
     use super::*;
 
-    fn ways(written: &[PathBuf], named: &[PathBuf]) -> Ways {
-        Ways {
+    fn allowed(written: &[PathBuf], named: &[PathBuf]) -> Allowed {
+        Allowed {
             links: Links::of(written.iter().cloned(), []),
             named: named.iter().cloned().collect(),
-            ..Ways::default()
+            ..Allowed::default()
         }
     }
 
@@ -248,9 +250,9 @@ mod tests {
         let file = dir.join("config.ron");
         fs::write(&file, r#"(include: ["conf.d/*"])"#).unwrap();
         let config = Config::load(&file).unwrap();
-        let ways = Ways::of(&config, Some(&file), Links::of([], []));
-        assert!(ways.is_named(&dir.join("conf.d/a.ron")) && ways.is_named(&dir.join("conf.d")));
-        assert!(ways.is_named(&file) && !ways.is_named(&dir.join("p")));
+        let allowed = Allowed::of(&config, Some(&file), Links::of([], []));
+        assert!(allowed.is_named(&dir.join("conf.d/a.ron")) && allowed.is_named(&dir.join("conf.d")));
+        assert!(allowed.is_named(&file) && !allowed.is_named(&dir.join("p")));
     }
 
     #[test]
@@ -279,18 +281,21 @@ mod tests {
             paths.sort();
             paths
         };
-        let mut ways = ways(&[], &[at("gs/keys/site"), at("gs/config.ron")]);
-        ways.look_at(&dir);
+        let mut allowed = allowed(&[], &[at("gs/keys/site"), at("gs/config.ron")]);
+        allowed.look_at(&dir);
         assert_eq!(
-            sorted(ways.public.clone()),
+            sorted(allowed.public.clone()),
             [at("hosts"), at("ssl")],
             "the directory of a file that is named has nothing for hooks"
         );
         fs::set_permissions(at("ssl/private"), fs::Permissions::from_mode(0o710)).unwrap();
-        ways.look_at(&dir);
-        assert_eq!(sorted(ways.public.clone()), [at("hosts"), at("ssl/certs")]);
-        assert_eq!(ways.around(&at("ssl")), [at("ssl")]);
-        assert_eq!(sorted(ways.around(&dir)), [at("hosts"), at("shadow"), at("ssl")]);
-        assert!(ways.holds_named(&at("gs")) && !ways.holds_named(&at("ssl")));
+        allowed.look_at(&dir);
+        assert_eq!(sorted(allowed.public.clone()), [at("hosts"), at("ssl/certs")]);
+        assert_eq!(allowed.around(&at("ssl")), [at("ssl")]);
+        assert_eq!(
+            sorted(allowed.around(&dir)),
+            [at("hosts"), at("shadow"), at("ssl")]
+        );
+        assert!(allowed.holds_named(&at("gs")) && !allowed.holds_named(&at("ssl")));
     }
 }
