@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,6 +17,7 @@ use crate::base::{
     mutex,
     name::{AbsPath, RunId, TriggerName},
     pace::Pace,
+    semaphore::{Permit, Semaphore},
     words::cut,
 };
 
@@ -39,6 +40,8 @@ const LOG_EVERY: Duration = Duration::from_secs(3);
 pub struct Deliveries {
     state: Mutex<State>,
     pace: Pace,
+    /// A permit for each that is being handled, even if its connection is lost.
+    under_way: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -143,11 +146,22 @@ impl Default for Deliveries {
         Self {
             state: Mutex::default(),
             pace: Pace::new(LOGGED, LOG_EVERY),
+            under_way: Semaphore::new(usize::MAX),
         }
     }
 }
 
 impl Deliveries {
+    /// A delivery is being received. It counts as handled once the permit is dropped; their number has no limit.
+    pub fn begin(&self) -> Option<Permit> {
+        self.under_way.try_acquire()
+    }
+
+    /// Ends when no delivery is being handled.
+    pub async fn idle(&self) {
+        self.under_way.idle().await;
+    }
+
     /// The run of an earlier delivery with the same `key`, if there was one.
     pub fn run(&self, key: &Key, now: Instant) -> Option<RunId> {
         let mut state = mutex::lock(&self.state);
@@ -254,6 +268,8 @@ pub fn shown(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
     use super::*;
 
     fn delivered(path: &str, second: u64, result: Outcome) -> Delivered {
@@ -274,6 +290,20 @@ mod tests {
             status: 401,
             why: why.into(),
         }
+    }
+
+    #[test]
+    fn what_has_begun_is_waited_for() {
+        let deliveries = Deliveries::default();
+        let mut idle = Box::pin(deliveries.idle());
+        let (first, second) = (deliveries.begin(), deliveries.begin());
+        block_on(async {
+            assert!(poll_once(&mut idle).await.is_none());
+            drop(first);
+            assert!(poll_once(&mut idle).await.is_none());
+            drop(second);
+            idle.await;
+        });
     }
 
     #[test]

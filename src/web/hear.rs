@@ -29,6 +29,7 @@ use crate::base::{
     event::Task,
     fault::{Failure, Kind},
     name::RunId,
+    semaphore::Permit,
 };
 
 mod answered;
@@ -77,6 +78,8 @@ struct Desk {
     daemon: Daemon,
     /// The client of the connection.
     client: String,
+    /// The process does not stop before it is dropped.
+    _under_way: Option<Permit>,
 }
 
 /// A delivery that has been received.
@@ -102,6 +105,7 @@ pub async fn hear(
         deliveries: deliveries.clone(),
         daemon: daemon.clone(),
         client: client.to_string(),
+        _under_way: deliveries.begin(),
     };
     let result = match receive(hook, request).await {
         // On a thread, since reading a file of secrets may hang, and verifying a large body takes time.

@@ -69,7 +69,11 @@ pub fn serve(config: Config, sockets: Vec<Socket>) -> Result<(), Error> {
             for accepting in accepting {
                 accepting.await;
             }
-            timeout(FAREWELL, admission.emptied()).await.ok();
+            let idle = async {
+                admission.emptied().await;
+                front.idle().await;
+            };
+            timeout(FAREWELL, idle).await.ok();
         };
         // A second signal stops the process at once.
         let asked_again = async {

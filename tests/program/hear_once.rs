@@ -59,7 +59,8 @@ fn a_repeated_delivery_counts_once_unless_its_run_failed() {
     }
 }
 
-/// More deliveries than there is room for, and a daemon that takes its time: some connections are called away, no name is.
+/// More deliveries than there is room for, and a daemon that takes its time: some connections are evicted, no name is lost, not
+/// even if the process is to stop at once.
 #[test]
 fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
     const MANY: usize = 600;
@@ -70,11 +71,7 @@ fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
     let mut front = Front::start(&world, GITHUB, "");
     let log = front.process.collect();
     let signature = sign(SECRET, PUSH.as_bytes());
-    let request = format!(
-        "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         X-GitHub-Event: push\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{PUSH}",
-        PUSH.len()
-    );
+    let request = delivery(&signature);
     let (told, answers) = std::sync::mpsc::channel();
     for _ in 0..MANY {
         let mut stream = UnixStream::connect(&front.process.socket).unwrap();
@@ -86,7 +83,7 @@ fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
             told.send(answer).unwrap();
         });
     }
-    // One is called away.
+    // One is evicted.
     answers.recv().unwrap();
     drop(silent);
     let mut daemon = world.daemon();
@@ -94,7 +91,25 @@ fn what_is_proven_is_done_whatever_becomes_of_its_connection() {
     assert_eq!(answers.iter().take(MANY - 1).count(), MANY - 1);
     front.process.signal(Signal::TERM);
     let log = log.join().unwrap();
-    assert_eq!(log.matches("triggered by the delivery").count(), MANY);
+    // The log does not wait for its reader, but counts what it has lost.
+    let lost = |line: &str| {
+        line.strip_suffix(" lines of the log are lost: the reader of the pipe was too slow")?
+            .parse::<usize>()
+            .ok()
+    };
+    let told = log.matches("triggered by the delivery").count();
+    assert!(
+        told + log.lines().filter_map(lost).sum::<usize>() >= MANY,
+        "{log}"
+    );
+}
+
+fn delivery(signature: &str) -> String {
+    format!(
+        "POST /hooks/site HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         X-GitHub-Event: push\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{PUSH}",
+        PUSH.len()
+    )
 }
 
 /// What was waiting when the daemon was killed is gone with it: to deliver it once more is another try.

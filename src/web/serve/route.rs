@@ -76,6 +76,11 @@ impl Front {
         }
     }
 
+    /// Ends when no delivery is being handled; some go on without their connections.
+    pub(super) async fn idle(&self) {
+        self.deliveries.idle().await;
+    }
+
     /// The process ends: log the names that were not sent.
     pub(super) fn farewell(&self) {
         let kept = self.daemon.kept();
