@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +12,7 @@ use crate::{
     base::{
         address::Address,
         event::{Done, Event, Record},
-        fault::{Failure, Kind, if_there},
+        fault::{Failure, Kind},
         name::{Earlier, Note, RunId, TriggerName},
     },
     config::{self, Config, SEARCH_PATH, SearchPath},
@@ -74,9 +75,9 @@ pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
     file_in(SEARCH_PATH, given)
 }
 
-/// Which file to read: the one that is `given`, else the first that there is in `search_path`. One of the system's that
-/// cannot be looked at counts as there, for the error to say so: whoever may not enter its directory would read the file
-/// of another one, which nobody keeps up to date.
+/// Which file to read: the one that is `given`, else the first that there is in `search_path`. A place that cannot be
+/// looked at counts as there if an older place follows it: a user who may not enter `/etc/gitsocket-web` would else get
+/// the `web.ron` of an earlier installation.
 pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> PathBuf {
     if let Some(file) = given {
         return file.clone();
@@ -85,11 +86,20 @@ pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> Path
         Some(file) if !file.is_empty() => file.into(),
         _ if Path::new(search_path.local).exists() => search_path.local.into(),
         _ => {
-            let mut system = search_path.system.iter();
-            let there = system.find(|file| !matches!(if_there(fs::metadata(file)), Ok(None)));
+            let there = search_path.system.split_last().and_then(|(last, newer)| {
+                let newer = newer.iter().find(|file| may_exist(file));
+                newer.or(Some(last).filter(|last| Path::new(last).exists()))
+            });
             there.unwrap_or(&search_path.local).into()
         }
     }
+}
+
+fn may_exist(file: &str) -> bool {
+    fs::metadata(file).map_or_else(
+        |err| !matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        |_| true,
+    )
 }
 
 pub(super) fn load(given: Option<&PathBuf>) -> Result<Config, config::Error> {
@@ -110,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_system_that_cannot_be_looked_at_is_not_passed_over() {
+    fn a_place_that_cannot_be_looked_at_is_not_passed_over_for_an_older_one() {
         let dir = crate::machine::tempdir().unwrap();
         let of = |name: &str| -> &'static str { dir.path().join(name).to_string_lossy().into_owned().leak() };
-        let (absent, closed, older) = (of("absent"), of("closed"), of("older"));
+        let (absent, closed, older, below) = (of("absent"), of("closed"), of("older"), of("older/file"));
         std::os::unix::fs::symlink("closed", closed).unwrap();
         fs::write(older, "()").unwrap();
         let found = |system: [&'static str; 2]| {
@@ -126,6 +136,7 @@ mod tests {
         };
         assert_eq!(found([closed, older]), Path::new(closed));
         assert_eq!(found([absent, older]), Path::new(older));
-        assert_eq!(found([absent, absent]), Path::new(absent));
+        assert_eq!(found([absent, closed]), Path::new(absent));
+        assert_eq!(found([below, absent]), Path::new(absent));
     }
 }
