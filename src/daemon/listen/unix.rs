@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::{
@@ -225,14 +225,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn is_live(mut stream: UnixStream) -> io::Result<bool> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // A signal interrupts a read that has a time limit; that is no answer.
-    let answer = stream
-        .write_all(b"ping\n")
-        .and_then(|()| stream.read_exact(&mut [0]));
+    let answer = stream.write_all(b"ping\n").and_then(|()| stream.read(&mut [0]));
     Ok(match answer {
-        Ok(()) => true,
-        // No answer, but the connection stays open: the process runs.
-        Err(err) => err.kind() == io::ErrorKind::WouldBlock,
+        Ok(read) => read > 0,
+        Err(err) if matches!(err.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => false,
+        // The time is over, or a signal came: the connection stays open, so the process runs.
+        Err(_) => true,
     })
 }
 
