@@ -157,6 +157,11 @@ impl Daemon {
         self.runs.follow(&self.connector, name, run, after)
     }
 
+    /// Names that the daemon has not accepted yet: a request is on its way, or waits until the daemon is back.
+    pub fn pending(&self) -> Vec<TriggerName> {
+        self.names.pending()
+    }
+
     /// Names that are kept until the daemon is back.
     pub fn kept(&self) -> Vec<TriggerName> {
         self.names.kept()

@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
     },
     time::Duration,
 };
@@ -169,7 +169,27 @@ fn a_name_is_not_lost_while_the_daemon_is_away() {
     let (exit, log) = front.wait();
     assert_eq!(exit, Some(0));
     assert!(
-        log.contains("the daemon did not come back: trigger these by hand: site"),
+        log.contains("the daemon has not answered: trigger these by hand: site"),
+        "{log}"
+    );
+}
+
+/// Its name is on the way to a daemon that is silent when a second signal ends the process at once.
+#[test]
+fn a_name_without_an_answer_is_named_at_the_end() {
+    let world = world("");
+    let silent = UnixListener::bind(world.path("s.sock")).unwrap();
+    let mut front = Front::start(&world, HOOK);
+    let mut waiting = front.connect();
+    waiting.write_all(delivery().as_bytes()).unwrap();
+    let _asked = silent.accept().unwrap();
+    front.signal(Signal::TERM);
+    front.wait_for("stopping");
+    front.signal(Signal::TERM);
+    let (exit, log) = front.wait();
+    assert_eq!(exit, Some(0));
+    assert!(
+        log.contains("the daemon has not answered: trigger these by hand: site"),
         "{log}"
     );
 }

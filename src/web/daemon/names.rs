@@ -136,6 +136,11 @@ impl Names {
             .unwrap_or_else(|_| Err(self.is_kept(name)))
     }
 
+    /// The names whose requests are not answered.
+    pub(super) fn pending(&self) -> Vec<TriggerName> {
+        mutex::lock(&self.state).lanes.keys().cloned().collect()
+    }
+
     /// The names that wait until the daemon is back.
     pub(super) fn kept(&self) -> Vec<TriggerName> {
         let state = mutex::lock(&self.state);

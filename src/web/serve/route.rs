@@ -81,13 +81,13 @@ impl Front {
         self.deliveries.idle().await;
     }
 
-    /// The process ends: log the names that were not sent.
+    /// The process ends: log the names that the daemon has not accepted.
     pub(super) fn farewell(&self) {
-        let kept = self.daemon.kept();
-        if !kept.is_empty() {
-            let names: Vec<_> = kept.iter().map(|name| name.as_str()).collect();
+        let pending = self.daemon.pending();
+        if !pending.is_empty() {
+            let names: Vec<_> = pending.iter().map(|name| name.as_str()).collect();
             tracing::warn!(
-                "the daemon did not come back: trigger these by hand: {}",
+                "the daemon has not answered: trigger these by hand: {}",
                 names.join(", ")
             );
         }
