@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    overdue::{rest, trigger},
+    bounded::{rest, trigger},
     source::file,
     world::{Daemon, World, last_line},
 };

@@ -17,8 +17,8 @@ use rustix::{
 };
 
 use super::{
+    bounded::{rest, trigger},
     history::start,
-    overdue::{rest, trigger},
     world::{
         Daemon, Ended, Need, World, last_line,
         machine::{self, STRANGER},

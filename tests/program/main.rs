@@ -9,6 +9,7 @@ mod adopt;
 mod adopt_users;
 mod beside_git;
 mod borrowed;
+mod bounded;
 mod check;
 mod completions;
 mod content;
@@ -57,7 +58,6 @@ mod once;
 mod outside;
 #[path = "../support/over_http.rs"]
 mod over_http;
-mod overdue;
 mod pages;
 mod pages_followed;
 mod pauses;

@@ -9,7 +9,7 @@ use std::{
 
 use super::world::{
     Ended, World,
-    machine::{STRANGER, install},
+    machine::{STRANGER, find, install},
 };
 
 /// The world of an ordinary user: of the one who runs the tests, unless that is root.
@@ -17,6 +17,8 @@ pub struct Mortal {
     pub world: World,
     program: PathBuf,
     is_root: bool,
+    /// It changes the user faster: for that, the standard library would fork this process, which has much memory.
+    setpriv: Option<PathBuf>,
 }
 
 impl Mortal {
@@ -24,9 +26,11 @@ impl Mortal {
     pub fn new(world: World) -> Self {
         let program = world.path("gitsocket");
         install(env!("CARGO_BIN_EXE_gitsocket").as_ref(), &program);
+        let is_root = rustix::process::geteuid().is_root();
         let mortal = Self {
             program,
-            is_root: rustix::process::geteuid().is_root(),
+            is_root,
+            setpriv: if is_root { find("setpriv") } else { None },
             world,
         };
         mortal.give(&mortal.world.path("."));
@@ -48,11 +52,19 @@ impl Mortal {
 
     /// `program`, run by the user in the directory `dir`.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, dir: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(dir);
-        if self.is_root {
+        let mut command = match &self.setpriv {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                let user = [format!("--reuid={STRANGER}"), format!("--regid={STRANGER}")];
+                command.args(user).args(["--clear-groups", "--"]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        if self.is_root && self.setpriv.is_none() {
             command.uid(STRANGER).gid(STRANGER);
         }
+        command.current_dir(dir);
         command
     }
 
