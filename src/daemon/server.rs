@@ -208,7 +208,7 @@ async fn not_accepted(address: &str, err: &io::Error, admission: &Admission) {
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection over a Unix socket its own task, and a place if one is soon free. This waits only until it may wait, and
+/// Give a connection over a Unix socket its own task, and a place if one is soon free. If too many wait already, this waits for one of them, and
 /// so at most [`PATIENCE`]; meanwhile other connections wait in the backlog.
 async fn admit(stream: UnixStream, admission: &Arc<Admission>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);

@@ -56,7 +56,7 @@ impl Client {
         mutex::lock(&self.place).is_some()
     }
 
-    /// Ends the next time that it is admitted.
+    /// Ends the next time that it is admitted, or moves to another permit.
     pub(super) fn admission(&self) -> EventListener {
         self.admitted.listen()
     }

@@ -101,7 +101,7 @@ pub(super) struct Client<'a, S> {
 }
 
 impl<'a, S: Stream> Client<'a, S> {
-    /// A client that connected by `admission`.
+    /// A client of the listener that `admission` is for.
     pub(super) fn new(stream: S, peer: Peer, admission: &'a Admission) -> Self {
         Self {
             stream,
