@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use event_listener::{Event, EventListener};
+use event_listener::{Event as Bell, EventListener};
 use futures_lite::FutureExt as _;
 
 use crate::base::{
@@ -24,7 +24,7 @@ pub struct EvictingSemaphore {
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    of: BTreeMap<u64, Event>,
+    of: BTreeMap<u64, Bell>,
 }
 
 /// A permit whose holder may be evicted; it is released when this is dropped.
@@ -67,12 +67,12 @@ impl EvictingSemaphore {
 
     /// Let the holder of `permit`, which was waited for, be evicted from now on.
     pub fn evictable(self: &Arc<Self>, permit: Permit) -> EvictablePermit {
-        let event = Event::new();
-        let evicted = event.listen();
+        let bell = Bell::new();
+        let evicted = bell.listen();
         let mut holders = mutex::lock(&self.holders);
         let number = holders.next;
         holders.next += 1;
-        holders.of.insert(number, event);
+        holders.of.insert(number, bell);
         drop(holders);
         EvictablePermit {
             of: self.clone(),

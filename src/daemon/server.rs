@@ -208,24 +208,24 @@ async fn not_accepted(address: &str, err: &io::Error, admission: &Admission) {
     timeout(Duration::from_secs(1), left).await.ok();
 }
 
-/// Give a connection over a Unix socket its own task, and a place if one is soon free. If too many wait already, this waits for one of them, and
-/// so at most [`PATIENCE`]; meanwhile other connections wait in the backlog.
+/// Give a connection over a Unix socket its own task, and a permit if one is soon free. If too many wait already, this waits
+/// for one of them, and so at most [`PATIENCE`]; meanwhile other connections wait in the backlog.
 async fn admit(stream: UnixStream, admission: &Arc<Admission>, scheduler: &Arc<Scheduler>) {
     let peer = Peer::of_unix(&stream);
-    let (place, permit) = match admission.served.try_acquire() {
-        Some(place) => (Some(place), None),
+    let (served, waiting) = match admission.served.try_acquire() {
+        Some(served) => (Some(served), None),
         None => (None, Some(admission.waiting.acquire().await)),
     };
     let (admission, scheduler) = (admission.clone(), scheduler.clone());
     task::spawn(async move {
         let mut client = Client::new(stream, peer, &admission);
-        let place = match place {
-            Some(place) => Some(place),
+        let served = match served {
+            Some(served) => Some(served),
             None => timeout(PATIENCE, admission.served.acquire()).await.ok(),
         };
-        drop(permit);
-        match place {
-            Some(_place) => client.answer(&scheduler).await,
+        drop(waiting);
+        match served {
+            Some(_served) => client.answer(&scheduler).await,
             None => client.turn_away().await,
         }
     });

@@ -1,7 +1,7 @@
-//! The client of a connection, and its place among the limits.
+//! The client of a connection, and its permit.
 //!
 //! Any host can connect. An unauthenticated connection is closed for a newer one once there are too many.
-//! A connection that is authenticated (by a signature, a token, a session) is admitted, and keeps its place.
+//! A connection that is authenticated (by a signature, a token, a session) is admitted, and keeps its permit.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use event_listener::{Event, EventListener};
+use event_listener::{Event as Bell, EventListener};
 
 use crate::base::{
     mutex,
@@ -24,8 +24,8 @@ pub struct Client {
     /// Whether the connection is encrypted by this process.
     pub tls: bool,
     authenticated: Arc<Semaphore>,
-    place: Mutex<Option<Permit>>,
-    admitted: Event,
+    permit: Mutex<Option<Permit>>,
+    admitted: Bell,
 }
 
 impl Client {
@@ -35,25 +35,25 @@ impl Client {
             addr,
             tls,
             authenticated,
-            place: Mutex::default(),
-            admitted: Event::new(),
+            permit: Mutex::default(),
+            admitted: Bell::new(),
         }
     }
 
-    /// It is authenticated: give it a place as soon as one is free. Work that must be done even if the connection is lost does not
+    /// It is authenticated: give it a permit as soon as one is free. Work that must be done even if the connection is lost does not
     /// wait for this.
     pub async fn admit(&self) {
         if self.is_admitted() {
             return;
         }
-        let place = self.authenticated.acquire().await;
-        *mutex::lock(&self.place) = Some(place);
+        let permit = self.authenticated.acquire().await;
+        *mutex::lock(&self.permit) = Some(permit);
         self.admitted.notify(usize::MAX);
     }
 
     /// Whether it was admitted.
     pub fn is_admitted(&self) -> bool {
-        mutex::lock(&self.place).is_some()
+        mutex::lock(&self.permit).is_some()
     }
 
     /// Ends the next time that it is admitted, or moves to another permit.
@@ -61,9 +61,9 @@ impl Client {
         self.admitted.listen()
     }
 
-    /// Take `place` instead of the one that it has.
-    pub(super) fn move_to(&self, place: Permit) {
-        *mutex::lock(&self.place) = Some(place);
+    /// Take `permit` instead of the one that it has.
+    pub(super) fn move_to(&self, permit: Permit) {
+        *mutex::lock(&self.permit) = Some(permit);
         self.admitted.notify(usize::MAX);
     }
 }

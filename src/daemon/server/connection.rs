@@ -35,7 +35,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to receive what was written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection waits for a place before it gets the answer `busy`.
+/// How long a connection waits for a permit before it gets the answer `busy`.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A connection's two directions.
@@ -146,15 +146,15 @@ impl<'a, S: Stream> Client<'a, S> {
 
     /// Tell a client that too many are served.
     pub(super) async fn turn_away(&mut self) {
-        let places = self.admission.served.permits();
+        let permits = self.admission.served.permits();
         self.say_busy(
-            format!("{places} connections are open already"),
+            format!("{permits} connections are open already"),
             "try again in a few seconds",
         )
         .await;
     }
 
-    /// Tell a client that a newer connection has its place.
+    /// Tell a client that a newer connection was accepted in its stead.
     async fn say_evicted(&mut self) {
         let message = "other clients connected before this one had sent its request, and too many connections send nothing";
         self.say_busy(message.into(), "send the token and the request at once")

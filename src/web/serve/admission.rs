@@ -13,7 +13,7 @@ pub(super) const MAX_STREAMS: usize = 200;
 /// Descriptors for all else: short connections to the daemon, and files of secrets.
 const RESERVE: u64 = 512;
 
-/// The places of connections. Each listener has its own places for unauthenticated ones.
+/// The permits of connections. Each listener has its own permits for unauthenticated ones.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// Permits of unauthenticated connections, for each listener in their order.
@@ -23,7 +23,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// The places for so many listeners. The limit of open files is raised for that; if it cannot be, there are fewer places.
+    /// The permits for so many listeners. The limit of open files is raised for that; if it cannot be, there are fewer permits.
     pub(super) fn of(listeners: usize) -> Arc<Self> {
         let most = (MAX_CONNECTIONS + listeners * MAX_UNAUTHENTICATED + MAX_STREAMS) as u64;
         let needed = RESERVE + listeners as u64 + most;
@@ -36,9 +36,9 @@ impl Admission {
                  LimitNOFILE in a systemd unit"
             );
         }
-        let share = |places: usize| {
-            usize::try_from(places as u64 * room / most)
-                .unwrap_or(places)
+        let share = |permits: usize| {
+            usize::try_from(permits as u64 * room / most)
+                .unwrap_or(permits)
                 .max(1)
         };
         Arc::new(Self {

@@ -1,4 +1,4 @@
-//! One connection: HTTP, its deadline, and its place among the limits.
+//! One connection: HTTP, its deadline, and its limits.
 
 use std::{convert::Infallible, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ pub(super) struct Connection {
 
 enum Next {
     Ended,
-    /// The client was admitted, or got another place.
+    /// The client was admitted, or got another permit.
     Moved,
     Evicted,
     /// The client of the stream has closed the connection.
@@ -196,7 +196,7 @@ impl Connection {
             answer = self.begin_stream(answer);
         }
         let must_end = self.seen.is_twofold() || self.seen.is_blind() || self.clock.is_stopped();
-        // If all places are taken, an idle connection must not keep one.
+        // If all permits are taken, an idle connection must not keep one.
         if must_end || self.admission.authenticated.is_full() {
             answer
                 .headers_mut()
@@ -227,11 +227,11 @@ impl Connection {
         ))
     }
 
-    /// Streams have their own places: gives the answer, or a refusal if all are taken.
+    /// Streams have their own permits: gives the answer, or a refusal if all are taken.
     fn begin_stream(&self, answer: Answer) -> Answer {
         match self.admission.streams.try_acquire() {
-            Some(place) => {
-                self.client.move_to(place);
+            Some(permit) => {
+                self.client.move_to(permit);
                 self.clock.stop();
                 answer
             }
@@ -270,7 +270,7 @@ async fn linger(raw: impl Raw) {
     timeout(LEFTOVER, io::copy(&mut rest, &mut nowhere)).await.ok();
 }
 
-/// Ends when the client of a stream has closed its end. Without this, it would be noticed only with the next event, and the place would
+/// Ends when the client of a stream has closed its end. Without this, it would be noticed only with the next event, and the permit would
 /// be taken until then.
 async fn hear_out(raw: &mut impl Raw) {
     let mut nothing = [0; 1024];
