@@ -131,7 +131,7 @@ fn a_run_goes_on_through_a_reload_and_others_begin() {
     daemon.stop();
 }
 
-/// Who had connected before the daemon was told to stop, or to reload, may speak after it.
+/// A client that connected before the daemon was told to stop, or to reload, may send its request after that.
 #[test]
 fn a_name_said_late_gets_its_whole_run() {
     for signal in [Signal::TERM, Signal::HUP] {

@@ -58,7 +58,7 @@ pub fn check(
             _ => {}
         }
     }
-    roots.extend(commits::new(&objects, &cut(repo), &wanted, known)?);
+    roots.extend(commits::new(&objects, &cut(repo), &wanted, known, over)?);
     Trees::new(&roots, over).check(&objects).map_err(|mut missing| {
         missing.path = missing.of.and_then(|of| objects.path(of, missing.id));
         missing

@@ -1,5 +1,7 @@
 //! Which commits are new: those that tips lead to, and what is known to be complete does not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gix::{ObjectId, hashtable::HashSet, objs::Kind};
 
 use super::objects::{Missing, Objects, Root};
@@ -9,17 +11,22 @@ use crate::git::revwalk::RevWalk;
 const MAX_PARENTS: usize = 8_000_000;
 
 /// The trees of the commits that are new, the newest first. One that is found too many, as clocks were wrong, only costs time.
-/// Each of `wanted` is a commit, and what leads there. What is `known` may not be here at all.
+/// Each of `wanted` is a commit, and what leads there. What is `known` may not be here at all. Ends
+/// early, with an error, once `over` is set.
 pub(super) fn new(
     objects: &Objects,
     cut: &HashSet,
     wanted: &[(ObjectId, ObjectId)],
     known: &[ObjectId],
+    over: &AtomicBool,
 ) -> Result<Vec<Root>, Box<Missing>> {
     let (mut parents, mut buf) = (0, Vec::new());
     // The tree of the first commit that is known: one without parents may be like it.
     let mut usual = None;
     let mut walk = RevWalk::new(|id: ObjectId, of: Option<ObjectId>| {
+        if over.load(Ordering::Relaxed) {
+            return Err(Missing::late(id, Kind::Commit));
+        }
         let read = objects.commit(&id, &mut buf).and_then(|mut commit| {
             if cut.contains(&id) {
                 commit.parents.clear();

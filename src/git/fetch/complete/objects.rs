@@ -26,6 +26,19 @@ pub struct Missing {
     pub reason: Option<String>,
 }
 
+impl Missing {
+    /// The time of the run was over before `id` was read.
+    pub(super) fn late(id: ObjectId, kind: Kind) -> Box<Self> {
+        Box::new(Self {
+            id,
+            kind,
+            of: None,
+            path: None,
+            reason: Some("no time was left for it".into()),
+        })
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} {}", self.kind, self.id)?;

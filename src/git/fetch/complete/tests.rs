@@ -147,6 +147,25 @@ fn holes_are_found_wherever_they_are() {
     );
 }
 
+/// Neither the walk over what is known, nor that over what is new, nor that over trees goes on.
+#[test]
+fn the_end_of_the_time_ends_each_walk() {
+    let mut repo = Repo::new();
+    let file = repo.blob("a");
+    let tree = repo.tree(&[("a", Blob, file)]);
+    let old = repo.commit(tree, &[]);
+    let new = repo.commit(tree, &[old]);
+    for (tip, known, kind) in [
+        (new, [old].as_slice(), Kind::Commit),
+        (new, &[], Kind::Commit),
+        (tree, &[], Kind::Tree),
+    ] {
+        let late = check(&repo.repo, &[tip], known, &AtomicBool::new(true)).unwrap_err();
+        assert_eq!(late.kind, kind, "{late}");
+        assert!(late.to_string().ends_with(": no time was left for it"), "{late}");
+    }
+}
+
 /// A commit that brings back what an older one had does not vouch for it.
 #[test]
 fn there_and_back() {

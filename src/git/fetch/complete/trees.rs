@@ -142,13 +142,7 @@ impl Reader<'_, '_> {
         self.push(root.tree, root.base);
         while let Some((id, base)) = self.stack.pop() {
             if self.trees.over.load(Ordering::Relaxed) {
-                return Err(Box::new(Missing {
-                    id,
-                    kind: Kind::Tree,
-                    of: None,
-                    path: None,
-                    reason: Some("no time was left for it".into()),
-                }));
+                return Err(Missing::late(id, Kind::Tree));
             }
             self.tree(&id, base)?;
         }
