@@ -96,10 +96,7 @@ pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> Path
 }
 
 fn may_exist(file: &str) -> bool {
-    fs::metadata(file).map_or_else(
-        |err| !matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-        |_| true,
-    )
+    !fs::metadata(file).is_err_and(|err| matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
 pub(super) fn load(given: Option<&PathBuf>) -> Result<Config, config::Error> {
