@@ -45,7 +45,7 @@ impl EvictingSemaphore {
         })
     }
 
-    /// A permit as soon as one is free; nobody is evicted for it, and its holder is not.
+    /// A permit as soon as one is free. It evicts no other holder, and its own holder is never evicted.
     pub async fn acquire(&self) -> Permit {
         self.permits.acquire().await
     }

@@ -75,9 +75,9 @@ pub(super) fn config_file(given: Option<&PathBuf>) -> PathBuf {
     file_in(SEARCH_PATH, given)
 }
 
-/// Which file to read: the one that is `given`, else the first that there is in `search_path`. A place that cannot be
-/// looked at counts as there if an older place follows it: a user who may not enter `/etc/gitsocket-web` would else get
-/// the `web.ron` of an earlier installation.
+/// Which file to read: the one that is `given`, else the first one that exists in `search_path`. If the program may not
+/// look whether a file exists, and an older place follows, it chooses that file, and reading it gives the error: without
+/// this, a user who may not enter `/etc/gitsocket-web` would get the `web.ron` of an earlier installation.
 pub(super) fn file_in(search_path: &SearchPath, given: Option<&PathBuf>) -> PathBuf {
     if let Some(file) = given {
         return file.clone();

@@ -1,4 +1,4 @@
-//! An operator who may do so rolls a trigger back, also where history is cut or a run is killed.
+//! A user whom `operate` names rolls a trigger back, also where history is cut or a run is killed.
 
 use std::{
     fs,
